@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""Read and write the state that a Linux kernel hands to its successor over kexec.
+
+    with luoser.open("vmcore") as memory:
+        state = luoser.read(memory)
+
+`open` gives a `luoser.memory` source, `read` the `luoser.state` of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from luoser.memory.open import open_memory as open  # noqa: A004
+    from luoser.reader import read
+
+__all__ = ["__version__", "open", "read"]  # noqa: F822
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:  # loaded when used, so that `luoser --help` starts at once
+    if name == "open":
+        from luoser.memory.open import open_memory
+
+        return open_memory
+    if name == "read":
+        from luoser.reader import read
+
+        return read
+    raise AttributeError(f"module 'luoser' has no attribute {name!r}")

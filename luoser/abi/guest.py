@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""KVM and guest_memfd: VM, vCPU and guest memory files of the 2026 postings; nothing is merged up to 7.3."""
+
+from __future__ import annotations
+
+from luoser.abi.memfd import PFN_BITS
+from luoser.abi.schema import Schema, bits, flex, packed, phys, u32, u64
+from luoser.abi.vmalloc import kho_vmalloc
+
+__all__ = [
+    "GUEST_FLAGS",
+    "GUEST_FOLIO_FLAGS",
+    "TELEMETRY_COUNTERS",
+    "guest_memfd_luo_folio_ser",
+    "guest_memfd_luo_ser",
+    "kvm_caretaker_cb_ser",
+    "kvm_kho_folios_ser",
+    "kvm_luo_mem_attr",
+    "kvm_luo_ser_kho_folios",
+    "kvm_luo_ser_mem_attrs",
+    "kvm_vcpu_ser",
+]
+
+GUEST_FLAGS = {1: "MMAP", 2: "INIT_SHARED"}
+GUEST_FOLIO_FLAGS = {1: "UPTODATE"}
+"""Numbered unlike memfd's, where 1 is DIRTY."""
+TELEMETRY_COUNTERS = 7
+"""u64 counters behind kvm_caretaker_cb_ser.telemetry."""
+
+_BRANCH, _BRANCH_SEEN = "development-branch", "development branch"
+_TYPE = "type" / u64 * "VM type"
+
+kvm_luo_mem_attr = Schema(
+    "kvm_luo_mem_attr",
+    "kvm RFC",
+    packed("gfn" / u64 * "guest frame number", "attributes" / u64 * "memory attributes of that frame"),
+    status="posted",
+    seen_in="guest_memfd preservation RFC, 2026",
+    meaning="Attributes of one guest frame.",
+)
+kvm_luo_ser_mem_attrs = Schema(
+    "kvm_luo_ser (mem_attrs form)",
+    "kvm RFC",
+    packed(
+        _TYPE,
+        "nr_mem_attrs" / u64 * "entries of the attribute array",
+        "mem_attrs" / kho_vmalloc.con * "vmalloc area that holds the kvm_luo_mem_attr",
+    ),
+    status="posted",
+    seen_in="guest_memfd preservation RFC, 2026",
+    meaning="A preserved VM with its memory attributes.",
+)
+kvm_luo_ser_kho_folios = Schema(
+    "kvm_luo_ser (kho_folios form)",
+    "kvm_vm_luo_v1",
+    packed(_TYPE, "kho_folios" / phys * "a kvm_kho_folios_ser or 0"),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="A preserved VM.",
+)
+kvm_kho_folios_ser = Schema(
+    "kvm_kho_folios_ser",
+    "kvm_vm_luo_v1",
+    packed("nr" / u64 * "entries", "pa" / flex(phys) * "addresses of the folios"),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="List of folios that a VM keeps.",
+)
+kvm_caretaker_cb_ser = Schema(
+    "kvm_caretaker_cb_ser",
+    "kvm caretaker",
+    packed(
+        "state" / u32 * "state",
+        "pcpu_id" / u32 * "physical CPU",
+        "vcpu_id" / u32 * "vCPU",
+        "reserved" / u32 * "0",
+        "telemetry" / phys * "seven u64 counters",
+    ),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="Control block of a vCPU that a caretaker looks after.",
+)
+kvm_vcpu_ser = Schema(
+    "kvm_vcpu_ser",
+    "kvm_vcpu_luo_v1",
+    packed(
+        "vcpu_id" / u32 * "number of the vCPU",
+        "flags" / u32 * "flags",
+        "vm_token" / u64 * "LUO token of its VM",
+        "arch_state" / phys * "architecture state",
+        "cb" / phys * "a kvm_caretaker_cb_ser",
+    ),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="A preserved vCPU.",
+)
+guest_memfd_luo_folio_ser = Schema(
+    "guest_memfd_luo_folio_ser",
+    "guest_memfd_luo_v1",
+    packed(
+        "_bits" / bits(8, pfn=PFN_BITS, flags=12) * "frame number; flags 1 up to date",
+        "index" / u64 * "page offset in the file",
+    ),
+    status="posted",
+    seen_in="guest_memfd preservation series, 2026",
+    meaning="One folio of guest memory.",
+)
+guest_memfd_luo_ser = Schema(
+    "guest_memfd_luo_ser",
+    "guest_memfd_luo_v1",
+    packed(
+        "size" / u64 * "file size in bytes",
+        "flags" / u64 * "flags of its creation: 1 MMAP, 2 INIT_SHARED",
+        "nr_folios" / u64 * "entries of the folio array",
+        "vm_token" / u64 * "LUO token of the VM it belongs to",
+        "folios" / kho_vmalloc.con * "vmalloc area that holds the guest_memfd_luo_folio_ser",
+    ),
+    status="posted",
+    seen_in="guest_memfd preservation series, 2026",
+    meaning="A preserved guest_memfd.",
+)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""KHO containers: how a root is found, the root FDT's strings, scratch, sub-trees that are plain structs.
+
+Layouts read in the releases 6.16 to 7.3; the 48-byte kho_data is of the series of 2023 and 2024.
+"""
+
+from __future__ import annotations
+
+from luoser.abi.schema import Schema, be32, be64, char, flex, natural, packed, phys, u8, u32, u64
+
+__all__ = [
+    "CHOSEN_FDT",
+    "CHOSEN_SCRATCH",
+    "COMPATIBLE_PREFIX",
+    "MAP_PROPERTIES",
+    "SETUP_KEXEC_KHO",
+    "SUBTREE_PROPERTIES",
+    "SUBTREE_SIZE",
+    "fdt_header",
+    "fdt_property_record",
+    "fdt_reserve_entry",
+    "kho_data",
+    "kho_data_2023",
+    "kho_kexec_metadata",
+    "kho_mem",
+    "kho_page_info",
+    "kho_scratch",
+    "setup_data",
+]
+
+COMPATIBLE_PREFIX = b"kho-v"
+MAP_PROPERTIES = ("preserved-memory-map", "preserved-page-radix-tree")
+"""Root property that holds the map's physical address; the second name is of the October 2025 posting."""
+SUBTREE_PROPERTIES = ("fdt", "preserved-data")
+"""Sub-node property with the blob's physical address: v1 and early v2, then v2 of mainline to v4."""
+SUBTREE_SIZE = "blob-size"
+SETUP_KEXEC_KHO = 10
+CHOSEN_FDT, CHOSEN_SCRATCH = "linux,kho-fdt", "linux,kho-scratch"
+
+_MERGED = {"status": "merged"}
+
+setup_data = Schema(
+    "setup_data",
+    "x86-boot-setup-data",
+    natural(
+        "next" / phys * "next node of the boot protocol's list, 0 ends it",
+        "type" / u32 * "10 (SETUP_KEXEC_KHO) for KHO; bit 31 marks an indirect entry",
+        "len" / u32 * "bytes of data: 32 for KHO, 48 in the series of 2023",
+        "data" / flex(u8) * "for KHO a struct kho_data",
+    ),
+    **_MERGED,
+    seen_in="x86 boot protocol, 6.16..7.3",
+    meaning="Node of the list whose head is boot_params.hdr.setup_data (offset 0x250).",
+)
+kho_data = Schema(
+    "kho_data",
+    "x86 SETUP_KEXEC_KHO=10",
+    packed(
+        "fdt_addr" / phys * "KHO root FDT page",
+        "fdt_size" / u64 * "always one page, not the FDT's totalsize",
+        "scratch_addr" / phys * "array of kho_scratch",
+        "scratch_size" / u64 * "bytes of that array, 16 for each area",
+    ),
+    **_MERGED,
+    seen_in="6.16..7.3",
+    meaning="Tells the next x86 kernel where the handover is.",
+)
+kho_scratch = Schema(
+    "kho_scratch",
+    "kho-v1..kho-v4",
+    natural("addr" / phys * "start of a scratch area", "size" / u64 * "bytes, 0 for a node without memory"),
+    **_MERGED,
+    seen_in="6.16..7.3",
+    meaning="One area the next kernel may allocate from early: low memory, global, then one a NUMA node.",
+)
+kho_data_2023 = Schema(
+    "kho_data",
+    "x86 SETUP_KEXEC_KHO=10, 2023-2024 series",
+    packed(
+        "dt_addr" / phys * "KHO devicetree",
+        "dt_size" / u64 * "its bytes",
+        "scratch_addr" / phys * "one scratch area, not an array",
+        "scratch_size" / u64 * "its bytes",
+        "mem_cache_addr" / phys * "array of kho_mem",
+        "mem_cache_size" / u64 * "bytes of that array",
+    ),
+    status="posted",
+    seen_in="KHO series of Dec 2023/Jan 2024 (A. Graf)",
+    meaning="The longer record of the first KHO series, told apart by setup_data.len 48.",
+)
+kho_mem = Schema(
+    "kho_mem",
+    "KHO 2023-early 2025 series",
+    natural("addr" / phys * "start of a range", "len" / u64 * "bytes (size in the revision of early 2025)"),
+    status="posted",
+    seen_in="KHO series 2023..early 2025",
+    meaning="One range of the memory cache that came before any map.",
+)
+fdt_header = Schema(
+    "fdt_header",
+    "devicetree v17",
+    natural(
+        "magic" / be32 * "0xd00dfeed",
+        "totalsize" / be32 * "bytes of the whole blob",
+        "off_dt_struct" / be32 * "structure block",
+        "off_dt_strings" / be32 * "strings block",
+        "off_mem_rsvmap" / be32 * "reserve map: 48 as written in sequence, 40 after a repack",
+        "version" / be32 * "17",
+        "last_comp_version" / be32 * "16",
+        "boot_cpuid_phys" / be32 * "0",
+        "size_dt_strings" / be32 * "bytes of the strings block",
+        "size_dt_struct" / be32 * "bytes of the structure block",
+    ),
+    **_MERGED,
+    seen_in="all FDT forms",
+    meaning="Head of a flattened devicetree.",
+)
+fdt_reserve_entry = Schema(
+    "fdt_reserve_entry",
+    "devicetree v17",
+    natural("address" / be64 * "0 in KHO trees", "size" / be64 * "0 in KHO trees"),
+    **_MERGED,
+    seen_in="all FDT forms",
+    meaning="Entry of the reserve map; KHO trees have the terminator only.",
+)
+fdt_property_record = Schema(
+    "fdt_property_record",
+    "devicetree v17",
+    natural(
+        "tag" / be32 * "3",
+        "len" / be32 * "bytes of the value",
+        "nameoff" / be32 * "offset of the name in the strings block",
+        "data" / flex(u8) * "value, padded to 4 bytes; a u64 in it may be misaligned",
+    ),
+    **_MERGED,
+    seen_in="all FDT forms",
+    meaning="A property in the structure block.",
+)
+kho_page_info = Schema(
+    "kho_page_info",
+    "page->private, transient, not handed over",
+    natural("order" / u32 * "order of the restored range", "magic" / u32 * "0x4b484f50; absent in 6.16"),
+    **_MERGED,
+    seen_in="6.18..7.3",
+    meaning="What the next kernel keeps in page->private until the owner restores the range.",
+)
+kho_kexec_metadata = Schema(
+    "kho_kexec_metadata",
+    "kexec-metadata version 1",
+    packed(
+        "version" / u32 * "1",
+        "previous_release" / char(65) * "release of the kernel that wrote it",
+        "kexec_count" / u32 * "KHO kexecs so far as the next kernel will see them; unaligned",
+    ),
+    **_MERGED,
+    seen_in="7.1..7.3",
+    meaning="Sub-tree kexec-metadata.",
+)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""memfd (shmem) files: memfd-v1 (6.19, 7.0), memfd-v2 (7.1 to 7.3), and the forms that were not merged."""
+
+from __future__ import annotations
+
+from luoser.abi.luo import luo_feature_hdr
+from luoser.abi.schema import Schema, bits, natural, packed, u32, u64
+from luoser.abi.vmalloc import kho_vmalloc
+
+__all__ = [
+    "FOLIO_FLAGS",
+    "PFN_BITS",
+    "SEALS",
+    "memfd_luo_folio_ser",
+    "memfd_luo_preserved_folio",
+    "memfd_luo_ser_features",
+    "memfd_luo_ser_v1",
+    "memfd_luo_ser_v2",
+    "memfd_luo_ser_v2_draft",
+]
+
+PFN_BITS = 52
+FOLIO_FLAGS = {1: "DIRTY", 2: "UPTODATE"}
+SEALS = {1: "SEAL", 2: "SHRINK", 4: "GROW", 8: "WRITE", 16: "FUTURE_WRITE", 32: "EXEC"}
+
+_POS = "pos" / u64 * "file position"
+_SIZE = "size" / u64 * "file size in bytes"
+_NR_FOLIOS = "nr_folios" / u64 * "entries of the folio array"
+_FOLIOS = "folios" / kho_vmalloc.con * "vmalloc area that holds the folio array"
+
+memfd_luo_folio_ser = Schema(
+    "memfd_luo_folio_ser",
+    "memfd-v1, memfd-v2",
+    packed(
+        "_bits" / bits(8, pfn=PFN_BITS, flags=12) * "pfn 0 is a hole; flags 1 dirty, 2 up to date",
+        "index" / u64 * "page offset in the file",
+    ),
+    status="merged",
+    seen_in="6.19..7.3",
+    meaning="One folio of the file; its order is in the preserved map only.",
+)
+memfd_luo_ser_v1 = Schema(
+    "memfd_luo_ser",
+    "memfd-v1",
+    packed(_POS, _SIZE, _NR_FOLIOS, _FOLIOS),
+    status="merged",
+    seen_in="6.19, 7.0",
+    meaning="A preserved memfd; seals are not handed over.",
+)
+memfd_luo_ser_v2 = Schema(
+    "memfd_luo_ser",
+    "memfd-v2",
+    packed(_POS, _SIZE, "seals" / u32 * "F_SEAL_* bits, within 0x3f", "flags" / u32 * "0", _NR_FOLIOS, _FOLIOS),
+    status="merged",
+    seen_in="7.1..7.3",
+    meaning="A preserved memfd with its seals.",
+)
+memfd_luo_ser_v2_draft = Schema(
+    "memfd_luo_ser",
+    "memfd-v2 alternative draft",
+    packed(_POS, _SIZE, "_bits" / bits(8, seals=8, reserved=56) * "seals, then zero", _NR_FOLIOS, _FOLIOS),
+    status="development-branch",
+    seen_in="development branch",
+    meaning="Same bytes as the merged memfd-v2 while seals stay below 256.",
+)
+memfd_luo_ser_features = Schema(
+    "memfd_luo_ser",
+    "memfd (feature headers)",
+    packed(
+        "features" / luo_feature_hdr.con * "feature bits",
+        _POS,
+        _SIZE,
+        "seals" / u32 * "F_SEAL_* bits",
+        "flags" / u32 * "0",
+        _NR_FOLIOS,
+        _FOLIOS,
+    ),
+    status="development-branch",
+    seen_in="mm development branch",
+    meaning="A preserved memfd behind a feature header.",
+)
+memfd_luo_preserved_folio = Schema(
+    "memfd_luo_preserved_folio",
+    "memfd pre-merge FDT 'folios' element",
+    natural("foliodesc" / u64 * "pfn << 12 | flags: the opposite of the merged form", "index" / u64 * "page offset"),
+    status="posted",
+    seen_in="LUO v2, v3 (Jul-Aug 2025)",
+    meaning="Element of the folios property of the FDT that memfd-v1 named before the merge.",
+)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""The preserved-memory map: chunks of bitmaps (kho-v1) and the radix tree (kho-v2 to kho-v4).
+
+Geometry follows from the page size; the schemas are those of 4 KiB pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from luoser.abi.schema import Schema, array, natural, phys, raw, u32
+
+__all__ = [
+    "SMALL_BITMAP",
+    "RadixGeometry",
+    "chunk_capacity",
+    "kho_mem_phys_bits_512",
+    "kho_mem_phys_bits_page",
+    "kho_radix_leaf",
+    "kho_radix_node",
+    "khoser_mem_bitmap_ptr",
+    "khoser_mem_chunk",
+    "khoser_mem_chunk_hdr",
+]
+
+SMALL_BITMAP = 512
+"""Bytes of a kho-v1 bitmap up to 6.17.8, whatever the page size; later ones fill a page."""
+
+khoser_mem_bitmap_ptr = Schema(
+    "khoser_mem_bitmap_ptr",
+    "kho-v1",
+    natural("phys_start" / phys * "what bit 0 stands for", "bitmap" / phys * "a kho_mem_phys_bits"),
+    status="merged",
+    seen_in="6.16..7.0",
+    meaning="One bitmap of a chunk.",
+)
+khoser_mem_chunk_hdr = Schema(
+    "khoser_mem_chunk_hdr",
+    "kho-v1",
+    natural(
+        "next" / phys * "next chunk, 0 ends the chain",
+        "order" / u32 * "order of every bit in this chunk",
+        "num_elms" / u32 * "bitmaps in use, 1 to 255",
+    ),
+    status="merged",
+    seen_in="6.16..7.0",
+    meaning="Head of a page of the bitmap map.",
+)
+khoser_mem_chunk = Schema(
+    "khoser_mem_chunk",
+    "kho-v1",
+    natural(
+        "hdr" / khoser_mem_chunk_hdr.con * "head",
+        "bitmaps" / array(255, khoser_mem_bitmap_ptr) * "the first num_elms count",
+    ),
+    status="merged",
+    seen_in="6.16..7.0",
+    meaning="A page of the bitmap map; the map's root is the first of a chain of them.",
+)
+kho_mem_phys_bits_512 = Schema(
+    "kho_mem_phys_bits",
+    "kho-v1 (512-byte bitmap)",
+    natural("preserve" / raw(512) * "4096 bits, least significant first"),
+    status="merged",
+    seen_in="6.16.y, 6.17.0..6.17.8",
+    meaning="Which blocks of 2^order pages are preserved; spans 16 MiB << order.",
+)
+kho_mem_phys_bits_page = Schema(
+    "kho_mem_phys_bits",
+    "kho-v1 (page bitmap)",
+    natural("preserve" / raw(4096) * "32768 bits, least significant first"),
+    status="merged",
+    seen_in="6.17.9+, 6.18..7.0",
+    meaning="Which blocks of 2^order pages are preserved; spans 128 MiB << order.",
+)
+kho_radix_node = Schema(
+    "kho_radix_node",
+    "kho-v2..kho-v4 (4 KiB pages)",
+    natural("table" / array(512, phys) * "children one level down, 0 where there is none"),
+    status="merged",
+    seen_in="7.1..7.3",
+    meaning="Inner node of the radix tree; the map's root is one.",
+)
+kho_radix_leaf = Schema(
+    "kho_radix_leaf",
+    "kho-v2..kho-v4 (4 KiB pages)",
+    natural("bitmap" / raw(4096) * "32768 bits, least significant first"),
+    status="merged",
+    seen_in="7.1..7.3",
+    meaning="Level 0 of the radix tree: one bit for each key of a run.",
+)
+for _bitmap in (kho_mem_phys_bits_512, kho_mem_phys_bits_page, kho_radix_leaf):
+    _bitmap.con.align = 8  # unsigned long[] in the kernel
+
+
+def chunk_capacity(page_size: int) -> int:
+    """How many bitmaps a kho-v1 chunk page can name: 255 with 4 KiB pages."""
+    return (page_size - khoser_mem_chunk_hdr.size) // khoser_mem_bitmap_ptr.size
+
+
+@dataclass(frozen=True, slots=True)
+class RadixGeometry:
+    """Shape of the radix tree for one page size.
+
+    A key holds order and address: `1 << (order_bit - order) | address >> (page_shift + order)`.
+    table_bits: key bits that one table level takes. leaf_bits: log2 of the bits in a leaf.
+    levels: table levels above the leaf (5 with 4 KiB pages).
+    """
+
+    page_shift: int
+    order_bit: int
+    table_bits: int
+    leaf_bits: int
+    levels: int
+
+    @classmethod
+    def of(cls, page_size: int) -> RadixGeometry:
+        shift = page_size.bit_length() - 1
+        width, table, leaf = 64 - shift + 1, shift - 3, shift + 3
+        return cls(shift, 64 - shift, table, leaf, -(-(width - leaf) // table))
+
+    def key(self, address: int, order: int) -> int:
+        """Key of a block of 2^order pages at a physical address."""
+        return 1 << (self.order_bit - order) | address >> (self.page_shift + order)
+
+    def decode(self, key: int) -> tuple[int, int]:
+        """(physical address, order) of a non-zero key."""
+        order = self.order_bit - (key.bit_length() - 1)
+        return (key << (self.page_shift + order)) & ((1 << 64) - 1), order

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: MIT
+"""C structs as construct schemas that know their own offsets.
+
+A schema is a construct `Struct` whose members are laid out as a C compiler would: `natural` inserts the
+padding of the x86-64 and arm64 LE ABIs (the same for every struct here), `packed` inserts none. Members
+are written `"name" / u32 * "meaning"`. All integers are little-endian unless named be32 or be64.
+
+Everything else is derived from the construct objects: offsets, alignment, the C declaration, and for
+arrays of records the format of `struct.iter_unpack`.
+"""
+
+from __future__ import annotations
+
+import struct as _struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import construct
+from construct import BitsInteger, BitStruct, Bytes, ByteSwapped
+
+__all__ = [
+    "Field",
+    "Schema",
+    "array",
+    "be32",
+    "be64",
+    "bits",
+    "boolean",
+    "char",
+    "flex",
+    "natural",
+    "packed",
+    "phys",
+    "raw",
+    "s32",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+]
+
+u8 = construct.Int8ul
+u16 = construct.Int16ul
+u32 = construct.Int32ul
+u64 = construct.Int64ul
+s32 = construct.Int32sl
+be32 = construct.Int32ub
+be64 = construct.Int64ub
+phys = construct.FormatField("<", "Q")
+"""A physical address: a u64 that has its own object so that it can be shown as what it is."""
+boolean = construct.FormatField("<", "B")
+"""A C bool, kept as the byte it is so that any image builds back to the same bytes."""
+
+_C_NAMES = {"B": "u8", "H": "u16", "L": "u32", "I": "u32", "Q": "u64", "l": "s32", "i": "s32"}
+
+
+def char(size: int) -> Any:
+    """A NUL-padded text of `size` bytes, kept as bytes."""
+    member = Bytes(size)
+    member.c_text = True
+    return member
+
+
+def raw(size: int) -> Any:
+    """`size` bytes without inner structure: a bitmap, a union, reserved space."""
+    return Bytes(size)
+
+
+def array(count: int, of: Any) -> Any:
+    """`count` members of one kind; `of` is a schema or a scalar."""
+    return construct.Array(count, _unwrap(of))
+
+
+class _Flex(construct.Construct):  # type: ignore[misc]
+    """A flexible array member: takes no space, but its element counts for the alignment."""
+
+    def __init__(self, element: Any) -> None:
+        super().__init__()
+        self.element = element
+        self.flagbuildnone = True
+
+    def _parse(self, stream: Any, context: Any, path: Any) -> None:
+        return None
+
+    def _build(self, obj: Any, stream: Any, context: Any, path: Any) -> Any:
+        return obj
+
+    def _sizeof(self, context: Any, path: Any) -> int:
+        return 0
+
+
+def flex(of: Any) -> Any:
+    """The flexible array member at the end of a header; `of` is a schema or a scalar."""
+    return _Flex(_unwrap(of))
+
+
+class _Bits(construct.Subconstruct):  # type: ignore[misc]
+    """Bit-fields of one little-endian container, declared from the least significant bit up."""
+
+    def __init__(self, size: int, members: tuple[tuple[str, int], ...]) -> None:
+        unused = size * 8 - sum(width for _, width in members)
+        declared = (*members, ("_unused", unused)) if unused else members
+        super().__init__(ByteSwapped(BitStruct(*(name / BitsInteger(width) for name, width in reversed(declared)))))
+        self.size, self.members = size, members
+
+
+def bits(size: int, **members: int) -> Any:
+    """A container of `size` bytes with bit-fields name=width, least significant first.
+
+    Written as an unnamed member: `"_bits" / bits(8, pfn=52, flags=12)`; the bit-fields count as
+    fields of the enclosing struct.
+    """
+    return _Bits(size, tuple(members.items()))
+
+
+class _CStruct(construct.Struct):  # type: ignore[misc]
+    align: int = 1
+    is_packed: bool = False
+
+
+def natural(*members: Any) -> Any:
+    """A struct with the compiler's own padding (kept as bytes in members named _padN)."""
+    laid_out: list[Any] = []
+    offset = 0
+    for member in members:
+        gap = -offset % _align(member)
+        if gap:
+            laid_out.append(f"_pad{offset}" / Bytes(gap))
+        laid_out.append(member)
+        offset += gap + member.sizeof()
+    align = max((_align(member) for member in members), default=1)
+    if -offset % align:
+        laid_out.append(f"_pad{offset}" / Bytes(-offset % align))
+    made = _CStruct(*laid_out)
+    made.align = align
+    return made
+
+
+def packed(*members: Any) -> Any:
+    """A struct declared __packed: no padding, alignment 1."""
+    made = _CStruct(*members)
+    made.is_packed = True
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One member of a schema.
+
+    name: dotted below a nested struct. offset, size: bytes. bit_offset, bit_width: inside the
+    little-endian container at offset, None for a plain member. padding: True for the compiler's own.
+    """
+
+    name: str
+    offset: int
+    size: int
+    c_type: str
+    meaning: str
+    bit_offset: int | None = None
+    bit_width: int | None = None
+    depth: int = 0
+    padding: bool = False
+
+
+class Schema:
+    """One wire struct of one ABI form.
+
+    name: the kernel's struct name. label: the catalogue's name of the form (name and label together are
+    unique). status: merged, queued (linux-next), posted or development-branch. seen_in: kernel releases,
+    or the series and its date. meaning: what the struct is for.
+    """
+
+    def __init__(self, name: str, label: str, con: Any, *, status: str, seen_in: str, meaning: str) -> None:
+        self.name, self.label, self.con = name, label, con
+        self.status, self.seen_in, self.meaning = status, seen_in, meaning
+        con.schema_name = name
+        self.__doc__ = f"{self.declaration}: {self.size} bytes, {self.layout}. {meaning} Seen in {seen_in} ({status})."
+
+    def __repr__(self) -> str:
+        return f"<Schema {self.name} ({self.label}), {self.size} bytes>"
+
+    @property
+    def declaration(self) -> str:
+        return f"struct {self.name}"
+
+    @property
+    def layout(self) -> str:
+        """Packing and byte order in words."""
+        order = "big-endian" if any(field.c_type.startswith("be") for field in self.fields) else "little-endian"
+        return f"{'packed' if self.packed else f'natural alignment ({self.align})'}, {order}"
+
+    @cached_property
+    def size(self) -> int:
+        return int(self.con.sizeof())
+
+    @property
+    def align(self) -> int:
+        return int(self.con.align)
+
+    @property
+    def packed(self) -> bool:
+        return bool(self.con.is_packed)
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """Every member in order of offset, nested ones after the member that holds them."""
+        return tuple(_walk(self.con, 0, "", 0))
+
+    def offset(self, name: str) -> int:
+        """Byte offset of a member by its dotted name."""
+        return next(field.offset for field in self.fields if field.name == name)
+
+    @cached_property
+    def record(self) -> _struct.Struct:
+        """The same bytes as a `struct` format, members in the order of `record_fields`.
+
+        Bit-field containers come out as one integer, padding is skipped, nested members are flattened.
+        """
+        order = ">" if set(_orders(self.con)) == {">"} else "<"
+        return _struct.Struct(order + "".join(_formats(self.con)))
+
+    @cached_property
+    def record_fields(self) -> tuple[str, ...]:
+        """What `record` yields: dotted member names; a bit-field container is named after its first bit-field."""
+        return tuple(_record_names(self.con, ""))
+
+    def parse(self, data: bytes | memoryview) -> Any:
+        """The members as a construct Container. `data` needs at least `size` bytes; more are left alone."""
+        return self.con.parse(bytes(data[: self.size]))
+
+    def build(self, values: Mapping[str, Any]) -> bytes:
+        """The bytes of a mapping as `parse` gives it; padding that is not given is zero."""
+        return bytes(self.con.build(_with_padding(self.con, values)))
+
+
+def _unwrap(of: Any) -> Any:
+    return of.con if isinstance(of, Schema) else of
+
+
+def _inner(member: Any) -> Any:
+    while isinstance(member, construct.Renamed):
+        member = member.subcon
+    return member
+
+
+def _align(member: Any) -> int:
+    inner = _inner(member)
+    if isinstance(inner, _CStruct):
+        return inner.align
+    if isinstance(inner, construct.Array):
+        return _align(inner.subcon)
+    if isinstance(inner, _Flex):
+        return _align(inner.element)
+    if isinstance(inner, construct.FormatField):
+        return int(inner.length)
+    if isinstance(inner, _Bits):
+        return inner.size
+    return 1
+
+
+def _walk(con: Any, offset: int, prefix: str, depth: int) -> Iterator[Field]:
+    for member in con.subcons:
+        inner, name, meaning = _inner(member), member.name, str(member.docs)
+        size = 0 if isinstance(inner, _Flex) else int(inner.sizeof())
+        if isinstance(inner, _Bits):
+            yield from _walk_bits(inner, offset, prefix, meaning, depth)
+        elif name.startswith("_pad"):
+            yield Field(prefix + name, offset, size, f"u8[{size}]", "compiler padding", depth=depth, padding=True)
+        else:
+            yield Field(prefix + name, offset, size, _c_type(inner), meaning, depth=depth)
+            if isinstance(inner, _CStruct):
+                yield from _walk(inner, offset, f"{prefix}{name}.", depth + 1)
+        offset += size
+
+
+def _walk_bits(inner: _Bits, offset: int, prefix: str, meaning: str, depth: int) -> Iterator[Field]:
+    first = 0
+    for name, width in inner.members:
+        yield Field(prefix + name, offset, inner.size, f"u{8 * inner.size}:{width}", meaning, first, width, depth)
+        first += width
+
+
+def _c_type(inner: Any) -> str:
+    if isinstance(inner, _CStruct):
+        return f"struct {inner.schema_name}"
+    if isinstance(inner, construct.Array):
+        return f"{_c_type(inner.subcon)}[{inner.count}]"
+    if isinstance(inner, _Flex):
+        return f"{_c_type(inner.element)}[]"
+    if isinstance(inner, construct.FormatField):
+        if inner is phys:
+            return "phys"
+        if inner is boolean:
+            return "bool"
+        return f"be{8 * inner.length}" if inner.fmtstr[0] == ">" else _C_NAMES[inner.fmtstr[1]]
+    return f"char[{inner.sizeof()}]" if getattr(inner, "c_text", False) else f"u8[{inner.sizeof()}]"
+
+
+def _formats(con: Any) -> Iterator[str]:
+    for member in con.subcons:
+        inner = _inner(member)
+        if isinstance(inner, _CStruct):
+            yield from _formats(inner)
+        elif isinstance(inner, construct.FormatField):
+            yield str(inner.fmtstr[1]).replace("L", "I").replace("l", "i")
+        elif isinstance(inner, _Bits):
+            yield {1: "B", 2: "H", 4: "I", 8: "Q"}[inner.size]
+        elif not isinstance(inner, _Flex):
+            yield f"{inner.sizeof()}{'x' if member.name.startswith('_pad') else 's'}"
+
+
+def _orders(con: Any) -> Iterator[str]:
+    for member in con.subcons:
+        inner = _inner(member)
+        if isinstance(inner, _CStruct):
+            yield from _orders(inner)
+        elif isinstance(inner, _Bits):
+            yield "<"
+        elif isinstance(inner, construct.FormatField) and inner.length > 1:
+            yield str(inner.fmtstr[0])
+
+
+def _record_names(con: Any, prefix: str) -> Iterator[str]:
+    for member in con.subcons:
+        inner = _inner(member)
+        if isinstance(inner, _CStruct):
+            yield from _record_names(inner, f"{prefix}{member.name}.")
+        elif isinstance(inner, _Bits):
+            yield prefix + inner.members[0][0]
+        elif not isinstance(inner, _Flex) and not member.name.startswith("_pad"):
+            yield prefix + member.name
+
+
+def _with_padding(con: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(values)
+    for member in con.subcons:
+        inner, name = _inner(member), member.name
+        if name.startswith("_pad"):
+            made.setdefault(name, bytes(inner.sizeof()))
+        elif isinstance(inner, _Bits):
+            made[name] = {"_unused": 0, **made[name]}
+        elif isinstance(inner, _CStruct):
+            made[name] = _with_padding(inner, made[name])
+        elif isinstance(inner, construct.Array) and isinstance(inner.subcon, _CStruct):
+            made[name] = [_with_padding(inner.subcon, item) for item in made[name]]
+    return made

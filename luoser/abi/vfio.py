@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""vfio-pci files: the RFC of October 2025 to vfio-pci-v2; nothing is merged up to 7.3.
+
+Five layouts are called vfio-pci-v1 (`VFIO_PCI_V1`) and each fills a zeroed page, so that the bytes do not
+tell which one it is. A bdf is bus << 8 | devfn.
+"""
+
+from __future__ import annotations
+
+from luoser.abi.schema import Schema, array, packed, raw, u8, u16, u32
+
+__all__ = [
+    "VFIO_PCI_V1",
+    "vfio_pci_core_device_ser_domain16",
+    "vfio_pci_core_device_ser_domain16_iommufd",
+    "vfio_pci_core_device_ser_domain16_reset",
+    "vfio_pci_core_device_ser_domain32",
+    "vfio_pci_core_device_ser_domain32_iommufd",
+    "vfio_pci_core_device_ser_domain32_reset",
+    "vfio_pci_core_device_ser_rfc",
+    "vfio_pci_core_device_ser_rfc_config",
+]
+
+_NAME = "vfio_pci_core_device_ser"
+_SEEN_RFC = "VFIO live update RFC, 18 Oct 2025"
+_SEEN_16 = "vfio/pci live update v1..v3, Nov 2025-Mar 2026"
+_SEEN_32 = "vfio/pci live update v4 11 May 2026, v5 14 Jul 2026"
+
+_BDF = "bdf" / u16 * "bus, device and function"
+_DOMAIN_16 = "domain" / u16 * "PCI domain, too narrow for those of VMD (0x10000 and up)"
+_DOMAIN_32 = "domain" / u32 * "PCI domain"
+_RESET = "reset_works" / u8 * "1 if the device can be reset"
+
+_iommufd = packed("token" / u32 * "LUO token of the iommufd file in the same session")
+_iommufd.schema_name = "(unnamed)"
+_IOMMUFD = "iommufd_ser" / _iommufd * "link to its iommufd"
+
+vfio_pci_core_device_ser_rfc = Schema(
+    _NAME,
+    "vfio RFC Oct 2025, first patch",
+    packed(_BDF),
+    status="posted",
+    seen_in=_SEEN_RFC,
+    meaning="A preserved device, without a PCI domain.",
+)
+vfio_pci_core_device_ser_rfc_config = Schema(
+    _NAME,
+    "vfio RFC Oct 2025, last patch",
+    packed(
+        _BDF,
+        "cfg_size" / u32 * "size of the configuration space",
+        "pci_config_map" / raw(4096) * "who owns each configuration byte",
+        "vconfig" / raw(4096) * "virtual configuration space",
+        "rbar" / array(7, u32) * "BARs",
+        _RESET,
+    ),
+    status="posted",
+    seen_in=_SEEN_RFC,
+    meaning="A preserved device with its configuration space.",
+)
+vfio_pci_core_device_ser_domain16 = Schema(
+    _NAME,
+    "vfio-pci-v1 (v1..v3, first patch)",
+    packed(_BDF, _DOMAIN_16),
+    status="posted",
+    seen_in=_SEEN_16,
+    meaning="A preserved device, bdf first.",
+)
+vfio_pci_core_device_ser_domain16_reset = Schema(
+    _NAME,
+    "vfio-pci-v1 (v1..v3, reset_works patch)",
+    packed(_BDF, _DOMAIN_16, _RESET),
+    status="posted",
+    seen_in=_SEEN_16,
+    meaning="A preserved device, bdf first.",
+)
+vfio_pci_core_device_ser_domain16_iommufd = Schema(
+    _NAME,
+    "vfio-pci-v1 (IOMMU series on top of v1..v3)",
+    packed(_BDF, _DOMAIN_16, _RESET, _IOMMUFD),
+    status="posted",
+    seen_in="IOMMU live update series",
+    meaning="A preserved device, bdf first, attached to an iommufd.",
+)
+vfio_pci_core_device_ser_domain32 = Schema(
+    _NAME,
+    "vfio-pci-v1 (v4, v5, first patch)",
+    packed(_DOMAIN_32, _BDF),
+    status="posted",
+    seen_in=_SEEN_32,
+    meaning="A preserved device, domain first.",
+)
+vfio_pci_core_device_ser_domain32_reset = Schema(
+    _NAME,
+    "vfio-pci-v1 (v4, v5, reset_works patch)",
+    packed(_DOMAIN_32, _BDF, _RESET),
+    status="posted",
+    seen_in=_SEEN_32,
+    meaning="A preserved device, domain first.",
+)
+vfio_pci_core_device_ser_domain32_iommufd = Schema(
+    _NAME,
+    "vfio-pci-v2",
+    packed(_DOMAIN_32, _BDF, _RESET, _IOMMUFD),
+    status="posted",
+    seen_in="IOMMU live update series, mid 2026",
+    meaning="A preserved device, domain first, attached to an iommufd.",
+)
+
+VFIO_PCI_V1 = (
+    vfio_pci_core_device_ser_domain16,
+    vfio_pci_core_device_ser_domain16_reset,
+    vfio_pci_core_device_ser_domain16_iommufd,
+    vfio_pci_core_device_ser_domain32,
+    vfio_pci_core_device_ser_domain32_reset,
+)
+"""Every layout that a file called vfio-pci-v1 may have."""

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""What the commands share: options, reading a source, printing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from luoser.errors import UsageError
+from luoser.text import parse_number
+
+__all__ = ["NUMBER", "NoState", "echo_json", "format_option", "load", "read_options", "usable_layouts"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+NO_STATE = 3
+
+
+class _Number(click.ParamType):
+    """An unsigned number, 0x… or decimal."""
+
+    name = "NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_number(value)
+        except ValueError:
+            self.fail(f"{value!r} is no address or number, such as 0x617000", param, ctx)
+
+
+NUMBER = _Number()
+
+
+class NoState(click.ClickException):
+    """The source holds no KHO root."""
+
+    exit_code = NO_STATE
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"luoser: {self.message}", err=True)
+
+
+def format_option(*formats: str) -> Callable[[_Command], _Command]:
+    """`--format`; the first one is the default."""
+    return click.option(
+        "--format", "output", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the output."
+    )
+
+
+def read_options(command: _Command) -> _Command:
+    """SOURCE and the options that say how to read it."""
+    for decorator in (
+        click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout to take where the bytes leave a choice; see `luoser abi list`. May be given several times."),
+        click.option("--page-size", type=NUMBER, help="Page size of the machine in bytes, where the source does not say."),
+        click.option("--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."),
+        click.argument("source", type=click.Path()),
+    ):
+        command = decorator(command)
+    return command
+
+
+def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, if all are known. Raises UsageError."""
+    from luoser.abi.registry import layout
+
+    for name in names:
+        if layout(name) is None:
+            raise UsageError(f"no layout is named {name!r}; `luoser abi list` names them all")
+    return names
+
+
+def load(source: str, *, root: int | None, page_size: int | None, layouts: tuple[str, ...], contents: bool = False) -> Any:
+    """The state of a source. Raises NoState where there is none, LuoserError where it cannot be read."""
+    from luoser.memory.open import open_memory
+    from luoser.reader import read
+    from luoser.text import safe_text
+
+    names = usable_layouts(layouts)
+    with open_memory(source) as memory:
+        state = read(memory, root=root, page_size=page_size, layouts=names, contents=contents)
+    if not state.handovers:
+        for problem in state.problems:
+            click.echo(f"luoser: {safe_text(problem.message)}", err=True)
+        raise NoState(
+            f"{safe_text(source)}: no KHO root in this {state.source.format} image: no page with a devicetree that is "
+            "compatible with kho-vN. Was the kernel booted with kho=on, and does the dump hold all of its memory?"
+        )
+    return state
+
+
+def echo_json(document: Any) -> None:
+    """One JSON document on stdout, ASCII only, so that no name in it reaches the terminal raw."""
+    json.dump(document, sys.stdout, indent=1, ensure_ascii=True)
+    sys.stdout.write("\n")

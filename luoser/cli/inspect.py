@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""`luoser inspect`: the whole state of a source."""
+
+from __future__ import annotations
+
+import click
+
+from luoser.cli.common import echo_json, format_option, load, read_options
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@read_options
+@format_option("text", "json")
+@click.option("--full", is_flag=True, help="Also what `build` needs: extents, node and block addresses, folio lists.")
+@click.option("--contents", is_flag=True, help="Also the bytes of driver pages and of files up to 64 KiB; implies --full.")
+def command(
+    source: str, root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str, full: bool, contents: bool
+) -> None:
+    """Show everything that SOURCE hands over: KHO roots, preserved memory, LUO, PCI devices.
+
+    Broken, missing and stale structures are listed as problems at the end; they do not change the exit code.
+    """
+    state = load(source, root=root, page_size=page_size, layouts=layouts, contents=contents)
+    if output == "json":
+        from luoser.state import to_document
+
+        echo_json(to_document(state, full=full or contents))
+    else:
+        from luoser.render.tree import print_state
+
+        print_state(state, full=full or contents)

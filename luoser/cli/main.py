@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The `luoser` command: a group that loads a command's module when that command is run."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import cast
+
+import click
+
+from luoser import __version__
+from luoser.errors import LuoserError
+
+__all__ = ["cli", "main"]
+
+_COMMANDS = {
+    "abi": "Layouts by name: list, show one field by field, detect which one a file has.",
+    "decode": "Decode a bare blob or preserved folio.",
+    "inspect": "Show everything that is handed over, as a tree.",
+    "map": "List the preserved memory, like /proc/iomem.",
+    "pci": "Show the preserved PCI devices as a table.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        return cast(click.Command, importlib.import_module(f"luoser.cli.{cmd_name}").command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="luoser")
+def cli() -> None:
+    """Read the state that a Linux kernel hands to its successor over kexec.
+
+    SOURCE is a memory dump: an ELF core (QEMU, kdump) or a raw image, also inside .xz or .gz; `-` is
+    standard input.
+
+    Exit codes: 0 done, 2 usage or unreadable input, 3 no KHO state found.
+    """
+
+
+def main() -> None:
+    """Entry point: every failure that the input can cause is one line on stderr and exit code 2."""
+    try:
+        cli.main(prog_name="luoser", standalone_mode=True)
+    except LuoserError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        _fail(str(error))
+    except MemoryError:
+        _fail("out of memory")
+
+
+def _fail(message: str) -> None:
+    click.echo(f"luoser: {message}", err=True)
+    sys.exit(2)

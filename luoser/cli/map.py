@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""`luoser map`: the preserved extents."""
+
+from __future__ import annotations
+
+import click
+
+from luoser.cli.common import echo_json, format_option, load, read_options
+
+__all__ = ["command"]
+
+
+@click.command("map")
+@read_options
+@format_option("text", "json")
+def command(source: str, root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str) -> None:
+    """List the preserved memory of SOURCE, like /proc/iomem, with what is known to lie in it."""
+    state = load(source, root=root, page_size=page_size, layouts=layouts)
+    if output == "json":
+        from luoser.state import to_document
+
+        document = to_document(state, full=True)
+        kept = ("address", "compatible", "direction", "preserved", "scratch")
+        handovers = [{name: handover[name] for name in kept} for handover in document["handovers"]]
+        echo_json({"schema": "luoser/map/1", "source": document["source"], "handovers": handovers})
+    else:
+        from luoser.render.extents import print_extents
+
+        print_extents(state)

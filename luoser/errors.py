@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Error types. Every message names the file or the physical address, what was expected, what was found."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["FormatError", "LuoserError", "MissingMemory", "PageState", "SourceError", "UsageError"]
+
+
+class PageState(StrEnum):
+    """What a source knows of one page of physical memory."""
+
+    PRESENT = "present"
+    ZERO = "zero"
+    EXCLUDED = "excluded"
+    ABSENT = "absent"
+
+
+class LuoserError(Exception):
+    """Base of everything luoser raises on purpose."""
+
+
+class SourceError(LuoserError):
+    """A file that cannot be read as memory: absent, empty, of an unknown or refused format."""
+
+
+class FormatError(LuoserError):
+    """Bytes that are not what their place promises, such as a broken flattened devicetree."""
+
+
+class UsageError(LuoserError):
+    """A request that makes no sense: an unknown layout name, an address that is no number."""
+
+
+class MissingMemory(LuoserError):
+    """Bytes that the source does not hold.
+
+    address: the first physical address that could not be read.
+    state:   why: `PageState.EXCLUDED` (a dump tool left the page out) or `PageState.ABSENT`.
+    """
+
+    def __init__(self, address: int, state: PageState) -> None:
+        self.address = address
+        self.state = state
+        why = "left out of the dump" if state is PageState.EXCLUDED else "in no segment of the source"
+        super().__init__(f"page {address:#x} is {state.value} ({why})")

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""Flattened devicetrees (version 17), read in one bounded pass.
+
+Tokens and headers are big-endian; property values are raw bytes, because KHO and LUO write theirs in the
+byte order of the machine.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from luoser.errors import FormatError
+from luoser.limits import LIMITS
+
+__all__ = ["HEADER_SIZE", "MAGIC", "Fdt", "Header", "Node", "parse", "parse_header"]
+
+MAGIC = b"\xd0\x0d\xfe\xed"
+HEADER_SIZE = 40
+_BEGIN_NODE, _END_NODE, _PROPERTY, _NOP, _END = 1, 2, 3, 4, 9
+_HEADER = struct.Struct(">10I")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fixed header; all members are numbers of bytes or offsets in bytes but for the versions."""
+
+    magic: int
+    totalsize: int
+    off_dt_struct: int
+    off_dt_strings: int
+    off_mem_rsvmap: int
+    version: int
+    last_comp_version: int
+    boot_cpuid_phys: int
+    size_dt_strings: int
+    size_dt_struct: int
+
+
+@dataclass(slots=True)
+class Node:
+    """A node: name without its path, properties and children in the order of the blob."""
+
+    name: bytes
+    properties: list[tuple[bytes, bytes]] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+
+    def get(self, name: str) -> bytes | None:
+        """Value of the first property of that name, or None."""
+        wanted = name.encode()
+        return next((value for found, value in self.properties if found == wanted), None)
+
+    def node(self, name: str) -> Node | None:
+        """The first child of that name, or None."""
+        wanted = name.encode()
+        return next((child for child in self.nodes if child.name == wanted), None)
+
+    def u64(self, name: str) -> int | None:
+        """A property of exactly eight bytes as a native-endian (little-endian) number, else None."""
+        value = self.get(name)
+        return int.from_bytes(value, "little") if value is not None and len(value) == 8 else None
+
+    def u32(self, name: str) -> int | None:
+        """A property of exactly four bytes as a native-endian (little-endian) number, else None."""
+        value = self.get(name)
+        return int.from_bytes(value, "little") if value is not None and len(value) == 4 else None
+
+    def text(self, name: str) -> bytes | None:
+        """A property up to its first NUL."""
+        value = self.get(name)
+        return None if value is None else value.split(b"\0", 1)[0]
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, parents first."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(reversed(node.nodes))
+
+
+@dataclass(frozen=True, slots=True)
+class Fdt:
+    """A whole tree. fault: where and why reading stopped early, None for a sound blob."""
+
+    header: Header
+    root: Node
+    strings: bytes
+    fault: str | None = None
+
+
+def parse_header(data: bytes) -> Header:
+    """The header of a blob that may continue beyond `data`. Raises FormatError when it cannot be one."""
+    if len(data) < HEADER_SIZE:
+        raise FormatError(f"a devicetree header has {HEADER_SIZE} bytes, there are only {len(data)}")
+    header = Header(*_HEADER.unpack_from(data))
+    if data[:4] != MAGIC:
+        raise FormatError(f"expected devicetree magic d00dfeed, found {data[:4].hex()}")
+    if header.version < 16 or header.last_comp_version > 17:
+        raise FormatError(f"devicetree version {header.version} (compatible with {header.last_comp_version}), expected 17")
+    if not HEADER_SIZE <= header.totalsize <= LIMITS.fdt_size:
+        raise FormatError(f"devicetree totalsize {header.totalsize:#x} is out of bounds")
+    for name, offset, size in (
+        ("structure", header.off_dt_struct, header.size_dt_struct),
+        ("strings", header.off_dt_strings, header.size_dt_strings),
+        ("reserve map", header.off_mem_rsvmap, 16),
+    ):
+        if offset < HEADER_SIZE or offset + size > header.totalsize:
+            raise FormatError(f"devicetree {name} block at {offset:#x} of {size:#x} bytes leaves the blob's {header.totalsize:#x}")
+    if header.off_dt_struct % 4 or header.size_dt_struct % 4:
+        raise FormatError(f"devicetree structure block at {header.off_dt_struct:#x} is not aligned to 4 bytes")
+    return header
+
+
+def parse(data: bytes, *, partial: bool = False) -> Fdt:
+    """A devicetree blob. Bytes behind its totalsize are ignored.
+
+    With `partial`, a blob that breaks off or is damaged inside gives what came before, and `fault` says
+    where and why; otherwise that raises FormatError. A broken header always raises FormatError.
+    """
+    header = parse_header(data)
+    if len(data) < header.totalsize and not partial:
+        raise FormatError(f"devicetree of {header.totalsize} bytes breaks off after {len(data)}")
+    strings = data[header.off_dt_strings : header.off_dt_strings + header.size_dt_strings]
+    block = data[header.off_dt_struct : header.off_dt_struct + header.size_dt_struct]
+    root = Node(b"")
+    try:
+        _Walker(block, strings).run(root)
+    except FormatError as error:
+        if not partial:
+            raise
+        return Fdt(header, root, strings, str(error))
+    return Fdt(header, root, strings)
+
+
+class _Walker:
+    """One pass over the structure block; the position only ever grows."""
+
+    def __init__(self, block: bytes, strings: bytes) -> None:
+        self.block, self.strings = block, strings
+        self.words = struct.unpack(f">{len(block) // 4}I", block[: len(block) // 4 * 4])
+        self.names: dict[int, bytes] = {}
+
+    def run(self, root: Node) -> None:
+        words, position, count = self.words, 0, 0
+        stack: list[Node] = []
+        while position < len(words):
+            token = words[position]
+            position += 1
+            if token == _PROPERTY:
+                position = self._property(position, stack)
+            elif token == _BEGIN_NODE:
+                count += 1
+                if count > LIMITS.fdt_nodes or len(stack) >= LIMITS.fdt_depth:
+                    raise FormatError(f"devicetree with more than {LIMITS.fdt_nodes} nodes or {LIMITS.fdt_depth} levels")
+                position = self._begin(position, stack, root, first=count == 1)
+            elif token == _END_NODE:
+                if not stack:
+                    raise FormatError(f"end of a node that never began, at {4 * position - 4:#x} of the structure block")
+                stack.pop()
+            elif token == _END:
+                if stack or not count:
+                    raise FormatError("devicetree ends inside a node" if stack else "devicetree without a root node")
+                return
+            elif token != _NOP:
+                raise FormatError(f"unknown devicetree token {token:#x} at {4 * position - 4:#x} of the structure block")
+        raise FormatError("devicetree structure block has no end token")
+
+    def _begin(self, position: int, stack: list[Node], root: Node, *, first: bool) -> int:
+        start = 4 * position
+        end = self.block.find(b"\0", start)
+        if end < 0:
+            raise FormatError(f"node name at {start:#x} of the structure block has no end")
+        name = self.block[start:end]
+        if stack:
+            node = Node(name)
+            stack[-1].nodes.append(node)
+        elif first:
+            node = root
+            node.name = name
+        else:
+            raise FormatError("devicetree with two root nodes")
+        stack.append(node)
+        return end // 4 + 1
+
+    def _property(self, position: int, stack: list[Node]) -> int:
+        if not stack:
+            raise FormatError(f"property outside of a node at {4 * position - 4:#x} of the structure block")
+        if position + 2 > len(self.words):
+            raise FormatError("devicetree breaks off inside a property")
+        size, name_offset = self.words[position], self.words[position + 1]
+        start = 4 * (position + 2)
+        if start + size > len(self.block):
+            raise FormatError(f"property value of {size:#x} bytes at {start:#x} leaves the structure block")
+        stack[-1].properties.append((self._name(name_offset), self.block[start : start + size]))
+        return position + 2 + (size + 3) // 4
+
+    def _name(self, offset: int) -> bytes:
+        name = self.names.get(offset)
+        if name is None:
+            end = self.strings.find(b"\0", offset) if offset < len(self.strings) else -1
+            if end < 0:
+                raise FormatError(f"property name at {offset:#x} is outside of the strings block or has no end")
+            name = self.names[offset] = self.strings[offset:end]
+        return name

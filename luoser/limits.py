@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""Every bound that keeps hostile input from costing more than the bytes it brought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LIMITS", "Limits"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Upper bounds; a walker that meets one records a Problem and stops there."""
+
+    fdt_size: int = 16 << 20  # bytes of one flattened devicetree; the largest KHO one is 1 MiB
+    fdt_depth: int = 64
+    fdt_nodes: int = 1 << 17
+    map_nodes: int = 1 << 18  # pages of one preserved map: 2^18 leaves cover 32 TiB of 4 KiB pages
+    chain: int = 10_000  # blocks of one chain, the kernel's own bound
+    vmalloc_chunks: int = 1 << 16
+    list_size: int = 256 << 20  # bytes of one preserved list: PCI devices, folios, sessions
+    blob_size: int = 1 << 20  # bytes read of a sub-tree blob of unknown kind
+    contents_size: int = 64 << 10  # bytes of a file or a driver page that --contents shows
+    elf_headers: int = 1 << 20  # program headers of one core
+    note_size: int = 16 << 20  # bytes of one ELF note segment
+    decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
+    roots: int = 64  # KHO roots taken from one source
+    problems: int = 10_000
+
+
+LIMITS = Limits()

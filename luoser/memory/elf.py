@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""ELF cores by physical address: QEMU's dump-guest-memory, kdump's vmcore, luoser's own cuts."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from luoser.errors import PageState, SourceError
+from luoser.limits import LIMITS
+from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.text import safe_text
+
+__all__ = ["MAGIC", "ElfMemory", "parse_vmcoreinfo"]
+
+MAGIC = b"\x7fELF"
+_PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_NHDR = struct.Struct("<III")
+
+
+class _Header(NamedTuple):
+    kind: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    align: int
+
+
+class ElfMemory(SegmentedMemory):
+    """A 64-bit little-endian ELF core whose PT_LOAD headers give physical addresses."""
+
+    format = "elf"
+
+    def __init__(self, path: str, buffer: Buffer) -> None:
+        headers = list(_program_headers(path, buffer))
+        remarks: list[str] = []
+        loads = [_segment(header, len(buffer), remarks) for header in headers if header.kind == _PT_LOAD and header.memsz]
+        if not loads:
+            raise SourceError(f"{path}: an ELF file without loadable segments holds no memory; is it a core dump?")
+        super().__init__(path, buffer, loads)
+        self.remarks[:0] = remarks
+        self.vmcoreinfo = _vmcoreinfo(buffer, headers)
+        size = self.vmcoreinfo.get("PAGESIZE", "")
+        if size.isascii() and size.isdigit() and len(size) <= 7:
+            self.page_size = int(size)
+
+
+def _program_headers(path: str, buffer: Buffer) -> Iterator[_Header]:
+    if len(buffer) < _EHDR.size:
+        raise SourceError(f"{path}: an ELF header has {_EHDR.size} bytes, the file only {len(buffer)}")
+    ident, _, _, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack_from(buffer)
+    if ident[4] != 2 or ident[5] != 1:
+        bits = {1: "32-bit", 2: "64-bit"}.get(ident[4], f"class {ident[4]}")
+        order = {1: "little-endian", 2: "big-endian"}.get(ident[5], f"data {ident[5]}")
+        raise SourceError(f"{path}: a {bits} {order} ELF file; KHO exists on 64-bit little-endian machines only")
+    if phnum == _PN_XNUM:
+        if shoff + 48 > len(buffer):
+            raise SourceError(f"{path}: PN_XNUM set, but section header 0 at {shoff:#x} is beyond the end of the file")
+        phnum = struct.unpack_from("<I", buffer, shoff + 44)[0]
+    if phentsize != _PHDR.size:
+        raise SourceError(f"{path}: program headers of {phentsize} bytes, expected {_PHDR.size}")
+    for index in range(min(phnum, LIMITS.elf_headers, max(0, len(buffer) - phoff) // _PHDR.size)):
+        yield _Header(*_PHDR.unpack_from(buffer, phoff + index * _PHDR.size))
+
+
+def _segment(header: _Header, file_size: int, remarks: list[str]) -> Segment:
+    """p_memsz beyond p_filesz is zero memory; p_filesz beyond the end of the file is lost."""
+    filesz = min(header.filesz, header.memsz)
+    stored = max(0, min(filesz, file_size - header.offset))
+    if stored < filesz:
+        remarks.append(
+            f"truncated: segment {header.paddr:#x} has {filesz:#x} bytes in its header, {stored:#x} in the file"
+        )
+        return Segment(header.paddr, filesz, header.offset, stored, PageState.ABSENT)
+    return Segment(header.paddr, header.memsz, header.offset, stored, PageState.ZERO)
+
+
+def _vmcoreinfo(buffer: Buffer, headers: list[_Header]) -> dict[str, str]:
+    for header in headers:
+        if header.kind == _PT_NOTE:
+            size = min(header.filesz, LIMITS.note_size)
+            for name, data in _notes(bytes(buffer[header.offset : header.offset + size])):
+                if name == b"VMCOREINFO":
+                    return parse_vmcoreinfo(data)
+    return {}
+
+
+def _notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 0
+    while place + _NHDR.size <= len(data):
+        namesz, descsz, _ = _NHDR.unpack_from(data, place)
+        name = place + _NHDR.size
+        desc = name + (namesz + 3) // 4 * 4
+        place = desc + (descsz + 3) // 4 * 4
+        yield data[name : name + namesz].rstrip(b"\0"), data[desc : desc + descsz]
+
+
+def parse_vmcoreinfo(data: bytes) -> dict[str, str]:
+    """KEY=VALUE lines as a dictionary; lines without = are skipped, values are made safe to print."""
+    lines = (line.partition(b"=") for line in data.rstrip(b"\0").splitlines())
+    return {safe_text(key): safe_text(value) for key, equals, value in lines if equals}

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""Another source with some bytes replaced: what a dump would read like with one thing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.errors import MissingMemory, PageState
+from luoser.memory.source import Memory, Segment
+
+__all__ = ["Overlay"]
+
+_PAGE = 4096
+
+
+class Overlay(Memory):
+    """Memory below, with whole pages of it rewritten or taken away; the source below is not touched."""
+
+    def __init__(self, below: Memory) -> None:
+        super().__init__(below.path)
+        self._below = below
+        self.format, self.page_size = below.format, below.page_size
+        self.vmcoreinfo, self.remarks = below.vmcoreinfo, list(below.remarks)
+        self._pages: dict[int, bytes] = {}
+        self._gone: dict[int, PageState] = {}
+
+    def write(self, address: int, data: bytes) -> None:
+        """Replace bytes; pages that the source below does not hold are taken as zeros first."""
+        for page in range(address // _PAGE * _PAGE, address + len(data), _PAGE):
+            old = bytearray(self._page(page))
+            low, high = max(address, page), min(address + len(data), page + _PAGE)
+            old[low - page : high - page] = data[low - address : high - address]
+            self._pages[page] = bytes(old)
+            self._gone.pop(page, None)
+
+    def remove(self, address: int, size: int = _PAGE, *, state: PageState = PageState.ABSENT) -> None:
+        """Take pages away."""
+        for page in range(address // _PAGE * _PAGE, address + size, _PAGE):
+            self._gone[page] = state
+            self._pages.pop(page, None)
+
+    def _page(self, page: int) -> bytes:
+        if page in self._pages:
+            return self._pages[page]
+        try:
+            return self._below.read(page, _PAGE)
+        except MissingMemory:
+            return bytes(_PAGE)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self._below.segments
+
+    def read(self, address: int, size: int) -> bytes:
+        parts = []
+        while size > 0:
+            page = address // _PAGE * _PAGE
+            take = min(size, page + _PAGE - address)
+            if page in self._gone:
+                raise MissingMemory(page, self._gone[page])
+            if page in self._pages:
+                parts.append(self._pages[page][address - page : address - page + take])
+            else:
+                parts.append(self._below.read(address, take))
+            address, size = address + take, size - take
+        return b"".join(parts)
+
+    def page_state(self, address: int) -> PageState:
+        page = address // _PAGE * _PAGE
+        if page in self._gone:
+            return self._gone[page]
+        return PageState.PRESENT if page in self._pages else self._below.page_state(address)
+
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        below = (page for page in self._below.find_pages(prefix, at=at) if not self._changed(page))
+        own = (page for page, data in self._pages.items() if data[at:].startswith(prefix))
+        yield from sorted({*below, *own})
+
+    def find(self, pattern: bytes) -> Iterator[int]:
+        below = (place for place in self._below.find(pattern) if not self._changed(place))
+        own = (page + data.index(pattern) for page, data in self._pages.items() if pattern in data)
+        yield from sorted({*below, *own})
+
+    def _changed(self, address: int) -> bool:
+        page = address // _PAGE * _PAGE
+        return page in self._pages or page in self._gone
+
+    def close(self) -> None:
+        self._below.close()

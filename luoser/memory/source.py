@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+"""The contract of a memory source: bytes by physical address, and what is known of each page."""
+
+from __future__ import annotations
+
+import mmap
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+
+from luoser.errors import MissingMemory, PageState, SourceError
+
+__all__ = ["Buffer", "Memory", "Segment", "SegmentedMemory"]
+
+Buffer = bytes | memoryview | mmap.mmap
+_STRIDE_BLOCK = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """A run of physical memory: [start, start + size) in bytes.
+
+    offset: where its bytes stand in the backing buffer. stored: how many of them are there; the rest up
+    to size is memory that the dump tool left out because it was zero (`rest` ZERO), or that a truncated
+    file lost (`rest` ABSENT).
+    """
+
+    start: int
+    size: int
+    offset: int
+    stored: int
+    rest: PageState = PageState.ZERO
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+class Memory(ABC):
+    """Physical memory of one dump or machine, opened read-only.
+
+    path: what the user named. format: short name of the format. page_size: bytes, or None where the
+    source does not say. vmcoreinfo: VMCOREINFO as key to value. remarks: what is odd about the source,
+    in words (truncated, overlapping segments).
+    """
+
+    path: str
+    format: str
+    page_size: int | None = None
+    vmcoreinfo: Mapping[str, str]
+    remarks: list[str]
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.vmcoreinfo = {}
+        self.remarks = []
+
+    @abstractmethod
+    def read(self, address: int, size: int) -> bytes:
+        """Exactly `size` bytes at a physical address. Raises MissingMemory for any byte not known."""
+
+    @abstractmethod
+    def page_state(self, address: int) -> PageState:
+        """What the source knows of the page that holds a physical address."""
+
+    @abstractmethod
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        """Addresses, ascending, of present 4 KiB-aligned pages with `prefix` at byte `at`."""
+
+    @abstractmethod
+    def find(self, pattern: bytes) -> Iterator[int]:
+        """Addresses, ascending, of a byte pattern anywhere in the memory that is present."""
+
+    @property
+    @abstractmethod
+    def segments(self) -> tuple[Segment, ...]:
+        """Covered runs, sorted by address, not overlapping."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class SegmentedMemory(Memory):
+    """Memory whose segments lie as plain bytes in one buffer: raw images, ELF cores, test images."""
+
+    def __init__(self, path: str, buffer: Buffer, segments: list[Segment]) -> None:
+        super().__init__(path)
+        self._buffer = buffer
+        self._segments = self._arrange(segments)
+        self._starts = [segment.start for segment in self._segments]
+
+    def _arrange(self, segments: list[Segment]) -> tuple[Segment, ...]:
+        """Sorted, with overlaps cut: the segment that the file names first keeps its bytes."""
+        arranged: list[Segment] = []
+        for segment in segments:
+            self._insert(arranged, segment)
+        return tuple(arranged)
+
+    def _insert(self, arranged: list[Segment], new: Segment) -> None:
+        pieces = [(new.start, new.end)]
+        low = bisect_right(arranged, new.start, key=lambda known: known.start)
+        first = max(0, low - 1)
+        last = bisect_right(arranged, new.end - 1, key=lambda known: known.start)
+        for known in arranged[first:last]:
+            pieces = [part for start, end in pieces for part in _without(start, end, known)]
+        if pieces != [(new.start, new.end)]:
+            self.remarks.append(f"segment {new.start:#x}-{new.end:#x} overlaps an earlier one, whose bytes are used")
+        for start, end in pieces:
+            skip = start - new.start
+            stored = max(0, min(new.stored - skip, end - start))
+            piece = Segment(start, end - start, new.offset + skip, stored, new.rest)
+            arranged.insert(bisect_right(arranged, start, key=lambda known: known.start), piece)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self._segments
+
+    def _segment_at(self, address: int) -> Segment | None:
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return None
+        segment = self._segments[index]
+        return segment if address < segment.end else None
+
+    def read(self, address: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0:
+            segment = self._segment_at(address)
+            if segment is None:
+                raise MissingMemory(address, PageState.ABSENT)
+            take = min(size, segment.end - address)
+            parts.append(self._read_segment(segment, address - segment.start, take))
+            address, size = address + take, size - take
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_segment(self, segment: Segment, skip: int, size: int) -> bytes:
+        have = max(0, min(size, segment.stored - skip))
+        data = bytes(self._buffer[segment.offset + skip : segment.offset + skip + have])
+        if len(data) < size and segment.rest is not PageState.ZERO:
+            raise MissingMemory(segment.start + skip + len(data), segment.rest)
+        return data if len(data) == size else data + bytes(size - len(data))
+
+    def page_state(self, address: int) -> PageState:
+        segment = self._segment_at(address)
+        if segment is None:
+            return PageState.ABSENT
+        return PageState.PRESENT if address - segment.start < segment.stored else segment.rest
+
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        if not prefix or prefix[0] == 0:
+            raise SourceError(f"cannot look for pages that start with {prefix!r}: the first byte has to tell")
+        with memoryview(self._buffer) as view:
+            for segment in self._segments:
+                first = segment.start + (-segment.start % 4096) + at
+                yield from self._stride(view, segment, first, prefix)
+
+    def _stride(self, view: memoryview, segment: Segment, first: int, prefix: bytes) -> Iterator[int]:
+        """One byte of each page at a time: a strided copy and a search in it, not a Python loop over pages."""
+        offset, end = segment.offset + first - segment.start, segment.offset + segment.stored
+        while offset < end:
+            stop = min(end, offset + _STRIDE_BLOCK)
+            marks = bytes(view[offset:stop:4096])
+            index = marks.find(prefix[0])
+            while index >= 0:
+                place = offset + 4096 * index
+                if view[place : place + len(prefix)] == prefix:
+                    yield segment.start + (place - segment.offset) - (first & 4095)
+                index = marks.find(prefix[0], index + 1)
+            offset += 4096 * len(marks)
+
+    def find(self, pattern: bytes) -> Iterator[int]:
+        for segment in self._segments:
+            begin, end = segment.offset, segment.offset + segment.stored
+            place = self._find(pattern, begin, end)
+            while place >= 0:
+                yield segment.start + place - segment.offset
+                place = self._find(pattern, place + 1, end)
+
+    def _find(self, pattern: bytes, begin: int, end: int) -> int:
+        if isinstance(self._buffer, memoryview):
+            found = bytes(self._buffer[begin:end]).find(pattern)
+            return found if found < 0 else begin + found
+        return self._buffer.find(pattern, begin, end)
+
+
+def _without(start: int, end: int, known: Segment) -> list[tuple[int, int]]:
+    """What of [start, end) lies outside a segment."""
+    return [(a, b) for a, b in ((start, min(end, known.start)), (max(start, known.end), end)) if a < b]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Memory to state: finds the KHO roots of a source and reads everything below them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luoser.errors import UsageError
+from luoser.memory.source import Memory
+from luoser.reader.kho import read_handovers
+from luoser.reader.locate import find_roots
+from luoser.reader.walk import Walk
+from luoser.state import Direction, MapStatus, Problem, Source, State
+
+__all__ = ["read"]
+
+_PAGE_SIZES = (4096, 16384, 65536)
+
+
+def read(
+    memory: Memory,
+    *,
+    root: int | None = None,
+    page_size: int | None = None,
+    layouts: Sequence[str] = (),
+    contents: bool = False,
+) -> State:
+    """Read the state of a source. Nothing that the dump contains raises; it becomes a Problem.
+
+    root: physical address of the one KHO root to read, instead of all that can be found. page_size: bytes,
+    instead of what VMCOREINFO says or 4096. layouts: names of layouts that are the last word where bytes
+    leave a choice. contents: read the bytes of driver pages and small files as well.
+
+    Raises UsageError for an impossible page size, or when there is no KHO root at `root`.
+    """
+    if page_size is not None and page_size not in _PAGE_SIZES:
+        raise UsageError(f"page size {page_size}: expected one of {', '.join(map(str, _PAGE_SIZES))}")
+    said = page_size or (memory.page_size if memory.page_size in _PAGE_SIZES else None)
+    state = _read(memory, root, said or _PAGE_SIZES[0], tuple(layouts), contents)
+    if said is None and _map_is_odd(state):
+        for other in _PAGE_SIZES[1:]:
+            guess = _read(memory, root, other, tuple(layouts), contents)
+            if guess.handovers and not _map_is_odd(guess):
+                word = f"page size {other}: the source does not say, and the map is one with this size only"
+                return State(
+                    source=guess.source,
+                    handovers=guess.handovers,
+                    problems=(*guess.problems, Problem(code="page-size-guessed", address=None, message=word)),
+                )
+    return state
+
+
+def _map_is_odd(state: State) -> bool:
+    return any(handover.preserved.status is MapStatus.STALE for handover in state.handovers) and not any(
+        handover.preserved.status is MapStatus.INTACT and handover.direction is Direction.OUTGOING
+        for handover in state.handovers
+    )
+
+
+def _read(memory: Memory, root: int | None, page_size: int, layouts: tuple[str, ...], contents: bool) -> State:
+    walk = Walk(memory, page_size, layouts, contents)
+    for remark in memory.remarks:
+        walk.problem("source", None, remark)
+    handovers = read_handovers(walk, find_roots(walk, only=root))
+    source = Source(path=memory.path, format=memory.format, page_size=page_size)
+    return State(source=source, handovers=handovers, problems=tuple(walk.problems))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Structs that file handlers and FLBs other than memfd and PCI hand over, decoded as far as bytes decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from luoser.abi import iommu
+from luoser.abi.luo import is_test_flb
+from luoser.abi.pci import MAX_DOMAIN
+from luoser.abi.registry import Layout, layout, layouts
+from luoser.errors import MissingMemory
+from luoser.reader.walk import Walk, is_name
+from luoser.state import Record
+from luoser.text import decode_name
+
+__all__ = ["plain_fields", "read_detail", "read_flb_detail", "struct_candidates"]
+
+_SUBJECTS = ("hugetlb", "guest", "iommu", "vfio", "other")
+
+
+def read_detail(walk: Walk, compatible: str, address: int, what: str) -> Record | None:
+    """The handler's struct of a file; None for handlers without a known layout."""
+    forms = [entry for entry in layouts() if entry.subject in _SUBJECTS and entry.handler == compatible]
+    return _read(walk, forms, address, what)
+
+
+def read_flb_detail(walk: Walk, name: str, address: int, what: str) -> Record | None:
+    """The owner's struct of an FLB; None for unknown ones, for device lists and for the kernel's test FLBs."""
+    if is_test_flb(address):
+        return None
+    return read_detail(walk, name, address, what)
+
+
+def _read(walk: Walk, forms: list[Layout], address: int, what: str) -> Record | None:
+    if not forms:
+        return None
+    if not walk.is_page_address(address):
+        walk.problem("bad-pointer", address, f"{what}: {address:#x} is no page address")
+        return None
+    chosen = [entry for name in walk.layouts if (entry := layout(name)) in forms and entry is not None]
+    try:
+        page = walk.memory.read(address, walk.page_size)
+    except MissingMemory as error:
+        walk.missing(error, what)
+        return None
+    fits = chosen[:1] or struct_candidates(forms, page)
+    if not fits:
+        walk.problem("bad-handler-data", address, f"{what}: bytes are none of {', '.join(entry.name for entry in forms)}; reused memory?")
+        return None
+    return Record(
+        layout=fits[0].name,
+        address=address,
+        fields=plain_fields(fits[0].schemas[0].parse(page)),
+        candidates=tuple(entry.name for entry in fits),
+    )
+
+
+def struct_candidates(forms: list[Layout], page: bytes) -> list[Layout]:
+    """The forms of one handler that a zero-filled page fits, likeliest first."""
+    fits = [entry for entry in forms if entry.schemas[0].size <= len(page) and _is_plausible(entry, page)]
+    return sorted(fits, key=lambda entry: -entry.schemas[0].size)
+
+
+def _is_plausible(entry: Layout, page: bytes) -> bool:
+    head = entry.schemas[0]
+    fields = plain_fields(head.parse(page))
+    if entry.subject == "vfio":
+        return _is_vfio(entry, fields, page)
+    if entry.name == "iommu-liveupdate-1" and fields["version"] != iommu.FLB_VERSION:
+        return False
+    return all(_member_is_plausible(head, name, value) for name, value in fields.items())
+
+
+def _is_vfio(entry: Layout, fields: Mapping[str, Any], page: bytes) -> bool:
+    """Shorter forms leave zeros where longer ones have members; domain and reset_works have few values."""
+    size = entry.schemas[0].size
+    return (
+        fields.get("domain", 0) <= MAX_DOMAIN
+        and fields.get("reset_works", 0) <= 1
+        and not page[size:].strip(b"\0")
+    )
+
+
+def _member_is_plausible(head: Any, name: str, value: Any) -> bool:
+    member = next((field for field in head.fields if field.name == name), None)
+    if member is None or not isinstance(value, int):
+        return True
+    return member.c_type != "phys" or (value % 4096 == 0 and value < 1 << 52)
+
+
+def plain_fields(container: Mapping[str, Any]) -> dict[str, Any]:
+    """A construct container as plain values: names to text, bit-fields to members, padding left out."""
+    fields: dict[str, Any] = {}
+    for name, value in container.items():
+        if name in ("_io",) or name.startswith(("_pad", "_unused")):
+            continue
+        if name.startswith("_"):
+            fields |= plain_fields(value)
+        else:
+            plain = _plain(value)
+            if plain is not None:
+                fields[name] = plain
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain_fields(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return decode_name(value) if is_name(value) and value[:1].isascii() and value[0] >= 0x20 else value
+    return value

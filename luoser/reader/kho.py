@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: MIT
+"""From a KHO root down: sub-trees, the map, LUO, the device lists; then which way each root goes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, kho_scratch
+from luoser.abi.luo import is_test_flb
+from luoser.errors import MissingMemory
+from luoser.fdt import MAGIC, Fdt, Node
+from luoser.reader.locate import Root, setup_nodes
+from luoser.reader.luo import read_luo
+from luoser.reader.memblock import read_kexec_metadata, read_kho_test, read_memblock
+from luoser.reader.pci import Lead, read_lists, with_contents
+from luoser.reader.preserved import MapReading, judge, read_chunks, read_radix
+from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.state import (
+    Area,
+    Direction,
+    Handover,
+    KexecMetadata,
+    KhoTest,
+    Luo,
+    MapStatus,
+    Memblock,
+    PciList,
+    Preserved,
+    Subtree,
+)
+from luoser.text import decode_name, safe_text
+
+__all__ = ["read_handovers"]
+
+_LUO, _MEMBLOCK, _METADATA, _TEST = "LUO", "memblock", "kexec-metadata", "kho_test"
+_SCRATCH_AREAS = 4096
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A root as read so far; the map is judged last, when the roots are known to each other."""
+
+    root: Root
+    subtrees: tuple[Subtree, ...]
+    luo: Luo | None
+    memblock: Memblock | None
+    metadata: KexecMetadata | None
+    test: KhoTest | None
+    reading: MapReading | None
+
+
+def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
+    """Everything below each root, with the directions that they have towards each other."""
+    drafts = [_draft(walk, root) for root in roots]
+    by_number = _directions_by_number(drafts)
+    handovers = []
+    for draft in drafts:
+        consumed = None
+        if by_number.get(draft.root.address, (Direction.UNKNOWN, ""))[0] is Direction.INCOMING:
+            consumed = "the kernel that was handed this has a handover of its own by now"
+        preserved = _map(walk, draft, consumed)
+        lists = read_lists(walk, _leads(walk, draft), preserved.map)
+        if walk.contents:
+            lists = tuple(with_contents(walk, entry, preserved.map) for entry in lists)
+        handovers.append(_handover(draft, preserved, lists))
+    return _with_directions(walk, drafts, handovers, by_number)
+
+
+def _draft(walk: Walk, root: Root) -> _Draft:
+    tree = root.tree
+    if tree.fault:
+        walk.problem("bad-fdt", root.address, f"KHO root: {tree.fault}")
+    subtrees = tuple(_subtrees(walk, root.address, tree))
+    by_name = {subtree.name: subtree for subtree in subtrees}
+    luo, metadata = by_name.get(_LUO), by_name.get(_METADATA)
+    test, memblock = by_name.get(_TEST), by_name.get(_MEMBLOCK)
+    return _Draft(
+        root=root,
+        subtrees=subtrees,
+        luo=read_luo(walk, luo.address, luo.size) if luo is not None and luo.address else None,
+        memblock=read_memblock(walk, memblock.address, memblock.fdt)
+        if memblock is not None and memblock.address and memblock.fdt
+        else None,
+        metadata=read_kexec_metadata(walk, metadata.address, metadata.size)
+        if metadata is not None and metadata.address
+        else None,
+        test=read_kho_test(walk, test.address, test.fdt) if test is not None and test.address and test.fdt else None,
+        reading=_read_map(walk, root),
+    )
+
+
+def _subtrees(walk: Walk, root: int, tree: Fdt) -> Iterator[Subtree]:
+    for node in tree.root.nodes:
+        name = decode_name(node.name)
+        address = next((value for name_ in SUBTREE_PROPERTIES if (value := node.u64(name_)) is not None), None)
+        size = node.u64(SUBTREE_SIZE)
+        if address is None:
+            walk.problem("bad-subtree", root, f"sub-tree {safe_text(name)}: no 8-byte property with its address")
+        elif not walk.is_page_address(address):
+            walk.problem("bad-pointer", root, f"sub-tree {safe_text(name)}: {address:#x} is no page address")
+            address = None
+        yield _subtree(walk, name, address, size, node)
+
+
+def _subtree(walk: Walk, name: str, address: int | None, size: int | None, node: Node) -> Subtree:
+    """Sub-trees that are devicetrees by the kernel's word are read here; others by who knows them."""
+    fdt = None
+    if address is not None:
+        is_tree = name in (_MEMBLOCK, _TEST) or (name != _LUO and node.get(SUBTREE_PROPERTIES[0]) is not None)
+        if is_tree or _starts_as_fdt(walk, address):
+            fdt = walk.fdt(address, f"sub-tree {safe_text(name)}", size=size)
+    if size is None and fdt is not None:
+        size = fdt.header.totalsize
+    return Subtree(name=name, address=address, size=size, fdt=fdt)
+
+
+def _starts_as_fdt(walk: Walk, address: int) -> bool:
+    try:
+        return walk.memory.read(address, 4) == MAGIC
+    except MissingMemory:
+        return False
+
+
+# -- the map ----------------------------------------------------------------------------------------------
+
+
+def _read_map(walk: Walk, root: Root) -> MapReading | None:
+    """The map as walked; None when the root has no pointer to one."""
+    node, compatible = root.tree.root, root.tree.root.text("compatible") or b""
+    address = next((value for name in MAP_PROPERTIES if (value := node.u64(name)) is not None), None)
+    if address is None:
+        walk.problem("no-map", root.address, "KHO root: no 8-byte property with the preserved map's address")
+        return None
+    is_chunks = compatible.split(b";")[0] == b"kho-v1"
+    form = "chunks" if is_chunks else "radix"
+    if address == 0:
+        return MapReading(form, 0)
+    if not walk.is_page_address(address):
+        reading = MapReading(form, address)
+        reading.impossible.append((root.address, f"the root names {address:#x}, which is no page address"))
+        return reading
+    return read_chunks(walk, address) if is_chunks else read_radix(walk, address)
+
+
+def _map(walk: Walk, draft: _Draft, consumed: str | None) -> Preserved:
+    reading = draft.reading
+    if reading is None or reading.address == 0:
+        form = reading.form if reading is not None else "chunks"
+        return Preserved(form=form, address=0, status=MapStatus.ABSENT)
+    return judge(walk, reading, _named(draft), consumed=consumed)
+
+
+def _named(draft: _Draft) -> Iterator[tuple[int, int, str]]:
+    """What a true map covers: the root itself and whatever the root names."""
+    yield draft.root.address, 1, "the KHO root itself"
+    for subtree in draft.subtrees:
+        if subtree.address is not None:
+            yield subtree.address, subtree.size or 1, f"sub-tree {safe_text(subtree.name)}"
+
+
+# -- device lists -----------------------------------------------------------------------------------------
+
+
+def _leads(walk: Walk, draft: _Draft) -> list[Lead]:
+    leads: list[Lead] = []
+    if draft.luo is not None:
+        for flb in draft.luo.flbs:
+            if flb.name.split("-")[0] == "pci" and not is_test_flb(flb.data):
+                leads.append(Lead(via=f"flb:{flb.name}", address=flb.data, certain=True))
+        for entry in draft.luo.subsystems:
+            if entry.name == "pci" and entry.data:
+                leads.append(Lead(via="subsystem:pci", address=entry.data, certain=True))
+    known = (_LUO, _MEMBLOCK, _METADATA, _TEST)
+    for subtree in draft.subtrees:
+        if subtree.name not in known and subtree.address is not None and subtree.fdt is None and subtree.size:
+            leads.append(Lead(via=f"subtree:{subtree.name}", address=subtree.address, size=subtree.size))
+    return leads
+
+
+def _handover(draft: _Draft, preserved: Preserved, lists: tuple[PciList, ...]) -> Handover:
+    compatible = draft.root.tree.root.text("compatible") or b""
+    return Handover(
+        address=draft.root.address,
+        compatible=compatible.decode("utf-8", "surrogateescape"),
+        direction=Direction.UNKNOWN,
+        evidence=(),
+        scratch=None,
+        preserved=preserved,
+        subtrees=draft.subtrees,
+        luo=draft.luo,
+        pci=lists,
+        memblock=draft.memblock,
+        kexec_metadata=draft.metadata,
+        kho_test=draft.test,
+        fdt=draft.root.tree,
+    )
+
+
+# -- direction --------------------------------------------------------------------------------------------
+
+_Verdict = tuple[Direction, str]
+
+
+def _directions_by_number(drafts: list[_Draft]) -> dict[int, _Verdict]:
+    """Of roots with different numbers the highest is outgoing, the one right below it incoming.
+
+    Liveupdate numbers are compared with each other, kexec counts with each other, never one with the
+    other: a kexec without LUO counts in one of them only.
+    """
+    numbers = {draft.root.address: draft.luo.number for draft in drafts if draft.luo and draft.luo.number is not None}
+    counts = {draft.root.address: draft.metadata.kexec_count for draft in drafts if draft.metadata is not None}
+    by_number = _ranked(numbers, "liveupdate number", len(drafts))
+    by_count = _ranked(counts, "kexec count", len(drafts))
+    verdicts = by_number if len(numbers) >= len(counts) else by_count
+    for address in by_number.keys() & by_count.keys():
+        if by_number[address][0] is not by_count[address][0]:
+            word = f"{by_number[address][1]}, but {by_count[address][1]}"
+            verdicts = {**verdicts, address: (Direction.UNKNOWN, word)}
+    return verdicts
+
+
+def _ranked(numbers: dict[int, int], what: str, roots: int) -> dict[int, _Verdict]:
+    known = sorted(set(numbers.values()), reverse=True)
+    if len(known) < 2:
+        return {}
+    verdicts: dict[int, _Verdict] = {}
+    for address, number in numbers.items():
+        if list(numbers.values()).count(number) > 1:
+            continue
+        if number == known[0]:
+            verdicts[address] = (Direction.OUTGOING, f"{what} {number} is the highest of {roots} roots")
+        elif number == known[1]:
+            verdicts[address] = (Direction.INCOMING, f"{what} {number} is below the outgoing root's {known[0]}")
+        else:
+            word = f"{what} {number}: left over from before the incoming root's {known[1]}"
+            verdicts[address] = (Direction.UNKNOWN, word)
+    return verdicts
+
+
+def _with_directions(
+    walk: Walk, drafts: list[_Draft], handovers: list[Handover], by_number: dict[int, _Verdict]
+) -> tuple[Handover, ...]:
+    made = []
+    for draft, handover in zip(drafts, handovers, strict=True):
+        direction, evidence = _direction(draft, handover, handovers, by_number)
+        scratch = None
+        if direction is Direction.INCOMING:
+            scratch, word = _scratch(walk, handover.address)
+            evidence += word
+        made.append(replace(handover, direction=direction, evidence=tuple(evidence), scratch=scratch))
+    return tuple(made)
+
+
+def _direction(
+    draft: _Draft, handover: Handover, handovers: list[Handover], by_number: dict[int, _Verdict]
+) -> tuple[Direction, list[str]]:
+    status, alone = handover.preserved.status, len(handovers) == 1
+    if draft.root.chosen:
+        words = [f"certain: /chosen of the devicetree at {draft.root.chosen[0]:#x} names it"]
+        if status is MapStatus.INTACT and alone:
+            words.append("but its map is still intact: that devicetree may lie ready for the next kernel")
+        return Direction.INCOMING, words
+    if handover.address in by_number:
+        direction, word = by_number[handover.address]
+        return direction, [word]
+    others = [other.preserved.status for other in handovers if other is not handover]
+    if status is MapStatus.STALE and (alone or MapStatus.STALE not in others):
+        return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+    if alone and status is MapStatus.INTACT:
+        return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
+    if alone and status is MapStatus.ABSENT and draft.reading is not None:
+        return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
+    if not alone and status in (MapStatus.INTACT, MapStatus.ABSENT) and all(other is MapStatus.STALE for other in others):
+        return Direction.OUTGOING, ["inferred: the maps of the other roots were consumed, this one was not"]
+    return Direction.UNKNOWN, [f"map {status.value}, no number that tells it from the other roots" if not alone else f"map {status.value}"]
+
+
+# -- scratch ----------------------------------------------------------------------------------------------
+
+
+def _scratch(walk: Walk, root: int) -> tuple[tuple[Area, ...] | None, list[str]]:
+    """The scratch areas that the setup_data of the kernel that was handed a root names."""
+    for node in setup_nodes(walk, root):
+        areas = _areas(walk, node.scratch_address, node.scratch_size)
+        if areas is not None:
+            return areas, [f"setup_data node at {node.address:#x} names it and the scratch array at {node.scratch_address:#x}"]
+    return None, []
+
+
+def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:
+    """The array, or None when these bytes cannot be one."""
+    if not size or size % kho_scratch.size or size // kho_scratch.size > _SCRATCH_AREAS:
+        return None
+    try:
+        data = walk.memory.read(address, size)
+    except MissingMemory:
+        return None
+    areas = tuple(Area(address=start, size=length) for start, length in struct.iter_unpack("<QQ", data))
+    sound = all(
+        area.address % walk.page_size == 0 and area.size % walk.page_size == 0 and area.address + area.size <= PHYSICAL_LIMIT
+        for area in areas
+    )
+    return areas if sound and any(area.size for area in areas) else None

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: MIT
+"""The preserved map: walked in either form, then judged whether these bytes are a map at all."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from luoser.abi.preserved import (
+    SMALL_BITMAP,
+    RadixGeometry,
+    chunk_capacity,
+    khoser_mem_bitmap_ptr,
+    khoser_mem_chunk_hdr,
+)
+from luoser.errors import MissingMemory
+from luoser.limits import LIMITS
+from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.state import Bitmap, MapStatus, Preserved, PreservedMap
+
+__all__ = ["MapReading", "judge", "read_chunks", "read_radix"]
+
+_FULL_DUMP = 64 << 20
+"""A segment of this many bytes makes a source a full dump, whose gaps are not RAM."""
+_EXTENTS_COMPARED = 1 << 20
+
+
+@dataclass(slots=True)
+class MapReading:
+    """A map as walked. impossible: what no kernel writes. damage: faults that leave the rest readable."""
+
+    form: str
+    address: int
+    bitmaps: list[Bitmap] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)
+    bitmap_size: int | None = None
+    missing: MissingMemory | None = None
+    impossible: list[tuple[int, str]] = field(default_factory=list)
+    damage: list[tuple[str, int, str]] = field(default_factory=list)
+
+
+# -- kho-v2 and later: the radix tree ---------------------------------------------------------------------
+
+
+def read_radix(walk: Walk, address: int) -> MapReading:
+    """Walk the radix tree from its root page, depth first by ascending index."""
+    reading = MapReading("radix", address)
+    geometry = RadixGeometry.of(walk.page_size)
+    seen = {address}
+    stack = [(address, geometry.levels, 0, address)]
+    table = struct.Struct(f"<{walk.page_size // 8}Q")
+    while stack:
+        node, level, prefix, parent = stack.pop()
+        page = _node(walk, reading, node, parent)
+        if page is None:
+            continue
+        if level == 0:
+            _leaf(walk, reading, geometry, prefix, page)
+            continue
+        children = []
+        for index, child in enumerate(table.unpack(page)):
+            if child and _child_is_sound(walk, reading, node, child, seen):
+                seen.add(child)
+                children.append((child, level - 1, prefix << geometry.table_bits | index, node))
+        stack.extend(reversed(children))
+    return reading
+
+
+def _node(walk: Walk, reading: MapReading, node: int, parent: int) -> bytes | None:
+    """A page of the map. The root's absence is the map's; another's is damage."""
+    if len(reading.nodes) >= LIMITS.map_nodes:
+        reading.damage.append(("map-too-large", node, f"more than {LIMITS.map_nodes} pages of map; the rest was not read"))
+        return None
+    try:
+        page = walk.memory.read(node, walk.page_size)
+    except MissingMemory as error:
+        if node == reading.address:
+            reading.missing = error
+        else:
+            reading.damage.append(("map-node-missing", node, f"node {node:#x} named by {parent:#x}: {error}"))
+        return None
+    reading.nodes.append(node)
+    return page
+
+
+def _child_is_sound(walk: Walk, reading: MapReading, node: int, child: int, seen: set[int]) -> bool:
+    if not walk.is_page_address(child):
+        if not reading.impossible or reading.impossible[-1][0] != node:
+            reading.impossible.append((node, f"node {node:#x} holds {child:#x}, which is no page address"))
+        return False
+    if child in seen:
+        reading.damage.append(("loop", node, f"node {node:#x} leads to {child:#x}, which is in the tree already"))
+        return False
+    return True
+
+
+def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
+    if not any(page):
+        return
+    base = prefix << geometry.leaf_bits
+    if prefix == 0:  # keys below one leaf: orders so high that several share it
+        for bit in _set_bits(page):
+            _single(reading, geometry, bit, page_size=walk.page_size)
+        return
+    address, order = geometry.decode(base)
+    if base >> (geometry.order_bit + 1) or address >= PHYSICAL_LIMIT:
+        reading.impossible.append((reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} stands for keys from {base:#x} on, beyond any memory"))
+        return
+    reading.bitmaps.append(Bitmap(order, address, page))
+
+
+def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
+    order = geometry.decode(key)[1] if key else 64
+    if not key or (page_size << order) >= PHYSICAL_LIMIT:
+        reading.impossible.append((reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} preserves blocks of order {order}"))
+
+
+def _set_bits(page: bytes) -> Iterator[int]:
+    for place, byte in enumerate(page):
+        for bit in range(8):
+            if byte >> bit & 1:
+                yield 8 * place + bit
+
+
+# -- kho-v1: chunks of bitmaps ----------------------------------------------------------------------------
+
+
+def read_chunks(walk: Walk, address: int) -> MapReading:
+    """Walk the chain of chunks, decide the width of the bitmaps, then read them."""
+    reading = MapReading("chunks", address)
+    pointers: list[tuple[int, int, int]] = []
+    seen: set[int] = set()
+    chunk, before = address, address
+    while chunk:
+        if chunk in seen:
+            reading.damage.append(("loop", before, f"chunk {before:#x} leads back to {chunk:#x}"))
+            break
+        if not walk.is_page_address(chunk):
+            reading.impossible.append((before, f"chunk {before:#x} leads to {chunk:#x}, which is no page address"))
+            break
+        seen.add(chunk)
+        page = _node(walk, reading, chunk, before)
+        if page is None:
+            break
+        before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
+    reading.bitmap_size = _bitmap_size(walk, pointers)
+    _read_bitmaps(walk, reading, pointers, reading.bitmap_size)
+    return reading
+
+
+def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: list[tuple[int, int, int]]) -> int:
+    """Take the bitmap pointers of one chunk; gives the next chunk, 0 when this one cannot be one."""
+    header = khoser_mem_chunk_hdr.parse(page)
+    most = chunk_capacity(walk.page_size)
+    if not 1 <= header.num_elms <= most or (walk.page_size << min(header.order, 64)) >= PHYSICAL_LIMIT:
+        reading.impossible.append(
+            (chunk, f"chunk {chunk:#x} has {header.num_elms} bitmaps of order {header.order}, expected 1 to {most}")
+        )
+        return 0
+    body = page[khoser_mem_chunk_hdr.size :][: header.num_elms * khoser_mem_bitmap_ptr.size]
+    for start, bitmap in khoser_mem_bitmap_ptr.record.iter_unpack(body):
+        span = (SMALL_BITMAP * 8 * walk.page_size) << header.order
+        if start % span or start >= PHYSICAL_LIMIT or not bitmap or bitmap % SMALL_BITMAP or bitmap >= PHYSICAL_LIMIT:
+            reading.impossible.append((chunk, f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for memory from {start:#x} on"))
+            return 0
+        pointers.append((header.order, start, bitmap))
+    return int(header.next)
+
+
+def _bitmap_size(walk: Walk, pointers: list[tuple[int, int, int]]) -> int:
+    """512 bytes up to 6.17.8, a page since; the compatible string does not tell."""
+    wide = walk.page_size * 8 * walk.page_size
+    starts: dict[int, set[int]] = {}
+    for order, start, bitmap in pointers:
+        if bitmap % walk.page_size or start % (wide << order):
+            return SMALL_BITMAP
+        starts.setdefault(order, set()).add(start)
+    return walk.page_size
+
+
+def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[tuple[int, int, int]], size: int) -> None:
+    seen: dict[tuple[int, int], int] = {}
+    pages: set[int] = set()
+    for order, start, bitmap in pointers:
+        if (order, start) in seen:
+            reading.damage.append(("map-duplicate", bitmap, f"bitmaps {seen[order, start]:#x} and {bitmap:#x} stand for the same memory"))
+            continue
+        seen[order, start] = bitmap
+        if len(reading.bitmaps) >= LIMITS.map_nodes:
+            reading.damage.append(("map-too-large", bitmap, f"more than {LIMITS.map_nodes} bitmaps; the rest was not read"))
+            return
+        try:
+            bits = walk.memory.read(bitmap, size)
+        except MissingMemory as error:
+            reading.damage.append(("map-node-missing", bitmap, f"bitmap {bitmap:#x}: {error}"))
+            continue
+        reading.bitmaps.append(Bitmap(order, start, bits))
+        page = bitmap - bitmap % walk.page_size
+        if page not in pages:
+            pages.add(page)
+            reading.nodes.append(page)
+
+
+# -- is it still a map? -----------------------------------------------------------------------------------
+
+
+def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]], *, consumed: str | None) -> Preserved:
+    """Decide the status of a walked map, with a problem for whatever is wrong.
+
+    named: (address, size, what) of things that the handover itself names and that a true map covers.
+    consumed: why this map must have been freed already, where something says so; it counts as one kind
+    of evidence and makes no map stale alone.
+
+    Stale needs something impossible, or two independent kinds of evidence that these bits are no map.
+    """
+    if reading.missing is not None:
+        walk.missing(reading.missing, "preserved map")
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
+    found = PreservedMap(reading.bitmaps, page_size=walk.page_size)
+    if reading.impossible:
+        where, why = reading.impossible[0]
+        return _stale(walk, reading, f"{why} (at {where:#x})")
+    evidence = list(_evidence(walk, reading, found, list(named)))
+    if len(evidence) + bool(consumed and evidence) >= 2:
+        return _stale(walk, reading, "; ".join([*(text for _, text in evidence), *([consumed] if consumed else [])]))
+    for code, address, message in reading.damage:
+        walk.problem(code, address, f"preserved map: {message}")
+    for address, text in evidence:
+        walk.problem("map-damaged", address, f"preserved map: {text}")
+    return Preserved(
+        form=reading.form,
+        address=reading.address,
+        status=MapStatus.INTACT,
+        map=found,
+        nodes=tuple(reading.nodes),
+        bitmap_size=reading.bitmap_size,
+    )
+
+
+def _stale(walk: Walk, reading: MapReading, why: str) -> Preserved:
+    walk.problem("map-stale", reading.address, f"preserved map is stale, its pages were freed and reused: {why}")
+    return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)
+
+
+def _evidence(
+    walk: Walk, reading: MapReading, found: PreservedMap, named: list[tuple[int, int, str]]
+) -> Iterator[tuple[int, str]]:
+    """Independent kinds of evidence that a walked map is not one: at most one of each kind."""
+    incomplete = any(code in ("map-node-missing", "map-too-large") for code, _, _ in reading.damage)
+    if not found.entries and not incomplete:
+        yield reading.address, "it preserves nothing at all"
+    uncovered = [(address, what) for address, size, what in named if not found.covers(address, size)]
+    if uncovered and not incomplete:
+        address, what = uncovered[0]
+        more = f" and {len(uncovered) - 1} more that the handover names" if len(uncovered) > 1 else ""
+        yield address, f"it does not cover {what} at {address:#x}{more}"
+    own = next((node for node in reading.nodes if found.find(node)), None)
+    if own is not None:
+        yield own, f"it covers its own page {own:#x}"
+    text = kernel_text(walk)
+    if text is not None and found.find(text):
+        yield text, f"it covers the text of the running kernel at {text:#x}"
+    yield from _extent_evidence(walk, found)
+
+
+def _extent_evidence(walk: Walk, found: PreservedMap) -> Iterator[tuple[int, str]]:
+    extents = sorted(
+        (address, address + count * (walk.page_size << order))
+        for address, order, count in islice(found.extents(), _EXTENTS_COMPARED)
+    )
+    for (_, end), (start, _) in zip(extents, extents[1:], strict=False):
+        if start < end:
+            yield start, f"ranges overlap each other at {start:#x}"
+            break
+    segments = walk.memory.segments
+    if any(segment.size >= _FULL_DUMP for segment in segments):
+        starts = [segment.start for segment in segments]
+        for start, end in extents:
+            segment = segments[max(0, bisect_right(starts, start) - 1)]
+            if start >= PHYSICAL_LIMIT or not (segment.start <= start < segment.end):
+                yield start, f"{start:#x}-{end:#x} is outside of the memory in this source"
+                break
+
+
+def kernel_text(walk: Walk) -> int | None:
+    """Physical address of the running x86-64 kernel's text, where VMCOREINFO gives it."""
+    info = walk.memory.vmcoreinfo
+    try:
+        text, base = int(info["SYMBOL(_stext)"], 16), int(info["NUMBER(phys_base)"], 0)
+    except (KeyError, ValueError):
+        return None
+    return text - 0xFFFFFFFF80000000 + base if text >= 0xFFFFFFFF80000000 else None

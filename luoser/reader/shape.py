@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""Which layout a blob has, judged by its shape: no compatible string identifies a PCI list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS, MAX_DOMAIN, PciLayout, pci_resource_ser
+from luoser.abi.schema import Schema
+from luoser.limits import LIMITS
+from luoser.state import Column, Device, DeviceList, row_fields
+
+__all__ = ["BlockReader", "Fit", "PciBlob", "best_fits", "columns", "fit_pci", "read_pci"]
+
+BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
+"""(first block, entry) -> (entries, block pages, fault or None)."""
+_DEVICES_JUDGED = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciBlob:
+    """A blob read as one layout, right or wrong. missing: bytes of records that the blob does not hold."""
+
+    layout: PciLayout
+    header: dict[str, int]
+    devices: DeviceList
+    buses: tuple[dict[str, Any], ...] = ()
+    blocks: tuple[int, ...] = ()
+    size: int = 0
+    missing: int = 0
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How well a blob is of a layout. faults: what speaks against it. exact: its size says so as well."""
+
+    blob: PciBlob
+    faults: tuple[str, ...]
+    exact: bool
+
+    @property
+    def name(self) -> str:
+        return self.blob.layout.name
+
+
+def columns(schema: Schema) -> tuple[Column, ...]:
+    """The members of a record as the state describes them, in the order of `schema.record`."""
+    made = []
+    by_name = {field.name: field for field in schema.fields}
+    for name in schema.record_fields:
+        member = by_name[name]
+        if member.bit_width is not None:
+            group = tuple(
+                (field.name, field.bit_offset or 0, field.bit_width or 0)
+                for field in schema.fields
+                if field.offset == member.offset and field.bit_width is not None
+            )
+            made.append(Column(name, "bits", bits=group))
+        elif name == "resource":
+            made.append(Column(name, "records", record=pci_resource_ser.record, columns=columns(pci_resource_ser)))
+        elif member.c_type.startswith("char"):
+            made.append(Column(name, "text"))
+        else:
+            made.append(Column(name, "hex" if member.c_type == "phys" or name == "driver_data" else "number"))
+    return tuple(made)
+
+
+def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) -> PciBlob | None:
+    """Read a blob as one layout, as far as its bytes go. None when not even the header is there.
+
+    blocks: reads a KHO block chain; without it a header whose records lie elsewhere gives no devices.
+    """
+    if len(data) < layout.header.size:
+        return None
+    parsed = layout.header.parse(data)
+    header = {field.name: int(parsed[field.name]) for field in layout.header.fields if field.size and not field.padding}
+    record, count = layout.record, header[layout.count]
+    if layout.blocks is not None:
+        return _read_blocks(layout, header, blocks)
+    base = layout.header.size
+    have = min(count, (len(data) - base) // record.size, LIMITS.list_size // record.size)
+    devices = DeviceList(record.record, columns(record), bytes(data[base : base + have * record.size]))
+    end = base + count * record.size
+    buses: tuple[dict[str, Any], ...] = ()
+    if layout.bus is not None and layout.bus_count is not None:
+        bus_end = end + header[layout.bus_count] * layout.bus.size
+        if bus_end <= len(data):
+            names = columns(layout.bus)
+            buses = tuple(row_fields(names, row) for row in layout.bus.record.iter_unpack(data[end:bus_end]))
+        end = bus_end
+    return PciBlob(
+        layout=layout, header=header, devices=devices, buses=buses, size=end, missing=max(0, end - len(data))
+    )
+
+
+def _read_blocks(layout: PciLayout, header: dict[str, int], blocks: BlockReader | None) -> PciBlob:
+    assert layout.blocks is not None
+    record, first = layout.record, header[layout.blocks]
+    entries, pages, fault = (b"", (), None)
+    if first and blocks is not None:
+        entries, pages, fault = blocks(first, record)
+    devices = DeviceList(record.record, columns(record), entries[: len(entries) // record.size * record.size])
+    return PciBlob(
+        layout=layout,
+        header=header,
+        devices=devices,
+        blocks=pages,
+        size=layout.header.size,
+        faults=(fault,) if fault else (),
+    )
+
+
+def fit_pci(
+    layout: PciLayout, data: bytes, *, size: int | None = None, blocks: BlockReader | None = None, partial: bool = False
+) -> Fit | None:
+    """Judge a blob against a layout; None when it cannot be one.
+
+    data: the blob, and what follows it up to the end of its folio where that is known. size: exact bytes
+    of the blob where something says so (blob-size). partial: the end of the blob is known to be lost.
+    """
+    blob = read_pci(layout, data, blocks)
+    if blob is None or (blob.missing and not partial):
+        return None
+    capacity = blob.header.get(layout.capacity or "", blob.header[layout.count])
+    if capacity > LIMITS.list_size // layout.record.size or blob.header[layout.count] > capacity:
+        return None
+    full = blob.size + (capacity - blob.header[layout.count]) * layout.record.size if layout.capacity else blob.size
+    if size is not None and size not in (blob.size, full):
+        return None
+    faults = [*blob.faults, *_header_faults(layout, blob, data, blocks), *_device_faults(layout, blob)]
+    if blob.missing:
+        faults.append(f"{blob.missing} bytes of records are not there")
+    behind = data[blob.size :] if size is None else data[blob.size : size]
+    if behind.strip(b"\0"):
+        faults.append("bytes behind the list are not zero")
+    return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
+
+
+def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockReader | None) -> Iterator[str]:
+    for field in layout.header.fields:
+        if field.padding and any(data[field.offset : field.offset + field.size]):
+            yield "padding of the header is not zero"
+    if layout.version is not None and blob.header["version"] != layout.version:
+        yield f"version {blob.header['version']}, expected {layout.version}"
+    if layout.capacity and blob.header[layout.capacity] > 65536:
+        yield f"capacity of {blob.header[layout.capacity]} entries is not plausible"
+    if layout.blocks is not None:
+        pointer, count = blob.header[layout.blocks], blob.header[layout.count]
+        if pointer % 4096 or pointer >= 1 << 52 or bool(pointer) < bool(count):
+            yield f"block pointer {pointer:#x} is no page address"
+        elif blocks is not None and sum(1 for device in blob.devices if device.number("refcount") != 0) != count:
+            yield f"{count} devices in the header, {len(blob.devices)} entries in the blocks"
+
+
+def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
+    """At most one fault of each kind."""
+    found: dict[str, str] = {}
+    seen: set[tuple[int, int]] = set()
+    last = -1 << 63
+    pads = [(field.offset, field.size) for field in layout.record.fields if field.padding]
+    for device in blob.devices[:_DEVICES_JUDGED]:
+        if layout.blocks is not None and device.number("refcount") == 0:
+            continue
+        place = (device.domain, device.bdf)
+        if place in seen:
+            found.setdefault("unique", f"{device.name} twice")
+        seen.add(place)
+        if device.domain > MAX_DOMAIN:
+            found.setdefault("domain", f"PCI domain {device.domain:#x} is not plausible")
+        key = _signed(device.domain << 16 | device.bdf) if layout.record.size == 4 else device.domain << 16 | device.bdf
+        if layout.is_sorted and key < last:
+            found.setdefault("sorted", f"{device.name} is out of order")
+        last = key
+        for kind, fault in _member_faults(device):
+            found.setdefault(kind, f"{device.name}: {fault}")
+        start = device.index * layout.record.size
+        if any(blob.devices.data[start + offset : start + offset + size].strip(b"\0") for offset, size in pads):
+            found.setdefault("padding", f"{device.name}: padding is not zero")
+    yield from found.values()
+    if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
+        yield "unknown bridge type"
+
+
+def _signed(value: int) -> int:
+    """Family B v1 and v2 compare domain << 16 | bdf as a signed int."""
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+def _member_faults(device: Device) -> Iterator[tuple[str, str]]:
+    flags, requested, refcount = device.number("flags"), device.number("requested"), device.number("refcount")
+    if flags is not None and (flags == 0 or flags & ~sum(FLAG_NAMES)):
+        yield "flags", f"flags {flags:#x} are not legal"
+    if requested is not None and requested > 1:
+        yield "requested", f"requested is {requested}"
+    if refcount == 0:
+        yield "refcount", "refcount is 0"
+    if device.number("reserved"):
+        yield "reserved", f"reserved is {device.number('reserved')}"
+    devfn = device.number("devfn")
+    if devfn is not None and devfn != device.bdf & 0xFF:
+        yield "devfn", f"devfn {devfn:#x} is not that of the path"
+    name = device.fields.get("driver_name")
+    if isinstance(name, str) and (not name or not name.isascii() or not name.isprintable() or len(name) > 62):
+        yield "driver_name", "no driver name"
+
+
+def best_fits(
+    data: bytes, *, size: int | None = None, flb: str | None = None, family: str | None = None,
+    blocks: BlockReader | None = None, partial: bool = False,
+) -> list[Fit]:
+    """The layouts that a blob fits without a fault, likeliest first; without any, the one with the fewest faults.
+
+    flb, family: where the blob was found; they order what the bytes leave open and decide nothing else.
+    """  # fmt: skip
+    fits = [fit for layout in LAYOUTS if (fit := fit_pci(layout, data, size=size, blocks=blocks, partial=partial)) is not None]
+    if not fits:
+        return []
+
+    def likelihood(fit: Fit) -> tuple[int, int, int, int]:
+        layout = fit.blob.layout
+        named = flb is not None and flb in layout.flb_names
+        return (len(fit.faults), not fit.blob.devices and not named, not named, family is not None and layout.family != family)
+
+    fits.sort(key=likelihood)
+    sound = [fit for fit in fits if not fit.faults]
+    full = [fit for fit in sound if len(fit.blob.devices)]
+    return full or sound or fits[:1]

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""A state as a tree: what an expert wants to read first, each thing with its physical address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from luoser.abi.luo import is_test_flb
+from luoser.abi.memfd import SEALS
+from luoser.abi.pci import flag_names
+from luoser.render.out import console, text
+from luoser.state import (
+    Device,
+    Direction,
+    File,
+    Flb,
+    Handover,
+    Luo,
+    MapStatus,
+    PciList,
+    Preserved,
+    PreservedMap,
+    Record,
+    Session,
+    State,
+)
+from luoser.text import human_size, safe_text
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+__all__ = ["device_columns", "preserved_note", "print_state"]
+
+_SHOWN = 1000
+"""Items of one list that the tree shows; --full and JSON show all."""
+_DIRECTION_STYLE = {Direction.OUTGOING: "green", Direction.INCOMING: "cyan", Direction.UNKNOWN: "yellow"}
+_STATUS_STYLE = {MapStatus.INTACT: "green", MapStatus.STALE: "yellow", MapStatus.MISSING: "yellow", MapStatus.ABSENT: "dim"}
+
+
+def print_state(state: State, *, full: bool = False) -> None:
+    """Draw every handover and the problems on stdout."""
+    out = console()
+    for handover in state.handovers:
+        out.print(_Drawing(handover, state.source.page_size, full).tree())
+    if state.problems:
+        out.print(text((f"Problems: {len(state.problems)}", "bold yellow")))
+        for problem in state.problems:
+            where = f"{problem.address:#x}" if problem.address is not None else "-"
+            out.print(text("  ", (problem.code, "yellow"), f"  {where}  {safe_text(problem.message)}"))
+
+
+def preserved_note(found: PreservedMap | None, address: int) -> str:
+    """What the map says of an address, in words."""
+    if found is None:
+        return "map not readable"
+    block = found.find(address)
+    if block is None:
+        return "not preserved"
+    offset = address - block.address
+    return f"preserved, order {block.order}" + (f", {offset:#x} into its block" if offset else "")
+
+
+def device_columns(device: Device, found: PreservedMap | None) -> Iterator[tuple[str, str]]:
+    """(member, text) of a device, in the order of the layout."""
+    for name, value in device.fields.items():
+        if name == "path":
+            continue
+        if name == "flags" and isinstance(value, int):
+            yield name, " | ".join(flag_names(value)) or "0"
+        elif name == "driver_data" and isinstance(value, int):
+            yield name, f"{value:#x} ({preserved_note(found, value)})" if value else "0x0"
+        elif isinstance(value, tuple):
+            used = sum(1 for item in value if item.get("end"))
+            yield name, f"{used} of {len(value)} in use"
+        else:
+            yield name, safe_text(value) if isinstance(value, str) else str(value)
+
+
+class _Drawing:
+    """One handover."""
+
+    def __init__(self, handover: Handover, page_size: int, full: bool) -> None:
+        self.handover, self.page_size, self.full = handover, page_size, full
+        self.map = handover.preserved.map
+
+    def tree(self) -> Tree:
+        from rich.tree import Tree
+
+        handover = self.handover
+        style = _DIRECTION_STYLE[handover.direction]
+        tree = Tree(text(("KHO root ", "bold"), (f"{handover.address:#x}", "bold"), f"  {safe_text(handover.compatible)}  ", (handover.direction.value, style)))
+        for word in handover.evidence:
+            tree.add(text(("evidence: ", "dim"), (safe_text(word), "dim")))
+        tree.add(self._preserved(handover.preserved))
+        self._scratch(tree)
+        self._subtrees(tree)
+        self._small_users(tree)
+        if handover.luo is not None:
+            self._luo(tree, handover.luo)
+        elif any(subtree.name == "LUO" for subtree in handover.subtrees):
+            tree.add(text("LUO  ", ("cannot be read", "yellow"), ", see problems"))
+        for devices in handover.pci:
+            self._pci(tree, devices)
+        return tree
+
+    def _preserved(self, preserved: Preserved) -> Any:
+        status = (preserved.status.value, _STATUS_STYLE[preserved.status])
+        what = {"radix": "radix tree", "chunks": "chunks of bitmaps"}[preserved.form]
+        if preserved.status is MapStatus.ABSENT:
+            return text("preserved memory  ", status, ": the root names no map yet")
+        head = f"preserved memory  {what} at {preserved.address:#x}  "
+        if preserved.map is None:
+            why = {MapStatus.STALE: "freed and reused since it was handed over; not decoded", MapStatus.MISSING: "not in this source"}
+            return text(head, status, f": {why[preserved.status]}")
+        size = human_size(preserved.map.pages * self.page_size)
+        return text(head, status, f": {preserved.map.entries} entries, {preserved.map.pages} pages ({size})")
+
+    def _scratch(self, tree: Tree) -> None:
+        if self.handover.scratch:
+            branch = tree.add(text(f"scratch  {len(self.handover.scratch)} areas"))
+            for area in self.handover.scratch:
+                branch.add(text(f"{area.address:#x}-{area.address + area.size - 1:#x}  {human_size(area.size)}" if area.size else f"{area.address:#x}  empty"))
+
+    def _subtrees(self, tree: Tree) -> None:
+        branch = tree.add(text("sub-trees"))
+        for subtree in self.handover.subtrees:
+            size = human_size(subtree.size) if subtree.size is not None else "size unknown"
+            where = f"{subtree.address:#x}  {size}  ({preserved_note(self.map, subtree.address)})" if subtree.address is not None else "no address"
+            branch.add(text((safe_text(subtree.name), "bold"), f"  {where}"))
+
+    def _small_users(self, tree: Tree) -> None:
+        handover = self.handover
+        if handover.kexec_metadata is not None:
+            metadata = handover.kexec_metadata
+            tree.add(text(f"kexec-metadata  written by {safe_text(metadata.previous_release)}, kexec count {metadata.kexec_count}"))
+        if handover.memblock is not None:
+            branch = tree.add(text("memblock"))
+            for entry in handover.memblock.reservations:
+                branch.add(text((safe_text(entry.name), "bold"), f"  {entry.start:#x}  {human_size(entry.size)}"))
+        if handover.kho_test is not None:
+            test = handover.kho_test
+            tree.add(text(f"kho_test  {test.count} folios, {len(test.folios)} found, checksum {test.checksum:#x}"))
+
+    def _luo(self, tree: Tree, luo: Luo) -> None:
+        number = f"live update {luo.number}" if luo.number is not None else "no number"
+        state = ("serialised", "green") if luo.serialized else ("not serialised yet", "yellow")
+        branch = tree.add(text(("LUO ", "bold"), f" {safe_text(luo.compatible)} at {luo.address:#x}  {number}  ", state))
+        if not luo.serialized:
+            return
+        for entry in luo.subsystems:
+            branch.add(text("subsystem ", (safe_text(entry.name), "bold"), f"  data {entry.data:#x}"))
+        for session in self._some(luo.sessions, branch):
+            self._session(branch, session)
+        for flb in luo.flbs:
+            branch.add(self._flb(flb))
+
+    def _some(self, items: Any, branch: Any) -> Any:
+        """All items with --full, else the first ones and a line that says how many are not shown."""
+        if self.full or len(items) <= _SHOWN:
+            return items
+        branch.add(text((f"the first {_SHOWN} of {len(items)} follow; --full shows all", "yellow")))
+        return items[:_SHOWN]
+
+    def _session(self, branch: Any, session: Session) -> None:
+        name = safe_text(session.name) or "(no session)"
+        count = f"{len(session.files)} files" if len(session.files) != 1 else "1 file"
+        where = f"  {session.address:#x}" if session.address is not None else ""
+        leaf = branch.add(text("session ", (name, "bold"), f"{where}  {count}"))
+        for file in self._some(session.files, leaf):
+            leaf.add(self._file(file))
+            if file.detail is not None:
+                leaf.add(text("  ", self._record(file.detail)))
+
+    def _file(self, file: File) -> Any:
+        head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "bold"), f"  data {file.data:#x}")
+        memfd = file.memfd
+        if memfd is None:
+            return text(*head)
+        seals = "" if not memfd.seals else "  seals " + " | ".join(name for bit, name in SEALS.items() if memfd.seals & bit)
+        unknown = (memfd.seals or 0) & ~sum(SEALS)
+        return text(
+            *head,
+            f"  {human_size(memfd.size)}, {memfd.folios.count} folios",
+            f", position {memfd.position:#x}" if memfd.position else "",
+            seals + (f" | {unknown:#x}" if unknown else ""),
+            "" if len(memfd.folios.list) == memfd.folios.count else f" ({len(memfd.folios.list)} of the folios readable)",
+        )
+
+    def _flb(self, flb: Flb) -> Any:
+        if is_test_flb(flb.data):
+            note = "magic of a test FLB"
+        else:
+            note = preserved_note(self.map, flb.data)
+        detail = f"  {self._record(flb.detail)}" if flb.detail is not None else ""
+        return text("FLB ", (safe_text(flb.name), "bold"), f"  data {flb.data:#x} ({note})  {flb.count} files{detail}")
+
+    def _record(self, record: Record) -> str:
+        fields = ", ".join(f"{name} {_value(value)}" for name, value in record.fields.items())
+        others = f" (or {', '.join(record.candidates[1:])})" if len(record.candidates) > 1 else ""
+        return f"{record.layout}{others}: {fields}"
+
+    def _pci(self, tree: Tree, devices: PciList) -> None:
+        count = len(devices.devices)
+        branch = tree.add(
+            text(("PCI ", "bold"), f" {count} device{'s' if count != 1 else ''}  {devices.layout} at {devices.address:#x} ({preserved_note(self.map, devices.address)})  via {', '.join(safe_text(via) for via in devices.via)}")
+        )
+        branch.add(text((f"layout: {safe_text(devices.confidence)}", "dim")))
+        for device in self._some(devices.devices, branch):
+            branch.add(self._device(device))
+        for bus in devices.buses:
+            branch.add(text(f"bus {bus['domain']:04x}:{bus['number']:02x}"))
+
+    def _device(self, device: Device) -> Any:
+        parts: list[str | tuple[str, str]] = [(device.name, "bold")]
+        for name, value in device_columns(device, self.map):
+            parts.append(f"  {value}" if name == "flags" else f"  {name} {value}")
+        return text(*parts)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:#x}" if value > 9 else str(value)
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, str):
+        return safe_text(value)
+    return f"{len(value)} members"

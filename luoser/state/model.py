@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: MIT
+"""The state of one source: plain frozen dataclasses in the kernel's terms.
+
+Integers are integers; addresses are physical and in bytes, None where a thing has no place of its own.
+Names are text with bytes that are no UTF-8 kept as surrogate escapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from luoser.fdt import Fdt
+from luoser.state.packed import DeviceList, FolioList
+from luoser.state.preserved import PreservedMap
+
+__all__ = [
+    "Area",
+    "Contents",
+    "Direction",
+    "File",
+    "Flb",
+    "Folios",
+    "Handover",
+    "KexecMetadata",
+    "KhoTest",
+    "Luo",
+    "MapStatus",
+    "Memblock",
+    "Memfd",
+    "PciList",
+    "Preserved",
+    "Problem",
+    "Record",
+    "Reservation",
+    "Session",
+    "Source",
+    "State",
+    "Subsystem",
+    "Subtree",
+]
+
+
+class Direction(StrEnum):
+    """Which way a root goes, seen from the kernel that the source shows running."""
+
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
+    UNKNOWN = "unknown"
+
+
+class MapStatus(StrEnum):
+    """What became of a preserved map: absent (pointer 0), missing (not in the source), stale, intact."""
+
+    ABSENT = "absent"
+    MISSING = "missing"
+    STALE = "stale"
+    INTACT = "intact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something broken, missing, stale or cyclic. code: stable word. address: where, if there is a where."""
+
+    code: str
+    address: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a state was read from. page_size: bytes."""
+
+    path: str
+    format: str
+    page_size: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """A scratch area in bytes."""
+
+    address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """Bytes of preserved memory, with the zeros at the end cut off; size counts them."""
+
+    address: int
+    size: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A struct of a layout that has no class of its own: member name to value.
+
+    layout: its name in the registry. candidates: further layouts that the bytes fit as well.
+    """
+
+    layout: str
+    address: int
+    fields: Mapping[str, Any]
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preserved:
+    """The preserved map. form: `chunks` or `radix`. map: None unless intact. nodes: the map's own pages."""
+
+    form: str
+    address: int
+    status: MapStatus
+    map: PreservedMap | None = None
+    nodes: tuple[int, ...] = ()
+    bitmap_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subtree:
+    """A child of the root. size: blob-size in bytes, or the totalsize of an FDT; None where neither is known."""
+
+    name: str
+    address: int | None
+    size: int | None
+    fdt: Fdt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folios:
+    """The folio array of a file. address: first vmalloc chunk. chunks, pages: where the array lies."""
+
+    count: int
+    address: int
+    list: FolioList
+    total_pages: int = 0
+    flags: int = 0
+    order: int = 0
+    chunks: tuple[int, ...] = ()
+    pages: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memfd:
+    """A preserved memfd. size, position: bytes. seals: None where the form has none."""
+
+    layout: str
+    address: int
+    size: int
+    position: int
+    seals: int | None
+    folios: Folios
+    flags: int = 0
+    contents: tuple[Contents, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One preserved file of a session. data: the handler's handle. address: of its luo_file_ser."""
+
+    compatible: str
+    data: int
+    token: int
+    address: int | None
+    memfd: Memfd | None = None
+    detail: Record | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One LUO session. blocks: pages that hold its files."""
+
+    name: str
+    address: int | None
+    files: tuple[File, ...] = ()
+    count: int = 0
+    blocks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flb:
+    """File-lifecycle-bound global data. count: files that depend on it."""
+
+    name: str
+    data: int
+    count: int
+    address: int
+    detail: Record | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subsystem:
+    """A subsystem's value in the LUO of 2025."""
+
+    name: str
+    data: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luo:
+    """The orchestrator's state. number: live updates so far as the next kernel will see them."""
+
+    layout: str
+    compatible: str
+    address: int
+    number: int | None
+    serialized: bool
+    sessions: tuple[Session, ...] = ()
+    flbs: tuple[Flb, ...] = ()
+    subsystems: tuple[Subsystem, ...] = ()
+    session_area: int | None = None
+    session_blocks: tuple[int, ...] = ()
+    flb_area: int | None = None
+    fdt: Fdt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciList:
+    """One list of preserved devices.
+
+    layout: registry name. candidates: further layouts that the bytes fit as well. via: the ways that led
+    here. confidence: how sure the layout is, in words. count, capacity: as the header says. blocks: KHO
+    block pages where the records do not follow the header. contents: pages that driver_data names.
+    """
+
+    layout: str
+    address: int
+    via: tuple[str, ...]
+    confidence: str
+    devices: DeviceList
+    candidates: tuple[str, ...] = ()
+    header: Mapping[str, int] = field(default_factory=dict)
+    buses: tuple[Mapping[str, Any], ...] = ()
+    blocks: tuple[int, ...] = ()
+    contents: tuple[Contents, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """A reserve_mem area in bytes."""
+
+    name: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memblock:
+    """Sub-tree memblock."""
+
+    address: int
+    reservations: tuple[Reservation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KexecMetadata:
+    """Sub-tree kexec-metadata. kexec_count: KHO kexecs so far as the next kernel will see them."""
+
+    address: int
+    version: int
+    previous_release: str
+    kexec_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KhoTest:
+    """Sub-tree of the KHO self-test. folios: (physical address, order) of each."""
+
+    address: int
+    magic: int
+    count: int
+    checksum: int
+    folios: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """Everything below one KHO root. page size as in the source. scratch: None where it cannot be found."""
+
+    address: int
+    compatible: str
+    direction: Direction
+    evidence: tuple[str, ...]
+    scratch: tuple[Area, ...] | None
+    preserved: Preserved
+    subtrees: tuple[Subtree, ...]
+    luo: Luo | None = None
+    pci: tuple[PciList, ...] = ()
+    memblock: Memblock | None = None
+    kexec_metadata: KexecMetadata | None = None
+    kho_test: KhoTest | None = None
+    fdt: Fdt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What one source says: its handovers, by address, and what was wrong on the way."""
+
+    source: Source
+    handovers: tuple[Handover, ...]
+    problems: tuple[Problem, ...] = ()

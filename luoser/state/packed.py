@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Bulk lists: sequences over packed bytes that make an item when asked for one."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from luoser.text import bdf_text, decode_name
+
+__all__ = ["Column", "Device", "DeviceList", "Folio", "FolioList", "Value", "row_fields"]
+
+Value = int | str | tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One member of a record.
+
+    kind: `number` and `hex` are integers (hex in JSON), `text` is a NUL-padded name, `bits` a container
+    of (name, first bit, width) bit-fields, `records` an array of records of their own.
+    """
+
+    name: str
+    kind: Literal["number", "hex", "text", "bits", "records"] = "number"
+    bits: tuple[tuple[str, int, int], ...] = ()
+    record: struct.Struct | None = None
+    columns: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One entry of a device list: its place, its PCI address, and the layout's own members."""
+
+    index: int
+    domain: int
+    bdf: int
+    fields: Mapping[str, Value]
+
+    @property
+    def name(self) -> str:
+        """`DDDD:BB:SS.F`."""
+        return bdf_text(self.domain, self.bdf)
+
+    def number(self, name: str) -> int | None:
+        """A numeric member, None where the layout has none of that name."""
+        value = self.fields.get(name)
+        return value if isinstance(value, int) else None
+
+
+class DeviceList(Sequence[Device]):
+    """Preserved devices of one list, over the packed records.
+
+    record: `struct` format of a record. columns: its members in the order of the format. data: the
+    records, one behind the other. The PCI address comes from `path` (domain << 16 | bdf) or from
+    `domain` and `bdf`.
+    """
+
+    __slots__ = ("_columns", "_data", "_record")
+
+    def __init__(self, record: struct.Struct, columns: tuple[Column, ...], data: bytes) -> None:
+        if len(data) % record.size:
+            raise ValueError(f"{len(data)} bytes are no whole number of records of {record.size}")
+        self._record, self._columns, self._data = record, columns, data
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self._columns
+
+    @property
+    def data(self) -> bytes:
+        """The records as they lie in memory."""
+        return self._data
+
+    def __len__(self) -> int:
+        return len(self._data) // self._record.size
+
+    @overload
+    def __getitem__(self, index: int) -> Device: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Device]: ...
+    def __getitem__(self, index: int | slice) -> Device | list[Device]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self._device(place, self._record.unpack_from(self._data, place * self._record.size))
+
+    def __iter__(self) -> Iterator[Device]:
+        for index, row in enumerate(self.rows()):
+            yield self._device(index, row)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DeviceList):
+            return NotImplemented
+        return (self._columns, self._data) == (other._columns, other._data)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The records as plain tuples in the order of `columns`: the fast way through a long list."""
+        return self._record.iter_unpack(self._data)
+
+    def _device(self, index: int, row: tuple[Any, ...]) -> Device:
+        fields = row_fields(self._columns, row)
+        path = fields.pop("path", None)
+        if isinstance(path, int):
+            return Device(index, path >> 16, path & 0xFFFF, {"path": path, **fields})
+        domain, bdf = fields.pop("domain"), fields.pop("bdf")
+        assert isinstance(domain, int) and isinstance(bdf, int)
+        return Device(index, domain, bdf, fields)
+
+
+def row_fields(columns: tuple[Column, ...], row: tuple[Any, ...]) -> dict[str, Value]:
+    """One unpacked record as member name to value."""
+    fields: dict[str, Value] = {}
+    for column, value in zip(columns, row, strict=True):
+        if column.kind == "text":
+            fields[column.name] = decode_name(value)
+        elif column.kind == "bits":
+            fields |= {name: value >> first & ((1 << width) - 1) for name, first, width in column.bits}
+        elif column.kind == "records":
+            assert column.record is not None
+            fields[column.name] = tuple(row_fields(column.columns, item) for item in column.record.iter_unpack(value))
+        else:
+            fields[column.name] = value
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Folio:
+    """One folio of a file. index: page offset in the file. address: physical, 0 for a hole."""
+
+    index: int
+    address: int
+    flags: int
+
+
+class FolioList(Sequence[Folio]):
+    """The folios of a file over packed 16-byte entries: a word with frame number and flags, then the index.
+
+    frame_shift: where the frame number starts in the word (0 in the merged forms, 12 before the merge);
+    the flags are the other 12 bits.
+    """
+
+    __slots__ = ("_data", "frame_shift", "page_size")
+    _RECORD = struct.Struct("<QQ")
+
+    def __init__(self, data: bytes, *, page_size: int, frame_shift: int = 0) -> None:
+        self._data, self.page_size, self.frame_shift = data[: len(data) // 16 * 16], page_size, frame_shift
+
+    @property
+    def data(self) -> bytes:
+        """The entries as they lie in memory."""
+        return self._data
+
+    def __len__(self) -> int:
+        return len(self._data) // 16
+
+    @overload
+    def __getitem__(self, index: int) -> Folio: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Folio]: ...
+    def __getitem__(self, index: int | slice) -> Folio | list[Folio]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._folio(*self._RECORD.unpack_from(self._data, 16 * range(len(self))[index]))
+
+    def __iter__(self) -> Iterator[Folio]:
+        for word, index in self._RECORD.iter_unpack(self._data):
+            yield self._folio(word, index)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FolioList):
+            return NotImplemented
+        return (self._data, self.page_size, self.frame_shift) == (other._data, other.page_size, other.frame_shift)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _folio(self, word: int, index: int) -> Folio:
+        if self.frame_shift:
+            return Folio(index, (word >> 12) * self.page_size, word & 0xFFF)
+        return Folio(index, (word & (1 << 52) - 1) * self.page_size, word >> 52)

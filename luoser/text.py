@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""Text from a dump on its way to a person: nothing in it may steer a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["bdf_text", "decode_name", "human_size", "parse_number", "safe_text"]
+
+_SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, symbols
+
+
+def safe_text(text: str | bytes) -> str:
+    """One line of printable text for a terminal or an error message.
+
+    Control characters, line and bidi controls, lone surrogates, unassigned and private characters
+    become \\xNN, \\uNNNN or \\UNNNNNNNN; so does the backslash itself, so that the result is unambiguous.
+    Bytes are taken as UTF-8, bytes that are none become \\xNN.
+    """
+    if isinstance(text, bytes):
+        text = decode_name(text)
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_safe_character(character) for character in text)
+
+
+def _safe_character(character: str) -> str:
+    code = ord(character)
+    if character == " " or (character != "\\" and unicodedata.category(character)[0] in _SHOWN_AS_IS):
+        return character
+    if character == "\\":
+        return "\\\\"
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, kept as a surrogate escape
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def decode_name(raw: bytes) -> str:
+    """A NUL-padded name field as text that keeps every byte before the first NUL."""
+    return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def bdf_text(domain: int, bdf: int) -> str:
+    """`DDDD:BB:SS.F` of a PCI domain and a 16-bit bus << 8 | slot << 3 | function."""
+    return f"{domain:04x}:{bdf >> 8 & 0xFF:02x}:{bdf >> 3 & 0x1F:02x}.{bdf & 7:x}"
+
+
+def human_size(size: int) -> str:
+    """A number of bytes as an exact multiple of the largest binary unit: 4 MiB, 4660 bytes."""
+    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift} {unit}"
+    return f"{size} byte" if size == 1 else f"{size} bytes"
+
+
+def parse_number(text: str) -> int:
+    """An unsigned number as people write addresses: 0x617000, 4096. Raises ValueError."""
+    value = int(text.strip().replace("_", ""), 0)
+    if value < 0:
+        raise ValueError(f"negative number {text!r}")
+    return value
