@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from luoser.memory.open import open_memory as open  # noqa: A004
     from luoser.reader import read
 
-__all__ = ["__version__", "open", "read"]  # noqa: F822
+__all__ = ["__version__", "open", "read"]
 
 __version__ = "0.1.0"
 

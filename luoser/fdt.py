@@ -98,7 +98,9 @@ def parse_header(data: bytes) -> Header:
     if data[:4] != MAGIC:
         raise FormatError(f"expected devicetree magic d00dfeed, found {data[:4].hex()}")
     if header.version < 16 or header.last_comp_version > 17:
-        raise FormatError(f"devicetree version {header.version} (compatible with {header.last_comp_version}), expected 17")
+        raise FormatError(
+            f"devicetree version {header.version} (compatible with {header.last_comp_version}), expected 17"
+        )
     if not HEADER_SIZE <= header.totalsize <= LIMITS.fdt_size:
         raise FormatError(f"devicetree totalsize {header.totalsize:#x} is out of bounds")
     for name, offset, size in (
@@ -107,7 +109,9 @@ def parse_header(data: bytes) -> Header:
         ("reserve map", header.off_mem_rsvmap, 16),
     ):
         if offset < HEADER_SIZE or offset + size > header.totalsize:
-            raise FormatError(f"devicetree {name} block at {offset:#x} of {size:#x} bytes leaves the blob's {header.totalsize:#x}")
+            raise FormatError(
+                f"devicetree {name} block at {offset:#x} of {size:#x} bytes leaves the blob's {header.totalsize:#x}"
+            )
     if header.off_dt_struct % 4 or header.size_dt_struct % 4:
         raise FormatError(f"devicetree structure block at {header.off_dt_struct:#x} is not aligned to 4 bytes")
     return header
@@ -139,7 +143,7 @@ class _Walker:
 
     def __init__(self, block: bytes, strings: bytes) -> None:
         self.block, self.strings = block, strings
-        self.words = struct.unpack(f">{len(block) // 4}I", block[: len(block) // 4 * 4])
+        self.words: tuple[int, ...] = struct.unpack(f">{len(block) // 4}I", block[: len(block) // 4 * 4])
         self.names: dict[int, bytes] = {}
 
     def run(self, root: Node) -> None:
@@ -153,18 +157,24 @@ class _Walker:
             elif token == _BEGIN_NODE:
                 count += 1
                 if count > LIMITS.fdt_nodes or len(stack) >= LIMITS.fdt_depth:
-                    raise FormatError(f"devicetree with more than {LIMITS.fdt_nodes} nodes or {LIMITS.fdt_depth} levels")
+                    raise FormatError(
+                        f"devicetree with more than {LIMITS.fdt_nodes} nodes or {LIMITS.fdt_depth} levels"
+                    )
                 position = self._begin(position, stack, root, first=count == 1)
             elif token == _END_NODE:
                 if not stack:
-                    raise FormatError(f"end of a node that never began, at {4 * position - 4:#x} of the structure block")
+                    raise FormatError(
+                        f"end of a node that never began, at {4 * position - 4:#x} of the structure block"
+                    )
                 stack.pop()
             elif token == _END:
                 if stack or not count:
                     raise FormatError("devicetree ends inside a node" if stack else "devicetree without a root node")
                 return
             elif token != _NOP:
-                raise FormatError(f"unknown devicetree token {token:#x} at {4 * position - 4:#x} of the structure block")
+                raise FormatError(
+                    f"unknown devicetree token {token:#x} at {4 * position - 4:#x} of the structure block"
+                )
         raise FormatError("devicetree structure block has no end token")
 
     def _begin(self, position: int, stack: list[Node], root: Node, *, first: bool) -> int:

@@ -10,7 +10,10 @@ __all__ = ["capacity", "kho_block_header_ser"]
 kho_block_header_ser = Schema(
     "kho_block_header_ser",
     "kho-v4 block",
-    packed("next" / phys * "next block, 0 ends the chain", "count" / u64 * "entries in this block, never 0 once handed over"),
+    packed(
+        "next" / phys * "next block, 0 ends the chain",
+        "count" / u64 * "entries in this block, never 0 once handed over",
+    ),
     status="merged",
     seen_in="7.2..7.3",
     meaning="Head of one page of a growable array.",

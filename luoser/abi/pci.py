@@ -299,19 +299,17 @@ class PciLayout:
 
 
 def _family_a(name: str, header: Schema, record: Schema, summary: str, **more: Any) -> PciLayout:
-    return PciLayout(
-        name=name, family="A", header=header, record=record, summary=summary, **{"count": "count", **more}
-    )
+    return PciLayout(name=name, family="A", header=header, record=record, summary=summary, **{"count": "count", **more})
 
 
 def _with_buses(name: str, record: Schema, bus: Schema, summary: str) -> PciLayout:
     return _family_a(name, pci_ser_v1_19, record, summary, count="dev_count", bus=bus, bus_count="bus_count")
 
 
-def _family_b(name: str, header: Schema, record: Schema, flb_names: tuple[str, ...], summary: str, **more: Any) -> PciLayout:
-    return PciLayout(
-        name=name, family="B", header=header, record=record, flb_names=flb_names, summary=summary, **more
-    )
+def _family_b(
+    name: str, header: Schema, record: Schema, flb_names: tuple[str, ...], summary: str, **more: Any
+) -> PciLayout:
+    return PciLayout(name=name, family="B", header=header, record=record, flb_names=flb_names, summary=summary, **more)
 
 
 LAYOUTS: tuple[PciLayout, ...] = (
@@ -327,7 +325,7 @@ LAYOUTS: tuple[PciLayout, ...] = (
     _family_a(
         "pci-lu-v1-resources-iov", pci_ser_v1_12, pci_dev_ser_v1_res_iov, "v1 resource patch with SR-IOV: 17 resources"
     ),
-    _with_buses("pci-lu-v1-19", pci_dev_ser_v1_12, pci_bus_ser_v1_19, "v1 patch 19 on: buses, devices without resources"),
+    _with_buses("pci-lu-v1-19", pci_dev_ser_v1_12, pci_bus_ser_v1_19, "v1 patch 19 on: buses, no resources"),
     _with_buses("pci-lu-v1-19-resources", pci_dev_ser_v1_res, pci_bus_ser_v1_19, "v1 patch 19 on: buses, 11 resources"),
     _with_buses(
         "pci-lu-v1-19-resources-iov", pci_dev_ser_v1_res_iov, pci_bus_ser_v1_19, "v1 patch 19 on: buses, 17 resources"

@@ -19,7 +19,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 NO_STATE = 3
 
 
-class _Number(click.ParamType):
+class _Number(click.ParamType):  # type: ignore[type-arg]
     """An unsigned number, 0x… or decimal."""
 
     name = "NUMBER"
@@ -48,16 +48,31 @@ class NoState(click.ClickException):
 def format_option(*formats: str) -> Callable[[_Command], _Command]:
     """`--format`; the first one is the default."""
     return click.option(
-        "--format", "output", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the output."
+        "--format",
+        "output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="Form of the output.",
     )
 
 
 def read_options(command: _Command) -> _Command:
     """SOURCE and the options that say how to read it."""
     for decorator in (
-        click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout to take where the bytes leave a choice; see `luoser abi list`. May be given several times."),
-        click.option("--page-size", type=NUMBER, help="Page size of the machine in bytes, where the source does not say."),
-        click.option("--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."),
+        click.option(
+            "--layout",
+            "layouts",
+            multiple=True,
+            metavar="NAME",
+            help="Layout to take where the bytes leave a choice; see `luoser abi list`. May be given several times.",
+        ),
+        click.option(
+            "--page-size", type=NUMBER, help="Page size of the machine in bytes, where the source does not say."
+        ),
+        click.option(
+            "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
+        ),
         click.argument("source", type=click.Path()),
     ):
         command = decorator(command)
@@ -74,7 +89,9 @@ def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def load(source: str, *, root: int | None, page_size: int | None, layouts: tuple[str, ...], contents: bool = False) -> Any:
+def load(
+    source: str, *, root: int | None, page_size: int | None, layouts: tuple[str, ...], contents: bool = False
+) -> Any:
     """The state of a source. Raises NoState where there is none, LuoserError where it cannot be read."""
     from luoser.memory.open import open_memory
     from luoser.reader import read

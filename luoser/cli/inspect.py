@@ -14,9 +14,17 @@ __all__ = ["command"]
 @read_options
 @format_option("text", "json")
 @click.option("--full", is_flag=True, help="Also what `build` needs: extents, node and block addresses, folio lists.")
-@click.option("--contents", is_flag=True, help="Also the bytes of driver pages and of files up to 64 KiB; implies --full.")
+@click.option(
+    "--contents", is_flag=True, help="Also the bytes of driver pages and of files up to 64 KiB; implies --full."
+)
 def command(
-    source: str, root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str, full: bool, contents: bool
+    source: str,
+    root: int | None,
+    page_size: int | None,
+    layouts: tuple[str, ...],
+    output: str,
+    full: bool,
+    contents: bool,
 ) -> None:
     """Show everything that SOURCE hands over: KHO roots, preserved memory, LUO, PCI devices.
 

@@ -40,7 +40,9 @@ class ElfMemory(SegmentedMemory):
     def __init__(self, path: str, buffer: Buffer) -> None:
         headers = list(_program_headers(path, buffer))
         remarks: list[str] = []
-        loads = [_segment(header, len(buffer), remarks) for header in headers if header.kind == _PT_LOAD and header.memsz]
+        loads = [
+            _segment(header, len(buffer), remarks) for header in headers if header.kind == _PT_LOAD and header.memsz
+        ]
         if not loads:
             raise SourceError(f"{path}: an ELF file without loadable segments holds no memory; is it a core dump?")
         super().__init__(path, buffer, loads)

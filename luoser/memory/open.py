@@ -11,8 +11,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from luoser.errors import SourceError
 from luoser.limits import LIMITS
@@ -24,7 +23,7 @@ from luoser.text import safe_text
 
 __all__ = ["open_memory", "read_file"]
 
-_PACKED = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
+_PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
 _OTHER = {
     b"KDUMP   ": "a kdump-compressed dump",
     b"DISKDUMP": "a diskdump-compressed dump",
@@ -130,8 +129,3 @@ def _recognise(shown: str, buffer: Buffer) -> Memory:
             f"{shown}: neither an ELF core nor a raw image: {len(buffer)} bytes that start with {head.hex(' ')}"
         )
     return RawMemory(shown, buffer)
-
-
-def file_name(path: str) -> str:
-    """Last part of a path, safe to print."""
-    return safe_text(Path(path).name)

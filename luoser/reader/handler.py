@@ -47,7 +47,11 @@ def _read(walk: Walk, forms: list[Layout], address: int, what: str) -> Record | 
         return None
     fits = chosen[:1] or struct_candidates(forms, page)
     if not fits:
-        walk.problem("bad-handler-data", address, f"{what}: bytes are none of {', '.join(entry.name for entry in forms)}; reused memory?")
+        walk.problem(
+            "bad-handler-data",
+            address,
+            f"{what}: bytes are none of {', '.join(entry.name for entry in forms)}; reused memory?",
+        )
         return None
     return Record(
         layout=fits[0].name,
@@ -76,11 +80,7 @@ def _is_plausible(entry: Layout, page: bytes) -> bool:
 def _is_vfio(entry: Layout, fields: Mapping[str, Any], page: bytes) -> bool:
     """Shorter forms leave zeros where longer ones have members; domain and reset_works have few values."""
     size = entry.schemas[0].size
-    return (
-        fields.get("domain", 0) <= MAX_DOMAIN
-        and fields.get("reset_works", 0) <= 1
-        and not page[size:].strip(b"\0")
-    )
+    return fields.get("domain", 0) <= MAX_DOMAIN and fields.get("reset_works", 0) <= 1 and not page[size:].strip(b"\0")
 
 
 def _member_is_plausible(head: Any, name: str, value: Any) -> bool:

@@ -272,9 +272,15 @@ def _direction(
         return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
     if alone and status is MapStatus.ABSENT and draft.reading is not None:
         return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
-    if not alone and status in (MapStatus.INTACT, MapStatus.ABSENT) and all(other is MapStatus.STALE for other in others):
+    if (
+        not alone
+        and status in (MapStatus.INTACT, MapStatus.ABSENT)
+        and all(other is MapStatus.STALE for other in others)
+    ):
         return Direction.OUTGOING, ["inferred: the maps of the other roots were consumed, this one was not"]
-    return Direction.UNKNOWN, [f"map {status.value}, no number that tells it from the other roots" if not alone else f"map {status.value}"]
+    return Direction.UNKNOWN, [
+        f"map {status.value}, no number that tells it from the other roots" if not alone else f"map {status.value}"
+    ]
 
 
 # -- scratch ----------------------------------------------------------------------------------------------
@@ -285,7 +291,9 @@ def _scratch(walk: Walk, root: int) -> tuple[tuple[Area, ...] | None, list[str]]
     for node in setup_nodes(walk, root):
         areas = _areas(walk, node.scratch_address, node.scratch_size)
         if areas is not None:
-            return areas, [f"setup_data node at {node.address:#x} names it and the scratch array at {node.scratch_address:#x}"]
+            return areas, [
+                f"setup_data node at {node.address:#x} names it and the scratch array at {node.scratch_address:#x}"
+            ]
     return None, []
 
 
@@ -299,7 +307,9 @@ def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:
         return None
     areas = tuple(Area(address=start, size=length) for start, length in struct.iter_unpack("<QQ", data))
     sound = all(
-        area.address % walk.page_size == 0 and area.size % walk.page_size == 0 and area.address + area.size <= PHYSICAL_LIMIT
+        area.address % walk.page_size == 0
+        and area.size % walk.page_size == 0
+        and area.address + area.size <= PHYSICAL_LIMIT
         for area in areas
     )
     return areas if sound and any(area.size for area in areas) else None

@@ -107,7 +107,11 @@ def _chosen(walk: Walk, address: int) -> Iterator[int]:
         return
     cells = _cells(tree.root, "#address-cells")
     if len(value) != 4 * (cells + _cells(tree.root, "#size-cells")):
-        walk.problem("bad-chosen", address, f"devicetree at {address:#x}: {CHOSEN_FDT} of {len(value)} bytes; a kernel ignores it")
+        walk.problem(
+            "bad-chosen",
+            address,
+            f"devicetree at {address:#x}: {CHOSEN_FDT} of {len(value)} bytes; a kernel ignores it",
+        )
         return
     yield int.from_bytes(value[: 4 * cells], "big")
 
@@ -117,15 +121,16 @@ def _cells(root: Node, name: str) -> int:
     return int.from_bytes(value, "big") if value is not None and len(value) == 4 else 2
 
 
-def setup_nodes(walk: Walk, root: int) -> list[SetupNode]:
-    """setup_data nodes anywhere in memory that name a root. They prove nothing about its direction."""
+def setup_nodes(walk: Walk, root: int) -> Iterator[SetupNode]:
+    """setup_data nodes anywhere in memory that name a root, searched as they are asked for.
+
+    They prove nothing about the root's direction: before the jump one lies there for the next kernel.
+    """
     wanted = struct.pack("<IIQQ", SETUP_KEXEC_KHO, kho_data.size, root, walk.page_size)
-    nodes = []
     for place in walk.memory.find(wanted):
         try:
             data = kho_data.parse(walk.memory.read(place + 8, kho_data.size))
         except MissingMemory:
             continue
         if walk.is_page_address(data.scratch_addr) and data.scratch_addr < PHYSICAL_LIMIT:
-            nodes.append(SetupNode(place - (setup_data.size - 8), data.scratch_addr, data.scratch_size))
-    return nodes
+            yield SetupNode(place - (setup_data.size - 8), data.scratch_addr, data.scratch_size)

@@ -62,7 +62,12 @@ def _struct_layout(head: bytes, size: int | None) -> tuple[str, Schema | None]:
         return (short if short in ("luo-v3", "luo-v4", "luo-v5") else "luo-v5"), abi.luo_ser
     if size == abi.luo_ser_features.size:
         header = abi.luo_feature_hdr.parse(head)
-        if not any(header.reserved) and header.supp and not header.req & ~header.supp and not header.active & ~header.supp:
+        if (
+            not any(header.reserved)
+            and header.supp
+            and not header.req & ~header.supp
+            and not header.active & ~header.supp
+        ):
             return "luo-features", abi.luo_ser_features
     return "", None
 
@@ -94,7 +99,11 @@ class _Reader:
     def fdt_form(self, address: int, tree: Fdt) -> Luo | None:
         compatible = (tree.root.text("compatible") or b"").decode("utf-8", "surrogateescape")
         if not compatible.startswith("luo-v"):
-            self.walk.problem("luo-reused", address, f"sub-tree LUO: devicetree with compatible {safe_text(compatible)!r}, expected luo-v1")
+            self.walk.problem(
+                "luo-reused",
+                address,
+                f"sub-tree LUO: devicetree with compatible {safe_text(compatible)!r}, expected luo-v1",
+            )
             return None
         pointer = tree.root.u64("luo-abi-header")
         if pointer is not None:
@@ -115,7 +124,11 @@ class _Reader:
                          flb_area=flb_area, fdt=tree)  # fmt: skip
 
     def _v2(self, address: int, compatible: str, pointer: int, tree: Fdt) -> Luo | None:
-        data = self.walk.read(pointer, abi.luo_ser_v2.size, "luo-v2 header") if self.walk.is_page_address(pointer) else None
+        data = (
+            self.walk.read(pointer, abi.luo_ser_v2.size, "luo-v2 header")
+            if self.walk.is_page_address(pointer)
+            else None
+        )
         if data is None:
             self.walk.problem("bad-pointer", pointer, f"luo-v2 header at {pointer:#x} cannot be read")
             return None
@@ -180,7 +193,9 @@ class _Reader:
         pages = ser.get("pgcnt") or abi.SESSION_PAGES
         most = (min(pages, 1 << 12) * self.walk.page_size - header.size) // entry.size
         if ser.count > most:
-            self.walk.problem("bad-count", address, f"LUO sessions: {ser.count} in the header, at most {most} fit; reused memory?")
+            self.walk.problem(
+                "bad-count", address, f"LUO sessions: {ser.count} in the header, at most {most} fit; reused memory?"
+            )
             return found
         data = self.walk.read_some(address + header.size, ser.count * entry.size, "LUO sessions")
         found.blocks.append(address)
@@ -207,7 +222,9 @@ class _Reader:
                 self.walk.problem("bad-session", where, f"LUO sessions: no session name at {where:#x}; reused memory?")
                 continue
             if not ser.name[0]:
-                self.walk.problem("unnamed-session", where, "LUO session without a name: caught while it was serialised?")
+                self.walk.problem(
+                    "unnamed-session", where, "LUO session without a name: caught while it was serialised?"
+                )
             found.sessions.append(self._session(where, ser))
 
     def _session(self, where: int, ser: Any) -> Session:
@@ -217,7 +234,9 @@ class _Reader:
         files = tuple(self._files(name, set_ser.files, set_ser.count, ser.get("pgcnt"), blocks))
         if len(files) != set_ser.count:
             self.walk.problem(
-                "file-count", where, f"session {safe_text(name)}: {set_ser.count} files in the entry, {len(files)} could be read"
+                "file-count",
+                where,
+                f"session {safe_text(name)}: {set_ser.count} files in the entry, {len(files)} could be read",
             )
         return Session(name=name, address=where, files=files, count=set_ser.count, blocks=tuple(blocks))
 
@@ -249,7 +268,9 @@ class _Reader:
             raw, handle, token = row
             where = address + number * size
             if not is_name(raw):
-                self.walk.problem("bad-file", where, f"session {safe_text(session)}: no file entry at {where:#x}; reused memory?")
+                self.walk.problem(
+                    "bad-file", where, f"session {safe_text(session)}: no file entry at {where:#x}; reused memory?"
+                )
                 continue
             yield self._file(session, decode_name(raw), handle, token, where)
 
@@ -277,7 +298,9 @@ class _Reader:
             except ValueError:
                 token = -1
             if compatible is None or data is None or not 0 <= token < 1 << 64:
-                self.walk.problem("bad-file", None, f"LUO file-descriptors: node {safe_text(child.name)} is no preserved file")
+                self.walk.problem(
+                    "bad-file", None, f"LUO file-descriptors: node {safe_text(child.name)} is no preserved file"
+                )
                 continue
             yield self._file("", decode_name(compatible), data, token, None)
 

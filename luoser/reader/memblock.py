@@ -20,13 +20,21 @@ __all__ = ["read_kexec_metadata", "read_kho_test", "read_memblock"]
 def read_memblock(walk: Walk, address: int, tree: Fdt) -> Memblock | None:
     """The reserve_mem areas of a memblock-v1 devicetree."""
     if tree.root.text("compatible") != b"memblock-v1":
-        walk.problem("bad-memblock", address, f"sub-tree memblock: compatible is {tree.root.text('compatible')!r}, expected memblock-v1")
+        walk.problem(
+            "bad-memblock",
+            address,
+            f"sub-tree memblock: compatible is {tree.root.text('compatible')!r}, expected memblock-v1",
+        )
         return None
     reservations = []
     for node in tree.root.nodes:
         start, size = node.u64("start"), node.u64("size")
         if start is None or size is None or node.text("compatible") != b"reserve-mem-v1":
-            walk.problem("bad-memblock", address, f"sub-tree memblock: node {decode_name(node.name)!r} has no reserve-mem-v1 start and size")
+            walk.problem(
+                "bad-memblock",
+                address,
+                f"sub-tree memblock: node {decode_name(node.name)!r} has no reserve-mem-v1 start and size",
+            )
             continue
         reservations.append(Reservation(name=decode_name(node.name), start=start, size=size))
     return Memblock(address=address, reservations=tuple(reservations))
@@ -43,7 +51,9 @@ def read_kexec_metadata(walk: Walk, address: int, size: int | None) -> KexecMeta
         return None
     ser = kho_kexec_metadata.parse(data)
     if ser.version != 1 or not is_name(ser.previous_release):
-        walk.problem("bad-metadata", address, f"{what}: version {ser.version}, expected 1 and a release; reused memory?")
+        walk.problem(
+            "bad-metadata", address, f"{what}: version {ser.version}, expected 1 and a release; reused memory?"
+        )
         return None
     return KexecMetadata(
         address=address,
@@ -61,7 +71,11 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
     info = data.get("folios_info") if data is not None else None
     checksum = data.u32("csum") if data is not None else None
     if tree.root.text("compatible") != b"kho-test-v1" or None in (magic, count, info, checksum):
-        walk.problem("bad-kho-test", address, "sub-tree kho_test: no kho-test-v1 devicetree with magic, nr_folios, folios_info, csum")
+        walk.problem(
+            "bad-kho-test",
+            address,
+            "sub-tree kho_test: no kho-test-v1 devicetree with magic, nr_folios, folios_info, csum",
+        )
         return None
     assert magic is not None and count is not None and info is not None and checksum is not None
     words = _test_folios(walk, address, count, info)
@@ -69,7 +83,11 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
     for (word,) in struct.iter_unpack("<Q", words[: len(words) // 8 * 8]):
         place, order = word & ~0xFFF, word & 0xFFF
         if order > 40 or not place or place % (walk.page_size << order) or place >= PHYSICAL_LIMIT:
-            walk.problem("bad-kho-test", address, f"sub-tree kho_test: {word:#x} is no folio address with an order; reused memory?")
+            walk.problem(
+                "bad-kho-test",
+                address,
+                f"sub-tree kho_test: {word:#x} is no folio address with an order; reused memory?",
+            )
             break
         folios.append((place, order))
     return KhoTest(address=address, magic=magic, count=count, checksum=checksum, folios=tuple(folios))
@@ -77,9 +95,13 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
 
 def _test_folios(walk: Walk, address: int, count: int, info: bytes) -> bytes:
     descriptor = kho_vmalloc.parse(info) if len(info) == kho_vmalloc.size else None
-    if descriptor is not None and (count != 2 or walk.is_page_address(descriptor.first) and descriptor.total_pages == 1):
+    if descriptor is not None and (
+        count != 2 or (walk.is_page_address(descriptor.first) and descriptor.total_pages == 1)
+    ):
         if not walk.is_page_address(descriptor.first):
-            walk.problem("bad-pointer", address, f"sub-tree kho_test: vmalloc chunk {descriptor.first:#x} is no page address")
+            walk.problem(
+                "bad-pointer", address, f"sub-tree kho_test: vmalloc chunk {descriptor.first:#x} is no page address"
+            )
             return b""
         return read_area(walk, descriptor, min(count * 8, LIMITS.list_size), "sub-tree kho_test").data
     if len(info) != 8 * count:

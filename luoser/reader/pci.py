@@ -67,10 +67,14 @@ def _read(walk: Walk, address: int, leads: list[Lead], preserved: PreservedMap |
     fits = best_fits(data, size=size, flb=flb, family=family, blocks=_block_reader(walk), partial=partial)
     if not fits or (fits[0].faults and not certain):
         if certain:
-            walk.problem("pci-unknown-layout", address, f"{what}: fits no known layout; reused memory, or name one with --layout")
+            walk.problem(
+                "pci-unknown-layout", address, f"{what}: fits no known layout; reused memory, or name one with --layout"
+            )
         return None
     if fits[0].faults and not _is_close(fits[0]):
-        walk.problem("pci-unknown-layout", address, f"{what}: closest is {fits[0].name}, but {'; '.join(fits[0].faults)}")
+        walk.problem(
+            "pci-unknown-layout", address, f"{what}: closest is {fits[0].name}, but {'; '.join(fits[0].faults)}"
+        )
         return None
     return _entry(walk, address, leads, fits, what)
 
@@ -80,7 +84,9 @@ def _is_close(fit: Fit) -> bool:
     return len(fit.blob.devices) > 0 and len(fit.faults) == 1
 
 
-def _folio(walk: Walk, address: int, size: int | None, preserved: PreservedMap | None, what: str | None) -> bytes | None:
+def _folio(
+    walk: Walk, address: int, size: int | None, preserved: PreservedMap | None, what: str | None
+) -> bytes | None:
     """The folio that holds a list: as the map says, else as many pages as a count in its head could ask for."""
     block = preserved.find(address) if preserved is not None else None
     if block is not None and block.address == address:

@@ -7,7 +7,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 
 from luoser.abi.preserved import (
     SMALL_BITMAP,
@@ -72,7 +72,9 @@ def read_radix(walk: Walk, address: int) -> MapReading:
 def _node(walk: Walk, reading: MapReading, node: int, parent: int) -> bytes | None:
     """A page of the map. The root's absence is the map's; another's is damage."""
     if len(reading.nodes) >= LIMITS.map_nodes:
-        reading.damage.append(("map-too-large", node, f"more than {LIMITS.map_nodes} pages of map; the rest was not read"))
+        reading.damage.append(
+            ("map-too-large", node, f"more than {LIMITS.map_nodes} pages of map; the rest was not read")
+        )
         return None
     try:
         page = walk.memory.read(node, walk.page_size)
@@ -107,7 +109,9 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         return
     address, order = geometry.decode(base)
     if base >> (geometry.order_bit + 1) or address >= PHYSICAL_LIMIT:
-        reading.impossible.append((reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} stands for keys from {base:#x} on, beyond any memory"))
+        reading.impossible.append(
+            (reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} stands for keys from {base:#x} on, beyond any memory")
+        )
         return
     reading.bitmaps.append(Bitmap(order, address, page))
 
@@ -164,7 +168,9 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
     for start, bitmap in khoser_mem_bitmap_ptr.record.iter_unpack(body):
         span = (SMALL_BITMAP * 8 * walk.page_size) << header.order
         if start % span or start >= PHYSICAL_LIMIT or not bitmap or bitmap % SMALL_BITMAP or bitmap >= PHYSICAL_LIMIT:
-            reading.impossible.append((chunk, f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for memory from {start:#x} on"))
+            reading.impossible.append(
+                (chunk, f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for memory from {start:#x} on")
+            )
             return 0
         pointers.append((header.order, start, bitmap))
     return int(header.next)
@@ -186,11 +192,15 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[tuple[int, int
     pages: set[int] = set()
     for order, start, bitmap in pointers:
         if (order, start) in seen:
-            reading.damage.append(("map-duplicate", bitmap, f"bitmaps {seen[order, start]:#x} and {bitmap:#x} stand for the same memory"))
+            reading.damage.append(
+                ("map-duplicate", bitmap, f"bitmaps {seen[order, start]:#x} and {bitmap:#x} stand for the same memory")
+            )
             continue
         seen[order, start] = bitmap
         if len(reading.bitmaps) >= LIMITS.map_nodes:
-            reading.damage.append(("map-too-large", bitmap, f"more than {LIMITS.map_nodes} bitmaps; the rest was not read"))
+            reading.damage.append(
+                ("map-too-large", bitmap, f"more than {LIMITS.map_nodes} bitmaps; the rest was not read")
+            )
             return
         try:
             bits = walk.memory.read(bitmap, size)
@@ -271,7 +281,7 @@ def _extent_evidence(walk: Walk, found: PreservedMap) -> Iterator[tuple[int, str
         (address, address + count * (walk.page_size << order))
         for address, order, count in islice(found.extents(), _EXTENTS_COMPARED)
     )
-    for (_, end), (start, _) in zip(extents, extents[1:], strict=False):
+    for (_, end), (start, _) in pairwise(extents):
         if start < end:
             yield start, f"ranges overlap each other at {start:#x}"
             break

@@ -99,7 +99,7 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
 def _read_blocks(layout: PciLayout, header: dict[str, int], blocks: BlockReader | None) -> PciBlob:
     assert layout.blocks is not None
     record, first = layout.record, header[layout.blocks]
-    entries, pages, fault = (b"", (), None)
+    entries, pages, fault = b"", tuple[int, ...](), None
     if first and blocks is not None:
         entries, pages, fault = blocks(first, record)
     devices = DeviceList(record.record, columns(record), entries[: len(entries) // record.size * record.size])
@@ -208,21 +208,35 @@ def _member_faults(device: Device) -> Iterator[tuple[str, str]]:
 
 
 def best_fits(
-    data: bytes, *, size: int | None = None, flb: str | None = None, family: str | None = None,
-    blocks: BlockReader | None = None, partial: bool = False,
+    data: bytes,
+    *,
+    size: int | None = None,
+    flb: str | None = None,
+    family: str | None = None,
+    blocks: BlockReader | None = None,
+    partial: bool = False,
 ) -> list[Fit]:
     """The layouts that a blob fits without a fault, likeliest first; without any, the one with the fewest faults.
 
     flb, family: where the blob was found; they order what the bytes leave open and decide nothing else.
     """  # fmt: skip
-    fits = [fit for layout in LAYOUTS if (fit := fit_pci(layout, data, size=size, blocks=blocks, partial=partial)) is not None]
+    fits = [
+        fit
+        for layout in LAYOUTS
+        if (fit := fit_pci(layout, data, size=size, blocks=blocks, partial=partial)) is not None
+    ]
     if not fits:
         return []
 
     def likelihood(fit: Fit) -> tuple[int, int, int, int]:
         layout = fit.blob.layout
         named = flb is not None and flb in layout.flb_names
-        return (len(fit.faults), not fit.blob.devices and not named, not named, family is not None and layout.family != family)
+        return (
+            len(fit.faults),
+            not fit.blob.devices and not named,
+            not named,
+            family is not None and layout.family != family,
+        )
 
     fits.sort(key=likelihood)
     sound = [fit for fit in fits if not fit.faults]

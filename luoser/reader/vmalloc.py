@@ -33,7 +33,9 @@ def read_area(walk: Walk, descriptor: Any, size: int, what: str) -> Area:
         if left <= 0:
             break
         if block % block_size or block >= PHYSICAL_LIMIT:
-            walk.problem("bad-pointer", chunks[0], f"{what}: vmalloc block {block:#x} is not aligned to {block_size:#x}")
+            walk.problem(
+                "bad-pointer", chunks[0], f"{what}: vmalloc block {block:#x} is not aligned to {block_size:#x}"
+            )
             break
         wanted = min(left, block_size)
         parts.append(walk.read_some(block, wanted, what))

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from luoser.abi.block import capacity, kho_block_header_ser
 from luoser.abi.schema import Schema
-from luoser.errors import MissingMemory, PageState
+from luoser.errors import FormatError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
-from luoser.errors import FormatError
 from luoser.limits import LIMITS
 from luoser.memory.source import Memory
 from luoser.state import Problem
@@ -81,7 +80,9 @@ class Walk:
         if head is None:
             return None
         if head[:4] != MAGIC:
-            self.problem("no-fdt", address, f"{what}: expected a devicetree (d00dfeed), found {head[:4].hex()}; reused memory?")
+            self.problem(
+                "no-fdt", address, f"{what}: expected a devicetree (d00dfeed), found {head[:4].hex()}; reused memory?"
+            )
             return None
         try:
             header = parse_header(head)

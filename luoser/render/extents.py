@@ -7,74 +7,84 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from luoser.state import Handover, MapStatus, State
+from luoser.state import Area, Handover, Luo, MapStatus, PreservedMap, State
 from luoser.text import human_size, safe_text
 
 __all__ = ["print_extents"]
+
+_NAMES = 6
+"""Things named behind one extent before the rest is counted."""
 
 
 def print_extents(state: State) -> None:
     """Ranges of preserved memory, by order and address, each with what the handover is known to keep there."""
     write = sys.stdout.write
-    page = state.source.page_size
     for handover in state.handovers:
         preserved = handover.preserved
-        write(f"KHO root {handover.address:#x}  {safe_text(handover.compatible)}  {handover.direction.value}  map {preserved.status.value}\n")
+        head = f"KHO root {handover.address:#x}  {safe_text(handover.compatible)}  {handover.direction.value}"
+        write(f"{head}  map {preserved.status.value}\n")
         for area in handover.scratch or ():
-            write(f"  {area.address:012x}-{area.address + area.size - 1:012x} : scratch, {human_size(area.size)}\n" if area.size else "")
-        if preserved.status is not MapStatus.INTACT or preserved.map is None:
-            continue
-        known = sorted(_owners(handover, page))
-        starts = [address for address, _, _ in known]
-        for address, order, count in preserved.map.extents():
-            end = address + count * (page << order)
-            names = [name for _, _, name in known[bisect_left(starts, address) : bisect_left(starts, end)]]
-            what = f"  {', '.join(dict.fromkeys(names))}" if names else ""
-            blocks = f"{count} x order {order}" if count > 1 else f"order {order}"
-            write(f"  {address:012x}-{end - 1:012x} : {blocks}, {human_size(end - address)}{what}\n")
+            if area.size:
+                write(_scratch(area))
+        if preserved.status is MapStatus.INTACT and preserved.map is not None:
+            for line in _lines(handover, preserved.map, state.source.page_size):
+                write(line)
 
 
-def _owners(handover: Handover, page: int) -> Iterator[tuple[int, int, str]]:
-    """(address, size, what) of everything that the handover names."""
-    yield handover.address, page, "KHO root"
+def _scratch(area: Area) -> str:
+    return f"  {area.address:012x}-{area.address + area.size - 1:012x} : scratch, {human_size(area.size)}\n"
+
+
+def _lines(handover: Handover, found: PreservedMap, page: int) -> Iterator[str]:
+    known = sorted(_owners(handover, page))
+    starts = [address for address, _ in known]
+    for address, order, count in found.extents():
+        end = address + count * (page << order)
+        names = list(dict.fromkeys(name for _, name in known[bisect_left(starts, address) : bisect_left(starts, end)]))
+        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        what = f"  {', '.join(names[:_NAMES])}{more}" if names else ""
+        blocks = f"{count} x order {order}" if count > 1 else f"order {order}"
+        yield f"  {address:012x}-{end - 1:012x} : {blocks}, {human_size(end - address)}{what}\n"
+
+
+def _owners(handover: Handover, page: int) -> Iterator[tuple[int, str]]:
+    """(address, what) of everything that the handover names."""
+    yield handover.address, "KHO root"
     for subtree in handover.subtrees:
         if subtree.address is not None:
-            yield subtree.address, subtree.size or page, f"sub-tree {safe_text(subtree.name)}"
+            yield subtree.address, f"sub-tree {safe_text(subtree.name)}"
     for entry in handover.memblock.reservations if handover.memblock else ():
-        yield entry.start, entry.size, f"reserve_mem {safe_text(entry.name)}"
-    for address, order in handover.kho_test.folios if handover.kho_test else ():
-        yield address, page << order, "kho_test folio"
+        yield entry.start, f"reserve_mem {safe_text(entry.name)}"
+    for address, _ in handover.kho_test.folios if handover.kho_test else ():
+        yield address, "kho_test folio"
     for devices in handover.pci:
-        yield devices.address, page, f"PCI devices ({devices.layout})"
+        yield devices.address, f"PCI devices ({devices.layout})"
         for block in devices.blocks:
-            yield block, page, f"PCI device block ({devices.layout})"
+            yield block, f"PCI device block ({devices.layout})"
         for device in devices.devices:
-            data = device.number("driver_data")
-            if data:
-                yield data, page, f"driver_data of {device.name}"
-    yield from _luo_owners(handover, page)
+            if data := device.number("driver_data"):
+                yield data, f"driver_data of {device.name}"
+    if handover.luo is not None:
+        yield from _luo_owners(handover.luo)
 
 
-def _luo_owners(handover: Handover, page: int) -> Iterator[tuple[int, int, str]]:
-    luo = handover.luo
-    if luo is None:
-        return
-    for area, what in ((luo.session_area, "LUO sessions"), (luo.flb_area, "LUO FLBs")):
-        if area:
-            yield area, page, what
+def _luo_owners(luo: Luo) -> Iterator[tuple[int, str]]:
+    if luo.session_area:
+        yield luo.session_area, "LUO sessions"
+    if luo.flb_area:
+        yield luo.flb_area, "LUO FLBs"
     for block in luo.session_blocks:
-        yield block, page, "LUO sessions"
+        yield block, "LUO sessions"
     for session in luo.sessions:
         name = safe_text(session.name)
         for block in session.blocks:
-            yield block, page, f"files of session {name}"
+            yield block, f"files of session {name}"
         for file in session.files:
-            if file.memfd is None:
-                continue
-            memfd, label = file.memfd, f"{name}/{file.token:#x}"
-            yield memfd.address, page, f"memfd {label}"
-            for place in (*memfd.folios.chunks, *memfd.folios.pages):
-                yield place, page, f"folio array of {label}"
-            for folio in memfd.folios.list:
-                if folio.address:
-                    yield folio.address, page, f"folios of {label}"
+            if file.memfd is not None:
+                label = f"{name}/{file.token:#x}"
+                yield file.memfd.address, f"memfd {label}"
+                for place in (*file.memfd.folios.chunks, *file.memfd.folios.pages):
+                    yield place, f"folio array of {label}"
+                for folio in file.memfd.folios.list:
+                    if folio.address:
+                        yield folio.address, f"folios of {label}"

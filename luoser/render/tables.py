@@ -3,27 +3,36 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from luoser.render.out import console, text
 from luoser.render.tree import device_columns
 from luoser.state import PciList, PreservedMap, State
 from luoser.text import safe_text
 
-__all__ = ["print_devices"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["device_table", "print_devices"]
 
 
 def print_devices(state: State) -> None:
-    """One table for each list of each handover, then how the layout was decided."""
+    """One table for each list of each handover, headed by where it is and how its layout was decided."""
     out = console()
     for handover in state.handovers:
-        out.print(text(("KHO root ", "bold"), f"{handover.address:#x}  {safe_text(handover.compatible)}  {handover.direction.value}"))
+        head = f"{handover.address:#x}  {safe_text(handover.compatible)}  {handover.direction.value}"
+        out.print(text(("KHO root ", "bold"), head))
         if not handover.pci:
             out.print(text("  no list of preserved PCI devices"))
         for devices in handover.pci:
-            out.print(text(f"  {devices.layout} at {devices.address:#x}  via {', '.join(safe_text(via) for via in devices.via)}  ({safe_text(devices.confidence)})"))
-            out.print(_table(devices, handover.preserved.map))
+            via = ", ".join(safe_text(way) for way in devices.via)
+            confidence = safe_text(devices.confidence)
+            out.print(text(f"  {devices.layout} at {devices.address:#x}  via {via}  ({confidence})"))
+            out.print(device_table(devices, handover.preserved.map))
 
 
-def _table(devices: PciList, found: PreservedMap | None) -> object:
+def device_table(devices: PciList, found: PreservedMap | None) -> Table:
+    """The devices of one list, a row each, a column for each member of the layout."""
     from rich import box
     from rich.table import Table
 

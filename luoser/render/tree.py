@@ -35,7 +35,12 @@ __all__ = ["device_columns", "preserved_note", "print_state"]
 _SHOWN = 1000
 """Items of one list that the tree shows; --full and JSON show all."""
 _DIRECTION_STYLE = {Direction.OUTGOING: "green", Direction.INCOMING: "cyan", Direction.UNKNOWN: "yellow"}
-_STATUS_STYLE = {MapStatus.INTACT: "green", MapStatus.STALE: "yellow", MapStatus.MISSING: "yellow", MapStatus.ABSENT: "dim"}
+_STATUS_STYLE = {
+    MapStatus.INTACT: "green",
+    MapStatus.STALE: "yellow",
+    MapStatus.MISSING: "yellow",
+    MapStatus.ABSENT: "dim",
+}
 
 
 def print_state(state: State, *, full: bool = False) -> None:
@@ -89,7 +94,14 @@ class _Drawing:
 
         handover = self.handover
         style = _DIRECTION_STYLE[handover.direction]
-        tree = Tree(text(("KHO root ", "bold"), (f"{handover.address:#x}", "bold"), f"  {safe_text(handover.compatible)}  ", (handover.direction.value, style)))
+        tree = Tree(
+            text(
+                ("KHO root ", "bold"),
+                (f"{handover.address:#x}", "bold"),
+                f"  {safe_text(handover.compatible)}  ",
+                (handover.direction.value, style),
+            )
+        )
         for word in handover.evidence:
             tree.add(text(("evidence: ", "dim"), (safe_text(word), "dim")))
         tree.add(self._preserved(handover.preserved))
@@ -111,7 +123,10 @@ class _Drawing:
             return text("preserved memory  ", status, ": the root names no map yet")
         head = f"preserved memory  {what} at {preserved.address:#x}  "
         if preserved.map is None:
-            why = {MapStatus.STALE: "freed and reused since it was handed over; not decoded", MapStatus.MISSING: "not in this source"}
+            why = {
+                MapStatus.STALE: "freed and reused since it was handed over; not decoded",
+                MapStatus.MISSING: "not in this source",
+            }
             return text(head, status, f": {why[preserved.status]}")
         size = human_size(preserved.map.pages * self.page_size)
         return text(head, status, f": {preserved.map.entries} entries, {preserved.map.pages} pages ({size})")
@@ -120,20 +135,30 @@ class _Drawing:
         if self.handover.scratch:
             branch = tree.add(text(f"scratch  {len(self.handover.scratch)} areas"))
             for area in self.handover.scratch:
-                branch.add(text(f"{area.address:#x}-{area.address + area.size - 1:#x}  {human_size(area.size)}" if area.size else f"{area.address:#x}  empty"))
+                branch.add(
+                    text(
+                        f"{area.address:#x}-{area.address + area.size - 1:#x}  {human_size(area.size)}"
+                        if area.size
+                        else f"{area.address:#x}  empty"
+                    )
+                )
 
     def _subtrees(self, tree: Tree) -> None:
         branch = tree.add(text("sub-trees"))
         for subtree in self.handover.subtrees:
             size = human_size(subtree.size) if subtree.size is not None else "size unknown"
-            where = f"{subtree.address:#x}  {size}  ({preserved_note(self.map, subtree.address)})" if subtree.address is not None else "no address"
+            where = (
+                f"{subtree.address:#x}  {size}  ({preserved_note(self.map, subtree.address)})"
+                if subtree.address is not None
+                else "no address"
+            )
             branch.add(text((safe_text(subtree.name), "bold"), f"  {where}"))
 
     def _small_users(self, tree: Tree) -> None:
         handover = self.handover
         if handover.kexec_metadata is not None:
-            metadata = handover.kexec_metadata
-            tree.add(text(f"kexec-metadata  written by {safe_text(metadata.previous_release)}, kexec count {metadata.kexec_count}"))
+            release, count = handover.kexec_metadata.previous_release, handover.kexec_metadata.kexec_count
+            tree.add(text(f"kexec-metadata  written by {safe_text(release)}, kexec count {count}"))
         if handover.memblock is not None:
             branch = tree.add(text("memblock"))
             for entry in handover.memblock.reservations:
@@ -145,9 +170,15 @@ class _Drawing:
     def _luo(self, tree: Tree, luo: Luo) -> None:
         number = f"live update {luo.number}" if luo.number is not None else "no number"
         state = ("serialised", "green") if luo.serialized else ("not serialised yet", "yellow")
-        branch = tree.add(text(("LUO ", "bold"), f" {safe_text(luo.compatible)} at {luo.address:#x}  {number}  ", state))
+        branch = tree.add(
+            text(("LUO ", "bold"), f" {safe_text(luo.compatible)} at {luo.address:#x}  {number}  ", state)
+        )
         if not luo.serialized:
             return
+        if self.handover.direction is Direction.INCOMING:
+            branch.add(
+                text(("as handed over; what was retrieved or finished since shows until its pages are reused", "dim"))
+            )
         for entry in luo.subsystems:
             branch.add(text("subsystem ", (safe_text(entry.name), "bold"), f"  data {entry.data:#x}"))
         for session in self._some(luo.sessions, branch):
@@ -177,21 +208,22 @@ class _Drawing:
         memfd = file.memfd
         if memfd is None:
             return text(*head)
-        seals = "" if not memfd.seals else "  seals " + " | ".join(name for bit, name in SEALS.items() if memfd.seals & bit)
+        seals = (
+            "" if not memfd.seals else "  seals " + " | ".join(name for bit, name in SEALS.items() if memfd.seals & bit)
+        )
         unknown = (memfd.seals or 0) & ~sum(SEALS)
         return text(
             *head,
             f"  {human_size(memfd.size)}, {memfd.folios.count} folios",
             f", position {memfd.position:#x}" if memfd.position else "",
             seals + (f" | {unknown:#x}" if unknown else ""),
-            "" if len(memfd.folios.list) == memfd.folios.count else f" ({len(memfd.folios.list)} of the folios readable)",
+            ""
+            if len(memfd.folios.list) == memfd.folios.count
+            else f" ({len(memfd.folios.list)} of the folios readable)",
         )
 
     def _flb(self, flb: Flb) -> Any:
-        if is_test_flb(flb.data):
-            note = "magic of a test FLB"
-        else:
-            note = preserved_note(self.map, flb.data)
+        note = "magic of a test FLB" if is_test_flb(flb.data) else preserved_note(self.map, flb.data)
         detail = f"  {self._record(flb.detail)}" if flb.detail is not None else ""
         return text("FLB ", (safe_text(flb.name), "bold"), f"  data {flb.data:#x} ({note})  {flb.count} files{detail}")
 
@@ -202,9 +234,9 @@ class _Drawing:
 
     def _pci(self, tree: Tree, devices: PciList) -> None:
         count = len(devices.devices)
-        branch = tree.add(
-            text(("PCI ", "bold"), f" {count} device{'s' if count != 1 else ''}  {devices.layout} at {devices.address:#x} ({preserved_note(self.map, devices.address)})  via {', '.join(safe_text(via) for via in devices.via)}")
-        )
+        via = ", ".join(safe_text(way) for way in devices.via)
+        where = f"{devices.layout} at {devices.address:#x} ({preserved_note(self.map, devices.address)})  via {via}"
+        branch = tree.add(text(("PCI ", "bold"), f" {count} device{'s' if count != 1 else ''}  {where}"))
         branch.add(text((f"layout: {safe_text(devices.confidence)}", "dim")))
         for device in self._some(devices.devices, branch):
             branch.add(self._device(device))

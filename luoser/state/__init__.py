@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The hub: what a source says about a handover, as plain values, and their JSON form."""
 
-from luoser.state.document import SCHEMA, to_document
+from luoser.state.document import SCHEMA, blob_document, to_document
 from luoser.state.model import (
     Area,
+    Blob,
     Contents,
     Direction,
     File,
@@ -34,6 +35,7 @@ __all__ = [
     "SCHEMA",
     "Area",
     "Bitmap",
+    "Blob",
     "Block",
     "Column",
     "Contents",
@@ -64,6 +66,7 @@ __all__ = [
     "State",
     "Subsystem",
     "Subtree",
+    "blob_document",
     "row_fields",
     "to_document",
 ]

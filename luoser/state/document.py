@@ -13,6 +13,7 @@ from typing import Any
 from luoser.abi.pci import flag_names
 from luoser.fdt import Fdt, Node
 from luoser.state.model import (
+    Blob,
     Contents,
     File,
     Flb,
@@ -33,9 +34,10 @@ from luoser.state.model import (
 from luoser.state.packed import Column, Device
 from luoser.text import bdf_text
 
-__all__ = ["SCHEMA", "to_document"]
+__all__ = ["BLOB_SCHEMA", "SCHEMA", "blob_document", "to_document"]
 
 SCHEMA = "luoser/state/1"
+BLOB_SCHEMA = "luoser/decode/1"
 Json = dict[str, Any]
 
 
@@ -50,6 +52,25 @@ def to_document(state: State, *, full: bool = False) -> Json:
             {"code": problem.code, "address": _hex(problem.address), "message": problem.message}
             for problem in state.problems
         ],
+    }
+
+
+def blob_document(blob: Blob, *, path: str) -> Json:
+    """A decoded blob as plain JSON values."""
+    columns = {column.name: column for column in blob.devices.columns} if blob.devices is not None else {}
+    return {
+        "schema": BLOB_SCHEMA,
+        "source": {"path": path},
+        "layout": blob.layout,
+        "candidates": list(blob.candidates),
+        "confidence": blob.confidence,
+        "size": _hex(blob.size),
+        "fields": {name: _plain(value) for name, value in blob.fields.items()},
+        "devices": None if blob.devices is None else [_device(device, columns) for device in blob.devices],
+        "buses": [_bus(bus) for bus in blob.buses],
+        "records": [{name: _plain(value) for name, value in record.items()} for record in blob.records],
+        "fdt": blob.fdt and _fdt(blob.fdt),
+        "notes": list(blob.notes),
     }
 
 

@@ -18,6 +18,7 @@ from luoser.state.preserved import PreservedMap
 
 __all__ = [
     "Area",
+    "Blob",
     "Contents",
     "Direction",
     "File",
@@ -294,6 +295,26 @@ class Handover:
     kexec_metadata: KexecMetadata | None = None
     kho_test: KhoTest | None = None
     fdt: Fdt | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """A bare blob as one layout. candidates: all layouts that fit. size: bytes that the layout accounts for.
+
+    fields: members of the head. devices, buses: of a PCI list. records: of other arrays. notes: what speaks
+    against it, and what lies elsewhere.
+    """
+
+    layout: str
+    candidates: tuple[str, ...]
+    confidence: str
+    size: int
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    devices: DeviceList | None = None
+    buses: tuple[Mapping[str, Any], ...] = ()
+    records: tuple[Mapping[str, Any], ...] = ()
+    fdt: Fdt | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

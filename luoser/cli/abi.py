@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""`luoser abi`: the layout registry."""
+
+from __future__ import annotations
+
+import click
+
+from luoser.cli.common import NUMBER, echo_json, format_option
+
+__all__ = ["command"]
+
+
+@click.group("abi")
+def command() -> None:
+    """Layouts by name: every wire form that luoser knows, with where it comes from."""
+
+
+@command.command("list")
+@click.option("--subject", help="Only layouts of one subject: kho, luo, memfd, pci, …")
+@format_option("text", "json")
+def list_(subject: str | None, output: str) -> None:
+    """List the layouts."""
+    from luoser.abi.registry import layouts
+    from luoser.errors import UsageError
+
+    entries = [entry for entry in layouts() if subject in (None, entry.subject)]
+    if not entries:
+        known = ", ".join(dict.fromkeys(entry.subject for entry in layouts()))
+        raise UsageError(f"no layout has the subject {subject!r}; there are {known}")
+    if output == "json":
+        from luoser.render.layouts import layout_document
+
+        echo_json({"schema": "luoser/abi/1", "layouts": [layout_document(entry) for entry in entries]})
+    else:
+        from luoser.render.layouts import print_layouts
+
+        print_layouts(entries)
+
+
+@command.command("show")
+@click.argument("name")
+@format_option("text", "json")
+def show(name: str, output: str) -> None:
+    """Show one layout struct by struct, field by field, with offsets and sizes like pahole."""
+    from luoser.abi.registry import layout
+    from luoser.errors import UsageError
+    from luoser.render.layouts import layout_document, print_layout
+
+    entry = layout(name)
+    if entry is None:
+        raise UsageError(f"no layout is named {name!r}; `luoser abi list` names them all")
+    if output == "json":
+        echo_json({"schema": "luoser/abi/1", "layouts": [layout_document(entry)]})
+    else:
+        print_layout(entry)
+
+
+@command.command("detect")
+@click.argument("file", type=click.Path())
+@click.option("--offset", type=NUMBER, default=0, help="Bytes of FILE to skip.")
+@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text.")
+@format_option("text", "json")
+def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
+    """Say which layouts the bytes of FILE fit, and why. Exit code 1 when none does."""
+    from luoser.hextext import parse_hex
+    from luoser.limits import LIMITS
+    from luoser.memory.open import read_file
+    from luoser.reader.blob import candidates
+
+    data = read_file(file, limit=LIMITS.list_size)
+    found = candidates((parse_hex(data) if is_hex else data)[offset:])
+    if output == "json":
+        rows = [{"layout": name, "why": why} for name, why in found]
+        echo_json({"schema": "luoser/detect/1", "candidates": rows})
+    else:
+        for name, why in found:
+            click.echo(f"{name}: {why}")
+        if not found:
+            click.echo("no known layout fits these bytes without a fault", err=True)
+    if not found:
+        raise SystemExit(1)

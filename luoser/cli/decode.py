@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""`luoser decode`: a bare blob or folio without the memory around it."""
+
+from __future__ import annotations
+
+import click
+
+from luoser.cli.common import NUMBER, echo_json, format_option
+
+__all__ = ["command"]
+
+
+@click.command("decode")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--as",
+    "layout",
+    default="auto",
+    show_default=True,
+    metavar="LAYOUT",
+    help="Layout of the blob; see `luoser abi list`.",
+)
+@click.option("--offset", type=NUMBER, default=0, help="Bytes of FILE to skip.")
+@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
+@format_option("text", "json")
+def command(file: str, layout: str, offset: int, is_hex: bool, output: str) -> None:
+    """Decode a preserved folio, sub-tree blob or block page that was dumped to FILE (`-` is standard input).
+
+    With `--as auto` the bytes decide; where they do not, every layout that fits is named.
+    """
+    from luoser.errors import FormatError, UsageError
+    from luoser.hextext import parse_hex
+    from luoser.limits import LIMITS
+    from luoser.memory.open import read_file
+    from luoser.reader.blob import decode
+    from luoser.text import safe_text
+
+    data = read_file(file, limit=LIMITS.list_size)
+    try:
+        if is_hex:
+            data = parse_hex(data)
+        if offset >= len(data):
+            raise UsageError(f"offset {offset:#x} is beyond its {len(data):#x} bytes")
+        blob = decode(data[offset:], None if layout == "auto" else layout)
+    except (FormatError, UsageError) as error:
+        raise type(error)(f"{safe_text(file)}: {error}") from error
+    if output == "json":
+        from luoser.state import blob_document
+
+        echo_json(blob_document(blob, path=file))
+    else:
+        from luoser.render.blob import print_blob
+
+        print_blob(blob)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Hex text as people paste it: hexdump -C, xxd, the dumps in mails, or plain digits."""
+
+from __future__ import annotations
+
+import re
+
+from luoser.errors import FormatError
+
+__all__ = ["parse_hex"]
+
+_OFFSET = re.compile(r"\s*([0-9a-fA-F]{4,16})(:|\s{2,})(.*)")
+_PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_LINE = 16
+
+
+def parse_hex(text: bytes) -> bytes:
+    """The bytes that hex text stands for.
+
+    Lines may start with an offset (followed by a colon or two spaces) and end in a comment or the ASCII
+    column. A `*` line repeats the line before it up to the next offset, as hexdump prints it. Raises
+    FormatError for a line without hex digits, or an offset that does not fit the bytes before it.
+    """
+    data = bytearray()
+    repeat = False
+    for number, line in enumerate(text.decode("ascii", "replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        if line.strip() == "*":
+            repeat = True
+            continue
+        offset, found = _line(line)
+        if offset is not None and offset > len(data) and repeat and len(data) >= _LINE:
+            data += bytes(data[-_LINE:]) * ((offset - len(data)) // _LINE)
+        repeat = False
+        if offset is not None and offset != len(data):
+            raise FormatError(
+                f"hex text line {number} is at offset {offset:#x}, but {len(data):#x} bytes came before it"
+            )
+        if not found and offset is None:
+            raise FormatError(f"hex text line {number} has no hex digits")
+        data += found
+    if not data:
+        raise FormatError("hex text without any bytes")
+    return bytes(data)
+
+
+def _line(line: str) -> tuple[int | None, bytes]:
+    """(offset or None, bytes) of one line."""
+    match = _OFFSET.match(line)
+    if match is None:
+        return None, _pairs(line)
+    offset, mark, rest = match.groups()
+    if mark == ":":  # xxd: two spaces before the ASCII column
+        rest = rest.strip().split("  ")[0]
+    return int(offset, 16), _pairs(rest)[:_LINE]
+
+
+def _pairs(text: str) -> bytes:
+    found = bytearray()
+    for word in text.split("|")[0].split():
+        word = word.removeprefix("0x").removesuffix(",")
+        if not _PAIRS.fullmatch(word):
+            break
+        found += bytes.fromhex(word)
+    return bytes(found)

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: MIT
+"""A bare blob without the memory around it: which layouts it can be, and its members as one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from luoser import fdt
+from luoser.abi import block, kho, luo, memfd, pci
+from luoser.abi.registry import Layout, layout
+from luoser.abi.schema import Schema
+from luoser.errors import FormatError, UsageError
+from luoser.reader.handler import plain_fields
+from luoser.reader.shape import Fit, best_fits, fit_pci, read_pci
+from luoser.reader.walk import is_name
+from luoser.state import Blob
+
+__all__ = ["candidates", "decode", "tree_layout"]
+
+_PAGE = 4096
+
+
+def decode(data: bytes, name: str | None = None) -> Blob:
+    """A blob as the layout of that name, or as the one that its bytes decide.
+
+    Raises UsageError for an unknown name or when nothing fits, FormatError when the blob is too short.
+    """
+    if not data:
+        raise FormatError("the blob is empty")
+    if name is None:
+        return _decided(data)
+    chosen = layout(name)
+    if chosen is None:
+        raise UsageError(f"no layout is named {name!r}; `luoser abi list` names them all")
+    return _as(data, chosen, (chosen.name,), "chosen by name")
+
+
+def _decided(data: bytes) -> Blob:
+    fits = candidates(data)
+    if not fits:
+        raise UsageError(f"these {len(data)} bytes fit no known layout{_closest(data)}; name one with --as")
+    chosen = layout(fits[0][0])
+    assert chosen is not None
+    names = tuple(name for name, _ in fits)
+    confidence = fits[0][1] if len(names) == 1 else f"these bytes do not decide: {', '.join(names)} fit alike"
+    return _as(data, chosen, names, confidence)
+
+
+def _closest(data: bytes) -> str:
+    fits = best_fits(data)
+    if fits:
+        return f" (closest is {fits[0].name}, but {'; '.join(fits[0].faults)})"
+    text = data.strip()
+    if text and all(byte in b"0123456789abcdefABCDEF \t\r\n:|x" for byte in text[:64]):
+        return " (they look like hex text: use --hex)"
+    return ""
+
+
+# -- what it can be ---------------------------------------------------------------------------------------
+
+
+def candidates(data: bytes) -> list[tuple[str, str]]:
+    """(layout, why) for each layout that a blob fits without a fault, likeliest first."""
+    tree = tree_layout(data)
+    if tree is not None:
+        return [tree]
+    structs = [(name, why) for name, (test, why) in _TESTS.items() if test(data)]
+    lists = [(fit.name, _why(fit)) for fit in _sound_lists(data)]
+    if any(data) and structs:
+        lists = [] if all(not fit.blob.devices for fit in _sound_lists(data)) else lists
+    return structs + lists
+
+
+def _sound_lists(data: bytes) -> list[Fit]:
+    return [fit for fit in best_fits(data) if not fit.faults]
+
+
+def _why(fit: Fit) -> str:
+    if not fit.blob.devices:
+        return "an empty list" if fit.blob.layout.blocks is None else "a header whose records lie elsewhere"
+    return "the only layout that fits, by shape"
+
+
+def tree_layout(data: bytes) -> tuple[str, str] | None:
+    """(layout, why) of a devicetree by its compatible string; None for anything else."""
+    if data[:4] != fdt.MAGIC:
+        return None
+    try:
+        tree = fdt.parse(data, partial=True)
+    except FormatError:
+        return None
+    text = (tree.root.text("compatible") or b"").decode("ascii", "replace").split(";")[0]
+    if tree.root.node("luo-session") is None and tree.root.get("luo-abi-header") is not None:
+        text = "luo-v2-fdt"
+    known = layout(text)
+    if known is None or known.kind != "fdt":
+        return None
+    return known.name, "a devicetree that says so in its compatible string"
+
+
+def _starts(prefix: bytes, size: int) -> Callable[[bytes], bool]:
+    return lambda data: data.startswith(prefix) and len(data) >= size
+
+
+def _is_luo(data: bytes) -> bool:
+    return data.startswith(b"luo-v") and is_name(data[:8]) and len(data) >= luo.luo_ser.size
+
+
+def _is_composed(data: bytes) -> bool:
+    return (
+        data.startswith(b"luo-v")
+        and b";" in data[:16]
+        and is_name(data[:16])
+        and len(data) >= luo.luo_ser_composed.size
+    )
+
+
+def _is_metadata(data: bytes) -> bool:
+    if len(data) < kho.kho_kexec_metadata.size or data[kho.kho_kexec_metadata.size :].strip(b"\0"):
+        return False
+    ser = kho.kho_kexec_metadata.parse(data)
+    return ser.version == 1 and is_name(ser.previous_release) and ser.previous_release[:1].isdigit()
+
+
+def _is_setup_data(data: bytes) -> bool:
+    if len(data) < kho.setup_data.size:
+        return False
+    ser = kho.setup_data.parse(data)
+    return ser.type == kho.SETUP_KEXEC_KHO and ser.len in (kho.kho_data.size, kho.kho_data_2023.size)
+
+
+def _is_kho_data(data: bytes) -> bool:
+    if len(data) != kho.kho_data.size:
+        return False
+    ser = kho.kho_data.parse(data)
+    return (
+        ser.fdt_size in (4096, 16384, 65536)
+        and _is_page(ser.fdt_addr)
+        and _is_page(ser.scratch_addr)
+        and not ser.scratch_size % 16
+    )
+
+
+def _is_memfd(schema: Schema) -> Callable[[bytes], bool]:
+    def test(data: bytes) -> bool:
+        if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+            return False
+        ser = schema.parse(data)
+        room = ser.folios.total_pages * _PAGE
+        return (
+            0 < ser.nr_folios * 16 <= room < ser.nr_folios * 16 + (_PAGE << ser.folios.order)
+            and _is_page(ser.folios.first)
+            and ser.folios.flags <= 3
+            and ser.get("seals", 0) <= 0x3F
+            and not ser.get("flags", 0)
+            and ser.size <= 1 << 52
+        )
+
+    return test
+
+
+def _is_page(address: int) -> bool:
+    return 0 < address < 1 << 52 and address % _PAGE == 0
+
+
+def _is_block(entry: Schema, test: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    def check(data: bytes) -> bool:
+        if len(data) < block.kho_block_header_ser.size:
+            return False
+        ser = block.kho_block_header_ser.parse(data)
+        return (ser.next == 0 or _is_page(ser.next)) and _entries(
+            data, block.kho_block_header_ser.size, ser.count, entry, test
+        )
+
+    return check
+
+
+def _is_area(header: Schema, entry: Schema) -> Callable[[bytes], bool]:
+    def check(data: bytes) -> bool:
+        if len(data) < header.size:
+            return False
+        ser = header.parse(data)
+        if ser.get("pgcnt", 1) not in range(1, 1 << 12):
+            return False
+        return _entries(data, header.size, ser.count, entry, _is_named)
+
+    return check
+
+
+def _entries(data: bytes, start: int, count: int, entry: Schema, test: Callable[[bytes], bool]) -> bool:
+    """Whether `count` sound entries, at least one, and nothing but zeros follow a header."""
+    end = start + count * entry.size
+    if not count >= 1 or end > len(data) or data[end:].strip(b"\0"):
+        return False
+    return all(test(data[place : place + entry.size]) for place in range(start, end, entry.size))
+
+
+def _is_named(raw: bytes) -> bool:
+    """An entry that starts with a name field of 48 bytes or more."""
+    return is_name(raw[:48]) and raw[0] >= 0x20
+
+
+def _is_session(raw: bytes) -> bool:
+    ser = luo.luo_session_ser.parse(raw)
+    return (
+        is_name(ser.name)
+        and bool(ser.file_set_ser.files) == bool(ser.file_set_ser.count)
+        and ser.file_set_ser.files % _PAGE == 0
+    )
+
+
+def _is_refcount(raw: bytes) -> bool:
+    ser = pci.pci_dev_ser_b_refcount.parse(raw)
+    return bool(ser.domain <= pci.MAX_DOMAIN and (ser.refcount or not any(raw)))
+
+
+_TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
+    "luo-composed": (_is_composed, "it starts with a composed luo-v string"),
+    "luo-v5": (_is_luo, "it starts with luo-v"),
+    "kexec-metadata-v1": (_is_metadata, "version 1 and a kernel release"),
+    "setup-data": (_is_setup_data, "type 10 and the length of a kho_data"),
+    "kho-data": (_is_kho_data, "a page of devicetree and a scratch array"),
+    "liveupdate-features": (_starts(b"PUVL", 8), "magic PUVL"),
+    "memfd-v2": (_is_memfd(memfd.memfd_luo_ser_v2), "a folio array that its vmalloc area just holds"),
+    "memfd-v1": (_is_memfd(memfd.memfd_luo_ser_v1), "a folio array that its vmalloc area just holds"),
+    "kho-block-sessions": (_is_block(luo.luo_session_ser, _is_session), "a block of sound session entries"),
+    "kho-block-files": (_is_block(luo.luo_file_ser, _is_named), "a block of sound file entries"),
+    "kho-block-pci": (_is_block(pci.pci_dev_ser_b_refcount, _is_refcount), "a block of sound device entries"),
+    "luo-session-v2": (_is_area(luo.luo_session_header_ser, luo.luo_session_ser), "a count and sound session entries"),
+    "luo-flb-v1": (_is_area(luo.luo_flb_header_ser, luo.luo_flb_ser), "a count and sound FLB entries"),
+}
+
+
+# -- as one of them ---------------------------------------------------------------------------------------
+
+
+def _as(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) -> Blob:
+    if chosen.kind == "fdt":
+        tree = fdt.parse(data, partial=True)
+        notes = (tree.fault,) if tree.fault else ()
+        return Blob(
+            layout=chosen.name,
+            candidates=names,
+            confidence=confidence,
+            size=tree.header.totalsize,
+            fdt=tree,
+            notes=notes,
+        )
+    head = chosen.schemas[0]
+    if len(data) < head.size:
+        raise FormatError(f"{chosen.name} needs {head.size} bytes for struct {head.name}, there are {len(data)}")
+    return (
+        _as_list(data, chosen, names, confidence)
+        if chosen.kind == "list"
+        else _as_struct(data, chosen, names, confidence)
+    )
+
+
+def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) -> Blob:
+    form = pci.layout(chosen.name)
+    assert form is not None
+    blob = read_pci(form, data)
+    assert blob is not None
+    fit = fit_pci(form, data, partial=True)
+    notes = list(fit.faults if fit is not None else ["the counts of its header are not possible"])
+    if form.blocks is not None and blob.header[form.blocks]:
+        count, first = blob.header[form.count], blob.header[form.blocks]
+        notes.append(f"the records of {count} devices lie elsewhere, in KHO blocks from {first:#x} on")
+    return Blob(
+        layout=chosen.name,
+        candidates=names,
+        confidence=confidence,
+        size=blob.size,
+        fields=blob.header,
+        devices=blob.devices,
+        buses=blob.buses,
+        notes=tuple(notes),
+    )
+
+
+def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) -> Blob:
+    head = chosen.schemas[0]
+    fields = plain_fields(head.parse(data))
+    records, size, notes = [], head.size, []
+    if chosen.count:
+        entry, count = chosen.schemas[1], fields[chosen.count]
+        records = list(_records(data, head.size, count, entry))
+        size += len(records) * entry.size
+        if len(records) < count:
+            notes.append(f"{count} records in the header, {len(records)} in these {len(data)} bytes")
+    return Blob(
+        layout=chosen.name,
+        candidates=names,
+        confidence=confidence,
+        size=size,
+        fields=fields,
+        records=tuple(records),
+        notes=tuple(notes),
+    )
+
+
+def _records(data: bytes, start: int, count: int, entry: Schema) -> Iterator[dict[str, Any]]:
+    last = min(start + count * entry.size, len(data)) - entry.size
+    for place in range(start, last + 1, entry.size):
+        yield plain_fields(entry.parse(data[place : place + entry.size]))

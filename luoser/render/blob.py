@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""A decoded blob as text: devices, members, or a devicetree."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from luoser.abi.pci import flag_names
+from luoser.fdt import Node
+from luoser.render.out import console, text
+from luoser.state import Blob, Device
+from luoser.text import bdf_text, safe_text
+
+__all__ = ["print_blob"]
+
+_PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\x0b\x0c")
+
+
+def print_blob(blob: Blob) -> None:
+    """Layout and confidence, the head's members, then records, devices or nodes."""
+    out = console()
+    out.print(text((blob.layout, "bold"), f"  {blob.size} bytes  ", (f"({safe_text(blob.confidence)})", "dim")))
+    for name, value in blob.fields.items():
+        out.print(text(f"  {name} {_value(value)}"))
+    for device in blob.devices or ():
+        out.print(_device(device))
+    for bus in blob.buses:
+        members = _members({name: value for name, value in bus.items() if name not in ("domain", "number")})
+        out.print(text("  bus ", (bdf_text(bus["domain"], bus["number"] << 8)[:7], "bold"), f"  {members}"))
+    for index, record in enumerate(blob.records):
+        out.print(text((f"  [{index}]", "bold"), f" {_members(record)}"))
+    if blob.fdt is not None:
+        for line in _nodes(blob.fdt.root, 1):
+            out.print(text(line))
+    for note in blob.notes:
+        out.print(text(("  note: ", "yellow"), safe_text(note)))
+
+
+def _device(device: Device) -> Any:
+    parts: list[str | tuple[str, str]] = ["  ", (device.name, "bold")]
+    for name, value in device.fields.items():
+        if name == "flags" and isinstance(value, int):
+            parts.append(f"  {' | '.join(flag_names(value)) or 0}")
+        elif name == "driver_data" and isinstance(value, int):
+            parts.append(f"  driver_data {value:#x}")
+        elif name != "path":
+            parts.append(f"  {name} {_value(value)}")
+    return text(*parts)
+
+
+def _members(values: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {_value(value)}" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + _members(value) + " }"
+    if isinstance(value, list | tuple):
+        used = [item for item in value if item]
+        return "[" + ", ".join(_value(item) for item in used[:16]) + (", …" if len(used) > 16 else "") + "]"
+    if isinstance(value, bytes):
+        return value[:32].hex(" ") + (" …" if len(value) > 32 else "")
+    if isinstance(value, int):
+        return f"{value:#x}" if value > 9 else str(value)
+    return safe_text(value)
+
+
+def _nodes(node: Node, depth: int) -> Iterator[str]:
+    indent = "    " * depth
+    yield f"{'    ' * (depth - 1)}{safe_text(node.name) or '/'} {{"
+    for name, value in node.properties:
+        yield f"{indent}{safe_text(name)} = {_property(value)};"
+    for child in node.nodes:
+        yield from _nodes(child, depth + 1)
+    yield f"{'    ' * (depth - 1)}}};"
+
+
+def _property(value: bytes) -> str:
+    """Text as text; 4 and 8 bytes as native-endian numbers, as KHO writes them; other bytes as they are."""
+    if value.endswith(b"\0") and len(value) > 1 and set(value[:-1]) <= _PRINTABLE:
+        return f'"{safe_text(value[:-1])}"'
+    if len(value) in (4, 8):
+        return f"<{int.from_bytes(value, 'little'):#x}>"
+    return f"[{value[:64].hex(' ')}{' …' if len(value) > 64 else ''}]"

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Layouts for people: a list, and structs field by field."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from luoser.abi.registry import Layout
+from luoser.abi.schema import Field, Schema
+
+__all__ = ["layout_document", "print_layout", "print_layouts"]
+
+
+def print_layouts(entries: Iterable[Layout]) -> None:
+    """A line each: name, size of the head, status, where it was seen."""
+    for entry in entries:
+        size = f"{entry.schemas[0].size:>5}" if entry.schemas else "  fdt"
+        sys.stdout.write(f"{entry.name:<28} {entry.subject:<9} {size}  {entry.status:<19}  {entry.seen_in}\n")
+
+
+def print_layout(entry: Layout) -> None:
+    """What a layout is, then its structs."""
+    write = sys.stdout.write
+    write(f"{entry.name}: {entry.summary}\n")
+    write(f"  subject {entry.subject}; {entry.status}; seen in {entry.seen_in}\n")
+    if entry.handler:
+        write(f"  found under {entry.handler}\n")
+    if not entry.schemas:
+        write("  a flattened devicetree: `luoser decode --as` shows its nodes\n")
+    for schema in entry.schemas:
+        write("\n")
+        for line in _struct(schema):
+            write(line + "\n")
+
+
+def _struct(schema: Schema) -> Iterator[str]:
+    yield f"/* {schema.meaning} Catalogue label: {schema.label} */"
+    yield f"struct {schema.name} {{"
+    for field in schema.fields:
+        yield _field(field)
+    yield f"}}; /* size {schema.size}, {schema.layout} */"
+
+
+def _field(field: Field) -> str:
+    kind, _, array = field.c_type.partition("[")
+    name = field.name.rsplit(".", 1)[-1]
+    if field.bit_width is not None:
+        kind, array = kind.split(":")[0], ""
+        name = f"{name}:{field.bit_width}"
+    declaration = f"{'    ' * (field.depth + 1)}{kind} {name}{'[' + array if array else ''};"
+    where = f"{field.offset:>5} {field.size:>5}"
+    bits = f" bit {field.bit_offset}" if field.bit_width is not None else ""
+    return f"{declaration:<44} /* {where}{bits} */  {field.meaning}".rstrip()
+
+
+def layout_document(entry: Layout) -> dict[str, Any]:
+    """A layout as plain JSON values."""
+    return {
+        "name": entry.name,
+        "subject": entry.subject,
+        "kind": entry.kind,
+        "summary": entry.summary,
+        "status": entry.status,
+        "seen_in": entry.seen_in,
+        "label": entry.label,
+        "found_under": entry.handler or None,
+        "structs": [_schema_document(schema) for schema in entry.schemas],
+    }
+
+
+def _schema_document(schema: Schema) -> dict[str, Any]:
+    return {
+        "name": schema.name,
+        "label": schema.label,
+        "size": schema.size,
+        "align": schema.align,
+        "packed": schema.packed,
+        "fields": [
+            {
+                "name": field.name,
+                "offset": field.offset,
+                "size": field.size,
+                "type": field.c_type,
+                "bit_offset": field.bit_offset,
+                "bit_width": field.bit_width,
+                "padding": field.padding,
+                "meaning": field.meaning,
+            }
+            for field in schema.fields
+        ],
+    }
