@@ -24,7 +24,11 @@ class Limits:
     elf_headers: int = 1 << 20  # program headers of one core
     note_size: int = 16 << 20  # bytes of one ELF note segment
     decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
-    roots: int = 64  # KHO roots taken from one source
+    roots: int = 16  # KHO roots taken from one source
+    boot_trees: int = 1024  # devicetrees looked into for /chosen
+    boot_tree_strings: int = 128 << 10  # bytes of the strings block of a boot devicetree
+    entries: int = 1 << 20  # sessions and files taken from one source
+    array_bytes: int = 256 << 20  # bytes of vmalloc arrays read from a small source; a larger one adds its own size
     problems: int = 10_000
 
 

@@ -10,17 +10,20 @@ __all__ = ["bdf_text", "decode_name", "human_size", "parse_number", "safe_text"]
 _SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, symbols
 
 
-def safe_text(text: str | bytes) -> str:
+def safe_text(text: str | bytes, *, again: bool = False) -> str:
     """One line of printable text for a terminal or an error message.
 
     Control characters, line and bidi controls, lone surrogates, unassigned and private characters
-    become \\xNN, \\uNNNN or \\UNNNNNNNN; so does the backslash itself, so that the result is unambiguous.
-    Bytes are taken as UTF-8, bytes that are none become \\xNN.
+    become \\xNN, \\uNNNN or \\UNNNNNNNN, and the backslash itself is doubled, so that the result is unambiguous.
+    Bytes are taken as UTF-8, bytes that are none become \\xNN. again: for a sentence whose names were made
+    safe before; its backslashes stay as they are.
     """
     if isinstance(text, bytes):
         text = decode_name(text)
     if text.isascii() and text.isprintable() and "\\" not in text:
         return text
+    if again:
+        return "\\".join(safe_text(part) for part in text.split("\\"))
     return "".join(_safe_character(character) for character in text)
 
 

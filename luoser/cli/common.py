@@ -102,7 +102,7 @@ def load(
         state = read(memory, root=root, page_size=page_size, layouts=names, contents=contents)
     if not state.handovers:
         for problem in state.problems:
-            click.echo(f"luoser: {safe_text(problem.message)}", err=True)
+            click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
         raise NoState(
             f"{safe_text(source)}: no KHO root in this {state.source.format} image: no page with a devicetree that is "
             "compatible with kho-vN. Was the kernel booted with kho=on, and does the dump hold all of its memory?"

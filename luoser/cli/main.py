@@ -66,5 +66,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"luoser: {message}", err=True)
+    from luoser.text import safe_text
+
+    click.echo(f"luoser: {safe_text(message, again=True)}", err=True)
     sys.exit(2)

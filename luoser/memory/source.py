@@ -124,6 +124,10 @@ class SegmentedMemory(Memory):
     def segments(self) -> tuple[Segment, ...]:
         return self._segments
 
+    def close(self) -> None:
+        if isinstance(self._buffer, mmap.mmap):
+            self._buffer.close()
+
     def _segment_at(self, address: int) -> Segment | None:
         index = bisect_right(self._starts, address) - 1
         if index < 0:

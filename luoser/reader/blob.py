@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from luoser import fdt
@@ -12,9 +12,9 @@ from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
 from luoser.reader.handler import plain_fields
-from luoser.reader.shape import Fit, best_fits, fit_pci, read_pci
+from luoser.reader.shape import Fit, best_fits, columns, fit_pci, read_pci
 from luoser.reader.walk import is_name
-from luoser.state import Blob
+from luoser.state import Blob, DeviceList
 
 __all__ = ["candidates", "decode", "tree_layout"]
 
@@ -44,6 +44,8 @@ def _decided(data: bytes) -> Blob:
     assert chosen is not None
     names = tuple(name for name, _ in fits)
     confidence = fits[0][1] if len(names) == 1 else f"these bytes do not decide: {', '.join(names)} fit alike"
+    if not any(data):
+        confidence = f"nothing but zeros: an empty list, which {len(names)} layouts write alike"
     return _as(data, chosen, names, confidence)
 
 
@@ -282,25 +284,25 @@ def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: st
 def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) -> Blob:
     head = chosen.schemas[0]
     fields = plain_fields(head.parse(data))
-    records, size, notes = [], head.size, []
+    records: list[dict[str, Any]] = []
+    devices, size, notes = None, head.size, []
     if chosen.count:
         entry, count = chosen.schemas[1], fields[chosen.count]
-        records = list(_records(data, head.size, count, entry))
-        size += len(records) * entry.size
-        if len(records) < count:
-            notes.append(f"{count} records in the header, {len(records)} in these {len(data)} bytes")
+        have = min(count, (len(data) - head.size) // entry.size)
+        size += have * entry.size
+        if entry is pci.pci_dev_ser_b_refcount:
+            devices = DeviceList(entry.record, columns(entry), data[head.size : size])
+        else:
+            records = [plain_fields(entry.parse(data[place:])) for place in range(head.size, size, entry.size)]
+        if have < count:
+            notes.append(f"{count} records in the header, {have} in these {len(data)} bytes")
     return Blob(
         layout=chosen.name,
         candidates=names,
         confidence=confidence,
         size=size,
         fields=fields,
+        devices=devices,
         records=tuple(records),
         notes=tuple(notes),
     )
-
-
-def _records(data: bytes, start: int, count: int, entry: Schema) -> Iterator[dict[str, Any]]:
-    last = min(start + count * entry.size, len(data)) - entry.size
-    for place in range(start, last + 1, entry.size):
-        yield plain_fields(entry.parse(data[place : place + entry.size]))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, kho_scratch
 from luoser.abi.luo import is_test_flb
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, Node
+from luoser.limits import LIMITS
 from luoser.reader.locate import Root, setup_nodes
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_kexec_metadata, read_kho_test, read_memblock
@@ -28,6 +29,7 @@ from luoser.state import (
     Memblock,
     PciList,
     Preserved,
+    PreservedMap,
     Subtree,
 )
 from luoser.text import decode_name, safe_text
@@ -53,7 +55,7 @@ class _Draft:
 
 def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
     """Everything below each root, with the directions that they have towards each other."""
-    drafts = [_draft(walk, root) for root in roots]
+    drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
     by_number = _directions_by_number(drafts)
     handovers = []
     for draft in drafts:
@@ -68,7 +70,29 @@ def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
     return _with_directions(walk, drafts, handovers, by_number)
 
 
+def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
+    """Without pages that are copies of a root (page cache, a read of debugfs): the map covers the true one only."""
+    by_map: dict[int, list[Root]] = {}
+    for root in roots:
+        by_map.setdefault(_map_address(root) or -root.address, []).append(root)
+    kept: list[Root] = []
+    for same in by_map.values():
+        reading = _read_map(walk, same[0]) if len(same) > 1 else None
+        found = PreservedMap(reading.bitmaps, page_size=walk.page_size) if reading is not None else None
+        true = [root for root in same if found is not None and found.find(root.address)]
+        if len(true) == 1:
+            for root in same:
+                if root is not true[0]:
+                    word = (
+                        f"a copy of the KHO root at {true[0].address:#x}: same map, but not preserved itself; left out"
+                    )
+                    walk.problem("root-copy", root.address, word)
+        kept += true if len(true) == 1 else same
+    return sorted(kept, key=lambda root: root.address)
+
+
 def _draft(walk: Walk, root: Root) -> _Draft:
+    walk.begin_root()
     tree = root.tree
     if tree.fault:
         walk.problem("bad-fdt", root.address, f"KHO root: {tree.fault}")
@@ -126,10 +150,13 @@ def _starts_as_fdt(walk: Walk, address: int) -> bool:
 # -- the map ----------------------------------------------------------------------------------------------
 
 
+def _map_address(root: Root) -> int | None:
+    return next((value for name in MAP_PROPERTIES if (value := root.tree.root.u64(name)) is not None), None)
+
+
 def _read_map(walk: Walk, root: Root) -> MapReading | None:
     """The map as walked; None when the root has no pointer to one."""
-    node, compatible = root.tree.root, root.tree.root.text("compatible") or b""
-    address = next((value for name in MAP_PROPERTIES if (value := node.u64(name)) is not None), None)
+    compatible, address = root.tree.root.text("compatible") or b"", _map_address(root)
     if address is None:
         walk.problem("no-map", root.address, "KHO root: no 8-byte property with the preserved map's address")
         return None
@@ -157,7 +184,7 @@ def _named(draft: _Draft) -> Iterator[tuple[int, int, str]]:
     yield draft.root.address, 1, "the KHO root itself"
     for subtree in draft.subtrees:
         if subtree.address is not None:
-            yield subtree.address, subtree.size or 1, f"sub-tree {safe_text(subtree.name)}"
+            yield subtree.address, min(subtree.size or 1, LIMITS.blob_size), f"sub-tree {safe_text(subtree.name)}"
 
 
 # -- device lists -----------------------------------------------------------------------------------------
@@ -244,7 +271,7 @@ def _with_directions(
 ) -> tuple[Handover, ...]:
     made = []
     for draft, handover in zip(drafts, handovers, strict=True):
-        direction, evidence = _direction(draft, handover, handovers, by_number)
+        direction, evidence = _direction(walk, draft, handover, handovers, by_number)
         scratch = None
         if direction is Direction.INCOMING:
             scratch, word = _scratch(walk, handover.address)
@@ -254,7 +281,7 @@ def _with_directions(
 
 
 def _direction(
-    draft: _Draft, handover: Handover, handovers: list[Handover], by_number: dict[int, _Verdict]
+    walk: Walk, draft: _Draft, handover: Handover, handovers: list[Handover], by_number: dict[int, _Verdict]
 ) -> tuple[Direction, list[str]]:
     status, alone = handover.preserved.status, len(handovers) == 1
     if draft.root.chosen:
@@ -265,6 +292,12 @@ def _direction(
     if handover.address in by_number:
         direction, word = by_number[handover.address]
         return direction, [word]
+    release = walk.memory.vmcoreinfo.get("OSRELEASE")
+    if release and draft.metadata is not None and draft.metadata.previous_release != release:
+        writer = safe_text(draft.metadata.previous_release)
+        return Direction.INCOMING, [f"written by kernel {writer}, while the running one is {release} (VMCOREINFO)"]
+    if _is_foreign(walk, draft):
+        return Direction.UNKNOWN, ["nothing that this root names is at its address: a guest's root, or a shifted image"]
     others = [other.preserved.status for other in handovers if other is not handover]
     if status is MapStatus.STALE and (alone or MapStatus.STALE not in others):
         return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
@@ -281,6 +314,14 @@ def _direction(
     return Direction.UNKNOWN, [
         f"map {status.value}, no number that tells it from the other roots" if not alone else f"map {status.value}"
     ]
+
+
+def _is_foreign(walk: Walk, draft: _Draft) -> bool:
+    """Whether the source has the pages of all sub-trees of known kinds, and none of them holds its sub-tree."""
+    known = [subtree for subtree in draft.subtrees if subtree.name in (_LUO, _MEMBLOCK, _METADATA) and subtree.address]
+    if not known or draft.luo or draft.memblock or draft.metadata or draft.test:
+        return False
+    return all(walk.memory.page_state(subtree.address or 0) is PageState.PRESENT for subtree in known)
 
 
 # -- scratch ----------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ def find_roots(walk: Walk, *, only: int | None = None) -> list[Root]:
         return [root]
     roots: dict[int, Root] = {}
     chosen: dict[int, list[int]] = {}
+    trees = 0
     for address in walk.memory.find_pages(fdt.MAGIC):
         head = _head(walk, address)
         if head is None:
@@ -56,13 +57,15 @@ def find_roots(walk: Walk, *, only: int | None = None) -> list[Root]:
                 walk.problem("too-many-roots", address, f"more than {LIMITS.roots} KHO roots; the rest was not read")
                 break
             roots[address] = root
-        for named in _chosen(walk, address):
-            chosen.setdefault(named, []).append(address)
-    for address, trees in chosen.items():
+        trees += 1
+        if trees <= LIMITS.boot_trees:
+            for named in _chosen(walk, address):
+                chosen.setdefault(named, []).append(address)
+    for address, sources in chosen.items():
         root = roots.get(address) or _root_at(walk, address)
         if root is not None:
             roots[address] = root
-            root.chosen = trees
+            root.chosen = sources
     return [roots[address] for address in sorted(roots)]
 
 
@@ -95,6 +98,8 @@ def _chosen(walk: Walk, address: int) -> Iterator[int]:
     """The KHO root that a boot devicetree at an address names; its cells are big-endian."""
     try:
         header = fdt.parse_header(walk.memory.read(address, fdt.HEADER_SIZE))
+        if header.size_dt_strings > LIMITS.boot_tree_strings:
+            return
         strings = walk.memory.read(address + header.off_dt_strings, header.size_dt_strings)
         if CHOSEN_FDT.encode() not in strings:
             return

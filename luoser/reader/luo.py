@@ -210,7 +210,7 @@ class _Reader:
         return found
 
     def _sessions(self, found: _Found, address: int, data: bytes, entry: Schema) -> None:
-        for place in range(0, len(data) // entry.size * entry.size, entry.size):
+        for place in range(0, self.walk.take_entries(len(data) // entry.size, "LUO sessions") * entry.size, entry.size):
             raw = data[place : place + entry.size]
             ser = entry.parse(raw)
             where = address + place
@@ -258,13 +258,16 @@ class _Reader:
         if count > most:
             self.walk.problem("bad-count", address, f"{what}: {count} files, at most {most} fit; reused memory?")
             return
+        if not self.walk.claim(address, what):
+            return
         blocks.append(address)
         data = self.walk.read_some(address, min(count * abi.luo_file_ser.size, LIMITS.list_size), what)
         yield from self._file_entries(session, address, data)
 
     def _file_entries(self, session: str, address: int, data: bytes) -> Iterator[File]:
         size = abi.luo_file_ser.size
-        for number, row in enumerate(abi.luo_file_ser.record.iter_unpack(data[: len(data) // size * size])):
+        count = self.walk.take_entries(len(data) // size, "LUO files")
+        for number, row in enumerate(abi.luo_file_ser.record.iter_unpack(data[: count * size])):
             raw, handle, token = row
             where = address + number * size
             if not is_name(raw):

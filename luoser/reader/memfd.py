@@ -35,6 +35,8 @@ def read_memfd(walk: Walk, compatible: str, address: int, what: str) -> Memfd | 
     if not walk.is_page_address(address):
         walk.problem("bad-pointer", address, f"{what}: {compatible} data {address:#x} is no page address")
         return None
+    if not walk.claim(address, f"memfd of {what}"):
+        return None
     layout, schema = _FORMS[compatible]
     head = walk.read(address, max(schema.size, 8), what)
     if head is None:
@@ -51,6 +53,8 @@ def _merged(walk: Walk, layout: str, schema: Schema, address: int, head: bytes, 
     if fault:
         walk.problem("bad-memfd", address, f"{what}: no {layout} descriptor: {fault}; reused memory?")
         return None
+    if not any(head):
+        walk.problem("zero-memfd", address, f"{what}: descriptor of zeros: an empty file, or a page that was freed")
     area = Area((), (), b"")
     if ser.nr_folios:
         area = read_area(walk, ser.folios, ser.nr_folios * _ENTRY, f"{what}, folio array")

@@ -41,6 +41,11 @@ class MapReading:
     impossible: list[tuple[int, str]] = field(default_factory=list)
     damage: list[tuple[str, int, str]] = field(default_factory=list)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every part of the map was read."""
+        return not any(code in ("map-node-missing", "map-too-large", "loop") for code, _, _ in self.damage)
+
 
 # -- kho-v2 and later: the radix tree ---------------------------------------------------------------------
 
@@ -229,7 +234,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]]
     if reading.missing is not None:
         walk.missing(reading.missing, "preserved map")
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
-    found = PreservedMap(reading.bitmaps, page_size=walk.page_size)
+    found = PreservedMap(reading.bitmaps, page_size=walk.page_size, complete=reading.complete)
     if reading.impossible:
         where, why = reading.impossible[0]
         return _stale(walk, reading, f"{why} (at {where:#x})")
@@ -259,11 +264,10 @@ def _evidence(
     walk: Walk, reading: MapReading, found: PreservedMap, named: list[tuple[int, int, str]]
 ) -> Iterator[tuple[int, str]]:
     """Independent kinds of evidence that a walked map is not one: at most one of each kind."""
-    incomplete = any(code in ("map-node-missing", "map-too-large") for code, _, _ in reading.damage)
-    if not found.entries and not incomplete:
+    if not found.entries and found.complete:
         yield reading.address, "it preserves nothing at all"
     uncovered = [(address, what) for address, size, what in named if not found.covers(address, size)]
-    if uncovered and not incomplete:
+    if uncovered and found.complete:
         address, what = uncovered[0]
         more = f" and {len(uncovered) - 1} more that the handover names" if len(uncovered) > 1 else ""
         yield address, f"it does not cover {what} at {address:#x}{more}"

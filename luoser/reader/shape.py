@@ -16,7 +16,7 @@ __all__ = ["BlockReader", "Fit", "PciBlob", "best_fits", "columns", "fit_pci", "
 
 BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
 """(first block, entry) -> (entries, block pages, fault or None)."""
-_DEVICES_JUDGED = 4096
+_DEVICES_JUDGED = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ def read_area(walk: Walk, descriptor: Any, size: int, what: str) -> Area:
     chunks, blocks = _walk_chunks(walk, descriptor, what)
     block_size = walk.page_size << min(descriptor.order, 20)
     parts: list[bytes] = []
-    left = size = min(size, LIMITS.list_size)
+    left = size = walk.take_array(size, what)
     for block in blocks:
         if left <= 0:
             break
@@ -63,6 +63,8 @@ def _walk_chunks(walk: Walk, descriptor: Any, what: str) -> tuple[list[int], lis
             walk.problem("loop", before, f"{what}: vmalloc chunk {before:#x} leads back to {chunk:#x}")
             break
         seen.add(chunk)
+        if not walk.claim(chunk, what):
+            break
         page = walk.read(chunk, walk.page_size, what)
         if page is None:
             break

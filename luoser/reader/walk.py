@@ -37,6 +37,42 @@ class Walk:
     layouts: tuple[str, ...] = ()
     contents: bool = False
     problems: list[Problem] = field(default_factory=list)
+    _owners: dict[int, str] = field(default_factory=dict)
+    _entries_left: int = LIMITS.entries
+    _array_left: int = -1
+
+    def claim(self, address: int, what: str) -> bool:
+        """Take a page for one structure. A page that another has taken gives a problem: it is not read twice."""
+        owner = self._owners.get(address)
+        if owner is not None:
+            self.problem("shared-page", address, f"{what}: page {address:#x} was read already, for {owner}")
+            return False
+        self._owners[address] = what
+        return True
+
+    def begin_root(self) -> None:
+        """Forget what was claimed: each root is read by itself."""
+        self._owners.clear()
+
+    def take_entries(self, count: int, what: str) -> int:
+        """How many of `count` entries may still be taken from this source."""
+        taken = min(count, self._entries_left)
+        self._entries_left -= taken
+        if taken < count:
+            self.problem(
+                "too-many", None, f"{what}: more than {LIMITS.entries} entries in this source; the rest was not read"
+            )
+        return taken
+
+    def take_array(self, size: int, what: str) -> int:
+        """How many of `size` bytes of array may still be read: all arrays together are not larger than the source."""
+        if self._array_left < 0:
+            self._array_left = LIMITS.array_bytes + sum(segment.stored for segment in self.memory.segments)
+        taken = min(size, self._array_left, LIMITS.list_size)
+        self._array_left -= taken
+        if taken < size:
+            self.problem("too-many", None, f"{what}: array of {size} bytes, only {taken} were read")
+        return taken
 
     def problem(self, code: str, address: int | None, message: str) -> None:
         """Note a problem; the same words about the same place once only."""
@@ -110,6 +146,8 @@ class Walk:
                 self.problem("loop", before, f"{what}: block {before:#x} leads back to {address:#x}")
                 return
             seen.add(address)
+            if not self.claim(address, what):
+                return
             page = self.read(address, self.page_size, what)
             if page is None:
                 return

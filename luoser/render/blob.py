@@ -21,7 +21,9 @@ _PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\x0b\x0c")
 def print_blob(blob: Blob) -> None:
     """Layout and confidence, the head's members, then records, devices or nodes."""
     out = console()
-    out.print(text((blob.layout, "bold"), f"  {blob.size} bytes  ", (f"({safe_text(blob.confidence)})", "dim")))
+    out.print(
+        text((blob.layout, "bold"), f"  {blob.size} bytes  ", (f"({safe_text(blob.confidence, again=True)})", "dim"))
+    )
     for name, value in blob.fields.items():
         out.print(text(f"  {name} {_value(value)}"))
     for device in blob.devices or ():
@@ -35,7 +37,7 @@ def print_blob(blob: Blob) -> None:
         for line in _nodes(blob.fdt.root, 1):
             out.print(text(line))
     for note in blob.notes:
-        out.print(text(("  note: ", "yellow"), safe_text(note)))
+        out.print(text(("  note: ", "yellow"), safe_text(note, again=True)))
 
 
 def _device(device: Device) -> Any:

@@ -26,7 +26,7 @@ def print_devices(state: State) -> None:
             out.print(text("  no list of preserved PCI devices"))
         for devices in handover.pci:
             via = ", ".join(safe_text(way) for way in devices.via)
-            confidence = safe_text(devices.confidence)
+            confidence = safe_text(devices.confidence, again=True)
             out.print(text(f"  {devices.layout} at {devices.address:#x}  via {via}  ({confidence})"))
             out.print(device_table(devices, handover.preserved.map))
 

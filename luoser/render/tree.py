@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["device_columns", "preserved_note", "print_state"]
 
-_SHOWN = 1000
+_SHOWN = 200
 """Items of one list that the tree shows; --full and JSON show all."""
 _DIRECTION_STYLE = {Direction.OUTGOING: "green", Direction.INCOMING: "cyan", Direction.UNKNOWN: "yellow"}
 _STATUS_STYLE = {
@@ -52,7 +52,7 @@ def print_state(state: State, *, full: bool = False) -> None:
         out.print(text((f"Problems: {len(state.problems)}", "bold yellow")))
         for problem in state.problems:
             where = f"{problem.address:#x}" if problem.address is not None else "-"
-            out.print(text("  ", (problem.code, "yellow"), f"  {where}  {safe_text(problem.message)}"))
+            out.print(text("  ", (problem.code, "yellow"), f"  {where}  {safe_text(problem.message, again=True)}"))
 
 
 def preserved_note(found: PreservedMap | None, address: int) -> str:
@@ -61,7 +61,7 @@ def preserved_note(found: PreservedMap | None, address: int) -> str:
         return "map not readable"
     block = found.find(address)
     if block is None:
-        return "not preserved"
+        return "not preserved" if found.complete else "not in the part of the map that can be read"
     offset = address - block.address
     return f"preserved, order {block.order}" + (f", {offset:#x} into its block" if offset else "")
 
@@ -103,7 +103,7 @@ class _Drawing:
             )
         )
         for word in handover.evidence:
-            tree.add(text(("evidence: ", "dim"), (safe_text(word), "dim")))
+            tree.add(text(("evidence: ", "dim"), (safe_text(word, again=True), "dim")))
         tree.add(self._preserved(handover.preserved))
         self._scratch(tree)
         self._subtrees(tree)
@@ -129,7 +129,8 @@ class _Drawing:
             }
             return text(head, status, f": {why[preserved.status]}")
         size = human_size(preserved.map.pages * self.page_size)
-        return text(head, status, f": {preserved.map.entries} entries, {preserved.map.pages} pages ({size})")
+        least = "" if preserved.map.complete else "at least "
+        return text(head, status, f": {least}{preserved.map.entries} entries, {preserved.map.pages} pages ({size})")
 
     def _scratch(self, tree: Tree) -> None:
         if self.handover.scratch:
@@ -169,7 +170,12 @@ class _Drawing:
 
     def _luo(self, tree: Tree, luo: Luo) -> None:
         number = f"live update {luo.number}" if luo.number is not None else "no number"
-        state = ("serialised", "green") if luo.serialized else ("not serialised yet", "yellow")
+        if luo.serialized:
+            state = ("serialised", "green")
+        elif self.handover.direction is Direction.INCOMING:
+            state = ("nothing left: consumed, or nothing was handed over", "yellow")
+        else:
+            state = ("not serialised yet", "yellow")
         branch = tree.add(
             text(("LUO ", "bold"), f" {safe_text(luo.compatible)} at {luo.address:#x}  {number}  ", state)
         )
@@ -237,7 +243,7 @@ class _Drawing:
         via = ", ".join(safe_text(way) for way in devices.via)
         where = f"{devices.layout} at {devices.address:#x} ({preserved_note(self.map, devices.address)})  via {via}"
         branch = tree.add(text(("PCI ", "bold"), f" {count} device{'s' if count != 1 else ''}  {where}"))
-        branch.add(text((f"layout: {safe_text(devices.confidence)}", "dim")))
+        branch.add(text((f"layout: {safe_text(devices.confidence, again=True)}", "dim")))
         for device in self._some(devices.devices, branch):
             branch.add(self._device(device))
         for bus in devices.buses:

@@ -108,6 +108,7 @@ def _preserved(preserved: Preserved, full: bool) -> Json:
         "status": preserved.status.value,
         "entries": None if found is None else found.entries,
         "pages": None if found is None else found.pages,
+        "complete": None if found is None else found.complete,
     }
     if full:
         document["bitmap_size"] = preserved.bitmap_size

@@ -36,10 +36,11 @@ class PreservedMap:
     """What a handover preserves, as read from chunks or from the radix tree.
 
     Bits are kept as they came; counting and look-ups work on them without making a list of blocks.
+    complete: False where a part of the map could not be read, so that entries and pages are lower bounds.
     """
 
-    def __init__(self, bitmaps: Iterable[Bitmap], *, page_size: int) -> None:
-        self.page_size = page_size
+    def __init__(self, bitmaps: Iterable[Bitmap], *, page_size: int, complete: bool = True) -> None:
+        self.page_size, self.complete = page_size, complete
         self.bitmaps = tuple(sorted(bitmaps, key=lambda bitmap: (bitmap.order, bitmap.start)))
         self._index: dict[int, dict[int, Bitmap]] = {}
         self.entries = self.pages = 0

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+# make demo   environment, install, inspect a shipped dump of a real kernel
+# make test   lint, types, tests
+# make bench  speed as ratios to peers measured in the same run
+
+PYTHON ?= python3
+BIN := .venv/bin
+DUMP := fixtures/real/7.3-a/frozen.elf.xz
+
+.PHONY: demo test bench golden docs clean
+
+demo: .venv/installed
+	$(BIN)/luoser inspect $(DUMP)
+
+test: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: .venv/tested
+	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable
+
+golden: .venv/tested
+	$(BIN)/python -m tests.golden
+
+docs: .venv/installed
+	$(BIN)/python -m tests.layout_table > docs/layouts.md
+
+# Debian splits venv off into a package of its own.
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "luoser needs Python 3.11 or later; name one with PYTHON=" >&2; exit 1; }
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update && apt-get install -y python3-venv; } || { echo "install the package python3-venv first" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/tested: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@ .venv/installed
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
