@@ -80,12 +80,15 @@ def read_options(command: _Command) -> _Command:
 
 
 def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, if all are known. Raises UsageError."""
+    """The names, if each can decide something. Raises UsageError."""
     from luoser.abi.registry import layout
 
     for name in names:
-        if layout(name) is None:
+        found = layout(name)
+        if found is None:
             raise UsageError(f"no layout is named {name!r}; `luoser abi list` names them all")
+        if (found.kind != "list" and not found.handler) or found.kind == "fdt":
+            raise UsageError(f"layout {name} is never in doubt; --layout takes device lists and file handlers' structs")
     return names
 
 
