@@ -11,6 +11,8 @@ __all__ = ["parse_hex"]
 
 _OFFSET = re.compile(r"\s*([0-9a-fA-F]{4,16})(:|\s{2,})(.*)")
 _PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_END = re.compile(r"[0-9a-fA-F]{5,16}")
+_DIGITS = re.compile(r"[0-9a-fA-F]+")
 _LINE = 16
 
 
@@ -22,14 +24,18 @@ def parse_hex(text: bytes) -> bytes:
     FormatError for a line without hex digits, or an offset that does not fit the bytes before it.
     """
     data = bytearray()
-    repeat = False
+    repeat = has_offsets = False
     for number, line in enumerate(text.decode("ascii", "replace").splitlines(), 1):
         if not line.strip():
             continue
         if line.strip() == "*":
             repeat = True
             continue
-        offset, found = _line(line)
+        try:
+            offset, found = _line(line, ends=has_offsets)
+        except ValueError as error:
+            raise FormatError(f"hex text line {number}: {error}") from None
+        has_offsets = has_offsets or offset is not None
         if offset is not None and offset > len(data) and repeat and len(data) >= _LINE:
             data += bytes(data[-_LINE:]) * ((offset - len(data)) // _LINE)
         repeat = False
@@ -45,8 +51,10 @@ def parse_hex(text: bytes) -> bytes:
     return bytes(data)
 
 
-def _line(line: str) -> tuple[int | None, bytes]:
-    """(offset or None, bytes) of one line."""
+def _line(line: str, *, ends: bool) -> tuple[int | None, bytes]:
+    """(offset or None, bytes) of one line. ends: an offset alone may stand here, as behind hexdump's last line."""
+    if ends and _END.fullmatch(line.strip()):
+        return int(line, 16), b""
     match = _OFFSET.match(line)
     if match is None:
         return None, _pairs(line)
@@ -61,6 +69,8 @@ def _pairs(text: str) -> bytes:
     for word in text.split("|")[0].split():
         word = word.removeprefix("0x").removesuffix(",")
         if not _PAIRS.fullmatch(word):
+            if _DIGITS.fullmatch(word) and len(found) < _LINE:
+                raise ValueError(f"half a byte in {word[:40]!r}")
             break
         found += bytes.fromhex(word)
     return bytes(found)

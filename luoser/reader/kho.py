@@ -273,7 +273,7 @@ def _with_directions(
     for draft, handover in zip(drafts, handovers, strict=True):
         direction, evidence = _direction(walk, draft, handover, handovers, by_number)
         scratch = None
-        if direction is Direction.INCOMING:
+        if direction is not Direction.OUTGOING:
             scratch, word = _scratch(walk, handover.address)
             evidence += word
         made.append(replace(handover, direction=direction, evidence=tuple(evidence), scratch=scratch))
@@ -298,22 +298,16 @@ def _direction(
         return Direction.INCOMING, [f"written by kernel {writer}, while the running one is {release} (VMCOREINFO)"]
     if _is_foreign(walk, draft):
         return Direction.UNKNOWN, ["nothing that this root names is at its address: a guest's root, or a shifted image"]
-    others = [other.preserved.status for other in handovers if other is not handover]
-    if status is MapStatus.STALE and (alone or MapStatus.STALE not in others):
+    if alone and status is MapStatus.STALE:
         return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
     if alone and status is MapStatus.INTACT:
         return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
     if alone and status is MapStatus.ABSENT and draft.reading is not None:
         return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
-    if (
-        not alone
-        and status in (MapStatus.INTACT, MapStatus.ABSENT)
-        and all(other is MapStatus.STALE for other in others)
-    ):
-        return Direction.OUTGOING, ["inferred: the maps of the other roots were consumed, this one was not"]
-    return Direction.UNKNOWN, [
-        f"map {status.value}, no number that tells it from the other roots" if not alone else f"map {status.value}"
-    ]
+    if alone:
+        return Direction.UNKNOWN, [f"nothing tells: its map is {status.value}"]
+    hint = "; a consumed map is a sign of the incoming one" if status is MapStatus.STALE else ""
+    return Direction.UNKNOWN, [f"no number tells it from the other roots; its map is {status.value}{hint}"]
 
 
 def _is_foreign(walk: Walk, draft: _Draft) -> bool:

@@ -74,10 +74,11 @@ def _struct_layout(head: bytes, size: int | None) -> tuple[str, Schema | None]:
 
 @dataclass(slots=True)
 class _Found:
-    """Sessions as read, with the pages they came from."""
+    """Sessions as read. blocks: the pages they came from. said: whether a pointer or count says that there are some."""
 
     sessions: list[Session]
     blocks: list[int]
+    said: bool = False
 
 
 class _Reader:
@@ -85,6 +86,7 @@ class _Reader:
 
     def __init__(self, walk: Walk, layout: str) -> None:
         self.walk, self.layout = walk, layout
+        self.said_flbs = False
 
     # -- root objects --
 
@@ -146,7 +148,9 @@ class _Reader:
             compatible=compatible,
             address=address,
             number=number,
-            serialized=bool(found.sessions or flbs or any(entry.data for entry in subsystems)),
+            serialized=bool(
+                found.sessions or found.said or self.said_flbs or flbs or any(entry.data for entry in subsystems)
+            ),
             sessions=tuple(found.sessions),
             flbs=flbs,
             subsystems=subsystems,
@@ -190,6 +194,7 @@ class _Reader:
         if head is None:
             return found
         ser = header.parse(head)
+        found.said = ser.count > 0
         pages = ser.get("pgcnt") or abi.SESSION_PAGES
         most = (min(pages, 1 << 12) * self.walk.page_size - header.size) // entry.size
         if ser.count > most:
@@ -203,7 +208,7 @@ class _Reader:
         return found
 
     def _session_blocks(self, address: int) -> _Found:
-        found = _Found([], [])
+        found = _Found([], [], said=address != 0)
         for page in self.walk.blocks(address, abi.luo_session_ser, "LUO sessions"):
             found.blocks.append(page.address)
             self._sessions(found, page.address + 16, page.entries, abi.luo_session_ser)
@@ -326,6 +331,7 @@ class _Reader:
                 "bad-count", address, f"{what}: {ser.count} in {ser.pgcnt} pages, at most {most} in one; reused memory?"
             )
             return ()
+        self.said_flbs = ser.count > 0
         data = self.walk.read(address + len(head), ser.count * size, what) or b""
         return tuple(self._flb_entries(address + len(head), data))
 

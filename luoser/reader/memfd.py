@@ -54,7 +54,10 @@ def _merged(walk: Walk, layout: str, schema: Schema, address: int, head: bytes, 
         walk.problem("bad-memfd", address, f"{what}: no {layout} descriptor: {fault}; reused memory?")
         return None
     if not any(head):
-        walk.problem("zero-memfd", address, f"{what}: descriptor of zeros: an empty file, or a page that was freed")
+        walk.problem(
+            "zero-memfd", address, f"{what}: descriptor of zeros: an empty file without seals, or a freed page"
+        )
+        return None
     area = Area((), (), b"")
     if ser.nr_folios:
         area = read_area(walk, ser.folios, ser.nr_folios * _ENTRY, f"{what}, folio array")

@@ -197,6 +197,8 @@ def with_contents(walk: Walk, entry: PciList, preserved: PreservedMap | None) ->
         if block is None or address in pieces:
             continue
         size = min(walk.page_size << block.order, LIMITS.contents_size)
-        data = walk.read_some(address, size, f"driver_data of {device.name}")
+        data = walk.read(address, size, f"driver_data of {device.name}")
+        if data is None:  # nothing is not a page of zeros
+            continue
         pieces[address] = Contents(address=address, size=size, data=data.rstrip(b"\0"))
     return replace(entry, contents=tuple(pieces.values()))

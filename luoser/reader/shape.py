@@ -240,5 +240,11 @@ def best_fits(
 
     fits.sort(key=likelihood)
     sound = [fit for fit in fits if not fit.faults]
-    full = [fit for fit in sound if len(fit.blob.devices)]
+    full = [fit for fit in sound if _has_records(fit.blob)]
     return full or sound or fits[:1]
+
+
+def _has_records(blob: PciBlob) -> bool:
+    """Whether a list says more than zeros would: records of its own, or blocks that hold them."""
+    pointer = blob.header[blob.layout.blocks] if blob.layout.blocks is not None else 0
+    return any(blob.devices.data) or bool(pointer)

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Bitmap", "Block", "Extent", "PreservedMap", "bit_runs"]
+from luoser.bits import bit_runs
+
+__all__ = ["Bitmap", "Block", "Extent", "PreservedMap"]
 
 Extent = tuple[int, int, int]
 """(physical address, order, count): count blocks of 2^order pages, one behind the other."""
-
-_ONES = re.compile("1+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,14 @@ class PreservedMap:
             page_size=page_size,
         )
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PreservedMap):
+            return NotImplemented
+        mine, theirs = (self.bitmaps, self.page_size, self.complete), (other.bitmaps, other.page_size, other.complete)
+        return mine == theirs
+
+    __hash__ = None  # type: ignore[assignment]
+
     def _span(self, bitmap: Bitmap) -> int:
         return (len(bitmap.bits) * 8 * self.page_size) << bitmap.order
 
@@ -105,18 +112,3 @@ class PreservedMap:
                 start, order, count = address, bitmap.order, length
         if count:
             yield start, order, count
-
-
-def bit_runs(bits: bytes) -> Iterator[tuple[int, int]]:
-    """(first, length) of each run of ones, least significant bit of byte 0 first."""
-    value = int.from_bytes(bits, "little")
-    if value == 0:
-        return
-    ones = value.bit_count()
-    first = (value & -value).bit_length() - 1
-    if value.bit_length() - first == ones:
-        yield first, ones
-        return
-    for run in _ONES.finditer(bin(value)[:1:-1]):
-        begin, end = run.span()
-        yield begin, end - begin
