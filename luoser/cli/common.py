@@ -73,7 +73,7 @@ def read_options(command: _Command) -> _Command:
         click.option(
             "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
         ),
-        click.argument("source", type=click.Path()),
+        click.argument("source", nargs=-1, required=True, type=click.Path()),
     ):
         command = decorator(command)
     return command
@@ -93,7 +93,12 @@ def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def load(
-    source: str, *, root: int | None, page_size: int | None, layouts: tuple[str, ...], contents: bool = False
+    source: tuple[str, ...],
+    *,
+    root: int | None,
+    page_size: int | None,
+    layouts: tuple[str, ...],
+    contents: bool = False,
 ) -> Any:
     """The state of a source. Raises NoState where there is none, LuoserError where it cannot be read."""
     from luoser.memory.open import open_memory
@@ -101,14 +106,14 @@ def load(
     from luoser.text import safe_text
 
     names = usable_layouts(layouts)
-    with open_memory(source) as memory:
+    with open_memory(*source) as memory:
         state = read(memory, root=root, page_size=page_size, layouts=names, contents=contents)
     if not state.handovers:
         for problem in state.problems:
             click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
         raise NoState(
-            f"{safe_text(source)}: no KHO root in this {state.source.format} image: no page with a devicetree that is "
-            "compatible with kho-vN. Was the kernel booted with kho=on, and does the dump hold all of its memory?"
+            f"{safe_text(source[0])}: no KHO root in this {state.source.format} image: no page with a devicetree that "
+            "is compatible with kho-vN. Was the kernel booted with kho=on, and does the dump hold all of its memory?"
         )
     return state
 

@@ -18,7 +18,7 @@ __all__ = ["command"]
     "--contents", is_flag=True, help="Also the bytes of driver pages and of files up to 64 KiB; implies --full."
 )
 def command(
-    source: str,
+    source: tuple[str, ...],
     root: int | None,
     page_size: int | None,
     layouts: tuple[str, ...],

@@ -17,6 +17,7 @@ __all__ = ["cli", "main"]
 
 _COMMANDS = {
     "abi": "Layouts by name: list, show one field by field, detect which one a file has.",
+    "extract": "Cut the handover out of a dump, or put a preserved memfd together again.",
     "decode": "Decode a bare blob or preserved folio.",
     "inspect": "Show everything that is handed over, as a tree.",
     "map": "List the preserved memory, like /proc/iomem.",
@@ -43,8 +44,8 @@ class _Commands(click.Group):
 def cli() -> None:
     """Read the state that a Linux kernel hands to its successor over kexec.
 
-    SOURCE is a memory dump: an ELF core (QEMU, kdump) or a raw image, also inside .xz or .gz; `-` is
-    standard input.
+    SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also inside
+    .xz or .gz; `-` is standard input. The files of a split kdump, or .vmem and .vmss, are named together.
 
     Exit codes: 0 done, 2 usage or unreadable input, 3 no KHO state found.
     """
@@ -53,7 +54,14 @@ def cli() -> None:
 def main() -> None:
     """Entry point: every failure that the input can cause is one line on stderr and exit code 2."""
     try:
-        cli.main(prog_name="luoser", standalone_mode=True)
+        _run()
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
     except LuoserError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -63,6 +71,14 @@ def main() -> None:
         _fail(str(error))
     except MemoryError:
         _fail("out of memory")
+
+
+def _run() -> None:
+    """What `cli.main` does, but a closed pipe stays what it is: click would call it exit code 1, a finding."""
+    if "_LUOSER_COMPLETE" in os.environ:
+        cli.main(prog_name="luoser")
+    with cli.make_context("luoser", sys.argv[1:]) as context:
+        cli.invoke(context)
 
 
 def _fail(message: str) -> None:

@@ -13,7 +13,9 @@ __all__ = ["command"]
 @click.command("map")
 @read_options
 @format_option("text", "json")
-def command(source: str, root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str) -> None:
+def command(
+    source: tuple[str, ...], root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str
+) -> None:
     """List the preserved memory of SOURCE, like /proc/iomem, with what is known to lie in it."""
     state = load(source, root=root, page_size=page_size, layouts=layouts)
     if output == "json":

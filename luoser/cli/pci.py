@@ -13,7 +13,9 @@ __all__ = ["command"]
 @click.command("pci")
 @read_options
 @format_option("text", "json")
-def command(source: str, root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str) -> None:
+def command(
+    source: tuple[str, ...], root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str
+) -> None:
     """Show the preserved PCI devices of SOURCE, list by list, in the order of the list."""
     state = load(source, root=root, page_size=page_size, layouts=layouts)
     if output == "json":

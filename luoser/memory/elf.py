@@ -9,12 +9,15 @@ from typing import NamedTuple
 
 from luoser.errors import PageState, SourceError
 from luoser.limits import LIMITS
-from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.memory.flattened import Flattened
+from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
-__all__ = ["MAGIC", "ElfMemory", "parse_vmcoreinfo"]
+__all__ = ["MAGIC", "RAM_NOTE", "ElfMemory", "parse_vmcoreinfo"]
 
 MAGIC = b"\x7fELF"
+RAM_NOTE = b"LUOSER-RAM"
+"""Note of luoser's own cuts: the ranges that the original dump covered, as pairs of u64, start and end."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -37,26 +40,30 @@ class ElfMemory(SegmentedMemory):
 
     format = "elf"
 
-    def __init__(self, path: str, buffer: Buffer) -> None:
-        headers = list(_program_headers(path, buffer))
+    def __init__(self, path: str, buffer: Buffer, layer: Flattened | None = None) -> None:
+        """layer: the file as it was before makedumpfile flattened it; buffer holds its pieces."""
+        file: ByteSource = buffer if layer is None else layer
+        headers = list(_program_headers(path, file))
         remarks: list[str] = []
-        loads = [
-            _segment(header, len(buffer), remarks) for header in headers if header.kind == _PT_LOAD and header.memsz
-        ]
+        loads = [_segment(header, len(file), remarks) for header in headers if header.kind == _PT_LOAD and header.memsz]
         if not loads:
             raise SourceError(f"{path}: an ELF file without loadable segments holds no memory; is it a core dump?")
+        if layer is not None:
+            loads = [part for load in loads for part in _unflattened(load, layer)]
         super().__init__(path, buffer, loads)
         self.remarks[:0] = remarks
-        self.vmcoreinfo = _vmcoreinfo(buffer, headers)
+        self.vmcoreinfo = parse_vmcoreinfo(_note(file, headers, b"VMCOREINFO"))
+        ram = _note(file, headers, RAM_NOTE)
+        self.ram = tuple(struct.iter_unpack("<QQ", ram[: len(ram) // 16 * 16]))
         size = self.vmcoreinfo.get("PAGESIZE", "")
         if size.isascii() and size.isdigit() and len(size) <= 7:
             self.page_size = int(size)
 
 
-def _program_headers(path: str, buffer: Buffer) -> Iterator[_Header]:
+def _program_headers(path: str, buffer: ByteSource) -> Iterator[_Header]:
     if len(buffer) < _EHDR.size:
         raise SourceError(f"{path}: an ELF header has {_EHDR.size} bytes, the file only {len(buffer)}")
-    ident, _, _, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack_from(buffer)
+    ident, _, _, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack(bytes(buffer[: _EHDR.size]))
     if ident[4] != 2 or ident[5] != 1:
         bits = {1: "32-bit", 2: "64-bit"}.get(ident[4], f"class {ident[4]}")
         order = {1: "little-endian", 2: "big-endian"}.get(ident[5], f"data {ident[5]}")
@@ -64,11 +71,12 @@ def _program_headers(path: str, buffer: Buffer) -> Iterator[_Header]:
     if phnum == _PN_XNUM:
         if shoff + 48 > len(buffer):
             raise SourceError(f"{path}: PN_XNUM set, but section header 0 at {shoff:#x} is beyond the end of the file")
-        phnum = struct.unpack_from("<I", buffer, shoff + 44)[0]
+        phnum = struct.unpack("<I", bytes(buffer[shoff + 44 : shoff + 48]))[0]
     if phentsize != _PHDR.size:
         raise SourceError(f"{path}: program headers of {phentsize} bytes, expected {_PHDR.size}")
     for index in range(min(phnum, LIMITS.elf_headers, max(0, len(buffer) - phoff) // _PHDR.size)):
-        yield _Header(*_PHDR.unpack_from(buffer, phoff + index * _PHDR.size))
+        place = phoff + index * _PHDR.size
+        yield _Header(*_PHDR.unpack(bytes(buffer[place : place + _PHDR.size])))
 
 
 def _segment(header: _Header, file_size: int, remarks: list[str]) -> Segment:
@@ -83,14 +91,28 @@ def _segment(header: _Header, file_size: int, remarks: list[str]) -> Segment:
     return Segment(header.paddr, header.memsz, header.offset, stored, PageState.ZERO)
 
 
-def _vmcoreinfo(buffer: Buffer, headers: list[_Header]) -> dict[str, str]:
+def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:
+    """A segment as the pieces that a flattened file has of it; what it skips is zeros."""
+    done = load.start
+    for offset, size, place in layer.pieces(load.offset, load.offset + load.stored):
+        start = load.start + offset - load.offset
+        if done < start:
+            yield Segment(done, start - done, 0, 0)
+        yield Segment(start, size, place, size)
+        done = start + size
+    if done < load.end:
+        yield Segment(done, load.end - done, 0, 0, load.rest)
+
+
+def _note(file: ByteSource, headers: list[_Header], wanted: bytes) -> bytes:
+    """The first note of that name, empty where there is none."""
     for header in headers:
         if header.kind == _PT_NOTE:
             size = min(header.filesz, LIMITS.note_size)
-            for name, data in _notes(bytes(buffer[header.offset : header.offset + size])):
-                if name == b"VMCOREINFO":
-                    return parse_vmcoreinfo(data)
-    return {}
+            for name, data in _notes(bytes(file[header.offset : header.offset + size])):
+                if name == wanted:
+                    return data
+    return b""
 
 
 def _notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -11,11 +11,12 @@ import stat
 import sys
 import tempfile
 import zlib
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from luoser.errors import SourceError
 from luoser.limits import LIMITS
-from luoser.memory import elf
+from luoser.memory import avml, elf, flattened, kdump, lime, vmware
 from luoser.memory.elf import ElfMemory
 from luoser.memory.raw import RawMemory
 from luoser.memory.source import Buffer, Memory
@@ -25,42 +26,41 @@ __all__ = ["open_memory", "read_file"]
 
 _PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
 _OTHER = {
-    b"KDUMP   ": "a kdump-compressed dump",
-    b"DISKDUMP": "a diskdump-compressed dump",
-    b"makedumpfile": "a flattened makedumpfile dump",
-    b"EMiL": "a LiME dump",
-    b"AVML": "an AVML dump",
-    b"QEVM": "a QEMU migration stream",
+    b"QEVM": "a QEMU migration stream; use dump-guest-memory instead",
     b"\xd0\x0d\xfe\xed": "a single flattened devicetree, not memory; try `luoser decode`",
 }
 _CHUNK = 1 << 20
+_RAW_AT_LEAST = 16 << 20
+"""A file of this many bytes may be a raw image that was cut off inside of a page."""
 
 
-def open_memory(path: str | os.PathLike[str]) -> Memory:
+def open_memory(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Memory:
     """A memory source for a file, `-` for standard input.
 
-    Reads ELF cores (64-bit little-endian) and raw images, each also inside .xz or .gz. Raises SourceError
-    with one clear line when the file cannot be read, is empty, or is of a kind that is no memory image.
+    Reads ELF cores (64-bit little-endian), kdump-compressed files (flattened or not), LiME and AVML dumps,
+    VMware .vmem files and raw images, each also inside .xz or .gz. `more`: the other files of a split kdump,
+    or the .vmss or .vmsn of a .vmem. Raises SourceError with one clear line when a file cannot be read, is
+    empty, or is of a kind that is no memory image.
     """
+    named = [_load(name) for name in (path, *more)]
+    memory = _recognise(named) if len(named) == 1 else _recognise_set(named)
+    memory.path = os.fspath(path)
+    return memory
+
+
+def _load(path: str | os.PathLike[str]) -> tuple[str, Buffer]:
+    """(name that is safe to show, bytes of the file)."""
     name = os.fspath(path)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
-        buffer = _buffer(name, shown)
+        return shown, _buffer(name, shown)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
-    memory = _recognise(shown, buffer)
-    memory.path = name
-    return memory
 
 
 def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
     """The bytes of a small file, `-` for standard input; unpacked where it is .xz or .gz. Raises SourceError."""
-    name = os.fspath(path)
-    shown = "standard input" if name == "-" else safe_text(name)
-    try:
-        buffer = _buffer(name, shown)
-    except OSError as error:
-        raise SourceError(f"{shown}: {error.strerror or error}") from error
+    shown, buffer = _load(path)
     if len(buffer) > limit:
         raise SourceError(f"{shown}: {len(buffer)} bytes, more than the {limit} that are read here")
     return bytes(buffer)
@@ -69,22 +69,26 @@ def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
 def _buffer(name: str, shown: str) -> Buffer:
     """The whole file mapped or, when packed or piped, unpacked into an unnamed temporary file and mapped."""
     if name == "-":
-        return _map(_spool(sys.stdin.buffer, shown), shown)
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    descriptor = os.open(name, flags | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
+        if sys.stdin is None:
+            raise SourceError("standard input is closed")
+        return _map(_unpacked(_spool(sys.stdin.buffer, shown), shown), shown)
+    with Path(name).open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISDIR(mode):
             raise SourceError(f"{shown}: a directory, expected a memory dump")
-        if not stat.S_ISREG(mode):
-            os.set_blocking(descriptor, True)
-            return _map(_spool(file, shown), shown)
-        head = file.peek(8)[:8]
-        for magic, unpack in _PACKED.items():
-            if head.startswith(magic):
-                with unpack(name, "rb") as packed:
-                    return _map(_spool(cast(BinaryIO, packed), shown), shown)
-        return _map(file, shown)
+        return _map(_unpacked(file if stat.S_ISREG(mode) else _spool(file, shown), shown), shown)
+
+
+def _unpacked(file: BinaryIO, shown: str) -> BinaryIO:
+    """The file itself or, when it is .xz or .gz, its unpacked contents."""
+    file.seek(0)
+    head = file.read(6)
+    file.seek(0)
+    for magic, unpack in _PACKED.items():
+        if head.startswith(magic):
+            with unpack(file, "rb") as packed:
+                return _spool(cast(BinaryIO, packed), shown)
+    return file
 
 
 def _spool(source: BinaryIO, shown: str) -> BinaryIO:
@@ -117,15 +121,49 @@ def _map(file: BinaryIO, shown: str) -> Buffer:
     return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
 
 
-def _recognise(shown: str, buffer: Buffer) -> Memory:
+def _recognise(named: list[tuple[str, Buffer]]) -> Memory:
+    shown, buffer = named[0]
     head = bytes(buffer[:16])
+    if head.startswith(flattened.MAGIC):
+        return _recognise_flattened(shown, buffer, flattened.Flattened(shown, buffer))
     if head.startswith(elf.MAGIC):
         return ElfMemory(shown, buffer)
+    if head.startswith(kdump.MAGICS):
+        return kdump.KdumpMemory(shown, [(shown, buffer)])
+    if head.startswith(lime.MAGIC):
+        return lime.LimeMemory(shown, buffer)
+    if head.startswith(avml.MAGIC):
+        return avml.AvmlMemory(shown, buffer)
+    if head.startswith(vmware.MAGICS):
+        raise SourceError(f"{shown}: a VMware state file; name its .vmem first, then this file")
     for magic, kind in _OTHER.items():
         if head.startswith(magic):
-            raise SourceError(f"{shown}: {kind}, which cannot be read yet as memory; convert it to an ELF core")
-    if len(buffer) < 2 * 4096 or len(buffer) % 512:
-        raise SourceError(
-            f"{shown}: neither an ELF core nor a raw image: {len(buffer)} bytes that start with {head.hex(' ')}"
-        )
+            raise SourceError(f"{shown}: {kind}")
+    if len(buffer) < 2 * 4096 or (len(buffer) % 4096 and len(buffer) < _RAW_AT_LEAST):
+        raise SourceError(f"{shown}: no known dump format: {len(buffer)} bytes that start with {head.hex(' ')}")
     return RawMemory(shown, buffer)
+
+
+def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened) -> Memory:
+    """The format below a flattened file; its pieces stay where they are."""
+    head = layer[:16]
+    if head.startswith(kdump.MAGICS):
+        memory: Memory = kdump.KdumpMemory(shown, [(shown, layer)])
+    elif head.startswith(elf.MAGIC):
+        memory = ElfMemory(shown, buffer, layer)
+    else:
+        raise SourceError(f"{shown}: a flattened dump of neither kdump nor ELF: it starts with {head.hex(' ')}")
+    if layer.truncated:
+        memory.remarks.insert(0, f"truncated: {shown} has no end record")
+    return memory
+
+
+def _recognise_set(named: list[tuple[str, Buffer]]) -> Memory:
+    heads = [bytes(buffer[:16]) for _, buffer in named]
+    if all(head.startswith(kdump.MAGICS) for head in heads):
+        return kdump.KdumpMemory(named[0][0], named)
+    if len(named) == 2 and heads[1].startswith(vmware.MAGICS):
+        (shown, vmem), (state_shown, state) = named
+        return vmware.VmwareMemory(shown, vmem, state_shown, state)
+    names = ", ".join(shown for shown, _ in named)
+    raise SourceError(f"{names}: several files are read together only as a split kdump or as .vmem and .vmss")

@@ -20,7 +20,7 @@ class Overlay(Memory):
         super().__init__(below.path)
         self._below = below
         self.format, self.page_size = below.format, below.page_size
-        self.vmcoreinfo, self.remarks = below.vmcoreinfo, list(below.remarks)
+        self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, list(below.remarks)
         self._pages: dict[int, bytes] = {}
         self._gone: dict[int, PageState] = {}
 
@@ -77,9 +77,27 @@ class Overlay(Memory):
         yield from sorted({*below, *own})
 
     def find(self, pattern: bytes) -> Iterator[int]:
-        below = (place for place in self._below.find(pattern) if not self._changed(place))
-        own = (page + data.index(pattern) for page, data in self._pages.items() if pattern in data)
-        yield from sorted({*below, *own})
+        size = len(pattern)
+        below = (place for place in self._below.find(pattern) if not any(map(self._changed, (place, place + size - 1))))
+        yield from sorted({*below, *self._find_own(pattern)})
+
+    def _find_own(self, pattern: bytes) -> Iterator[int]:
+        """Matches that touch a rewritten page: looked for with as much of the neighbours as a match can reach."""
+        reach = len(pattern) - 1
+        for page in self._pages:
+            before, behind = self._edge(page - reach, reach), self._edge(page + _PAGE, reach)
+            start, window = page - len(before), before + self._pages[page] + behind
+            place = window.find(pattern)
+            while place >= 0:
+                yield start + place
+                place = window.find(pattern, place + 1)
+
+    def _edge(self, address: int, size: int) -> bytes:
+        """Bytes beside a page, none where they are not all known."""
+        try:
+            return self.read(address, size) if address >= 0 else b""
+        except MissingMemory:
+            return b""
 
     def _changed(self, address: int) -> bool:
         page = address // _PAGE * _PAGE

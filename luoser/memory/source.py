@@ -10,13 +10,22 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 from luoser.errors import MissingMemory, PageState, SourceError
 
-__all__ = ["Buffer", "Memory", "Segment", "SegmentedMemory"]
+__all__ = ["Buffer", "ByteSource", "Memory", "Segment", "SegmentedMemory"]
 
-Buffer = bytes | memoryview | mmap.mmap
+Buffer = bytes | mmap.mmap
+"""The bytes of a file: mapped, or in memory."""
 _STRIDE_BLOCK = 16 << 20
+
+
+class ByteSource(Protocol):
+    """The bytes of a dump file, however they are stored."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, span: slice, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,7 +52,8 @@ class Memory(ABC):
     """Physical memory of one dump or machine, opened read-only.
 
     path: what the user named. format: short name of the format. page_size: bytes, or None where the
-    source does not say. vmcoreinfo: VMCOREINFO as key to value. remarks: what is odd about the source,
+    source does not say. vmcoreinfo: VMCOREINFO as key to value. ram: [start, end) ranges that the dump covered
+    of which this source is a cut, empty where it is none. remarks: what is odd about the source,
     in words (truncated, overlapping segments).
     """
 
@@ -51,6 +61,7 @@ class Memory(ABC):
     format: str
     page_size: int | None = None
     vmcoreinfo: Mapping[str, str]
+    ram: tuple[tuple[int, int], ...] = ()
     remarks: list[str]
 
     def __init__(self, path: str) -> None:

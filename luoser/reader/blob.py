@@ -11,7 +11,7 @@ from luoser.abi import block, kho, luo, memfd, pci
 from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
-from luoser.reader.handler import plain_fields
+from luoser.reader.handler import plain_fields, with_hex
 from luoser.reader.shape import Fit, best_fits, columns, fit_pci, read_pci
 from luoser.reader.walk import is_name
 from luoser.state import Blob, DeviceList
@@ -43,7 +43,11 @@ def _decided(data: bytes) -> Blob:
     chosen = layout(fits[0][0])
     assert chosen is not None
     names = tuple(name for name, _ in fits)
-    confidence = fits[0][1] if len(names) == 1 else f"these bytes do not decide: {', '.join(names)} fit alike"
+    confidence = (
+        f"the only layout that fits: {fits[0][1]}"
+        if len(names) == 1
+        else f"these bytes do not decide: {', '.join(names)} fit alike"
+    )
     if not any(data):
         confidence = f"nothing but zeros: an empty list, which {len(names)} layouts write alike"
     return _as(data, chosen, names, confidence)
@@ -81,7 +85,7 @@ def _sound_lists(data: bytes) -> list[Fit]:
 def _why(fit: Fit) -> str:
     if not fit.blob.devices:
         return "an empty list" if fit.blob.layout.blocks is None else "a header whose records lie elsewhere"
-    return "the only layout that fits, by shape"
+    return "a list of devices, by shape"
 
 
 def tree_layout(data: bytes) -> tuple[str, str] | None:
@@ -212,9 +216,16 @@ def _is_session(raw: bytes) -> bool:
     )
 
 
-def _is_refcount(raw: bytes) -> bool:
-    ser = pci.pci_dev_ser_b_refcount.parse(raw)
-    return bool(ser.domain <= pci.MAX_DOMAIN and (ser.refcount or not any(raw)))
+def _is_device_block(data: bytes) -> bool:
+    """A block of device entries, all with reference counts (holes apart) or, in the first patch of v7, none."""
+    schema = pci.pci_dev_ser_b_refcount
+    if not _is_block(schema, lambda raw: bool(schema.parse(raw).domain <= pci.MAX_DOMAIN))(data):
+        return False
+    head = block.kho_block_header_ser
+    end = head.size + head.parse(data).count * schema.size
+    rows = [row for row in schema.record.iter_unpack(data[head.size : end]) if any(row)]
+    counted = sum(1 for *_, refcount in rows if refcount)
+    return bool(rows) and counted in (0, len(rows)) and len({row[:2] for row in rows}) == len(rows)
 
 
 _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
@@ -228,7 +239,7 @@ _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
     "memfd-v1": (_is_memfd(memfd.memfd_luo_ser_v1), "a folio array that its vmalloc area just holds"),
     "kho-block-sessions": (_is_block(luo.luo_session_ser, _is_session), "a block of sound session entries"),
     "kho-block-files": (_is_block(luo.luo_file_ser, _is_named), "a block of sound file entries"),
-    "kho-block-pci": (_is_block(pci.pci_dev_ser_b_refcount, _is_refcount), "a block of sound device entries"),
+    "kho-block-pci": (_is_device_block, "a block of sound device entries"),
     "luo-session-v2": (_is_area(luo.luo_session_header_ser, luo.luo_session_ser), "a count and sound session entries"),
     "luo-flb-v1": (_is_area(luo.luo_flb_header_ser, luo.luo_flb_ser), "a count and sound FLB entries"),
 }
@@ -273,8 +284,8 @@ def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: st
         layout=chosen.name,
         candidates=names,
         confidence=confidence,
-        size=blob.size,
-        fields=blob.header,
+        size=min(blob.size, len(data)),
+        fields=with_hex(form.header, blob.header),
         devices=blob.devices,
         buses=blob.buses,
         notes=tuple(notes),
@@ -283,7 +294,7 @@ def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: st
 
 def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) -> Blob:
     head = chosen.schemas[0]
-    fields = plain_fields(head.parse(data))
+    fields = plain_fields(head.parse(data), head)
     records: list[dict[str, Any]] = []
     devices, size, notes = None, head.size, []
     if chosen.count:
@@ -293,7 +304,7 @@ def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: 
         if entry is pci.pci_dev_ser_b_refcount:
             devices = DeviceList(entry.record, columns(entry), data[head.size : size])
         else:
-            records = [plain_fields(entry.parse(data[place:])) for place in range(head.size, size, entry.size)]
+            records = [plain_fields(entry.parse(data[place:]), entry) for place in range(head.size, size, entry.size)]
         if have < count:
             notes.append(f"{count} records in the header, {have} in these {len(data)} bytes")
     return Blob(

@@ -10,13 +10,31 @@ from luoser.abi import iommu
 from luoser.abi.luo import is_test_flb
 from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
+from luoser.abi.schema import Field, Schema
 from luoser.errors import MissingMemory
 from luoser.reader.walk import Walk, is_name
-from luoser.state import Record
+from luoser.state import Hex, Record
 from luoser.text import decode_name
 
-__all__ = ["plain_fields", "read_detail", "read_flb_detail", "struct_candidates"]
+__all__ = ["plain_fields", "read_detail", "read_flb_detail", "struct_candidates", "with_hex"]
 
+_HEX_MEMBERS = frozenset(
+    {"addr", "attachment_id", "data", "dma_owner_token", "driver_data", "dt_size", "end", "fdt_size", "foliodesc"}
+    | {
+        "gfn",
+        "iova",
+        "len",
+        "mem_cache_size",
+        "pos",
+        "restored_domain",
+        "scratch_size",
+        "size",
+        "start",
+        "token",
+        "vm_token",
+    }
+)
+"""Handles, tokens, sizes in bytes and file positions, by the names that the kernel gives them."""
 _SUBJECTS = ("hugetlb", "guest", "iommu", "vfio", "other")
 
 
@@ -56,7 +74,7 @@ def _read(walk: Walk, forms: list[Layout], address: int, what: str) -> Record | 
     return Record(
         layout=fits[0].name,
         address=address,
-        fields=plain_fields(fits[0].schemas[0].parse(page)),
+        fields=plain_fields(fits[0].schemas[0].parse(page), fits[0].schemas[0]),
         candidates=tuple(entry.name for entry in fits),
     )
 
@@ -69,7 +87,7 @@ def struct_candidates(forms: list[Layout], page: bytes) -> list[Layout]:
 
 def _is_plausible(entry: Layout, page: bytes) -> bool:
     head = entry.schemas[0]
-    fields = plain_fields(head.parse(page))
+    fields = plain_fields(head.parse(page), head)
     if entry.subject == "vfio":
         return _is_vfio(entry, fields, page)
     if entry.name == "iommu-liveupdate-1" and fields["version"] != iommu.FLB_VERSION:
@@ -90,14 +108,47 @@ def _member_is_plausible(head: Any, name: str, value: Any) -> bool:
     return member.c_type != "phys" or (value % 4096 == 0 and value < 1 << 52)
 
 
-def plain_fields(container: Mapping[str, Any]) -> dict[str, Any]:
-    """A construct container as plain values: names to text, bit-fields to members, padding left out."""
+def plain_fields(container: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """A parsed struct as plain values: names as text, bit-fields as members, addresses and sizes as Hex."""
+    return with_hex(schema, _members(container))
+
+
+def with_hex(schema: Schema, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Members of a struct with those that are addresses, sizes or handles as Hex."""
+    return _typed(fields, {field.name for field in schema.fields if _is_hex(field)}, "")
+
+
+def _is_hex(field: Field) -> bool:
+    return field.c_type == "phys" or field.name.rsplit(".", 1)[-1] in _HEX_MEMBERS
+
+
+def _typed(fields: Mapping[str, Any], hexes: set[str], prefix: str) -> dict[str, Any]:
+    typed: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            typed[name] = _typed(value, hexes, f"{prefix}{name}.")
+        elif isinstance(value, int) and prefix + name in hexes:
+            typed[name] = Hex(value)
+        elif isinstance(value, list) and name in ("resource", "phys", "table", "bitmaps"):
+            typed[name] = [_hex_item(item) for item in value]
+        else:
+            typed[name] = value
+    return typed
+
+
+def _hex_item(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        return {name: Hex(value) if isinstance(value, int) else value for name, value in item.items()}
+    return Hex(item) if isinstance(item, int) else item
+
+
+def _members(container: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in container.items():
-        if name in ("_io",) or name.startswith(("_pad", "_unused")):
+        if name == "_io" or name.startswith(("_pad", "_unused")):
             continue
         if name.startswith("_"):
-            fields |= plain_fields(value)
+            fields |= _members(value)
         else:
             plain = _plain(value)
             if plain is not None:
@@ -107,7 +158,7 @@ def plain_fields(container: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return plain_fields(value)
+        return _members(value)
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):

@@ -10,6 +10,7 @@ from luoser.abi.pci import layout as layout_named
 from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.limits import LIMITS
+from luoser.reader.handler import with_hex
 from luoser.reader.shape import BlockReader, Fit, PciBlob, best_fits, fit_pci, read_pci
 from luoser.reader.walk import Walk
 from luoser.state import Contents, PciList, PreservedMap
@@ -165,7 +166,7 @@ def _list(address: int, leads: list[Lead], blob: PciBlob, *, confidence: str) ->
         via=tuple(dict.fromkeys(lead.via for lead in leads)),
         confidence=confidence,
         devices=blob.devices,
-        header=blob.header,
+        header=with_hex(blob.layout.header, blob.header),
         buses=blob.buses,
         blocks=blob.blocks,
     )

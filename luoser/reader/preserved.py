@@ -289,14 +289,22 @@ def _extent_evidence(walk: Walk, found: PreservedMap) -> Iterator[tuple[int, str
         if start < end:
             yield start, f"ranges overlap each other at {start:#x}"
             break
-    segments = walk.memory.segments
-    if any(segment.size >= _FULL_DUMP for segment in segments):
-        starts = [segment.start for segment in segments]
-        for start, end in extents:
-            segment = segments[max(0, bisect_right(starts, start) - 1)]
-            if start >= PHYSICAL_LIMIT or not (segment.start <= start < segment.end):
-                yield start, f"{start:#x}-{end:#x} is outside of the memory in this source"
-                break
+    ram = _known_ram(walk)
+    starts = [start for start, _ in ram]
+    for start, end in extents if ram else ():
+        first, last = ram[max(0, bisect_right(starts, start) - 1)]
+        if not first <= start < last:
+            yield start, f"{start:#x}-{end:#x} is outside of the memory that the dump covers"
+            break
+
+
+def _known_ram(walk: Walk) -> list[tuple[int, int]]:
+    """The ranges beyond which there is no RAM; empty for a source that holds single pages only."""
+    if walk.memory.ram:
+        ranges = list(walk.memory.ram)
+    else:
+        ranges = [(segment.start, segment.end) for segment in walk.memory.segments]
+    return sorted(ranges) if any(end - start >= _FULL_DUMP for start, end in ranges) else []
 
 
 def kernel_text(walk: Walk) -> int | None:

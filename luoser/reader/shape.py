@@ -180,8 +180,16 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
         if any(blob.devices.data[start + offset : start + offset + size].strip(b"\0") for offset, size in pads):
             found.setdefault("padding", f"{device.name}: padding is not zero")
     yield from found.values()
+    if not any(_asked(device) for device in blob.devices[:_DEVICES_JUDGED]) and blob.devices:
+        yield "no device that asked for live update"
     if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
         yield "unknown bridge type"
+
+
+def _asked(device: Device) -> bool:
+    """Whether a device is there for itself; the layouts that do not tell have such devices only."""
+    flags, requested = device.number("flags"), device.number("requested")
+    return (flags is None and requested is None) or bool((flags or 0) & 1 or requested)
 
 
 def _signed(value: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from luoser.abi.pci import flag_names
 from luoser.fdt import Node
 from luoser.render.out import console, text
-from luoser.state import Blob, Device
+from luoser.state import Blob, Device, Hex
 from luoser.text import bdf_text, safe_text
 
 __all__ = ["print_blob"]
@@ -65,7 +65,7 @@ def _value(value: Any) -> str:
     if isinstance(value, bytes):
         return value[:32].hex(" ") + (" …" if len(value) > 32 else "")
     if isinstance(value, int):
-        return f"{value:#x}" if value > 9 else str(value)
+        return f"{value:#x}" if isinstance(value, Hex) or value > 9 else str(value)
     return safe_text(value)
 
 

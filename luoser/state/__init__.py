@@ -28,7 +28,7 @@ from luoser.state.model import (
     Subsystem,
     Subtree,
 )
-from luoser.state.packed import Column, Device, DeviceList, Folio, FolioList, row_fields
+from luoser.state.packed import Column, Device, DeviceList, Folio, FolioList, Hex, row_fields
 from luoser.state.preserved import Bitmap, Block, Extent, PreservedMap
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "FolioList",
     "Folios",
     "Handover",
+    "Hex",
     "KexecMetadata",
     "KhoTest",
     "Luo",

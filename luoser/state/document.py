@@ -31,7 +31,7 @@ from luoser.state.model import (
     State,
     Subtree,
 )
-from luoser.state.packed import Column, Device
+from luoser.state.packed import Column, Device, Hex
 from luoser.text import bdf_text
 
 __all__ = ["BLOB_SCHEMA", "SCHEMA", "blob_document", "to_document"]
@@ -224,6 +224,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Hex):
+        return _hex(value)
     return value.hex() if isinstance(value, bytes) else value
 
 
@@ -240,7 +242,7 @@ def _pci(devices: PciList, full: bool) -> Json:
     if devices.buses:
         document["buses"] = [_bus(bus) for bus in devices.buses]
     if full:
-        document["header"] = dict(devices.header)
+        document["header"] = {name: _plain(value) for name, value in devices.header.items()}
         document["blocks"] = [_hex(block) for block in devices.blocks]
         document["contents"] = [_contents(piece) for piece in devices.contents]
     return document

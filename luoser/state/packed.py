@@ -10,9 +10,15 @@ from typing import Any, Literal, overload
 
 from luoser.text import bdf_text, decode_name
 
-__all__ = ["Column", "Device", "DeviceList", "Folio", "FolioList", "Value", "row_fields"]
+__all__ = ["Column", "Device", "DeviceList", "Folio", "FolioList", "Hex", "Value", "row_fields"]
 
 Value = int | str | tuple[Mapping[str, Any], ...]
+
+
+class Hex(int):
+    """A number that is an address, a size in bytes, a handle or a file position: a hex string in JSON."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

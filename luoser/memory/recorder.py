@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""A source that notes which pages are read: the pages that a reading depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.errors import MissingMemory, PageState
+from luoser.memory.source import Memory, Segment
+
+__all__ = ["Recorder"]
+
+_PAGE = 4096
+
+
+class Recorder(Memory):
+    """The source below, unchanged. pages: addresses of the 4 KiB pages read. missing: pages asked for in vain."""
+
+    def __init__(self, below: Memory) -> None:
+        super().__init__(below.path)
+        self._below = below
+        self.format, self.page_size = below.format, below.page_size
+        self.vmcoreinfo, self.remarks, self.ram = below.vmcoreinfo, below.remarks, below.ram
+        self.pages: set[int] = set()
+        self.missing: dict[int, PageState] = {}
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self._below.segments
+
+    def read(self, address: int, size: int) -> bytes:
+        try:
+            data = self._below.read(address, size)
+        except MissingMemory as error:
+            self.missing[error.address // _PAGE * _PAGE] = error.state
+            raise
+        self.pages.update(range(address // _PAGE * _PAGE, address + size, _PAGE))
+        return data
+
+    def page_state(self, address: int) -> PageState:
+        return self._below.page_state(address)
+
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        return self._below.find_pages(prefix, at=at)
+
+    def find(self, pattern: bytes) -> Iterator[int]:
+        return self._below.find(pattern)
+
+    def close(self) -> None:
+        self._below.close()

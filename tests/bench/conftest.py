@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Speed and memory as ratios to a peer in the same run. `make bench` runs these; an ordinary test run skips them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "bench: measures speed or memory and prints a row; run by make bench")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = "bench" in (config.getoption("-m") or "")
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.bench)
+            if not chosen:
+                item.add_marker(pytest.mark.skip(reason="make bench"))
+
+
+def best(work: Callable[[], Any], *, rounds: int = 5) -> float:
+    """Seconds of the fastest of several rounds."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@pytest.fixture
+def row(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """row("work", "figure", "peer", "ratio", "budget"): one row of the table, past pytest's capture."""
+
+    def write(work: str, *cells: str) -> None:
+        with capsys.disabled():
+            print(f"\n| {' | '.join((work, *cells))} |", end="")
+
+    return write

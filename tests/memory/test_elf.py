@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+"""ELF cores: what a segment says, what the file holds, and what cannot be read."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from hypothesis import given
+from hypothesis import strategies as st
+
+import luoser
+from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.memory.source import Memory
+from tests import real
+from tests.memory.images import Load, core, note
+
+Opened = Callable[[bytes], Memory]
+A, B = b"A" * 4096, b"B" * 4096
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """opened(bytes): the memory of a file with these bytes."""
+
+    def make(data: bytes) -> Memory:
+        file = tmp_path / "core"
+        file.write_bytes(data)
+        return luoser.open(file)
+
+    return make
+
+
+def spans(memory: Memory) -> list[tuple[int, int]]:
+    return [(segment.start, segment.end) for segment in memory.segments]
+
+
+def absent(memory: Memory, address: int) -> PageState:
+    with pytest.raises(MissingMemory) as caught:
+        memory.read(address, 1)
+    assert caught.value.address == address
+    assert memory.page_state(address) is caught.value.state
+    return caught.value.state
+
+
+# -- segments --
+
+
+def test_segments_are_sorted_by_address(opened: Opened) -> None:
+    memory = opened(core(Load(0x5000, B), Load(0x1000, A)))
+    assert spans(memory) == [(0x1000, 0x2000), (0x5000, 0x6000)]
+    assert (memory.read(0x1000, 4096), memory.read(0x5000, 4096)) == (A, B)
+    assert memory.format == "elf"
+
+
+def test_read_goes_over_neighbouring_segments(opened: Opened) -> None:
+    memory = opened(core(Load(0x2000, B), Load(0x1000, A)))
+    assert memory.read(0x1FFE, 4) == b"AABB"
+
+
+def test_read_into_a_hole_names_its_first_byte(opened: Opened) -> None:
+    memory = opened(core(Load(0x1000, A), Load(0x3000, B)))
+    with pytest.raises(MissingMemory) as caught:
+        memory.read(0x1FF0, 0x2000)
+    assert (caught.value.address, caught.value.state) == (0x2000, PageState.ABSENT)
+    assert absent(memory, 0) is PageState.ABSENT
+    assert absent(memory, 0x4000) is PageState.ABSENT
+
+
+def test_first_of_two_overlapping_segments_keeps_its_bytes(opened: Opened) -> None:
+    memory = opened(core(Load(0x2000, A), Load(0x1000, B * 3)))
+    assert memory.read(0x1000, 0x3000) == B + A + B
+    assert spans(memory) == [(0x1000, 0x2000), (0x2000, 0x3000), (0x3000, 0x4000)]
+    assert any("overlap" in remark for remark in memory.remarks)
+
+
+def test_segment_inside_another_adds_nothing(opened: Opened) -> None:
+    memory = opened(core(Load(0x1000, A * 3), Load(0x2000, B)))
+    assert memory.read(0x1000, 0x3000) == A * 3
+    assert any("overlap" in remark for remark in memory.remarks)
+
+
+def test_overlap_off_page_bounds_keeps_every_byte_in_place(opened: Opened) -> None:
+    ramp = bytes(range(256)) * 16
+    memory = opened(core(Load(0x1800, A), Load(0x1000, ramp * 2)))
+    assert memory.read(0x1000, 0x800) == ramp[:0x800]
+    assert memory.read(0x1800, 0x1000) == A
+    assert memory.read(0x2800, 0x800) == ramp[0x800:]
+
+
+def test_memory_beyond_the_stored_bytes_is_zero(opened: Opened) -> None:
+    memory = opened(core(Load(0x1000, A, memsz=0x3000), Load(0x8000, B)))
+    assert memory.read(0x1000, 0x3000) == A + bytes(0x2000)
+    states = [memory.page_state(address) for address in (0x1000, 0x2000, 0x3FFF, 0x4000)]
+    assert states == [PageState.PRESENT, PageState.ZERO, PageState.ZERO, PageState.ABSENT]
+    assert memory.remarks == []
+
+
+def test_segment_without_any_stored_bytes_is_zero(opened: Opened) -> None:
+    memory = opened(core(Load(0x1000, b"", memsz=0x2000)))
+    assert memory.read(0x1000, 0x2000) == bytes(0x2000)
+
+
+def test_stored_bytes_beyond_the_end_of_the_file_are_absent_and_reported(opened: Opened) -> None:
+    memory = opened(core(Load(0x1000, A, filesz=0x3000, memsz=0x3000)))
+    assert memory.read(0x1000, 0x1000) == A
+    assert absent(memory, 0x2000) is PageState.ABSENT
+    with pytest.raises(MissingMemory):
+        memory.read(0x1F00, 0x200)
+    (remark,) = memory.remarks
+    assert "truncated" in remark and "0x1000" in remark
+
+
+@pytest.mark.parametrize("offset", [1 << 40, (1 << 64) - 1])
+def test_segment_wholly_beyond_the_end_of_the_file_is_absent(opened: Opened, offset: int) -> None:
+    memory = opened(core(Load(0x1000, A), Load(0x9000, B, offset=offset)))
+    assert memory.read(0x1000, 16) == A[:16]
+    assert absent(memory, 0x9000) is PageState.ABSENT
+    assert any("truncated" in remark for remark in memory.remarks)
+
+
+def test_truncated_core_is_a_problem_of_the_state(opened: Opened) -> None:
+    whole = lzma.decompress(real.path("7.3-a/frozen").read_bytes())
+    state = luoser.read(opened(whole[: len(whole) * 2 // 3]))
+    assert any(problem.code == "source" and "truncated" in problem.message for problem in state.problems)
+
+
+def test_segment_at_the_top_of_the_address_space(opened: Opened) -> None:
+    memory = opened(core(Load((1 << 64) - 4096, A, memsz=(1 << 64) - 1), Load(0x1000, B)))
+    assert memory.read((1 << 64) - 16, 16) == b"A" * 16
+    assert luoser.read(memory).handovers == ()
+
+
+def test_count_of_headers_in_section_zero(opened: Opened) -> None:
+    memory = opened(core(Load(0x5000, B), Load(0x1000, A), xnum=True))
+    assert spans(memory) == [(0x1000, 0x2000), (0x5000, 0x6000)]
+
+
+def test_many_segments_are_not_quadratic(opened: Opened) -> None:
+    loads = [Load(0x10000 + 0x2000 * i, b"x" * 16, memsz=0x1000) for i in range(20_000)]
+    start = time.monotonic()
+    memory = opened(core(*loads[::-1]))
+    assert time.monotonic() - start < 3
+    assert len(memory.segments) == 20_000
+
+
+# -- what is refused --
+
+
+def reason(opened: Opened, data: bytes) -> str:
+    with pytest.raises(SourceError) as caught:
+        opened(data)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_32_bit_is_refused(opened: Opened) -> None:
+    assert "32-bit" in reason(opened, core(Load(0x1000, A), bits=1))
+
+
+def test_big_endian_is_refused(opened: Opened) -> None:
+    assert "big-endian" in reason(opened, core(Load(0x1000, A), order=2))
+
+
+def test_unknown_class_is_refused(opened: Opened) -> None:
+    assert "class 9" in reason(opened, core(Load(0x1000, A), bits=9))
+
+
+def test_core_without_loads_is_refused(opened: Opened) -> None:
+    assert "without loadable segments" in reason(opened, core(notes=note("CORE", b"x")))
+
+
+@pytest.mark.parametrize("size", [4, 16, 63])
+def test_header_that_breaks_off_is_refused(opened: Opened, size: int) -> None:
+    assert str(size) in reason(opened, core(Load(0x1000, A))[:size])
+
+
+def test_section_zero_beyond_the_file_is_refused(opened: Opened) -> None:
+    data = bytearray(core(Load(0x1000, A), xnum=True))
+    data[40:48] = (1 << 40).to_bytes(8, "little")
+    assert "PN_XNUM" in reason(opened, bytes(data))
+
+
+def test_program_headers_of_another_size_are_refused(opened: Opened) -> None:
+    data = bytearray(core(Load(0x1000, A)))
+    data[54:56] = (32).to_bytes(2, "little")
+    assert "32 bytes" in reason(opened, bytes(data))
+
+
+def test_program_headers_beyond_the_file_are_refused(opened: Opened) -> None:
+    data = bytearray(core(Load(0x1000, A)))
+    data[32:40] = (1 << 63).to_bytes(8, "little")
+    assert reason(opened, bytes(data))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_behind_the_magic_raise_nothing_else(data: bytes) -> None:
+    from luoser.memory.elf import ElfMemory
+
+    try:
+        ElfMemory("core", b"\x7fELF\2\1\1".ljust(16, b"\0") + data)
+    except SourceError as error:
+        assert "\n" not in str(error)
+
+
+# -- notes --
+
+
+def test_vmcoreinfo_is_read_from_its_note(opened: Opened) -> None:
+    info = b"OSRELEASE=7.3.4\nPAGESIZE=4096\nSYMBOL(_stext)=ffffffff81000000\nno equals sign\n"
+    memory = opened(core(Load(0x1000, A), notes=note("CORE", b"odd") + note("VMCOREINFO", info) + note("QEMU", b"")))
+    assert memory.vmcoreinfo == {"OSRELEASE": "7.3.4", "PAGESIZE": "4096", "SYMBOL(_stext)": "ffffffff81000000"}
+    assert memory.page_size == 4096
+
+
+def test_core_without_vmcoreinfo_has_no_page_size(opened: Opened) -> None:
+    memory = opened(core(Load(0x1000, A), notes=note("CORE", b"x")))
+    assert (memory.vmcoreinfo, memory.page_size) == ({}, None)
+
+
+@pytest.mark.parametrize("size", ["65536", "16384"])
+def test_page_size_of_vmcoreinfo_is_taken(opened: Opened, size: str) -> None:
+    memory = opened(core(Load(0x1000, A), notes=note("VMCOREINFO", f"PAGESIZE={size}\n".encode())))
+    assert luoser.read(memory).source.page_size == int(size)
+
+
+@pytest.mark.parametrize("size", ["0", "-4096", "4097", "9" * 50, "٤٠٩٦", "x", ""])
+def test_impossible_page_size_is_not_taken(opened: Opened, size: str) -> None:
+    memory = opened(core(Load(0x1000, A), notes=note("VMCOREINFO", f"PAGESIZE={size}\n".encode())))
+    assert luoser.read(memory).source.page_size == 4096
+
+
+def test_control_characters_of_vmcoreinfo_are_escaped(opened: Opened) -> None:
+    memory = opened(core(Load(0x1000, A), notes=note("VMCOREINFO", b"OSRELEASE=\x1b[31m\n")))
+    assert memory.vmcoreinfo == {"OSRELEASE": r"\x1b[31m"}
+
+
+@pytest.mark.parametrize(
+    "sizes", [b"\xff" * 12, b"\xff\xff\xff\xff" + bytes(8), bytes(4) + b"\xff\xff\xff\xff" + bytes(4)]
+)
+def test_broken_notes_are_no_notes(opened: Opened, sizes: bytes) -> None:
+    memory = opened(core(Load(0x1000, A), notes=sizes + note("VMCOREINFO", b"A=1")))
+    assert memory.read(0x1000, 1) == b"A"
+
+
+# -- scans --
+
+
+def test_find_pages_sees_page_starts_only(opened: Opened) -> None:
+    page = b"MAGI" + bytes(100) + b"MAGI" + bytes(4096 - 108)
+    memory = opened(core(Load(0x5000, page + bytes(4096) + page), Load(0x1000, page)))
+    assert list(memory.find_pages(b"MAGI")) == [0x1000, 0x5000, 0x7000]
+    assert list(memory.find_pages(b"MAGI", at=104)) == [0x1000, 0x5000, 0x7000]
+    assert list(memory.find(b"MAGI")) == [0x1000, 0x1068, 0x5000, 0x5068, 0x7000, 0x7068]
+
+
+def test_find_pages_in_a_segment_off_page_bounds(opened: Opened) -> None:
+    memory = opened(core(Load(0x1800, bytes(0x800) + b"MAGI".ljust(4096, b"\0"))))
+    assert list(memory.find_pages(b"MAGI")) == [0x2000]
+
+
+# -- an oracle --
+
+
+@pytest.mark.parametrize("name", real.DUMPS)
+def test_segments_of_real_dumps_are_those_of_pyelftools(name: str) -> None:
+    elf = ELFFile(io.BytesIO(lzma.decompress(real.path(name).read_bytes())))
+    loads = sorted((part for part in elf.iter_segments("PT_LOAD")), key=lambda part: part["p_paddr"])
+    memory = real.dump(name)
+    assert spans(memory) == [(part["p_paddr"], part["p_paddr"] + part["p_memsz"]) for part in loads]
+    for part in loads:
+        assert memory.read(part["p_paddr"], part["p_filesz"]) == part.data()
+
+
+@pytest.mark.parametrize("name", real.DUMPS)
+def test_vmcoreinfo_of_real_dumps_is_that_of_pyelftools(name: str) -> None:
+    elf: Any = ELFFile(io.BytesIO(lzma.decompress(real.path(name).read_bytes())))
+    raw = [
+        entry["n_desc"]
+        for part in elf.iter_segments("PT_NOTE")
+        for entry in part.iter_notes()
+        if entry["n_name"] == "VMCOREINFO"
+    ]
+    found = real.dump(name).vmcoreinfo
+    if not raw:
+        assert found == {}
+        return
+    text = raw[0].decode() if isinstance(raw[0], bytes) else raw[0]
+    assert dict(found) == dict(line.split("=", 1) for line in text.rstrip("\0").splitlines() if "=" in line)
+    assert real.dump(name).page_size == 4096

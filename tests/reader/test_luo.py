@@ -1,0 +1,565 @@
+# SPDX-License-Identifier: MIT
+"""LUO's root object in every form, sessions, files, FLBs; and what is left when parts of it are gone."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+
+import pytest
+
+import luoser
+from luoser.errors import PageState
+from luoser.memory.overlay import Overlay
+from luoser.render.tree import print_state
+from luoser.state import Luo, MapStatus, Session, State, to_document
+from tests import real
+from tests.images import Image, Node, fdt, name, text, u64
+from tests.reader.helpers import codes, number, only, problems
+
+FROZEN = "7.3-a/frozen"
+OLD = "6.19-a/frozen"
+WEIRD = 'weird name \x1b[31m/../"x'
+
+
+def luo_of(state: State) -> Luo:
+    luo = only(state).luo
+    assert luo is not None
+    return luo
+
+
+def sound(dump: str = FROZEN) -> Luo:
+    return luo_of(real.read(dump))
+
+
+def brief(luo: Luo) -> list[tuple[str, list[tuple[str, int, int]]]]:
+    """Sessions with (handler, handle, token) of each file."""
+    return [
+        (session.name, [(file.compatible, file.data, file.token) for file in session.files]) for session in luo.sessions
+    ]
+
+
+# -- damage in real dumps --
+
+
+@pytest.mark.parametrize("dump", [FROZEN, OLD])
+@pytest.mark.parametrize(("state", "code"), [(PageState.ABSENT, "missing"), (PageState.EXCLUDED, "excluded")])
+def test_luo_page_that_is_gone_is_null_with_a_problem(dump: str, state: PageState, code: str) -> None:
+    memory = real.overlay(dump)
+    memory.remove(sound(dump).address, state=state)
+    found = luoser.read(memory)
+    assert only(found).luo is None
+    (problem,) = problems(found, code)
+    assert problem.address == sound(dump).address
+    assert code in problem.message or code == "missing"
+    assert only(found).preserved.status is MapStatus.INTACT
+
+
+@pytest.mark.parametrize("dump", [FROZEN, OLD])
+@pytest.mark.parametrize(
+    "content", [bytes(4096), b"#!/bin/busybox sh\n" * 200, b"\xff" * 4096], ids=["zeros", "script", "ones"]
+)
+def test_luo_page_that_was_reused_is_null_with_a_problem(dump: str, content: bytes) -> None:
+    memory = real.overlay(dump)
+    memory.write(sound(dump).address, content)
+    found = luoser.read(memory)
+    assert only(found).luo is None
+    assert [problem.address for problem in problems(found, "luo-reused")] == [sound(dump).address]
+
+
+def test_null_luo_is_null_in_the_document() -> None:
+    incoming = real.document("7.3-a/post")["handovers"][0]
+    assert incoming["luo"] is None
+    assert any(problem["code"] == "luo-reused" for problem in real.document("7.3-a/post")["problems"])
+
+
+@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.EXCLUDED])
+def test_session_block_that_is_gone_is_not_read_as_zeros(state: PageState) -> None:
+    memory = real.overlay(FROZEN)
+    (block,) = sound().session_blocks
+    memory.remove(block, state=state)
+    found = luoser.read(memory)
+    luo = luo_of(found)
+    assert luo.sessions == ()
+    assert luo.flbs == sound().flbs
+    (problem,) = problems(found, "excluded" if state is PageState.EXCLUDED else "missing")
+    assert problem.address == block
+
+
+def test_sessions_that_cannot_be_read_are_not_called_unserialised() -> None:
+    """sessions_pa is set by nothing but serialising."""
+    memory = real.overlay(FROZEN)
+    memory.remove(sound().session_blocks[0])
+    assert sound().flb_area is not None
+    memory.remove(sound().flb_area or 0)
+    assert luo_of(luoser.read(memory)).serialized
+
+
+def file_block(session: Session) -> int:
+    return session.blocks[0]
+
+
+@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.EXCLUDED])
+def test_file_block_that_is_gone_leaves_the_other_sessions(state: PageState) -> None:
+    memory = real.overlay(FROZEN)
+    memory.remove(file_block(sound().sessions[0]), state=state)
+    found = luoser.read(memory)
+    luo = luo_of(found)
+    assert luo.sessions[0].files == ()
+    assert luo.sessions[0].count == 3
+    assert luo.sessions[1:] == sound().sessions[1:]
+    assert problems(found, "excluded" if state is PageState.EXCLUDED else "missing")
+    assert problems(found, "file-count")
+
+
+def test_session_block_that_names_itself_is_a_problem() -> None:
+    memory = real.overlay(FROZEN)
+    (block,) = sound().session_blocks
+    memory.write(block, u64(block))
+    start = time.monotonic()
+    found = luoser.read(memory)
+    assert time.monotonic() - start < 1
+    (problem,) = problems(found, "loop")
+    assert problem.address == block and f"{block:#x}" in problem.message
+    assert brief(luo_of(found)) == brief(sound())
+
+
+def test_loop_over_two_blocks_is_a_problem_with_both_addresses() -> None:
+    image = Image()
+    entries = [session_entry(f"s{i}", 0, 0) for i in range(60)]
+    first = image.blocks(entries)
+    second = int.from_bytes(image.data[first : first + 8], "little")
+    image.put(second, u64(first))
+    state = luo_image(image, luo_ser(1, first))
+    (problem,) = problems(state, "loop")
+    assert problem.address == second
+    assert f"{first:#x}" in problem.message and f"{second:#x}" in problem.message
+    assert len(luo_of(state).sessions) == 60
+
+
+@pytest.mark.parametrize("count", [0, 52, 1 << 32, (1 << 64) - 1])
+def test_session_block_with_an_impossible_count_is_a_problem(count: int) -> None:
+    memory = real.overlay(FROZEN)
+    (block,) = sound().session_blocks
+    memory.write(block + 8, u64(count))
+    found = luoser.read(memory)
+    assert luo_of(found).sessions == ()
+    (problem,) = problems(found, "bad-count")
+    assert problem.address == block and str(count) in problem.message and "51" in problem.message
+
+
+def test_session_block_may_be_full() -> None:
+    image = Image()
+    first = image.blocks([session_entry(f"s{i}", 0, 0) for i in range(51)])
+    state = luo_image(image, luo_ser(1, first))
+    assert [session.name for session in luo_of(state).sessions] == [f"s{i}" for i in range(51)]
+    assert state.problems == ()
+
+
+@pytest.mark.parametrize("count", [0, 64])
+def test_file_block_with_an_impossible_count_is_a_problem(count: int) -> None:
+    memory = real.overlay(FROZEN)
+    block = file_block(sound().sessions[0])
+    memory.write(block + 8, u64(count))
+    found = luoser.read(memory)
+    assert luo_of(found).sessions[0].files == ()
+    assert [problem.address for problem in problems(found, "bad-count")] == [block]
+    assert luo_of(found).sessions[1:] == sound().sessions[1:]
+
+
+@pytest.mark.parametrize("pointer", [0x617001, 1 << 52, (1 << 64) - 4096])
+def test_impossible_session_pointer_is_a_problem(pointer: int) -> None:
+    memory = real.overlay(FROZEN)
+    memory.write(sound().address + 16, u64(pointer))
+    found = luoser.read(memory)
+    assert luo_of(found).sessions == ()
+    assert f"{pointer:#x}" in problems(found, "bad-pointer")[0].message
+    assert luo_of(found).flbs == sound().flbs
+
+
+def test_impossible_session_count_of_the_old_area_is_a_problem() -> None:
+    memory = real.overlay(OLD)
+    area = sound(OLD).session_area
+    assert area is not None
+    for count in (820, (1 << 64) - 1):
+        memory.write(area, u64(count))
+        found = luoser.read(memory)
+        assert luo_of(found).sessions == ()
+        assert str(count) in problems(found, "bad-count")[0].message
+
+
+def test_contiguous_files_fill_two_pages_and_no_more() -> None:
+    for count, expected in ((128, 128), (129, 0)):
+        image = Image()
+        area = image.alloc(b"".join(file_entry(token) for token in range(128)), order=1)
+        state = luo_image(image, luo_ser(1, image.blocks([session_entry("a", area, count)]), compatible="luo-v4"))
+        assert len(luo_of(state).sessions[0].files) == expected
+        assert bool(problems(state, "bad-count")) == (count > 128)
+
+
+def test_more_files_in_the_entry_than_in_the_blocks_is_a_problem() -> None:
+    memory = real.overlay(FROZEN)
+    where = sound().sessions[0].address
+    assert where is not None
+    memory.write(where + 72, u64(4))
+    found = luoser.read(memory)
+    assert len(luo_of(found).sessions[0].files) == 3
+    assert problems(found, "file-count")[0].address == where
+
+
+def test_entry_overwritten_with_garbage_is_left_out_and_named() -> None:
+    memory = real.overlay(FROZEN)
+    where = sound().sessions[1].address
+    assert where is not None
+    memory.write(where, b"\xa5" * 80)
+    found = luoser.read(memory)
+    assert problems(found, "bad-session")[0].address == where
+    names = [session.name for session in sound().sessions]
+    assert [session.name for session in luo_of(found).sessions] == names[:1] + names[2:]
+
+
+def test_session_caught_before_its_name_was_written_is_kept() -> None:
+    memory = real.overlay(FROZEN)
+    where = sound().sessions[0].address
+    assert where is not None
+    memory.write(where, bytes(64))
+    found = luoser.read(memory)
+    assert luo_of(found).sessions[0].name == ""
+    assert len(luo_of(found).sessions[0].files) == 3
+    assert problems(found, "unnamed-session")[0].address == where
+
+
+def test_flb_count_beyond_its_page_is_a_problem() -> None:
+    memory = real.overlay(FROZEN)
+    area = sound().flb_area
+    assert area is not None
+    memory.write(area + 8, u64(64))
+    found = luoser.read(memory)
+    assert luo_of(found).flbs == ()
+    assert problems(found, "bad-count")[0].address == area
+    assert brief(luo_of(found)) == brief(sound())
+
+
+def test_test_flbs_are_not_followed() -> None:
+    magic = [flb for flb in sound().flbs if flb.name.startswith("liveupdate-test-flb")]
+    assert len(magic) == 3
+    assert all(flb.data == 0xFEEDF00DCAFEBEE0 + i for i, flb in enumerate(magic))
+    assert real.read(FROZEN).problems == ()
+
+
+# -- names --
+
+
+@pytest.mark.parametrize("dump", [FROZEN, OLD, "7.3-chain/frozen"])
+def test_escape_in_a_name_is_kept_in_json_and_ascii_there(dump: str) -> None:
+    printed = json.dumps(real.document(dump), ensure_ascii=True)
+    assert "\x1b" not in printed
+    names = [session["name"] for session in json.loads(printed)["handovers"][0]["luo"]["sessions"]]
+    assert WEIRD in names
+
+
+def shown(state: State, capsys: pytest.CaptureFixture[str]) -> str:
+    print_state(state)
+    return capsys.readouterr().out
+
+
+def test_escape_in_a_name_is_escaped_in_text(capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(real.read(FROZEN), capsys)
+    assert "\x1b" not in out
+    assert r'weird name \x1b[31m/../"x' in out
+
+
+HOSTILE = [
+    b"\xff\xfe",
+    b"a\nb",
+    "\u202eevil".encode(),
+    b"[red]x[/]",
+    b"back\\slash",
+    "ümlaut".encode(),
+    b"\x9b31m",
+    "\ue000".encode(),
+]
+
+
+@pytest.mark.parametrize("raw", HOSTILE)
+def test_any_name_keeps_its_bytes_in_json(raw: bytes) -> None:
+    state = luo_image(Image(), None, sessions=[session_entry(raw, 0, 0)])
+    document = json.loads(json.dumps(to_document(state), ensure_ascii=True))
+    assert document["handovers"][0]["luo"]["sessions"][0]["name"].encode("utf-8", "surrogateescape") == raw
+
+
+@pytest.mark.parametrize("raw", HOSTILE)
+def test_no_name_steers_the_terminal(raw: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    out = shown(luo_image(Image(), None, sessions=[session_entry(raw, 0, 0)]), capsys)
+    assert not set(out) & set("\x1b\x9b\r\x00\u202e\ue000")
+    assert {character for character in out if not character.isprintable()} <= {"\n"}
+    line = next(line for line in out.splitlines() if "session " in line)
+    assert "[red]" in line or raw != b"[red]x[/]"
+
+
+def test_session_without_files_has_none() -> None:
+    (empty,) = (session for session in sound().sessions if session.name == "empty-session")
+    assert (empty.files, empty.count, empty.blocks) == ((), 0, ())
+
+
+def test_not_serialised_yet_is_said_and_not_called_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not luo_of(real.read("7.3-a/pre")).serialized
+    assert "not serialised yet" in shown(real.read("7.3-a/pre"), capsys)
+    assert "not serialised yet" not in shown(real.read(FROZEN), capsys)
+
+
+# -- forms that no dump has --
+
+
+def luo_ser(liveupdate: int, sessions: int, flbs: int = 0, *, compatible: str = "luo-v5") -> bytes:
+    return struct.pack("<8sQQQ", compatible.encode(), liveupdate, sessions, flbs)
+
+
+def session_entry(label: str | bytes, files: int, count: int) -> bytes:
+    return name(label, 64) + struct.pack("<QQ", files, count)
+
+
+def file_entry(token: int, data: int = 0x5EED000, handler: str = "some-handler-v1") -> bytes:
+    return name(handler, 48) + struct.pack("<QQ", data, token)
+
+
+def flb_page(*flbs: tuple[str, int, int]) -> bytes:
+    entries = b"".join(name(label, 48) + struct.pack("<QQ", data, count) for label, data, count in flbs)
+    return struct.pack("<QQ", 1, len(flbs)) + entries
+
+
+def luo_image(
+    image: Image, blob: bytes | None, *, sessions: list[bytes] | None = None, compatible: str = "kho-v4"
+) -> State:
+    """An image with a LUO object of these bytes, or a luo-v5 one with these session entries."""
+    if blob is None:
+        blob = luo_ser(1, image.blocks(sessions or []))
+    size = None if blob[:4] == b"\xd0\x0d\xfe\xed" else len(blob)
+    image.handover({"LUO": (image.alloc(blob), size)}, compatible=compatible)
+    return image.read()
+
+
+def contiguous_files(image: Image, *tokens: int) -> int:
+    return image.alloc(b"".join(file_entry(token) for token in tokens), order=1)
+
+
+def session_area(image: Image, *entries: bytes) -> int:
+    return image.alloc(struct.pack("<Q", len(entries)) + b"".join(entries), order=4)
+
+
+def files(*tokens: int) -> list[tuple[str, int, int]]:
+    return [("some-handler-v1", 0x5EED000, token) for token in tokens]
+
+
+def test_luo_v5_golden_bytes() -> None:
+    """The catalogue's example, moved into the image."""
+    image = Image()
+    block = image.blocks([file_entry(7)])
+    sessions = image.blocks([session_entry("vm0", block, 1)])
+    flbs = image.alloc(flb_page(("other", 0x1F1D2A000, 2)))
+    state = luo_image(image, luo_ser(1, sessions, flbs))
+    luo = luo_of(state)
+    assert (luo.layout, luo.compatible, luo.number, luo.serialized) == ("luo-v5", "luo-v5", 1, True)
+    assert brief(luo) == [("vm0", files(7))]
+    assert [(flb.name, flb.data, flb.count) for flb in luo.flbs] == [("other", 0x1F1D2A000, 2)]
+    assert state.problems == ()
+
+
+def test_luo_v5_files_go_over_several_blocks_in_order() -> None:
+    image = Image()
+    tokens = list(range(1000, 1150))
+    block = image.blocks([file_entry(token) for token in tokens])
+    state = luo_image(image, luo_ser(2, image.blocks([session_entry("many", block, 150)])))
+    (session,) = luo_of(state).sessions
+    assert [file.token for file in session.files] == tokens
+    assert len(session.blocks) == 3
+    assert state.problems == ()
+
+
+def test_luo_v4_has_session_blocks_and_contiguous_files() -> None:
+    image = Image()
+    sessions = image.blocks([session_entry("a", contiguous_files(image, 1, 2), 2), session_entry("b", 0, 0)])
+    state = luo_image(image, luo_ser(3, sessions, compatible="luo-v4"))
+    luo = luo_of(state)
+    assert (luo.layout, luo.compatible, luo.number) == ("luo-v4", "luo-v4", 3)
+    assert brief(luo) == [("a", files(1, 2)), ("b", [])]
+    assert state.problems == ()
+
+
+def test_luo_v3_has_a_session_area_and_contiguous_files() -> None:
+    image = Image()
+    area = session_area(image, session_entry("a", contiguous_files(image, 1, 2), 2), session_entry("b", 0, 0))
+    state = luo_image(image, luo_ser(4, area, image.alloc(flb_page(("x", 0x99000, 1))), compatible="luo-v3"))
+    luo = luo_of(state)
+    assert (luo.layout, luo.number) == ("luo-v3", 4)
+    assert brief(luo) == [("a", files(1, 2)), ("b", [])]
+    assert [flb.name for flb in luo.flbs] == ["x"]
+    assert state.problems == ()
+
+
+def test_luo_v2_is_a_devicetree_with_one_pointer() -> None:
+    image = Image()
+    area = session_area(image, session_entry("a", contiguous_files(image, 9), 1))
+    header = image.alloc(struct.pack("<QQQ", 6, area, image.alloc(flb_page(("x", 0x99000, 1)))))
+    tree = Node("", {"compatible": text("luo-v2"), "luo-abi-header": u64(header)})
+    state = luo_image(image, fdt(tree))
+    luo = luo_of(state)
+    assert (luo.layout, luo.compatible, luo.number) == ("luo-v2", "luo-v2", 6)
+    assert brief(luo) == [("a", files(9))]
+    assert [flb.name for flb in luo.flbs] == ["x"]
+    assert state.problems == ()
+
+
+def test_composed_string_has_a_wider_field() -> None:
+    image = Image()
+    block = image.blocks([file_entry(1)])
+    sessions = image.blocks([session_entry("a", block, 1)])
+    blob = struct.pack("<16sQQQ", b"luo-v5;block-v1", 8, sessions, image.alloc(flb_page()))
+    state = luo_image(image, blob)
+    luo = luo_of(state)
+    assert (luo.layout, luo.compatible, luo.number) == ("luo-composed", "luo-v5;block-v1", 8)
+    assert brief(luo) == [("a", files(1))]
+    assert state.problems == ()
+
+
+def feature_header(supp: int = 7, req: int = 1, active: int = 7) -> bytes:
+    return struct.pack("<QQQ104x", supp, req, active)
+
+
+def test_feature_header_form() -> None:
+    image = Image()
+    block = image.blocks([file_entry(1)])
+    blob = feature_header() + struct.pack("<QQQ", 9, image.blocks([session_entry("a", block, 1)]), 0)
+    assert len(blob) == 152
+    state = luo_image(image, blob)
+    luo = luo_of(state)
+    assert (luo.layout, luo.number) == ("luo-features", 9)
+    assert brief(luo) == [("a", files(1))]
+    assert state.problems == ()
+
+
+def test_feature_header_that_requires_more_than_it_knows_is_none() -> None:
+    blob = feature_header(supp=1, req=2) + bytes(24)
+    state = luo_image(Image(), blob)
+    assert only(state).luo is None
+    assert codes(state) == ["luo-reused"]
+
+
+def luo_v1(session: Node | None, *, extra: dict[str, bytes] | None = None, nodes: list[Node] | None = None) -> Node:
+    children = [*([session] if session else []), *(nodes or [])]
+    return Node("", {"compatible": text("luo-v1"), **(extra or {})}, children)
+
+
+@pytest.mark.parametrize("kho", ["kho-v1", "kho-v3"])
+def test_luo_v1_with_session_v2_and_flbs(kho: str) -> None:
+    """7.0 and 7.1; no dump has this with FLBs."""
+    image = Image()
+    area = session_area(image, session_entry("a", contiguous_files(image, 1), 1))
+    session = Node("luo-session", {"compatible": text("luo-session-v2"), "luo-session-header": u64(area)})
+    flb = Node(
+        "luo-flb", {"compatible": text("luo-flb-v1"), "luo-flb-header": u64(image.alloc(flb_page(("x", 0x99000, 1))))}
+    )
+    state = luo_image(image, fdt(luo_v1(session, extra={"liveupdate-number": u64(3)}, nodes=[flb])), compatible=kho)
+    luo = luo_of(state)
+    assert (luo.compatible, luo.number) == ("luo-v1", 3)
+    assert brief(luo) == [("a", files(1))]
+    assert [(entry.name, entry.data, entry.count) for entry in luo.flbs] == [("x", 0x99000, 1)]
+    assert state.problems == ()
+
+
+def session_v1_entry(label: str, pages: int, address: int, count: int) -> bytes:
+    return name(label, 56) + struct.pack("<QQQ", address, pages, count)
+
+
+@pytest.mark.parametrize("header", ["luo-session-head", "luo-session-header"])
+def test_luo_session_v1_has_shorter_names_and_page_counts(header: str) -> None:
+    image = Image()
+    entries = session_v1_entry("a", 2, contiguous_files(image, 1, 2), 2) + bytes(80) + session_v1_entry("b", 0, 0, 0)
+    area = image.alloc(struct.pack("<QQ", 16, 3) + entries, order=4)
+    session = Node("luo-session", {"compatible": text("luo-session-v1"), header: u64(area)})
+    state = luo_image(image, fdt(luo_v1(session, extra={"liveupdate-number": u64(1)})), compatible="kho-v1")
+    luo = luo_of(state)
+    assert brief(luo) == [("a", files(1, 2)), ("b", [])], "released sessions stay as zeros and are skipped"
+    assert luo.layout == "luo-v1-session-v1"
+    assert state.problems == ()
+
+
+def token_node(token: int, data: int = 0x5EED000) -> Node:
+    return Node(f"{token:#x}", {"compatible": text("some-handler-v1"), "data": u64(data)})
+
+
+def test_file_descriptors_as_nodes_of_the_root() -> None:
+    """RFC v2: files are children of a node of LUO's own tree."""
+    subsystems = Node("subsystems", {"compatible": text("subsystems-v1"), "pci": u64(0), "other": u64(0x99000)})
+    own = Node("file-descriptors", {"compatible": text("file-descriptors-v1")}, [token_node(0), token_node(0xABC)])
+    state = luo_image(Image(), fdt(luo_v1(None, nodes=[own, subsystems])), compatible="kho-v1")
+    luo = luo_of(state)
+    assert [file for _, found in brief(luo) for file in found] == files(0, 0xABC)
+    assert [(entry.name, entry.data) for entry in luo.subsystems] == [("pci", 0), ("other", 0x99000)]
+    assert (luo.number, luo.serialized) == (None, True)
+    assert state.problems == ()
+
+
+def test_file_descriptors_as_a_subsystem() -> None:
+    """v2, v3: the subsystem `file-descriptors` names a devicetree of its own."""
+    image = Image()
+    nodes = [token_node(1), token_node((1 << 64) - 1)]
+    own = image.tree(Node("", {"compatible": text("file-descriptors-v1")}, nodes))
+    subsystems = Node("subsystems", {"compatible": text("subsystems-v1"), "file-descriptors": u64(own), "pci": u64(0)})
+    state = luo_image(image, fdt(luo_v1(None, nodes=[subsystems])), compatible="kho-v1")
+    luo = luo_of(state)
+    assert [file for _, found in brief(luo) for file in found] == files(1, (1 << 64) - 1)
+    assert [entry.name for entry in luo.subsystems] == ["file-descriptors", "pci"]
+    assert state.problems == ()
+
+
+@pytest.mark.parametrize("label", ["memory", "0x10000000000000000", "-1", ""])
+def test_node_that_is_no_token_is_a_problem(label: str) -> None:
+    own = Node("file-descriptors", {}, [Node(label, {"compatible": text("x"), "data": u64(0)}), token_node(5)])
+    state = luo_image(Image(), fdt(luo_v1(None, nodes=[own])), compatible="kho-v1")
+    assert [file for _, found in brief(luo_of(state)) for file in found] == files(5)
+    assert problems(state, "bad-file")
+
+
+def test_subsystems_of_zero_are_not_serialised() -> None:
+    """A property is made with value 0 before any callback ran."""
+    subsystems = Node("subsystems", {"compatible": text("subsystems-v1"), "pci": u64(0)})
+    luo = luo_of(luo_image(Image(), fdt(luo_v1(None, nodes=[subsystems])), compatible="kho-v1"))
+    assert not luo.serialized
+
+
+def test_missing_number_is_a_problem_where_the_form_has_one() -> None:
+    session = Node("luo-session", {"compatible": text("luo-session-v2"), "luo-session-header": u64(0)})
+    state = luo_image(Image(), fdt(luo_v1(session)), compatible="kho-v1")
+    assert luo_of(state).number is None
+    assert "luo-no-number" in codes(state)
+
+
+@pytest.mark.parametrize("compatible", ["luo", "memblock-v1", "kho"])
+def test_other_devicetree_in_luos_place_is_not_luo(compatible: str) -> None:
+    state = luo_image(Image(), fdt(Node("", {"compatible": text(compatible)})))
+    assert only(state).luo is None
+    assert "luo-reused" in codes(state)
+
+
+def test_blocks_of_large_pages_hold_more() -> None:
+    image = Image(page_size=65536, pages=64)
+    block = image.blocks([file_entry(token) for token in range(1000)])
+    state = luo_image(image, luo_ser(1, image.blocks([session_entry("a", block, 1000)])))
+    (session,) = luo_of(state).sessions
+    assert [file.token for file in session.files] == list(range(1000))
+    assert len(session.blocks) == 1
+    assert state.problems == ()
+
+
+def test_address_of_each_entry_is_where_its_bytes_lie() -> None:
+    memory: Overlay = real.overlay(FROZEN)
+    for session in sound().sessions:
+        assert session.address is not None
+        assert memory.read(session.address, 64).split(b"\0")[0].decode() == session.name
+        for file in session.files:
+            assert file.address is not None
+            assert number(memory, file.address + 56) == file.token
+    for flb in sound().flbs:
+        assert memory.read(flb.address, 48).split(b"\0")[0].decode() == flb.name

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: MIT
+"""The preserved map: both forms, every page size, and whether it still is a map."""
+
+from __future__ import annotations
+
+import struct
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import luoser
+from luoser.errors import PageState
+from luoser.memory.overlay import Overlay
+from luoser.state import Direction, MapStatus, PreservedMap, State
+from tests import real
+from tests.images import Image, find_radix_bit, u64
+from tests.reader.helpers import codes, number, only, problems, replace_u64
+
+RADIX, CHUNKS = "7.3-a/frozen", "6.18-a/frozen"
+both_forms = pytest.mark.parametrize("name", [RADIX, CHUNKS], ids=["radix", "chunks"])
+
+
+def map_address(name: str) -> int:
+    return only(real.read(name)).preserved.address
+
+
+def luo_address(name: str) -> int:
+    (address,) = (subtree.address for subtree in only(real.read(name)).subtrees if subtree.name == "LUO")
+    assert address is not None
+    return address
+
+
+def blocks_of(found: PreservedMap | None) -> set[tuple[int, int]]:
+    assert found is not None
+    return {
+        (address + i * (found.page_size << order), order)
+        for address, order, count in found.extents()
+        for i in range(count)
+    }
+
+
+def read_map(image: Image, blocks: list[tuple[int, int]], *, compatible: str, bitmap_size: int | None = None) -> State:
+    """The state of an image whose map has exactly these blocks and its own root."""
+    root = image.alloc()
+    wanted = [*blocks, (root, 0)]
+    is_chunks = compatible == "kho-v1"
+    address = image.chunks(wanted, bitmap_size=bitmap_size) if is_chunks else image.radix(wanted)
+    image.handover(compatible=compatible, map_address=address, root=root)
+    return image.read()
+
+
+# -- damage in real dumps --
+
+
+@both_forms
+def test_map_root_that_is_not_in_the_source_is_missing(name: str) -> None:
+    memory = real.overlay(name)
+    memory.remove(map_address(name))
+    state = luoser.read(memory)
+    preserved = only(state).preserved
+    assert (preserved.status, preserved.map) == (MapStatus.MISSING, None)
+    assert preserved.address == map_address(name)
+    assert [problem.address for problem in problems(state, "missing")] == [map_address(name)]
+
+
+@both_forms
+def test_map_root_that_was_left_out_of_the_dump_is_missing_and_called_excluded(name: str) -> None:
+    memory = real.overlay(name)
+    memory.remove(map_address(name), state=PageState.EXCLUDED)
+    state = luoser.read(memory)
+    assert only(state).preserved.status is MapStatus.MISSING
+    assert [problem.address for problem in problems(state, "excluded")] == [map_address(name)]
+
+
+@both_forms
+def test_garbage_in_the_map_root_is_stale_and_was_consumed(name: str) -> None:
+    memory = real.overlay(name)
+    memory.write(map_address(name), b"#!/bin/busybox sh\n# First process of the machine\n" * 80)
+    state = luoser.read(memory)
+    preserved = only(state).preserved
+    assert (preserved.status, preserved.map, preserved.nodes) == (MapStatus.STALE, None, ())
+    assert only(state).direction is Direction.INCOMING
+    assert [problem.address for problem in problems(state, "map-stale")] == [map_address(name)]
+
+
+@both_forms
+def test_stale_map_leaves_sessions_and_devices_readable(name: str) -> None:
+    memory = real.overlay(name)
+    memory.write(map_address(name), b"\xff" * 4096)
+    handover, sound = only(luoser.read(memory)), only(real.read(name))
+    assert handover.preserved.status is MapStatus.STALE
+    assert handover.luo == sound.luo
+    assert [(entry.layout, entry.devices) for entry in handover.pci] == [
+        (entry.layout, entry.devices) for entry in sound.pci
+    ]
+
+
+def test_stale_map_has_null_counts_in_the_document() -> None:
+    preserved = real.document("7.3-a/post")["handovers"][0]["preserved"]
+    assert (preserved["status"], preserved["entries"], preserved["pages"]) == ("stale", None, None)
+
+
+@both_forms
+def test_map_pointer_of_zero_is_absent(name: str) -> None:
+    memory = real.overlay(name)
+    replace_u64(memory, only(real.read(name)).address, map_address(name), 0)
+    state = luoser.read(memory)
+    preserved = only(state).preserved
+    assert (preserved.status, preserved.address, preserved.map) == (MapStatus.ABSENT, 0, None)
+    assert state.problems == ()
+
+
+@both_forms
+@pytest.mark.parametrize("pointer", [0x617001, 1 << 52, (1 << 64) - 4096])
+def test_map_pointer_that_is_no_page_address_is_stale_with_a_problem(name: str, pointer: int) -> None:
+    memory = real.overlay(name)
+    replace_u64(memory, only(real.read(name)).address, map_address(name), pointer)
+    state = luoser.read(memory)
+    assert only(state).preserved.status is MapStatus.STALE
+    assert hex(pointer) in problems(state, "map-stale")[0].message
+
+
+def clear_luo_bit(name: str) -> Overlay:
+    """The dump with the bit of LUO's page cleared, by a way of the test's own."""
+    memory = real.overlay(name)
+    if name == RADIX:
+        place, mask = find_radix_bit(memory, map_address(name), luo_address(name))
+    else:
+        place, mask = find_chunk_bit(memory, map_address(name), luo_address(name))
+    byte = memory.read(place, 1)[0]
+    assert byte & mask
+    memory.write(place, bytes([byte & ~mask]))
+    return memory
+
+
+def find_chunk_bit(memory: Overlay, chunk: int, address: int) -> tuple[int, int]:
+    while chunk:
+        following, order, count = struct.unpack("<QII", memory.read(chunk, 16))
+        for start, bitmap in struct.iter_unpack("<QQ", memory.read(chunk + 16, 16 * count)):
+            bit = (address - start) // (4096 << order)
+            if 0 <= bit < 32768 and memory.read(bitmap + bit // 8, 1)[0] >> bit % 8 & 1:
+                return bitmap + bit // 8, 1 << bit % 8
+        chunk = following
+    raise AssertionError("not in the map")
+
+
+@both_forms
+def test_one_kind_of_evidence_is_damage_and_the_map_stays_intact(name: str) -> None:
+    state = luoser.read(clear_luo_bit(name))
+    handover, sound = only(state), only(real.read(name)).preserved.map
+    assert handover.preserved.status is MapStatus.INTACT
+    assert handover.direction is Direction.OUTGOING
+    assert handover.preserved.map is not None and sound is not None
+    assert handover.preserved.map.entries == sound.entries - 1
+    (problem,) = state.problems
+    assert problem.code == "map-damaged"
+    assert f"{luo_address(name):#x}" in problem.message
+
+
+def test_two_kinds_of_evidence_make_a_map_stale() -> None:
+    memory = clear_luo_bit(RADIX)
+    leaf = find_radix_bit(memory, map_address(RADIX), only(real.read(RADIX)).address)[0] // 4096 * 4096
+    place, mask = find_radix_bit(memory, map_address(RADIX), map_address(RADIX))
+    assert leaf == place // 4096 * 4096
+    memory.write(place, bytes([memory.read(place, 1)[0] | mask]))  # the map now covers its own root page
+    assert only(luoser.read(memory)).preserved.status is MapStatus.STALE
+
+
+def test_map_with_a_missing_leaf_is_intact_and_says_so() -> None:
+    memory = real.overlay(RADIX)
+    leaf = find_radix_bit(memory, map_address(RADIX), luo_address(RADIX))[0] // 4096 * 4096
+    memory.remove(leaf)
+    state = luoser.read(memory)
+    assert only(state).preserved.status is MapStatus.INTACT
+    (problem,) = problems(state, "map-node-missing")
+    assert problem.address == leaf
+
+
+def test_map_with_an_excluded_leaf_does_not_take_it_for_zeros() -> None:
+    memory = real.overlay(RADIX)
+    leaf = find_radix_bit(memory, map_address(RADIX), luo_address(RADIX))[0] // 4096 * 4096
+    memory.remove(leaf, state=PageState.EXCLUDED)
+    state = luoser.read(memory)
+    assert "excluded" in problems(state, "map-node-missing")[0].message
+    assert leaf not in only(state).preserved.nodes
+
+
+# -- loops --
+
+
+def free_slot(memory: Overlay, page: int) -> int:
+    return next(page + 8 * i for i in range(3, 512) if not number(memory, page + 8 * i))
+
+
+def inner_nodes(memory: Overlay, root: int) -> list[int]:
+    """One node of each table level, from the root down, on the way to LUO's page."""
+    key, node, path = 1 << 52 | luo_address(RADIX) >> 12, root, []
+    for level in (5, 4, 3, 2, 1):
+        path.append(node)
+        node = number(memory, node + 8 * (key >> (15 + 9 * (level - 1)) & 511))
+    return path
+
+
+@pytest.mark.parametrize(("depth", "up"), [(depth, up) for depth in range(5) for up in range(depth + 1)])
+def test_radix_node_that_leads_back_is_a_problem_with_both_addresses(depth: int, up: int) -> None:
+    memory = real.overlay(RADIX)
+    path = inner_nodes(memory, map_address(RADIX))
+    memory.write(free_slot(memory, path[depth]), u64(path[up]))
+    start = time.monotonic()
+    state = luoser.read(memory)
+    assert time.monotonic() - start < 1
+    (problem,) = problems(state, "loop")
+    assert problem.address == path[depth]
+    assert f"{path[depth]:#x}" in problem.message and f"{path[up]:#x}" in problem.message
+    assert only(state).preserved.status is MapStatus.INTACT
+    assert blocks_of(only(state).preserved.map) == blocks_of(only(real.read(RADIX)).preserved.map)
+
+
+def test_table_full_of_itself_ends_fast() -> None:
+    memory = real.overlay(RADIX)
+    memory.write(map_address(RADIX), u64(map_address(RADIX)) * 512)
+    start = time.monotonic()
+    state = luoser.read(memory)
+    assert time.monotonic() - start < 1
+    assert only(state).preserved.status in (MapStatus.STALE, MapStatus.INTACT)
+    assert problems(state, "loop") or problems(state, "map-stale")
+
+
+def test_shared_subtrees_do_not_multiply() -> None:
+    """Five levels that each name the next one 512 times: 512^5 ways to one leaf."""
+    image = Image()
+    levels = [image.alloc(keep=False) for _ in range(6)]
+    for node, child in pairwise(levels):
+        image.put(node, u64(child) * 512)
+    image.handover(map_address=levels[0])
+    start = time.monotonic()
+    state = image.read()
+    assert time.monotonic() - start < 1
+    assert problems(state, "loop") or problems(state, "map-stale")
+
+
+def test_chunk_that_names_itself_is_a_problem_with_both_addresses() -> None:
+    memory = real.overlay(CHUNKS)
+    chain = [map_address(CHUNKS)]
+    while following := number(memory, chain[-1]):
+        chain.append(following)
+    assert len(chain) > 1
+    memory.write(chain[-1], u64(chain[0]))
+    state = luoser.read(memory)
+    (problem,) = problems(state, "loop")
+    assert problem.address == chain[-1]
+    assert f"{chain[-1]:#x}" in problem.message and f"{chain[0]:#x}" in problem.message
+    assert blocks_of(only(state).preserved.map) == blocks_of(only(real.read(CHUNKS)).preserved.map)
+
+
+@pytest.mark.parametrize("count", [0, 256, 0xFFFFFFFF])
+def test_chunk_with_an_impossible_count_is_no_map(count: int) -> None:
+    memory = real.overlay(CHUNKS)
+    memory.write(map_address(CHUNKS) + 12, count.to_bytes(4, "little"))
+    state = luoser.read(memory)
+    assert only(state).preserved.status is MapStatus.STALE
+    assert str(count) in problems(state, "map-stale")[0].message
+
+
+def test_chunk_with_an_impossible_order_is_no_map() -> None:
+    memory = real.overlay(CHUNKS)
+    memory.write(map_address(CHUNKS) + 8, (64).to_bytes(4, "little"))
+    assert only(luoser.read(memory)).preserved.status is MapStatus.STALE
+
+
+@both_forms
+def test_reading_twice_gives_equal_states(name: str) -> None:
+    assert luoser.read(real.dump(name)) == luoser.read(real.dump(name))
+
+
+# -- synthetic maps --
+
+UNITS = {4096: [0x617, 0x618, 0x7FFF, 0x8000], 16384: [0x100, 0x1FFFF, 0x20000], 65536: [5, 0x7FFFF, 0x80000]}
+
+
+@pytest.mark.parametrize("page_size", [4096, 16384, 65536])
+@pytest.mark.parametrize("compatible", ["kho-v1", "kho-v3", "kho-v4"])
+def test_blocks_are_read_for_every_page_size(page_size: int, compatible: str) -> None:
+    blocks = [(unit * page_size, 0) for unit in UNITS[page_size]]
+    blocks += [(page_size << 9, 9), (page_size << 11, 10), (page_size << 13, 3)]
+    state = read_map(Image(page_size=page_size), blocks, compatible=compatible)
+    assert set(blocks) < blocks_of(only(state).preserved.map)
+    assert len(blocks_of(only(state).preserved.map)) == len(blocks) + 1
+
+
+@pytest.mark.parametrize("page_size", [4096, 65536])
+def test_page_size_is_guessed_where_the_source_does_not_say(page_size: int) -> None:
+    image = Image(page_size=page_size)
+    image.handover()
+    state = image.read(page_size=None)
+    assert state.source.page_size == page_size
+    assert only(state).preserved.status is MapStatus.INTACT
+    assert [problem.code for problem in state.problems] == (["page-size-guessed"] if page_size != 4096 else [])
+
+
+def test_page_size_that_no_kernel_has_is_refused() -> None:
+    with pytest.raises(luoser.errors.UsageError, match="page size 8192"):
+        luoser.read(real.dump(RADIX), page_size=8192)
+
+
+@pytest.mark.parametrize("bitmap_size", [512, 4096])
+def test_both_widths_of_bitmaps_are_told_apart(bitmap_size: int) -> None:
+    """The compatible string is kho-v1 either way; the addresses tell."""
+    blocks = [(0x1AC6F4000, 0), (0x1F1D28000, 0), (0x1F1D29000, 0), (0x40000000, 9)]
+    state = read_map(Image(), blocks, compatible="kho-v1", bitmap_size=bitmap_size)
+    preserved = only(state).preserved
+    assert preserved.bitmap_size == bitmap_size
+    assert set(blocks) < blocks_of(preserved.map)
+    assert len(blocks_of(preserved.map)) == len(blocks) + 1
+
+
+def test_sound_synthetic_map_has_no_problem() -> None:
+    for compatible, form in (("kho-v1", "chunks"), ("kho-v3", "radix"), ("kho-v4", "radix")):
+        image = Image()
+        image.alloc(order=3)
+        image.handover(compatible=compatible)
+        state = image.read()
+        assert only(state).preserved.form == form
+        assert state.problems == ()
+
+
+def test_map_property_of_the_october_2025_posting_is_known() -> None:
+    image = Image()
+    image.handover(compatible="kho-v2", map_property="preserved-page-radix-tree")
+    state = image.read()
+    assert only(state).preserved.status is MapStatus.INTACT
+    assert state.problems == ()
+
+
+def test_pages_count_blocks_by_their_order() -> None:
+    image = Image()
+    image.alloc(order=5)
+    image.alloc()
+    image.handover()
+    found = only(image.read()).preserved.map
+    assert found is not None
+    assert (found.entries, found.pages) == (3, 32 + 1 + 1)
+
+
+def test_root_without_a_map_property_is_a_problem() -> None:
+    image = Image()
+    image.handover(map_property="something-else")
+    state = image.read()
+    assert only(state).preserved.status is MapStatus.ABSENT
+    assert "no-map" in codes(state)
+
+
+def test_ranges_that_overlap_each_other_are_damage() -> None:
+    state = read_map(Image(), [(0x40000000, 9), (0x40001000, 0)], compatible="kho-v4")
+    assert only(state).preserved.status is MapStatus.INTACT
+    assert any("overlap" in problem.message for problem in problems(state, "map-damaged"))
+
+
+@st.composite
+def some_blocks(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Blocks far from the image, so that none of them can cover the map itself."""
+    orders = draw(st.lists(st.integers(0, 12), max_size=12))
+    return [((1 << 40) + (draw(st.integers(0, (1 << 20) - 1)) << 12 << order), order) for order in orders]
+
+
+@settings(max_examples=60)
+@given(blocks=some_blocks(), compatible=st.sampled_from(["kho-v1", "kho-v4"]))
+def test_any_set_of_blocks_is_read_back(blocks: list[tuple[int, int]], compatible: str) -> None:
+    state = read_map(Image(pages=256), blocks, compatible=compatible, bitmap_size=4096)
+    preserved = only(state).preserved
+    assert preserved.status is MapStatus.INTACT
+    assert set(blocks) <= blocks_of(preserved.map)
+    assert len(blocks_of(preserved.map) - set(blocks)) == 1

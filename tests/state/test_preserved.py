@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""The preserved map against loops over single bits."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from luoser.bits import bit_runs
+from luoser.state import Bitmap, Block, Extent, PreservedMap
+from tests import real
+
+PAGE = 4096
+bitmaps = st.one_of(
+    st.binary(max_size=24),
+    st.lists(st.sampled_from([b"\0", b"\xff", b"\x01", b"\x80", b"\x7f"]), max_size=24).map(b"".join),
+    st.tuples(st.integers(0, 64), st.integers(0, 64)).map(lambda run: ((1 << run[1]) - 1 << run[0]).to_bytes(17)),
+)
+
+
+def naive_runs(bits: bytes) -> list[tuple[int, int]]:
+    ones = [bit for bit in range(8 * len(bits)) if bits[bit // 8] >> bit % 8 & 1]
+    groups = groupby(enumerate(ones), key=lambda pair: pair[1] - pair[0])
+    return [(run[0][1], len(run)) for _, group in groups if (run := list(group))]
+
+
+@given(bitmaps)
+def test_bit_runs(bits: bytes) -> None:
+    assert list(bit_runs(bits)) == naive_runs(bits)
+
+
+def test_bit_runs_of_whole_pages() -> None:
+    assert list(bit_runs(bytes(4096))) == []
+    assert list(bit_runs(b"\xff" * 4096)) == [(0, 32768)]
+    assert list(bit_runs(b"\x55" * 4096)) == [(bit, 1) for bit in range(0, 32768, 2)]
+    assert list(bit_runs(b"\0" * 933 + b"\1" + bytes(3162))) == [(7464, 1)]
+
+
+@st.composite
+def disjoint_extents(draw: st.DrawFn) -> list[Extent]:
+    """Extents that neither overlap nor touch within an order."""
+    made: list[Extent] = []
+    for order in draw(st.lists(st.integers(0, 10), unique=True, max_size=4)):
+        unit = PAGE << order
+        place = draw(st.integers(0, 70000))
+        for _ in range(draw(st.integers(0, 4))):
+            count = draw(st.one_of(st.integers(1, 9), st.sampled_from([32768, 40000])))
+            made.append((place * unit, order, count))
+            place += count + draw(st.integers(1, 40000))
+    return made
+
+
+@settings(max_examples=30)
+@given(disjoint_extents())
+def test_extents_come_back_as_they_went_in(extents: list[Extent]) -> None:
+    found = PreservedMap.from_extents(extents, page_size=PAGE)
+    assert list(found.extents()) == sorted(extents, key=lambda extent: (extent[1], extent[0]))
+    assert found.entries == sum(count for _, _, count in extents)
+    assert found.pages == sum(count << order for _, order, count in extents)
+
+
+@settings(max_examples=30)
+@given(disjoint_extents())
+def test_find_knows_first_last_and_neighbours(extents: list[Extent]) -> None:
+    order = extents[0][1] if extents else 0
+    mine = [extent for extent in extents if extent[1] == order]
+    found = PreservedMap.from_extents(mine, page_size=PAGE)
+    unit = PAGE << order
+    for address, _, count in mine:
+        last = address + (count - 1) * unit
+        assert found.find(address) == found.find(address + unit - 1) == Block(address, order)
+        assert found.find(last + unit - 1) == Block(last, order)
+        assert found.find(last + unit) is None
+        assert address == 0 or found.find(address - 1) is None
+        assert found.covers(address, count * unit)
+        assert found.covers(address + 1, count * unit - 1)
+        assert not found.covers(address, count * unit + 1)
+        assert found.covers(last, 0)
+
+
+def test_a_range_over_blocks_of_several_orders_is_covered() -> None:
+    found = PreservedMap.from_extents([(0x200000, 9, 1), (0x400000, 0, 1), (0x1FF000, 0, 1)], page_size=PAGE)
+    assert found.find(0x3FFFFF) == Block(0x200000, 9)
+    assert found.covers(0x1FF000, 0x202000)
+    assert not found.covers(0x1FF000, 0x202001)
+    assert not found.covers(0x1FE000, 0x2000)
+    assert list(found.extents()) == [(0x1FF000, 0, 1), (0x400000, 0, 1), (0x200000, 9, 1)]
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_runs_join_over_the_border_of_bitmaps(size: int) -> None:
+    """Both bitmap sizes of kho-v1: neighbours make one extent, a hole parts them."""
+    span = size * 8 * PAGE
+    full = b"\xff" * size
+    maps = [Bitmap(0, 5 * span, full), Bitmap(0, 4 * span, full), Bitmap(0, 7 * span, full), Bitmap(1, 0, full)]
+    found = PreservedMap(maps, page_size=PAGE)
+    assert list(found.extents()) == [(4 * span, 0, 16 * size), (7 * span, 0, 8 * size), (0, 1, 8 * size)]
+    assert found.find(6 * span - 1) == Block(6 * span - PAGE, 0)
+    assert found.find(6 * span) is None
+
+
+def test_a_bitmap_of_zeros_is_no_entry() -> None:
+    found = PreservedMap([Bitmap(0, 0, bytes(4096))], page_size=PAGE)
+    assert (found.entries, found.pages, list(found.extents()), found.find(0)) == (0, 0, [], None)
+    assert list(PreservedMap([], page_size=PAGE).extents()) == []
+
+
+@pytest.mark.parametrize("page_size", [4096, 16384, 65536])
+def test_other_page_sizes(page_size: int) -> None:
+    extents = [(page_size * 3, 0, 2), (page_size << 4, 2, 1)]
+    found = PreservedMap.from_extents(extents, page_size=page_size)
+    assert list(found.extents()) == extents
+    assert found.find(page_size * 4 + 1) == Block(page_size * 4, 0)
+
+
+@pytest.mark.parametrize("name", [name for name in real.DUMPS if not name.endswith("post")])
+def test_maps_of_real_dumps_come_back_from_their_extents(name: str) -> None:
+    maps = [handover.preserved.map for handover in real.read(name).handovers if handover.preserved.map is not None]
+    assert maps
+    for found in maps:
+        extents = list(found.extents())
+        again = PreservedMap.from_extents(extents, page_size=found.page_size)
+        assert (list(again.extents()), again.entries, again.pages) == (extents, found.entries, found.pages)
+        assert all(again.find(address) == Block(address, order) for address, order, _ in extents)
+        assert all(found.covers(address, count * found.page_size << order) for address, order, count in extents)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Reading a dump writes nothing, starts nothing, talks to nobody: seen by an audit hook in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests import golden, real
+
+_HOOK = r"""
+import json, os, sys
+
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+UNNAMED = getattr(os, "O_TMPFILE", 0)
+seen = []
+
+
+def hook(event, arguments):
+    if event == "open":
+        path, mode, flags = arguments
+        if not isinstance(flags, int) or not flags & WRITES:
+            return
+        seen.append(["unnamed" if UNNAMED and flags & UNNAMED == UNNAMED else "open", str(path), str(mode), flags])
+    elif event.split(".")[0] in ("socket", "subprocess", "urllib", "ftplib", "http", "smtplib", "shutil", "ctypes",
+                                 "webbrowser", "pty"):
+        if event not in ("ctypes.dlopen", "ctypes.dlsym", "ctypes.dlsym/handle", "ctypes.addressof"):
+            seen.append([event, *map(str, arguments)])
+    elif event in ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.startfile",
+                   "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate",
+                   "os.chmod", "os.chown", "os.utime", "os.setxattr", "os.kill", "exec.x"):
+        seen.append([event, *map(str, arguments)])
+
+
+sys.dont_write_bytecode = True
+sys.addaudithook(hook)
+WORK
+from luoser.cli.main import cli
+try:
+    cli.main(args=sys.argv[1:], prog_name="luoser")
+except SystemExit as end:
+    code = end.code
+sys.stdout.flush()
+print(json.dumps({"code": code, "seen": seen}), file=sys.stderr)
+"""
+
+
+def watched(*arguments: str, work: str = "") -> tuple[int, list[list[str]]]:
+    """(exit code, what the hook saw) of a run of the command."""
+    result = subprocess.run(
+        [sys.executable, "-c", _HOOK.replace("WORK", work), *arguments], check=False, capture_output=True,
+        stdin=subprocess.DEVNULL, cwd=real.ROOT, timeout=60,
+    )  # fmt: skip
+    said = json.loads(result.stderr.splitlines()[-1])
+    return said["code"] or 0, said["seen"]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import lzma
+
+    place = tmp_path_factory.mktemp("audit") / "frozen.elf"
+    place.write_bytes(lzma.decompress(real.path("7.3-a/frozen").read_bytes()))
+    return place
+
+
+@pytest.mark.parametrize(
+    "arguments", [["inspect"], ["inspect", "--contents", "--format", "json"], ["pci"], ["map"]], ids=" ".join
+)
+def test_reading_a_dump_opens_nothing_for_writing(unpacked: Path, arguments: list[str]) -> None:
+    assert watched(*arguments, str(unpacked)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["decode"], ["decode", "--format", "json"], ["abi", "detect"]],
+    ids=" ".join,
+)
+def test_decoding_opens_nothing_for_writing(arguments: list[str]) -> None:
+    for name in ("pci-folio.bin", "kho-v4-root.dtb", "luo-session-block.bin"):
+        assert watched(*arguments, str(golden.GOLDEN / name)) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["7.3-a/frozen", "7.3-a/post"])
+def test_a_packed_dump_makes_one_unnamed_file(name: str) -> None:
+    """The standard library tries out the temporary directory first, with a file that it removes again."""
+    code, seen = watched("inspect", str(real.path(name)))
+    assert code == 0
+    tried = [event[1] for event in seen if event[0] == "os.remove"]
+    rest = [event[:2] for event in seen if event[0] != "os.remove" and event[1] not in tried]
+    place = tempfile.gettempdir()
+    assert rest == [["open", place], ["unnamed", place]]
+    assert len(tried) <= 1 and not any(Path(name).exists() for name in tried)
+
+
+def test_a_broken_dump_makes_nothing_either(tmp_path: Path) -> None:
+    place = tmp_path / "broken"
+    place.write_bytes(b"\x7fELF" + bytes(100))
+    before = sorted(tmp_path.iterdir())
+    code = f"try:\n    import luoser\n    luoser.open({str(place)!r})\nexcept luoser.errors.LuoserError:\n    pass"
+    assert watched("--help", work="import luoser.errors\n" + code) == (0, [])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("work", "event"),
+    [
+        ("open(os.devnull, 'w').close()", "open"),
+        ("os.system('true')", "os.system"),
+        ("import subprocess; subprocess.run(['true'])", "subprocess.Popen"),
+        ("import socket; socket.socket().close()", "socket.__new__"),
+        ("import tempfile; tempfile.NamedTemporaryFile().close()", "open"),
+    ],
+)
+def test_the_hook_sees_what_it_looks_for(work: str, event: str) -> None:
+    assert event in {found[0] for found in watched("--help", work=work)[1]}

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""The house rules: what may import what, and what a start costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real import ROOT
+
+PACKAGE = ROOT / "luoser"
+MODULES = {
+    ".".join(place.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): place
+    for place in sorted(PACKAGE.rglob("*.py"))
+}
+each_module = pytest.mark.parametrize("name", MODULES)
+
+# Lowest first. Rooms on one floor share it without importing each other.
+FLOORS: list[set[str]] = [
+    {"errors", "limits", "text", "hextext", "bits", "output"},
+    {"memory", "fdt", "abi"},
+    {"state"},
+    {"reader", "writer", "checks", "diff", "liveupdate", "topology"},
+    {"render"},
+    {"cli"},
+]
+MAY_NOT = {("render", "reader"), ("render", "writer"), ("reader", "writer"), ("writer", "reader")}
+SAME_FLOOR = {("checks", "topology"), ("liveupdate", "topology")}
+
+
+def room(module: str) -> str:
+    """The package or module right below luoser, "" for luoser itself."""
+    return ([*module.split("."), ""])[1]
+
+
+def floor(name: str) -> int:
+    return next((index for index, rooms in enumerate(FLOORS) if name in rooms), -1)
+
+
+def imports(source: str) -> Iterator[tuple[str, bool, bool]]:
+    """(module, inside a function, for types only) of each import in a source text."""
+    yield from _imports(ast.parse(source), False, False)
+
+
+def _imports(node: ast.AST, inside: bool, types: bool) -> Iterator[tuple[str, bool, bool]]:
+    if isinstance(node, ast.Import):
+        yield from ((alias.name, inside, types) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative import"
+        base = node.module or ""
+        for alias in node.names:
+            full = f"{base}.{alias.name}"
+            yield (full if full in MODULES else base), inside, types
+    else:
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for statement in node.body:
+                yield from _imports(statement, inside, True)
+            for statement in node.orelse:
+                yield from _imports(statement, inside, types)
+            return
+        for child in ast.iter_child_nodes(node):
+            yield from _imports(child, inside, types)
+
+
+def faults(name: str, source: str) -> list[str]:
+    """What a module imports against the rules."""
+    found = []
+    here = room(name)
+    for module, inside, types in imports(source):
+        top, there = module.split(".")[0], room(module)
+        if top == "construct" and here not in ("abi", "reader"):
+            found.append(f"{name}: construct belongs in abi and reader")
+        if top == "rich" and (here != "render" or not (inside or types)):
+            found.append(f"{name}: rich is loaded inside the functions of render only")
+        if top == "click" and here != "cli":
+            found.append(f"{name}: click belongs in cli")
+        if top != "luoser" or here == "" or there in ("", here):
+            continue
+        if floor(there) > floor(here):
+            found.append(f"{name}: {module} is above it")
+        elif floor(there) == floor(here) > 0 and (here, there) not in SAME_FLOOR:
+            found.append(f"{name}: {module} is next door")
+        elif (here, there) in MAY_NOT:
+            found.append(f"{name}: {module} is none of its business")
+    return found
+
+
+@each_module
+def test_nothing_imports_upward(name: str) -> None:
+    assert faults(name, MODULES[name].read_text()) == []
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(name) for name in MODULES} - {""} <= set().union(*FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("luoser.abi.x", "from luoser.state import State"),
+        ("luoser.abi.x", "def f():\n    from luoser.cli import main"),
+        ("luoser.memory.x", "from luoser import fdt"),
+        ("luoser.text", "import luoser.fdt"),
+        ("luoser.state.x", "import construct"),
+        ("luoser.state.x", "from luoser.reader.shape import columns"),
+        ("luoser.reader.x", "from luoser.writer import kho"),
+        ("luoser.writer.x", "from luoser.reader import kho"),
+        ("luoser.render.x", "from luoser.reader import read"),
+        ("luoser.render.x", "from rich.text import Text"),
+        ("luoser.render.x", "if TYPE_CHECKING:\n    pass\nelse:\n    import rich"),
+        ("luoser.reader.x", "def f():\n    import rich"),
+        ("luoser.reader.x", "import click"),
+    ],
+)
+def test_the_rules_see_a_breach(name: str, source: str) -> None:
+    assert faults(name, source) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("luoser.render.x", "from luoser.abi.pci import flag_names\nfrom luoser.state import State"),
+        ("luoser.render.x", "def f():\n    from rich.text import Text"),
+        ("luoser.render.x", "if TYPE_CHECKING:\n    from rich.text import Text"),
+        ("luoser.cli.x", "import click\nfrom luoser.reader import read"),
+        ("luoser.reader.x", "import construct\nfrom luoser import fdt\nfrom luoser.errors import FormatError"),
+        ("luoser.state.x", "from luoser.abi.pci import flag_names"),
+    ],
+)
+def test_the_rules_see_no_breach_where_there_is_none(name: str, source: str) -> None:
+    assert faults(name, source) == []
+
+
+@pytest.mark.parametrize("folder", ["luoser", "tests"])
+def test_every_file_names_its_licence(folder: str) -> None:
+    for place in (ROOT / folder).rglob("*.py"):
+        first = place.read_text().splitlines()[:2]
+        assert "# SPDX-License-Identifier: MIT" in first, place
+
+
+def loaded(code: str) -> set[str]:
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        check=True, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    return set(result.stdout.split())
+
+
+def test_a_start_loads_neither_construct_nor_rich() -> None:
+    modules = loaded("import luoser.cli.main")
+    assert {"luoser.cli.main", "click"} <= modules
+    assert not modules & {"construct", "rich", "luoser.reader", "luoser.abi", "luoser.state", "luoser.memory"}
+
+
+@pytest.mark.parametrize("command", ["inspect", "pci", "map", "decode", "abi"])
+def test_help_loads_neither_construct_nor_rich(command: str) -> None:
+    code = "from click.testing import CliRunner\nfrom luoser.cli.main import cli"
+    modules = loaded(f"{code}\nCliRunner().invoke(cli, ['{command}', '-h'])")
+    assert f"luoser.cli.{command}" in modules
+    assert not modules & {"construct", "rich"}
+
+
+def test_importing_the_library_loads_nothing_of_it() -> None:
+    modules = loaded("import luoser")
+    assert [name for name in modules if name.startswith("luoser")] == ["luoser"]
+    assert "luoser.reader" in loaded("import luoser\nluoser.read")
+
+
+def test_nothing_keeps_a_path_of_a_machine() -> None:
+    for place in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.json")]:
+        assert "/work/" not in Path(place).read_text(), place

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""Hex text as it is pasted: hexdump -C, xxd, dumps with comments, plain digits."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luoser.errors import FormatError
+from luoser.hextext import parse_hex
+from tests.golden import CATALOGUE, GOLDEN
+
+blobs = st.binary(min_size=1, max_size=200) | st.binary(min_size=1, max_size=3).map(lambda some: some * 64)
+
+
+def shown(byte: int) -> str:
+    return chr(byte) if 0x20 <= byte < 0x7F else "."
+
+
+def hexdump_c(data: bytes, *, end: bool = True) -> str:
+    """As hexdump -C prints it, with `*` for repeated lines."""
+    lines: list[str] = []
+    last = None
+    for offset in range(0, len(data), 16):
+        part = data[offset : offset + 16]
+        if part == last and len(part) == 16:
+            if lines[-1] != "*":
+                lines.append("*")
+            continue
+        last = part
+        left, right = part[:8].hex(" "), part[8:].hex(" ")
+        lines.append(f"{offset:08x}  {left:<23}  {right:<23}  |{''.join(map(shown, part))}|")
+    if end:
+        lines.append(f"{len(data):08x}")
+    return "\n".join(lines) + "\n"
+
+
+def xxd(data: bytes) -> str:
+    lines = []
+    for offset in range(0, len(data), 16):
+        part = data[offset : offset + 16]
+        words = " ".join(part[i : i + 2].hex() for i in range(0, len(part), 2))
+        lines.append(f"{offset:08x}: {words:<39}  {''.join(map(shown, part))}")
+    return "\n".join(lines) + "\n"
+
+
+@given(blobs)
+def test_hexdump(data: bytes) -> None:
+    assert parse_hex(hexdump_c(data).encode()) == data
+
+
+@given(blobs)
+def test_hexdump_without_its_last_line(data: bytes) -> None:
+    padded = data + b"\xa5" + bytes(-(len(data) + 1) % 16) + b"\x5a"  # the last line repeats nothing
+    assert parse_hex(hexdump_c(padded, end=False).encode()) == padded
+
+
+@given(blobs)
+def test_xxd(data: bytes) -> None:
+    assert parse_hex(xxd(data).encode()) == data
+
+
+@given(blobs, st.sampled_from(["", " ", "\n"]), st.booleans())
+def test_plain_digits(data: bytes, between: str, upper: bool) -> None:
+    text = between.join(f"{byte:02X}" if upper else f"{byte:02x}" for byte in data)
+    assert parse_hex(text.encode()) == data
+    assert parse_hex(text.encode() + b"\r\n") == data
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, "pci/pci-lu-v1-22-iov.bin"])
+@pytest.mark.parametrize("tool", [["xxd"], ["xxd", "-p"], ["xxd", "-g1"], ["xxd", "-u"]], ids=" ".join)
+def test_what_xxd_prints(tool: list[str], name: str) -> None:
+    if shutil.which(tool[0]) is None:
+        pytest.skip(f"no {tool[0]} here")
+    text = subprocess.run([*tool, GOLDEN / name], check=True, capture_output=True).stdout
+    assert parse_hex(text) == (GOLDEN / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_what_hexdump_prints(name: str) -> None:
+    if shutil.which("hexdump") is None:
+        pytest.skip("no hexdump here")
+    text = subprocess.run(["hexdump", "-C", GOLDEN / name], check=True, capture_output=True).stdout
+    assert parse_hex(text) == (GOLDEN / name).read_bytes()
+
+
+def test_a_dump_with_comments() -> None:
+    text = """
+000000  02 00 00 00 00 00 00 00  01 05 00 00 01 00 00 00   count=2 pad | path 0x501 flags 1
+000010  70 63 69 2d 6c 75 2d 73  74 75 62 00 00 00 00 00   "pci-lu-stub"
+000020  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+000030  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+000040  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+000050  00 40 6f ac 01 00 00 00  08 04 00 00 02 00 00 00   driver_data 0x1ac6f4000 | path 0x408 flags 2
+000060  70 63 69 65 70 6f 72 74  00 00 00 00 00 00 00 00   "pcieport"
+000070  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+000080  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+000090  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+0000a0  00 00 00 00 00 00 00 00                            driver_data 0
+"""
+    assert parse_hex(text.encode()) == CATALOGUE["pci-folio.bin"]
+
+
+def test_a_star_repeats_the_line_before_it() -> None:
+    text = "00000000  01 02 03 04 05 06 07 08  09 0a 0b 0c 0d 0e 0f 10  |................|\n*\n00000040  ff  |.|\n"
+    assert parse_hex(text.encode()) == bytes(range(1, 17)) * 4 + b"\xff"
+
+
+def test_a_star_repeats_up_to_the_end() -> None:
+    text = "00000000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n*\n00001000\n"
+    assert parse_hex(text.encode()) == bytes(4096)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        (b"0x01, 0x02,\n0x03\n", b"\1\2\3"),
+        (b"\n\n 01 02 \n\n", b"\1\2"),
+        (b"01 02 # be ef\n", b"\1\2"),
+        (b"00000000: 0102 0304  ..zz\n00000004: 05  .\n", b"\1\2\3\4\5"),
+        (b"DEADbeef", b"\xde\xad\xbe\xef"),
+    ],
+)
+def test_small_things(text: bytes, want: bytes) -> None:
+    assert parse_hex(text) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b"", "without any bytes"),
+        (b"\n \n", "without any bytes"),
+        (b"*\n", "without any bytes"),
+        (b"zz", "line 1"),
+        (b"01 02\nhello\n", "line 2"),
+        (b"00000010  01 02", "offset 0x10"),
+        (b"00000000: 01 02\n00000010: 03", "line 2"),
+        (b"00000000: 01 02\n00000001: 03", "offset 0x1"),
+        (b"\xff\xfe0\x001\x00", "line 1"),
+        (b"1 2 3", "line 1"),
+    ],
+)
+def test_what_is_no_hex_text(text: bytes, word: str) -> None:
+    with pytest.raises(FormatError, match=word):
+        parse_hex(text)
+
+
+def test_half_a_byte_is_an_error() -> None:
+    with pytest.raises(FormatError):
+        parse_hex(b"01 02 0")
+
+
+def test_an_offset_of_many_terabytes_costs_nothing() -> None:
+    line = b"00000000  01 02 03 04 05 06 07 08  09 0a 0b 0c 0d 0e 0f 10\n"
+    with pytest.raises(FormatError):
+        parse_hex(line + b"ffffffffffff0  01\n")
+
+
+@given(st.binary(max_size=200) | st.text(alphabet="0123456789abcdef *:|\n\tx", max_size=200).map(str.encode))
+def test_any_bytes_give_bytes_or_a_format_error(text: bytes) -> None:
+    try:
+        assert parse_hex(text)
+    except FormatError as error:
+        assert str(error).isprintable()
