@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from luoser.errors import FormatError
+from luoser.limits import LIMITS
 
 __all__ = ["parse_hex"]
 
@@ -37,6 +38,10 @@ def parse_hex(text: bytes) -> bytes:
             raise FormatError(f"hex text line {number}: {error}") from None
         has_offsets = has_offsets or offset is not None
         if offset is not None and offset > len(data) and repeat and len(data) >= _LINE:
+            if offset > LIMITS.list_size:
+                raise FormatError(
+                    f"hex text line {number} is at offset {offset:#x}, beyond the {LIMITS.list_size:#x} bytes read here"
+                )
             data += bytes(data[-_LINE:]) * ((offset - len(data)) // _LINE)
         repeat = False
         if offset is not None and offset != len(data):

@@ -25,7 +25,11 @@ class Limits:
     note_size: int = 16 << 20  # bytes of one ELF note segment
     decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
     roots: int = 16  # KHO roots taken from one source
-    boot_trees: int = 1024  # devicetrees looked into for /chosen
+    boot_tree_size: int = 2 << 20  # bytes of one devicetree looked into for /chosen
+    boot_tree_bytes: int = 32 << 20  # bytes of all of them
+    fdt_bytes: int = 64 << 20  # bytes of all devicetrees that one source's roots name
+    kho_test_folios: int = 1 << 16
+    overlap_remarks: int = 16
     boot_tree_strings: int = 128 << 10  # bytes of the strings block of a boot devicetree
     entries: int = 1 << 20  # sessions and files taken from one source
     array_bytes: int = 256 << 20  # bytes of vmalloc arrays read from a small source; a larger one adds its own size

@@ -62,13 +62,18 @@ def show(name: str, output: str) -> None:
 @format_option("text", "json")
 def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
     """Say which layouts the bytes of FILE fit, and why. Exit code 1 when none does."""
+    from luoser.errors import UsageError
     from luoser.hextext import parse_hex
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.blob import candidates
+    from luoser.text import safe_text
 
     data = read_file(file, limit=LIMITS.list_size)
-    found = candidates((parse_hex(data) if is_hex else data)[offset:])
+    data = parse_hex(data) if is_hex else data
+    if offset >= len(data):
+        raise UsageError(f"{safe_text(file)}: offset {offset:#x} is beyond its {len(data):#x} bytes")
+    found = candidates(data[offset:])
     if output == "json":
         rows = [{"layout": name, "why": why} for name, why in found]
         echo_json({"schema": "luoser/detect/1", "candidates": rows})

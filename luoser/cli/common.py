@@ -17,6 +17,7 @@ __all__ = ["NUMBER", "NoState", "echo_json", "format_option", "load", "read_opti
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 NO_STATE = 3
+_PROBLEMS_SHOWN = 3
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]
@@ -109,7 +110,7 @@ def load(
     with open_memory(*source) as memory:
         state = read(memory, root=root, page_size=page_size, layouts=names, contents=contents)
     if not state.handovers:
-        for problem in state.problems:
+        for problem in state.problems[:_PROBLEMS_SHOWN]:
             click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
         raise NoState(
             f"{safe_text(source[0])}: no KHO root in this {state.source.format} image: no page with a devicetree that "

@@ -58,7 +58,7 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
@@ -79,6 +79,18 @@ def _run() -> None:
         cli.main(prog_name="luoser")
     with cli.make_context("luoser", sys.argv[1:]) as context:
         cli.invoke(context)
+
+
+def _show(error: click.ClickException) -> None:
+    """Like click's own, but what it quotes of the arguments is made safe."""
+    from luoser.text import safe_text
+
+    if not isinstance(error, click.UsageError):
+        error.show()
+        return
+    if error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+    click.echo(f"luoser: {safe_text(error.format_message(), again=True)}", err=True)
 
 
 def _fail(message: str) -> None:

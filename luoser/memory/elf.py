@@ -43,24 +43,27 @@ class ElfMemory(SegmentedMemory):
     def __init__(self, path: str, buffer: Buffer, layer: Flattened | None = None) -> None:
         """layer: the file as it was before makedumpfile flattened it; buffer holds its pieces."""
         file: ByteSource = buffer if layer is None else layer
-        headers = list(_program_headers(path, file))
         remarks: list[str] = []
-        loads = [_segment(header, len(file), remarks) for header in headers if header.kind == _PT_LOAD and header.memsz]
+        headers = list(_program_headers(path, file, remarks))
+        loads = list(_loads(headers, len(file), remarks))
         if not loads:
             raise SourceError(f"{path}: an ELF file without loadable segments holds no memory; is it a core dump?")
+        if not any(load.stored or load.rest is PageState.ZERO for load in loads):
+            raise SourceError(f"{path}: a truncated ELF core: no memory is left of its {len(loads)} segments")
         if layer is not None:
             loads = [part for load in loads for part in _unflattened(load, layer)]
         super().__init__(path, buffer, loads)
         self.remarks[:0] = remarks
-        self.vmcoreinfo = parse_vmcoreinfo(_note(file, headers, b"VMCOREINFO"))
-        ram = _note(file, headers, RAM_NOTE)
+        notes = _wanted_notes(file, headers)
+        self.vmcoreinfo = parse_vmcoreinfo(notes.get(b"VMCOREINFO", b""))
+        ram = notes.get(RAM_NOTE, b"")
         self.ram = tuple(struct.iter_unpack("<QQ", ram[: len(ram) // 16 * 16]))
         size = self.vmcoreinfo.get("PAGESIZE", "")
         if size.isascii() and size.isdigit() and len(size) <= 7:
             self.page_size = int(size)
 
 
-def _program_headers(path: str, buffer: ByteSource) -> Iterator[_Header]:
+def _program_headers(path: str, buffer: ByteSource, remarks: list[str]) -> Iterator[_Header]:
     if len(buffer) < _EHDR.size:
         raise SourceError(f"{path}: an ELF header has {_EHDR.size} bytes, the file only {len(buffer)}")
     ident, _, _, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack(bytes(buffer[: _EHDR.size]))
@@ -74,9 +77,23 @@ def _program_headers(path: str, buffer: ByteSource) -> Iterator[_Header]:
         phnum = struct.unpack("<I", bytes(buffer[shoff + 44 : shoff + 48]))[0]
     if phentsize != _PHDR.size:
         raise SourceError(f"{path}: program headers of {phentsize} bytes, expected {_PHDR.size}")
-    for index in range(min(phnum, LIMITS.elf_headers, max(0, len(buffer) - phoff) // _PHDR.size)):
+    count = min(phnum, LIMITS.elf_headers, max(0, len(buffer) - phoff) // _PHDR.size)
+    if count < phnum:
+        remarks.append(f"truncated: {phnum} program headers in the ELF header, {count} could be read")
+    for index in range(count):
         place = phoff + index * _PHDR.size
         yield _Header(*_PHDR.unpack(bytes(buffer[place : place + _PHDR.size])))
+
+
+def _loads(headers: list[_Header], size: int, remarks: list[str]) -> Iterator[Segment]:
+    """The memory segments, with a word for each of the first that the file cuts short and one for the rest."""
+    cut: list[str] = []
+    for header in headers:
+        if header.kind == _PT_LOAD and header.memsz:
+            yield _segment(header, size, cut)
+    remarks += cut[: LIMITS.overlap_remarks]
+    if len(cut) > LIMITS.overlap_remarks:
+        remarks.append(f"truncated: {len(cut)} segments are not whole in the file")
 
 
 def _segment(header: _Header, file_size: int, remarks: list[str]) -> Segment:
@@ -104,21 +121,26 @@ def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:
         yield Segment(done, load.end - done, 0, 0, load.rest)
 
 
-def _note(file: ByteSource, headers: list[_Header], wanted: bytes) -> bytes:
-    """The first note of that name, empty where there is none."""
+def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
+    """The first VMCOREINFO and the first RAM note; all note segments together are read up to a bound."""
+    found: dict[bytes, bytes] = {}
+    left = LIMITS.note_size
     for header in headers:
-        if header.kind == _PT_NOTE:
-            size = min(header.filesz, LIMITS.note_size)
-            for name, data in _notes(bytes(file[header.offset : header.offset + size])):
-                if name == wanted:
-                    return data
-    return b""
+        if header.kind == _PT_NOTE and left > 0:
+            data = bytes(file[header.offset : header.offset + min(header.filesz, left)])
+            left -= len(data)
+            for name, description in _notes(data):
+                if name in (b"VMCOREINFO", RAM_NOTE):
+                    found.setdefault(name, description)
+    return found
 
 
 def _notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     place = 0
     while place + _NHDR.size <= len(data):
-        namesz, descsz, _ = _NHDR.unpack_from(data, place)
+        namesz, descsz, kind = _NHDR.unpack_from(data, place)
+        if not (namesz or descsz or kind):
+            return  # padding
         name = place + _NHDR.size
         desc = name + (namesz + 3) // 4 * 4
         place = desc + (descsz + 3) // 4 * 4

@@ -12,14 +12,14 @@ import sys
 import tempfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from luoser.errors import SourceError
 from luoser.limits import LIMITS
 from luoser.memory import avml, elf, flattened, kdump, lime, vmware
 from luoser.memory.elf import ElfMemory
-from luoser.memory.raw import RawMemory
-from luoser.memory.source import Buffer, Memory
+from luoser.memory.raw import RawMemory, data_segments
+from luoser.memory.source import Buffer, Memory, Segment
 from luoser.text import safe_text
 
 __all__ = ["open_memory", "read_file"]
@@ -43,30 +43,37 @@ def open_memory(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> 
     empty, or is of a kind that is no memory image.
     """
     named = [_load(name) for name in (path, *more)]
-    memory = _recognise(named) if len(named) == 1 else _recognise_set(named)
+    memory = _recognise(named[0]) if len(named) == 1 else _recognise_set(named)
     memory.path = os.fspath(path)
     return memory
 
 
-def _load(path: str | os.PathLike[str]) -> tuple[str, Buffer]:
-    """(name that is safe to show, bytes of the file)."""
+class _File(NamedTuple):
+    """shown: the name, safe to print. pieces: where a sparse file has data, None for any other."""
+
+    shown: str
+    buffer: Buffer
+    pieces: list[Segment] | None
+
+
+def _load(path: str | os.PathLike[str]) -> _File:
     name = os.fspath(path)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
-        return shown, _buffer(name, shown)
+        return _buffer(name, shown)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
 
 
 def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
     """The bytes of a small file, `-` for standard input; unpacked where it is .xz or .gz. Raises SourceError."""
-    shown, buffer = _load(path)
+    shown, buffer, _ = _load(path)
     if len(buffer) > limit:
         raise SourceError(f"{shown}: {len(buffer)} bytes, more than the {limit} that are read here")
     return bytes(buffer)
 
 
-def _buffer(name: str, shown: str) -> Buffer:
+def _buffer(name: str, shown: str) -> _File:
     """The whole file mapped or, when packed or piped, unpacked into an unnamed temporary file and mapped."""
     if name == "-":
         if sys.stdin is None:
@@ -114,15 +121,17 @@ def _write_sparse(spool: BinaryIO, block: bytes, end: int) -> None:
         spool.write(block)
 
 
-def _map(file: BinaryIO, shown: str) -> Buffer:
-    size = os.fstat(file.fileno()).st_size
+def _map(file: BinaryIO, shown: str) -> _File:
+    status = os.fstat(file.fileno())
+    size = status.st_size
     if size == 0:
-        raise SourceError(f"{shown}: the file is empty, expected a memory dump")
-    return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        raise SourceError(f"{shown}: the file is empty")
+    pieces = data_segments(file.fileno(), size) if status.st_blocks * 512 < size else None
+    return _File(shown, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), pieces)
 
 
-def _recognise(named: list[tuple[str, Buffer]]) -> Memory:
-    shown, buffer = named[0]
+def _recognise(file: _File) -> Memory:
+    shown, buffer = file.shown, file.buffer
     head = bytes(buffer[:16])
     if head.startswith(flattened.MAGIC):
         return _recognise_flattened(shown, buffer, flattened.Flattened(shown, buffer))
@@ -141,7 +150,7 @@ def _recognise(named: list[tuple[str, Buffer]]) -> Memory:
             raise SourceError(f"{shown}: {kind}")
     if len(buffer) < 2 * 4096 or (len(buffer) % 4096 and len(buffer) < _RAW_AT_LEAST):
         raise SourceError(f"{shown}: no known dump format: {len(buffer)} bytes that start with {head.hex(' ')}")
-    return RawMemory(shown, buffer)
+    return RawMemory(shown, buffer, file.pieces)
 
 
 def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened) -> Memory:
@@ -158,12 +167,12 @@ def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened)
     return memory
 
 
-def _recognise_set(named: list[tuple[str, Buffer]]) -> Memory:
-    heads = [bytes(buffer[:16]) for _, buffer in named]
+def _recognise_set(named: list[_File]) -> Memory:
+    heads = [bytes(file.buffer[:16]) for file in named]
     if all(head.startswith(kdump.MAGICS) for head in heads):
-        return kdump.KdumpMemory(named[0][0], named)
+        return kdump.KdumpMemory(named[0].shown, [(file.shown, file.buffer) for file in named])
     if len(named) == 2 and heads[1].startswith(vmware.MAGICS):
-        (shown, vmem), (state_shown, state) = named
-        return vmware.VmwareMemory(shown, vmem, state_shown, state)
-    names = ", ".join(shown for shown, _ in named)
+        vmem, state = named
+        return vmware.VmwareMemory(vmem.shown, vmem.buffer, state.shown, state.buffer)
+    names = ", ".join(file.shown for file in named)
     raise SourceError(f"{names}: several files are read together only as a split kdump or as .vmem and .vmss")

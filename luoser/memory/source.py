@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import pairwise
 from types import TracebackType
 from typing import Protocol
 
 from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.limits import LIMITS
 
 __all__ = ["Buffer", "ByteSource", "Memory", "Segment", "SegmentedMemory"]
 
@@ -111,25 +114,24 @@ class SegmentedMemory(Memory):
 
     def _arrange(self, segments: list[Segment]) -> tuple[Segment, ...]:
         """Sorted, with overlaps cut: the segment that the file names first keeps its bytes."""
-        arranged: list[Segment] = []
-        for segment in segments:
-            self._insert(arranged, segment)
-        return tuple(arranged)
+        ordered = sorted(segments, key=lambda segment: segment.start)
+        if all(known.end <= following.start for known, following in pairwise(ordered)):
+            return tuple(ordered)
+        arranged = tuple(_swept(segments))
+        self._remark_overlaps(ordered)
+        return arranged
 
-    def _insert(self, arranged: list[Segment], new: Segment) -> None:
-        pieces = [(new.start, new.end)]
-        low = bisect_right(arranged, new.start, key=lambda known: known.start)
-        first = max(0, low - 1)
-        last = bisect_right(arranged, new.end - 1, key=lambda known: known.start)
-        for known in arranged[first:last]:
-            pieces = [part for start, end in pieces for part in _without(start, end, known)]
-        if pieces != [(new.start, new.end)]:
-            self.remarks.append(f"segment {new.start:#x}-{new.end:#x} overlaps an earlier one, whose bytes are used")
-        for start, end in pieces:
-            skip = start - new.start
-            stored = max(0, min(new.stored - skip, end - start))
-            piece = Segment(start, end - start, new.offset + skip, stored, new.rest)
-            arranged.insert(bisect_right(arranged, start, key=lambda known: known.start), piece)
+    def _remark_overlaps(self, ordered: list[Segment]) -> None:
+        found, end = 0, -1
+        for segment in ordered:
+            if segment.start < end:
+                found += 1
+                if found <= LIMITS.overlap_remarks:
+                    span = f"{segment.start:#x}-{segment.end:#x}"
+                    self.remarks.append(f"segment {span} overlaps another one; the one named first in the file is used")
+            end = max(end, segment.end)
+        if found > LIMITS.overlap_remarks:
+            self.remarks.append(f"{found} segments overlap others in all")
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -199,6 +201,27 @@ class SegmentedMemory(Memory):
                 yield segment.start + match.start() - segment.offset
 
 
-def _without(start: int, end: int, known: Segment) -> list[tuple[int, int]]:
-    """What of [start, end) lies outside a segment."""
-    return [(a, b) for a, b in ((start, min(end, known.start)), (max(start, known.end), end)) if a < b]
+def _swept(segments: list[Segment]) -> Iterator[Segment]:
+    """Disjoint pieces by address, each of the first segment in the list that covers it."""
+    points = sorted({point for segment in segments for point in (segment.start, segment.end)})
+    starting = sorted(range(len(segments)), key=lambda index: segments[index].start)
+    active: list[int] = []
+    place, owner, begin = 0, -1, 0
+    for point in points:
+        while place < len(starting) and segments[starting[place]].start == point:
+            heappush(active, starting[place])
+            place += 1
+        while active and segments[active[0]].end <= point:
+            heappop(active)
+        first = active[0] if active else -1
+        if first != owner:
+            if owner >= 0:
+                yield _part(segments[owner], begin, point)
+            owner, begin = first, point
+
+
+def _part(segment: Segment, start: int, end: int) -> Segment:
+    """[start, end) of a segment."""
+    skip = start - segment.start
+    stored = max(0, min(segment.stored - skip, end - start))
+    return Segment(start, end - start, segment.offset + skip, stored, segment.rest)

@@ -40,7 +40,7 @@ def read(
     if said is None and _map_is_odd(state):
         for other in _PAGE_SIZES[1:]:
             guess = _read(memory, root, other, tuple(layouts), contents)
-            if guess.handovers and not _map_is_odd(guess):
+            if guess.handovers and _map_is_proven(guess):
                 word = f"page size {other}: the source does not say, and the map is one with this size only"
                 return State(
                     source=guess.source,
@@ -48,6 +48,14 @@ def read(
                     problems=(*guess.problems, Problem(code="page-size-guessed", address=None, message=word)),
                 )
     return state
+
+
+def _map_is_proven(state: State) -> bool:
+    """Whether every map is whole and holds something: a page size that only avoids staleness proves nothing."""
+    return all(
+        handover.preserved.map is not None and handover.preserved.map.complete and handover.preserved.map.entries
+        for handover in state.handovers
+    )
 
 
 def _map_is_odd(state: State) -> bool:
@@ -61,6 +69,8 @@ def _read(memory: Memory, root: int | None, page_size: int, layouts: tuple[str, 
     walk = Walk(memory, page_size, layouts, contents)
     for remark in memory.remarks:
         walk.problem("source", None, remark)
-    handovers = read_handovers(walk, find_roots(walk, only=root))
+    handovers = read_handovers(walk, find_roots(walk, wanted=root))
+    if root is not None:
+        handovers = tuple(handover for handover in handovers if handover.address == root)
     source = Source(path=memory.path, format=memory.format, page_size=page_size)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))

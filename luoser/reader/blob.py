@@ -49,7 +49,7 @@ def _decided(data: bytes) -> Blob:
         else f"these bytes do not decide: {', '.join(names)} fit alike"
     )
     if not any(data):
-        confidence = f"nothing but zeros: an empty list, which {len(names)} layouts write alike"
+        confidence = f"nothing but zeros, an empty list as {len(names)} layouts write it: {', '.join(names)}"
     return _as(data, chosen, names, confidence)
 
 

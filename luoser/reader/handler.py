@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import replace
 from typing import Any
 
 from luoser.abi import iommu
@@ -12,11 +13,11 @@ from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Field, Schema
 from luoser.errors import MissingMemory
-from luoser.reader.walk import Walk, is_name
+from luoser.reader.walk import Walk
 from luoser.state import Hex, Record
 from luoser.text import decode_name
 
-__all__ = ["plain_fields", "read_detail", "read_flb_detail", "struct_candidates", "with_hex"]
+__all__ = ["plain_fields", "read_detail", "read_flb_detail", "settled", "struct_candidates", "with_hex"]
 
 _HEX_MEMBERS = frozenset(
     {"addr", "attachment_id", "data", "dma_owner_token", "driver_data", "dt_size", "end", "fdt_size", "foliodesc"}
@@ -71,12 +72,30 @@ def _read(walk: Walk, forms: list[Layout], address: int, what: str) -> Record | 
             f"{what}: bytes are none of {', '.join(entry.name for entry in forms)}; reused memory?",
         )
         return None
-    return Record(
-        layout=fits[0].name,
-        address=address,
-        fields=plain_fields(fits[0].schemas[0].parse(page), fits[0].schemas[0]),
-        candidates=tuple(entry.name for entry in fits),
+    readings = tuple((entry.name, plain_fields(entry.schemas[0].parse(page), entry.schemas[0])) for entry in fits)
+    return Record(address=address, readings=readings, confidence=_confidence(len(readings), chosen=bool(chosen)))
+
+
+def _confidence(readings: int, *, chosen: bool) -> str:
+    if chosen:
+        return "chosen by --layout"
+    return "the only layout that fits" if readings == 1 else f"{readings} layouts fit, these bytes do not decide"
+
+
+def settled(record: Record, devices: Set[tuple[int, int]]) -> Record:
+    """A vfio record with the readings that name a device of a preserved list, if that leaves some and not all.
+
+    devices: (domain, bus << 8 | devfn) of every device that the handover preserves.
+    """
+    named = tuple(
+        (layout_name, fields)
+        for layout_name, fields in record.readings
+        if (fields.get("domain", 0), fields.get("bdf")) in devices
     )
+    if not named or len(named) == len(record.readings):
+        return record
+    word = "its device is in the preserved PCI list"
+    return replace(record, readings=named, confidence=f"{_confidence(len(named), chosen=False)}; {word}")
 
 
 def struct_candidates(forms: list[Layout], page: bytes) -> list[Layout]:
@@ -90,6 +109,8 @@ def _is_plausible(entry: Layout, page: bytes) -> bool:
     fields = plain_fields(head.parse(page), head)
     if entry.subject == "vfio":
         return _is_vfio(entry, fields, page)
+    if entry.name == "kvm-vm-rfc" and bool(fields["nr_mem_attrs"]) != bool(fields["mem_attrs"]["first"]):
+        return False
     if entry.name == "iommu-liveupdate-1" and fields["version"] != iommu.FLB_VERSION:
         return False
     return all(_member_is_plausible(head, name, value) for name, value in fields.items())
@@ -115,20 +136,25 @@ def plain_fields(container: Mapping[str, Any], schema: Schema) -> dict[str, Any]
 
 def with_hex(schema: Schema, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Members of a struct with those that are addresses, sizes or handles as Hex."""
-    return _typed(fields, {field.name for field in schema.fields if _is_hex(field)}, "")
+    hexes = {field.name for field in schema.fields if _is_hex(field)}
+    texts = {field.name for field in schema.fields if field.c_type.startswith("char")}
+    return _typed(fields, hexes, texts, "")
 
 
 def _is_hex(field: Field) -> bool:
     return field.c_type == "phys" or field.name.rsplit(".", 1)[-1] in _HEX_MEMBERS
 
 
-def _typed(fields: Mapping[str, Any], hexes: set[str], prefix: str) -> dict[str, Any]:
+def _typed(fields: Mapping[str, Any], hexes: set[str], texts: set[str], prefix: str) -> dict[str, Any]:
     typed: dict[str, Any] = {}
     for name, value in fields.items():
+        full = prefix + name
         if isinstance(value, Mapping):
-            typed[name] = _typed(value, hexes, f"{prefix}{name}.")
-        elif isinstance(value, int) and prefix + name in hexes:
+            typed[name] = _typed(value, hexes, texts, f"{full}.")
+        elif isinstance(value, int) and full in hexes:
             typed[name] = Hex(value)
+        elif isinstance(value, bytes) and full in texts:
+            typed[name] = decode_name(value)
         elif isinstance(value, list) and name in ("resource", "phys", "table", "bitmaps"):
             typed[name] = [_hex_item(item) for item in value]
         else:
@@ -138,7 +164,9 @@ def _typed(fields: Mapping[str, Any], hexes: set[str], prefix: str) -> dict[str,
 
 def _hex_item(item: Any) -> Any:
     if isinstance(item, Mapping):
-        return {name: Hex(value) if isinstance(value, int) else value for name, value in item.items()}
+        return {name: _hex_item(value) for name, value in item.items()}
+    if isinstance(item, bytes):
+        return decode_name(item)  # the only text in such a list is the name of a resource
     return Hex(item) if isinstance(item, int) else item
 
 
@@ -161,6 +189,4 @@ def _plain(value: Any) -> Any:
         return _members(value)
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    if isinstance(value, bytes):
-        return decode_name(value) if is_name(value) and value[:1].isascii() and value[0] >= 0x20 else value
     return value

@@ -12,6 +12,7 @@ from luoser.abi.luo import is_test_flb
 from luoser.errors import MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
+from luoser.reader.handler import settled
 from luoser.reader.locate import Root, setup_nodes
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_kexec_metadata, read_kho_test, read_memblock
@@ -38,6 +39,7 @@ __all__ = ["read_handovers"]
 
 _LUO, _MEMBLOCK, _METADATA, _TEST = "LUO", "memblock", "kexec-metadata", "kho_test"
 _SCRATCH_AREAS = 4096
+_VERSIONS = (b"kho-v1", b"kho-v2", b"kho-v3", b"kho-v4")
 
 
 @dataclass(slots=True)
@@ -66,6 +68,8 @@ def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
         lists = read_lists(walk, _leads(walk, draft), preserved.map)
         if walk.contents:
             lists = tuple(with_contents(walk, entry, preserved.map) for entry in lists)
+        if draft.luo is not None:
+            draft.luo = _settled(draft.luo, lists)
         handovers.append(_handover(draft, preserved, lists))
     return _with_directions(walk, drafts, handovers, by_number)
 
@@ -96,6 +100,9 @@ def _draft(walk: Walk, root: Root) -> _Draft:
     tree = root.tree
     if tree.fault:
         walk.problem("bad-fdt", root.address, f"KHO root: {tree.fault}")
+    if not _is_known_version(root):
+        named = safe_text(tree.root.text("compatible") or b"")
+        walk.problem("kho-version", root.address, f"KHO root: {named} is not known; read as if it were kho-v4")
     subtrees = tuple(_subtrees(walk, root.address, tree))
     by_name = {subtree.name: subtree for subtree in subtrees}
     luo, metadata = by_name.get(_LUO), by_name.get(_METADATA)
@@ -116,8 +123,12 @@ def _draft(walk: Walk, root: Root) -> _Draft:
 
 
 def _subtrees(walk: Walk, root: int, tree: Fdt) -> Iterator[Subtree]:
+    seen: set[bytes] = set()
     for node in tree.root.nodes:
         name = decode_name(node.name)
+        if node.name in seen:
+            walk.problem("bad-subtree", root, f"two sub-trees are called {safe_text(name)}; the last one is read")
+        seen.add(node.name)
         address = next((value for name_ in SUBTREE_PROPERTIES if (value := node.u64(name_)) is not None), None)
         size = node.u64(SUBTREE_SIZE)
         if address is None:
@@ -206,6 +217,26 @@ def _leads(walk: Walk, draft: _Draft) -> list[Lead]:
     return leads
 
 
+def _settled(luo: Luo, lists: tuple[PciList, ...]) -> Luo:
+    """The same, with vfio files read by the layout that names a device of these lists."""
+    if not any(file.detail for session in luo.sessions for file in session.files):
+        return luo
+    devices = {(device.domain, device.bdf) for entry in lists for device in entry.devices}
+    sessions = tuple(
+        replace(
+            session,
+            files=tuple(
+                replace(file, detail=settled(file.detail, devices))
+                if file.detail is not None and file.compatible.startswith("vfio-pci")
+                else file
+                for file in session.files
+            ),
+        )
+        for session in luo.sessions
+    )
+    return replace(luo, sessions=sessions)
+
+
 def _handover(draft: _Draft, preserved: Preserved, lists: tuple[PciList, ...]) -> Handover:
     compatible = draft.root.tree.root.text("compatible") or b""
     return Handover(
@@ -274,7 +305,7 @@ def _with_directions(
         direction, evidence = _direction(walk, draft, handover, handovers, by_number)
         scratch = None
         if direction is not Direction.OUTGOING:
-            scratch, word = _scratch(walk, handover.address)
+            scratch, word = _scratch(walk, draft.root)
             evidence += word
         made.append(replace(handover, direction=direction, evidence=tuple(evidence), scratch=scratch))
     return tuple(made)
@@ -285,13 +316,16 @@ def _direction(
 ) -> tuple[Direction, list[str]]:
     status, alone = handover.preserved.status, len(handovers) == 1
     if draft.root.chosen:
-        words = [f"certain: /chosen of the devicetree at {draft.root.chosen[0]:#x} names it"]
+        word = f"/chosen of the devicetree at {draft.root.chosen[0].address:#x} names it"
         if status is MapStatus.INTACT and alone:
-            words.append("but its map is still intact: that devicetree may lie ready for the next kernel")
-        return Direction.INCOMING, words
+            doubt = "its map is still intact: that devicetree may lie ready for the next kernel, not be this one's"
+            return Direction.INCOMING, [word, doubt]
+        return Direction.INCOMING, [f"certain: {word}"]
     if handover.address in by_number:
         direction, word = by_number[handover.address]
         return direction, [word]
+    if not _is_known_version(draft.root):
+        return Direction.UNKNOWN, ["its version is not known, so neither is what became of its map"]
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if release and draft.metadata is not None and draft.metadata.previous_release != release:
         writer = safe_text(draft.metadata.previous_release)
@@ -310,6 +344,10 @@ def _direction(
     return Direction.UNKNOWN, [f"no number tells it from the other roots; its map is {status.value}{hint}"]
 
 
+def _is_known_version(root: Root) -> bool:
+    return (root.tree.root.text("compatible") or b"").split(b";")[0] in _VERSIONS
+
+
 def _is_foreign(walk: Walk, draft: _Draft) -> bool:
     """Whether the source has the pages of all sub-trees of known kinds, and none of them holds its sub-tree."""
     known = [subtree for subtree in draft.subtrees if subtree.name in (_LUO, _MEMBLOCK, _METADATA) and subtree.address]
@@ -321,14 +359,19 @@ def _is_foreign(walk: Walk, draft: _Draft) -> bool:
 # -- scratch ----------------------------------------------------------------------------------------------
 
 
-def _scratch(walk: Walk, root: int) -> tuple[tuple[Area, ...] | None, list[str]]:
-    """The scratch areas that the setup_data of the kernel that was handed a root names."""
-    for node in setup_nodes(walk, root):
-        areas = _areas(walk, node.scratch_address, node.scratch_size)
+def _scratch(walk: Walk, root: Root) -> tuple[tuple[Area, ...] | None, list[str]]:
+    """The scratch areas that /chosen or the setup_data of the kernel that was handed a root names."""
+    for chosen in root.chosen:
+        areas = _areas(walk, *chosen.scratch) if chosen.scratch is not None else None
         if areas is not None:
             return areas, [
-                f"setup_data node at {node.address:#x} names it and the scratch array at {node.scratch_address:#x}"
+                f"the same /chosen names the scratch array at {chosen.scratch[0]:#x}" if chosen.scratch else ""
             ]
+    for node in setup_nodes(walk, root.address):
+        areas = _areas(walk, node.scratch_address, node.scratch_size)
+        if areas is not None:
+            where = f"{node.scratch_address:#x}"
+            return areas, [f"setup_data node at {node.address:#x} names it and the scratch array at {where}"]
     return None, []
 
 

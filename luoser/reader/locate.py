@@ -3,27 +3,40 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from luoser import fdt
-from luoser.abi.kho import CHOSEN_FDT, COMPATIBLE_PREFIX, SETUP_KEXEC_KHO, kho_data, setup_data
+from luoser.abi.kho import CHOSEN_FDT, CHOSEN_SCRATCH, COMPATIBLE_PREFIX, SETUP_KEXEC_KHO, kho_data, setup_data
 from luoser.errors import FormatError, MissingMemory, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 
-__all__ = ["Root", "SetupNode", "find_roots", "setup_nodes"]
+_COMPATIBLE = re.compile(rb"kho-v[0-9]{1,4}(;[ -~]*)?")
+"""kho-vN; a posted RFC puts the versions of components behind it."""
+
+__all__ = ["Chosen", "Root", "SetupNode", "find_roots", "setup_nodes"]
 
 
 @dataclass(slots=True)
 class Root:
-    """A KHO root. chosen: where a devicetree names it in /chosen, which only a booted kernel's does."""
+    """A KHO root. chosen: devicetrees whose /chosen names it."""
 
     address: int
     tree: Fdt
-    chosen: list[int] = field(default_factory=list)
+    chosen: list[Chosen] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What /chosen of the devicetree at an address says. scratch: address and bytes of the array, if given."""
+
+    address: int
+    root: int
+    scratch: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +48,19 @@ class SetupNode:
     scratch_size: int
 
 
-def find_roots(walk: Walk, *, only: int | None = None) -> list[Root]:
-    """Every KHO root of the source, by address; `only` takes one page and asks no more.
+def find_roots(walk: Walk, *, wanted: int | None = None) -> list[Root]:
+    """Every KHO root of the source, by address: what a root is depends on the others.
 
-    Raises UsageError when there is no KHO root at `only`.
+    Raises UsageError when there is no KHO root at `wanted`.
     """
-    if only is not None:
-        root = _root_at(walk, only)
-        if root is None:
-            raise UsageError(f"no KHO root at {only:#x}: expected a devicetree with compatible kho-vN there")
-        return [root]
     roots: dict[int, Root] = {}
-    chosen: dict[int, list[int]] = {}
-    trees = 0
+    if wanted is not None:
+        there = _root_at(walk, wanted)
+        if there is None:
+            raise UsageError(f"no KHO root at {wanted:#x}: expected a devicetree with compatible kho-vN there")
+        roots[wanted] = there
+    chosen: dict[int, list[Chosen]] = {}
+    budget = LIMITS.boot_tree_bytes
     for address in walk.memory.find_pages(fdt.MAGIC):
         head = _head(walk, address)
         if head is None:
@@ -57,10 +70,10 @@ def find_roots(walk: Walk, *, only: int | None = None) -> list[Root]:
                 walk.problem("too-many-roots", address, f"more than {LIMITS.roots} KHO roots; the rest was not read")
                 break
             roots[address] = root
-        trees += 1
-        if trees <= LIMITS.boot_trees:
-            for named in _chosen(walk, address):
-                chosen.setdefault(named, []).append(address)
+        for named, size in _chosen(walk, address, budget):
+            budget -= size
+            if named is not None:
+                chosen.setdefault(named.root, []).append(named)
     for address, sources in chosen.items():
         root = roots.get(address) or _root_at(walk, address)
         if root is not None:
@@ -77,7 +90,7 @@ def _head(walk: Walk, address: int) -> bytes | None:
 
 
 def _root_at(walk: Walk, address: int) -> Root | None:
-    """The root at an address. A blob that is no sound tree but names itself kho-vN first is one with damage."""
+    """The root at an address: a tree whose root node says kho-vN before anything that may be damaged."""
     head = _head(walk, address)
     if head is None:
         return None
@@ -89,41 +102,56 @@ def _root_at(walk: Walk, address: int) -> Root | None:
     except FormatError:
         return None
     compatible = tree.root.text("compatible")
-    if tree.root.name or compatible is None or not compatible.startswith(COMPATIBLE_PREFIX):
+    if tree.root.name or compatible is None or not _COMPATIBLE.fullmatch(compatible):
         return None
     return Root(address, tree)
 
 
-def _chosen(walk: Walk, address: int) -> Iterator[int]:
-    """The KHO root that a boot devicetree at an address names; its cells are big-endian."""
+def _chosen(walk: Walk, address: int, budget: int) -> Iterator[tuple[Chosen | None, int]]:
+    """(what the /chosen of a boot devicetree at an address names, bytes read for it); its cells are big-endian."""
     try:
         header = fdt.parse_header(walk.memory.read(address, fdt.HEADER_SIZE))
-        if header.size_dt_strings > LIMITS.boot_tree_strings:
+        size = header.size_dt_strings
+        if size > min(LIMITS.boot_tree_strings, budget) or header.totalsize > LIMITS.boot_tree_size:
             return
-        strings = walk.memory.read(address + header.off_dt_strings, header.size_dt_strings)
+        strings = walk.memory.read(address + header.off_dt_strings, size)
         if CHOSEN_FDT.encode() not in strings:
+            yield None, size
+            return
+        size += header.totalsize
+        if size > budget:
             return
         tree = fdt.parse(walk.memory.read(address, header.totalsize))
-    except (FormatError, MissingMemory):
+    except FormatError:
         return
-    chosen = tree.root.node("chosen")
-    value = chosen.get(CHOSEN_FDT) if chosen is not None else None
+    except MissingMemory:
+        return
+    root = _span(walk, tree.root, address, CHOSEN_FDT)
+    if root is not None:
+        yield Chosen(address, root[0], _span(walk, tree.root, address, CHOSEN_SCRATCH)), size
+    else:
+        yield None, size
+
+
+def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | None:
+    """(address, bytes) that a property of /chosen gives."""
+    chosen = root.node("chosen")
+    value = chosen.get(name) if chosen is not None else None
     if value is None:
-        return
-    cells = _cells(tree.root, "#address-cells")
-    if len(value) != 4 * (cells + _cells(tree.root, "#size-cells")):
+        return None
+    cells = _cells(root, "#address-cells")
+    if len(value) != 4 * (cells + _cells(root, "#size-cells")):
         walk.problem(
-            "bad-chosen",
-            address,
-            f"devicetree at {address:#x}: {CHOSEN_FDT} of {len(value)} bytes; a kernel ignores it",
+            "bad-chosen", address, f"devicetree at {address:#x}: {name} of {len(value)} bytes; a kernel ignores it"
         )
-        return
-    yield int.from_bytes(value[: 4 * cells], "big")
+        return None
+    return int.from_bytes(value[: 4 * cells], "big"), int.from_bytes(value[4 * cells :], "big")
 
 
 def _cells(root: Node, name: str) -> int:
     value = root.get(name)
-    return int.from_bytes(value, "big") if value is not None and len(value) == 4 else 2
+    number = int.from_bytes(value, "big") if value is not None and len(value) == 4 else 2
+    return min(number, 4)
 
 
 def setup_nodes(walk: Walk, root: int) -> Iterator[SetupNode]:

@@ -43,12 +43,12 @@ def _struct_form(walk: Walk, address: int, head: bytes, size: int | None) -> Luo
         walk.problem(
             "luo-reused",
             address,
-            f"sub-tree LUO: expected luo-v5 or a devicetree, found {safe_text(head[:16])!r}; "
+            f"sub-tree LUO: expected luo-v5 or a devicetree, found '{safe_text(head[:16])}'; "
             "the next kernel frees this page once it has read it",
         )
         return None
     ser = schema.parse(head)
-    compatible = decode_name(ser.compatible) if "compatible" in ser else "luo"
+    compatible = decode_name(ser.compatible) if "compatible" in ser else None
     return _Reader(walk, layout).struct(address, compatible, ser)
 
 
@@ -90,7 +90,7 @@ class _Reader:
 
     # -- root objects --
 
-    def struct(self, address: int, compatible: str, ser: Any) -> Luo:
+    def struct(self, address: int, compatible: str | None, ser: Any) -> Luo:
         if self.layout == "luo-v3":
             found = self._session_area(ser.sessions_pa, abi.luo_session_header_ser, abi.luo_session_ser)
         else:
@@ -104,7 +104,7 @@ class _Reader:
             self.walk.problem(
                 "luo-reused",
                 address,
-                f"sub-tree LUO: devicetree with compatible {safe_text(compatible)!r}, expected luo-v1",
+                f"sub-tree LUO: devicetree with compatible '{safe_text(compatible)}', expected luo-v1",
             )
             return None
         pointer = tree.root.u64("luo-abi-header")
@@ -140,7 +140,7 @@ class _Reader:
         return self._luo(address, compatible, ser.liveupdate_num, found, self._flbs(ser.flbs_pa),
                          session_area=ser.sessions_pa, flb_area=ser.flbs_pa, fdt=tree)  # fmt: skip
 
-    def _luo(self, address: int, compatible: str, number: int | None, found: _Found, flbs: tuple[Flb, ...],
+    def _luo(self, address: int, compatible: str | None, number: int | None, found: _Found, flbs: tuple[Flb, ...],
              *, subsystems: tuple[Subsystem, ...] = (), session_area: int | None = None,
              flb_area: int | None = None, fdt: Fdt | None = None) -> Luo:  # fmt: skip
         return Luo(
@@ -310,7 +310,8 @@ class _Reader:
                     "bad-file", None, f"LUO file-descriptors: node {safe_text(child.name)} is no preserved file"
                 )
                 continue
-            yield self._file("", decode_name(compatible), data, token, None)
+            if data:  # 0 is the placeholder that stands there until LUO writes the values
+                yield self._file("", decode_name(compatible), data, token, None)
 
     # -- FLBs and subsystems --
 

@@ -12,19 +12,17 @@ from luoser.limits import LIMITS
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk, is_name
 from luoser.state import KexecMetadata, KhoTest, Memblock, Reservation
-from luoser.text import decode_name
+from luoser.text import decode_name, safe_text
 
 __all__ = ["read_kexec_metadata", "read_kho_test", "read_memblock"]
 
 
 def read_memblock(walk: Walk, address: int, tree: Fdt) -> Memblock | None:
     """The reserve_mem areas of a memblock-v1 devicetree."""
-    if tree.root.text("compatible") != b"memblock-v1":
-        walk.problem(
-            "bad-memblock",
-            address,
-            f"sub-tree memblock: compatible is {tree.root.text('compatible')!r}, expected memblock-v1",
-        )
+    compatible = tree.root.text("compatible") or b""
+    if compatible != b"memblock-v1":
+        word = f"sub-tree memblock: compatible is '{safe_text(compatible)}', expected memblock-v1"
+        walk.problem("bad-memblock", address, word)
         return None
     reservations = []
     for node in tree.root.nodes:
@@ -33,7 +31,7 @@ def read_memblock(walk: Walk, address: int, tree: Fdt) -> Memblock | None:
             walk.problem(
                 "bad-memblock",
                 address,
-                f"sub-tree memblock: node {decode_name(node.name)!r} has no reserve-mem-v1 start and size",
+                f"sub-tree memblock: node '{safe_text(node.name)}' has no reserve-mem-v1 start and size",
             )
             continue
         reservations.append(Reservation(name=decode_name(node.name), start=start, size=size))
@@ -80,7 +78,11 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
     assert magic is not None and count is not None and info is not None and checksum is not None
     words = _test_folios(walk, address, count, info)
     folios = []
-    for (word,) in struct.iter_unpack("<Q", words[: len(words) // 8 * 8]):
+    if len(words) // 8 > LIMITS.kho_test_folios:
+        walk.problem(
+            "too-many", address, f"sub-tree kho_test: {count} folios, the first {LIMITS.kho_test_folios} are read"
+        )
+    for (word,) in struct.iter_unpack("<Q", words[: min(len(words) // 8, LIMITS.kho_test_folios) * 8]):
         place, order = word & ~0xFFF, word & 0xFFF
         if order > 40 or not place or place % (walk.page_size << order) or place >= PHYSICAL_LIMIT:
             walk.problem(
@@ -103,7 +105,7 @@ def _test_folios(walk: Walk, address: int, count: int, info: bytes) -> bytes:
                 "bad-pointer", address, f"sub-tree kho_test: vmalloc chunk {descriptor.first:#x} is no page address"
             )
             return b""
-        return read_area(walk, descriptor, min(count * 8, LIMITS.list_size), "sub-tree kho_test").data
+        return read_area(walk, descriptor, min(count, LIMITS.kho_test_folios + 1) * 8, "sub-tree kho_test").data
     if len(info) != 8 * count:
         walk.problem("bad-kho-test", address, f"sub-tree kho_test: {len(info)} bytes of folios_info for {count} folios")
     return info[: 8 * count]

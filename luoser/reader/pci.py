@@ -66,6 +66,8 @@ def _read(walk: Walk, address: int, leads: list[Lead], preserved: PreservedMap |
     block = preserved.find(address) if preserved is not None else None
     partial = certain and block is not None and len(data) < walk.page_size << block.order
     fits = best_fits(data, size=size, flb=flb, family=family, blocks=_block_reader(walk), partial=partial)
+    if family is not None:  # the way there proves the family
+        fits = [fit for fit in fits if fit.blob.layout.family == family]
     if not fits or (fits[0].faults and not certain):
         if certain:
             walk.problem(

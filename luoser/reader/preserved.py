@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
 from luoser.abi.preserved import (
@@ -30,7 +30,10 @@ _EXTENTS_COMPARED = 1 << 20
 
 @dataclass(slots=True)
 class MapReading:
-    """A map as walked. impossible: what no kernel writes. damage: faults that leave the rest readable."""
+    """A map as walked. impossible: what no kernel writes. damage: faults that leave the rest readable.
+
+    other: the same map with bitmaps of 512 bytes, where the pointers leave the width open.
+    """
 
     form: str
     address: int
@@ -40,6 +43,7 @@ class MapReading:
     missing: MissingMemory | None = None
     impossible: list[tuple[int, str]] = field(default_factory=list)
     damage: list[tuple[str, int, str]] = field(default_factory=list)
+    other: MapReading | None = None
 
     @property
     def complete(self) -> bool:
@@ -156,6 +160,11 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
             break
         before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
     reading.bitmap_size = _bitmap_size(walk, pointers)
+    if reading.bitmap_size == walk.page_size and pointers:
+        other = replace(reading, bitmaps=[], nodes=list(reading.nodes), damage=list(reading.damage))
+        other.bitmap_size = SMALL_BITMAP
+        _read_bitmaps(walk, other, pointers, SMALL_BITMAP)
+        reading.other = other
     _read_bitmaps(walk, reading, pointers, reading.bitmap_size)
     return reading
 
@@ -234,11 +243,11 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]]
     if reading.missing is not None:
         walk.missing(reading.missing, "preserved map")
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
-    found = PreservedMap(reading.bitmaps, page_size=walk.page_size, complete=reading.complete)
     if reading.impossible:
         where, why = reading.impossible[0]
         return _stale(walk, reading, f"{why} (at {where:#x})")
-    evidence = list(_evidence(walk, reading, found, list(named)))
+    named = list(named)
+    reading, found, evidence = _by_width(walk, reading, named)
     if len(evidence) + bool(consumed and evidence) >= 2:
         return _stale(walk, reading, "; ".join([*(text for _, text in evidence), *([consumed] if consumed else [])]))
     for code, address, message in reading.damage:
@@ -255,6 +264,28 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]]
     )
 
 
+_Judged = tuple[MapReading, PreservedMap, list[tuple[int, str]]]
+
+
+def _by_width(walk: Walk, reading: MapReading, named: list[tuple[int, int, str]]) -> _Judged:
+    """The reading, its map and what speaks against it; of two widths the one with less against it."""
+    judged = _judged(walk, reading, named)
+    if reading.other is None:
+        return judged
+    other = _judged(walk, reading.other, named)
+    if judged[2] and len(other[2]) < len(judged[2]):
+        return other
+    if not judged[2] and not other[2] and judged[1].entries != other[1].entries:
+        word = f"bitmaps are taken for {walk.page_size} bytes (6.17.9 and later); as 512 bytes they fit as well"
+        walk.problem("map-width", reading.address, f"preserved map: {word}, with {other[1].entries} entries")
+    return judged
+
+
+def _judged(walk: Walk, reading: MapReading, named: list[tuple[int, int, str]]) -> _Judged:
+    found = PreservedMap(reading.bitmaps, page_size=walk.page_size, complete=reading.complete)
+    return reading, found, list(_evidence(walk, reading, found, named))
+
+
 def _stale(walk: Walk, reading: MapReading, why: str) -> Preserved:
     walk.problem("map-stale", reading.address, f"preserved map is stale, its pages were freed and reused: {why}")
     return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)
@@ -264,8 +295,10 @@ def _evidence(
     walk: Walk, reading: MapReading, found: PreservedMap, named: list[tuple[int, int, str]]
 ) -> Iterator[tuple[int, str]]:
     """Independent kinds of evidence that a walked map is not one: at most one of each kind."""
-    if not found.entries and found.complete:
+    if not found.entries and not any(code == "map-node-missing" for code, _, _ in reading.damage):
         yield reading.address, "it preserves nothing at all"
+        if any(code == "loop" for code, _, _ in reading.damage):
+            yield reading.address, "it leads back to itself"
     uncovered = [(address, what) for address, size, what in named if not found.covers(address, size)]
     if uncovered and found.complete:
         address, what = uncovered[0]

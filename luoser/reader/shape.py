@@ -80,9 +80,14 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     record, count = layout.record, header[layout.count]
     if layout.blocks is not None:
         return _read_blocks(layout, header, blocks)
-    base = layout.header.size
-    have = min(count, (len(data) - base) // record.size, LIMITS.list_size // record.size)
-    devices = DeviceList(record.record, columns(record), bytes(data[base : base + have * record.size]))
+    base, room = layout.header.size, (len(data) - layout.header.size) // record.size
+    capacity = header[layout.capacity] if layout.capacity is not None else count
+    holes = "refcount" in record.record_fields and count < capacity <= room
+    if holes:  # entries of devices that were unpreserved are zeros in between
+        count = capacity
+    have = min(count, room, LIMITS.list_size // record.size)
+    rows = bytes(data[base : base + have * record.size])
+    devices = DeviceList(record.record, columns(record), rows, holes=holes)
     end = base + count * record.size
     buses: tuple[dict[str, Any], ...] = ()
     if layout.bus is not None and layout.bus_count is not None:
@@ -102,7 +107,8 @@ def _read_blocks(layout: PciLayout, header: dict[str, int], blocks: BlockReader 
     entries, pages, fault = b"", tuple[int, ...](), None
     if first and blocks is not None:
         entries, pages, fault = blocks(first, record)
-    devices = DeviceList(record.record, columns(record), entries[: len(entries) // record.size * record.size])
+    rows = entries[: len(entries) // record.size * record.size]
+    devices = DeviceList(record.record, columns(record), rows, holes=header[layout.count] * record.size != len(rows))
     return PciBlob(
         layout=layout,
         header=header,
@@ -127,22 +133,34 @@ def fit_pci(
     capacity = blob.header.get(layout.capacity or "", blob.header[layout.count])
     if capacity > LIMITS.list_size // layout.record.size or blob.header[layout.count] > capacity:
         return None
-    full = blob.size + (capacity - blob.header[layout.count]) * layout.record.size if layout.capacity else blob.size
-    if size is not None and size not in (blob.size, full):
+    if size is not None and size not in _sizes(layout, blob):
         return None
     faults = [*blob.faults, *_header_faults(layout, blob, data, blocks), *_device_faults(layout, blob)]
     if blob.missing:
         faults.append(f"{blob.missing} bytes of records are not there")
     behind = data[blob.size :] if size is None else data[blob.size : size]
     if behind.strip(b"\0"):
+        if not blob.devices and layout.blocks is None:
+            return None  # an empty list has nothing behind it
         faults.append("bytes behind the list are not zero")
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
+
+
+def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
+    """The sizes that a blob of this layout can have: up to the last entry in use, or to the last allocated."""
+    counts = {blob.header[layout.count], blob.header.get(layout.capacity or "", 0)}
+    inline = {layout.header.size + count * layout.record.size for count in counts if count}
+    return {blob.size} | (inline if layout.blocks is None and layout.bus is None else set())
 
 
 def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockReader | None) -> Iterator[str]:
     for field in layout.header.fields:
         if field.padding and any(data[field.offset : field.offset + field.size]):
             yield "padding of the header is not zero"
+    if "refcount" in layout.record.record_fields and layout.blocks is None and not blob.missing:
+        count, found = blob.header[layout.count], len(blob.devices)
+        if count != found:
+            yield f"{count} devices in the header, {found} entries in use"
     if layout.version is not None and blob.header["version"] != layout.version:
         yield f"version {blob.header['version']}, expected {layout.version}"
     if layout.capacity and blob.header[layout.capacity] > 65536:
@@ -151,8 +169,8 @@ def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockR
         pointer, count = blob.header[layout.blocks], blob.header[layout.count]
         if pointer % 4096 or pointer >= 1 << 52 or bool(pointer) < bool(count):
             yield f"block pointer {pointer:#x} is no page address"
-        elif blocks is not None and sum(1 for device in blob.devices if device.number("refcount") != 0) != count:
-            yield f"{count} devices in the header, {len(blob.devices)} entries in the blocks"
+        elif blocks is not None and len(blob.devices) != count:
+            yield f"{count} devices in the header, {len(blob.devices)} in the blocks"
 
 
 def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
@@ -162,8 +180,6 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
     last = -1 << 63
     pads = [(field.offset, field.size) for field in layout.record.fields if field.padding]
     for device in blob.devices[:_DEVICES_JUDGED]:
-        if layout.blocks is not None and device.number("refcount") == 0:
-            continue
         place = (device.domain, device.bdf)
         if place in seen:
             found.setdefault("unique", f"{device.name} twice")

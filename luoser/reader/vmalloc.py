@@ -37,6 +37,8 @@ def read_area(walk: Walk, descriptor: Any, size: int, what: str) -> Area:
                 "bad-pointer", chunks[0], f"{what}: vmalloc block {block:#x} is not aligned to {block_size:#x}"
             )
             break
+        if not walk.claim(block, f"{what}, vmalloc block"):
+            break
         wanted = min(left, block_size)
         parts.append(walk.read_some(block, wanted, what))
         left -= len(parts[-1])

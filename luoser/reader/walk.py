@@ -38,6 +38,8 @@ class Walk:
     contents: bool = False
     problems: list[Problem] = field(default_factory=list)
     _owners: dict[int, str] = field(default_factory=dict)
+    _trees: dict[int, Fdt] = field(default_factory=dict)
+    _fdt_left: int = LIMITS.fdt_bytes
     _entries_left: int = LIMITS.entries
     _array_left: int = -1
 
@@ -65,7 +67,7 @@ class Walk:
         return taken
 
     def take_array(self, size: int, what: str) -> int:
-        """How many of `size` bytes of array may still be read: all arrays together are not larger than the source."""
+        """How many of `size` bytes of array may still be read: LIMITS.array_bytes and the size of the source in all."""
         if self._array_left < 0:
             self._array_left = LIMITS.array_bytes + sum(segment.stored for segment in self.memory.segments)
         taken = min(size, self._array_left, LIMITS.list_size)
@@ -112,6 +114,8 @@ class Walk:
 
     def fdt(self, address: int, what: str, *, size: int | None = None) -> Fdt | None:
         """The devicetree at an address, or None and a problem. size: bytes that the blob may take at most."""
+        if address in self._trees:
+            return self._trees[address]
         head = self.read(address, 40, what)
         if head is None:
             return None
@@ -124,6 +128,9 @@ class Walk:
             header = parse_header(head)
             if size is not None and header.totalsize > size:
                 raise FormatError(f"totalsize {header.totalsize:#x} is larger than its place of {size:#x} bytes")
+            if header.totalsize > self._fdt_left:
+                raise FormatError(f"totalsize {header.totalsize:#x}, more than is left to read of all devicetrees")
+            self._fdt_left -= header.totalsize
             data = self.read_some(address, header.totalsize, what)
             tree = parse(data, partial=True)
         except FormatError as error:
@@ -131,6 +138,7 @@ class Walk:
             return None
         if tree.fault:
             self.problem("bad-fdt", address, f"{what}: {tree.fault}")
+        self._trees[address] = tree
         return tree
 
     def blocks(self, address: int, entry: Schema, what: str) -> Iterator[BlockPage]:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from luoser.abi.pci import flag_names
 from luoser.fdt import Node
 from luoser.render.out import console, text
-from luoser.state import Blob, Device, Hex
+from luoser.render.values import members, value_text
+from luoser.state import Blob, Device
 from luoser.text import bdf_text, safe_text
 
 __all__ = ["print_blob"]
@@ -25,14 +26,14 @@ def print_blob(blob: Blob) -> None:
         text((blob.layout, "bold"), f"  {blob.size} bytes  ", (f"({safe_text(blob.confidence, again=True)})", "dim"))
     )
     for name, value in blob.fields.items():
-        out.print(text(f"  {name} {_value(value)}"))
+        out.print(text(f"  {name} {value_text(value)}"))
     for device in blob.devices or ():
         out.print(_device(device))
     for bus in blob.buses:
-        members = _members({name: value for name, value in bus.items() if name not in ("domain", "number")})
-        out.print(text("  bus ", (bdf_text(bus["domain"], bus["number"] << 8)[:7], "bold"), f"  {members}"))
+        described = members({name: value for name, value in bus.items() if name not in ("domain", "number")})
+        out.print(text("  bus ", (bdf_text(bus["domain"], bus["number"] << 8)[:7], "bold"), f"  {described}"))
     for index, record in enumerate(blob.records):
-        out.print(text((f"  [{index}]", "bold"), f" {_members(record)}"))
+        out.print(text((f"  [{index}]", "bold"), f" {members(record)}"))
     if blob.fdt is not None:
         for line in _nodes(blob.fdt.root, 1):
             out.print(text(line))
@@ -48,25 +49,8 @@ def _device(device: Device) -> Any:
         elif name == "driver_data" and isinstance(value, int):
             parts.append(f"  driver_data {value:#x}")
         elif name != "path":
-            parts.append(f"  {name} {_value(value)}")
+            parts.append(f"  {name} {value_text(value)}")
     return text(*parts)
-
-
-def _members(values: Mapping[str, Any]) -> str:
-    return "  ".join(f"{name} {_value(value)}" for name, value in values.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + _members(value) + " }"
-    if isinstance(value, list | tuple):
-        used = [item for item in value if item]
-        return "[" + ", ".join(_value(item) for item in used[:16]) + (", …" if len(used) > 16 else "") + "]"
-    if isinstance(value, bytes):
-        return value[:32].hex(" ") + (" …" if len(value) > 32 else "")
-    if isinstance(value, int):
-        return f"{value:#x}" if isinstance(value, Hex) or value > 9 else str(value)
-    return safe_text(value)
 
 
 def _nodes(node: Node, depth: int) -> Iterator[str]:

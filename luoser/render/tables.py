@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from luoser.render.out import console, text
@@ -13,7 +14,9 @@ from luoser.text import safe_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["device_table", "print_devices"]
+__all__ = ["device_table", "print_devices", "print_lines"]
+
+_TABLE_ROWS = 1000
 
 
 def print_devices(state: State) -> None:
@@ -28,7 +31,17 @@ def print_devices(state: State) -> None:
             via = ", ".join(safe_text(way) for way in devices.via)
             confidence = safe_text(devices.confidence, again=True)
             out.print(text(f"  {devices.layout} at {devices.address:#x}  via {via}  ({confidence})"))
-            out.print(device_table(devices, handover.preserved.map))
+            if len(devices.devices) > _TABLE_ROWS:
+                print_lines(devices, handover.preserved.map)
+            else:
+                out.print(device_table(devices, handover.preserved.map))
+
+
+def print_lines(devices: PciList, found: PreservedMap | None) -> None:
+    """The devices of a long list, a plain line each: a table has to know all of them before it shows the first."""
+    for device in devices.devices:
+        members = "  ".join(f"{name} {value}" for name, value in device_columns(device, found))
+        sys.stdout.write(f"  {device.index:>7}  {device.name}  {members}\n")
 
 
 def device_table(devices: PciList, found: PreservedMap | None) -> Table:

@@ -10,6 +10,7 @@ from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import SEALS
 from luoser.abi.pci import flag_names
 from luoser.render.out import console, text
+from luoser.render.values import members
 from luoser.state import (
     Device,
     Direction,
@@ -177,7 +178,7 @@ class _Drawing:
         else:
             state = ("not serialised yet", "yellow")
         branch = tree.add(
-            text(("LUO ", "bold"), f" {safe_text(luo.compatible)} at {luo.address:#x}  {number}  ", state)
+            text(("LUO ", "bold"), f" {safe_text(luo.compatible or luo.layout)} at {luo.address:#x}  {number}  ", state)
         )
         if not luo.serialized:
             return
@@ -205,9 +206,9 @@ class _Drawing:
         where = f"  {session.address:#x}" if session.address is not None else ""
         leaf = branch.add(text("session ", (name, "bold"), f"{where}  {count}"))
         for file in self._some(session.files, leaf):
-            leaf.add(self._file(file))
+            entry = leaf.add(self._file(file))
             if file.detail is not None:
-                leaf.add(text("  ", self._record(file.detail)))
+                entry.add(text(self._record(file.detail)))
 
     def _file(self, file: File) -> Any:
         head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "bold"), f"  data {file.data:#x}")
@@ -231,12 +232,15 @@ class _Drawing:
     def _flb(self, flb: Flb) -> Any:
         note = "magic of a test FLB" if is_test_flb(flb.data) else preserved_note(self.map, flb.data)
         detail = f"  {self._record(flb.detail)}" if flb.detail is not None else ""
-        return text("FLB ", (safe_text(flb.name), "bold"), f"  data {flb.data:#x} ({note})  {flb.count} files{detail}")
+        return text(
+            "FLB ",
+            (safe_text(flb.name), "bold"),
+            f"  data {flb.data:#x} ({note})  {flb.count} file{'s' if flb.count != 1 else ''}{detail}",
+        )
 
     def _record(self, record: Record) -> str:
-        fields = ", ".join(f"{name} {_value(value)}" for name, value in record.fields.items())
-        others = f" (or {', '.join(record.candidates[1:])})" if len(record.candidates) > 1 else ""
-        return f"{record.layout}{others}: {fields}"
+        readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
+        return f"{' or '.join(readings)}  ({safe_text(record.confidence, again=True)})"
 
     def _pci(self, tree: Tree, devices: PciList) -> None:
         count = len(devices.devices)
@@ -254,13 +258,3 @@ class _Drawing:
         for name, value in device_columns(device, self.map):
             parts.append(f"  {value}" if name == "flags" else f"  {name} {value}")
         return text(*parts)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, int):
-        return f"{value:#x}" if value > 9 else str(value)
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    if isinstance(value, str):
-        return safe_text(value)
-    return f"{len(value)} members"

@@ -212,10 +212,12 @@ def _contents(piece: Contents) -> Json:
 
 def _record(record: Record) -> Json:
     return {
-        "layout": record.layout,
-        "candidates": list(record.candidates),
         "address": _hex(record.address),
-        "fields": {name: _plain(value) for name, value in record.fields.items()},
+        "confidence": record.confidence,
+        "readings": [
+            {"layout": layout, "fields": {name: _plain(value) for name, value in fields.items()}}
+            for layout, fields in record.readings
+        ],
     }
 
 

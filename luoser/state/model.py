@@ -98,15 +98,15 @@ class Contents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A struct of a layout that has no class of its own: member name to value.
+    """A handler's struct that has no class of its own.
 
-    layout: its name in the registry. candidates: further layouts that the bytes fit as well.
+    readings: (layout, members) for each layout that the bytes fit; one where they decide, more where they
+    do not. confidence: why, in words.
     """
 
-    layout: str
     address: int
-    fields: Mapping[str, Any]
-    candidates: tuple[str, ...] = ()
+    readings: tuple[tuple[str, Mapping[str, Any]], ...]
+    confidence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,10 +203,13 @@ class Subsystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Luo:
-    """The orchestrator's state. number: live updates so far as the next kernel will see them."""
+    """The orchestrator's state. number: live updates so far as the next kernel will see them.
+
+    compatible: None where the form has no string.
+    """
 
     layout: str
-    compatible: str
+    compatible: str | None
     address: int
     number: int | None
     serialized: bool
@@ -224,7 +227,7 @@ class PciList:
     """One list of preserved devices.
 
     layout: registry name. candidates: further layouts that the bytes fit as well. via: the ways that led
-    here. confidence: how sure the layout is, in words. count, capacity: as the header says. blocks: KHO
+    here. confidence: how sure the layout is, in words. header: members of the head. blocks: KHO
     block pages where the records do not follow the header. contents: pages that driver_data names.
     """
 

@@ -60,16 +60,21 @@ class DeviceList(Sequence[Device]):
     """Preserved devices of one list, over the packed records.
 
     record: `struct` format of a record. columns: its members in the order of the format. data: the
-    records, one behind the other. The PCI address comes from `path` (domain << 16 | bdf) or from
-    `domain` and `bdf`.
+    records, one behind the other. holes: records of zeros are slots without a device; they are passed
+    over, and a device's index is that of its slot. The PCI address comes from `path` (domain << 16 | bdf)
+    or from `domain` and `bdf`.
     """
 
-    __slots__ = ("_columns", "_data", "_record")
+    __slots__ = ("_columns", "_data", "_record", "_slots")
 
-    def __init__(self, record: struct.Struct, columns: tuple[Column, ...], data: bytes) -> None:
+    def __init__(self, record: struct.Struct, columns: tuple[Column, ...], data: bytes, *, holes: bool = False) -> None:
         if len(data) % record.size:
             raise ValueError(f"{len(data)} bytes are no whole number of records of {record.size}")
         self._record, self._columns, self._data = record, columns, data
+        self._slots: Sequence[int] = range(len(data) // record.size)
+        if holes:
+            size = record.size
+            self._slots = tuple(slot for slot in self._slots if any(data[slot * size : (slot + 1) * size]))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -77,11 +82,11 @@ class DeviceList(Sequence[Device]):
 
     @property
     def data(self) -> bytes:
-        """The records as they lie in memory."""
+        """The records as they lie in memory, holes included."""
         return self._data
 
     def __len__(self) -> int:
-        return len(self._data) // self._record.size
+        return len(self._slots)
 
     @overload
     def __getitem__(self, index: int) -> Device: ...
@@ -89,24 +94,29 @@ class DeviceList(Sequence[Device]):
     def __getitem__(self, index: slice) -> list[Device]: ...
     def __getitem__(self, index: int | slice) -> Device | list[Device]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        return self._device(place, self._record.unpack_from(self._data, place * self._record.size))
+            return [self._at(slot) for slot in self._slots[index]]
+        return self._at(self._slots[index])
 
     def __iter__(self) -> Iterator[Device]:
-        for index, row in enumerate(self.rows()):
-            yield self._device(index, row)
+        if isinstance(self._slots, range):
+            for index, row in enumerate(self.rows()):
+                yield self._device(index, row)
+        else:
+            yield from map(self._at, self._slots)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeviceList):
             return NotImplemented
-        return (self._columns, self._data) == (other._columns, other._data)
+        return (self._columns, self._data, self._slots) == (other._columns, other._data, other._slots)
 
     __hash__ = None  # type: ignore[assignment]
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """The records as plain tuples in the order of `columns`: the fast way through a long list."""
+        """The records as plain tuples in the order of `columns`, holes included: the fast way through a long list."""
         return self._record.iter_unpack(self._data)
+
+    def _at(self, slot: int) -> Device:
+        return self._device(slot, self._record.unpack_from(self._data, slot * self._record.size))
 
     def _device(self, index: int, row: tuple[Any, ...]) -> Device:
         fields = row_fields(self._columns, row)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Members of structs as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from luoser.state import Hex
+from luoser.text import bdf_text, safe_text
+
+__all__ = ["members", "value_text"]
+
+
+def members(values: Mapping[str, Any]) -> str:
+    """`name value` of each member; a bdf beside a domain is written as DDDD:BB:SS.F."""
+    shown = dict(values)
+    bdf, domain = shown.get("bdf"), shown.get("domain", 0)
+    if isinstance(bdf, int) and isinstance(domain, int):
+        shown = {"device": bdf_text(domain, bdf), **{n: v for n, v in shown.items() if n not in ("bdf", "domain")}}
+    return "  ".join(f"{name} {value_text(value)}" for name, value in shown.items())
+
+
+def value_text(value: Any) -> str:
+    """One member: numbers in hex, names made safe, long bytes cut."""
+    if isinstance(value, Mapping):
+        return "{ " + members(value) + " }"
+    if isinstance(value, list | tuple):
+        used = [item for item in value if item]
+        return "[" + ", ".join(value_text(item) for item in used[:16]) + (", …" if len(used) > 16 else "") + "]"
+    if isinstance(value, bytes):
+        return value[:32].hex(" ") + (" …" if len(value) > 32 else "")
+    if isinstance(value, int):
+        return f"{value:#x}" if isinstance(value, Hex) or value > 9 else str(value)
+    return safe_text(value)
