@@ -12,6 +12,8 @@ __all__ = ["parse_hex"]
 
 _OFFSET = re.compile(r"\s*([0-9a-fA-F]{4,16})(:|\s{2,})(.*)")
 _PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_OD = re.compile(r"\s*([0-9a-fA-F]{6,16})((?: [0-9a-fA-F]{2})+)(?:\s.*)?")
+"""A line of od -Ax -tx1: one space behind the offset."""
 _END = re.compile(r"[0-9a-fA-F]{5,16}")
 _DIGITS = re.compile(r"[0-9a-fA-F]+")
 _LINE = 16
@@ -20,46 +22,49 @@ _LINE = 16
 def parse_hex(text: bytes) -> bytes:
     """The bytes that hex text stands for.
 
-    Lines may start with an offset (followed by a colon or two spaces) and end in a comment or the ASCII
-    column. A `*` line repeats the line before it up to the next offset, as hexdump prints it. Raises
-    FormatError for a line without hex digits, or an offset that does not fit the bytes before it.
+    Lines may start with an offset and end in a comment or the ASCII column. A `*` line repeats the line
+    before it up to the next offset, as hexdump and od print it. Raises FormatError, with the number of the
+    line, where there are no hex digits, half a byte, or an offset that does not fit the bytes before it.
     """
     data = bytearray()
     repeat = has_offsets = False
     for number, line in enumerate(text.decode("ascii", "replace").splitlines(), 1):
-        if not line.strip():
-            continue
         if line.strip() == "*":
             repeat = True
-            continue
-        try:
-            offset, found = _line(line, ends=has_offsets)
-        except ValueError as error:
-            raise FormatError(f"hex text line {number}: {error}") from None
-        has_offsets = has_offsets or offset is not None
-        if offset is not None and offset > len(data) and repeat and len(data) >= _LINE:
-            if offset > LIMITS.list_size:
-                raise FormatError(
-                    f"hex text line {number} is at offset {offset:#x}, beyond the {LIMITS.list_size:#x} bytes read here"
-                )
-            data += bytes(data[-_LINE:]) * ((offset - len(data)) // _LINE)
-        repeat = False
-        if offset is not None and offset != len(data):
-            raise FormatError(
-                f"hex text line {number} is at offset {offset:#x}, but {len(data):#x} bytes came before it"
-            )
-        if not found and offset is None:
-            raise FormatError(f"hex text line {number} has no hex digits")
-        data += found
+        elif line.strip():
+            try:
+                offset, found = _line(line, ends=has_offsets)
+                _fill(data, offset, repeat=repeat)
+            except ValueError as error:
+                raise FormatError(f"hex text line {number}: {error}") from None
+            has_offsets, repeat = has_offsets or offset is not None, False
+            if not found and offset is None:
+                raise FormatError(f"hex text line {number} has no hex digits")
+            data += found
+    if repeat:
+        raise FormatError("hex text ends in a `*` line: the offset that says how far it goes is missing")
     if not data:
         raise FormatError("hex text without any bytes")
     return bytes(data)
+
+
+def _fill(data: bytearray, offset: int | None, *, repeat: bool) -> None:
+    """Make the bytes reach to an offset, by repeating the last line where a `*` stood. Raises ValueError."""
+    if repeat:
+        if offset is None or len(data) < _LINE or not len(data) <= offset <= LIMITS.list_size:
+            raise ValueError("no offset that a `*` line before it could reach to")
+        data += bytes(data[-_LINE:]) * ((offset - len(data)) // _LINE)
+    if offset is not None and offset != len(data):
+        raise ValueError(f"offset {offset:#x}, but {len(data):#x} bytes came before it")
 
 
 def _line(line: str, *, ends: bool) -> tuple[int | None, bytes]:
     """(offset or None, bytes) of one line. ends: an offset alone may stand here, as behind hexdump's last line."""
     if ends and _END.fullmatch(line.strip()):
         return int(line, 16), b""
+    od = _OD.fullmatch(line)
+    if od is not None:
+        return int(od[1], 16), _pairs(od[2])
     match = _OFFSET.match(line)
     if match is None:
         return None, _pairs(line)

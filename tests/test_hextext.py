@@ -134,7 +134,7 @@ def test_small_things(text: bytes, want: bytes) -> None:
     [
         (b"", "without any bytes"),
         (b"\n \n", "without any bytes"),
-        (b"*\n", "without any bytes"),
+        (b"*\n", "offset that says how far"),
         (b"zz", "line 1"),
         (b"01 02\nhello\n", "line 2"),
         (b"00000010  01 02", "offset 0x10"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import click
@@ -121,5 +121,26 @@ def load(
 
 def echo_json(document: Any) -> None:
     """One JSON document on stdout, ASCII only, so that no name in it reaches the terminal raw."""
-    json.dump(document, sys.stdout, indent=1, ensure_ascii=True)
+    for piece in _pretty(document, "\n"):
+        sys.stdout.write(piece)
     sys.stdout.write("\n")
+
+
+def _pretty(value: Any, newline: str) -> Iterator[str]:
+    """Indented, but what holds no further lists or objects (a device, an extent) on one line: that is fast, too."""
+    if not isinstance(value, dict | list) or not any(isinstance(item, dict | list) for item in _items(value)):
+        yield json.dumps(value, ensure_ascii=True)
+        return
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    separator = f"{opening}{newline} "
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield separator
+        if isinstance(value, dict):
+            yield json.dumps(key) + ": "
+        yield from _pretty(item, newline + " ")
+        separator = f",{newline} "
+    yield newline + closing
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
