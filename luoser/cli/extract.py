@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from luoser.cli.common import NoState, read_options, usable_layouts
@@ -31,6 +33,7 @@ def command(
     `inspect` reads the cut exactly like the original. It holds metadata, driver pages and the contents of
     files up to 64 KiB, and no other memory of guests or of the kernel.
     """
+    from luoser.errors import UsageError
     from luoser.memory.open import open_memory
     from luoser.memory.recorder import Recorder
     from luoser.output import new_file
@@ -38,6 +41,9 @@ def command(
     from luoser.text import human_size, safe_text
     from luoser.writer.core import write_core
 
+    for name in source:
+        if Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
+            raise UsageError(f"{safe_text(target)} is the source itself; name another file")
     with open_memory(*source) as below:
         memory = Recorder(below)
         state = read(memory, root=root, page_size=page_size, layouts=usable_layouts(layouts), contents=True)

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from luoser.errors import SourceError
-from luoser.memory.source import Buffer
+from luoser.memory.source import Buffer, Segment, swept
 
 __all__ = ["MAGIC", "Flattened"]
 
@@ -27,6 +27,8 @@ class Flattened:
     """
 
     def __init__(self, path: str, buffer: Buffer) -> None:
+        if len(buffer) < _HEADER_SIZE:
+            raise SourceError(f"{path}: flattened dump of {len(buffer)} bytes, its header alone has {_HEADER_SIZE}")
         kind, version = struct.unpack_from(">qq", buffer, len(MAGIC))
         if (kind, version) != (1, 1):
             raise SourceError(f"{path}: flattened dump of type {kind} version {version}, expected 1 and 1")
@@ -35,10 +37,12 @@ class Flattened:
         self._pieces = self._index()
         self._starts = [start for start, _, _ in self._pieces]
         self._size = max((start + size for start, size, _ in self._pieces), default=0)
+        if self._size >= 1 << 62:
+            raise SourceError(f"{path}: flattened dump with a piece at {self._size:#x}, beyond any file")
 
     def _index(self) -> list[tuple[int, int, int]]:
-        """(offset in the file, size, offset in the buffer) by offset; of two pieces for one place the later wins."""
-        found: dict[int, tuple[int, int, int]] = {}
+        """(offset in the file, size, offset in the buffer) by offset; where pieces overlap the later one counts."""
+        found: list[Segment] = []
         place = _HEADER_SIZE
         while place + _RECORD.size <= len(self._buffer):
             offset, size = _RECORD.unpack_from(self._buffer, place)
@@ -48,9 +52,9 @@ class Flattened:
                 break
             stored = min(size, len(self._buffer) - place)
             if stored:
-                found[offset] = (offset, stored, place)
+                found.append(Segment(offset, stored, place, stored))
             place += size
-        return [found[offset] for offset in sorted(found)]
+        return [(piece.start, piece.size, piece.offset) for piece in swept(found[::-1])]
 
     def __len__(self) -> int:
         return self._size
@@ -66,7 +70,8 @@ class Flattened:
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """(offset in the file, size, offset in the buffer) of what is stored of [start, stop)."""
-        for begin, size, place in self._pieces[max(0, bisect_right(self._starts, start) - 1) :]:
+        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._pieces)):
+            begin, size, place = self._pieces[index]
             if begin >= stop:
                 return
             low, high = max(start, begin), min(stop, begin + size)

@@ -64,6 +64,10 @@ class _Bitmap:
     def __contains__(self, frame: int) -> bool:
         return frame >> 3 < len(self.bits) and bool(self.bits[frame >> 3] >> (frame & 7) & 1)
 
+    def knows(self, frame: int) -> bool:
+        """Whether the file holds the bit of a frame: a bitmap can be cut short."""
+        return frame >> 3 < len(self.bits)
+
     def rank(self, frame: int) -> int:
         """How many frames below this one are set."""
         block = min(frame >> 3, len(self.bits)) // _RANK
@@ -93,7 +97,7 @@ class _Part:
         self.ram = _Bitmap(raw[:half] if two else raw, header.max_mapnr)
         self.dumped = _Bitmap(raw[half:] if two else raw, header.max_mapnr)
         self.short_bitmap = len(raw) < header.bitmap_size
-        self.first = header.start_pfn if header.split else 0
+        self.first = min(header.start_pfn, header.max_mapnr) if header.split else 0
         self.last = min(header.end_pfn if header.split else header.max_mapnr, header.max_mapnr)
         self._base = self.dumped.rank(self.first) if self.first else 0
 
@@ -101,13 +105,13 @@ class _Part:
         return self.first <= frame < self.last and frame in self.dumped
 
     def descriptor(self, frame: int) -> tuple[int, int, int] | None:
-        """(offset, size, flags) of a frame's data, None when the file ends before its descriptor."""
+        """(offset, size, flags) of a frame's data, None when the file has no descriptor for it."""
         place = self.header.descriptors + (self.dumped.rank(frame) - self._base) * _DESCRIPTOR.size
         raw = self.source[place : place + _DESCRIPTOR.size]
         if len(raw) < _DESCRIPTOR.size:
             return None
         offset, size, flags, _ = _DESCRIPTOR.unpack(raw)
-        return offset, size, flags
+        return (offset, size, flags) if offset > 0 and size else None  # zeros: the file was never finished
 
     def walk(self) -> Iterator[tuple[int, int, int, int]]:
         """(frame, offset, size, flags) of every page in this file, by frame."""
@@ -133,7 +137,6 @@ def _header(path: str, source: ByteSource) -> _Header:
     if version >= 6:
         start, end, max_mapnr = start64, end64, mapnr64 or max_mapnr
     bitmap = (1 + sub_blocks) * block
-    size = min(bitmap_blocks * block, max(0, len(source) - bitmap))
     if max_mapnr > bitmap_blocks * block * 8:
         raise SourceError(
             f"{path}: kdump header speaks of {max_mapnr} page frames, its bitmaps of {bitmap_blocks * block * 8}"
@@ -142,7 +145,7 @@ def _header(path: str, source: ByteSource) -> _Header:
         version=version,
         block_size=block,
         bitmap_offset=bitmap,
-        bitmap_size=size if size < bitmap_blocks * block else bitmap_blocks * block,
+        bitmap_size=bitmap_blocks * block,
         descriptors=bitmap + bitmap_blocks * block,
         max_mapnr=max_mapnr,
         dump_level=level if version >= 1 else 0,
@@ -216,7 +219,7 @@ class KdumpMemory(Memory):
             return PageState.PRESENT if found and found[0] + found[1] <= len(part.source) else PageState.ABSENT
         if frame not in self._ram:
             return PageState.ABSENT
-        in_a_part = any(part.first <= frame < part.last for part in self._parts)
+        in_a_part = any(part.first <= frame < part.last and part.dumped.knows(frame) for part in self._parts)
         return PageState.EXCLUDED if in_a_part else PageState.ABSENT
 
     def read(self, address: int, size: int) -> bytes:
@@ -318,6 +321,9 @@ def _zstd(data: bytes, block: int) -> bytes:
     except ImportError:
         raise SourceError("this dump is compressed with zstd: pip install 'luoser[zstd]'") from None
     try:
+        size = zstandard.frame_content_size(data)
+        if size > block:
+            raise FormatError(f"zstd frame of {size} bytes, expected at most {block}")
         return bytes(zstandard.ZstdDecompressor().decompress(data, max_output_size=block))
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, MemoryError) as error:
         raise FormatError(f"corrupt zstd data: {error}") from None

@@ -17,7 +17,7 @@ from typing import Protocol
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
 
-__all__ = ["Buffer", "ByteSource", "Memory", "Segment", "SegmentedMemory"]
+__all__ = ["Buffer", "ByteSource", "Memory", "Segment", "SegmentedMemory", "swept"]
 
 Buffer = bytes | mmap.mmap
 """The bytes of a file: mapped, or in memory."""
@@ -117,7 +117,7 @@ class SegmentedMemory(Memory):
         ordered = sorted(segments, key=lambda segment: segment.start)
         if all(known.end <= following.start for known, following in pairwise(ordered)):
             return tuple(ordered)
-        arranged = tuple(_swept(segments))
+        arranged = tuple(swept(segments))
         self._remark_overlaps(ordered)
         return arranged
 
@@ -197,11 +197,13 @@ class SegmentedMemory(Memory):
     def find(self, pattern: bytes) -> Iterator[int]:
         search = re.compile(re.escape(pattern), re.DOTALL)  # ten times as fast as find() over zeros
         for segment in self._segments:
+            if not segment.stored:
+                continue
             for match in search.finditer(self._buffer, segment.offset, segment.offset + segment.stored):
                 yield segment.start + match.start() - segment.offset
 
 
-def _swept(segments: list[Segment]) -> Iterator[Segment]:
+def swept(segments: list[Segment]) -> Iterator[Segment]:
     """Disjoint pieces by address, each of the first segment in the list that covers it."""
     points = sorted({point for segment in segments for point in (segment.start, segment.end)})
     starting = sorted(range(len(segments)), key=lambda index: segments[index].start)

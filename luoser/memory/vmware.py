@@ -61,7 +61,9 @@ def _tags(path: str, state: Buffer) -> Iterator[tuple[tuple[bytes, int], int]]:
     wide = magic[0] & 0xF != 0
     place = _memory_group(path, state, groups)
     for _ in range(_TAGS):
-        flags, length = bytes(state[place : place + 2]).ljust(2, b"\0")
+        if place + 2 > len(state):
+            raise SourceError(f"{path}: a VMware state file that breaks off inside of its group memory")
+        flags, length = bytes(state[place : place + 2])
         if flags == 0 and length == 0:
             return
         name = bytes(state[place + 2 : place + 2 + length])

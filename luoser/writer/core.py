@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
+from luoser.errors import MissingMemory
 from luoser.memory.elf import RAM_NOTE
 from luoser.memory.source import Memory
 
@@ -23,7 +24,7 @@ def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int]) -> int:
 
     A page that is not in the source is left out, so that it is missing in the cut as well.
     """
-    runs = list(_runs(sorted(set(pages))))
+    runs = list(_runs(sorted(page for page in set(pages) if _is_whole(memory, page))))
     notes = _notes(memory)
     first = _EHDR.size + (1 + len(runs)) * _PHDR.size
     place = -(-(first + len(notes)) // _PAGE) * _PAGE
@@ -40,6 +41,14 @@ def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int]) -> int:
     for start, size in runs:
         file.write(memory.read(start, size))
     return place
+
+
+def _is_whole(memory: Memory, page: int) -> bool:
+    try:
+        memory.read(page, _PAGE)
+    except MissingMemory:
+        return False
+    return True
 
 
 def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from luoser.errors import MissingMemory, UsageError
+from luoser.limits import LIMITS
 from luoser.memory.source import Memory
 from luoser.state import File, Handover, MapStatus, Memfd, PreservedMap, State
 from luoser.text import parse_number, safe_text
@@ -27,6 +28,8 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
     if len(memfd.folios.list) != memfd.folios.count:
         have, count = len(memfd.folios.list), memfd.folios.count
         raise UsageError(f"memfd {safe_text(name)}: only {have} of its {count} folios are listed in the source")
+    if memfd.size > LIMITS.decompressed:
+        raise UsageError(f"memfd {safe_text(name)}: its descriptor says {memfd.size:#x} bytes, which is not believed")
     file.truncate(memfd.size)
     written = 0
     for offset, address, size in _pieces(memfd, page, found):

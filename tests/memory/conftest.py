@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -22,8 +23,10 @@ Bounded = Callable[..., AbstractContextManager[None]]
 def open_files(tmp_path: Path) -> Opened:
     """open_files(bytes, ...): the memory of files with these bytes, named so that nothing can be told from it."""
 
+    numbers = itertools.count()
+
     def make(*contents: bytes) -> Memory:
-        files = [tmp_path / f"file-{number}" for number in range(len(contents))]
+        files = [tmp_path / f"file-{next(numbers)}" for _ in contents]  # never a name twice: files stay mapped
         for file, data in zip(files, contents, strict=True):
             file.write_bytes(data)
         return luoser.open(*files)

@@ -82,7 +82,6 @@ def test_later_piece_wins_at_one_offset() -> None:
         [(0, b"0123456789"), (2, b"xx"), (7, b"yy")],
     ],
 )
-@pytest.mark.xfail(strict=True, reason="a piece hides what lies below it, or the order of offsets decides")
 def test_pieces_are_written_one_over_the_other(records: list[tuple[int, bytes]]) -> None:
     """As `makedumpfile -R` does: every record is written at its offset, in the order of the file."""
     out = bytearray(10)
@@ -239,7 +238,6 @@ def test_neither_kdump_nor_elf_is_refused(open_files: Opened) -> None:
         open_files(HEAD + END)
 
 
-@pytest.mark.xfail(strict=True, reason="struct.error")
 @pytest.mark.parametrize("size", [16, 20, 31])
 def test_header_that_breaks_off_is_refused(open_files: Opened, size: int) -> None:
     with pytest.raises(SourceError):
@@ -284,7 +282,6 @@ def test_hostile_pieces_are_quick_and_bounded(open_files: Opened, bounded: Bound
         use(open_files, HEAD + piece(0, ELF) + HOSTILE[case] + END)
 
 
-@pytest.mark.xfail(strict=True, reason="OverflowError of len()")
 def test_piece_that_ends_behind_all_numbers(open_files: Opened) -> None:
     use(open_files, HEAD + piece(0, KDUMP) + piece((1 << 63) - 1, b"xx") + END)
 
@@ -296,7 +293,6 @@ def test_bitmaps_in_a_gap_are_bounded(open_files: Opened, bounded: Bounded, bloc
         use(open_files, HEAD + piece(0, poke(KDUMP, bitmap_blocks=blocks)) + piece(1 << 50, b"x") + END)
 
 
-@pytest.mark.xfail(strict=True, reason="each read copies the list of all pieces behind it")
 def test_cost_of_a_read_does_not_grow_with_the_pieces() -> None:
     count = 400_000
     data = b"".join(piece(64 * number, b"x") for number in range(count))

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: MIT
+"""`luoser extract`: cuts that inspect alike, memfds put together, and files that nobody loses."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from elftools.elf.elffile import ELFFile
+
+import luoser
+from luoser.cli.main import cli
+from luoser.errors import UsageError
+from luoser.text import safe_text
+from tests import real
+from tests.conftest import Run
+from tests.memory import writers
+from tests.writer.test_memfd import SEALED
+
+FROZEN = "7.3-a/frozen"
+each_dump = pytest.mark.parametrize("name", real.DUMPS)
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [os.fspath(entry) for entry in arguments], catch_exceptions=False)
+
+
+def extract(*arguments: str | Path) -> str:
+    result = invoke("extract", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def inspected(path: Path, *options: str) -> dict[str, Any]:
+    result = invoke("inspect", path, "--full", "--contents", "--format", "json", *options)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    del found["source"]
+    return found
+
+
+def names(place: Path) -> list[str]:
+    return sorted(entry.name for entry in place.iterdir())
+
+
+# -- cuts --------------------------------------------------------------------------------------------------
+
+
+@each_dump
+def test_cut_inspects_like_the_original(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "small.elf"
+    said = extract(real.path(name), "-o", target)
+    assert str(target) in said and "pages" in said
+    assert target.stat().st_size < 4 << 20
+    assert inspected(target) == inspected(real.path(name))
+    elf: Any = ELFFile(io.BytesIO(target.read_bytes()))
+    assert elf["e_type"] == "ET_CORE"
+    assert names(tmp_path) == ["small.elf"]
+
+
+@pytest.mark.parametrize("command", ["pci", "map", "inspect"])
+def test_other_commands_say_the_same_of_a_cut(tmp_path: Path, command: str) -> None:
+    extract(real.path(FROZEN), "-o", tmp_path / "cut")
+    first, second = invoke(command, real.path(FROZEN)), invoke(command, tmp_path / "cut")
+    assert first.output.replace(str(real.path(FROZEN)), "X") == second.output.replace(str(tmp_path / "cut"), "X")
+
+
+@pytest.mark.parametrize("kind", ["kdump", "lime", "avml"])
+def test_cut_of_other_formats(tmp_path: Path, kind: str) -> None:
+    memory = real.dump(FROZEN)
+    spans = [(part.start, memory.read(part.start, part.size)) for part in memory.segments]
+    pages = {start // 4096 + at: data[at * 4096 :][:4096] for start, data in spans for at in range(len(data) // 4096)}
+    data = {
+        "kdump": lambda: writers.kdump(pages),
+        "lime": lambda: writers.lime(spans),
+        "avml": lambda: writers.avml(spans),
+    }
+    (tmp_path / "dump").write_bytes(data[kind]())
+    extract(tmp_path / "dump", "-o", tmp_path / "cut")
+    assert inspected(tmp_path / "cut") == inspected(tmp_path / "dump")
+
+
+def test_cut_of_split_files(tmp_path: Path) -> None:
+    memory = real.dump(FROZEN)
+    pages = {
+        address // 4096: memory.read(address, 4096)
+        for part in memory.segments
+        for address in range(part.start, part.end, 4096)
+    }
+    for number, data in enumerate(writers.kdump_set(pages, [0, 0x1800, 0x40000])):
+        (tmp_path / f"part-{number}").write_bytes(data)
+    extract(tmp_path / "part-1", tmp_path / "part-0", "-o", tmp_path / "cut")
+    found = inspected(tmp_path / "cut")
+    assert found["handovers"] == inspected(real.path(FROZEN))["handovers"]
+
+
+def test_one_root_of_two(tmp_path: Path) -> None:
+    name = "7.3-chain/frozen2"
+    for handover in real.document(name)["handovers"]:
+        target, root = tmp_path / handover["address"], ("--root", handover["address"])
+        extract(real.path(name), "-o", target, *root)
+        assert inspected(target, *root) == inspected(real.path(name), *root)
+
+
+def test_truncated_dump_is_cut_as_far_as_it_goes(tmp_path: Path) -> None:
+    import lzma
+
+    whole = lzma.decompress(real.path(FROZEN).read_bytes())
+    (tmp_path / "dump").write_bytes(whole[: len(whole) * 2 // 3 // 4096 * 4096])
+    extract(tmp_path / "dump", "-o", tmp_path / "cut")
+    assert inspected(tmp_path / "cut")["handovers"] == inspected(tmp_path / "dump")["handovers"]
+
+
+# -- memfds ------------------------------------------------------------------------------------------------
+
+
+def test_memfd_comes_out(tmp_path: Path) -> None:
+    said = extract(real.path(FROZEN), "-o", tmp_path / "sealed", "--memfd", "vm-web-01/0x1b")
+    data = (tmp_path / "sealed").read_bytes()
+    assert data == SEALED and len(data) == 64 << 10
+    assert "sha256" in said
+    assert (tmp_path / "sealed").stat().st_mode & 0o111 == 0
+
+
+def test_name_with_escape_characters_by_its_shown_form(tmp_path: Path) -> None:
+    luo = real.read(FROZEN).handovers[0].luo
+    assert luo is not None
+    shown = next(safe_text(session.name) for session in luo.sessions if "\x1b" in session.name)
+    assert shown in invoke("inspect", real.path(FROZEN)).output.replace("\n", " ")
+    said = extract(real.path(FROZEN), "-o", tmp_path / "out", "--memfd", f"{shown}/0xffffffffffffffff")
+    assert said.rstrip("\n").isprintable()
+    assert names(tmp_path) == ["out"], "the name of the session is no path"
+    assert (tmp_path / "out").stat().st_size == 4096
+
+
+@pytest.mark.parametrize("wanted", ["vm-web-01/0x1a", "vm-web-01/0x99", "nobody/0x1b", "vm-web-01", "x\x1b[31m/1"])
+def test_memfd_that_cannot_be_made_leaves_no_file(tmp_path: Path, luoser_command: Run, wanted: str) -> None:
+    """0x1a: its folios are not in the cut dump."""
+    result = luoser_command("extract", real.path(FROZEN), "-o", tmp_path / "out", "--memfd", wanted)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr.startswith(b"luoser: ") and result.stderr.decode()[:-1].isprintable()
+    assert names(tmp_path) == []
+
+
+def test_missing_folio_keeps_the_file_that_was_there(tmp_path: Path, luoser_command: Run) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    result = luoser_command(
+        "extract", real.path(FROZEN), "-o", tmp_path / "out", "--memfd", "vm-web-01/0x1a", "--force"
+    )
+    assert result.returncode == 2
+    assert (tmp_path / "out").read_bytes() == b"old"
+    assert names(tmp_path) == ["out"]
+
+
+# -- files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], ["--memfd", "vm-web-01/0x1b"]])
+def test_existing_file_is_replaced_on_request_only(tmp_path: Path, luoser_command: Run, options: list[str]) -> None:
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    result = luoser_command("extract", real.path(FROZEN), "-o", target, *options)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"--force" in result.stderr
+    assert target.read_bytes() == b"old"
+    extract(real.path(FROZEN), "-o", target, "--force", *options)
+    assert target.stat().st_size > 4096
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_symbolic_link_is_not_followed(tmp_path: Path, luoser_command: Run, force: list[str]) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "out").symlink_to("precious")
+    result = luoser_command("extract", real.path(FROZEN), "-o", tmp_path / "out", *force)
+    assert result.returncode == (0 if force else 2)
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert (tmp_path / "out").is_symlink() is not bool(force)
+
+
+def small_dump(tmp_path: Path) -> Path:
+    path = tmp_path / "dump"
+    path.write_bytes(real.path(FROZEN).read_bytes())
+    return path
+
+
+def test_input_is_not_overwritten(tmp_path: Path, luoser_command: Run) -> None:
+    path = small_dump(tmp_path)
+    before = path.read_bytes()
+    assert luoser_command("extract", path, "-o", path).returncode == 2
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["same name", "other name", "hard link"])
+def test_input_is_not_overwritten_by_force(tmp_path: Path, luoser_command: Run, how: str) -> None:
+    path = small_dump(tmp_path)
+    before, target = path.read_bytes(), path
+    if how == "other name":
+        target = tmp_path / "." / ".." / tmp_path.name / "dump"
+    elif how == "hard link":
+        target = tmp_path / "link"
+        os.link(path, target)
+    assert luoser_command("extract", path, "-o", target, "--force").returncode == 2
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [[], ["--memfd", "vm-web-01/0x1b"]])
+def test_failed_write_leaves_nothing_behind(tmp_path: Path, luoser_command: Run, options: list[str]) -> None:
+    """A limit on the size of files stands for a full disk."""
+
+    def limit() -> None:
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    (tmp_path / "place").mkdir()
+    import lzma
+
+    (tmp_path / "dump").write_bytes(lzma.decompress(real.path(FROZEN).read_bytes()))
+    result = luoser_command("extract", tmp_path / "dump", "-o", tmp_path / "place" / "out", *options, preexec_fn=limit)
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"luoser: ") and result.stderr.count(b"\n") == 1
+    assert names(tmp_path / "place") == []
+
+
+def test_directory_that_is_not_there(tmp_path: Path, luoser_command: Run) -> None:
+    result = luoser_command("extract", real.path(FROZEN), "-o", tmp_path / "no" / "out")
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"luoser: ") and result.stderr.count(b"\n") == 1
+
+
+def test_source_without_a_root_makes_no_file(tmp_path: Path, luoser_command: Run) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(1 << 20))
+    result = luoser_command("extract", tmp_path / "zeros", "-o", tmp_path / "out")
+    assert (result.returncode, result.stdout) == (3, b"")
+    assert names(tmp_path) == ["zeros"]
+
+
+def test_output_has_to_be_named(luoser_command: Run) -> None:
+    assert luoser_command("extract", real.path(FROZEN)).returncode == 2
+
+
+def test_target_is_shown_safely(tmp_path: Path) -> None:
+    said = extract(real.path(FROZEN), "-o", tmp_path / "a\x1b[31m")
+    assert said[:-1].isprintable()
+    assert names(tmp_path) == ["a\x1b[31m"]
+
+
+def test_unknown_layout_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        invoke("extract", real.path(FROZEN), "-o", tmp_path / "out", "--layout", "no-such")
+    assert names(tmp_path) == []
+
+
+def test_dump_that_is_a_cut_keeps_what_the_first_dump_covered(tmp_path: Path) -> None:
+    extract(real.path(FROZEN), "-o", tmp_path / "once")
+    extract(tmp_path / "once", "-o", tmp_path / "twice")
+    assert (tmp_path / "once").read_bytes() == (tmp_path / "twice").read_bytes()
+    with luoser.open(tmp_path / "once") as memory:
+        assert memory.ram == tuple((part.start, part.end) for part in real.dump(FROZEN).segments)

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""Whole machines: dumps of 1 GiB by QEMU and makedumpfile, which are too large to be committed.
+
+LUOSER_LAB names a directory with one directory per run of the lab: MOMENT.elf, MOMENT.raw and MOMENT.kdump-zlib
+by QEMU's dump-guest-memory, and crash/vmcore-* by makedumpfile after a panic.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import struct
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import luoser
+from luoser.cli.main import cli
+from luoser.errors import MissingMemory, PageState
+from luoser.memory.source import Memory
+from luoser.state import to_document
+
+LAB = os.environ.get("LUOSER_LAB")
+if not LAB:
+    pytest.skip("LUOSER_LAB names no directory with dumps of the lab", allow_module_level=True)
+ROOT = Path(LAB)
+PAGE = 4096
+MAGIC = b"\xd0\x0d\xfe\xed"
+MOMENTS = sorted(
+    str(file.relative_to(ROOT).with_suffix("")) for file in ROOT.glob("*/*.elf") if file.with_suffix(".raw").exists()
+)
+CORES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("*/*.elf"))
+CRASHES = sorted(str(file.parent.relative_to(ROOT)) for file in ROOT.glob("*/crash/vmcore-zlib"))
+each_moment = pytest.mark.parametrize("moment", MOMENTS or [pytest.param("", marks=pytest.mark.skip("no dumps"))])
+each_crash = pytest.mark.parametrize("crash", CRASHES or [pytest.param("", marks=pytest.mark.skip("no vmcores"))])
+
+
+def document(memory: Memory) -> dict[str, Any]:
+    found = to_document(luoser.read(memory, contents=True), full=True)
+    del found["source"]
+    return found
+
+
+@cache
+def document_of(*names: str) -> dict[str, Any]:
+    with luoser.open(*(ROOT / name for name in names)) as memory:
+        return document(memory)
+
+
+def pages_of(memory: Memory, count: int = 2000) -> list[int]:
+    """Addresses of pages all over the memory, the same in every run, and those of devicetrees."""
+    places = [page for part in memory.segments for page in range(part.start, part.end, PAGE)]
+    return sorted({*random.Random(7).sample(places, min(count, len(places))), *memory.find_pages(MAGIC)})
+
+
+def page(memory: Memory, address: int) -> bytes | PageState:
+    try:
+        return memory.read(address, PAGE)
+    except MissingMemory as error:
+        assert memory.page_state(address) is error.state
+        return error.state
+
+
+# -- QEMU's dumps of one moment ----------------------------------------------------------------------------
+
+
+@each_moment
+def test_qemu_elf_and_kdump_give_the_same_document(moment: str) -> None:
+    assert document_of(f"{moment}.kdump-zlib") == document_of(f"{moment}.elf")
+    assert document_of(f"{moment}.elf")["handovers"]
+
+
+@each_moment
+def test_qemu_raw_gives_the_same_document(moment: str) -> None:
+    raw, elf = document_of(f"{moment}.raw"), document_of(f"{moment}.elf")
+    assert raw["handovers"] == elf["handovers"]
+    assert raw["problems"] == elf["problems"]
+
+
+@each_moment
+def test_qemu_dumps_hold_the_same_bytes(moment: str) -> None:
+    with (
+        luoser.open(ROOT / f"{moment}.elf") as elf,
+        luoser.open(ROOT / f"{moment}.raw") as raw,
+        luoser.open(ROOT / f"{moment}.kdump-zlib") as kdump,
+    ):
+        assert (elf.format, raw.format, kdump.format) == ("elf", "raw", "kdump")
+        assert kdump.remarks == []
+        end = raw.segments[-1].end
+        for address in pages_of(elf):
+            assert kdump.read(address, PAGE) == elf.read(address, PAGE)
+            if address < end:
+                assert raw.read(address, PAGE) == elf.read(address, PAGE)
+        trees = list(elf.find_pages(MAGIC))
+        assert list(kdump.find_pages(MAGIC)) == trees
+        assert list(raw.find_pages(MAGIC)) == [address for address in trees if address < end]
+        assert dict(kdump.vmcoreinfo) == dict(elf.vmcoreinfo)
+        assert elf.vmcoreinfo
+
+
+# -- makedumpfile's dumps of one panic ---------------------------------------------------------------------
+
+
+def is_whole(file: Path) -> bool:
+    """Whether the last page's data is at the end of a kdump file: seen without luoser."""
+    data = file.read_bytes()
+    block, sub_blocks, bitmap_blocks = struct.unpack_from("<iiI", data, 428)
+    (split,), (first, last) = struct.unpack_from("<i", data, block + 12), struct.unpack_from("<QQ", data, block + 80)
+    bitmap = (1 + sub_blocks + bitmap_blocks // 2) * block
+    place = (1 + sub_blocks + bitmap_blocks) * block
+    bits = int.from_bytes(data[bitmap:place], "little")
+    count = (bits >> first & ((1 << last - first) - 1) if split else bits).bit_count()
+    ends = [at + size for at, size, _, _ in struct.iter_unpack("<qIIQ", data[place : place + 24 * count])]
+    return all(ends) and max(ends, default=0) == len(data)
+
+
+def split_files(crash: str) -> list[str]:
+    return [str(file.relative_to(ROOT)) for file in sorted((ROOT / crash).glob("vmcore-split-*"))]
+
+
+@cache
+def is_split_whole(crash: str) -> bool:
+    return all(is_whole(ROOT / name) for name in split_files(crash))
+
+
+def crash_files(crash: str) -> dict[str, list[str]]:
+    """Whole dumps by name; a set of split files is one of them, if it is whole."""
+    found = {
+        file.name: [str(file.relative_to(ROOT))]
+        for file in sorted((ROOT / crash).glob("vmcore-*"))
+        if "-split-" not in file.name
+    }
+    return found | ({"split": split_files(crash)} if is_split_whole(crash) else {})
+
+
+@each_crash
+def test_crash_dumps_give_the_same_document(crash: str) -> None:
+    wanted = document_of(f"{crash}/vmcore-zlib")
+    assert wanted["handovers"]
+    for name, files in crash_files(crash).items():
+        assert document_of(*files) == wanted, name
+    for name, files in crash_files(crash).items():
+        if name == "split":
+            assert document_of(*files[::-1]) == wanted
+
+
+@each_crash
+def test_crash_dumps_hold_the_same_bytes(crash: str) -> None:
+    with luoser.open(ROOT / crash / "vmcore-zlib") as first:
+        pages, trees = pages_of(first), list(first.find_pages(MAGIC))
+        wanted = [page(first, address) for address in pages]
+        assert PageState.EXCLUDED in wanted and any(isinstance(data, bytes) and any(data) for data in wanted)
+        for files in crash_files(crash).values():
+            with luoser.open(*(ROOT / name for name in files)) as memory:
+                assert [page(memory, address) for address in pages] == wanted, files
+                assert list(memory.find_pages(MAGIC)) == trees
+                assert memory.segments == first.segments
+                assert dict(memory.vmcoreinfo) == dict(first.vmcoreinfo)
+                assert memory.remarks == []
+
+
+@each_crash
+def test_page_that_the_dump_level_drops_is_excluded(crash: str) -> None:
+    with luoser.open(ROOT / crash / "vmcore-zlib") as memory:
+        states = {memory.page_state(address) for address in pages_of(memory)}
+        assert states == {PageState.EXCLUDED, PageState.PRESENT}
+        lost = next(address for address in pages_of(memory) if memory.page_state(address) is PageState.EXCLUDED)
+        with pytest.raises(MissingMemory) as caught:
+            memory.read(lost + 8, 8)
+        assert (caught.value.address, caught.value.state) == (lost, PageState.EXCLUDED)
+
+
+@each_crash
+def test_one_part_of_a_split_dump_says_what_it_is(crash: str) -> None:
+    if not is_split_whole(crash):
+        pytest.skip("the split files of this run are incomplete")
+    for name in split_files(crash):
+        with luoser.open(ROOT / name) as memory:
+            assert any("split" in remark for remark in memory.remarks)
+            assert PageState.ABSENT in {memory.page_state(address) for address in pages_of(memory)}
+
+
+@pytest.mark.xfail(strict=True, reason="a descriptor of zeros counts as present, and as no sign of a cut file")
+@each_crash
+def test_split_dump_that_ran_out_of_space_says_so(crash: str) -> None:
+    """makedumpfile had no room left: the bitmap names pages whose descriptors were never written."""
+    if is_split_whole(crash):
+        pytest.skip("the split files of this run are whole")
+    with luoser.open(*(ROOT / name for name in split_files(crash))) as memory:
+        assert memory.remarks
+        for address in pages_of(memory):
+            page(memory, address)
+
+
+@each_crash
+def test_cut_vmcore_says_so_and_gives_true_bytes(tmp_path: Path, crash: str) -> None:
+    whole = (ROOT / crash / "vmcore-zlib").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: len(whole) * 2 // 3])
+    with luoser.open(ROOT / crash / "vmcore-zlib") as sound, luoser.open(tmp_path / "cut") as memory:
+        assert any("truncated" in remark for remark in memory.remarks)
+        held = 0
+        for address in pages_of(sound):
+            found = page(memory, address)
+            assert found == page(sound, address) or found is PageState.ABSENT
+            held += isinstance(found, bytes)
+        assert held
+        luoser.read(memory)
+
+
+# -- drgn --------------------------------------------------------------------------------------------------
+
+DRGN = [files[0] for crash in CRASHES for name, files in crash_files(crash).items() if name != "split"]
+
+
+@pytest.mark.parametrize("name", DRGN)
+def test_drgn_reads_the_same_bytes(name: str) -> None:
+    drgn_compare(ROOT / name, name)
+
+
+@each_moment
+def test_drgn_reads_the_same_bytes_of_qemu_dumps(tmp_path: Path, moment: str) -> None:
+    """QEMU leaves the kernel's name empty but for the machine, which libkdumpfile does not take: filled in a copy."""
+    if shutil.which("makedumpfile") is None:
+        pytest.skip("makedumpfile is not installed")
+    with (ROOT / f"{moment}.kdump-zlib").open("rb") as source:
+        subprocess.run(["makedumpfile", "-R", tmp_path / "copy"], stdin=source, check=True, capture_output=True)
+    with (tmp_path / "copy").open("r+b") as file:
+        for number, text in enumerate((b"Linux", b"lab", b"0", b"#1", b"x86_64", b"(none)")):
+            file.seek(12 + 65 * number)
+            file.write(text)
+    drgn_compare(tmp_path / "copy", f"{moment}.kdump-zlib")
+
+
+def drgn_compare(file: Path, name: str) -> None:
+    drgn = pytest.importorskip("drgn", reason="drgn is not installed")
+    program = drgn.Program()
+    program.set_core_dump(str(file))
+    with luoser.open(ROOT / name) as memory:
+        compared = 0
+        for address in pages_of(memory):
+            found = page(memory, address)
+            if isinstance(found, bytes):
+                assert program.read(address, PAGE, physical=True) == found, f"{address:#x}"
+                compared += 1
+            else:
+                with pytest.raises(drgn.FaultError):
+                    program.read(address, PAGE, physical=True)
+        assert compared
+
+
+# -- extract -----------------------------------------------------------------------------------------------
+
+
+def extracted(target: Path, *names: str) -> int:
+    result = CliRunner().invoke(cli, ["extract", *(str(ROOT / name) for name in names), "-o", str(target)])
+    assert result.exit_code == 0, result.output
+    return target.stat().st_size
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_cut_of_a_whole_machine_is_small_and_inspects_alike(tmp_path: Path, name: str) -> None:
+    assert extracted(tmp_path / "cut", name) < 4 << 20
+    with luoser.open(tmp_path / "cut") as memory:
+        assert document(memory) == document_of(name)
+
+
+@each_crash
+def test_cut_of_a_vmcore_is_small_and_inspects_alike(tmp_path: Path, crash: str) -> None:
+    assert extracted(tmp_path / "cut", f"{crash}/vmcore-zlib") < 4 << 20
+    with luoser.open(tmp_path / "cut") as memory:
+        assert document(memory) == document_of(f"{crash}/vmcore-zlib")
+
+
+@pytest.mark.parametrize("name", [name for name in CORES if name.endswith("frozen.elf") and "6.1" not in name[:4]])
+def test_memfds_come_out_whole(tmp_path: Path, name: str) -> None:
+    for token, size in ((0x1A, 4 << 20), (0x1B, 64 << 10), (0x1C, 64 << 20)):
+        target = tmp_path / f"{token:x}"
+        result = CliRunner().invoke(
+            cli, ["extract", str(ROOT / name), "-o", str(target), "--memfd", f"vm-web-01/{token:#x}"]
+        )
+        assert result.exit_code == 0, result.output
+        assert target.stat().st_size == size
+    data = (tmp_path / "1b").read_bytes()
+    for offset in range(0, len(data), PAGE):
+        assert data[offset:].startswith(b"memfd sealed offset %x\0" % offset)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Output files: a name is taken when all was written, and never from somebody else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from luoser.errors import UsageError
+from luoser.output import new_file
+
+
+def names(place: Path) -> list[str]:
+    return sorted(entry.name for entry in place.iterdir())
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_new_file_has_its_bytes(tmp_path: Path, force: bool) -> None:
+    with new_file(str(tmp_path / "out"), force=force) as file:
+        file.write(b"hello")
+        file.seek(1)
+        assert file.read(2) == b"el"
+    assert (tmp_path / "out").read_bytes() == b"hello"
+    assert names(tmp_path) == ["out"]
+
+
+def test_name_appears_only_when_all_is_written(tmp_path: Path) -> None:
+    with new_file(str(tmp_path / "out"), force=False) as file:
+        file.write(b"half")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_mode_is_that_of_any_new_file(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with new_file(str(tmp_path / "out"), force=False):
+            pass
+        assert os.umask(mask) == mask, "the mask of the process is as it was"
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o666 & ~mask
+
+
+def test_existing_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    with pytest.raises(UsageError, match="--force"), new_file(str(tmp_path / "out"), force=False):
+        pytest.fail("written to nevertheless")
+    assert (tmp_path / "out").read_bytes() == b"old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_force_replaces_in_one_step(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    os.link(tmp_path / "out", tmp_path / "other")
+    with new_file(str(tmp_path / "out"), force=True) as file:
+        file.write(b"new")
+        assert (tmp_path / "out").read_bytes() == b"old"
+    assert (tmp_path / "out").read_bytes() == b"new"
+    assert (tmp_path / "other").read_bytes() == b"old", "the bytes of the old file are not touched"
+    assert names(tmp_path) == ["other", "out"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_symbolic_link_is_not_followed(tmp_path: Path, exists: bool) -> None:
+    target = tmp_path / "target"
+    if exists:
+        target.write_bytes(b"precious")
+    (tmp_path / "out").symlink_to(target)
+    with pytest.raises(UsageError), new_file(str(tmp_path / "out"), force=False):
+        pytest.fail("written to nevertheless")
+    assert (tmp_path / "out").is_symlink()
+    assert target.exists() is exists
+
+
+def test_force_replaces_a_symbolic_link_and_not_its_target(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"precious")
+    (tmp_path / "out").symlink_to(tmp_path / "target")
+    with new_file(str(tmp_path / "out"), force=True) as file:
+        file.write(b"new")
+    assert (tmp_path / "target").read_bytes() == b"precious"
+    assert not (tmp_path / "out").is_symlink()
+    assert (tmp_path / "out").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("/nowhere")])
+def test_name_that_somebody_takes_meanwhile_is_left_to_them(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    with pytest.raises(UsageError, match="exists"), new_file(str(tmp_path / "out"), force=False) as file:
+        file.write(b"mine")
+        make(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+    assert not (tmp_path / "out").is_file() or (tmp_path / "out").read_bytes() == b""
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("x")])
+def test_failed_write_leaves_nothing_behind(tmp_path: Path, error: BaseException, force: bool) -> None:
+    if force:
+        (tmp_path / "out").write_bytes(b"old")
+    with pytest.raises(type(error)), new_file(str(tmp_path / "out"), force=force) as file:
+        file.write(b"half" * 100_000)
+        raise error
+    assert names(tmp_path) == (["out"] if force else [])
+    assert not force or (tmp_path / "out").read_bytes() == b"old"
+
+
+def test_directory_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises((UsageError, OSError)), new_file(str(tmp_path / "out"), force=True):
+        pass
+    assert names(tmp_path) == ["out"]
+    with pytest.raises(UsageError), new_file(str(tmp_path / "out"), force=False):
+        pass
+
+
+def test_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OSError), new_file(str(tmp_path / "no" / "out"), force=False):
+        pass
+
+
+def test_name_is_made_safe_in_the_error(tmp_path: Path) -> None:
+    name = tmp_path / "a\x1b[31m\nb"
+    name.touch()
+    with pytest.raises(UsageError) as caught, new_file(str(name), force=False):
+        pass
+    assert str(caught.value).isprintable()

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""A preserved memfd as a file again."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+import luoser
+from luoser.errors import PageState, UsageError
+from luoser.memory.overlay import Overlay
+from luoser.memory.source import Memory
+from luoser.state import State
+from luoser.writer.memfd import write_memfd
+from tests import real
+from tests.images import Image, name
+
+PAGE = 4096
+SEALED = b"".join((b"memfd sealed offset %x" % offset).ljust(PAGE, b"\0") for offset in range(0, 65536, PAGE))
+"""What user space wrote before the live update; the offsets are in hexadecimal."""
+
+
+def made(
+    folios: Mapping[int, bytes],
+    size: int,
+    *,
+    holes: tuple[int, ...] = (),
+    keep: bool = True,
+) -> Image:
+    """An image of session `s` with one memfd, token 1. folios: index to bytes, as large as the folio is.
+
+    holes: indices with an entry that names no folio. keep: whether the folios are preserved.
+    """
+    image = Image(pages=2048)
+    entries = []
+    for index, data in folios.items():
+        order = (len(data) // PAGE - 1).bit_length() if len(data) > PAGE else 0
+        entries.append((index, image.alloc(data, order=order, keep=keep) // PAGE))
+    entries += [(index, 0) for index in holes]
+    array = b"".join(struct.pack("<QQ", frame | 3 << 52 if frame else 0, index) for index, frame in sorted(entries))
+    descriptor = image.vmalloc(array) if array else bytes(16)
+    blob = struct.pack("<QQIIQ", 0, size, 0, 0, len(entries)) + descriptor
+    record = name("memfd-v2", 48) + struct.pack("<QQ", image.alloc(blob), 1)
+    record = name("s", 64) + struct.pack("<QQ", image.blocks([record]), 1)
+    image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, image.blocks([record]), 0)), 32)})
+    return image
+
+
+def put_together(tmp_path: Path, memory: Memory, wanted: str, state: State | None = None) -> tuple[bytes, str, Path]:
+    path = tmp_path / "out"
+    with path.open("w+b") as file:
+        report = write_memfd(file, memory, state or luoser.read(memory), wanted)
+    return path.read_bytes(), report, path
+
+
+def refused(memory: Memory, wanted: str) -> str:
+    with pytest.raises(UsageError) as caught, tempfile.TemporaryFile() as file:
+        write_memfd(file, memory, luoser.read(memory), wanted)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+# -- real dumps --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dump", ["6.19-a/frozen", "7.3-a/frozen", "7.3-chain/frozen"])
+def test_sealed_comes_out_with_its_contents(tmp_path: Path, dump: str) -> None:
+    data, report, _ = put_together(tmp_path, real.dump(dump), "vm-web-01/0x1b")
+    assert data == SEALED
+    assert "65536 bytes" in report
+    assert hashlib.sha256(SEALED).hexdigest() in report
+
+
+def test_sealed_of_the_second_live_update(tmp_path: Path) -> None:
+    data, _, _ = put_together(tmp_path, real.dump("7.3-chain/frozen2"), "vm-web-01-second/0x1b")
+    assert len(data) == 65536
+    assert all(data[at:].startswith(b"memfd sealed offset %x\0" % at) for at in range(0, 65536, PAGE))
+
+
+def test_a_stale_map_is_told(tmp_path: Path) -> None:
+    data, report, _ = put_together(tmp_path, real.dump("7.3-chain/post"), "vm-web-01/0x1b")
+    assert len(data) == 65536
+    assert "map is not readable" in report
+
+
+def test_file_whose_folios_are_not_in_the_cut_is_refused() -> None:
+    assert "offset 0x" in refused(real.dump("7.3-a/frozen"), "vm-web-01/0x1a")
+
+
+@pytest.mark.parametrize("state", [PageState.EXCLUDED, PageState.ABSENT])
+def test_missing_folio_is_named(state: PageState) -> None:
+    memory = real.overlay("7.3-a/frozen")
+    luo = real.read("7.3-a/frozen").handovers[0].luo
+    assert luo is not None and luo.sessions[0].files[1].memfd is not None
+    folio = luo.sessions[0].files[1].memfd.folios.list[5]
+    memory.remove(folio.address, state=state)
+    reason = refused(memory, "vm-web-01/0x1b")
+    assert f"{folio.address:#x}" in reason and "0x5000" in reason and state.value in reason
+
+
+@pytest.mark.parametrize("token", ["0x1b", "27", "0x1B", "0x0_1b"])
+def test_token_may_be_written_as_numbers_are(tmp_path: Path, token: str) -> None:
+    assert put_together(tmp_path, real.dump("7.3-a/frozen"), f"vm-web-01/{token}")[0] == SEALED
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["vm-web-01", "vm-web-01/", "vm-web-01/x", "/0x1b", "", "/", "vm-web-01/0x1d", "vm-web-02/0x1b", "vm-web-01/-1",
+     "vm-web-01/0x1b/", "vm\x1b[31m/0x1b", "vm-web-01/\x1b[31m"],
+)  # fmt: skip
+def test_name_of_nothing_is_refused(wanted: str) -> None:
+    refused(real.dump("7.3-a/frozen"), wanted)
+
+
+def odd_session() -> str:
+    luo = real.read("7.3-a/frozen").handovers[0].luo
+    assert luo is not None
+    return next(session.name for session in luo.sessions if "\x1b" in session.name)
+
+
+def test_name_with_escape_characters_can_be_given_as_it_is_shown(tmp_path: Path) -> None:
+    """It has a slash and a quote as well: `weird name \\x1b[31m/../"x`."""
+    from luoser.text import safe_text
+
+    raw, shown = odd_session(), safe_text(odd_session())
+    assert raw != shown and shown.isprintable() and "/" in shown
+    first = put_together(tmp_path, real.dump("7.3-a/frozen"), f"{shown}/0xffffffffffffffff")
+    second = put_together(tmp_path, real.dump("7.3-a/frozen"), f"{raw}/0xffffffffffffffff")
+    assert first[:2] == second[:2]
+    assert len(first[0]) == 4096 and any(first[0])
+
+
+def test_file_in_two_handovers_has_to_be_told_apart(tmp_path: Path) -> None:
+    """The second kernel hands on a session of the same name."""
+    memory = real.dump("7.3-chain/frozen2")
+    reason = refused(memory, "vm-batch-000/0x1000")
+    state = luoser.read(memory)
+    assert all(f"{handover.address:#x}" in reason for handover in state.handovers)
+    assert "--root" in reason
+    outgoing = next(handover for handover in state.handovers if handover.direction == "outgoing")
+    one = luoser.read(memory, root=outgoing.address)
+    assert len(put_together(tmp_path, memory, "vm-batch-000/0x1000", one)[0]) == 8192
+
+
+# -- made machines -----------------------------------------------------------------------------------------
+
+
+def test_sparse_file_keeps_its_holes_and_its_size(tmp_path: Path) -> None:
+    size = (64 << 20) + 123
+    folios = {3: b"three" + bytes(PAGE - 5), 9000: b"far" * 100}
+    data, report, path = put_together(tmp_path, made(folios, size, holes=(5, 6)).open(), "s/1")
+    wanted = bytearray(size)
+    wanted[3 * PAGE : 3 * PAGE + 5] = b"three"
+    wanted[9000 * PAGE : 9000 * PAGE + 300] = b"far" * 100
+    assert data == wanted
+    assert path.stat().st_blocks * 512 < 1 << 20, "holes stay holes"
+    assert f"{size} bytes, {2 * PAGE} of them from folios" in report
+    assert hashlib.sha256(wanted).hexdigest() in report
+
+
+def test_last_folio_is_cut_at_the_end_of_the_file(tmp_path: Path) -> None:
+    data, _, _ = put_together(tmp_path, made({0: b"a" * PAGE, 1: b"b" * PAGE}, PAGE + 10).open(), "s/1")
+    assert data == b"a" * PAGE + b"b" * 10
+
+
+def test_large_folios_are_as_large_as_the_map_says(tmp_path: Path) -> None:
+    big = b"".join(bytes([number]) * PAGE for number in range(1, 17))
+    data, report, _ = put_together(tmp_path, made({0: b"x" * PAGE, 16: big, 32: big[:8192]}, 40 * PAGE).open(), "s/1")
+    assert data == (b"x" * PAGE).ljust(16 * PAGE, b"\0") + big + big[:8192].ljust(8 * PAGE, b"\0")
+    assert "map is not" not in report
+
+
+def test_folio_beyond_the_end_of_the_file_is_nothing(tmp_path: Path) -> None:
+    data, _, _ = put_together(tmp_path, made({0: b"a" * PAGE, 7: b"b" * PAGE}, 2 * PAGE).open(), "s/1")
+    assert data == b"a" * PAGE + bytes(PAGE)
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    memory = made({}, 0).open()
+    if luoser.read(memory).problems:  # zeros are no descriptor
+        assert refused(memory, "s/1")
+    else:
+        assert put_together(tmp_path, memory, "s/1")[0] == b""
+
+
+def test_list_that_is_not_whole_is_refused() -> None:
+    memory: Overlay = real.overlay("7.3-a/frozen")
+    luo = real.read("7.3-a/frozen").handovers[0].luo
+    assert luo is not None and luo.sessions[0].files[0].memfd is not None
+    memory.remove(luo.sessions[0].files[0].memfd.folios.pages[2])
+    assert "512 of its 1024" in refused(memory, "vm-web-01/0x1a")
+
+
+def test_file_that_is_no_memfd_is_refused() -> None:
+    image = Image()
+    entry = name("vfio-pci", 48) + struct.pack("<QQ", image.alloc(b"\1"), 1)
+    session = name("s", 64) + struct.pack("<QQ", image.blocks([entry]), 1)
+    image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, image.blocks([session]), 0)), 32)})
+    assert "vfio-pci" in refused(image.open(), "s/1")
+
+
+@pytest.mark.xfail(strict=True, reason="taken for one page without a word")
+def test_folio_that_an_intact_map_does_not_have_is_told_or_refused(tmp_path: Path) -> None:
+    memory = made({0: b"a" * PAGE}, PAGE, keep=False).open()
+    try:
+        _, report, _ = put_together(tmp_path, memory, "s/1")
+    except UsageError:
+        return
+    assert "map" in report
+
+
+@pytest.mark.xfail(strict=False, reason="the file is made as large as the descriptor says, and all of it is hashed")
+@pytest.mark.parametrize("size", [1 << 36, (1 << 63) - 1])
+def test_hostile_size_is_refused_or_quick(tmp_path: Path, size: int) -> None:
+    """68 GB of holes take a minute; 2^63 - 1 is an OSError."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise AssertionError("too slow")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 1.5)
+    try:
+        put_together_quietly(tmp_path, made({0: b"a" * PAGE}, size).open())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def put_together_quietly(tmp_path: Path, memory: Memory) -> None:
+    with (tmp_path / "out").open("w+b") as file:
+        try:
+            write_memfd(file, memory, luoser.read(memory), "s/1")
+        except UsageError:
+            return
