@@ -70,10 +70,10 @@ def find_roots(walk: Walk, *, wanted: int | None = None) -> list[Root]:
                 walk.problem("too-many-roots", address, f"more than {LIMITS.roots} KHO roots; the rest was not read")
                 break
             roots[address] = root
-        for named, size in _chosen(walk, address, budget):
-            budget -= size
-            if named is not None:
-                chosen.setdefault(named.root, []).append(named)
+        named, size = _chosen(walk, address, budget)
+        budget -= size
+        if named is not None:
+            chosen.setdefault(named.root, []).append(named)
     for address, sources in chosen.items():
         root = roots.get(address) or _root_at(walk, address)
         if root is not None:
@@ -107,30 +107,27 @@ def _root_at(walk: Walk, address: int) -> Root | None:
     return Root(address, tree)
 
 
-def _chosen(walk: Walk, address: int, budget: int) -> Iterator[tuple[Chosen | None, int]]:
+def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
     """(what the /chosen of a boot devicetree at an address names, bytes read for it); its cells are big-endian."""
+    size = 0
     try:
         header = fdt.parse_header(walk.memory.read(address, fdt.HEADER_SIZE))
-        size = header.size_dt_strings
-        if size > min(LIMITS.boot_tree_strings, budget) or header.totalsize > LIMITS.boot_tree_size:
-            return
-        strings = walk.memory.read(address + header.off_dt_strings, size)
-        if CHOSEN_FDT.encode() not in strings:
-            yield None, size
-            return
-        size += header.totalsize
-        if size > budget:
-            return
+        strings = header.size_dt_strings
+        if strings > min(LIMITS.boot_tree_strings, budget) or header.totalsize > LIMITS.boot_tree_size:
+            return None, size
+        size += strings
+        if CHOSEN_FDT.encode() not in walk.memory.read(address + header.off_dt_strings, strings):
+            return None, size
+        if size + header.totalsize > budget:
+            return None, size
+        size += header.totalsize  # also for a tree that turns out to be broken
         tree = fdt.parse(walk.memory.read(address, header.totalsize))
-    except FormatError:
-        return
-    except MissingMemory:
-        return
+    except (FormatError, MissingMemory):
+        return None, size
     root = _span(walk, tree.root, address, CHOSEN_FDT)
-    if root is not None:
-        yield Chosen(address, root[0], _span(walk, tree.root, address, CHOSEN_SCRATCH)), size
-    else:
-        yield None, size
+    if root is None:
+        return None, size
+    return Chosen(address, root[0], _span(walk, tree.root, address, CHOSEN_SCRATCH)), size
 
 
 def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | None:

@@ -237,7 +237,16 @@ def folios_of_one_page(image: Image) -> None:
     image.handover({"kho_test": (tree, 4096)})
 
 
-@pytest.mark.parametrize("build", [shared_tree, folios_of_one_page])
+def broken_boot_trees(image: Image) -> None:
+    """Pages that each claim to be the head of 2 MiB of devicetree with the name of the property in it."""
+    image.handover()
+    size, words = 2 << 20, b"linux,kho-fdt\0"
+    head = struct.pack(">10I", 0xD00DFEED, size, 4096, 200, 40, 17, 16, 0, len(words), size - 4096)
+    for _ in range(1000):
+        image.alloc(head.ljust(200, b"\0") + words, keep=False)
+
+
+@pytest.mark.parametrize("build", [shared_tree, folios_of_one_page, broken_boot_trees])
 def test_hostile_image_costs_no_more_than_its_bytes(build: Callable[[Image], None]) -> None:
     image = Image(pages=2048)
     build(image)
