@@ -25,7 +25,6 @@ __all__ = [
     "pci_dev_ser_b_refcount",
     "pci_lu_stub_ser",
     "pci_resource_ser",
-    "split_path",
 ]
 
 FLAG_NAMES = {1: "LU_BUSMASTER", 2: "LU_BUSMASTER_BRIDGE"}
@@ -43,11 +42,6 @@ def flag_names(flags: int) -> list[str]:
     names = [name for bit, name in FLAG_NAMES.items() if flags & bit]
     unknown = flags & ~sum(FLAG_NAMES)
     return [*names, f"{unknown:#x}"] if unknown else names
-
-
-def split_path(path: int) -> tuple[int, int]:
-    """(domain, bus << 8 | devfn) of a family A path; a domain above 0xffff has lost its upper bits there."""
-    return path >> 16, path & 0xFFFF
 
 
 # -- family A ---------------------------------------------------------------------------------------------

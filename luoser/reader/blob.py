@@ -13,7 +13,7 @@ from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
 from luoser.reader.handler import plain_fields, with_hex
 from luoser.reader.shape import Fit, best_fits, columns, fit_pci, read_pci
-from luoser.reader.walk import is_name
+from luoser.reader.walk import PHYSICAL_LIMIT, is_name
 from luoser.state import Blob, DeviceList
 
 __all__ = ["candidates", "decode", "tree_layout"]
@@ -167,7 +167,7 @@ def _is_memfd(schema: Schema) -> Callable[[bytes], bool]:
 
 
 def _is_page(address: int) -> bool:
-    return 0 < address < 1 << 52 and address % _PAGE == 0
+    return 0 < address < PHYSICAL_LIMIT and address % _PAGE == 0
 
 
 def _is_block(entry: Schema, test: Callable[[bytes], bool]) -> Callable[[bytes], bool]:

@@ -13,7 +13,7 @@ from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Field, Schema
 from luoser.errors import MissingMemory
-from luoser.reader.walk import Walk
+from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Hex, Record
 from luoser.text import decode_name
 
@@ -126,7 +126,7 @@ def _member_is_plausible(head: Any, name: str, value: Any) -> bool:
     member = next((field for field in head.fields if field.name == name), None)
     if member is None or not isinstance(value, int):
         return True
-    return member.c_type != "phys" or (value % 4096 == 0 and value < 1 << 52)
+    return member.c_type != "phys" or (value % 4096 == 0 and value < PHYSICAL_LIMIT)
 
 
 def plain_fields(container: Mapping[str, Any], schema: Schema) -> dict[str, Any]:

@@ -361,12 +361,10 @@ def _is_foreign(walk: Walk, draft: _Draft) -> bool:
 
 def _scratch(walk: Walk, root: Root) -> tuple[tuple[Area, ...] | None, list[str]]:
     """The scratch areas that /chosen or the setup_data of the kernel that was handed a root names."""
-    for chosen in root.chosen:
-        areas = _areas(walk, *chosen.scratch) if chosen.scratch is not None else None
+    for place, size in (chosen.scratch for chosen in root.chosen if chosen.scratch is not None):
+        areas = _areas(walk, place, size)
         if areas is not None:
-            return areas, [
-                f"the same /chosen names the scratch array at {chosen.scratch[0]:#x}" if chosen.scratch else ""
-            ]
+            return areas, [f"the same /chosen names the scratch array at {place:#x}"]
     for node in setup_nodes(walk, root.address):
         areas = _areas(walk, node.scratch_address, node.scratch_size)
         if areas is not None:

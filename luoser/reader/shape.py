@@ -10,6 +10,7 @@ from typing import Any
 from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS, MAX_DOMAIN, PciLayout, pci_resource_ser
 from luoser.abi.schema import Schema
 from luoser.limits import LIMITS
+from luoser.reader.walk import PHYSICAL_LIMIT
 from luoser.state import Column, Device, DeviceList, row_fields
 
 __all__ = ["BlockReader", "Fit", "PciBlob", "best_fits", "columns", "fit_pci", "read_pci"]
@@ -167,7 +168,7 @@ def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockR
         yield f"capacity of {blob.header[layout.capacity]} entries is not plausible"
     if layout.blocks is not None:
         pointer, count = blob.header[layout.blocks], blob.header[layout.count]
-        if pointer % 4096 or pointer >= 1 << 52 or bool(pointer) < bool(count):
+        if pointer % 4096 or pointer >= PHYSICAL_LIMIT or bool(pointer) < bool(count):
             yield f"block pointer {pointer:#x} is no page address"
         elif blocks is not None and len(blob.devices) != count:
             yield f"{count} devices in the header, {len(blob.devices)} in the blocks"
