@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from luoser.errors import UsageError
 from luoser.text import parse_number
 
-__all__ = ["NUMBER", "NoState", "echo_json", "format_option", "load", "read_options", "usable_layouts"]
+if TYPE_CHECKING:
+    from luoser.memory.source import Memory
+    from luoser.state import State
+
+__all__ = ["NUMBER", "NoState", "Reading", "echo_json", "format_option", "read_options", "usable_layouts"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 NO_STATE = 3
@@ -37,6 +43,27 @@ class _Number(click.ParamType):  # type: ignore[type-arg]
 NUMBER = _Number()
 
 
+class _Range(click.ParamType):  # type: ignore[type-arg]
+    """START:LENGTH@OFFSET, numbers 0x… or decimal."""
+
+    name = "START:LENGTH@OFFSET"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int | None, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            start, _, rest = value.partition(":")
+            length, _, offset = rest.partition("@")
+            return parse_number(start), parse_number(length), parse_number(offset)
+        except ValueError:
+            self.fail(f"{value!r} is not START:LENGTH@OFFSET, such as 0x100000000:0x40000000@0xc0000000", param, ctx)
+
+
+RANGE = _Range()
+
+
 class NoState(click.ClickException):
     """The source holds no KHO root."""
 
@@ -58,26 +85,110 @@ def format_option(*formats: str) -> Callable[[_Command], _Command]:
     )
 
 
-def read_options(command: _Command) -> _Command:
-    """SOURCE and the options that say how to read it."""
-    for decorator in (
-        click.option(
-            "--layout",
-            "layouts",
-            multiple=True,
-            metavar="NAME",
-            help="Layout to take where the bytes leave a choice; see `luoser abi list`. May be given several times.",
-        ),
-        click.option(
-            "--page-size", type=NUMBER, help="Page size of the machine in bytes, where the source does not say."
-        ),
-        click.option(
-            "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
-        ),
-        click.argument("source", nargs=-1, required=True, type=click.Path()),
-    ):
-        command = decorator(command)
-    return command
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """SOURCE as the command line names it, and how to read it."""
+
+    source: tuple[str, ...]
+    root: int | None
+    page_size: int | None
+    layouts: tuple[str, ...]
+    symbols: str | None
+    ranges: tuple[tuple[int, int | None, int], ...]
+    pc_hole: int | None
+
+    def open(self) -> Memory:
+        """The memory; a search in it that takes longer than a second shows how far it is."""
+        from luoser.render.progress import progress
+        from luoser.memory.open import open_memory
+        from luoser.memory.raw import Range, pc_ranges
+
+        ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
+        memory = open_memory(*self.source, ranges=ranges)
+        memory.on_progress = progress("searching for KHO roots")
+        return memory
+
+    def read(self, memory: Memory, *, contents: bool = False) -> State:
+        """The state of a memory. Raises NoState where there is no root."""
+        from luoser.reader import SYMBOLS, read
+        from luoser.symbols import read_symbols
+        from luoser.text import safe_text
+
+        path = self.symbols or memory.symbols
+        symbols = read_symbols(path, SYMBOLS) if path is not None else None
+        state = read(
+            memory,
+            root=self.root,
+            page_size=self.page_size,
+            layouts=usable_layouts(self.layouts),
+            contents=contents,
+            symbols=symbols,
+        )
+        if not state.handovers:
+            for problem in state.problems[:_PROBLEMS_SHOWN]:
+                click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
+            raise NoState(
+                f"{safe_text(self.source[0])}: no KHO root in this {state.source.format} source: no page with a "
+                "devicetree that is compatible with kho-vN. Was the kernel booted with kho=on, and does the dump hold "
+                "all of its memory?"
+            )
+        return state
+
+    def load(self, *, contents: bool = False) -> State:
+        """The state of the source."""
+        with self.open() as memory:
+            return self.read(memory, contents=contents)
+
+
+_READ_OPTIONS = (
+    click.option(
+        "--layout",
+        "layouts",
+        multiple=True,
+        metavar="NAME",
+        help="Layout to take where the bytes leave a choice; see `luoser abi list`. May be given several times.",
+    ),
+    click.option(
+        "--symbols",
+        type=click.Path(),
+        metavar="FILE",
+        help="System.map, copy of /proc/kallsyms, or vmlinux of the running kernel: its variables name the roots.",
+    ),
+    click.option(
+        "--map",
+        "ranges",
+        multiple=True,
+        type=RANGE,
+        help="Of a raw image: LENGTH bytes from byte OFFSET on lie at physical address START. Several may be given.",
+    ),
+    click.option("--base", type=NUMBER, help="Of a raw image: physical address of its first byte."),
+    click.option(
+        "--pc-hole", type=NUMBER, help="Of a raw image without the PC's gap: where memory stops, to go on at 4 GiB."
+    ),
+    click.option("--page-size", type=NUMBER, help="Page size of the machine in bytes, where the source does not say."),
+    click.option(
+        "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
+    ),
+    click.argument("source", nargs=-1, required=True, type=click.Path()),
+)
+
+
+def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """SOURCE and the options that say how to read it: given to the command as one `reading`."""
+
+    @functools.wraps(command)
+    def with_reading(
+        *, ranges: tuple[tuple[int, int | None, int], ...], base: int | None, pc_hole: int | None, **rest: Any
+    ) -> Any:
+        if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
+            raise UsageError("--map, --base and --pc-hole all say where the bytes of an image belong: give one kind")
+        own = {name: rest.pop(name) for name in ("source", "root", "page_size", "layouts", "symbols")}
+        spans = ((base, None, 0),) if base is not None else ranges
+        return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)
+
+    for decorator in _READ_OPTIONS:
+        with_reading = decorator(with_reading)
+    return with_reading
 
 
 def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -91,32 +202,6 @@ def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
         if (found.kind != "list" and not found.handler) or found.kind == "fdt":
             raise UsageError(f"layout {name} is never in doubt; --layout takes device lists and file handlers' structs")
     return names
-
-
-def load(
-    source: tuple[str, ...],
-    *,
-    root: int | None,
-    page_size: int | None,
-    layouts: tuple[str, ...],
-    contents: bool = False,
-) -> Any:
-    """The state of a source. Raises NoState where there is none, LuoserError where it cannot be read."""
-    from luoser.memory.open import open_memory
-    from luoser.reader import read
-    from luoser.text import safe_text
-
-    names = usable_layouts(layouts)
-    with open_memory(*source) as memory:
-        state = read(memory, root=root, page_size=page_size, layouts=names, contents=contents)
-    if not state.handovers:
-        for problem in state.problems[:_PROBLEMS_SHOWN]:
-            click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
-        raise NoState(
-            f"{safe_text(source[0])}: no KHO root in this {state.source.format} image: no page with a devicetree that "
-            "is compatible with kho-vN. Was the kernel booted with kho=on, and does the dump hold all of its memory?"
-        )
-    return state
 
 
 def echo_json(document: Any) -> None:

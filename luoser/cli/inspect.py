@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import echo_json, format_option, load, read_options
+from luoser.cli.common import Reading, echo_json, format_option, read_options
 
 __all__ = ["command"]
 
@@ -17,20 +17,12 @@ __all__ = ["command"]
 @click.option(
     "--contents", is_flag=True, help="Also the bytes of driver pages and of files up to 64 KiB; implies --full."
 )
-def command(
-    source: tuple[str, ...],
-    root: int | None,
-    page_size: int | None,
-    layouts: tuple[str, ...],
-    output: str,
-    full: bool,
-    contents: bool,
-) -> None:
+def command(reading: Reading, output: str, full: bool, contents: bool) -> None:
     """Show everything that SOURCE hands over: KHO roots, preserved memory, LUO, PCI devices.
 
     Broken, missing and stale structures are listed as problems at the end; they do not change the exit code.
     """
-    state = load(source, root=root, page_size=page_size, layouts=layouts, contents=contents)
+    state = reading.load(contents=contents)
     if output == "json":
         from luoser.state import to_document
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import echo_json, format_option, load, read_options
+from luoser.cli.common import Reading, echo_json, format_option, read_options
 
 __all__ = ["command"]
 
@@ -13,11 +13,9 @@ __all__ = ["command"]
 @click.command("pci")
 @read_options
 @format_option("text", "json")
-def command(
-    source: tuple[str, ...], root: int | None, page_size: int | None, layouts: tuple[str, ...], output: str
-) -> None:
+def command(reading: Reading, output: str) -> None:
     """Show the preserved PCI devices of SOURCE, list by list, in the order of the list."""
-    state = load(source, root=root, page_size=page_size, layouts=layouts)
+    state = reading.load()
     if output == "json":
         from luoser.state import to_document
 

@@ -13,7 +13,7 @@ from luoser.memory.flattened import Flattened
 from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
-__all__ = ["MAGIC", "RAM_NOTE", "ElfMemory", "parse_vmcoreinfo"]
+__all__ = ["MAGIC", "RAM_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
 
 MAGIC = b"\x7fELF"
 RAM_NOTE = b"LUOSER-RAM"
@@ -61,6 +61,13 @@ class ElfMemory(SegmentedMemory):
         size = self.vmcoreinfo.get("PAGESIZE", "")
         if size.isascii() and size.isdigit() and len(size) <= 7:
             self.page_size = int(size)
+
+
+def core_segments(path: str, file: ByteSource) -> tuple[dict[str, str], list[Segment]]:
+    """VMCOREINFO and the loadable segments, by the physical address in their headers, of a core that is no file."""
+    headers = list(_program_headers(path, file, []))
+    notes = _wanted_notes(file, headers)
+    return parse_vmcoreinfo(notes.get(b"VMCOREINFO", b"")), list(_loads(headers, len(file), []))
 
 
 def _program_headers(path: str, buffer: ByteSource, remarks: list[str]) -> Iterator[_Header]:

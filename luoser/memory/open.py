@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import mmap
@@ -11,14 +12,18 @@ import stat
 import sys
 import tempfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from luoser import fdt
 from luoser.errors import SourceError
 from luoser.limits import LIMITS
-from luoser.memory import avml, elf, flattened, kdump, lime, vmware
+from luoser.memory import avml, devmem, elf, flattened, kdump, lime, live, vmware
+from luoser.memory.debugfs import DebugfsMemory, is_root
 from luoser.memory.elf import ElfMemory
-from luoser.memory.raw import RawMemory, data_segments
+from luoser.memory.kcore import KcoreMemory
+from luoser.memory.raw import Range, RawMemory, data_segments
 from luoser.memory.source import Buffer, Memory, Segment
 from luoser.text import safe_text
 
@@ -27,14 +32,13 @@ __all__ = ["open_memory", "read_file"]
 _PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
 _OTHER = {
     b"QEVM": "a QEMU migration stream; use dump-guest-memory instead",
-    b"\xd0\x0d\xfe\xed": "a single flattened devicetree, not memory; try `luoser decode`",
 }
 _CHUNK = 1 << 20
 _RAW_AT_LEAST = 16 << 20
 """A file of this many bytes may be a raw image that was cut off inside of a page."""
 
 
-def open_memory(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> Memory:
+def open_memory(path: str | os.PathLike[str], *more: str | os.PathLike[str], ranges: Sequence[Range] = ()) -> Memory:
     """A memory source for a file, `-` for standard input.
 
     Reads ELF cores (64-bit little-endian), kdump-compressed files (flattened or not), LiME and AVML dumps,
@@ -42,10 +46,47 @@ def open_memory(path: str | os.PathLike[str], *more: str | os.PathLike[str]) -> 
     or the .vmss or .vmsn of a .vmem. Raises SourceError with one clear line when a file cannot be read, is
     empty, or is of a kind that is no memory image.
     """
-    named = [_load(name) for name in (path, *more)]
-    memory = _recognise(named[0]) if len(named) == 1 else _recognise_set(named)
+    memory = _special(os.fspath(path)) if not more else None
+    if memory is None:
+        named = [_load(name) for name in (path, *more)]
+        memory = _recognise(named[0]) if len(named) == 1 else _recognise_set(named)
+    if ranges:
+        memory.place(ranges)
+        memory.is_guess = False
     memory.path = os.fspath(path)
     return memory
+
+
+def _special(name: str) -> Memory | None:
+    """What is no file to be mapped: the live machine, a device, a folder of debugfs blobs. None for all else."""
+    if name == live.NAME:
+        return live.open_live()
+    shown = safe_text(name)
+    try:
+        status = Path(name).stat()
+        if stat.S_ISDIR(status.st_mode):
+            return DebugfsMemory(shown, Path(name))
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == devmem.DEVICE:
+            return _device(shown, name, devmem.DevMemory)
+        if stat.S_ISREG(status.st_mode) and Path(name).resolve() == Path("/proc/kcore"):
+            return _device(shown, name, KcoreMemory)
+    except OSError as error:
+        if name != "-":
+            raise SourceError(f"{shown}: {error.strerror or error}{_root_hint(error)}") from error
+    return None
+
+
+def _device(shown: str, name: str, kind: Callable[[str, int], Memory]) -> Memory:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return kind(shown, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _root_hint(error: OSError) -> str:
+    return "; only root may read the memory of a running machine" if isinstance(error, PermissionError) else ""
 
 
 class _File(NamedTuple):
@@ -81,8 +122,6 @@ def _buffer(name: str, shown: str) -> _File:
         return _map(_unpacked(_spool(sys.stdin.buffer, shown), shown), shown)
     with Path(name).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISDIR(mode):
-            raise SourceError(f"{shown}: a directory, expected a memory dump")
         return _map(_unpacked(file if stat.S_ISREG(mode) else _spool(file, shown), shown), shown)
 
 
@@ -126,8 +165,14 @@ def _map(file: BinaryIO, shown: str) -> _File:
     size = status.st_size
     if size == 0:
         raise SourceError(f"{shown}: the file is empty")
+    try:
+        buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # files of debugfs and sysfs can be read only
+            raise
+        return _map(_spool(file, shown), shown)
     pieces = data_segments(file.fileno(), size) if status.st_blocks * 512 < size else None
-    return _File(shown, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), pieces)
+    return _File(shown, buffer, pieces)
 
 
 def _recognise(file: _File) -> Memory:
@@ -145,6 +190,10 @@ def _recognise(file: _File) -> Memory:
         return avml.AvmlMemory(shown, buffer)
     if head.startswith(vmware.MAGICS):
         raise SourceError(f"{shown}: a VMware state file; name its .vmem first, then this file")
+    if head.startswith(fdt.MAGIC) and len(buffer) <= LIMITS.fdt_size:
+        if is_root(bytes(buffer)):
+            return DebugfsMemory(shown, bytes(buffer))
+        raise SourceError(f"{shown}: a single flattened devicetree that is no KHO root; try `luoser decode`")
     for magic, kind in _OTHER.items():
         if head.startswith(magic):
             raise SourceError(f"{shown}: {kind}")

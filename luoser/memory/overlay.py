@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from luoser.errors import MissingMemory, PageState
 from luoser.memory.source import Memory, Segment
@@ -20,6 +21,8 @@ class Overlay(Memory):
         super().__init__(below.path)
         self._below = below
         self.format, self.page_size = below.format, below.page_size
+        self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
+        self.live, self.is_guess = below.live, below.is_guess
         self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, list(below.remarks)
         self._pages: dict[int, bytes] = {}
         self._gone: dict[int, PageState] = {}
@@ -46,6 +49,10 @@ class Overlay(Memory):
             return self._below.read(page, _PAGE)
         except MissingMemory:
             return bytes(_PAGE)
+
+    def place(self, ranges: Sequence[Any]) -> None:
+        self._below.place(ranges)
+        self.ram = self._below.ram
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -1,26 +1,86 @@
 # SPDX-License-Identifier: MIT
-"""Raw images: byte N of the file is physical address N."""
+"""Raw images: byte N of the file is physical address N, unless something says where its parts belong."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from luoser.errors import PageState, UsageError
 from luoser.memory.source import Buffer, Segment, SegmentedMemory
 
-__all__ = ["RawMemory", "data_segments"]
+__all__ = ["Range", "RawMemory", "data_segments", "pc_ranges"]
 
 _PIECES = 1 << 16
+_4G = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of an image: its bytes from `offset` on lie at physical address `start`. size: bytes, None to the end."""
+
+    start: int
+    size: int | None
+    offset: int
+
+
+def pc_ranges(hole: int) -> tuple[Range, Range]:
+    """A PC whose memory stops at physical address `hole` and goes on at 4 GiB, in an image without the gap."""
+    if not 0 < hole < _4G:
+        raise UsageError(f"PC hole at {hole:#x}: expected an address below 4 GiB, such as 0xc0000000 or 0x80000000")
+    return Range(0, hole, 0), Range(_4G, None, hole)
 
 
 class RawMemory(SegmentedMemory):
-    """A flat image that starts at physical address 0. segments: where its bytes are; holes are zeros."""
+    """A flat image without a header.
+
+    pieces: where a sparse file has data; holes are zeros. That byte N is address N is a guess, which `place`
+    may correct.
+    """
 
     format = "raw"
+    is_guess = True
 
-    def __init__(self, path: str, buffer: Buffer, segments: list[Segment] | None = None) -> None:
-        super().__init__(path, buffer, segments or [Segment(0, len(buffer), 0, len(buffer))])
-        self.ram = ((0, len(buffer)),)
+    def __init__(self, path: str, buffer: Buffer, pieces: Sequence[Segment] | None = None) -> None:
+        self._pieces = tuple(pieces) if pieces else (Segment(0, len(buffer), 0, len(buffer)),)
+        super().__init__(path, buffer, list(self._pieces))
+        self._note_ram()
+
+    def place(self, ranges: Sequence[Range]) -> None:
+        """Raises UsageError for a part that has no byte in the image."""
+        self._set_segments([segment for part in ranges for segment in self._part(part)])
+        self._note_ram()
+
+    def _note_ram(self) -> None:
+        self.ram = tuple((segment.start, segment.end) for segment in _joined(self.segments))
+
+    def _part(self, part: Range) -> Iterator[Segment]:
+        size, shift = len(self._buffer), part.start - part.offset
+        end = size if part.size is None else part.offset + part.size
+        if end <= part.offset or part.offset >= size:
+            raise UsageError(
+                f"{self.path}: the part for address {part.start:#x} is bytes {part.offset:#x} to {end:#x}, "
+                f"but the image has {size:#x}"
+            )
+        for piece in self._pieces:
+            low, high = max(piece.start, part.offset), min(piece.end, end)
+            if low < high:
+                yield Segment(low + shift, high - low, low, high - low if piece.stored else 0)
+        if end > size:
+            self.remarks.append(f"truncated: the part at {part.start:#x} ends {end - size:#x} bytes too early")
+            yield Segment(size + shift, end - size, 0, 0, PageState.ABSENT)
+
+
+def _joined(segments: Sequence[Segment]) -> list[Segment]:
+    """Neighbours as one."""
+    made: list[Segment] = []
+    for segment in segments:
+        if made and made[-1].end == segment.start:
+            made[-1] = Segment(made[-1].start, made[-1].size + segment.size, 0, 0)
+        else:
+            made.append(segment)
+    return made
 
 
 def data_segments(descriptor: int, size: int) -> list[Segment] | None:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from luoser.errors import MissingMemory, PageState
 from luoser.memory.source import Memory, Segment
@@ -20,9 +21,16 @@ class Recorder(Memory):
         super().__init__(below.path)
         self._below = below
         self.format, self.page_size = below.format, below.page_size
+        self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
+        self.live, self.is_guess = below.live, below.is_guess
         self.vmcoreinfo, self.remarks, self.ram = below.vmcoreinfo, below.remarks, below.ram
         self.pages: set[int] = set()
         self.missing: dict[int, PageState] = {}
+
+    def place(self, ranges: Sequence[Any]) -> None:
+        self._below.place(ranges)
+        self.ram = self._below.ram
+        self.pages.clear()
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -7,17 +7,17 @@ import mmap
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
 
-__all__ = ["Buffer", "ByteSource", "Memory", "Segment", "SegmentedMemory", "swept"]
+__all__ = ["Buffer", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "swept"]
 
 Buffer = bytes | mmap.mmap
 """The bytes of a file: mapped, or in memory."""
@@ -29,6 +29,20 @@ class ByteSource(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, span: slice, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRoot:
+    """A KHO root that the source itself names, so that it need not be looked for.
+
+    root: physical address. incoming: whether the running kernel was handed it, None where that is not said.
+    scratch: address and size in bytes of the array of scratch areas. evidence: who says so, in words.
+    """
+
+    root: int
+    incoming: bool | None
+    scratch: tuple[int, int] | None = None
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,8 +70,12 @@ class Memory(ABC):
 
     path: what the user named. format: short name of the format. page_size: bytes, or None where the
     source does not say. vmcoreinfo: VMCOREINFO as key to value. ram: [start, end) ranges that the dump covered
-    of which this source is a cut, empty where it is none. remarks: what is odd about the source,
-    in words (truncated, overlapping segments).
+    of which this source is a cut, empty where it is none. remarks: what is odd about the source, in words
+    (truncated, overlapping segments). known_roots: roots that the source names itself. placeless: addresses that
+    stand for things of which nobody says where they lie. symbols: path of the symbols of just this kernel.
+    live: whether this is a machine that runs, slow to search and changing while it is read. is_guess:
+    whether nothing says where the bytes of the image belong. on_progress: called
+    now and then during a search with the bytes searched and those to search.
     """
 
     path: str
@@ -66,11 +84,21 @@ class Memory(ABC):
     vmcoreinfo: Mapping[str, str]
     ram: tuple[tuple[int, int], ...] = ()
     remarks: list[str]
+    known_roots: tuple[KnownRoot, ...] = ()
+    placeless: frozenset[int] = frozenset()
+    symbols: str | None = None
+    live: bool = False
+    is_guess: bool = False
+    on_progress: Callable[[int, int], None] | None = None
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.vmcoreinfo = {}
         self.remarks = []
+
+    def place(self, ranges: Sequence[Any]) -> None:
+        """Put the bytes of an image elsewhere: `luoser.memory.raw.Range`. For images with `is_guess` only."""
+        raise SourceError(f"{self.path}: a {self.format} source says itself where its bytes belong")
 
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
@@ -109,6 +137,9 @@ class SegmentedMemory(Memory):
     def __init__(self, path: str, buffer: Buffer, segments: list[Segment]) -> None:
         super().__init__(path)
         self._buffer = buffer
+        self._set_segments(segments)
+
+    def _set_segments(self, segments: list[Segment]) -> None:
         self._segments = self._arrange(segments)
         self._starts = [segment.start for segment in self._segments]
 

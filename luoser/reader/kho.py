@@ -62,7 +62,10 @@ def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
     handovers = []
     for draft in drafts:
         consumed = None
-        if by_number.get(draft.root.address, (Direction.UNKNOWN, ""))[0] is Direction.INCOMING:
+        if draft.root.verdict is not None:
+            if draft.root.verdict[0] is Direction.INCOMING:
+                consumed = "the running kernel was handed this"
+        elif by_number.get(draft.root.address, (Direction.UNKNOWN, ""))[0] is Direction.INCOMING:
             consumed = "the kernel that was handed this has a handover of its own by now"
         preserved = _map(walk, draft, consumed)
         lists = read_lists(walk, _leads(walk, draft), preserved.map)
@@ -70,7 +73,7 @@ def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
             lists = tuple(with_contents(walk, entry, preserved.map) for entry in lists)
         if draft.luo is not None:
             draft.luo = _settled(draft.luo, lists)
-        handovers.append(_handover(draft, preserved, lists))
+        handovers.append(_handover(walk, draft, preserved, lists))
     return _with_directions(walk, drafts, handovers, by_number)
 
 
@@ -187,12 +190,13 @@ def _map(walk: Walk, draft: _Draft, consumed: str | None) -> Preserved:
     if reading is None or reading.address == 0:
         form = reading.form if reading is not None else "chunks"
         return Preserved(form=form, address=0, status=MapStatus.ABSENT)
-    return judge(walk, reading, _named(draft), consumed=consumed)
+    return judge(walk, reading, _named(walk, draft), consumed=consumed)
 
 
-def _named(draft: _Draft) -> Iterator[tuple[int, int, str]]:
+def _named(walk: Walk, draft: _Draft) -> Iterator[tuple[int, int, str]]:
     """What a true map covers: the root itself and whatever the root names."""
-    yield draft.root.address, 1, "the KHO root itself"
+    if walk.place(draft.root.address) is not None:
+        yield draft.root.address, 1, "the KHO root itself"
     for subtree in draft.subtrees:
         if subtree.address is not None:
             yield subtree.address, min(subtree.size or 1, LIMITS.blob_size), f"sub-tree {safe_text(subtree.name)}"
@@ -237,10 +241,10 @@ def _settled(luo: Luo, lists: tuple[PciList, ...]) -> Luo:
     return replace(luo, sessions=sessions)
 
 
-def _handover(draft: _Draft, preserved: Preserved, lists: tuple[PciList, ...]) -> Handover:
+def _handover(walk: Walk, draft: _Draft, preserved: Preserved, lists: tuple[PciList, ...]) -> Handover:
     compatible = draft.root.tree.root.text("compatible") or b""
     return Handover(
-        address=draft.root.address,
+        address=walk.place(draft.root.address),
         compatible=compatible.decode("utf-8", "surrogateescape"),
         direction=Direction.UNKNOWN,
         evidence=(),
@@ -303,10 +307,8 @@ def _with_directions(
     made = []
     for draft, handover in zip(drafts, handovers, strict=True):
         direction, evidence = _direction(walk, draft, handover, handovers, by_number)
-        scratch = None
-        if direction is not Direction.OUTGOING:
-            scratch, word = _scratch(walk, draft.root)
-            evidence += word
+        scratch, word = _scratch(walk, draft.root, search=direction is not Direction.OUTGOING)
+        evidence = [*evidence, *word]
         made.append(replace(handover, direction=direction, evidence=tuple(evidence), scratch=scratch))
     return tuple(made)
 
@@ -315,14 +317,16 @@ def _direction(
     walk: Walk, draft: _Draft, handover: Handover, handovers: list[Handover], by_number: dict[int, _Verdict]
 ) -> tuple[Direction, list[str]]:
     status, alone = handover.preserved.status, len(handovers) == 1
+    if draft.root.verdict is not None:
+        return draft.root.verdict
     if draft.root.chosen:
         word = f"/chosen of the devicetree at {draft.root.chosen[0].address:#x} names it"
         if status is MapStatus.INTACT and alone:
             doubt = "its map is still intact: that devicetree may lie ready for the next kernel, not be this one's"
             return Direction.INCOMING, [word, doubt]
         return Direction.INCOMING, [f"certain: {word}"]
-    if handover.address in by_number:
-        direction, word = by_number[handover.address]
+    if draft.root.address in by_number:
+        direction, word = by_number[draft.root.address]
         return direction, [word]
     if not _is_known_version(draft.root):
         return Direction.UNKNOWN, ["its version is not known, so neither is what became of its map"]
@@ -359,13 +363,19 @@ def _is_foreign(walk: Walk, draft: _Draft) -> bool:
 # -- scratch ----------------------------------------------------------------------------------------------
 
 
-def _scratch(walk: Walk, root: Root) -> tuple[tuple[Area, ...] | None, list[str]]:
-    """The scratch areas that /chosen or the setup_data of the kernel that was handed a root names."""
+def _scratch(walk: Walk, root: Root, *, search: bool) -> tuple[tuple[Area, ...] | None, list[str]]:
+    """The scratch areas that the running kernel names; with search also those of a /chosen or setup_data in memory."""
+    for place, size, who in root.scratch:
+        areas = _areas(walk, place, size)
+        if areas is not None:
+            return areas, [f"{who} names the scratch array at {place:#x}"]
+    if not search:
+        return None, []
     for place, size in (chosen.scratch for chosen in root.chosen if chosen.scratch is not None):
         areas = _areas(walk, place, size)
         if areas is not None:
             return areas, [f"the same /chosen names the scratch array at {place:#x}"]
-    for node in setup_nodes(walk, root.address):
+    for node in setup_nodes(walk, root.address) if not walk.memory.live else ():
         areas = _areas(walk, node.scratch_address, node.scratch_size)
         if areas is not None:
             where = f"{node.scratch_address:#x}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finding the KHO roots: page scan, the devicetree's /chosen; and the setup_data node that names one."""
+"""Finding the KHO roots: the kernel's own variables, page scan, /chosen; and the setup_data node that names one."""
 
 from __future__ import annotations
 
@@ -9,25 +9,49 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from luoser import fdt
-from luoser.abi.kho import CHOSEN_FDT, CHOSEN_SCRATCH, COMPATIBLE_PREFIX, SETUP_KEXEC_KHO, kho_data, setup_data
+from luoser.abi.kho import (
+    CHOSEN_FDT,
+    CHOSEN_SCRATCH,
+    COMPATIBLE_PREFIX,
+    SETUP_KEXEC_KHO,
+    SUBTREE_PROPERTIES,
+    kho_data,
+    setup_data,
+)
 from luoser.errors import FormatError, MissingMemory, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS
+from luoser.reader.kernel import Kernel, find_kernels
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.state import Direction
+from luoser.symbols import Symbols
+from luoser.text import safe_text
 
 _COMPATIBLE = re.compile(rb"kho-v[0-9]{1,4}(;[ -~]*)?")
 """kho-vN; a posted RFC puts the versions of components behind it."""
+
+_VARIABLES = (
+    (Direction.INCOMING, "kho_in", ("fdt_phys",)),
+    (Direction.OUTGOING, "kho_out", ("fdt", "ser.fdt")),
+)
+"""Which variable tells what, and the members that hold the root: all releases from 6.16 to 7.3."""
+_LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
 __all__ = ["Chosen", "Root", "SetupNode", "find_roots", "setup_nodes"]
 
 
 @dataclass(slots=True)
 class Root:
-    """A KHO root. chosen: devicetrees whose /chosen names it."""
+    """A KHO root. chosen: devicetrees whose /chosen names it. verdict: what the running kernel itself says of it.
+
+    scratch: the arrays of scratch areas that belong to it, with who says so.
+    """
 
     address: int
     tree: Fdt
     chosen: list[Chosen] = field(default_factory=list)
+    verdict: tuple[Direction, list[str]] | None = None
+    scratch: list[tuple[int, int, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +72,11 @@ class SetupNode:
     scratch_size: int
 
 
-def find_roots(walk: Walk, *, wanted: int | None = None) -> list[Root]:
+def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> list[Root]:
     """Every KHO root of the source, by address: what a root is depends on the others.
 
-    Raises UsageError when there is no KHO root at `wanted`.
+    A live machine is searched only when its kernel names no root itself. Raises UsageError when there is no
+    KHO root at `wanted`, SourceError for the symbols of another kernel.
     """
     roots: dict[int, Root] = {}
     if wanted is not None:
@@ -59,6 +84,88 @@ def find_roots(walk: Walk, *, wanted: int | None = None) -> list[Root]:
         if there is None:
             raise UsageError(f"no KHO root at {wanted:#x}: expected a devicetree with compatible kho-vN there")
         roots[wanted] = there
+    _by_kernel(walk, roots, symbols)
+    if not (walk.memory.live and any(root.verdict for root in roots.values())):
+        _by_search(walk, roots)
+    return [roots[address] for address in sorted(roots)]
+
+
+def _by_kernel(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -> None:
+    """The roots that the running kernel names: by its boot parameters, by its variables."""
+    for known in walk.memory.known_roots:
+        root = _named(walk, roots, known.root, known.evidence)
+        if root is not None and known.incoming is not None:
+            direction = Direction.INCOMING if known.incoming else Direction.OUTGOING
+            root.verdict = direction, [f"certain: {known.evidence} names it"]
+        if root is not None and known.scratch is not None:
+            root.scratch.append((*known.scratch, known.evidence))
+    kernels = find_kernels(walk, symbols) if symbols is not None else []
+    named = [_variables(walk, roots, kernel) for kernel in kernels]
+    running = _running(named)
+    if running is None:
+        if len(kernels) > 1:
+            word = f"the images of {len(kernels)} kernels lie in this source, and nothing tells which one runs"
+            walk.problem("symbols", None, f"{word}; symbols not used")
+        return
+    scratch = kernels[running].scratch()
+    for address, (direction, evidence) in named[running].items():
+        roots[address].verdict = direction, evidence
+        if scratch is not None:
+            roots[address].scratch.append((*scratch, "kho_scratch"))
+
+
+def _variables(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> dict[int, tuple[Direction, list[str]]]:
+    """What kho_in and kho_out of a kernel say, by the address of the root."""
+    said: dict[int, tuple[Direction, list[str]]] = {}
+    for direction, name, members in _VARIABLES:
+        for pointer in kernel.pointers(name, members):
+            root = roots.get(pointer.address) or _root_at(walk, pointer.address)
+            if root is not None:
+                roots[pointer.address] = root
+                evidence = [f"certain: {pointer.holder} of {safe_text(kernel.symbols.path)} points to it"]
+                said[pointer.address] = direction, evidence + _luo_evidence(kernel, root)
+    return said
+
+
+def _luo_evidence(kernel: Kernel, root: Root) -> list[str]:
+    node = root.tree.root.node("LUO")
+    named = next((node.u64(name) for name in SUBTREE_PROPERTIES if node.get(name)), None) if node is not None else None
+    holders = [
+        pointer.holder for pointer in kernel.pointers("luo_global", _LUO_MEMBERS) if named and pointer.address == named
+    ]
+    return [f"{holders[0]} points to its LUO page"] if holders else []
+
+
+def _running(named: list[dict[int, tuple[Direction, list[str]]]]) -> int | None:
+    """Of several kernels the one that was handed what another one hands over; the only one, if it is alone."""
+    if len(named) == 1:
+        return 0
+    sides = [
+        {
+            side: {address for address, (direction, _) in said.items() if direction is side}
+            for side in (Direction.INCOMING, Direction.OUTGOING)
+        }
+        for said in named
+    ]
+    after = [
+        index
+        for index, own in enumerate(sides)
+        if any(own[Direction.INCOMING] & other[Direction.OUTGOING] for other in sides)
+    ]
+    return after[0] if len(after) == 1 else None
+
+
+def _named(walk: Walk, roots: dict[int, Root], address: int, who: str) -> Root | None:
+    root = roots.get(address) or _root_at(walk, address)
+    if root is None:
+        walk.problem("no-root", address, f"{who} names a KHO root at {address:#x}, but there is none; reused memory?")
+        return None
+    roots[address] = root
+    return root
+
+
+def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
+    """The roots that a search of all pages finds, directly or through the /chosen of a devicetree."""
     chosen: dict[int, list[Chosen]] = {}
     budget = LIMITS.boot_tree_bytes
     for address in walk.memory.find_pages(fdt.MAGIC):
@@ -69,7 +176,7 @@ def find_roots(walk: Walk, *, wanted: int | None = None) -> list[Root]:
             if len(roots) >= LIMITS.roots:
                 walk.problem("too-many-roots", address, f"more than {LIMITS.roots} KHO roots; the rest was not read")
                 break
-            roots[address] = root
+            roots.setdefault(address, root)
         named, size = _chosen(walk, address, budget)
         budget -= size
         if named is not None:
@@ -79,14 +186,16 @@ def find_roots(walk: Walk, *, wanted: int | None = None) -> list[Root]:
         if root is not None:
             roots[address] = root
             root.chosen = sources
-    return [roots[address] for address in sorted(roots)]
 
 
 def _head(walk: Walk, address: int) -> bytes | None:
+    """The page at an address; less of it where the source ends inside of it."""
     try:
         return walk.memory.read(address, walk.page_size)
-    except MissingMemory:
-        return None
+    except MissingMemory as error:
+        if error.address <= address:
+            return None
+        return walk.memory.read(address, error.address - address)
 
 
 def _root_at(walk: Walk, address: int) -> Root | None:

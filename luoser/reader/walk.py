@@ -78,9 +78,13 @@ class Walk:
 
     def problem(self, code: str, address: int | None, message: str) -> None:
         """Note a problem; the same words about the same place once only."""
-        found = Problem(code=code, address=address, message=message)
+        found = Problem(code=code, address=self.place(address), message=message)
         if len(self.problems) < LIMITS.problems and found not in self.problems[-64:]:
             self.problems.append(found)
+
+    def place(self, address: int | None) -> int | None:
+        """The address, None for one that only stands for a thing whose place is not known."""
+        return None if address in self.memory.placeless else address
 
     def read(self, address: int, size: int, what: str) -> bytes | None:
         """`size` bytes of memory, or None and a problem that names the page which is not there."""

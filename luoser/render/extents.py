@@ -7,6 +7,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from luoser.render.values import place_text
 from luoser.state import Area, Handover, Luo, MapStatus, PreservedMap, State
 from luoser.text import human_size, safe_text
 
@@ -21,7 +22,7 @@ def print_extents(state: State) -> None:
     write = sys.stdout.write
     for handover in state.handovers:
         preserved = handover.preserved
-        head = f"KHO root {handover.address:#x}  {safe_text(handover.compatible)}  {handover.direction.value}"
+        head = f"KHO root {place_text(handover.address)}  {safe_text(handover.compatible)}  {handover.direction.value}"
         write(f"{head}  map {preserved.status.value}\n")
         for area in handover.scratch or ():
             if area.size:
@@ -49,7 +50,8 @@ def _lines(handover: Handover, found: PreservedMap, page: int) -> Iterator[str]:
 
 def _owners(handover: Handover, page: int) -> Iterator[tuple[int, str]]:
     """(address, what) of everything that the handover names."""
-    yield handover.address, "KHO root"
+    if handover.address is not None:
+        yield handover.address, "KHO root"
     for subtree in handover.subtrees:
         if subtree.address is not None:
             yield subtree.address, f"sub-tree {safe_text(subtree.name)}"

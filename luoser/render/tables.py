@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from luoser.render.out import console, text
 from luoser.render.tree import device_columns
+from luoser.render.values import place_text
 from luoser.state import PciList, PreservedMap, State
 from luoser.text import safe_text
 
@@ -23,7 +24,7 @@ def print_devices(state: State) -> None:
     """One table for each list of each handover, headed by where it is and how its layout was decided."""
     out = console()
     for handover in state.handovers:
-        head = f"{handover.address:#x}  {safe_text(handover.compatible)}  {handover.direction.value}"
+        head = f"{place_text(handover.address)}  {safe_text(handover.compatible)}  {handover.direction.value}"
         out.print(text(("KHO root ", "bold"), head))
         if not handover.pci:
             out.print(text("  no list of preserved PCI devices"))

@@ -10,7 +10,7 @@ from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import SEALS
 from luoser.abi.pci import flag_names
 from luoser.render.out import console, text
-from luoser.render.values import members
+from luoser.render.values import members, place_text
 from luoser.state import (
     Device,
     Direction,
@@ -98,7 +98,7 @@ class _Drawing:
         tree = Tree(
             text(
                 ("KHO root ", "bold"),
-                (f"{handover.address:#x}", "bold"),
+                (f"{place_text(handover.address)}", "bold"),
                 f"  {safe_text(handover.compatible)}  ",
                 (handover.direction.value, style),
             )

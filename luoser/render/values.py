@@ -9,7 +9,7 @@ from typing import Any
 from luoser.state import Hex
 from luoser.text import bdf_text, safe_text
 
-__all__ = ["members", "value_text"]
+__all__ = ["members", "place_text", "value_text"]
 
 
 def members(values: Mapping[str, Any]) -> str:
@@ -19,6 +19,11 @@ def members(values: Mapping[str, Any]) -> str:
     if isinstance(bdf, int) and isinstance(domain, int):
         shown = {"device": bdf_text(domain, bdf), **{n: v for n, v in shown.items() if n not in ("bdf", "domain")}}
     return "  ".join(f"{name} {value_text(value)}" for name, value in shown.items())
+
+
+def place_text(address: int | None) -> str:
+    """A physical address, in words where there is none."""
+    return "at an unknown address" if address is None else f"{address:#x}"
 
 
 def value_text(value: Any) -> str:

@@ -283,9 +283,12 @@ class KhoTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
-    """Everything below one KHO root. page size as in the source. scratch: None where it cannot be found."""
+    """Everything below one KHO root. page size as in the source. scratch: None where it cannot be found.
 
-    address: int
+    address: None for a root that was read from a file of debugfs, which does not say where it lies.
+    """
+
+    address: int | None
     compatible: str
     direction: Direction
     evidence: tuple[str, ...]

@@ -84,7 +84,7 @@ def _find(state: State, name: str) -> tuple[Handover, Memfd]:
     if not found:
         raise UsageError(f"no file {token:#x} in a session {safe_text(session_name)!r}; `luoser inspect` lists them")
     if len(found) > 1:
-        roots = ", ".join(f"{handover.address:#x}" for handover, _ in found)
+        roots = ", ".join(f"{handover.address or 0:#x}" for handover, _ in found)
         raise UsageError(f"{safe_text(name)} is in several handovers ({roots}): name one with --root")
     handover, file = found[0]
     if file.memfd is None:

@@ -114,9 +114,9 @@ def test_no_state_is_3(luoser_command: Run, empty_image: Path, command: str) -> 
     [
         (["inspect"], b"Missing argument"),
         (["inspect", "/nonexistent/dump"], b"No such file"),
-        (["inspect", "."], b"directory"),
+        (["inspect", "."], b"folder"),
         (["inspect", FOLIO], b"168 bytes"),
-        (["inspect", str(golden.GOLDEN / "kho-v4-root.dtb")], b"devicetree"),
+        (["inspect", str(golden.GOLDEN / "pci-luo.dtb")], b"devicetree"),
         (["inspect", FROZEN, "--root", "0x1000"], b"no KHO root at 0x1000"),
         (["inspect", FROZEN, "--root", "over there"], b"no address or number"),
         (["inspect", FROZEN, "--layout", "no-such-layout"], b"no-such-layout"),

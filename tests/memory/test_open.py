@@ -199,8 +199,8 @@ def test_command_refuses_a_file_in_one_line(tmp_path: Path, luoser_command: Run,
     assert word in assert_refused(luoser_command("inspect", tmp_path / file))
 
 
-def test_command_refuses_a_directory(tmp_path: Path, luoser_command: Run) -> None:
-    assert "directory" in assert_refused(luoser_command("inspect", tmp_path))
+def test_command_refuses_a_folder_without_debugfs_blobs(tmp_path: Path, luoser_command: Run) -> None:
+    assert "expected a copy of /sys/kernel/debug/kho" in assert_refused(luoser_command("inspect", tmp_path))
 
 
 def test_command_refuses_a_missing_file(tmp_path: Path, luoser_command: Run) -> None:

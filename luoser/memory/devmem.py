@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""/dev/mem: physical memory of the running machine, within the System RAM of /proc/iomem."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from luoser.errors import SourceError
+from luoser.memory.device import DeviceMemory
+from luoser.memory.source import Segment
+
+__all__ = ["DEVICE", "DevMemory", "system_ram"]
+
+DEVICE = os.makedev(1, 1)
+_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
+_LOW = 1 << 20
+"""Below 1 MiB a kernel with STRICT_DEVMEM gives zeros for memory, which are not what lies there."""
+_REFUSED = (
+    "the kernel does not let /dev/mem read memory (CONFIG_STRICT_DEVMEM or lockdown); "
+    "try /proc/kcore or `live:`, or a dump: kdump, or dump-guest-memory of the hypervisor"
+)
+
+
+class DevMemory(DeviceMemory):
+    """The memory of this machine. Raises SourceError where the kernel does not show it."""
+
+    format = "devmem"
+
+    def __init__(self, path: str, descriptor: int, *, iomem: str = "/proc/iomem") -> None:
+        super().__init__(path, descriptor)
+        self._segments = tuple(system_ram(iomem))
+        self.ram = tuple((segment.start, segment.end) for segment in self._segments)
+        probe = next((segment for segment in self._segments if segment.end > _LOW), None)
+        if probe is None:
+            raise SourceError(f"{path}: {iomem} names no System RAM above 1 MiB")
+        if not self._fetch(probe, max(0, _LOW - probe.start), 1):
+            raise SourceError(f"{path}: {_REFUSED}")
+        self.remarks.append("read from a running machine: what changed meanwhile may not fit together")
+
+
+def system_ram(iomem: str) -> Iterator[Segment]:
+    """The System RAM lines of /proc/iomem, as segments at their own addresses, whole pages only.
+
+    Raises SourceError when it cannot be read, or hides its addresses as it does from all but root.
+    """
+    try:
+        text = Path(iomem).read_text("ascii", "replace")
+    except OSError as error:
+        raise SourceError(f"{iomem}: {error.strerror or error}; it tells where memory is") from error
+    spans = [(int(low, 16), int(high, 16) + 1) for low, high in _LINE.findall(text)]
+    if not any(low for low, _ in spans) and all(high <= 1 for _, high in spans):
+        raise SourceError(f"{iomem}: no addresses of System RAM; the kernel shows them to root only")
+    for low, high in spans:
+        start, end = -(-low // 4096) * 4096, high // 4096 * 4096
+        if start < end:
+            yield Segment(start, end - start, start, end - start)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""/proc/kcore: the running kernel's memory as an ELF core, of which the direct map is physical memory."""
+
+from __future__ import annotations
+
+import os
+
+from luoser.errors import SourceError
+from luoser.memory.device import DeviceMemory
+from luoser.memory.elf import core_segments
+from luoser.memory.source import swept
+
+__all__ = ["KcoreMemory"]
+
+_LIMIT = 1 << 52
+
+
+class _Positioned:
+    """The bytes of a descriptor whose size nobody tells."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __len__(self) -> int:
+        return 1 << 62
+
+    def __getitem__(self, span: slice) -> bytes:
+        return os.pread(self._descriptor, span.stop - span.start, span.start)
+
+
+class KcoreMemory(DeviceMemory):
+    """The segments that have a physical address; vmalloc, modules and the vmemmap have none.
+
+    The kernel gives zeros for a page that it does not want to show (offline, poisoned): those cannot be told
+    from memory that holds zeros.
+    """
+
+    format = "kcore"
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        super().__init__(path, descriptor)
+        self.vmcoreinfo, loads = core_segments(path, _Positioned(descriptor))
+        usable = [load for load in loads if load.start < _LIMIT and load.end <= _LIMIT]
+        if not usable:
+            raise SourceError(f"{path}: no segment of it has a physical address; expected the direct map")
+        self._segments = tuple(swept(sorted(usable, key=lambda load: -load.size)))
+        size = self.vmcoreinfo.get("PAGESIZE", "")
+        self.page_size = int(size) if size.isascii() and size.isdigit() and len(size) <= 7 else None
+        self.remarks.append("read from a running machine: what changed meanwhile may not fit together")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""`live:`, the running machine: the best source of its memory, and what its kernel says of itself."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from luoser.abi.kho import CHOSEN_FDT, CHOSEN_SCRATCH, SETUP_KEXEC_KHO, kho_data
+from luoser.errors import SourceError
+from luoser.memory.debugfs import DebugfsMemory
+from luoser.memory.devmem import DevMemory
+from luoser.memory.kcore import KcoreMemory
+from luoser.memory.source import KnownRoot, Memory
+
+__all__ = ["NAME", "open_live"]
+
+NAME = "live:"
+
+
+def open_live(*, base: Path = Path("/")) -> Memory:
+    """/proc/kcore, else /dev/mem, else the blobs of debugfs; with the roots that the boot parameters name.
+
+    base: the root of the file system. Raises SourceError with what each of them said when none can be read.
+    """
+    failures: list[str] = []
+    for make in (_kcore, _devmem, _debugfs):
+        try:
+            memory = make(base)
+        except SourceError as error:
+            failures.append(str(error))
+            continue
+        memory.known_roots += tuple(_known_roots(base))
+        if not isinstance(memory, DebugfsMemory):
+            memory.symbols = str(base / "proc/kallsyms")
+        memory.remarks += [f"not used: {failure}" for failure in failures]
+        return memory
+    hint = "" if os.geteuid() == 0 else " (only root may read the memory of a running machine)"
+    raise SourceError(f"{NAME} nothing can be read{hint}: {'; '.join(failures)}")
+
+
+def _open(path: Path, kind: Callable[[str, int], Memory]) -> Memory:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from error
+    try:
+        return kind(str(path), descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _kcore(base: Path) -> Memory:
+    return _open(base / "proc/kcore", KcoreMemory)
+
+
+def _devmem(base: Path) -> Memory:
+    iomem = str(base / "proc/iomem")
+    return _open(base / "dev/mem", lambda path, descriptor: DevMemory(path, descriptor, iomem=iomem))
+
+
+def _debugfs(base: Path) -> Memory:
+    folder = base / "sys/kernel/debug/kho"
+    try:
+        if not folder.is_dir():
+            raise SourceError(f"{folder}: not there; is debugfs mounted, and KHO with its debugfs in the kernel?")
+    except OSError as error:
+        raise SourceError(f"{folder}: {error.strerror or error}") from error
+    return DebugfsMemory(str(folder), folder)
+
+
+def _known_roots(base: Path) -> Iterator[KnownRoot]:
+    """What the kernel's own boot parameters name: setup_data on x86-64, /chosen of the devicetree elsewhere."""
+    for folder in sorted((base / "sys/kernel/boot_params/setup_data").glob("*")):
+        kind, data = _bytes(folder / "type"), _bytes(folder / "data")
+        if kind.strip() in (b"0x%x" % SETUP_KEXEC_KHO, b"%d" % SETUP_KEXEC_KHO) and len(data) >= kho_data.size:
+            node = kho_data.parse(data)
+            if node.fdt_addr:
+                scratch, who = (node.scratch_addr, node.scratch_size), f"setup_data {folder.name}"
+                yield KnownRoot(root=node.fdt_addr, incoming=True, scratch=scratch, evidence=who)
+    tree = base / "proc/device-tree"
+    root = _span(tree, _bytes(tree / "chosen" / CHOSEN_FDT))
+    if root is not None:
+        scratch_span = _span(tree, _bytes(tree / "chosen" / CHOSEN_SCRATCH))
+        yield KnownRoot(root=root[0], incoming=True, scratch=scratch_span, evidence="/chosen of the devicetree")
+
+
+def _span(tree: Path, value: bytes) -> tuple[int, int] | None:
+    """(address, bytes) in the big-endian cells of a devicetree property."""
+    cells = 4 * _cells(tree / "#address-cells")
+    if len(value) != cells + 4 * _cells(tree / "#size-cells"):
+        return None
+    return int.from_bytes(value[:cells], "big"), int.from_bytes(value[cells:], "big")
+
+
+def _cells(file: Path) -> int:
+    data = _bytes(file)
+    return int(struct.unpack(">I", data)[0]) if len(data) == 4 else 2
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(1 << 16)
+    except OSError:
+        return b""

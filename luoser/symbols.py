@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""Symbols of a kernel: where its variables are, and from a vmlinux what lies inside them."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from luoser.errors import SourceError
+from luoser.text import safe_text
+
+__all__ = ["Symbol", "Symbols", "read_symbols"]
+
+_LINE = re.compile(rb"^([0-9a-f]{16}) . (\S+)(?:[ \t].*)?$", re.MULTILINE)
+_SIZE = 256 << 20
+_LARGEST = 4096
+"""No variable of interest is larger: the next symbol of a sparse list may be far away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A variable: link-time or run-time virtual address, size in bytes, and its members where they are known.
+
+    members: offset in bytes to the member's path, such as `ser.fdt`; None without debug info.
+    """
+
+    name: str
+    address: int
+    size: int
+    members: Mapping[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symbols:
+    """The symbols asked for, by name. build_id: hex, from a vmlinux that has one."""
+
+    path: str
+    found: Mapping[str, Symbol] = field(default_factory=dict)
+    build_id: str | None = None
+
+    def get(self, name: str) -> Symbol | None:
+        return self.found.get(name)
+
+
+def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols:
+    """Symbols from a System.map, a copy of /proc/kallsyms, or a vmlinux with its symbol table.
+
+    A vmlinux needs pyelftools (`luoser[vmlinux]`); with debug info in it the members of structs are known
+    too. Raises SourceError for a file that is none of these, or one whose addresses are hidden.
+    """
+    shown = safe_text(os.fspath(path))
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4)
+            if head == b"\x7fELF":
+                return _from_elf(file, shown, names)
+            data = head + file.read(_SIZE)
+    except OSError as error:
+        raise SourceError(f"{shown}: {error.strerror or error}") from error
+    return _from_text(data, shown, names)
+
+
+# -- System.map and kallsyms ------------------------------------------------------------------------------
+
+
+def _from_text(data: bytes, shown: str, names: frozenset[str]) -> Symbols:
+    wanted = {name.encode(): name for name in names}
+    addresses: list[int] = []
+    found: dict[str, int] = {}
+    for match in _LINE.finditer(data):
+        address = int(match[1], 16)
+        addresses.append(address)
+        if match[2] in wanted:
+            found.setdefault(wanted[match[2]], address)
+    if not addresses:
+        raise SourceError(
+            f"{shown}: expected a System.map, kallsyms or vmlinux; no line is like `ffffffff81000000 T _stext`"
+        )
+    if not any(addresses):
+        raise SourceError(f"{shown}: all addresses are zero: the kernel hides them (kptr_restrict); read it as root")
+    addresses.sort()
+    return Symbols(
+        path=shown,
+        found={name: Symbol(name, address, _room(addresses, address)) for name, address in found.items()},
+    )
+
+
+def _room(addresses: list[int], address: int) -> int:
+    """Bytes up to the next symbol."""
+    after = bisect_right(addresses, address)
+    return min(addresses[after] - address, _LARGEST) if after < len(addresses) else _LARGEST
+
+
+# -- vmlinux ----------------------------------------------------------------------------------------------
+
+_SYM = struct.Struct("<IBBHQQ")
+_FILE, _FUNC = 4, 2
+
+
+def _from_elf(file: Any, shown: str, names: frozenset[str]) -> Symbols:
+    try:
+        from elftools.common.exceptions import ELFError
+        from elftools.elf.elffile import ELFFile
+    except ImportError:
+        raise SourceError(f"{shown}: reading a vmlinux needs pyelftools: pip install 'luoser[vmlinux]'") from None
+    try:
+        elf = ELFFile(file)
+        if elf.elfclass != 64 or not elf.little_endian:
+            raise SourceError(f"{shown}: not a 64-bit little-endian ELF file")
+        table = elf.get_section_by_name(".symtab")
+        if table is None:
+            raise SourceError(f"{shown}: an ELF file without .symtab; take the vmlinux that was not stripped")
+        found, neighbours = _symbols(table.data(), elf.get_section(table["sh_link"]).data(), names)
+        members = _members(elf, neighbours)
+        return Symbols(
+            path=shown,
+            found={
+                name: Symbol(name, address, size or _LARGEST, members.get(name))
+                for name, (address, size) in found.items()
+            },
+            build_id=_build_id(elf),
+        )
+    except (ELFError, KeyError, IndexError, ValueError, TypeError, AttributeError, struct.error) as error:
+        raise SourceError(f"{shown}: a damaged ELF file: {safe_text(str(error))}") from None
+
+
+def _symbols(
+    table: bytes, strings: bytes, names: frozenset[str]
+) -> tuple[dict[str, tuple[int, int]], dict[str, list[int]]]:
+    """(address and size by name, addresses of functions of the same source file by name)."""
+    found: dict[str, tuple[int, int]] = {}
+    functions: dict[str, list[int]] = {}
+    in_file: list[int] = []
+    wanted = {name.encode(): name for name in names}
+    longest = max(map(len, wanted)) + 1
+    for place, info, _, section, value, size in _SYM.iter_unpack(table[: len(table) // _SYM.size * _SYM.size]):
+        kind = info & 15
+        if kind == _FILE:
+            in_file = []
+        elif kind == _FUNC:
+            in_file.append(value)
+        elif section:
+            end = strings.find(b"\0", place, place + longest + 1)
+            name = wanted.get(strings[place:end]) if end > 0 else None
+            if name is not None and name not in found:
+                found[name] = value, size
+                functions[name] = in_file
+    return found, functions
+
+
+def _build_id(elf: Any) -> str | None:
+    section = elf.get_section_by_name(".notes")
+    for note in section.iter_notes() if section is not None and hasattr(section, "iter_notes") else ():
+        if note["n_type"] == "NT_GNU_BUILD_ID":
+            return str(note["n_desc"])
+    return None
+
+
+def _members(elf: Any, functions: Mapping[str, list[int]]) -> dict[str, dict[int, str]]:
+    """Members by offset of each variable whose source file's debug info can be found by one of its functions."""
+    if not elf.has_dwarf_info():
+        return {}
+    dwarf = elf.get_dwarf_info()
+    ranges = dwarf.get_aranges()
+    made: dict[str, dict[int, str]] = {}
+    for name, addresses in functions.items():
+        for address in addresses[:8] if ranges is not None else ():
+            place = ranges.cu_offset_at_addr(address)
+            variable = _variable(dwarf.get_CU_at(place), name) if place is not None else None
+            if variable is not None and (layout := dict(_layout(variable))):
+                made[name] = layout
+                break
+    return made
+
+
+def _variable(unit: Any, name: str) -> Any:
+    for entry in unit.get_top_DIE().iter_children():
+        if entry.tag == "DW_TAG_variable" and "DW_AT_type" in entry.attributes:
+            named = entry.attributes.get("DW_AT_name")
+            if named is not None and named.value == name.encode():
+                return entry
+    return None
+
+
+def _layout(entry: Any, base: int = 0, prefix: str = "", depth: int = 0) -> Iterator[tuple[int, str]]:
+    """(offset, path) of each member of a variable's or member's struct, inner structs opened."""
+    while "DW_AT_type" in entry.attributes and entry.tag not in ("DW_TAG_pointer_type", "DW_TAG_structure_type"):
+        entry = entry.get_DIE_from_attribute("DW_AT_type")
+    if entry.tag != "DW_TAG_structure_type" or depth > 4:
+        if prefix:
+            yield base, prefix.rstrip(".")
+        return
+    for member in entry.iter_children():
+        offset = member.attributes.get("DW_AT_data_member_location")
+        named = member.attributes.get("DW_AT_name")
+        if member.tag == "DW_TAG_member" and offset is not None:
+            inner = prefix + (safe_text(named.value) + "." if named is not None else "")
+            yield from _layout(member, base + offset.value, inner, depth + 1)
