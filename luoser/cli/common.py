@@ -169,7 +169,7 @@ _READ_OPTIONS = (
     click.option(
         "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
     ),
-    click.argument("source", nargs=-1, required=True, type=click.Path()),
+    click.argument("source", nargs=-1, required=True, type=click.Path(readable=False)),
 )
 
 

@@ -25,7 +25,8 @@ class _Positioned:
         return 1 << 62
 
     def __getitem__(self, span: slice) -> bytes:
-        return os.pread(self._descriptor, span.stop - span.start, span.start)
+        start = span.start or 0
+        return os.pread(self._descriptor, span.stop - start, start)
 
 
 class KcoreMemory(DeviceMemory):

@@ -164,6 +164,9 @@ def _map(file: BinaryIO, shown: str) -> _File:
     status = os.fstat(file.fileno())
     size = status.st_size
     if size == 0:
+        if file.read(1):  # files of debugfs and proc do not tell their size
+            file.seek(0)
+            return _map(_spool(file, shown), shown)
         raise SourceError(f"{shown}: the file is empty")
     try:
         buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)

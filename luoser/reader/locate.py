@@ -109,7 +109,9 @@ def _by_kernel(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -> N
         return
     scratch = kernels[running].scratch()
     for address, (direction, evidence) in named[running].items():
-        roots[address].verdict = direction, evidence
+        before = roots[address].verdict
+        also = before[1] if before is not None and before[0] is direction else []
+        roots[address].verdict = direction, evidence + also
         if scratch is not None:
             roots[address].scratch.append((*scratch, "kho_scratch"))
 

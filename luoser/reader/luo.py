@@ -28,7 +28,8 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
     if not walk.is_page_address(address):
         walk.problem("bad-pointer", address, f"sub-tree LUO: {address:#x} is no page address")
         return None
-    head = walk.read(address, abi.luo_ser_features.size, "sub-tree LUO")
+    whole = abi.luo_ser_features.size
+    head = walk.read(address, size if size and abi.luo_ser.size <= size < whole else whole, "sub-tree LUO")
     if head is None:
         return None
     if head[:4] == MAGIC:
