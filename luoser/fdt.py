@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Flattened devicetrees (version 17), read in one bounded pass.
+"""Flattened devicetrees (version 17), read in one bounded pass, and written as libfdt lays them out.
 
 Tokens and headers are big-endian; property values are raw bytes, because KHO and LUO write theirs in the
 byte order of the machine.
@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 from luoser.errors import FormatError
 from luoser.limits import LIMITS
 
-__all__ = ["HEADER_SIZE", "MAGIC", "Fdt", "Header", "Node", "parse", "parse_header"]
+__all__ = [
+    "HEADER_SIZE",
+    "MAGIC",
+    "Fdt",
+    "Header",
+    "Node",
+    "flatten",
+    "parse",
+    "parse_header",
+    "repacked",
+    "sequential",
+]
 
 MAGIC = b"\xd0\x0d\xfe\xed"
 HEADER_SIZE = 40
@@ -214,3 +225,101 @@ class _Walker:
                 raise FormatError(f"property name at {offset:#x} is outside of the strings block or has no end")
             name = self.names[offset] = self.strings[offset:end]
         return name
+
+
+# -- writing ----------------------------------------------------------------------------------------------
+
+
+def flatten(tree: Fdt) -> bytes:
+    """The blob of a tree, byte for byte with the offsets of its header and its strings block.
+
+    Raises FormatError when the tree does not fit its own header: an edited tree needs a new one.
+    """
+    header = tree.header
+    block = _structure(tree.root, tree.strings)
+    for name, said, have in (
+        ("structure", header.size_dt_struct, len(block)),
+        ("strings", header.size_dt_strings, len(tree.strings)),
+    ):
+        if said != have:
+            raise FormatError(f"devicetree {name} block has {have} bytes, its header says {said}; leave the header out")
+    pieces = sorted(
+        (
+            (header.off_mem_rsvmap, bytes(16)),
+            (header.off_dt_struct, block),
+            (header.off_dt_strings, tree.strings),
+            (header.totalsize, b""),
+        )
+    )
+    blob = bytearray(_HEADER.pack(*(getattr(header, name) for name in header.__slots__)))
+    for offset, data in pieces:
+        if offset < len(blob):
+            raise FormatError(f"devicetree blocks overlap at {offset:#x}; leave the header out")
+        blob += bytes(offset - len(blob)) + data
+    return bytes(blob)
+
+
+def sequential(root: Node) -> Fdt:
+    """A tree as libfdt's sequential writer lays it out: each new property name goes before the older ones."""
+    strings = b""
+    for node in root.walk():
+        for name, _ in node.properties:
+            if name + b"\0" not in strings:
+                strings = name + b"\0" + strings
+    return _laid_out(root, strings, reserve_map=48)
+
+
+def repacked(root: Node) -> Fdt:
+    """A tree whose root node was written sequentially, opened, given its children one by one, and packed again.
+
+    Children and their properties are each put in front of those before; names of properties go to the end.
+    """
+    strings = sequential(Node(root.name, root.properties)).strings
+    for node in reversed(root.nodes):
+        for below in node.walk():
+            for name, _ in reversed(below.properties):
+                if name + b"\0" not in strings:
+                    strings += name + b"\0"
+    return _laid_out(root, strings, reserve_map=40)
+
+
+def _laid_out(root: Node, strings: bytes, *, reserve_map: int) -> Fdt:
+    block = len(_structure(root, strings))
+    start = reserve_map + 16
+    header = Header(
+        magic=int.from_bytes(MAGIC, "big"),
+        totalsize=start + block + len(strings),
+        off_dt_struct=start,
+        off_dt_strings=start + block,
+        off_mem_rsvmap=reserve_map,
+        version=17,
+        last_comp_version=16,
+        boot_cpuid_phys=0,
+        size_dt_strings=len(strings),
+        size_dt_struct=block,
+    )
+    return Fdt(header, root, strings)
+
+
+def _structure(root: Node, strings: bytes) -> bytes:
+    """The structure block. A name is taken where it first stands in the strings, be it as the end of another."""
+    block = bytearray()
+    stack: list[Node | None] = [root]
+    while stack:
+        node = stack.pop()
+        if node is None:
+            block += struct.pack(">I", _END_NODE)
+            continue
+        if b"\0" in node.name:
+            raise FormatError(f"devicetree node name {node.name!r} with a NUL inside")
+        block += struct.pack(">I", _BEGIN_NODE) + node.name + b"\0"
+        block += bytes(-len(block) % 4)
+        for name, value in node.properties:
+            place = strings.find(name + b"\0")
+            if place < 0:
+                raise FormatError(f"devicetree property name {name!r} is not in the strings block")
+            block += struct.pack(">III", _PROPERTY, len(value), place) + value
+            block += bytes(-len(block) % 4)
+        stack.append(None)
+        stack.extend(reversed(node.nodes))
+    return bytes(block + struct.pack(">I", _END))

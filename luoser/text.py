@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["bdf_text", "decode_name", "human_size", "parse_number", "safe_text"]
+__all__ = ["bdf_text", "decode_name", "encode_name", "human_size", "parse_bdf", "parse_number", "safe_text"]
 
+_BDF = re.compile(r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
 _SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, symbols
 
 
@@ -43,6 +45,22 @@ def _safe_character(character: str) -> str:
 def decode_name(raw: bytes) -> str:
     """A NUL-padded name field as text that keeps every byte before the first NUL."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def encode_name(text: str) -> bytes:
+    """The bytes that `decode_name` made a text of."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def parse_bdf(text: str) -> tuple[int, int]:
+    """(domain, bus << 8 | slot << 3 | function) of `DDDD:BB:SS.F`; the domain may have up to 8 digits, or be missing.
+
+    Raises ValueError.
+    """
+    match = _BDF.fullmatch(text)
+    if match is None or int(match[3], 16) > 0x1F:
+        raise ValueError(f"{text!r} is no PCI address")
+    return int(match[1] or "0", 16), int(match[2], 16) << 8 | int(match[3], 16) << 3 | int(match[4])
 
 
 def bdf_text(domain: int, bdf: int) -> str:

@@ -99,9 +99,9 @@ class Reading:
 
     def open(self) -> Memory:
         """The memory; a search in it that takes longer than a second shows how far it is."""
-        from luoser.render.progress import progress
         from luoser.memory.open import open_memory
         from luoser.memory.raw import Range, pc_ranges
+        from luoser.render.progress import progress
 
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
         memory = open_memory(*self.source, ranges=ranges)

@@ -12,9 +12,10 @@ from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
 from luoser.reader.handler import plain_fields, with_hex
-from luoser.reader.shape import Fit, best_fits, columns, fit_pci, read_pci
+from luoser.reader.shape import Fit, best_fits, fit_pci, read_pci
 from luoser.reader.walk import PHYSICAL_LIMIT, is_name
 from luoser.state import Blob, DeviceList
+from luoser.state.columns import columns
 
 __all__ = ["candidates", "decode", "tree_layout"]
 

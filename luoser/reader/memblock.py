@@ -76,7 +76,7 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
         )
         return None
     assert magic is not None and count is not None and info is not None and checksum is not None
-    words = _test_folios(walk, address, count, info)
+    words, pages = _test_folios(walk, address, count, info)
     folios = []
     if len(words) // 8 > LIMITS.kho_test_folios:
         walk.problem(
@@ -92,10 +92,10 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
             )
             break
         folios.append((place, order))
-    return KhoTest(address=address, magic=magic, count=count, checksum=checksum, folios=tuple(folios))
+    return KhoTest(address=address, magic=magic, count=count, checksum=checksum, folios=tuple(folios), pages=pages)
 
 
-def _test_folios(walk: Walk, address: int, count: int, info: bytes) -> bytes:
+def _test_folios(walk: Walk, address: int, count: int, info: bytes) -> tuple[bytes, tuple[int, ...]]:
     descriptor = kho_vmalloc.parse(info) if len(info) == kho_vmalloc.size else None
     if descriptor is not None and (
         count != 2 or (walk.is_page_address(descriptor.first) and descriptor.total_pages == 1)
@@ -104,8 +104,10 @@ def _test_folios(walk: Walk, address: int, count: int, info: bytes) -> bytes:
             walk.problem(
                 "bad-pointer", address, f"sub-tree kho_test: vmalloc chunk {descriptor.first:#x} is no page address"
             )
-            return b""
-        return read_area(walk, descriptor, min(count, LIMITS.kho_test_folios + 1) * 8, "sub-tree kho_test").data
+            return b"", ()
+        wanted = min(count, LIMITS.kho_test_folios + 1) * 8
+        area = read_area(walk, descriptor, wanted, "sub-tree kho_test")
+        return area.data, area.pages if len(area.data) == wanted else ()
     if len(info) != 8 * count:
         walk.problem("bad-kho-test", address, f"sub-tree kho_test: {len(info)} bytes of folios_info for {count} folios")
-    return info[: 8 * count]
+    return info[: 8 * count], ()

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS, MAX_DOMAIN, PciLayout, pci_resource_ser
+from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS, MAX_DOMAIN, PciLayout
 from luoser.abi.schema import Schema
 from luoser.limits import LIMITS
 from luoser.reader.walk import PHYSICAL_LIMIT
-from luoser.state import Column, Device, DeviceList, row_fields
+from luoser.state import Device, DeviceList, row_fields
+from luoser.state.columns import columns
 
-__all__ = ["BlockReader", "Fit", "PciBlob", "best_fits", "columns", "fit_pci", "read_pci"]
+__all__ = ["BlockReader", "Fit", "PciBlob", "best_fits", "fit_pci", "read_pci"]
 
 BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
 """(first block, entry) -> (entries, block pages, fault or None)."""
@@ -45,28 +46,6 @@ class Fit:
     @property
     def name(self) -> str:
         return self.blob.layout.name
-
-
-def columns(schema: Schema) -> tuple[Column, ...]:
-    """The members of a record as the state describes them, in the order of `schema.record`."""
-    made = []
-    by_name = {field.name: field for field in schema.fields}
-    for name in schema.record_fields:
-        member = by_name[name]
-        if member.bit_width is not None:
-            group = tuple(
-                (field.name, field.bit_offset or 0, field.bit_width or 0)
-                for field in schema.fields
-                if field.offset == member.offset and field.bit_width is not None
-            )
-            made.append(Column(name, "bits", bits=group))
-        elif name == "resource":
-            made.append(Column(name, "records", record=pci_resource_ser.record, columns=columns(pci_resource_ser)))
-        elif member.c_type.startswith("char"):
-            made.append(Column(name, "text"))
-        else:
-            made.append(Column(name, "hex" if member.c_type == "phys" or name == "driver_data" else "number"))
-    return tuple(made)
 
 
 def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) -> PciBlob | None:

@@ -306,6 +306,7 @@ def _kho_test(test: KhoTest, full: bool) -> Json:
     }
     if full:
         document["folios"] = [[_hex(address), order] for address, order in test.folios]
+        document["pages"] = [_hex(page) for page in test.pages]
     return document
 
 

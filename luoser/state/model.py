@@ -272,13 +272,14 @@ class KexecMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KhoTest:
-    """Sub-tree of the KHO self-test. folios: (physical address, order) of each."""
+    """Sub-tree of the KHO self-test. folios: (physical address, order) of each. pages: where their array lies."""
 
     address: int
     magic: int
     count: int
     checksum: int
     folios: tuple[tuple[int, int], ...]
+    pages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

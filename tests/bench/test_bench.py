@@ -23,7 +23,7 @@ import pytest
 import luoser
 from luoser import fdt
 from luoser.abi.pci import layout
-from luoser.reader.shape import columns
+from luoser.state.columns import columns
 from luoser.state import Bitmap, DeviceList, PreservedMap
 from tests import images, real
 from tests.bench.conftest import best

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luoser.abi.pci import layout
-from luoser.reader.shape import columns, read_pci
+from luoser.reader.shape import read_pci
+from luoser.state.columns import columns
 from luoser.state import Column, Device, DeviceList, Folio, FolioList, row_fields
 from tests.golden import FORMS, GOLDEN
 

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""The memory that a state is written into: pages by physical address, each byte with one owner."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from luoser.errors import UsageError
+
+__all__ = ["Image"]
+
+
+class Image:
+    """Pages of zeros with what was put into them.
+
+    lacks: what the state names but does not hold, so that it is not in the image, a sentence each.
+    """
+
+    def __init__(self, page_size: int) -> None:
+        self.page_size = page_size
+        self.lacks: list[str] = []
+        self._pages: dict[int, bytearray] = {}
+        self._owners: dict[int, list[tuple[int, int, str]]] = {}
+
+    def put(self, address: int, data: bytes, what: str) -> None:
+        """Bytes at a physical address. Raises UsageError where something else lies there already."""
+        place, end = address, address + len(data)
+        while place < end:
+            page = place - place % self.page_size
+            stop = min(end, page + self.page_size)
+            self._claim(page, place, stop, what)
+            into = self._pages.setdefault(page, bytearray(self.page_size))
+            into[place - page : stop - page] = data[place - address : stop - address]
+            place = stop
+
+    def _claim(self, page: int, start: int, end: int, what: str) -> None:
+        owners = self._owners.setdefault(page, [])
+        index = bisect_right(owners, (start, end, what))
+        for first, last, other in owners[max(0, index - 1) : index + 1]:
+            if first < end and start < last:
+                raise UsageError(f"{what} at {start:#x} and {other} at {first:#x} overlap")
+        owners.insert(index, (start, end, what))
+
+    @property
+    def pages(self) -> dict[int, bytes]:
+        """The pages by address, ascending."""
+        return {address: bytes(self._pages[address]) for address in sorted(self._pages)}
+
+    @property
+    def end(self) -> int:
+        """The address behind the last page, 0 for an empty image."""
+        return max(self._pages, default=-self.page_size) + self.page_size
+
+    def runs(self) -> Iterator[tuple[int, bytes]]:
+        """(address, bytes) of neighbouring pages, ascending."""
+        start, parts = 0, list[bytes]()
+        for address, data in self.pages.items():
+            if parts and address != start + len(parts) * self.page_size:
+                yield start, b"".join(parts)
+                parts = []
+            if not parts:
+                start = address
+            parts.append(data)
+        if parts:
+            yield start, b"".join(parts)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Device lists of every form: the header, the records behind it or in KHO blocks, the buses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from luoser.abi.block import capacity, kho_block_header_ser
+from luoser.abi.pci import PciLayout
+from luoser.abi.pci import layout as layout_named
+from luoser.errors import UsageError
+from luoser.state import DeviceList, PciList
+from luoser.state.columns import columns, row_of
+from luoser.writer.image import Image
+
+__all__ = ["list_bytes", "list_header", "write_list"]
+
+
+def list_header(
+    form: PciLayout, devices: DeviceList, buses: Sequence[Mapping[str, Any]] = (), *, blocks: Sequence[int] = ()
+) -> dict[str, int]:
+    """The members of the header as a kernel writes them for these devices."""
+    header = {field.name: 0 for field in form.header.fields if field.size and not field.padding}
+    header[form.count] = len(devices)
+    if form.capacity is not None:
+        header[form.capacity] = len(devices.data) // form.record.size
+    if form.version is not None:
+        header["version"] = form.version
+    if form.blocks is not None:
+        header[form.blocks] = blocks[0] if blocks else 0
+    if form.bus_count is not None:
+        header[form.bus_count] = len(buses)
+    return header
+
+
+def list_bytes(
+    form: PciLayout, devices: DeviceList, buses: Sequence[Mapping[str, Any]] = (), *, header: Mapping[str, int]
+) -> bytes:
+    """The list as it lies in its folio, without the zeros behind it; records that are in KHO blocks are not in it.
+
+    Raises UsageError when a count in the header is not that of the devices.
+    """
+    expected = list_header(form, devices, buses)
+    for name in (form.count, *((form.bus_count,) if form.bus_count else ())):
+        if header.get(name, expected[name]) != expected[name]:
+            word = f"header.{name} is {header[name]}, but {expected[name]} are listed"
+            raise UsageError(f"device list {form.name}: {word}; leave it out and it is counted")
+    data = form.header.build({**expected, **header})
+    if form.blocks is not None:
+        return data
+    data += devices.data
+    if form.bus is not None:
+        wanted = columns(form.bus)
+        data += b"".join(form.bus.record.pack(*row_of(wanted, bus)) for bus in buses)
+    return data
+
+
+def write_list(image: Image, entry: PciList) -> None:
+    """The folio of a list, its blocks, and the pages that its devices name."""
+    form = layout_named(entry.layout)
+    if form is None:
+        raise UsageError(f"no device list layout is named {entry.layout!r}")
+    what = f"device list {entry.layout}"
+    header = {name: int(value) for name, value in entry.header.items()}
+    data = list_bytes(form, entry.devices, entry.buses, header=header)
+    if form.blocks is not None:
+        _write_blocks(image, form, entry, what)
+    image.put(entry.address, data.ljust(-(-len(data) // image.page_size) * image.page_size, b"\0"), what)
+    for piece in entry.contents:
+        image.put(piece.address, piece.data.ljust(piece.size, b"\0"), "page of a driver")
+
+
+def _write_blocks(image: Image, form: PciLayout, entry: PciList, what: str) -> None:
+    size, data = form.record.size, entry.devices.data
+    most = capacity(image.page_size, size)
+    needed = -(-len(data) // (most * size))
+    if len(entry.blocks) < needed:
+        raise UsageError(f"{what}: {needed} blocks are needed, {len(entry.blocks)} are given")
+    for index, block in enumerate(entry.blocks[:needed]):
+        rows = data[index * most * size : (index + 1) * most * size]
+        following = entry.blocks[index + 1] if index + 1 < needed else 0
+        head = kho_block_header_ser.build({"next": following, "count": len(rows) // size})
+        image.put(block, (head + rows).ljust(image.page_size, b"\0"), f"block of the {what}")

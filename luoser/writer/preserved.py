@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""The preserved map: chunks of bitmaps (kho-v1, both widths) or the radix tree (kho-v2 on)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from luoser.abi.preserved import RadixGeometry, chunk_capacity, khoser_mem_bitmap_ptr, khoser_mem_chunk_hdr
+from luoser.errors import UsageError
+from luoser.state import Preserved, PreservedMap
+from luoser.writer.image import Image
+
+__all__ = ["map_pages", "write_map"]
+
+
+@dataclass(slots=True)
+class _Table:
+    """An inner node: children by index, each a table or the bitmap of a leaf."""
+
+    children: dict[int, _Table | bytes] = field(default_factory=dict)
+
+
+def write_map(image: Image, preserved: Preserved) -> None:
+    """Write an intact map into its pages, which `nodes` lists in the order in which a walk meets them.
+
+    Raises UsageError when there are fewer pages than the map needs.
+    """
+    assert preserved.map is not None
+    needed = map_pages(preserved.map, preserved.form, bitmap_size=preserved.bitmap_size)
+    if len(preserved.nodes) < needed:
+        raise UsageError(
+            f"preserved map at {preserved.address:#x}: {needed} pages are needed, {len(preserved.nodes)} are given"
+        )
+    if len(preserved.nodes) > needed:
+        image.lacks.append(
+            f"preserved map at {preserved.address:#x}: {len(preserved.nodes) - needed} of its pages preserve nothing, "
+            "and nothing says where in the map they belong; left out"
+        )
+    if preserved.nodes[:1] != (preserved.address,):
+        raise UsageError(f"preserved map at {preserved.address:#x}: its first page has to be the first of its nodes")
+    if preserved.form == "chunks":
+        _write_chunks(image, preserved, preserved.map)
+    else:
+        _write_radix(image, preserved, preserved.map)
+
+
+def map_pages(found: PreservedMap, form: str, *, bitmap_size: int | None) -> int:
+    """How many pages the map takes itself."""
+    page = found.page_size
+    if form == "chunks":
+        size = bitmap_size or page
+        bitmaps = list(_bitmaps(found, size))
+        return len(list(_chunks(bitmaps, page))) + -(-len(bitmaps) * size // page)
+    return 1 + sum(_count(child) for child in _tree(found).children.values())
+
+
+def _bits(found: PreservedMap, unit_bits: int) -> dict[tuple[int, int], int]:
+    """Bitmaps of 2^unit_bits bits as numbers, by (order, number of the bitmap from address 0 on)."""
+    made: dict[tuple[int, int], int] = {}
+    for address, order, count in found.extents():
+        first = address // (found.page_size << order)
+        while count:
+            place = first & ((1 << unit_bits) - 1)
+            take = min(count, (1 << unit_bits) - place)
+            key = order, first >> unit_bits
+            made[key] = made.get(key, 0) | ((1 << take) - 1) << place
+            first, count = first + take, count - take
+    return made
+
+
+# -- chunks -----------------------------------------------------------------------------------------------
+
+_Bitmap = tuple[int, int, bytes]
+"""(order, physical address of bit 0, bits)."""
+
+
+def _bitmaps(found: PreservedMap, size: int) -> Iterator[_Bitmap]:
+    """By order, then by address, as the kernel writes them."""
+    shift = (size * 8).bit_length() - 1
+    for (order, number), bits in sorted(_bits(found, shift).items()):
+        yield order, (number << shift) * (found.page_size << order), bits.to_bytes(size, "little")
+
+
+def _chunks(bitmaps: list[_Bitmap], page_size: int) -> Iterator[list[_Bitmap]]:
+    """The bitmaps of each chunk: of one order, as many as fit."""
+    most, chunk = chunk_capacity(page_size), list[_Bitmap]()
+    for bitmap in bitmaps:
+        if chunk and (len(chunk) == most or chunk[0][0] != bitmap[0]):
+            yield chunk
+            chunk = []
+        chunk.append(bitmap)
+    if chunk:
+        yield chunk
+
+
+def _write_chunks(image: Image, preserved: Preserved, found: PreservedMap) -> None:
+    size = preserved.bitmap_size or image.page_size
+    bitmaps = list(_bitmaps(found, size))
+    chunks = list(_chunks(bitmaps, image.page_size))
+    nodes, pages = preserved.nodes[: len(chunks)], preserved.nodes[len(chunks) :]
+    fit = image.page_size // size
+    places = [pages[index // fit] + index % fit * size for index in range(len(bitmaps))]
+    for place, (_, _, bits) in zip(places, bitmaps, strict=True):
+        image.put(place, bits, "bitmap of the preserved map")
+    done = 0
+    for index, chunk in enumerate(chunks):
+        following = nodes[index + 1] if index + 1 < len(nodes) else 0
+        data = khoser_mem_chunk_hdr.build({"next": following, "order": chunk[0][0], "num_elms": len(chunk)})
+        for place, (_, start, _) in zip(places[done:], chunk, strict=False):
+            data += khoser_mem_bitmap_ptr.build({"phys_start": start, "bitmap": place})
+        done += len(chunk)
+        image.put(nodes[index], data.ljust(image.page_size, b"\0"), "chunk of the preserved map")
+
+
+# -- radix tree -------------------------------------------------------------------------------------------
+
+
+def _tree(found: PreservedMap) -> _Table:
+    geometry = RadixGeometry.of(found.page_size)
+    root, mask = _Table(), (1 << geometry.table_bits) - 1
+    for (order, number), bits in sorted(_bits(found, geometry.leaf_bits).items(), key=lambda item: -item[0][0]):
+        prefix = geometry.key(0, order) >> geometry.leaf_bits | number
+        table = root
+        for level in range(geometry.levels - 1, 0, -1):
+            inner = table.children.setdefault(prefix >> geometry.table_bits * level & mask, _Table())
+            assert isinstance(inner, _Table)
+            table = inner
+        table.children[prefix & mask] = bits.to_bytes(1 << geometry.leaf_bits - 3, "little")
+    return root
+
+
+def _count(node: _Table | bytes) -> int:
+    return 1 + sum(map(_count, node.children.values())) if isinstance(node, _Table) else 1
+
+
+def _write_radix(image: Image, preserved: Preserved, found: PreservedMap) -> None:
+    places = iter(preserved.nodes)
+    table = struct.Struct(f"<{image.page_size // 8}Q")
+
+    def write(node: _Table | bytes) -> int:
+        place = next(places)
+        if isinstance(node, bytes):
+            image.put(place, node, "leaf of the preserved map")
+            return place
+        entries = [0] * (image.page_size // 8)
+        for index in sorted(node.children):
+            entries[index] = write(node.children[index])
+        image.put(place, table.pack(*entries), "node of the preserved map")
+        return place
+
+    write(_tree(found))
