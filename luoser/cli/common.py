@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from luoser.errors import UsageError
+from luoser.errors import SourceError, UsageError
 from luoser.text import parse_number
 
 if TYPE_CHECKING:
@@ -114,8 +114,12 @@ class Reading:
         from luoser.symbols import read_symbols
         from luoser.text import safe_text
 
-        path = self.symbols or memory.symbols
-        symbols = read_symbols(path, SYMBOLS) if path is not None else None
+        symbols = read_symbols(self.symbols, SYMBOLS) if self.symbols is not None else None
+        if symbols is None and memory.symbols is not None:
+            try:
+                symbols = read_symbols(memory.symbols, SYMBOLS)
+            except SourceError as error:  # the source has them beside it; it can be read without
+                memory.remarks.append(f"not used: {error}")
         state = read(
             memory,
             root=self.root,

@@ -37,7 +37,9 @@ def open_live(*, base: Path = Path("/")) -> Memory:
             memory.symbols = str(base / "proc/kallsyms")
         memory.remarks += [f"not used: {failure}" for failure in failures]
         return memory
-    hint = "" if os.geteuid() == 0 else " (only root may read the memory of a running machine)"
+    hint = " (a locked down kernel lets nobody: try a dump made by kdump or a hypervisor)"
+    if os.geteuid() != 0:
+        hint = " (only root may read the memory of a running machine)"
     raise SourceError(f"{NAME} nothing can be read{hint}: {'; '.join(failures)}")
 
 

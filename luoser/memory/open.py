@@ -86,7 +86,9 @@ def _device(shown: str, name: str, kind: Callable[[str, int], Memory]) -> Memory
 
 
 def _root_hint(error: OSError) -> str:
-    return "; only root may read the memory of a running machine" if isinstance(error, PermissionError) else ""
+    if error.errno == errno.EPERM:
+        return "; the kernel is locked down, or the process lacks CAP_SYS_RAWIO: try a dump made by kdump or a hypervisor"
+    return "; only root may read the memory of a running machine" if error.errno == errno.EACCES else ""
 
 
 class _File(NamedTuple):

@@ -34,7 +34,7 @@ from luoser.state.model import (
 from luoser.state.packed import Column, Device, Hex
 from luoser.text import bdf_text
 
-__all__ = ["BLOB_SCHEMA", "SCHEMA", "blob_document", "to_document"]
+__all__ = ["BLOB_SCHEMA", "SCHEMA", "blob_document", "fdt_document", "to_document"]
 
 SCHEMA = "luoser/state/1"
 BLOB_SCHEMA = "luoser/decode/1"
@@ -69,7 +69,7 @@ def blob_document(blob: Blob, *, path: str) -> Json:
         "devices": None if blob.devices is None else [_device(device, columns) for device in blob.devices],
         "buses": [_bus(bus) for bus in blob.buses],
         "records": [{name: _plain(value) for name, value in record.items()} for record in blob.records],
-        "fdt": blob.fdt and _fdt(blob.fdt),
+        "fdt": blob.fdt and fdt_document(blob.fdt),
         "notes": list(blob.notes),
     }
 
@@ -96,7 +96,7 @@ def _handover(handover: Handover, full: bool) -> Json:
         "kho_test": handover.kho_test and _kho_test(handover.kho_test, full),
     }
     if full:
-        document["fdt"] = handover.fdt and _fdt(handover.fdt)
+        document["fdt"] = handover.fdt and fdt_document(handover.fdt)
     return document
 
 
@@ -122,7 +122,7 @@ def _preserved(preserved: Preserved, full: bool) -> Json:
 def _subtree(subtree: Subtree, full: bool) -> Json:
     document: Json = {"name": subtree.name, "address": _hex(subtree.address), "size": _hex(subtree.size)}
     if full:
-        document["fdt"] = subtree.fdt and _fdt(subtree.fdt)
+        document["fdt"] = subtree.fdt and fdt_document(subtree.fdt)
     return document
 
 
@@ -310,7 +310,8 @@ def _kho_test(test: KhoTest, full: bool) -> Json:
     return document
 
 
-def _fdt(fdt: Fdt) -> Json:
+def fdt_document(fdt: Fdt) -> Json:
+    """A devicetree with its own layout, as plain JSON values."""
     header = fdt.header
     return {
         "totalsize": header.totalsize,
