@@ -96,6 +96,7 @@ class Reading:
     symbols: str | None
     ranges: tuple[tuple[int, int | None, int], ...]
     pc_hole: int | None
+    pause: bool
 
     def open(self) -> Memory:
         """The memory; a search in it that takes longer than a second shows how far it is."""
@@ -104,7 +105,7 @@ class Reading:
         from luoser.render.progress import progress
 
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
-        memory = open_memory(*self.source, ranges=ranges)
+        memory = open_memory(*self.source, ranges=ranges, pause=self.pause)
         memory.on_progress = progress("searching for KHO roots")
         return memory
 
@@ -169,6 +170,7 @@ _READ_OPTIONS = (
     click.option(
         "--pc-hole", type=NUMBER, help="Of a raw image without the PC's gap: where memory stops, to go on at 4 GiB."
     ),
+    click.option("--pause", is_flag=True, help="Hold the guest of a qmp: source while it is read."),
     click.option("--page-size", type=NUMBER, help="Page size of the machine in bytes, where the source does not say."),
     click.option(
         "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
@@ -186,7 +188,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
             raise UsageError("--map, --base and --pc-hole all say where the bytes of an image belong: give one kind")
-        own = {name: rest.pop(name) for name in ("source", "root", "page_size", "layouts", "symbols")}
+        own = {name: rest.pop(name) for name in ("source", "root", "page_size", "layouts", "symbols", "pause")}
         spans = ((base, None, 0),) if base is not None else ranges
         return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)
 

@@ -46,6 +46,7 @@ def cli() -> None:
 
     SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also inside
     .xz or .gz; `-` is standard input. The files of a split kdump, or .vmem and .vmss, are named together.
+    qmp:SOCKET is a running QEMU guest.
 
     Exit codes: 0 done, 2 usage or unreadable input, 3 no KHO state found.
     """
@@ -60,7 +61,7 @@ def main() -> None:
     except click.ClickException as error:
         _show(error)
         sys.exit(error.exit_code)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except LuoserError as error:
         _fail(str(error))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from luoser import fdt
-from luoser.errors import SourceError
+from luoser.errors import SourceError, UsageError
 from luoser.limits import LIMITS
 from luoser.memory import avml, devmem, elf, flattened, kdump, lime, live, vmware
 from luoser.memory.debugfs import DebugfsMemory, is_root
@@ -38,14 +38,23 @@ _RAW_AT_LEAST = 16 << 20
 """A file of this many bytes may be a raw image that was cut off inside of a page."""
 
 
-def open_memory(path: str | os.PathLike[str], *more: str | os.PathLike[str], ranges: Sequence[Range] = ()) -> Memory:
-    """A memory source for a file, `-` for standard input.
+def open_memory(
+    path: str | os.PathLike[str],
+    *more: str | os.PathLike[str],
+    ranges: Sequence[Range] = (),
+    pause: bool = False,
+) -> Memory:
+    """A memory source for a file, `-` for standard input, `live:` for this machine, `qmp:SOCKET` for a QEMU guest.
 
     Reads ELF cores (64-bit little-endian), kdump-compressed files (flattened or not), LiME and AVML dumps,
     VMware .vmem files and raw images, each also inside .xz or .gz. `more`: the other files of a split kdump,
-    or the .vmss or .vmsn of a .vmem. Raises SourceError with one clear line when a file cannot be read, is
-    empty, or is of a kind that is no memory image.
+    or the .vmss or .vmsn of a .vmem. A folder is one of debugfs blobs, /sys/kernel/debug/kho or a copy of it.
+
+    ranges: where the bytes of a raw image belong. pause: hold a guest while it is read. Raises SourceError with
+    one clear line when a file cannot be read, is empty, or is of a kind that is no memory image.
     """
+    if os.fspath(path).startswith("qmp:") or pause:
+        return _guest(os.fspath(path), more, pause)
     memory = _special(os.fspath(path)) if not more else None
     if memory is None:
         named = [_load(name) for name in (path, *more)]
@@ -55,6 +64,14 @@ def open_memory(path: str | os.PathLike[str], *more: str | os.PathLike[str], ran
         memory.is_guess = False
     memory.path = os.fspath(path)
     return memory
+
+
+def _guest(path: str, more: tuple[object, ...], pause: bool) -> Memory:
+    if more or not path.startswith("qmp:"):
+        raise UsageError("a guest, qmp:SOCKET, is read by itself, and --pause is for guests only")
+    from luoser.memory.qmp import QmpMemory  # sockets are loaded where one is asked for
+
+    return QmpMemory(path, path.removeprefix("qmp:"), pause=pause)
 
 
 def _special(name: str) -> Memory | None:
@@ -87,7 +104,9 @@ def _device(shown: str, name: str, kind: Callable[[str, int], Memory]) -> Memory
 
 def _root_hint(error: OSError) -> str:
     if error.errno == errno.EPERM:
-        return "; the kernel is locked down, or the process lacks CAP_SYS_RAWIO: try a dump made by kdump or a hypervisor"
+        return (
+            "; the kernel is locked down, or the process lacks CAP_SYS_RAWIO: try a dump made by kdump or a hypervisor"
+        )
     return "; only root may read the memory of a running machine" if error.errno == errno.EACCES else ""
 
 

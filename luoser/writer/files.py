@@ -8,12 +8,12 @@ import struct
 from luoser.abi import memfd as abi
 from luoser.abi.registry import layout
 from luoser.abi.schema import Schema
+from luoser.abi.values import struct_bytes
 from luoser.abi.vmalloc import chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, flatten, sequential
 from luoser.state import File, Memfd, Record
 from luoser.writer.image import Image
-from luoser.writer.record import struct_bytes
 
 __all__ = ["write_area", "write_handle", "write_record"]
 

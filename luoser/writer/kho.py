@@ -7,6 +7,7 @@ import struct
 
 from luoser.abi.kho import SETUP_KEXEC_KHO, kho_data, kho_kexec_metadata, kho_scratch, setup_data
 from luoser.abi.luo import is_test_flb
+from luoser.abi.values import struct_bytes
 from luoser.abi.vmalloc import kho_vmalloc
 from luoser.errors import FormatError, UsageError
 from luoser.fdt import Fdt, flatten
@@ -17,7 +18,6 @@ from luoser.writer.image import Image
 from luoser.writer.luo import STRUCT_FORMS, write_luo
 from luoser.writer.pci import write_list
 from luoser.writer.preserved import write_map
-from luoser.writer.record import struct_bytes
 
 __all__ = ["write"]
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from luoser.abi import luo as abi
 from luoser.abi.block import kho_block_header_ser
 from luoser.abi.schema import Schema
+from luoser.abi.values import struct_bytes
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Node, flatten, sequential
 from luoser.state import File, Luo, Session
 from luoser.text import safe_text
 from luoser.writer.files import write_handle, write_record
 from luoser.writer.image import Image
-from luoser.writer.record import struct_bytes
 
 __all__ = ["BLOCK_FORMS", "STRUCT_FORMS", "session_structs", "write_luo"]
 

@@ -23,8 +23,8 @@ import pytest
 import luoser
 from luoser import fdt
 from luoser.abi.pci import layout
-from luoser.state.columns import columns
 from luoser.state import Bitmap, DeviceList, PreservedMap
+from luoser.state.columns import columns
 from tests import images, real
 from tests.bench.conftest import best
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from luoser.abi.pci import layout
 from luoser.reader.shape import read_pci
-from luoser.state.columns import columns
 from luoser.state import Column, Device, DeviceList, Folio, FolioList, row_fields
+from luoser.state.columns import columns
 from tests.golden import FORMS, GOLDEN
 
 PATHS = (Column("path"), Column("flags"), Column("driver_data", "hex"))
