@@ -34,6 +34,7 @@ class Limits:
     entries: int = 1 << 20  # sessions and files taken from one source
     array_bytes: int = 256 << 20  # bytes of vmalloc arrays read from a small source; a larger one adds its own size
     problems: int = 10_000
+    spec_size: int = 1 << 30  # bytes of a description to build from
     qmp_line: int = 1 << 20  # bytes of one message of a QMP socket
     guest_size: int = 1 << 46  # bytes of memory of a QEMU guest
 

@@ -6,9 +6,19 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["bdf_text", "decode_name", "encode_name", "human_size", "parse_bdf", "parse_number", "safe_text"]
+__all__ = [
+    "bdf_text",
+    "decode_name",
+    "encode_name",
+    "human_size",
+    "parse_bdf",
+    "parse_number",
+    "parse_size",
+    "safe_text",
+]
 
 _BDF = re.compile(r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
+_UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, symbols
 
 
@@ -45,6 +55,14 @@ def _safe_character(character: str) -> str:
 def decode_name(raw: bytes) -> str:
     """A NUL-padded name field as text that keeps every byte before the first NUL."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def parse_size(text: str) -> int:
+    """A number as `parse_number` takes it, or one of KiB, MiB, GiB, TiB: 64M, 1G. Raises ValueError."""
+    digits, unit = text.strip().removesuffix("iB"), ""
+    if digits[-1:] in _UNITS and not digits.startswith("0x"):
+        digits, unit = digits[:-1], digits[-1]
+    return parse_number(digits) << _UNITS.get(unit, 0)
 
 
 def encode_name(text: str) -> bytes:

@@ -35,7 +35,7 @@ def _values(con: Any, fields: Mapping[str, Any], what: str) -> dict[str, Any]:
         if name.startswith("_pad"):
             continue
         if hasattr(inner, "members"):  # bit-fields of one container
-            made[name] = {bit: int(left.pop(bit, 0)) for bit, _ in inner.members}
+            made[name] = {bit: _integer(left.pop(bit, 0), f"{what}, {bit}") for bit, _ in inner.members}
         elif hasattr(inner, "element"):  # a flexible array member takes no space
             left.pop(name, None)
         else:
@@ -55,7 +55,13 @@ def _value(inner: Any, value: Any, what: str) -> Any:
         return [_value(inner.subcon, item, what) for item in items + [None] * (inner.count - len(items))]
     if isinstance(inner, construct.Bytes):
         return _bytes(inner, value, what)
-    return int(value or 0)
+    return _integer(value or 0, what)
+
+
+def _integer(value: Any, what: str) -> int:
+    if not isinstance(value, int):
+        raise UsageError(f"{what}: expected a number, found {value!r}")
+    return value
 
 
 def _bytes(inner: Any, value: Any, what: str) -> bytes:

@@ -16,6 +16,7 @@ from luoser.errors import LuoserError
 __all__ = ["cli", "main"]
 
 _COMMANDS = {
+    "build": "Make golden blobs, C code and memory images from a description.",
     "abi": "Layouts by name: list, show one field by field, detect which one a file has.",
     "extract": "Cut the handover out of a dump, or put a preserved memfd together again.",
     "decode": "Decode a bare blob or preserved folio.",

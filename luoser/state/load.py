@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from luoser.abi.pci import PciLayout
+from luoser.abi.memfd import SEALS
+from luoser.abi.pci import FLAG_NAMES, PciLayout
 from luoser.abi.pci import layout as pci_layout
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Header, Node
@@ -44,9 +45,9 @@ from luoser.state.model import (
 )
 from luoser.state.packed import DeviceList, FolioList, Hex
 from luoser.state.preserved import PreservedMap
-from luoser.text import parse_bdf, parse_number, safe_text
+from luoser.text import parse_bdf, parse_size, safe_text
 
-__all__ = ["Item", "from_document"]
+__all__ = ["Item", "from_document", "load_buses", "load_devices", "load_fdt"]
 
 _T = TypeVar("_T")
 _U64 = (1 << 64) - 1
@@ -81,6 +82,20 @@ class Item:
     def maybe(self, name: str) -> int | None:
         """A number, or None where it is null or not there."""
         return _number(self, name, self.values.get(name))
+
+    def bits(self, name: str, names: Mapping[int, str]) -> int | None:
+        """A number, or a list of names of its bits."""
+        value = self.values.get(name)
+        if not isinstance(value, list):
+            return self.maybe(name)
+        by_name = {word.upper(): bit for bit, word in names.items()}
+        made = 0
+        for index, word in enumerate(value):
+            bit = by_name.get(str(word).upper().removeprefix("F_SEAL_"))
+            if bit is None:
+                raise self.fail(f"{name}[{index}]", f"{word!r}: expected one of {', '.join(by_name)}")
+            made |= bit
+        return made
 
     def text(self, name: str, default: str | None = None) -> str:
         value = self.values.get(name, default)
@@ -142,9 +157,9 @@ def _number(item: Item, name: str, value: Any) -> int | None:
     number: Any = value
     if isinstance(value, str):
         try:
-            number = parse_number(value)
+            number = parse_size(value)
         except ValueError:
-            raise item.fail(name, f"{value!r} is no number") from None
+            raise item.fail(name, f"{value!r} is no number, such as 0x617000 or 64M") from None
     if not isinstance(number, int) or isinstance(number, bool):
         raise item.fail(name, "expected a number")
     if not 0 <= number <= _U64:
@@ -350,7 +365,7 @@ def _memfd(item: Item, page_size: int) -> Memfd:
         address=item.number("address"),
         size=item.number("size"),
         position=item.number("position", 0),
-        seals=item.maybe("seals"),
+        seals=item.bits("seals", SEALS),
         flags=item.number("flags", 0),
         folios=Folios(
             count=folios.number("count", len(entries) // 16),
@@ -402,16 +417,16 @@ def _pci(item: Item) -> PciList:
         address=item.number("address"),
         via=tuple(str(way) for way in item.array("via")),
         confidence=item.text("confidence", ""),
-        devices=_devices(item, form, header),
+        devices=load_devices(item, form, header),
         candidates=tuple(str(name) for name in item.array("candidates")) or (form.name,),
         header={name: header.number(name) for name in header.values},
-        buses=tuple(_bus(entry) for entry in item.items("buses")),
+        buses=load_buses(item),
         blocks=item.numbers("blocks"),
         contents=tuple(_contents(entry) for entry in item.items("contents")),
     )
 
 
-def _devices(item: Item, form: PciLayout, header: Item) -> DeviceList:
+def load_devices(item: Item, form: PciLayout, header: Item) -> DeviceList:
     """Packed records; slots that no device is in are zeros."""
     wanted = columns(form.record)
     pack, size = form.record.record.pack_into, form.record.size
@@ -442,11 +457,13 @@ def _device(entry: Item) -> dict[str, Any]:
         domain, bdf = parse_bdf(entry.text("bdf"))
     except ValueError:
         raise entry.fail("bdf", f"{entry.get('bdf')!r} is no PCI address such as 0000:05:00.1") from None
-    values: dict[str, Any] = {"domain": domain, "bdf": bdf, "path": domain << 16 | bdf}
+    values: dict[str, Any] = {"domain": domain, "bdf": bdf, "path": (domain << 16 | bdf) & 0xFFFFFFFF}
     for name, value in entry.values.items():
         if name in ("index", "bdf", "flag_names"):
             continue
-        if name == "resource":
+        if name == "flags":
+            values[name] = entry.bits(name, FLAG_NAMES) or 0
+        elif name == "resource":
             values[name] = [_resource(resource) for resource in entry.items(name)]
         else:
             values[name] = value if name == "driver_name" else entry.number(name)
@@ -455,6 +472,11 @@ def _device(entry: Item) -> dict[str, Any]:
 
 def _resource(item: Item) -> dict[str, Any]:
     return {name: item.text(name) if name == "name" else item.number(name) for name in item.values}
+
+
+def load_buses(item: Item) -> tuple[dict[str, Any], ...]:
+    """The records of buses, by member."""
+    return tuple(_bus(entry) for entry in item.items("buses"))
 
 
 def _bus(item: Item) -> dict[str, Any]:

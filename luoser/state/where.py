@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from luoser.errors import UsageError
-from luoser.state.model import Flb, Handover, Luo, PciList, Preserved, State, Subtree
+from luoser.state.model import Flb, Handover, Luo, Memfd, PciList, Preserved, State, Subtree
 from luoser.text import parse_number, safe_text
 
 __all__ = ["Node", "find_node"]
@@ -21,10 +21,11 @@ _KEYS = ("name", "token", "address", "layout")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A place in memory. size: bytes that the node itself accounts for, None where it does not say."""
+    """A place in memory. size: bytes that the node itself accounts for, layout: what they are; None if not said."""
 
     address: int
     size: int | None
+    layout: str | None = None
 
 
 def find_node(state: State, where: str) -> Node:
@@ -108,7 +109,9 @@ def _node(here: Any) -> Node | None:
         return Node(here.address, here.fdt.header.totalsize if here.fdt is not None else None)
     if isinstance(here, Flb):
         return Node(here.data, None)
-    if isinstance(here, Preserved | PciList) or hasattr(here, "address"):
+    if isinstance(here, PciList | Memfd):
+        return Node(here.address, None, here.layout)
+    if isinstance(here, Preserved) or hasattr(here, "address"):
         address = here.address
         return Node(address, None) if isinstance(address, int) and address else None
     return None

@@ -7,8 +7,14 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from luoser.errors import UsageError
+from luoser.memory.source import Segment, SegmentedMemory
+from luoser.output import new_file
+from luoser.text import human_size
+from luoser.writer.core import write_core
 
-__all__ = ["Image"]
+__all__ = ["Image", "write_image"]
+
+_RAW_LIMIT = 1 << 40
 
 
 class Image:
@@ -52,6 +58,16 @@ class Image:
         """The address behind the last page, 0 for an empty image."""
         return max(self._pages, default=-self.page_size) + self.page_size
 
+    def memory(self) -> SegmentedMemory:
+        """The image as a source to read from."""
+        data, segments = bytearray(), list[Segment]()
+        for address, run in self.runs():
+            segments.append(Segment(address, len(run), len(data), len(run)))
+            data += run
+        memory = SegmentedMemory("image", bytes(data), segments)
+        memory.format = "elf"
+        return memory
+
     def runs(self) -> Iterator[tuple[int, bytes]]:
         """(address, bytes) of neighbouring pages, ascending."""
         start, parts = 0, list[bytes]()
@@ -64,3 +80,19 @@ class Image:
             parts.append(data)
         if parts:
             yield start, b"".join(parts)
+
+
+def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
+    """An ELF core of the pages, or `raw`: a sparse flat image in which byte N is physical address N.
+
+    Raises UsageError when the flat image would be larger than 1 TiB, or the name is taken.
+    """
+    if form == "raw" and image.end > _RAW_LIMIT:
+        raise UsageError(f"a flat image up to {image.end:#x} has {human_size(image.end)}; write an ELF core instead")
+    with new_file(target, force=force) as file:
+        if form == "raw":
+            for address, data in image.runs():
+                file.seek(address)
+                file.write(data)
+        else:
+            write_core(file, image.memory(), image.pages)

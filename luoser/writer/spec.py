@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""SPEC of `luoser build`: the state document, a decoded blob, or the same in TOML for writing by hand."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from luoser.abi.pci import layout as pci_layout
+from luoser.abi.registry import Layout, layout
+from luoser.abi.values import struct_bytes
+from luoser.errors import FormatError, UsageError
+from luoser.fdt import flatten
+from luoser.state.load import Item, load_buses, load_devices, load_fdt
+from luoser.text import safe_text
+from luoser.writer.pci import list_bytes
+
+__all__ = ["blob_bytes", "is_blob", "parse_spec"]
+
+
+def parse_spec(data: bytes, shown: str) -> dict[str, Any]:
+    """The values of a SPEC: JSON when it starts as an object, else TOML. Raises UsageError with line and column."""
+    try:
+        text = data.decode()
+        values = json.loads(text) if text.lstrip()[:1] == "{" else tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{shown}: nested too deeply") from None
+    except ValueError as error:  # of UTF-8, JSON, TOML alike
+        raise UsageError(f"{shown}: {safe_text(str(error))}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{shown}: expected an object")
+    return values
+
+
+def is_blob(values: Mapping[str, Any]) -> bool:
+    """Whether a SPEC describes one bare blob and no handover."""
+    return "handovers" not in values and ("layout" in values or "devices" in values)
+
+
+def blob_bytes(values: Mapping[str, Any], name: str | None = None) -> tuple[Layout, bytes]:
+    """The layout and the bytes of a bare blob. name: the layout, where the SPEC does not say.
+
+    Raises UsageError with the path of what does not fit.
+    """
+    item = Item(values, "")
+    wanted = item.text("layout") if name is None else name
+    form = layout(wanted)
+    if form is None:
+        raise item.fail("layout", f"no layout is named {wanted!r}; `luoser abi list` names them all")
+    if form.kind == "fdt":
+        tree = item.item("fdt")
+        if tree is None:
+            raise item.fail("fdt", f"missing; {form.name} is a devicetree")
+        try:
+            return form, flatten(load_fdt(tree))
+        except FormatError as error:
+            raise item.fail("fdt", str(error)) from None
+    return form, _list(item, form) if form.kind == "list" else _struct(item, form)
+
+
+def _list(item: Item, form: Layout) -> bytes:
+    known = pci_layout(form.name)
+    assert known is not None
+    fields = item.item("fields") or Item({}, "fields")
+    header = {name: fields.number(name) for name in fields.values}
+    devices = load_devices(item, known, fields)
+    _no_twins(item, devices)
+    return list_bytes(known, devices, load_buses(item), header=header)
+
+
+def _no_twins(item: Item, devices: Any) -> None:
+    seen: dict[tuple[int, int], int] = {}
+    for place, device in enumerate(devices):
+        first = seen.setdefault((device.domain, device.bdf), place)
+        if first != place:
+            raise item.fail(f"devices[{place}].bdf", f"{device.name} is devices[{first}] already")
+
+
+def _struct(item: Item, form: Layout) -> bytes:
+    head = form.schemas[0]
+    fields = dict((item.item("fields") or Item({}, "fields")).values)
+    records = list(item.items("records"))
+    if form.count:
+        fields.setdefault(form.count, len(records))
+        if _count(fields[form.count]) != len(records):
+            raise item.fail(f"fields.{form.count}", f"{fields[form.count]}, but {len(records)} records are given")
+    elif records:
+        raise item.fail("records", f"{form.name} has no records behind its head")
+    data = struct_bytes(head, _numbers(fields), "fields")
+    for record in records:
+        data += struct_bytes(form.schemas[1], _numbers(dict(record.values)), record.path)
+    return data
+
+
+def _count(value: Any) -> Any:
+    return int(value, 0) if isinstance(value, str) and value.startswith("0x") else value
+
+
+def _numbers(value: Any) -> Any:
+    """Members as plain values: 0x… is a number, all other text is text or bytes in hex."""
+    if isinstance(value, Mapping):
+        return {name: _numbers(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_numbers(entry) for entry in value]
+    if isinstance(value, str) and value.startswith("0x"):
+        try:
+            return int(value, 16)
+        except ValueError:
+            return value
+    return value
