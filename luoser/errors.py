@@ -38,10 +38,12 @@ class MissingMemory(LuoserError):
 
     address: the first physical address that could not be read.
     state:   why: `PageState.EXCLUDED` (a dump tool left the page out) or `PageState.ABSENT`.
+    why:     the reason in words, where the source knows more than the state says.
     """
 
-    def __init__(self, address: int, state: PageState) -> None:
+    def __init__(self, address: int, state: PageState, why: str | None = None) -> None:
         self.address = address
         self.state = state
-        why = "left out of the dump" if state is PageState.EXCLUDED else "in no segment of the source"
+        if why is None:
+            why = "left out of the dump" if state is PageState.EXCLUDED else "in no segment of the source"
         super().__init__(f"page {address:#x} is {state.value} ({why})")

@@ -1,141 +1,216 @@
 # SPDX-License-Identifier: MIT
 """AVML dumps, version 2: ranges as in LiME, each compressed as one snappy frame stream.
 
-Version 1 is LiME's own format. A stream is a list of chunks of at most 64 KiB of memory; behind it stands
-its length in eight bytes.
+Version 1 is LiME's own format. A stream is a list of chunks of at most 64 KiB of memory, each with a
+checksum; behind it stands its length in eight bytes. Like version 1 it has no range for a block of zeros.
 """
 
 from __future__ import annotations
 
+import re
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
 
 from luoser.errors import FormatError, MissingMemory, PageState, SourceError
-from luoser.memory.lime import ranges_header
-from luoser.memory.snappy import decompress, uncompressed_size
-from luoser.memory.source import Buffer, Memory, Segment
+from luoser.limits import LIMITS
+from luoser.memory.lime import HEADER_SIZE, range_header
+from luoser.memory.snappy import CHUNK, decompress_chunk, uncompressed_size
+from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.text import safe_text
 
 __all__ = ["MAGIC", "AvmlMemory"]
 
 MAGIC = b"AVML"
-_HEADER_SIZE, _TRAILER_SIZE = 32, 8
-_COMPRESSED, _PLAIN, _IDENTIFIER = 0x00, 0x01, 0xFF
-_CHUNK = 65536
+_TRAILER_SIZE = 8
+_COMPRESSED, _PLAIN, _SKIPPABLE = 0x00, 0x01, range(0x80, 0x100)
+_CHUNK_HEAD = 8  # kind, length in three bytes, checksum
 _PAGE = 4096
 
 
-class _Chunk(NamedTuple):
-    """address, size: what it holds. offset, length: where its data is, behind the checksum."""
+class AvmlMemory(SegmentedMemory):
+    """A compressed AVML dump.
 
-    address: int
-    size: int
-    offset: int
-    length: int
-    compressed: bool
-
-
-class AvmlMemory(Memory):
-    """A compressed AVML dump."""
+    The offsets of its segments count unpacked bytes: as if all streams lay unpacked one behind the other.
+    """
 
     format = "avml"
 
     def __init__(self, path: str, buffer: Buffer) -> None:
-        super().__init__(path)
-        self._buffer = buffer
-        self._chunks: list[_Chunk] = []
-        self._segments = tuple(sorted(self._index(path), key=lambda segment: segment.start))
-        self._chunks.sort()
-        self._starts = [chunk.address for chunk in self._chunks]
+        index = _Index(path, buffer)
+        super().__init__(path, buffer, list(index.ranges()))
+        self.remarks[:0] = index.remarks
+        self._places, self._offsets = index.places, index.offsets
         self._unpacked = lru_cache(maxsize=64)(self._unpack)
+        self._damaged: set[int] = set()
 
-    def _index(self, path: str) -> Iterator[Segment]:
+    def _unpack(self, number: int) -> bytes:
+        """What a chunk holds, as far as its range goes. Raises FormatError."""
+        offset = self._offsets[number]
+        length = int.from_bytes(self._buffer[offset + 1 : offset + 4], "little")
+        size = self._places[number + 1] - self._places[number]
+        data = decompress_chunk(bytes(self._buffer[offset : offset + 4 + length]))
+        if len(data) < size:
+            raise FormatError(f"{len(data)} bytes, expected {size}")
+        return data[:size]
+
+    def _chunk_of(self, place: int) -> int:
+        return bisect_right(self._places, place) - 1
+
+    def _piece(self, segment: Segment, skip: int) -> bytes:
+        """What one chunk has of a segment, from byte `skip` on. Raises MissingMemory when it is damaged."""
+        place = segment.offset + skip
+        number = self._chunk_of(place)
+        try:
+            data = self._unpacked(number)
+        except FormatError as error:
+            why = f"the chunk at offset {self._offsets[number]:#x} of the file is damaged: {safe_text(str(error))}"
+            self._note_damage(number, why)
+            raise MissingMemory(segment.start + skip, PageState.ABSENT, why) from None
+        start = place - self._places[number]
+        return data[start : start + segment.stored - skip]
+
+    def _note_damage(self, number: int, why: str) -> None:
+        """Damage is known only when a chunk is unpacked, so these remarks come while the source is read."""
+        if number not in self._damaged and len(self._damaged) <= LIMITS.overlap_remarks:
+            self._damaged.add(number)
+            self.remarks.append(why if len(self._damaged) <= LIMITS.overlap_remarks else "more chunks are damaged")
+
+    def _read_segment(self, segment: Segment, skip: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0:
+            if skip >= segment.stored:
+                raise MissingMemory(segment.start + skip, segment.rest)
+            part = self._piece(segment, skip)[:size]
+            parts.append(part)
+            skip, size = skip + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def page_state(self, address: int) -> PageState:
+        try:
+            self.read(address, 1)
+        except MissingMemory as error:
+            return error.state
+        return PageState.PRESENT
+
+    def _pieces(self) -> Iterator[tuple[int, bytes]]:
+        """(address, bytes) of all memory that can be unpacked, by address."""
+        for segment in self._segments:
+            skip = 0
+            while skip < segment.stored:
+                try:
+                    data = self._piece(segment, skip)
+                except MissingMemory:
+                    skip = self._places[self._chunk_of(segment.offset + skip) + 1] - segment.offset
+                    continue
+                yield segment.start + skip, data
+                skip += len(data)
+
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        first = end = -1
+        for address, data in self._pieces():
+            if address != end:
+                first = -(-address // _PAGE) * _PAGE + at
+            end = address + len(data)
+            for place in range(max(first, address + (at - address) % _PAGE), end, _PAGE):
+                if data.startswith(prefix, place - address) or (
+                    place + len(prefix) > end and self._reads(place, prefix)
+                ):
+                    yield place - at
+
+    def _reads(self, address: int, wanted: bytes) -> bool:
+        """Whether these bytes are there, over the end of a chunk."""
+        try:
+            return self.read(address, len(wanted)) == wanted
+        except MissingMemory:
+            return False
+
+    def find(self, pattern: bytes) -> Iterator[int]:
+        search = re.compile(re.escape(pattern), re.DOTALL)
+        window, end, reach = b"", -1, len(pattern) - 1
+        for address, data in self._pieces():
+            tail = window[max(0, len(window) - reach) :] if address == end else b""  # a match may begin there
+            window, end = tail + data, address + len(data)
+            for match in search.finditer(window):
+                yield end - len(window) + match.start()
+
+
+class _Index:
+    """Where the chunks of a file are.
+
+    places: where in the unpacked bytes each begins, and the end of the last. offsets: where in the file.
+    """
+
+    def __init__(self, path: str, buffer: Buffer) -> None:
+        self.path, self.buffer = path, buffer
+        self.places, self.offsets = array("Q", [0]), array("Q")
+        self.remarks: list[str] = []
+
+    def ranges(self) -> Iterator[Segment]:
         place = 0
-        while (span := ranges_header(path, self._buffer, place, MAGIC, 2)) is not None:
+        for _ in range(LIMITS.elf_headers):
+            span = range_header(self.path, self.buffer, place, MAGIC, 2, self.remarks)
+            if span is None:
+                return
             first, last = span
-            size = last + 1 - first
-            place, stored = self._stream(path, place + _HEADER_SIZE, first, size)
+            begin, size = self.places[-1], last + 1 - first
+            start = place + HEADER_SIZE
+            place = self._stream(start, size)
+            stored = self.places[-1] - begin
             if stored < size:
                 self.remarks.append(
                     f"truncated: range {first:#x}-{last:#x} has {stored:#x} of its {size:#x} bytes in the file"
                 )
-            yield Segment(first, size, 0, stored, PageState.ABSENT)
+            else:
+                self._trailer(place, place - start, f"range {first:#x}-{last:#x}")
+            yield Segment(first, size, begin, stored, PageState.ABSENT)
             place += _TRAILER_SIZE
+        self.remarks.append(f"more than {LIMITS.elf_headers} ranges; what follows offset {place:#x} was not read")
 
-    def _stream(self, path: str, place: int, address: int, size: int) -> tuple[int, int]:
-        """(offset behind the stream, bytes of memory in it)."""
-        stored = 0
-        while stored < size:
-            head = bytes(self._buffer[place : place + 8])
-            if len(head) < 8:
-                return len(self._buffer), stored
-            kind, length = head[0], int.from_bytes(head[1:4], "little")
-            place += 4
-            if kind in (_COMPRESSED, _PLAIN) and length >= 4:
-                if place + length > len(self._buffer):
-                    return len(self._buffer), stored
-                chunk = self._chunk(path, place + 4, length - 4, address + stored, kind == _COMPRESSED)
-                self._chunks.append(chunk)
-                stored += chunk.size
-            elif kind not in range(0x80, 0x100):
-                raise SourceError(f"{path}: unknown snappy chunk {kind:#x} at offset {place - 4:#x}")
-            place += length
-        return place, stored
+    def _stream(self, place: int, size: int) -> int:
+        """Note the chunks of a range of `size` bytes; the offset behind the last."""
+        end = self.places[-1] + size
+        while self.places[-1] < end:
+            head = bytes(self.buffer[place : place + _CHUNK_HEAD])
+            length = int.from_bytes(head[1:4], "little")
+            if len(head) < _CHUNK_HEAD or place + 4 + length > len(self.buffer):
+                return len(self.buffer)
+            if head[0] in (_COMPRESSED, _PLAIN) and length >= 4:
+                self._add(place, self._size(place, length, head[0] == _COMPRESSED), end)
+            elif head[0] not in _SKIPPABLE:
+                raise SourceError(f"{self.path}: unknown snappy chunk {head[0]:#x} at offset {place:#x}")
+            place += 4 + length
+        return place
 
-    def _chunk(self, path: str, offset: int, length: int, address: int, compressed: bool) -> _Chunk:
-        size = uncompressed_size(bytes(self._buffer[offset : offset + 5])) if compressed else length
-        if not 0 < size <= _CHUNK:
-            raise SourceError(f"{path}: snappy chunk of {size} bytes at offset {offset:#x}, expected at most {_CHUNK}")
-        return _Chunk(address, size, offset, length, compressed)
+    def _size(self, place: int, length: int, compressed: bool) -> int:
+        """Bytes of memory in the chunk at an offset. length: its bytes in the file, with the checksum."""
+        start = place + _CHUNK_HEAD
+        size = uncompressed_size(bytes(self.buffer[start : start + min(5, length - 4)])) if compressed else length - 4
+        if not 0 < size <= CHUNK:
+            raise SourceError(
+                f"{self.path}: snappy chunk of {size} bytes at offset {place:#x}, expected at most {CHUNK}"
+            )
+        return size
 
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        return self._segments
+    def _add(self, offset: int, size: int, end: int) -> None:
+        place = self.places[-1] + size
+        if place > end:
+            self._remark(
+                f"the chunk at offset {offset:#x} goes {place - end:#x} bytes beyond its range; they are not used"
+            )
+        self.offsets.append(offset)
+        self.places.append(min(place, end))
 
-    def _chunk_at(self, address: int) -> _Chunk | None:
-        index = bisect_right(self._starts, address) - 1
-        chunk = self._chunks[index] if index >= 0 else None
-        return chunk if chunk is not None and address < chunk.address + chunk.size else None
+    def _trailer(self, place: int, length: int, what: str) -> None:
+        """Compare the length behind a stream with the stream."""
+        raw = bytes(self.buffer[place : place + _TRAILER_SIZE])
+        if len(raw) < _TRAILER_SIZE:
+            self._remark(f"truncated: the file ends before the length of the stream of {what}, at offset {place:#x}")
+        elif int.from_bytes(raw, "little") != length:
+            said = int.from_bytes(raw, "little")
+            self._remark(f"{what}: its stream has {length:#x} bytes, the length behind it says {said:#x}")
 
-    def _unpack(self, chunk: _Chunk) -> bytes:
-        data = bytes(self._buffer[chunk.offset : chunk.offset + chunk.length])
-        return decompress(data, chunk.size) if chunk.compressed else data
-
-    def page_state(self, address: int) -> PageState:
-        return PageState.PRESENT if self._chunk_at(address) is not None else PageState.ABSENT
-
-    def read(self, address: int, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size > 0:
-            chunk = self._chunk_at(address)
-            if chunk is None:
-                raise MissingMemory(address, PageState.ABSENT)
-            try:
-                data = self._unpacked(chunk)
-            except FormatError:
-                raise MissingMemory(address, PageState.ABSENT) from None
-            part = data[address - chunk.address :][:size]
-            parts.append(part)
-            address, size = address + len(part), size - len(part)
-        return b"".join(parts)
-
-    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        for chunk, data in self._data():
-            for place in range(-chunk.address % _PAGE, chunk.size, _PAGE):
-                if data.startswith(prefix, place + at):
-                    yield chunk.address + place
-
-    def find(self, pattern: bytes) -> Iterator[int]:
-        for chunk, data in self._data():
-            place = data.find(pattern)
-            while place >= 0:
-                yield chunk.address + place
-                place = data.find(pattern, place + 1)
-
-    def _data(self) -> Iterator[tuple[_Chunk, bytes]]:
-        for chunk in self._chunks:
-            try:
-                yield chunk, self._unpack(chunk)
-            except FormatError:
-                continue
+    def _remark(self, text: str) -> None:
+        if len(self.remarks) <= LIMITS.overlap_remarks:
+            self.remarks.append(text if len(self.remarks) < LIMITS.overlap_remarks else "more of its streams are odd")

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Raw snappy blocks, bounded by the size that the caller expects."""
+"""Snappy data, bounded by the size that the caller expects: raw blocks, and chunks of the framing format."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from luoser.errors import FormatError, SourceError
 
-__all__ = ["decompress", "uncompressed_size"]
+__all__ = ["CHUNK", "decompress", "decompress_chunk", "uncompressed_size"]
+
+CHUNK = 65536
+"""Bytes that one chunk of the framing format holds at most."""
+_IDENTIFIER = b"\xff\x06\0\0sNaPpY"
 
 
 def uncompressed_size(data: bytes) -> int:
@@ -23,11 +29,28 @@ def decompress(data: bytes, limit: int) -> bytes:
     size = uncompressed_size(data)
     if not 0 <= size <= limit:
         raise FormatError(f"snappy block of {size} bytes, expected at most {limit}")
-    try:
-        import cramjam
-    except ImportError:
-        raise SourceError("this dump is compressed with snappy: pip install 'luoser[snappy]'") from None
+    cramjam = _cramjam()
     try:
         return bytes(cramjam.snappy.decompress_raw(data))
     except cramjam.DecompressionError as error:
         raise FormatError(f"corrupt snappy data: {error}") from None
+
+
+def decompress_chunk(chunk: bytes) -> bytes:
+    """What one data chunk with its header and checksum holds, at most CHUNK bytes: the library looks at both.
+
+    Raises FormatError for a corrupt one, SourceError without cramjam.
+    """
+    cramjam = _cramjam()
+    try:
+        return bytes(cramjam.snappy.decompress(_IDENTIFIER + chunk))
+    except cramjam.DecompressionError as error:
+        raise FormatError(str(error)) from None
+
+
+def _cramjam() -> Any:
+    try:
+        import cramjam
+    except ImportError:
+        raise SourceError("this dump is compressed with snappy: pip install 'luoser[snappy]'") from None
+    return cramjam

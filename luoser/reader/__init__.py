@@ -106,9 +106,12 @@ def _read(
     symbols: Symbols | None,
 ) -> State:
     walk = Walk(memory, page_size, layouts, contents)
+    at_first = len(memory.remarks)
     for remark in memory.remarks:
         walk.problem("source", None, remark)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols))
+    for remark in memory.remarks[at_first:]:  # some damage shows only when it is read
+        walk.problem("source", None, remark)
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)
     source = Source(path=memory.path, format=memory.format, page_size=page_size)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.limits import Limits
 from luoser.memory.lime import LimeMemory
 from tests.memory.conftest import Bounded, Opened
 from tests.memory.writers import PAGE, lime
@@ -92,12 +93,12 @@ def test_cut_range_is_read_as_far_as_it_goes(open_files: Opened, cut: int) -> No
     assert any("truncated" in remark and f"{held:#x}" in remark for remark in memory.remarks)
 
 
-@pytest.mark.xfail(strict=True, reason="what is left of a header is the end of the file")
 @pytest.mark.parametrize("left", [1, 16, 31])
 def test_file_that_ends_inside_of_a_header_says_so(open_files: Opened, left: int) -> None:
     memory = open_files(lime(SPANS[:1]) + lime(SPANS[1:])[:left])
     assert memory.read(0x1000, PAGE) == page(1)
-    assert any("truncated" in remark for remark in memory.remarks)
+    (remark,) = memory.remarks
+    assert "truncated" in remark and f"{len(lime(SPANS[:1])):#x}" in remark
 
 
 GARBAGE = {
@@ -114,15 +115,29 @@ def test_garbage_is_refused_with_its_place(open_files: Opened, case: str) -> Non
         open_files(GARBAGE[case])
 
 
-@pytest.mark.parametrize("size", [4, 31, 32])
-def test_hardly_a_header(open_files: Opened, size: int) -> None:
-    with pytest.raises(SourceError) if size < 32 else pytest.MonkeyPatch.context():
-        memory = open_files(WHOLE[:size])
-        if size < 32:
-            # a file without any memory is no source
-            assert not memory.segments
-            raise SourceError("opened as a source without memory")
-        assert memory.page_state(0x1000) is ABSENT
+@pytest.mark.parametrize("size", [4, 31])
+def test_less_than_a_header_is_refused(open_files: Opened, size: int) -> None:
+    with pytest.raises(SourceError, match=rf"32 bytes, the file only {size}"):
+        open_files(WHOLE[:size])
+
+
+def test_header_without_memory(open_files: Opened) -> None:
+    memory = open_files(WHOLE[:32])
+    assert memory.page_state(0x1000) is ABSENT
+    assert any("truncated" in remark for remark in memory.remarks)
+
+
+def test_range_that_starts_inside_of_a_page(open_files: Opened) -> None:
+    memory = open_files(lime([(0x1800, b"x" * 0x800 + page(1))]))
+    assert memory.read(0x1800, 1) == b"x"
+    assert list(memory.find_pages(b"MAGI")) == [0x2000]
+
+
+def test_more_ranges_than_are_read_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luoser.memory.lime.LIMITS", Limits(elf_headers=2))
+    memory = LimeMemory("x", WHOLE)
+    assert [part.start for part in memory.segments] == [0x1000, 0x100000]
+    assert any("more than 2 ranges" in remark for remark in memory.remarks)
 
 
 @pytest.mark.parametrize("last", [(1 << 64) - 1, (1 << 63) - 1, (1 << 40) - 1])
