@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from luoser.errors import PageState, SourceError
 from luoser.memory.source import Buffer, Segment, SegmentedMemory
@@ -22,6 +23,8 @@ _GROUP = struct.Struct("<64sQQ")
 _PAGE = 4096
 _TAGS = 1 << 16
 _REGIONS = 1 << 12
+_Tag = tuple[bytes, tuple[int, ...]]
+"""Name and indices of a tag."""
 
 
 class VmwareMemory(SegmentedMemory):
@@ -36,8 +39,8 @@ class VmwareMemory(SegmentedMemory):
         self.remarks[:0] = remarks
 
 
-def _segments(path: str, tags: dict[tuple[bytes, int], int], size: int, remarks: list[str]) -> Iterator[Segment]:
-    count = tags.get((b"regionsCount", -1), 0)
+def _segments(path: str, tags: dict[_Tag, int], size: int, remarks: list[str]) -> Iterator[Segment]:
+    count = tags.get((b"regionsCount", ()), 0)
     if count > _REGIONS:
         raise SourceError(f"{path}: {count} memory regions, expected at most {_REGIONS}")
     if not count:
@@ -45,7 +48,7 @@ def _segments(path: str, tags: dict[tuple[bytes, int], int], size: int, remarks:
     for region in range(count):
         try:
             physical, place, length = (
-                tags[name, region] * _PAGE for name in (b"regionPPN", b"regionPageNum", b"regionSize")
+                tags[name, (region,)] * _PAGE for name in (b"regionPPN", b"regionPageNum", b"regionSize")
             )
         except KeyError as error:
             raise SourceError(f"{path}: memory region {region} has no tag {error.args[0][0].decode()}") from None
@@ -55,29 +58,50 @@ def _segments(path: str, tags: dict[tuple[bytes, int], int], size: int, remarks:
         yield Segment(physical, length, place, stored, PageState.ABSENT)
 
 
-def _tags(path: str, state: Buffer) -> Iterator[tuple[tuple[bytes, int], int]]:
-    """((name, index or -1), value) of the numeric tags in the group `memory`."""
+def _tags(path: str, state: Buffer) -> Iterator[tuple[_Tag, int]]:
+    """The numeric tags in the group `memory`.
+
+    Raises SourceError when the file ends before the group does: a region that is lost would leave the bytes of
+    the .vmem at wrong addresses.
+    """
     magic, _, groups = _HEADER.unpack(bytes(state[: _HEADER.size]).ljust(_HEADER.size, b"\0"))
-    wide = magic[0] & 0xF != 0
-    place = _memory_group(path, state, groups)
+    width = 8 if magic[0] & 0xF else 4
+    tags = _Cursor(path, state, _memory_group(path, state, groups))
     for _ in range(_TAGS):
-        if place + 2 > len(state):
-            raise SourceError(f"{path}: a VMware state file that breaks off inside of its group memory")
-        flags, length = bytes(state[place : place + 2])
+        flags, length = tags.take(2)
         if flags == 0 and length == 0:
             return
-        name = bytes(state[place + 2 : place + 2 + length])
-        indices = flags >> 6 & 3
-        place += 2 + length
-        index = int.from_bytes(state[place : place + 4], "little") if indices else -1
-        place += 4 * indices
+        name = tags.take(length)
+        indices = tuple(tags.number(4) for _ in range(flags >> 6))
         size = flags & 0x3F
         if size in (62, 63):  # a block of data: its size, its size in memory, two bytes, then the block
-            width = 8 if wide else 4
-            place += 2 * width + 2 + int.from_bytes(state[place : place + width], "little")
+            block = tags.number(width)
+            tags.place += width + 2 + block
         else:
-            yield (name, index), int.from_bytes(state[place : place + size], "little")
-            place += size
+            yield (name, indices), tags.number(size)
+    raise SourceError(f"{path}: more than {_TAGS} tags in the group memory of a VMware state file")
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """A place in a state file."""
+
+    path: str
+    state: Buffer
+    place: int
+
+    def take(self, size: int) -> bytes:
+        data = bytes(self.state[self.place : self.place + size])
+        if len(data) < size:
+            raise SourceError(
+                f"{self.path}: a truncated VMware state file: its group memory goes on at {self.place:#x}, "
+                f"the file ends at {len(self.state):#x}"
+            )
+        self.place += size
+        return data
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "little")
 
 
 def _memory_group(path: str, state: Buffer, groups: int) -> int:
