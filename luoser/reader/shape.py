@@ -244,8 +244,9 @@ def best_fits(
 
     fits.sort(key=likelihood)
     sound = [fit for fit in fits if not fit.faults]
-    full = [fit for fit in sound if _has_records(fit.blob)]
-    return full or sound or fits[:1]
+    if any(_has_records(fit.blob) for fit in sound):  # then no list is empty; one of 0000:00:00.0 alone is not
+        return [fit for fit in sound if _has_records(fit.blob) or fit.blob.devices]
+    return sound or fits[:1]
 
 
 def _has_records(blob: PciBlob) -> bool:
