@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -108,17 +109,85 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path, error: BaseException
     assert not force or (tmp_path / "out").read_bytes() == b"old"
 
 
-def test_directory_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with pytest.raises((UsageError, OSError)), new_file(str(tmp_path / "out"), force=True):
-        pass
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "fifo"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, make: Callable[[Path], None], force: bool) -> None:
+    make(tmp_path / "out")
+    before = (tmp_path / "out").lstat()
+    with pytest.raises(UsageError, match="no regular file"), new_file(str(tmp_path / "out"), force=force):
+        pytest.fail("written to nevertheless")
     assert names(tmp_path) == ["out"]
-    with pytest.raises(UsageError), new_file(str(tmp_path / "out"), force=False):
+    assert (tmp_path / "out").lstat() == before
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/null", "/dev/fd/1", "/proc/self/fd/1", "/dev/luoser-new"])
+def test_standard_output_and_devices_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, force: bool
+) -> None:
+    """As root a forced rename would put a file where /dev/null was."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="standard output"), new_file(name, force=force):
+        pytest.fail("written to nevertheless")
+    assert names(tmp_path) == []
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+# -- file systems without hard links -----------------------------------------------------------------------
+
+
+@pytest.fixture(params=[errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: str, target: str) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_file_without_hard_links(tmp_path: Path) -> None:
+    with new_file(str(tmp_path / "out"), force=False) as file:
+        file.write(b"hello")
+        assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out").read_bytes() == b"hello"
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) & 0o600 == 0o600
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.usefixtures("no_links")
+@pytest.mark.parametrize(
+    "make", [lambda path: path.write_bytes(b"theirs"), Path.mkdir, lambda path: path.symlink_to("precious")]
+)
+def test_name_that_somebody_takes_meanwhile_without_hard_links(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    with pytest.raises(UsageError, match="exists"), new_file(str(tmp_path / "out"), force=False) as file:
+        file.write(b"mine")
+        make(tmp_path / "out")
+    assert names(tmp_path) == ["out", "precious"]
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert not (tmp_path / "out").is_file() or (tmp_path / "out").read_bytes() in (b"theirs", b"precious")
+
+
+@pytest.mark.usefixtures("no_links")
+def test_rename_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(self: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError, match="no"), new_file(str(tmp_path / "out"), force=False):
         pass
+    assert names(tmp_path) == []
 
 
 def test_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError), new_file(str(tmp_path / "no" / "out"), force=False):
+        pass
+
+
+def test_directory_that_is_a_loop_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links"), new_file(str(tmp_path / "a" / "out"), force=False):
         pass
 
 
