@@ -37,13 +37,15 @@ class MissingMemory(LuoserError):
     """Bytes that the source does not hold.
 
     address: the first physical address that could not be read.
+    page:    the 4 KiB page that it is in.
     state:   why: `PageState.EXCLUDED` (a dump tool left the page out) or `PageState.ABSENT`.
     why:     the reason in words, where the source knows more than the state says.
     """
 
     def __init__(self, address: int, state: PageState, why: str | None = None) -> None:
         self.address = address
+        self.page = address // 4096 * 4096
         self.state = state
         if why is None:
             why = "left out of the dump" if state is PageState.EXCLUDED else "in no segment of the source"
-        super().__init__(f"page {address:#x} is {state.value} ({why})")
+        super().__init__(f"page {self.page:#x} is {state.value} ({why})")

@@ -13,11 +13,13 @@ from luoser.memory.flattened import Flattened
 from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
-__all__ = ["MAGIC", "RAM_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
+__all__ = ["EXCLUDED_NOTE", "MAGIC", "RAM_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
 
 MAGIC = b"\x7fELF"
 RAM_NOTE = b"LUOSER-RAM"
 """Note of luoser's own cuts: the ranges that the original dump covered, as pairs of u64, start and end."""
+EXCLUDED_NOTE = b"LUOSER-EXCLUDED"
+"""Likewise: ranges that the dump tool had left out of the original, as far as the cut depends on them."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -52,12 +54,14 @@ class ElfMemory(SegmentedMemory):
             raise SourceError(f"{path}: a truncated ELF core: no memory is left of its {len(loads)} segments")
         if layer is not None:
             loads = [part for load in loads for part in _unflattened(load, layer)]
+        notes = _wanted_notes(file, headers)
+        excluded = _ranges(notes.get(EXCLUDED_NOTE, b""))
+        loads += [Segment(start, end - start, 0, 0, PageState.EXCLUDED) for start, end in excluded if start < end]
         super().__init__(path, buffer, loads)
         self.remarks[:0] = remarks
-        notes = _wanted_notes(file, headers)
+        self.machine = int.from_bytes(file[18:20], "little") or None
         self.vmcoreinfo = parse_vmcoreinfo(notes.get(b"VMCOREINFO", b""))
-        ram = notes.get(RAM_NOTE, b"")
-        self.ram = tuple(struct.iter_unpack("<QQ", ram[: len(ram) // 16 * 16]))
+        self.ram = _ranges(notes.get(RAM_NOTE, b""))
         size = self.vmcoreinfo.get("PAGESIZE", "")
         if size.isascii() and size.isdigit() and len(size) <= 7:
             self.page_size = int(size)
@@ -128,8 +132,13 @@ def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:
         yield Segment(done, load.end - done, 0, 0, load.rest)
 
 
+def _ranges(note: bytes) -> tuple[tuple[int, int], ...]:
+    """The pairs of a note of luoser's own."""
+    return tuple(struct.iter_unpack("<QQ", note[: len(note) // 16 * 16]))
+
+
 def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
-    """The first VMCOREINFO and the first RAM note; all note segments together are read up to a bound."""
+    """The first VMCOREINFO and the first of each note of luoser's; all note segments are read up to a bound."""
     found: dict[bytes, bytes] = {}
     left = LIMITS.note_size
     for header in headers:
@@ -137,7 +146,7 @@ def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes
             data = bytes(file[header.offset : header.offset + min(header.filesz, left)])
             left -= len(data)
             for name, description in _notes(data):
-                if name in (b"VMCOREINFO", RAM_NOTE):
+                if name in (b"VMCOREINFO", RAM_NOTE, EXCLUDED_NOTE):
                     found.setdefault(name, description)
     return found
 

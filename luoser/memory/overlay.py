@@ -20,7 +20,7 @@ class Overlay(Memory):
     def __init__(self, below: Memory) -> None:
         super().__init__(below.path)
         self._below = below
-        self.format, self.page_size = below.format, below.page_size
+        self.format, self.page_size, self.machine = below.format, below.page_size, below.machine
         self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
         self.live, self.is_guess = below.live, below.is_guess
         self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, list(below.remarks)

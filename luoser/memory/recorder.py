@@ -24,6 +24,7 @@ class Recorder(Memory):
         self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
         self.live, self.is_guess = below.live, below.is_guess
         self.vmcoreinfo, self.remarks, self.ram = below.vmcoreinfo, below.remarks, below.ram
+        self.machine = below.machine
         self.pages: set[int] = set()
         self.missing: dict[int, PageState] = {}
 
@@ -33,6 +34,11 @@ class Recorder(Memory):
         self.pages.clear()
 
     @property
+    def asked(self) -> set[int]:
+        """All pages that the reading depends on: those read, and those whose lack it has met."""
+        return self.pages | self.missing.keys()
+
+    @property
     def segments(self) -> tuple[Segment, ...]:
         return self._below.segments
 
@@ -40,7 +46,7 @@ class Recorder(Memory):
         try:
             data = self._below.read(address, size)
         except MissingMemory as error:
-            self.missing[error.address // _PAGE * _PAGE] = error.state
+            self.missing[max(address, error.address) // _PAGE * _PAGE] = error.state
             raise
         self.pages.update(range(address // _PAGE * _PAGE, address + size, _PAGE))
         return data

@@ -69,19 +69,21 @@ class Memory(ABC):
     """Physical memory of one dump or machine, opened read-only.
 
     path: what the user named. format: short name of the format. page_size: bytes, or None where the
-    source does not say. vmcoreinfo: VMCOREINFO as key to value. ram: [start, end) ranges that the dump covered
-    of which this source is a cut, empty where it is none. remarks: what is odd about the source, in words
-    (truncated, overlapping segments). known_roots: roots that the source names itself. placeless: addresses that
-    stand for things of which nobody says where they lie. symbols: path of the symbols of just this kernel.
-    live: whether this is a machine that runs, slow to search and changing while it is read. is_guess:
-    whether nothing says where the bytes of the image belong. on_progress: called
-    now and then during a search with the bytes searched and those to search.
+    source does not say. vmcoreinfo: VMCOREINFO as key to value. machine: e_machine of ELF, None where the source
+    does not say. ram: [start, end) ranges that the dump covered of which this source is a cut, empty where it is
+    none. remarks: what is odd about the source, in words (truncated, overlapping segments); damage that shows only
+    when it is read adds to them later. known_roots: roots that the source names itself. placeless: addresses that
+    stand for things of which nobody says where they lie. symbols: path of the symbols of just this kernel. live:
+    whether this is a machine that runs, slow to search and changing while it is read. is_guess: whether nothing
+    says where the bytes of the image belong. on_progress: called now and then during a search with the bytes
+    searched and those to search.
     """
 
     path: str
     format: str
     page_size: int | None = None
     vmcoreinfo: Mapping[str, str]
+    machine: int | None = None
     ram: tuple[tuple[int, int], ...] = ()
     remarks: list[str]
     known_roots: tuple[KnownRoot, ...] = ()

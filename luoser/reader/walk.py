@@ -96,7 +96,7 @@ class Walk:
 
     def missing(self, error: MissingMemory, what: str) -> None:
         code = "excluded" if error.state is PageState.EXCLUDED else "missing"
-        self.problem(code, error.address, f"{what}: {error}")
+        self.problem(code, error.page, f"{what}: {error}")
 
     def read_some(self, address: int, size: int, what: str) -> bytes:
         """The first part of [address, address + size) that is there; a problem when that is not all."""

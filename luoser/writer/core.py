@@ -4,70 +4,148 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from luoser.errors import MissingMemory
-from luoser.memory.elf import RAM_NOTE
+from luoser.errors import MissingMemory, PageState, UsageError
+from luoser.limits import LIMITS
+from luoser.memory.elf import EXCLUDED_NOTE, RAM_NOTE
 from luoser.memory.source import Memory
 
 __all__ = ["write_core"]
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
+_SHDR = struct.Struct("<IIQQQQIIQQ")
 _PAGE = 4096
-_PT_LOAD, _PT_NOTE, _ET_CORE, _EM_X86_64 = 1, 4, 4, 62
+_PIECE = 16 << 20
+_PT_LOAD, _PT_NOTE, _ET_CORE, _EM_NONE, _PN_XNUM = 1, 4, 4, 0, 0xFFFF
+
+
+class _Run(NamedTuple):
+    """[start, end) of physical memory with one state."""
+
+    start: int
+    end: int
+    state: PageState
+
+    @property
+    def stored(self) -> int:
+        """Bytes of it in the file."""
+        return self.end - self.start if self.state is PageState.PRESENT else 0
 
 
 def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int]) -> int:
     """Write the 4 KiB pages at the given physical addresses, with VMCOREINFO; gives the size in bytes.
 
-    A page that is not in the source is left out, so that it is missing in the cut as well.
+    Each page has the state in the cut that it has in the source: zero pages take no room, excluded ones are
+    named in a note, absent ones are left out. Raises UsageError when there are more runs of pages than are read back.
     """
-    runs = list(_runs(sorted(page for page in set(pages) if _is_whole(memory, page))))
-    notes = _notes(memory)
-    first = _EHDR.size + (1 + len(runs)) * _PHDR.size
-    place = -(-(first + len(notes)) // _PAGE) * _PAGE
-    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    file.write(
-        _EHDR.pack(ident, _ET_CORE, _EM_X86_64, 1, 0, _EHDR.size, 0, 0, _EHDR.size, _PHDR.size, 1 + len(runs), 0, 0, 0)
-    )
-    file.write(_PHDR.pack(_PT_NOTE, 0, first, 0, 0, len(notes), len(notes), 4))
-    for start, size in runs:
-        file.write(_PHDR.pack(_PT_LOAD, 6, place, 0, start, size, size, _PAGE))
-        place += size
-    file.write(notes)
-    file.write(bytes(-file.tell() % _PAGE))
-    for start, size in runs:
-        file.write(memory.read(start, size))
+    runs = list(_joined(run for page in sorted(set(pages)) for run in _states(memory, page)))
+    loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
+    notes = _notes(memory, [run for run in runs if run.state is PageState.EXCLUDED])
+    if 1 + len(loads) > LIMITS.elf_headers or len(notes) > LIMITS.note_size:
+        raise UsageError(f"{len(loads)} separate runs of pages are more than one ELF core can say")
+    place = _write_headers(file, memory, loads, notes)
+    for run, offset in zip(loads, _offsets(loads, place), strict=True):
+        if run.stored:
+            file.write(bytes(offset - place))
+            _copy(file, memory, run)
+            place = offset + run.stored
     return place
 
 
-def _is_whole(memory: Memory, page: int) -> bool:
-    try:
-        memory.read(page, _PAGE)
-    except MissingMemory:
-        return False
-    return True
+def _write_headers(file: BinaryIO, memory: Memory, loads: list[_Run], notes: bytes) -> int:
+    """Everything before the memory; its size. More headers than e_phnum can say are counted in section header 0."""
+    count = 1 + len(loads)
+    many = count >= _PN_XNUM
+    section = _SHDR.pack(0, 0, 0, 0, 0, 0, 0, count, 0, 0) if many else b""
+    sections = _EHDR.size + count * _PHDR.size
+    first = sections + len(section)
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    machine = _EM_NONE if memory.machine is None else memory.machine
+    shoff, shentsize, shnum = (sections, _SHDR.size, 1) if many else (0, 0, 0)
+    file.write(
+        _EHDR.pack(
+            ident, _ET_CORE, machine, 1, 0, _EHDR.size, shoff, 0,
+            _EHDR.size, _PHDR.size, _PN_XNUM if many else count, shentsize, shnum, 0,
+        )
+    )  # fmt: skip
+    file.write(_PHDR.pack(_PT_NOTE, 0, first, 0, 0, len(notes), len(notes), 4))
+    for run, offset in zip(loads, _offsets(loads, first + len(notes)), strict=True):
+        file.write(_PHDR.pack(_PT_LOAD, 6, offset, 0, run.start, run.stored, run.end - run.start, _PAGE))
+    file.write(section + notes)
+    return first + len(notes)
 
 
-def _runs(pages: list[int]) -> Iterator[tuple[int, int]]:
-    """(start, size) of neighbouring pages."""
-    start = end = -1
-    for page in pages:
-        if page != end:
-            if start >= 0:
-                yield start, end - start
-            start = page
-        end = page + _PAGE
-    if start >= 0:
-        yield start, end - start
+def _offsets(loads: list[_Run], place: int) -> Iterator[int]:
+    """Where in the file each run begins, from a place on: at the same place within a page as in memory."""
+    for run in loads:
+        offset = place + (run.start - place) % _PAGE
+        yield offset
+        if run.stored:
+            place = offset + run.stored
 
 
-def _notes(memory: Memory) -> bytes:
+def _copy(file: BinaryIO, memory: Memory, run: _Run) -> None:
+    for address in range(run.start, run.end, _PIECE):
+        file.write(memory.read(address, min(_PIECE, run.end - address)))
+
+
+def _states(memory: Memory, page: int) -> Iterator[_Run]:
+    """What the source has of a page: as a rule one run, more where a segment begins or ends inside of it."""
+    start, end = page, page + _PAGE
+    while start < end:
+        try:
+            data = memory.read(start, end - start)
+        except MissingMemory as error:
+            if start < error.address:
+                yield _Run(start, error.address, PageState.PRESENT)
+            if error.state is PageState.EXCLUDED:
+                yield _Run(max(start, error.address), end, PageState.EXCLUDED)
+                return
+            start = _next_start(memory, max(start, error.address), end)
+        else:
+            is_zero = memory.page_state(start) is PageState.ZERO and data.count(0) == len(data)
+            yield _Run(start, end, PageState.ZERO if is_zero else PageState.PRESENT)
+            return
+
+
+def _next_start(memory: Memory, address: int, end: int) -> int:
+    """Where behind an address, which is absent, the next segment begins; at most `end`."""
+    segments = memory.segments
+    index = bisect_right(segments, address, key=lambda segment: segment.start)
+    return min(end, segments[index].start) if index < len(segments) else end
+
+
+def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
+    """Neighbours of the same state as one; runs come by address."""
+    last: _Run | None = None
+    for run in runs:
+        if last is not None and (last.end, last.state) == (run.start, run.state):
+            last = last._replace(end=run.end)
+            continue
+        if last is not None:
+            yield last
+        last = run
+    if last is not None:
+        yield last
+
+
+def _notes(memory: Memory, excluded: list[_Run]) -> bytes:
     ram = memory.ram or tuple((segment.start, segment.end) for segment in memory.segments)
-    notes = _note(RAM_NOTE, b"".join(struct.pack("<QQ", *span) for span in ram))
-    return notes + _note(b"VMCOREINFO", _lines(memory.vmcoreinfo)) if memory.vmcoreinfo else notes
+    notes = _note(RAM_NOTE, _pairs(ram))
+    if excluded:
+        notes += _note(EXCLUDED_NOTE, _pairs((run.start, run.end) for run in excluded))
+    info = dict(memory.vmcoreinfo)
+    if memory.page_size is not None:
+        info.setdefault("PAGESIZE", str(memory.page_size))
+    return notes + _note(b"VMCOREINFO", _lines(info)) if info else notes
+
+
+def _pairs(spans: Iterable[tuple[int, int]]) -> bytes:
+    return b"".join(struct.pack("<QQ", *span) for span in spans)
 
 
 def _lines(info: Mapping[str, str]) -> bytes:

@@ -7,6 +7,7 @@ by QEMU's dump-guest-memory, and crash/vmcore-* by makedumpfile after a panic.
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -22,8 +23,12 @@ from click.testing import CliRunner
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import MissingMemory, PageState
+from luoser.memory.elf import ElfMemory
+from luoser.memory.overlay import Overlay
+from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.state import to_document
+from luoser.writer.core import write_core
 
 LAB = os.environ.get("LUOSER_LAB")
 if not LAB:
@@ -274,6 +279,25 @@ def test_cut_of_a_vmcore_is_small_and_inspects_alike(tmp_path: Path, crash: str)
     assert extracted(tmp_path / "cut", f"{crash}/vmcore-zlib") < 4 << 20
     with luoser.open(tmp_path / "cut") as memory:
         assert document(memory) == document_of(f"{crash}/vmcore-zlib")
+
+
+@each_crash
+@pytest.mark.parametrize("seed", range(4))
+def test_cut_of_a_vmcore_without_some_of_its_metadata_inspects_alike(crash: str, seed: int) -> None:
+    """As if makedumpfile had dropped more: pages that the reading asks for are excluded, or not RAM."""
+    rng = random.Random(seed)
+    with luoser.open(ROOT / crash / "vmcore-zlib") as memory:
+        first = Recorder(memory)
+        luoser.read(first, contents=True)
+        source = Overlay(memory)
+        for address in rng.sample(sorted(first.pages), rng.choice([1, 8, len(first.pages) // 4])):
+            source.remove(address, state=rng.choice([PageState.EXCLUDED, PageState.ABSENT]))
+        second, file = Recorder(source), io.BytesIO()
+        wanted = document(second)
+        write_core(file, source, second.asked)
+        cut = ElfMemory("cut", file.getvalue())
+        assert document(cut) == wanted
+        assert {page: cut.page_state(page) for page in second.missing} == second.missing
 
 
 @pytest.mark.parametrize("name", [name for name in CORES if name.endswith("frozen.elf") and "6.1" not in name[:4]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.limits import LIMITS
 from luoser.memory.source import Memory
 from tests import real
 from tests.memory.images import Load, core, note
@@ -217,6 +219,43 @@ def test_vmcoreinfo_is_read_from_its_note(opened: Opened) -> None:
     memory = opened(core(Load(0x1000, A), notes=note("CORE", b"odd") + note("VMCOREINFO", info) + note("QEMU", b"")))
     assert memory.vmcoreinfo == {"OSRELEASE": "7.3.4", "PAGESIZE": "4096", "SYMBOL(_stext)": "ffffffff81000000"}
     assert memory.page_size == 4096
+
+
+def test_excluded_note_of_a_cut(opened: Opened) -> None:
+    ranges = struct.pack("<QQQQ", 0x2000, 0x4000, 0x9000, 0xA000)
+    memory = opened(core(Load(0x1000, A), notes=note("LUOSER-EXCLUDED", ranges)))
+    states = [memory.page_state(address) for address in (0x1000, 0x2000, 0x3FFF, 0x4000, 0x9000, 0xA000)]
+    excluded, gone = PageState.EXCLUDED, PageState.ABSENT
+    assert states == [PageState.PRESENT, excluded, excluded, gone, excluded, gone]
+    with pytest.raises(MissingMemory) as caught:
+        memory.read(0x1FF0, 0x20)
+    assert (caught.value.address, caught.value.state) == (0x2000, excluded)
+    assert list(memory.find_pages(b"A")) == [0x1000]
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        b"",
+        b"x" * 15,
+        struct.pack("<QQ", 0x4000, 0x2000),
+        struct.pack("<QQ", 0, (1 << 64) - 1) + b"odd",
+        struct.pack("<QQ", 0x1800, 0x2800) * 50_000,
+    ],
+)
+def test_hostile_excluded_note_takes_no_bytes_away(opened: Opened, ranges: bytes) -> None:
+    start = time.monotonic()
+    memory = opened(core(Load(0x1000, A), Load(0x8000, B), notes=note("LUOSER-EXCLUDED", ranges)))
+    assert (memory.read(0x1000, 4096), memory.read(0x8000, 4096)) == (A, B)
+    assert len(memory.remarks) <= LIMITS.overlap_remarks + 1
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("machine", [0, 62, 183])
+def test_machine_of_the_header(opened: Opened, machine: int) -> None:
+    data = bytearray(core(Load(0x1000, A)))
+    data[18:20] = machine.to_bytes(2, "little")
+    assert opened(bytes(data)).machine == (machine or None)
 
 
 def test_core_without_vmcoreinfo_has_no_page_size(opened: Opened) -> None:

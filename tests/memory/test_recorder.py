@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState
+from luoser.memory.kdump import KdumpMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.state import to_document
 from tests import real
 from tests.images import Image
+from tests.memory import writers
 
 MAGIC = b"\xd0\x0d\xfe\xed"
 
@@ -64,6 +66,17 @@ def test_missing_pages_keep_their_state(below: Memory, state: PageState) -> None
             memory.read(address, 0x100)
         assert caught.value.state is state
     assert memory.missing == {0x3000: state}
+    assert memory.pages == set() and memory.asked == {0x3000}
+
+
+def test_missing_page_is_the_one_asked_for_and_not_the_first_of_a_larger_one() -> None:
+    data = writers.kdump({1: b"x" * 65536}, pack="plain", block=65536, ram=[0, 1])
+    memory = Recorder(KdumpMemory("x", [("x", data)]))
+    memory.read(0x1FFFF, 1)
+    with pytest.raises(MissingMemory):
+        memory.read(0x3005, 1)
+    assert memory.missing == {0x3000: PageState.EXCLUDED}
+    assert memory.asked == {0x3000, 0x1F000}
 
 
 @pytest.mark.parametrize("name", real.DUMPS)
