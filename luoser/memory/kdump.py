@@ -30,6 +30,8 @@ _DESCRIPTOR = struct.Struct("<qIIQ")
 _ZLIB, _LZO, _SNAPPY, _INCOMPLETE, _ZSTD = 1, 2, 4, 8, 0x20
 _RANK = 4096
 """Bytes of bitmap between two stored counts of the bits before."""
+_MACHINES = {b"x86_64": 62, b"aarch64": 183}
+"""e_machine of ELF by machine of utsname, for those that have KHO."""
 
 
 class _Header(NamedTuple):
@@ -170,6 +172,7 @@ class KdumpMemory(Memory):
                 raise SourceError(f"{part.path}: not of the same set as {self._parts[0].path}: another size of memory")
         self.page_size = self._page = first.block_size
         self._ram = self._parts[0].ram
+        self.machine = _machine(self._parts[0].source)
         self.vmcoreinfo = self._read_vmcoreinfo()
         self._segments = self._cover()
         self._inflated = lru_cache(maxsize=512)(self._inflate)
@@ -280,6 +283,12 @@ class KdumpMemory(Memory):
                 while place >= 0:
                     yield frame * self._page + place
                     place = page.find(pattern, place + 1)
+
+
+def _machine(source: ByteSource) -> int | None:
+    """The machine in the utsname of the header, which QEMU fills as well."""
+    place = 12 + 4 * 65
+    return _MACHINES.get(source[place : place + 65].split(b"\0")[0])
 
 
 def _tail(part: _Part) -> Iterator[tuple[int, int, int, int]]:

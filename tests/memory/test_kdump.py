@@ -87,6 +87,13 @@ def test_fields_that_are_newer_than_the_version_are_left_alone(open_files: Opene
     assert states(memory, LEFT_OUT) == [EXCLUDED] * len(LEFT_OUT)
 
 
+@pytest.mark.parametrize(("name", "machine"), [(b"x86_64", 62), (b"aarch64", 183), (b"i686", None), (b"", None)])
+def test_machine_of_utsname(open_files: Opened, name: bytes, machine: int | None) -> None:
+    data = bytearray(kdump(PAGES))
+    data[12 + 4 * 65 : 12 + 5 * 65] = name.ljust(65, b"\0")
+    assert open_files(bytes(data)).machine == machine
+
+
 def test_diskdump_signature(open_files: Opened) -> None:
     assert_holds(open_files(kdump(PAGES, signature=b"DISKDUMP", version=1)))
 
