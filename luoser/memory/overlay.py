@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from luoser.errors import MissingMemory, PageState
-from luoser.memory.source import Memory, Segment
+from luoser.memory.source import Memory, Segment, swept
 
 __all__ = ["Overlay"]
 
@@ -23,7 +23,7 @@ class Overlay(Memory):
         self.format, self.page_size, self.machine = below.format, below.page_size, below.machine
         self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
         self.live, self.is_guess = below.live, below.is_guess
-        self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, list(below.remarks)
+        self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, below.remarks
         self._pages: dict[int, bytes] = {}
         self._gone: dict[int, PageState] = {}
 
@@ -56,7 +56,10 @@ class Overlay(Memory):
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        return self._below.segments
+        """Those of the source below, with pages rewritten and taken away; the offsets of rewritten ones say nothing."""
+        changed = [Segment(page, _PAGE, 0, _PAGE) for page in self._pages]
+        changed += [Segment(page, _PAGE, 0, 0, state) for page, state in self._gone.items()]
+        return tuple(swept([*changed, *self._below.segments])) if changed else self._below.segments
 
     def read(self, address: int, size: int) -> bytes:
         parts = []
@@ -64,7 +67,7 @@ class Overlay(Memory):
             page = address // _PAGE * _PAGE
             take = min(size, page + _PAGE - address)
             if page in self._gone:
-                raise MissingMemory(page, self._gone[page])
+                raise MissingMemory(address, self._gone[page])
             if page in self._pages:
                 parts.append(self._pages[page][address - page : address - page + take])
             else:

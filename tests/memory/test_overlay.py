@@ -49,6 +49,9 @@ def test_removed_page_raises_with_its_state(below: Memory) -> None:
         with pytest.raises(MissingMemory) as caught:
             overlay.read(page - 4, 8)
         assert (caught.value.address, caught.value.state) == (page, state)
+        with pytest.raises(MissingMemory) as caught:
+            overlay.read(page + 5, 1)
+        assert (caught.value.address, caught.value.page) == (page + 5, page)
         assert overlay.page_state(page + 7) is state
     assert overlay.page_state(0x3000) is PageState.PRESENT
 
@@ -75,6 +78,28 @@ def test_write_where_the_source_has_nothing_makes_a_page_of_zeros(below: Memory)
     assert overlay.page_state(0x100000) is PageState.PRESENT
     with pytest.raises(MissingMemory):
         overlay.read(0x101000, 1)
+
+
+def test_segments_show_the_changes(below: Memory) -> None:
+    overlay = Overlay(below)
+    assert overlay.segments is below.segments
+    overlay.write(0x3000, b"x")
+    overlay.write(0x100000, b"x")
+    overlay.remove(0x5000, state=PageState.EXCLUDED)
+    parts = overlay.segments
+    assert [(part.start, part.end) for part in parts] == [
+        (0, 0x3000), (0x3000, 0x4000), (0x4000, 0x5000), (0x5000, 0x6000), (0x6000, SIZE), (0x100000, 0x101000),
+    ]  # fmt: skip
+    for part in parts:
+        assert (part.stored == part.size) == (overlay.page_state(part.start) is PageState.PRESENT)
+    assert parts[3].rest is PageState.EXCLUDED
+
+
+def test_remarks_that_come_later_are_seen_through_it(below: Memory) -> None:
+    overlay = Overlay(below)
+    below.remarks.append("damaged")
+    assert overlay.remarks == ["damaged"]
+    below.remarks.clear()
 
 
 def test_find_pages_sees_the_changes(below: Memory) -> None:

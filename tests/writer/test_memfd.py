@@ -4,23 +4,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import struct
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 import pytest
 
 import luoser
 from luoser.errors import PageState, UsageError
+from luoser.memory.avml import AvmlMemory
+from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 from luoser.state import State
 from luoser.writer.memfd import write_memfd
 from tests import real
 from tests.images import Image, name
+from tests.memory import writers
+from tests.memory.images import Load, core
 
 PAGE = 4096
 SEALED = b"".join((b"memfd sealed offset %x" % offset).ljust(PAGE, b"\0") for offset in range(0, 65536, PAGE))
@@ -32,18 +38,21 @@ def made(
     size: int,
     *,
     holes: tuple[int, ...] = (),
+    elsewhere: Mapping[int, tuple[int, int]] = MappingProxyType({}),
     keep: bool = True,
 ) -> Image:
     """An image of session `s` with one memfd, token 1. folios: index to bytes, as large as the folio is.
 
-    holes: indices with an entry that names no folio. keep: whether the folios are preserved.
+    holes: indices with an entry that names no folio. elsewhere: index to (address, order) of a folio that is
+    preserved and not written here. keep: whether the folios are preserved.
     """
     image = Image(pages=2048)
     entries = []
     for index, data in folios.items():
         order = (len(data) // PAGE - 1).bit_length() if len(data) > PAGE else 0
         entries.append((index, image.alloc(data, order=order, keep=keep) // PAGE))
-    entries += [(index, 0) for index in holes]
+    entries += [(index, 0) for index in holes] + [(index, place // PAGE) for index, (place, _) in elsewhere.items()]
+    image.kept += sorted(set(elsewhere.values()))
     array = b"".join(struct.pack("<QQ", frame | 3 << 52 if frame else 0, index) for index, frame in sorted(entries))
     descriptor = image.vmalloc(array) if array else bytes(16)
     blob = struct.pack("<QQIIQ", 0, size, 0, 0, len(entries)) + descriptor
@@ -149,6 +158,14 @@ def test_file_in_two_handovers_has_to_be_told_apart(tmp_path: Path) -> None:
     assert len(put_together(tmp_path, memory, "vm-batch-000/0x1000", one)[0]) == 8192
 
 
+def test_token_of_two_files_of_one_session_is_refused() -> None:
+    image = Image()
+    record = name("memfd-v2", 48) + struct.pack("<QQ", image.alloc(struct.pack("<QQIIQQQ", 0, 5, 0, 0, 0, 0, 0)), 1)
+    session = name("s", 64) + struct.pack("<QQ", image.blocks([record, record]), 2)
+    image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, image.blocks([session]), 0)), 32)})
+    assert "2 files" in refused(image.open(), "s/1")
+
+
 # -- made machines -----------------------------------------------------------------------------------------
 
 
@@ -206,18 +223,135 @@ def test_file_that_is_no_memfd_is_refused() -> None:
     assert "vfio-pci" in refused(image.open(), "s/1")
 
 
-@pytest.mark.xfail(strict=True, reason="taken for one page without a word")
-def test_folio_that_an_intact_map_does_not_have_is_told_or_refused(tmp_path: Path) -> None:
-    memory = made({0: b"a" * PAGE}, PAGE, keep=False).open()
-    try:
-        _, report, _ = put_together(tmp_path, memory, "s/1")
-    except UsageError:
-        return
-    assert "map" in report
+def test_folio_that_an_intact_map_does_not_have_is_told(tmp_path: Path) -> None:
+    data, report, _ = put_together(tmp_path, made({0: b"a" * PAGE, 5: b"b" * PAGE}, 6 * PAGE, keep=False).open(), "s/1")
+    assert data == b"a" * PAGE + bytes(4 * PAGE) + b"b" * PAGE
+    assert "no block of the map begins at 2 of the folios" in report and "0x0, 0x5000" in report
 
 
-@pytest.mark.xfail(strict=False, reason="the file is made as large as the descriptor says, and all of it is hashed")
-@pytest.mark.parametrize("size", [1 << 36, (1 << 63) - 1])
+def test_folio_inside_of_a_block_is_told(tmp_path: Path) -> None:
+    image = made({0: b"a" * 4 * PAGE}, 8 * PAGE)
+    inner = image.kept[0][0] + PAGE
+    place = image.data.index(struct.pack("<QQ", (inner - PAGE) // PAGE | 3 << 52, 0))
+    image.put(place, struct.pack("<QQ", inner // PAGE | 3 << 52, 1))
+    data, report, _ = put_together(tmp_path, image.open(), "s/1")
+    assert data == bytes(PAGE) + b"a" * PAGE + bytes(6 * PAGE)
+    assert "taken for one page each: at offset 0x1000" in report
+
+
+def test_many_such_folios_are_not_all_named(tmp_path: Path) -> None:
+    memory = made(dict.fromkeys(range(100), b"a" * PAGE), 100 * PAGE, keep=False).open()
+    _, report, _ = put_together(tmp_path, memory, "s/1")
+    assert "100 of the folios" in report and "..." in report and len(report) < 400
+
+
+def test_large_folios_are_copied_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luoser.writer.memfd._PIECE", 3 * PAGE)
+    big = b"".join(bytes([number]) * PAGE for number in range(1, 65))
+    image = made({0: big, 64: big}, 100 * PAGE + 5)
+    sizes = list[int]()
+
+    class Spy(Overlay):
+        def read(self, address: int, size: int) -> bytes:
+            sizes.append(size)
+            return super().read(address, size)
+
+    memory = Spy(image.open())
+    state = luoser.read(memory)
+    sizes.clear()
+    data, _, _ = put_together(tmp_path, memory, "s/1", state)
+    assert data == (big + big)[: 100 * PAGE + 5]
+    assert max(sizes) == 3 * PAGE and sum(sizes) == len(data)
+
+
+def test_folios_that_overlap_in_the_file_are_refused() -> None:
+    big = b"a" * 4 * PAGE
+    assert "overlap" in refused(made({0: big, 2: big}, 40 * PAGE).open(), "s/1")
+    image = made({0: big, 8: big}, 40 * PAGE)
+    place = image.data.index(
+        struct.pack("<Q", 8), image.data.index(struct.pack("<Q", image.kept[0][0] // PAGE | 3 << 52))
+    )
+    image.put(place, struct.pack("<Q", 0))
+    assert "offset 0x0" in refused(image.open(), "s/1")
+
+
+def test_one_folio_many_times_is_refused() -> None:
+    """A few bytes of list would else fill a disk."""
+    image = made({}, 64 << 21, elsewhere={index * 512: (0x400000, 9) for index in range(64)})
+    image.put(0x400000, b"a")
+    assert "not distinct" in refused(image.open(), "s/1")
+
+
+def test_memory_known_to_be_zero_stays_a_hole(tmp_path: Path) -> None:
+    """A folio of 1 GiB that an ELF core has as p_memsz only, but for a page that was rewritten."""
+    folio = 1 << 30
+    image = made({}, 2 << 30, elsewhere={0: (folio, 18)})
+    file = core(Load(0, bytes(image.data)), Load(folio, b"", memsz=1 << 30))
+    memory = Overlay(ElfMemory("x", file))
+    memory.write(folio + (600 << 20) + 5, b"written")
+    start = time.monotonic()
+    path = tmp_path / "out"
+    with path.open("w+b") as out:
+        report = write_memfd(out, memory, luoser.read(memory), "s/1")
+        assert out.seek(0, os.SEEK_END) == 2 << 30
+        out.seek(600 << 20)
+        assert out.read(PAGE) == b"\0\0\0\0\0written".ljust(PAGE, b"\0")
+    assert f"{1 << 30} of them from folios" in report
+    assert path.stat().st_blocks * 512 < 1 << 20
+    assert time.monotonic() - start < 2
+    memory.remove(folio + (700 << 20), state=PageState.EXCLUDED)
+    assert "0x2bc00000-0x2bc00fff" in refused(memory, "s/1")
+
+
+@pytest.mark.parametrize("state", [PageState.EXCLUDED, PageState.ABSENT])
+def test_every_part_that_is_not_there_is_named(state: PageState) -> None:
+    image = made({0: b"a" * 16 * PAGE, 16: b"b" * PAGE, 20: b"c" * PAGE}, 20 * PAGE + 100)
+    memory = Overlay(image.open())
+    (big, _), (second, _), (third, _) = image.kept[:3]
+    memory.remove(big + 3 * PAGE, 2 * PAGE, state=state)
+    memory.remove(big + 15 * PAGE, state=state)
+    memory.remove(second, state=state)
+    memory.remove(third, state=state)
+    reason = refused(memory, "s/1")
+    assert "at offset 0x3000-0x4fff, 0xf000-0x10fff, 0x14000-0x14063;" in reason
+    assert f"page {big + 3 * PAGE:#x} is {state.value}" in reason
+    assert f"{4 * PAGE + 100} bytes of it" in reason
+
+
+def test_what_is_not_there_is_named_in_bounds() -> None:
+    image = made(dict.fromkeys(range(100), b"a" * PAGE), 100 * PAGE)
+    memory = Overlay(image.open())
+    for address, _ in image.kept[:100:2]:
+        memory.remove(address)
+    reason = refused(memory, "s/1")
+    assert "at least" in reason and "..." in reason and len(reason) < 400
+
+
+def test_damaged_page_is_named(tmp_path: Path) -> None:
+    """Its state shows only when it is read."""
+    image = made({0: b"abcd" * 1024, 1: b"efgh" * 1024}, 2 * PAGE)
+    data = bytearray(
+        writers.avml([(start, bytes(image.data[start : start + PAGE])) for start in range(0, len(image.data), PAGE)])
+    )
+    place = data.index(b"efgh")
+    data[place] ^= 1
+    reason = refused(AvmlMemory("x", bytes(data)), "s/1")
+    assert "offset 0x1000-0x1fff" in reason and "damaged" in reason
+
+
+def test_a_sparse_file_of_a_tib_is_made_in_no_time(tmp_path: Path) -> None:
+    start = time.monotonic()
+    path = tmp_path / "out"
+    memory = made({0: b"a" * PAGE, (1 << 28) - 1: b"z" * PAGE}, 1 << 40).open()
+    with path.open("w+b") as file:
+        report = write_memfd(file, memory, luoser.read(memory), "s/1")
+        file.seek((1 << 40) - PAGE)
+        assert file.read() == b"z" * PAGE
+    assert "sha256 left out" in report
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("size", [1 << 36, (1 << 40) + 1, (1 << 63) - 1])
 def test_hostile_size_is_refused_or_quick(tmp_path: Path, size: int) -> None:
     """68 GB of holes take a minute; 2^63 - 1 is an OSError."""
 
