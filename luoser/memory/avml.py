@@ -45,15 +45,16 @@ class AvmlMemory(SegmentedMemory):
         self._unpacked = lru_cache(maxsize=64)(self._unpack)
         self._damaged: set[int] = set()
 
-    def _unpack(self, number: int) -> bytes:
-        """What a chunk holds, as far as its range goes. Raises FormatError."""
+    def _unpack(self, number: int) -> bytes | FormatError:
+        """What a chunk holds, as far as its range goes, or what is wrong with it: that is to be remembered as well."""
         offset = self._offsets[number]
         length = int.from_bytes(self._buffer[offset + 1 : offset + 4], "little")
         size = self._places[number + 1] - self._places[number]
-        data = decompress_chunk(bytes(self._buffer[offset : offset + 4 + length]))
-        if len(data) < size:
-            raise FormatError(f"{len(data)} bytes, expected {size}")
-        return data[:size]
+        try:
+            data = decompress_chunk(bytes(self._buffer[offset : offset + 4 + length]))
+        except FormatError as error:
+            return error
+        return data[:size] if len(data) >= size else FormatError(f"{len(data)} bytes, expected {size}")
 
     def _chunk_of(self, place: int) -> int:
         return bisect_right(self._places, place) - 1
@@ -62,12 +63,11 @@ class AvmlMemory(SegmentedMemory):
         """What one chunk has of a segment, from byte `skip` on. Raises MissingMemory when it is damaged."""
         place = segment.offset + skip
         number = self._chunk_of(place)
-        try:
-            data = self._unpacked(number)
-        except FormatError as error:
-            why = f"the chunk at offset {self._offsets[number]:#x} of the file is damaged: {safe_text(str(error))}"
+        data = self._unpacked(number)
+        if isinstance(data, FormatError):
+            why = f"the chunk at offset {self._offsets[number]:#x} of the file is damaged: {safe_text(str(data))}"
             self._note_damage(number, why)
-            raise MissingMemory(segment.start + skip, PageState.ABSENT, why) from None
+            raise MissingMemory(segment.start + skip, PageState.ABSENT, why)
         start = place - self._places[number]
         return data[start : start + segment.stored - skip]
 

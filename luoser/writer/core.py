@@ -20,6 +20,8 @@ _PHDR = struct.Struct("<IIQQQQQQ")
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 _PAGE = 4096
 _PIECE = 16 << 20
+_END = 1 << 64
+"""Behind the last address that ELF can name."""
 _PT_LOAD, _PT_NOTE, _ET_CORE, _EM_NONE, _PN_XNUM = 1, 4, 4, 0, 0xFFFF
 
 
@@ -42,7 +44,8 @@ def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int]) -> int:
     Each page has the state in the cut that it has in the source: zero pages take no room, excluded ones are
     named in a note, absent ones are left out. Raises UsageError when there are more runs of pages than are read back.
     """
-    runs = list(_joined(run for page in sorted(set(pages)) for run in _states(memory, page)))
+    wanted = sorted(page for page in set(pages) if page < _END)
+    runs = list(_joined(run for page in wanted for run in _states(memory, page)))
     loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
     notes = _notes(memory, [run for run in runs if run.state is PageState.EXCLUDED])
     if 1 + len(loads) > LIMITS.elf_headers or len(notes) > LIMITS.note_size:
@@ -145,7 +148,7 @@ def _notes(memory: Memory, excluded: list[_Run]) -> bytes:
 
 
 def _pairs(spans: Iterable[tuple[int, int]]) -> bytes:
-    return b"".join(struct.pack("<QQ", *span) for span in spans)
+    return b"".join(struct.pack("<QQ", start, min(end, _END - 1)) for start, end in spans if start < _END)
 
 
 def _lines(info: Mapping[str, str]) -> bytes:

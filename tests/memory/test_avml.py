@@ -18,6 +18,7 @@ import luoser
 from luoser.errors import LuoserError, MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
 from luoser.memory.avml import AvmlMemory
+from luoser.memory.snappy import decompress_chunk
 from luoser.memory.source import Memory
 from tests.memory.conftest import Bounded, Opened
 from tests.memory.writers import PAGE, avml
@@ -246,6 +247,20 @@ def test_damage_met_while_reading_is_a_problem_of_the_state(open_files: Opened) 
     assert problem.code == "source" and "damaged" in problem.message
 
 
+def test_damaged_chunk_cut_into_pieces_is_unpacked_once(open_files: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = b"".join(one(2 * place, 1, stored(b"x")) for place in range(500))
+    bad = packed(NOISE[:65536])
+    memory = open_files(small + one(0, 65536, bad[:4] + bytes(4) + bad[8:]))
+    assert len(memory.segments) > 900
+    calls = list[int]()
+    monkeypatch.setattr(
+        "luoser.memory.avml.decompress_chunk", lambda data: (calls.append(0), decompress_chunk(data))[1]
+    )
+    assert list(memory.find_pages(b"MAGI")) == []
+    assert len(calls) == 501
+    assert sum("damaged" in remark for remark in memory.remarks) == 1
+
+
 def test_remarks_on_damage_are_bounded(open_files: Opened) -> None:
     bad = b"".join(stored(page(number))[:4] + bytes(4) + page(number) for number in range(100))
     memory = open_files(one(0, 100 * PAGE, bad))
@@ -336,10 +351,10 @@ def test_any_ranges_against_a_dictionary_of_bytes(spans: list[tuple[int, bytes]]
 
 @pytest.mark.parametrize("kind", [stored, packed])
 def test_smallest_chunks_cost_little_memory(bounded: Bounded, kind: Callable[[bytes], bytes]) -> None:
-    data = kind(b"x") * 200_000
-    with bounded(seconds=4, mib=10):
-        memory = AvmlMemory("x", one(0, 200_000, data))
-    assert memory.read(199_990, 10) == b"x" * 10
+    data = kind(b"x") * 50_000
+    with bounded(seconds=4, mib=4):
+        memory = AvmlMemory("x", one(0, 50_000, data))
+    assert memory.read(49_990, 10) == b"x" * 10
 
 
 @given(st.binary(max_size=300), st.integers(1, 1 << 20))

@@ -358,6 +358,15 @@ def test_addresses_up_to_the_end_of_memory() -> None:
         memory.read(0, 1)
 
 
+def test_memory_beyond_what_elf_can_name() -> None:
+    """A segment may end at 2^64 or, in a damaged file, behind it."""
+    top = (1 << 64) - PAGE
+    source = ElfMemory("x", core(Load(top, b"x" * PAGE, memsz=1 << 63), Load(0x1000, b"y" * PAGE)))
+    memory = ElfMemory("cut", written(source, [0x1000, top, 1 << 64, 1 << 70]))
+    assert memory.read(top, PAGE) == b"x" * PAGE
+    assert memory.ram == ((0x1000, 0x2000), (top, (1 << 64) - 1))
+
+
 def test_ram_is_handed_on(image: Memory) -> None:
     once = ElfMemory("cut", written(image, [0x1000]))
     twice = ElfMemory("cut", written(once, [0x1000]))
