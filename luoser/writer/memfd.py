@@ -147,7 +147,9 @@ def _lost(memory: Memory, error: MissingMemory, pieces: Iterable[_Piece]) -> str
     size = human_size(sum(end - start for start, end in ranges))
     where = ", ".join(f"{start:#x}-{end - 1:#x}" for start, end in ranges[:_RANGES_NAMED])
     least, more = ("at least ", ", ...") if left < 0 or len(ranges) > _RANGES_NAMED else ("", "")
-    return f"{least}{size} of it cannot be read, at offset {where}{more}; {error}"
+    absent = error.state is PageState.ABSENT and memory.format in ("avml", "lime")
+    hint = "; AVML leaves out blocks of zeros, and this may have been one" if absent else ""
+    return f"{least}{size} of it cannot be read, at offset {where}{more}; {error}{hint}"
 
 
 def _digest(file: BinaryIO) -> str:

@@ -318,6 +318,18 @@ def test_every_part_that_is_not_there_is_named(state: PageState) -> None:
     assert f"{4 * PAGE + 100} bytes of it" in reason
 
 
+def test_avml_may_have_left_out_zeros() -> None:
+    """It is not known, so the file is not made; but it is said, and of no other state or format."""
+    image = made({0: b"a" * PAGE, 1: bytes(PAGE)}, 2 * PAGE)
+    pages = range(0, len(image.data), PAGE)
+    spans = [(page, bytes(image.data[page : page + PAGE])) for page in pages if page != image.kept[1][0]]
+    memory = AvmlMemory("x", writers.avml(spans))
+    assert "blocks of zeros" in refused(memory, "s/1")
+    overlay = Overlay(image.open())
+    overlay.remove(image.kept[1][0])
+    assert "blocks of zeros" not in refused(overlay, "s/1")
+
+
 def test_what_is_not_there_is_named_in_bounds() -> None:
     image = made(dict.fromkeys(range(100), b"a" * PAGE), 100 * PAGE)
     memory = Overlay(image.open())
