@@ -32,6 +32,7 @@ class Recorder(Memory):
         self._below.place(ranges)
         self.ram = self._below.ram
         self.pages.clear()
+        self.missing.clear()
 
     @property
     def asked(self) -> set[int]:
