@@ -30,6 +30,7 @@ class Limits:
     fdt_bytes: int = 64 << 20  # bytes of all devicetrees that one source's roots name
     kho_test_folios: int = 1 << 16
     overlap_remarks: int = 16
+    overlap_bytes: int = 256 << 20  # bytes compared to tell copies of the same memory from other contents
     boot_tree_strings: int = 128 << 10  # bytes of the strings block of a boot devicetree
     entries: int = 1 << 20  # sessions and files taken from one source
     array_bytes: int = 256 << 20  # bytes of vmalloc arrays read from a small source; a larger one adds its own size

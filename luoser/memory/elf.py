@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""ELF cores by physical address: QEMU's dump-guest-memory, kdump's vmcore, luoser's own cuts."""
+"""ELF cores by physical address: QEMU's dump-guest-memory, /proc/vmcore, makedumpfile -E, luoser's own cuts.
+
+Several segments can map the same memory. /proc/vmcore has the kernel's text twice, QEMU with paging=true names a page
+for every address that it is mapped at. Copies with the same contents are one.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,9 @@ RAM_NOTE = b"LUOSER-RAM"
 EXCLUDED_NOTE = b"LUOSER-EXCLUDED"
 """Likewise: ranges that the dump tool had left out of the original, as far as the cut depends on them."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
+_NO_CORE = {1: "a relocatable object", 2: "an executable", 3: "a shared object"}
+_INCOMPLETE = 1
+"""Flag in the header of makedumpfile's ELF files."""
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
 _NHDR = struct.Struct("<III")
@@ -47,14 +54,14 @@ class ElfMemory(SegmentedMemory):
         file: ByteSource = buffer if layer is None else layer
         remarks: list[str] = []
         headers = list(_program_headers(path, file, remarks))
-        loads = list(_loads(headers, len(file), remarks))
+        notes = _wanted_notes(file, headers)
+        loads = list(_loads(headers, len(file), _rest(notes), remarks))
         if not loads:
             raise SourceError(f"{path}: an ELF file without loadable segments holds no memory; is it a core dump?")
         if not any(load.stored or load.rest is PageState.ZERO for load in loads):
             raise SourceError(f"{path}: a truncated ELF core: no memory is left of its {len(loads)} segments")
         if layer is not None:
             loads = [part for load in loads for part in _unflattened(load, layer)]
-        notes = _wanted_notes(file, headers)
         excluded = _ranges(notes.get(EXCLUDED_NOTE, b""))
         loads += [Segment(start, end - start, 0, 0, PageState.EXCLUDED) for start, end in excluded if start < end]
         super().__init__(path, buffer, loads)
@@ -71,65 +78,92 @@ def core_segments(path: str, file: ByteSource) -> tuple[dict[str, str], list[Seg
     """VMCOREINFO and the loadable segments, by the physical address in their headers, of a core that is no file."""
     headers = list(_program_headers(path, file, []))
     notes = _wanted_notes(file, headers)
-    return parse_vmcoreinfo(notes.get(b"VMCOREINFO", b"")), list(_loads(headers, len(file), []))
+    return parse_vmcoreinfo(notes.get(b"VMCOREINFO", b"")), list(_loads(headers, len(file), PageState.ZERO, []))
 
 
-def _program_headers(path: str, buffer: ByteSource, remarks: list[str]) -> Iterator[_Header]:
-    if len(buffer) < _EHDR.size:
-        raise SourceError(f"{path}: an ELF header has {_EHDR.size} bytes, the file only {len(buffer)}")
-    ident, _, _, _, _, phoff, shoff, _, _, phentsize, phnum, _, _, _ = _EHDR.unpack(bytes(buffer[: _EHDR.size]))
+def _program_headers(path: str, file: ByteSource, remarks: list[str]) -> Iterator[_Header]:
+    head = file[: _EHDR.size]
+    if len(head) < _EHDR.size:
+        raise SourceError(f"{path}: an ELF header has {_EHDR.size} bytes, the file only {len(head)}")
+    ident, kind, _, _, _, phoff, shoff, flags, _, phentsize, phnum, _, _, _ = _EHDR.unpack(head)
     if ident[4] != 2 or ident[5] != 1:
         bits = {1: "32-bit", 2: "64-bit"}.get(ident[4], f"class {ident[4]}")
         order = {1: "little-endian", 2: "big-endian"}.get(ident[5], f"data {ident[5]}")
         raise SourceError(f"{path}: a {bits} {order} ELF file; KHO exists on 64-bit little-endian machines only")
+    if kind in _NO_CORE:
+        raise SourceError(f"{path}: an ELF file, but {_NO_CORE[kind]}, not a core dump")
+    if flags & _INCOMPLETE:
+        remarks.append(f"truncated: {path} was left incomplete, says its own header")
     if phnum == _PN_XNUM:
-        if shoff + 48 > len(buffer):
+        info = file[shoff + 44 : shoff + 48]
+        if len(info) < 4:
             raise SourceError(f"{path}: PN_XNUM set, but section header 0 at {shoff:#x} is beyond the end of the file")
-        phnum = struct.unpack("<I", bytes(buffer[shoff + 44 : shoff + 48]))[0]
+        phnum = int.from_bytes(info, "little")
     if phentsize != _PHDR.size:
         raise SourceError(f"{path}: program headers of {phentsize} bytes, expected {_PHDR.size}")
-    count = min(phnum, LIMITS.elf_headers, max(0, len(buffer) - phoff) // _PHDR.size)
+    raw = file[phoff : phoff + min(phnum, LIMITS.elf_headers) * _PHDR.size]
+    count = len(raw) // _PHDR.size
     if count < phnum:
         remarks.append(f"truncated: {phnum} program headers in the ELF header, {count} could be read")
-    for index in range(count):
-        place = phoff + index * _PHDR.size
-        yield _Header(*_PHDR.unpack(bytes(buffer[place : place + _PHDR.size])))
+    for header in map(_Header._make, _PHDR.iter_unpack(raw[: count * _PHDR.size])):
+        if header.kind in (_PT_LOAD, _PT_NOTE):
+            yield header
 
 
-def _loads(headers: list[_Header], size: int, remarks: list[str]) -> Iterator[Segment]:
+def _rest(notes: dict[bytes, bytes]) -> PageState:
+    """What p_memsz beyond p_filesz is. The rule of ELF says zeros; the writers of kernel cores mean something else.
+
+    makedumpfile -E left these pages out, whatever was in them; QEMU maps memory that it does not dump: of devices.
+    Neither names itself, but QEMU alone has notes of that name, and no one else writes VMCOREINFO and such segments.
+    """
+    if RAM_NOTE in notes:
+        return PageState.ZERO
+    if b"QEMU" in notes:
+        return PageState.ABSENT
+    return PageState.EXCLUDED if b"VMCOREINFO" in notes else PageState.ZERO
+
+
+def _loads(headers: list[_Header], size: int, rest: PageState, remarks: list[str]) -> Iterator[Segment]:
     """The memory segments, with a word for each of the first that the file cuts short and one for the rest."""
     cut: list[str] = []
     for header in headers:
         if header.kind == _PT_LOAD and header.memsz:
-            yield _segment(header, size, cut)
+            yield from _segments(header, size, rest, cut)
     remarks += cut[: LIMITS.overlap_remarks]
     if len(cut) > LIMITS.overlap_remarks:
         remarks.append(f"truncated: {len(cut)} segments are not whole in the file")
 
 
-def _segment(header: _Header, file_size: int, remarks: list[str]) -> Segment:
-    """p_memsz beyond p_filesz is zero memory; p_filesz beyond the end of the file is lost."""
+def _segments(header: _Header, file_size: int, rest: PageState, remarks: list[str]) -> Iterator[Segment]:
+    """What a header says is in the file, of which a cut file lost the end, and the rest, which is not."""
     filesz = min(header.filesz, header.memsz)
     stored = max(0, min(filesz, file_size - header.offset))
     if stored < filesz:
         remarks.append(
             f"truncated: segment {header.paddr:#x} has {filesz:#x} bytes in its header, {stored:#x} in the file"
         )
-        return Segment(header.paddr, filesz, header.offset, stored, PageState.ABSENT)
-    return Segment(header.paddr, header.memsz, header.offset, stored, PageState.ZERO)
+        yield Segment(header.paddr, filesz, header.offset, stored, PageState.ABSENT)
+    elif rest is PageState.ABSENT:
+        if filesz:
+            yield Segment(header.paddr, filesz, header.offset, filesz)
+    else:
+        yield Segment(header.paddr, header.memsz, header.offset, stored, rest)
 
 
 def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:
-    """A segment as the pieces that a flattened file has of it; what it skips is zeros."""
-    done = load.start
+    """A segment as the pieces that a flattened file has of it; what it skips is zeros, or lost with its end."""
+    done, gap = load.start, PageState.ABSENT if layer.truncated else PageState.ZERO
     for offset, size, place in layer.pieces(load.offset, load.offset + load.stored):
         start = load.start + offset - load.offset
         if done < start:
-            yield Segment(done, start - done, 0, 0)
+            yield Segment(done, start - done, 0, 0, gap)
         yield Segment(start, size, place, size)
         done = start + size
-    if done < load.end:
-        yield Segment(done, load.end - done, 0, 0, load.rest)
+    end = load.start + load.stored
+    if done < end:
+        yield Segment(done, end - done, 0, 0, gap)
+    if end < load.end:
+        yield Segment(end, load.end - end, 0, 0, load.rest)
 
 
 def _ranges(note: bytes) -> tuple[tuple[int, int], ...]:
@@ -138,15 +172,15 @@ def _ranges(note: bytes) -> tuple[tuple[int, int], ...]:
 
 
 def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
-    """The first VMCOREINFO and the first of each note of luoser's; all note segments are read up to a bound."""
+    """The first note of each name that tells something; all note segments together are read up to a bound."""
     found: dict[bytes, bytes] = {}
     left = LIMITS.note_size
     for header in headers:
         if header.kind == _PT_NOTE and left > 0:
-            data = bytes(file[header.offset : header.offset + min(header.filesz, left)])
+            data = file[header.offset : header.offset + min(header.filesz, left)]
             left -= len(data)
             for name, description in _notes(data):
-                if name in (b"VMCOREINFO", RAM_NOTE, EXCLUDED_NOTE):
+                if name in (b"VMCOREINFO", b"QEMU", RAM_NOTE, EXCLUDED_NOTE):
                     found.setdefault(name, description)
     return found
 

@@ -7,7 +7,7 @@ import mmap
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
@@ -22,6 +22,9 @@ __all__ = ["Buffer", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedM
 Buffer = bytes | mmap.mmap
 """The bytes of a file: mapped, or in memory."""
 _STRIDE_BLOCK = 16 << 20
+_COMPARED = 1 << 20
+_OVERLAP_STEP = 1024
+"""What a look at a part of an overlap costs at least, in bytes compared."""
 
 
 class ByteSource(Protocol):
@@ -146,25 +149,56 @@ class SegmentedMemory(Memory):
         self._starts = [segment.start for segment in self._segments]
 
     def _arrange(self, segments: list[Segment]) -> tuple[Segment, ...]:
-        """Sorted, with overlaps cut: the segment that the file names first keeps its bytes."""
+        """Sorted, with overlaps cut: the bytes that the file names first are taken, and any bytes before none."""
         ordered = sorted(segments, key=lambda segment: segment.start)
         if all(known.end <= following.start for known, following in pairwise(ordered)):
             return tuple(ordered)
-        arranged = tuple(swept(segments))
-        self._remark_overlaps(ordered)
+        stored = [_part(segment, segment.start, segment.start + segment.stored) for segment in segments]
+        rests = [_part(segment, segment.start + segment.stored, segment.end) for segment in segments]
+        arranged = tuple(_joined(swept([part for part in (*stored, *rests) if part.size])))
+        self._remark_overlaps([part for part in stored if part.size], arranged)
         return arranged
 
-    def _remark_overlaps(self, ordered: list[Segment]) -> None:
-        found, end = 0, -1
-        for segment in ordered:
-            if segment.start < end:
+    def _remark_overlaps(self, stored: list[Segment], arranged: tuple[Segment, ...]) -> None:
+        """A word for each of the first segments whose bytes are not those that are taken; copies deserve none."""
+        starts, left, found = [segment.start for segment in arranged], LIMITS.overlap_bytes, 0
+        for segment in stored:
+            same, left = self._is_copied(segment, arranged, starts, left)
+            if not same:
                 found += 1
                 if found <= LIMITS.overlap_remarks:
                     span = f"{segment.start:#x}-{segment.end:#x}"
                     self.remarks.append(f"segment {span} overlaps another one; the one named first in the file is used")
-            end = max(end, segment.end)
         if found > LIMITS.overlap_remarks:
             self.remarks.append(f"{found} segments overlap others in all")
+
+    def _is_copied(
+        self, segment: Segment, arranged: tuple[Segment, ...], starts: list[int], left: int
+    ) -> tuple[bool, int]:
+        """Whether a segment's bytes are also those of the arranged segments; what is left of the effort for that.
+
+        The same place in the file needs no look. When no effort is left, nothing is taken for a copy.
+        """
+        for index in range(bisect_right(starts, segment.start) - 1, len(arranged)):
+            used = arranged[index]
+            if used.start >= segment.end:
+                break
+            start, end = max(used.start, segment.start), min(used.end, segment.end)
+            own, other = start - segment.start + segment.offset, start - used.start + used.offset
+            if own == other and end - start == segment.size:
+                break
+            left -= _OVERLAP_STEP if own == other else max(_OVERLAP_STEP, end - start)
+            if left < 0 or (own != other and not self._equal(own, other, end - start)):
+                return False, left
+        return True, left
+
+    def _equal(self, one: int, other: int, size: int) -> bool:
+        """Whether the buffer holds the same bytes at two places."""
+        steps = ((done, min(_COMPARED, size - done)) for done in range(0, size, _COMPARED))
+        return all(
+            self._buffer[one + done : one + done + step] == self._buffer[other + done : other + done + step]
+            for done, step in steps
+        )
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -210,22 +244,29 @@ class SegmentedMemory(Memory):
             raise SourceError(f"cannot look for pages that start with {prefix!r}: the first byte has to tell")
         with memoryview(self._buffer) as view:
             for segment in self._segments:
-                first = segment.start + (-segment.start % 4096) + at
-                yield from self._stride(view, segment, first, prefix)
+                yield from self._stride(view, segment, at, prefix)
 
-    def _stride(self, view: memoryview, segment: Segment, first: int, prefix: bytes) -> Iterator[int]:
+    def _stride(self, view: memoryview, segment: Segment, at: int, prefix: bytes) -> Iterator[int]:
         """One byte of each page at a time: a strided copy and a search in it, not a Python loop over pages."""
-        offset, end = segment.offset + first - segment.start, segment.offset + segment.stored
+        offset, end = segment.offset + (at - segment.start) % 4096, segment.offset + segment.stored
         while offset < end:
             stop = min(end, offset + _STRIDE_BLOCK)
             marks = bytes(view[offset:stop:4096])
             index = marks.find(prefix[0])
             while index >= 0:
                 place = offset + 4096 * index
-                if view[place : place + len(prefix)] == prefix:
-                    yield segment.start + (place - segment.offset) - (first & 4095)
+                address = segment.start + place - segment.offset
+                is_whole = place + len(prefix) <= end  # else its rest is in the next segment, or nowhere
+                if view[place : place + len(prefix)] == prefix if is_whole else self._has(address, prefix):
+                    yield address - at
                 index = marks.find(prefix[0], index + 1)
             offset += 4096 * len(marks)
+
+    def _has(self, address: int, data: bytes) -> bool:
+        try:
+            return self.read(address, len(data)) == data
+        except MissingMemory:
+            return False
 
     def find(self, pattern: bytes) -> Iterator[int]:
         search = re.compile(re.escape(pattern), re.DOTALL)  # ten times as fast as find() over zeros
@@ -260,3 +301,26 @@ def _part(segment: Segment, start: int, end: int) -> Segment:
     skip = start - segment.start
     stored = max(0, min(segment.stored - skip, end - start))
     return Segment(start, end - start, segment.offset + skip, stored, segment.rest)
+
+
+def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Neighbours whose bytes are neighbours in the file as well as one."""
+    last: Segment | None = None
+    for segment in segments:
+        if last is not None and _continues(last, segment):
+            size, stored = last.size + segment.size, last.stored + segment.stored
+            last = Segment(last.start, size, last.offset, stored, segment.rest)
+        else:
+            if last is not None:
+                yield last
+            last = segment
+    if last is not None:
+        yield last
+
+
+def _continues(segment: Segment, following: Segment) -> bool:
+    return (
+        following.stored > 0
+        and segment.stored == segment.size
+        and (segment.end, segment.offset + segment.size) == (following.start, following.offset)
+    )

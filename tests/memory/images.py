@@ -34,7 +34,7 @@ def core(*loads: Load, notes: bytes = b"", xnum: bool = False, bits: int = 2, or
     number = 0xFFFF if xnum else count
     out = struct.pack("<16sHHIQQQIHHHHHH", ident, 4, 62, 1, 0, 64, shoff, 0, 64, 56, number, 64, int(xnum), 0)
     place = start + len(notes)
-    headers = b""
+    headers = bytearray()
     if notes:
         headers += struct.pack("<IIQQQQQQ", 4, 0, start, 0, 0, len(notes), len(notes), 0)
     for load in loads:

@@ -8,6 +8,7 @@ import lzma
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 import luoser
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
+from luoser.memory import source
 from luoser.memory.source import Memory
 from tests import real
 from tests.memory.images import Load, core, note
@@ -94,6 +96,118 @@ def test_overlap_off_page_bounds_keeps_every_byte_in_place(opened: Opened) -> No
     assert memory.read(0x1000, 0x800) == ramp[:0x800]
     assert memory.read(0x1800, 0x1000) == A
     assert memory.read(0x2800, 0x800) == ramp[0x800:]
+
+
+def where(data: bytes, number: int) -> int:
+    """Offset in the file of a segment's bytes, for another segment that is to have the same."""
+    offset: int = struct.unpack_from("<Q", data, 64 + 56 * number + 8)[0]
+    return offset
+
+
+def test_segments_of_the_same_bytes_are_one(opened: Opened) -> None:
+    """QEMU with paging=true: a segment for each virtual address, all of one place in the file."""
+    probe = core(Load(0x1000, A + B + A), *[Load(0, b"")] * 3)
+    first = where(probe, 0)
+    aliases = [Load(0x2000, b"", filesz=0x1000, offset=first + 0x1000), Load(0x1000, b"", filesz=0x3000, offset=first)]
+    aliases += [Load(0x2000, b"", filesz=0x2000, offset=first + 0x1000)]
+    memory = opened(core(Load(0x1000, A + B + A), *aliases))
+    assert (spans(memory), memory.remarks) == ([(0x1000, 0x4000)], [])
+    memory = opened(core(*aliases, Load(0x1000, A + B + A)))
+    assert (spans(memory), memory.remarks) == ([(0x1000, 0x4000)], [])
+    assert memory.read(0x1000, 0x3000) == A + B + A
+
+
+def test_many_aliases_are_one_segment(opened: Opened) -> None:
+    """More of them than an ELF header can count, in the order of virtual addresses."""
+    count = 70_000
+    first = where(core(Load(0, b"")), 0) + 56 * count + 64
+    loads = [Load(0x1000 * (7 * number % 64), b"", filesz=0x1000) for number in range(count)]
+    loads = [replace(load, offset=first + load.paddr) for load in loads]
+    start = time.monotonic()
+    memory = opened(core(*loads, Load(0, (A + B) * 32), xnum=True))
+    assert time.monotonic() - start < 5
+    assert (spans(memory), memory.remarks) == ([(0, 64 * 4096)], [])
+    assert memory.read(0, 64 * 4096) == (A + B) * 32
+
+
+def test_copy_of_the_same_memory_is_no_oddity(opened: Opened) -> None:
+    """/proc/vmcore: the kernel's text has a segment of its own, with the same bytes at another place of the file."""
+    memory = opened(core(Load(0x2000, B + A), Load(0x1000, A + B + A + B)))
+    assert memory.remarks == []
+    assert memory.read(0x1000, 0x4000) == A + B + A + B
+
+
+def test_copy_with_other_bytes_is_told(opened: Opened) -> None:
+    memory = opened(core(Load(0x2000, B + A), Load(0x1000, A + B + A[:-1] + b"!" + B), Load(0x9000, A)))
+    (remark,) = memory.remarks
+    assert "0x1000-0x5000" in remark and "overlap" in remark
+    assert memory.read(0x1000, 0x4000) == A + B + A + B
+
+
+def test_looking_at_copies_is_bounded(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not compared is not taken for a copy."""
+    monkeypatch.setattr(source, "LIMITS", replace(LIMITS, overlap_bytes=0x2800))
+    memory = opened(core(Load(0x1000, A), Load(0x1000, A), Load(0x1000, A), Load(0x1000, A), Load(0x1000, A)))
+    assert len(memory.remarks) == 2
+
+
+def test_segments_that_all_overlap_are_quick(opened: Opened) -> None:
+    loads = [Load(0x1000 * number, b"%5d" % number * 8, memsz=0x1000 * (6000 - number)) for number in range(6000)]
+    start = time.monotonic()
+    memory = opened(core(*loads))
+    list(memory.find_pages(b"MAGI"))
+    assert time.monotonic() - start < 3
+    assert memory.read(0x5000, 4) == b"    "
+    assert len(memory.remarks) <= LIMITS.overlap_remarks + 1
+
+
+def test_stored_bytes_go_before_any_rest(opened: Opened) -> None:
+    """A segment that the file names first, but without these bytes, does not hide them."""
+    memory = opened(core(Load(0x1000, A, memsz=0x4000), Load(0x2000, B)))
+    assert memory.read(0x1000, 0x4000) == A + B + bytes(0x2000)
+    assert memory.remarks == []
+    cut = opened(core(Load(0x2000, B), Load(0x1000, A, filesz=0x3000, offset=1 << 40)))
+    assert cut.read(0x2000, 0x1000) == B
+    assert absent(cut, 0x1000) is absent(cut, 0x3000) is PageState.ABSENT
+
+
+INFO = note("VMCOREINFO", b"OSRELEASE=7.3.4\n")
+RESTS = {
+    "no notes": (b"", PageState.ZERO),
+    "luoser": (note("LUOSER-RAM", bytes(8) + b"\0\0\1\0\0\0\0\0") + INFO, PageState.ZERO),
+    "makedumpfile": (note("CORE", bytes(336), 1) + INFO, PageState.EXCLUDED),
+    "QEMU": (note("CORE", bytes(336), 1) + note("QEMU", bytes(440)), PageState.ABSENT),
+    "QEMU that knows VMCOREINFO": (note("QEMU", bytes(440)) + INFO, PageState.ABSENT),
+}
+
+
+@pytest.mark.parametrize("writer", RESTS)
+def test_what_lies_beyond_the_stored_bytes_depends_on_the_writer(opened: Opened, writer: str) -> None:
+    """makedumpfile -E leaves pages out that are not zero, QEMU maps devices: seen in real files of both."""
+    notes, state = RESTS[writer]
+    memory = opened(core(Load(0x1000, A, memsz=0x3000), Load(0x8000, B), notes=notes))
+    assert memory.read(0x1000, 0x1000) == A
+    assert [memory.page_state(address) for address in (0x2000, 0x3000)] == [state, state]
+    if state is PageState.ZERO:
+        assert memory.read(0x1000, 0x3000) == A + bytes(0x2000)
+    else:
+        assert absent(memory, 0x2000) is state
+    assert memory.remarks == []
+
+
+def test_memory_that_qemu_maps_but_does_not_dump_is_no_segment(opened: Opened) -> None:
+    device = Load(0xFEC00000, b"", memsz=0x1000, offset=(1 << 64) - 1)
+    memory = opened(core(Load(0x1000, A), device, notes=note("QEMU", bytes(440))))
+    assert (spans(memory), memory.remarks) == ([(0x1000, 0x2000)], [])
+    assert absent(memory, 0xFEC00000) is PageState.ABSENT
+
+
+def test_core_that_its_writer_left_incomplete_says_so(opened: Opened) -> None:
+    """makedumpfile sets a flag in the ELF header when it could not write all."""
+    data = bytearray(core(Load(0x1000, A)))
+    data[48] |= 1
+    (remark,) = opened(bytes(data)).remarks
+    assert "truncated" in remark and "its own header" in remark
 
 
 def test_memory_beyond_the_stored_bytes_is_zero(opened: Opened) -> None:
@@ -172,6 +286,14 @@ def test_big_endian_is_refused(opened: Opened) -> None:
 
 def test_unknown_class_is_refused(opened: Opened) -> None:
     assert "class 9" in reason(opened, core(Load(0x1000, A), bits=9))
+
+
+@pytest.mark.parametrize("kind, word", [(1, "relocatable"), (2, "executable"), (3, "shared")])
+def test_elf_file_that_is_no_core_is_refused(opened: Opened, kind: int, word: str) -> None:
+    """A vmlinux has segments with physical addresses as well."""
+    data = bytearray(core(Load(0x1000, A)))
+    data[16] = kind
+    assert word in reason(opened, bytes(data))
 
 
 def test_core_without_loads_is_refused(opened: Opened) -> None:
@@ -302,6 +424,19 @@ def test_find_pages_sees_page_starts_only(opened: Opened) -> None:
 def test_find_pages_in_a_segment_off_page_bounds(opened: Opened) -> None:
     memory = opened(core(Load(0x1800, bytes(0x800) + b"MAGI".ljust(4096, b"\0"))))
     assert list(memory.find_pages(b"MAGI")) == [0x2000]
+
+
+def test_find_pages_over_the_end_of_a_segment(opened: Opened) -> None:
+    """The rest of a prefix is in the next segment, wherever that lies in the file, or it is nowhere."""
+    page = b"MAGI".ljust(4096, b"x")
+    for cut in (1, 2, 3, 104):
+        memory = opened(core(Load(0x1000 + cut, page[cut:]), Load(0x9000, A), Load(0x1000, page[:cut])))
+        assert list(memory.find_pages(b"MAGI")) == [0x1000]
+        assert list(memory.find_pages(b"xxxx", at=102)) == [0x1000]
+        assert list(memory.find_pages(b"xxxx", at=106)) == [0x1000]
+    lost = opened(core(Load(0x1000, b"MA"), Load(0x9000, b"GI")))
+    assert list(lost.find_pages(b"MAGI")) == []
+    assert list(lost.find_pages(b"MA")) == [0x1000]
 
 
 # -- an oracle --
