@@ -23,6 +23,9 @@ class Limits:
     contents_size: int = 64 << 10  # bytes of a file or a driver page that --contents shows
     elf_headers: int = 1 << 20  # program headers of one core
     note_size: int = 16 << 20  # bytes of one ELF note segment
+    kdump_bitmap: int = 4 << 30  # bytes of one bitmap of a kdump: 128 TiB in pages of 4 KiB
+    kdump_segments: int = 1 << 20  # runs of RAM taken from a bitmap
+    kdump_descriptors: int = 1 << 20  # page descriptors that are all looked at when a kdump is opened
     decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
     roots: int = 16  # KHO roots taken from one source
     boot_tree_size: int = 2 << 20  # bytes of one devicetree looked into for /chosen

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""makedumpfile's flattened format (-F): a file in pieces, each with the offset it belongs to.
+"""makedumpfile's flattened format (-F), which QEMU writes too: a file in pieces, each with the offset it belongs to.
 
 A layer below the formats proper: it gives the bytes of the file that the pieces make up.
 """
@@ -7,23 +7,27 @@ A layer below the formats proper: it gives the bytes of the file that the pieces
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 
 from luoser.errors import SourceError
-from luoser.memory.source import Buffer, Segment, swept
+from luoser.memory.source import Buffer, ByteSource, Segment, swept
 
-__all__ = ["MAGIC", "Flattened"]
+__all__ = ["MAGIC", "Flattened", "known", "stored"]
 
 MAGIC = b"makedumpfile\0\0\0\0"
 _HEADER_SIZE = 4096
 _RECORD = struct.Struct(">qq")
+Run = tuple[int, int]
+"""[start, end) in a file."""
 
 
 class Flattened:
-    """The rearranged file as something to slice and to measure; gaps between pieces read as zeros.
+    """The rearranged file as something to slice and to measure.
 
-    truncated: True when the end record is missing.
+    truncated: the end record is missing. Gaps between the pieces are zeros, but in a truncated file they are
+    lost: a slice ends before the first byte that is, as it does at the end of a file.
     """
 
     def __init__(self, path: str, buffer: Buffer) -> None:
@@ -34,27 +38,46 @@ class Flattened:
             raise SourceError(f"{path}: flattened dump of type {kind} version {version}, expected 1 and 1")
         self._buffer = buffer
         self.truncated = True
-        self._pieces = self._index()
-        self._starts = [start for start, _, _ in self._pieces]
-        self._size = max((start + size for start, size, _ in self._pieces), default=0)
-        if self._size >= 1 << 62:
-            raise SourceError(f"{path}: flattened dump with a piece at {self._size:#x}, beyond any file")
+        # a dump has a piece for every few pages: three numbers each, not objects
+        self._starts, self._sizes, self._places = array("q"), array("q"), array("q")
+        for piece in self._arranged(*self._records(path)):
+            self._starts.append(piece[0])
+            self._sizes.append(piece[1])
+            self._places.append(piece[2])
+        self._size = self._starts[-1] + self._sizes[-1] if self._starts else 0
 
-    def _index(self) -> list[tuple[int, int, int]]:
-        """(offset in the file, size, offset in the buffer) by offset; where pieces overlap the later one counts."""
-        found: list[Segment] = []
-        place = _HEADER_SIZE
-        while place + _RECORD.size <= len(self._buffer):
+    def _records(self, path: str) -> tuple[array[int], array[int], array[int]]:
+        """Offset in the file, size and offset in the buffer of each record, in the order of the buffer."""
+        offsets, sizes, places = array("q"), array("q"), array("q")
+        place, end = _HEADER_SIZE, len(self._buffer)
+        while place + _RECORD.size <= end:
             offset, size = _RECORD.unpack_from(self._buffer, place)
             place += _RECORD.size
             if offset < 0 or size < 0:
                 self.truncated = False
                 break
-            stored = min(size, len(self._buffer) - place)
-            if stored:
-                found.append(Segment(offset, stored, place, stored))
+            have = min(size, end - place)
+            if offset + have >= 1 << 62:
+                raise SourceError(f"{path}: flattened dump with a piece at {offset:#x}, beyond any file")
+            if have:
+                offsets.append(offset)
+                sizes.append(have)
+                places.append(place)
             place += size
-        return [(piece.start, piece.size, piece.offset) for piece in swept(found[::-1])]
+        return offsets, sizes, places
+
+    @staticmethod
+    def _arranged(offsets: array[int], sizes: array[int], places: array[int]) -> Iterator[tuple[int, int, int]]:
+        """The records by their offset in the file; where some overlap the later one counts."""
+        group: list[int] = []
+        end = 0
+        for index in sorted(range(len(offsets)), key=offsets.__getitem__):
+            if group and offsets[index] >= end:
+                yield from _over_each_other(group, offsets, sizes, places)
+                group = []
+            group.append(index)
+            end = max(end, offsets[index] + sizes[index])
+        yield from _over_each_other(group, offsets, sizes, places)
 
     def __len__(self) -> int:
         return self._size
@@ -63,17 +86,61 @@ class Flattened:
         start, stop, step = span.indices(self._size)
         if step != 1:
             raise ValueError("a flattened file is read in steps of one")
-        out = bytearray(max(0, stop - start))
+        parts: list[bytes] = []
         for low, size, place in self.pieces(start, stop):
-            out[low - start : low - start + size] = self._buffer[place : place + size]
-        return bytes(out)
+            if low > start:
+                if self.truncated:
+                    break
+                parts.append(bytes(low - start))
+            parts.append(self._buffer[place : place + size])
+            start = low + size
+        if start < stop and not self.truncated:
+            parts.append(bytes(stop - start))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """(offset in the file, size, offset in the buffer) of what is stored of [start, stop)."""
-        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._pieces)):
-            begin, size, place = self._pieces[index]
+        for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._starts)):
+            begin, size, place = self._starts[index], self._sizes[index], self._places[index]
             if begin >= stop:
                 return
             low, high = max(start, begin), min(stop, begin + size)
             if low < high:
                 yield low, high - low, place + low - begin
+
+
+def _over_each_other(
+    group: list[int], offsets: array[int], sizes: array[int], places: array[int]
+) -> Iterator[tuple[int, int, int]]:
+    """(offset in the file, size, offset in the buffer) of records, each written over those before it."""
+    if len(group) == 1:
+        yield offsets[group[0]], sizes[group[0]], places[group[0]]
+        return
+    latest = sorted(group, reverse=True)
+    for piece in swept([Segment(offsets[index], sizes[index], places[index], sizes[index]) for index in latest]):
+        yield piece.start, piece.size, piece.offset
+
+
+def stored(source: ByteSource, start: int, stop: int) -> Iterator[Run]:
+    """Runs of [start, stop) that are stored: all but the gaps of a flattened file."""
+    if isinstance(source, Flattened):
+        yield from ((low, low + size) for low, size, _ in source.pieces(start, stop))
+    elif start < min(stop, len(source)):
+        yield start, min(stop, len(source))
+
+
+def known(source: ByteSource, start: int, stop: int) -> Iterator[Run]:
+    """Runs of [start, stop) that can be read: all up to the end of the file, but for gaps of a truncated one."""
+    if not (isinstance(source, Flattened) and source.truncated):
+        if start < min(stop, len(source)):
+            yield start, min(stop, len(source))
+        return
+    begin = end = -1
+    for low, high in stored(source, start, stop):
+        if low != end:
+            if begin >= 0:
+                yield begin, end
+            begin = low
+        end = high
+    if begin >= 0:
+        yield begin, end

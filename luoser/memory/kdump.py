@@ -9,16 +9,19 @@ tool: its contents are unknown. Zero pages share one descriptor target and are r
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from luoser.bits import bit_runs
 from luoser.errors import FormatError, MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
 from luoser.memory import lzo, snappy
 from luoser.memory.elf import parse_vmcoreinfo
+from luoser.memory.flattened import known
+from luoser.memory.frames import FrameBitmap
 from luoser.memory.source import ByteSource, Memory, Segment
 
 __all__ = ["MAGICS", "KdumpMemory"]
@@ -27,115 +30,179 @@ MAGICS = (b"KDUMP   ", b"DISKDUMP")
 _HEADER = struct.Struct("<8si390s6x16sIiiIIIIIIi")
 _SUB_HEADER = struct.Struct("<QiiQQQQQQQQQQQ")
 _DESCRIPTOR = struct.Struct("<qIIQ")
+_BLOCK_SIZES = (4096, 8192, 16384, 32768, 65536)
 _ZLIB, _LZO, _SNAPPY, _INCOMPLETE, _ZSTD = 1, 2, 4, 8, 0x20
-_RANK = 4096
-"""Bytes of bitmap between two stored counts of the bits before."""
 _MACHINES = {b"x86_64": 62, b"aarch64": 183}
 """e_machine of ELF by machine of utsname, for those that have KHO."""
+_PAGE = 4096
+_STEP = 1 << 15
+"""Descriptors looked at together."""
 
 
 class _Header(NamedTuple):
-    """Numbers of struct disk_dump_header and kdump_sub_header that matter. Sizes in blocks are turned to bytes."""
+    """What struct disk_dump_header and kdump_sub_header say. Sizes in blocks are turned to bytes."""
 
     version: int
+    utsname: bytes
+    timestamp: bytes
+    status: int
     block_size: int
     bitmap_offset: int
     bitmap_size: int
     descriptors: int
     max_mapnr: int
+    phys_base: int
     dump_level: int
     split: bool
     start_pfn: int
     end_pfn: int
     vmcoreinfo: tuple[int, int]
+    whole: bool
 
 
-class _Bitmap:
-    """A bitmap of page frames with fast counting of the ones before a frame."""
-
-    def __init__(self, bits: bytes, size: int) -> None:
-        used = bytearray(bits[: -(-size // 8)])
-        if size % 8 and len(used) * 8 > size:
-            used[-1] &= (1 << size % 8) - 1
-        self.bits = bytes(used)
-        self.counts = [0]
-        for place in range(0, len(self.bits), _RANK):
-            ones = int.from_bytes(self.bits[place : place + _RANK], "little").bit_count()
-            self.counts.append(self.counts[-1] + ones)
-
-    def __contains__(self, frame: int) -> bool:
-        return frame >> 3 < len(self.bits) and bool(self.bits[frame >> 3] >> (frame & 7) & 1)
-
-    def knows(self, frame: int) -> bool:
-        """Whether the file holds the bit of a frame: a bitmap can be cut short."""
-        return frame >> 3 < len(self.bits)
-
-    def rank(self, frame: int) -> int:
-        """How many frames below this one are set."""
-        block = min(frame >> 3, len(self.bits)) // _RANK
-        start = block * _RANK
-        part = int.from_bytes(self.bits[start : (frame >> 3) + 1], "little")
-        return self.counts[block] + (part & ((1 << (frame - 8 * start)) - 1)).bit_count()
-
-    def runs(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
-        """(first frame, count) of each run of set frames within [first, last)."""
-        last = len(self.bits) * 8 if last is None else last
-        for place in range(first // 8 // _RANK * _RANK, min(len(self.bits), -(-last // 8)), _RANK):
-            for begin, count in bit_runs(self.bits[place : place + _RANK]):
-                low, high = max(first, 8 * place + begin), min(last, 8 * place + begin + count)
-                if low < high:
-                    yield low, high - low
+_OF_ONE_DUMP = {
+    "version": "header version",
+    "block_size": "block size",
+    "max_mapnr": "number of page frames",
+    "utsname": "kernel or machine name",
+    "timestamp": "time",
+    "phys_base": "kernel load address",
+    "dump_level": "dump level",
+    "bitmap_offset": "place of the bitmaps",
+    "bitmap_size": "size of the bitmaps",
+}
+"""What all files of a split dump have in common, in words."""
 
 
 class _Part:
-    """One file of a set."""
+    """One file of a set.
+
+    first, last: the frames [first, last) whose data it holds. begin: the first of them that this file answers
+    for: those before it are in an earlier file too.
+    """
 
     def __init__(self, path: str, source: ByteSource) -> None:
         self.path, self.source = path, source
         self.header = header = _header(path, source)
-        raw = source[header.bitmap_offset : header.bitmap_offset + header.bitmap_size]
         half = header.bitmap_size // 2
-        two = half * 8 >= header.max_mapnr
-        self.ram = _Bitmap(raw[:half] if two else raw, header.max_mapnr)
-        self.dumped = _Bitmap(raw[half:] if two else raw, header.max_mapnr)
-        self.short_bitmap = len(raw) < header.bitmap_size
+        self._second = header.bitmap_offset + (half if half * 8 >= header.max_mapnr else 0)
+        self._frames = header.max_mapnr if header.whole else 0
+        self.dumped = FrameBitmap(source, self._second, self._frames)
         self.first = min(header.start_pfn, header.max_mapnr) if header.split else 0
         self.last = min(header.end_pfn if header.split else header.max_mapnr, header.max_mapnr)
-        self._base = self.dumped.rank(self.first) if self.first else 0
+        self.begin = self.first
+        self._base = self.dumped.rank(self.first)
+        self._count = self.dumped.rank(self.last) - self._base
+
+    @cached_property
+    def ram(self) -> FrameBitmap:
+        if self._second == self.header.bitmap_offset:
+            return self.dumped
+        return FrameBitmap(self.source, self.header.bitmap_offset, self._frames)
+
+    @cached_property
+    def vmcoreinfo(self) -> bytes:
+        offset, size = self.header.vmcoreinfo
+        return self.source[offset : offset + min(size, LIMITS.note_size)] if offset and size else b""
+
+    def answers_for(self, frame: int) -> bool:
+        return self.begin <= frame < self.last
 
     def holds(self, frame: int) -> bool:
-        return self.first <= frame < self.last and frame in self.dumped
+        return self.answers_for(frame) and frame in self.dumped
 
     def descriptor(self, frame: int) -> tuple[int, int, int] | None:
-        """(offset, size, flags) of a frame's data, None when the file has no descriptor for it."""
+        """(offset, size, flags) of a frame's data, None when the file does not hold them."""
         place = self.header.descriptors + (self.dumped.rank(frame) - self._base) * _DESCRIPTOR.size
         raw = self.source[place : place + _DESCRIPTOR.size]
         if len(raw) < _DESCRIPTOR.size:
             return None
         offset, size, flags, _ = _DESCRIPTOR.unpack(raw)
-        return (offset, size, flags) if offset > 0 and size else None  # zeros: the file was never finished
+        return None if self._is_lost(offset, size) else (offset, size, flags)
+
+    def _is_lost(self, offset: int, size: int) -> bool:
+        """Whether a page's data is not in the file. Zeros: its descriptor was never written."""
+        if offset <= 0 or not 0 < size <= 2 * self.header.block_size:
+            return True
+        return offset + size > self._sound and len(self.source[offset : offset + size]) < size
+
+    @cached_property
+    def _sound(self) -> int:
+        """Up to where nothing behind the head of the descriptors is lost."""
+        place = self.header.descriptors
+        return next((end for begin, end in known(self.source, place, len(self.source)) if begin == place), place)
 
     def walk(self) -> Iterator[tuple[int, int, int, int]]:
-        """(frame, offset, size, flags) of every page in this file, by frame."""
-        for first, count in self.dumped.runs(self.first, self.last):
-            place = self.header.descriptors + (self.dumped.rank(first) - self._base) * _DESCRIPTOR.size
-            raw = self.source[place : place + count * _DESCRIPTOR.size]
-            whole = raw[: len(raw) // _DESCRIPTOR.size * _DESCRIPTOR.size]
-            for frame, (offset, size, flags, _) in enumerate(_DESCRIPTOR.iter_unpack(whole), first):
-                yield frame, offset, size, flags
+        """(frame, offset, size, flags) of every page of this file whose descriptor is known, by frame."""
+        size = _DESCRIPTOR.size
+        place = self.header.descriptors + (self.dumped.rank(self.begin) - self._base) * size
+        for first, count in self.dumped.runs(self.begin, self.last):
+            for low, high in known(self.source, place, place + count * size):
+                skip = -(-(low - place) // size)
+                raw = self.source[place + skip * size : place + (high - place) // size * size]
+                for frame, (offset, length, flags, _) in enumerate(_DESCRIPTOR.iter_unpack(raw), first + skip):
+                    yield frame, offset, length, flags
+            place += count * size
+
+    def first_lost(self) -> int | None:
+        """The first page frame whose data is not in the file, None where all of it seems to be.
+
+        All descriptors of most dumps are looked at. Of a very large one it is the last ones, as writers go through
+        memory upwards and a cut takes the end of the data, and a few all over the file.
+        """
+        steps = range(0, self._count, _STEP)
+        most = LIMITS.kdump_descriptors // _STEP
+        if len(steps) > most:
+            some = sorted({*steps[:: len(steps) // most], *self._steps_at_the_end(steps)})
+            hit = next((index for index, step in enumerate(some) if self._lost_in(step) is not None), None)
+            if hit is None:
+                return None
+            steps = range(some[hit - 1] + _STEP if hit else 0, some[hit] + 1, _STEP)
+        lost = next((found for found in map(self._lost_in, steps) if found is not None), None)
+        return self.dumped.frame_of(self._base + lost) if lost is not None else None
+
+    def _steps_at_the_end(self, steps: range) -> Iterator[int]:
+        """From the last step down to one with pages of their own: zero pages all have the same descriptor."""
+        same = None
+        for step in reversed(steps):
+            raw = self._descriptors(step)
+            first = raw[: _DESCRIPTOR.size]
+            is_uniform = raw == first * (len(raw) // _DESCRIPTOR.size)
+            if not (is_uniform and first == same):
+                yield step
+            if not is_uniform:
+                return
+            same = first
+
+    def _descriptors(self, step: int) -> bytes:
+        """The descriptors of a step, up to the first that is lost."""
+        place = self.header.descriptors + step * _DESCRIPTOR.size
+        raw = self.source[place : place + min(_STEP, self._count - step) * _DESCRIPTOR.size]
+        return raw[: len(raw) // _DESCRIPTOR.size * _DESCRIPTOR.size]
+
+    def _lost_in(self, step: int) -> int | None:
+        """The first lost page of a step, counted from the first descriptor."""
+        raw = self._descriptors(step)
+        offsets = array("q", raw)[::3]
+        if sys.byteorder == "big":
+            offsets.byteswap()
+        if offsets and (min(offsets) <= 0 or max(offsets) + 2 * self.header.block_size > self._sound):
+            for number, (offset, size, _, _) in enumerate(_DESCRIPTOR.iter_unpack(raw)):
+                if self._is_lost(offset, size):
+                    return step + number
+        return step + len(offsets) if len(offsets) < min(_STEP, self._count - step) else None
 
 
 def _header(path: str, source: ByteSource) -> _Header:
     head = source[: _HEADER.size]
     if len(head) < _HEADER.size:
         raise SourceError(f"{path}: kdump header breaks off after {len(head)} bytes")
-    _, version, _, _, _, block, sub_blocks, bitmap_blocks, max_mapnr, *_ = _HEADER.unpack(head)
-    if block not in (4096, 8192, 16384, 32768, 65536) or sub_blocks < 0 or not 0 <= version <= 64:
-        raise SourceError(
-            f"{path}: kdump header version {version} with blocks of {block} bytes is not one of 64-bit Linux"
-        )
-    sub = source[block : block + _SUB_HEADER.size].ljust(_SUB_HEADER.size, b"\0")
-    _, level, split, start, end, info, info_size, *_, start64, end64, mapnr64 = _SUB_HEADER.unpack(sub)
+    _, version, utsname, timestamp, status, block, sub_blocks, bitmap_blocks, max_mapnr, *_ = _HEADER.unpack(head)
+    if block not in _BLOCK_SIZES or sub_blocks < 0 or not 0 <= version <= 64:
+        raise SourceError(f"{path}: {_refusal(head, version, block)}")
+    sub = source[block : block + _SUB_HEADER.size]
+    numbers = _SUB_HEADER.unpack(sub.ljust(_SUB_HEADER.size, b"\0"))
+    phys_base, level, split, start, end, info, info_size, *_, start64, end64, mapnr64 = numbers
     if version >= 6:
         start, end, max_mapnr = start64, end64, mapnr64 or max_mapnr
     bitmap = (1 + sub_blocks) * block
@@ -143,19 +210,35 @@ def _header(path: str, source: ByteSource) -> _Header:
         raise SourceError(
             f"{path}: kdump header speaks of {max_mapnr} page frames, its bitmaps of {bitmap_blocks * block * 8}"
         )
+    if max_mapnr > 8 * LIMITS.kdump_bitmap:
+        raise SourceError(f"{path}: kdump of {max_mapnr} page frames; not more than {8 * LIMITS.kdump_bitmap} are read")
     return _Header(
         version=version,
+        utsname=utsname,
+        timestamp=timestamp,
+        status=status,
         block_size=block,
         bitmap_offset=bitmap,
         bitmap_size=bitmap_blocks * block,
         descriptors=bitmap + bitmap_blocks * block,
         max_mapnr=max_mapnr,
+        phys_base=phys_base,
         dump_level=level if version >= 1 else 0,
         split=version >= 2 and split != 0,
         start_pfn=start,
         end_pfn=end,
         vmcoreinfo=(info, info_size) if version >= 3 else (0, 0),
+        whole=len(sub) == _SUB_HEADER.size,
     )
+
+
+def _refusal(head: bytes, version: int, block: int) -> str:
+    """Why a header is not one of a 64-bit little-endian machine."""
+    if struct.unpack_from(">i", head, 428)[0] in _BLOCK_SIZES:
+        return "a kdump of a big-endian machine; KHO exists on 64-bit little-endian ones only"
+    if struct.unpack_from("<i", head, 416)[0] in _BLOCK_SIZES:
+        return "a kdump of a 32-bit machine; KHO exists on 64-bit little-endian ones only"
+    return f"kdump header version {version} with blocks of {block} bytes is not one of 64-bit Linux"
 
 
 class KdumpMemory(Memory):
@@ -165,47 +248,57 @@ class KdumpMemory(Memory):
 
     def __init__(self, path: str, sources: Sequence[tuple[str, ByteSource]]) -> None:
         super().__init__(path)
-        self._parts = sorted((_Part(name, source) for name, source in sources), key=lambda part: part.first)
-        first = self._parts[0].header
+        parts = [_Part(name, source) for name, source in sources]
+        self._parts = sorted(parts, key=lambda part: (part.first, -part.last, -len(part.source)))
         for part in self._parts[1:]:
-            if (part.header.block_size, part.header.max_mapnr) != (first.block_size, first.max_mapnr):
-                raise SourceError(f"{part.path}: not of the same set as {self._parts[0].path}: another size of memory")
-        self.page_size = self._page = first.block_size
-        self._ram = self._parts[0].ram
+            _check_set(self._parts[0], part)
+        self.page_size = self._page = self._parts[0].header.block_size
+        self._ram = max(self._parts, key=lambda part: part.ram.size).ram
+        self.vmcoreinfo = parse_vmcoreinfo(next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b""))
         self.machine = _machine(self._parts[0].source)
-        self.vmcoreinfo = self._read_vmcoreinfo()
-        self._segments = self._cover()
+        self._share_frames()
+        self._segments = tuple(self._cover())
         self._inflated = lru_cache(maxsize=512)(self._inflate)
-        self._remark()
-
-    def _remark(self) -> None:
         for part in self._parts:
-            if part.short_bitmap:
-                self.remarks.append(f"truncated: {part.path} ends inside of its bitmaps")
-                continue
-            frame = next((frame for frame, offset, size, _ in _tail(part) if offset + size > len(part.source)), None)
-            if frame is not None:
-                self.remarks.append(f"truncated: {part.path} ends before the data of page frame {frame:#x} and above")
-        covered = sum(part.last - part.first for part in self._parts)
-        if any(part.header.split for part in self._parts) and covered < self._parts[0].header.max_mapnr:
+            self._remark_cut(part)
+
+    def _share_frames(self) -> None:
+        """Give each frame to one part: the first that has it."""
+        end, before = 0, self._parts[0]
+        for part in self._parts:
+            part.begin = max(part.first, end)
+            if part.first < min(end, part.last):
+                self.remarks.append(_shared(part, min(end, part.last), before))
+            if part.last > end:
+                end, before = part.last, part
+        answered = sum(max(0, part.last - part.begin) for part in self._parts)
+        if any(part.header.split for part in self._parts) and answered < self._parts[0].header.max_mapnr:
             self.remarks.append(f"split dump: {len(self._parts)} of its files given, some page frames are in others")
 
-    def _read_vmcoreinfo(self) -> dict[str, str]:
-        for part in self._parts:
-            offset, size = part.header.vmcoreinfo
-            if offset and size:
-                return parse_vmcoreinfo(part.source[offset : offset + min(size, LIMITS.note_size)])
-        return {}
+    def _remark_cut(self, part: _Part) -> None:
+        if part.header.status & _INCOMPLETE:
+            self.remarks.append(f"truncated: {part.path} was left incomplete, says its own header")
+        if part.dumped.size < part.header.max_mapnr:
+            self.remarks.append(f"truncated: {part.path} ends inside of its bitmaps")
+            return
+        frame = part.first_lost()
+        if frame is not None:
+            self.remarks.append(
+                f"truncated: {part.path} does not hold the data of page frame {frame:#x} and maybe of others"
+            )
 
-    def _cover(self) -> tuple[Segment, ...]:
-        page, segments = self._page, list[Segment]()
+    def _cover(self) -> list[Segment]:
+        page, found = self._page, list[Segment]()
         for first, count in self._ram.runs():
-            if segments and segments[-1].end == first * page:
-                last = segments[-1]
-                segments[-1] = Segment(last.start, last.size + count * page, 0, last.stored + count * page)
+            if found and found[-1].end == first * page:
+                start, size = found[-1].start, found[-1].size + count * page
+                found[-1] = Segment(start, size, 0, size)
+            elif len(found) < LIMITS.kdump_segments:
+                found.append(Segment(first * page, count * page, 0, count * page))
             else:
-                segments.append(Segment(first * page, count * page, 0, count * page))
-        return tuple(segments)
+                self.remarks.append(f"more than {len(found)} runs of RAM; none is listed from {first * page:#x} on")
+                break
+        return found
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -218,11 +311,10 @@ class KdumpMemory(Memory):
         frame = address // self._page
         part = self._part_of(frame)
         if part is not None:
-            found = part.descriptor(frame)
-            return PageState.PRESENT if found and found[0] + found[1] <= len(part.source) else PageState.ABSENT
+            return PageState.PRESENT if part.descriptor(frame) else PageState.ABSENT
         if frame not in self._ram:
             return PageState.ABSENT
-        in_a_part = any(part.first <= frame < part.last and part.dumped.knows(frame) for part in self._parts)
+        in_a_part = any(part.answers_for(frame) and frame < part.dumped.size for part in self._parts)
         return PageState.EXCLUDED if in_a_part else PageState.ABSENT
 
     def read(self, address: int, size: int) -> bytes:
@@ -252,24 +344,38 @@ class KdumpMemory(Memory):
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
         """Only the first bytes of a page are unpacked, and each stored page once, however many frames share it."""
+        within = prefix[: _PAGE - at]
+        for address in self._find_within(within, at):
+            if within == prefix or self._has(address + at, prefix):
+                yield address
+
+    def _has(self, address: int, data: bytes) -> bool:
+        try:
+            return self.read(address, len(data)) == data
+        except MissingMemory:
+            return False
+
+    def _find_within(self, prefix: bytes, at: int) -> Iterator[int]:
         for part in self._parts:
-            last, shared = -1, dict[int, bool]()
+            last, shared = -1, dict[int, tuple[int, ...]]()
             for frame, offset, size, flags in part.walk():
                 if offset <= last:
                     found = shared.get(offset)
                     if found is None:
-                        found = shared[offset] = self._starts_with(part, offset, size, flags, prefix, at)
+                        found = shared[offset] = self._starts(part, offset, size, flags, prefix, at)
                 else:
-                    last, found = offset, self._starts_with(part, offset, size, flags, prefix, at)
-                if found:
-                    yield frame * self._page
+                    last, found = offset, self._starts(part, offset, size, flags, prefix, at)
+                for start in found:
+                    yield frame * self._page + start
 
-    def _starts_with(self, part: _Part, offset: int, size: int, flags: int, prefix: bytes, at: int) -> bool:
+    def _starts(self, part: _Part, offset: int, size: int, flags: int, prefix: bytes, at: int) -> tuple[int, ...]:
+        """Where 4 KiB pages with the prefix start in a stored page, which can be one of 64 KiB."""
         end = at + len(prefix)
         try:
-            return _unpack(part, offset, size, flags, end)[at:end] == prefix
+            data = _unpack(part, offset, size, flags, self._page - _PAGE + end)
         except (FormatError, zlib.error):
-            return False
+            return ()
+        return tuple(start for start in range(0, self._page, _PAGE) if data[start + at : start + end] == prefix)
 
     def find(self, pattern: bytes) -> Iterator[int]:
         """Within pages: a pattern that runs over the end of a page is not found."""
@@ -291,16 +397,22 @@ def _machine(source: ByteSource) -> int | None:
     return _MACHINES.get(source[place : place + 65].split(b"\0")[0])
 
 
-def _tail(part: _Part) -> Iterator[tuple[int, int, int, int]]:
-    """The last pages of a file, enough to see whether it was cut short."""
-    frames = [
-        frame
-        for first, count in part.dumped.runs(max(part.first, part.last - 65536), part.last)
-        for frame in range(first, first + count)
-    ]
-    for frame in frames[-64:]:
-        found = part.descriptor(frame)
-        yield (frame, *found) if found is not None else (frame, len(part.source), 1, 0)
+def _shared(part: _Part, end: int, before: _Part) -> str:
+    if part.path == before.path:
+        return f"split dump: {part.path} is named twice"
+    span = f"page frames {part.first:#x}-{end:#x}"
+    return f"split dump: {span} of {part.path} are in {before.path} too, and taken from there"
+
+
+def _check_set(first: _Part, part: _Part) -> None:
+    """Raises SourceError for two files that are not of one dump."""
+    for name, meaning in _OF_ONE_DUMP.items():
+        if getattr(first.header, name) != getattr(part.header, name):
+            raise SourceError(f"{part.path}: not of the same set as {first.path}: another {meaning}")
+    if first.vmcoreinfo and part.vmcoreinfo and first.vmcoreinfo != part.vmcoreinfo:
+        raise SourceError(f"{part.path}: not of the same set as {first.path}: another VMCOREINFO")
+    if not (first.dumped.agrees(part.dumped) and first.ram.agrees(part.ram)):
+        raise SourceError(f"{part.path}: not of the same set as {first.path}: other page frames in its bitmaps")
 
 
 def _unpack(part: _Part, offset: int, size: int, flags: int, limit: int) -> bytes:
@@ -310,6 +422,8 @@ def _unpack(part: _Part, offset: int, size: int, flags: int, limit: int) -> byte
     if offset < 0 or size > 2 * block or offset + size > len(part.source):
         raise FormatError(f"page data of {size} bytes at {offset:#x} is not in the file")
     data = part.source[offset : offset + size]
+    if len(data) < size:
+        raise FormatError(f"page data of {size} bytes at {offset:#x} was lost")
     kind = flags & ~_INCOMPLETE
     if kind == 0:
         return data[:limit]

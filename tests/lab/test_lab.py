@@ -2,7 +2,8 @@
 """Whole machines: dumps of 1 GiB by QEMU and makedumpfile, which are too large to be committed.
 
 LUOSER_LAB names a directory with one directory per run of the lab: MOMENT.elf, MOMENT.raw and MOMENT.kdump-zlib
-by QEMU's dump-guest-memory, and crash/vmcore-* by makedumpfile after a panic.
+by QEMU's dump-guest-memory, MOMENT.elf-paging with paging=true, and crash/vmcore-* by makedumpfile after a panic;
+in elf/ a copy of /proc/vmcore and makedumpfile's ELF dumps (-E -d 31, -F -E -d 31, -F -E -d 1, -F -c -d 31) of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from click.testing import CliRunner
 
 import luoser
 from luoser.cli.main import cli
-from luoser.errors import MissingMemory, PageState
+from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.recorder import Recorder
@@ -111,17 +112,26 @@ def test_qemu_dumps_hold_the_same_bytes(moment: str) -> None:
 # -- makedumpfile's dumps of one panic ---------------------------------------------------------------------
 
 
-def is_whole(file: Path) -> bool:
-    """Whether the last page's data is at the end of a kdump file: seen without luoser."""
+def descriptors(file: Path) -> dict[int, tuple[int, int]]:
+    """(offset, size) of the data of each frame in a kdump file of version 6: seen without luoser."""
     data = file.read_bytes()
     block, sub_blocks, bitmap_blocks = struct.unpack_from("<iiI", data, 428)
     (split,), (first, last) = struct.unpack_from("<i", data, block + 12), struct.unpack_from("<QQ", data, block + 80)
     bitmap = (1 + sub_blocks + bitmap_blocks // 2) * block
     place = (1 + sub_blocks + bitmap_blocks) * block
-    bits = int.from_bytes(data[bitmap:place], "little")
-    count = (bits >> first & ((1 << last - first) - 1) if split else bits).bit_count()
-    ends = [at + size for at, size, _, _ in struct.iter_unpack("<qIIQ", data[place : place + 24 * count])]
-    return all(ends) and max(ends, default=0) == len(data)
+    frames = [
+        frame
+        for frame in range(8 * (place - bitmap))
+        if data[bitmap + (frame >> 3)] >> (frame & 7) & 1 and (not split or first <= frame < last)
+    ]
+    table = struct.iter_unpack("<qIIQ", data[place : place + 24 * len(frames)])
+    return {frame: (offset, size) for frame, (offset, size, _, _) in zip(frames, table, strict=True)}
+
+
+def is_whole(file: Path) -> bool:
+    """Whether the last page's data is at the end of a kdump file."""
+    ends = [place + size for place, size in descriptors(file).values()]
+    return all(ends) and max(ends, default=0) == file.stat().st_size
 
 
 def split_files(crash: str) -> list[str]:
@@ -190,16 +200,31 @@ def test_one_part_of_a_split_dump_says_what_it_is(crash: str) -> None:
             assert PageState.ABSENT in {memory.page_state(address) for address in pages_of(memory)}
 
 
-@pytest.mark.xfail(strict=True, reason="a descriptor of zeros counts as present, and as no sign of a cut file")
 @each_crash
 def test_split_dump_that_ran_out_of_space_says_so(crash: str) -> None:
     """makedumpfile had no room left: the bitmap names pages whose descriptors were never written."""
     if is_split_whole(crash):
         pytest.skip("the split files of this run are whole")
-    with luoser.open(*(ROOT / name for name in split_files(crash))) as memory:
-        assert memory.remarks
+    files = split_files(crash)
+    lost = {frame for name in files for frame, (place, size) in descriptors(ROOT / name).items() if not place + size}
+    assert lost
+    with luoser.open(*(ROOT / name for name in files)) as memory:
+        assert any(f"page frame {min(lost):#x} " in remark for remark in memory.remarks)
+        assert any("its own header" in remark for remark in memory.remarks)
+        for frame in lost:
+            assert page(memory, frame * PAGE) is PageState.ABSENT
         for address in pages_of(memory):
             page(memory, address)
+
+
+@each_crash
+def test_parts_of_two_panics_are_refused(crash: str) -> None:
+    """The same machine and kernel, booted twice: their split files do not belong together."""
+    others = [name for name in CRASHES if name != crash]
+    if not others or not split_files(crash) or not split_files(others[0]):
+        pytest.skip("the lab has split files of one run only")
+    with pytest.raises(SourceError, match="not of the same set"):
+        luoser.open(ROOT / split_files(crash)[0], ROOT / split_files(others[0])[1])
 
 
 @each_crash
@@ -215,6 +240,48 @@ def test_cut_vmcore_says_so_and_gives_true_bytes(tmp_path: Path, crash: str) -> 
             held += isinstance(found, bytes)
         assert held
         luoser.read(memory)
+
+
+# -- ELF cores that map memory twice, or leave some out ----------------------------------------------------
+
+PAGINGS = sorted(str(file.relative_to(ROOT).with_suffix("")) for file in ROOT.glob("*/*.elf-paging"))
+VMCORES = sorted(str(file.parent.relative_to(ROOT)) for file in ROOT.glob("*/elf/makedumpfile-E"))
+
+
+@pytest.mark.parametrize("moment", PAGINGS or [pytest.param("", marks=pytest.mark.skip("no dumps with paging"))])
+def test_qemu_dump_with_paging_is_the_same_machine(moment: str) -> None:
+    with luoser.open(ROOT / f"{moment}.elf") as plain, luoser.open(ROOT / f"{moment}.elf-paging") as paging:
+        assert paging.remarks == []
+        assert len(paging.segments) < 10
+        for address in pages_of(paging):
+            assert page(paging, address) == page(plain, address)
+        assert list(paging.find_pages(MAGIC)) == list(plain.find_pages(MAGIC))
+    assert document_of(f"{moment}.elf-paging") == document_of(f"{moment}.elf")
+
+
+each_vmcore = pytest.mark.parametrize("vmcore", VMCORES or [pytest.param("", marks=pytest.mark.skip("no ELF vmcores"))])
+
+
+@each_vmcore
+def test_copy_of_proc_vmcore_says_nothing_of_its_two_texts(vmcore: str) -> None:
+    with luoser.open(ROOT / vmcore / "vmcore") as memory:
+        assert memory.remarks == []
+    assert document_of(f"{vmcore}/vmcore")["handovers"]
+
+
+@each_vmcore
+@pytest.mark.parametrize("name", ["makedumpfile-E", "makedumpfile-FE", "makedumpfile-FE1", "makedumpfile-Fc"])
+def test_makedumpfile_elf_holds_true_bytes_and_calls_the_rest_excluded(vmcore: str, name: str) -> None:
+    """Not zeros: the pages that -d 31 leaves out are of any contents, which the copy of /proc/vmcore still has."""
+    not_zero = 0
+    with luoser.open(ROOT / vmcore / "vmcore") as whole, luoser.open(ROOT / vmcore / name) as memory:
+        assert memory.remarks == []
+        for address in pages_of(whole, 40_000):
+            found, wanted = page(memory, address), whole.read(address, PAGE)
+            assert found in (wanted, PageState.EXCLUDED), f"{address:#x}"
+            not_zero += found is PageState.EXCLUDED and any(wanted)
+    assert (not_zero > 0) == (name != "makedumpfile-FE1")
+    assert document_of(f"{vmcore}/{name}") == document_of(f"{vmcore}/vmcore")
 
 
 # -- drgn --------------------------------------------------------------------------------------------------

@@ -9,14 +9,20 @@ import itertools
 import lzma
 import struct
 import zlib
+from array import array
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import luoser
 from luoser.errors import LuoserError, MissingMemory, PageState, SourceError
+from luoser.limits import LIMITS
+from luoser.memory import kdump as module
 from luoser.memory.kdump import KdumpMemory
 from luoser.memory.source import Memory
 from tests.memory import writers
@@ -38,6 +44,7 @@ def page(number: int, size: int = PAGE) -> bytes:
 PAGES = {number: page(number) for number in (*range(10), *range(20, 25), 70_000, 70_001)} | {6: ZERO, 7: ZERO}
 LEFT_OUT = (10, 11, 25, 69_999, 80_000)
 RAM = [*PAGES, *LEFT_OUT]
+SPANS = [(a * PAGE, b * PAGE) for a, b in ((0, 12), (20, 26), (69_999, 70_002), (80_000, 80_001))]
 
 
 def states(memory: Memory, frames: Iterable[int]) -> list[PageState]:
@@ -115,8 +122,18 @@ def test_longer_sub_header(open_files: Opened) -> None:
 
 def test_segments_are_the_ram_with_excluded_pages(open_files: Opened) -> None:
     memory = open_files(kdump(PAGES, ram=RAM))
-    spans = [(0, 12), (20, 26), (69_999, 70_002), (80_000, 80_001)]
-    assert [(part.start, part.end) for part in memory.segments] == [(a * PAGE, b * PAGE) for a, b in spans]
+    assert [(part.start, part.end) for part in memory.segments] == SPANS
+
+
+def test_runs_of_ram_are_bounded(open_files: Opened, bounded: Bounded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second frame: the file is small, its list of segments would not be."""
+    monkeypatch.setattr(module, "LIMITS", replace(LIMITS, kdump_segments=1000))
+    data = kdump({0: page(0)}, ram=range(0, 1 << 20, 2))
+    with bounded():
+        memory = open_files(data)
+    assert [part.start for part in memory.segments] == list(range(0, 2000 * PAGE, 2 * PAGE))
+    assert memory.remarks == ["more than 1000 runs of RAM; none is listed from 0x7d0000 on"]
+    assert memory.page_state((1 << 19) * PAGE) is EXCLUDED
 
 
 def test_long_runs_are_one_segment(open_files: Opened) -> None:
@@ -221,13 +238,11 @@ def test_incomplete_set_says_so_and_does_not_know_the_rest(open_files: Opened, g
             assert missing(memory, min(own) * PAGE) == (min(own) * PAGE, ABSENT)
 
 
-@pytest.mark.xfail(strict=True, reason="the frames of a file that is named twice are counted twice")
 def test_one_part_twice_is_no_complete_set(open_files: Opened) -> None:
     parts = kdump_set({frame: page(frame) for frame in range(300)}, [0, 150, 300])
     assert any("split" in remark for remark in open_files(parts[0], parts[0]).remarks)
 
 
-@pytest.mark.xfail(strict=True, reason="both copies of a part are searched")
 def test_one_part_twice_gives_each_page_once(open_files: Opened) -> None:
     parts = kdump_set(PAGES, BOUNDS)
     found = list(open_files(*parts, parts[1]).find_pages(b"MAGI"))
@@ -239,11 +254,70 @@ def test_parts_of_other_machines_are_refused(open_files: Opened) -> None:
         open_files(kdump_set(PAGES, BOUNDS)[0], kdump_set(PAGES, [0, 8, 22, 90_000])[1])
 
 
-@pytest.mark.xfail(strict=True, reason="only the number of page frames is compared")
 def test_parts_of_another_dump_of_the_same_machine_are_refused(open_files: Opened) -> None:
     other = {frame: page(frame) for frame in range(0, 80_000, 7)}
     with pytest.raises(SourceError, match="same set"):
         open_files(kdump_set(PAGES, BOUNDS)[0], kdump_set(other, BOUNDS)[1])
+
+
+OTHER_DUMP = {
+    "kernel or machine name": lambda data: data[:142] + b"another" + data[149:],
+    "time": lambda data: data[:408] + b"\1" + data[409:],
+    "kernel load address": lambda data: poke_sub(data, phys_base=0x2000000),
+    "dump level": lambda data: poke_sub(data, dump_level=1),
+    "header version": lambda data: poke(data, version=5),
+    "VMCOREINFO": lambda data: data.replace(b"OSRELEASE=7.3.4", b"OSRELEASE=7.3.5"),
+    "page frames": lambda data: data[: 2 * PAGE + 9] + bytes([data[2 * PAGE + 9] ^ 1]) + data[2 * PAGE + 10 :],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OTHER_DUMP)
+def test_parts_of_different_dumps_are_refused(open_files: Opened, what: str) -> None:
+    parts = kdump_set(PAGES, BOUNDS, ram=RAM, vmcoreinfo=INFO)
+    with pytest.raises(SourceError, match=f"not of the same set as .*{what}"):
+        open_files(parts[0], OTHER_DUMP[what](parts[1]), parts[2])
+
+
+def test_parts_that_share_frames_give_each_page_once(open_files: Opened) -> None:
+    parts = [kdump(PAGES, ram=RAM, split=span, max_mapnr=80_001) for span in ((0, 21), (4, 23), (22, 80_001))]
+    memory = open_files(*parts)
+    assert_holds(memory)
+    assert list(memory.find_pages(b"MAGI")) == [frame * PAGE for frame in PAGES if PAGES[frame] != ZERO]
+    assert [remark.split(" of ")[0] for remark in memory.remarks] == [
+        "split dump: page frames 0x4-0x15",
+        "split dump: page frames 0x16-0x17",
+    ]
+
+
+def test_part_beside_the_whole_dump_adds_nothing(open_files: Opened) -> None:
+    whole, part = kdump(PAGES, ram=RAM, max_mapnr=80_001), kdump_set(PAGES, BOUNDS, ram=RAM)[1]
+    for files in ([whole, part], [part, whole]):
+        memory = open_files(*files)
+        assert_holds(memory)
+        assert len(list(memory.find_pages(b"MAGI"))) == len(PAGES) - 2
+        assert [remark.split(" of ")[0] for remark in memory.remarks] == ["split dump: page frames 0x8-0x16"]
+
+
+def test_one_file_by_two_names_is_named_twice(tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(kdump(PAGES))
+    assert luoser.open(tmp_path / "part", tmp_path / "part").remarks == [f"split dump: {tmp_path}/part is named twice"]
+
+
+def test_whole_copy_of_a_part_is_preferred_to_a_cut_one(open_files: Opened) -> None:
+    parts = kdump_set(PAGES, BOUNDS, ram=RAM)
+    memory = open_files(parts[0][:-300], *parts)
+    assert_holds(memory)
+    assert not any("truncated: file" in remark for remark in memory.remarks)
+
+
+def test_cut_part_of_a_set_is_still_of_the_set(open_files: Opened) -> None:
+    """Whatever is left of it; what the whole parts hold is read, their bitmaps know all RAM."""
+    parts = kdump_set(PAGES, BOUNDS, ram=RAM, vmcoreinfo=INFO)
+    for size in (2 * PAGE, 2 * PAGE + 100, 7 * PAGE, len(parts[0]) - 100):
+        memory = open_files(parts[0][:size], *parts[1:])
+        assert_holds(memory, {frame: data for frame, data in PAGES.items() if frame >= 8})
+        assert [(part.start, part.end) for part in memory.segments] == SPANS
+        assert any("truncated" in remark for remark in memory.remarks)
 
 
 def test_part_with_another_format_is_refused(open_files: Opened) -> None:
@@ -277,14 +351,12 @@ def test_cut_file_is_read_as_far_as_it_goes(open_files: Opened, pack: str) -> No
         assert any("truncated" in remark for remark in memory.remarks), size
 
 
-@pytest.mark.xfail(strict=True, reason="only the last 64 pages are looked at")
 def test_remark_names_the_first_page_that_is_lost(open_files: Opened) -> None:
     memory = open_files(kdump(LONG, pack="plain")[: DATA + 100 * PAGE + 5])
     assert missing(memory, 100 * PAGE) == (100 * PAGE, ABSENT)
     assert any("frame 0x64 " in remark for remark in memory.remarks)
 
 
-@pytest.mark.xfail(strict=True, reason="only the last 64 pages are looked at, and zeros are stored once at the front")
 def test_cut_file_whose_last_pages_are_zeros_says_so(open_files: Opened) -> None:
     pages = LONG | dict.fromkeys([0, *range(200, 300)], ZERO)
     memory = open_files(kdump(pages)[: DATA + 3000])
@@ -292,7 +364,6 @@ def test_cut_file_whose_last_pages_are_zeros_says_so(open_files: Opened) -> None
     assert any("truncated" in remark for remark in memory.remarks)
 
 
-@pytest.mark.xfail(strict=True, reason="only the last 65536 frames are looked at")
 def test_cut_file_whose_end_was_excluded_says_so(open_files: Opened) -> None:
     memory = open_files(kdump(LONG, ram=range(70_000))[:-500])
     assert missing(memory, 299 * PAGE)
@@ -319,7 +390,81 @@ def test_descriptors_that_were_never_written_are_absent_and_told(open_files: Ope
     assert memory.read(199 * PAGE, PAGE) == LONG[199]
     assert missing(memory, 200 * PAGE) == (200 * PAGE, ABSENT)
     assert set(states(memory, range(200, 300))) == {ABSENT}
-    assert memory.remarks
+    assert [("truncated" in remark, "frame 0xc8 " in remark) for remark in memory.remarks] == [(True, True)]
+
+
+def test_file_that_its_writer_left_incomplete_says_so(open_files: Opened) -> None:
+    """makedumpfile sets a flag when it could not write all, seen in a real file."""
+    (remark,) = open_files(poke(WHOLE, status=1 | 8)).remarks
+    assert "truncated" in remark and "its own header" in remark
+    assert open_files(poke(WHOLE, status=1)).remarks == []
+
+
+def lost_frames(data: bytes, size: int, frames: Iterable[int]) -> list[int]:
+    """Frames whose data is beyond a size, told from the descriptors."""
+    table = struct.iter_unpack("<qIIQ", data[4 * PAGE : DATA])
+    return [frame for frame, (offset, length, _, _) in zip(frames, table, strict=True) if offset + length > size]
+
+
+@pytest.mark.parametrize("step", [4, 1 << 15])
+@given(
+    zeros=st.sets(st.integers(0, 299)) | st.integers(0, 299).map(lambda first: set(range(first, 300))), data=st.data()
+)
+def test_cut_anywhere_behind_the_descriptors_is_told(step: int, zeros: set[int], data: st.DataObject) -> None:
+    """Also where not all descriptors are looked at: the step is made small, as if the dump were large."""
+    whole = kdump(LONG | dict.fromkeys(zeros, ZERO))
+    size = data.draw(st.integers(DATA, len(whole)))
+    lost = lost_frames(whole, size, LONG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_STEP", step)
+        patch.setattr(module, "LIMITS", replace(LIMITS, kdump_descriptors=10 * step))
+        memory = KdumpMemory("x", [("x", whole[:size])])
+        assert len(memory.remarks) == bool(lost)
+        for remark in memory.remarks:
+            named = int(remark.partition("page frame 0x")[2].split()[0], 16)
+            assert memory.page_state(named * PAGE) is ABSENT
+            if step > 300 or not zeros:
+                assert named == lost[0]
+
+
+@pytest.mark.parametrize("lost", [0, 1000])
+def test_opening_a_large_dump_reads_little_of_it(lost: int) -> None:
+    """64 GiB, its 400 MB of descriptors made when they are asked for."""
+    source = Endless(1 << 24, lost=lost)
+    memory = KdumpMemory("x", [("x", source)])
+    assert len(memory.segments) == 1
+    assert [f"frame {(1 << 24) - lost // 100:#x} " in remark for remark in memory.remarks] == [True] * bool(lost)
+    assert source.asked < 80 << 20
+
+
+class Endless:
+    """A file of a machine whose pages are all in it, each packed to 100 bytes."""
+
+    def __init__(self, frames: int, *, lost: int) -> None:
+        blocks = frames // (8 * PAGE)
+        head = kdump({0: page(0)}, max_mapnr=8)[: 2 * PAGE]
+        self.head = poke_sub(poke(head, bitmap_blocks=2 * blocks), max_mapnr_64=frames)
+        self.table = (2 + 2 * blocks) * PAGE
+        self.data = self.table + 24 * frames
+        self.size = self.data + 100 * frames - lost
+        self.asked = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, span: slice) -> bytes:
+        start, stop, _ = span.indices(self.size)
+        self.asked += stop - start
+        if stop <= 2 * PAGE:
+            return self.head[start:stop]
+        if stop <= self.table:
+            return b"\xff" * (stop - start)
+        if start >= self.data:
+            return bytes(stop - start)
+        first, count = (start - self.table) // 24, (stop - start) // 24
+        records = array("Q", [1 << 32 | 100]) * (3 * count)
+        records[0::3] = array("Q", range(self.data + 100 * first, self.data + 100 * (first + count), 100))
+        return records.tobytes()
 
 
 @given(size=st.integers(0, len(WHOLE)))
@@ -416,6 +561,18 @@ def test_header_that_breaks_off(open_files: Opened, size: int) -> None:
     data = WHOLE[:size]
     with pytest.raises(SourceError) if size < 464 else pytest.MonkeyPatch.context():
         use(open_files(data))
+
+
+def test_big_endian_machine_is_refused_by_name(open_files: Opened) -> None:
+    head = struct.pack(">8si390s6x16sIiiIIIIIIi", b"KDUMP   ", 6, b"Linux", bytes(16), 1, 4096, 1, 2, 99, 0, 0, 0, 0, 1)
+    with pytest.raises(SourceError, match="big-endian"):
+        open_files(head.ljust(9000, b"\0"))
+
+
+def test_32_bit_machine_is_refused_by_name(open_files: Opened) -> None:
+    head = struct.pack("<8si390s2x8sIiiIIIIIIi", b"KDUMP   ", 6, b"Linux", bytes(8), 1, 4096, 1, 2, 99, 0, 0, 0, 0, 1)
+    with pytest.raises(SourceError, match="32-bit"):
+        open_files(head.ljust(9000, b"\0"))
 
 
 @given(st.binary(max_size=600), st.sampled_from([b"KDUMP   ", b"DISKDUMP"]))
@@ -581,6 +738,30 @@ def test_find_pages_gives_exactly_the_pages_that_start_so(open_files: Opened, pa
     assert list(memory.find(wanted)) == [3 * PAGE, 4 * PAGE + 8, 9 * PAGE, 41 * PAGE, 50 * PAGE + PAGE - 4]
 
 
+@pytest.mark.parametrize("block", [4096, 16384, 65536])
+@each_pack
+def test_find_pages_sees_every_4_kib_of_larger_blocks(open_files: Opened, block: int, pack: str) -> None:
+    """A devicetree starts on a page of 4 KiB of an order-0 block of the kernel, wherever that is in its page."""
+    wanted = b"\xd0\x0d\xfe\xed"
+    pages = {}
+    for frame in (1, 2, 7):
+        data = bytearray(page(frame, block))
+        for start in range(block - PAGE, -1, -8192):
+            data[start : start + 4] = wanted
+            data[start + 1000 : start + 1004] = wanted
+        data[-4:] = wanted
+        pages[frame] = bytes(data)
+    memory = open_files(kdump(pages, block=block, pack=pack))
+    first = 0 if block == PAGE else PAGE
+    starts = [frame * block + start for frame in pages for start in range(first, block, 8192)]
+    assert list(memory.find_pages(wanted)) == starts
+    assert list(memory.find_pages(wanted, at=1000)) == starts
+    ends = [frame * block + block - PAGE for frame in pages]
+    assert list(memory.find_pages(wanted, at=PAGE - 4)) == ends
+    following = 2 * block - PAGE  # its neighbour holds the rest
+    assert list(memory.find_pages(wanted + pages[2][:8], at=PAGE - 4)) == [following]
+
+
 @pytest.mark.parametrize("shared_at", [0, 5])
 def test_find_pages_gives_all_frames_that_share_one_stored_page(open_files: Opened, shared_at: int) -> None:
     """As a writer would that knows more than zeros alike."""
@@ -606,8 +787,6 @@ def test_find_pages_with_descriptors_in_any_order(open_files: Opened) -> None:
 
 
 def test_find_pages_unpacks_no_more_than_the_prefix(open_files: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    from luoser.memory import kdump as module
-
     memory = open_files(WHOLE)
     asked: list[int] = []
     real = module._unpack
@@ -622,8 +801,6 @@ def test_find_pages_unpacks_no_more_than_the_prefix(open_files: Opened, monkeypa
 
 
 def test_shared_zero_page_is_unpacked_at_most_twice(open_files: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    from luoser.memory import kdump as module
-
     memory = open_files(kdump(dict.fromkeys(range(1000), ZERO)))
     asked: list[int] = []
     real = module._unpack

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Bitmaps of page frames as they lie in a dump file: not loaded, but indexed."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+from luoser.bits import bit_runs
+from luoser.memory.flattened import known, stored
+from luoser.memory.source import ByteSource
+
+__all__ = ["FrameBitmap"]
+
+_BLOCK = 4096
+"""Bytes of bitmap between two stored counts of the ones before."""
+_BITS = 8 * _BLOCK
+
+
+class FrameBitmap:
+    """A bit for each page frame, the least significant of a byte first.
+
+    size: frames whose bits are known, which ends at the first that a cut file lost. count: ones among them.
+    A bitmap of 1 TiB of memory has 32 MiB, so its bits stay in the file; blocks without ones have no entry.
+    """
+
+    def __init__(self, source: ByteSource, start: int, frames: int) -> None:
+        self._source, self._start = source, start
+        begin, end = next(known(source, start, start + -(-frames // 8)), (start, start))
+        self.size = min(frames, 8 * (end - start)) if begin == start else 0
+        self.count = 0
+        self._blocks, self._before = array("Q"), array("Q")
+        for number in self._stored_blocks():
+            ones = int.from_bytes(self._block(number), "little").bit_count()
+            if ones:
+                self._blocks.append(number)
+                self._before.append(self.count)
+                self.count += ones
+
+    def _stored_blocks(self) -> Iterator[int]:
+        following = 0
+        for low, high in stored(self._source, self._start, self._start + -(-self.size // 8)):
+            first, last = (low - self._start) // _BLOCK, (high - 1 - self._start) // _BLOCK
+            yield from range(max(first, following), last + 1)
+            following = max(following, last + 1)
+
+    def _block(self, number: int, size: int | None = None) -> bytes:
+        """The bytes of a block, without bits beyond `size` frames."""
+        size = self.size if size is None else size
+        start, end = number * _BLOCK, min((number + 1) * _BLOCK, -(-size // 8))
+        raw = self._source[self._start + start : self._start + end]
+        if size % 8 and end == -(-size // 8):
+            raw = raw[:-1] + bytes([raw[-1] & ((1 << size % 8) - 1)])
+        return raw
+
+    def __contains__(self, frame: int) -> bool:
+        if not 0 <= frame < self.size:
+            return False
+        place = self._start + (frame >> 3)
+        return bool(self._source[place : place + 1][0] >> (frame & 7) & 1)
+
+    def rank(self, frame: int) -> int:
+        """How many frames below this one are set."""
+        frame = min(frame, self.size)
+        number = frame // _BITS
+        index = bisect_left(self._blocks, number)
+        if index == len(self._blocks) or self._blocks[index] != number:
+            return self._before[index] if index < len(self._blocks) else self.count
+        bits = int.from_bytes(self._block(number)[: (frame % _BITS >> 3) + 1], "little")
+        return self._before[index] + (bits & ((1 << frame % _BITS) - 1)).bit_count()
+
+    def frame_of(self, rank: int) -> int:
+        """The frame that has `rank` set ones below it; 0 <= rank < count."""
+        index = bisect_right(self._before, rank) - 1
+        left = rank - self._before[index]
+        for first, count in bit_runs(self._block(self._blocks[index])):
+            if left < count:
+                return self._blocks[index] * _BITS + first + left
+            left -= count
+        raise IndexError(rank)
+
+    def runs(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+        """(first frame, count) of runs of set frames within [first, last); one run may come in several parts."""
+        last = self.size if last is None else last
+        for index in range(bisect_left(self._blocks, first // _BITS), len(self._blocks)):
+            start = self._blocks[index] * _BITS
+            if start >= last:
+                return
+            for begin, count in bit_runs(self._block(self._blocks[index])):
+                low, high = max(first, start + begin), min(last, start + begin + count)
+                if low < high:
+                    yield low, high - low
+
+    def agrees(self, other: FrameBitmap) -> bool:
+        """Whether all bits that both know are the same."""
+        size = min(self.size, other.size)
+        end = -(-size // _BITS)
+        numbers = {number for blocks in (self._blocks, other._blocks) for number in blocks if number < end}
+        return all(self._block(number, size) == other._block(number, size) for number in numbers)
