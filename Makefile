@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # make demo   environment, install, inspect a shipped dump of a real kernel
 # make test   lint, types, tests
+# make golden the committed files that are made: golden bytes, dump formats
 # make bench  speed as ratios to peers measured in the same run
 
 PYTHON ?= python3
@@ -23,6 +24,7 @@ bench: .venv/tested
 
 golden: .venv/tested
 	$(BIN)/python -m tests.golden
+	$(BIN)/python -m tests.formats
 
 docs: .venv/installed
 	$(BIN)/python -m tests.layout_table > docs/layouts.md

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""The committed dumps of one handover in every format: remade, read by luoser, and read by drgn."""
+
+from __future__ import annotations
+
+import lzma
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import luoser
+from luoser.errors import MissingMemory, PageState
+from luoser.memory.source import Memory
+from luoser.state import to_document
+from tests import formats, real
+from tests.memory.writers import PAGE
+
+SPLIT = {part for parts in formats.SETS.values() for part in parts}
+WITHOUT_VMCOREINFO = {"lime", "avml"}
+NAMES = sorted(file.name.removesuffix(".xz") for file in formats.FORMATS.glob("*.xz"))
+KINDS = sorted({*NAMES, *formats.SETS} - SPLIT)
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def files(kind: str) -> list[Path]:
+    return [formats.FORMATS / f"{name}.xz" for name in formats.SETS.get(kind, (kind,))]
+
+
+@cache
+def remade() -> dict[str, bytes]:
+    return formats.files()
+
+
+def document(memory: Memory) -> dict[str, Any]:
+    found = to_document(luoser.read(memory, contents=True), full=True)
+    del found["source"]
+    return found
+
+
+def test_there_is_a_file_of_every_format() -> None:
+    assert sorted(remade()) == NAMES
+    assert all(file.stat().st_size <= 60 << 10 for kind in KINDS for file in files(kind))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_remaking_gives_the_same_bytes(name: str) -> None:
+    is_same = lzma.decompress((formats.FORMATS / f"{name}.xz").read_bytes()) == remade()[name]
+    for library, version in formats.libraries(name).items():
+        if not is_same and version != formats.MADE_WITH[library]:
+            pytest.skip(f"made with {library} {formats.MADE_WITH[library]}, here is {version}")
+    assert is_same
+
+
+def test_the_script_writes_what_it_makes(tmp_path: Path) -> None:
+    formats.main(tmp_path, only=["kdump-split-2"])
+    (file,) = tmp_path.iterdir()
+    assert (file.name, lzma.decompress(file.read_bytes())) == ("kdump-split-2.xz", remade()["kdump-split-2"])
+
+
+@each_kind
+def test_every_format_gives_the_same_document(kind: str) -> None:
+    with luoser.open(*files(kind)) as memory:
+        assert memory.format == kind.partition("-")[0]
+        assert memory.remarks == []
+        assert bool(memory.vmcoreinfo) == (kind not in WITHOUT_VMCOREINFO)
+        assert document(memory) == document(real.dump(formats.SOURCE))
+
+
+@each_kind
+def test_every_format_holds_the_pages_and_no_others(kind: str) -> None:
+    with luoser.open(*files(kind)) as memory:
+        for start, data in formats.runs():
+            assert memory.read(start, len(data)) == data
+        state = PageState.EXCLUDED if kind.startswith("kdump") else PageState.ABSENT
+        for frame in formats.left_out():
+            with pytest.raises(MissingMemory) as caught:
+                memory.read(frame * PAGE, PAGE)
+            assert caught.value.state is memory.page_state(frame * PAGE) is state
+
+
+def drgn_programs(kind: str, tmp_path: Path) -> list[Any]:
+    """A program for each file: drgn opens one file at a time."""
+    drgn = pytest.importorskip("drgn", reason="drgn is not installed")
+    programs = []
+    for file in files(kind):
+        core = tmp_path / file.stem
+        core.write_bytes(lzma.decompress(file.read_bytes()))
+        programs.append(drgn.Program())
+        programs[-1].set_core_dump(core)
+    return programs
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=f"{kind} drgn cannot open" if kind in WITHOUT_VMCOREINFO else kind) for kind in KINDS],
+)
+def test_drgn_reads_the_same_pages(tmp_path: Path, kind: str) -> None:
+    if kind in WITHOUT_VMCOREINFO:
+        pytest.skip("drgn reads ELF and kdump files, neither LiME nor AVML")
+    drgn = pytest.importorskip("drgn", reason="drgn is not installed")
+    programs = drgn_programs(kind, tmp_path)
+
+    def read(frame: int) -> set[bytes]:
+        """What the files hold of a page, each of the parts that has it."""
+        found = set()
+        for program in programs:
+            try:
+                found.add(program.read(frame * PAGE, PAGE, physical=True))
+            except drgn.FaultError:
+                continue
+        return found
+
+    assert {frame: read(frame) for frame in formats.pages()} == {
+        frame: {data} for frame, data in formats.pages().items()
+    }
+    if kind != "elf-flat":  # there libkdumpfile makes zeros of a page between two segments
+        assert [frame for frame in formats.left_out() if read(frame)] == []
+    assert all(
+        program["UTS_RELEASE"].string_().decode() == real.dump(formats.SOURCE).vmcoreinfo["OSRELEASE"]
+        for program in programs
+        if kind == "elf"
+    )
