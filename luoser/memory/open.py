@@ -31,7 +31,8 @@ __all__ = ["open_memory", "read_file"]
 
 _PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
 _OTHER = {
-    b"QEVM": "a QEMU migration stream; use dump-guest-memory instead",
+    b"QEVM": "a QEMU migration stream; use dump-guest-memory or `virsh dump --memory-only` instead",
+    b"LibvirtQemud": "a guest saved by libvirt; use `virsh dump --memory-only` instead",
 }
 _CHUNK = 1 << 20
 _RAW_AT_LEAST = 16 << 20

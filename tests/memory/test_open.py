@@ -163,6 +163,8 @@ UNREADABLE = {
     "flattened": (b"makedumpfile".ljust(16384, b"\0"), ""),
     "lime": (b"EMiL".ljust(16384, b"\0"), ""),
     "avml": (b"AVML".ljust(16384, b"\0"), ""),
+    "migration": (b"QEVM".ljust(16384, b"\0"), "dump-guest-memory"),
+    "virsh-save": (b"LibvirtQemudSave".ljust(16384, b"\0"), "virsh dump --memory-only"),
     "dtb": (b"\xd0\x0d\xfe\xed".ljust(16384, b"\0"), "devicetree"),
     "escape\x1b[31m": (b"", "empty"),
     "elf-header": (ELF[:32], "ELF"),
