@@ -378,17 +378,30 @@ class KdumpMemory(Memory):
         return tuple(start for start in range(0, self._page, _PAGE) if data[start + at : start + end] == prefix)
 
     def find(self, pattern: bytes) -> Iterator[int]:
-        """Within pages: a pattern that runs over the end of a page is not found."""
+        """Over the end of a page as well, when the next one is there; not over more than two pages."""
+        reach, following, tail = len(pattern) - 1, -1, b""
+        for frame, page in self._pages():
+            before = tail if frame == following else b""
+            head = before + page[:reach] if before else b""
+            yield from (frame * self._page - len(before) + place for place in _places(head, pattern))
+            yield from (frame * self._page + place for place in _places(page, pattern))
+            following, tail = frame + 1, page[-reach:] if reach else b""
+
+    def _pages(self) -> Iterator[tuple[int, bytes]]:
+        """Every page that can be unpacked, by frame."""
         for part in self._parts:
             for frame, offset, size, flags in part.walk():
                 try:
-                    page = self._inflated(part, offset, size, flags)
+                    yield frame, self._inflated(part, offset, size, flags)
                 except (FormatError, zlib.error):
                     continue
-                place = page.find(pattern)
-                while place >= 0:
-                    yield frame * self._page + place
-                    place = page.find(pattern, place + 1)
+
+
+def _places(data: bytes, pattern: bytes) -> Iterator[int]:
+    place = data.find(pattern)
+    while place >= 0:
+        yield place
+        place = data.find(pattern, place + 1)
 
 
 def _machine(source: ByteSource) -> int | None:

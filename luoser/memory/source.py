@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import heappop, heappush
 from itertools import pairwise
 from types import TracebackType
@@ -271,10 +272,29 @@ class SegmentedMemory(Memory):
     def find(self, pattern: bytes) -> Iterator[int]:
         search = re.compile(re.escape(pattern), re.DOTALL)  # ten times as fast as find() over zeros
         for segment in self._segments:
-            if not segment.stored:
-                continue
-            for match in search.finditer(self._buffer, segment.offset, segment.offset + segment.stored):
-                yield segment.start + match.start() - segment.offset
+            if segment.stored:
+                end = segment.offset + segment.stored
+                for match in search.finditer(self._buffer, segment.offset, end):
+                    yield segment.start + match.start() - segment.offset
+                if segment.end in self._joints:
+                    yield from self._over_the_end(segment, pattern)
+
+    @cached_property
+    def _joints(self) -> set[int]:
+        """Addresses where one segment ends and another begins: a pattern can lie across."""
+        return {segment.end for segment in self._segments if segment.stored == segment.size} & set(self._starts)
+
+    def _over_the_end(self, segment: Segment, pattern: bytes) -> Iterator[int]:
+        """Matches that begin in a segment and end in one behind it."""
+        first = max(segment.start, segment.end - len(pattern) + 1)
+        try:
+            edge = self.read(first, segment.end - first + len(pattern) - 1)
+        except MissingMemory as error:
+            edge = self.read(first, error.address - first)
+        place = edge.find(pattern)
+        while place >= 0:
+            yield first + place
+            place = edge.find(pattern, place + 1)
 
 
 def swept(segments: list[Segment]) -> Iterator[Segment]:

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -437,6 +438,18 @@ def test_find_pages_over_the_end_of_a_segment(opened: Opened) -> None:
     lost = opened(core(Load(0x1000, b"MA"), Load(0x9000, b"GI")))
     assert list(lost.find_pages(b"MAGI")) == []
     assert list(lost.find_pages(b"MA")) == [0x1000]
+
+
+def test_find_over_the_end_of_a_segment(opened: Opened) -> None:
+    page = bytes(100) + b"needle" + bytes(4096 - 106)
+    for cuts in ((101,), (105,), (102, 103), (101, 102, 103, 104, 105), (100,), (106,)):
+        edges = [0, *cuts, 4096]
+        loads = [Load(0x1000 + low, page[low:high]) for low, high in pairwise(edges)]
+        memory = opened(core(*loads[::-1], Load(0x2000, b"needle" + A)))
+        assert list(memory.find(b"needle")) == [0x1064, 0x2000]
+        assert list(memory.find(b"n")) == [0x1064, 0x2000]
+    assert list(opened(core(Load(0x1000, b"nee"), Load(0x9000, b"dle"))).find(b"needle")) == []
+    assert list(opened(core(Load(0x1000, b"nee", memsz=0x100), Load(0x1003, b"dle"))).find(b"needle")) == [0x1000]
 
 
 # -- an oracle --

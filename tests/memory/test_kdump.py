@@ -738,6 +738,21 @@ def test_find_pages_gives_exactly_the_pages_that_start_so(open_files: Opened, pa
     assert list(memory.find(wanted)) == [3 * PAGE, 4 * PAGE + 8, 9 * PAGE, 41 * PAGE, 50 * PAGE + PAGE - 4]
 
 
+def test_find_over_the_end_of_a_page(open_files: Opened) -> None:
+    """Also into the next file of a set, but into no page that is another's neighbour only in the file."""
+    needle = b"needle in a dump"
+    ends = {1: 15, 2: 1, 4: 8, 6: 8, 8: 16}
+    pages = {frame: bytearray(page(frame)) for frame in (1, 2, 3, 4, 5, 6, 8, 9)}
+    for frame, size in ends.items():
+        pages[frame][PAGE - size :] = needle[:size]
+        following = {1: 2, 2: 3, 4: 5, 6: 8, 8: 9}[frame]
+        pages[following][: 16 - size] = needle[size:]
+    wanted = [frame * PAGE + PAGE - size for frame, size in ends.items() if frame != 6]
+    whole = {frame: bytes(data) for frame, data in pages.items()}
+    assert list(open_files(kdump(whole)).find(needle)) == wanted
+    assert list(open_files(*kdump_set(whole, [0, 2, 5, 10])).find(needle)) == wanted
+
+
 @pytest.mark.parametrize("block", [4096, 16384, 65536])
 @each_pack
 def test_find_pages_sees_every_4_kib_of_larger_blocks(open_files: Opened, block: int, pack: str) -> None:
