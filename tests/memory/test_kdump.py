@@ -427,6 +427,17 @@ def test_cut_anywhere_behind_the_descriptors_is_told(step: int, zeros: set[int],
                 assert named == lost[0]
 
 
+def test_descriptors_at_the_end_of_a_large_dump_that_were_never_written_are_told(
+    open_files: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STEP", 4)
+    monkeypatch.setattr(module, "LIMITS", replace(LIMITS, kdump_descriptors=40))
+    data = bytearray(WHOLE)
+    data[DATA - 24 * 8 : DATA] = bytes(24 * 8)
+    (remark,) = open_files(bytes(data)).remarks
+    assert f"frame {300 - 8:#x} " in remark
+
+
 @pytest.mark.parametrize("lost", [0, 1000])
 def test_opening_a_large_dump_reads_little_of_it(lost: int) -> None:
     """64 GiB, its 400 MB of descriptors made when they are asked for."""
