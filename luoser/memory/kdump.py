@@ -356,13 +356,23 @@ class KdumpMemory(Memory):
             return False
 
     def _find_within(self, prefix: bytes, at: int) -> Iterator[int]:
+        end, inflate, is_plain = at + len(prefix), zlib.decompressobj, self._page == _PAGE
         for part in self._parts:
             last, shared = -1, dict[int, tuple[int, ...]]()
+            source, most = part.source, 2 * self._page
             for frame, offset, size, flags in part.walk():
                 if offset <= last:
                     found = shared.get(offset)
                     if found is None:
                         found = shared[offset] = self._starts(part, offset, size, flags, prefix, at)
+                elif flags == _ZLIB and is_plain and size <= most:  # by far the most, so without a call for each
+                    last, data = offset, source[offset : offset + size]
+                    try:
+                        if inflate().decompress(data, end)[at:] == prefix and len(data) == size:
+                            yield frame * _PAGE
+                    except zlib.error:
+                        pass
+                    continue
                 else:
                     last, found = offset, self._starts(part, offset, size, flags, prefix, at)
                 for start in found:

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from luoser.state import Bitmap, DeviceList, PreservedMap
 from luoser.state.columns import columns
 from tests import images, real
 from tests.bench.conftest import best
+from tests.memory import writers
 
 Row = Callable[..., None]
 MIB = 1 << 20
@@ -86,6 +88,37 @@ def test_scan(image: Path, row: Row) -> None:
 
         peer = best(grep, rounds=2)
         row("scan 256 MiB raw", milli(mine), f"grep -obUaP {milli(peer)}", f"{peer / mine:.1f} x", "at least 20 x")
+
+
+def test_scan_of_kdump(tmp_path: Path, row: Row) -> None:
+    """Half text-like, half noise: what a kernel's memory packs like."""
+    source, words = random.Random(2), [b"struct ", b"page ", b"folio\0", b"0x617000\n", bytes(24)]
+    text = b"".join(source.choices(words, k=MIB // 8))
+    noise = source.randbytes(MIB)
+    pages = {}
+    for frame in range(64 * MIB // PAGE):
+        place = source.randrange(MIB // 2)
+        half = bytes([frame & 255, frame >> 8]) + text[place : place + PAGE // 2 - 2]
+        pages[frame] = half + noise[place : place + PAGE // 2]
+    pages[4096] = fdt.MAGIC + pages[4096][4:]
+    place = tmp_path / "kdump"
+    data = writers.kdump(pages, pack="zlib")
+    place.write_bytes(data)
+    found: list[int] = []
+
+    def scan() -> None:
+        with luoser.open(place) as memory:
+            found[:] = memory.find_pages(fdt.MAGIC)
+
+    packed = [zlib.compress(page) for page in pages.values()]
+
+    def every_page() -> None:
+        for stream in packed:
+            zlib.decompress(stream)
+
+    peer, mine = best(every_page), best(scan)
+    assert found == [4096 * PAGE]
+    row("scan 64 MiB kdump-zlib", milli(mine), f"inflate all {milli(peer)}", f"{peer / mine:.1f} x", "at least 3 x")
 
 
 # -- lists ------------------------------------------------------------------------------------------------
