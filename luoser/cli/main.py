@@ -19,9 +19,11 @@ _COMMANDS = {
     "build": "Make golden blobs, C code and memory images from a description.",
     "abi": "Layouts by name: list, show one field by field, detect which one a file has.",
     "extract": "Cut the handover out of a dump, or put a preserved memfd together again.",
+    "check": "Cross-check a handover, and compare it with the machine.",
     "decode": "Decode a bare blob or preserved folio.",
     "inspect": "Show everything that is handed over, as a tree.",
     "map": "List the preserved memory, like /proc/iomem.",
+    "rules": "What `check` looks at, and why.",
     "pci": "Show the preserved PCI devices as a table.",
 }
 

@@ -61,6 +61,7 @@ def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
     by_number = _directions_by_number(drafts)
     handovers = []
     for draft in drafts:
+        walk.at_root(draft.root.address)
         consumed = None
         if draft.root.verdict is not None:
             if draft.root.verdict[0] is Direction.INCOMING:
@@ -74,6 +75,7 @@ def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
         if draft.luo is not None:
             draft.luo = _settled(draft.luo, lists)
         handovers.append(_handover(walk, draft, preserved, lists))
+    walk.at_root(None)
     return _with_directions(walk, drafts, handovers, by_number)
 
 
@@ -99,7 +101,7 @@ def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
 
 
 def _draft(walk: Walk, root: Root) -> _Draft:
-    walk.begin_root()
+    walk.begin_root(root.address)
     tree = root.tree
     if tree.fault:
         walk.problem("bad-fdt", root.address, f"KHO root: {tree.fault}")

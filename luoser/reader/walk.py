@@ -42,6 +42,7 @@ class Walk:
     _fdt_left: int = LIMITS.fdt_bytes
     _entries_left: int = LIMITS.entries
     _array_left: int = -1
+    _root: int | None = None
 
     def claim(self, address: int, what: str) -> bool:
         """Take a page for one structure. A page that another has taken gives a problem: it is not read twice."""
@@ -52,9 +53,14 @@ class Walk:
         self._owners[address] = what
         return True
 
-    def begin_root(self) -> None:
+    def begin_root(self, root: int) -> None:
         """Forget what was claimed: each root is read by itself."""
         self._owners.clear()
+        self._root = root
+
+    def at_root(self, root: int | None) -> None:
+        """Problems from here on belong to this root, or to none."""
+        self._root = root
 
     def take_entries(self, count: int, what: str) -> int:
         """How many of `count` entries may still be taken from this source."""
@@ -78,7 +84,7 @@ class Walk:
 
     def problem(self, code: str, address: int | None, message: str) -> None:
         """Note a problem; the same words about the same place once only."""
-        found = Problem(code=code, address=self.place(address), message=message)
+        found = Problem(code=code, address=self.place(address), message=message, root=self.place(self._root))
         if len(self.problems) < LIMITS.problems and found not in self.problems[-64:]:
             self.problems.append(found)
 

@@ -49,7 +49,12 @@ def to_document(state: State, *, full: bool = False) -> Json:
         "source": {"path": source.path, "format": source.format, "page_size": source.page_size},
         "handovers": [_handover(handover, full) for handover in state.handovers],
         "problems": [
-            {"code": problem.code, "address": _hex(problem.address), "message": problem.message}
+            {
+                "code": problem.code,
+                "address": _hex(problem.address),
+                "message": problem.message,
+                "root": _hex(problem.root),
+            }
             for problem in state.problems
         ],
     }

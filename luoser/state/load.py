@@ -191,7 +191,12 @@ def from_document(document: Mapping[str, Any]) -> State:
         source=Source(path=source.text("path", ""), format=source.text("format", ""), page_size=page_size),
         handovers=tuple(_handover(item, page_size) for item in top.items("handovers")),
         problems=tuple(
-            Problem(code=item.text("code"), address=item.maybe("address"), message=item.text("message"))
+            Problem(
+                code=item.text("code"),
+                address=item.maybe("address"),
+                message=item.text("message"),
+                root=item.maybe("root"),
+            )
             for item in top.items("problems")
         ),
     )

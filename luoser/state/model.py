@@ -63,11 +63,15 @@ class MapStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something broken, missing, stale or cyclic. code: stable word. address: where, if there is a where."""
+    """Something broken, missing, stale or cyclic. code: stable word. address: where, if there is a where.
+
+    root: address of the KHO root below which it was met, None for what belongs to none.
+    """
 
     code: str
     address: int | None
     message: str
+    root: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

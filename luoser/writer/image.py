@@ -40,6 +40,16 @@ class Image:
             into[place - page : stop - page] = data[place - address : stop - address]
             place = stop
 
+    def patch(self, address: int, data: bytes) -> None:
+        """Overwrite bytes whoever owns them; pages that were not there are made of zeros."""
+        for place in range(address, address + len(data)):
+            page = self._pages.setdefault(place - place % self.page_size, bytearray(self.page_size))
+            page[place % self.page_size] = data[place - address]
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes of the image. Raises MissingMemory."""
+        return self.memory().read(address, size)
+
     def _claim(self, page: int, start: int, end: int, what: str) -> None:
         owners = self._owners.setdefault(page, [])
         index = bisect_right(owners, (start, end, what))

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""`luoser rules`: what `luoser check` looks at, and why."""
+
+from __future__ import annotations
+
+import click
+
+from luoser.cli.common import echo_json, format_option
+
+__all__ = ["command"]
+
+
+@click.command("rules")
+@click.argument("names", nargs=-1, metavar="[RULE]...")
+@format_option("text", "json")
+def command(names: tuple[str, ...], output: str) -> None:
+    """List the rules of `luoser check`, or explain some: by id, slug or family."""
+    from luoser.checks import rules
+    from luoser.checks.model import known_names
+    from luoser.errors import UsageError
+    from luoser.render.findings import print_rule, print_rules, rules_document
+
+    for name in names:
+        if name not in known_names():
+            raise UsageError(f"no rule or family is named {name!r}; `luoser rules` lists them")
+    chosen = [rule for rule in rules() if rule.is_meant(names, ())]
+    if output == "json":
+        echo_json(rules_document(chosen))
+    elif names:
+        for rule in chosen:
+            print_rule(rule)
+    else:
+        print_rules(chosen)

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""What breaks the rules of luoser/checks/memfd.py."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

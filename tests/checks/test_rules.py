@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""What holds for every rule: none cries wolf on a healthy handover, each has a mutation that only it sees."""
+
+from __future__ import annotations
+
+import pytest
+
+import luoser
+from luoser.checks import check, rules
+from luoser.writer.mutate import mutations
+from tests import real
+from tests.checks.mutants import errors, mutant, rules_found
+
+BASES: dict[str, str] = {}
+"""The real dump whose handover is broken, where 7.3-a/frozen has not what the rule is about."""
+WITHOUT: dict[str, str] = {}
+"""Rules that no bytes of a handover can break, with what they need instead; each has a test of its own."""
+
+
+@pytest.mark.parametrize("name", real.DUMPS)
+def test_a_healthy_handover_has_no_error(name: str) -> None:
+    report = check(luoser.read(real.dump(name), contents=True))
+    assert [finding for finding in report.findings if finding.severity == "error"] == []
+
+
+@pytest.mark.parametrize("rule", [rule.id for rule in rules() if rule.id[:3] != "TOP"])
+def test_each_rule_has_a_mutation(rule: str) -> None:
+    assert (rule in mutations()) != (rule in WITHOUT)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)
+def test_a_mutation_breaks_its_rule_and_no_other(rule: object) -> None:
+    from luoser.checks import Rule, Severity
+
+    assert isinstance(rule, Rule)
+    if rule.id not in mutations():
+        pytest.skip(WITHOUT.get(rule.id, "about the machine, not about bytes: has a test of its own"))
+    report = mutant(rule.id, BASES.get(rule.id, "7.3-a/frozen"))
+    assert rule.id in rules_found(report)
+    assert errors(report) == ({rule.id} if rule.severity is Severity.ERROR else set())
