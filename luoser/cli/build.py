@@ -3,19 +3,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
+    from luoser.state import State
     from luoser.writer import Image
+    from luoser.writer.mutate import Mutation
 
 __all__ = ["command"]
 
 _IMAGES = ("elf", "raw")
 _BLOBS = ("bin", "c", "kunit", "kselftest")
 _DIFFERENT = 1
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Output:
+    """What to write, and where. form: None for the default of its kind. name: of the array in C."""
+
+    target: str
+    form: str | None
+    name: str | None
+    pad: bool
+    force: bool
+    source: str
+
+    def blob(self, layout: Layout, data: bytes) -> None:
+        """One blob, as bytes or as C around them."""
+        from luoser.output import new_file
+        from luoser.writer.place import order_of
+
+        if self.pad:
+            data = data.ljust(4096 << order_of(len(data), 4096), b"\0")
+        if self.form not in (None, "bin"):
+            from luoser.writer.golden import C_FORMATS
+
+            name = self.name or layout.name.replace("-", "_")
+            data = C_FORMATS[self.form](name=name, layout=layout, data=data, source=self.source).encode()
+        with new_file(self.target, force=self.force) as file:
+            file.write(data)
 
 
 @click.command("build")
@@ -23,7 +55,7 @@ _DIFFERENT = 1
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
 @click.option(
     "--format",
-    "output",
+    "form",
     type=click.Choice((*_BLOBS, *_IMAGES)),
     help="Form of the output; by default elf for a state, bin for a blob.",
 )
@@ -31,19 +63,10 @@ _DIFFERENT = 1
 @click.option("--layout", metavar="NAME", help="Layout of a device list or blob, where SPEC names none.")
 @click.option("--blob", metavar="WHERE", help="Of a state: this node only, such as pci[0], luo or an address.")
 @click.option("--name", help="Name of the array in C; by default the layout's.")
+@click.option("--mutate", metavar="RULE", help="Break this rule of `luoser check`: a golden for a negative test.")
 @click.option("--pad", is_flag=True, help="Fill a blob with zeros up to the folio that a kernel would allocate for it.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def command(
-    spec: str,
-    target: str,
-    output: str | None,
-    kernel: str,
-    layout: str | None,
-    blob: str | None,
-    name: str | None,
-    pad: bool,
-    force: bool,
-) -> None:
+def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate: str | None, **output: Any) -> None:
     """Make the bytes that SPEC describes: one bare blob, C code around it, or the memory of a whole handover.
 
     SPEC is the document that `inspect --full --contents --format json` or `decode --format json` prints, or the
@@ -54,80 +77,57 @@ def command(
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.text import safe_text
-    from luoser.writer.spec import is_blob, parse_spec
+    from luoser.writer.spec import is_blob, list_as_state, parse_spec
 
     shown = "standard input" if spec == "-" else safe_text(spec)
     values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
+    made = _Output(source=shown, **output)
+    broken = _mutation(mutate) if mutate is not None else None
     try:
-        if is_blob(values):
-            if output in _IMAGES or blob is not None:
-                raise UsageError(f"a bare blob makes {', '.join(_BLOBS)}; images and --blob need a SPEC with handovers")
-            words = _build_blob(values, target, output or "bin", layout, name=name, pad=pad, force=force, source=shown)
+        if is_blob(values) and (made.form in _IMAGES or blob is not None):
+            raise UsageError(f"a bare blob makes {', '.join(_BLOBS)}; images and --blob need a SPEC with handovers")
+        if is_blob(values) and broken is None:
+            words = list(_build_blob(values, layout, made))
         else:
-            words = _build_state(
-                values, target, output, kernel, layout, blob, name=name, pad=pad, force=force, source=shown
-            )
+            if is_blob(values):
+                values, blob = list_as_state(values, layout), "pci[0]"
+            words = list(_build_state(values, kernel, layout, blob, broken, made))
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
     for word in words:
         click.echo(f"luoser: {shown}: {word}", err=True)
-    if words:
+    if words and broken is None:
         raise SystemExit(_DIFFERENT)
 
 
-def _build_blob(
-    values: dict[str, Any],
-    target: str,
-    output: str,
-    name_of_layout: str | None,
-    *,
-    name: str | None,
-    pad: bool,
-    force: bool,
-    source: str,
-) -> list[str]:
+def _mutation(name: str) -> Mutation:
+    from luoser.checks import rules
+    from luoser.errors import UsageError
+    from luoser.writer.mutate import mutations
+
+    rule = next((rule for rule in rules() if name in (rule.id, rule.slug)), None)
+    if rule is None:
+        raise UsageError(f"no rule is named {name!r}; `luoser rules` lists them")
+    if rule.id not in mutations():
+        raise UsageError(f"rule {rule.id} is about the machine or the next kernel: no bytes of a handover break it")
+    return mutations()[rule.id]
+
+
+def _build_blob(values: Json, layout: str | None, made: _Output) -> Iterator[str]:
     from luoser.reader.blob import decode
     from luoser.state import blob_document
     from luoser.writer.spec import blob_bytes
+    from luoser.writer.verify import differences
 
-    if "layout" in values:
-        name_of_layout = None
-    form, data = blob_bytes(values, name_of_layout)
-    _write_blob(target, form, data, output, name=name, pad=pad, force=force, source=source)
+    form, data = blob_bytes(values, None if "layout" in values else layout)
+    made.blob(form, data)
     read = blob_document(decode(data, form.name), path="")
-    return [word for word in _differences(values, read, "") if not word.startswith(("size", "header"))]
-
-
-def _write_blob(
-    target: str, form: Layout, data: bytes, output: str, *, name: str | None, pad: bool, force: bool, source: str
-) -> None:
-    from luoser.output import new_file
-    from luoser.writer.place import order_of
-
-    if pad:
-        data = data.ljust(4096 << order_of(len(data), 4096), b"\0")
-    if output != "bin":
-        from luoser.writer.golden import C_FORMATS
-
-        text = C_FORMATS[output](name=name or form.name.replace("-", "_"), layout=form, data=data, source=source)
-        data = text.encode()
-    with new_file(target, force=force) as file:
-        file.write(data)
+    yield from (word for word in differences(values, read) if not word.startswith("size "))
 
 
 def _build_state(
-    values: dict[str, Any],
-    target: str,
-    output: str | None,
-    kernel: str,
-    layout: str | None,
-    blob: str | None,
-    *,
-    name: str | None,
-    pad: bool,
-    force: bool,
-    source: str,
-) -> list[str]:
+    values: Json, kernel: str, layout: str | None, blob: str | None, broken: Mutation | None, made: _Output
+) -> Iterator[str]:
     from luoser.errors import UsageError
     from luoser.reader import read
     from luoser.state import to_document
@@ -135,94 +135,62 @@ def _build_state(
     from luoser.writer import write
     from luoser.writer.complete import complete
     from luoser.writer.image import write_image
+    from luoser.writer.verify import differences
 
-    full = complete(_with_layout(values, layout), kernel=kernel)
-    state = from_document(full)
+    if blob is None and made.form in _BLOBS:
+        raise UsageError(f"--format {made.form} is for one blob: name it with --blob, such as --blob pci[0]")
+    state = from_document(complete(_with_layout(values, layout), kernel=kernel))
     image = write(state)
-    memory = image.memory()
-    again = read(memory, page_size=state.source.page_size, contents=True)
-    if blob is not None:
-        form, data = _node(image, again, blob)
-        _write_blob(target, form, data, output or "bin", name=name, pad=pad, force=force, source=source)
-    elif output in _BLOBS:
-        raise UsageError(f"--format {output} is for one blob: name it with --blob, such as --blob pci[0]")
+    node = _node(image, state, blob) if blob is not None else None
+    if broken is not None:
+        broken.apply(image, state)
+    again = read(image.memory(), page_size=state.source.page_size, contents=True)
+    if broken is not None:
+        _need_broken(broken, again)
+        yield f"breaks {broken.rule}. What a kernel ought to do: {broken.answer}"
+    if node is not None:
+        form, address, size = node
+        made.blob(form, image.read(address, size))
     else:
-        write_image(target, image, output or "elf", force=force)
-    if image.lacks:
-        return image.lacks
-    return list(_differences(to_document(state, full=True), to_document(again, full=True), ""))
+        write_image(made.target, image, made.form or "elf", force=made.force)
+    yield from image.lacks
+    if not image.lacks and broken is None:
+        yield from differences(to_document(state, full=True), to_document(again, full=True))
 
 
-def _with_layout(values: dict[str, Any], layout: str | None) -> dict[str, Any]:
+def _need_broken(broken: Mutation, state: State) -> None:
+    from luoser.checks import check
+    from luoser.errors import UsageError
+
+    if not check(state, select=(broken.rule,)).findings:
+        raise UsageError(f"nothing in this state shows {broken.rule} when it is broken; describe more of it")
+
+
+def _with_layout(values: Json, layout: str | None) -> Json:
     """The SPEC with a layout for the device lists that have none."""
-    for handover in values.get("handovers") or ():
-        for entry in (handover.get("pci") or ()) if isinstance(handover, dict) else ():
+    handovers = values.get("handovers")
+    for handover in handovers if isinstance(handovers, list) else ():
+        lists = handover.get("pci") if isinstance(handover, dict) else None
+        for entry in lists if isinstance(lists, list) else ():
             if layout is not None and isinstance(entry, dict):
                 entry.setdefault("layout", layout)
     return values
 
 
-def _node(image: Image, state: Any, where: str) -> tuple[Layout, bytes]:
-    """The layout and the bytes of one node of an image."""
+def _node(image: Image, state: State, where: str) -> tuple[Layout, int, int]:
+    """(layout, address, bytes) of one node."""
     from luoser.abi.registry import layout
     from luoser.errors import MissingMemory, UsageError
     from luoser.reader.blob import candidates, decode
     from luoser.state.where import find_node
 
     node = find_node(state, where)
-    memory = image.memory()
     try:
-        page = memory.read(node.address, image.page_size - node.address % image.page_size)
+        page = image.read(node.address, image.page_size - node.address % image.page_size)
         found = node.layout or next((name for name, _ in candidates(page)), None)
-        if found is None:
+        form = layout(found) if found is not None else None
+        if form is None or found is None:
             raise UsageError(f"{where}: the bytes at {node.address:#x} fit no known layout")
-        size = node.size if node.size is not None else decode(page, found).size
-        form = layout(found)
-        assert form is not None
-        return form, memory.read(node.address, size)
+        return form, node.address, node.size if node.size is not None else decode(page, found).size
     except MissingMemory as error:
         raise UsageError(f"{where}: {error}") from None
-
-
-_NOT_COMPARED = frozenset(
-    {"source", "evidence", "problems", "confidence", "candidates", "notes", "header", "flag_names"}
-)
-
-
-def _differences(said: Any, read: Any, path: str) -> Any:
-    """A sentence for each value that is said and reads otherwise."""
-    if isinstance(said, dict) and isinstance(read, dict):
-        for name, value in said.items():
-            if name not in _NOT_COMPARED and value is not None and name != "schema":
-                yield from _differences(value, read.get(name), f"{path}.{name}" if path else name)
-    elif isinstance(said, list) and isinstance(read, list) and len(said) == len(read):
-        for index, (value, other) in enumerate(zip(said, read, strict=True)):
-            yield from _differences(value, other, f"{path}[{index}]")
-    elif not _is_same(said, read):
-        from luoser.text import safe_text
-
-        yield f"{safe_text(path)} is {_short(said)}, but reads back as {_short(read)}"
-
-
-def _is_same(said: Any, read: Any) -> bool:
-    from luoser.text import parse_bdf, parse_size
-
-    if said == read:
-        return True
-    if isinstance(said, list) and isinstance(read, int):  # names of bits
-        return True
-    for parse in (parse_bdf, parse_size):
-        try:
-            if parse(str(said)) == parse(str(read)):
-                return True
-        except ValueError:
-            continue
-    return False
-
-
-def _short(value: Any) -> str:
-    from luoser.text import safe_text
-
-    if isinstance(value, list | dict):
-        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    return safe_text(str(value))

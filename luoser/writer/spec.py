@@ -17,7 +17,7 @@ from luoser.state.load import Item, load_buses, load_devices, load_fdt
 from luoser.text import safe_text
 from luoser.writer.pci import list_bytes
 
-__all__ = ["blob_bytes", "is_blob", "parse_spec"]
+__all__ = ["blob_bytes", "is_blob", "list_as_state", "parse_spec"]
 
 
 def parse_spec(data: bytes, shown: str) -> dict[str, Any]:
@@ -58,6 +58,15 @@ def blob_bytes(values: Mapping[str, Any], name: str | None = None) -> tuple[Layo
         except FormatError as error:
             raise item.fail("fdt", str(error)) from None
     return form, _list(item, form) if form.kind == "list" else _struct(item, form)
+
+
+def list_as_state(values: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
+    """A bare device list as the only list of a handover. Raises UsageError for any other blob."""
+    wanted = values.get("layout", name)
+    if pci_layout(str(wanted)) is None:
+        raise UsageError("layout: only a device list can be broken by itself; describe a whole handover")
+    entry = {"layout": wanted, "devices": values.get("devices", []), "header": dict(values.get("fields") or {})}
+    return {"handovers": [{"pci": [{**entry, "buses": values.get("buses", [])}]}]}
 
 
 def _list(item: Item, form: Layout) -> bytes:

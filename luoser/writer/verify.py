@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""What was described against what the made bytes read as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from luoser.text import parse_bdf, parse_size, safe_text
+
+__all__ = ["differences"]
+
+_NOT_COMPARED = frozenset(
+    {"schema", "source", "evidence", "problems", "confidence", "candidates", "notes", "header", "flag_names"}
+)
+
+
+def differences(said: Any, read: Any, path: str = "") -> Iterator[str]:
+    """A sentence for each value of one document that is said and reads otherwise in another; null says nothing."""
+    if isinstance(said, dict) and isinstance(read, dict):
+        for name, value in said.items():
+            if name not in _NOT_COMPARED and value is not None:
+                yield from differences(value, read.get(name), f"{path}.{name}" if path else name)
+    elif isinstance(said, list) and isinstance(read, list) and len(said) == len(read):
+        for index, (value, other) in enumerate(zip(said, read, strict=True)):
+            yield from differences(value, other, f"{path}[{index}]")
+    elif not _is_same(said, read):
+        yield f"{safe_text(path)} is {_short(said)}, but reads back as {_short(read)}"
+
+
+def _is_same(said: Any, read: Any) -> bool:
+    if said == read or (isinstance(said, list) and isinstance(read, int)):  # names of bits were looked up already
+        return True
+    for parse in (parse_bdf, parse_size):
+        try:
+            if parse(str(said)) == parse(str(read)):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    return safe_text(str(value))
