@@ -98,6 +98,20 @@ class Reading:
     pc_hole: int | None
     pause: bool
 
+    @classmethod
+    def plain(cls, name: str, *, layouts: tuple[str, ...] = (), page_size: int | None = None) -> Reading:
+        """One source without further ado."""
+        return cls(
+            source=(name,),
+            root=None,
+            page_size=page_size,
+            layouts=layouts,
+            symbols=None,
+            ranges=(),
+            pc_hole=None,
+            pause=False,
+        )
+
     def open(self) -> Memory:
         """The memory; a search in it that takes longer than a second shows how far it is."""
         from luoser.memory.open import open_memory

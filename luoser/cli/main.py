@@ -20,6 +20,7 @@ _COMMANDS = {
     "abi": "Layouts by name: list, show one field by field, detect which one a file has.",
     "extract": "Cut the handover out of a dump, or put a preserved memfd together again.",
     "check": "Cross-check a handover, and compare it with the machine.",
+    "diff": "Compare two states: what arrived, what was lost, what changed.",
     "decode": "Decode a bare blob or preserved folio.",
     "inspect": "Show everything that is handed over, as a tree.",
     "map": "List the preserved memory, like /proc/iomem.",

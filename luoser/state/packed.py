@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -110,6 +110,16 @@ class DeviceList(Sequence[Device]):
         return (self._columns, self._data, self._slots) == (other._columns, other._data, other._slots)
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def record_size(self) -> int:
+        """Bytes of one record."""
+        return self._record.size
+
+    def at_rows(self, rows: Iterable[int]) -> list[Device]:
+        """The devices in some of the records, holes left out."""
+        size, is_hole = self._record.size, not isinstance(self._slots, range)
+        return [self._at(row) for row in rows if not is_hole or any(self._data[row * size : (row + 1) * size])]
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The records as plain tuples in the order of `columns`, holes included: the fast way through a long list."""

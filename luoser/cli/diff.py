@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""`luoser diff`: what changed between two states."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from luoser.cli.common import NUMBER, Reading, echo_json, format_option
+
+if TYPE_CHECKING:
+    from luoser.diff import Comparison
+    from luoser.memory.source import Memory
+    from luoser.state import State
+
+__all__ = ["command"]
+
+_DIFFERENT = 1
+
+
+@click.command("diff")
+@click.argument("sources", nargs=-1, required=True, metavar="BEFORE AFTER", type=click.Path(readable=False))
+@format_option("text", "json")
+@click.option(
+    "--against", metavar="BASELINE", type=click.Path(readable=False), help="Compare each source with this one."
+)
+@click.option("--roots", nargs=2, type=NUMBER, metavar="BEFORE AFTER", help="Addresses of the two roots to compare.")
+@click.option("--contents", is_flag=True, help="Compare the bytes of driver pages and memfd folios, too.")
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="Paths that may differ, such as pci/*/driver_data.")
+@click.option("--stat", is_flag=True, help="Counts only.")
+@click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout where the bytes leave a choice.")
+@click.option("--page-size", type=NUMBER, help="Page size of the machine in bytes, where a source does not say.")
+def command(
+    sources: tuple[str, ...],
+    output: str,
+    against: str | None,
+    roots: tuple[int, int] | None,
+    contents: bool,
+    ignore: tuple[str, ...],
+    stat: bool,
+    layouts: tuple[str, ...],
+    page_size: int | None,
+) -> None:
+    """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
+
+    Handovers are paired by their root, by direction, by number; what the next kernel has consumed is progress and
+    no difference. With --against each SOURCE gets one line. Exit code 0 equal or progress only, 1 different.
+    """
+    from luoser.errors import UsageError
+    from luoser.render.changes import changes_document, print_changes, print_stat, summary
+
+    if against is None and len(sources) != 2:
+        raise UsageError(f"diff takes BEFORE and AFTER, or --against BASELINE and sources; {len(sources)} are named")
+    pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
+    differs = False
+    for before, after in pairs:
+        found = _compare((before, after), roots, contents, layouts, page_size)
+        from luoser.diff import Kind, without
+
+        changes = without(found.changes, ignore)
+        differs |= any(change.kind is not Kind.PROGRESS for change in changes)
+        if against is not None and output == "text":
+            from luoser.text import safe_text
+
+            click.echo(f"{safe_text(after)}: {summary(changes)}")
+        elif output == "json":
+            echo_json(changes_document(changes, found.pairing))
+        elif stat:
+            print_stat(changes)
+        else:
+            print_changes(changes, found.pairing)
+    if differs:
+        raise SystemExit(_DIFFERENT)
+
+
+def _compare(
+    names: tuple[str, str],
+    roots: tuple[int, int] | None,
+    contents: bool,
+    layouts: tuple[str, ...],
+    page_size: int | None,
+) -> Comparison:
+    from luoser.diff import Comparison, blob_changes, compare
+    from luoser.errors import UsageError
+    from luoser.state import Blob
+    from luoser.text import safe_text
+
+    with ExitStack() as stack:
+        loaded = [_load(name, stack, contents, layouts, page_size) for name in names]
+        first, second = loaded[0][0], loaded[1][0]
+        if isinstance(first, Blob) and isinstance(second, Blob):
+            return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
+        if isinstance(first, Blob) or isinstance(second, Blob):
+            shown = " and ".join(map(safe_text, names))
+            raise UsageError(f"{shown}: a bare folio can be compared with a bare folio only")
+        memories = loaded[0][1], loaded[1][1]
+        return compare(first, second, roots=roots, memories=memories, contents=contents)
+
+
+def _load(
+    name: str, stack: ExitStack, contents: bool, layouts: tuple[str, ...], page_size: int | None
+) -> tuple[Any, Memory | None]:
+    """A state with its memory, a state of a document without, or a blob."""
+    from luoser.errors import SourceError
+
+    document = _document(name)
+    if document is not None:
+        return document, None
+    reading = Reading.plain(name, layouts=layouts, page_size=page_size)
+    try:
+        memory = stack.enter_context(reading.open())
+    except SourceError:
+        blob = _blob(name, layouts)
+        if blob is None:
+            raise
+        return blob, None
+    return reading.read(memory, contents=contents), memory
+
+
+def _document(name: str) -> State | None:
+    """The state of a file that is a state document."""
+    import json
+    from pathlib import Path
+
+    from luoser.errors import UsageError
+    from luoser.limits import LIMITS
+    from luoser.state.load import from_document
+    from luoser.text import safe_text
+
+    file = Path(name)
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        if stream.read(64).lstrip()[:1] != b"{":
+            return None
+        stream.seek(0)
+        data = stream.read(LIMITS.spec_size)
+    try:
+        return from_document(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{safe_text(name)}: {safe_text(str(error))}") from None
+    except UsageError as error:
+        raise UsageError(f"{safe_text(name)}: {error}") from None
+
+
+def _blob(name: str, layouts: tuple[str, ...]) -> Any:
+    """A bare folio or block page, None for anything that is none."""
+    from luoser.errors import LuoserError
+    from luoser.limits import LIMITS
+    from luoser.memory.open import read_file
+    from luoser.reader.blob import decode
+
+    try:
+        return decode(read_file(name, limit=LIMITS.list_size), layouts[0] if layouts else None)
+    except LuoserError:
+        return None

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""State against state: before and after a kexec, or of two machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from luoser.diff.blob import blob_changes
+from luoser.diff.contents import content_changes
+from luoser.diff.handover import handover_changes
+from luoser.diff.model import Change, Kind, without
+from luoser.errors import UsageError
+from luoser.memory.source import Memory
+from luoser.state import Direction, Handover, State
+
+__all__ = ["Change", "Comparison", "Kind", "blob_changes", "compare", "without"]
+
+_Pair = tuple[Handover | None, Handover | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """changes: all that differs. pairing: which handovers were compared, and why these, in words."""
+
+    changes: tuple[Change, ...]
+    pairing: tuple[str, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether there is nothing but progress."""
+        return all(change.kind is Kind.PROGRESS for change in self.changes)
+
+
+def compare(
+    before: State,
+    after: State,
+    *,
+    roots: tuple[int, int] | None = None,
+    memories: tuple[Memory | None, Memory | None] = (None, None),
+    contents: bool = False,
+) -> Comparison:
+    """All that differs between two states.
+
+    roots: addresses of the two handovers to compare, instead of all that belong together. memories: where the
+    states were read, for `contents`: the bytes of driver pages and memfd folios are compared, too. Raises
+    UsageError for a root that is not there.
+    """
+    pairs, words = _by_roots(before, after, roots) if roots is not None else _pairs(before, after)
+    both = sum(old is not None and new is not None for old, new in pairs)
+    changes: list[Change] = []
+    for old, new in pairs:
+        if old is None or new is None:
+            changes += _alone(old, new, pairs)
+            continue
+        found = list(handover_changes(old, new, (before, after)))
+        if contents:
+            found += content_changes(old, new, memories, page_size=before.source.page_size)
+        prefix = f"handovers/{_name(old)}" if both > 1 else ""
+        changes += [change.below(prefix) if prefix else change for change in found]
+    return Comparison(changes=tuple(changes), pairing=tuple(words))
+
+
+def _name(handover: Handover) -> str:
+    return "?" if handover.address is None else f"{handover.address:#x}"
+
+
+def _by_roots(before: State, after: State, roots: tuple[int, int]) -> tuple[list[_Pair], list[str]]:
+    found = []
+    for state, root in zip((before, after), roots, strict=True):
+        handover = next((one for one in state.handovers if one.address == root), None)
+        if handover is None:
+            there = ", ".join(map(_name, state.handovers)) or "none"
+            raise UsageError(f"no KHO root at {root:#x} in {state.source.path}; there are: {there}")
+        found.append(handover)
+    return [(found[0], found[1])], [f"{roots[0]:#x} and {roots[1]:#x}: as told"]
+
+
+def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:
+    """The root of a handover keeps its address over a kexec; else direction decides, or there is only one."""
+    left, pairs, words = list(after.handovers), list[_Pair](), list[str]()
+    olds = list(before.handovers)
+    for why, matches in (
+        ("the same root", lambda old, new: old.address is not None and old.address == new.address),
+        ("the same direction", lambda old, new: old.direction is new.direction is not Direction.UNKNOWN),
+        ("handed on", lambda old, new: (old.direction, new.direction) == (Direction.OUTGOING, Direction.INCOMING)),
+        ("the only ones", lambda old, new: len(before.handovers) == len(after.handovers) == 1),
+    ):
+        for old in list(olds):
+            new = next((one for one in left if matches(old, one)), None)
+            if new is not None:
+                olds.remove(old)
+                left.remove(new)
+                pairs.append((old, new))
+                words.append(f"{_name(old)} ({old.direction.value}) and {_name(new)} ({new.direction.value}): {why}")
+    pairs += [(old, None) for old in olds]
+    pairs += [(None, new) for new in left]
+    return pairs, words
+
+
+def _alone(old: Handover | None, new: Handover | None, pairs: list[_Pair]) -> Iterator[Change]:
+    """A handover that only one side has."""
+    one = old or new
+    assert one is not None
+    where, text = f"handovers/{_name(one)}", f"{one.compatible} {one.direction.value}"
+    moved_on = any(
+        was is not None
+        and now is not None
+        and (was.direction, now.direction) == (Direction.OUTGOING, Direction.INCOMING)
+        for was, now in pairs
+    )
+    if new is not None:
+        is_fresh = new.direction is Direction.OUTGOING and not (new.luo is not None and new.luo.serialized)
+        if moved_on and is_fresh:
+            note = "the next kernel has a handover of its own by now, not serialised yet"
+            yield Change(kind=Kind.PROGRESS, where=where, after=text, note=note)
+        else:
+            yield Change(kind=Kind.ADDED, where=where, after=text)
+    elif moved_on and one.direction is Direction.INCOMING:
+        note = "it was handed to a kernel that has handed on itself since"
+        yield Change(kind=Kind.PROGRESS, where=where, before=text, note=note)
+    else:
+        yield Change(kind=Kind.REMOVED, where=where, before=text)

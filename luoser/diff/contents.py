@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""The bytes of preserved pages: those of drivers, and the folios of memfds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from luoser.diff.model import Change, Kind
+from luoser.errors import MissingMemory
+from luoser.memory.source import Memory
+from luoser.state import Contents, Handover, PciList
+from luoser.text import safe_text
+
+__all__ = ["Bytes", "content_changes"]
+
+_PIECE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Where the bytes of a handover are: its memory, or what a document has of them."""
+
+    memory: Memory | None
+    known: dict[int, Contents]
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Bytes at a physical address, None where they are not to be had."""
+        piece = self.known.get(address)
+        if piece is not None and piece.size >= size:
+            return piece.data.ljust(size, b"\0")[:size]
+        if self.memory is None:
+            return None
+        try:
+            return self.memory.read(address, size)
+        except MissingMemory:
+            return None
+
+    @classmethod
+    def of(cls, handover: Handover, memory: Memory | None) -> Bytes:
+        pieces = [piece for entry in handover.pci for piece in entry.contents]
+        for session in handover.luo.sessions if handover.luo is not None else ():
+            for file in session.files:
+                pieces += file.memfd.contents if file.memfd is not None else ()
+        return cls(memory, {piece.address: piece for piece in pieces})
+
+
+@dataclass(slots=True)
+class _Place:
+    """A folio on both sides, and the paths that lead to it."""
+
+    after: int
+    size: int
+    paths: list[str] = field(default_factory=list)
+
+
+def content_changes(
+    before: Handover, after: Handover, memories: tuple[Memory | None, Memory | None], *, page_size: int
+) -> Iterator[Change]:
+    """A change for each folio whose bytes are not the same: hashes, and where the first differing byte is."""
+    old, new = Bytes.of(before, memories[0]), Bytes.of(after, memories[1])
+    places: dict[int, _Place] = {}
+    for address, other, path in (*_driver_pages(before, after), *_folios(before, after)):
+        if address not in places:
+            places[address] = _Place(other, _size(before, address, page_size))
+        places[address].paths.append(path)
+    for address, place in places.items():
+        yield from _compare(address, place, old, new)
+
+
+def _size(handover: Handover, address: int, page_size: int) -> int:
+    """Bytes of the folio at an address: as the map says, else one page."""
+    block = handover.preserved.map.find(address) if handover.preserved.map is not None else None
+    return page_size << block.order if block is not None and block.address == address else page_size
+
+
+def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Iterator[Change]:
+    hashes, first = (hashlib.sha256(), hashlib.sha256()), None
+    for skip in range(0, place.size, _PIECE):
+        take = min(_PIECE, place.size - skip)
+        one, other = old.read(address + skip, take), new.read(place.after + skip, take)
+        if one is None or other is None:
+            return
+        if first is None and one != other:
+            first = skip + next(index for index in range(take) if one[index] != other[index])
+        hashes[0].update(one)
+        hashes[1].update(other)
+    if first is not None:
+        yield Change(
+            kind=Kind.CHANGED,
+            where=f"{place.paths[0]}/contents",
+            before=f"sha256 {hashes[0].hexdigest()}",
+            after=f"sha256 {hashes[1].hexdigest()}",
+            also=tuple(f"{path}/contents" for path in place.paths[1:]),
+            note=f"first differing byte {first:#x} of {place.size:#x} at {address:#x}",
+        )
+
+
+def _driver_pages(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
+    """(address before, address after, path) of pages that driver_data names on both sides."""
+    now: dict[tuple[int, int], int | None] = {}
+    for entry in after.pci:
+        for device in entry.devices:
+            now.setdefault((device.domain, device.bdf), device.number("driver_data"))
+    for entry in before.pci:
+        named = _named_pages(entry)
+        for device in entry.devices:
+            data, other = device.number("driver_data"), now.get((device.domain, device.bdf))
+            if data in named and other:
+                yield data or 0, other, f"pci/{device.name}/driver_data"
+
+
+def _named_pages(entry: PciList) -> set[int | None]:
+    return {piece.address for piece in entry.contents}
+
+
+def _folios(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
+    now: dict[tuple[str, int], dict[int, int]] = {}
+    for session in after.luo.sessions if after.luo is not None else ():
+        for file in session.files:
+            if file.memfd is not None:
+                now[session.name, file.token] = {folio.index: folio.address for folio in file.memfd.folios.list}
+    for session in before.luo.sessions if before.luo is not None else ():
+        for file in session.files:
+            others = now.get((session.name, file.token), {})
+            for folio in file.memfd.folios.list if file.memfd is not None else ():
+                if folio.address and others.get(folio.index):
+                    where = f"luo/sessions/{safe_text(session.name)}/files/{file.token:#x}/folios/{folio.index}"
+                    yield folio.address, others[folio.index], where
