@@ -99,10 +99,12 @@ def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Iterator[Ch
 
 def _driver_pages(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
     """(address before, address after, path) of pages that driver_data names on both sides."""
-    now: dict[tuple[int, int], int | None] = {}
+    now: dict[tuple[int, int], int] = {}
     for entry in after.pci:
         for device in entry.devices:
-            now.setdefault((device.domain, device.bdf), device.number("driver_data"))
+            data = device.number("driver_data")
+            if data is not None:
+                now.setdefault((device.domain, device.bdf), data)
     for entry in before.pci:
         named = _named_pages(entry)
         for device in entry.devices:

@@ -17,28 +17,32 @@ from luoser.text import safe_text
 __all__ = ["handover_changes"]
 
 _T = TypeVar("_T")
-_LOST = frozenset(
-    (
-        *("luo-reused", "bad-session", "bad-count", "bad-file", "file-count", "bad-flb", "bad-memfd", "zero-memfd"),
-        *("bad-handler-data", "missing", "excluded", "shared-page", "bad-pointer", "no-fdt", "bad-fdt", "loop"),
-        *("short-list", "bad-memblock", "bad-metadata", "bad-kho-test", "pci-unknown-layout"),
-    )
-)
-"""Problems that say that something could not be read."""
+_UNREAD = frozenset({"missing", "excluded", "shared-page", "bad-pointer", "loop", "bad-count"})
+"""Problems that say that something could not be read, whatever it was."""
+_LUO = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded"})
+_SESSIONS = _UNREAD | {"bad-session", "empty-session", "unnamed-session"}
+_FILES = _UNREAD | {"bad-file", "file-count"}
+_HANDLES = _UNREAD | {"bad-memfd", "zero-memfd", "bad-handler-data", "no-fdt", "bad-fdt"}
+_FLBS = frozenset({"bad-flb", "missing", "excluded"})
+_LISTS = _UNREAD | {"pci-unknown-layout"}
+_USERS = frozenset({"bad-memblock", "bad-metadata", "bad-kho-test", "no-fdt", "bad-fdt", "missing", "excluded"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """before, after: the same handover. consumed: whether the next kernel has taken it over in between."""
+    """before, after: the same handover. consumed: whether the next kernel has taken it over in between.
+
+    unread: codes of the problems that were met when reading it after.
+    """
 
     before: Handover
     after: Handover
     consumed: bool
-    unreadable: bool
+    unread: frozenset[str]
 
-    def gone(self, where: str, before: str, why: str) -> Change:
-        """Something of which nothing can be read any more: consumed, or lost."""
-        if self.consumed and self.unreadable:
+    def gone(self, where: str, before: str, why: str, signs: frozenset[str]) -> Change:
+        """Something that is not there any more: consumed, where its place shows one of the signs, else lost."""
+        if self.consumed and not self.unread.isdisjoint(signs):
             return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
         return Change(kind=Kind.REMOVED, where=where, before=before)
 
@@ -47,8 +51,8 @@ def handover_changes(before: Handover, after: Handover, states: tuple[State, Sta
     """All that differs. states: what the handovers are part of, for the problems met on the way."""
     consumed = after.direction is Direction.INCOMING and before.direction is not Direction.INCOMING
     consumed = consumed or after.preserved.status is MapStatus.STALE
-    unreadable = any(problem.code in _LOST and problem.root == after.address for problem in states[1].problems)
-    sides = _Sides(before, after, consumed, unreadable)
+    unread = frozenset(problem.code for problem in states[1].problems if problem.root == after.address)
+    sides = _Sides(before, after, consumed, unread)
     yield from _plain("", before, after, ("address", "compatible"))
     if before.direction is not after.direction:
         kind = Kind.PROGRESS if consumed else Kind.CHANGED
@@ -144,7 +148,7 @@ def _luo(sides: _Sides) -> Iterator[Change]:
         return
     if after is None:
         assert before is not None
-        yield sides.gone("luo", _text(before.address) or "", "consumed, its page was reused")
+        yield sides.gone("luo", _text(before.address) or "", "consumed, its page was reused", _LUO)
         return
     if before is None:
         yield Change(kind=Kind.ADDED, where="luo", after=_text(after.address))
@@ -154,16 +158,16 @@ def _luo(sides: _Sides) -> Iterator[Change]:
         yield Change(kind=Kind.PROGRESS, where="luo/serialized", before="not yet", after="serialised")
         return
     if before.serialized and not after.serialized:
-        yield sides.gone("luo/serialized", "serialised", "no session or FLB can be read")
+        yield sides.gone("luo/serialized", "serialised", "no session or FLB can be read", _SESSIONS | _FLBS)
         return
     yield from _sessions(sides, before, after)
     for name, old, new in _paired(before.flbs, after.flbs, lambda flb: flb.name):
         where = f"luo/flbs/{safe_text(name)}"
-        if old is None or new is None:
-            yield (
-                sides.gone(where, _text(old.data) or "", "consumed") if old else _added(where, _text(new and new.data))
-            )
-        else:
+        if old is not None and new is None:
+            yield sides.gone(where, _text(old.data) or "", "consumed", _FLBS)
+        elif old is None and new is not None:
+            yield _added(where, _text(new.data))
+        elif old is not None and new is not None:
             yield from _plain(where, old, new, ("data", "count"))
             yield from _records(sides, where, old.detail, new.detail)
     for name, was, now in _paired(before.subsystems, after.subsystems, lambda entry: entry.name):
@@ -198,7 +202,7 @@ def _sessions(sides: _Sides, before: Luo, after: Luo) -> Iterator[Change]:
             )
             yield from _session(sides, old, same)
         else:
-            yield sides.gone(where, f"{len(old.files)} files", "finished, or its page was reused")
+            yield sides.gone(where, f"{len(old.files)} files", "finished, or its page was reused", _SESSIONS)
     for new in new_ones:
         yield _added(f"luo/sessions/{safe_text(new.name)}", f"{len(new.files)} files")
 
@@ -229,7 +233,7 @@ def _session(sides: _Sides, old: Session, new: Session) -> Iterator[Change]:
             yield Change(kind=Kind.CHANGED, where=f"{path}/token", before=_text(was.token), after=_text(same.token))
             yield from _file(sides, path, was, same)
         else:
-            yield sides.gone(path, safe_text(was.compatible), "finished, or its page was reused")
+            yield sides.gone(path, safe_text(was.compatible), "finished, or its page was reused", _FILES)
     for now in new_ones:
         yield _added(f"{where}/files/{now.token:#x}", safe_text(now.compatible))
 
@@ -239,7 +243,7 @@ def _file(sides: _Sides, where: str, old: File, new: File) -> Iterator[Change]:
     if old.memfd is not None and new.memfd is not None:
         yield from _memfd(where, old.memfd, new.memfd)
     elif old.memfd is not None:
-        yield sides.gone(f"{where}/memfd", f"{old.memfd.size:#x} bytes", "restored, its descriptor was freed")
+        yield sides.gone(f"{where}/memfd", f"{old.memfd.size:#x} bytes", "restored, its descriptor was freed", _HANDLES)
     elif new.memfd is not None:
         yield _added(f"{where}/memfd", f"{new.memfd.size:#x} bytes")
     yield from _records(sides, where, old.detail, new.detail)
@@ -272,7 +276,7 @@ def _records(sides: _Sides, where: str, old: Record | None, new: Record | None) 
         return
     if old is None or new is None:
         if new is None and old is not None:
-            yield sides.gone(f"{where}/detail", old.readings[0][0], "consumed")
+            yield sides.gone(f"{where}/detail", old.readings[0][0], "consumed", _HANDLES)
         elif new is not None:
             yield _added(f"{where}/detail", new.readings[0][0])
         return
@@ -301,7 +305,7 @@ def _pci(sides: _Sides) -> Iterator[Change]:
     for old in sides.before.pci:
         new = next((entry for entry in left if _is_same_list(old, entry)), None)
         if new is None:
-            yield sides.gone(f"pci/{_way(old)}", f"{len(old.devices)} devices", "consumed")
+            yield sides.gone(f"pci/{_way(old)}", f"{len(old.devices)} devices", "consumed", _LISTS | _LUO)
             continue
         left.remove(new)
         if old.layout != new.layout:
@@ -353,7 +357,7 @@ def _users(sides: _Sides) -> Iterator[Change]:
             else:
                 yield from _plain(where, old, new, ("start", "size"))
     elif before.memblock is not None:
-        yield sides.gone("memblock", f"{len(before.memblock.reservations)} areas", "consumed")
+        yield sides.gone("memblock", f"{len(before.memblock.reservations)} areas", "consumed", _USERS)
     elif after.memblock is not None:
         yield _added("memblock", f"{len(after.memblock.reservations)} areas")
     for name in ("kexec_metadata", "kho_test"):
@@ -362,6 +366,6 @@ def _users(sides: _Sides) -> Iterator[Change]:
         if old is not None and new is not None:
             yield from _plain(name, old, new, members)
         elif old is not None:
-            yield sides.gone(name, _text(old.address) or "", "consumed")
+            yield sides.gone(name, _text(old.address) or "", "consumed", _USERS)
         elif new is not None:
             yield _added(name, _text(new.address))
