@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""`luoser diff` as it is run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import real
+from tests.cli.test_cli import Run
+from tests.golden import GOLDEN
+from tests.schemas import errors
+
+FROZEN, POST, FROZEN2 = (str(real.path(f"7.3-chain/{moment}")) for moment in ("frozen", "post", "frozen2"))
+
+
+def test_progress_alone_is_0(luoser_command: Run) -> None:
+    result = luoser_command("diff", FROZEN, POST)
+    assert result.returncode == 0
+    assert b"~ preserved/status  intact" in result.stdout and b"3 progress" in result.stdout
+
+
+def test_a_difference_is_1(luoser_command: Run) -> None:
+    result = luoser_command("diff", FROZEN, FROZEN2, "--contents")
+    assert result.returncode == 1
+    assert b"+ handovers/0xe55000" in result.stdout
+
+
+def test_what_is_ignored_is_no_difference(luoser_command: Run) -> None:
+    result = luoser_command("diff", FROZEN, FROZEN2, "--ignore", "handovers/*")
+    assert result.returncode == 0 and b"0xe55000" not in result.stdout
+
+
+def test_json_is_valid(luoser_command: Run) -> None:
+    result = luoser_command("diff", FROZEN, FROZEN2, "--contents", "--format", "json")
+    found = json.loads(result.stdout)
+    assert errors(found) == []
+    assert {change["kind"] for change in found["changes"]} == {"added", "progress"}
+
+
+def test_stat_counts(luoser_command: Run) -> None:
+    assert b"+ handovers: 1 added" in luoser_command("diff", FROZEN, FROZEN2, "--stat").stdout
+
+
+def test_a_state_document_compares_with_its_dump(luoser_command: Run, tmp_path: Path) -> None:
+    place = tmp_path / "state.json"
+    place.write_bytes(luoser_command("inspect", FROZEN, "--full", "--contents", "--format", "json").stdout)
+    result = luoser_command("diff", place, FROZEN, "--contents")
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, b"no difference")
+
+
+def test_bare_folios(luoser_command: Run, tmp_path: Path) -> None:
+    folio = GOLDEN / "pci-folio.bin"
+    data = bytearray(folio.read_bytes())
+    data[8 + 4] = 3
+    (tmp_path / "other").write_bytes(data)
+    result = luoser_command("diff", folio, tmp_path / "other")
+    assert result.returncode == 1 and b"/flags" in result.stdout and b"1 changed" in result.stdout
+
+
+def test_one_line_for_each_dump(luoser_command: Run) -> None:
+    result = luoser_command("diff", "--against", FROZEN, POST, FROZEN2)
+    assert result.returncode == 1
+    assert [line.rsplit(b": ")[-1] for line in result.stdout.splitlines()] == [b"3 progress", b"1 added, 3 progress"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([FROZEN], b"BEFORE and AFTER"),
+        ([FROZEN, "/nonexistent"], b"No such file"),
+        ([FROZEN, str(GOLDEN / "pci-folio.bin")], b"bare folio"),
+        ([FROZEN, POST, "--roots", "0x1000", "0x1000"], b"no KHO root at 0x1000"),
+    ],
+)
+def test_what_cannot_be_compared_is_2(luoser_command: Run, arguments: list[str], words: bytes) -> None:
+    result = luoser_command("diff", *arguments)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert words in result.stderr and b"Traceback" not in result.stderr
+
+
+def test_a_document_that_is_none_is_2(luoser_command: Run, tmp_path: Path) -> None:
+    place = tmp_path / "state.json"
+    place.write_text('{"schema": "luoser/state/1", "handovers": [{"compatible": 7}]}')
+    result = luoser_command("diff", place, FROZEN)
+    assert result.returncode == 2 and b"handovers[0]" in result.stderr
