@@ -1,18 +1,43 @@
 # SPDX-License-Identifier: MIT
-"""Runs of ones in long bitmaps, without a step for each bit."""
+"""Runs of ones in long bitmaps, without a step for each bit: least significant bit of byte 0 first."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-__all__ = ["bit_runs"]
+__all__ = ["bit_runs", "next_one", "next_zero"]
 
 _ONES = re.compile("1+")
+_SOME_ONE, _SOME_ZERO = re.compile(rb"[^\0]"), re.compile(rb"[^\xff]")
+
+
+def next_one(bits: bytes, start: int) -> int:
+    """Number of the first one from bit `start` on; as many as there are bits where there is none."""
+    rest = bits[start >> 3] >> (start & 7) if start >> 3 < len(bits) else 0
+    if rest:
+        return start + (rest & -rest).bit_length() - 1
+    found = _SOME_ONE.search(bits, (start >> 3) + 1)
+    if found is None:
+        return 8 * len(bits)
+    byte = found.group()[0]
+    return 8 * found.start() + (byte & -byte).bit_length() - 1
+
+
+def next_zero(bits: bytes, start: int) -> int:
+    """Number of the first zero from bit `start` on; as many as there are bits where there is none."""
+    rest = ~(bits[start >> 3] | (1 << (start & 7)) - 1) & 0xFF if start >> 3 < len(bits) else 0
+    if rest:
+        return 8 * (start >> 3) + (rest & -rest).bit_length() - 1
+    found = _SOME_ZERO.search(bits, (start >> 3) + 1)
+    if found is None:
+        return 8 * len(bits)
+    byte = ~found.group()[0] & 0xFF
+    return 8 * found.start() + (byte & -byte).bit_length() - 1
 
 
 def bit_runs(bits: bytes) -> Iterator[tuple[int, int]]:
-    """(first, length) of each run of ones, least significant bit of byte 0 first."""
+    """(first, length) of each run of ones."""
     value = int.from_bytes(bits, "little")
     if value == 0:
         return

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from luoser.bits import bit_runs
+from luoser.bits import bit_runs, next_one, next_zero
 
 __all__ = ["Bitmap", "Block", "Extent", "PreservedMap"]
 
@@ -48,6 +49,8 @@ class PreservedMap:
             self.entries += count
             self.pages += count << bitmap.order
             self._index.setdefault(bitmap.order, {})[bitmap.start // self._span(bitmap)] = bitmap
+        self._numbers = {order: list(index) for order, index in self._index.items()}
+        self._spans = {order: self._span(next(iter(index.values()))) for order, index in self._index.items()}
 
     @classmethod
     def from_extents(cls, extents: Iterable[Extent], *, page_size: int) -> PreservedMap:
@@ -75,32 +78,75 @@ class PreservedMap:
     def _span(self, bitmap: Bitmap) -> int:
         return (len(bitmap.bits) * 8 * self.page_size) << bitmap.order
 
+    def _at(self, order: int, address: int) -> tuple[Bitmap, int] | None:
+        """The bitmap of an order that holds the bit of an address, and the number of that bit; None if it is 0."""
+        bitmap = self._index[order].get(address // self._spans[order])
+        if bitmap is None:
+            return None
+        bit = (address - bitmap.start) // (self.page_size << order)
+        return (bitmap, bit) if bitmap.bits[bit >> 3] >> (bit & 7) & 1 else None
+
     def find(self, address: int) -> Block | None:
         """The preserved block that holds a physical address, or None."""
-        for order, index in self._index.items():
-            unit = self.page_size << order
-            some = next(iter(index.values()))
-            bitmap = index.get(address // self._span(some))
-            if bitmap is not None:
-                bit = (address - bitmap.start) // unit
-                if bitmap.bits[bit >> 3] >> (bit & 7) & 1:
-                    return Block(bitmap.start + bit * unit, order)
+        for order in self._index:
+            found = self._at(order, address)
+            if found is not None:
+                bitmap, bit = found
+                return Block(bitmap.start + bit * (self.page_size << order), order)
+        return None
+
+    def head(self, address: int) -> int | None:
+        """Order of the preserved block that starts at a physical address; None where none does."""
+        for order in self._index:
+            if address % (self.page_size << order) == 0 and self._at(order, address) is not None:
+                return order
+        return None
+
+    def gap(self, start: int, end: int) -> int | None:
+        """The first address of [start, end) that is not preserved, None where all of it is."""
+        while start < end:
+            found = next(filter(None, (self._at(order, start) for order in self._index)), None)
+            if found is None:
+                return start
+            bitmap, bit = found
+            start = bitmap.start + next_zero(bitmap.bits, bit) * (self.page_size << bitmap.order)
         return None
 
     def covers(self, address: int, size: int) -> bool:
         """Whether every byte of [address, address + size) is preserved."""
-        end = address + max(size, 1)
-        while address < end:
-            block = self.find(address)
-            if block is None:
-                return False
-            address = block.address + (self.page_size << block.order)
-        return True
+        return self.gap(address, address + max(size, 1)) is None
 
-    def extents(self) -> Iterator[Extent]:
-        """Runs of neighbouring blocks, by order, then by address."""
+    def first_within(self, start: int, end: int, *, below: int | None = None) -> Block | None:
+        """The first block of the lowest order that has a byte in [start, end). below: of orders below this one."""
+        for order, index in self._index.items():
+            if below is not None and order >= below:
+                break
+            unit, span, numbers = self.page_size << order, self._spans[order], self._numbers[order]
+            for place in range(bisect_left(numbers, start // span), len(numbers)):
+                bitmap = index[numbers[place]]
+                if bitmap.start >= end:
+                    break
+                address = bitmap.start + next_one(bitmap.bits, max(0, start - bitmap.start) // unit) * unit
+                if address < min(end, bitmap.start + span):
+                    return Block(address, order)
+        return None
+
+    def overlap(self) -> tuple[Block, Block] | None:
+        """Two blocks that share memory, the one of lower order first."""
+        lowest = next(iter(self._index), 0)
+        for address, order, count in self.extents(above=lowest):
+            unit = self.page_size << order
+            block = self.first_within(address, address + count * unit, below=order)
+            if block is not None:
+                return block, Block(max(address, block.address - block.address % unit), order)
+        return None
+
+    def extents(self, *, above: int = -1) -> Iterator[Extent]:
+        """Runs of neighbouring blocks, by order, then by address. above: of orders above this one."""
         start = order = count = 0
         for bitmap in self.bitmaps:
+            if bitmap.order <= above:
+                continue
             unit = self.page_size << bitmap.order
             for first, length in bit_runs(bitmap.bits):
                 address = bitmap.start + first * unit

@@ -11,9 +11,16 @@ from luoser.writer.mutate import mutations
 from tests import real
 from tests.checks.mutants import errors, mutant, rules_found
 
-BASES: dict[str, str] = {}
+BASES: dict[str, str] = {
+    "KHO005": "6.19-a/frozen",
+    "KHO015": "7.3-chain/frozen2",
+    "KHO016": "7.3-chain/frozen2",
+}
 """The real dump whose handover is broken, where 7.3-a/frozen has not what the rule is about."""
-WITHOUT: dict[str, str] = {}
+WITHOUT: dict[str, str] = {
+    "KHO012": "the release of the next kernel",
+    "KHO013": "the release of the next kernel",
+}
 """Rules that no bytes of a handover can break, with what they need instead; each has a test of its own."""
 
 
