@@ -1,6 +1,586 @@
 # SPDX-License-Identifier: MIT
-"""Rules MAP."""
+"""Rules on the preserved map: that it is one, and that all that is handed over lies in it, once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice, pairwise
+
+from luoser.abi.luo import FILES_PAGES, SESSION_PAGES, is_test_flb
+from luoser.abi.pci import layout as pci_layout
+from luoser.abi.registry import layouts
+from luoser.abi.vmalloc import kho_vmalloc
+from luoser.checks.model import Found, Severity, Skip, register
+from luoser.checks.view import View
+from luoser.state import Direction, MapStatus, Memfd, PreservedMap
+from luoser.text import human_size, safe_text
+
 __all__: list[str] = []
+
+_MOST = 32
+"""Findings of one rule for one handover; the last one says how many more there are."""
+_OWNERS = ("memfd", "hugetlb", "guest", "iommu", "vfio", "other")
+_LIMIT = 1 << 52
+_VMALLOC_FLAGS = 3
+_SHIFT_OVERFLOWS = 19
+
+
+def _capped(found: Iterable[Found]) -> Iterator[Found]:
+    """The first findings, then a word on the rest."""
+    rest = iter(found)
+    yield from islice(rest, _MOST)
+    more = sum(1 for _ in rest)
+    if more:
+        yield Found(f"{more} more of the same kind")
+
+
+def _to_come(view: View) -> PreservedMap:
+    """The map of a handover that is still to be read by a next kernel."""
+    view.need_unconsumed()
+    return view.map()
+
+
+def _is_page(view: View, address: int) -> bool:
+    return 0 < address < _LIMIT and address % view.page_size == 0
+
+
+# -- the map itself ---------------------------------------------------------------------------------------
+
+
+@register("MAP001", "map-chain-broken", Severity.ERROR, kernels="6.16 and later", source="kho.md 3.1, 3.2, 7")
+def chain(view: View) -> Iterator[Found]:
+    """The chain of chunks leads back to itself, or two entries of the radix tree to one node.
+
+    The next kernel walks the map early in its boot: it never ends, or reserves other memory than was preserved.
+    """
+    view.need_unconsumed()
+    preserved = view.handover.preserved
+    if preserved.map is None:
+        raise Skip(f"the preserved map is {preserved.status.value}")
+    nodes = frozenset(preserved.nodes)
+    loops = [problem for problem in view.problems("loop") if problem.address in nodes]
+    if not loops and not preserved.map.complete:
+        raise Skip("parts of the preserved map cannot be read")
+    for problem in loops[:_MOST]:
+        yield Found(
+            problem.message,
+            address=problem.address,
+            where="preserved",
+            hint="do not kexec: look for what wrote over this page of the map",
+        )
+
+
+@register("MAP002", "map-garbage", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.4, 3")
+def garbage(view: View) -> Iterator[Found]:
+    """The root that is to be handed over next points to a map that cannot be one.
+
+    The next kernel reserves what these bytes say; everything that is preserved is lost and overwritten.
+    """
+    if view.handover.direction is not Direction.OUTGOING:
+        raise Skip("only a root that is known to be outgoing has to have a map")
+    if view.handover.preserved.status is MapStatus.STALE:
+        why = next((problem.message for problem in view.problems("map-stale")), "its bytes are no map")
+        yield Found(
+            f"the map of the outgoing root is none: {why}",
+            address=view.handover.preserved.address,
+            where="preserved",
+            hint="do not kexec: look for what wrote over the map, or for who freed its pages",
+        )
+
+
+@register("MAP005", "ranges-overlap", Severity.ERROR, kernels="6.16 and later", source="kho.md 3.1, 3.2, 7")
+def overlap(view: View) -> Iterator[Found]:
+    """Two preserved blocks of different orders share memory.
+
+    The next kernel gives the memory to two owners, or restores it with a wrong order: what it held is corrupted.
+    """
+    both = view.map().overlap()
+    if both is not None:
+        small, large = both
+        yield Found(
+            f"the block of order {small.order} at {small.address:#x} lies in the one of order {large.order} "
+            f"at {large.address:#x}",
+            address=small.address,
+            where="preserved",
+            hint="look for a page that was preserved twice, or not given back with the order that it was taken with",
+        )
+
+
+@register("MAP006", "preserved-in-scratch", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.3, 7")
+def in_scratch(view: View) -> Iterator[Found]:
+    """A preserved block lies in a scratch area.
+
+    The next kernel boots in scratch and gives it to CMA: what is preserved there is overwritten. Kernels warn and
+    refuse to preserve it since 6.17.9 and 6.18.
+    """
+    found = view.map()
+    for area in view.scratch():
+        block = found.first_within(area.address, area.address + area.size) if area.size else None
+        if block is not None:
+            yield Found(
+                f"preserved block {block.address:#x} of order {block.order} lies in the scratch area "
+                f"{area.address:#x}-{area.address + area.size:#x}",
+                address=block.address,
+                where="preserved",
+                hint="memory that is to be preserved must not come from CMA or from scratch",
+            )
+
+
+@register("MAP007", "preserved-outside-ram", Severity.ERROR, kernels="6.16 and later", source="kho.md 3.2")
+def outside_ram(view: View) -> Iterator[Found]:
+    """A preserved block lies where the machine has no memory.
+
+    The next kernel reserves and later restores pages that are not there.
+    """
+    found = view.map()
+    for start, end in _beyond(view):
+        block = found.first_within(start, end)
+        if block is not None:
+            yield Found(
+                f"preserved block {block.address:#x} of order {block.order} is not in RAM",
+                address=block.address,
+                where="preserved",
+                hint="look for what wrote over the map; hot-unplugged memory cannot be preserved",
+            )
+            return
+
+
+def _beyond(view: View) -> Iterator[tuple[int, int]]:
+    """Ranges of physical addresses that are no RAM."""
+    if not view.ram:
+        raise Skip("the source does not say where the machine has RAM")
+    last = 0
+    for start, end in sorted(view.ram):
+        if last < start:
+            yield last, start
+        last = max(last, end)
+    yield last, 1 << 64
+
+
+@register("MAP008", "map-covers-own-node", Severity.WARNING, kernels="6.16 and later", source="kho.md 3.1, 3.2")
+def own_nodes(view: View) -> Iterator[Found]:
+    """A page of the map is preserved by the map.
+
+    Kernels never enter these pages. It stays reserved for ever in the next kernel, or the map is damaged.
+    """
+    found = view.map()
+    for node in view.handover.preserved.nodes:
+        if found.find(node) is not None:
+            yield Found(
+                f"the map preserves its own page {node:#x}",
+                address=node,
+                where="preserved",
+                hint="look for what set this bit of the map",
+            )
+            return
+
+
+@register("MAP017", "map-order-overflow", Severity.ERROR, kernels="6.16 to 7.1", source="kho.md 3.1")
+def order_overflow(view: View) -> Iterator[Found]:
+    """A preserved block has order 19 or more in kho-v1 or kho-v3.
+
+    Kernels up to 7.1 shift the size of a block as a number of 32 bits: they reserve and restore another size.
+    """
+    found = view.map()
+    if view.handover.compatible not in ("kho-v1", "kho-v3"):
+        return
+    for address, order, count in islice(found.extents(above=_SHIFT_OVERFLOWS - 1), 1):
+        yield Found(
+            f"{count} blocks of order {order} from {address:#x} on; kernels up to 7.1 can restore orders below "
+            f"{_SHIFT_OVERFLOWS}",
+            address=address,
+            where="preserved",
+            hint="preserve the memory in smaller blocks",
+        )
+
+
+# -- what has to lie in it --------------------------------------------------------------------------------
+
+
+def _absent(what: str, address: int, where: str, effect: str) -> Found:
+    return Found(
+        f"{what} at {address:#x} is not preserved",
+        address=address,
+        where=where,
+        hint=f"{effect}; look for who gave this memory back, or for what cleared its bit in the map",
+    )
+
+
+def _misplaced(found: PreservedMap, address: int, size: int) -> str | None:
+    """What is wrong with the block that should start at an address and hold `size` bytes."""
+    order = found.head(address)
+    if order is None:
+        block = found.find(address)
+        return None if block is None else f"inside the block at {block.address:#x}, not at its start"
+    room = found.page_size << order
+    return f"in a block of {human_size(room)}, expected {human_size(size)}" if room < size else None
+
+
+def _as_block(found: PreservedMap, what: str, address: int, size: int, where: str, effect: str) -> Iterator[Found]:
+    """What must be preserved as one block."""
+    if found.find(address) is None:
+        yield _absent(what, address, where, effect)
+        return
+    fault = _misplaced(found, address, size)
+    if fault:
+        hint = f"{effect}; look for what changed its order in the map"
+        yield Found(f"{what} at {address:#x} is preserved {fault}", address=address, where=where, hint=hint)
+
+
+@register("MAP003", "root-not-preserved", Severity.ERROR, kernels="6.16 and later", source="kho.md 7")
+def root(view: View) -> Iterator[Found]:
+    """The page of the root is not in the root's own map.
+
+    The next kernel frees the page and uses it again: all sub-trees are lost.
+    """
+    address = view.handover.address
+    if address is None:
+        raise Skip("the root has no address")
+    if not view.map().covers(address, 1):
+        yield _absent("the root", address, "root", "all sub-trees are lost")
+
+
+@register("MAP004", "subtree-not-preserved", Severity.ERROR, kernels="6.16 and later", source="kho.md 7; luo.md 9")
+def subtrees(view: View) -> Iterator[Found]:
+    """A sub-tree is not in the map from its first to its last byte.
+
+    The next kernel uses the memory again before the owner reads it; LUO panics when its own cannot be read.
+    """
+    found = view.map()
+    for index, subtree in enumerate(view.handover.subtrees):
+        if subtree.address is None:
+            continue
+        gap = found.gap(subtree.address, min(subtree.address + max(subtree.size or 1, 1), 1 << 64))
+        if gap is not None:
+            what = f"sub-tree {safe_text(subtree.name)} from {subtree.address:#x}, byte"
+            yield _absent(what, gap, f"subtrees[{index}]", "its owner's state is lost")
+
+
+@register("MAP009", "vmalloc-not-preserved", Severity.ERROR, kernels="6.18 and later", source="kho.md 4, 7")
+def vmalloc(view: View) -> Iterator[Found]:
+    """A chunk of a preserved vmalloc area, or a block that it names, is not in the map as a block of its order.
+
+    The area cannot be restored: the file whose folios it lists is lost.
+    """
+    yield from _capped(_vmalloc(view, _to_come(view)))
+
+
+def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
+    for where, session, file in view.files():
+        folios = file.memfd.folios if file.memfd is not None else None
+        if folios is None or not folios.chunks or folios.order > 52:
+            continue
+        if folios.flags & ~_VMALLOC_FLAGS or folios.total_pages % (1 << folios.order):
+            continue  # the descriptor is wrong, so that nobody knows what it asks for
+        what, effect = f"{view.name_of(session, file)}: the list of folios", "the file is lost"
+        for chunk in folios.chunks:
+            yield from _as_block(found, f"{what}, chunk", chunk, view.page_size, f"{where}.memfd.folios", effect)
+        for page in folios.pages:
+            size = view.page_size << folios.order
+            yield from _as_block(found, f"{what}, block", page, size, f"{where}.memfd.folios", effect)
+    test = view.handover.kho_test
+    for page in (*_test_chunk(view), *(test.pages if test is not None else ())):
+        yield from _as_block(
+            found, "KHO self-test: vmalloc page", page, view.page_size, "kho_test", "the self-test fails"
+        )
+
+
+def _test_chunk(view: View) -> Iterator[int]:
+    """The first vmalloc chunk of the KHO self-test."""
+    for subtree in view.handover.subtrees:
+        data = subtree.fdt.root.node("data") if subtree.name == "kho_test" and subtree.fdt is not None else None
+        info = data.get("folios_info") if data is not None else None
+        test = view.handover.kho_test
+        if info is not None and len(info) == kho_vmalloc.size and test is not None and test.pages:
+            yield kho_vmalloc.parse(info).first
+
+
+@register(
+    "MAP010", "memfd-folio-not-preserved", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1"
+)
+def folios(view: View) -> Iterator[Found]:
+    """A folio of a preserved memfd is not in the map as the start of a block.
+
+    The map says how large the folio is. Without it the folio cannot be restored, the file cannot be retrieved, and
+    the memory of a guest is lost.
+    """
+    yield from _capped(_folios(view, _to_come(view)))
+
+
+def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
+    for where, session, file in view.files():
+        if file.memfd is None:
+            continue
+        lost = [address for address in _addresses(file.memfd) if address and found.head(address) is None]
+        lost = [address for address in lost if _is_ram(view, address)]
+        if lost:
+            more = f", and {len(lost) - 1} more of {file.memfd.folios.count}" if len(lost) > 1 else ""
+            fault = _misplaced(found, lost[0], 1)
+            state = f"is preserved {fault}" if fault else "is not preserved"
+            yield Found(
+                f"{view.name_of(session, file)}: the folio at {lost[0]:#x} {state}{more}",
+                address=lost[0],
+                where=f"{where}.memfd.folios",
+                hint="the file is lost; look for who gave this memory back, or for what cleared its bit in the map",
+            )
+
+
+def _addresses(memfd: Memfd) -> Iterator[int]:
+    """Where the folios of a memfd lie, 0 for a hole."""
+    return (folio.address for folio in memfd.folios.list)
+
+
+def _is_ram(view: View, address: int) -> bool:
+    """False for memory that the machine is known not to have: that is another rule's finding."""
+    return not view.ram or any(start <= address < end for start, end in view.ram)
+
+
+@register(
+    "MAP011", "pci-list-not-preserved", Severity.ERROR, kernels="posted 2025, queued for 7.4", source="pci.md A.5, B.2"
+)
+def lists(view: View) -> Iterator[Found]:
+    """A list of preserved PCI devices, or a block of it, is not in the map as one block that holds it.
+
+    The PCI core restores it when it meets the first device, and panics when it cannot.
+    """
+    found = _to_come(view)
+    if not view.serialised().flbs and not view.luo().subsystems:
+        raise Skip("nothing that LUO serialised names a list of devices")
+    sizes = {}
+    for entry in view.handover.pci:
+        form = pci_layout(entry.layout)
+        sizes[entry.address] = (form.header.size if form is not None and not entry.blocks else 0) + len(
+            entry.devices.data
+        )
+    effect = "the next kernel panics"
+    named = {subtree.address for subtree in view.handover.subtrees}
+    for where, what, address in _list_places(view):
+        if address not in named and _is_page(view, address):
+            yield from _as_block(found, f"PCI device list of {what}", address, sizes.get(address, 1), where, effect)
+    for index, entry in enumerate(view.handover.pci):
+        for block in entry.blocks:
+            yield from _as_block(found, "block of the PCI device list", block, view.page_size, f"pci[{index}]", effect)
+
+
+def _list_places(view: View) -> Iterator[tuple[str, str, int]]:
+    """(where, owner, address) of what LUO says is a list of devices."""
+    luo = view.luo()
+    for index, flb in enumerate(luo.flbs):
+        if flb.name.split("-")[0] == "pci" and not is_test_flb(flb.data):
+            yield f"luo.flbs[{index}]", f"FLB {safe_text(flb.name)}", flb.data
+    for index, entry in enumerate(luo.subsystems):
+        if entry.name == "pci":
+            yield f"luo.subsystems[{index}]", "subsystem pci", entry.data
+
+
+@cache
+def _owners() -> frozenset[str]:
+    """Handlers and FLBs of which it is known that their data is the address of a page."""
+    return frozenset(entry.handler for entry in layouts() if entry.subject in _OWNERS and entry.handler)
+
+
+def _handles(view: View) -> Iterator[tuple[str, str, int]]:
+    """(where, owner, data) of each file and FLB whose data is the address of a page."""
+    for where, session, file in view.files():
+        if file.compatible in _owners():
+            yield where, f"{view.name_of(session, file)}, {safe_text(file.compatible)}", file.data
+    for index, flb in enumerate(view.luo().flbs):
+        if flb.name in _owners() and not is_test_flb(flb.data):
+            yield f"luo.flbs[{index}]", f"FLB {safe_text(flb.name)}", flb.data
+
+
+@register("MAP012", "handler-data-not-preserved", Severity.ERROR, kernels="6.19 and later", source="luo.md 8, 9")
+def handler_data(view: View) -> Iterator[Found]:
+    """The data of a file or FLB of a known handler is no page address, or that page is not preserved.
+
+    The handler cannot restore its struct: the file is lost.
+    """
+    yield from _capped(_handler_data(view, _to_come(view)))
+
+
+def _handler_data(view: View, found: PreservedMap) -> Iterator[Found]:
+    view.serialised()
+    for where, what, data in _handles(view):
+        if not _is_page(view, data):
+            hint = "the file is lost; look for what wrote over the entry"
+            yield Found(f"{what}: data {data:#x} is no page address", address=data, where=where, hint=hint)
+        else:
+            yield from _as_block(found, f"{what}: data", data, 1, where, "the file is lost")
+
+
+@register(
+    "MAP013",
+    "luo-page-not-preserved",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="luo.md 2.5, 3.2, 3.3; kho.md 5",
+)
+def luo_pages(view: View) -> Iterator[Found]:
+    """A page with LUO's sessions, files or FLBs is not in the map as a block of the size that LUO takes.
+
+    Sessions and FLBs: LUO refuses and the next kernel panics. Files: opening the session fails with EIO, and so does
+    every later one.
+    """
+    yield from _capped(_luo_pages(view, _to_come(view)))
+
+
+def _luo_pages(view: View, found: PreservedMap) -> Iterator[Found]:
+    for what, address, pages, where in _luo_places(view):
+        if _is_page(view, address):
+            effect = "the next kernel panics" if ".sessions[" not in where else "the session cannot be opened"
+            yield from _as_block(found, what, address, pages * view.page_size, where, effect)
+
+
+def _luo_places(view: View) -> Iterator[tuple[str, int, int, str]]:
+    """(what, address, pages, where) of LUO's own memory besides its root."""
+    luo = view.luo()
+    area, array = (SESSION_PAGES, FILES_PAGES) if luo.layout in ("luo-v1", "luo-v1-flb") else (1, 1)
+    places = luo.session_blocks or ((luo.session_area,) if luo.session_area else ())
+    for address in places:
+        yield "LUO's sessions", address, area, "luo.session_blocks"
+    if luo.flb_area:
+        yield "LUO's FLBs", luo.flb_area, 1, "luo.flb_area"
+    for where, session in view.sessions():
+        for address in session.blocks:
+            yield f"files of session {safe_text(session.name)}", address, array, f"{where}.blocks"
+
+
+@register("MAP015", "reservation-not-preserved", Severity.ERROR, kernels="6.16 and later", source="kho.md 6.2")
+def reservations(view: View) -> Iterator[Found]:
+    """A reserve_mem region is not in the map from its first to its last byte.
+
+    The next kernel gives the memory away before memblock claims the region: its contents are lost.
+    """
+    found, memblock = view.map(), view.handover.memblock
+    if memblock is None:
+        raise Skip("no reserve_mem regions")
+    for index, region in enumerate(memblock.reservations):
+        gap = found.gap(region.start, region.start + region.size)
+        if gap is not None:
+            what = f"reserve_mem region {safe_text(region.name)} from {region.start:#x} on, byte"
+            yield _absent(what, gap, f"memblock.reservations[{index}]", "the contents of the region are lost")
+
+
+@register("MAP016", "blob-order-mismatch", Severity.ERROR, kernels="6.17 and later", source="kho.md 6.3")
+def test_orders(view: View) -> Iterator[Found]:
+    """The devicetree or a folio of the KHO self-test is not in the map as a block of the order that the test asks for.
+
+    A folio is restored with the order in the map: the test of the next kernel reads beyond it, or finds it short.
+    """
+    found, test = _to_come(view), view.handover.kho_test
+    if test is None:
+        raise Skip("no KHO self-test")
+    effect = "the self-test fails"
+    if found.find(test.address) is not None:  # that it is preserved at all is another rule's
+        size = view.page_size + 8 * len(test.folios)
+        yield from _as_block(found, "devicetree of the self-test", test.address, size, "kho_test", effect)
+    yield from _capped(_test_folios(view, found))
+
+
+def _test_folios(view: View, found: PreservedMap) -> Iterator[Found]:
+    test = view.handover.kho_test
+    for index, (address, order) in enumerate(test.folios if test is not None else ()):
+        have = found.head(address)
+        if have != order:
+            said = "not as a block" if have is None else f"with order {have}"
+            yield Found(
+                f"folio {address:#x} of the self-test is preserved {said}, expected order {order}",
+                address=address,
+                where=f"kho_test.folios[{index}]",
+                hint="the self-test fails; what broke this may break other memory",
+            )
+
+
+# -- one owner each ---------------------------------------------------------------------------------------
+
+_Claim = tuple[int, int, str, str, str]
+"""(start, end, kind, what, where)."""
+
+
+@register("MAP014", "page-claimed-twice", Severity.ERROR, kernels="6.16 and later", source="kho.md 7")
+def claims(view: View) -> Iterator[Found]:
+    """Two structures of one handover lie in the same memory: descriptors, lists, blocks, folios, regions.
+
+    Two owners restore one folio: the second gets nothing, or writes into what the first one has.
+    """
+    view.need_unconsumed()
+    yield from _capped(_collisions(view))
+
+
+def _collisions(view: View) -> Iterator[Found]:
+    taken = sorted(_claims(view))
+    last = taken[0] if taken else None
+    for one, other in pairwise(taken):
+        assert last is not None
+        last = one if one[1] > last[1] else last
+        if other[0] < last[1] and last[2:] != other[2:] and not last[2] == other[2] == "folio":
+            yield Found(
+                f"{other[3]} and {last[3]} both lie at {other[0]:#x}",
+                address=other[0],
+                where=other[4],
+                hint="look for memory that was given back while it was still preserved",
+            )
+
+
+def _claims(view: View) -> Iterator[_Claim]:
+    """All memory that a structure of the handover has for itself. Two folios of files are a matter of their rule."""
+    page, handover = view.page_size, view.handover
+    if handover.address is not None:
+        yield handover.address, handover.address + page, "root", "the root", "root"
+    for index, subtree in enumerate(handover.subtrees):
+        if subtree.address is not None and (subtree.size or 1) < 1 << 40:
+            end = subtree.address + max(subtree.size or 1, 1)
+            what = f"sub-tree {safe_text(subtree.name)}"
+            yield subtree.address, -(-end // page) * page, "subtree", what, f"subtrees[{index}]"
+    for index, region in enumerate(handover.memblock.reservations if handover.memblock is not None else ()):
+        what, where = f"reserve_mem region {safe_text(region.name)}", f"memblock.reservations[{index}]"
+        yield region.start, region.start + region.size, "region", what, where
+    if handover.kho_test is not None:
+        for place in handover.kho_test.pages:
+            yield place, place + page, "test-page", "vmalloc page of the KHO self-test", "kho_test"
+        for place, order in handover.kho_test.folios:
+            yield place, place + (page << order), "test-folio", "folio of the KHO self-test", "kho_test.folios"
+    if handover.luo is not None:
+        yield from _luo_claims(view)
+    yield from _list_claims(view)
+
+
+def _luo_claims(view: View) -> Iterator[_Claim]:
+    page, found = view.page_size, view.handover.preserved.map
+    for what, address, pages, where in _luo_places(view):
+        yield address, address + pages * page, "luo", what, where
+    for where, what, data in _handles(view):
+        if _is_page(view, data):
+            yield data, data + page, "data", f"data of {what}", where
+    for where, session, file in view.files():
+        if file.memfd is None:
+            continue
+        name, inside = view.name_of(session, file), f"{where}.memfd.folios"
+        for chunk in file.memfd.folios.chunks:
+            yield chunk, chunk + page, "chunk", f"vmalloc chunk of {name}", inside
+        for place in file.memfd.folios.pages:
+            yield place, place + (page << min(file.memfd.folios.order, 40)), "array", f"folio list of {name}", inside
+        what = f"a folio of {name}"
+        for address in _addresses(file.memfd):
+            order = found.head(address) if found is not None and address else None
+            if address:
+                yield address, address + (page << (order or 0)), "folio", what, inside
+
+
+def _list_claims(view: View) -> Iterator[_Claim]:
+    page = view.page_size
+    named = {subtree.address for subtree in view.handover.subtrees}
+    drivers: set[int] = set()
+    for index, entry in enumerate(view.handover.pci):
+        where = f"pci[{index}]"
+        if entry.address not in named:
+            size = -(-max(len(entry.devices.data), 1) // page) * page
+            end = entry.address + (page if entry.blocks else size)
+            yield entry.address, end, "list", "a PCI device list", where
+        for block in entry.blocks:
+            yield block, block + page, "list-block", "a block of a PCI device list", where
+        for piece in entry.contents:
+            if piece.address not in drivers:
+                drivers.add(piece.address)
+                yield piece.address, piece.address + piece.size, "driver", "what a device's driver saved", where

@@ -15,8 +15,15 @@ BASES: dict[str, str] = {
     "KHO005": "6.19-a/frozen",
     "KHO015": "7.3-chain/frozen2",
     "KHO016": "7.3-chain/frozen2",
+    "MAP002": "7.3-chain/frozen2",
+    "MAP006": "7.3-chain/frozen2",
+    "MAP017": "6.19-a/frozen",
 }
 """The real dump whose handover is broken, where 7.3-a/frozen has not what the rule is about."""
+OPTIONS: dict[str, dict[str, object]] = {
+    "MAP007": {"ram": ((0, 1 << 36),)},
+}
+"""What a rule has to know besides the bytes."""
 WITHOUT: dict[str, str] = {
     "KHO012": "the release of the next kernel",
     "KHO013": "the release of the next kernel",
@@ -42,6 +49,6 @@ def test_a_mutation_breaks_its_rule_and_no_other(rule: object) -> None:
     assert isinstance(rule, Rule)
     if rule.id not in mutations():
         pytest.skip(WITHOUT.get(rule.id, "about the machine, not about bytes: has a test of its own"))
-    report = mutant(rule.id, BASES.get(rule.id, "7.3-a/frozen"))
+    report = mutant(rule.id, BASES.get(rule.id, "7.3-a/frozen"), **OPTIONS.get(rule.id, {}))
     assert rule.id in rules_found(report)
     assert errors(report) == ({rule.id} if rule.severity is Severity.ERROR else set())

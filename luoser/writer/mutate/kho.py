@@ -163,9 +163,10 @@ def _scratch(image: Image, state: State) -> tuple[int, tuple[Area, ...]]:
 
 @mutation("KHO015", "nothing that is known; no kernel writes this")
 def scratch_overlap(image: Image, state: State) -> None:
-    """The second scratch area starts where the first one starts."""
+    """The smallest scratch area starts where the largest one does."""
     place, areas = _scratch(image, state)
-    image.patch(place + 16, struct.pack("<Q", areas[0].address))
+    by_size = sorted(range(len(areas)), key=lambda index: areas[index].size or 1 << 64)
+    image.patch(place + 16 * by_size[0], struct.pack("<Q", max(areas, key=lambda area: area.size).address))
 
 
 @mutation("KHO016", "nothing that is known; no kernel writes this")

@@ -3,4 +3,263 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from luoser.abi.preserved import RadixGeometry, khoser_mem_bitmap_ptr, khoser_mem_chunk_hdr
+from luoser.state import Handover, PreservedMap, State
+from luoser.writer.image import Image
+from luoser.writer.mutate.model import Cannot, first_handover, mutation
+
 __all__: list[str] = []
+
+
+def _map(state: State) -> tuple[Handover, PreservedMap]:
+    handover = first_handover(state)
+    if handover.preserved.map is None:
+        raise Cannot("the state has no preserved map")
+    return handover, handover.preserved.map
+
+
+def _u64(image: Image, place: int) -> int:
+    return int.from_bytes(image.read(place, 8), "little")
+
+
+def _fresh(image: Image, state: State) -> int:
+    """A page behind all that the image or a map has; it is in the image from now on."""
+    end = image.end
+    for handover in state.handovers:
+        extents = handover.preserved.map.extents() if handover.preserved.map is not None else ()
+        end = max([end, *(start + count * (image.page_size << order) for start, order, count in extents)])
+        end = max([end, *(area.address + area.size for area in handover.scratch or ())])
+    page = -(-end // image.page_size) * image.page_size
+    image.patch(page, bytes(image.page_size))
+    return page
+
+
+def _bit(image: Image, state: State, address: int, order: int) -> tuple[int, int]:
+    """(address of the byte, mask) of a block's bit in the map; leaves and bitmaps that it needs are made."""
+    preserved = first_handover(state).preserved
+    find = _chunk_bit if preserved.form == "chunks" else _radix_bit
+    place, bit = find(image, state, address, order)
+    return place + (bit >> 3), 1 << (bit & 7)
+
+
+def _radix_bit(image: Image, state: State, address: int, order: int) -> tuple[int, int]:
+    geometry = RadixGeometry.of(image.page_size)
+    key, node = geometry.key(address, order), first_handover(state).preserved.address
+    for level in range(geometry.levels - 1, -1, -1):
+        index = key >> geometry.leaf_bits + geometry.table_bits * level & (1 << geometry.table_bits) - 1
+        entry = node + 8 * index
+        node = _u64(image, entry)
+        if not node:
+            node = _fresh(image, state)
+            image.patch(entry, struct.pack("<Q", node))
+    return node, key & (1 << geometry.leaf_bits) - 1
+
+
+def _chunk_bit(image: Image, state: State, address: int, order: int) -> tuple[int, int]:
+    size = first_handover(state).preserved.bitmap_size or image.page_size
+    span, last = (8 * size * image.page_size) << order, 0
+    for chunk, header in _chunks(image, state):
+        last = chunk
+        body = image.read(chunk + khoser_mem_chunk_hdr.size, header.num_elms * khoser_mem_bitmap_ptr.size)
+        for start, bitmap in khoser_mem_bitmap_ptr.record.iter_unpack(body):
+            if header.order == order and start <= address < start + span:
+                return bitmap, (address - start) // (image.page_size << order)
+    chunk, bitmap = _fresh(image, state), _fresh(image, state)
+    image.patch(last, struct.pack("<Q", chunk))
+    image.patch(chunk, struct.pack("<QIIQQ", 0, order, 1, address - address % span, bitmap))
+    return bitmap, address % span // (image.page_size << order)
+
+
+def _chunks(image: Image, state: State) -> Iterator[tuple[int, Any]]:
+    chunk = first_handover(state).preserved.address
+    while chunk:
+        header = khoser_mem_chunk_hdr.parse(image.read(chunk, khoser_mem_chunk_hdr.size))
+        yield chunk, header
+        chunk = header.next
+
+
+def _preserve(image: Image, state: State, address: int, order: int) -> None:
+    place, mask = _bit(image, state, address, order)
+    image.patch(place, bytes([image.read(place, 1)[0] | mask]))
+
+
+def _forget(image: Image, state: State, address: int) -> int:
+    """Take the block that holds an address out of the map; gives its order."""
+    block = _map(state)[1].find(address)
+    if block is None:
+        raise Cannot(f"{address:#x} is not preserved in the state")
+    place, mask = _bit(image, state, block.address, block.order)
+    image.patch(place, bytes([image.read(place, 1)[0] & ~mask]))
+    return block.order
+
+
+# -- the map itself ---------------------------------------------------------------------------------------
+
+
+@mutation("MAP001", "the next kernel walks the map without end, or reserves the wrong memory")
+def chain(image: Image, state: State) -> None:
+    """The last chunk leads back to the first; or the next free entry of the tree's root leads to its first child."""
+    preserved = first_handover(state).preserved
+    if preserved.form == "chunks":
+        *_, (last, _) = _chunks(image, state)
+        image.patch(last, struct.pack("<Q", preserved.address))
+        return
+    root = struct.unpack(f"<{image.page_size // 8}Q", image.read(preserved.address, image.page_size))
+    used = next(place for place, child in enumerate(root) if child)
+    free = next(place for place, child in enumerate(root) if not child and place > used)
+    image.patch(preserved.address + 8 * free, struct.pack("<Q", root[used]))
+
+
+@mutation("MAP002", "the next kernel reserves nonsense; all that was preserved is lost")
+def garbage(image: Image, state: State) -> None:
+    """The first entry of the map's first page becomes an address that is not aligned."""
+    image.patch(first_handover(state).preserved.address, struct.pack("<Q", 0x1234567))
+
+
+@mutation("MAP005", "two owners get the same memory")
+def overlap(image: Image, state: State) -> None:
+    """A page that is preserved is preserved once more as part of a block of order 1, where the other page is not."""
+    handover, found = _map(state)
+    folios = (folio for _, folio in _folios(handover))
+    for address in folios:
+        if address % (2 * image.page_size) == 0 and found.head(address) == 0:
+            _preserve(image, state, address, 1)
+            return
+    raise Cannot("the state has no memfd with a folio of order 0 at an even page")
+
+
+@mutation("MAP006", "the next kernel overwrites what is preserved there")
+def in_scratch(image: Image, state: State) -> None:
+    """A page of the first scratch area is preserved."""
+    areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
+    if not areas:
+        raise Cannot("the state has no scratch areas")
+    _preserve(image, state, areas[0].address, 0)
+
+
+@mutation("MAP007", "the next kernel restores pages that are not there")
+def outside_ram(image: Image, state: State) -> None:
+    """A page at 256 TiB is preserved."""
+    _preserve(image, state, 1 << 48, 0)
+
+
+@mutation("MAP008", "a page that nobody gives back")
+def own_nodes(image: Image, state: State) -> None:
+    """The first page of the map is preserved."""
+    _preserve(image, state, first_handover(state).preserved.address, 0)
+
+
+@mutation("MAP017", "the next kernel reserves memory of another size")
+def order_overflow(image: Image, state: State) -> None:
+    """A block of order 19 at 16 TiB is preserved."""
+    _preserve(image, state, 1 << 44, 19)
+
+
+# -- what has to lie in it --------------------------------------------------------------------------------
+
+
+def _folios(handover: Handover) -> Iterator[tuple[int, int]]:
+    """(descriptor, address) of the folios of all memfds."""
+    for session in handover.luo.sessions if handover.luo is not None else ():
+        for file in session.files:
+            for folio in file.memfd.folios.list if file.memfd is not None else ():
+                if folio.address:
+                    yield file.data, folio.address
+
+
+def _first(places: Iterator[int], what: str) -> int:
+    place = next(places, None)
+    if place is None:
+        raise Cannot(f"the state has no {what}")
+    return place
+
+
+@mutation("MAP003", "the root's page is used again; everything is lost")
+def root(image: Image, state: State) -> None:
+    """The root's page is no longer preserved."""
+    address = first_handover(state).address
+    if address is None:
+        raise Cannot("the root has no address")
+    _forget(image, state, address)
+
+
+@mutation("MAP004", "LUO cannot be restored: the next kernel panics")
+def subtrees(image: Image, state: State) -> None:
+    """The page of LUO is no longer preserved."""
+    luo = first_handover(state).luo
+    if luo is None:
+        raise Cannot("the state has no LUO")
+    _forget(image, state, luo.address)
+
+
+@mutation("MAP009", "the file cannot be retrieved")
+def vmalloc(image: Image, state: State) -> None:
+    """The page with the list of a memfd's folios is no longer preserved."""
+    luo = first_handover(state).luo
+    files = (file for session in (luo.sessions if luo is not None else ()) for file in session.files)
+    pages = (page for file in files if file.memfd is not None for page in file.memfd.folios.pages)
+    _forget(image, state, _first(pages, "memfd with a list of folios"))
+
+
+@mutation("MAP010", "the file cannot be retrieved")
+def folios(image: Image, state: State) -> None:
+    """The first folio of a memfd is no longer preserved."""
+    _forget(image, state, _first((folio for _, folio in _folios(first_handover(state))), "memfd with a folio"))
+
+
+@mutation("MAP011", "the PCI core panics when it meets the first device")
+def lists(image: Image, state: State) -> None:
+    """The folio of a device list that an FLB or subsystem names is no longer preserved."""
+    handover = first_handover(state)
+    ours = (entry.address for entry in handover.pci if not any(via.startswith("subtree:") for via in entry.via))
+    _forget(image, state, _first(ours, "device list of an FLB or a subsystem"))
+
+
+@mutation("MAP012", "the file cannot be retrieved")
+def handler_data(image: Image, state: State) -> None:
+    """The descriptor of a memfd is no longer preserved."""
+    _forget(image, state, _first((data for data, _ in _folios(first_handover(state))), "memfd with a folio"))
+
+
+@mutation("MAP013", "LUO refuses and the next kernel panics")
+def luo_pages(image: Image, state: State) -> None:
+    """The first page with sessions is no longer preserved."""
+    luo = first_handover(state).luo
+    _forget(image, state, _first(iter(luo.session_blocks if luo is not None else ()), "page with sessions"))
+
+
+@mutation("MAP015", "the region is given away before memblock claims it")
+def reservations(image: Image, state: State) -> None:
+    """The block at the start of a reserve_mem region is no longer preserved."""
+    memblock = first_handover(state).memblock
+    regions = memblock.reservations if memblock is not None else ()
+    _forget(image, state, _first((region.start for region in regions), "reserve_mem region"))
+
+
+@mutation("MAP016", "the self-test finds a folio of another size")
+def test_orders(image: Image, state: State) -> None:
+    """A folio of the self-test of order 1 or more becomes as many pages of order 0."""
+    test = first_handover(state).kho_test
+    large = [(address, order) for address, order in (test.folios if test is not None else ()) if order]
+    if not large:
+        raise Cannot("the state has no KHO self-test with a folio of order 1 or more")
+    address, order = large[0]
+    _forget(image, state, address)
+    for page in range(1 << order):
+        _preserve(image, state, address + page * image.page_size, 0)
+
+
+@mutation("MAP014", "the second owner gets nothing")
+def claims(image: Image, state: State) -> None:
+    """The entry of one memfd names the descriptor of another."""
+    luo = first_handover(state).luo
+    files = [file for session in (luo.sessions if luo is not None else ()) for file in session.files]
+    ours = [file for file in files if file.memfd is not None and file.address is not None]
+    if len(ours) < 2:
+        raise Cannot("the state needs two memfds")
+    assert ours[1].address is not None
+    image.patch(ours[1].address + 48, struct.pack("<Q", ours[0].data))
