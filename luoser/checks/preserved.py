@@ -263,7 +263,10 @@ def vmalloc(view: View) -> Iterator[Found]:
 
     The area cannot be restored: the file whose folios it lists is lost.
     """
-    yield from _capped(_vmalloc(view, _to_come(view)))
+    found = list(_capped(_vmalloc(view, _to_come(view))))
+    if view.handover.kho_test is None or found:
+        _need_folio_lists(view, found)
+    yield from found
 
 
 def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
@@ -305,7 +308,19 @@ def folios(view: View) -> Iterator[Found]:
     The map says how large the folio is. Without it the folio cannot be restored, the file cannot be retrieved, and
     the memory of a guest is lost.
     """
-    yield from _capped(_folios(view, _to_come(view)))
+    found = list(_capped(_folios(view, _to_come(view))))
+    _need_folio_lists(view, found)
+    yield from found
+
+
+def _need_folio_lists(view: View, found: list[Found]) -> None:
+    """Nothing found means something only when the folios of all memfds could be read."""
+    view.serialised()
+    for _, session, file in view.files():
+        memfd = file.memfd
+        unread = memfd is None or len(memfd.folios.list) < memfd.folios.count
+        if not found and unread and file.compatible.startswith("memfd"):
+            raise Skip(f"{view.name_of(session, file)}: its folios cannot all be read")
 
 
 def _folios(view: View, found: PreservedMap) -> Iterator[Found]:

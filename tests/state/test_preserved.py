@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luoser.bits import bit_runs
+from luoser.bits import bit_runs, next_one, next_zero
 from luoser.state import Bitmap, Block, Extent, PreservedMap
 from tests import real
 
@@ -126,3 +126,67 @@ def test_maps_of_real_dumps_come_back_from_their_extents(name: str) -> None:
         assert (list(again.extents()), again.entries, again.pages) == (extents, found.entries, found.pages)
         assert all(again.find(address) == Block(address, order) for address, order, _ in extents)
         assert all(found.covers(address, count * found.page_size << order) for address, order, count in extents)
+
+
+@given(bitmaps, st.integers(0, 200))
+def test_next_one_and_next_zero(bits: bytes, start: int) -> None:
+    count = 8 * len(bits)
+    values = [bits[bit // 8] >> bit % 8 & 1 for bit in range(count)]
+    if start < count:
+        assert next_one(bits, start) == next((bit for bit in range(start, count) if values[bit]), count)
+        assert next_zero(bits, start) == next((bit for bit in range(start, count) if not values[bit]), count)
+
+
+@st.composite
+def small_maps(draw: st.DrawFn) -> PreservedMap:
+    """Bitmaps of 16 bits for three orders in the first 128 pages, overlapping as it comes."""
+    made = []
+    for order in draw(st.lists(st.integers(0, 2), unique=True, max_size=3)):
+        span = 16 * PAGE << order
+        for number in draw(st.lists(st.integers(0, 127 * PAGE // span), unique=True, max_size=4)):
+            made.append(Bitmap(order, number * span, draw(st.binary(min_size=2, max_size=2))))
+    return PreservedMap(made, page_size=PAGE)
+
+
+def blocks(found: PreservedMap) -> list[Block]:
+    return [
+        Block(start + number * (PAGE << order), order)
+        for start, order, count in found.extents()
+        for number in range(count)
+    ]
+
+
+def pages(block: Block) -> set[int]:
+    return set(range(block.address // PAGE, (block.address // PAGE) + (1 << block.order)))
+
+
+@given(small_maps(), st.integers(0, 140), st.integers(1, 60))
+def test_gaps_and_blocks_of_a_range(found: PreservedMap, first: int, count: int) -> None:
+    start, end, wanted = first * PAGE, (first + count) * PAGE, set(range(first, first + count))
+    have = {page for block in blocks(found) for page in pages(block)}
+    assert found.gap(start, end) == min((page * PAGE for page in wanted - have), default=None)
+    assert found.covers(start, count * PAGE) == (wanted <= have)
+    meets = [block for block in blocks(found) if pages(block) & wanted]
+    least = min(meets, key=lambda block: (block.order, block.address), default=None)
+    assert found.first_within(start, end) == least
+    heads = {block.order for block in blocks(found) if block.address == start}
+    assert found.head(start) == min(heads, default=None)
+
+
+@given(small_maps())
+def test_overlap(found: PreservedMap) -> None:
+    ours = blocks(found)
+    overlaps = any(pages(one) & pages(other) for one in ours for other in ours if one.order < other.order)
+    both = found.overlap()
+    assert (both is not None) == overlaps
+    if both is not None:
+        assert both[0] in ours and both[1] in ours and both[0].order < both[1].order
+        assert pages(both[0]) & pages(both[1])
+
+
+def test_a_gap_in_a_large_map_is_found_without_a_step_for_each_page() -> None:
+    whole = PreservedMap((Bitmap(0, number << 27, b"\xff" * 4096) for number in range(8192)), page_size=PAGE)
+    assert whole.gap(0, 1 << 40) is None
+    assert whole.gap(0, 1 << 60) == 1 << 40
+    assert whole.first_within(1 << 40, 1 << 60) is None
+    assert whole.overlap() is None

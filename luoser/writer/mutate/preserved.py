@@ -244,10 +244,10 @@ def reservations(image: Image, state: State) -> None:
 def test_orders(image: Image, state: State) -> None:
     """A folio of the self-test of order 1 or more becomes as many pages of order 0."""
     test = first_handover(state).kho_test
-    large = [(address, order) for address, order in (test.folios if test is not None else ()) if order]
+    large = sorted((order, address) for address, order in (test.folios if test is not None else ()) if order)
     if not large:
         raise Cannot("the state has no KHO self-test with a folio of order 1 or more")
-    address, order = large[0]
+    order, address = large[0]
     _forget(image, state, address)
     for page in range(1 << order):
         _preserve(image, state, address + page * image.page_size, 0)
