@@ -1,6 +1,377 @@
 # SPDX-License-Identifier: MIT
-"""Rules PCI."""
+"""Rules on the lists of preserved devices.
+
+The records are judged as they stand, under a stale map as well; what lies around them only before it is consumed.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
+from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS
+from luoser.checks.devices import Listed, few, listed
+from luoser.checks.model import Found, Severity, Skip, register
+from luoser.checks.view import View
+from luoser.text import decode_name, safe_text
+
 __all__: list[str] = []
+
+_A, _B, _ALL = "PCI/LUO (posted 2025)", "PCI core live update (posted, queued for 7.4)", "all posted forms"
+_LOW = 1 << 20
+"""Values of driver_data below this, or not page aligned, are taken for plain numbers."""
+
+
+@register("PCI001", "list-unreadable", Severity.ERROR, kernels=_ALL, source="pci.md A.8(1), B.1")
+def list_unreadable(view: View) -> Iterator[Found]:
+    """Where a device list has to be there is none: a count beyond its folio, more in use than allocated, other bytes.
+
+    PCI/LUO searches count entries and runs past the folio. The PCI core cannot retrieve its FLB and panics.
+    """
+    view.need_unconsumed()
+    places = _list_places(view)
+    if not places and not view.handover.pci:
+        raise Skip("no preserved device list")
+    unknown = places.keys() - {entry.address for entry in view.handover.pci} - {0}
+    for problem in view.problems("pci-unknown-layout", "bad-pointer", "short-list"):
+        if problem.address in places and problem.message.startswith("PCI device list"):
+            unknown.discard(problem.address)
+            yield Found(
+                problem.message,
+                address=problem.address,
+                where=places[problem.address],
+                hint="if the kernel has a layout of its own, name the one that comes closest with --layout",
+            )
+    if unknown:
+        raise Skip(f"the device list at {min(unknown):#x} is not in the source")
+
+
+def _list_places(view: View) -> dict[int, str]:
+    """Addresses that hold a list by what names them, with their path; FLBs of unknown versions are not among them."""
+    luo = view.handover.luo
+    if luo is None:
+        return {}
+    names = {name for layout in LAYOUTS for name in layout.flb_names}
+    flbs = {flb.data: f"luo.flbs[{index}]" for index, flb in enumerate(luo.flbs) if flb.name in names}
+    return flbs | {
+        entry.data: f"luo.subsystems[{index}]" for index, entry in enumerate(luo.subsystems) if entry.name == "pci"
+    }
+
+
+@register("PCI002", "path-duplicate", Severity.ERROR, kernels=_ALL, source="pci.md A.8(2), A.5, B.2")
+def path_duplicate(view: View) -> Iterator[Found]:
+    """Two entries are about one device.
+
+    PCI/LUO takes the first; nobody finishes or frees what the other holds. The PCI core counts both, finds one, and
+    panics at the FLB's finish because nr_devices is not 0.
+    """
+    for entry in listed(view):
+        yield from few(_duplicates(entry))
+
+
+def _duplicates(entry: Listed) -> Iterator[Found]:
+    counts = entry.column("refcount")
+    first: dict[int, int] = {}
+    for slot, place in entry.places():
+        if counts and not counts[slot]:
+            continue
+        if first.setdefault(place, slot) != slot:
+            yield entry.found(
+                slot,
+                place,
+                f"entry {slot} is about the same device as entry {first[place]}",
+                hint="one of them lost its own address; compare with the machine, --topology helps",
+            )
+
+
+@register("PCI003", "flags-illegal", Severity.ERROR, kernels=_A, source="pci.md A.3, A.8(3)")
+def flags_illegal(view: View) -> Iterator[Found]:
+    """An entry's flags are not 1, 2 or 3; in the first posting, `requested` is neither 0 nor 1.
+
+    The next kernel takes the flags as they are. Without the known ones the device loses bus mastering, and what its
+    guest does with it stops.
+    """
+    for entry in listed(view, family="A"):
+        if entry.has("flags"):
+            legal, word, values = range(1, sum(FLAG_NAMES) + 1), "flags {:#x} are not 1, 2 or 3", entry.column("flags")
+        else:
+            legal, word, values = range(2), "requested is {}, neither 0 nor 1", entry.column("requested")
+        yield from few(
+            entry.found(slot, place, word.format(values[slot]), hint="no kernel writes that: look for a stray write")
+            for slot, place in entry.places()
+            if values[slot] not in legal
+        )
+
+
+@register("PCI004", "none-requested", Severity.WARNING, kernels=_A, source="pci.md A.8(3)")
+def none_requested(view: View) -> Iterator[Found]:
+    """A list has entries, but none of a device that asked for itself.
+
+    Bridges are there for devices below them only: with none of these, nothing is kept going.
+    """
+    for entry in listed(view, family="A"):
+        values = entry.column("flags") or entry.column("requested")
+        if values and not any(value & 1 for value in values):
+            yield Found(
+                f"{entry.name}: none of {len(values)} devices asked for live update",
+                address=entry.entry.address,
+                where=entry.where,
+            )
+
+
+@register("PCI006", "padding-not-zero", Severity.WARNING, kernels=_ALL, source="pci.md A.8(2, 4), B.3")
+def padding_not_zero(view: View) -> Iterator[Found]:
+    """Padding, reserved members, what stands behind a name or behind the list up to the end of its folio is not zero.
+
+    The folio is filled with zeros first: something else wrote there, or the list has another layout.
+    """
+    view.need_unconsumed()
+    lists = listed(view)
+    where = {entry.entry.address: entry.where for entry in lists}
+    for problem in view.problems("pci-fault"):
+        if problem.address in where and any(word in problem.message for word in ("padding", "reserved is", "behind")):
+            yield Found(problem.message, address=problem.address, where=where[problem.address])
+    for entry in lists:
+        names = entry.column("driver_name")
+        yield from few(
+            entry.found(slot, place, "there are bytes behind the end of driver_name")
+            for slot, place in (entry.places() if names else ())
+            if names[slot].partition(b"\0")[2].strip(b"\0")
+        )
+
+
+@register("PCI007", "order-unusual", Severity.WARNING, kernels=_A, source="pci.md A.4, A.8(5, 6)")
+def order_unusual(view: View) -> Iterator[Found]:
+    """Devices of one bus do not stand together, the last one first, or a bridge has no device before it.
+
+    The kernel collects children before their bridge, bus by bus. Cancel and freeze go by position: in another order
+    each driver gets the data of another.
+    """
+    for entry in listed(view, member="flags"):
+        yield from few(_out_of_order(entry))
+
+
+def _out_of_order(entry: Listed) -> Iterator[Found]:
+    flags = entry.column("flags")
+    left, bus, devfn = set[int](), -1, 0
+    asked: int | None = None  # the bus of the devices that asked so far, -1 where there are several
+    for slot, place in entry.places():
+        if place >> 8 != bus:
+            if place >> 8 in left:
+                yield entry.found(slot, place, "others stand between it and the devices of its bus before it")
+            left.add(bus)
+            bus = place >> 8
+        elif place & 0xFF > devfn:
+            yield entry.found(slot, place, "it stands behind a lower device of its bus; the last one comes first")
+        if flags[slot] & 2 and asked in (None, bus):
+            yield entry.found(slot, place, "no device of another bus that asked stands before this bridge")
+        if flags[slot] & 1:
+            asked = bus if asked in (None, bus) else -1
+        devfn = place & 0xFF
+
+
+@register("PCI008", "driver-name-bad", Severity.ERROR, kernels=_A, source="pci.md A.5, A.8(4)")
+def driver_name_bad(view: View) -> Iterator[Found]:
+    """driver_name is empty, has no end in its 63 bytes, or holds what no driver's name does.
+
+    The next kernel binds the device to that driver and no other, and panics when it cannot set the name.
+    """
+    for entry in listed(view, member="driver_name"):
+        names = entry.column("driver_name")
+        yield from few(
+            entry.found(slot, place, f"driver_name {word}", hint="no kernel writes that: look for a stray write")
+            for slot, place in entry.places()
+            if (word := _name_fault(names[slot]))
+        )
+
+
+def _name_fault(raw: bytes) -> str:
+    name = decode_name(raw)
+    if b"\0" not in raw:
+        return f"has no NUL in {len(raw)} bytes"
+    if not name:
+        return "is empty"
+    return "" if name.isascii() and name.isprintable() else f"is {safe_text(name)}"
+
+
+@register("PCI010", "stub-page-mismatch", Severity.ERROR, kernels=_A, source="pci.md A.6, A.8(8)")
+def stub_page(view: View) -> Iterator[Found]:
+    """The page of the test driver pci-lu-stub names another device than the entry that leads to it.
+
+    Its probe compares them and fails in the next kernel; a device without driver makes finish panic.
+    """
+    view.need_unconsumed()
+    for entry in listed(view, member="driver_name"):
+        pages = {piece.address: piece.data for piece in entry.entry.contents}
+        names, data = entry.column("driver_name"), entry.column("driver_data")
+        yield from few(
+            entry.found(
+                slot, place, f"its page {data[slot]:#x} says {found:#x}, expected bus << 8 | devfn {place & 0xFFFF:#x}"
+            )
+            for slot, place in entry.places()
+            if decode_name(names[slot]) == "pci-lu-stub"
+            and data[slot] in pages
+            and (found := int.from_bytes(pages[data[slot]][:2], "little")) != place & 0xFFFF
+        )
+
+
+@register("PCI011", "driver-data-not-preserved", Severity.ERROR, kernels=_A, source="pci.md A.1, A.5, A.8(8)")
+def driver_data_preserved(view: View) -> Iterator[Found]:
+    """driver_data is the address of a page that is not preserved.
+
+    The driver restores memory that was given away: its state is lost, its probe fails, and finish panics over a
+    device without driver. Values that are no page address are the driver's own and not judged.
+    """
+    preserved = view.map()
+    for entry in listed(view, member="driver_data"):
+        data = entry.column("driver_data")
+        yield from few(
+            entry.found(
+                slot,
+                place,
+                f"driver_data {data[slot]:#x} is not preserved",
+                hint="the driver has to preserve its folio before it returns its address",
+            )
+            for slot, place in entry.places()
+            if _is_page(view, data[slot]) and preserved.find(data[slot]) is None
+        )
+
+
+def _is_page(view: View, value: int) -> bool:
+    return _LOW <= value < 1 << 52 and value % view.page_size == 0
+
+
+@register("PCI012", "driver-data-shared", Severity.ERROR, kernels=_A, source="pci.md A.5, A.6")
+def driver_data_shared(view: View) -> Iterator[Found]:
+    """Two devices have one page as driver_data.
+
+    The first driver to restore it owns it. The second finds nothing, and its device's state is lost.
+    """
+    for entry in listed(view, member="driver_data"):
+        data = entry.column("driver_data")
+        shared = {value for value, count in Counter(data).items() if count > 1 and _is_page(view, value)}
+        first: dict[int, int] = {}
+        yield from few(
+            entry.found(slot, place, f"driver_data {data[slot]:#x} is that of entry {first[data[slot]]}, too")
+            for slot, place in entry.places()
+            if data[slot] in shared and first.setdefault(data[slot], slot) != slot
+        )
+
+
+@register("PCI013", "saved-state-mismatch", Severity.ERROR, kernels="PCI/LUO v1 (July 2025)", source="pci.md A.2")
+def saved_state(view: View) -> Iterator[Found]:
+    """devfn of the saved state is not that of the path, or a device's bus is not listed, or is of no known kind.
+
+    State of one device or bus is put on another.
+    """
+    for entry in listed(view, member="devfn"):
+        devfns = entry.column("devfn")
+        yield from few(
+            entry.found(slot, place, f"devfn is {devfns[slot]:#x}, the path says {place & 0xFF:#x}")
+            for slot, place in entry.places()
+            if devfns[slot] != place & 0xFF
+        )
+        yield from few(_bus_faults(entry))
+
+
+def _bus_faults(entry: Listed) -> Iterator[Found]:
+    buses = entry.entry.buses
+    for index, bus in enumerate(buses):
+        if bus.get("bridge_type", 0) not in BRIDGE_TYPES:
+            message = f"{entry.name}: bridge_type of bus {index} is {bus['bridge_type']}, expected 0, 1 or 2"
+            yield Found(message, address=entry.entry.address, where=f"{entry.where}.buses[{index}]")
+    known = {int(bus["domain"]) << 8 | int(bus["number"]) for bus in buses}
+    for slot, place in entry.places() if buses else ():
+        if place >> 8 not in known:
+            yield entry.found(slot, place, "its bus is not among the buses of the list")
+
+
+@register("PCI014", "list-version", Severity.ERROR, kernels="PCI core live update v8 and later", source="pci.md B.2")
+def list_version(view: View) -> Iterator[Found]:
+    """The version in the head of the list is neither 1 nor 2.
+
+    The next kernel's PCI core cannot retrieve its FLB, and panics.
+    """
+    for entry in listed(view, family="B"):
+        version = entry.entry.header.get("version")
+        if version is not None and version not in (1, 2):
+            yield Found(
+                f"{entry.name}: version {version}, expected 1 or 2",
+                address=entry.entry.address,
+                where=entry.where,
+                hint="boot a kernel that knows this version, or look for what wrote over the list",
+            )
+
+
+@register("PCI015", "list-unsorted", Severity.ERROR, kernels="PCI core live update v1 to v3", source="pci.md B.1, B.3")
+def list_unsorted(view: View) -> Iterator[Found]:
+    """The entries of a form that is searched by halving are not sorted by domain and bdf.
+
+    The search misses devices that are there: they come up like any other, without their state.
+    """
+    lists = [entry for entry in listed(view, family="B") if entry.form.is_sorted]
+    if not lists:
+        raise Skip("no device list of a sorted form")
+    for entry in lists:
+        yield from few(_unsorted(entry))
+
+
+def _unsorted(entry: Listed) -> Iterator[Found]:
+    last = -1 << 63
+    for slot, place in entry.places():
+        # v1 and v2 compare domain << 16 | bdf as a signed int.
+        key = place - (1 << 32) if entry.form.record.size == 4 and place >> 31 else place
+        if key < last:
+            yield entry.found(slot, place, f"entry {slot} is lower than the one before it")
+        last = key
+
+
+@register("PCI016", "nr-mismatch", Severity.ERROR, kernels=_B, source="pci.md B.2")
+def nr_mismatch(view: View) -> Iterator[Found]:
+    """nr_devices is not the number of entries in use, or an entry with a device has refcount 0.
+
+    Finish counts nr_devices down, one for each entry whose refcount becomes 0, and panics if some are left.
+    """
+    for entry in listed(view, member="refcount"):
+        counts = entry.column("refcount")
+        holes = [(slot, place) for slot, place in entry.places() if not counts[slot]]
+        yield from few(entry.found(slot, place, "refcount is 0, so the entry is a hole") for slot, place in holes)
+        said, used = entry.entry.header[entry.form.count], len(entry.entry.devices)
+        if said != used:
+            yield Found(
+                f"{entry.name}: nr_devices is {said}, {used} entries are in use",
+                address=entry.entry.address,
+                where=entry.where,
+                hint="look for what wrote over the list: no kernel gets this wrong",
+            )
+
+
+@register("PCI019", "vfio-device-not-listed", Severity.ERROR, kernels=_B, source="pci.md B.2, B.4")
+def vfio_not_listed(view: View) -> Iterator[Found]:
+    """A preserved vfio-pci file is about a device that no list of the handover holds.
+
+    Retrieve looks among the devices that came through the PCI core's list only: the file is lost, and with it the
+    guest's device.
+    """
+    view.serialised()
+    view.need_unconsumed()
+    files = [item for item in view.files() if item[2].compatible.startswith("vfio-pci-v") and item[2].detail]
+    if not files:
+        raise Skip("no vfio-pci file that can be read")
+    if any(view.problems("pci-unknown-layout", "short-list")):
+        raise Skip("a device list cannot be read")
+    places = {place for entry in _lists(view) for _, place in entry.places()}
+    for where, session, file in files:
+        assert file.detail is not None
+        named = {int(fields.get("domain", 0)) << 16 | int(fields["bdf"]) for _, fields in file.detail.readings}
+        if named.isdisjoint(places):
+            yield Found(
+                f"{view.name_of(session, file)}: its device is in no preserved device list",
+                address=file.detail.address,
+                where=where,
+                hint="the PCI core has to preserve the device when vfio-pci preserves the file",
+            )
+
+
+def _lists(view: View) -> list[Listed]:
+    return listed(view) if view.handover.pci else []

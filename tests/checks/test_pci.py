@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""Rules on device lists: every form, the edges, and what is healthy though it looks odd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import luoser
+from luoser.checks import check
+from luoser.state import Contents, Direction, File, Flb, Problem, Record
+from tests import real
+from tests.checks.device_lists import a_list, found, fresh, with_lists
+from tests.checks.mutants import mutant, rules_found
+from tests.golden import FORMS, Dev, devices_of
+
+ENDPOINT = Dev(domain=0, bdf=0x4100, driver=b"nvme")
+BRIDGE = Dev(domain=0, bdf=0x4000, flags=2, requested=0, driver=b"pcieport")
+
+
+def skipped(report: Any) -> dict[str, str]:
+    """Rule to its reasons, one of each handover."""
+    reasons: dict[str, str] = {}
+    for entry in report.skipped:
+        reasons[entry.rule] = "; ".join(filter(None, (reasons.get(entry.rule), entry.reason)))
+    return reasons
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_golden_list_of_every_form_is_in_order(form: str) -> None:
+    devices = [replace(dev, data=0) for dev in devices_of(FORMS[form])]
+    report = check(with_lists(a_list(form, devices)), select=["PCI"])
+    assert report.findings == ()
+
+
+@pytest.mark.parametrize("name", real.DUMPS)
+def test_real_lists_have_nothing_to_warn_of(name: str) -> None:
+    assert check(fresh(name), select=["PCI"]).findings == ()
+
+
+@pytest.mark.parametrize("name", ["7.3-a/post", "6.18-a/post", "7.3-a/finished"])
+def test_records_are_judged_under_a_stale_map(name: str) -> None:
+    report = check(fresh(name), select=["PCI"])
+    assert {"PCI002", "PCI003"} <= {*report.passed}
+    assert "consumed" in skipped(report)["PCI006"]
+    assert "stale" in skipped(report)["PCI011"]
+
+
+def test_no_list_is_no_proof() -> None:
+    assert skipped(check(fresh("6.19-a/frozen"), select=["PCI002"])) == {
+        "PCI002": "KHO root 0x5fd000: no preserved device list"
+    }
+
+
+def test_an_flb_of_a_version_to_come_is_no_error() -> None:
+    state = fresh("7.3-a/frozen")
+    handover = state.handovers[0]
+    assert handover.luo is not None and handover.address is not None
+    for name, expected in (("pci-v9", 0), ("pci-v2", 1)):
+        flb = Flb(name=name, data=0x1234000, count=1, address=0x1A12010)
+        unread = Problem(
+            code="pci-unknown-layout", address=flb.data, message="PCI device list (x): no", root=handover.address
+        )
+        changed = replace(
+            state,
+            handovers=(replace(handover, luo=replace(handover.luo, flbs=(flb,))),),
+            problems=(unread,),
+        )
+        assert len(found(changed, "PCI001")) == expected
+
+
+def test_a_list_that_is_not_in_the_source_is_skipped() -> None:
+    state = fresh("7.3-a/frozen")
+    gone = replace(state, handovers=(replace(state.handovers[0], pci=state.handovers[0].pci[:1]),))
+    assert "not in the source" in skipped(check(gone, select=["PCI001"]))["PCI001"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_device_twice(form: str) -> None:
+    (finding,) = found(with_lists(a_list(form, [ENDPOINT, ENDPOINT])), "PCI002")
+    assert (finding.device, finding.where) == ("0000:41:00.0", "pci[0].devices[1]")
+
+
+def test_holes_are_no_duplicates() -> None:
+    holes = [replace(ENDPOINT, refcount=0), ENDPOINT]
+    assert found(with_lists(a_list("pci-v2-u32", holes)), "PCI002") == []
+
+
+def test_many_findings_are_counted() -> None:
+    findings = found(with_lists(a_list("pci-lu-v2-03", [ENDPOINT] * 100)), "PCI002")
+    assert len(findings) == 17
+    assert "and 83 more" in findings[-1].message
+
+
+def test_a_long_list_is_judged_to_its_end() -> None:
+    devices = [Dev(domain=0, bdf=0xFFFF - index) for index in range(2000)]
+    devices[1999] = replace(devices[1999], flags=8)
+    (finding,) = found(with_lists(a_list("pci-lu-v2-03", devices)), "PCI003")
+    assert (finding.where, finding.address) == ("pci[0].devices[1999]", 0x1358000 + 8 + 16 * 1999)
+
+
+@pytest.mark.parametrize(("flags", "count"), [(0, 1), (1, 0), (2, 0), (3, 0), (4, 1), (0x80000001, 1)])
+def test_flags(flags: int, count: int) -> None:
+    assert len(found(with_lists(a_list("pci-lu-v2-06", [replace(ENDPOINT, flags=flags)])), "PCI003")) == count
+
+
+def test_requested_is_a_truth_value() -> None:
+    (finding,) = found(with_lists(a_list("pci-lu-v1-07", [replace(ENDPOINT, requested=2)])), "PCI003")
+    assert "requested is 2" in finding.message
+
+
+def test_bridges_alone() -> None:
+    assert len(found(with_lists(a_list("pci-lu-v2-03", [BRIDGE])), "PCI004")) == 1
+    assert found(with_lists(a_list("pci-lu-v2-03", [])), "PCI004") == []
+
+
+@pytest.mark.parametrize("offset", [4, 8 + 16 * 8])
+def test_padding_and_what_is_behind_the_list(offset: int) -> None:
+    memory = real.overlay("6.18-a/frozen")
+    memory.write(0x1358000 + offset, b"\1")
+    (finding,) = found(luoser.read(memory), "PCI006")
+    assert finding.where == "pci[0]"
+
+
+def test_bytes_behind_a_name() -> None:
+    (finding,) = found(with_lists(a_list("pci-lu-v2-06", [replace(ENDPOINT, driver=b"nvme\0x")])), "PCI006")
+    assert finding.device == "0000:41:00.0"
+
+
+@pytest.mark.parametrize(
+    ("places", "count"),
+    [
+        ((0x4100, 0x4000), 0),
+        ((0x4108, 0x4101, 0x4100, 0x4000), 0),
+        ((0x4100, 0x4108, 0x4000), 1),  # the lower device of a bus first
+        ((0x4100, 0x0500, 0x4101, 0x4000), 1),  # a bus in two pieces
+    ],
+)
+def test_order(places: tuple[int, ...], count: int) -> None:
+    devices = [Dev(domain=0, bdf=place, flags=2 if place == 0x4000 else 1) for place in places]
+    assert len(found(with_lists(a_list("pci-lu-v2-03", devices)), "PCI007")) == count
+
+
+def test_a_bridge_first() -> None:
+    findings = found(with_lists(a_list("pci-lu-v2-03", [BRIDGE, ENDPOINT])), "PCI007")
+    assert [finding.device for finding in findings] == ["0000:40:00.0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (b"", "is empty"),
+        (b"x" * 63, "no NUL"),
+        (b"x" * 62, None),
+        (b"e1000e", None),
+        (b"a\x1b[2J", "is a\\x1b[2J"),
+        (b"\xff", "is \\xff"),
+    ],
+)
+def test_driver_names(name: bytes, says: str | None) -> None:
+    findings = found(with_lists(a_list("pci-lu-v2-06", [replace(ENDPOINT, driver=name)])), "PCI008")
+    assert [says in finding.message for finding in findings if says] == ([] if says is None else [True])
+
+
+@pytest.mark.parametrize(("data", "count"), [(b"\x00\x41", 0), (b"\x01\x41", 1), (b"", 1)])
+def test_the_stub_page_names_its_device(data: bytes, count: int) -> None:
+    entry = a_list("pci-lu-v2-06", [replace(ENDPOINT, driver=b"pci-lu-stub", data=0x1A96000)])
+    page = Contents(address=0x1A96000, size=4096, data=data)
+    assert len(found(with_lists(replace(entry, contents=(page,))), "PCI010")) == count
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [(0, 0), (0x1A96000, 0), (0x40000000, 1), (0x1A96008, 0), (0x1000, 0), ((1 << 64) - 4096, 0)],
+)
+def test_only_page_addresses_have_to_be_preserved(data: int, count: int) -> None:
+    assert len(found(with_lists(a_list("pci-lu-v2-03", [replace(ENDPOINT, data=data)])), "PCI011")) == count
+
+
+def test_numbers_may_be_shared() -> None:
+    for data, count in ((0, 0), (7, 0), (0x1A96000, 1)):
+        devices = [replace(dev, data=data) for dev in (ENDPOINT, BRIDGE)]
+        assert len(found(with_lists(a_list("pci-lu-v2-03", devices)), "PCI012")) == count
+
+
+def test_a_bus_that_is_not_listed() -> None:
+    entry = a_list("pci-lu-v1-19", [ENDPOINT, BRIDGE])
+    assert found(with_lists(entry), "PCI013") == []
+    (finding,) = found(with_lists(replace(entry, buses=entry.buses[:1])), "PCI013")
+    assert finding.device == "0000:40:00.0"
+
+
+def test_a_kind_of_bus_that_there_is_not() -> None:
+    entry = a_list("pci-lu-v1-22", [ENDPOINT])
+    (finding,) = found(with_lists(replace(entry, buses=({**entry.buses[0], "bridge_type": 7},))), "PCI013")
+    assert finding.where == "pci[0].buses[0]"
+
+
+@pytest.mark.parametrize(("version", "count"), [(0, 1), (1, 0), (2, 0), (3, 1)])
+def test_version(version: int, count: int) -> None:
+    assert len(found(with_lists(a_list("pci-version-2", [ENDPOINT], version=version)), "PCI014")) == count
+
+
+def test_domains_of_16_bits_are_sorted_as_signed_numbers() -> None:
+    high = replace(ENDPOINT, domain=0x8000)
+    entry = a_list("pci-v1-u64", [ENDPOINT, high])
+    assert entry.devices[0].domain == 0x8000
+    assert found(with_lists(entry), "PCI015") == []
+
+
+def test_later_forms_need_not_be_sorted() -> None:
+    report = check(with_lists(a_list("pci-v2-u32", [ENDPOINT, BRIDGE])), select=["PCI015"])
+    assert "sorted" in skipped(report)["PCI015"]
+
+
+@pytest.mark.parametrize(("said", "count"), [(1, 1), (2, 0), (3, 1)])
+def test_devices_are_counted_in_blocks(said: int, count: int) -> None:
+    entry = a_list("pci-version-2", [ENDPOINT, BRIDGE], nr_devices=said)
+    assert len(found(with_lists(entry), "PCI016")) == count
+
+
+def test_an_entry_without_refcount_is_told_with_its_device() -> None:
+    (finding,) = found(with_lists(a_list("pci-v2-u32", [replace(ENDPOINT, refcount=0), BRIDGE])), "PCI016")
+    assert finding.device == "0000:41:00.0"
+
+
+def vfio(place: int, *, domain: int = 0) -> File:
+    detail = Record(address=0x1A98000, readings=(("vfio-pci-v2", {"domain": domain, "bdf": place}),), confidence="")
+    return File(compatible="vfio-pci-v2", data=0x1A98000, token=1, address=0x197D010, detail=detail)
+
+
+@pytest.mark.parametrize(("place", "domain", "count"), [(0x4100, 0, 0), (0x0600, 0, 1), (0x4100, 1, 1)])
+def test_vfio_files_are_about_listed_devices(place: int, domain: int, count: int) -> None:
+    state = with_lists(a_list("pci-version-2", [ENDPOINT]))
+    handover = state.handovers[0]
+    assert handover.luo is not None
+    session = replace(handover.luo.sessions[0], files=(vfio(place, domain=domain),))
+    luo = replace(handover.luo, sessions=(session,))
+    for lists, expected in ((handover.pci, count), ((), 1)):
+        changed = replace(state, handovers=(replace(handover, luo=luo, pci=lists),))
+        assert len(found(changed, "PCI019")) == expected
+    incoming = replace(handover, luo=luo, direction=Direction.INCOMING)
+    assert "consumed" in skipped(check(replace(state, handovers=(incoming,)), select=["PCI019"]))["PCI019"]
+
+
+@pytest.mark.parametrize("name", ["6.18-a/frozen", "7.3-a/frozen"])
+@pytest.mark.parametrize("rule", ["PCI001", "PCI002", "PCI003", "PCI004", "PCI006", "PCI007", "PCI011", "PCI012"])
+def test_mutations_for_lists_of_2025(rule: str, name: str) -> None:
+    assert rule in rules_found(mutant(rule, name))
