@@ -327,7 +327,7 @@ def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
     for where, session, file in view.files():
         if file.memfd is None:
             continue
-        lost = [address for address in _addresses(file.memfd) if address and found.head(address) is None]
+        lost = [address for address in file.memfd.folios.list.addresses() if address and found.head(address) is None]
         lost = [address for address in lost if _is_ram(view, address)]
         if lost:
             more = f", and {len(lost) - 1} more of {file.memfd.folios.count}" if len(lost) > 1 else ""
@@ -339,11 +339,6 @@ def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
                 where=f"{where}.memfd.folios",
                 hint="the file is lost; look for who gave this memory back, or for what cleared its bit in the map",
             )
-
-
-def _addresses(memfd: Memfd) -> Iterator[int]:
-    """Where the folios of a memfd lie, 0 for a hole."""
-    return (folio.address for folio in memfd.folios.list)
 
 
 def _is_ram(view: View, address: int) -> bool:
@@ -576,11 +571,23 @@ def _luo_claims(view: View) -> Iterator[_Claim]:
             yield chunk, chunk + page, "chunk", f"vmalloc chunk of {name}", inside
         for place in file.memfd.folios.pages:
             yield place, place + (page << min(file.memfd.folios.order, 40)), "array", f"folio list of {name}", inside
-        what = f"a folio of {name}"
-        for address in _addresses(file.memfd):
-            order = found.head(address) if found is not None and address else None
-            if address:
-                yield address, address + (page << (order or 0)), "folio", what, inside
+        for start, end in _folio_ranges(file.memfd, found, page):
+            yield start, end, "folio", f"folios of {name}", inside
+
+
+def _folio_ranges(memfd: Memfd, found: PreservedMap | None, page: int) -> Iterator[tuple[int, int]]:
+    """The memory of a memfd's folios, neighbours as one range."""
+    first = end = 0
+    for address in memfd.folios.list.addresses():
+        if address != end:
+            if end:
+                yield first, end
+            first = end = address
+        if address:
+            order = found.head(address) if found is not None else None
+            end = address + (page << (order or 0))
+    if end:
+        yield first, end
 
 
 def _list_claims(view: View) -> Iterator[_Claim]:

@@ -204,6 +204,11 @@ class FolioList(Sequence[Folio]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def addresses(self) -> Iterator[int]:
+        """Where each folio lies, 0 for a hole: the fast way through a long list."""
+        shift, page, mask = self.frame_shift, self.page_size, (1 << 52) - 1
+        return ((word >> shift & mask) * page for word, _ in self._RECORD.iter_unpack(self._data))
+
     def _folio(self, word: int, index: int) -> Folio:
         if self.frame_shift:
             return Folio(index, (word >> 12) * self.page_size, word & 0xFFF)

@@ -40,7 +40,7 @@ def _fresh(image: Image, state: State) -> int:
 
 def _bit(image: Image, state: State, address: int, order: int) -> tuple[int, int]:
     """(address of the byte, mask) of a block's bit in the map; leaves and bitmaps that it needs are made."""
-    preserved = first_handover(state).preserved
+    preserved = _map(state)[0].preserved
     find = _chunk_bit if preserved.form == "chunks" else _radix_bit
     place, bit = find(image, state, address, order)
     return place + (bit >> 3), 1 << (bit & 7)
@@ -103,7 +103,7 @@ def _forget(image: Image, state: State, address: int) -> int:
 @mutation("MAP001", "the next kernel walks the map without end, or reserves the wrong memory")
 def chain(image: Image, state: State) -> None:
     """The last chunk leads back to the first; or the next free entry of the tree's root leads to its first child."""
-    preserved = first_handover(state).preserved
+    preserved = _map(state)[0].preserved
     if preserved.form == "chunks":
         *_, (last, _) = _chunks(image, state)
         image.patch(last, struct.pack("<Q", preserved.address))
@@ -117,7 +117,9 @@ def chain(image: Image, state: State) -> None:
 @mutation("MAP002", "the next kernel reserves nonsense; all that was preserved is lost")
 def garbage(image: Image, state: State) -> None:
     """The first entry of the map's first page becomes an address that is not aligned."""
-    image.patch(first_handover(state).preserved.address, struct.pack("<Q", 0x1234567))
+    if len(state.handovers) < 2:
+        raise Cannot("a single root with such a map counts as consumed; the state needs the incoming root as well")
+    image.patch(_map(state)[0].preserved.address, struct.pack("<Q", 0x1234567))
 
 
 @mutation("MAP005", "two owners get the same memory")
@@ -156,6 +158,8 @@ def own_nodes(image: Image, state: State) -> None:
 @mutation("MAP017", "the next kernel reserves memory of another size")
 def order_overflow(image: Image, state: State) -> None:
     """A block of order 19 at 16 TiB is preserved."""
+    if first_handover(state).compatible not in ("kho-v1", "kho-v3"):
+        raise Cannot("only kernels with kho-v1 and kho-v3 cannot restore such a block")
     _preserve(image, state, 1 << 44, 19)
 
 

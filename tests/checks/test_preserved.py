@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""Rules MAP: both forms of the map, boundaries, what is skipped and why, healthy look-alikes."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+
+import pytest
+
+import luoser
+from luoser.checks import Report, check, rules
+from luoser.state import Bitmap, FolioList, Handover, MapStatus, PreservedMap, Reservation, State
+from luoser.writer.mutate import Cannot
+from tests import real
+from tests.checks.mutants import errors, mutant, rules_found
+
+A, CHAIN = "7.3-a/frozen", "7.3-chain/frozen2"
+OURS = [rule.id for rule in rules() if rule.id[:3] == "MAP"]
+EVERYWHERE = ((0, 1 << 46),)
+"""RAM that holds all that a mutation invents but for what is to be beyond any."""
+
+
+def changed(state: State, **members: object) -> State:
+    """A state with members of its last handover replaced."""
+    *before, last = state.handovers
+    made: Handover = replace(last, **members)  # type: ignore[arg-type]
+    return replace(state, handovers=(*before, made))
+
+
+def with_map(name: str, *extents: tuple[int, int, int], without: tuple[int, ...] = ()) -> State:
+    """A real state whose map has more blocks, and not those at some addresses."""
+    state = real.read(name)
+    preserved = state.handovers[-1].preserved
+    assert preserved.map is not None
+    page = state.source.page_size
+    blocks = [
+        (start + number * (page << order), order, 1)
+        for start, order, count in preserved.map.extents()
+        for number in range(count)
+    ]
+    kept = [block for block in blocks if block[0] not in without]
+    found = PreservedMap.from_extents([*kept, *extents], page_size=page)
+    return changed(state, preserved=replace(preserved, map=found))
+
+
+def reasons(report: Report, rule: str) -> str:
+    return " ".join(skipped.reason for skipped in report.skipped if skipped.rule == rule)
+
+
+def messages(report: Report, rule: str) -> list[str]:
+    return [finding.message for finding in report.findings if finding.rule == rule]
+
+
+def ram_of(case: str) -> tuple[tuple[int, int], ...]:
+    """System RAM as the kernel of a case said."""
+    text = str(real.truth(case)[0])
+    found = re.findall(r"([0-9a-f]+)-([0-9a-f]+) : System RAM", text)
+    return tuple((int(start, 16), int(end, 16) + 1) for start, end in found)
+
+
+# -- both forms --
+
+
+@pytest.mark.parametrize("name", ["6.18-a/frozen", "6.19-a/frozen", CHAIN])
+def test_mutations_break_the_same_in_every_form_of_the_map(name: str) -> None:
+    broken = 0
+    for rule in OURS:
+        try:
+            report = mutant(rule, name, ram=EVERYWHERE, select=("KHO", "MAP"))
+        except Cannot:
+            continue
+        assert errors(report) <= {rule}, rule
+        assert rule in rules_found(report), rule
+        broken += 1
+    assert broken >= 9
+
+
+# -- the map itself --
+
+
+def test_a_map_that_cannot_all_be_read_is_not_passed() -> None:
+    memory = real.overlay(A)
+    memory.remove(real.read(A).handovers[0].preserved.nodes[-1])
+    report = check(luoser.read(memory), select=("MAP",))
+    assert not report.findings
+    for rule in ("MAP001", "MAP003", "MAP004", "MAP005", "MAP010", "MAP013", "MAP015"):
+        assert "cannot be read" in reasons(report, rule)
+
+
+@pytest.mark.parametrize("status", [MapStatus.STALE, MapStatus.MISSING, MapStatus.ABSENT])
+def test_no_map_no_verdict(status: MapStatus) -> None:
+    state = real.read(A)
+    lost = replace(state.handovers[0].preserved, status=status, map=None)
+    report = check(changed(state, preserved=lost), select=("MAP003", "MAP005", "MAP008", "MAP015"))
+    assert not report.passed and not report.findings
+    assert status.value in reasons(report, "MAP005")
+
+
+def test_blocks_side_by_side_do_not_overlap() -> None:
+    top = 1 << 36
+    assert "MAP005" not in rules_found(check(with_map(A, (top, 1, 1), (top + 0x2000, 0, 2)), select=("MAP",)))
+    (word,) = messages(check(with_map(A, (top, 3, 1), (top + 0x7000, 0, 1)), select=("MAP",)), "MAP005")
+    assert word == "the block of order 0 at 0x1000007000 lies in the one of order 3 at 0x1000000000"
+
+
+def test_scratch_of_the_incoming_root_holds_for_the_outgoing_one() -> None:
+    areas = real.read(CHAIN).handovers[0].scratch or real.read(CHAIN).handovers[1].scratch
+    assert areas
+    area = areas[0]
+    assert check(real.read(CHAIN), select=("MAP006",)).passed == ("MAP006",)
+    for place in (area.address, area.address + area.size - 4096):
+        assert errors(check(with_map(CHAIN, (place, 0, 1)), select=("MAP006",))) == {"MAP006"}
+
+
+def test_without_scratch_areas_nobody_knows() -> None:
+    assert "scratch" in reasons(check(real.read(A)), "MAP006")
+
+
+@pytest.mark.parametrize("name", real.DUMPS)
+def test_all_that_is_preserved_is_in_the_ram_that_the_kernel_told_of(name: str) -> None:
+    ram = ram_of(name.split("/")[0])
+    assert ram
+    assert not check(real.read(name), ram=ram, select=("MAP007",)).findings
+
+
+def test_ram_ends_where_it_ends() -> None:
+    ram = ((0, 1 << 30), (1 << 32, 1 << 33))
+    inside = with_map(A, ((1 << 33) - 4096, 0, 1), (1 << 32, 0, 1))
+    assert check(inside, ram=ram, select=("MAP007",)).passed
+    for place in (1 << 33, (1 << 32) - 4096, 1 << 30):
+        assert errors(check(with_map(A, (place, 0, 1)), ram=ram, select=("MAP007",))) == {"MAP007"}
+    assert "does not say" in reasons(check(inside), "MAP007")
+
+
+def test_high_orders_are_a_matter_of_old_kernels() -> None:
+    assert not check(with_map(A, (1 << 44, 19, 1)), select=("MAP017",)).findings
+    assert errors(check(with_map("6.19-a/frozen", (1 << 44, 19, 1)), select=("MAP017",))) == {"MAP017"}
+    assert not check(with_map("6.19-a/frozen", (1 << 44, 18, 1)), select=("MAP017",)).findings
+
+
+# -- what has to lie in it --
+
+
+def test_a_folio_inside_of_a_block_cannot_be_restored() -> None:
+    state = real.read(A)
+    assert state.handovers[0].luo is not None
+    files = [file for session in state.handovers[0].luo.sessions for file in session.files if file.memfd]
+    folio = next(f.address for file in files if file.memfd for f in file.memfd.folios.list if f.address & 0x1000)
+    report = check(with_map(A, (folio - 0x1000, 1, 1), without=(folio, folio - 0x1000)), select=("MAP010",))
+    assert any(f"{folio:#x} is preserved inside the block" in word for word in messages(report, "MAP010"))
+
+
+def test_lost_folios_of_one_file_are_one_finding() -> None:
+    state = real.read(A)
+    assert state.handovers[0].luo is not None
+    files = [file for session in state.handovers[0].luo.sessions for file in session.files if file.memfd]
+    memfd = files[0].memfd
+    assert memfd is not None
+    folios = tuple(folio.address for folio in memfd.folios.list)
+    (word,) = messages(check(with_map(A, without=folios), select=("MAP010",)), "MAP010")
+    assert f"{folios[0]:#x} is not preserved, and {len(folios) - 1} more of {memfd.folios.count}" in word
+
+
+def test_a_folio_beyond_ram_is_the_finding_of_another_rule() -> None:
+    state = real.read(A)
+    lost = with_map(A, without=(next(iter(_folios(state))),))
+    assert errors(check(lost, select=("MAP010",))) == {"MAP010"}
+    assert not check(lost, select=("MAP010",), ram=((0, 0x1000000),)).findings
+
+
+def _folios(state: State) -> list[int]:
+    luo = state.handovers[0].luo
+    assert luo is not None
+    files = [file for session in luo.sessions for file in session.files if file.memfd is not None]
+    return [folio.address for file in files if file.memfd is not None for folio in file.memfd.folios.list]
+
+
+def test_an_unread_list_of_folios_is_not_passed() -> None:
+    memory = real.overlay(A)
+    luo = real.read(A).handovers[0].luo
+    assert luo is not None
+    memfd = next(file.memfd for session in luo.sessions for file in session.files if file.memfd)
+    memory.remove(memfd.folios.pages[0])
+    report = check(luoser.read(memory), select=("MAP010",))
+    assert not report.findings and not report.passed
+    assert "cannot all be read" in reasons(report, "MAP010")
+
+
+def test_nothing_of_luo_is_judged_before_it_is_serialised() -> None:
+    report = check(real.read("7.3-a/pre"), select=("MAP010", "MAP011", "MAP012"))
+    assert not report.passed
+    for rule in ("MAP010", "MAP011", "MAP012"):
+        assert "not serialised" in reasons(report, rule)
+
+
+@pytest.mark.parametrize("lost", [0x0, 0xFF000])
+def test_a_region_needs_its_first_and_its_last_page(lost: int) -> None:
+    name = "7.3-a/frozen"
+    state = real.read(name)
+    memblock = state.handovers[0].memblock
+    assert memblock is not None
+    top = 1 << 36
+    grown = replace(memblock, reservations=(Reservation(name="x", start=top, size=0x100000),))
+    whole = changed(with_map(name, (top, 8, 1)), memblock=grown)
+    assert check(whole, select=("MAP015",)).passed
+    pages = [(top + place, 0, 1) for place in range(0, 0x100000, 0x1000) if place != lost]
+    (word,) = messages(check(changed(with_map(name, *pages), memblock=grown), select=("MAP015",)), "MAP015")
+    assert f"byte at {top + lost:#x} is not preserved" in word
+
+
+def test_sessions_need_a_block_of_their_size() -> None:
+    """6.19 takes 16 pages for them."""
+    luo = real.read("6.19-a/frozen").handovers[0].luo
+    assert luo is not None and luo.session_area is not None
+    area = luo.session_area
+    split = with_map("6.19-a/frozen", (area, 3, 2), without=(area,))
+    (word,) = messages(check(split, select=("MAP013",)), "MAP013")
+    assert word.endswith("is preserved in a block of 32 KiB, expected 64 KiB")
+
+
+# -- one owner each --
+
+
+def test_a_region_over_other_structures() -> None:
+    state = real.read(A)
+    memblock, luo = state.handovers[0].memblock, state.handovers[0].luo
+    assert memblock is not None and luo is not None
+    over = replace(memblock, reservations=(Reservation(name="x", start=luo.address - 0x1000, size=0x2000),))
+    (word,) = messages(check(changed(state, memblock=over), select=("MAP014",)), "MAP014")
+    assert "sub-tree LUO" in word and "reserve_mem region x" in word
+    beside = replace(memblock, reservations=(Reservation(name="x", start=luo.address - 0x1000, size=0x1000),))
+    assert check(changed(state, memblock=beside), select=("MAP014",)).passed
+
+
+def test_a_list_that_two_ways_lead_to_has_one_owner() -> None:
+    state = real.read(A)
+    entry = state.handovers[0].pci[0]
+    assert check(changed(state, pci=(entry, *state.handovers[0].pci[1:])), select=("MAP014",)).passed
+
+
+def test_findings_of_one_kind_do_not_flood() -> None:
+    state = with_map(A)
+    nothing = PreservedMap((), page_size=4096)
+    state = changed(state, preserved=replace(state.handovers[0].preserved, map=nothing))
+    words = messages(check(state, select=("MAP012",)), "MAP012")
+    assert len(words) == 33 and words[-1].endswith("more of the same kind")
+
+
+def test_many_folios_and_a_tebibyte_of_map_take_seconds() -> None:
+    state = real.read(A)
+    luo, preserved = state.handovers[0].luo, state.handovers[0].preserved
+    assert luo is not None and preserved.map is not None
+    top, count = 1 << 36, 1 << 18
+    data = b"".join(
+        (top // 4096 + index * 2).to_bytes(8, "little") + index.to_bytes(8, "little") for index in range(count)
+    )
+    session = next(session for session in luo.sessions if session.files and session.files[0].memfd)
+    memfd = session.files[0].memfd
+    assert memfd is not None
+    folios = replace(memfd.folios, count=count, list=FolioList(data, page_size=4096))
+    large = replace(session, files=(replace(session.files[0], memfd=replace(memfd, folios=folios)),))
+    pages = (Bitmap(0, top + (number << 27), b"\xff" * 4096) for number in range(8192))
+    found = PreservedMap([*preserved.map.bitmaps, *pages], page_size=4096)
+    grown = changed(state, luo=replace(luo, sessions=(large,)), preserved=replace(preserved, map=found))
+    start = time.monotonic()
+    assert not check(grown, select=("MAP",), ram=EVERYWHERE).findings
+    assert time.monotonic() - start < 10
