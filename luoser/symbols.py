@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from luoser.text import safe_text
 
 __all__ = ["Symbol", "Symbols", "read_symbols"]
 
-_LINE = re.compile(rb"^([0-9a-f]{16}) . (\S+)(?:[ \t].*)?$", re.MULTILINE)
-_SIZE = 256 << 20
+_LINE = re.compile(rb"^([0-9a-f]{16}) \S (\S+)\r?$", re.MULTILINE)
+"""A symbol of the kernel itself: those of modules have the module's name behind them."""
+_HEAD, _SIZE = 64 << 10, 64 << 20
 _LARGEST = 4096
 """No variable of interest is larger: the next symbol of a sparse list may be far away."""
+_TYPES, _MEMBERS, _ENTRIES = 32, 4096, 1 << 17
+"""Bounds on debug info: types behind a type, members of a variable, entries of a source file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Symbols:
-    """The symbols asked for, by name. build_id: hex, from a vmlinux that has one."""
+    """The symbols asked for, by name; one with several addresses is left out. build_id: hex, of a vmlinux."""
 
     path: str
     found: Mapping[str, Symbol] = field(default_factory=dict)
@@ -51,8 +56,8 @@ class Symbols:
 def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols:
     """Symbols from a System.map, a copy of /proc/kallsyms, or a vmlinux with its symbol table.
 
-    A vmlinux needs pyelftools (`luoser[vmlinux]`); with debug info in it the members of structs are known
-    too. Raises SourceError for a file that is none of these, or one whose addresses are hidden.
+    A vmlinux needs pyelftools (`luoser[vmlinux]`); with debug info that can be read the members of structs are
+    known too. Raises SourceError for a file that is none of these, or one whose addresses are hidden.
     """
     shown = safe_text(os.fspath(path))
     try:
@@ -60,7 +65,12 @@ def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols
             head = file.read(4)
             if head == b"\x7fELF":
                 return _from_elf(file, shown, names)
-            data = head + file.read(_SIZE)
+            data = head + file.read(_HEAD)
+            if _LINE.search(data) is None:
+                raise SourceError(
+                    f"{shown}: expected a System.map, kallsyms or vmlinux; no line is like `ffffffff81000000 T _stext`"
+                )
+            data += file.read(_SIZE)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
     return _from_text(data, shown, names)
@@ -72,22 +82,23 @@ def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols
 def _from_text(data: bytes, shown: str, names: frozenset[str]) -> Symbols:
     wanted = {name.encode(): name for name in names}
     addresses: list[int] = []
-    found: dict[str, int] = {}
+    found: dict[str, set[int]] = {}
     for match in _LINE.finditer(data):
         address = int(match[1], 16)
         addresses.append(address)
         if match[2] in wanted:
-            found.setdefault(wanted[match[2]], address)
-    if not addresses:
-        raise SourceError(
-            f"{shown}: expected a System.map, kallsyms or vmlinux; no line is like `ffffffff81000000 T _stext`"
-        )
+            found.setdefault(wanted[match[2]], set()).add(address)
     if not any(addresses):
         raise SourceError(f"{shown}: all addresses are zero: the kernel hides them (kptr_restrict); read it as root")
     addresses.sort()
     return Symbols(
         path=shown,
-        found={name: Symbol(name, address, _room(addresses, address)) for name, address in found.items()},
+        found={
+            name: Symbol(name, place, _room(addresses, place))
+            for name, places in found.items()
+            for place in places
+            if len(places) == 1
+        },
     )
 
 
@@ -105,7 +116,6 @@ _FILE, _FUNC = 4, 2
 
 def _from_elf(file: Any, shown: str, names: frozenset[str]) -> Symbols:
     try:
-        from elftools.common.exceptions import ELFError
         from elftools.elf.elffile import ELFFile
     except ImportError:
         raise SourceError(f"{shown}: reading a vmlinux needs pyelftools: pip install 'luoser[vmlinux]'") from None
@@ -117,17 +127,20 @@ def _from_elf(file: Any, shown: str, names: frozenset[str]) -> Symbols:
         if table is None:
             raise SourceError(f"{shown}: an ELF file without .symtab; take the vmlinux that was not stripped")
         found, neighbours = _symbols(table.data(), elf.get_section(table["sh_link"]).data(), names)
-        members = _members(elf, neighbours)
-        return Symbols(
-            path=shown,
-            found={
-                name: Symbol(name, address, size or _LARGEST, members.get(name))
-                for name, (address, size) in found.items()
-            },
-            build_id=_build_id(elf),
-        )
-    except (ELFError, KeyError, IndexError, ValueError, TypeError, AttributeError, struct.error) as error:
+        build_id = _build_id(elf)
+    except (SourceError, OSError):
+        raise
+    except Exception as error:  # whatever pyelftools makes of a damaged file
         raise SourceError(f"{shown}: a damaged ELF file: {safe_text(str(error))}") from None
+    members = _members(elf, neighbours)
+    return Symbols(
+        path=shown,
+        found={
+            name: Symbol(name, address, min(size or _LARGEST, _LARGEST), members.get(name))
+            for name, (address, size) in found.items()
+        },
+        build_id=build_id,
+    )
 
 
 def _symbols(
@@ -136,6 +149,7 @@ def _symbols(
     """(address and size by name, addresses of functions of the same source file by name)."""
     found: dict[str, tuple[int, int]] = {}
     functions: dict[str, list[int]] = {}
+    several: set[str] = set()
     in_file: list[int] = []
     wanted = {name.encode(): name for name in names}
     longest = max(map(len, wanted)) + 1
@@ -148,39 +162,40 @@ def _symbols(
         elif section:
             end = strings.find(b"\0", place, place + longest + 1)
             name = wanted.get(strings[place:end]) if end > 0 else None
-            if name is not None and name not in found:
-                found[name] = value, size
-                functions[name] = in_file
-    return found, functions
+            if name is not None and found.setdefault(name, (value, size))[0] != value:
+                several.add(name)
+            elif name is not None:
+                functions.setdefault(name, in_file)
+    return {name: place for name, place in found.items() if name not in several}, functions
 
 
 def _build_id(elf: Any) -> str | None:
-    section = elf.get_section_by_name(".notes")
-    for note in section.iter_notes() if section is not None and hasattr(section, "iter_notes") else ():
-        if note["n_type"] == "NT_GNU_BUILD_ID":
-            return str(note["n_desc"])
+    for section in elf.iter_sections("SHT_NOTE"):
+        for note in section.iter_notes():
+            if note["n_type"] == "NT_GNU_BUILD_ID":
+                return str(note["n_desc"])
     return None
 
 
 def _members(elf: Any, functions: Mapping[str, list[int]]) -> dict[str, dict[int, str]]:
     """Members by offset of each variable whose source file's debug info can be found by one of its functions."""
-    if not elf.has_dwarf_info():
-        return {}
-    dwarf = elf.get_dwarf_info()
-    ranges = dwarf.get_aranges()
     made: dict[str, dict[int, str]] = {}
-    for name, addresses in functions.items():
-        for address in addresses[:8] if ranges is not None else ():
-            place = ranges.cu_offset_at_addr(address)
-            variable = _variable(dwarf.get_CU_at(place), name) if place is not None else None
-            if variable is not None and (layout := dict(_layout(variable))):
+    with contextlib.suppress(Exception):  # debug info that pyelftools cannot read: the symbols are as good without
+        if not elf.has_dwarf_info():
+            return made
+        dwarf = elf.get_dwarf_info()
+        ranges = dwarf.get_aranges()
+        for name, addresses in functions.items():
+            units = {ranges.cu_offset_at_addr(address) for address in addresses[:8]} - {None}
+            variables = (_variable(dwarf.get_CU_at(unit), name) for unit in sorted(units))
+            variable = next((found for found in variables if found is not None), None)
+            if variable is not None and (layout := _layout(variable)):
                 made[name] = layout
-                break
     return made
 
 
 def _variable(unit: Any, name: str) -> Any:
-    for entry in unit.get_top_DIE().iter_children():
+    for entry in islice(unit.get_top_DIE().iter_children(), _ENTRIES):
         if entry.tag == "DW_TAG_variable" and "DW_AT_type" in entry.attributes:
             named = entry.attributes.get("DW_AT_name")
             if named is not None and named.value == name.encode():
@@ -188,17 +203,31 @@ def _variable(unit: Any, name: str) -> Any:
     return None
 
 
-def _layout(entry: Any, base: int = 0, prefix: str = "", depth: int = 0) -> Iterator[tuple[int, str]]:
-    """(offset, path) of each member of a variable's or member's struct, inner structs opened."""
-    while "DW_AT_type" in entry.attributes and entry.tag not in ("DW_TAG_pointer_type", "DW_TAG_structure_type"):
+def _layout(variable: Any) -> dict[int, str]:
+    """Offset to path of each member of a variable's struct, inner structs opened."""
+    found: dict[int, str] = {}
+    todo, left = [(variable, 0, "")], _MEMBERS
+    while todo:
+        entry, base, path = todo.pop()
+        entry = _type(entry)
+        if entry.tag != "DW_TAG_structure_type" or path.count(".") > 4:
+            if path:
+                found.setdefault(base, path.removesuffix("."))
+            continue
+        for member in islice(entry.iter_children(), left):
+            left -= 1
+            offset = member.attributes.get("DW_AT_data_member_location")
+            named = member.attributes.get("DW_AT_name")
+            if member.tag == "DW_TAG_member" and offset is not None:
+                inner = safe_text(named.value) + "." if named is not None else ""
+                todo.append((member, base + offset.value, path + inner))
+    return found
+
+
+def _type(entry: Any) -> Any:
+    """The struct, pointer or plain type behind a variable or member."""
+    for _ in range(_TYPES):
+        if "DW_AT_type" not in entry.attributes or entry.tag in ("DW_TAG_pointer_type", "DW_TAG_structure_type"):
+            break
         entry = entry.get_DIE_from_attribute("DW_AT_type")
-    if entry.tag != "DW_TAG_structure_type" or depth > 4:
-        if prefix:
-            yield base, prefix.rstrip(".")
-        return
-    for member in entry.iter_children():
-        offset = member.attributes.get("DW_AT_data_member_location")
-        named = member.attributes.get("DW_AT_name")
-        if member.tag == "DW_TAG_member" and offset is not None:
-            inner = prefix + (safe_text(named.value) + "." if named is not None else "")
-            yield from _layout(member, base + offset.value, inner, depth + 1)
+    return entry

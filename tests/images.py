@@ -16,6 +16,7 @@ from typing import Any
 import luoser
 from luoser.memory.source import Memory
 from luoser.state import State
+from tests.memory.images import Load, core
 
 __all__ = ["Image", "Node", "fdt", "find_radix_bit", "name", "text", "u32", "u64"]
 
@@ -82,13 +83,13 @@ def _padded(data: bytes) -> bytes:
 
 
 class Image:
-    """A raw image that starts at address 0. What `alloc` gives out is preserved, but for keep=False."""
+    """Memory from address `base` on, 0 for a raw image. What `alloc` gives out is preserved, but for keep=False."""
 
-    def __init__(self, *, page_size: int = 4096, pages: int = 512) -> None:
-        self.page_size = page_size
+    def __init__(self, *, page_size: int = 4096, pages: int = 512, base: int = 0) -> None:
+        self.page_size, self.base = page_size, base
         self.data = bytearray(pages * page_size)
         self.kept: list[tuple[int, int]] = []
-        self._next = 16 * page_size
+        self._next = base + 16 * page_size
 
     def alloc(self, data: bytes = b"", *, order: int = 0, keep: bool = True) -> int:
         """A block of 2^order pages, naturally aligned, with data at its start."""
@@ -96,14 +97,18 @@ class Image:
         assert len(data) <= size
         address = -(-self._next // size) * size
         self._next = address + size
-        assert self._next <= len(self.data), "the image is too small"
+        assert self._next <= self.base + len(self.data), "the image is too small"
         self.put(address, data)
         if keep:
             self.kept.append((address, order))
         return address
 
     def put(self, address: int, data: bytes) -> None:
-        self.data[address : address + len(data)] = data
+        self.data[address - self.base : address - self.base + len(data)] = data
+
+    def core(self, *, notes: bytes = b"") -> bytes:
+        """The memory as an ELF core."""
+        return core(Load(self.base, bytes(self.data)), notes=notes)
 
     def open(self) -> Memory:
         with tempfile.NamedTemporaryFile(suffix=".raw") as file:
@@ -162,10 +167,11 @@ class Image:
         return addresses[0]
 
     def _u64(self, address: int) -> int:
+        address -= self.base
         return int.from_bytes(self.data[address : address + 8], "little")
 
     def _set_bit(self, address: int, bit: int) -> None:
-        self.data[address + bit // 8] |= 1 << bit % 8
+        self.data[address - self.base + bit // 8] |= 1 << bit % 8
 
     # -- roots and what hangs below --
 

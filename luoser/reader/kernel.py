@@ -11,30 +11,38 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory, SourceError
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.reader.walk import Walk
-from luoser.symbols import Symbol, Symbols
+from luoser.symbols import Symbols
 from luoser.text import safe_text
 
 __all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels"]
 
+_ANCHORS = (
+    *("_stext", "swapper_pg_dir", "init_top_pgt", "init_uts_ns"),
+    *("kallsyms_names", "prb", "clear_seq", "node_data"),
+)
+"""Symbols that VMCOREINFO names too, in text, data, read-only data and bss: a build that differs is told by them."""
 SYMBOLS = frozenset(
-    (
-        *("kho_in", "kho_out", "kho_scratch", "kho_scratch_cnt", "luo_global"),
-        *("_stext", "swapper_pg_dir", "init_uts_ns", "linux_banner", "page_offset_base", "vmemmap_base"),
-    )
+    ("kho_in", "kho_out", "kho_scratch", "kho_scratch_cnt", "luo_global", "page_offset_base", *_ANCHORS)
 )
 """What `luoser.symbols.read_symbols` has to look for."""
-_ANCHORS = ("_stext", "swapper_pg_dir", "init_uts_ns")
 _START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 _PAGE_OFFSET = 0xFFFF_8880_0000_0000
 """x86-64's direct map where the kernel was built without a variable for it."""
 _WORD = (1 << 64) - 1
-_BANNER = b"Linux version "
+_TAG = 0xFF << 56
+"""Where arm64 keeps the tags of KASAN in a pointer."""
+_WORDS = 128
+"""Bytes of a variable that are searched for a pointer: in all releases it is in there, and what is behind may be
+another variable of which the symbols say nothing."""
 _INFO = b"OSRELEASE="
+_INFO_PAGES, _KERNELS = 4096, 16
+_UTS_FIELD, _UTS_RELEASE = 65, 2
 _SCRATCH_AREAS = 4096
 
 
@@ -55,16 +63,23 @@ class Kernel:
     info: Mapping[str, str]
     slide: int
 
+    def reads(self, name: str) -> bool:
+        """Whether there is such a variable and the source holds it."""
+        return bool(self._read(name, _WORDS))
+
     def pointers(self, name: str, members: tuple[str, ...]) -> list[Pointer]:
         """Where the words of a variable may point to: with debug info only the members of these names."""
         symbol = self.symbols.get(name)
-        data = self._variable(symbol) if symbol is not None else None
-        if symbol is None or data is None:
+        if symbol is None:
             return []
+        known = symbol.members or {}
+        if not any(member in members for member in known.values()):
+            known = {}
+        data = self._read(name, symbol.size if known else _WORDS)
         found: list[Pointer] = []
         for place, word in enumerate(struct.unpack_from(f"<{len(data) // 8}Q", data)):
-            member = symbol.members.get(8 * place) if symbol.members is not None else None
-            if word and (symbol.members is None or (member is not None and member in members)):
+            member = known.get(8 * place)
+            if word and (not known or member in members):
                 holder = f"{name}.{member}" if member else f"{name}, byte {8 * place}"
                 found += [Pointer(address, holder) for address in self._meanings(word)]
         return found
@@ -77,31 +92,23 @@ class Kernel:
         address = self._direct(pointer)
         return None if address is None else (address, count * kho_scratch.size)
 
-    def _variable(self, symbol: Symbol) -> bytes | None:
-        address = self._image(symbol.address + self.slide)
-        try:
-            return self.walk.memory.read(address, symbol.size) if address is not None else None
-        except MissingMemory as error:
-            self.walk.missing(error, f"variable {symbol.name}")
-            return None
+    def _read(self, name: str, size: int) -> bytes:
+        """The first bytes of a variable, none where there are no such bytes."""
+        symbol = self.symbols.get(name)
+        address = _image(self.info, symbol.address + self.slide) if symbol is not None else None
+        if symbol is None or address is None:
+            return b""
+        return self.walk.read(address, min(size, symbol.size), f"variable {name}") or b""
 
     def _number(self, name: str, size: int) -> int | None:
-        symbol = self.symbols.get(name)
-        data = self._variable(symbol) if symbol is not None else None
-        return int.from_bytes(data[:size], "little") if data is not None else None
+        data = self._read(name, size)
+        return int.from_bytes(data, "little") if len(data) == size else None
 
     def _meanings(self, word: int) -> Iterator[int]:
         """The page that a word may mean: by physical address, through the direct map, or as a struct page."""
         for address in (word, self._direct(word), self._page(word)):
             if address is not None and self.walk.is_page_address(address):
                 yield address
-
-    def _image(self, virtual: int) -> int | None:
-        """Physical address of a variable of the kernel image."""
-        base, offset = _number(self.info, "NUMBER(phys_base)"), _number(self.info, "NUMBER(kimage_voffset)")
-        if base is not None:
-            return (virtual - _START_KERNEL_MAP + base) & _WORD
-        return (virtual - offset) & _WORD if offset is not None else None
 
     def _direct(self, virtual: int) -> int | None:
         """Physical address behind a pointer into the direct map."""
@@ -112,78 +119,120 @@ class Kernel:
         bits, start = _number(self.info, "NUMBER(VA_BITS)"), _number(self.info, "NUMBER(PHYS_OFFSET)")
         if bits is None or start is None or not 36 <= bits <= 52:
             return None
-        base = (1 << 64) - (1 << bits)
-        return virtual - base + start if base <= virtual < base + (1 << bits - 1) else None
+        # A 52-bit kernel on a machine with less keeps its formula and moves PHYS_OFFSET, below zero if need be.
+        unused = _number(self.info, "NUMBER(TCR_EL1_T1SZ)")
+        usable = 64 - unused if unused is not None and 64 - bits <= unused <= 28 else bits
+        base, end = -(1 << bits) & _WORD, -(1 << usable - 1) & _WORD
+        virtual |= _TAG
+        return (virtual - base + start) & _WORD if base <= virtual < end else None
 
     def _page(self, virtual: int) -> int | None:
         """Physical address of the page that a struct page describes."""
-        base, size = self._number("vmemmap_base", 8), _number(self.info, "SIZE(page)")
-        if base is None or not size or not base <= virtual < _START_KERNEL_MAP:
+        base, size = _number(self.info, "SYMBOL(vmemmap)", base=16), _number(self.info, "SIZE(page)")
+        if not base or not size:
             return None
-        index, rest = divmod(virtual - base, size)
+        index, rest = divmod((virtual - base) & _WORD, size)
         return None if rest else index * self.walk.page_size
 
 
 def find_kernels(walk: Walk, symbols: Symbols) -> list[Kernel]:
     """The kernels in memory that these symbols belong to; more than one where the previous one still lies there.
 
-    Raises SourceError when the source has VMCOREINFO and the symbols are those of another kernel.
+    None where a kernel with other symbols lies there as well: it may be the one that runs. Raises SourceError
+    when the source has VMCOREINFO and the symbols are those of another kernel.
     """
     info = walk.memory.vmcoreinfo
     if info:
-        return [_checked(walk, symbols, info)]
+        kernel = _checked(walk, symbols, info)
+        if _is_there(walk, info) is not False:
+            return [kernel]
+        walk.problem("symbols", None, f"{_release(info)}, the kernel of VMCOREINFO, is not in memory; symbols not used")
+        return []
     found: list[Kernel] = []
-    for data in _vmcoreinfo_pages(walk):
+    others: dict[str, str] = {}
+    for info in _kernel_infos(walk):
         try:
-            kernel = _checked(walk, symbols, parse_vmcoreinfo(data))
-        except SourceError:
-            continue
-        twins = [known for known in found if known._image(known.slide) == kernel._image(kernel.slide)]
-        if not twins and _has_banner(kernel):  # a crash kernel is given a copy of the page
-            found.append(kernel)
+            found.append(_checked(walk, symbols, info))
+        except SourceError as error:
+            others[_release(info)] = str(error)
+    if found and others:
+        word = f"{', '.join(others)} lies in this source as well, and nothing tells which kernel runs"
+        walk.problem("symbols", None, f"{symbols.path}: {word}; symbols not used")
+        return []
     if not found:
-        walk.problem("symbols", None, f"{symbols.path}: no VMCOREINFO of this kernel in the source; symbols not used")
+        word = f" ({'; '.join(others.values())})" if others else ""
+        walk.problem("symbols", None, f"{symbols.path}: no kernel of these symbols in the source{word}; not used")
     return found
 
 
-def _vmcoreinfo_pages(walk: Walk) -> Iterator[bytes]:
-    for address in walk.memory.find_pages(_INFO):
+def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
+    """VMCOREINFO of each kernel whose image lies in the source; a crash kernel is given a copy of the page."""
+    images: set[int | None] = set()
+    for address in islice(walk.memory.find_pages(_INFO), _INFO_PAGES):
         try:
             page = walk.memory.read(address, walk.page_size)
         except MissingMemory:
             continue
-        yield page.partition(b"\0")[0]
+        info = parse_vmcoreinfo(page.partition(b"\0")[0])
+        image = _image(info, _number(info, "SYMBOL(_stext)", base=16))
+        if image not in images and _is_there(walk, info):
+            images.add(image)
+            yield info
+        if len(images) >= _KERNELS:
+            return
+
+
+def _is_there(walk: Walk, info: Mapping[str, str]) -> bool | None:
+    """Whether a kernel lies where its VMCOREINFO says, by the release in its utsname; None where that is not known."""
+    names, offset = _number(info, "SYMBOL(init_uts_ns)", base=16), _number(info, "OFFSET(uts_namespace.name)")
+    address = _image(info, names + offset) if names is not None and offset is not None else None
+    if address is None:
+        return None
+    try:
+        release = walk.memory.read(address + _UTS_RELEASE * _UTS_FIELD, _UTS_FIELD).split(b"\0")[0]
+    except MissingMemory:
+        return None
+    return bool(release) and safe_text(release) == info.get("OSRELEASE")
 
 
 def _checked(walk: Walk, symbols: Symbols, info: Mapping[str, str]) -> Kernel:
     """The kernel, if the symbols that VMCOREINFO names lie as far from each other as here, with the same build id."""
-    release = safe_text(info.get("OSRELEASE", "?"))
     theirs = info.get("BUILD-ID")
     if symbols.build_id and theirs and symbols.build_id != theirs:
         raise SourceError(
-            f"{symbols.path}: build id {symbols.build_id}, but the kernel in this source, {release}, has {theirs}"
+            f"{symbols.path}: build id {symbols.build_id}, but {_release(info)} in this source has {theirs}"
         )
     slides = {
-        said - symbol.address
+        name: said - symbol.address
         for name in _ANCHORS
         if (said := _number(info, f"SYMBOL({name})", base=16)) is not None and (symbol := symbols.get(name))
     }
-    if len(slides) > 1:
-        raise SourceError(f"{symbols.path}: the symbols of another kernel than {release}: {', '.join(_ANCHORS)} differ")
     if not slides:
         raise SourceError(f"{symbols.path}: VMCOREINFO and these symbols have none of {', '.join(_ANCHORS)} in common")
-    return Kernel(walk, symbols, info, slides.pop())
+    first, slide = next(iter(slides.items()))
+    other = next((name for name in slides if slides[name] != slide), None)
+    if other is not None:
+        raise SourceError(
+            f"{symbols.path}: the symbols of another kernel than {_release(info)}: there {other} lies "
+            f"{abs(slides[other] - slide):#x} bytes elsewhere, seen from {first}"
+        )
+    if len(slides) == 1 and slide and not (symbols.build_id and theirs):
+        raise SourceError(
+            f"{symbols.path}: only {first} to compare with VMCOREINFO, which does not tell whose symbols these are"
+        )
+    return Kernel(walk, symbols, info, slide)
 
 
-def _has_banner(kernel: Kernel) -> bool:
-    """Whether the image of this kernel lies where its VMCOREINFO says: the page may be the previous kernel's."""
-    symbol = kernel.symbols.get("linux_banner")
-    wanted = _BANNER + kernel.info.get("OSRELEASE", "").encode() + b" "
-    address = kernel._image(symbol.address + kernel.slide) if symbol is not None else None
-    try:
-        return address is not None and kernel.walk.memory.read(address, len(wanted)) == wanted
-    except MissingMemory:
-        return False
+def _release(info: Mapping[str, str]) -> str:
+    return safe_text(info.get("OSRELEASE", "?"), again=True)
+
+
+def _image(info: Mapping[str, str], virtual: int | None) -> int | None:
+    """Physical address of a virtual one in the kernel image."""
+    base, offset = _number(info, "NUMBER(phys_base)"), _number(info, "NUMBER(kimage_voffset)")
+    if virtual is None or (base is None and offset is None):
+        return None
+    return (virtual - _START_KERNEL_MAP + base if base is not None else virtual - (offset or 0)) & _WORD
 
 
 def _number(info: Mapping[str, str], key: str, *, base: int = 0) -> int | None:

@@ -282,6 +282,11 @@ def _directions_by_number(drafts: list[_Draft]) -> dict[int, _Verdict]:
         if by_number[address][0] is not by_count[address][0]:
             word = f"{by_number[address][1]}, but {by_count[address][1]}"
             verdicts = {**verdicts, address: (Direction.UNKNOWN, word)}
+    taken = {draft.root.verdict[0] for draft in drafts if draft.root.verdict is not None} - {Direction.UNKNOWN}
+    for address, (direction, word) in verdicts.items():
+        if direction in taken:
+            word = f"{word}, but the running kernel itself names another root as {direction}"
+            verdicts = {**verdicts, address: (Direction.UNKNOWN, word)}
     return verdicts
 
 

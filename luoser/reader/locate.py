@@ -25,7 +25,6 @@ from luoser.reader.kernel import Kernel, find_kernels
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Direction
 from luoser.symbols import Symbols
-from luoser.text import safe_text
 
 _COMPATIBLE = re.compile(rb"kho-v[0-9]{1,4}(;[ -~]*)?")
 """kho-vN; a posted RFC puts the versions of components behind it."""
@@ -75,8 +74,8 @@ class SetupNode:
 def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> list[Root]:
     """Every KHO root of the source, by address: what a root is depends on the others.
 
-    A live machine is searched only when its kernel names no root itself. Raises UsageError when there is no
-    KHO root at `wanted`, SourceError for the symbols of another kernel.
+    A live machine is not searched when the variables of its kernel say what there is. Raises UsageError when
+    there is no KHO root at `wanted`, SourceError for the symbols of another kernel.
     """
     roots: dict[int, Root] = {}
     if wanted is not None:
@@ -84,14 +83,19 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
         if there is None:
             raise UsageError(f"no KHO root at {wanted:#x}: expected a devicetree with compatible kho-vN there")
         roots[wanted] = there
-    _by_kernel(walk, roots, symbols)
-    if not (walk.memory.live and any(root.verdict for root in roots.values())):
+    _by_parameters(walk, roots)
+    kernel = _by_variables(walk, roots, symbols) if symbols is not None else None
+    if not (walk.memory.live and kernel is not None):
         _by_search(walk, roots)
+    for root in roots.values() if kernel is not None else ():
+        if root.verdict is None and kernel is not None:
+            word = f"neither kho_in nor kho_out of {kernel.symbols.path} points to it: left over, or another machine's"
+            root.verdict = Direction.UNKNOWN, [word]
     return [roots[address] for address in sorted(roots)]
 
 
-def _by_kernel(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -> None:
-    """The roots that the running kernel names: by its boot parameters, by its variables."""
+def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:
+    """The roots that the source itself names: by the boot parameters of a live kernel, by folders of debugfs."""
     for known in walk.memory.known_roots:
         root = _named(walk, roots, known.root, known.evidence)
         if root is not None and known.incoming is not None:
@@ -99,33 +103,53 @@ def _by_kernel(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -> N
             root.verdict = direction, [f"certain: {known.evidence} names it"]
         if root is not None and known.scratch is not None:
             root.scratch.append((*known.scratch, known.evidence))
-    kernels = find_kernels(walk, symbols) if symbols is not None else []
+
+
+def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols) -> Kernel | None:
+    """The roots that the variables of the running kernel name; the kernel, where both of them could be read."""
+    kernels = find_kernels(walk, symbols)
     named = [_variables(walk, roots, kernel) for kernel in kernels]
     running = _running(named)
     if running is None:
         if len(kernels) > 1:
             word = f"the images of {len(kernels)} kernels lie in this source, and nothing tells which one runs"
             walk.problem("symbols", None, f"{word}; symbols not used")
-        return
-    scratch = kernels[running].scratch()
+        return None
+    kernel, scratch = kernels[running], kernels[running].scratch()
     for address, (direction, evidence) in named[running].items():
         before = roots[address].verdict
-        also = before[1] if before is not None and before[0] is direction else []
+        also = before[1] if before is not None else []
+        if before is not None and before[0] is not direction:
+            direction = Direction.UNKNOWN
         roots[address].verdict = direction, evidence + also
         if scratch is not None:
             roots[address].scratch.append((*scratch, "kho_scratch"))
+    unnamed = [name for _, name, _ in _VARIABLES if symbols.get(name) is None]
+    if unnamed:
+        word = f"no {' and no '.join(unnamed)} among these symbols: an excerpt, or a kernel without KHO"
+        walk.problem("symbols", None, f"{symbols.path}: {word}")
+    return kernel if all(kernel.reads(name) for _, name, _ in _VARIABLES) else None
 
 
 def _variables(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> dict[int, tuple[Direction, list[str]]]:
     """What kho_in and kho_out of a kernel say, by the address of the root."""
     said: dict[int, tuple[Direction, list[str]]] = {}
     for direction, name, members in _VARIABLES:
+        found: dict[int, str] = {}
         for pointer in kernel.pointers(name, members):
             root = roots.get(pointer.address) or _root_at(walk, pointer.address)
             if root is not None:
                 roots[pointer.address] = root
-                evidence = [f"certain: {pointer.holder} of {safe_text(kernel.symbols.path)} points to it"]
-                said[pointer.address] = direction, evidence + _luo_evidence(kernel, root)
+                found.setdefault(pointer.address, pointer.holder)
+        for address, holder in found.items():
+            evidence = [f"certain: {holder} of {kernel.symbols.path} points to it"]
+            if len(found) > 1:  # a kernel has one root of each direction
+                others = ", ".join(f"{other:#x}" for other in found if other != address)
+                said[address] = Direction.UNKNOWN, [f"{holder} of {kernel.symbols.path} points to it, and to {others}"]
+            elif address in said:
+                said[address] = Direction.UNKNOWN, [*said[address][1], f"but so does {holder}"]
+            else:
+                said[address] = direction, evidence + _luo_evidence(kernel, roots[address])
     return said
 
 
@@ -160,7 +184,8 @@ def _running(named: list[dict[int, tuple[Direction, list[str]]]]) -> int | None:
 def _named(walk: Walk, roots: dict[int, Root], address: int, who: str) -> Root | None:
     root = roots.get(address) or _root_at(walk, address)
     if root is None:
-        walk.problem("no-root", address, f"{who} names a KHO root at {address:#x}, but there is none; reused memory?")
+        where = f" at {address:#x}" if walk.place(address) is not None else ""
+        walk.problem("no-root", address, f"{who} names a KHO root{where}, but there is none; reused memory?")
         return None
     roots[address] = root
     return root
