@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from luoser.errors import PageState, UsageError
 from luoser.memory.source import Buffer, Segment, SegmentedMemory
@@ -48,21 +49,28 @@ class RawMemory(SegmentedMemory):
         self._note_ram()
 
     def place(self, ranges: Sequence[Range]) -> None:
-        """Raises UsageError for a part that has no byte in the image."""
+        """Raises UsageError for a part that has no byte in the image, and for parts that claim the same addresses."""
+        spans = sorted((part.start, self._end(part) + part.start - part.offset) for part in ranges)
+        for (_, end), (start, _) in pairwise(spans):
+            if start < end:
+                raise UsageError(f"{self.path}: two parts of the image are to lie at address {start:#x}")
         self._set_segments([segment for part in ranges for segment in self._part(part)])
         self._note_ram()
 
     def _note_ram(self) -> None:
         self.ram = tuple((segment.start, segment.end) for segment in _joined(self.segments))
 
-    def _part(self, part: Range) -> Iterator[Segment]:
-        size, shift = len(self._buffer), part.start - part.offset
+    def _end(self, part: Range) -> int:
+        """The byte of the image behind a part."""
+        size = len(self._buffer)
         end = size if part.size is None else part.offset + part.size
         if end <= part.offset or part.offset >= size:
-            raise UsageError(
-                f"{self.path}: the part for address {part.start:#x} is bytes {part.offset:#x} to {end:#x}, "
-                f"but the image has {size:#x}"
-            )
+            what = "is empty" if part.offset < size else f"begins at byte {part.offset:#x}, but the image has {size:#x}"
+            raise UsageError(f"{self.path}: the part for address {part.start:#x} {what}")
+        return end
+
+    def _part(self, part: Range) -> Iterator[Segment]:
+        size, shift, end = len(self._buffer), part.start - part.offset, self._end(part)
         for piece in self._pieces:
             low, high = max(piece.start, part.offset), min(piece.end, end)
             if low < high:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
-from luoser.reader.calibrate import calibrated
+from luoser.reader.calibrate import calibrate
 from luoser.reader.kernel import SYMBOLS
 from luoser.reader.kho import read_handovers
 from luoser.reader.locate import find_roots
@@ -42,13 +42,20 @@ def read(
     if page_size is not None and page_size not in _PAGE_SIZES:
         raise UsageError(f"page size {page_size}: expected one of {', '.join(map(str, _PAGE_SIZES))}")
     said = page_size or (memory.page_size if memory.page_size in _PAGE_SIZES else None)
-    if memory.is_guess and root is None:
-        state = _put_right(memory, said or _PAGE_SIZES[0], tuple(layouts), contents, symbols)
+
+    def reading(size: int, wanted: int | None = root) -> State:
+        return _read(Walk(memory, size, tuple(layouts), contents), wanted, symbols)
+
+    size = said or _PAGE_SIZES[0]
+    if memory.is_guess:  # all roots say where its bytes belong, whichever one is wanted
+        state = reading(size, None)
+        again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None, whole=False))
+        state = reading(size) if again or root is not None else state
     else:
-        state = _read(memory, root, said or _PAGE_SIZES[0], tuple(layouts), contents, symbols)
+        state = reading(size)
     if said is None and _map_is_odd(state):
         for other in _PAGE_SIZES[1:]:
-            guess = _read(memory, root, other, tuple(layouts), contents, symbols)
+            guess = reading(other)
             if guess.handovers and _map_is_proven(guess):
                 word = f"page size {other}: the source does not say, and the map is one with this size only"
                 return State(
@@ -57,29 +64,6 @@ def read(
                     problems=(*guess.problems, Problem(code="page-size-guessed", address=None, message=word)),
                 )
     return state
-
-
-def _put_right(
-    memory: Memory, page_size: int, layouts: tuple[str, ...], contents: bool, symbols: Symbols | None
-) -> State:
-    """The state of a raw image, of which nothing but its own root says where its bytes belong."""
-
-    def again() -> State:
-        return _read(memory, None, page_size, layouts, contents, symbols)
-
-    state = again()
-    lost = any(
-        subtree.address is not None and part is None
-        for handover in state.handovers
-        for subtree in handover.subtrees
-        for name, part in (
-            ("LUO", handover.luo),
-            ("memblock", handover.memblock),
-            ("kexec-metadata", handover.kexec_metadata),
-        )
-        if subtree.name == name
-    )
-    return calibrated(memory, state, again) if lost or not state.handovers else state
 
 
 def _map_is_proven(state: State) -> bool:
@@ -97,22 +81,16 @@ def _map_is_odd(state: State) -> bool:
     )
 
 
-def _read(
-    memory: Memory,
-    root: int | None,
-    page_size: int,
-    layouts: tuple[str, ...],
-    contents: bool,
-    symbols: Symbols | None,
-) -> State:
-    walk = Walk(memory, page_size, layouts, contents)
+def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
+    """One reading. whole: with directions and scratch, which may take a search of their own."""
+    memory = walk.memory
     at_first = len(memory.remarks)
     for remark in memory.remarks:
         walk.problem("source", None, remark)
-    handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols))
+    handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
     for remark in memory.remarks[at_first:]:  # some damage shows only when it is read
         walk.problem("source", None, remark)
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)
-    source = Source(path=memory.path, format=memory.format, page_size=page_size)
+    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))

@@ -8,55 +8,106 @@ least two structures with it than without, and better than with any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 from luoser import fdt
 from luoser.abi.kho import COMPATIBLE_PREFIX, SUBTREE_PROPERTIES
 from luoser.errors import FormatError, MissingMemory, UsageError
+from luoser.limits import LIMITS
 from luoser.memory.raw import Range, pc_ranges
 from luoser.memory.source import Memory
 from luoser.state import MapStatus, State
 
-__all__ = ["calibrated"]
+__all__ = ["calibrate"]
 
-_4G = 1 << 32
-_TREES = 4096
-_MODELS = 16
+_4G, _PAGE = 1 << 32, 4096
+_BLOBS, _TREE_SIZE, _TREE_BYTES = 4096, 64 << 10, 1 << 20
+_MODELS = 8
+"""Of each kind: every one is a reading of the whole image."""
 _LUO_PAGE = b"luo-v"
 _KINDS = {
     "LUO": (b"luo-v", b"luo-session-v"),
     "memblock": (b"memblock-v",),
     "kho_test": (b"kho-test-v",),
 }
+_LOOKED_FOR = (COMPATIBLE_PREFIX, *(kind for kinds in _KINDS.values() for kind in kinds))
 
 
-def calibrated(memory: Memory, state: State, read_again: Callable[[], State]) -> State:
-    """The state of an image as it is, or with its bytes put where its own KHO root says.
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Where the bytes may belong. shift: address minus place of a byte, behind the hole where there is one."""
+
+    ranges: tuple[Range, ...]
+    shift: int
+    word: str
+
+
+def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
+    """Put the bytes of an image where its own KHO root says; whether it has to be read again.
 
     memory: a source whose addresses are a guess; it is changed when another model is better. state: what it
-    reads like now. read_again: reads it once more.
+    reads like now. trial: reads what there is of handovers, directions and scratch aside.
     """
-    best, chosen, ties = state, None, 0
-    whole = [Range(0, None, 0)]
+    if not _is_lost(state) or not _may_move(state):
+        return False
+    models = list(_models(memory, state))
+    if not models and not state.handovers:
+        return False
     remarks = list(memory.remarks)
-    for ranges, word in _models(memory):
+    score, best = _score(state) + 2, list[_Model]()
+    for model in models:
         try:
-            memory.place(ranges)
+            memory.place(model.ranges)
         except UsageError:  # the image is too small for this one
             continue
-        guess = read_again()
-        if _score(guess) > _score(best) and _score(guess) >= _score(state) + 2:
-            best, chosen, ties = guess, (ranges, word), 0
-        elif chosen is not None and _score(guess) == _score(best):
-            ties += 1
-    if chosen is None or ties:
-        memory.place(whole)
-        memory.remarks[:] = remarks
-        return state
-    memory.place(chosen[0])
-    memory.remarks[:] = [*remarks, f"{chosen[1]}; --map says otherwise"]
-    memory.is_guess = False
-    return read_again()
+        found = _score(trial())
+        if found > score:
+            score, best = found, []
+        if found == score:
+            best.append(model)
+    chosen = _chosen(best)
+    memory.place(chosen.ranges if chosen is not None else (Range(0, None, 0),))
+    memory.remarks[:] = remarks
+    if chosen is not None:
+        memory.remarks.append(f"{chosen.word}; --map says otherwise")
+        memory.is_guess = False
+    return True  # also where nothing moved: what was read on the way is no part of the handover
+
+
+def _chosen(best: list[_Model]) -> _Model | None:
+    """The best model; of several that agree on what lies above 4 GiB only that, none where they do not."""
+    if len(best) == 1:
+        return best[0]
+    shifts = {model.shift for model in best}
+    if len(shifts) != 1 or not 0 < (shift := shifts.pop()) < _4G:
+        return None
+    low = _4G - shift
+    word = f"image without the memory below 4 GiB: byte {low:#x} is taken for address {_4G:#x}, and what is before it"
+    return _Model((Range(_4G, None, low),), shift, f"{word} left out, since nothing tells where that belongs")
+
+
+def _is_lost(state: State) -> bool:
+    """Whether there is no root, or one that names something which is not at its place."""
+    return not state.handovers or any(
+        subtree.address is not None and part is None
+        for handover in state.handovers
+        for subtree in handover.subtrees
+        for name, part in (
+            ("LUO", handover.luo),
+            ("memblock", handover.memblock),
+            ("kexec-metadata", handover.kexec_metadata),
+        )
+        if subtree.name == name
+    )
+
+
+def _may_move(state: State) -> bool:
+    """Whether something may lie elsewhere: where a structure is at its place, only what is above the PC's hole."""
+    named = (subtree.address for handover in state.handovers for subtree in handover.subtrees)
+    return not _score(state) or any(address is not None and address >= _4G for address in named)
 
 
 def _score(state: State) -> int:
@@ -70,50 +121,89 @@ def _score(state: State) -> int:
     return found
 
 
-def _models(memory: Memory) -> Iterator[tuple[Sequence[Range], str]]:
-    """Where the bytes may belong: each shift that puts some sub-tree where its root says."""
+def _models(memory: Memory, state: State) -> Iterator[_Model]:
+    """Each shift of the image that puts some sub-tree where its root says, and each hole that does.
+
+    Where a structure is at its place already, the image is not shifted as a whole.
+    """
+    roots, below, above = _shifts(memory)
+    lows = [0]
+    if not _score(state):
+        whole = [shift for shift, _ in (below + above).most_common() if any((at + shift) % _PAGE == 0 for at in roots)]
+        yield from (_whole(shift) for shift in whole[:_MODELS] if shift)
+        lows += [shift for shift, _ in below.most_common(_MODELS) if shift]
+    holes = (_hole(low, shift) for shift, _ in above.most_common(_MODELS) if 0 < shift < _4G for low in lows)
+    yield from islice(holes, _MODELS)
+
+
+def _whole(shift: int) -> _Model:
+    if shift > 0:
+        word = f"shifted image: its byte 0 is taken for physical address {shift:#x}"
+        return _Model((Range(shift, None, 0),), shift, word)
+    return _Model(
+        (Range(0, None, -shift),), shift, f"shifted image: its byte {-shift:#x} is taken for physical address 0"
+    )
+
+
+def _hole(low: int, shift: int) -> _Model:
+    """The PC's hole, in an image whose part before it may be shifted by itself."""
+    hole = _4G - shift
+    before, after = pc_ranges(hole)
+    word = f"image without the PC's hole: byte {hole:#x} is taken for address {_4G:#x}"
+    if low > 0:
+        before, word = Range(low, hole, 0), f"{word}, byte 0 for {low:#x}"
+    elif low < 0:
+        before, word = Range(0, hole + low, -low), f"{word}, byte {-low:#x} for 0"
+    return _Model((before, after), shift, word)
+
+
+def _shifts(memory: Memory) -> tuple[list[int], Counter[int], Counter[int]]:
+    """(places of roots, shifts that put a sub-tree below 4 GiB where a root says, those that put one above)."""
     trees = _trees(memory)
-    blobs = [(place, _kind(tree)) for place, tree in trees]
-    blobs += [(place, _LUO_PAGE) for place in memory.find_pages(_LUO_PAGE)]
-    shifts: dict[int, int] = {}
-    for _, tree in trees:
-        if not (tree.root.text("compatible") or b"").startswith(COMPATIBLE_PREFIX):
-            continue
-        for node in tree.root.nodes:
-            named = next((value for name in SUBTREE_PROPERTIES if (value := node.u64(name)) is not None), None)
-            kinds = _KINDS.get(node.name.decode("ascii", "replace"), ())
-            for place, kind in blobs:
-                if named and any(kind.startswith(wanted) for wanted in kinds):
-                    shifts[named - place] = shifts.get(named - place, 0) + 1
-    for shift in sorted(shifts, key=lambda shift: -shifts[shift])[:_MODELS]:
-        if shift > 0:
-            yield [Range(shift, None, 0)], f"shifted image: its byte 0 is taken for physical address {shift:#x}"
-            if shift < _4G:
-                hole = _4G - shift
-                yield pc_ranges(hole), f"image without the PC's hole: byte {hole:#x} is taken for address {_4G:#x}"
-        elif shift < 0:
-            yield [Range(0, None, -shift)], f"shifted image: its byte {-shift:#x} is taken for physical address 0"
+    roots = [(place, tree) for place, tree in trees if _compatible(tree).startswith(COMPATIBLE_PREFIX)][: LIMITS.roots]
+    blobs = [(place, _compatible(tree)) for place, tree in trees]
+    for residue in {place % _PAGE for place, _ in roots}:
+        pages = islice(memory.find_pages(_LUO_PAGE, at=residue), _BLOBS)
+        blobs += [(page + residue, _LUO_PAGE) for page in pages]
+    below, above = Counter[int](), Counter[int]()
+    for named, kinds in {entry for _, tree in roots for entry in _named(tree)}:
+        for place, kind in blobs:
+            if kind.startswith(kinds):
+                (below if named < _4G else above)[named - place] += 1
+    return [place for place, _ in roots], below, above
+
+
+def _named(root: fdt.Fdt) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+    """Addresses of sub-trees that can be told by what they start with."""
+    for name, kinds in _KINDS.items():
+        node = root.root.node(name)
+        address = next((value for key in SUBTREE_PROPERTIES if (value := node.u64(key))), None) if node else None
+        if address:
+            yield address, kinds
 
 
 def _trees(memory: Memory) -> list[tuple[int, fdt.Fdt]]:
     """(address, tree) of the devicetrees, on page boundaries or, where no root is on one, anywhere."""
     found = list(_read_trees(memory, memory.find_pages(fdt.MAGIC)))
-    if not any((tree.root.text("compatible") or b"").startswith(COMPATIBLE_PREFIX) for _, tree in found):
+    if not any(_compatible(tree).startswith(COMPATIBLE_PREFIX) for _, tree in found):
         found = list(_read_trees(memory, memory.find(fdt.MAGIC)))
     return found
 
 
 def _read_trees(memory: Memory, places: Iterator[int]) -> Iterator[tuple[int, fdt.Fdt]]:
-    for count, place in enumerate(places):
-        if count >= _TREES:
-            return
+    left = _TREE_BYTES
+    for place in islice(places, _BLOBS):
         try:
             header = fdt.parse_header(memory.read(place, fdt.HEADER_SIZE))
-            if header.totalsize <= 1 << 16:
-                yield place, fdt.parse(memory.read(place, header.totalsize), partial=True)
+            if header.totalsize > min(_TREE_SIZE, left):
+                continue
+            data = memory.read(place, header.totalsize)
+            if any(kind in data for kind in _LOOKED_FOR):
+                left -= len(data)
+                yield place, fdt.parse(data, partial=True)
         except (FormatError, MissingMemory):
             continue
 
 
-def _kind(tree: fdt.Fdt) -> bytes:
+def _compatible(tree: fdt.Fdt) -> bytes:
     return tree.root.text("compatible") or b""

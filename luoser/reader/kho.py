@@ -55,8 +55,8 @@ class _Draft:
     reading: MapReading | None
 
 
-def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
-    """Everything below each root, with the directions that they have towards each other."""
+def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tuple[Handover, ...]:
+    """Everything below each root; if whole, with the directions that they have towards each other, and scratch."""
     drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
     by_number = _directions_by_number(drafts)
     handovers = []
@@ -76,7 +76,7 @@ def read_handovers(walk: Walk, roots: list[Root]) -> tuple[Handover, ...]:
             draft.luo = _settled(draft.luo, lists)
         handovers.append(_handover(walk, draft, preserved, lists))
     walk.at_root(None)
-    return _with_directions(walk, drafts, handovers, by_number)
+    return _with_directions(walk, drafts, handovers, by_number) if whole else tuple(handovers)
 
 
 def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
