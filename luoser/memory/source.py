@@ -104,7 +104,9 @@ class Memory(ABC):
 
     def place(self, ranges: Sequence[Any]) -> None:
         """Put the bytes of an image elsewhere: `luoser.memory.raw.Range`. For images with `is_guess` only."""
-        raise SourceError(f"{self.path}: a {self.format} source says itself where its bytes belong")
+        raise SourceError(
+            f"{self.path}: {self.format} says itself where its bytes belong; only raw images can be placed"
+        )
 
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
