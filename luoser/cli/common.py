@@ -125,24 +125,15 @@ class Reading:
 
     def read(self, memory: Memory, *, contents: bool = False) -> State:
         """The state of a memory. Raises NoState where there is no root."""
-        from luoser.reader import SYMBOLS, read
-        from luoser.symbols import read_symbols
         from luoser.text import safe_text
 
-        symbols = read_symbols(self.symbols, SYMBOLS) if self.symbols is not None else None
-        if symbols is None and memory.symbols is not None:
-            try:
-                symbols = read_symbols(memory.symbols, SYMBOLS)
-            except SourceError as error:  # the source has them beside it; it can be read without
-                memory.remarks.append(f"not used: {error}")
-        state = read(
-            memory,
-            root=self.root,
-            page_size=self.page_size,
-            layouts=usable_layouts(self.layouts),
-            contents=contents,
-            symbols=symbols,
-        )
+        try:
+            state = self._read(memory, contents, self.symbols if self.symbols is not None else memory.symbols)
+        except SourceError as error:
+            if self.symbols is not None or memory.symbols is None:
+                raise
+            memory.remarks.append(f"not used: {error}")  # symbols that nobody asked for
+            state = self._read(memory, contents, None)
         if not state.handovers:
             for problem in state.problems[:_PROBLEMS_SHOWN]:
                 click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
@@ -152,6 +143,19 @@ class Reading:
                 "all of its memory?"
             )
         return state
+
+    def _read(self, memory: Memory, contents: bool, path: str | None) -> State:
+        from luoser.reader import SYMBOLS, read
+        from luoser.symbols import read_symbols
+
+        return read(
+            memory,
+            root=self.root,
+            page_size=self.page_size,
+            layouts=usable_layouts(self.layouts),
+            contents=contents,
+            symbols=read_symbols(path, SYMBOLS) if path is not None else None,
+        )
 
     def load(self, *, contents: bool = False) -> State:
         """The state of the source."""

@@ -44,6 +44,10 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
         if Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
             raise UsageError(f"{safe_text(target)} is the source itself; name another file")
     with reading.open() as below:
+        if below.placeless and memfd is None and blob is None:
+            raise UsageError(
+                f"{safe_text(reading.source[0])}: blobs of debugfs are no pages to cut out; keep them as they are"
+            )
         memory = Recorder(below)
         state = reading.read(memory, contents=True)
         with new_file(target, force=force) as file:

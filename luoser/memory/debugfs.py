@@ -2,13 +2,14 @@
 """The blobs of /sys/kernel/debug/kho: a root without the memory around it, and its sub-trees beside it.
 
 `kho/in` and `kho/out` each hold `fdt`, the root, and `sub_fdts/NAME`. Nothing tells where the root itself
-lies; each sub-tree lies where the root says. Up to 7.3 `out/fdt` is cut short, and `out` has none at all on a
-kernel that was itself handed state.
+lies; each sub-tree lies where the root says. From 6.19 to 7.3 `out/fdt` is cut short before its property names,
+and `out` has none at all on a kernel that was itself handed state.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,14 @@ __all__ = ["DebugfsMemory", "is_root"]
 
 _NO_PLACE = 1 << 60
 """Where a root is put whose place is not known: no machine has such an address."""
-_NAMES = ("preserved-data", "fdt")
+_ADDRESSES = ("preserved-data", "fdt")
 _COMPATIBLE = re.compile(rb"kho-v[0-9]")
+_STRINGS = (
+    b"preserved-memory-map\0compatible\0preserved-data\0blob-size\0",
+    b"preserved-memory-map\0compatible\0fdt\0",
+)
+"""The property names of a root in the order in which kernels from 6.19 to 7.3 write them."""
+_FILES = 4096
 
 
 @dataclass(slots=True)
@@ -42,14 +49,35 @@ class _Blobs:
         self.segments.append(Segment(address, len(blob), len(self.data), len(blob), PageState.ABSENT))
         self.data += blob
 
+    def add_placeless(self, blob: bytes) -> int:
+        address = _NO_PLACE + (len(self.placeless) << 24)
+        self.placeless.add(address)
+        self.add(address, blob)
+        return address
+
 
 def is_root(data: bytes) -> bool:
     """Whether a devicetree, maybe cut short, is a KHO root."""
     try:
-        tree = fdt.parse(data, partial=True)
+        tree = fdt.parse(_with_names(data), partial=True)
     except FormatError:
         return False
     return bool(_COMPATIBLE.match(tree.root.text("compatible") or b""))
+
+
+def _with_names(data: bytes) -> bytes:
+    """A root that was cut short before its property names, with the names that fit into their place."""
+    header = fdt.parse_header(data)
+    start, end = header.off_dt_struct, min(len(data), header.off_dt_struct + header.size_dt_struct)
+    strings, size = header.off_dt_strings, header.size_dt_strings
+    there = data[strings : strings + size]
+    names = next((names for names in _STRINGS if len(names) == size and names.startswith(there)), None)
+    if names is None or len(there) == size or not start < end <= strings:
+        return data
+    block = data[start : end - (end - start) % 4]
+    total = start + len(block) + len(names)
+    head = struct.pack(">4I", int.from_bytes(fdt.MAGIC), total, start, start + len(block)) + data[16:32]
+    return head + struct.pack(">2I", len(names), len(block)) + data[40:start] + block + names
 
 
 class DebugfsMemory(SegmentedMemory):
@@ -57,71 +85,76 @@ class DebugfsMemory(SegmentedMemory):
 
     format = "debugfs"
 
-    def __init__(self, path: str, source: Path | bytes) -> None:
-        """source: a folder, or the bytes of a root. Raises SourceError for a folder without any blob."""
+    def __init__(self, path: str, source: Path | bytes, *, incoming: KnownRoot | None = None) -> None:
+        """source: a folder, or the bytes of a root. incoming: where the root in `in` lies, and who says so.
+
+        Raises SourceError for a folder without any root.
+        """
         blobs = _Blobs()
-        if isinstance(source, bytes):
-            _add_root(blobs, source)
-        else:
-            folders = [source / name for name in ("in", "out") if (source / name).is_dir()] or [source]
-            for folder in folders:
-                _add_folder(blobs, folder)
-            if not blobs.roots:
-                raise SourceError(
-                    f"{path}: no `fdt` with a KHO root in this folder{''.join(f'; {word}' for word in blobs.remarks)}; "
-                    "expected a copy of /sys/kernel/debug/kho, or of its `in` or `out`"
-                )
+        try:
+            if isinstance(source, bytes):
+                blobs.add_placeless(_with_names(source))
+            else:
+                folders = [source / name for name in ("in", "out") if (source / name).is_dir()] or [source]
+                for folder in folders:
+                    _add_folder(blobs, folder, incoming)
+        except OSError as error:
+            name = safe_text(str(error.filename)) if error.filename is not None else path
+            raise SourceError(f"{name}: {error.strerror or error}") from error
+        if not isinstance(source, bytes) and not blobs.roots:
+            raise SourceError(
+                f"{path}: no `fdt` with a KHO root in this folder{''.join(f'; {word}' for word in blobs.remarks)}; "
+                "expected a copy of /sys/kernel/debug/kho, or of its `in` or `out`"
+            )
         super().__init__(path, bytes(blobs.data), blobs.segments)
         self.known_roots = tuple(blobs.roots)
         self.placeless = frozenset(blobs.placeless)
         self.remarks += blobs.remarks
 
 
-def _add_root(blobs: _Blobs, data: bytes) -> int:
-    address = _NO_PLACE + (len(blobs.placeless) << 24)
-    blobs.placeless.add(address)
-    blobs.add(address, data)
-    return address
-
-
-def _add_folder(blobs: _Blobs, folder: Path) -> None:
-    shown = safe_text(folder.name)
+def _add_folder(blobs: _Blobs, folder: Path, incoming: KnownRoot | None) -> None:
+    name = folder.absolute().name
+    shown = safe_text(name)
     loose = dict(_sub_blobs(folder / "sub_fdts"))
     root = _read(folder / "fdt")
     if root is None or not is_root(root):
         what = "no file `fdt`" if root is None else "`fdt` is no KHO root"
         if loose:
-            names = ", ".join(safe_text(name) for name in sorted(loose))
+            names = ", ".join(safe_text(entry) for entry in sorted(loose))
             what += f", so nothing tells where {names} belong; try `luoser decode`"
         blobs.remarks.append(f"{shown}: {what}")
         return
-    address = _add_root(blobs, root)
-    for node in fdt.parse(root, partial=True).root.nodes:
-        blob = loose.pop(node.name.decode("utf-8", "surrogateescape"), None)
-        place = next((value for name in _NAMES if (value := node.u64(name)) is not None), None)
-        if blob and place is not None:
-            blobs.add(place, blob)
-    for name in sorted(loose):
-        blobs.remarks.append(f"{shown}/sub_fdts/{safe_text(name)}: not named in the root; try `luoser decode`")
-    if folder.name in ("in", "out"):
-        blobs.roots.append(KnownRoot(root=address, incoming=folder.name == "in", evidence=f"folder {folder.name}"))
+    whole = _with_names(root)
+    if whole is not root:
+        size = fdt.parse_header(root).totalsize
+        blobs.remarks.append(f"{shown}: `fdt` is cut short, {len(root)} of its {size} bytes; its names were filled in")
+    if incoming is not None and name == "in":
+        blobs.add(incoming.root, whole)
+        blobs.roots.append(incoming)
     else:
-        blobs.roots.append(KnownRoot(root=address, incoming=None, evidence="file fdt"))
+        direction = {"in": True, "out": False}.get(name)
+        evidence = "file fdt" if direction is None else f"folder {name}"
+        blobs.roots.append(KnownRoot(root=blobs.add_placeless(whole), incoming=direction, evidence=evidence))
+    for node in fdt.parse(whole, partial=True).root.nodes:
+        entry = node.name.decode("utf-8", "surrogateescape")
+        place = next((value for key in _ADDRESSES if (value := node.u64(key)) is not None), None)
+        if place is not None and (blob := loose.pop(entry, None)):
+            blobs.add(place, blob)
+    left = "what is left of the root" if whole is not root else "the root"
+    for entry in sorted(loose):
+        blobs.remarks.append(f"{shown}/sub_fdts/{safe_text(entry)}: not named in {left}; try `luoser decode`")
 
 
 def _sub_blobs(folder: Path) -> Iterator[tuple[str, bytes]]:
     if folder.is_dir():
-        for file in sorted(folder.iterdir()):
+        for file in sorted(folder.iterdir())[:_FILES]:
             data = _read(file)
             if data is not None:
                 yield file.name, data
 
 
 def _read(file: Path) -> bytes | None:
-    try:
-        if not file.is_file():
-            return None
-        with file.open("rb") as stream:
-            return stream.read(LIMITS.blob_size)
-    except OSError as error:
-        raise SourceError(f"{safe_text(str(file))}: {error.strerror or error}") from error
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        return stream.read(LIMITS.blob_size)

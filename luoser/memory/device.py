@@ -76,24 +76,27 @@ class BlockMemory(Memory):
             while place >= 0:
                 yield start - len(tail) + place
                 place = window.find(pattern, place + 1)
-            behind, tail = start + len(block), window[len(window) - len(pattern) + 1 :]
+            behind, tail = start + len(block), window[max(0, len(window) - len(pattern) + 1) :]
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
         """(address, bytes) of all that can be read; blocks end on page boundaries where the segment does."""
         total, done = sum(segment.size for segment in self._segments), 0
-        for segment in self._segments:
-            skip = 0
-            while skip < segment.size:
-                if self.on_progress is not None:
-                    self.on_progress(done + skip, total)
-                take = min(_BLOCK - (segment.start + skip) % _BLOCK, segment.size - skip)
-                block = self._fetch(segment, skip, take)
-                if block:
-                    yield segment.start + skip, block
-                skip += len(block)
-                if len(block) < take:  # over the page that cannot be read
-                    skip += _PAGE - (segment.start + skip) % _PAGE
-            done += segment.size
+        report = self.on_progress or (lambda done, total: None)
+        try:
+            for segment in self._segments:
+                skip = 0
+                while skip < segment.size:
+                    report(done + skip, total)
+                    take = min(_BLOCK - (segment.start + skip) % _BLOCK, segment.size - skip)
+                    block = self._fetch(segment, skip, take)
+                    if block:
+                        yield segment.start + skip, block
+                    skip += len(block)
+                    if len(block) < take:  # over the page that cannot be read
+                        skip += _PAGE - (segment.start + skip) % _PAGE
+                done += segment.size
+        finally:  # also when nobody asks for the rest
+            report(total, total)
 
 
 class DeviceMemory(BlockMemory):

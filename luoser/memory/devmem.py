@@ -10,12 +10,13 @@ from pathlib import Path
 
 from luoser.errors import SourceError
 from luoser.memory.device import DeviceMemory
-from luoser.memory.source import Segment
+from luoser.memory.source import Segment, swept
 
 __all__ = ["DEVICE", "DevMemory", "system_ram"]
 
 DEVICE = os.makedev(1, 1)
-_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
+_LINE = re.compile(r"^ *([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM(?: \(\w+\))?$", re.MULTILINE)
+"""Memory that a driver plugged in is further in and named after it: `System RAM (kmem)`."""
 _LOW = 1 << 20
 """Below 1 MiB a kernel with STRICT_DEVMEM gives zeros for memory, which are not what lies there."""
 _REFUSED = (
@@ -31,7 +32,7 @@ class DevMemory(DeviceMemory):
 
     def __init__(self, path: str, descriptor: int, *, iomem: str = "/proc/iomem") -> None:
         super().__init__(path, descriptor)
-        self._segments = tuple(system_ram(iomem))
+        self._segments = tuple(swept(list(system_ram(iomem))))
         self.ram = tuple((segment.start, segment.end) for segment in self._segments)
         probe = next((segment for segment in self._segments if segment.end > _LOW), None)
         if probe is None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import struct
+from dataclasses import replace
 
 from luoser.errors import SourceError
 from luoser.memory.device import DeviceMemory
@@ -40,8 +42,13 @@ class KcoreMemory(DeviceMemory):
 
     def __init__(self, path: str, descriptor: int) -> None:
         super().__init__(path, descriptor)
-        self.vmcoreinfo, loads = core_segments(path, _Positioned(descriptor))
-        usable = [load for load in loads if load.start < _LIMIT and load.end <= _LIMIT]
+        try:
+            self.vmcoreinfo, loads = core_segments(path, _Positioned(descriptor))
+        except OSError as error:
+            raise SourceError(f"{path}: {error.strerror or error}") from error
+        except struct.error:
+            raise SourceError(f"{path}: breaks off inside of its headers; expected an ELF core") from None
+        usable = [replace(load, size=load.stored) for load in loads if load.stored and load.end <= _LIMIT]
         if not usable:
             raise SourceError(f"{path}: no segment of it has a physical address; expected the direct map")
         self._segments = tuple(swept(sorted(usable, key=lambda load: -load.size)))

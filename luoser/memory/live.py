@@ -14,6 +14,7 @@ from luoser.memory.debugfs import DebugfsMemory
 from luoser.memory.devmem import DevMemory
 from luoser.memory.kcore import KcoreMemory
 from luoser.memory.source import KnownRoot, Memory
+from luoser.text import safe_text
 
 __all__ = ["NAME", "open_live"]
 
@@ -26,15 +27,13 @@ def open_live(*, base: Path = Path("/")) -> Memory:
     base: the root of the file system. Raises SourceError with what each of them said when none can be read.
     """
     failures: list[str] = []
+    roots = tuple(_known_roots(base))
     for make in (_kcore, _devmem, _debugfs):
         try:
-            memory = make(base)
+            memory = make(base, roots)
         except SourceError as error:
             failures.append(str(error))
             continue
-        memory.known_roots += tuple(_known_roots(base))
-        if not isinstance(memory, DebugfsMemory):
-            memory.symbols = str(base / "proc/kallsyms")
         memory.remarks += [f"not used: {failure}" for failure in failures]
         return memory
     hint = " (a locked down kernel lets nobody: try a dump made by kdump or a hypervisor)"
@@ -47,31 +46,33 @@ def _open(path: Path, kind: Callable[[str, int], Memory]) -> Memory:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
+        raise SourceError(f"{safe_text(str(path))}: {error.strerror or error}") from error
     try:
-        return kind(str(path), descriptor)
+        return kind(safe_text(str(path)), descriptor)
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _kcore(base: Path) -> Memory:
-    return _open(base / "proc/kcore", KcoreMemory)
+def _kcore(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
+    return _as_said(_open(base / "proc/kcore", KcoreMemory), base, roots)
 
 
-def _devmem(base: Path) -> Memory:
+def _devmem(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
     iomem = str(base / "proc/iomem")
-    return _open(base / "dev/mem", lambda path, descriptor: DevMemory(path, descriptor, iomem=iomem))
+    memory = _open(base / "dev/mem", lambda path, descriptor: DevMemory(path, descriptor, iomem=iomem))
+    return _as_said(memory, base, roots)
 
 
-def _debugfs(base: Path) -> Memory:
+def _as_said(memory: Memory, base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
+    memory.known_roots, memory.symbols = roots, str(base / "proc/kallsyms")
+    return memory
+
+
+def _debugfs(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
+    """The blobs; the boot parameters say where the root in `in` lies."""
     folder = base / "sys/kernel/debug/kho"
-    try:
-        if not folder.is_dir():
-            raise SourceError(f"{folder}: not there; is debugfs mounted, and KHO with its debugfs in the kernel?")
-    except OSError as error:
-        raise SourceError(f"{folder}: {error.strerror or error}") from error
-    return DebugfsMemory(str(folder), folder)
+    return DebugfsMemory(safe_text(str(folder)), folder, incoming=roots[0] if len(roots) == 1 else None)
 
 
 def _known_roots(base: Path) -> Iterator[KnownRoot]:

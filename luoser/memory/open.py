@@ -79,6 +79,8 @@ def _special(name: str) -> Memory | None:
     """What is no file to be mapped: the live machine, a device, a folder of debugfs blobs. None for all else."""
     if name == live.NAME:
         return live.open_live()
+    if name == "-":
+        return None
     shown = safe_text(name)
     try:
         status = Path(name).stat()
@@ -89,8 +91,7 @@ def _special(name: str) -> Memory | None:
         if stat.S_ISREG(status.st_mode) and Path(name).resolve() == Path("/proc/kcore"):
             return _device(shown, name, KcoreMemory)
     except OSError as error:
-        if name != "-":
-            raise SourceError(f"{shown}: {error.strerror or error}{_root_hint(error)}") from error
+        raise SourceError(f"{shown}: {error.strerror or error}{_root_hint(error)}") from error
     return None
 
 

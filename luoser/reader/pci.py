@@ -98,9 +98,12 @@ def _folio(
         wanted = -(-size // walk.page_size) * walk.page_size
     else:
         wanted = 0
-    if wanted:
-        return _read_upto(walk, address, min(wanted, LIMITS.list_size), what)
-    return _grow(walk, address, what)
+    if not wanted:
+        return _grow(walk, address, what)
+    data = _read_upto(walk, address, min(wanted, LIMITS.list_size), what)
+    if data is None and size is not None:  # a blob of debugfs is all that its source has of the page
+        data = _read_upto(walk, address, min(size, LIMITS.list_size), None)
+    return data
 
 
 def _read_upto(walk: Walk, address: int, size: int, what: str | None) -> bytes | None:

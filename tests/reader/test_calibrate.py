@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -225,9 +225,9 @@ class Counting(Overlay):
         self.searches += 1
         return super().find(pattern)
 
-    def place(self, ranges: object) -> None:
+    def place(self, ranges: Sequence[Range]) -> None:
         self.placed += 1
-        super().place(ranges)  # type: ignore[arg-type]
+        super().place(ranges)
 
 
 def test_image_that_is_right_is_searched_once(tmp_path: Path, flat: bytes) -> None:
