@@ -248,15 +248,16 @@ def flatten(tree: Fdt) -> bytes:
             (header.off_mem_rsvmap, bytes(16)),
             (header.off_dt_struct, block),
             (header.off_dt_strings, tree.strings),
-            (header.totalsize, b""),
         )
     )
     blob = bytearray(_HEADER.pack(*(getattr(header, name) for name in header.__slots__)))
     for offset, data in pieces:
         if offset < len(blob):
             raise FormatError(f"devicetree blocks overlap at {offset:#x}; leave the header out")
+        if offset + len(data) > header.totalsize:
+            raise FormatError(f"devicetree block at {offset:#x} leaves the blob's {header.totalsize:#x}")
         blob += bytes(offset - len(blob)) + data
-    return bytes(blob)
+    return bytes(blob).ljust(header.totalsize, b"\0")
 
 
 def sequential(root: Node) -> Fdt:

@@ -10,13 +10,13 @@ import construct
 
 from luoser.abi.schema import Schema
 from luoser.errors import UsageError
-from luoser.text import encode_name
+from luoser.text import encode_name, parse_size, safe_text
 
-__all__ = ["struct_bytes"]
+__all__ = ["struct_bytes", "text_bytes"]
 
 
 def struct_bytes(schema: Schema, fields: Mapping[str, Any], what: str) -> bytes:
-    """The bytes of a struct; members that are not given are zero.
+    """The bytes of a struct; members that are not given are zero. what: names the struct in errors.
 
     Raises UsageError for a member that the struct has not, a text that is too long, or a number that does not fit.
     """
@@ -41,38 +41,64 @@ def _values(con: Any, fields: Mapping[str, Any], what: str) -> dict[str, Any]:
         else:
             made[name] = _value(inner, left.pop(name, None), f"{what}, {name}")
     if left:
-        raise UsageError(f"{what}: no member is named {next(iter(left))!r}")
+        raise UsageError(f"{what}: no member is named {safe_text(next(iter(left)))}")
     return made
 
 
 def _value(inner: Any, value: Any, what: str) -> Any:
     if isinstance(inner, construct.Struct):
+        if not isinstance(value or {}, Mapping):
+            raise UsageError(f"{what}: expected an object")
         return _values(inner, value or {}, what)
     if isinstance(inner, construct.Array):
+        if not isinstance(value or [], list | tuple):
+            raise UsageError(f"{what}: expected a list")
         items = list(value or ())
         if len(items) > inner.count:
             raise UsageError(f"{what}: {len(items)} items, there is room for {inner.count}")
         return [_value(inner.subcon, item, what) for item in items + [None] * (inner.count - len(items))]
     if isinstance(inner, construct.Bytes):
         return _bytes(inner, value, what)
-    return _integer(value or 0, what)
+    return _integer(0 if value is None else value, what)
 
 
 def _integer(value: Any, what: str) -> int:
-    if not isinstance(value, int):
-        raise UsageError(f"{what}: expected a number, found {value!r}")
-    return value
+    """A number, as such or as text: 0x617000, 64M."""
+    number = value
+    if isinstance(value, str):
+        try:
+            number = parse_size(value)
+        except ValueError:
+            number = None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise UsageError(f"{what}: expected a number, found {safe_text(repr(value)[:80])}")
+    return number
 
 
 def _bytes(inner: Any, value: Any, what: str) -> bytes:
     """A NUL-padded text, or bytes without inner structure, in hex where they came from a document."""
-    size, text = int(inner.sizeof()), bool(getattr(inner, "c_text", False))
+    size = int(inner.sizeof())
     if value is None:
         return bytes(size)
+    if getattr(inner, "c_text", False):
+        return text_bytes(f"{value:#x}" if isinstance(value, int) else value, size, what)
     try:
-        data = value if isinstance(value, bytes) else encode_name(value) if text else bytes.fromhex(value)
-    except (ValueError, TypeError, AttributeError):
-        raise UsageError(f"{what}: expected {'a text' if text else 'bytes in hex'}") from None
-    if len(data) > size - text:
-        raise UsageError(f"{what}: {len(data)} bytes, there is room for {size - text}")
+        data = value if isinstance(value, bytes) else bytes.fromhex(value)
+    except (ValueError, TypeError):
+        raise UsageError(f"{what}: expected bytes in hex") from None
+    if len(data) > size:
+        raise UsageError(f"{what}: {len(data)} bytes, there is room for {size}")
     return bytes(data).ljust(size, b"\0")
+
+
+def text_bytes(value: Any, size: int, what: str) -> bytes:
+    """A text in a field of `size` bytes, padded with NULs, of which it needs one. Raises UsageError."""
+    try:
+        data = value if isinstance(value, bytes) else encode_name(value)
+    except (ValueError, AttributeError):
+        raise UsageError(f"{what}: expected a text") from None
+    if len(data) >= size:
+        raise UsageError(f"{what}: {len(data)} bytes, there is room for {size - 1} and a NUL")
+    if b"\0" in data:
+        raise UsageError(f"{what}: a NUL inside of a name")
+    return data.ljust(size, b"\0")

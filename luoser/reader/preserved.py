@@ -32,6 +32,8 @@ _EXTENTS_COMPARED = 1 << 20
 class MapReading:
     """A map as walked. impossible: what no kernel writes. damage: faults that leave the rest readable.
 
+    places: (address, order, start) of each bitmap, those without a bit included.
+
     other: the same map with bitmaps of 512 bytes, where the pointers leave the width open.
     """
 
@@ -43,6 +45,7 @@ class MapReading:
     missing: MissingMemory | None = None
     impossible: list[tuple[int, str]] = field(default_factory=list)
     damage: list[tuple[str, int, str]] = field(default_factory=list)
+    places: list[tuple[int, int, int]] = field(default_factory=list)
     other: MapReading | None = None
 
     @property
@@ -109,9 +112,12 @@ def _child_is_sound(walk: Walk, reading: MapReading, node: int, child: int, seen
 
 
 def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
-    if not any(page):
-        return
     base = prefix << geometry.leaf_bits
+    if not any(page):
+        address, order = geometry.decode(base) if prefix else (PHYSICAL_LIMIT, 0)
+        if address < PHYSICAL_LIMIT:
+            reading.places.append((reading.nodes[-1], order, address))
+        return
     if prefix == 0:  # keys below one leaf: orders so high that several share it
         for bit in _set_bits(page):
             _single(reading, geometry, bit, page_size=walk.page_size)
@@ -123,6 +129,7 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         )
         return
     reading.bitmaps.append(Bitmap(order, address, page))
+    reading.places.append((reading.nodes[-1], order, address))
 
 
 def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
@@ -161,7 +168,7 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
         before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
     reading.bitmap_size = _bitmap_size(walk, pointers)
     if reading.bitmap_size == walk.page_size and pointers:
-        other = replace(reading, bitmaps=[], nodes=list(reading.nodes), damage=list(reading.damage))
+        other = replace(reading, bitmaps=[], nodes=list(reading.nodes), damage=list(reading.damage), places=[])
         other.bitmap_size = SMALL_BITMAP
         _read_bitmaps(walk, other, pointers, SMALL_BITMAP)
         reading.other = other
@@ -222,6 +229,7 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[tuple[int, int
             reading.damage.append(("map-node-missing", bitmap, f"bitmap {bitmap:#x}: {error}"))
             continue
         reading.bitmaps.append(Bitmap(order, start, bits))
+        reading.places.append((bitmap, order, start))
         page = bitmap - bitmap % walk.page_size
         if page not in pages:
             pages.add(page)
@@ -261,6 +269,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]]
         map=found,
         nodes=tuple(reading.nodes),
         bitmap_size=reading.bitmap_size,
+        bitmaps=tuple(reading.places),
     )
 
 

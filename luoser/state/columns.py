@@ -8,8 +8,9 @@ from typing import Any
 
 from luoser.abi.pci import pci_resource_ser
 from luoser.abi.schema import Schema
+from luoser.abi.values import text_bytes
+from luoser.errors import UsageError
 from luoser.state.packed import Column
-from luoser.text import encode_name
 
 __all__ = ["columns", "row_of"]
 
@@ -28,26 +29,43 @@ def columns(schema: Schema) -> tuple[Column, ...]:
             )
             made.append(Column(name, "bits", bits=group))
         elif name == "resource":
-            made.append(Column(name, "records", record=pci_resource_ser.record, columns=columns(pci_resource_ser)))
+            inner = columns(pci_resource_ser)
+            made.append(Column(name, "records", record=pci_resource_ser.record, columns=inner, size=member.size))
         elif member.c_type.startswith("char"):
-            made.append(Column(name, "text"))
+            made.append(Column(name, "text", size=member.size))
         else:
             made.append(Column(name, "hex" if member.c_type == "phys" or name == "driver_data" else "number"))
     return tuple(made)
 
 
 def row_of(wanted: tuple[Column, ...], values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Members by name as one row for `schema.record.pack`; what is not given is zero."""
+    """Members by name as one row for `schema.record.pack`; what is not given is zero.
+
+    Raises UsageError for a member that does not fit; numbers are left to `pack`.
+    """
     row: list[Any] = []
     for column in wanted:
-        if column.kind == "bits":
-            row.append(sum(int(values.get(name, 0)) << first for name, first, _ in column.bits))
-        elif column.kind == "records":
+        if column.kind in ("number", "hex"):
+            row.append(values.get(column.name, 0))
+        elif column.kind == "text":
+            row.append(text_bytes(values.get(column.name, ""), column.size, column.name))
+        elif column.kind == "bits":
+            row.append(_container(column, values))
+        else:
             assert column.record is not None
             items = values.get(column.name, ())
+            if len(items) * column.record.size > column.size:
+                most = column.size // column.record.size
+                raise UsageError(f"{column.name}: {len(items)} items, there is room for {most}")
             row.append(b"".join(column.record.pack(*row_of(column.columns, item)) for item in items))
-        elif column.kind == "text":
-            row.append(encode_name(str(values.get(column.name, ""))))
-        else:
-            row.append(int(values.get(column.name, 0)))
     return tuple(row)
+
+
+def _container(column: Column, values: Mapping[str, Any]) -> int:
+    made = 0
+    for name, first, width in column.bits:
+        value = values.get(name, 0)
+        if value >> width:
+            raise UsageError(f"{name}: {value} does not fit {width} bit{'s' if width > 1 else ''}")
+        made |= value << first
+    return made

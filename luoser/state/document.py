@@ -118,6 +118,7 @@ def _preserved(preserved: Preserved, full: bool) -> Json:
     if full:
         document["bitmap_size"] = preserved.bitmap_size
         document["nodes"] = [_hex(node) for node in preserved.nodes]
+        document["bitmaps"] = [[_hex(address), order, _hex(start)] for address, order, start in preserved.bitmaps]
         document["extents"] = (
             None if found is None else [[_hex(address), order, count] for address, order, count in found.extents()]
         )
@@ -251,6 +252,7 @@ def _pci(devices: PciList, full: bool) -> Json:
     if full:
         document["header"] = {name: _plain(value) for name, value in devices.header.items()}
         document["blocks"] = [_hex(block) for block in devices.blocks]
+        document["slots"] = devices.devices.slots
         document["contents"] = [_contents(piece) for piece in devices.contents]
     return document
 

@@ -6,14 +6,17 @@ Every error names the path in the document, such as `handovers[0].luo.sessions[2
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from luoser.abi.memfd import SEALS
-from luoser.abi.pci import FLAG_NAMES, PciLayout
+from luoser.abi.pci import FLAG_NAMES, PciLayout, pci_resource_ser
 from luoser.abi.pci import layout as pci_layout
+from luoser.abi.preserved import SMALL_BITMAP
+from luoser.abi.schema import Schema
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Header, Node
 from luoser.limits import LIMITS
@@ -43,15 +46,17 @@ from luoser.state.model import (
     Subsystem,
     Subtree,
 )
-from luoser.state.packed import DeviceList, FolioList, Hex
+from luoser.state.packed import Column, DeviceList, FolioList, Hex, row_fields
 from luoser.state.preserved import PreservedMap
-from luoser.text import parse_bdf, parse_size, safe_text
+from luoser.text import encode_name, parse_bdf, parse_size, safe_text
 
 __all__ = ["Item", "from_document", "load_buses", "load_devices", "load_fdt"]
 
 _T = TypeVar("_T")
 _U64 = (1 << 64) - 1
 _SCHEMA = "luoser/state/1"
+_HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]{0,15})")
+"""As documents write addresses, sizes and handles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class Item:
         for index, word in enumerate(value):
             bit = by_name.get(str(word).upper().removeprefix("F_SEAL_"))
             if bit is None:
-                raise self.fail(f"{name}[{index}]", f"{word!r}: expected one of {', '.join(by_name)}")
+                raise self.fail(f"{name}[{index}]", f"{_shown(word)}: expected one of {', '.join(by_name)}")
             made |= bit
         return made
 
@@ -101,6 +106,10 @@ class Item:
         value = self.values.get(name, default)
         if not isinstance(value, str):
             raise self.fail(name, "expected a text" if name in self.values else "missing; expected a text")
+        try:
+            encode_name(value)
+        except UnicodeEncodeError:
+            raise self.fail(name, "expected a text of UTF-8, other bytes as surrogate escapes") from None
         return value
 
     def truth(self, name: str, default: bool) -> bool:
@@ -159,12 +168,21 @@ def _number(item: Item, name: str, value: Any) -> int | None:
         try:
             number = parse_size(value)
         except ValueError:
-            raise item.fail(name, f"{value!r} is no number, such as 0x617000 or 64M") from None
+            raise item.fail(name, f"{_shown(value)} is no number, such as 0x617000 or 64M") from None
     if not isinstance(number, int) or isinstance(number, bool):
         raise item.fail(name, "expected a number")
     if not 0 <= number <= _U64:
-        raise item.fail(name, f"{number} does not fit 64 bits")
+        raise item.fail(name, f"{_shown(value)} does not fit 64 bits")
     return number
+
+
+def _shown(value: Any) -> str:
+    """A value for an error, cut short: a number of a document may have any number of digits."""
+    if isinstance(value, list | Mapping):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a number of more than 256 bits"
+    return safe_text(repr(value)[:80])
 
 
 def _known(item: Item, name: str, index: int, value: Any) -> int:
@@ -180,9 +198,15 @@ def _some(item: Item | None, make: Callable[[Item], _T]) -> _T | None:
 
 def from_document(document: Mapping[str, Any]) -> State:
     """The state of a full document. Raises UsageError that names the path of what is missing or impossible."""
-    top = Item(document, "")
+    try:
+        return _state(Item(document, ""))
+    except RecursionError:
+        raise UsageError("nested too deeply") from None
+
+
+def _state(top: Item) -> State:
     if top.get("schema") != _SCHEMA:
-        raise top.fail("schema", f"expected {_SCHEMA}, found {top.get('schema')!r}")
+        raise top.fail("schema", f"expected {_SCHEMA}, found {_shown(top.get('schema'))}")
     source = top.item("source") or Item({}, "source")
     page_size = source.number("page_size", 4096)
     if page_size not in (4096, 16384, 65536):
@@ -211,6 +235,11 @@ def _handover(item: Item, page_size: int) -> Handover:
     preserved = item.item("preserved")
     if preserved is None:
         raise item.fail("preserved", "missing; expected the preserved map")
+    subtrees = tuple(_subtree(entry) for entry in item.items("subtrees"))
+    luo = _some(item.item("luo"), lambda luo: _luo(luo, page_size))
+    if luo is not None:  # its devicetree, where it has one, is that of the sub-tree
+        tree = next((entry.fdt for entry in reversed(subtrees) if entry.address == luo.address), None)
+        luo = replace(luo, fdt=tree)
     return Handover(
         address=item.maybe("address"),
         compatible=item.text("compatible"),
@@ -218,8 +247,8 @@ def _handover(item: Item, page_size: int) -> Handover:
         evidence=tuple(str(word) for word in item.array("evidence")),
         scratch=scratch,
         preserved=_preserved(preserved, page_size),
-        subtrees=tuple(_subtree(entry) for entry in item.items("subtrees")),
-        luo=_some(item.item("luo"), lambda luo: _luo(luo, page_size)),
+        subtrees=subtrees,
+        luo=luo,
         pci=tuple(_pci(entry) for entry in item.items("pci")),
         memblock=_some(item.item("memblock"), _memblock),
         kexec_metadata=_some(item.item("kexec_metadata"), _metadata),
@@ -232,7 +261,7 @@ def _choice(item: Item, name: str, kind: Callable[[str], _T]) -> _T:
     try:
         return kind(item.text(name))
     except ValueError:
-        raise item.fail(name, f"{item.get(name)!r} is not one of the known words") from None
+        raise item.fail(name, f"{_shown(item.get(name))} is not one of the known words") from None
 
 
 def _preserved(item: Item, page_size: int) -> Preserved:
@@ -256,8 +285,16 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         status=status,
         map=found,
         nodes=item.numbers("nodes"),
-        bitmap_size=item.maybe("bitmap_size"),
+        bitmap_size=_bitmap_size(item, page_size),
+        bitmaps=tuple((address, order, start) for address, order, start in item.rows("bitmaps", 3)),
     )
+
+
+def _bitmap_size(item: Item, page_size: int) -> int | None:
+    size = item.maybe("bitmap_size")
+    if size not in (None, SMALL_BITMAP, page_size):
+        raise item.fail("bitmap_size", f"{size}: expected {SMALL_BITMAP} or {page_size}")
+    return size
 
 
 def _subtree(item: Item) -> Subtree:
@@ -286,22 +323,25 @@ def load_fdt(item: Item) -> Fdt:
         size_dt_strings=item.number("size_dt_strings"),
         size_dt_struct=item.number("size_dt_struct"),
     )
-    if header.totalsize > LIMITS.fdt_size:
-        raise item.fail("totalsize", f"{header.totalsize:#x} is more than {LIMITS.fdt_size:#x}")
-    return Fdt(header, load_node(root), strings)
+    for name in header.__slots__:
+        if name != "magic" and getattr(header, name) > LIMITS.fdt_size:
+            raise item.fail(name, f"{getattr(header, name):#x} is more than {LIMITS.fdt_size:#x}")
+    return Fdt(header, _node(root, 0), strings)
 
 
-def load_node(item: Item) -> Node:
+def _node(item: Item, depth: int) -> Node:
     """A node with its properties, [name, hex] each, and the nodes below it."""
+    if depth >= LIMITS.fdt_depth:
+        raise item.fail("nodes", f"more than {LIMITS.fdt_depth} levels")
     properties = []
     for index, pair in enumerate(item.array("properties")):
         try:
             name, value = pair
-            properties.append((name.encode("utf-8", "surrogateescape"), bytes.fromhex(value)))
+            properties.append((encode_name(name), bytes.fromhex(value)))
         except (ValueError, TypeError, AttributeError):
             raise item.fail(f"properties[{index}]", "expected a name and bytes in hex") from None
-    nodes = [load_node(node) for node in item.items("nodes")]
-    return Node(item.text("name", "").encode("utf-8", "surrogateescape"), properties, nodes)
+    nodes = [_node(node, depth + 1) for node in item.items("nodes")]
+    return Node(encode_name(item.text("name", "")), properties, nodes)
 
 
 def _luo(item: Item, page_size: int) -> Luo:
@@ -395,6 +435,8 @@ def _record(item: Item) -> Record:
     for entry in item.items("readings"):
         fields = entry.item("fields") or Item({}, entry.at("fields"))
         readings.append((entry.text("layout"), {name: _plain(value) for name, value in fields.values.items()}))
+    if not readings:
+        raise item.fail("readings", "missing; expected at least one layout with its fields")
     return Record(address=item.number("address"), readings=tuple(readings), confidence=item.text("confidence", ""))
 
 
@@ -404,11 +446,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [_plain(entry) for entry in value]
-    if isinstance(value, str) and value.startswith("0x"):
-        try:
-            return Hex(int(value, 16))
-        except ValueError:
-            return value
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        return Hex(int(value, 16))
     return value
 
 
@@ -424,74 +463,128 @@ def _pci(item: Item) -> PciList:
         confidence=item.text("confidence", ""),
         devices=load_devices(item, form, header),
         candidates=tuple(str(name) for name in item.array("candidates")) or (form.name,),
-        header={name: header.number(name) for name in header.values},
-        buses=load_buses(item),
+        header=_header(header, form),
+        buses=load_buses(item, form),
         blocks=item.numbers("blocks"),
         contents=tuple(_contents(entry) for entry in item.items("contents")),
     )
 
 
+def _header(header: Item, form: PciLayout) -> dict[str, int]:
+    """Its members; those that are addresses come out as documents have them."""
+    made: dict[str, int] = {name: header.number(name) for name in header.values}
+    if form.blocks in made:
+        made[form.blocks] = Hex(made[form.blocks])
+    return made
+
+
 def load_devices(item: Item, form: PciLayout, header: Item) -> DeviceList:
     """Packed records; slots that no device is in are zeros."""
-    wanted = columns(form.record)
-    pack, size = form.record.record.pack_into, form.record.size
+    size = form.record.size
     entries = list(item.items("devices"))
     slots = [entry.number("index", place) for place, entry in enumerate(entries)]
     length = max(slots, default=-1) + 1
-    if length * size > LIMITS.list_size:
-        raise item.fail("devices", f"slot {length - 1} is beyond the {LIMITS.list_size:#x} bytes of the largest list")
+    wanted = max(length, item.number("slots", 0))
+    if wanted * size > LIMITS.list_size:
+        raise item.fail("devices", f"slot {wanted - 1} is beyond the {LIMITS.list_size:#x} bytes of the largest list")
     capacity = header.number(form.capacity, 0) if form.capacity is not None else 0
-    holes = "refcount" in form.record.record_fields and (len(slots) < capacity or len(slots) < length)
+    holes = "refcount" in form.record.record_fields and len(slots) < max(wanted, capacity)
     if len(set(slots)) < len(slots) or (len(slots) < length and not holes):
         raise item.fail("devices", "every device needs an index of its own, counted from 0 without a gap")
+    if len(slots) < wanted and not holes:
+        raise item.fail("slots", f"{wanted}, but {form.name} has no empty slots beside its {len(slots)} devices")
     if holes:  # slots of devices that were unpreserved, and those that were not used yet
-        length = max(length, min(capacity, LIMITS.list_size // size))
+        length = max(wanted, min(capacity, LIMITS.list_size // size))
     data = bytearray(length * size)
+    packer = _Packer(form.record)
     for slot, entry in zip(slots, entries, strict=True):
+        packer.device(data, slot * size, entry)
+    return DeviceList(form.record.record, packer.columns, bytes(data), holes=holes)
+
+
+class _Packer:
+    """Devices of one layout into their records."""
+
+    def __init__(self, record: Schema) -> None:
+        self.record, self.columns = record, columns(record)
+        self.kinds = {name: column.kind for column in self.columns for name in _members(column)}
+        self.known = {*self.kinds, "index", "bdf", "flag_names"}
+
+    def device(self, data: bytearray, place: int, entry: Item) -> None:
         try:
-            pack(data, slot * size, *row_of(wanted, _device(entry)))
+            self.record.record.pack_into(data, place, *row_of(self.columns, self._values(entry)))
         except struct.error as error:
-            raise UsageError(
-                f"{safe_text(entry.path)}: {error}: a member does not fit struct {form.record.name}"
-            ) from None
-    return DeviceList(form.record.record, wanted, bytes(data), holes=holes)
+            word = f"{error}: a member does not fit struct {self.record.name}"
+            raise UsageError(f"{safe_text(entry.path)}: {word}") from None
+        except UsageError as error:
+            if str(error).startswith(safe_text(entry.path)):
+                raise
+            raise UsageError(f"{safe_text(entry.path)}.{error}") from None
+
+    def _values(self, entry: Item) -> dict[str, Any]:
+        try:
+            domain, bdf = parse_bdf(entry.text("bdf"))
+        except ValueError:
+            raise entry.fail("bdf", f"{_shown(entry.get('bdf'))} is no PCI address such as 0000:05:00.1") from None
+        values: dict[str, Any] = {"domain": domain, "bdf": bdf, "path": (domain << 16 | bdf) & 0xFFFFFFFF}
+        for name in entry.values:
+            if name not in self.known:
+                raise entry.fail(name, f"struct {self.record.name} has no such member")
+            kind = self.kinds.get(name)
+            if name == "bdf" or kind is None:
+                continue
+            if name == "flags":
+                values[name] = entry.bits(name, FLAG_NAMES) or 0
+            elif kind == "records":
+                values[name] = [_resource(resource) for resource in entry.items(name)]
+            else:
+                values[name] = entry.text(name) if kind == "text" else entry.number(name, 0)
+        return values
 
 
-def _device(entry: Item) -> dict[str, Any]:
-    try:
-        domain, bdf = parse_bdf(entry.text("bdf"))
-    except ValueError:
-        raise entry.fail("bdf", f"{entry.get('bdf')!r} is no PCI address such as 0000:05:00.1") from None
-    values: dict[str, Any] = {"domain": domain, "bdf": bdf, "path": (domain << 16 | bdf) & 0xFFFFFFFF}
-    for name, value in entry.values.items():
-        if name in ("index", "bdf", "flag_names"):
-            continue
-        if name == "flags":
-            values[name] = entry.bits(name, FLAG_NAMES) or 0
-        elif name == "resource":
-            values[name] = [_resource(resource) for resource in entry.items(name)]
-        else:
-            values[name] = value if name == "driver_name" else entry.number(name)
-    return values
+def _members(column: Column) -> Iterator[str]:
+    """The names under which a document gives a column."""
+    yield from (name for name, _, _ in column.bits) if column.bits else (column.name,)
 
 
 def _resource(item: Item) -> dict[str, Any]:
-    return {name: item.text(name) if name == "name" else item.number(name) for name in item.values}
-
-
-def load_buses(item: Item) -> tuple[dict[str, Any], ...]:
-    """The records of buses, by member."""
-    return tuple(_bus(entry) for entry in item.items("buses"))
-
-
-def _bus(item: Item) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+    known = pci_resource_ser.record_fields
     for name in item.values:
-        if name == "resource":
+        if name not in known:
+            raise item.fail(name, f"struct {pci_resource_ser.name} has no such member")
+    return {name: item.text(name) if name == "name" else item.number(name, 0) for name in item.values}
+
+
+def load_buses(item: Item, form: PciLayout) -> tuple[dict[str, Any], ...]:
+    """The records of buses, all members by name."""
+    if form.bus is None:
+        if item.array("buses"):
+            raise item.fail("buses", f"{form.name} has none")
+        return ()
+    return tuple(_bus(entry, form.bus) for entry in item.items("buses"))
+
+
+def _bus(item: Item, record: Schema) -> dict[str, Any]:
+    """One bus; its place as `0000:41`, as domain and number, or as both."""
+    wanted = columns(record)
+    values: dict[str, Any] = {}
+    if item.get("bus") is not None:
+        try:
+            domain, number = parse_bdf(f"{item.text('bus')}:00.0")
+        except ValueError:
+            raise item.fail("bus", f"{_shown(item.get('bus'))} is no PCI bus such as 0000:41") from None
+        values |= {"domain": domain, "number": number >> 8}
+    for name in item.values:
+        if name == "resource" and name in record.record_fields:
             values[name] = tuple(_resource(resource) for resource in item.items(name))
+        elif name in record.record_fields:
+            values[name] = item.number(name, 0)
         elif name != "bus":
-            values[name] = item.number(name)
-    return values
+            raise item.fail(name, f"struct {record.name} has no such member")
+    try:
+        return dict(row_fields(wanted, record.record.unpack(record.record.pack(*row_of(wanted, values)))))
+    except struct.error as error:
+        raise UsageError(f"{safe_text(item.path)}: {error}: a member does not fit struct {record.name}") from None
 
 
 def _memblock(item: Item) -> Memblock:

@@ -115,7 +115,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preserved:
-    """The preserved map. form: `chunks` or `radix`. map: None unless intact. nodes: the map's own pages."""
+    """The preserved map. form: `chunks` or `radix`. map: None unless intact. nodes: the map's own pages.
+
+    bitmaps: (address, order, start) of each: where it lies, and the order and address that its first bit is for.
+    """
 
     form: str
     address: int
@@ -123,6 +126,7 @@ class Preserved:
     map: PreservedMap | None = None
     nodes: tuple[int, ...] = ()
     bitmap_size: int | None = None
+    bitmaps: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

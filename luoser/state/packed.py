@@ -26,7 +26,8 @@ class Column:
     """One member of a record.
 
     kind: `number` and `hex` are integers (hex in JSON), `text` is a NUL-padded name, `bits` a container
-    of (name, first bit, width) bit-fields, `records` an array of records of their own.
+    of (name, first bit, width) bit-fields, `records` an array of records of their own. size: bytes of a member
+    that has no format character of its own, 0 for numbers.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Column:
     bits: tuple[tuple[str, int, int], ...] = ()
     record: struct.Struct | None = None
     columns: tuple[Column, ...] = ()
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class DeviceList(Sequence[Device]):
     def data(self) -> bytes:
         """The records as they lie in memory, holes included."""
         return self._data
+
+    @property
+    def slots(self) -> int:
+        """How many records there are, holes included."""
+        return len(self._data) // self._record.size
 
     def __len__(self) -> int:
         return len(self._slots)

@@ -68,10 +68,13 @@ class PreservedMap:
         )
 
     def __eq__(self, other: object) -> bool:
+        """Whether the same blocks are preserved, however wide the bitmaps are that say so."""
         if not isinstance(other, PreservedMap):
             return NotImplemented
-        mine, theirs = (self.bitmaps, self.page_size, self.complete), (other.bitmaps, other.page_size, other.complete)
-        return mine == theirs
+        mine, theirs = (self.entries, self.page_size, self.complete), (other.entries, other.page_size, other.complete)
+        if mine != theirs:
+            return False
+        return self.bitmaps == other.bitmaps or list(self.extents()) == list(other.extents())
 
     __hash__ = None  # type: ignore[assignment]
 

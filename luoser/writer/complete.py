@@ -397,7 +397,8 @@ class _Handover:
         test.setdefault("magic", "0x4b484f21")
         test.setdefault("nr_folios", len(folios))
         test.setdefault("checksum", "0x0")
-        self._addresses(test, "pages", -(-len(folios) * 8 // self.page))
+        if "pages" not in test:
+            self._addresses(test, "pages", -(-len(folios) * 8 // self.page))
         for address, order in folios:
             self.placer.preserve(address, self.page << order)
 
@@ -506,7 +507,8 @@ class _Handover:
             preserved["extents"] = self.placer.extents()
         rows = item.rows("extents", 3)
         found = PreservedMap.from_extents(((row[0], row[1], row[2]) for row in rows), page_size=self.page)
-        needed = map_pages(found, preserved["form"], bitmap_size=item.maybe("bitmap_size"))
+        bitmaps = [(row[0], row[1], row[2]) for row in item.rows("bitmaps", 3)]
+        needed = map_pages(found, preserved["form"], bitmap_size=item.maybe("bitmap_size"), bitmaps=bitmaps)
         nodes = list(item.numbers("nodes")) or [item.number("address")]
         nodes += [self.placer.take(self.page) for _ in range(needed - len(nodes))]
         preserved["nodes"] = [_hex(node) for node in nodes]

@@ -13,6 +13,7 @@ from luoser.abi.vmalloc import chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, flatten, sequential
 from luoser.state import File, Memfd, Record
+from luoser.text import safe_text
 from luoser.writer.image import Image
 
 __all__ = ["write_area", "write_handle", "write_record"]
@@ -22,6 +23,8 @@ _FORMS: dict[str, Schema] = {
     "memfd-v2": abi.memfd_luo_ser_v2,
     "memfd-features": abi.memfd_luo_ser_features,
 }
+_MAX_ORDER = 20
+"""Of one block of an array: 4 GiB with 4 KiB pages."""
 
 
 def write_handle(image: Image, file: File, what: str) -> None:
@@ -31,17 +34,26 @@ def write_handle(image: Image, file: File, what: str) -> None:
     elif file.detail is not None:
         write_record(image, file.detail, what)
     else:
-        image.lacks.append(f"{what}: nothing says what {file.compatible} keeps at {file.data:#x}; left out")
+        kind = safe_text(file.compatible)
+        image.lacks.append(f"{what}: nothing says what {kind} keeps at {file.data:#x}; left out")
 
 
 def write_record(image: Image, record: Record, what: str) -> None:
-    """A handler's struct as its first reading has it."""
+    """A handler's struct as its first reading has it, the longest: the bytes behind the shorter ones are zero."""
     name, fields = record.readings[0]
     form = layout(name)
-    if form is None or not form.schemas:
-        raise UsageError(f"{what}: no struct layout is named {name!r}")
-    data = struct_bytes(form.schemas[0], fields, what)
+    if form is None or form.kind != "struct":
+        raise UsageError(f"{what}: no struct layout is named {safe_text(name)}")
+    head = form.schemas[0]
+    data = struct_bytes(head, fields, what)
     image.put(record.address, data.ljust(-(-len(data) // image.page_size) * image.page_size, b"\0"), what)
+    for member in head.fields:
+        place = int.from_bytes(data[member.offset : member.offset + member.size], "little")
+        if member.c_type == "phys" and place:
+            word = f"{member.name} of {head.name} names {place:#x}, and the state does not hold what lies there"
+            image.lacks.append(f"{what}: {word}; left out")
+    if form.count and fields.get(form.count):
+        image.lacks.append(f"{what}: the state does not hold the {form.schemas[1].name} behind {head.name}; left out")
 
 
 def _write_memfd(image: Image, memfd: Memfd, what: str) -> None:
@@ -57,7 +69,9 @@ def _write_memfd(image: Image, memfd: Memfd, what: str) -> None:
         return
     schema = _FORMS.get(memfd.layout)
     if schema is None:
-        raise UsageError(f"{what}: no memfd layout is named {memfd.layout!r}")
+        raise UsageError(f"{what}: no memfd layout is named {safe_text(memfd.layout)}")
+    if memfd.seals is not None and memfd.layout == "memfd-v1":
+        raise UsageError(f"{what}: memfd-v1 hands over no seals; leave them out, or take memfd-v2")
     fields = {
         "pos": memfd.position,
         "size": memfd.size,
@@ -85,6 +99,8 @@ def write_area(
     image: Image, chunks: tuple[int, ...], pages: tuple[int, ...], order: int, data: bytes, what: str
 ) -> None:
     """A preserved vmalloc area: the chain of chunks that name its blocks of 2^order pages, and the blocks."""
+    if order > _MAX_ORDER:
+        raise UsageError(f"{what}: blocks of order {order}, expected at most {_MAX_ORDER}")
     most, size = chunk_capacity(image.page_size), image.page_size << order
     if len(pages) * size < len(data) or len(chunks) * most < len(pages):
         raise UsageError(

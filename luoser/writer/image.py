@@ -64,6 +64,12 @@ class Image:
         return {address: bytes(self._pages[address]) for address in sorted(self._pages)}
 
     @property
+    def pieces(self) -> Iterator[tuple[int, int, str]]:
+        """(start, end, what) of everything that was put, in parts of a page at most, ascending."""
+        for address in sorted(self._owners):
+            yield from self._owners[address]
+
+    @property
     def end(self) -> int:
         """The address behind the last page, 0 for an empty image."""
         return max(self._pages, default=-self.page_size) + self.page_size

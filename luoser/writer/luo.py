@@ -13,7 +13,7 @@ from luoser.abi.values import struct_bytes
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Node, flatten, sequential
 from luoser.state import File, Luo, Session
-from luoser.text import safe_text
+from luoser.text import encode_name, safe_text
 from luoser.writer.files import write_handle, write_record
 from luoser.writer.image import Image
 
@@ -105,6 +105,8 @@ def _write_blocks(
         slot, rest = divmod(address - block - first, size)
         if block not in slots or rest or slot < 0 or first + (slot + 1) * size > image.page_size:
             raise UsageError(f"{what}: {address:#x} is no place of an entry in one of its blocks")
+        if slot in slots[block]:
+            raise UsageError(f"{what}: two entries lie at {address:#x}")
         slots[block][slot] = data
     for index, block in enumerate(blocks):
         following = blocks[index + 1] if index + 1 < len(blocks) else 0
@@ -125,6 +127,8 @@ def _write_session_area(image: Image, luo: Luo, sessions: Sequence[Session]) -> 
         end = header.size + (slot + 1) * entry.size
         if rest or slot < 0 or end > room:
             raise UsageError(f"session {safe_text(session.name)}: {session.address:#x} is no place of an entry")
+        if any(data[end - entry.size : end]):
+            raise UsageError(f"session {safe_text(session.name)}: another one lies at {session.address:#x} as well")
         data[end - entry.size : end] = _session(luo, session, entry)
         count = max(count, slot + 1)
     data[: header.size] = struct_bytes(
@@ -155,6 +159,8 @@ def _write_files(image: Image, luo: Luo, session: Session) -> None:
             place = address - start
             if place % size or not 0 <= place <= len(data) - size:
                 raise UsageError(f"{what}: {address:#x} is no place of a file entry")
+            if any(data[place : place + size]):
+                raise UsageError(f"{what}: two file entries lie at {address:#x}")
             data[place : place + size] = raw
         image.put(start, bytes(data), f"{what}, files")
 
@@ -177,7 +183,7 @@ def _write_file_descriptors(image: Image, luo: Luo, tree: Fdt | None) -> None:
 
 
 def _descriptor(file: File) -> Node:
-    properties = [(b"compatible", file.compatible.encode("utf-8", "surrogateescape") + b"\0")]
+    properties = [(b"compatible", encode_name(file.compatible) + b"\0")]
     return Node(f"{file.token:x}".encode(), [*properties, (b"data", struct.pack("<Q", file.data))])
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from luoser.abi.block import capacity, kho_block_header_ser
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as layout_named
+from luoser.abi.values import struct_bytes
 from luoser.errors import UsageError
+from luoser.limits import LIMITS
 from luoser.state import DeviceList, PciList
 from luoser.state.columns import columns, row_of
 from luoser.writer.image import Image
@@ -24,7 +26,7 @@ def list_header(
     header = {field.name: 0 for field in form.header.fields if field.size and not field.padding}
     header[form.count] = len(devices)
     if form.capacity is not None:
-        header[form.capacity] = len(devices.data) // form.record.size
+        header[form.capacity] = devices.slots
     if form.version is not None:
         header["version"] = form.version
     if form.blocks is not None:
@@ -35,21 +37,33 @@ def list_header(
 
 
 def list_bytes(
-    form: PciLayout, devices: DeviceList, buses: Sequence[Mapping[str, Any]] = (), *, header: Mapping[str, int]
+    form: PciLayout,
+    devices: DeviceList,
+    buses: Sequence[Mapping[str, Any]] = (),
+    *,
+    header: Mapping[str, int],
+    blocks: Sequence[int] = (),
 ) -> bytes:
     """The list as it lies in its folio, without the zeros behind it; records that are in KHO blocks are not in it.
 
-    Raises UsageError when a count in the header is not that of the devices.
+    Raises UsageError when a count in the header is not that of the devices, or has no room for them.
     """
-    expected = list_header(form, devices, buses)
+    expected = list_header(form, devices, buses, blocks=blocks)
+    what = f"device list {form.name}"
     for name in (form.count, *((form.bus_count,) if form.bus_count else ())):
         if header.get(name, expected[name]) != expected[name]:
             word = f"header.{name} is {header[name]}, but {expected[name]} are listed"
-            raise UsageError(f"device list {form.name}: {word}; leave it out and it is counted")
-    data = form.header.build({**expected, **header})
+            raise UsageError(f"{what}: {word}; leave it out and it is counted")
+    data = struct_bytes(form.header, {**expected, **header}, f"{what}, header")
     if form.blocks is not None:
         return data
-    data += devices.data
+    room = header.get(form.capacity, devices.slots) if form.capacity is not None else devices.slots
+    if room < devices.slots:
+        raise UsageError(f"{what}: header.{form.capacity} is {room}, but {devices.slots} entries are in use")
+    if room * form.record.size > LIMITS.list_size:
+        word = f"{room} entries are more than the {LIMITS.list_size:#x} bytes of the largest list"
+        raise UsageError(f"{what}: header.{form.capacity}: {word}")
+    data += devices.data.ljust(room * form.record.size, b"\0")
     if form.bus is not None:
         wanted = columns(form.bus)
         data += b"".join(form.bus.record.pack(*row_of(wanted, bus)) for bus in buses)
@@ -63,7 +77,7 @@ def write_list(image: Image, entry: PciList) -> None:
         raise UsageError(f"no device list layout is named {entry.layout!r}")
     what = f"device list {entry.layout}"
     header = {name: int(value) for name, value in entry.header.items()}
-    data = list_bytes(form, entry.devices, entry.buses, header=header)
+    data = list_bytes(form, entry.devices, entry.buses, header=header, blocks=entry.blocks)
     if form.blocks is not None:
         _write_blocks(image, form, entry, what)
     image.put(entry.address, data.ljust(-(-len(data) // image.page_size) * image.page_size, b"\0"), what)
@@ -77,6 +91,8 @@ def _write_blocks(image: Image, form: PciLayout, entry: PciList, what: str) -> N
     needed = -(-len(data) // (most * size))
     if len(entry.blocks) < needed:
         raise UsageError(f"{what}: {needed} blocks are needed, {len(entry.blocks)} are given")
+    if len(entry.blocks) > needed:
+        image.lacks.append(f"{what}: {len(entry.blocks) - needed} of its blocks would have no entry; left out")
     for index, block in enumerate(entry.blocks[:needed]):
         rows = data[index * most * size : (index + 1) * most * size]
         following = entry.blocks[index + 1] if index + 1 < needed else 0

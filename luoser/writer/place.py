@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from luoser.errors import UsageError
-from luoser.text import parse_number
+from luoser.text import parse_size
 
 __all__ = ["Placer", "blocks_of", "order_of"]
 
@@ -39,9 +39,7 @@ class Placer:
         """document: what is to be built; every address in it is taken."""
         self.page_size = page_size
         self.preserved: dict[int, int] = {}
-        self._taken: list[tuple[int, int]] = []
-        for start, size in _named(document, page_size):
-            insort(self._taken, (start, start + size))
+        self._taken = _merged((start, start + size) for start, size in _named(document, page_size))
         self._next = _FIRST
 
     def take(self, size: int, *, order: int | None = None) -> int:
@@ -87,6 +85,17 @@ class Placer:
         ]
 
 
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges by address, those that touch or overlap as one."""
+    made: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if made and start <= made[-1][1]:
+            made[-1] = made[-1][0], max(end, made[-1][1])
+        else:
+            made.append((start, end))
+    return made
+
+
 _ADDRESSES = frozenset({"address", "data", "driver_data", "session_area", "flb_area", "start"})
 _LISTS = frozenset({"nodes", "blocks", "session_blocks", "chunks", "pages"})
 _ROWS = {"extents": 0, "list": 1, "folios": 0}
@@ -125,7 +134,7 @@ def _page(value: Any, page_size: int, size: Any) -> Iterator[tuple[int, int]]:
 def _count(value: Any) -> int | None:
     if isinstance(value, str):
         try:
-            return parse_number(value)
+            return parse_size(value)
         except ValueError:
             return None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from luoser.abi.preserved import RadixGeometry, chunk_capacity, khoser_mem_bitmap_ptr, khoser_mem_chunk_hdr
@@ -28,37 +28,43 @@ def write_map(image: Image, preserved: Preserved) -> None:
     Raises UsageError when there are fewer pages than the map needs.
     """
     assert preserved.map is not None
-    needed = map_pages(preserved.map, preserved.form, bitmap_size=preserved.bitmap_size)
+    where = f"preserved map at {preserved.address:#x}"
+    needed = map_pages(preserved.map, preserved.form, bitmap_size=preserved.bitmap_size, bitmaps=preserved.bitmaps)
     if len(preserved.nodes) < needed:
-        raise UsageError(
-            f"preserved map at {preserved.address:#x}: {needed} pages are needed, {len(preserved.nodes)} are given"
-        )
+        raise UsageError(f"{where}: {needed} pages are needed, {len(preserved.nodes)} are given")
     if len(preserved.nodes) > needed:
         image.lacks.append(
-            f"preserved map at {preserved.address:#x}: {len(preserved.nodes) - needed} of its pages preserve nothing, "
+            f"{where}: {len(preserved.nodes) - needed} of its pages preserve nothing, "
             "and nothing says where in the map they belong; left out"
         )
+    if not preserved.map.complete:
+        image.lacks.append(f"{where}: a part of it could not be read where the state comes from; left out")
     if preserved.nodes[:1] != (preserved.address,):
-        raise UsageError(f"preserved map at {preserved.address:#x}: its first page has to be the first of its nodes")
+        raise UsageError(f"{where}: its first page has to be the first of its nodes")
     if preserved.form == "chunks":
         _write_chunks(image, preserved, preserved.map)
     else:
         _write_radix(image, preserved, preserved.map)
 
 
-def map_pages(found: PreservedMap, form: str, *, bitmap_size: int | None) -> int:
+_Places = Sequence[tuple[int, int, int]]
+"""(address, order, start) of bitmaps: those that are given keep their places, be they without a bit or not."""
+
+
+def map_pages(found: PreservedMap, form: str, *, bitmap_size: int | None, bitmaps: _Places = ()) -> int:
     """How many pages the map takes itself."""
     page = found.page_size
     if form == "chunks":
         size = bitmap_size or page
-        bitmaps = list(_bitmaps(found, size))
-        return len(list(_chunks(bitmaps, page))) + -(-len(bitmaps) * size // page)
-    return 1 + sum(_count(child) for child in _tree(found).children.values())
+        made = list(_bitmaps(found, size, bitmaps))
+        own = len({address - address % page for address, _, _ in bitmaps}) or -(-len(made) * size // page)
+        return len(list(_chunks(made, page))) + own
+    return 1 + sum(_count(child) for child in _tree(found, bitmaps).children.values())
 
 
-def _bits(found: PreservedMap, unit_bits: int) -> dict[tuple[int, int], int]:
+def _bits(found: PreservedMap, unit_bits: int, known: _Places) -> dict[tuple[int, int], int]:
     """Bitmaps of 2^unit_bits bits as numbers, by (order, number of the bitmap from address 0 on)."""
-    made: dict[tuple[int, int], int] = {}
+    made = {(order, start // (found.page_size << order + unit_bits)): 0 for _, order, start in known if order < 64}
     for address, order, count in found.extents():
         first = address // (found.page_size << order)
         while count:
@@ -76,10 +82,10 @@ _Bitmap = tuple[int, int, bytes]
 """(order, physical address of bit 0, bits)."""
 
 
-def _bitmaps(found: PreservedMap, size: int) -> Iterator[_Bitmap]:
+def _bitmaps(found: PreservedMap, size: int, known: _Places) -> Iterator[_Bitmap]:
     """By order, then by address, as the kernel writes them."""
     shift = (size * 8).bit_length() - 1
-    for (order, number), bits in sorted(_bits(found, shift).items()):
+    for (order, number), bits in sorted(_bits(found, shift, known).items()):
         yield order, (number << shift) * (found.page_size << order), bits.to_bytes(size, "little")
 
 
@@ -97,11 +103,17 @@ def _chunks(bitmaps: list[_Bitmap], page_size: int) -> Iterator[list[_Bitmap]]:
 
 def _write_chunks(image: Image, preserved: Preserved, found: PreservedMap) -> None:
     size = preserved.bitmap_size or image.page_size
-    bitmaps = list(_bitmaps(found, size))
+    bitmaps = list(_bitmaps(found, size, preserved.bitmaps))
     chunks = list(_chunks(bitmaps, image.page_size))
     nodes, pages = preserved.nodes[: len(chunks)], preserved.nodes[len(chunks) :]
     fit = image.page_size // size
-    places = [pages[index // fit] + index % fit * size for index in range(len(bitmaps))]
+    places = [pages[index // fit] + index % fit * size for index in range(0 if preserved.bitmaps else len(bitmaps))]
+    if preserved.bitmaps:
+        given = {(order, start): address for address, order, start in preserved.bitmaps}
+        places = [given.get((order, start), 0) for order, start, _ in bitmaps]
+        if not all(places):
+            word = "its bitmaps do not cover what it preserves; leave them out"
+            raise UsageError(f"preserved map at {preserved.address:#x}: {word}")
     for place, (_, _, bits) in zip(places, bitmaps, strict=True):
         image.put(place, bits, "bitmap of the preserved map")
     done = 0
@@ -117,10 +129,10 @@ def _write_chunks(image: Image, preserved: Preserved, found: PreservedMap) -> No
 # -- radix tree -------------------------------------------------------------------------------------------
 
 
-def _tree(found: PreservedMap) -> _Table:
+def _tree(found: PreservedMap, known: _Places) -> _Table:
     geometry = RadixGeometry.of(found.page_size)
     root, mask = _Table(), (1 << geometry.table_bits) - 1
-    for (order, number), bits in sorted(_bits(found, geometry.leaf_bits).items(), key=lambda item: -item[0][0]):
+    for (order, number), bits in sorted(_bits(found, geometry.leaf_bits, known).items(), key=lambda item: -item[0][0]):
         prefix = geometry.key(0, order) >> geometry.leaf_bits | number
         table = root
         for level in range(geometry.levels - 1, 0, -1):
@@ -150,4 +162,4 @@ def _write_radix(image: Image, preserved: Preserved, found: PreservedMap) -> Non
         image.put(place, table.pack(*entries), "node of the preserved map")
         return place
 
-    write(_tree(found))
+    write(_tree(found, preserved.bitmaps))

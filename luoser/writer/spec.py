@@ -76,7 +76,7 @@ def _list(item: Item, form: Layout) -> bytes:
     header = {name: fields.number(name) for name in fields.values}
     devices = load_devices(item, known, fields)
     _no_twins(item, devices)
-    return list_bytes(known, devices, load_buses(item), header=header)
+    return list_bytes(known, devices, load_buses(item, known), header=header)
 
 
 def _no_twins(item: Item, devices: Any) -> None:

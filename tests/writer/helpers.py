@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the writer share: states there and back, and what lies at the places of an image."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import luoser
+from luoser.errors import MissingMemory
+from luoser.memory.source import Memory
+from luoser.state import State, to_document
+from luoser.state.load import from_document
+from luoser.writer import Image, write
+from luoser.writer.complete import complete
+
+__all__ = ["Json", "built", "compared", "differing", "full_document", "reread"]
+
+Json = dict[str, Any]
+_OPEN = ("evidence", "confidence", "candidates")
+"""What is said about the bytes, not by them."""
+
+
+def full_document(memory: Memory, **options: Any) -> Json:
+    """What `inspect --full --contents --format json` prints, as another program gets it."""
+    document: Json = json.loads(json.dumps(to_document(luoser.read(memory, contents=True, **options), full=True)))
+    return document
+
+
+def built(document: Json, *, kernel: str = "7.3") -> tuple[State, Image]:
+    """The state that a description stands for, and its image."""
+    state = from_document(complete(document, kernel=kernel))
+    return state, write(state)
+
+
+def reread(image: Image, **options: Any) -> State:
+    return luoser.read(image.memory(), page_size=image.page_size, contents=True, **options)
+
+
+def compared(document: Json) -> Json:
+    """A document without what is not the same in an image that was made of it."""
+    made = copy.deepcopy(document)
+    for name in ("source", "problems"):
+        made.pop(name, None)
+    _drop(made)
+    return made
+
+
+def _drop(value: Any) -> None:
+    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        _drop(item)
+    for name in _OPEN if isinstance(value, dict) else ():
+        value.pop(name, None)
+
+
+def differing(image: Image, memory: Memory) -> Iterator[tuple[int, str]]:
+    """(address, what) of each piece of an image that is not what another memory holds there.
+
+    Of a page with a devicetree only the blob itself counts, of the self-test's array only its entries: kernels do
+    not clear the rest.
+    """
+    own = image.memory()
+    for start, end, what in image.pieces:
+        data = own.read(start, end - start)
+        if data.startswith(b"\xd0\x0d\xfe\xed"):
+            end = start + int.from_bytes(data[4:8], "big")
+        elif what == "sub-tree kho_test":
+            end = start + len(data.rstrip(b"\0"))
+        try:
+            if memory.read(start, end - start) != data[: end - start]:
+                yield start, what
+        except MissingMemory:
+            yield start, f"{what} (missing there)"
