@@ -47,10 +47,10 @@ from luoser.state.model import (
     Subtree,
 )
 from luoser.state.packed import Column, DeviceList, FolioList, Hex, row_fields
-from luoser.state.preserved import PreservedMap
+from luoser.state.preserved import Extent, PreservedMap
 from luoser.text import encode_name, parse_bdf, parse_size, safe_text
 
-__all__ = ["Item", "from_document", "load_buses", "load_devices", "load_fdt"]
+__all__ = ["Item", "from_document", "load_buses", "load_devices", "load_extents", "load_fdt"]
 
 _T = TypeVar("_T")
 _U64 = (1 << 64) - 1
@@ -268,14 +268,8 @@ def _preserved(item: Item, page_size: int) -> Preserved:
     status = _choice(item, "status", MapStatus)
     found = None
     if status is MapStatus.INTACT:
-        extents = []
-        for index, (address, order, count) in enumerate(item.rows("extents", 3)):
-            if order > 40 or address % (page_size << order) or address + count * (page_size << order) > 1 << 52:
-                raise item.fail(f"extents[{index}]", f"{count} blocks of order {order} cannot lie at {address:#x}")
-            if count > LIMITS.map_nodes << 15:
-                raise item.fail(f"extents[{index}]", f"{count} blocks are more than one map holds")
-            extents.append((address, order, count))
-        found = PreservedMap.from_extents(extents, page_size=page_size)
+        complete = item.truth("complete", True) if item.get("complete") is not None else True
+        found = PreservedMap.from_extents(load_extents(item, page_size), page_size=page_size, complete=complete)
         for name, have in (("entries", found.entries), ("pages", found.pages)):
             if item.get(name) is not None and item.number(name) != have:
                 raise item.fail(name, f"{item.number(name)}, but the extents make {have}")
@@ -288,6 +282,19 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         bitmap_size=_bitmap_size(item, page_size),
         bitmaps=tuple((address, order, start) for address, order, start in item.rows("bitmaps", 3)),
     )
+
+
+def load_extents(item: Item, page_size: int) -> list[Extent]:
+    """What a map preserves, as far as it can lie in memory."""
+    extents, left = list[Extent](), LIMITS.map_nodes
+    for index, (address, order, count) in enumerate(item.rows("extents", 3)):
+        if order > 40 or address % (page_size << order) or address + count * (page_size << order) > 1 << 52:
+            raise item.fail(f"extents[{index}]", f"{count} blocks of order {order} cannot lie at {address:#x}")
+        left -= (count >> 15) + 1
+        if left < 0:
+            raise item.fail(f"extents[{index}]", f"{count} blocks are more than one map holds")
+        extents.append((address, order, count))
+    return extents
 
 
 def _bitmap_size(item: Item, page_size: int) -> int | None:

@@ -53,19 +53,23 @@ class PreservedMap:
         self._spans = {order: self._span(next(iter(index.values()))) for order, index in self._index.items()}
 
     @classmethod
-    def from_extents(cls, extents: Iterable[Extent], *, page_size: int) -> PreservedMap:
+    def from_extents(cls, extents: Iterable[Extent], *, page_size: int, complete: bool = True) -> PreservedMap:
         """The map of given extents, as bitmaps of 32768 bits."""
-        made: dict[tuple[int, int], bytearray] = {}
+        made: dict[tuple[int, int], int] = {}
         for address, order, count in extents:
             first = address // (page_size << order)
-            for bit in range(first, first + count):
-                bits = made.setdefault((order, bit >> 15), bytearray(4096))
-                bits[(bit & 32767) >> 3] |= 1 << (bit & 7)
+            while count > 0:
+                place = first & 32767
+                take = min(count, 32768 - place)
+                key = order, first >> 15
+                made[key] = made.get(key, 0) | ((1 << take) - 1) << place
+                first, count = first + take, count - take
         span = page_size << 15
-        return cls(
-            (Bitmap(order, (number * span) << order, bytes(bits)) for (order, number), bits in made.items()),
-            page_size=page_size,
+        bitmaps = (
+            Bitmap(order, (number * span) << order, bits.to_bytes(4096, "little"))
+            for (order, number), bits in made.items()
         )
+        return cls(bitmaps, page_size=page_size, complete=complete)
 
     def __eq__(self, other: object) -> bool:
         """Whether the same blocks are preserved, however wide the bitmaps are that say so."""

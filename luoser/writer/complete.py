@@ -8,38 +8,53 @@ rest is what the kernel of that release writes, and every page of it is in the p
 from __future__ import annotations
 
 import copy
-import struct
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from luoser.abi import luo as luo_abi
 from luoser.abi.block import capacity, kho_block_header_ser
-from luoser.abi.kho import SUBTREE_SIZE, kho_kexec_metadata
+from luoser.abi.kho import kho_kexec_metadata
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as pci_layout
-from luoser.abi.vmalloc import chunk_capacity, kho_vmalloc
+from luoser.abi.preserved import SMALL_BITMAP
+from luoser.abi.vmalloc import chunk_capacity
 from luoser.errors import UsageError
-from luoser.fdt import Fdt, Node, repacked, sequential
+from luoser.fdt import Node, repacked, sequential
 from luoser.state.document import fdt_document
-from luoser.state.load import Item
+from luoser.state.load import Item, load_extents
 from luoser.state.preserved import PreservedMap
-from luoser.text import encode_name
+from luoser.text import parse_bdf
 from luoser.writer.luo import BLOCK_FORMS, STRUCT_FORMS, session_structs
+from luoser.writer.pci import header_values
 from luoser.writer.place import Placer, order_of
-from luoser.writer.preserved import map_pages
+from luoser.writer.preserved import bitmap_places, map_pages
+from luoser.writer.shape import check_shape
+from luoser.writer.trees import VM_ALLOC, luo_tree, memblock_tree, root_tree, test_tree
 
 __all__ = ["KERNELS", "Forms", "complete"]
 
 Json = dict[str, Any]
-_LUO_COMPATIBLE = {"luo-v3": "luo-v3", "luo-v4": "luo-v4", "luo-v5": "luo-v5", "luo-composed": "luo-v5;block-v1"}
+_COMPATIBLE = {"luo-v2": "luo-v2", "luo-v3": "luo-v3", "luo-v4": "luo-v4", "luo-v5": "luo-v5"} | {
+    "luo-composed": "luo-v5;block-v1",
+    "luo-features": None,
+}
+"""Strings of LUO's forms; all others are luo-v1."""
+_TREE_FORMS = frozenset({"luo-v1", "luo-v1-flb", "luo-v1-session-v1", "luo-v1-subsystems", "luo-v2"})
+_WITHOUT_FLBS = frozenset({"luo-v1", "luo-v1-subsystems"})
 _MEMFD_FORMS = {"memfd-v1": "memfd-v1", "memfd-v2": "memfd-v2", "memfd": "memfd-features"}
-_DIRTY, _UPTODATE, _F_SEAL_SEAL, _VM_ALLOC = 1, 2, 1, 1
+_DIRTY, _UPTODATE, _F_SEAL_SEAL = 1, 2, 1
+_LIMIT = 1 << 52
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forms:
-    """What one kernel release writes. luo: None without the orchestrator. bitmap_size: of kho-v1, in bytes."""
+    """What one kernel release writes. luo: None without the orchestrator. bitmap_size: bytes, None for a page.
+
+    is_repacked: the root is packed again after each new sub-tree. has_vmalloc: the self-test's folios are in a
+    vmalloc area.
+    """
 
     kho: str
     luo: str | None
@@ -47,43 +62,61 @@ class Forms:
     bitmap_size: int | None = None
     metadata: bool = False
     is_repacked: bool = True
+    has_vmalloc: bool = True
 
 
+_OLD = Forms(kho="kho-v1", luo=None, bitmap_size=SMALL_BITMAP, is_repacked=False, has_vmalloc=False)
 KERNELS = {
-    "6.16": Forms(kho="kho-v1", luo=None, bitmap_size=512, is_repacked=False),
-    "6.17": Forms(kho="kho-v1", luo=None, bitmap_size=512, is_repacked=False),
-    "6.18": Forms(kho="kho-v1", luo=None, bitmap_size=4096, is_repacked=False),
-    "6.19": Forms(kho="kho-v1", luo="luo-v1", memfd="memfd-v1", bitmap_size=4096),
-    "7.0": Forms(kho="kho-v1", luo="luo-v1-flb", memfd="memfd-v1", bitmap_size=4096),
+    "6.16": _OLD,
+    "6.17": _OLD,
+    "6.18": Forms(kho="kho-v1", luo=None, is_repacked=False),
+    "6.19": Forms(kho="kho-v1", luo="luo-v1", memfd="memfd-v1"),
+    "7.0": Forms(kho="kho-v1", luo="luo-v1-flb", memfd="memfd-v1"),
     "7.1": Forms(kho="kho-v3", luo="luo-v1-flb", metadata=True),
     "7.2": Forms(kho="kho-v4", luo="luo-v5", metadata=True),
     "7.3": Forms(kho="kho-v4", luo="luo-v5", metadata=True),
 }
-"""By release, from the ABI's release matrix; 6.17 stands for 6.17.0 to 6.17.8."""
+"""By release, from the ABI's release matrix."""
+_RELEASE = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
+
+
+def _forms(kernel: str) -> Forms:
+    match = _RELEASE.match(kernel)
+    forms = KERNELS.get(match[1]) if match is not None else None
+    if match is None or forms is None:
+        raise UsageError(f"kernel {kernel!r}: expected one of {', '.join(KERNELS)}")
+    if match[1] == "6.17" and int(match[2] or 0) >= 9:
+        return replace(forms, bitmap_size=None)
+    return forms
 
 
 def complete(document: Json, *, kernel: str = "7.3") -> Json:
     """The full document of a short one. Raises UsageError with the path of what cannot be completed."""
-    forms = KERNELS.get(".".join(kernel.split(".")[:2]))
-    if forms is None:
-        raise UsageError(f"kernel {kernel!r}: expected one of {', '.join(KERNELS)}")
+    try:
+        return _complete(document, _forms(kernel), kernel)
+    except RecursionError:
+        raise UsageError("nested too deeply") from None
+
+
+def _complete(document: Json, forms: Forms, kernel: str) -> Json:
+    check_shape(document)
     made = copy.deepcopy(document)
     made.setdefault("schema", "luoser/state/1")
-    source = made.setdefault("source", {})
+    source = _part(made, "source", {}) or {}
+    made["source"] = source
     source.setdefault("path", "")
     source.setdefault("format", "")
     page_size = Item(source, "source").number("page_size", 4096)
+    if page_size not in (4096, 16384, 65536):
+        raise UsageError(f"source.page_size: {page_size}: expected 4096, 16384 or 65536")
     source["page_size"] = page_size
-    made.setdefault("problems", [])
-    handovers = made.get("handovers")
-    if not isinstance(handovers, list) or not handovers:
+    _list(made, "problems")
+    if not _list(made, "handovers"):
         raise UsageError("handovers: missing; expected a list with at least one handover")
     placer = Placer(page_size, made)
-    for index, values in enumerate(handovers):
-        if not isinstance(values, dict):
-            raise UsageError(f"handovers[{index}]: expected an object")
+    for item in Item(made, "").items("handovers"):
         placer.preserved = {}
-        _Handover(values, f"handovers[{index}]", forms, kernel, placer).fill()
+        _Handover(item, forms, kernel, placer).fill()
     return made
 
 
@@ -91,451 +124,465 @@ def _hex(value: int) -> str:
     return f"{value:#x}"
 
 
-def _text(value: str) -> bytes:
-    return encode_name(value) + b"\0"
+def _values(item: Item) -> Json:
+    """The values of an item, to be filled in."""
+    return cast(Json, item.values)
 
 
-def _u64(value: int) -> bytes:
-    return struct.pack("<Q", value)
+def _list(values: Json, name: str) -> list[Any]:
+    """A list, an empty one where there is none."""
+    if values.get(name) is None or values[name] is False:
+        values[name] = []
+    found: list[Any] = values[name]
+    return found
+
+
+def _part(values: Json, name: str, default: Json | None) -> Any:
+    """An object, or None: what is not said gets the default, null and false say that there is none."""
+    found = values.get(name, default)
+    values[name] = None if found is False else found
+    return values[name]
 
 
 class _Handover:
     """One handover on its way to completeness."""
 
-    def __init__(self, values: Json, path: str, forms: Forms, kernel: str, placer: Placer) -> None:
-        self.values, self.path, self.forms, self.kernel, self.placer = values, path, forms, kernel, placer
-        self.page = placer.page_size
+    def __init__(self, item: Item, forms: Forms, kernel: str, placer: Placer) -> None:
+        self.item, self.values = item, _values(item)
+        self.kernel, self.placer, self.page = kernel, placer, placer.page_size
+        compatible = item.text("compatible", forms.kho)
+        if compatible != forms.kho:  # the newest release that writes that one
+            forms = next((found for found in reversed(KERNELS.values()) if found.kho == compatible), forms)
+        self.forms = forms
+        self.sizes: dict[int, int] = {}
 
     def fill(self) -> None:
         values = self.values
         values.setdefault("compatible", self.forms.kho)
         values.setdefault("direction", "outgoing")
-        values.setdefault("evidence", [])
-        values.setdefault("scratch", None)
-        self._address(values, self.page)
-        if "luo" not in values:
-            values["luo"] = {} if self.forms.luo is not None and "subtrees" not in values else None
-        values["luo"] = values["luo"] if isinstance(values["luo"], dict) else None
+        _list(values, "evidence")
+        if not values.get("scratch"):
+            values["scratch"] = None
+        is_short = values.get("subtrees") is None
+        self._address(self.item, self.page)
+        _list(values, "pci")
+        has_luo = is_short and (self.forms.luo is not None or bool(values["pci"]))
+        self.luo = _part(values, "luo", {} if has_luo else None)
         self._pci()
-        if values["luo"] is not None:
-            self._luo(Item(values["luo"], f"{self.path}.luo"), values["luo"])
-        self._plain_subtrees()
-        if "subtrees" not in values:
+        if self.luo is not None:
+            self._luo(cast(Item, self.item.item("luo")))
+        self._plain_subtrees(is_short)
+        if is_short:
             values["subtrees"] = list(self._subtrees())
         if values.get("fdt") is None:
             self._map_address()
-            values["fdt"] = fdt_document(self._root())
+            root = root_tree(self.item)
+            values["fdt"] = fdt_document(repacked(root) if self.forms.is_repacked else sequential(root))
         self._preserved()
 
-    def _item(self, values: Json, name: str) -> Item:
-        return Item(values, f"{self.path}.{name}")
+    # -- pages --
 
-    def _address(self, values: Json, size: int, name: str = "address", *, order: int | None = None) -> int:
-        """The address that is given, or free pages; preserved in both cases."""
-        if values.get(name) is None:
-            values[name] = _hex(self.placer.take(size, order=order))
-        address = Item(values, self.path).number(name)
+    def _address(self, item: Item, size: int, name: str = "address", *, order: int | None = None) -> int:
+        """The page address that is given, or free pages; preserved in both cases."""
+        if item.get(name) is None:
+            _values(item)[name] = _hex(self.placer.take(size, order=order))
+        address = item.number(name)
+        self._check_page(item, name, address)
         self.placer.preserve(address, size)
         return address
 
-    def _addresses(self, values: Json, name: str, count: int) -> list[int]:
+    def _addresses(self, item: Item, name: str, count: int) -> list[int]:
         """So many pages: those that are given, or free ones."""
-        given = Item(values, self.path).numbers(name)
+        given = item.numbers(name)
         if not given:
             given = tuple(self.placer.take(self.page) for _ in range(count))
-            values[name] = [_hex(page) for page in given]
         elif len(given) < count:
-            raise UsageError(f"{self.path}: {name} has {len(given)} pages, {count} are needed")
-        for page in given:
+            raise item.fail(name, f"{len(given)} pages, {count} are needed")
+        _values(item)[name] = [_hex(page) for page in given]
+        for index, page in enumerate(given):
+            self._check_page(item, f"{name}[{index}]", page)
             self.placer.preserve(page, self.page)
         return list(given)
+
+    def _check_page(self, item: Item, name: str, address: int) -> None:
+        if not self._is_page(address):
+            raise item.fail(name, f"{address:#x} is no address of a page of {self.page} bytes")
+
+    def _is_page(self, address: int) -> bool:
+        return 0 < address < _LIMIT and address % self.page == 0
+
+    def _handle(self, address: int | None) -> None:
+        """Preserve the page that a handle names, if it can be the address of one."""
+        if address is not None and self._is_page(address):
+            self.placer.preserve(address, self.page)
 
     # -- device lists --
 
     def _pci(self) -> None:
-        lists = self.values.setdefault("pci", [])
-        for index, values in enumerate(lists):
-            item = self._item(values, f"pci[{index}]")
+        for item in self.item.items("pci"):
             form = pci_layout(item.text("layout"))
             if form is None:
-                raise item.fail(
-                    "layout", f"no device list layout is named {item.text('layout')!r}; see `luoser abi list`"
-                )
-            self._list(item, values, form)
+                raise item.fail("layout", f"no device list is named {item.text('layout')}; see `luoser abi list`")
+            self._device_list(item, _values(item), form)
 
-    def _list(self, item: Item, values: Json, form: PciLayout) -> None:
-        devices = item.array("devices")
-        values["devices"] = devices
-        values.setdefault("via", ["subsystem:pci" if self.forms.luo is None else "flb:pci"])
-        values.setdefault("candidates", [form.name])
+    def _device_list(self, item: Item, values: Json, form: PciLayout) -> None:
+        if not _list(values, "via"):
+            values["via"] = [self._way()]
+        if not _list(values, "candidates"):
+            values["candidates"] = [form.name]
         values.setdefault("confidence", "")
-        for place, device in enumerate(devices):
-            if isinstance(device, dict):
-                device.setdefault("index", place)
-        count = max((device.get("index", 0) for device in devices if isinstance(device, dict)), default=-1) + 1
-        header = values.setdefault("header", {})
-        if form.capacity is not None and form.capacity in header:
-            count = max(count, self._item(header, "header").number(form.capacity))
-        size = form.header.size + (0 if form.blocks is not None else count * form.record.size)
-        if form.bus is not None:
-            size += len(item.array("buses")) * form.bus.size
+        slots = self._places(item, values)
+        header = _part(values, "header", {}) or {}
+        values["header"] = header
+        known = Item(header, item.at("header"))
+        room = max(slots, known.number(form.capacity, 0) if form.capacity is not None else 0)
         if form.blocks is not None:
-            needed = -(-count // capacity(self.page, form.record.size))
-            self._addresses(values, "blocks", needed)
-        self._address(values, self.page << order_of(size, self.page))
+            blocks = self._addresses(item, "blocks", -(-slots // capacity(self.page, form.record.size)))
+        else:
+            _list(values, "blocks")
+            blocks = []
+        counts = header_values(form, len(values["devices"]), slots, len(_list(values, "buses")), blocks)
+        for name, number in counts.items():
+            header.setdefault(name, _hex(number) if name == form.blocks else number)
+        size = form.header.size + (0 if form.blocks is not None else room * form.record.size)
+        size += len(values["buses"]) * form.bus.size if form.bus is not None else 0
+        if not values["buses"]:
+            del values["buses"]
+        self.sizes[self._address(item, self.page << order_of(size, self.page))] = size
+        _list(values, "contents")
         for piece in item.items("contents"):
             self.placer.preserve(piece.number("address"), piece.number("size"))
-        for device in item.items("devices"):
-            if "driver_data" in device.values and device.number("driver_data") % self.page == 0:
-                data = device.number("driver_data")
-                if 0 < data < 1 << 52:
-                    self.placer.preserve(data, self.page)
+
+    def _way(self) -> str:
+        if self.luo is None:
+            return "subtree:pci"
+        layout = self.luo.get("layout", self.forms.luo)
+        return "subsystem:pci" if layout in (None, "luo-v1-subsystems") else "flb:pci"
+
+    def _places(self, item: Item, values: Json) -> int:
+        """How many slots the devices take. Gives each its index, and refuses one that is there twice."""
+        _list(values, "devices")
+        last, seen = -1, dict[tuple[int, int], int]()
+        for place, device in enumerate(item.items("devices")):
+            _values(device).setdefault("index", place)
+            last = max(last, device.number("index"))
+            try:
+                first = seen.setdefault(parse_bdf(device.text("bdf")), place)
+            except ValueError:
+                continue  # loading it says what is wrong
+            if first != place:
+                raise device.fail("bdf", f"{device.text('bdf')} is devices[{first}] already")
+            self._handle(device.maybe("driver_data"))
+        values["slots"] = max(item.number("slots", 0), last + 1)
+        return int(values["slots"])
 
     # -- LUO --
 
-    def _luo(self, item: Item, luo: Json) -> None:
+    def _luo(self, item: Item) -> None:
+        luo = _values(item)
         luo.setdefault("layout", self.forms.luo or "luo-v1-subsystems")
         layout = item.text("layout")
-        luo.setdefault("compatible", _LUO_COMPATIBLE.get(layout, "luo-v1" if "-v1" in layout else None))
-        self._address(luo, self.page)
-        luo.setdefault("sessions", [])
-        luo.setdefault("flbs", [])
-        luo.setdefault("subsystems", [])
-        is_old = layout == "luo-v1-subsystems"
-        luo.setdefault("liveupdate_number", None if is_old else 1)
+        if layout not in STRUCT_FORMS and layout not in _TREE_FORMS:
+            word = f"expected one of {', '.join(sorted({*STRUCT_FORMS, *_TREE_FORMS}))}"
+            raise item.fail("layout", f"no form of LUO is named like that; {word}")
+        luo.setdefault("compatible", _COMPATIBLE.get(layout, "luo-v1"))
+        self._address(item, self.page)
+        for name in ("sessions", "flbs", "subsystems"):
+            _list(luo, name)
+        luo.setdefault("liveupdate_number", None if layout == "luo-v1-subsystems" else 1)
         for via, address in self._ways("subsystem:"):
             if not any(entry.get("name") == via for entry in luo["subsystems"]):
                 luo["subsystems"].append({"name": via, "data": _hex(address)})
+        for entry in item.items("subsystems"):
+            self._handle(entry.maybe("data"))
         self._sessions(item, luo, layout)
         self._flbs(item, luo, layout)
-        luo.setdefault(
-            "serialized", bool(luo["sessions"] or luo["flbs"] or any(entry.get("data") for entry in luo["subsystems"]))
+        is_serialized = (
+            luo["sessions"] or luo["flbs"] or any(entry.number("data", 0) for entry in item.items("subsystems"))
         )
+        luo.setdefault("serialized", bool(is_serialized))
 
     def _ways(self, prefix: str) -> Iterator[tuple[str, int]]:
         """(name, address) of the device lists that are reached in one way."""
-        for values in self.values["pci"]:
-            for via in values["via"]:
+        for item in self.item.items("pci"):
+            for via in item.array("via"):
                 if str(via).startswith(prefix):
-                    yield str(via).removeprefix(prefix), Item(values, f"{self.path}.pci").number("address")
+                    yield str(via).removeprefix(prefix), item.number("address")
 
     def _sessions(self, item: Item, luo: Json, layout: str) -> None:
-        sessions = luo["sessions"]
-        for index, values in enumerate(sessions):
-            session = item._item(values, f"sessions[{index}]")
+        for session in item.items("sessions"):
             session.text("name")
-            self._files(session, values, layout)
-        blocks = luo.setdefault("session_blocks", [])
+            self._files(session, _values(session), layout)
+        sessions, blocks = luo["sessions"], _list(luo, "session_blocks")
         if layout in BLOCK_FORMS:
             most, entry = capacity(self.page, luo_abi.luo_session_ser.size), luo_abi.luo_session_ser.size
             if sessions or blocks:
-                blocks = self._addresses(luo, "session_blocks", -(-len(sessions) // most))
-                self._entry_addresses(sessions, blocks, entry, most, kho_block_header_ser.size)
-            luo.setdefault("session_area", _hex(blocks[0]) if blocks else None)
+                pages = self._addresses(item, "session_blocks", -(-len(sessions) // most))
+                self._entries(item, "sessions", pages, entry, most, kho_block_header_ser.size)
+            blocks = luo["session_blocks"]
+            luo.setdefault("session_area", blocks[0] if blocks else None)
         elif layout == "luo-v1-subsystems":
             luo.setdefault("session_area", None)
         else:
             header, form = session_structs(layout)
             room = luo_abi.SESSION_PAGES * self.page
-            area = self._address(luo, room, "session_area")
+            area = self._address(item, room, "session_area")
             most = (room - header.size) // form.size
             if len(sessions) > most:
-                raise item.fail(
-                    "sessions", f"{len(sessions)} sessions, at most {most} fit the {room:#x} bytes of their area"
-                )
+                raise item.fail("sessions", f"{len(sessions)}, at most {most} fit the {room:#x} bytes of their area")
             luo["session_blocks"] = [_hex(area)]
-            self._entry_addresses(sessions, [area], form.size, most, header.size)
+            self._entries(item, "sessions", [area], form.size, most, header.size)
 
-    def _entry_addresses(self, entries: list[Json], blocks: list[int], size: int, most: int, first: int) -> None:
-        for index, values in enumerate(entries):
-            if values.get("address") is None:
-                values["address"] = _hex(blocks[index // most] + first + index % most * size)
+    def _entries(self, item: Item, name: str, blocks: list[int], size: int, most: int, first: int) -> None:
+        """Addresses of entries that have none: in order, each in the slot of its number."""
+        entries = list(item.items(name))
+        given = {entry.number("address") for entry in entries if entry.get("address") is not None}
+        for index, entry in enumerate(entries):
+            if entry.get("address") is None:
+                place = blocks[index // most] + first + index % most * size
+                if place in given:
+                    raise entry.fail(
+                        "address", f"missing; its place {place:#x} is that of another, so give all or none"
+                    )
+                _values(entry)["address"] = _hex(place)
 
     def _files(self, session: Item, values: Json, layout: str) -> None:
-        files = values.setdefault("files", [])
+        count = len(_list(values, "files"))
         for index, file in enumerate(session.items("files")):
-            self._file(file, files[index], index)
-        values.setdefault("count", len(files))
+            self._file(file, _values(file), index)
+        values.setdefault("count", count)
         size = luo_abi.luo_file_ser.size
+        _list(values, "blocks")
         if layout in ("luo-v5", "luo-composed", "luo-features"):
             most, first = capacity(self.page, size), kho_block_header_ser.size
-            blocks = self._addresses(values, "blocks", -(-len(files) // most))
+            blocks = self._addresses(session, "blocks", -(-count // most))
         elif layout == "luo-v1-subsystems":
             values.setdefault("address", None)
-            values.setdefault("blocks", [])
             return
         else:
             room = luo_abi.FILES_PAGES * self.page
-            most, first, blocks = room // size, 0, list(session.numbers("blocks"))
-            if len(files) > most:
-                raise session.fail(
-                    "files", f"{len(files)} files, at most {most} fit the {room:#x} bytes of their pages"
-                )
-            if files and not blocks:
-                blocks = [self.placer.take(room)]
-                values["blocks"] = [_hex(blocks[0])]
-            for block in blocks:
+            most, first = room // size, 0
+            if count > most:
+                raise session.fail("files", f"{count}, at most {most} fit the {room:#x} bytes of their pages")
+            if count and not values["blocks"]:
+                values["blocks"] = [_hex(self.placer.take(room))]
+            blocks = list(session.numbers("blocks"))
+            for index, block in enumerate(blocks):
+                self._check_page(session, f"blocks[{index}]", block)
                 self.placer.preserve(block, room)
-            values.setdefault("blocks", [])
-        self._entry_addresses(files, blocks, size, most, first)
+        self._entries(session, "files", blocks, size, most, first)
 
     def _file(self, item: Item, values: Json, index: int) -> None:
         values.setdefault("compatible", self.forms.memfd)
         values.setdefault("token", _hex(index))
         compatible = item.text("compatible")
-        if compatible in _MEMFD_FORMS and values.get("memfd") is None and values.get("data") is None:
-            values["memfd"] = {}
-        memfd = item.item("memfd")
+        has_memfd = compatible in _MEMFD_FORMS and values.get("data") is None
+        memfd, detail = _part(values, "memfd", {} if has_memfd else None), _part(values, "detail", None)
         if memfd is not None:
-            if values.get("data") is not None:
-                values["memfd"].setdefault("address", values["data"])
-            values["data"] = _hex(self._memfd(memfd, values["memfd"], _MEMFD_FORMS.get(compatible, "memfd-pre-merge")))
-        elif item.item("detail") is not None:
-            values["data"] = _hex(self._address(values["detail"], self.page))
-            values["detail"].setdefault("confidence", "")
+            memfd.setdefault("address", values.get("data"))
+            found = cast(Item, item.item("memfd"))
+            values["data"] = _hex(self._memfd(found, memfd, _MEMFD_FORMS.get(compatible, "memfd-pre-merge")))
+        elif detail is not None:
+            self._detail(item, values, detail)
+        elif values.get("data") is None:
+            self._address(item, self.page, "data")
         else:
-            self._address(values, self.page, "data")
-        values.setdefault("memfd", None)
-        values.setdefault("detail", None)
+            self._handle(item.number("data"))
+
+    def _detail(self, item: Item, values: Json, detail: Json) -> None:
+        """A struct of a handler or an FLB, at the place that its handle names."""
+        detail.setdefault("address", values.get("data"))
+        detail.setdefault("confidence", "")
+        values["data"] = _hex(self._address(cast(Item, item.item("detail")), self.page))
 
     def _memfd(self, item: Item, memfd: Json, layout: str) -> int:
         memfd.setdefault("layout", layout)
-        address = self._address(memfd, self.page)
+        address = self._address(item, self.page)
         memfd["size"] = _hex(item.number("size", 0))
         memfd["position"] = _hex(item.number("position", 0))
-        memfd.setdefault("seals", _F_SEAL_SEAL if memfd["layout"] not in ("memfd-v1", "memfd-pre-merge") else None)
+        has_seals = item.text("layout") not in ("memfd-v1", "memfd-pre-merge")
+        memfd.setdefault("seals", _F_SEAL_SEAL if has_seals else None)
         memfd.setdefault("flags", 0)
-        memfd.setdefault("contents", [])
-        folios = memfd.setdefault("folios", {})
-        entry = item.item("folios") or Item({}, item.at("folios"))
-        if "list" not in folios:
-            count = -(-item.number("size") // self.page)
-            if count > 1 << 24:
-                raise item.fail("size", f"{item.get('size')!r}: {count} pages are more than are laid out one by one")
-            start = self.placer.take(count * self.page, order=0) if count else 0
-            flags = _DIRTY | _UPTODATE
-            folios["list"] = [[index, _hex(start + index * self.page), flags] for index in range(count)]
+        _list(memfd, "contents")
+        folios = memfd["folios"] = _part(memfd, "folios", {}) or {}
+        entry = cast(Item, item.item("folios"))
+        if folios.get("list") is None:
+            folios["list"] = self._new_folios(item)
         rows = entry.rows("list", 3)
         for _, place, _ in rows:
             if place and place not in self.placer.preserved:
                 self.placer.preserve(place, self.page)
-        self._area(folios, len(rows), memfd["layout"], address)
+        self._area(entry, folios, len(rows), item.text("layout"), address)
         return address
 
-    def _area(self, folios: Json, count: int, layout: str, address: int) -> None:
+    def _new_folios(self, item: Item) -> list[list[Any]]:
+        """A page of its own for each page of a file, one behind the other."""
+        count = -(-item.number("size") // self.page)
+        if count > 1 << 24:
+            raise item.fail("size", f"{item.get('size')}: {count} pages are more than are laid out one by one")
+        start = self.placer.take(count * self.page, order=0) if count else 0
+        return [[index, _hex(start + index * self.page), _DIRTY | _UPTODATE] for index in range(count)]
+
+    def _area(self, item: Item, folios: Json, count: int, layout: str, address: int) -> None:
         """Where the folio array lies: nowhere for an empty file, in the devicetree before the merge."""
         folios.setdefault("count", count)
-        pages = -(-count * 16 // self.page)
+        pages = 0 if layout == "memfd-pre-merge" else -(-count * 16 // self.page)
         if layout == "memfd-pre-merge":
-            pages = 0
             folios.setdefault("address", _hex(address))
         folios.setdefault("total_pages", pages)
-        folios.setdefault("flags", _VM_ALLOC if pages else 0)
+        folios.setdefault("flags", VM_ALLOC if pages else 0)
         folios.setdefault("order", 0)
-        self._addresses(folios, "pages", pages)
-        chunks = self._addresses(folios, "chunks", -(-pages // chunk_capacity(self.page)))
+        order = item.number("order")
+        if order == 0:
+            self._addresses(item, "pages", pages)
+        given = len(_list(folios, "pages"))
+        chunks = self._addresses(item, "chunks", -(-given // chunk_capacity(self.page)))
         folios.setdefault("address", _hex(chunks[0]) if chunks else "0x0")
 
     def _flbs(self, item: Item, luo: Json, layout: str) -> None:
-        flbs = luo["flbs"]
         for name, address in self._ways("flb:"):
-            if not any(values.get("name") == name for values in flbs):
-                flbs.append({"name": name, "data": _hex(address)})
-        has_page = layout in STRUCT_FORMS or layout in ("luo-v1-flb", "luo-v2")
-        if not has_page and not flbs:
+            if not any(values.get("name") == name for values in luo["flbs"]):
+                luo["flbs"].append({"name": name, "data": _hex(address)})
+        flbs = luo["flbs"]
+        if flbs and layout in _WITHOUT_FLBS:
+            raise item.fail("flbs", f"{layout} has none; name another layout, or another way to a device list with via")
+        if layout in _WITHOUT_FLBS or (layout == "luo-v1-session-v1" and not flbs):
             luo.setdefault("flb_area", None)
             return
-        area = self._address(luo, self.page, "flb_area")
+        area = self._address(item, self.page, "flb_area")
         files = sum(len(values["files"]) for values in luo["sessions"])
         header, entry = luo_abi.luo_flb_header_ser.size, luo_abi.luo_flb_ser.size
         most = (self.page - header) // entry
         if len(flbs) > most:
-            raise item.fail("flbs", f"{len(flbs)} FLBs, at most {most} fit their page")
-        for index, values in enumerate(flbs):
-            flb = item._item(values, f"flbs[{index}]")
-            values.setdefault("count", files)
+            raise item.fail("flbs", f"{len(flbs)}, at most {most} fit their page")
+        for index, flb in enumerate(item.items("flbs")):
+            values = _values(flb)
+            values.setdefault("count", max(1, files))
             values.setdefault("address", _hex(area + header + index * entry))
-            values.setdefault("detail", None)
-            if values["detail"] is not None:
-                values["detail"].setdefault("confidence", "")
-                values["data"] = _hex(self._address(values["detail"], self.page))
+            detail = _part(values, "detail", None)
+            if detail is not None:
+                self._detail(flb, values, detail)
             elif values.get("data") is None:
-                way = dict(self._ways("flb:")).get(flb.text("name"))
-                values["data"] = _hex(way if way is not None else 0)
+                values["data"] = _hex(dict(self._ways("flb:")).get(flb.text("name"), 0))
+            self._handle(flb.number("data"))
 
     # -- plain users of KHO --
 
-    def _plain_subtrees(self) -> None:
-        values = self.values
-        for name in ("memblock", "kho_test"):
-            values.setdefault(name, None)
-        if "kexec_metadata" not in values:
-            values["kexec_metadata"] = {} if self.forms.metadata and "subtrees" not in values else None
-        if isinstance(values["kexec_metadata"], dict):
-            metadata = values["kexec_metadata"]
-            self._address(metadata, self.page)
+    def _plain_subtrees(self, is_short: bool) -> None:
+        values, forms = self.values, self.forms
+        _part(values, "memblock", None)
+        _part(values, "kho_test", None)
+        metadata = _part(values, "kexec_metadata", {} if forms.metadata and is_short else None)
+        if metadata is not None:
+            self._address(cast(Item, self.item.item("kexec_metadata")), self.page)
             metadata.setdefault("version", 1)
             metadata.setdefault("previous_release", self.kernel if self.kernel.count(".") > 1 else f"{self.kernel}.0")
             metadata.setdefault("kexec_count", 1)
-        if isinstance(values["memblock"], dict):
-            self._memblock(values["memblock"])
-        if isinstance(values["kho_test"], dict):
-            self._kho_test(values["kho_test"])
+        if values["memblock"] is not None:
+            item = cast(Item, self.item.item("memblock"))
+            self._address(item, self.page)
+            for entry in item.items("reservations"):
+                _values(entry)["size"] = _hex(entry.number("size"))
+                self._reservation(entry, entry.number("size"))
+        if values["kho_test"] is not None:
+            self._kho_test(cast(Item, self.item.item("kho_test")), values["kho_test"], is_short)
 
-    def _memblock(self, memblock: Json) -> None:
-        self._address(memblock, self.page)
-        item = self._item(memblock, "memblock")
-        for index, entry in enumerate(item.items("reservations")):
-            values = memblock["reservations"][index]
-            values["size"] = _hex(entry.number("size"))
-            self._address(values, entry.number("size"), "start", order=0)
+    def _reservation(self, entry: Item, size: int) -> None:
+        if entry.get("start") is None:
+            _values(entry)["start"] = _hex(self.placer.take(size, order=0))
+        start = entry.number("start")
+        if start + size > _LIMIT:
+            raise entry.fail("start", f"{start:#x} and {size:#x} bytes from there on are no memory")
+        self.placer.preserve(start, size)
 
-    def _kho_test(self, test: Json) -> None:
-        self._address(test, self.page)
-        folios = self._item(test, "kho_test").rows("folios", 2)
-        test.setdefault("folios", [])
+    def _kho_test(self, item: Item, test: Json, is_short: bool) -> None:
+        folios = item.rows("folios", 2)
+        for index, (address, order) in enumerate(folios):
+            if order > 40 or not self._is_page(address) or address % (self.page << order):
+                raise item.fail(f"folios[{index}]", f"{address:#x} is no address of a block of order {order}")
+            self.placer.preserve(address, self.page << order)
+        _list(test, "folios")
+        self._address(item, self.page << order_of(8 * len(folios) + self.page, self.page))
         test.setdefault("magic", "0x4b484f21")
         test.setdefault("nr_folios", len(folios))
+        if is_short and item.number("nr_folios") != len(folios):
+            raise item.fail("nr_folios", f"{item.number('nr_folios')}, but {len(folios)} are listed")
         test.setdefault("checksum", "0x0")
         if "pages" not in test:
-            self._addresses(test, "pages", -(-len(folios) * 8 // self.page))
-        for address, order in folios:
-            self.placer.preserve(address, self.page << order)
-
-    # -- the trees --
+            self._addresses(item, "pages", -(-len(folios) * 8 // self.page) if self.forms.has_vmalloc else 0)
 
     def _subtrees(self) -> Iterator[Json]:
         """In the order of the root's nodes: the last one added comes first."""
-        luo, memblock = self.values["luo"], self.values["memblock"]
-        metadata, test = self.values["kexec_metadata"], self.values["kho_test"]
+        luo, metadata = self.luo, self.values["kexec_metadata"]
+        memblock, test = self.item.item("memblock"), self.item.item("kho_test")
         for name, address in self._ways("subtree:"):
-            yield self._subtree(name, _hex(address), self._list_size(address), None)
+            yield self._subtree(name, _hex(address), self.sizes[address], None)
         if memblock is not None:
-            yield self._with_tree("memblock", memblock["address"], _memblock_tree(memblock))
+            yield self._with_tree("memblock", memblock, memblock_tree(memblock))
         if luo is not None:
-            tree = None if luo["layout"] in STRUCT_FORMS else self._luo_tree(luo)
-            if tree is not None:
-                yield self._with_tree("LUO", luo["address"], tree)
+            item, layout = cast(Item, self.item.item("luo")), luo["layout"]
+            if layout in STRUCT_FORMS:
+                yield self._subtree("LUO", luo["address"], STRUCT_FORMS[layout].size, None)
             else:
-                yield self._subtree("LUO", luo["address"], STRUCT_FORMS[luo["layout"]].size, None)
+                yield self._with_tree("LUO", item, luo_tree(item, layout, self._page() if layout == "luo-v2" else 0))
         if test is not None:
-            chunk = self.placer.take(self.page)
-            self.placer.preserve(chunk, self.page)
-            yield self._with_tree("kho_test", test["address"], _test_tree(test, chunk))
+            chunk = self._page() if self.forms.has_vmalloc and test.numbers("pages") else None
+            tree = test_tree(test, chunk if chunk is not None or not self.forms.has_vmalloc else 0)
+            yield self._with_tree("kho_test", test, tree)
         if metadata is not None:
             yield self._subtree("kexec-metadata", metadata["address"], kho_kexec_metadata.size, None)
 
-    def _list_size(self, address: int) -> int:
-        for values in self.values["pci"]:
-            if Item(values, "").number("address") == address:
-                form = pci_layout(values["layout"])
-                assert form is not None
-                inline = 0 if form.blocks is not None else len(values["devices"]) * form.record.size
-                return form.header.size + inline
-        return 0
+    def _page(self) -> int:
+        """A page of its own, preserved."""
+        page = self.placer.take(self.page)
+        self.placer.preserve(page, self.page)
+        return page
 
-    def _with_tree(self, name: str, address: str, root: Node) -> Json:
+    def _with_tree(self, name: str, item: Item, root: Node) -> Json:
         tree = sequential(root)
-        return self._subtree(name, address, tree.header.totalsize, fdt_document(tree))
+        self.placer.preserve(item.number("address"), tree.header.totalsize)
+        return self._subtree(name, _hex(item.number("address")), tree.header.totalsize, fdt_document(tree))
 
     def _subtree(self, name: str, address: str, size: int, tree: Json | None) -> Json:
         return {"name": name, "address": address, "size": _hex(size), "fdt": tree}
 
-    def _luo_tree(self, luo: Json) -> Node:
-        item, layout = self._item(luo, "luo"), luo["layout"]
-        root = Node(b"", [(b"compatible", _text("luo-v1"))])
-        if luo["liveupdate_number"] is not None:
-            root.properties.append((b"liveupdate-number", _u64(item.number("liveupdate_number"))))
-        if layout == "luo-v2":
-            pointer = self.placer.take(self.page)
-            self.placer.preserve(pointer, self.page)
-            return Node(b"", [(b"compatible", _text("luo-v2")), (b"luo-abi-header", _u64(pointer))])
-        if layout == "luo-v1-subsystems":
-            node = Node(b"subsystems", [(b"compatible", _text("subsystems-v1"))])
-            node.properties += [
-                (encode_name(entry.text("name")), _u64(entry.number("data", 0))) for entry in item.items("subsystems")
-            ]
-            root.nodes.append(node)
-            return root
-        version = "luo-session-v1" if layout == "luo-v1-session-v1" else "luo-session-v2"
-        area = _u64(item.number("session_area", 0))
-        root.nodes.append(Node(b"luo-session", [(b"compatible", _text(version)), (b"luo-session-header", area)]))
-        if luo["flb_area"] is not None:
-            area = _u64(item.number("flb_area", 0))
-            root.nodes.append(Node(b"luo-flb", [(b"compatible", _text("luo-flb-v1")), (b"luo-flb-header", area)]))
-        return root
-
-    def _root(self) -> Fdt:
-        item = Item(self.values, self.path)
-        compatible = item.text("compatible")
-        address = (item.item("preserved") or Item({}, "")).number("address", 0)
-        root = Node(b"", [(b"compatible", _text(compatible)), (b"preserved-memory-map", _u64(address))])
-        for subtree in item.items("subtrees"):
-            if subtree.maybe("address") is None:
-                raise subtree.fail("address", "missing; expected where the sub-tree lies")
-            place, size = _u64(subtree.number("address")), _u64(subtree.number("size", 0))
-            if compatible == "kho-v1":
-                properties = [(b"fdt", place)]
-            elif compatible == "kho-v2":
-                properties = [(b"preserved-data", place)]
-            else:
-                properties = [(SUBTREE_SIZE.encode(), size), (b"preserved-data", place)]
-            root.nodes.append(Node(encode_name(subtree.text("name")), properties))
-        return repacked(root) if self.forms.is_repacked else sequential(root)
-
     # -- the map --
 
     def _map_address(self) -> None:
-        preserved = self.values.setdefault("preserved", {})
+        preserved = _part(self.values, "preserved", {}) or {}
+        self.values["preserved"] = preserved
         preserved.setdefault("status", "intact")
         if preserved["status"] == "absent":
             preserved["address"] = "0x0"
         elif preserved.get("address") is None:
-            nodes = preserved.get("nodes") or [_hex(self.placer.take(self.page))]
-            preserved["address"] = nodes[0]
+            preserved["address"] = next(iter(_list(preserved, "nodes")), None) or _hex(self.placer.take(self.page))
 
     def _preserved(self) -> None:
         self._map_address()
-        preserved, is_chunks = self.values["preserved"], self.values["compatible"].startswith("kho-v1")
+        preserved, is_chunks = self.values["preserved"], self.item.text("compatible").startswith("kho-v1")
         preserved.setdefault("form", "chunks" if is_chunks else "radix")
-        preserved.setdefault("bitmap_size", (self.forms.bitmap_size or self.page) if is_chunks else None)
-        preserved.setdefault("nodes", [])
-        if preserved["status"] != "intact":
+        is_intact = preserved["status"] == "intact"
+        width = (self.forms.bitmap_size or self.page) if is_chunks and is_intact else None
+        preserved.setdefault("bitmap_size", width)
+        _list(preserved, "nodes")
+        _list(preserved, "bitmaps")
+        if not is_intact:
             return
-        item = self._item(preserved, "preserved")
+        item = cast(Item, self.item.item("preserved"))
         if preserved.get("extents") is None:
             preserved["extents"] = self.placer.extents()
-        rows = item.rows("extents", 3)
-        found = PreservedMap.from_extents(((row[0], row[1], row[2]) for row in rows), page_size=self.page)
+        found = PreservedMap.from_extents(load_extents(item, self.page), page_size=self.page)
+        form, width = item.text("form"), item.maybe("bitmap_size")
         bitmaps = [(row[0], row[1], row[2]) for row in item.rows("bitmaps", 3)]
-        needed = map_pages(found, preserved["form"], bitmap_size=item.maybe("bitmap_size"), bitmaps=bitmaps)
+        needed = map_pages(found, form, bitmap_size=width, bitmaps=bitmaps)
         nodes = list(item.numbers("nodes")) or [item.number("address")]
         nodes += [self.placer.take(self.page) for _ in range(needed - len(nodes))]
+        for index, node in enumerate(nodes):
+            self._check_page(item, f"nodes[{index}]", node)
         preserved["nodes"] = [_hex(node) for node in nodes]
+        if not bitmaps:
+            places = bitmap_places(found, form, bitmap_size=width, nodes=nodes)
+            preserved["bitmaps"] = [[_hex(address), order, _hex(start)] for address, order, start in places]
         preserved.setdefault("entries", found.entries)
         preserved.setdefault("pages", found.pages)
         preserved.setdefault("complete", True)
-
-
-def _memblock_tree(memblock: Json) -> Node:
-    root = Node(b"", [(b"compatible", _text("memblock-v1"))])
-    for entry in Item(memblock, "memblock").items("reservations"):
-        words = [(b"start", _u64(entry.number("start"))), (b"size", _u64(entry.number("size")))]
-        root.nodes.append(Node(encode_name(entry.text("name")), [(b"compatible", _text("reserve-mem-v1")), *words]))
-    return root
-
-
-def _test_tree(test: Json, chunk: int) -> Node:
-    item = Item(test, "kho_test")
-    pages = item.numbers("pages")
-    fields = {"first": chunk, "total_pages": len(pages), "flags": _VM_ALLOC, "order": 0}
-    data = Node(
-        b"data",
-        [
-            (b"nr_folios", struct.pack("<I", item.number("nr_folios"))),
-            (b"folios_info", kho_vmalloc.build(fields)),
-            (b"csum", struct.pack("<I", item.number("checksum"))),
-        ],
-    )
-    magic = struct.pack("<I", item.number("magic"))
-    return Node(b"", [(b"compatible", _text("kho-test-v1")), (b"magic", magic)], [data])

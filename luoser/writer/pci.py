@@ -16,23 +16,28 @@ from luoser.state import DeviceList, PciList
 from luoser.state.columns import columns, row_of
 from luoser.writer.image import Image
 
-__all__ = ["list_bytes", "list_header", "write_list"]
+__all__ = ["header_values", "list_bytes", "list_header", "write_list"]
 
 
 def list_header(
     form: PciLayout, devices: DeviceList, buses: Sequence[Mapping[str, Any]] = (), *, blocks: Sequence[int] = ()
 ) -> dict[str, int]:
     """The members of the header as a kernel writes them for these devices."""
+    return header_values(form, len(devices), devices.slots, len(buses), blocks)
+
+
+def header_values(form: PciLayout, count: int, slots: int, buses: int, blocks: Sequence[int]) -> dict[str, int]:
+    """The members of the header for so many devices in so many slots."""
     header = {field.name: 0 for field in form.header.fields if field.size and not field.padding}
-    header[form.count] = len(devices)
+    header[form.count] = count
     if form.capacity is not None:
-        header[form.capacity] = devices.slots
+        header[form.capacity] = slots
     if form.version is not None:
         header["version"] = form.version
     if form.blocks is not None:
         header[form.blocks] = blocks[0] if blocks else 0
     if form.bus_count is not None:
-        header[form.bus_count] = len(buses)
+        header[form.bus_count] = buses
     return header
 
 

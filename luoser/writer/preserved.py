@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from luoser.abi.preserved import RadixGeometry, chunk_capacity, khoser_mem_bitmap_ptr, khoser_mem_chunk_hdr
@@ -12,7 +12,7 @@ from luoser.errors import UsageError
 from luoser.state import Preserved, PreservedMap
 from luoser.writer.image import Image
 
-__all__ = ["map_pages", "write_map"]
+__all__ = ["bitmap_places", "map_pages", "write_map"]
 
 
 @dataclass(slots=True)
@@ -62,6 +62,29 @@ def map_pages(found: PreservedMap, form: str, *, bitmap_size: int | None, bitmap
     return 1 + sum(_count(child) for child in _tree(found, bitmaps).children.values())
 
 
+def bitmap_places(
+    found: PreservedMap, form: str, *, bitmap_size: int | None, nodes: Sequence[int]
+) -> Iterator[tuple[int, int, int]]:
+    """(address, order, start) of each bitmap when a map is laid out in these pages."""
+    if form == "chunks":
+        size = bitmap_size or found.page_size
+        bitmaps = list(_bitmaps(found, size, ()))
+        places = _in_pages(nodes[len(list(_chunks(bitmaps, found.page_size))) :], found.page_size, size)
+        yield from ((place, order, start) for place, (order, start, _) in zip(places, bitmaps, strict=False))
+        return
+    geometry = RadixGeometry.of(found.page_size)
+    for place, prefix, node in _radix_nodes(_tree(found, ()), iter(nodes), geometry):
+        if isinstance(node, bytes):
+            start, order = geometry.decode(prefix << geometry.leaf_bits)
+            yield place, order, start
+
+
+def _in_pages(pages: Iterable[int], page_size: int, size: int) -> Iterator[int]:
+    """Places for bitmaps of one size, one behind the other in their pages."""
+    for page in pages:
+        yield from range(page, page + page_size, size)
+
+
 def _bits(found: PreservedMap, unit_bits: int, known: _Places) -> dict[tuple[int, int], int]:
     """Bitmaps of 2^unit_bits bits as numbers, by (order, number of the bitmap from address 0 on)."""
     made = {(order, start // (found.page_size << order + unit_bits)): 0 for _, order, start in known if order < 64}
@@ -106,8 +129,7 @@ def _write_chunks(image: Image, preserved: Preserved, found: PreservedMap) -> No
     bitmaps = list(_bitmaps(found, size, preserved.bitmaps))
     chunks = list(_chunks(bitmaps, image.page_size))
     nodes, pages = preserved.nodes[: len(chunks)], preserved.nodes[len(chunks) :]
-    fit = image.page_size // size
-    places = [pages[index // fit] + index % fit * size for index in range(0 if preserved.bitmaps else len(bitmaps))]
+    places = list(_in_pages(pages, image.page_size, size))[: len(bitmaps)]
     if preserved.bitmaps:
         given = {(order, start): address for address, order, start in preserved.bitmaps}
         places = [given.get((order, start), 0) for order, start, _ in bitmaps]
@@ -148,18 +170,26 @@ def _count(node: _Table | bytes) -> int:
 
 
 def _write_radix(image: Image, preserved: Preserved, found: PreservedMap) -> None:
-    places = iter(preserved.nodes)
     table = struct.Struct(f"<{image.page_size // 8}Q")
-
-    def write(node: _Table | bytes) -> int:
-        place = next(places)
+    geometry = RadixGeometry.of(image.page_size)
+    made = list(_radix_nodes(_tree(found, preserved.bitmaps), iter(preserved.nodes), geometry))
+    places = {id(node): place for place, _, node in made}
+    for place, _, node in made:
         if isinstance(node, bytes):
             image.put(place, node, "leaf of the preserved map")
-            return place
+            continue
         entries = [0] * (image.page_size // 8)
-        for index in sorted(node.children):
-            entries[index] = write(node.children[index])
+        for index, child in node.children.items():
+            entries[index] = places[id(child)]
         image.put(place, table.pack(*entries), "node of the preserved map")
-        return place
 
-    write(_tree(found, preserved.bitmaps))
+
+def _radix_nodes(
+    node: _Table | bytes, places: Iterator[int], geometry: RadixGeometry, prefix: int = 0
+) -> Iterator[tuple[int, int, _Table | bytes]]:
+    """(address, key so far, node) of all nodes in the order of a walk: depth first, by ascending index."""
+    yield next(places), prefix, node
+    if isinstance(node, _Table):
+        for index in sorted(node.children):
+            below = prefix << geometry.table_bits | index
+            yield from _radix_nodes(node.children[index], places, geometry, below)

@@ -50,7 +50,12 @@ def _check(value: Any, schema: Json, path: str) -> None:
         _check_members(value, forms, path)
     elif isinstance(value, list):
         _check_items(value, forms, path)
-    elif kinds and kinds <= {"object", "array", "null"} and value is not None and value is not False:
+    elif (
+        kinds & {"object", "array"}
+        and kinds <= {"object", "array", "null"}
+        and value is not None
+        and value is not False
+    ):
         raise UsageError(f"{path}: expected {_expected(kinds)}")
 
 
