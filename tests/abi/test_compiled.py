@@ -7,19 +7,16 @@ that every offset is the compiler's own.
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import subprocess
 import sys
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from luoser.abi.registry import schemas
 from luoser.abi.schema import Field, Schema
+from tests.catalogue import INDEX, LAYOUTS, declare_struct
 
 GCC = shutil.which("gcc")
 pytestmark = [
@@ -27,21 +24,6 @@ pytestmark = [
     pytest.mark.skipif(sys.maxsize < 2**63 - 1 or sys.byteorder != "little", reason="not a 64-bit little-endian host"),
 ]
 
-Layout = dict[str, Any]
-LAYOUTS: list[Layout] = json.loads((Path(__file__).parents[2] / "fixtures" / "layouts.json").read_text())
-INDEX = {(layout["name"], layout["abi"]): number for number, layout in enumerate(LAYOUTS)}
-
-SCALARS = {
-    "u8": "unsigned char",
-    "char": "char",
-    "bool": "_Bool",
-    "u16": "unsigned short",
-    "u32": "unsigned int",
-    "s32": "int",
-    "be32": "unsigned int",
-    "u64": "unsigned long long",
-    "be64": "unsigned long long",
-}
 PREAMBLE = """
 #include <stddef.h>
 #include <stdio.h>
@@ -56,44 +38,8 @@ static void show_bytes(const void *object, size_t size)
 """
 
 
-def nested_type(name: str, size: int, before: int) -> str:
-    """The C type of a nested struct: of its forms the nearest before its user that fits the size."""
-    for number in range(before - 1, -1, -1):
-        if LAYOUTS[number]["name"] == name and (size == 0 or size % LAYOUTS[number]["size"] == 0):
-            return f"struct s{number}"
-    raise LookupError(name)
-
-
-def declare_plain(name: str, text: str, size: int, before: int) -> str:
-    """One member. Counts of arrays follow from the size where the type's wording gives a name."""
-    if text.startswith("bitmap"):
-        return f"unsigned long long {name}[{size // 8}];"
-    if text.startswith("union"):
-        return f"unsigned char {name}[{size}];"
-    base = re.match(r"\w+", text)
-    assert base, text
-    c_type = SCALARS.get(base[0]) or nested_type(base[0], size, before)
-    if size == 0:
-        return f"{c_type} {name}[];"
-    count = re.match(r"\w+(?: phys)?\[(\d+)\]", text)
-    return f"{c_type} {name}{f'[{count[1]}]' if count else ''};"
-
-
-def declare(field: Layout, name: str, before: int) -> str:
-    if "bit_width" in field:
-        return f"{SCALARS[field['type'].split()[0]]} {name}:{field['bit_width']};"
-    return declare_plain(name, field["type"], field["size"], before)
-
-
-def declare_struct(number: int) -> str:
-    """One struct; members with dotted names make up a packed struct of their own."""
-    lines = []
-    for parent, group in groupby(LAYOUTS[number]["fields"], key=lambda field: field["name"].rpartition(".")[0]):
-        own = [declare(field, field["name"].rpartition(".")[2], number) for field in group]
-        lines += [f"struct {{ {' '.join(own)} }} __attribute__((packed)) {parent};"] if parent else own
-    attribute = " __attribute__((packed))" if LAYOUTS[number]["packed"] else ""
-    body = "\n".join(f"    {line}" for line in lines)
-    return f"struct s{number} {{\n{body}\n}}{attribute};\n"
+def numbered(number: int) -> str:
+    return f"s{number}"
 
 
 def report_struct(number: int) -> str:
@@ -117,7 +63,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     place = tmp_path_factory.mktemp("compiled")
     numbers = range(len(LAYOUTS))
     reports = "\n".join(report_struct(number) for number in numbers)
-    source = PREAMBLE + "\n".join(declare_struct(number) for number in numbers)
+    source = PREAMBLE + "\n".join(declare_struct(number, numbered) for number in numbers)
     (place / "layouts.c").write_text(f"{source}\nint main(void)\n{{\n{reports}\n    return 0;\n}}\n")
     subprocess.run(
         [str(GCC), "-std=gnu11", "-Wall", "-Werror", "-Wno-overflow", "-o", "layouts", "layouts.c"],

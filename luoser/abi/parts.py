@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Where the structs of a blob lie: its head, and the records that the head counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from luoser.abi import kho, pci
+from luoser.abi.registry import Layout
+from luoser.abi.schema import Schema
+from luoser.errors import FormatError
+
+__all__ = ["Part", "parts"]
+
+_ARRAYS = frozenset({"kho-mem", "kho-scratch", "luo-file", "memfd-folio", "memfd-folio-pre-merge"})
+"""Layouts that the kernel writes as bare arrays, without a head that counts."""
+_FDT_MAGIC = 0xD00DFEED
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One struct of a blob.
+
+    name: the array that it belongs to as C calls it (`devs`), `entries` where it has no name there, empty for the
+    head. index: its place in that array, None for a struct that stands alone.
+    """
+
+    offset: int
+    schema: Schema
+    name: str = ""
+    index: int | None = None
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.schema.size
+
+
+def parts(layout: Layout, data: bytes) -> tuple[Part, ...]:
+    """The structs of a blob by ascending offset, as far as its bytes go; no two overlap.
+
+    What no part covers is a gap: the nodes of a devicetree, the rest of a page, arrays of plain numbers. Records
+    that the head counts but the blob does not hold are left out. Raises FormatError when the head does not fit.
+    """
+    head = layout.schemas[0] if layout.schemas else kho.fdt_header
+    if len(data) < head.size:
+        raise FormatError(f"{layout.name} needs {head.size} bytes for struct {head.name}, there are {len(data)}")
+    if layout.kind == "fdt":
+        return tuple(_devicetree(layout, data))
+    if layout.kind == "list":
+        form = pci.layout(layout.name)
+        assert form is not None
+        return (Part(0, head), *_list(form, data))
+    if layout.name in _ARRAYS:
+        return tuple(_records(head, "entries", data, 0, _used(data, 0, head.size, 1)))
+    return (Part(0, head), *_counted(layout, data))
+
+
+def _records(schema: Schema, name: str, data: bytes, start: int, count: int) -> Iterator[Part]:
+    """As many of `count` records from `start` on as the blob holds whole."""
+    size = schema.size
+    for index in range(max(0, min(count, (len(data) - start) // size))):
+        yield Part(start + index * size, schema, name, index)
+
+
+def _used(data: bytes, start: int, size: int, least: int) -> int:
+    """Slots of an array up to the last that is not zero, but at least `least`."""
+    return max(least, -(-(len(data[start:].rstrip(b"\0"))) // size))
+
+
+def _array_name(head: Schema) -> str:
+    """Its flexible array."""
+    last = head.fields[-1]
+    return last.name if last.size == 0 else "entries"
+
+
+def _counted(layout: Layout, data: bytes) -> Iterator[Part]:
+    head = layout.schemas[0]
+    if layout.count:
+        count = head.parse(data)[layout.count]
+        yield from _records(layout.schemas[1], _array_name(head), data, head.size, count)
+    elif head is kho.setup_data:
+        node = head.parse(data)
+        for payload in (kho.kho_data, kho.kho_data_2023):
+            if node.type == kho.SETUP_KEXEC_KHO and node.len == payload.size <= len(data) - head.size:
+                yield Part(head.size, payload, "data")
+
+
+def _list(form: pci.PciLayout, data: bytes) -> Iterator[Part]:
+    if form.blocks is not None:
+        return
+    header, start, size = form.header.parse(data), form.header.size, form.record.size
+    count = header[form.count]
+    if form.capacity is not None:  # a device that was taken back leaves a hole: later ones stay where they are
+        slots = data[: start + min(header[form.capacity], len(data)) * size]
+        count = _used(slots, start, size, min(count, len(data)))
+    yield from _records(form.record, _array_name(form.header), data, start, count)
+    if form.bus is not None and form.bus_count is not None:
+        buses = start + count * size
+        yield from _records(form.bus, "buses", data, buses, header[form.bus_count])
+
+
+def _devicetree(layout: Layout, data: bytes) -> Iterator[Part]:
+    head, entry = kho.fdt_header, kho.fdt_reserve_entry
+    tree = head.parse(data)
+    if tree.magic != _FDT_MAGIC:
+        raise FormatError(f"{layout.name} is a devicetree, which starts with d00dfeed, not {tree.magic:08x}")
+    yield Part(0, head)
+    start = tree.off_mem_rsvmap
+    if start < head.size:
+        return
+    for part in _records(entry, "rsvmap", data, start, len(data)):
+        yield part
+        if not any(data[part.offset : part.end]):  # the terminator
+            return
