@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+"""Golden blobs as C source: the bytes alone, a KUnit suite around them, a kselftest around them.
+
+What is written here is text for a kernel tree. The bytes come from elsewhere; where the structs lie in them
+says `luoser.abi.parts`.
+"""
+
+from __future__ import annotations
+
+from luoser.writer.golden.c_array import c_array
+from luoser.writer.golden.declarations import declarations
+from luoser.writer.golden.kselftest import kselftest
+from luoser.writer.golden.kunit import kunit
+
+__all__ = ["c_array", "declarations", "kselftest", "kunit"]

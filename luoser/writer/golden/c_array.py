@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""A blob as a C array of bytes, each member of its structs on lines of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from luoser.abi.members import Member, Struct, structure
+from luoser.abi.parts import Part, parts
+from luoser.abi.registry import Layout
+from luoser.text import decode_name
+from luoser.writer.golden.source import check_name, comment_text, head, number, width
+
+__all__ = ["array_lines", "c_array"]
+
+_ROW = 8
+_COMMENT_COLUMN = 56
+_LIMIT = 100
+_SHORT_REST = 64
+"""Zeros at the end that are written out; more are left to C."""
+
+
+def c_array(*, name: str, layout: Layout, data: bytes, source: str) -> str:
+    """A C file with `static const u8 NAME[SIZE]` alone.
+
+    name: of the array. source: what the blob was made from, for the comment. Raises UsageError for a name that C
+    would not take, FormatError when the blob does not hold the head of its layout.
+    """
+    lines = [*head(name, layout, data, source), "#include <linux/types.h>", ""]
+    return "\n".join([*lines, *array_lines(name, layout, data), ""])
+
+
+def array_lines(name: str, layout: Layout, data: bytes, *, u8: str = "u8") -> list[str]:
+    """The array. Long zeros at the end, the rest of a page say, are left to C: its size is given."""
+    check_name(name)
+    digits = max(3, len(f"{len(data):x}"))
+    lines = [f"static const {u8} {name}[{len(data)}] __aligned(8) = {{"]
+    for row in _without_rest(list(_rows(layout, data)), data):
+        lines += _lines(row, data, digits)
+    return [*lines, "};"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Bytes of one line, none for a heading. said: its comment. filler: as zeros at the end it may be left out."""
+
+    offset: int
+    size: int
+    said: str = ""
+    filler: bool = False
+
+
+def _without_rest(rows: list[_Row], data: bytes) -> list[_Row]:
+    end = len(rows)
+    while end > 1 and rows[end - 1].filler and not any(_bytes(rows[end - 1], data)):
+        end -= 1
+    return rows if sum(row.size for row in rows[end:]) <= _SHORT_REST else rows[:end]
+
+
+def _bytes(row: _Row, data: bytes) -> bytes:
+    return data[row.offset : row.offset + row.size]
+
+
+def _lines(row: _Row, data: bytes, digits: int) -> list[str]:
+    comment = f"/* {row.offset:#0{digits + 2}x}{' ' + row.said if row.said else ''} */"
+    if not row.size:
+        return [f"\t{comment}"]
+    line = "\t" + ", ".join(f"{byte:#04x}" for byte in _bytes(row, data)) + ","
+    if _COMMENT_COLUMN + len(comment) > _LIMIT:
+        return [f"\t{comment}", line]
+    return [line + "\t" * -((width(line) - _COMMENT_COLUMN) // 8) + comment]
+
+
+# -- rows -------------------------------------------------------------------------------------------------
+
+
+def _rows(layout: Layout, data: bytes) -> Iterator[_Row]:
+    at = 0
+    for part in parts(layout, data):
+        yield from _chunks(_Row(at, part.offset - at, filler=True))
+        yield _Row(part.offset, 0, _heading(part))
+        yield from _members(structure(part.schema), data, part.offset, "")
+        at = part.end
+    yield from _chunks(_Row(at, len(data) - at, filler=True))
+
+
+def _heading(part: Part) -> str:
+    struct = f"struct {structure(part.schema).tag}"
+    return struct if part.index is None else f"{struct} {part.name}[{part.index}]"
+
+
+def _chunks(row: _Row) -> Iterator[_Row]:
+    """A row in pieces of a line each; the comment goes with the first."""
+    for offset in range(row.offset, row.offset + row.size, _ROW):
+        size = min(_ROW, row.offset + row.size - offset)
+        yield replace(row, offset=offset, size=size, said=row.said if offset == row.offset else "")
+
+
+def _members(struct: Struct, data: bytes, base: int, path: str) -> Iterator[_Row]:
+    at = base
+    for offset, found in groupby(struct.members, key=lambda member: member.offset):
+        group = [member for member in found if member.count != 0]
+        yield from _padding(at, base + offset)
+        at = base + offset
+        if group:
+            yield from _bit_fields(group, data, base, path) if len(group) > 1 else _member(group[0], data, base, path)
+            at += group[0].total
+    yield from _padding(at, base + struct.size)
+
+
+def _padding(start: int, end: int) -> Iterator[_Row]:
+    yield from _chunks(_Row(start, end - start, "padding"))
+
+
+def _bit_fields(group: list[Member], data: bytes, base: int, path: str) -> Iterator[_Row]:
+    said = ", ".join(path + _value(member, member.read(data, base)) for member in group)
+    if len(group) > 2:
+        said = f"{path}{group[0].name}..{group[-1].name}"
+    yield _Row(base + group[0].offset, group[0].size, said)
+
+
+def _member(member: Member, data: bytes, base: int, path: str) -> Iterator[_Row]:
+    start = base + member.offset
+    if member.is_bytes:
+        said = path + member.name
+        if member.c_type == "char":
+            said += f' = "{comment_text(decode_name(data[start : start + member.total]), 24)}"'
+        yield from _chunks(_Row(start, member.total, said))
+    elif member.count is None and member.struct is None:
+        yield _Row(start, member.size, path + _value(member, member.read(data, base)))
+    elif member.count is None and member.struct is not None:
+        yield from _members(member.struct, data, start, f"{path}{member.name}.")
+    else:
+        yield from _elements(member, data, base, path)
+
+
+def _elements(member: Member, data: bytes, base: int, path: str) -> Iterator[_Row]:
+    for index in range(member.count or 0):
+        element = replace(
+            member, name=f"{member.name}[{index}]", count=None, offset=member.offset + index * member.size
+        )
+        for row in _member(element, data, base, path):
+            yield replace(row, filler=True)
+
+
+def _value(member: Member, value: object) -> str:
+    assert isinstance(value, int)
+    return f"{member.name} = {number(member.name, member.c_type, value).removesuffix('ULL')}"

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""A blob as a KUnit suite: the kernel's own structs over the bytes, each member compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from luoser.abi.registry import Layout
+from luoser.errors import UsageError
+from luoser.text import safe_text
+from luoser.writer.golden.blob import Group, groups, table
+from luoser.writer.golden.c_array import array_lines
+from luoser.writer.golden.compare import Place, address, comparisons, indices
+from luoser.writer.golden.declarations import assertions, c_type
+from luoser.writer.golden.source import Argument, assignment, call, head
+
+__all__ = ["kunit"]
+
+_HEADERS = {
+    "device_": "linux/kho/abi/iommu.h",
+    "fdt_": "linux/libfdt.h",
+    "guest_memfd_": "linux/kho/abi/kvm.h",
+    "hugemfd_": "linux/kho/abi/hugetlb.h",
+    "hugetlb_": "linux/kho/abi/hugetlb.h",
+    "iommu_": "linux/kho/abi/iommu.h",
+    "iommufd_": "linux/kho/abi/iommufd.h",
+    "kho_block_": "linux/kho/abi/block.h",
+    "kho_data": "asm/setup_data.h",
+    "kho_kexec_": "linux/kho/abi/kexec_metadata.h",
+    "kho_radix_": "linux/kho/abi/kexec_handover.h",
+    "kho_scratch": "linux/kexec_handover.h",
+    "kho_vmalloc": "linux/kho/abi/kexec_handover.h",
+    "kvm_": "linux/kho/abi/kvm.h",
+    "liveupdate_": "linux/liveupdate.h",
+    "luo_": "linux/kho/abi/luo.h",
+    "memfd_": "linux/kho/abi/memfd.h",
+    "pci_": "linux/kho/abi/pci.h",
+    "setup_data": "asm/setup_data.h",
+    "vfio_pci_": "linux/kho/abi/vfio_pci.h",
+}
+"""What declares a struct, by how its name starts; for what is not merged, as its series has it."""
+_UNIONS = frozenset({"kho_vmalloc", "kho_vmalloc_hdr", "khoser_mem_chunk_hdr", "khoser_mem_bitmap_ptr"})
+
+
+def kunit(*, name: str, layout: Layout, data: bytes, source: str, include: Sequence[str] = ()) -> str:
+    """A C file with the array, assertions on every struct in it, and a KUnit suite named like the array.
+
+    include: headers that declare the structs, in place of the usual ones. Raises as `c_array` does.
+    """
+    found = groups(layout, data)
+    headers, notes = _headers(layout, [group.struct.tag for group in found])
+    if include:
+        headers, notes = [*map(_checked, include)], []
+    lines = [*head(name, layout, data, source, *notes), "#include <kunit/test.h>"]
+    lines += [f"#include <{header}>" for header in headers]
+    lines += ["", *array_lines(name, layout, data), ""]
+    lines += assertions(group.struct for group in found)
+    for group in found:
+        lines += [*table(group, data, uapi=False), "", *_case(name, group), ""]
+    return "\n".join([*lines, *_suite(name, layout, found), ""])
+
+
+def _checked(header: str) -> str:
+    if not header or not header.isascii() or not header.isprintable() or any(mark in header for mark in '<>"\\'):
+        raise UsageError(f"{safe_text(header)!r} cannot be the name of a C header")
+    return header
+
+
+def _headers(layout: Layout, tags: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The headers of structs, and lines on those that no header declares."""
+    headers, notes = set(), []
+    for tag in dict.fromkeys(tags):
+        if layout.name.startswith(("pci-lu", "pci-resource")):
+            notes.append(f"struct {tag} is private to the PCI code of 2025: include this file there.")
+        elif header := next((header for start, header in _HEADERS.items() if tag.startswith(start)), None):
+            headers.add(header)
+        else:
+            notes.append(f"struct {tag} is in no header: include this file where it is declared.")
+    return sorted(headers), notes
+
+
+def _case(name: str, group: Group) -> list[str]:
+    """The function that checks one group."""
+    struct, one = group.struct, group.count == 1
+    indent = "\t" if one else "\t\t"
+    at, row = group.each
+    got = f"(const void *)({name} + at)" if group.aligned else "&copy"
+    lines = [f"{indent}const size_t at = {at};"]
+    if not group.aligned:
+        lines.append(f"{indent}struct {struct.tag} copy;")
+    lines += [
+        *assignment(indent, f"const struct {struct.tag} *got", got),
+        *assignment(indent, f"const struct {group.symbol}_want *want", row),
+        *_declared(indices(group), indent),
+        "",
+    ]
+    if not group.aligned:
+        lines += call(indent, "memcpy(", ["&copy", f"{name} + at", "sizeof(copy)"])
+    lines += comparisons(group, _expect, indent)
+    if not one:
+        lines = ["\tsize_t i;", "", f"\tfor (i = 0; i < {group.count}; i++) {{", *lines, "\t}"]
+    return [f"static void {group.symbol}_test(struct kunit *test)", "{", *lines, "}"]
+
+
+def _declared(names: Sequence[str], indent: str) -> list[str]:
+    return [f"{indent}size_t {', '.join(names)};"] if names else []
+
+
+def _expect(place: Place, indent: str) -> list[str]:
+    member, got, want = place.member, f"got->{place.path}", f"want->{place.path}"
+    left: Argument = got
+    if place.as_bytes or _is_union(place):
+        left, want = ("memcmp(", [address(member, got), address(member, want), str(member.total)]), "0"
+    elif member.first_bit is not None:  # no typeof() of a bit-field
+        left = f"({c_type(member, uapi=False)}){got}"
+    elif member.c_type in ("be32", "be64"):
+        left = f"{member.c_type}_to_cpu({got})"
+    return call(indent, "KUNIT_EXPECT_EQ_MSG(", ["test", left, want, '"struct at 0x%zx"', "at"])
+
+
+def _is_union(place: Place) -> bool:
+    """Whether kernels have `union { u64 phys; T *ptr; }` there, and the catalogue an address."""
+    if place.member.c_type != "phys" or place.path.endswith("phys_start"):
+        return False
+    return place.holder in _UNIONS or place.holder.startswith("kvm_")
+
+
+def _suite(name: str, layout: Layout, found: Sequence[Group]) -> list[str]:
+    cases = [f"\tKUNIT_CASE({group.symbol}_test)," for group in found]
+    return [
+        f"static struct kunit_case {name}_cases[] = {{", *cases, "\t{ }", "};", "",
+        f"static struct kunit_suite {name}_suite = {{",
+        f'\t.name = "{name}",', f"\t.test_cases = {name}_cases,", "};", "",
+        f"kunit_test_suite({name}_suite);", "",
+        f'MODULE_DESCRIPTION("Golden bytes of {layout.name}");',
+        'MODULE_LICENSE("Dual MIT/GPL");',
+    ]  # fmt: skip
