@@ -7,9 +7,14 @@ says `luoser.abi.parts`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from luoser.writer.golden.c_array import c_array
 from luoser.writer.golden.declarations import declarations
 from luoser.writer.golden.kselftest import kselftest
 from luoser.writer.golden.kunit import kunit
 
-__all__ = ["c_array", "declarations", "kselftest", "kunit"]
+__all__ = ["C_FORMATS", "c_array", "declarations", "kselftest", "kunit"]
+
+C_FORMATS: dict[str, Callable[..., str]] = {"c": c_array, "kunit": kunit, "kselftest": kselftest}
+"""By the name that `luoser build --format` takes."""
