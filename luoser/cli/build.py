@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,7 +82,7 @@ def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate
 
     shown = "standard input" if spec == "-" else safe_text(spec)
     values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
-    made = _Output(source=shown, **output)
+    made = _Output(source=safe_text(Path(spec).name), **output)
     broken = _mutation(mutate) if mutate is not None else None
     try:
         if is_blob(values) and (made.form in _IMAGES or blob is not None):

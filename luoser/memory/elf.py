@@ -17,13 +17,15 @@ from luoser.memory.flattened import Flattened
 from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
-__all__ = ["EXCLUDED_NOTE", "MAGIC", "RAM_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
+__all__ = ["EXCLUDED_NOTE", "MAGIC", "RAM_NOTE", "REMARKS_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
 
 MAGIC = b"\x7fELF"
 RAM_NOTE = b"LUOSER-RAM"
 """Note of luoser's own cuts: the ranges that the original dump covered, as pairs of u64, start and end."""
 EXCLUDED_NOTE = b"LUOSER-EXCLUDED"
 """Likewise: ranges that the dump tool had left out of the original, as far as the cut depends on them."""
+REMARKS_NOTE = b"LUOSER-REMARKS"
+"""Likewise: what was odd about the original, a sentence a line."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _NO_CORE = {1: "a relocatable object", 2: "an executable", 3: "a shared object"}
 _INCOMPLETE = 1
@@ -65,7 +67,8 @@ class ElfMemory(SegmentedMemory):
         excluded = _ranges(notes.get(EXCLUDED_NOTE, b""))
         loads += [Segment(start, end - start, 0, 0, PageState.EXCLUDED) for start, end in excluded if start < end]
         super().__init__(path, buffer, loads)
-        self.remarks[:0] = remarks
+        said = notes.get(REMARKS_NOTE, b"").decode("utf-8", "replace").splitlines()
+        self.remarks[:0] = remarks + said[: LIMITS.problems]
         self.machine = int.from_bytes(file[18:20], "little") or None
         self.vmcoreinfo = parse_vmcoreinfo(notes.get(b"VMCOREINFO", b""))
         self.ram = _ranges(notes.get(RAM_NOTE, b""))
@@ -180,7 +183,7 @@ def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes
             data = file[header.offset : header.offset + min(header.filesz, left)]
             left -= len(data)
             for name, description in _notes(data):
-                if name in (b"VMCOREINFO", b"QEMU", RAM_NOTE, EXCLUDED_NOTE):
+                if name in (b"VMCOREINFO", b"QEMU", RAM_NOTE, EXCLUDED_NOTE, REMARKS_NOTE):
                     found.setdefault(name, description)
     return found
 

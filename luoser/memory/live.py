@@ -36,7 +36,9 @@ def open_live(*, base: Path = Path("/")) -> Memory:
             continue
         memory.remarks += [f"not used: {failure}" for failure in failures]
         return memory
-    hint = " (a locked down kernel lets nobody: try a dump made by kdump or a hypervisor)"
+    hint = ""
+    if any("Operation not permitted" in failure for failure in failures):
+        hint = " (the kernel is locked down, or CAP_SYS_RAWIO is missing: try a dump of kdump or a hypervisor)"
     if os.geteuid() != 0:
         hint = " (only root may read the memory of a running machine)"
     raise SourceError(f"{NAME} nothing can be read{hint}: {'; '.join(failures)}")

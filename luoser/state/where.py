@@ -9,8 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from luoser.abi.kho import kho_kexec_metadata
+from luoser.abi.luo import luo_file_ser, luo_session_ser
 from luoser.errors import UsageError
-from luoser.state.model import Flb, Handover, Luo, Memfd, PciList, Preserved, State, Subtree
+from luoser.state.model import (
+    File,
+    Flb,
+    Handover,
+    KexecMetadata,
+    Luo,
+    Memfd,
+    PciList,
+    Preserved,
+    Session,
+    State,
+    Subtree,
+)
 from luoser.text import parse_number, safe_text
 
 __all__ = ["Node", "find_node"]
@@ -109,6 +123,11 @@ def _node(here: Any) -> Node | None:
         return Node(here.address, here.fdt.header.totalsize if here.fdt is not None else None)
     if isinstance(here, Flb):
         return Node(here.data, None)
+    if isinstance(here, File | Session) and here.address is not None:
+        is_file = isinstance(here, File)
+        return Node(here.address, (luo_file_ser if is_file else luo_session_ser).size, "luo-file" if is_file else None)
+    if isinstance(here, KexecMetadata):
+        return Node(here.address, kho_kexec_metadata.size, "kexec-metadata-v1")
     if isinstance(here, PciList | Memfd):
         return Node(here.address, None, here.layout)
     if isinstance(here, Preserved) or hasattr(here, "address"):

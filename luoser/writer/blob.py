@@ -23,7 +23,7 @@ def write_blob(file: BinaryIO, memory: Memory, state: State, where: str) -> str:
     map has it; else the page. Raises UsageError when there is no such node, or a byte is missing.
     """
     node = find_node(state, where)
-    address, size, why = node.address, node.size, "as it says itself"
+    address, size, why = node.address, node.size, "its own size"
     if size is None:
         address, size, why = _folio(state, node.address)
     if size > LIMITS.list_size:

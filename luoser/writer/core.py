@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS
-from luoser.memory.elf import EXCLUDED_NOTE, RAM_NOTE
+from luoser.memory.elf import EXCLUDED_NOTE, RAM_NOTE, REMARKS_NOTE
 from luoser.memory.source import Memory
 
 __all__ = ["write_core"]
@@ -39,7 +39,7 @@ class _Run(NamedTuple):
 
 
 def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int]) -> int:
-    """Write the 4 KiB pages at the given physical addresses, with VMCOREINFO; gives the size in bytes.
+    """Write the 4 KiB pages at the given physical addresses, with VMCOREINFO and the remarks; gives the size in bytes.
 
     Each page has the state in the cut that it has in the source: zero pages take no room, excluded ones are
     named in a note, absent ones are left out. Raises UsageError when there are more runs of pages than are read back.
@@ -141,6 +141,9 @@ def _notes(memory: Memory, excluded: list[_Run]) -> bytes:
     notes = _note(RAM_NOTE, _pairs(ram))
     if excluded:
         notes += _note(EXCLUDED_NOTE, _pairs((run.start, run.end) for run in excluded))
+    if memory.remarks:
+        lines = (" ".join(remark.splitlines()) for remark in memory.remarks)
+        notes += _note(REMARKS_NOTE, "\n".join(lines).encode("utf-8", "replace"))
     info = dict(memory.vmcoreinfo)
     if memory.page_size is not None:
         info.setdefault("PAGESIZE", str(memory.page_size))

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS
 from luoser.memory.source import Memory
-from luoser.state import File, Handover, Memfd, Preserved, PreservedMap, State
+from luoser.state import File, Handover, MapStatus, Memfd, Preserved, PreservedMap, State
 from luoser.text import human_size, parse_number, safe_text
 
 __all__ = ["write_memfd"]
@@ -73,7 +73,8 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
 def _doubt(preserved: Preserved, count: int, offsets: list[int]) -> str:
     """What is to be said of folios whose size is not known. offsets: of the first of them."""
     if preserved.map is None:
-        return "; the map is not readable, each folio was taken for one page"
+        reused = "; its pages may have been reused since" if preserved.status is MapStatus.STALE else ""
+        return f"; the map is {preserved.status.value}, each folio was taken for one page{reused}"
     if not count:
         return ""
     partial = "" if preserved.map.complete else ", a part of which cannot be read,"
@@ -171,7 +172,7 @@ def _find(state: State, name: str) -> tuple[Handover, Memfd]:
         if file.token == token
     ]
     if not found:
-        raise UsageError(f"no file {token:#x} in a session {safe_text(session_name)!r}; `luoser inspect` lists them")
+        raise UsageError(f"no file {token:#x} in a session {safe_text(session_name)!r}{_why_none(state)}")
     if len(found) > 1:
         addresses = sorted({handover.address or 0 for handover, _ in found})
         if len(addresses) == 1:
@@ -180,8 +181,21 @@ def _find(state: State, name: str) -> tuple[Handover, Memfd]:
         raise UsageError(f"{safe_text(name)} is in several handovers ({roots}): name one with --root")
     handover, file = found[0]
     if file.memfd is None:
-        raise UsageError(f"{safe_text(name)} is no readable memfd but {safe_text(file.compatible)}")
+        if file.compatible.startswith("memfd"):
+            why = f"no descriptor can be read at {file.data:#x}: a page that was freed, reused or left out of the dump"
+            raise UsageError(f"{safe_text(name)}: {why}; `luoser inspect` lists what was met there")
+        raise UsageError(f"{safe_text(name)} is no memfd but {safe_text(file.compatible)}")
     return handover, file.memfd
+
+
+def _why_none(state: State) -> str:
+    """Why there may be no sessions, in words."""
+    luos = [handover.luo for handover in state.handovers]
+    if any(luo is not None and luo.sessions for luo in luos):
+        return "; `luoser inspect` lists them"
+    if any(luo is not None and not luo.serialized for luo in luos):
+        return ": LUO has not serialised its sessions yet, or the next kernel has consumed them"
+    return ": no sessions can be read, LUO's page was reused or is not in this source"
 
 
 def _files(handover: Handover, name: str) -> Iterator[File]:
