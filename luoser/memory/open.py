@@ -120,35 +120,37 @@ class _File(NamedTuple):
     pieces: list[Segment] | None
 
 
-def _load(path: str | os.PathLike[str]) -> _File:
+def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed) -> _File:
+    """limit: bytes that may come out of a pipe or a packed file."""
     name = os.fspath(path)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
-        return _buffer(name, shown)
+        return _buffer(name, shown, limit)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
 
 
 def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
     """The bytes of a small file, `-` for standard input; unpacked where it is .xz or .gz. Raises SourceError."""
-    shown, buffer, _ = _load(path)
+    shown, buffer, _ = _load(path, limit)
     if len(buffer) > limit:
         raise SourceError(f"{shown}: {len(buffer)} bytes, more than the {limit} that are read here")
     return bytes(buffer)
 
 
-def _buffer(name: str, shown: str) -> _File:
+def _buffer(name: str, shown: str, limit: int) -> _File:
     """The whole file mapped or, when packed or piped, unpacked into an unnamed temporary file and mapped."""
     if name == "-":
         if sys.stdin is None:
             raise SourceError("standard input is closed")
-        return _map(_unpacked(_spool(sys.stdin.buffer, shown), shown), shown)
+        return _map(_unpacked(_spool(sys.stdin.buffer, shown, limit), shown, limit), shown, limit)
     with Path(name).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
-        return _map(_unpacked(file if stat.S_ISREG(mode) else _spool(file, shown), shown), shown)
+        plain = file if stat.S_ISREG(mode) else _spool(file, shown, limit)
+        return _map(_unpacked(plain, shown, limit), shown, limit)
 
 
-def _unpacked(file: BinaryIO, shown: str) -> BinaryIO:
+def _unpacked(file: BinaryIO, shown: str, limit: int) -> BinaryIO:
     """The file itself or, when it is .xz or .gz, its unpacked contents."""
     file.seek(0)
     head = file.read(6)
@@ -156,18 +158,18 @@ def _unpacked(file: BinaryIO, shown: str) -> BinaryIO:
     for magic, unpack in _PACKED.items():
         if head.startswith(magic):
             with unpack(file, "rb") as packed:
-                return _spool(cast(BinaryIO, packed), shown)
+                return _spool(cast(BinaryIO, packed), shown, limit)
     return file
 
 
-def _spool(source: BinaryIO, shown: str) -> BinaryIO:
+def _spool(source: BinaryIO, shown: str, limit: int) -> BinaryIO:
     spool = tempfile.TemporaryFile(prefix="luoser-")  # noqa: SIM115 - the mapping outlives this function
     size = 0
     try:
         while block := source.read(_CHUNK):
             size += len(block)
-            if size > LIMITS.decompressed:
-                raise SourceError(f"{shown}: unpacks to more than {LIMITS.decompressed} bytes")
+            if size > limit:
+                raise SourceError(f"{shown}: more than the {limit} bytes that are read here")
             _write_sparse(spool, block, size)
     except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise SourceError(f"{shown}: damaged compressed file after {size} unpacked bytes: {error}") from error
@@ -183,20 +185,20 @@ def _write_sparse(spool: BinaryIO, block: bytes, end: int) -> None:
         spool.write(block)
 
 
-def _map(file: BinaryIO, shown: str) -> _File:
+def _map(file: BinaryIO, shown: str, limit: int) -> _File:
     status = os.fstat(file.fileno())
     size = status.st_size
     if size == 0:
         if file.read(1):  # files of debugfs and proc do not tell their size
             file.seek(0)
-            return _map(_spool(file, shown), shown)
+            return _map(_spool(file, shown, limit), shown, limit)
         raise SourceError(f"{shown}: the file is empty")
     try:
         buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except OSError as error:
         if error.errno != errno.ENODEV:  # files of debugfs and sysfs can be read only
             raise
-        return _map(_spool(file, shown), shown)
+        return _map(_spool(file, shown, limit), shown, limit)
     pieces = data_segments(file.fileno(), size) if status.st_blocks * 512 < size else None
     return _File(shown, buffer, pieces)
 

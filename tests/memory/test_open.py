@@ -17,6 +17,7 @@ import pytest
 
 import luoser
 from luoser.errors import SourceError
+from luoser.memory import open as open_module
 from luoser.memory.source import Memory
 from tests import real
 from tests.conftest import Run
@@ -223,6 +224,15 @@ def test_command_refuses_text_on_standard_input(luoser_command: Run) -> None:
 
 def test_command_refuses_closed_standard_input(luoser_command: Run) -> None:
     assert_refused(luoser_command("inspect", "-", stdin=None, preexec_fn=lambda: os.close(0)))
+
+
+def test_a_small_file_that_unpacks_to_much_is_given_up_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    monkeypatch.setattr(open_module, "_write_sparse", lambda spool, block, end: written.append(end))
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(16 << 20), 1))
+    with pytest.raises(SourceError, match="more than the 2097152 bytes"):
+        open_module.read_file(tmp_path / "bomb.gz", limit=2 << 20)
+    assert max(written) <= 2 << 20
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
