@@ -41,6 +41,12 @@ class Limits:
     spec_size: int = 1 << 30  # bytes of a description to build from
     qmp_line: int = 1 << 20  # bytes of one message of a QMP socket
     guest_size: int = 1 << 46  # bytes of memory of a QEMU guest
+    pci_devices: int = 1 << 16  # devices of one topology
+    topology_size: int = 128 << 20  # bytes of the text of lspci: -xxxx takes 14 KiB a device
+    topology_json: int = 32 << 20  # bytes of a topology in JSON
+    topology_remarks: int = 100
+    topology_oddities: int = 1 << 16  # after so many an input is given up
+    sysfs_entries: int = 1 << 20  # names looked at in a copy of sysfs
 
 
 LIMITS = Limits()

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""What lspci prints: records of `-vmm`, and lists of devices with hex dumps of their configuration space."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from luoser.text import parse_bdf, safe_text
+from luoser.topology.build import Found, Remarks
+from luoser.topology.config import CONFIG_SIZE, fill, parse_config
+from luoser.topology.model import Address, Device
+
+__all__ = ["DUMP", "RECORDS", "read_dump", "read_records"]
+
+RECORDS = re.compile(rb"^Slot:[ \t]", re.MULTILINE)
+DUMP = re.compile(rb"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?:[\s/]|$)", re.MULTILINE)
+
+_LINE_SIZE = 4096
+_NAME_SIZE = 256
+_BRACKETS = re.compile(r".*\[([0-9a-f]{4})\]")
+_DIGITS = re.compile(r"[0-9a-f]{4}")
+_BYTE = re.compile(r"[0-9a-f]{2}")
+
+_BDF = r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+_HEAD = re.compile(rf"((?:[0-9a-f]{{4,8}}:)?{_BDF})((?:/{_BDF})*)(?: (.*))?")
+"""Address, or with -PP the addresses of the bridges above it first; then what the device is."""
+_IDS = re.compile(r"[0-9a-f]{4}: ([0-9a-f]{4}):([0-9a-f]{4})(?: .*)?")  # of -n
+_NAMES_AND_IDS = re.compile(r"[^\[\]]* \[[0-9a-f]{4}\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\](?: .*)?")  # of -nn
+_HEX = re.compile(r"([0-9a-f]{2,3}):((?: [0-9a-f]{2}){1,16})\s*")
+_DRIVER = re.compile(r"\tKernel driver in use: (.*)")
+_MODULES = "\tKernel modules: "
+_MASTER = re.compile(r"\tControl: .*\bBusMaster([+-]).*")
+_BUSES = re.compile(r"\tBus: primary=[0-9a-f]{2}, secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2}),.*")
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(io.BytesIO(data), 1):
+        yield number, raw[:_LINE_SIZE].decode("utf-8", "surrogateescape").rstrip("\r\n")
+
+
+# -- lspci -vmm -------------------------------------------------------------------------------------------
+
+
+def read_records(data: bytes, remarks: Remarks) -> Iterator[Found]:
+    """The devices of `lspci -vmm` with -n or -nn, -k and -D or without: no hierarchy, no configuration space."""
+    # Without -k no record names a driver; with it, only those that have one.
+    has_drivers = re.search(rb"^(?:Driver|Module):[ \t]", data, re.MULTILINE) is not None
+    record: dict[str, str] = {}
+    first = 0
+    for number, line in _lines(data):
+        name, colon, value = line.partition(":")
+        if line and not (colon and name.isalnum()):
+            remarks.add(f"line {number}: {safe_text(line[:40])} is no line of lspci -vmm; skipped")
+            continue
+        if record and (not line or name == "Slot"):
+            yield from _record(record, first, has_drivers, remarks)
+            record = {}
+        if line:
+            first = first if record else number
+            record.setdefault(name, value.strip())
+    if record:
+        yield from _record(record, first, has_drivers, remarks)
+
+
+def _record(record: dict[str, str], number: int, has_drivers: bool, remarks: Remarks) -> Iterator[Found]:
+    try:
+        domain, bdf = parse_bdf(record.get("Slot", ""))
+    except ValueError:
+        slot = safe_text(record.get("Slot", "")[:40]) or "nothing"
+        remarks.add(f"line {number}: a record with {slot} for its slot; skipped")
+        return
+    kind, vendor, device = _ids(record)
+    prog_if = record.get("ProgIf", "00")  # older versions leave zeros out
+    driver = record.get("Driver", "")[:_NAME_SIZE] if has_drivers else None
+    class_code = kind << 8 | int(prog_if, 16) if kind is not None and _BYTE.fullmatch(prog_if) else None
+    found = Device(domain=domain, bdf=bdf, class_code=class_code, vendor=vendor, device=device, driver=driver)
+    yield Found(device=found, place=f"line {number}")
+
+
+def _ids(record: dict[str, str]) -> tuple[int | None, int | None, int | None]:
+    """Class, vendor and device, if they are given as numbers.
+
+    `[ffff]` at the end of a class alone is no sign of -nn: lspci prints it for classes without a name.
+    """
+    values = [record.get(name, "") for name in ("Class", "Vendor", "Device")]
+    for form, group in ((_BRACKETS, 1), (_DIGITS, 0)):
+        matches = [form.fullmatch(value) for value in values]
+        if all(matches):
+            first, second, third = (int(match[group], 16) for match in matches if match is not None)
+            return first, second, third
+    return None, None, None
+
+
+# -- lspci -x ---------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Section:
+    """A device of the list, as far as its lines were read."""
+
+    device: Device
+    number: int
+    above: tuple[Address, ...] = ()
+    data: bytearray = field(default_factory=bytearray)
+    is_broken: bool = False
+
+
+def read_dump(data: bytes, remarks: Remarks) -> Iterator[Found]:
+    """The devices of `lspci` with -x, -xxx or -xxxx, any -v, -n, -nn, -k, -PP, and -D or without."""
+    has_drivers = re.search(rb"^\tKernel (?:driver in use|modules): ", data, re.MULTILINE) is not None
+    section: _Section | None = None
+    for number, line in _lines(data):
+        head = _HEAD.fullmatch(line)
+        if head is not None:
+            if section is not None:
+                yield _finish(section, remarks)
+            section = _section(head, number, has_drivers, remarks)
+        elif section is not None and not line.startswith("\t"):
+            _hex(section, number, line, remarks)
+        elif section is not None:
+            section.device = _detail(section.device, line)
+        elif line.strip():
+            remarks.add(f"line {number}: {safe_text(line[:40])} belongs to no device; skipped")
+    if section is not None:
+        yield _finish(section, remarks)
+
+
+def _section(head: re.Match[str], number: int, has_drivers: bool, remarks: Remarks) -> _Section | None:
+    first, path, words = head.groups("")
+    try:
+        domain, bdf = parse_bdf(first)
+        addresses = [(domain, bdf), *((domain, parse_bdf(name)[1]) for name in path.split("/")[1:])]
+    except ValueError:
+        remarks.add(f"line {number}: {safe_text((first + path)[:40])} is no PCI address; skipped")
+        return None
+    ids = _IDS.fullmatch(words) or _NAMES_AND_IDS.fullmatch(words)
+    device = Device(domain=domain, bdf=addresses[-1][1], driver="" if has_drivers else None)
+    if ids is not None:
+        device = replace(device, vendor=int(ids[1], 16), device=int(ids[2], 16))
+    return _Section(device, number, tuple(addresses[:-1]))
+
+
+def _hex(section: _Section, number: int, line: str, remarks: Remarks) -> None:
+    """One line of bytes. What does not follow the bytes before it ends the dump of its device."""
+    match = _HEX.fullmatch(line)
+    if match is None or section.is_broken:
+        if line.strip() and not section.is_broken:
+            remarks.add(f"line {number}: {safe_text(line[:40])} is no line of lspci; skipped")
+        return
+    if int(match[1], 16) != len(section.data) or len(section.data) >= CONFIG_SIZE:
+        remarks.add(
+            f"line {number}: bytes at {match[1]} of {section.device.name}, expected {len(section.data):02x}; "
+            "the rest of its dump is left out"
+        )
+        section.is_broken = True
+        return
+    section.data += bytes.fromhex(match[2])
+
+
+def _detail(device: Device, line: str) -> Device:
+    """A line below the device that -k or -v adds."""
+    if (match := _DRIVER.fullmatch(line)) is not None:
+        return replace(device, driver=match[1].strip()[:_NAME_SIZE])
+    if (match := _MASTER.fullmatch(line)) is not None:
+        return replace(device, busmaster=match[1] == "+")
+    if (match := _BUSES.fullmatch(line)) is not None:
+        return replace(device, is_bridge=True, secondary_bus=int(match[1], 16), subordinate_bus=int(match[2], 16))
+    return device
+
+
+def _finish(section: _Section, remarks: Remarks) -> Found:
+    device = section.device
+    config = parse_config(bytes(section.data), device.bdf)
+    if config is not None:
+        device = fill(device, config)
+    elif section.data:
+        remarks.add(
+            f"line {section.number}: {device.name} has {len(section.data)} bytes: too few, or those of a device that "
+            "does not answer"
+        )
+    return Found(device=device, place=f"line {section.number}", above=section.above, config=config)
