@@ -86,6 +86,17 @@ def test_decoding_opens_nothing_for_writing(arguments: list[str]) -> None:
         assert watched(*arguments, str(golden.GOLDEN / name)) == (0, [])
 
 
+@pytest.mark.parametrize("name", ["topology/lspci-xxx.txt", "topology/lspci-vmmnnDk.txt", "real/7.3-a/topology.json"])
+def test_reading_a_topology_opens_nothing_for_writing(name: str) -> None:
+    assert watched("topology", str(real.ROOT / "fixtures" / name)) == (0, [])
+
+
+@pytest.mark.skipif(not Path("/sys/bus/pci/devices").is_dir(), reason="no PCI devices here")
+def test_asking_this_machine_for_its_devices_starts_nothing() -> None:
+    code, seen = watched("topology")
+    assert code in (0, 2) and seen == []
+
+
 @pytest.mark.parametrize("name", ["7.3-a/frozen", "7.3-a/post"])
 def test_a_packed_dump_makes_one_unnamed_file(name: str) -> None:
     """The standard library tries out the temporary directory first, with a file that it removes again."""

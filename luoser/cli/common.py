@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from luoser.memory.source import Memory
     from luoser.state import State
 
-__all__ = ["NUMBER", "NoState", "Reading", "echo_json", "format_option", "read_options", "usable_layouts"]
+__all__ = [
+    "NUMBER",
+    "NoState",
+    "Reading",
+    "echo_json",
+    "format_option",
+    "json_pieces",
+    "read_options",
+    "usable_layouts",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 NO_STATE = 3
@@ -230,9 +239,14 @@ def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def echo_json(document: Any) -> None:
     """One JSON document on stdout, ASCII only, so that no name in it reaches the terminal raw."""
-    for piece in _pretty(document, "\n"):
+    for piece in json_pieces(document):
         sys.stdout.write(piece)
-    sys.stdout.write("\n")
+
+
+def json_pieces(document: Any) -> Iterator[str]:
+    """The text of one JSON document, ASCII only."""
+    yield from _pretty(document, "\n")
+    yield "\n"
 
 
 def _pretty(value: Any, newline: str) -> Iterator[str]:

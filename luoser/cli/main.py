@@ -26,6 +26,7 @@ _COMMANDS = {
     "map": "List the preserved memory, like /proc/iomem.",
     "rules": "What `check` looks at, and why.",
     "pci": "Show the preserved PCI devices as a table.",
+    "topology": "Show the PCI topology of a machine, or take a snapshot of it.",
 }
 
 

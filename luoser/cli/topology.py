@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""`luoser topology`: the PCI topology of a machine."""
+
+from __future__ import annotations
+
+import click
+
+from luoser.cli.common import echo_json, format_option, json_pieces
+
+__all__ = ["command"]
+
+
+@click.command("topology")
+@click.argument("source", required=False, type=click.Path())
+@click.option("-o", "--output", "target", type=click.Path(), help="File to write: the snapshot in JSON.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@format_option("text", "json")
+def command(source: str | None, target: str | None, force: bool, output: str) -> None:
+    """Show the PCI devices of a machine and the bridges above them, or take a snapshot with -o.
+
+    Without SOURCE it is this machine's sysfs. SOURCE is a copied sysfs tree, the text of `lspci -vmmnnD -k` or
+    `lspci -D -xxxx`, or JSON; `-` is standard input. What SOURCE does not tell is said, and stays unknown.
+    """
+    from luoser.output import new_file
+    from luoser.text import safe_text
+    from luoser.topology import SYSFS, read_topology, to_document
+
+    topology = read_topology(SYSFS if source is None else source)
+    if target is not None:
+        from luoser.render.topology import summary
+
+        with new_file(target, force=force) as file:
+            file.writelines(piece.encode() for piece in json_pieces(to_document(topology)))
+        click.echo(f"{safe_text(target)}: {summary(topology)}")
+    elif output == "json":
+        echo_json(to_document(topology))
+    else:
+        from luoser.render.topology import print_topology
+
+        print_topology(topology)
+    for remark in topology.remarks:
+        click.echo(f"luoser: {safe_text(remark, again=True)}", err=True)

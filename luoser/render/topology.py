@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""A topology as a table, devices below their bridges."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from luoser.render.out import console, text
+from luoser.text import bdf_text, safe_text
+from luoser.topology import Device, Topology
+
+__all__ = ["print_topology", "summary"]
+
+_TABLE_ROWS = 1000
+_COLUMNS = ("device", "class", "id", "driver", "bus master", "buses", "")
+
+
+def print_topology(topology: Topology) -> None:
+    """A row for each device, `?` for what is not known; below it what the source does not tell at all."""
+    out = console()
+    source = "standard input" if topology.source == "-" else safe_text(topology.source)
+    out.print(text((source, "bold"), f"  {safe_text(topology.form)}  {summary(topology)}"))
+    if len(topology.devices) > _TABLE_ROWS:
+        for row in _rows(topology):
+            sys.stdout.write(f"  {'  '.join(row).rstrip()}\n")
+    else:
+        _print_table(topology)
+    for why in topology.unknown.values():
+        out.print(text(("not known: ", "yellow"), why))
+
+
+def summary(topology: Topology) -> str:
+    """How much there is."""
+    devices = topology.devices.values()
+    counts = [f"{len(devices)} devices" if len(devices) != 1 else "1 device"]
+    bridges = sum(1 for device in devices if device.is_bridge)
+    functions = sum(1 for device in devices if device.is_vf)
+    if bridges:
+        counts.append(f"{bridges} bridges" if bridges != 1 else "1 bridge")
+    if functions:
+        counts.append(f"{functions} virtual functions" if functions != 1 else "1 virtual function")
+    return ", ".join(counts)
+
+
+def _print_table(topology: Topology) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, header_style="bold")
+    for name in _COLUMNS:
+        table.add_column(name, no_wrap=True)
+    for row in _rows(topology):
+        table.add_row(*(text(cell) for cell in row))
+    console().print(table)
+
+
+def _rows(topology: Topology) -> Iterator[tuple[str, ...]]:
+    """Depth first, so that a device stands below its bridge."""
+    rest = [(device, 0) for device in reversed(topology.roots)]
+    while rest:
+        device, depth = rest.pop()
+        yield ("  " * depth + device.name, *_cells(device))
+        rest += [(child, depth + 1) for child in reversed(topology.children(device))]
+
+
+def _cells(device: Device) -> Iterator[str]:
+    yield "?" if device.class_code is None else f"{device.class_code:06x}"
+    yield "?" if device.vendor is None or device.device is None else f"{device.vendor:04x}:{device.device:04x}"
+    yield "?" if device.driver is None else safe_text(device.driver) or "-"
+    yield {True: "on", False: "off", None: "?"}[device.busmaster]
+    yield _buses(device)
+    yield "; ".join(_notes(device))
+
+
+def _buses(device: Device) -> str:
+    if device.secondary_bus is not None and device.subordinate_bus is not None:
+        return f"{device.secondary_bus:02x}-{device.subordinate_bus:02x}"
+    return "-" if device.is_bridge is False else "?"
+
+
+def _notes(device: Device) -> Iterator[str]:
+    if device.is_vf:
+        yield "VF of " + (bdf_text(*device.physfn) if device.physfn is not None else "?")
+    if device.on_root_bus is False and device.parent is None:
+        yield "below an unknown bridge"
+    elif device.on_root_bus is None:
+        yield "place unknown"
