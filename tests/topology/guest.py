@@ -41,8 +41,13 @@ def unpack(folder: Path, *, links: bool = True) -> Path:
     """The guest's sysfs in a folder; links: with its symbolic links."""
     with tarfile.open(GUEST / "sys.tar.xz") as archive:
         for member in archive:
-            if links or not member.issym():
-                archive.extract(member, folder, set_attrs=False)
+            place = folder / member.name
+            if member.isdir():
+                place.mkdir(parents=True, exist_ok=True)
+            elif member.issym() and links:
+                place.symlink_to(member.linkname)
+            elif file := archive.extractfile(member) if member.isfile() else None:
+                place.write_bytes(file.read())
     return folder
 
 
