@@ -45,7 +45,7 @@ def check(
     ranges of memory, where known. drivers: further ones that take part in live update. select, ignore: ids,
     slugs or families of rules; without `select` all are taken.
     """
-    findings: list[Finding] = []
+    findings: dict[Finding, None] = {}  # in order, each once
     skipped: list[Skipped] = []
     passed: list[str] = []
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
@@ -79,9 +79,8 @@ def check(
                     missing=item.missing,
                     hint=item.hint,
                 )
-                if made not in findings:
-                    findings.append(made)
+                findings.setdefault(made)
         if judged and len(findings) == before:
             passed.append(rule.id)
-    findings.sort(key=lambda finding: _ORDER.index(finding.severity))
-    return Report(findings=tuple(findings), skipped=tuple(skipped), passed=tuple(passed))
+    ordered = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+    return Report(findings=tuple(ordered), skipped=tuple(skipped), passed=tuple(passed))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as layout_named
 from luoser.checks.model import Found, Skip
 from luoser.checks.view import View
-from luoser.state import Device, PciList
+from luoser.state import PciList
 from luoser.text import bdf_text
 
 __all__ = ["Listed", "few", "listed"]
@@ -23,15 +22,16 @@ _FEW = 16
 
 
 def few(found: Iterable[Found]) -> Iterator[Found]:
-    """The first findings, and a last one that counts the rest."""
-    rest, last = 0, None
+    """The first findings of a kind in one list, and one that says that there are more: nobody reads a million."""
     for number, item in enumerate(found):
-        if number < _FEW:
-            yield item
-        else:
-            rest, last = rest + 1, last or item
-    if last is not None:
-        yield Found(f"and {rest} more of the kind, such as: {last.message}", address=last.address, where=last.where)
+        if number == _FEW:
+            yield Found(
+                f"and more of the kind: only {_FEW} are told; the next is {item.message}",
+                address=item.address,
+                where=item.where,
+            )
+            return
+        yield item
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Listed:
 
     def path(self, slot: int) -> str:
         """The path of a record in the state, which passes over holes."""
-        return f"{self.where}.devices[{bisect_left(self.entry.devices, slot, key=_index)}]"
+        return f"{self.where}.devices[{self.entry.devices.position(slot)}]"
 
     def found(self, slot: int, place: int, message: str, *, missing: tuple[str, ...] = (), hint: str = "") -> Found:
         """A finding about one device."""
@@ -97,10 +97,6 @@ class Listed:
             missing=missing,
             hint=hint,
         )
-
-
-def _index(device: Device) -> int:
-    return device.index
 
 
 def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:

@@ -7,8 +7,7 @@ They judge lists, not pages: a list that is still there is judged under a stale 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from luoser.checks.devices import Listed, few, listed
 from luoser.checks.model import Found, Severity, Skip, register
@@ -17,7 +16,7 @@ from luoser.state import Direction
 from luoser.text import bdf_text, decode_name, safe_text
 
 if TYPE_CHECKING:
-    from luoser.topology import Device, Topology
+    from luoser.topology import Address, Device, Topology
 
 __all__: list[str] = []
 
@@ -25,8 +24,7 @@ _DRIVERS = frozenset({"vfio-pci", "pci-pf-stub", "idpf", "pcieport", "pci-lu-stu
 _A, _B, _ALL = "PCI/LUO (posted 2025)", "PCI core live update (posted, queued for 7.4)", "all posted forms"
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A listed device. device: what the topology says of it, None where it has no such device."""
 
     of: Listed
@@ -40,21 +38,29 @@ class _Machine:
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
+        self._wide = {domain << 16 | bdf: device for (domain, bdf), device in topology.devices.items()}
         self._narrow: dict[int, list[Device]] = {}
-        for (domain, bdf), device in topology.devices.items():
+        for (domain, bdf), device in sorted(topology.devices.items()):
             self._narrow.setdefault((domain & 0xFFFF) << 16 | bdf, []).append(device)
+        self._above: dict[Address | None, tuple[Device, ...]] = {}
 
-    def known_as(self, entry: Listed, place: int) -> list[Device]:
-        """The devices that a listed address stands for, the one of exactly that address first."""
-        exact = self.topology.device(place >> 16, place & 0xFFFF)
-        if not _is_narrow(entry):
-            return [exact] if exact is not None else []
-        return sorted(self._narrow.get(place, ()), key=lambda device: device.domain)
+    def above(self, device: Device) -> tuple[Device, ...]:
+        """The bridges above a device, walked once for all that are on one bus."""
+        found = self._above.get(device.parent)
+        if found is None:
+            found = self._above[device.parent] = self.topology.ancestors(device)
+        return found
+
+    def known_as(self, place: int) -> list[Device]:
+        """The devices that an address with 16 bits for the domain stands for, the one with a short domain first."""
+        return self._narrow.get(place, [])
 
     def entries(self, entry: Listed) -> Iterator[_Entry]:
+        devices = self._wide
+        if _is_narrow(entry):
+            devices = {place: found[0] for place, found in self._narrow.items()}
         for slot, place in entry.places():
-            devices = self.known_as(entry, place)
-            yield _Entry(entry, slot, place, devices[0] if devices else None)
+            yield _Entry(entry, slot, place, devices.get(place))
 
     def known(self, entry: Listed) -> Iterator[tuple[_Entry, Device]]:
         """Only what the topology has."""
@@ -166,7 +172,7 @@ def bridge_chain(view: View) -> Iterator[Found]:
 def _incomplete(machine: _Machine, entry: Listed) -> Iterator[tuple[tuple[str, tuple[str, ...]], Found]]:
     places = {place for _, place in entry.places()}
     for one, device in _requesters(machine, entry):
-        above = machine.topology.ancestors(device)
+        above = machine.above(device)
         missing = tuple(sorted(bridge.name for bridge in above if _place(bridge, entry) not in places))
         if missing:
             name = bdf_text(one.place >> 16, one.place & 0xFFFF)
@@ -207,7 +213,7 @@ def parent_not_flagged(view: View) -> Iterator[Found]:
         slots = {place: slot for slot, place in entry.places()}
         found: dict[int, Found] = {}
         for one, device in _requesters(machine, entry):
-            above = machine.topology.ancestors(device)[:1]
+            above = machine.above(device)[:1]
             slot = slots.get(_place(above[0], entry)) if above else None
             if slot is not None and not flags[slot] & 2 and slot not in found:
                 name = bdf_text(one.place >> 16, one.place & 0xFFFF)
@@ -235,7 +241,7 @@ def bridge_before_child(view: View) -> Iterator[Found]:
 
 def _before_child(machine: _Machine, entry: Listed, slots: dict[int, int]) -> Iterator[Found]:
     for one, device in machine.known(entry):
-        for bridge in machine.topology.ancestors(device):
+        for bridge in machine.above(device):
             slot = slots.get(_place(bridge, entry))
             if slot is not None and slot < one.slot:
                 yield entry.found(
@@ -265,7 +271,7 @@ def _bridges_in_use(machine: _Machine, entry: Listed) -> set[tuple[int, int]]:
     """Bridges with a listed device somewhere below."""
     used: set[tuple[int, int]] = set()
     for _, device in machine.known(entry):
-        for bridge in machine.topology.ancestors(device):
+        for bridge in machine.above(device):
             if bridge.address in used:
                 break
             used.add(bridge.address)
@@ -361,10 +367,6 @@ def _moved(machine: _Machine, entry: Listed) -> dict[int, Device]:
     topology = machine.topology
     if "parent" in topology.unknown:
         return {}
-    places = {place for _, place in entry.places()}
-    gone = [place for place in places if not machine.known_as(entry, place)]
-    if not gone:
-        return {}
     used = _bridges_in_use(machine, entry)
     orphans: dict[tuple[int, int], list[Device]] = {}
     for one, bridge in machine.known(entry):
@@ -372,9 +374,11 @@ def _moved(machine: _Machine, entry: Listed) -> dict[int, Device]:
             for child in topology.children(bridge):
                 orphans.setdefault((one.place >> 16, child.bdf & 0xFF), []).append(child)
     wanted: dict[tuple[int, int], list[int]] = {}
-    for place in gone:
-        wanted.setdefault((place >> 16, place & 0xFF), []).append(place)
-    return {at[0]: orphans[slot][0] for slot, at in wanted.items() if len(at) == 1 and len(orphans.get(slot, ())) == 1}
+    for one in machine.entries(entry) if orphans else ():
+        place = one.place >> 16, one.place & 0xFF
+        if one.device is None and place in orphans:
+            wanted.setdefault(place, []).append(one.place)
+    return {at[0]: orphans[place][0] for place, at in wanted.items() if len(at) == len(orphans[place]) == 1}
 
 
 @register("TOP011", "bus-master-off", Severity.WARNING, kernels=_ALL, source="pci.md A.5")
@@ -435,7 +439,7 @@ def domain_alias(view: View) -> Iterator[Found]:
                 hint="a kernel with 32-bit domains in its list tells them apart",
             )
             for slot, place in entry.places()
-            if len(devices := machine.known_as(entry, place)) > 1
+            if len(devices := machine.known_as(place)) > 1
         )
 
 
@@ -454,7 +458,7 @@ def refcounts(view: View) -> Iterator[Found]:
 def _miscounted(machine: _Machine, entry: Listed) -> Iterator[Found]:
     below: dict[tuple[int, int], int] = {}
     for _, device in machine.known(entry):
-        for bridge in machine.topology.ancestors(device) if device.is_bridge is False else ():
+        for bridge in machine.above(device) if device.is_bridge is False else ():
             below[bridge.address] = below.get(bridge.address, 0) + 1
     counts = entry.column("refcount")
     # Before pci-v3 a bridge could have 1, whatever was below it.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -127,6 +128,10 @@ class DeviceList(Sequence[Device]):
         """The devices in some of the records, holes left out."""
         size, is_hole = self._record.size, not isinstance(self._slots, range)
         return [self._at(row) for row in rows if not is_hole or any(self._data[row * size : (row + 1) * size])]
+
+    def position(self, slot: int) -> int:
+        """Where in the sequence the device of a slot stands: holes before it are not counted."""
+        return bisect_left(self._slots, slot)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The records as plain tuples in the order of `columns`, holes included: the fast way through a long list."""

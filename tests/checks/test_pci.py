@@ -88,10 +88,10 @@ def test_holes_are_no_duplicates() -> None:
     assert found(with_lists(a_list("pci-v2-u32", holes)), "PCI002") == []
 
 
-def test_many_findings_are_counted() -> None:
+def test_many_findings_are_cut_short() -> None:
     findings = found(with_lists(a_list("pci-lu-v2-03", [ENDPOINT] * 100)), "PCI002")
     assert len(findings) == 17
-    assert "and 83 more" in findings[-1].message
+    assert "more of the kind" in findings[-1].message
 
 
 def test_a_long_list_is_judged_to_its_end() -> None:
