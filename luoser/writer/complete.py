@@ -77,6 +77,8 @@ KERNELS = {
     "7.3": Forms(kho="kho-v4", luo="luo-v5", metadata=True),
 }
 """By release, from the ABI's release matrix."""
+_POSTED = replace(KERNELS["7.1"], kho="kho-v2", metadata=False)
+"""Of the 7.1 cycle, in no release."""
 _RELEASE = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
 
 
@@ -105,7 +107,7 @@ def _complete(document: Json, forms: Forms, kernel: str) -> Json:
     source = _part(made, "source", {}) or {}
     made["source"] = source
     source.setdefault("path", "")
-    source.setdefault("format", "")
+    source.setdefault("format", "elf")
     page_size = Item(source, "source").number("page_size", 4096)
     if page_size not in (4096, 16384, 65536):
         raise UsageError(f"source.page_size: {page_size}: expected 4096, 16384 or 65536")
@@ -152,7 +154,8 @@ class _Handover:
         self.kernel, self.placer, self.page = kernel, placer, placer.page_size
         compatible = item.text("compatible", forms.kho)
         if compatible != forms.kho:  # the newest release that writes that one
-            forms = next((found for found in reversed(KERNELS.values()) if found.kho == compatible), forms)
+            known = (*reversed(KERNELS.values()), _POSTED)
+            forms = next((found for found in known if found.kho == compatible), forms)
         self.forms = forms
         self.sizes: dict[int, int] = {}
 
@@ -230,7 +233,7 @@ class _Handover:
             values["via"] = [self._way()]
         if not _list(values, "candidates"):
             values["candidates"] = [form.name]
-        values.setdefault("confidence", "")
+        values.setdefault("confidence", "as described")
         slots = self._places(item, values)
         header = _part(values, "header", {}) or {}
         values["header"] = header
@@ -392,7 +395,7 @@ class _Handover:
     def _detail(self, item: Item, values: Json, detail: Json) -> None:
         """A struct of a handler or an FLB, at the place that its handle names."""
         detail.setdefault("address", values.get("data"))
-        detail.setdefault("confidence", "")
+        detail.setdefault("confidence", "as described")
         values["data"] = _hex(self._address(cast(Item, item.item("detail")), self.page))
 
     def _memfd(self, item: Item, memfd: Json, layout: str) -> int:
@@ -505,6 +508,8 @@ class _Handover:
         self._address(item, self.page << order_of(8 * len(folios) + self.page, self.page))
         test.setdefault("magic", "0x4b484f21")
         test.setdefault("nr_folios", len(folios))
+        if is_short and not folios:
+            raise item.fail("folios", "missing; the self-test hands over at least one, as [address, order]")
         if is_short and item.number("nr_folios") != len(folios):
             raise item.fail("nr_folios", f"{item.number('nr_folios')}, but {len(folios)} are listed")
         test.setdefault("checksum", "0x0")
@@ -544,7 +549,9 @@ class _Handover:
         return self._subtree(name, _hex(item.number("address")), tree.header.totalsize, fdt_document(tree))
 
     def _subtree(self, name: str, address: str, size: int, tree: Json | None) -> Json:
-        return {"name": name, "address": address, "size": _hex(size), "fdt": tree}
+        """The older roots do not say how large a blob is; of a devicetree its header does."""
+        is_known = tree is not None or self.item.text("compatible") not in ("kho-v1", "kho-v2")
+        return {"name": name, "address": address, "size": _hex(size) if is_known else None, "fdt": tree}
 
     # -- the map --
 

@@ -16,7 +16,7 @@ from luoser.state.load import from_document
 from luoser.writer import Image, write
 from luoser.writer.complete import complete
 
-__all__ = ["Json", "built", "compared", "differing", "full_document", "reread"]
+__all__ = ["Json", "built", "compared", "differences", "differing", "full_document", "reread"]
 
 Json = dict[str, Any]
 _OPEN = ("evidence", "confidence", "candidates")
@@ -73,3 +73,18 @@ def differing(image: Image, memory: Memory) -> Iterator[tuple[int, str]]:
                 yield start, what
         except MissingMemory:
             yield start, f"{what} (missing there)"
+
+
+def differences(said: Any, read: Any, path: str = "") -> Iterator[str]:
+    """Where two documents differ: short lines in place of two long documents."""
+    if isinstance(said, dict) and isinstance(read, dict):
+        for name in {**said, **read}:
+            if name in said and name in read:
+                yield from differences(said[name], read[name], f"{path}.{name}")
+            else:
+                yield f"{path}.{name}: {'not read' if name in said else 'not said'}"
+    elif isinstance(said, list) and isinstance(read, list) and len(said) == len(read):
+        for index, pair in enumerate(zip(said, read, strict=True)):
+            yield from differences(*pair, f"{path}[{index}]")
+    elif said != read:
+        yield f"{path}: {str(said)[:60]} said, {str(read)[:60]} read"
