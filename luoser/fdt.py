@@ -236,7 +236,7 @@ def flatten(tree: Fdt) -> bytes:
     Raises FormatError when the tree does not fit its own header: an edited tree needs a new one.
     """
     header = tree.header
-    block = _structure(tree.root, tree.strings)
+    block = _structure(tree.root, _names(tree.root, tree.strings))
     for name, said, have in (
         ("structure", header.size_dt_struct, len(block)),
         ("strings", header.size_dt_strings, len(tree.strings)),
@@ -250,24 +250,28 @@ def flatten(tree: Fdt) -> bytes:
             (header.off_dt_strings, tree.strings),
         )
     )
-    blob = bytearray(_HEADER.pack(*(getattr(header, name) for name in header.__slots__)))
+    end = HEADER_SIZE
     for offset, data in pieces:
-        if offset < len(blob):
+        if offset < end:
             raise FormatError(f"devicetree blocks overlap at {offset:#x}; leave the header out")
-        if offset + len(data) > header.totalsize:
-            raise FormatError(f"devicetree block at {offset:#x} leaves the blob's {header.totalsize:#x}")
+        end = offset + len(data)
+    if end > header.totalsize:
+        raise FormatError(f"devicetree blocks end at {end:#x}, its header says {header.totalsize:#x} in all")
+    try:
+        blob = bytearray(_HEADER.pack(*(getattr(header, name) for name in header.__slots__)))
+    except struct.error:
+        raise FormatError("a member of the devicetree header does not fit 32 bits") from None
+    for offset, data in pieces:
         blob += bytes(offset - len(blob)) + data
     return bytes(blob).ljust(header.totalsize, b"\0")
 
 
 def sequential(root: Node) -> Fdt:
     """A tree as libfdt's sequential writer lays it out: each new property name goes before the older ones."""
-    strings = b""
+    names = _Names()
     for node in root.walk():
-        for name, _ in node.properties:
-            if name + b"\0" not in strings:
-                strings = name + b"\0" + strings
-    return _laid_out(root, strings, reserve_map=48)
+        names.add(node, is_in_front=True)
+    return _laid_out(root, names, reserve_map=48)
 
 
 def repacked(root: Node) -> Fdt:
@@ -275,35 +279,81 @@ def repacked(root: Node) -> Fdt:
 
     Children and their properties are each put in front of those before; names of properties go to the end.
     """
-    strings = sequential(Node(root.name, root.properties)).strings
+    return _laid_out(root, _repacked_names(root), reserve_map=40)
+
+
+class _Names:
+    """A strings block that grows, and where each property found its name at the time when it was set."""
+
+    def __init__(self, strings: bytes = b"") -> None:
+        self.strings, self._in_front = strings, 0
+        self._places: dict[tuple[int, int], int] = {}
+
+    def add(self, node: Node, *, is_in_front: bool) -> None:
+        """Take in the properties of a node, in the order in which they are set: the last one first for `False`."""
+        order = range(len(node.properties))
+        for index in order if is_in_front else reversed(order):
+            name = node.properties[index][0] + b"\0"
+            if name not in self.strings:
+                self.strings = name + self.strings if is_in_front else self.strings + name
+                self._in_front += len(name) if is_in_front else 0
+            self._places[id(node), index] = self.strings.find(name) - self._in_front
+
+    def place(self, node: Node, index: int) -> int:
+        """Offset of a name in the whole block. Later names may have been put in front of it."""
+        return self._places[id(node), index] + self._in_front
+
+
+def _repacked_names(root: Node) -> _Names:
+    names = _Names()
+    names.add(root, is_in_front=True)
     for node in reversed(root.nodes):
         for below in node.walk():
-            for name, _ in reversed(below.properties):
-                if name + b"\0" not in strings:
-                    strings += name + b"\0"
-    return _laid_out(root, strings, reserve_map=40)
+            names.add(below, is_in_front=False)
+    return names
 
 
-def _laid_out(root: Node, strings: bytes, *, reserve_map: int) -> Fdt:
-    block = len(_structure(root, strings))
+def _names(root: Node, strings: bytes) -> _Names:
+    """Where the properties of a tree find their names in its strings block.
+
+    A name can stand there twice, be it as the end of another. Which place is meant depends on who wrote the
+    tree; a block that neither of KHO's writers makes is searched from its start. Raises FormatError.
+    """
+    written = _Names()
+    for node in root.walk():
+        written.add(node, is_in_front=True)
+    for names in (written, _repacked_names(root)):
+        if names.strings == strings:
+            return names
+    given = _Names(strings)
+    for node in root.walk():
+        given.add(node, is_in_front=False)
+        if given.strings != strings:
+            name = given.strings[len(strings) : -1]
+            raise FormatError(f"devicetree property name {name!r} is not in the strings block")
+    return given
+
+
+def _laid_out(root: Node, names: _Names, *, reserve_map: int) -> Fdt:
+    block = len(_structure(root, names))
     start = reserve_map + 16
     header = Header(
         magic=int.from_bytes(MAGIC, "big"),
-        totalsize=start + block + len(strings),
+        totalsize=start + block + len(names.strings),
         off_dt_struct=start,
         off_dt_strings=start + block,
         off_mem_rsvmap=reserve_map,
         version=17,
         last_comp_version=16,
         boot_cpuid_phys=0,
-        size_dt_strings=len(strings),
+        size_dt_strings=len(names.strings),
         size_dt_struct=block,
     )
-    return Fdt(header, root, strings)
+    return Fdt(header, root, names.strings)
 
 
-def _structure(root: Node, strings: bytes) -> bytes:
-    """The structure block. A name is taken where it first stands in the strings, be it as the end of another."""
+def _structure(root: Node, names: _Names) -> bytes:
+    """The structure block. Raises FormatError for a name that ends before it ends."""
     block = bytearray()
     stack: list[Node | None] = [root]
     while stack:
@@ -311,15 +361,12 @@ def _structure(root: Node, strings: bytes) -> bytes:
         if node is None:
             block += struct.pack(">I", _END_NODE)
             continue
-        if b"\0" in node.name:
-            raise FormatError(f"devicetree node name {node.name!r} with a NUL inside")
+        if b"\0" in node.name or any(b"\0" in name for name, _ in node.properties):
+            raise FormatError(f"devicetree node {node.name!r}: a name with a NUL inside")
         block += struct.pack(">I", _BEGIN_NODE) + node.name + b"\0"
         block += bytes(-len(block) % 4)
-        for name, value in node.properties:
-            place = strings.find(name + b"\0")
-            if place < 0:
-                raise FormatError(f"devicetree property name {name!r} is not in the strings block")
-            block += struct.pack(">III", _PROPERTY, len(value), place) + value
+        for index, (_, value) in enumerate(node.properties):
+            block += struct.pack(">III", _PROPERTY, len(value), names.place(node, index)) + value
             block += bytes(-len(block) % 4)
         stack.append(None)
         stack.extend(reversed(node.nodes))

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
+import dataclasses
 import re
 import shutil
 import struct
@@ -349,3 +352,173 @@ def test_mutated_real_trees_raise_format_error_only(data: bytes, edits: list[tup
         changed[place % len(changed)] = value
     parses_or_refuses(bytes(changed))
     parses_or_refuses(bytes(changed[:cut]))
+
+
+# -- written --
+
+
+@cache
+def dumped_trees() -> dict[str, tuple[bytes, Fdt]]:
+    """Every devicetree below a root of a real dump: its bytes in memory, and what was read."""
+    found = {}
+    for name in real.DUMPS:
+        for handover in real.read(name).handovers:
+            trees = [("root", handover.address, handover.fdt)]
+            trees += [(subtree.name, subtree.address, subtree.fdt) for subtree in handover.subtrees]
+            for what, address, tree in trees:
+                if tree is not None and address is not None:
+                    found[f"{name}-{what}-{address:x}"] = real.dump(name).read(address, tree.header.totalsize), tree
+    return found
+
+
+def kinds(data: bytes) -> list[str]:
+    """Which of the two writers makes these bytes of its own tree."""
+    tree = fdt.parse(data)
+    writers = {"sequential": fdt.sequential, "repacked": fdt.repacked}
+    return [kind for kind, write in writers.items() if fdt.flatten(write(tree.root)) == data]
+
+
+def test_every_tree_of_the_dumps_is_written_as_it_lies_in_memory() -> None:
+    assert len(dumped_trees()) > 30
+    for name, (data, tree) in dumped_trees().items():
+        assert fdt.flatten(tree) == data, name
+
+
+@each_blob
+def test_every_tree_of_debugfs_is_written_as_it_came(name: str) -> None:
+    data = real_blobs()[name]
+    tree = fdt.parse(data)
+    assert fdt.flatten(tree) == data[: tree.header.totalsize]
+
+
+def test_kernels_write_in_two_ways() -> None:
+    """Roots since 6.19 are packed again after every sub-tree; all other trees are written from start to end."""
+    for name, (data, tree) in dumped_trees().items():
+        is_new_root = tree.header.off_mem_rsvmap == 40
+        assert kinds(data) == (["repacked"] if is_new_root else ["sequential"]), name
+        assert is_new_root == ("-root-" in name and not name.startswith("6.18"))
+
+
+names_of_properties = st.sampled_from([b"reg", b"a-reg", b"g", b"compatible", b"data", b"preserved-data", b"x"])
+made_nodes = st.recursive(
+    st.builds(
+        fdt.Node,
+        st.sampled_from([b"a", b"bb", b"node@1", b"LUO"]),
+        st.lists(st.tuples(names_of_properties, st.binary(max_size=9)), max_size=4, unique_by=lambda pair: pair[0]),
+    ),
+    lambda below: st.builds(
+        fdt.Node,
+        st.sampled_from([b"a", b"bb", b"c"]),
+        st.lists(st.tuples(names_of_properties, st.binary(max_size=9)), max_size=4, unique_by=lambda pair: pair[0]),
+        st.lists(below, max_size=3, unique_by=lambda node: node.name),
+    ),
+    max_leaves=6,
+).map(lambda node: fdt.Node(b"", node.properties, node.nodes))
+
+
+@cache
+def libfdt() -> ctypes.CDLL | None:
+    found = ctypes.util.find_library("fdt")
+    return ctypes.CDLL(found) if found else None
+
+
+needs_libfdt = pytest.mark.skipif(libfdt() is None, reason="no libfdt on this machine")
+
+
+def by_libfdt(root: fdt.Node, *, is_repacked: bool) -> bytes:
+    """The tree as libfdt writes it: from start to end, or root first and then child by child, packed each time."""
+    lib = libfdt()
+    assert lib is not None
+    space = ctypes.create_string_buffer(1 << 16)
+
+    def call(name: str, *arguments: object) -> int:
+        result = int(getattr(lib, name)(space, *arguments))
+        assert result >= 0, f"{name}: {result}"
+        return result
+
+    def write(node: fdt.Node, *, below: bool) -> None:
+        call("fdt_begin_node", node.name)
+        for name, value in node.properties:
+            call("fdt_property", name, value, len(value))
+        for child in node.nodes if below else ():
+            write(child, below=True)
+        call("fdt_end_node")
+
+    def add(parent: int, node: fdt.Node) -> None:
+        place = call("fdt_add_subnode", parent, node.name)
+        for name, value in reversed(node.properties):
+            call("fdt_setprop", place, name, value, len(value))
+        for child in reversed(node.nodes):
+            add(call("fdt_subnode_offset", parent, node.name), child)
+
+    call("fdt_create", len(space))
+    call("fdt_finish_reservemap")
+    write(root, below=not is_repacked)
+    call("fdt_finish")
+    for node in reversed(root.nodes) if is_repacked else ():
+        call("fdt_open_into", space, len(space))
+        add(0, node)
+        call("fdt_pack")
+    return space.raw[: int.from_bytes(space.raw[4:8], "big")]
+
+
+@needs_libfdt
+@given(made_nodes)
+def test_libfdt_writes_the_same_from_start_to_end(root: fdt.Node) -> None:
+    assert fdt.flatten(fdt.sequential(root)) == by_libfdt(root, is_repacked=False)
+
+
+@needs_libfdt
+@given(made_nodes)
+def test_libfdt_writes_the_same_child_by_child(root: fdt.Node) -> None:
+    """Children without children, as KHO's root has them; whole words, as libfdt leaves old bytes behind others."""
+    root.nodes = [
+        fdt.Node(node.name, [(name, value[: len(value) & ~3]) for name, value in node.properties])
+        for node in root.nodes
+    ]
+    if root.nodes:
+        assert fdt.flatten(fdt.repacked(root)) == by_libfdt(root, is_repacked=True)
+
+
+@given(made_nodes, st.booleans())
+def test_a_written_tree_reads_as_it_was_and_is_written_again(root: fdt.Node, is_repacked: bool) -> None:
+    data = fdt.flatten(fdt.repacked(root) if is_repacked else fdt.sequential(root))
+    tree = fdt.parse(data)
+    assert tree.root == root
+    assert fdt.flatten(tree) == data
+
+
+@pytest.mark.skipif(DTC is None, reason="no dtc on this machine")
+def test_dtc_reads_what_was_written() -> None:
+    root = fdt.Node(b"", [(b"reg", bytes(4))], [fdt.Node(b"a", [(b"a-reg", b"\1\2"), (b"reg", bytes(8))])])
+    for tree in (fdt.sequential(root), fdt.repacked(root)):
+        assert of_dts(dts_of(fdt.flatten(tree))) == flat(tree)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"size_dt_struct": 0}, "structure block has"),
+        ({"size_dt_strings": 1}, "strings block has"),
+        ({"off_dt_strings": 60}, "overlap"),
+        ({"off_dt_strings": 1 << 40}, "blocks end at"),
+        ({"off_mem_rsvmap": 1 << 40}, "blocks end at"),
+        ({"totalsize": 1 << 40}, "32 bits"),
+        ({"totalsize": 57}, "blocks end at"),
+    ],
+)
+def test_a_tree_that_does_not_fit_its_header_is_refused(change: dict[str, int], word: str) -> None:
+    tree = fdt.sequential(fdt.Node(b"", [(b"reg", bytes(4))]))
+    with pytest.raises(FormatError, match=word):
+        fdt.flatten(dataclasses.replace(tree, header=dataclasses.replace(tree.header, **change)))
+
+
+def test_names_that_cannot_be_written_are_refused() -> None:
+    with pytest.raises(FormatError, match="NUL"):
+        fdt.sequential(fdt.Node(b"a\0b"))
+    with pytest.raises(FormatError, match="NUL"):
+        fdt.sequential(fdt.Node(b"", [(b"a\0b", b"")]))
+    tree = fdt.sequential(fdt.Node(b"", [(b"reg", bytes(4))]))
+    tree.root.properties.append((b"other", b""))
+    with pytest.raises(FormatError, match="not in the strings block"):
+        fdt.flatten(tree)
