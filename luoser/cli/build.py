@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -35,13 +35,13 @@ class _Output:
     force: bool
     source: str
 
-    def blob(self, layout: Layout, data: bytes) -> None:
+    def blob(self, layout: Layout, data: bytes, *, page_size: int = 4096) -> None:
         """One blob, as bytes or as C around them."""
         from luoser.output import new_file
         from luoser.writer.place import order_of
 
         if self.pad:
-            data = data.ljust(4096 << order_of(len(data), 4096), b"\0")
+            data = data.ljust(page_size << order_of(len(data), page_size), b"\0")
         if self.form not in (None, "bin"):
             from luoser.writer.golden import C_FORMATS
 
@@ -140,7 +140,8 @@ def _build_state(
 
     if blob is None and made.form in _BLOBS:
         raise UsageError(f"--format {made.form} is for one blob: name it with --blob, such as --blob pci[0]")
-    state = from_document(complete(_with_layout(values, layout), kernel=kernel))
+    full = complete(_with_layout(values, layout), kernel=kernel)
+    state = from_document(full)
     image = write(state)
     node = _node(image, state, blob) if blob is not None else None
     if broken is not None:
@@ -151,12 +152,12 @@ def _build_state(
         yield f"breaks {broken.rule}. What a kernel ought to do: {broken.answer}"
     if node is not None:
         form, address, size = node
-        made.blob(form, image.read(address, size))
+        made.blob(form, image.read(address, size), page_size=image.page_size)
     else:
         write_image(made.target, image, made.form or "elf", force=made.force)
     yield from image.lacks
-    if not image.lacks and broken is None:
-        yield from differences(to_document(state, full=True), to_document(again, full=True))
+    if broken is None:
+        yield from differences(full, to_document(again, full=True))
 
 
 def _need_broken(broken: Mutation, state: State) -> None:
@@ -169,12 +170,11 @@ def _need_broken(broken: Mutation, state: State) -> None:
 
 def _with_layout(values: Json, layout: str | None) -> Json:
     """The SPEC with a layout for the device lists that have none."""
-    handovers = values.get("handovers")
-    for handover in handovers if isinstance(handovers, list) else ():
-        lists = handover.get("pci") if isinstance(handover, dict) else None
-        for entry in lists if isinstance(lists, list) else ():
-            if layout is not None and isinstance(entry, dict):
-                entry.setdefault("layout", layout)
+    from luoser.state.load import Item
+
+    for handover in Item(values, "").items("handovers") if layout is not None else ():
+        for entry in handover.items("pci"):
+            cast(Json, entry.values).setdefault("layout", layout)
     return values
 
 

@@ -55,7 +55,8 @@ def list_bytes(
     """
     expected = list_header(form, devices, buses, blocks=blocks)
     what = f"device list {form.name}"
-    for name in (form.count, *((form.bus_count,) if form.bus_count else ())):
+    counts = (form.count,) if form.blocks is None or devices.slots else ()  # blocks may be elsewhere
+    for name in (*counts, *((form.bus_count,) if form.bus_count else ())):
         if header.get(name, expected[name]) != expected[name]:
             word = f"header.{name} is {header[name]}, but {expected[name]} are listed"
             raise UsageError(f"{what}: {word}; leave it out and it is counted")

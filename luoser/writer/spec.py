@@ -74,6 +74,9 @@ def _list(item: Item, form: Layout) -> bytes:
     assert known is not None
     fields = item.item("fields") or Item({}, "fields")
     header = {name: fields.number(name) for name in fields.values}
+    if known.blocks is not None and item.array("devices"):
+        word = f"the records of {form.name} lie in KHO blocks, not in this blob"
+        raise item.fail("devices", f"{word}; leave them out, or describe a handover and name a node with --blob")
     devices = load_devices(item, known, fields)
     _no_twins(item, devices)
     return list_bytes(known, devices, load_buses(item, known), header=header)
