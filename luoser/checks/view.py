@@ -110,6 +110,16 @@ class View:
             if problem.code in codes and problem.root == self.handover.address:
                 yield problem
 
+    def problems_about(self, *codes: str) -> dict[str, list[Problem]]:
+        """The same by what they are about: the words before a colon in their messages, such as `LUO sessions`."""
+        found: dict[str, list[Problem]] = {}
+        for problem in self.problems(*codes):
+            end = problem.message.find(": ")
+            while end >= 0:
+                found.setdefault(problem.message[:end], []).append(problem)
+                end = problem.message.find(": ", end + 1)
+        return found
+
     def sessions(self) -> Iterator[tuple[str, Session]]:
         """(where, session)."""
         luo = self.handover.luo

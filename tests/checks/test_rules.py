@@ -15,6 +15,7 @@ BASES: dict[str, str] = {
     "KHO005": "6.19-a/frozen",
     "KHO015": "7.3-chain/frozen2",
     "KHO016": "7.3-chain/frozen2",
+    "LUO004": "6.19-a/frozen",
     "MAP002": "7.3-chain/frozen2",
     "MAP006": "7.3-chain/frozen2",
     "MAP017": "6.19-a/frozen",
@@ -30,6 +31,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 WITHOUT: dict[str, str] = {
     "KHO012": "the release of the next kernel",
     "KHO013": "the release of the next kernel",
+    "LUO007": "a next kernel of 7.0 for a handover of 6.19",
     "PCI014": "a list with a version, in blocks of its own: test_pci.py",
     "PCI019": "a vfio-pci file: test_pci.py",
 }
