@@ -25,8 +25,8 @@ _WITH_BOOT_FLBS = frozenset({"luo-v5", "luo-v1-flb"})
 """Forms whose kernels make the FLB page at boot."""
 _FILE_BLOCKS = frozenset({"luo-v5", "luo-composed", "luo-features"})
 """Forms whose files lie in blocks of one page; in the others they lie in two pages."""
-_UNREAD = ("missing", "excluded", "too-many")
-_BROKEN = ("bad-pointer", "loop", "shared-page")
+_UNREAD = ("missing", "excluded", "too-many", "shared-page")
+_BROKEN = ("bad-pointer", "loop")
 _SESSIONS, _FLBS = "LUO sessions", "LUO FLBs"
 _PANIC = "the next kernel's LUO refuses it, and the kernel panics rather than leak what was preserved"
 _FROZEN_OUT = "the first open of /dev/liveupdate and all later ones return -EIO, so no session can be retrieved"
@@ -208,7 +208,7 @@ def _answer(what: str) -> str:
 
 @register("LUO008", "block-chain-broken", Severity.ERROR, kernels="6.19 and later", source="kho.md 5; luo.md 2.5")
 def luo_chain(view: View) -> Iterator[Found]:
-    """The pages that hold sessions, FLBs or a session's files loop, lead to what is no page, or belong to two chains.
+    """The pages that hold sessions, FLBs or a session's files loop, or lead to what is no page.
 
     Blocks are checked as a set before they are read. In the session chain this makes LUO refuse and the kernel panic;
     in a file chain it makes the first open of /dev/liveupdate and all later ones fail.

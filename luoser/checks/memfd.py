@@ -1,6 +1,352 @@
 # SPDX-License-Identifier: MIT
-"""Rules MFD."""
+"""Rules on preserved memfds: the descriptor, the vmalloc area of its folio array, the folios."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+
+from luoser.abi.memfd import SEALS, memfd_luo_folio_ser
+from luoser.abi.registry import layouts
+from luoser.checks.model import Found, Severity, Skip, register
+from luoser.checks.view import View
+from luoser.state import File, Memfd
+from luoser.text import human_size
+
 __all__: list[str] = []
+
+_HANDLERS = frozenset(entry.handler for entry in layouts() if entry.subject == "memfd" and entry.handler)
+_KNOWN_SEALS = sum(SEALS)
+_SOUND_FLAGS = (2, 3)
+"""Up to date, and dirty or not."""
+_VMALLOC_FLAGS = 3
+_PRE_MERGE = "memfd-pre-merge"
+_LOST = "the next kernel cannot retrieve this file: its memory is lost"
+
+
+# -- what the rules share ---------------------------------------------------------------------------------
+
+
+def _memfds(view: View) -> Iterator[tuple[str, str, File]]:
+    """(where, name for messages, file) for each memfd of a handover that is serialised and not consumed."""
+    view.need_unconsumed()
+    view.serialised()
+    some = False
+    for where, session, file in view.files():
+        if file.compatible in _HANDLERS:
+            some = True
+            yield where, view.name_of(session, file), file
+    if not some:
+        raise Skip("no memfd is preserved")
+
+
+def _each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios: bool = True) -> Iterator[Found]:
+    """One finding for each memfd of which `judge` has something to say.
+
+    folios: whether it looks at the folio array. A Skip when there is nothing to tell and not all could be read.
+    """
+    zero, unread, found = _zeros(view), "", False
+    for where, name, file in _memfds(view):
+        memfd = file.memfd
+        said = judge(memfd) if memfd is not None else None
+        if memfd is not None and said is not None:
+            found = True
+            yield Found(f"{name}: {said}", address=memfd.address, where=where, hint=hint)
+        elif file.data not in zero and (memfd is None or (folios and not _is_whole(memfd))):
+            unread = unread or name
+    if unread and not found:
+        raise Skip(f"{unread}: its descriptor or folio array cannot be read")
+
+
+def _zeros(view: View) -> set[int | None]:
+    """Addresses of descriptors of zeros: empty files, of which nothing is unread."""
+    return {problem.address for problem in view.problems("zero-memfd")}
+
+
+def _is_whole(memfd: Memfd) -> bool:
+    return len(memfd.folios.list) == memfd.folios.count
+
+
+def _spans(view: View, memfd: Memfd) -> Iterator[tuple[int, int, int]]:
+    """(index, address, size) of each folio that is no hole; as large as its block of the map, else one page."""
+    found, page = view.handover.preserved.map, view.page_size
+    for index, address, _ in memfd.folios.list.rows():
+        if address:
+            block = found.find(address) if found is not None else None
+            head = block is not None and block.address == address
+            yield index, address, page << block.order if block is not None and head else page
+
+
+def _rounded(view: View, size: int) -> int:
+    return -(-size // view.page_size) * view.page_size
+
+
+# -- the descriptor ---------------------------------------------------------------------------------------
+
+
+@register("MFD001", "descriptor-illegal", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_descriptor(view: View) -> Iterator[Found]:
+    """A memfd's descriptor is no page, or holds what no kernel writes: folios that do not fit their array, an array
+    without folios, a negative size or position.
+
+    Retrieving the file fails and its memory is lost.
+    """
+    found = view.problems_about("bad-memfd", "bad-pointer", "no-fdt", "bad-fdt")
+    unread = view.problems_about("missing", "excluded")
+    told, skipped = False, ""
+    for where, name, file in _memfds(view):
+        for problem in found.get(name, ()) if file.memfd is None else ():
+            told = True
+            yield Found(problem.message, address=problem.address, where=where, hint=_LOST)
+        if file.memfd is None and name in unread:
+            skipped = skipped or unread[name][0].message
+    if skipped and not told:
+        raise Skip(skipped)
+
+
+@register("MFD002", "descriptor-zero", Severity.INFO, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_zero(view: View) -> Iterator[Found]:
+    """A memfd's descriptor is all zeros.
+
+    An empty file without seals looks like this, and so does one whose page was cleared: its contents are then lost.
+    """
+    zero = _zeros(view)
+    for where, name, file in _memfds(view):
+        if file.memfd is None and file.data in zero:
+            yield Found(
+                f"{name}: descriptor of zeros, an empty file",
+                address=file.data,
+                where=where,
+                hint="if the file was not empty when it was preserved, it is lost: something cleared this page",
+            )
+
+
+@register("MFD012", "seals-unknown", Severity.ERROR, kernels="7.1 and later", source="memfd-and-others.md 1.1")
+def memfd_seals(view: View) -> Iterator[Found]:
+    """A memfd has seals outside the six that exist.
+
+    The next kernel checks the mask when the file is retrieved and refuses: its memory is lost.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        strange = (memfd.seals or 0) & ~_KNOWN_SEALS
+        return f"seals {memfd.seals:#x}, of which {strange:#x} do not exist" if strange else None
+
+    yield from _each(view, judge, _LOST, folios=False)
+
+
+@register("MFD013", "descriptor-flags", Severity.WARNING, kernels="7.1 and later", source="memfd-and-others.md 1.1")
+def memfd_flags(view: View) -> Iterator[Found]:
+    """A memfd's flags are not 0.
+
+    They are reserved: no kernel writes any, and what the next one makes of them is not known.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        return f"flags {memfd.flags:#x}, expected 0" if memfd.flags else None
+
+    yield from _each(view, judge, "look for what wrote over the descriptor", folios=False)
+
+
+# -- the vmalloc area of the folio array ------------------------------------------------------------------
+
+
+@register("MFD003", "vmalloc-chain-broken", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
+def memfd_array(view: View) -> Iterator[Found]:
+    """The chunks that name a folio array's pages loop, lead to what is no page, or name fewer pages than it needs.
+
+    The array cannot be restored: retrieving the file fails and its memory is lost.
+    """
+    found = view.problems_about("loop", "bad-pointer", "short-list")
+    unread = view.problems_about("missing", "excluded", "too-many", "shared-page")
+    told, skipped = False, ""
+    for where, name, file in _memfds(view):
+        array = f"{name}, folio array"
+        if array in unread:
+            skipped = skipped or unread[array][0].message
+        elif array in found:
+            told = True
+            problem = found[array][0]
+            address = problem.address or file.data
+            yield Found(problem.message, address=address, where=f"{where}.memfd.folios", hint=_LOST)
+    if skipped and not told:
+        raise Skip(skipped)
+
+
+@register("MFD004", "vmalloc-shape", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
+def memfd_array_shape(view: View) -> Iterator[Found]:
+    """A folio array's kho_vmalloc has flags other than 1 and 2, or a number of pages that its order does not divide.
+
+    A kernel refuses flags that it does not know when it restores the area: the file's memory is lost.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        folios = memfd.folios
+        if folios.flags & ~_VMALLOC_FLAGS:
+            return f"vmalloc flags {folios.flags:#x} of the folio array, of which only 1 and 2 exist"
+        if folios.order and folios.total_pages & ((1 << min(folios.order, 32)) - 1):
+            return f"folio array of {folios.total_pages} pages in blocks of 2^{folios.order}"
+        return None
+
+    yield from _each(view, judge, _LOST, folios=False)
+
+
+@register("MFD006", "array-size", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_array_size(view: View) -> Iterator[Found]:
+    """A folio array has more pages than its folios need.
+
+    A kernel allocates just enough. More says that the count or the descriptor was changed later.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        folios, entry = memfd.folios, memfd_luo_folio_ser.size
+        needed = -(-folios.count * entry // view.page_size)
+        if memfd.layout == _PRE_MERGE or folios.order or folios.total_pages == needed:
+            return None
+        return f"folio array of {folios.total_pages} pages for {folios.count} folios, expected {needed}"
+
+    yield from _each(view, judge, "check that no folio at the end is missing", folios=False)
+
+
+# -- the folios -------------------------------------------------------------------------------------------
+
+
+@register("MFD007", "index-not-ascending", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_indices(view: View) -> Iterator[Found]:
+    """A folio's index is not behind the folio before it: the same index twice, or a folio inside a larger one.
+
+    Two folios claim one place of the file. The next kernel puts folios into the page cache by index: the second is
+    refused, so that the file cannot be retrieved, or pages are at the wrong place.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        end = 0
+        for index, address, size in _spans(view, memfd):
+            if index < end:
+                return f"folio {address:#x} has index {index:#x}, expected {end:#x} or higher"
+            end = index + size // view.page_size
+        return None
+
+    yield from _each(view, judge, "retrieving the file fails or mixes up its pages: do not boot the next kernel")
+
+
+@register("MFD008", "index-beyond-size", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_beyond(view: View) -> Iterator[Found]:
+    """A folio begins behind the end of its file.
+
+    The last folio may reach over the end, but none begins there: the size or the index is wrong, and what lies beyond
+    the size cannot be read in the next kernel.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        pages = -(-memfd.size // view.page_size)
+        beyond = [index for index, address, _ in memfd.folios.list.rows() if address and index >= pages]
+        if not beyond:
+            return None
+        return f"{len(beyond)} folios behind the end of {memfd.size:#x} bytes, the first at index {beyond[0]:#x}"
+
+    yield from _each(view, judge, "compare the size with what the owner of the file expects")
+
+
+@register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_folio_flags(view: View) -> Iterator[Found]:
+    """A folio is not marked as up to date, or has flags that do not exist.
+
+    The first releases of 6.19 hand over folios that were never filled, without clearing them: the file then shows old
+    memory where zeros belong.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        if memfd.layout == _PRE_MERGE:
+            return None
+        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] not in _SOUND_FLAGS]
+        if not odd:
+            return None
+        _, address, flags = odd[0]
+        return f"{len(odd)} folios with odd flags, the first at {address:#x} with {flags:#x}, expected 3"
+
+    yield from _each(view, judge, "take a kernel of 6.19.14 or later, and write to the whole file before preserving it")
+
+
+@register(
+    "MFD010", "folio-shared", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1; luo.md 2.5"
+)
+def memfd_shared(view: View) -> Iterator[Found]:
+    """Two folios, of one file or of two, are the same memory or overlap.
+
+    The kernel never preserves a file twice. Two files over one page let one guest write into the other's memory, and
+    the page is freed twice. One finding for each file that takes what another has.
+    """
+    files = list(_memfds(view))
+    spans = sorted(
+        (address, address + size, number)
+        for number, (_, _, file) in enumerate(files)
+        if file.memfd is not None
+        for _, address, size in _spans(view, file.memfd)
+    )
+    told: set[int] = set()
+    end, owner = 0, -1
+    for start, stop, number in spans:
+        if start < end and number not in told:
+            told.add(number)
+            where, name, _ = files[number]
+            other = "twice in this file" if owner == number else f"already in {files[owner][1]}"
+            yield Found(
+                f"{name}: folio {start:#x} is {other}",
+                address=start,
+                where=f"{where}.memfd.folios",
+                hint="do not boot the next kernel: two owners of one page corrupt each other",
+            )
+        if stop > end:
+            end, owner = stop, number
+    unread = {file.data for _, _, file in files if file.memfd is None or not _is_whole(file.memfd)}
+    if not told and unread - _zeros(view):
+        raise Skip("not all descriptors and folio arrays can be read")
+
+
+@register("MFD011", "file-incomplete", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_incomplete(view: View) -> Iterator[Found]:
+    """A memfd's folios do not cover its size.
+
+    A kernel fills holes before it preserves a file, so every page has a folio. What is missing reads as zeros in the
+    next kernel: a guest loses that memory.
+    """
+    view.map()
+
+    def judge(memfd: Memfd) -> str | None:
+        if not _is_whole(memfd) or memfd.layout == _PRE_MERGE:
+            return None
+        limit = _rounded(view, memfd.size)
+        spans = ((index * view.page_size, size) for index, _, size in _spans(view, memfd))
+        there = sum(size if start + size <= limit else max(0, limit - start) for start, size in spans)
+        if there >= limit:
+            return None
+        return f"folios hold {human_size(there)} of {human_size(limit)}; the rest reads as zeros"
+
+    yield from _each(view, judge, "compare the size with what the owner of the file expects")
+
+
+@register("MFD015", "folio-outside-ram", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+def memfd_outside_ram(view: View) -> Iterator[Found]:
+    """A folio lies where the machine has no RAM.
+
+    There is no such page to restore: retrieving the file fails, or the kernel touches what is no memory.
+    """
+    if not view.ram:
+        raise Skip("where the machine has RAM is not known")
+    ranges: list[tuple[int, int]] = []
+    for start, end in sorted(view.ram):
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = ranges[-1][0], max(end, ranges[-1][1])
+        else:
+            ranges.append((start, end))
+    starts = [start for start, _ in ranges]
+
+    def judge(memfd: Memfd) -> str | None:
+        for _, address, size in _spans(view, memfd):
+            place = bisect_right(starts, address) - 1
+            if place < 0 or address + size > ranges[place][1]:
+                return f"folio {address:#x} of {human_size(size)} is not in RAM"
+        return None
+
+    yield from _each(view, judge, _LOST)
