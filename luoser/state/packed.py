@@ -221,13 +221,6 @@ class FolioList(Sequence[Folio]):
         shift, page, mask = self.frame_shift, self.page_size, (1 << 52) - 1
         return ((word >> shift & mask) * page for word, _ in self._RECORD.iter_unpack(self._data))
 
-    def rows(self) -> Iterator[tuple[int, int, int]]:
-        """(index, address, flags) of each folio as plain numbers: the fast way through a long list."""
-        size, words = self.page_size, self._RECORD.iter_unpack(self._data)
-        if self.frame_shift:
-            return ((index, (word >> 12) * size, word & 0xFFF) for word, index in words)
-        return ((index, (word & 0xFFFFFFFFFFFFF) * size, word >> 52) for word, index in words)
-
     def _folio(self, word: int, index: int) -> Folio:
         if self.frame_shift:
             return Folio(index, (word >> 12) * self.page_size, word & 0xFFF)

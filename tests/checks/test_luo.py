@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Rules on LUO: what the mutations of test_rules.py cannot show."""
+
+from __future__ import annotations
+
+import struct
+
+import luoser
+from luoser.abi.luo import luo_flb_ser
+from luoser.checks import Report, check
+from luoser.memory.overlay import Overlay
+from luoser.state import Luo, State
+from luoser.state.load import from_document
+from luoser.writer.mutate import mutations
+from tests import real
+from tests.checks.mutants import document, mutant, report_of, rules_found, written
+from tests.fuzz.test_mutations import ROUNDS, damaged
+
+
+def luo_of(state: State) -> Luo:
+    luo = state.handovers[0].luo
+    assert luo is not None
+    return luo
+
+
+def found(memory: Overlay, **options: object) -> set[str]:
+    return rules_found(check(luoser.read(memory, contents=True), select=["LUO"], **options))  # type: ignore[arg-type]
+
+
+def reason(report: Report, rule: str) -> str:
+    return " ".join(entry.reason for entry in report.skipped if entry.rule == rule)
+
+
+def u64(value: int) -> bytes:
+    return struct.pack("<Q", value)
+
+
+def test_a_step_from_6_19_to_7_0_is_an_error() -> None:
+    report = check(real.read("6.19-a/frozen"), next_release="7.0.13", select=["LUO"])
+    assert rules_found(report) == {"LUO007"}
+
+
+def test_a_step_from_6_19_to_6_19_is_none() -> None:
+    report = check(real.read("6.19-a/frozen"), next_release="6.19.14", select=["LUO"])
+    assert rules_found(report) == set()
+    assert "LUO007" in report.passed
+
+
+def test_without_the_next_release_nothing_is_said_of_its_flb_node() -> None:
+    report = check(real.read("6.19-a/frozen"), select=["LUO007"])
+    assert "--next" in reason(report, "LUO007")
+
+
+def test_a_next_release_that_is_no_number_raises_nothing() -> None:
+    assert check(real.read("6.19-a/frozen"), next_release="next", select=["LUO007"]).findings == ()
+
+
+def test_luos_page_reused_by_the_next_kernel_is_no_error() -> None:
+    report = check(real.read("7.3-a/post"), select=["LUO001"])
+    assert report.findings == ()
+    assert "consumed" in reason(report, "LUO001")
+
+
+def test_rules_on_sessions_wait_for_serialising() -> None:
+    report = check(real.read("7.3-a/pre"), select=["LUO"])
+    for rule in ("LUO010", "LUO012", "LUO014", "LUO016", "LUO019"):
+        assert "serialised" in reason(report, rule)
+
+
+def test_a_session_block_that_is_not_in_the_source_skips_what_it_would_show() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    memory.remove(luo_of(real.read("7.3-a/frozen")).session_blocks[0])
+    report = check(luoser.read(memory), select=["LUO"])
+    assert rules_found(report) == set()
+    for rule in ("LUO008", "LUO009", "LUO012", "LUO019"):
+        assert "LUO sessions" in reason(report, rule)
+
+
+def test_a_file_block_that_is_not_in_the_source_skips_the_count() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    memory.remove(luo_of(real.read("7.3-a/frozen")).sessions[0].blocks[0])
+    report = check(luoser.read(memory), select=["LUO"])
+    assert rules_found(report) == set()
+    assert "vm-web-01" in reason(report, "LUO010")
+
+
+def test_a_count_that_is_wrong_is_told_although_another_session_cannot_be_read() -> None:
+    state = real.read("7.3-a/frozen")
+    first, second = luo_of(state).sessions[:2]
+    memory = real.overlay("7.3-a/frozen")
+    memory.remove(first.blocks[0])
+    memory.write((second.address or 0) + 72, u64(second.count + 1))
+    assert found(memory) == {"LUO010"}
+
+
+def test_a_loop_of_file_blocks_locks_the_device_and_is_told_with_its_session() -> None:
+    block = luo_of(real.read("7.3-a/frozen")).sessions[1].blocks[0]
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(block, u64(block))
+    (finding,) = check(luoser.read(memory), select=["LUO008"]).findings
+    assert finding.where == "luo.sessions[1]"
+    assert "-EIO" in finding.hint
+
+
+def test_a_session_area_with_one_session_too_many_is_refused() -> None:
+    """819 fit the 16 pages of 6.19, 820 do not."""
+    state, image = written("6.19-a/frozen")
+    mutations()["LUO009"].apply(image, state)
+    assert rules_found(report_of(image)) == {"LUO009"}
+
+
+def test_an_flb_page_of_two_pages_is_refused() -> None:
+    area = luo_of(real.read("7.3-a/frozen")).flb_area
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(area or 0, u64(2))
+    assert found(memory) == {"LUO009"}
+
+
+def test_a_blob_size_of_exactly_luo_ser_is_enough() -> None:
+    assert "LUO003" in check(real.read("7.3-a/frozen")).passed
+
+
+def test_a_session_node_of_an_unknown_version_is_told() -> None:
+    address = luo_of(real.read("6.19-a/frozen")).address
+    memory = real.overlay("6.19-a/frozen")
+    memory.write(address + memory.read(address, 4096).index(b"luo-session-v2") + 13, b"9")
+    (finding,) = check(luoser.read(memory), select=["LUO002"]).findings
+    assert "luo-session-v9" in finding.message
+
+
+def test_one_token_in_two_sessions_is_normal() -> None:
+    tokens = [file.token for session in luo_of(real.read("7.3-a/frozen")).sessions for file in session.files]
+    assert len(set(tokens)) < len(tokens)
+    assert "LUO016" in check(real.read("7.3-a/frozen")).passed
+
+
+def test_a_name_with_control_characters_is_legal_and_shown_safely() -> None:
+    weird = next(one for one in luo_of(real.read("7.3-a/frozen")).sessions if "\x1b" in one.name)
+    memory = real.overlay("7.3-a/frozen")
+    memory.write((weird.address or 0) + 72, u64(2))
+    (finding,) = check(luoser.read(memory), select=["LUO"]).findings
+    assert finding.rule == "LUO010"
+    assert finding.message.isprintable()
+
+
+def test_a_handler_with_bytes_that_are_no_text_is_refused() -> None:
+    file = luo_of(real.read("7.3-a/frozen")).sessions[0].files[0]
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(file.address or 0, b"mem\x01\xff\0\0\0")
+    report = check(luoser.read(memory), select=["LUO015"])
+    assert rules_found(report) == {"LUO015"}
+    assert all(finding.message.isprintable() for finding in report.findings)
+
+
+def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
+    files = luo_of(real.read("7.3-a/frozen")).sessions[0].files
+    memory = real.overlay("7.3-a/frozen")
+    for file in files:
+        memory.write(file.address or 0, b"guestos-v1".ljust(48, b"\0"))
+    (finding,) = check(luoser.read(memory), select=["LUO017"]).findings
+    assert "3 files" in finding.message
+
+
+def test_an_flb_that_counts_no_file_is_told() -> None:
+    flb = luo_of(real.read("7.3-a/frozen")).flbs[0]
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(flb.address + luo_flb_ser.offset("count"), u64(0))
+    assert found(memory) == {"LUO019"}
+
+
+def test_a_state_from_a_document_is_judged_like_its_dump() -> None:
+    """A document says nothing of LUO's devicetree twice; the sub-tree's is taken."""
+    for name in ("6.19-a/frozen", "7.3-a/frozen"):
+        report = check(from_document(document(name)), select=["LUO", "MFD"])
+        assert report.findings == ()
+
+
+def test_only_the_session_that_lost_its_name_is_named() -> None:
+    (finding,) = mutant("LUO013").findings
+    assert finding.where == "luo.sessions[0]"
+
+
+def test_damaged_dumps_raise_nothing() -> None:
+    for name in real.DUMPS:
+        for seed in range(ROUNDS // 3):
+            report = check(
+                luoser.read(damaged(name, seed)), select=["LUO", "MFD"], next_release="7.0", ram=((0, 4096),)
+            )
+            assert all(finding.message.isprintable() for finding in report.findings)
