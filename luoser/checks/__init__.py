@@ -50,7 +50,7 @@ def check(
     passed: list[str] = []
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     for rule in chosen:
-        judged, before = False, len(found_so_far)
+        judged, before = False, len(findings)
         for handover in state.handovers:
             view = View(
                 state=state,
