@@ -14,7 +14,7 @@ from luoser.memory.source import Buffer, Segment, SegmentedMemory
 __all__ = ["Range", "RawMemory", "data_segments", "pc_ranges"]
 
 _PIECES = 1 << 16
-_4G = 1 << 32
+_4G, _LIMIT = 1 << 32, 1 << 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,10 @@ class RawMemory(SegmentedMemory):
         self._note_ram()
 
     def place(self, ranges: Sequence[Range]) -> None:
-        """Raises UsageError for a part that has no byte in the image, and for parts that claim the same addresses."""
+        """Raises UsageError for a part without a byte in the image or beyond all memory, and for parts that overlap."""
         spans = sorted((part.start, self._end(part) + part.start - part.offset) for part in ranges)
+        if any(end > _LIMIT for _, end in spans):
+            raise UsageError(f"{self.path}: a part would end at address {spans[-1][1]:#x}; no machine has memory there")
         for (_, end), (start, _) in pairwise(spans):
             if start < end:
                 raise UsageError(f"{self.path}: two parts of the image are to lie at address {start:#x}")

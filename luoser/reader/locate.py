@@ -292,6 +292,8 @@ def setup_nodes(walk: Walk, root: int) -> Iterator[SetupNode]:
 
     They prove nothing about the root's direction: before the jump one lies there for the next kernel.
     """
+    if root >= PHYSICAL_LIMIT:  # a source may claim more than there are numbers for
+        return
     wanted = struct.pack("<IIQQ", SETUP_KEXEC_KHO, kho_data.size, root, walk.page_size)
     for place in walk.memory.find(wanted):
         try:

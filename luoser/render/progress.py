@@ -25,6 +25,7 @@ def progress(what: str) -> Callable[[int, int], None] | None:
         if done >= total:
             if shown:
                 sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
             shown = 0.0
         elif now - began > _PATIENCE and now - shown > 0.1:
             sys.stderr.write(f"\r\x1b[K{what}: {100 * done // total} % of {total >> 20} MiB")

@@ -13,6 +13,8 @@ from luoser.abi.kho import kho_kexec_metadata
 from luoser.abi.luo import luo_file_ser, luo_session_ser
 from luoser.errors import UsageError
 from luoser.state.model import (
+    Area,
+    Contents,
     File,
     Flb,
     Handover,
@@ -20,17 +22,27 @@ from luoser.state.model import (
     Luo,
     Memfd,
     PciList,
-    Preserved,
+    Reservation,
     Session,
     State,
+    Subsystem,
     Subtree,
 )
+from luoser.state.packed import Device
 from luoser.text import parse_number, safe_text
 
 __all__ = ["Node", "find_node"]
 
-_STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[([^\[\]]+)\]")
+_STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[(.+?)\](?=[.\[]|\Z)", re.DOTALL)
+"""A member, or an item in brackets, whose name may have brackets in it."""
 _KEYS = ("name", "token", "address", "layout")
+_ADDRESSES = frozenset(
+    (
+        *("address", "data", "driver_data", "start", "session_area", "flb_area"),
+        *("blocks", "session_blocks", "nodes", "chunks", "pages"),
+    )
+)
+"""Members whose numbers are addresses, one or a list of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +63,17 @@ def find_node(state: State, where: str) -> Node:
     """
     with contextlib.suppress(ValueError):
         return Node(parse_number(where), None)
-    node = _node(_walk(state, where))
-    if node is None:
+    here, name = _walk(state, where)
+    node = _node(here, name)
+    if node is None or not node.address:
         raise UsageError(f"{safe_text(where)}: this part of the state has no address of its own")
     return node
 
 
-def _walk(state: State, where: str) -> Any:
+def _walk(state: State, where: str) -> tuple[Any, str]:
+    """(what is at a path, the last member on the way)."""
     here: Any = state
-    place, done = 0, ""
+    place, done, name = 0, "", ""
     while place < len(where):
         match = _STEP.match(where, place)
         if match is None:
@@ -67,8 +81,8 @@ def _walk(state: State, where: str) -> Any:
         if here is state and match[1] is not None and match[1] not in ("handovers", "source", "problems"):
             here = _only(state, where)
         here = _member(here, match[1], done or "the state") if match[1] is not None else _item(here, match[2], done)
-        place, done = match.end(), where[: match.end()]
-    return here
+        place, done, name = match.end(), where[: match.end()], match[1] or name
+    return here, name
 
 
 def _only(state: State, where: str) -> Handover:
@@ -82,12 +96,15 @@ def _only(state: State, where: str) -> Handover:
 def _member(here: Any, name: str, done: str) -> Any:
     if name == "root" and isinstance(here, Handover):
         return here
-    names = [field.name for field in fields(here)] if is_dataclass(here) else []
-    value = getattr(here, name) if name in names else None
-    if value is None:
-        known = f"; it has {', '.join(names)}" if names and name not in names else ""
-        raise UsageError(f"{safe_text(done)} has no {safe_text(name)}{known}")
-    return value
+    known: dict[str, Any] = dict(here) if isinstance(here, Mapping) else {}
+    if is_dataclass(here):
+        known = {field.name: getattr(here, field.name) for field in fields(here)}
+    if isinstance(here, Device):
+        known |= here.fields
+    if known.get(name) is None:
+        names = f"; it has {', '.join(map(safe_text, known))}" if known and name not in known else ""
+        raise UsageError(f"{safe_text(done)} has no {safe_text(name)}{names}")
+    return known[name]
 
 
 def _item(here: Any, key: str, done: str) -> Any:
@@ -96,9 +113,9 @@ def _item(here: Any, key: str, done: str) -> Any:
     number: int | None = None
     with contextlib.suppress(ValueError):
         number = parse_number(key)
-    found = [item for item in here if any(_is(item, name, key, number) for name in _KEYS)]
-    if number is not None and number < len(here) and not key.startswith("0x"):
+    if number is not None and number < len(here) and not key.lower().startswith("0x"):
         return here[number]
+    found = [item for item in here if any(_is(item, name, key, number) for name in _KEYS)]
     if len(found) == 1:
         return found[0]
     which = f"{len(found)} items" if found else "no item"
@@ -112,25 +129,23 @@ def _is(item: Any, name: str, key: str, number: int | None) -> bool:
     return value is not None and value == number
 
 
-def _node(here: Any) -> Node | None:
+def _node(here: Any, name: str) -> Node | None:
+    """The node that a part of the state is. name: of the member that it was found in."""
     if isinstance(here, int):
-        return Node(here, None)
-    if isinstance(here, Handover) and here.address is not None:
+        return Node(here, None) if name in _ADDRESSES and not isinstance(here, bool) else None
+    if isinstance(here, Handover | Luo) and here.address is not None:
         return Node(here.address, here.fdt.header.totalsize if here.fdt is not None else None)
-    if isinstance(here, Subtree) and here.address is not None:
-        return Node(here.address, here.size)
-    if isinstance(here, Luo):
-        return Node(here.address, here.fdt.header.totalsize if here.fdt is not None else None)
-    if isinstance(here, Flb):
+    if isinstance(here, Subtree | Area | Contents) and here.address is not None:
+        return Node(here.address, here.size or None)
+    if isinstance(here, Reservation):
+        return Node(here.start, here.size)
+    if isinstance(here, Flb | Subsystem):
         return Node(here.data, None)
     if isinstance(here, File | Session) and here.address is not None:
         is_file = isinstance(here, File)
         return Node(here.address, (luo_file_ser if is_file else luo_session_ser).size, "luo-file" if is_file else None)
     if isinstance(here, KexecMetadata):
         return Node(here.address, kho_kexec_metadata.size, "kexec-metadata-v1")
-    if isinstance(here, PciList | Memfd):
-        return Node(here.address, None, here.layout)
-    if isinstance(here, Preserved) or hasattr(here, "address"):
-        address = here.address
-        return Node(address, None) if isinstance(address, int) and address else None
-    return None
+    address = getattr(here, "address", None)
+    form = here.layout if isinstance(here, PciList | Memfd) else None
+    return Node(address, None, form) if isinstance(address, int) else None

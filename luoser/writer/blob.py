@@ -24,7 +24,7 @@ def write_blob(file: BinaryIO, memory: Memory, state: State, where: str) -> str:
     """
     node = find_node(state, where)
     address, size, why = node.address, node.size, "its own size"
-    if size is None:
+    if not size:
         address, size, why = _folio(state, node.address)
     if size > LIMITS.list_size:
         raise UsageError(f"{safe_text(where)}: {size:#x} bytes, more than {LIMITS.list_size:#x}, the largest list")
