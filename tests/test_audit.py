@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests import golden, real
+from tests.images import Image
+from tests.kernels import Kernel
+from tests.memory.trees import debugfs
 
 _HOOK = r"""
 import json, os, sys
@@ -74,6 +77,18 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_reading_a_dump_opens_nothing_for_writing(unpacked: Path, arguments: list[str]) -> None:
     assert watched(*arguments, str(unpacked)) == (0, [])
+
+
+def test_symbols_shifted_images_and_debugfs_open_nothing_for_writing(tmp_path: Path) -> None:
+    kernel = Kernel(image=Image(base=1 << 26))
+    kernel.hand(outgoing=kernel.image.handover({"LUO": (kernel.image.alloc(b"luo-v5"), 32)}))
+    kernel.info_page()
+    (tmp_path / "image").write_bytes(kernel.image.data)
+    (tmp_path / "System.map").write_text(kernel.system_map())
+    given = ("--symbols", str(tmp_path / "System.map"))
+    assert watched("inspect", str(tmp_path / "image"), *given) == (0, [])
+    assert watched("inspect", str(tmp_path / "image"), *given, "--base", "0x4000000") == (0, [])
+    assert watched("inspect", str(debugfs(tmp_path / "kho", "7.3-a/1"))) == (0, [])
 
 
 @pytest.mark.parametrize(

@@ -158,10 +158,52 @@ def test_missing_folio_keeps_the_file_that_was_there(tmp_path: Path, luoser_comm
     assert names(tmp_path) == ["out"]
 
 
+# -- blobs -------------------------------------------------------------------------------------------------
+
+
+def test_blob_of_a_node_comes_out(tmp_path: Path) -> None:
+    said = extract(real.path(FROZEN), "-o", tmp_path / "folio", "--blob", "pci[0]")
+    assert (tmp_path / "folio").stat().st_size == 4096
+    assert said.startswith(f"{tmp_path}/folio: 4096 bytes at 0x") and "sha256" in said
+    assert (tmp_path / "folio").stat().st_mode & 0o111 == 0
+
+
+def test_blob_is_what_decode_takes(tmp_path: Path) -> None:
+    extract(real.path(FROZEN), "-o", tmp_path / "blob", "--blob", "subtrees[pci-luo-lab]")
+    assert "0000:41:00.0" in invoke("decode", tmp_path / "blob").output
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["pci[99]", "luo.sessions[\x1b[31m]", "nonsense", "0x1000", "luo.number", "../../etc/passwd", "", "0x" + "f" * 99],
+)
+def test_blob_that_is_not_there_leaves_no_file(tmp_path: Path, luoser_command: Run, where: str) -> None:
+    result = luoser_command("extract", real.path(FROZEN), "-o", tmp_path / "out", "--blob", where)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr.startswith(b"luoser: ") and result.stderr.decode()[:-1].isprintable()
+    assert names(tmp_path) == []
+
+
+def test_blob_and_memfd_are_two_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="two different files"):
+        invoke("extract", real.path(FROZEN), "-o", tmp_path / "out", "--blob", "luo", "--memfd", "vm-web-01/0x1b")
+    assert names(tmp_path) == []
+
+
+def test_blob_of_one_root_of_two(tmp_path: Path) -> None:
+    name = real.path("7.3-chain/frozen2")
+    for handover in real.document("7.3-chain/frozen2")["handovers"]:
+        place = handover["address"]
+        extract(name, "-o", tmp_path / place, "--root", place, "--blob", "root")
+        data = (tmp_path / place).read_bytes()
+        extract(name, "-o", tmp_path / "again", "--force", "--blob", f"handovers[{place}]")
+        assert (tmp_path / "again").read_bytes() == data and data.startswith(b"\xd0\x0d\xfe\xed")
+
+
 # -- files -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [[], ["--memfd", "vm-web-01/0x1b"]])
+@pytest.mark.parametrize("options", [[], ["--memfd", "vm-web-01/0x1b"], ["--blob", "preserved"]])
 def test_existing_file_is_replaced_on_request_only(tmp_path: Path, luoser_command: Run, options: list[str]) -> None:
     target = tmp_path / "out"
     target.write_bytes(b"old")
