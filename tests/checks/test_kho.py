@@ -55,7 +55,7 @@ def messages(report: Report, rule: str) -> list[str]:
 def test_pairs_of_kernels(name: str, release: str, refused: bool) -> None:
     report = check(real.read(name), next_release=release)
     assert ("KHO012" in rules_found(report)) == refused
-    assert errors(report) <= {"KHO012"}
+    assert errors(report) <= {"KHO012", "LUO007"}  # 6.19 to 7.0 passes every string and panics
 
 
 def test_a_kernel_without_luo_is_told_by_name() -> None:
