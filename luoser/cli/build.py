@@ -80,10 +80,10 @@ def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate
     from luoser.text import safe_text
     from luoser.writer.spec import is_blob, list_as_state, parse_spec
 
+    broken = _mutation(mutate) if mutate is not None else None
     shown = "standard input" if spec == "-" else safe_text(spec)
     values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
     made = _Output(source=safe_text(Path(spec).name), **output)
-    broken = _mutation(mutate) if mutate is not None else None
     try:
         if is_blob(values) and (made.form in _IMAGES or blob is not None):
             raise UsageError(f"a bare blob makes {', '.join(_BLOBS)}; images and --blob need a SPEC with handovers")

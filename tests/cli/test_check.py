@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""`luoser check` and `luoser rules` as they are run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from luoser.checks import rules
+from tests import real
+from tests.cli.test_cli import Run
+from tests.schemas import errors
+
+FROZEN = str(real.path("7.3-a/frozen"))
+TOPOLOGY = str(real.REAL / "7.3-a" / "topology.json")
+RESULT = re.compile(r"^(ok|not ok) (\d+) ([A-Z]{3}\d{3}) [a-z0-9-]+( # SKIP \S.*)?$")
+
+
+def test_a_sound_handover_is_0(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN)
+    assert result.returncode == 0 and b"0 errors" in result.stdout
+
+
+def test_a_finding_on_the_machine_is_1(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "--topology", TOPOLOGY)
+    assert result.returncode == 1 and b"bridge-chain-incomplete" in result.stdout
+
+
+def test_json_is_valid_and_names_the_missing_bridges(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "--topology", TOPOLOGY, "--format", "json")
+    found = json.loads(result.stdout)
+    assert errors(found) == []
+    first = found["findings"][0]
+    assert (first["severity"], first["device"], bool(first["missing"])) == ("error", "0000:04:00.0", True)
+    judged = {entry["rule"] for entry in found["skipped"]} | set(found["passed"])
+    assert judged | {finding["rule"] for finding in found["findings"]} == {rule.id for rule in rules()}
+
+
+def test_ktap_is_what_a_tap_parser_takes(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "--topology", TOPOLOGY, "--format", "ktap")
+    lines = result.stdout.decode().splitlines()
+    assert (result.returncode, lines[0], lines[1]) == (1, "KTAP version 1", f"1..{len(rules())}")
+    tests = [match for line in lines[2:] if not line.startswith("#") and (match := RESULT.match(line))]
+    assert len(tests) == sum(not line.startswith("#") for line in lines[2:]) == len(rules())
+    assert [int(match[2]) for match in tests] == list(range(1, len(rules()) + 1))
+    assert [match[3] for match in tests if match[1] == "not ok"] == ["TOP003"]
+    skipped = sum(match[4] is not None for match in tests)
+    assert lines[-1] == f"# Totals: pass:{len(tests) - skipped - 1} fail:1 xfail:0 xpass:0 skip:{skipped} error:0"
+
+
+def test_ktap_where_nothing_can_be_judged_is_4(luoser_command: Run) -> None:
+    assert luoser_command("check", FROZEN, "--select", "TOP", "--format", "ktap").returncode == 4
+
+
+def test_sarif_has_a_result_for_each_finding(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "--topology", TOPOLOGY, "--format", "sarif")
+    (run,) = json.loads(result.stdout)["runs"]
+    known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert {entry["ruleId"] for entry in run["results"]} <= known
+    assert any(entry["level"] == "error" for entry in run["results"])
+
+
+def test_severity_decides_the_exit_code(luoser_command: Run) -> None:
+    arguments = ("check", FROZEN, "--topology", TOPOLOGY, "--ignore", "TOP003")
+    assert luoser_command(*arguments).returncode == 0
+    assert luoser_command(*arguments, "--severity", "info").returncode == 1
+
+
+def test_what_was_skipped_has_a_reason(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "-v")
+    assert b"skipped TOP003: KHO root 0x5cd000: no --topology to compare with" in result.stdout
+
+
+def test_a_mutated_golden_fails_its_rule(luoser_command: Run, tmp_path: Path) -> None:
+    document = tmp_path / "state.json"
+    document.write_bytes(luoser_command("inspect", FROZEN, "--full", "--contents", "--format", "json").stdout)
+    made = luoser_command("build", document, "-o", tmp_path / "bad.elf", "--mutate", "token-duplicate")
+    assert made.returncode == 0 and b"What a kernel ought to do" in made.stderr
+    result = luoser_command("check", tmp_path / "bad.elf")
+    assert result.returncode == 1 and b"token-duplicate" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["PCI003", "flags-illegal"])
+def test_a_rule_is_explained(luoser_command: Run, name: str) -> None:
+    result = luoser_command("rules", name)
+    assert result.returncode == 0 and b"Kernels:" in result.stdout and b"Source: pci.md" in result.stdout
+
+
+def test_rules_as_json_are_valid(luoser_command: Run) -> None:
+    found = json.loads(luoser_command("rules", "--format", "json").stdout)
+    assert errors(found) == []
+    assert [rule["rule"] for rule in found["rules"]] == [rule.id for rule in rules()]
+
+
+def test_every_rule_is_listed(luoser_command: Run) -> None:
+    listed = luoser_command("rules").stdout.decode()
+    assert [rule.id for rule in rules() if f"{rule.id}  " not in listed] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check", FROZEN, "--select", "weather"], b"no rule or family"),
+        (["check", FROZEN, "--topology", "/nonexistent"], b"No such file"),
+        (["rules", "weather"], b"no rule or family"),
+        (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"no rule is named"),
+    ],
+)
+def test_what_cannot_be_checked_is_2(luoser_command: Run, arguments: list[str], words: bytes) -> None:
+    result = luoser_command(*arguments)
+    assert result.returncode == 2 and words in result.stderr and b"Traceback" not in result.stderr
