@@ -25,6 +25,7 @@ bench: .venv/tested
 golden: .venv/tested
 	$(BIN)/python -m tests.golden
 	$(BIN)/python -m tests.formats
+	$(BIN)/python -m tests.golden_set
 
 docs: .venv/installed
 	$(BIN)/python -m tests.layout_table > docs/layouts.md

@@ -38,16 +38,17 @@ class _Run(NamedTuple):
         return self.end - self.start if self.state is PageState.PRESENT else 0
 
 
-def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int]) -> int:
+def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ram: bool = True) -> int:
     """Write the 4 KiB pages at the given physical addresses, with VMCOREINFO and the remarks; gives the size in bytes.
 
     Each page has the state in the cut that it has in the source: zero pages take no room, excluded ones are
-    named in a note, absent ones are left out. Raises UsageError when there are more runs of pages than are read back.
+    named in a note, absent ones are left out. knows_ram: whether the source covers the machine's memory, or
+    only pages that somebody made. Raises UsageError when there are more runs of pages than are read back.
     """
     wanted = sorted(page for page in set(pages) if page < _END)
     runs = list(_joined(run for page in wanted for run in _states(memory, page)))
     loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
-    notes = _notes(memory, [run for run in runs if run.state is PageState.EXCLUDED])
+    notes = _notes(memory, [run for run in runs if run.state is PageState.EXCLUDED], knows_ram=knows_ram)
     if 1 + len(loads) > LIMITS.elf_headers or len(notes) > LIMITS.note_size:
         raise UsageError(f"{len(loads)} separate runs of pages are more than one ELF core can say")
     place = _write_headers(file, memory, loads, notes)
@@ -136,8 +137,9 @@ def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
         yield last
 
 
-def _notes(memory: Memory, excluded: list[_Run]) -> bytes:
-    ram = memory.ram or tuple((segment.start, segment.end) for segment in memory.segments)
+def _notes(memory: Memory, excluded: list[_Run], *, knows_ram: bool) -> bytes:
+    covered = memory.ram or tuple((segment.start, segment.end) for segment in memory.segments)
+    ram = covered if knows_ram else ()
     notes = _note(RAM_NOTE, _pairs(ram))
     if excluded:
         notes += _note(EXCLUDED_NOTE, _pairs((run.start, run.end) for run in excluded))

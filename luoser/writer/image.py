@@ -111,4 +111,4 @@ def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
                 file.seek(address)
                 file.write(data)
         else:
-            write_core(file, image.memory(), image.pages)
+            write_core(file, image.memory(), image.pages, knows_ram=False)
