@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from luoser.abi.pci import LAYOUTS, PciLayout
+from luoser.extract.core import write_core
 from luoser.state.load import from_document
 from luoser.writer import write
 from luoser.writer.complete import complete
-from luoser.writer.core import write_core
 from luoser.writer.spec import blob_bytes
 from tests.golden import GOLDEN
 

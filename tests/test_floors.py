@@ -26,12 +26,12 @@ FLOORS: list[set[str]] = [
     {"fdt", "abi", "symbols"},
     {"memory"},
     {"state"},
-    {"reader", "writer", "checks", "diff", "liveupdate", "topology"},
+    {"reader", "writer", "extract", "checks", "diff", "liveupdate", "topology"},
     {"render"},
     {"cli"},
 ]
 MAY_NOT = {("render", "reader"), ("render", "writer"), ("reader", "writer"), ("writer", "reader")}
-SAME_FLOOR = {("checks", "topology"), ("liveupdate", "topology")}
+SAME_FLOOR = {("writer", "extract"), ("checks", "topology"), ("liveupdate", "topology")}
 
 
 def room(module: str) -> str:

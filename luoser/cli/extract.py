@@ -31,12 +31,12 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     files up to 64 KiB, and no other memory of guests or of the kernel.
     """
     from luoser.errors import UsageError
+    from luoser.extract.blob import write_blob
+    from luoser.extract.core import write_core
+    from luoser.extract.memfd import write_memfd
     from luoser.memory.recorder import Recorder
     from luoser.output import new_file
     from luoser.text import human_size, safe_text
-    from luoser.writer.blob import write_blob
-    from luoser.writer.core import write_core
-    from luoser.writer.memfd import write_memfd
 
     if memfd is not None and blob is not None:
         raise UsageError("--memfd and --blob are two different files: give one of them")

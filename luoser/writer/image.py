@@ -7,10 +7,10 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from luoser.errors import UsageError
+from luoser.extract.core import write_core
 from luoser.memory.source import Segment, SegmentedMemory
 from luoser.output import new_file
 from luoser.text import human_size
-from luoser.writer.core import write_core
 
 __all__ = ["Image", "write_image"]
 

@@ -13,9 +13,9 @@ from luoser.errors import FormatError, UsageError
 from luoser.fdt import Fdt, flatten
 from luoser.state import Direction, Handover, KhoTest, MapStatus, State, Subtree
 from luoser.text import safe_text
-from luoser.writer.files import write_area
 from luoser.writer.image import Image
 from luoser.writer.luo import STRUCT_FORMS, write_luo
+from luoser.writer.memfd import write_area
 from luoser.writer.pci import write_list
 from luoser.writer.preserved import write_map
 

@@ -14,8 +14,8 @@ from luoser.errors import UsageError
 from luoser.fdt import Fdt, Node, flatten, sequential
 from luoser.state import File, Luo, Session
 from luoser.text import encode_name, safe_text
-from luoser.writer.files import write_handle, write_record
 from luoser.writer.image import Image
+from luoser.writer.memfd import write_handle, write_record
 
 __all__ = ["BLOCK_FORMS", "STRUCT_FORMS", "session_structs", "write_luo"]
 

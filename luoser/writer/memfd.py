@@ -1,204 +1,115 @@
 # SPDX-License-Identifier: MIT
-"""A preserved memfd as a file again: folios at their indices, holes as holes."""
+"""What a session's files point to: memfd descriptors with their folio arrays, and other handlers' structs."""
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import BinaryIO, NamedTuple
+import struct
 
-from luoser.errors import MissingMemory, PageState, UsageError
-from luoser.limits import LIMITS
-from luoser.memory.source import Memory
-from luoser.state import File, Handover, MapStatus, Memfd, Preserved, PreservedMap, State
-from luoser.text import human_size, parse_number, safe_text
+from luoser.abi import memfd as abi
+from luoser.abi.registry import layout
+from luoser.abi.schema import Schema
+from luoser.abi.values import struct_bytes
+from luoser.abi.vmalloc import chunk_capacity
+from luoser.errors import UsageError
+from luoser.fdt import Node, flatten, sequential
+from luoser.state import File, Memfd, Record
+from luoser.text import safe_text
+from luoser.writer.image import Image
 
-__all__ = ["write_memfd"]
+__all__ = ["write_area", "write_handle", "write_record"]
 
-_PAGE = 4096
-_PIECE = 16 << 20
-_HASHED = 1 << 30
-"""Bytes of holes that are hashed without bytes to show for them: some seconds' worth."""
-_RANGES_NAMED = 8
-_PAGES_PROBED = 1 << 17
-
-
-class _Piece(NamedTuple):
-    """A folio, cut at the end of the file. is_block: whether the preserved map says how large it is."""
-
-    offset: int
-    address: int
-    size: int
-    is_block: bool
+_FORMS: dict[str, Schema] = {
+    "memfd-v1": abi.memfd_luo_ser_v1,
+    "memfd-v2": abi.memfd_luo_ser_v2,
+    "memfd-features": abi.memfd_luo_ser_features,
+}
+_MAX_ORDER = 20
+"""Of one block of an array: 4 GiB with 4 KiB pages."""
 
 
-def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
-    """Write the memfd SESSION/TOKEN; gives a line on what was written, with the SHA-256 of the file.
-
-    Where the preserved map is intact a folio is as large as its order says, else one page. Raises UsageError
-    when there is no such memfd, when several handovers have one, when its folios overlap, or when a page of it
-    cannot be read: a file with made-up bytes is worse than none. What was written till then is of no use.
-    """
-    handover, memfd = _find(state, name)
-    what = f"memfd {safe_text(name)}"
-    if len(memfd.folios.list) != memfd.folios.count:
-        have, count = len(memfd.folios.list), memfd.folios.count
-        raise UsageError(f"{what}: only {have} of its {count} folios are listed in the source")
-    if memfd.size > LIMITS.decompressed:
-        raise UsageError(f"{what}: its descriptor says {memfd.size:#x} bytes, which is not believed")
-    file.truncate(memfd.size)
-    copy, end, written, guesses, guessed = _Copy(file, memory), 0, 0, 0, list[int]()
-    pieces = _pieces(memfd, state.source.page_size, handover.preserved.map)
-    for piece in pieces:
-        if piece.offset < end:
-            raise UsageError(f"{what}: its folios overlap or are out of order at offset {piece.offset:#x}")
-        try:
-            copy.put(piece)
-        except MissingMemory as error:
-            raise UsageError(f"{what}: {_lost(memory, error, chain([piece], pieces))}") from None
-        if copy.copied > copy.stored:
-            raise UsageError(f"{what}: its folios are more than the source holds, so they are not distinct")
-        end, written = piece.offset + piece.size, written + piece.size
-        if not piece.is_block:
-            guesses += 1
-            guessed += [piece.offset] if guesses <= _RANGES_NAMED else []
-    file.flush()
-    digest = _digest(file) if memfd.size <= _HASHED + 8 * copy.copied else "left out, nearly all of it is a hole"
-    doubt = _doubt(handover.preserved, guesses, guessed)
-    return f"{memfd.size} bytes, {written} of them from folios, sha256 {digest}{doubt}"
+def write_handle(image: Image, file: File, what: str) -> None:
+    """What the handle of a file names."""
+    if file.memfd is not None:
+        _write_memfd(image, file.memfd, what)
+    elif file.detail is not None:
+        write_record(image, file.detail, what)
+    else:
+        kind = safe_text(file.compatible)
+        image.lacks.append(f"{what}: nothing says what {kind} keeps at {file.data:#x}; left out")
 
 
-def _doubt(preserved: Preserved, count: int, offsets: list[int]) -> str:
-    """What is to be said of folios whose size is not known. offsets: of the first of them."""
-    if preserved.map is None:
-        reused = "; its pages may have been reused since" if preserved.status is MapStatus.STALE else ""
-        return f"; the map is {preserved.status.value}, each folio was taken for one page{reused}"
-    if not count:
-        return ""
-    partial = "" if preserved.map.complete else ", a part of which cannot be read,"
-    where = ", ".join(f"{offset:#x}" for offset in offsets) + (", ..." if count > len(offsets) else "")
-    return f"; no block of the map{partial} begins at {count} of the folios, taken for one page each: at offset {where}"
+def write_record(image: Image, record: Record, what: str) -> None:
+    """A handler's struct as its first reading has it, the longest: the bytes behind the shorter ones are zero."""
+    name, fields = record.readings[0]
+    form = layout(name)
+    if form is None or form.kind != "struct":
+        raise UsageError(f"{what}: no struct layout is named {safe_text(name)}")
+    head = form.schemas[0]
+    data = struct_bytes(head, fields, what)
+    image.put(record.address, data.ljust(-(-len(data) // image.page_size) * image.page_size, b"\0"), what)
+    for member in head.fields:
+        place = int.from_bytes(data[member.offset : member.offset + member.size], "little")
+        if member.c_type == "phys" and place:
+            word = f"{member.name} of {head.name} names {place:#x}, and the state does not hold what lies there"
+            image.lacks.append(f"{what}: {word}; left out")
+    if form.count and fields.get(form.count):
+        image.lacks.append(f"{what}: the state does not hold the {form.schemas[1].name} behind {head.name}; left out")
 
 
-def _pieces(memfd: Memfd, page: int, found: PreservedMap | None) -> Iterator[_Piece]:
-    for folio in memfd.folios.list:
-        offset = folio.index * page
-        if not folio.address or offset >= memfd.size:
-            continue
-        block = found.find(folio.address) if found is not None else None
-        is_block = block is not None and block.address == folio.address
-        size = page << block.order if block is not None and is_block else page
-        yield _Piece(offset, folio.address, min(size, memfd.size - offset), is_block)
+def _write_memfd(image: Image, memfd: Memfd, what: str) -> None:
+    folios = memfd.folios
+    for piece in memfd.contents:
+        image.put(piece.address, piece.data.ljust(piece.size, b"\0"), f"contents of {what}")
+    if memfd.layout == "memfd-pre-merge":
+        words = [("pos", memfd.position), ("size", memfd.size)]
+        root = Node(b"", [(b"compatible", b"memfd-v1\0")])
+        root.properties += [(name.encode(), struct.pack("<Q", value)) for name, value in words]
+        root.properties.append((b"folios", folios.list.data))
+        image.put(memfd.address, flatten(sequential(root)), what)
+        return
+    schema = _FORMS.get(memfd.layout)
+    if schema is None:
+        raise UsageError(f"{what}: no memfd layout is named {safe_text(memfd.layout)}")
+    if memfd.seals is not None and memfd.layout == "memfd-v1":
+        raise UsageError(f"{what}: memfd-v1 hands over no seals; leave them out, or take memfd-v2")
+    fields = {
+        "pos": memfd.position,
+        "size": memfd.size,
+        "nr_folios": folios.count,
+        "seals": memfd.seals or 0,
+        "flags": memfd.flags,
+        "features": {"supp": 1, "req": 0, "active": 0},
+        "folios": {
+            "first": folios.address,
+            "total_pages": folios.total_pages,
+            "flags": folios.flags,
+            "order": folios.order,
+        },
+    }
+    names = {field.name.split(".")[0] for field in schema.fields}
+    data = struct_bytes(schema, {name: value for name, value in fields.items() if name in names}, what)
+    image.put(memfd.address, data.ljust(image.page_size, b"\0"), what)
+    if len(folios.list) != folios.count:
+        image.lacks.append(f"{what}: {len(folios.list)} of its {folios.count} folios are listed; array left out")
+        return
+    write_area(image, folios.chunks, folios.pages, folios.order, folios.list.data, f"{what}, folio array")
 
 
-class _Copy:
-    """Copies folios in bounded pieces; memory that the source knows to be zero stays a hole.
-
-    copied: bytes read and written so far. stored: all that the source has; distinct folios cannot be more.
-    """
-
-    def __init__(self, file: BinaryIO, memory: Memory) -> None:
-        self._file, self._memory = file, memory
-        self._starts, self._ends = list[int](), list[int]()
-        self.copied = self.stored = 0
-        for segment in memory.segments:
-            self.stored += segment.stored
-            if segment.rest is PageState.ZERO and segment.stored < segment.size:
-                self._add_zeros(segment.start + segment.stored, segment.end)
-
-    def _add_zeros(self, start: int, end: int) -> None:
-        if self._ends and self._ends[-1] == start:
-            self._ends[-1] = end
-        else:
-            self._starts.append(start)
-            self._ends.append(end)
-
-    def put(self, piece: _Piece) -> None:
-        """Raises MissingMemory. Stops when more is copied than there is."""
-        address, end = piece.address, piece.address + piece.size
-        while address < end and self.copied <= self.stored:
-            index = bisect_right(self._starts, address)
-            if index and address < self._ends[index - 1]:
-                address = self._ends[index - 1]
-                continue
-            border = self._starts[index] if index < len(self._starts) else end
-            size = min(border, end, address + _PIECE) - address
-            self._file.seek(piece.offset + address - piece.address)
-            self._file.write(self._memory.read(address, size))
-            address, self.copied = address + size, self.copied + size
-
-
-def _lost(memory: Memory, error: MissingMemory, pieces: Iterable[_Piece]) -> str:
-    """Which parts of the file cannot be read. pieces: from the one on that could not be."""
-    ranges, left, first = list[tuple[int, int]](), _PAGES_PROBED, error.page
-    for piece in pieces:
-        for skip in range(max(0, first - piece.address), piece.size, _PAGE)[: left + 1]:
-            page, left = piece.address + skip, left - 1
-            if page != error.page and memory.page_state(page) in (PageState.PRESENT, PageState.ZERO):
-                continue
-            start, end = piece.offset + skip, piece.offset + min(skip + _PAGE, piece.size)
-            if ranges and ranges[-1][1] == start:
-                start, _ = ranges.pop()
-            ranges.append((start, end))
-        if left < 0 or len(ranges) > _RANGES_NAMED:
-            break
-        first = 0
-    size = human_size(sum(end - start for start, end in ranges))
-    where = ", ".join(f"{start:#x}-{end - 1:#x}" for start, end in ranges[:_RANGES_NAMED])
-    least, more = ("at least ", ", ...") if left < 0 or len(ranges) > _RANGES_NAMED else ("", "")
-    absent = error.state is PageState.ABSENT and memory.format in ("avml", "lime")
-    hint = "; AVML leaves out blocks of zeros, and this may have been one" if absent else ""
-    return f"{least}{size} of it cannot be read, at offset {where}{more}; {error}{hint}"
-
-
-def _digest(file: BinaryIO) -> str:
-    with open(file.fileno(), "rb", closefd=False) as again:
-        again.seek(0)
-        return hashlib.file_digest(again, "sha256").hexdigest()
-
-
-def _find(state: State, name: str) -> tuple[Handover, Memfd]:
-    session_name, _, token_text = name.rpartition("/")
-    try:
-        token = parse_number(token_text)
-    except ValueError:
-        raise UsageError(f"{safe_text(name)!r}: expected SESSION/TOKEN such as vm-web-01/0x1b") from None
-    found = [
-        (handover, file)
-        for handover in state.handovers
-        for file in _files(handover, session_name)
-        if file.token == token
-    ]
-    if not found:
-        raise UsageError(f"no file {token:#x} in a session {safe_text(session_name)!r}{_why_none(state)}")
-    if len(found) > 1:
-        addresses = sorted({handover.address or 0 for handover, _ in found})
-        if len(addresses) == 1:
-            raise UsageError(f"{safe_text(name)} is the name of {len(found)} files: which one is meant cannot be said")
-        roots = ", ".join(f"{address:#x}" for address in addresses)
-        raise UsageError(f"{safe_text(name)} is in several handovers ({roots}): name one with --root")
-    handover, file = found[0]
-    if file.memfd is None:
-        if file.compatible.startswith("memfd"):
-            why = f"no descriptor can be read at {file.data:#x}: a page that was freed, reused or left out of the dump"
-            raise UsageError(f"{safe_text(name)}: {why}; `luoser inspect` lists what was met there")
-        raise UsageError(f"{safe_text(name)} is no memfd but {safe_text(file.compatible)}")
-    return handover, file.memfd
-
-
-def _why_none(state: State) -> str:
-    """Why there may be no sessions, in words."""
-    luos = [handover.luo for handover in state.handovers]
-    if any(luo is not None and luo.sessions for luo in luos):
-        return "; `luoser inspect` lists them"
-    if any(luo is not None and not luo.serialized for luo in luos):
-        return ": LUO has not serialised its sessions yet, or the next kernel has consumed them"
-    return ": no sessions can be read, LUO's page was reused or is not in this source"
-
-
-def _files(handover: Handover, name: str) -> Iterator[File]:
-    for session in handover.luo.sessions if handover.luo is not None else ():
-        if session.name == name or safe_text(session.name) == name:
-            yield from session.files
+def write_area(
+    image: Image, chunks: tuple[int, ...], pages: tuple[int, ...], order: int, data: bytes, what: str
+) -> None:
+    """A preserved vmalloc area: the chain of chunks that name its blocks of 2^order pages, and the blocks."""
+    if order > _MAX_ORDER:
+        raise UsageError(f"{what}: blocks of order {order}, expected at most {_MAX_ORDER}")
+    most, size = chunk_capacity(image.page_size), image.page_size << order
+    if len(pages) * size < len(data) or len(chunks) * most < len(pages):
+        raise UsageError(
+            f"{what}: {len(data)} bytes do not fit {len(pages)} blocks of order {order} in {len(chunks)} chunks"
+        )
+    for index, chunk in enumerate(chunks):
+        names = pages[index * most : (index + 1) * most]
+        following = chunks[index + 1] if index + 1 < len(chunks) else 0
+        image.put(chunk, struct.pack(f"<{most + 1}Q", following, *names, *[0] * (most - len(names))), f"{what}, chunk")
+    for index, page in enumerate(pages):
+        block = data[index * size : (index + 1) * size]
+        image.put(page, block.ljust(size, b"\0"), what)

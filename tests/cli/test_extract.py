@@ -20,8 +20,8 @@ from luoser.errors import UsageError
 from luoser.text import safe_text
 from tests import real
 from tests.conftest import Run
+from tests.extract.test_memfd import SEALED
 from tests.memory import writers
-from tests.writer.test_memfd import SEALED
 
 FROZEN = "7.3-a/frozen"
 each_dump = pytest.mark.parametrize("name", real.DUMPS)

@@ -18,6 +18,8 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, SourceError, UsageError
+from luoser.extract.core import write_core
+from luoser.extract.memfd import write_memfd
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.elf import ElfMemory
 from luoser.memory.lime import LimeMemory
@@ -25,8 +27,6 @@ from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.memory.vmware import VmwareMemory
 from luoser.state import State, to_document
-from luoser.writer.core import write_core
-from luoser.writer.memfd import write_memfd
 from tests import real
 from tests.memory import writers
 

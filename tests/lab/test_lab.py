@@ -24,12 +24,12 @@ from click.testing import CliRunner
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.extract.core import write_core
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.state import to_document
-from luoser.writer.core import write_core
 
 LAB = os.environ.get("LUOSER_LAB")
 if not LAB:

@@ -11,9 +11,9 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, UsageError
+from luoser.extract.blob import write_blob
 from luoser.memory.source import Memory
 from luoser.state import State
-from luoser.writer.blob import write_blob
 from tests import real
 from tests.images import Image
 from tests.memory.trees import boot_of

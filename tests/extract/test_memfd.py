@@ -17,12 +17,12 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, UsageError
+from luoser.extract.memfd import write_memfd
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 from luoser.state import State
-from luoser.writer.memfd import write_memfd
 from tests import real
 from tests.images import Image, name
 from tests.memory import writers
@@ -246,7 +246,7 @@ def test_many_such_folios_are_not_all_named(tmp_path: Path) -> None:
 
 
 def test_large_folios_are_copied_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luoser.writer.memfd._PIECE", 3 * PAGE)
+    monkeypatch.setattr("luoser.extract.memfd._PIECE", 3 * PAGE)
     big = b"".join(bytes([number]) * PAGE for number in range(1, 65))
     image = made({0: big, 64: big}, 100 * PAGE + 5)
     sizes = list[int]()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState, UsageError
+from luoser.extract.core import write_core
 from luoser.limits import Limits
 from luoser.memory.elf import ElfMemory
 from luoser.memory.kdump import KdumpMemory
@@ -26,7 +27,6 @@ from luoser.memory.overlay import Overlay
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory, Segment
 from luoser.state import to_document
-from luoser.writer.core import write_core
 from tests import real
 from tests.images import Image
 from tests.memory import writers
@@ -345,7 +345,7 @@ def test_readelf_has_no_complaint_about_many_headers(tmp_path: Path) -> None:
 
 
 def test_more_runs_than_are_read_back_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luoser.writer.core.LIMITS", Limits(elf_headers=10))
+    monkeypatch.setattr("luoser.extract.core.LIMITS", Limits(elf_headers=10))
     assert written(Zeros("x"), [number * 2 * PAGE for number in range(9)])
     with pytest.raises(UsageError, match="10 separate runs"):
         written(Zeros("x"), [number * 2 * PAGE for number in range(10)])
