@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""What is to be simulated: the machine, its drivers, what is asked for, and what goes wrong."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from luoser.errors import UsageError
+from luoser.liveupdate.pci import SERIES, Series
+from luoser.state.load import Item
+from luoser.text import bdf_text, parse_bdf, safe_text
+from luoser.topology import Address, Device, Topology
+
+__all__ = ["STEPS", "Change", "Scenario", "load_scenario"]
+
+STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
+_FAULTS = ("allocate", "freeze", "override", "prepare", "preserve", "probe", "register", "walk")
+_CHANGES = ("add", "bind", "remove", "unbind", "unlink")
+_MEMBERS = {"topology", "devices", "series", "requested", "drivers", "places", "faults", "changes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happens to a device right before a step. what: one of add, bind, remove, unbind, unlink."""
+
+    before: str
+    what: str
+    device: str
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """drivers: names by device, over those of the topology. requested: devices that ask to keep bus mastering.
+    places: addresses by what asks for a folio, such as `pci folio`. faults: errno by (step, device or folio).
+    """
+
+    topology: Topology
+    series: Series = SERIES["v2-10"]
+    requested: tuple[str, ...] = ()
+    drivers: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+
+
+def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -> Scenario:
+    """A scenario from TOML or JSON. topology: where the scenario does not list devices itself.
+
+    Raises UsageError with the path of what is wrong.
+    """
+    item = Item(dict(values), "")
+    for name in values:
+        if name not in _MEMBERS:
+            raise UsageError(f"{safe_text(name)}: unknown; expected {', '.join(sorted(_MEMBERS))}")
+    if item.get("devices") is not None:
+        topology = Topology(devices=_devices(item), form="scenario")
+    if topology is None:
+        raise UsageError("devices: missing; list devices here, or name a topology")
+    series = item.text("series", "v2-10")
+    if series not in SERIES:
+        raise item.fail("series", f"no series is named {safe_text(series)}; expected one of {', '.join(SERIES)}")
+    return Scenario(
+        topology=topology,
+        series=SERIES[series],
+        requested=tuple(_device(item, f"requested[{n}]", text) for n, text in enumerate(item.array("requested"))),
+        drivers={_device(item, "drivers", name): _driver(item, name) for name in _table(item, "drivers")},
+        places={name: Item(_table(item, "places"), "places").number(name) for name in _table(item, "places")},
+        faults=dict(_fault(fault) for fault in item.items("faults")),
+        changes=tuple(_change(change) for change in item.items("changes")),
+    )
+
+
+def _table(item: Item, name: str) -> dict[str, Any]:
+    found = item.item(name)
+    return dict(found.values) if found is not None else {}
+
+
+def _driver(item: Item, name: str) -> str:
+    return Item(_table(item, "drivers"), "drivers").text(name)
+
+
+def _device(item: Item, name: str, text: Any) -> str:
+    """A device's name in full."""
+    try:
+        domain, bdf = parse_bdf(text)
+    except (ValueError, TypeError):
+        raise item.fail(name, f"{safe_text(str(text)[:40])} is no PCI address such as 0000:05:00.1") from None
+    return Device(domain=domain, bdf=bdf).name
+
+
+def _fault(item: Item) -> tuple[tuple[str, str], int]:
+    step = item.text("at")
+    if step not in _FAULTS:
+        raise item.fail("at", f"{safe_text(step)}: expected one of {', '.join(_FAULTS)}")
+    name = item.text("errno", "EIO")
+    code = getattr(errno, name, None) if name.startswith("E") else None
+    if not isinstance(code, int):
+        raise item.fail("errno", f"{safe_text(name)} is no name of an error, such as EIO")
+    if step in ("allocate", "preserve"):
+        return (step, item.text("folio", "pci folio")), code
+    return (step, "pci" if step == "register" else _device(item, "device", item.text("device"))), code
+
+
+def _change(item: Item) -> Change:
+    before = item.text("before")
+    if before not in STEPS:
+        raise item.fail("before", f"{safe_text(before)}: expected one of {', '.join(STEPS)}")
+    what = [name for name in _CHANGES if item.get(name) is not None]
+    if len(what) != 1:
+        raise item.fail("before", f"expected one of {', '.join(_CHANGES)} beside it")
+    device = _device(item, what[0], item.text(what[0]))
+    return Change(before, what[0], device, item.text("driver") if what[0] in ("add", "bind") else "")
+
+
+def _devices(item: Item) -> dict[Address, Device]:
+    """Devices as the scenario lists them: bdf, parent, driver, physfn."""
+    made: dict[Address, Device] = {}
+    rows = list(item.items("devices"))
+    parents = {_device(row, "parent", row.text("parent")) for row in rows if row.get("parent") is not None}
+    for row in rows:
+        domain, bdf = parse_bdf(_device(row, "bdf", row.text("bdf")))
+        name = Device(domain=domain, bdf=bdf).name
+        parent = parse_bdf(_device(row, "parent", row.text("parent"))) if row.get("parent") is not None else None
+        physfn = parse_bdf(_device(row, "physfn", row.text("physfn"))) if row.get("physfn") is not None else None
+        if (domain, bdf) in made:
+            raise row.fail("bdf", f"{name} is listed twice")
+        made[domain, bdf] = Device(
+            domain=domain,
+            bdf=bdf,
+            parent=parent,
+            on_root_bus=parent is None,
+            is_bridge=name in parents,
+            driver=row.text("driver", ""),
+            is_vf=physfn is not None,
+            physfn=physfn,
+        )
+    for device in made.values():
+        _check_parents(made, device)
+    return made
+
+
+def _check_parents(made: Mapping[Address, Device], device: Device) -> None:
+    seen = {device.address}
+    for address in (device.physfn, device.parent):
+        if address is not None and address not in made:
+            raise UsageError(f"devices: {device.name} names {bdf_text(*address)}, which is not listed")
+    while device.parent is not None and device.parent in made:
+        if device.parent in seen:
+            raise UsageError(f"devices: {device.name} is below itself")
+        seen.add(device.parent)
+        device = made[device.parent]
