@@ -29,11 +29,9 @@ def golden(**more: Any) -> dict[str, Any]:
     return {**GOLDEN, **more}
 
 
-def run(
-    until: str = "finish", *, fixed: bool = False, drivers: dict[str, Driver] | None = None, **more: Any
-) -> Machine:
-    """The golden machine with changes."""
-    return simulate(load_scenario(golden(**more)), until=until, is_fixed=fixed, drivers=drivers)
+def run(until: str = "finish", *, fixed: bool = False, own: dict[str, Driver] | None = None, **more: Any) -> Machine:
+    """The golden machine with changes. own: drivers by device."""
+    return simulate(load_scenario(golden(**more)), until=until, is_fixed=fixed, drivers=own)
 
 
 def switch(**more: Any) -> dict[str, Any]:

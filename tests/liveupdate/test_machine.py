@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""Random trees, drivers, wishes and faults through random steps."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import hypothesis.strategies as st
+from hypothesis import assume, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from luoser.errors import UsageError
+from luoser.liveupdate import Failure, Machine, Panic, load_scenario
+from luoser.liveupdate.luo import LuoState
+from luoser.liveupdate.memory import Place
+
+DRIVERS = ["lab", "vfio-pci", "pcieport", "idpf", "pci-pf-stub", "nvme", "", "pci-lu-stub"]
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> dict[str, Any]:
+    """A tree of up to ten buses, with wishes and faults."""
+    devices: list[dict[str, Any]] = []
+    bus = 0
+    open_buses: list[tuple[int, str | None]] = [(0, None)]
+    for _ in range(draw(st.integers(1, 10))):
+        number, parent = draw(st.sampled_from(open_buses))
+        slot = sum(device["bdf"][5:7] == f"{number:02x}" for device in devices)
+        name = f"0000:{number:02x}:{slot:02x}.0"
+        is_bridge = draw(st.booleans())
+        driver = draw(st.sampled_from(["pcieport", "pcieport", "pcieport", ""] if is_bridge else DRIVERS))
+        devices.append({"bdf": name, "driver": driver, **({"parent": parent} if parent else {})})
+        if is_bridge:
+            bus += 1
+            open_buses.append((bus, name))
+    names = st.sampled_from([device["bdf"] for device in devices])
+    fault = st.fixed_dictionaries(
+        {"at": st.sampled_from(["prepare", "freeze", "probe"]), "device": names, "errno": st.just("EBUSY")}
+    )
+    return {
+        "devices": devices,
+        "requested": draw(st.lists(names, unique=True)),
+        "faults": draw(st.lists(fault, max_size=2)),
+    }
+
+
+class Life(RuleBasedStateMachine):
+    """Steps in any order that the state allows."""
+
+    is_fixed = False
+
+    @initialize(values=scenarios())
+    def boot(self, values: dict[str, Any]) -> None:
+        self.machine = Machine(load_scenario(values), is_fixed=self.is_fixed)
+        self.machine.pci.register()
+        self.is_dead = False
+
+    def step(self, name: str) -> bool:
+        assume(not self.is_dead)
+        before = self.machine.luo.state
+        try:
+            self.machine.step(name)
+        except Panic:
+            self.is_dead = True
+            return False
+        except Failure as failure:
+            assert failure.code in (errno.EBUSY, errno.ENOENT, errno.EPERM)
+            return False
+        except UsageError:
+            assert self.machine.luo.state is before
+            assume(False)
+        return True
+
+    @rule()
+    def rest(self) -> None:
+        """Always possible, even for a kernel that panicked."""
+
+    @precondition(lambda self: self.machine.luo.state is LuoState.NORMAL)
+    @rule()
+    def prepare(self) -> None:
+        if self.step("prepare"):
+            listed = [device.path for device in self.machine.pci.preserved]
+            assert self.machine.pci.folio is not None
+            entries = self.machine.pci.entries(self.machine.pci.folio)
+            assert [entry.path for entry in entries] == listed
+            assert all(entry.flags in (1, 2, 3) for entry in entries)
+            self.check_order(listed)
+        elif not self.is_dead:
+            self.check_clean()
+
+    def check_order(self, listed: list[int]) -> None:
+        """Children come before the bridges above them."""
+        places = {path: index for index, path in enumerate(listed)}
+        for device in self.machine.tree.enumerate():
+            for bridge in device.above:
+                if device.path in places and bridge.path in places:
+                    assert places[device.path] < places[bridge.path]
+                if self.is_fixed and device.path in places:
+                    assert bridge.path in places
+
+    @precondition(lambda self: self.machine.luo.state in (LuoState.PREPARED, LuoState.FROZEN))
+    @rule()
+    def cancel(self) -> None:
+        if self.step("cancel"):
+            assert self.machine.luo.tree is None
+            self.check_clean()
+
+    @precondition(lambda self: self.machine.luo.state is LuoState.PREPARED)
+    @rule()
+    def freeze(self) -> None:
+        if not self.step("freeze") and not self.is_dead and self.is_fixed:
+            self.check_clean()
+
+    @precondition(lambda self: self.machine.luo.state is LuoState.FROZEN)
+    @rule()
+    def kexec(self) -> None:
+        self.step("kexec")
+        self.step("restore")
+
+    @precondition(lambda self: self.machine.luo.state is LuoState.UPDATED)
+    @rule()
+    def finish(self) -> None:
+        self.step("finish")
+
+    def check_clean(self) -> None:
+        """Nothing stays preserved, no flag is left, but where the list of known bugs says so."""
+        bugs = self.machine.trace.bugs
+        known = {folio.what for folio in self.machine.leaks()}
+        if self.is_fixed:
+            assert (known, self.machine.flags_left(), bugs - {7}) == (set(), [], set())
+        if not bugs & {5}:
+            assert "pci folio" not in known
+        if not bugs & {16}:
+            assert not any(what.startswith("pci-lu-stub") for what in known)
+        assert not any(what.startswith("lab") for what in known)
+        flags = {text.split()[1] for text in self.machine.flags_left() if not text.startswith("pci")}
+        assert flags <= ({"1"} if 11 in bugs else set())
+
+    @invariant()
+    def only_known_bugs(self) -> None:
+        if hasattr(self, "machine"):
+            assert self.machine.trace.bugs <= {1, 2, 4, 5, 7, 8, 9, 11, 16}
+            if self.is_fixed:
+                assert not self.is_dead
+                assert self.machine.pages.mistakes == []
+            if self.machine.luo.state in (LuoState.PREPARED, LuoState.FROZEN):
+                assert self.machine.pci.folio is not None
+                assert self.machine.pages.folios[self.machine.pci.folio].place is Place.PRESERVED
+
+
+class FixedLife(Life):
+    is_fixed = True
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=150, stateful_step_count=12, deadline=None)
+TestFixedLife = FixedLife.TestCase
+TestFixedLife.settings = settings(max_examples=150, stateful_step_count=12, deadline=None)
