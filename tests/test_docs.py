@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests import live_update_page
 from tests.layout_table import page
 
 ROOT = Path(__file__).parent.parent
@@ -13,6 +14,12 @@ ROOT = Path(__file__).parent.parent
 
 def test_layout_table_is_current() -> None:
     assert (ROOT / "docs/layouts.md").read_text() == page(), "run `make docs`"
+
+
+def test_traces_of_the_model_are_current() -> None:
+    text = live_update_page.PAGE.read_text()
+    assert text.count("$ luoser simulate") == 4
+    assert text == live_update_page.page(), "run `make docs`"
 
 
 def test_every_problem_code_is_explained() -> None:

@@ -159,7 +159,7 @@ def test_a_start_loads_neither_construct_nor_rich() -> None:
     assert not modules & {"construct", "rich", "luoser.reader", "luoser.abi", "luoser.state", "luoser.memory"}
 
 
-@pytest.mark.parametrize("command", ["inspect", "pci", "map", "decode", "abi", "topology"])
+@pytest.mark.parametrize("command", ["inspect", "pci", "map", "decode", "abi", "topology", "simulate"])
 def test_help_loads_neither_construct_nor_rich(command: str) -> None:
     code = "from click.testing import CliRunner\nfrom luoser.cli.main import cli"
     modules = loaded(f"{code}\nCliRunner().invoke(cli, ['{command}', '-h'])")

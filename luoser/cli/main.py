@@ -27,6 +27,7 @@ _COMMANDS = {
     "rules": "What `check` looks at, and why.",
     "pci": "Show the preserved PCI devices as a table.",
     "topology": "Show the PCI topology of a machine, or take a snapshot of it.",
+    "simulate": "Run a live update of PCI devices as a model.",
 }
 
 

@@ -49,7 +49,8 @@ class Luo:
         """Raises Failure: those that were prepared are cancelled, the failing one is expected to clean up itself."""
         self._need(LuoState.NORMAL)
         self.tree = {subsystem.name: 0 for subsystem in self.subsystems}
-        self.values = {}
+        self.values = dict(self.tree)
+        self._write()
         for index, subsystem in enumerate(self.subsystems):
             try:
                 self.values[subsystem.name] = subsystem.prepare()

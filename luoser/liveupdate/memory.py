@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from luoser.errors import UsageError
 from luoser.liveupdate.trace import Failure, Trace
 
-__all__ = ["Folio", "Pages", "Place", "get_order"]
+__all__ = ["PAGE_SIZE", "Folio", "Pages", "Place", "get_order"]
 
 PAGE_SIZE = 4096
 _FIRST = 32 << 20
@@ -67,14 +68,22 @@ class Pages:
         return address
 
     def _address(self, order: int, what: str) -> int:
+        size = PAGE_SIZE << order
         if what in self.places and what not in self._given:
             self._given.add(what)
-            return self.places[what]
-        size = PAGE_SIZE << order
+            return self._given_place(self.places[what], size, what)
         address = -(-self._next // size) * size
         while self._is_taken(address, size):
             address += size
         self._next = address + size
+        return address
+
+    def _given_place(self, address: int, size: int, what: str) -> int:
+        if address % size:
+            raise UsageError(f"places.{what}: {address:#x} is no address of a folio of {size} bytes")
+        for folio in self.left():
+            if address < folio.address + len(folio.data) and folio.address < address + size:
+                raise UsageError(f"places.{what}: {address:#x} is taken by {folio.what}")
         return address
 
     def _is_taken(self, address: int, size: int) -> bool:

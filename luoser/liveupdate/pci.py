@@ -98,6 +98,7 @@ class PciSubsystem:
                 if device.flags:
                     found.append(device)
                     self.trace.log(f"{device.label} collect liveupdate device: flags {device.flags:x}")
+        self._show_unmarked(found)
         return found
 
     def _mark_parent(self, device: PciDevice) -> None:
@@ -108,10 +109,12 @@ class PciSubsystem:
                 self.trace.bug(2, f"{parent.name}, no PCI device, is marked for {device.name} and never cleared")
             return
         parent.flags |= LU_BUSMASTER_BRIDGE
-        if parent.above and not self.is_fixed:
-            missing = [bridge.name for bridge in parent.above if not bridge.flags]
-            if missing:
-                self.trace.bug(1, f"nothing marks {', '.join(missing)} above {device.name}")
+
+    def _show_unmarked(self, devices: list[PciDevice]) -> None:
+        for device in devices:
+            missing = [bridge.name for bridge in device.above if not bridge.flags]
+            if missing and device.flags & LU_BUSMASTER:
+                self._show(1, f"nothing marks {', '.join(missing)} above {device.name}")
 
     # -- prepare --
 
@@ -165,7 +168,7 @@ class PciSubsystem:
             self.trace.bug(10, f"{device.name} is written with the path {device.path:#x}")
         name = driver.name if self.series.has_names else ""
         self._write(address, index, Entry(device.path, device.flags, name, 0))
-        if driver.has("prepare"):
+        if self._calls(device, "prepare"):
             self._call("prepare", device, None)
             self._write(address, index, Entry(device.path, device.flags, name, driver.prepare(device)))
         self.preserved.append(device)
@@ -226,7 +229,7 @@ class PciSubsystem:
                 raise Failure(errno.EPERM)
             self._show(6, f"{device.name} is bound to {driver.name} by now, which has no callbacks")
             raise self.trace.panic(f"{device.name}: null pointer: {driver.name} has no live-update callbacks")
-        if driver.has("freeze"):
+        if self._calls(device, "freeze"):
             self._call("freeze", device, entry.driver_data)
             value = driver.freeze(device, entry.driver_data)
             self._write(data, self._index(data, device), Entry(entry.path, entry.flags, entry.driver_name, value))
@@ -325,10 +328,10 @@ class PciSubsystem:
             device.driver = None
         elif device.entry is not None:
             try:
-                self._check_fault("probe", device)
-                if driver.has("probe"):
+                if self._calls(device, "probe"):
                     data = self.driver_data(device)
                     self.trace.call(f"{driver.name} probe({device.name}, {data:#x})")
+                    self._check_fault("probe", device)
                     driver.probe(device, data)
             except Failure as failure:
                 self.trace.log(f"{device.label} probe failed: {failure}")
@@ -422,6 +425,10 @@ class PciSubsystem:
             self._show(12, f"{callback} of {device.name} iterates over buses, whose semaphore is held for writing")
             raise self.trace.panic(f"{device.name}: {callback} waits for itself")
         self._check_fault(callback, device)
+
+    def _calls(self, device: PciDevice, callback: str) -> bool:
+        """Whether there is such a callback; one that is to fail is there."""
+        return (callback, device.name) in self.faults or (device.driver is not None and device.driver.has(callback))
 
     def _check_fault(self, callback: str, device: PciDevice) -> None:
         if callback in ("prepare", "freeze", "probe") and (callback, device.name) in self.faults:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from luoser.errors import UsageError
+from luoser.liveupdate.memory import PAGE_SIZE
 from luoser.liveupdate.pci import SERIES, Series
 from luoser.state.load import Item
 from luoser.text import bdf_text, parse_bdf, safe_text
@@ -68,7 +69,7 @@ def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -
         series=SERIES[series],
         requested=tuple(_device(item, f"requested[{n}]", text) for n, text in enumerate(item.array("requested"))),
         drivers={_device(item, "drivers", name): _driver(item, name) for name in _table(item, "drivers")},
-        places={name: Item(_table(item, "places"), "places").number(name) for name in _table(item, "places")},
+        places={name: _page(item, name) for name in _table(item, "places")},
         faults=dict(_fault(fault) for fault in item.items("faults")),
         changes=tuple(_change(change) for change in item.items("changes")),
     )
@@ -81,6 +82,14 @@ def _table(item: Item, name: str) -> dict[str, Any]:
 
 def _driver(item: Item, name: str) -> str:
     return Item(_table(item, "drivers"), "drivers").text(name)
+
+
+def _page(item: Item, name: str) -> int:
+    places = Item(_table(item, "places"), "places")
+    address = places.number(name)
+    if not 0 < address < 1 << 52 or address % PAGE_SIZE:
+        raise places.fail(name, f"{address:#x} is no address of a page")
+    return address
 
 
 def _device(item: Item, name: str, text: Any) -> str:

@@ -40,7 +40,7 @@ def refused(where: str, memory: Memory | None = None, state: State | None = None
 def test_sub_tree_is_what_debugfs_shows(name: str) -> None:
     data, said = written(f"subtrees[{name}]")
     assert data.hex() == boot_of("7.3-a/0")["debugfs"][f"out/sub_fdts/{name}"]
-    assert said.startswith(f"{len(data)} bytes at 0x") and "as it says itself" in said
+    assert said.startswith(f"{len(data)} bytes at 0x") and "its own size" in said
     assert hashlib.sha256(data).hexdigest() in said
 
 

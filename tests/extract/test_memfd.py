@@ -96,7 +96,7 @@ def test_sealed_of_the_second_live_update(tmp_path: Path) -> None:
 def test_a_stale_map_is_told(tmp_path: Path) -> None:
     data, report, _ = put_together(tmp_path, real.dump("7.3-chain/post"), "vm-web-01/0x1b")
     assert len(data) == 65536
-    assert "map is not readable" in report
+    assert "the map is stale" in report
 
 
 def test_file_whose_folios_are_not_in_the_cut_is_refused() -> None:

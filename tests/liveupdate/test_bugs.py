@@ -71,6 +71,12 @@ def test_4_a_device_without_its_driver_panics(step: str) -> None:
     assert not isinstance(run(step, fixed=True, changes=changes).error, Panic)
 
 
+def test_5_by_a_fault_of_a_scenario() -> None:
+    machine = lab("freeze", faults=[{"at": "freeze", "device": SHALLOW, "errno": "EBUSY"}])
+    assert str(machine.error) == "-EBUSY"
+    assert {5, 7} <= machine.trace.bugs
+
+
 def test_4_a_probe_that_fails_in_the_next_kernel_panics_at_finish() -> None:
     faults = [{"at": "probe", "device": VF}]
     assert isinstance(run(faults=faults).error, Panic)

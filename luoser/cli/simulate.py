@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""`luoser simulate`: a live update of PCI devices as a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from luoser.liveupdate import Machine, Scenario
+
+__all__ = ["command"]
+
+_STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
+_STOPPED = 1
+_RELEASE = "6.17"
+"""A release of the time of the series: its KHO writes kho-v1 with 512-byte bitmaps."""
+
+
+@click.command("simulate")
+@click.argument("scenario", type=click.Path())
+@click.option("--topology", type=click.Path(), help="The PCI devices, where SCENARIO does not name or list them.")
+@click.option(
+    "--until",
+    type=click.Choice(_STEPS),
+    default="finish",
+    show_default=True,
+    help="Last step; cancel ends a prepared update.",
+)
+@click.option("--fixed", is_flag=True, help="Without the known bugs of the series.")
+@click.option("-o", "--output", "target", type=click.Path(), help="Image to write: an ELF core of what is handed over.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def command(scenario: str, topology: str | None, until: str, fixed: bool, target: str | None, force: bool) -> None:
+    """Run the 2025 PCI live-update series as a model: who is called, what is written, what is left behind.
+
+    SCENARIO is TOML or JSON: devices or a topology, drivers, what is requested, faults, changes on the way. Lines
+    at the margin are those that the kernel logs; indented are callbacks, writes to memory, and known bugs (!).
+    Exit code 0 when the last step was done, 1 when the machine stopped before.
+    """
+    from luoser.errors import UsageError
+    from luoser.liveupdate import simulate
+    from luoser.render.simulation import lines
+    from luoser.text import safe_text
+
+    shown = "standard input" if scenario == "-" else safe_text(scenario)
+    try:
+        machine = simulate(_load(scenario, shown, topology), until=until, is_fixed=fixed)
+    except UsageError as error:
+        raise UsageError(f"{shown}: {error}") from error
+    for line in lines(machine):
+        click.echo(line)
+    if target is not None:
+        _write(machine, target, force)
+    if machine.error is not None:
+        raise SystemExit(_STOPPED)
+
+
+def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
+    from luoser.limits import LIMITS
+    from luoser.liveupdate import load_scenario
+    from luoser.memory.open import read_file
+    from luoser.topology import read_topology
+    from luoser.writer.spec import parse_spec
+
+    values = parse_spec(read_file(scenario, limit=LIMITS.spec_size), shown)
+    named = values.get("topology")
+    if topology is None and isinstance(named, str):
+        topology = str(Path(scenario).parent / named) if scenario != "-" else named
+    return load_scenario(values, read_topology(topology) if topology is not None else None)
+
+
+def _write(machine: Machine, target: str, force: bool) -> None:
+    from luoser.state.load import from_document
+    from luoser.writer import write
+    from luoser.writer.complete import complete
+    from luoser.writer.image import write_image
+
+    write_image(target, write(from_document(complete(machine.document(), kernel=_RELEASE))), "elf", force=force)
