@@ -26,8 +26,10 @@ def handover(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def listed(values: dict[str, Any]) -> dict[str, Any]:
-    """The list of family A."""
-    return next(entry for entry in handover(values)["pci"] if entry["layout"] == "pci-lu-v2-03")
+    """The list of family A, without what follows from its devices."""
+    entry: dict[str, Any] = next(entry for entry in handover(values)["pci"] if entry["layout"] == "pci-lu-v2-03")
+    entry.pop("slots", None)
+    return entry
 
 
 def session(values: dict[str, Any], name: str = "vm-web-01") -> dict[str, Any]:

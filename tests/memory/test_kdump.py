@@ -815,13 +815,14 @@ def test_find_pages_with_descriptors_in_any_order(open_files: Opened) -> None:
 def test_find_pages_unpacks_no_more_than_the_prefix(open_files: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = open_files(WHOLE)
     asked: list[int] = []
-    real = module._unpack
+    real = zlib.decompressobj
 
-    def counting(part: Any, offset: int, size: int, flags: int, limit: int) -> bytes:
-        asked.append(limit)
-        return real(part, offset, size, flags, limit)
+    class Counting:
+        def decompress(self, data: bytes, limit: int) -> bytes:
+            asked.append(limit)
+            return real().decompress(data, limit)
 
-    monkeypatch.setattr(module, "_unpack", counting)
+    monkeypatch.setattr(module.zlib, "decompressobj", Counting)
     assert len(list(memory.find_pages(b"MAGI"))) == 300
     assert asked == [4] * 300
 
