@@ -434,7 +434,12 @@ def _memfd(item: Item, page_size: int) -> Memfd:
 
 
 def _contents(item: Item) -> Contents:
-    return Contents(address=item.number("address"), size=item.number("size"), data=item.data("bytes"))
+    size, data = item.number("size"), item.data("bytes")
+    if size > LIMITS.list_size:
+        raise item.fail("size", f"{size:#x} bytes are more than {LIMITS.list_size:#x}")
+    if len(data) > size:
+        raise item.fail("bytes", f"{len(data)}, but the size is {size}")
+    return Contents(address=item.number("address"), size=size, data=data)
 
 
 def _record(item: Item) -> Record:
@@ -495,13 +500,16 @@ def load_devices(item: Item, form: PciLayout, header: Item) -> DeviceList:
     if wanted * size > LIMITS.list_size:
         raise item.fail("devices", f"slot {wanted - 1} is beyond the {LIMITS.list_size:#x} bytes of the largest list")
     capacity = header.number(form.capacity, 0) if form.capacity is not None else 0
+    if capacity * size > LIMITS.list_size:
+        word = f"{capacity} entries are more than the {LIMITS.list_size:#x} bytes of the largest list"
+        raise header.fail(form.capacity or "", word)
     holes = "refcount" in form.record.record_fields and len(slots) < max(wanted, capacity)
     if len(set(slots)) < len(slots) or (len(slots) < length and not holes):
         raise item.fail("devices", "every device needs an index of its own, counted from 0 without a gap")
     if len(slots) < wanted and not holes:
         raise item.fail("slots", f"{wanted}, but {form.name} has no empty slots beside its {len(slots)} devices")
     if holes:  # slots of devices that were unpreserved, and those that were not used yet
-        length = max(wanted, min(capacity, LIMITS.list_size // size))
+        length = max(wanted, capacity)
     data = bytearray(length * size)
     packer = _Packer(form.record)
     for slot, entry in zip(slots, entries, strict=True):

@@ -76,8 +76,7 @@ class DeviceList(Sequence[Device]):
         self._record, self._columns, self._data = record, columns, data
         self._slots: Sequence[int] = range(len(data) // record.size)
         if holes:
-            size = record.size
-            self._slots = tuple(slot for slot in self._slots if any(data[slot * size : (slot + 1) * size]))
+            self._slots = tuple(_used(data, record.size))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -148,6 +147,16 @@ class DeviceList(Sequence[Device]):
         domain, bdf = fields.pop("domain"), fields.pop("bdf")
         assert isinstance(domain, int) and isinstance(bdf, int)
         return Device(index, domain, bdf, fields)
+
+
+def _used(data: bytes, size: int) -> Iterator[int]:
+    """Slots that are not all zeros; long runs of zeros are passed over at once."""
+    step = size * 4096
+    for start in range(0, len(data), step):
+        piece = data[start : start + step]
+        if piece.count(0) < len(piece):
+            first = start // size
+            yield from (first + at // size for at in range(0, len(piece), size) if any(piece[at : at + size]))
 
 
 def row_fields(columns: tuple[Column, ...], row: tuple[Any, ...]) -> dict[str, Value]:

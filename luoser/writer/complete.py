@@ -22,10 +22,11 @@ from luoser.abi.preserved import SMALL_BITMAP
 from luoser.abi.vmalloc import chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
+from luoser.limits import LIMITS
 from luoser.state.document import fdt_document
 from luoser.state.load import Item, load_extents
 from luoser.state.preserved import PreservedMap
-from luoser.text import parse_bdf
+from luoser.text import parse_bdf, safe_text
 from luoser.writer.luo import BLOCK_FORMS, STRUCT_FORMS, session_structs
 from luoser.writer.pci import header_values
 from luoser.writer.place import Placer, order_of
@@ -86,7 +87,7 @@ def _forms(kernel: str) -> Forms:
     match = _RELEASE.match(kernel)
     forms = KERNELS.get(match[1]) if match is not None else None
     if match is None or forms is None:
-        raise UsageError(f"kernel {kernel!r}: expected one of {', '.join(KERNELS)}")
+        raise UsageError(f"kernel {safe_text(kernel)}: expected one of {', '.join(KERNELS)}")
     if match[1] == "6.17" and int(match[2] or 0) >= 9:
         return replace(forms, bitmap_size=None)
     return forms
@@ -225,7 +226,9 @@ class _Handover:
         for item in self.item.items("pci"):
             form = pci_layout(item.text("layout"))
             if form is None:
-                raise item.fail("layout", f"no device list is named {item.text('layout')}; see `luoser abi list`")
+                raise item.fail(
+                    "layout", f"no device list is named {safe_text(item.text('layout'))}; see `luoser abi list`"
+                )
             self._device_list(item, _values(item), form)
 
     def _device_list(self, item: Item, values: Json, form: PciLayout) -> None:
@@ -235,6 +238,9 @@ class _Handover:
             values["candidates"] = [form.name]
         values.setdefault("confidence", "as described")
         slots = self._places(item, values)
+        if slots * form.record.size > LIMITS.list_size:
+            word = f"{slots} entries are more than the {LIMITS.list_size:#x} bytes of the largest list"
+            raise item.fail("devices", word)
         header = _part(values, "header", {}) or {}
         values["header"] = header
         known = Item(header, item.at("header"))
@@ -421,8 +427,8 @@ class _Handover:
     def _new_folios(self, item: Item) -> list[list[Any]]:
         """A page of its own for each page of a file, one behind the other."""
         count = -(-item.number("size") // self.page)
-        if count > 1 << 24:
-            raise item.fail("size", f"{item.get('size')}: {count} pages are more than are laid out one by one")
+        if count > LIMITS.entries:
+            raise item.fail("size", f"{item.number('size'):#x}: {count} pages are more than are laid out one by one")
         start = self.placer.take(count * self.page, order=0) if count else 0
         return [[index, _hex(start + index * self.page), _DIRTY | _UPTODATE] for index in range(count)]
 

@@ -116,10 +116,10 @@ def _named(value: Any, page_size: int) -> Iterator[tuple[int, int]]:
                 yield from _page(entry, page_size, None)
         elif name in _ROWS and isinstance(item, list):
             for row in item:
-                if isinstance(row, list) and len(row) > _ROWS[name]:
-                    pages = 1 << row[1] if name != "list" and isinstance(row[1], int) and 0 <= row[1] < 40 else 1
-                    count = row[2] if name == "extents" and len(row) == 3 and isinstance(row[2], int) else 1
-                    yield from _page(row[_ROWS[name]], page_size, pages * count * page_size)
+                if isinstance(row, list) and len(row) > 1:
+                    order = (_count(row[1]) or 0) if name != "list" else 0
+                    count = (_count(row[2]) or 0) if name == "extents" and len(row) > 2 else 1
+                    yield from _page(row[_ROWS[name]], page_size, count * page_size << min(order, 40))
         else:
             yield from _named(item, page_size)
 
