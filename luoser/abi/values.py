@@ -35,7 +35,7 @@ def _values(con: Any, fields: Mapping[str, Any], what: str) -> dict[str, Any]:
         if name.startswith("_pad"):
             continue
         if hasattr(inner, "members"):  # bit-fields of one container
-            made[name] = {bit: _integer(left.pop(bit, 0), f"{what}, {bit}") for bit, _ in inner.members}
+            made[name] = {bit: _bit(left.pop(bit, 0), width, f"{what}, {bit}") for bit, width in inner.members}
         elif hasattr(inner, "element"):  # a flexible array member takes no space
             left.pop(name, None)
         else:
@@ -59,7 +59,29 @@ def _value(inner: Any, value: Any, what: str) -> Any:
         return [_value(inner.subcon, item, what) for item in items + [None] * (inner.count - len(items))]
     if isinstance(inner, construct.Bytes):
         return _bytes(inner, value, what)
-    return _integer(0 if value is None else value, what)
+    number, size = _integer(0 if value is None else value, what), int(inner.sizeof())
+    is_signed = isinstance(inner, construct.FormatField) and inner.fmtstr[-1].islower()
+    least, end = (-1 << 8 * size - 1, 1 << 8 * size - 1) if is_signed else (0, 1 << 8 * size)
+    if not least <= number < end:
+        raise UsageError(f"{what}: {_cut(number)} does not fit {size} byte{'s' if size > 1 else ''}")
+    return number
+
+
+def _bit(value: Any, width: int, what: str) -> int:
+    number = _integer(value, what)
+    if number >> width:
+        raise UsageError(f"{what}: {_cut(number)} does not fit {width} bit{'s' if width > 1 else ''}")
+    return number
+
+
+def _cut(number: int) -> str:
+    return str(number) if number.bit_length() <= 256 else "a number of more than 256 bits"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list | Mapping):
+        return "a list" if isinstance(value, list) else "an object"
+    return safe_text(repr(value)[:80])
 
 
 def _integer(value: Any, what: str) -> int:
@@ -71,7 +93,7 @@ def _integer(value: Any, what: str) -> int:
         except ValueError:
             number = None
     if not isinstance(number, int) or isinstance(number, bool):
-        raise UsageError(f"{what}: expected a number, found {safe_text(repr(value)[:80])}")
+        raise UsageError(f"{what}: expected a number, found {_kind(value)}")
     return number
 
 

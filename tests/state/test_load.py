@@ -128,7 +128,7 @@ def test_numbers_are_taken_as_people_write_them() -> None:
     put(full, (*SESSION, "files", 0, "memfd", "seals"), ["F_SEAL_SHRINK", "grow"])
     handover = from_document(full).handovers[0]
     assert handover.memblock is not None and handover.memblock.reservations[0].size == 65536
-    assert handover.pci[0].devices[0].number("flags") == 3
+    assert handover.pci[1].devices[0].number("flags") == 3
     assert handover.luo is not None
     memfd = handover.luo.sessions[0].files[0].memfd
     assert memfd is not None and memfd.seals == 6
