@@ -163,6 +163,24 @@ def test_a_driver_by_its_link_and_by_its_uevent(tree: Path) -> None:
     assert device(tree).driver == ""
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_only_a_copy_is_read_beyond_the_header(tree: Path, has_links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its links it may be the running machine, under whatever name that is mounted."""
+    (tree / PLACE / "config").write_bytes(config(sriov=(1, 1, 1)))
+    if has_links:
+        (tree / PLACE / "subsystem").symlink_to("../../../../bus/pci")
+    asked = []
+    plain = os.read
+
+    def spy(descriptor: int, size: int) -> bytes:
+        asked.append(data := plain(descriptor, size))
+        return data
+
+    monkeypatch.setattr(sysfs_module.os, "read", spy)
+    read_topology(tree)
+    assert max(map(len, asked)) == (64 if has_links else 4096)
+
+
 def test_a_physfn_that_is_no_device(tree: Path) -> None:
     (tree / PLACE / "physfn").symlink_to("../\x1b[2J")
     assert (device(tree).is_vf, device(tree).physfn) == (True, None)
