@@ -345,9 +345,13 @@ class KdumpMemory(Memory):
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
         """Only the first bytes of a page are unpacked, and each stored page once, however many frames share it."""
         within = prefix[: _PAGE - at]
-        for address in self._find_within(within, at):
-            if within == prefix or self._has(address + at, prefix):
-                yield address
+        total = self._parts[-1].last * self._page
+        try:
+            for address in self._find_within(within, at, total):
+                if within == prefix or self._has(address + at, prefix):
+                    yield address
+        finally:  # also when nobody asks for the rest
+            self.report(total, total)
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -355,12 +359,15 @@ class KdumpMemory(Memory):
         except MissingMemory:
             return False
 
-    def _find_within(self, prefix: bytes, at: int) -> Iterator[int]:
+    def _find_within(self, prefix: bytes, at: int, total: int) -> Iterator[int]:
         end, inflate, is_plain = at + len(prefix), zlib.decompressobj, self._page == _PAGE
         for part in self._parts:
             last, shared = -1, dict[int, tuple[int, ...]]()
-            source, most = part.source, 2 * self._page
+            source, most, due = part.source, 2 * self._page, 0
             for frame, offset, size, flags in part.walk():
+                if frame >= due:
+                    due = frame + _STEP
+                    self.report(frame * self._page, total)
                 if offset <= last:
                     found = shared.get(offset)
                     if found is None:

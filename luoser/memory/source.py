@@ -124,6 +124,11 @@ class Memory(ABC):
     def find(self, pattern: bytes) -> Iterator[int]:
         """Addresses, ascending, of a byte pattern anywhere in the memory that is present."""
 
+    def report(self, done: int, total: int) -> None:
+        """Tell whoever wants to know how far a search is, in bytes."""
+        if self.on_progress is not None:
+            self.on_progress(done, total)
+
     @property
     @abstractmethod
     def segments(self) -> tuple[Segment, ...]:
@@ -246,14 +251,22 @@ class SegmentedMemory(Memory):
         if not prefix or prefix[0] == 0:
             raise SourceError(f"cannot look for pages that start with {prefix!r}: the first byte has to tell")
         with memoryview(self._buffer) as view:
-            for segment in self._segments:
-                yield from self._stride(view, segment, at, prefix)
+            total, done = sum(segment.stored for segment in self._segments), 0
+            try:
+                for segment in self._segments:
+                    yield from self._stride(view, segment, at, prefix, done, total)
+                    done += segment.stored
+            finally:  # also when nobody asks for the rest
+                self.report(total, total)
 
-    def _stride(self, view: memoryview, segment: Segment, at: int, prefix: bytes) -> Iterator[int]:
+    def _stride(
+        self, view: memoryview, segment: Segment, at: int, prefix: bytes, done: int, total: int
+    ) -> Iterator[int]:
         """One byte of each page at a time: a strided copy and a search in it, not a Python loop over pages."""
         offset, end = segment.offset + (at - segment.start) % 4096, segment.offset + segment.stored
         while offset < end:
             stop = min(end, offset + _STRIDE_BLOCK)
+            self.report(done + offset - segment.offset, total)
             marks = bytes(view[offset:stop:4096])
             index = marks.find(prefix[0])
             while index >= 0:
