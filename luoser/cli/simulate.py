@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from luoser.liveupdate import Machine, Scenario
+    from luoser.liveupdate import CoreMachine, Machine, Scenario
 
 __all__ = ["command"]
 
 _STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
 _STOPPED = 1
-_RELEASE = "6.17"
-"""A release of the time of the series: its KHO writes kho-v1 with 512-byte bitmaps."""
+_RELEASES = {False: "6.17", True: "7.3"}
+"""Releases of the time of the series, by whether it is that queued for 7.4. KHO of 6.17 has 512-byte bitmaps."""
 
 
 @click.command("simulate")
@@ -33,20 +33,19 @@ _RELEASE = "6.17"
 @click.option("-o", "--output", "target", type=click.Path(), help="Image to write: an ELF core of what is handed over.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def command(scenario: str, topology: str | None, until: str, fixed: bool, target: str | None, force: bool) -> None:
-    """Run the 2025 PCI live-update series as a model: who is called, what is written, what is left behind.
+    """Run a live update of PCI devices as a model: who is called, what is written, what is left behind.
 
     SCENARIO is TOML or JSON: devices or a topology, drivers, what is requested, faults, changes on the way. Lines
     at the margin are those that the kernel logs; indented are callbacks, writes to memory, and known bugs (!).
     Exit code 0 when the last step was done, 1 when the machine stopped before.
     """
     from luoser.errors import UsageError
-    from luoser.liveupdate import simulate
     from luoser.render.simulation import lines
     from luoser.text import safe_text
 
     shown = "standard input" if scenario == "-" else safe_text(scenario)
     try:
-        machine = simulate(_load(scenario, shown, topology), until=until, is_fixed=fixed)
+        machine = _run(_load(scenario, shown, topology), until, fixed)
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
     for line in lines(machine):
@@ -55,6 +54,19 @@ def command(scenario: str, topology: str | None, until: str, fixed: bool, target
         _write(machine, target, force)
     if machine.error is not None:
         raise SystemExit(_STOPPED)
+
+
+def _run(scenario: Scenario, until: str, fixed: bool) -> Machine | CoreMachine:
+    from luoser.errors import UsageError
+    from luoser.liveupdate import CoreMachine, simulate
+
+    if not scenario.core:
+        return simulate(scenario, until=until, is_fixed=fixed)
+    if fixed:
+        raise UsageError("--fixed: the known bugs are those of the series v2")
+    machine = CoreMachine(scenario)
+    machine.run(until=until)
+    return machine
 
 
 def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
@@ -71,10 +83,11 @@ def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
     return load_scenario(values, read_topology(topology) if topology is not None else None)
 
 
-def _write(machine: Machine, target: str, force: bool) -> None:
+def _write(machine: Machine | CoreMachine, target: str, force: bool) -> None:
     from luoser.state.load import from_document
     from luoser.writer import write
     from luoser.writer.complete import complete
     from luoser.writer.image import write_image
 
-    write_image(target, write(from_document(complete(machine.document(), kernel=_RELEASE))), "elf", force=force)
+    document = complete(machine.document(), kernel=_RELEASES[bool(machine.scenario.core)])
+    write_image(target, write(from_document(document)), "elf", force=force)

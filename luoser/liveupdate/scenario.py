@@ -15,12 +15,14 @@ from luoser.state.load import Item
 from luoser.text import bdf_text, parse_bdf, safe_text
 from luoser.topology import Address, Device, Topology
 
-__all__ = ["STEPS", "Change", "Scenario", "load_scenario"]
+__all__ = ["CORE", "STEPS", "Change", "Scenario", "load_scenario"]
 
 STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
 _FAULTS = ("allocate", "freeze", "override", "prepare", "preserve", "probe", "register", "walk")
 _CHANGES = ("add", "bind", "remove", "unbind", "unlink")
-_MEMBERS = {"topology", "devices", "series", "requested", "drivers", "places", "faults", "changes"}
+CORE = {"core-1": 1, "core-2": 2}
+"""The series queued for 7.4, by the version that it writes: 1 endpoints only, 2 with the bridges above them."""
+_MEMBERS = {"topology", "devices", "series", "next_series", "requested", "drivers", "places", "faults", "changes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Change:
 class Scenario:
     """drivers: names by device, over those of the topology. requested: devices that ask to keep bus mastering.
     places: addresses by what asks for a folio, such as `pci folio`. faults: errno by (step, device or folio).
+    core: 0 for a series v2, else the version of the series queued for 7.4, and next_core that of the next kernel.
     """
 
     topology: Topology
@@ -46,6 +49,8 @@ class Scenario:
     places: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
+    core: int = 0
+    next_core: int = 0
 
 
 def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -> Scenario:
@@ -61,12 +66,18 @@ def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -
         topology = Topology(devices=_devices(item), form="scenario")
     if topology is None:
         raise UsageError("devices: missing; list devices here, or name a topology")
-    series = item.text("series", "v2-10")
-    if series not in SERIES:
-        raise item.fail("series", f"no series is named {safe_text(series)}; expected one of {', '.join(SERIES)}")
+    series, following = item.text("series", "v2-10"), item.text("next_series", item.text("series", "v2-10"))
+    for name, value in (("series", series), ("next_series", following)):
+        if value not in SERIES and value not in CORE:
+            word = f"expected one of {', '.join((*SERIES, *CORE))}"
+            raise item.fail(name, f"no series is named {safe_text(value)}; {word}")
+    if following != series and not {series, following} <= {*CORE}:
+        raise item.fail("next_series", f"only {' and '.join(CORE)} can follow each other")
     return Scenario(
         topology=topology,
-        series=SERIES[series],
+        series=SERIES.get(series, SERIES["v2-10"]),
+        core=CORE.get(series, 0),
+        next_core=CORE.get(following, 0),
         requested=tuple(_device(item, f"requested[{n}]", text) for n, text in enumerate(item.array("requested"))),
         drivers={_device(item, "drivers", name): _driver(item, name) for name in _table(item, "drivers")},
         places={name: _page(item, name) for name in _table(item, "places")},
