@@ -463,14 +463,20 @@ class PciSubsystem:
 
     def remove(self, device: PciDevice, *, unlink: bool = False) -> None:
         """A device goes. The series has no hook for that; unlink: as if it were taken off the list all the same."""
-        if self.is_fixed and self.folio is not None and device in self.preserved:
-            index = self._index(self.folio, device)
-            entry = self.read(self.folio, index)
-            assert entry is not None
-            if device.driver is not None and device.driver.has("cancel"):
-                self._call("cancel", device, entry.driver_data)
-                device.driver.cancel(device, entry.driver_data)
-            self._write(self.folio, index, Entry(entry.path, entry.flags, entry.driver_name, 0))
+        gone = self.tree.below(device)
+        if self.is_fixed and self.folio is not None:
+            for one in gone:
+                if one in self.preserved:
+                    self._cancel_removed(self.folio, one)
         if unlink or self.is_fixed:
-            self.preserved = [one for one in self.preserved if one is not device]
+            self.preserved = [one for one in self.preserved if one not in gone]
         self.tree.remove(device)
+
+    def _cancel_removed(self, address: int, device: PciDevice) -> None:
+        index = self._index(address, device)
+        entry = self.read(address, index)
+        assert entry is not None
+        if device.driver is not None and device.driver.has("cancel"):
+            self._call("cancel", device, entry.driver_data)
+            device.driver.cancel(device, entry.driver_data)
+        self._write(address, index, Entry(entry.path, entry.flags, entry.driver_name, 0))

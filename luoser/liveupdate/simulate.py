@@ -99,7 +99,9 @@ class Machine:
     def _change(self, change: Change) -> None:
         self.trace.call(f"{change.what} {change.device} {change.driver}".rstrip())
         if change.what == "add":
-            self._hot_add(change)
+            device = self._hot_add(change)
+            if change.before != "restore":  # what is there before enumeration is enumerated
+                self.pci.add(device)
             return
         device = self.tree.find(change.device)
         if change.what == "bind":
@@ -110,19 +112,19 @@ class Machine:
         else:
             self.pci.remove(device, unlink=change.what == "unlink")
 
-    def _hot_add(self, change: Change) -> None:
+    def _hot_add(self, change: Change) -> PciDevice:
         """A device appears on a bus that is there; one that had the address before is gone by then."""
         domain, bdf = parse_bdf(change.device)
         bus = next((bus for bus in self.tree.buses() if (bus.domain, bus.number) == (domain, bdf >> 8)), None)
         if bus is None:
             raise UsageError(f"{change.device} cannot be added: there is no bus {bdf_text(domain, bdf)[:-5]}")
-        host = self.tree.hosts.get((bus.domain, bus.number))
-        parent = bus.bridge or host
-        assert parent is not None
+        parent = bus.bridge or self.tree.hosts.get((bus.domain, bus.number))
+        if parent is None:
+            raise UsageError(f"{change.device} cannot be added: its bus has virtual functions only")
         device = PciDevice(domain, bdf, bus, parent, driver=self._driver(change.device, change.driver))
         bus.devices = [one for one in bus.devices if one.bdf != bdf]
         bus.devices.append(device)
-        self.pci.add(device)
+        return device
 
     # -- what came of it --
 

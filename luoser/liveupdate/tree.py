@@ -104,10 +104,14 @@ class Tree:
                 return device
         raise UsageError(f"no device {name} in this machine")
 
+    def below(self, device: PciDevice) -> list[PciDevice]:
+        """A device, and what goes with it when it is removed: what is below it, virtual functions; the device last."""
+        found = [one for one in self.enumerate() if device in one.above or one.physfn is device]
+        return [*reversed(found), device]
+
     def remove(self, device: PciDevice) -> None:
-        """Take a device, and what is below it, off the tree. A list that it is on still has it."""
-        below = [one for one in self.enumerate() if device in one.above]
-        for one in (*below, device):
+        """Take a device, and what goes with it, off the tree. A list that it is on still has it."""
+        for one in self.below(device):
             one.driver, one.is_removed = None, True
             one.bus.devices.remove(one)
         if device.secondary is not None:

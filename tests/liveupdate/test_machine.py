@@ -7,13 +7,15 @@ import errno
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import assume, settings
+from hypothesis import assume, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from luoser.errors import UsageError
-from luoser.liveupdate import Failure, Machine, Panic, load_scenario
+from luoser.liveupdate import Failure, Machine, Panic, load_scenario, simulate
 from luoser.liveupdate.luo import LuoState
 from luoser.liveupdate.memory import Place
+from luoser.liveupdate.scenario import STEPS
+from luoser.render.simulation import lines
 
 DRIVERS = ["lab", "vfio-pci", "pcieport", "idpf", "pci-pf-stub", "nvme", "", "pci-lu-stub"]
 
@@ -43,6 +45,29 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
         "requested": draw(st.lists(names, unique=True)),
         "faults": draw(st.lists(fault, max_size=2)),
     }
+
+
+@settings(max_examples=300)
+@given(values=scenarios(), data=st.data(), until=st.sampled_from(STEPS), fixed=st.booleans())
+def test_whatever_changes_on_the_way_the_model_ends_as_it_should(
+    values: dict[str, Any], data: st.DataObject, until: str, fixed: bool
+) -> None:
+    names = st.sampled_from([device["bdf"] for device in values["devices"]])
+    what = st.sampled_from(["add", "bind", "remove", "unbind", "unlink"])
+    driver = st.sampled_from(DRIVERS)
+    rows = data.draw(st.lists(st.tuples(st.sampled_from(STEPS), what, names, driver), max_size=4))
+    values["changes"] = [
+        {"before": step, kind: name, **({"driver": driver} if kind in ("add", "bind") else {})}
+        for step, kind, name, driver in rows
+    ]
+    try:
+        machine = simulate(load_scenario(values), until=until, is_fixed=fixed)
+    except UsageError:
+        return
+    assert machine.error is None or isinstance(machine.error, Failure | Panic)
+    assert list(lines(machine))
+    if fixed:
+        assert not isinstance(machine.error, Panic)
 
 
 class Life(RuleBasedStateMachine):
