@@ -22,7 +22,9 @@ def on_disk(root: Path) -> dict[str, bytes]:
 def test_the_script_remakes_the_files_byte_for_byte(tmp_path: Path) -> None:
     code = "import pathlib, sys; from tests import golden; golden.main(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True, cwd=real.ROOT)
-    assert on_disk(tmp_path) == on_disk(golden.GOLDEN)
+    shipped = on_disk(golden.GOLDEN)
+    made_by_build = {name for name in shipped if str(name).split("/")[0] in ("lists", "luo")}
+    assert on_disk(tmp_path) == {name: data for name, data in shipped.items() if name not in made_by_build}
 
 
 def test_every_pci_layout_has_a_golden_list() -> None:

@@ -346,6 +346,31 @@ def nr_mismatch(view: View) -> Iterator[Found]:
             )
 
 
+@register("PCI018", "capacity-beyond-folio", Severity.ERROR, kernels=_B, source="pci.md B.3")
+def capacity_beyond_folio(view: View) -> Iterator[Found]:
+    """max_nr_devices says that more entries are there than the folio of the list has room for.
+
+    A kernel allocates the folio for that number. One that adds a device by it writes behind the folio.
+    """
+    found = view.map()
+    lists = [entry for entry in _lists(view) if entry.form.capacity is not None]
+    if not lists:
+        raise Skip("no device list with a capacity")
+    for entry in lists:
+        block = found.find(entry.entry.address)
+        if block is None or block.address != entry.entry.address:
+            continue  # the folio is not preserved: another rule's
+        room = ((view.page_size << block.order) - entry.form.header.size) // entry.form.record.size
+        said = entry.entry.header[entry.form.capacity or ""]
+        if said > room:
+            yield Found(
+                f"{entry.name}: {entry.form.capacity} is {said}, its folio of order {block.order} has room for {room}",
+                address=entry.entry.address,
+                where=entry.where,
+                hint="look for what wrote over the list: no kernel gets this wrong",
+            )
+
+
 @register("PCI019", "vfio-device-not-listed", Severity.ERROR, kernels=_B, source="pci.md B.2, B.4")
 def vfio_not_listed(view: View) -> Iterator[Found]:
     """A preserved vfio-pci file is about a device that no list of the handover holds.

@@ -98,7 +98,7 @@ def _requesters(machine: _Machine, entry: Listed) -> Iterator[tuple[_Entry, Devi
     """Endpoints that are there for themselves."""
     asked = _asked(entry)
     for one, device in machine.known(entry):
-        if device.is_bridge is False and (not asked or asked[one.slot]):
+        if asked[one.slot] and device.is_bridge is not True if asked else device.is_bridge is False:
             yield one, device
 
 
@@ -164,6 +164,8 @@ def bridge_chain(view: View) -> Iterator[Found]:
             if key not in later:
                 found.setdefault(key, item)
         open_ends += sum(not machine.topology.reaches_root(device) for _, device in _requesters(machine, entry))
+        if not _asked(entry):  # nobody says which of these are endpoints
+            open_ends += sum(device.is_bridge is None for _, device in machine.known(entry))
     yield from found.values()
     if open_ends and not found:
         raise Skip(f"the topology does not tell all bridges above {open_ends} of the devices")

@@ -84,6 +84,8 @@ def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate
     shown = "standard input" if spec == "-" else safe_text(spec)
     values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
     made = _Output(source=safe_text(Path(spec).name), **output)
+    if spec != "-" and Path(made.target).exists() and Path(spec).samefile(made.target):
+        raise UsageError(f"{safe_text(made.target)} is the SPEC itself; name another file")
     try:
         if is_blob(values) and (made.form in _IMAGES or blob is not None):
             raise UsageError(f"a bare blob makes {', '.join(_BLOBS)}; images and --blob need a SPEC with handovers")
@@ -110,7 +112,10 @@ def _mutation(name: str) -> Mutation:
     if rule is None:
         raise UsageError(f"no rule is named {name!r}; `luoser rules` lists them")
     if rule.id not in mutations():
-        raise UsageError(f"rule {rule.id} is about the machine or the next kernel: no bytes of a handover break it")
+        raise UsageError(
+            f"rule {rule.id} has no mutation: breaking it takes the machine, the next kernel or another kind of list; "
+            f"`luoser rules {rule.id}` says what it looks at"
+        )
     return mutations()[rule.id]
 
 

@@ -63,7 +63,7 @@ def command(
     topology = read_topology(machine) if machine is not None else None
     with reading.open() as memory:
         state = reading.read(memory, contents=True)
-        ram = memory.ram
+        ram = memory.known_ram
     report = check(
         state, topology=topology, next_release=next_release, ram=ram, drivers=drivers, select=select, ignore=ignore
     )

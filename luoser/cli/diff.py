@@ -88,7 +88,7 @@ def _compare(
     from luoser.text import safe_text
 
     with ExitStack() as stack:
-        loaded = [_load(name, stack, contents, layouts, page_size) for name in names]
+        loaded = _load_both(names, stack, contents, layouts, page_size)
         first, second = loaded[0][0], loaded[1][0]
         if isinstance(first, Blob) and isinstance(second, Blob):
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
@@ -97,6 +97,24 @@ def _compare(
             raise UsageError(f"{shown}: a bare folio can be compared with a bare folio only")
         memories = loaded[0][1], loaded[1][1]
         return compare(first, second, roots=roots, memories=memories, contents=contents)
+
+
+def _load_both(
+    names: tuple[str, str], stack: ExitStack, contents: bool, layouts: tuple[str, ...], page_size: int | None
+) -> list[tuple[Any, Memory | None]]:
+    """Both sides; a folio that fits no layout by itself is taken for what the other one is."""
+    from luoser.errors import SourceError
+    from luoser.state import Blob
+
+    try:
+        first = _load(names[0], stack, contents, layouts, page_size)
+    except SourceError:
+        other = _load(names[1], stack, contents, layouts, page_size)
+        if not isinstance(other[0], Blob):
+            raise
+        return [_load(names[0], stack, contents, (other[0].layout,), page_size), other]
+    own = (first[0].layout,) if isinstance(first[0], Blob) else layouts
+    return [first, _load(names[1], stack, contents, own, page_size)]
 
 
 def _load(

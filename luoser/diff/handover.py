@@ -50,7 +50,7 @@ class _Sides:
 def handover_changes(before: Handover, after: Handover, states: tuple[State, State]) -> Iterator[Change]:
     """All that differs. states: what the handovers are part of, for the problems met on the way."""
     consumed = after.direction is Direction.INCOMING and before.direction is not Direction.INCOMING
-    consumed = consumed or after.preserved.status is MapStatus.STALE
+    consumed = consumed or (after.preserved.status is MapStatus.STALE and after.direction is not Direction.OUTGOING)
     unread = frozenset(problem.code for problem in states[1].problems if problem.root == after.address)
     sides = _Sides(before, after, consumed, unread)
     yield from _plain("", before, after, ("address", "compatible"))
@@ -94,13 +94,15 @@ def _maps(sides: _Sides) -> Iterator[Change]:
         yield from _plain("preserved", before, after, ("form", "bitmap_size"))
         yield from extent_changes(before.map, after.map)
     elif before.status is not after.status and MapStatus.MISSING not in (before.status, after.status):
-        is_progress = after.status is MapStatus.STALE or before.status is MapStatus.ABSENT
+        is_progress = (after.status is MapStatus.STALE and sides.consumed) or before.status is MapStatus.ABSENT
         yield Change(
             kind=Kind.PROGRESS if is_progress else Kind.CHANGED,
             where="preserved/status",
             before=before.status.value,
             after=after.status.value,
-            note="the next kernel freed the map once it had read it" if after.status is MapStatus.STALE else "",
+            note="the next kernel freed the map once it had read it"
+            if after.status is MapStatus.STALE and sides.consumed
+            else "",
         )
 
 
@@ -153,7 +155,7 @@ def _luo(sides: _Sides) -> Iterator[Change]:
     if before is None:
         yield Change(kind=Kind.ADDED, where="luo", after=_text(after.address))
         return
-    yield from _plain("luo", before, after, ("layout", "address", "number"))
+    yield from _plain("luo", before, after, ("layout", "compatible", "address", "number"))
     if not before.serialized and after.serialized:
         yield Change(kind=Kind.PROGRESS, where="luo/serialized", before="not yet", after="serialised")
         return
@@ -317,7 +319,14 @@ def _pci(sides: _Sides) -> Iterator[Change]:
             yield Change(
                 kind=Kind.CHANGED, where=f"pci/{_way(old)}/address", before=_text(old.address), after=_text(new.address)
             )
-        yield from (change.below("pci") for change in device_changes(old.devices, new.devices))
+        changes = list(device_changes(old.devices, new.devices))
+        yield from (change.below("pci") for change in changes)
+        if old.layout == new.layout and all(change.kind is Kind.CHANGED for change in changes):
+            # where devices came or went, the counts of the head follow
+            for name in old.header.keys() & new.header.keys():
+                if old.header[name] != new.header[name]:
+                    where, first, then = f"pci/{_way(old)}/header/{name}", old.header[name], new.header[name]
+                    yield Change(kind=Kind.CHANGED, where=where, before=_text(first), after=_text(then))
         for number, was, now in _paired(old.buses, new.buses, lambda bus: (bus.get("domain"), bus.get("number"))):
             where = f"pci/bus/{number[0] or 0:04x}:{number[1] or 0:02x}"
             if was is None or now is None:

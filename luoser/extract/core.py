@@ -138,8 +138,7 @@ def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
 
 
 def _notes(memory: Memory, excluded: list[_Run], *, knows_ram: bool) -> bytes:
-    covered = memory.ram or tuple((segment.start, segment.end) for segment in memory.segments)
-    ram = covered if knows_ram else ()
+    ram = (memory.ram or memory.known_ram) if knows_ram else ()
     notes = _note(RAM_NOTE, _pairs(ram))
     if excluded:
         notes += _note(EXCLUDED_NOTE, _pairs((run.start, run.end) for run in excluded))

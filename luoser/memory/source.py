@@ -23,6 +23,8 @@ __all__ = ["Buffer", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedM
 Buffer = bytes | mmap.mmap
 """The bytes of a file: mapped, or in memory."""
 _STRIDE_BLOCK = 16 << 20
+_FULL_DUMP = 64 << 20
+"""A source with a segment of this size covers the machine's memory, and is no collection of pages."""
 _COMPARED = 1 << 20
 _OVERLAP_STEP = 1024
 """What a look at a part of an overlap costs at least, in bytes compared."""
@@ -123,6 +125,12 @@ class Memory(ABC):
     @abstractmethod
     def find(self, pattern: bytes) -> Iterator[int]:
         """Addresses, ascending, of a byte pattern anywhere in the memory that is present."""
+
+    @property
+    def known_ram(self) -> tuple[tuple[int, int], ...]:
+        """[start, end) ranges beyond which the machine has no RAM, sorted; none for a source of single pages only."""
+        ranges = self.ram or tuple((segment.start, segment.end) for segment in self.segments)
+        return tuple(sorted(ranges)) if any(end - start >= _FULL_DUMP for start, end in ranges) else ()
 
     def report(self, done: int, total: int) -> None:
         """Tell whoever wants to know how far a search is, in bytes."""

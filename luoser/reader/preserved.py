@@ -23,7 +23,6 @@ from luoser.state import Bitmap, MapStatus, Preserved, PreservedMap
 
 __all__ = ["MapReading", "judge", "read_chunks", "read_radix"]
 
-_FULL_DUMP = 64 << 20
 """A segment of this many bytes makes a source a full dump, whose gaps are not RAM."""
 _EXTENTS_COMPARED = 1 << 20
 
@@ -331,22 +330,13 @@ def _extent_evidence(walk: Walk, found: PreservedMap) -> Iterator[tuple[int, str
         if start < end:
             yield start, f"ranges overlap each other at {start:#x}"
             break
-    ram = _known_ram(walk)
+    ram = walk.memory.known_ram
     starts = [start for start, _ in ram]
     for start, end in extents if ram else ():
         first, last = ram[max(0, bisect_right(starts, start) - 1)]
         if not first <= start < last:
             yield start, f"{start:#x}-{end:#x} is outside of the memory that the dump covers"
             break
-
-
-def _known_ram(walk: Walk) -> list[tuple[int, int]]:
-    """The ranges beyond which there is no RAM; empty for a source that holds single pages only."""
-    if walk.memory.ram:
-        ranges = list(walk.memory.ram)
-    else:
-        ranges = [(segment.start, segment.end) for segment in walk.memory.segments]
-    return sorted(ranges) if any(end - start >= _FULL_DUMP for start, end in ranges) else []
 
 
 def kernel_text(walk: Walk) -> int | None:

@@ -112,3 +112,24 @@ def test_every_rule_is_listed(luoser_command: Run) -> None:
 def test_what_cannot_be_checked_is_2(luoser_command: Run, arguments: list[str], words: bytes) -> None:
     result = luoser_command(*arguments)
     assert result.returncode == 2 and words in result.stderr and b"Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["build", "extract"])
+def test_what_was_made_of_a_sound_handover_is_sound(luoser_command: Run, tmp_path: Path, command: str) -> None:
+    place = tmp_path / "made.elf"
+    if command == "build":
+        document = tmp_path / "state.json"
+        document.write_bytes(luoser_command("inspect", FROZEN, "--full", "--contents", "--format", "json").stdout)
+        assert luoser_command("build", document, "-o", place).returncode == 0
+    else:
+        luoser_command("extract", FROZEN, "-o", place)
+    found = json.loads(luoser_command("check", place, "--format", "json").stdout)
+    assert found["findings"] == []
+
+
+def test_a_topology_without_classes_still_tells_the_chain(luoser_command: Run, tmp_path: Path) -> None:
+    devices = json.loads(Path(TOPOLOGY).read_text())
+    place = tmp_path / "topology.json"
+    place.write_text(json.dumps([{**device, "class": None} for device in devices]))
+    result = luoser_command("check", FROZEN, "--topology", place, "--select", "TOP003", "-v")
+    assert b"0000:04:00.0" in result.stdout or b"skipped TOP003" in result.stdout

@@ -173,3 +173,10 @@ def test_a_folio_that_two_paths_lead_to_is_one_change_that_names_both() -> None:
     (change,) = compare(from_document(values), from_document(after), contents=True).changes
     assert change.where.endswith("folios/1/contents")
     assert [path.endswith("folios/2/contents") for path in change.also] == [True]
+
+
+def test_a_count_of_the_head_alone() -> None:
+    memory = real.overlay(FROZEN)
+    memory.write(0x1AD9000, (11).to_bytes(8, "little"))  # max_nr_devices of the list of family B
+    found = compare(luoser.read(real.dump(FROZEN)), luoser.read(memory)).changes
+    assert [change.where for change in found] == ["pci/flb:pci-v2/header/max_nr_devices"]

@@ -67,3 +67,10 @@ def test_a_true_loss_is_no_progress() -> None:
     memory.write(flbs + 8, (count - 1).to_bytes(8, "little"))
     found = compare(luoser.read(real.dump("7.3-chain/frozen")), luoser.read(memory))
     assert any(path.startswith("luo/flbs/") for path in where(found.changes, Kind.REMOVED))
+
+
+def test_an_outgoing_map_that_is_destroyed_is_no_progress() -> None:
+    memory = real.overlay("7.3-chain/frozen2")
+    memory.write(0xE54000, b"#!/bin/sh\n" * 409)
+    found = compare(luoser.read(real.dump("7.3-chain/frozen2")), luoser.read(memory))
+    assert where(found.changes, Kind.CHANGED) == ["handovers/0xe55000/preserved/status"]

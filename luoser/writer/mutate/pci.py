@@ -195,6 +195,14 @@ def list_unsorted(image: Image, state: State) -> None:
     image.patch(entry.address + form.header.size, data[size : 2 * size] + data[:size])
 
 
+@mutation("PCI018", "nothing at the jump; the kernel that adds a device by this number writes behind the folio")
+def capacity_beyond_folio(image: Image, state: State) -> None:
+    """max_nr_devices becomes a million."""
+    entry, form = _list(state, "with a capacity", lambda form, entry: form.capacity is not None)
+    assert form.capacity is not None
+    _patch_head(image, entry, form, form.capacity, 1_000_000)
+
+
 @mutation("PCI016", "panic at the FLB's finish: a device is left")
 def nr_mismatch(image: Image, state: State) -> None:
     """nr_devices becomes one more."""
