@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from luoser.abi.values import text_bytes
 from luoser.errors import UsageError
 from luoser.state.packed import Column
 
-__all__ = ["columns", "row_of"]
+__all__ = ["columns", "record_bytes", "row_of"]
 
 
 def columns(schema: Schema) -> tuple[Column, ...]:
@@ -57,8 +58,23 @@ def row_of(wanted: tuple[Column, ...], values: Mapping[str, Any]) -> tuple[Any, 
             if len(items) * column.record.size > column.size:
                 most = column.size // column.record.size
                 raise UsageError(f"{column.name}: {len(items)} items, there is room for {most}")
-            row.append(b"".join(column.record.pack(*row_of(column.columns, item)) for item in items))
+            row.append(b"".join(record_bytes(pci_resource_ser, column.columns, item) for item in items))
     return tuple(row)
+
+
+def record_bytes(schema: Schema, wanted: tuple[Column, ...], values: Mapping[str, Any]) -> bytes:
+    """Members by name as one record. Raises UsageError that names the member that does not fit."""
+    row = row_of(wanted, values)
+    try:
+        return schema.record.pack(*row)
+    except struct.error:
+        sizes = {field.name: field.size for field in schema.fields}
+        for name, value in zip(schema.record_fields, row, strict=True):
+            if isinstance(value, int) and value >> 8 * sizes[name]:
+                raise UsageError(
+                    f"{name}: {value} does not fit {sizes[name]} byte{'s' if sizes[name] > 1 else ''}"
+                ) from None
+        raise
 
 
 def _container(column: Column, values: Mapping[str, Any]) -> int:

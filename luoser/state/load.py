@@ -20,7 +20,7 @@ from luoser.abi.schema import Schema
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Header, Node
 from luoser.limits import LIMITS
-from luoser.state.columns import columns, row_of
+from luoser.state.columns import columns, record_bytes
 from luoser.state.model import (
     Area,
     Contents,
@@ -526,14 +526,10 @@ class _Packer:
         self.known = {*self.kinds, "index", "bdf", "flag_names"}
 
     def device(self, data: bytearray, place: int, entry: Item) -> None:
+        values = self._values(entry)
         try:
-            self.record.record.pack_into(data, place, *row_of(self.columns, self._values(entry)))
-        except struct.error as error:
-            word = f"{error}: a member does not fit struct {self.record.name}"
-            raise UsageError(f"{safe_text(entry.path)}: {word}") from None
+            data[place : place + self.record.size] = record_bytes(self.record, self.columns, values)
         except UsageError as error:
-            if str(error).startswith(safe_text(entry.path)):
-                raise
             raise UsageError(f"{safe_text(entry.path)}.{error}") from None
 
     def _values(self, entry: Item) -> dict[str, Any]:
@@ -597,9 +593,9 @@ def _bus(item: Item, record: Schema) -> dict[str, Any]:
         elif name != "bus":
             raise item.fail(name, f"struct {record.name} has no such member")
     try:
-        return dict(row_fields(wanted, record.record.unpack(record.record.pack(*row_of(wanted, values)))))
-    except struct.error as error:
-        raise UsageError(f"{safe_text(item.path)}: {error}: a member does not fit struct {record.name}") from None
+        return dict(row_fields(wanted, record.record.unpack(record_bytes(record, wanted, values))))
+    except UsageError as error:
+        raise UsageError(f"{safe_text(item.path)}.{error}") from None
 
 
 def _memblock(item: Item) -> Memblock:

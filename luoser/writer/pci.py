@@ -13,7 +13,7 @@ from luoser.abi.values import struct_bytes
 from luoser.errors import UsageError
 from luoser.limits import LIMITS
 from luoser.state import DeviceList, PciList
-from luoser.state.columns import columns, row_of
+from luoser.state.columns import columns, record_bytes
 from luoser.writer.image import Image
 
 __all__ = ["header_values", "list_bytes", "list_header", "write_list"]
@@ -72,7 +72,7 @@ def list_bytes(
     data += devices.data.ljust(room * form.record.size, b"\0")
     if form.bus is not None:
         wanted = columns(form.bus)
-        data += b"".join(form.bus.record.pack(*row_of(wanted, bus)) for bus in buses)
+        data += b"".join(record_bytes(form.bus, wanted, bus) for bus in buses)
     return data
 
 

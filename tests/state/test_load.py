@@ -102,7 +102,7 @@ WRONG: list[tuple[Path, Any, str]] = [
     ((*LIST, "buses"), [{}], "handovers[0].pci[1].buses: pci-lu-v2-03 has none"),
     ((*LIST, "devices", 2, "bdf"), "0000:05:20.0", "handovers[0].pci[1].devices[2].bdf: '0000:05:20.0' is no PCI"),
     ((*LIST, "devices", 2, "index"), 1, "handovers[0].pci[1].devices: every device needs an index of its own"),
-    ((*LIST, "devices", 2, "flags"), 1 << 32, "handovers[0].pci[1].devices[2]: "),
+    ((*LIST, "devices", 2, "flags"), 1 << 32, "handovers[0].pci[1].devices[2].flags: 4294967296 does not fit 4 bytes"),
     ((*LIST, "devices", 2, "flags"), ["LU_BUS"], "devices[2].flags[0]: 'LU_BUS': expected one of LU_BUSMASTER"),
     ((*LIST, "devices", 2, "driver_name"), "nvme", "devices[2].driver_name: struct pci_dev_ser has no such member"),
     ((*LIST, "contents", 0, "bytes"), 5, "handovers[0].pci[1].contents[0].bytes: expected a text"),

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Pages with one owner for each byte, written as an ELF core or a flat image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+import luoser
+from luoser.errors import MissingMemory, UsageError
+from luoser.writer.image import Image, write_image
+
+
+def image(*pieces: tuple[int, bytes]) -> Image:
+    made = Image(4096)
+    for address, data in pieces:
+        made.put(address, data, f"piece at {address:#x}")
+    return made
+
+
+def test_what_was_put_is_there_and_the_rest_of_its_pages_is_zero() -> None:
+    made = image((0x5FFE, b"abcd"), (0x9000, b"x"))
+    assert list(made.pages) == [0x5000, 0x6000, 0x9000]
+    assert made.memory().read(0x5FFC, 8) == b"\0\0abcd\0\0"
+    assert made.end == 0xA000
+    with pytest.raises(MissingMemory):
+        made.memory().read(0x7000, 1)
+
+
+@pytest.mark.parametrize(("start", "size"), [(0x1000, 4), (0x1003, 1), (0xFFF, 2), (0x1002, 100), (0x1000, 4096)])
+def test_two_things_at_one_place_are_refused(start: int, size: int) -> None:
+    made = image((0x1000, b"abcd"))
+    with pytest.raises(UsageError, match=r"other at 0x[0-9a-f]+ and piece at 0x1000 at 0x1000 overlap"):
+        made.put(start, bytes(size), "other")
+
+
+def test_neighbours_share_a_page() -> None:
+    made = image((0x1000, b"ab"), (0x1004, b"ef"), (0x1002, b"cd"))
+    assert made.memory().read(0x1000, 6) == b"abcdef"
+    assert [(start, end) for start, end, _ in made.pieces] == [(0x1000, 0x1002), (0x1002, 0x1004), (0x1004, 0x1006)]
+
+
+def test_an_empty_image() -> None:
+    assert image().end == 0 and image().pages == {}
+
+
+def test_elf_core(tmp_path: Path) -> None:
+    made = image((0x1000, b"a"), (0x2000, b"b"), (0x8000_0000_0000, b"c"))
+    write_image(str(tmp_path / "core"), made, "elf", force=False)
+    with (tmp_path / "core").open("rb") as file:
+        loads = [part for part in ELFFile(file).iter_segments() if part["p_type"] == "PT_LOAD"]
+        places = [(part["p_paddr"], part["p_memsz"], part.data()[:1]) for part in loads]
+    assert places == [(0x1000, 0x2000, b"a"), (0x8000_0000_0000, 0x1000, b"c")]
+    with luoser.open(tmp_path / "core") as memory:
+        assert memory.read(0x2000, 1) == b"b"
+
+
+def test_flat_image_is_sparse(tmp_path: Path) -> None:
+    made = image((0x1000, b"a"), (0x4000_0000, b"b"))
+    write_image(str(tmp_path / "raw"), made, "raw", force=False)
+    found = (tmp_path / "raw").stat()
+    assert found.st_size == 0x4000_1000 and found.st_blocks * 512 < 1 << 20
+    with (tmp_path / "raw").open("rb") as file:
+        assert os.pread(file.fileno(), 1, 0x1000) + os.pread(file.fileno(), 1, 0x4000_0000) == b"ab"
+
+
+def test_flat_image_beyond_a_terabyte_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a flat image up to 0x10000001000 has .* write an ELF core instead"):
+        write_image(str(tmp_path / "raw"), image((1 << 40, b"a")), "raw", force=False)
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize("form", ["elf", "raw"])
+def test_an_existing_file_stays(tmp_path: Path, form: str) -> None:
+    place = tmp_path / "file"
+    place.write_text("mine")
+    with pytest.raises(UsageError, match="--force"):
+        write_image(str(place), image((0, b"a")), form, force=False)
+    assert place.read_text() == "mine"
+    write_image(str(place), image((0, b"a")), form, force=True)
+    assert place.read_bytes() != b"mine"
