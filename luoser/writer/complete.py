@@ -7,7 +7,6 @@ rest is what the kernel of that release writes, and every page of it is in the p
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -103,7 +102,7 @@ def complete(document: Json, *, kernel: str = "7.3") -> Json:
 
 def _complete(document: Json, forms: Forms, kernel: str) -> Json:
     check_shape(document)
-    made = copy.deepcopy(document)
+    made = _copied(document)
     made.setdefault("schema", "luoser/state/1")
     source = _part(made, "source", {}) or {}
     made["source"] = source
@@ -121,6 +120,13 @@ def _complete(document: Json, forms: Forms, kernel: str) -> Json:
         placer.preserved = {}
         _Handover(item, forms, kernel, placer).fill()
     return made
+
+
+def _copied(value: Any) -> Any:
+    """Objects and lists of their own, even where a document has the same one at two places."""
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _hex(value: int) -> str:
