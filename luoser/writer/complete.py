@@ -102,7 +102,7 @@ def complete(document: Json, *, kernel: str = "7.3") -> Json:
 
 def _complete(document: Json, forms: Forms, kernel: str) -> Json:
     check_shape(document)
-    made = _copied(document)
+    made: Json = _copied(document)
     made.setdefault("schema", "luoser/state/1")
     source = _part(made, "source", {}) or {}
     made["source"] = source

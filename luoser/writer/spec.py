@@ -92,33 +92,29 @@ def _no_twins(item: Item, devices: Any) -> None:
 
 def _struct(item: Item, form: Layout) -> bytes:
     head = form.schemas[0]
-    fields = dict((item.item("fields") or Item({}, "fields")).values)
-    records = list(item.items("records"))
+    if form.name == "kho-block-pci":
+        return _device_block(item, form)
+    given = item.item("fields") or Item({}, "fields")
+    fields, records = dict(given.values), list(item.items("records"))
     if form.count:
-        fields.setdefault(form.count, len(records))
-        if _count(fields[form.count]) != len(records):
-            raise item.fail(f"fields.{form.count}", f"{fields[form.count]}, but {len(records)} records are given")
+        count = given.number(form.count, len(records))
+        if count != len(records):
+            raise given.fail(form.count, f"{count}, but {len(records)} records are given")
+        fields[form.count] = count
     elif records:
         raise item.fail("records", f"{form.name} has no records behind its head")
-    data = struct_bytes(head, _numbers(fields), "fields")
+    data = struct_bytes(head, fields, "fields")
     for record in records:
-        data += struct_bytes(form.schemas[1], _numbers(dict(record.values)), record.path)
+        data += struct_bytes(form.schemas[1], record.values, record.path)
     return data
 
 
-def _count(value: Any) -> Any:
-    return int(value, 0) if isinstance(value, str) and value.startswith("0x") else value
-
-
-def _numbers(value: Any) -> Any:
-    """Members as plain values: 0x… is a number, all other text is text or bytes in hex."""
-    if isinstance(value, Mapping):
-        return {name: _numbers(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_numbers(entry) for entry in value]
-    if isinstance(value, str) and value.startswith("0x"):
-        try:
-            return int(value, 16)
-        except ValueError:
-            return value
-    return value
+def _device_block(item: Item, form: Layout) -> bytes:
+    """One block of entries of the newest device list; entries of zeros are devices that were taken back."""
+    known = pci_layout("pci-version-2")
+    assert known is not None
+    fields = item.item("fields") or Item({}, "fields")
+    slots = {"slots": fields.number(form.count)} if form.count in fields.values else {}
+    devices = load_devices(Item({**item.values, **slots}, ""), known, Item({}, ""))
+    _no_twins(item, devices)
+    return struct_bytes(form.schemas[0], {**fields.values, form.count: devices.slots}, "fields") + devices.data
