@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from luoser.errors import FormatError
 from luoser.limits import LIMITS
@@ -274,12 +274,14 @@ def sequential(root: Node) -> Fdt:
     return _laid_out(root, names, reserve_map=48)
 
 
-def repacked(root: Node) -> Fdt:
+def repacked(root: Node, *, room: int | None = None) -> Fdt:
     """A tree whose root node was written sequentially, opened, given its children one by one, and packed again.
 
-    Children and their properties are each put in front of those before; names of properties go to the end.
+    Children and their properties are each put in front of those before; names of properties go to the end. room:
+    size in bytes of the buffer that the tree was opened in and not packed again.
     """
-    return _laid_out(root, _repacked_names(root), reserve_map=40)
+    made = _laid_out(root, _repacked_names(root), reserve_map=40)
+    return made if room is None else replace(made, header=replace(made.header, totalsize=room))
 
 
 class _Names:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from luoser.liveupdate import CoreMachine, Machine, Scenario
+    from luoser.liveupdate import Machine, Scenario
+    from luoser.liveupdate.memory import Folio
+    from luoser.writer import Image
 
 __all__ = ["command"]
 
 _STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
 _STOPPED = 1
-_RELEASES = {False: "6.17", True: "7.3"}
-"""Releases of the time of the series, by whether it is that queued for 7.4. KHO of 6.17 has 512-byte bitmaps."""
+_KERNEL = "6.17"
+"""Release of the time of the 2025 series, whose KHO has 512-byte bitmaps."""
 
 
 @click.command("simulate")
@@ -56,17 +58,10 @@ def command(scenario: str, topology: str | None, until: str, fixed: bool, target
         raise SystemExit(_STOPPED)
 
 
-def _run(scenario: Scenario, until: str, fixed: bool) -> Machine | CoreMachine:
-    from luoser.errors import UsageError
-    from luoser.liveupdate import CoreMachine, simulate
+def _run(scenario: Scenario, until: str, fixed: bool) -> Machine:
+    from luoser.liveupdate import simulate
 
-    if not scenario.core:
-        return simulate(scenario, until=until, is_fixed=fixed)
-    if fixed:
-        raise UsageError("--fixed: the known bugs are those of the series v2")
-    machine = CoreMachine(scenario)
-    machine.run(until=until)
-    return machine
+    return simulate(scenario, until=until, is_fixed=fixed)
 
 
 def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
@@ -83,11 +78,36 @@ def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
     return load_scenario(values, read_topology(topology) if topology is not None else None)
 
 
-def _write(machine: Machine | CoreMachine, target: str, force: bool) -> None:
+def image_of(machine: Machine) -> Image:
+    """The memory that a machine hands over: KHO's own pages, and every page that is carried as the machine left it.
+
+    Raises UsageError where nothing is handed over.
+    """
+    image = described(machine)
+    for folio in _carried(machine):
+        for place in range(0, len(folio.data), image.page_size):
+            image.patch(folio.address + place, bytes(folio.data[place : place + image.page_size]))
+    return image
+
+
+def described(machine: Machine) -> Image:
+    """What the writer makes of a machine's document: old bytes behind a list are not in it."""
     from luoser.state.load import from_document
     from luoser.writer import write
     from luoser.writer.complete import complete
+
+    kernel = getattr(machine, "kernel", _KERNEL)
+    ranges = [(folio.address, len(folio.data) // folio.count, folio.count) for folio in _carried(machine)]
+    return write(from_document(complete(machine.document(), kernel=kernel, preserved=ranges)))
+
+
+def _carried(machine: Machine) -> list[Folio]:
+    from luoser.liveupdate.memory import Place
+
+    return [folio for folio in machine.pages.left() if folio.place is not Place.ALLOCATED or machine.kernels > 1]
+
+
+def _write(machine: Machine, target: str, force: bool) -> None:
     from luoser.writer.image import write_image
 
-    document = complete(machine.document(), kernel=_RELEASES[bool(machine.scenario.core)])
-    write_image(target, write(from_document(document)), "elf", force=force)
+    write_image(target, image_of(machine), "elf", force=force)

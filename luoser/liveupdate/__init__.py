@@ -2,9 +2,21 @@
 """The life of a live update as a model: what is called, what is written, what is left when something fails."""
 
 from luoser.liveupdate.drivers import Driver
+from luoser.liveupdate.machine import Machine
 from luoser.liveupdate.scenario import Scenario, load_scenario
-from luoser.liveupdate.simulate import Machine, simulate
-from luoser.liveupdate.today import CoreMachine
+from luoser.liveupdate.sessions.machine import SessionMachine
+from luoser.liveupdate.simulate import simulate
+from luoser.liveupdate.subsystems.machine import SubsystemMachine
 from luoser.liveupdate.trace import Failure, Panic
 
-__all__ = ["CoreMachine", "Driver", "Failure", "Machine", "Panic", "Scenario", "load_scenario", "simulate"]
+__all__ = [
+    "Driver",
+    "Failure",
+    "Machine",
+    "Panic",
+    "Scenario",
+    "SessionMachine",
+    "SubsystemMachine",
+    "load_scenario",
+    "simulate",
+]

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from luoser.liveupdate.memory import Pages
     from luoser.liveupdate.tree import PciDevice
 
-__all__ = ["CALLBACKS", "DRIVERS", "Driver", "LabDriver", "StubDriver", "driver_named"]
-
-CALLBACKS = ("prepare", "freeze", "cancel", "finish")
+__all__ = ["Driver", "LabDriver", "StubDriver", "driver_named"]
 
 
 class Driver:
@@ -78,29 +76,63 @@ class _PageDriver(Driver):
         folio = self.pages.restore(data)
         if folio is None:
             raise Failure(errno.ENOENT)
-        if not folio.data.startswith(self.text(device)):
+        if not self.pages.holds(data, self.text(device)):
             raise Failure(errno.EINVAL)
 
     def finish(self, device: PciDevice, data: int) -> None:
+        self.pages.restore(data)  # where probe could not, as it did not get the value
         self.pages.free(data)
 
 
 class StubDriver(_PageDriver):
-    """pci-lu-stub: its page holds the bdf. is_fixed: cancel un-preserves, which the posted one forgets."""
+    """pci-lu-stub: its page holds the bdf.
 
-    def __init__(self, name: str = "pci-lu-stub", *, is_fixed: bool = False) -> None:
+    is_fixed: cancel un-preserves, which the posted one forgets. wants: the mark that a device has to have, and no
+    other, for this driver to take part; None before the patch that looks at it.
+    """
+
+    def __init__(self, name: str = "pci-lu-stub", *, is_fixed: bool = False, wants: int | None = None) -> None:
         super().__init__(name)
-        self.is_fixed = is_fixed
+        self.is_fixed, self.wants = is_fixed, wants
 
     def text(self, device: PciDevice) -> bytes:
         return pci_lu_stub_ser.build({"dev_id": device.bdf})
 
+    def prepare(self, device: PciDevice) -> int:
+        self._check(device)
+        data = super().prepare(device)
+        self._log(device, "pci_lu_stub_prepare", data)
+        return data
+
+    def freeze(self, device: PciDevice, data: int) -> int:
+        self._log(device, "pci_lu_stub_freeze", data)
+        if not self.pages.holds(data, self.text(device)):
+            raise Failure(errno.EINVAL)
+        return data
+
     def cancel(self, device: PciDevice, data: int) -> None:
+        self._log(device, "pci_lu_stub_cancel", data)
         if self.is_fixed:
             super().cancel(device, data)
             return
         self.pages.trace.bug(16, f"{self.name} drops {data:#x} without un-preserving it")
         self.finish(device, data)
+
+    def probe(self, device: PciDevice, data: int) -> None:
+        self._check(device)
+        self._log(device, "pci_lu_stub_probe" if self.wants is None else "__pci_lu_stub_probe", data)
+        super().probe(device, data)
+
+    def finish(self, device: PciDevice, data: int) -> None:
+        self._log(device, "pci_lu_stub_finish", data)
+        super().finish(device, data)
+
+    def _check(self, device: PciDevice) -> None:
+        if self.wants is not None and device.flags != self.wants:
+            raise Failure(errno.EINVAL)
+
+    def _log(self, device: PciDevice, function: str, data: int) -> None:
+        self.pages.trace.log(f"{self.name} {device.name}: {function}(): data: {data:#x}")
 
 
 class LabDriver(_PageDriver):
@@ -113,13 +145,19 @@ class LabDriver(_PageDriver):
         return f"lab driver state of {device.name}".encode()
 
 
-DRIVERS = ("idpf", "lab", "nvme", "pci-lu-stub", "pci-lu-stub-pf", "pci-pf-stub", "pcieport", "vfio-pci")
+_TAKES_PART = ("pcieport", "vfio-pci", "pci-pf-stub", "idpf")
+"""Drivers with a table of callbacks, all of them empty."""
+_STUBS = {"pci-lu-stub": 1, "pci-lu-stub-pf": 2}
+"""The test drivers, with the mark that each is for: asked for, or depended on."""
 
 
-def driver_named(name: str, *, is_fixed: bool = False) -> Driver:
-    """The ready driver of that name; any other name is a driver without live-update callbacks, as nvme is."""
+def driver_named(name: str, *, is_fixed: bool = False, checks_marks: bool = False) -> Driver:
+    """The ready driver of that name; any other name is a driver without live-update callbacks, as nvme is.
+
+    checks_marks: whether the test drivers look at what a device was marked for.
+    """
     if name == "lab":
         return LabDriver()
-    if name in ("pci-lu-stub", "pci-lu-stub-pf"):
-        return StubDriver(name, is_fixed=is_fixed)
-    return Driver(name, has_ops=name in ("pcieport", "vfio-pci", "pci-pf-stub", "idpf"))
+    if name in _STUBS:
+        return StubDriver(name, is_fixed=is_fixed, wants=_STUBS[name] if checks_marks else None)
+    return Driver(name, has_ops=name in _TAKES_PART)

@@ -15,6 +15,7 @@ __all__ = ["PAGE_SIZE", "Folio", "Pages", "Place", "get_order"]
 
 PAGE_SIZE = 4096
 _FIRST = 32 << 20
+_LARGEST_ORDER = 10
 
 
 def get_order(size: int) -> int:
@@ -34,13 +35,16 @@ class Place(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Folio:
-    """what: whose it is, in words."""
+    """what: whose it is, in words. count: so many folios of that order side by side. is_kept: whether it is in use as
+    long as the kernel that allocated it runs."""
 
     address: int
     order: int
     what: str
     data: bytearray
+    count: int = 1
     place: Place = Place.ALLOCATED
+    is_kept: bool = False
 
 
 @dataclass(slots=True)
@@ -48,7 +52,7 @@ class Pages:
     """The page allocator and KHO's map.
 
     places: addresses to give out, by what asks for them; others come one after the other. faults: errno by
-    (`allocate` or `preserve`, what). mistakes: frees and un-preserves of what was not there.
+    (`allocate` or `preserve`, what). mistakes: frees, restores and un-preserves of what was not there.
     """
 
     trace: Trace
@@ -57,43 +61,99 @@ class Pages:
     folios: dict[int, Folio] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
     _next: int = _FIRST
-    _given: set[str] = field(default_factory=set)
+    _given: dict[str, int] = field(default_factory=dict)
 
-    def allocate(self, order: int, what: str) -> int:
-        """A zeroed folio. Raises Failure."""
+    # -- allocating and freeing --
+
+    def allocate(self, order: int, what: str, *, count: int = 1) -> int:
+        """A zeroed folio, or so many of them side by side. Raises Failure."""
         self._fail("allocate", what, errno.ENOMEM)
-        address = self._address(order, what)
-        self.folios[address] = Folio(address, order, what, bytearray(PAGE_SIZE << order))
-        self.trace.memory(f"{what}: allocate folio {address:#x} order {order}")
+        if order > _LARGEST_ORDER:
+            raise Failure(errno.E2BIG)
+        size = PAGE_SIZE << order
+        address = self._address(size, size * count, what)
+        self.folios[address] = Folio(address, order, what, bytearray(size * count), count)
+        several = f"{count} folios from {address:#x} on" if count > 1 else f"folio {address:#x}"
+        self.trace.memory(f"{what}: allocate {several} order {order}")
         return address
 
-    def _address(self, order: int, what: str) -> int:
-        size = PAGE_SIZE << order
+    def allocate_preserved(self, order: int, what: str) -> int:
+        """A zeroed folio that KHO preserves. Raises Failure; then it is free again."""
+        address = self.allocate(order, what)
+        try:
+            self.preserve(address)
+        except Failure:
+            self.free(address)
+            raise
+        return address
+
+    def _address(self, align: int, size: int, what: str) -> int:
         if what in self.places and what not in self._given:
-            self._given.add(what)
-            return self._given_place(self.places[what], size, what)
-        address = -(-self._next // size) * size
+            address = self.places[what]
+            self._check_place(address, align, size, what)
+            self._given[what] = size
+            return address
+        address = -(-self._next // align) * align
         while self._is_taken(address, size):
-            address += size
+            address += align
         self._next = address + size
         return address
 
-    def _given_place(self, address: int, size: int, what: str) -> int:
-        if address % size:
-            raise UsageError(f"places.{what}: {address:#x} is no address of a folio of {size} bytes")
+    def _check_place(self, address: int, align: int, size: int, what: str) -> None:
+        if address % align:
+            raise UsageError(f"places.{what}: {address:#x} is no address of a folio of {align} bytes")
         for folio in self.left():
             if address < folio.address + len(folio.data) and folio.address < address + size:
                 raise UsageError(f"places.{what}: {address:#x} is taken by {folio.what}")
-        return address
 
     def _is_taken(self, address: int, size: int) -> bool:
-        taken = [(place, PAGE_SIZE) for place in self.places.values()]
-        taken += [(folio.address, len(folio.data)) for folio in self.folios.values()]
-        return any(start < address + size and address < start + length for start, length in taken)
+        """Whether a place that the scenario names lies there."""
+        places = ((start, self._given.get(what, PAGE_SIZE)) for what, start in self.places.items())
+        return any(start < address + size and address < start + length for start, length in places)
+
+    def free(self, address: int) -> None:
+        folio = self.folios.get(address)
+        if folio is None or folio.place is Place.FREED:
+            self._mistake(f"free {address:#x}, which is free already")
+            return
+        if folio.place is Place.PRESERVED:
+            self._mistake(f"free {address:#x}, which stays preserved")
+        else:
+            if folio.place is Place.INCOMING:
+                self._mistake(f"free {address:#x}, which was not restored")
+            folio.place = Place.FREED
+        self.trace.memory(f"{folio.what}: free {address:#x}")
+
+    # -- bytes --
 
     def write(self, address: int, offset: int, data: bytes, what: str) -> None:
-        self.folios[address].data[offset : offset + len(data)] = data
+        folio = self._folio_of(address)
+        start = address - folio.address + offset
+        folio.data[start : start + len(data)] = data
         self.trace.memory(f"write {address + offset:#x}: {what}")
+
+    def read(self, address: int, size: int) -> bytes:
+        folio = self._folio_of(address)
+        return bytes(folio.data[address - folio.address : address - folio.address + size])
+
+    def has(self, address: int) -> bool:
+        """Whether there is a folio at an address that is not free."""
+        folio = self.folios.get(address)
+        return folio is not None and folio.place is not Place.FREED
+
+    def holds(self, address: int, data: bytes) -> bool:
+        """Whether a folio starts with these bytes."""
+        folio = self.folios.get(address)
+        return folio is not None and folio.data.startswith(data)
+
+    def _folio_of(self, address: int) -> Folio:
+        for order in range(_LARGEST_ORDER + 1):
+            folio = self.folios.get(address & -(PAGE_SIZE << order))
+            if folio is not None and address < folio.address + len(folio.data):
+                return folio
+        raise KeyError(address)
+
+    # -- KHO --
 
     def preserve(self, address: int) -> None:
         """Raises Failure."""
@@ -110,18 +170,9 @@ class Pages:
         folio.place = Place.ALLOCATED
         self.trace.memory(f"{folio.what}: un-preserve {address:#x}")
 
-    def free(self, address: int) -> None:
-        folio = self.folios.get(address)
-        if folio is None or folio.place is Place.FREED:
-            self._mistake(f"free {address:#x}, which is free already")
-            return
-        if folio.place is Place.PRESERVED:
-            self._mistake(f"free {address:#x}, which stays preserved")
-        else:
-            if folio.place is Place.INCOMING:
-                self._mistake(f"free {address:#x}, which was not restored")
-            folio.place = Place.FREED
-        self.trace.memory(f"{folio.what}: free {address:#x}")
+    def unpreserve_free(self, address: int) -> None:
+        self.unpreserve(address)
+        self.free(address)
 
     def restore(self, address: int) -> Folio | None:
         """Take a folio over from the kernel before; None where it preserved no such folio."""
@@ -132,11 +183,18 @@ class Pages:
         self.trace.memory(f"{folio.what}: restore {address:#x}")
         return folio
 
+    def restore_free(self, address: int) -> None:
+        """Take a folio over and free it; nothing is freed where the kernel before preserved no such folio."""
+        if self.restore(address) is None:
+            self._mistake(f"restore {address:#x}, which the kernel before did not preserve")
+        else:
+            self.free(address)
+
     def kexec(self) -> None:
         """The next kernel begins: only what was preserved is still there."""
         self.folios = {folio.address: folio for folio in self.preserved()}
         for folio in self.folios.values():
-            folio.place = Place.INCOMING
+            folio.place, folio.is_kept = Place.INCOMING, False
 
     def preserved(self) -> Iterator[Folio]:
         return (folio for folio in self.folios.values() if folio.place is Place.PRESERVED)

@@ -4,53 +4,125 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from luoser.abi.memfd import SEALS
+from luoser.abi.pci import pci_dev_ser_v1_12, pci_resource_ser
 from luoser.errors import UsageError
 from luoser.liveupdate.memory import PAGE_SIZE
-from luoser.liveupdate.pci import SERIES, Series
+from luoser.liveupdate.sessions.series import SERIES as SESSION_SERIES
+from luoser.liveupdate.subsystems.series import SERIES as SUBSYSTEM_SERIES
+from luoser.liveupdate.tree import PciDevice
 from luoser.state.load import Item
 from luoser.text import bdf_text, parse_bdf, safe_text
 from luoser.topology import Address, Device, Topology
 
-__all__ = ["CORE", "STEPS", "Change", "Scenario", "load_scenario"]
+__all__ = ["STEPS", "Change", "FileWish", "Scenario", "SessionWish", "Traits", "load_scenario"]
 
 STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
-_FAULTS = ("allocate", "freeze", "override", "prepare", "preserve", "probe", "register", "walk")
-_CHANGES = ("add", "bind", "remove", "unbind", "unlink")
-CORE = {"core-1": 1, "core-2": 2}
-"""The series queued for 7.4, by the version that it writes: 1 endpoints only, 2 with the bridges above them."""
-_MEMBERS = {"topology", "devices", "series", "next_series", "requested", "drivers", "places", "faults", "changes"}
+_DEVICE_FAULTS = ("freeze", "override", "prepare", "preserve", "probe", "retrieve", "walk")
+_FAULTS = (*_DEVICE_FAULTS, "allocate", "register")
+_DEVICE_CHANGES = ("add", "bind", "preserve", "remove", "unbind", "unlink")
+_CHANGES = (*_DEVICE_CHANGES, "close", "create")
+_SESSION = "vm"
+_MEMFD_SIZE = 1 << 30
+_SAVED = frozenset(
+    field.name for field in pci_dev_ser_v1_12.fields if field.bit_width or field.name in ("current_state", "pm_cap")
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What happens to a device right before a step. what: one of add, bind, remove, unbind, unlink."""
+    """What happens right before a step. what: one of add, bind, remove, unbind, unlink, of a device; create, close,
+    of a session; preserve, of a device's file in a session under a token."""
 
     before: str
     what: str
-    device: str
+    name: str
     driver: str = ""
+    session: str = ""
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a topology does not tell of a device; see PciDevice."""
+
+    members: Mapping[str, int] = field(default_factory=dict)
+    resources: tuple[Mapping[str, Any], ...] = ()
+    acs_quirk: bool = False
+    iommu_group: str = ""
+    can_reset: bool = True
+
+    def give(self, device: PciDevice) -> None:
+        device.members, device.resources = dict(self.members), self.resources
+        device.acs_quirk, device.iommu_group, device.can_reset = self.acs_quirk, self.iommu_group, self.can_reset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileWish:
+    """A file to preserve: of a device, or a memfd of that name with so many bytes, the first of which are `data`."""
+
+    token: int
+    device: str = ""
+    memfd: str = ""
+    size: int = 0
+    data: bytes = b""
+    position: int = 0
+    seals: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.device or self.memfd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionWish:
+    name: str
+    files: tuple[FileWish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """drivers: names by device, over those of the topology. requested: devices that ask to keep bus mastering.
-    places: addresses by what asks for a folio, such as `pci folio`. faults: errno by (step, device or folio).
-    core: 0 for a series v2, else the version of the series queued for 7.4, and next_core that of the next kernel.
+    """series: of the 2025 series under the orchestrator of its time, or of the PCI core under that of today.
+    next_series: that of the next kernel. kernel: release of the orchestrator of today, "" for the one that the series
+    was posted on. has_iov: whether the kernel is configured with SR-IOV.
+
+    requested: devices that ask to stay. drivers: names by device, over those of the topology. traits: by device.
+    windows: resources of root buses by name, such as 0000:00. subsystems: those of the orchestrator of 2025 in the
+    order in which they register. sessions: what user space preserves. places: addresses by what asks for a folio,
+    such as `pci folio`. faults: errno by (step, device, memfd, subsystem or folio).
     """
 
     topology: Topology
-    series: Series = SERIES["v2-10"]
+    series: str = "pci-lu-v2"
+    next_series: str = ""
+    kernel: str = ""
+    has_iov: bool = True
     requested: tuple[str, ...] = ()
     drivers: Mapping[str, str] = field(default_factory=dict)
+    traits: Mapping[str, Traits] = field(default_factory=dict)
+    windows: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    subsystems: tuple[str, ...] = ("pci",)
+    sessions: tuple[SessionWish, ...] = ()
     places: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
-    core: int = 0
-    next_core: int = 0
+
+    @property
+    def is_session_series(self) -> bool:
+        return self.series in SESSION_SERIES
+
+
+_MEMBERS = frozenset(
+    (
+        *("topology", "devices", "buses", "drivers", "traits", "has_iov"),
+        *("series", "next_series", "kernel", "subsystems"),
+        *("requested", "sessions", "places", "faults", "changes"),
+    )
+)
 
 
 def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -> Scenario:
@@ -66,37 +138,66 @@ def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -
         topology = Topology(devices=_devices(item), form="scenario")
     if topology is None:
         raise UsageError("devices: missing; list devices here, or name a topology")
-    series, following = item.text("series", "v2-10"), item.text("next_series", item.text("series", "v2-10"))
-    for name, value in (("series", series), ("next_series", following)):
-        if value not in SERIES and value not in CORE:
-            word = f"expected one of {', '.join((*SERIES, *CORE))}"
-            raise item.fail(name, f"no series is named {safe_text(value)}; {word}")
-    if following != series and not {series, following} <= {*CORE}:
-        raise item.fail("next_series", f"only {' and '.join(CORE)} can follow each other")
+    series = _series(item, "series", "pci-lu-v2")
+    requested = tuple(_device(item, f"requested[{n}]", text) for n, text in enumerate(item.array("requested")))
     return Scenario(
         topology=topology,
-        series=SERIES.get(series, SERIES["v2-10"]),
-        core=CORE.get(series, 0),
-        next_core=CORE.get(following, 0),
-        requested=tuple(_device(item, f"requested[{n}]", text) for n, text in enumerate(item.array("requested"))),
-        drivers={_device(item, "drivers", name): _driver(item, name) for name in _table(item, "drivers")},
-        places={name: _page(item, name) for name in _table(item, "places")},
+        series=series,
+        next_series=_next_series(item, series),
+        kernel=item.text("kernel", ""),
+        has_iov=item.truth("has_iov", True),
+        requested=requested,
+        drivers={_device(item, "drivers", name): _table(item, "drivers").text(name)
+                 for name in _names(item, "drivers")},
+        traits={_device(item, "traits", name): _traits(_required(_table(item, "traits"), name))
+                for name in _names(item, "traits")},
+        windows={_bus(bus): tuple(_resource(one) for one in bus.items("resource")) for bus in item.items("buses")},
+        subsystems=_subsystems(item),
+        sessions=_sessions(item, requested),
+        places={name: _page(item, name) for name in _names(item, "places")},
         faults=dict(_fault(fault) for fault in item.items("faults")),
         changes=tuple(_change(change) for change in item.items("changes")),
-    )
+    )  # fmt: skip
 
 
-def _table(item: Item, name: str) -> dict[str, Any]:
+def _series(item: Item, name: str, default: str) -> str:
+    value = item.text(name, default)
+    if value not in SUBSYSTEM_SERIES and value not in SESSION_SERIES:
+        whole = [known for known in (*SUBSYSTEM_SERIES, *SESSION_SERIES) if known.count("-") < 3]
+        word = f"expected one of {', '.join(whole)}, or one of these up to a patch, such as pci-lu-v1-09"
+        raise item.fail(name, f"no series is named {safe_text(value)}; {word}")
+    return value
+
+
+def _next_series(item: Item, series: str) -> str:
+    value = _series(item, "next_series", series)
+    if (value in SESSION_SERIES) is not (series in SESSION_SERIES):
+        raise item.fail("next_series", f"{value} belongs to another orchestrator than {series}")
+    if value != series and series in SUBSYSTEM_SERIES:
+        raise item.fail("next_series", f"only of the PCI core's series; the next kernel of {series} has that as well")
+    return value
+
+
+# -- tables --
+
+
+def _table(item: Item, name: str) -> Item:
+    return item.item(name) or Item({}, name)
+
+
+def _names(item: Item, name: str) -> Iterator[str]:
+    return iter(_table(item, name).values)
+
+
+def _required(item: Item, name: str) -> Item:
     found = item.item(name)
-    return dict(found.values) if found is not None else {}
-
-
-def _driver(item: Item, name: str) -> str:
-    return Item(_table(item, "drivers"), "drivers").text(name)
+    if found is None:
+        raise item.fail(name, "expected a table")
+    return found
 
 
 def _page(item: Item, name: str) -> int:
-    places = Item(_table(item, "places"), "places")
+    places = _table(item, "places")
     address = places.number(name)
     if not 0 < address < 1 << 52 or address % PAGE_SIZE:
         raise places.fail(name, f"{address:#x} is no address of a page")
@@ -112,17 +213,105 @@ def _device(item: Item, name: str, text: Any) -> str:
     return Device(domain=domain, bdf=bdf).name
 
 
+def _bus(item: Item) -> str:
+    try:
+        domain, bdf = parse_bdf(f"{item.text('bus')}:00.0")
+    except ValueError:
+        raise item.fail("bus", f"{safe_text(item.text('bus')[:40])} is no PCI bus such as 0000:41") from None
+    return bdf_text(domain, bdf)[:-5]
+
+
+def _traits(item: Item) -> Traits:
+    rest = {"resource", "acs_quirk", "iommu_group", "can_reset"}
+    for name in item.values:
+        if name not in _SAVED | rest:
+            raise item.fail(name, f"unknown; expected {', '.join(sorted(_SAVED | rest))}")
+    return Traits(
+        members={name: item.number(name) for name in item.values if name in _SAVED},
+        resources=tuple(_resource(one) for one in item.items("resource")),
+        acs_quirk=item.truth("acs_quirk", False),
+        iommu_group=item.text("iommu_group", ""),
+        can_reset=item.truth("can_reset", True),
+    )
+
+
+def _resource(item: Item) -> dict[str, Any]:
+    """Members of a BAR or window; an empty one is a slot that is not used."""
+    for name in item.values:
+        if name not in pci_resource_ser.record_fields:
+            raise item.fail(name, f"struct {pci_resource_ser.name} has no such member")
+    return {name: item.text(name) if name == "name" else item.number(name) for name in item.values}
+
+
+def _subsystems(item: Item) -> tuple[str, ...]:
+    names = item.array("subsystems") or ["pci"]
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
+            raise item.fail(f"subsystems[{index}]", f"{safe_text(str(name)[:40])} is no name of a subsystem")
+    if len(set(names)) < len(names) or "pci" not in names:
+        raise item.fail("subsystems", "expected names that differ, one of them pci")
+    return tuple(names)
+
+
+# -- sessions --
+
+
+def _sessions(item: Item, requested: tuple[str, ...]) -> tuple[SessionWish, ...]:
+    """As listed; without a list, what is requested in one session, with tokens from 1 on."""
+    if item.get("sessions") is None:
+        files = tuple(FileWish(token=token, device=name) for token, name in enumerate(requested, 1))
+        return (SessionWish(name=_SESSION, files=files),)
+    return tuple(
+        SessionWish(
+            name=session.text("name"), files=tuple(_file(file, n) for n, file in enumerate(session.items("files"), 1))
+        )
+        for session in item.items("sessions")
+    )
+
+
+def _file(item: Item, number: int) -> FileWish:
+    token = item.number("token", number)
+    if token >> 64:
+        raise item.fail("token", f"{token:#x} does not fit 64 bits")
+    if item.get("device") is not None:
+        return FileWish(token=token, device=_device(item, "device", item.text("device")))
+    size, data = item.number("size", 0), item.data("bytes") if item.get("bytes") is not None else b""
+    if size > _MEMFD_SIZE:
+        raise item.fail("size", f"{size:#x} bytes, more than the {_MEMFD_SIZE:#x} that the model pins page by page")
+    if len(data) > size:
+        raise item.fail("bytes", f"{len(data)} bytes do not fit the {size} of the file")
+    seals = item.bits("seals", SEALS)
+    return FileWish(
+        token=token,
+        memfd=item.text("memfd"),
+        size=size,
+        data=data,
+        position=item.number("position", 0),
+        seals=1 if seals is None else seals,
+    )
+
+
+# -- what goes wrong --
+
+
 def _fault(item: Item) -> tuple[tuple[str, str], int]:
     step = item.text("at")
     if step not in _FAULTS:
-        raise item.fail("at", f"{safe_text(step)}: expected one of {', '.join(_FAULTS)}")
+        raise item.fail("at", f"{safe_text(step)}: expected one of {', '.join(sorted(_FAULTS))}")
     name = item.text("errno", "EIO")
     code = getattr(errno, name, None) if name.startswith("E") else None
     if not isinstance(code, int):
         raise item.fail("errno", f"{safe_text(name)} is no name of an error, such as EIO")
+    if step == "register":
+        return (step, "pci"), code
+    if step in _DEVICE_FAULTS and item.get("device") is not None:
+        return (step, _device(item, "device", item.text("device"))), code
+    for kind in ("memfd", "subsystem"):
+        if step in ("prepare", "preserve", "freeze", "retrieve") and item.get(kind) is not None:
+            return (step, item.text(kind)), code
     if step in ("allocate", "preserve"):
         return (step, item.text("folio", "pci folio")), code
-    return (step, "pci" if step == "register" else _device(item, "device", item.text("device"))), code
+    raise item.fail("device", "missing; expected a PCI address such as 0000:05:00.1")
 
 
 def _change(item: Item) -> Change:
@@ -131,9 +320,19 @@ def _change(item: Item) -> Change:
         raise item.fail("before", f"{safe_text(before)}: expected one of {', '.join(STEPS)}")
     what = [name for name in _CHANGES if item.get(name) is not None]
     if len(what) != 1:
-        raise item.fail("before", f"expected one of {', '.join(_CHANGES)} beside it")
-    device = _device(item, what[0], item.text(what[0]))
-    return Change(before, what[0], device, item.text("driver") if what[0] in ("add", "bind") else "")
+        raise item.fail("before", f"expected one of {', '.join(sorted(_CHANGES))} beside it")
+    text = item.text(what[0])
+    return Change(
+        before=before,
+        what=what[0],
+        name=_device(item, what[0], text) if what[0] in _DEVICE_CHANGES else text,
+        driver=item.text("driver") if what[0] in ("add", "bind") else "",
+        session=item.text("session", _SESSION),
+        token=item.number("token") if what[0] == "preserve" else 0,
+    )
+
+
+# -- devices --
 
 
 def _devices(item: Item) -> dict[Address, Device]:

@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One step. bug: its number in the list of known bugs of the series."""
+    """One step. bug: its number in the list of known bugs of the 2025 PCI series, None for one of another part."""
 
     kind: Kind
     text: str
@@ -47,7 +47,7 @@ class Event:
         if self.kind is Kind.LOG:
             return self.text
         if self.kind is Kind.BUG:
-            return f"    ! A.9 #{self.bug}: {self.text}"
+            return f"    ! {f'A.9 #{self.bug}: ' if self.bug is not None else ''}{self.text}"
         return f"    {'!' if self.kind is Kind.PANIC else '-'} {self.text}"
 
 
@@ -68,6 +68,10 @@ class Trace:
 
     def bug(self, number: int, text: str) -> None:
         self.events.append(Event(Kind.BUG, text, number))
+
+    def flaw(self, text: str) -> None:
+        """A known bug that has no number: not one of the 2025 PCI series itself."""
+        self.events.append(Event(Kind.BUG, text))
 
     def panic(self, text: str) -> Panic:
         """Notes the end, and makes the exception to raise."""

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from luoser.errors import UsageError
 from luoser.text import bdf_text
@@ -30,7 +30,9 @@ class PciDevice:
     """A device of the running kernel.
 
     parent: what struct device calls so: the bridge above, or the host bridge. flags: its LU_* bits. entry: index
-    of its record in the list of the kernel before. override: the only driver that may bind.
+    of its record in the list of the kernel before. override: the only driver that may bind. members, resources:
+    what struct pci_dev holds besides, its BARs and windows by slot. acs_quirk: whether isolating it takes a quirk.
+    iommu_group: "" is one of its own. can_reset: whether its function can be reset.
     """
 
     domain: int
@@ -45,6 +47,12 @@ class PciDevice:
     entry: int | None = None
     override: str = ""
     is_removed: bool = False
+    members: Mapping[str, int] = field(default_factory=dict)
+    resources: tuple[Mapping[str, Any], ...] = ()
+    acs_quirk: bool = False
+    iommu_group: str = ""
+    can_reset: bool = True
+    num_vfs: int = 0
 
     @property
     def name(self) -> str:
@@ -73,13 +81,26 @@ class PciDevice:
 
 @dataclass(slots=True, eq=False)
 class Bus:
-    """bridge: None for a root bus and for one that only has virtual functions."""
+    """bridge: None for a root bus and for one that only has virtual functions. is_depended: its mark in v1 of the 2025
+    series. resources: its windows.
+    """
 
     domain: int
     number: int
     bridge: PciDevice | None = None
+    parent: Bus | None = None
     devices: list[PciDevice] = field(default_factory=list)
     children: list[Bus] = field(default_factory=list)
+    is_depended: bool = False
+    resources: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.domain:04x}:{self.number:02x}"
+
+    @property
+    def is_virtual(self) -> bool:
+        return self.bridge is None and self.parent is not None
 
 
 @dataclass(slots=True)
@@ -171,10 +192,11 @@ def _virtual_function(device: Device, made: dict[tuple[int, int], PciDevice]) ->
     if device.bus != bus.number:
         found = next((child for child in bus.children if child.number == device.bus), None)
         if found is None:
-            found = Bus(device.domain, device.bus)
+            found = Bus(device.domain, device.bus, parent=bus)
             bus.children.append(found)
         bus = found
     _add(device, bus, physical.parent, made).physfn = physical
+    physical.num_vfs += 1
 
 
 def _fill(topology: Topology, made: dict[tuple[int, int], PciDevice]) -> list[Device]:
@@ -188,7 +210,7 @@ def _fill(topology: Topology, made: dict[tuple[int, int], PciDevice]) -> list[De
         functions += [child for child in topology.children(device) if child.physfn is not None]
         if plain:
             number = device.secondary_bus or min(child.bus for child in plain)
-            above.secondary = Bus(device.domain, number, bridge=above)
+            above.secondary = Bus(device.domain, number, bridge=above, parent=above.bus)
             above.bus.children.append(above.secondary)
         for child in plain:
             assert above.secondary is not None

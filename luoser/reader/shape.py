@@ -122,8 +122,28 @@ def fit_pci(
     if behind.strip(b"\0"):
         if not blob.devices and layout.blocks is None:
             return None  # an empty list has nothing behind it
-        faults.append("bytes behind the list are not zero")
+        if not _is_left_over(layout, blob, behind):
+            faults.append("bytes behind the list are not zero")
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
+
+
+def _is_left_over(layout: PciLayout, blob: PciBlob, behind: bytes) -> bool:
+    """Whether bytes behind a sorted list are what removed devices leave there: those behind them move down, and the
+    last slot keeps its bytes, so that what stands there goes on ascending, in PCI domains of the list."""
+    if not layout.is_sorted or blob.missing:
+        return False
+    size = layout.record.size
+    used = -(-len(behind.rstrip(b"\0")) // size) * size
+    rest = DeviceList(layout.record.record, columns(layout.record), behind[:used].ljust(used, b"\0"))
+    keys = [_key(layout, device) for device in (*blob.devices[-1:], *rest[:_DEVICES_JUDGED])]
+    domains = {device.domain for device in blob.devices[:_DEVICES_JUDGED]}
+    return keys == sorted(keys) and all(device.domain in domains for device in rest[:_DEVICES_JUDGED])
+
+
+def _key(layout: PciLayout, device: Device) -> int:
+    """What sorted lists are sorted by: v1 and v2 compare domain << 16 | bdf as a signed int."""
+    key = device.domain << 16 | device.bdf
+    return key - (1 << 32) if layout.record.size == 4 and key >> 31 else key
 
 
 def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
@@ -139,7 +159,7 @@ def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockR
             yield "padding of the header is not zero"
     if "refcount" in layout.record.record_fields and layout.blocks is None and not blob.missing:
         count, found = blob.header[layout.count], len(blob.devices)
-        if count != found:
+        if count != found and count != (found := _in_use(blob)):
             yield f"{count} devices in the header, {found} entries in use"
     if layout.version is not None and blob.header["version"] != layout.version:
         yield f"version {blob.header['version']}, expected {layout.version}"
@@ -149,8 +169,17 @@ def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockR
         pointer, count = blob.header[layout.blocks], blob.header[layout.count]
         if pointer % 4096 or pointer >= PHYSICAL_LIMIT or bool(pointer) < bool(count):
             yield f"block pointer {pointer:#x} is no page address"
-        elif blocks is not None and len(blob.devices) != count:
-            yield f"{count} devices in the header, {len(blob.devices)} in the blocks"
+        elif blocks is not None and count != (found := len(blob.devices)) and count != (found := _in_use(blob)):
+            yield f"{count} devices in the header, {found} in the blocks"
+
+
+def _in_use(blob: PciBlob) -> int:
+    """Entries that are not finished: the next kernel takes the refcount down to 0 and leaves the address."""
+    names = blob.layout.record.record_fields
+    if "refcount" not in names:
+        return len(blob.devices)
+    place = names.index("refcount")
+    return sum(1 for row in blob.devices.rows() if row[place])
 
 
 def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
@@ -166,7 +195,7 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
         seen.add(place)
         if device.domain > MAX_DOMAIN:
             found.setdefault("domain", f"PCI domain {device.domain:#x} is not plausible")
-        key = _signed(device.domain << 16 | device.bdf) if layout.record.size == 4 else device.domain << 16 | device.bdf
+        key = _key(layout, device)
         if layout.is_sorted and key < last:
             found.setdefault("sorted", f"{device.name} is out of order")
         last = key
@@ -178,8 +207,19 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
     yield from found.values()
     if not any(_asked(device) for device in blob.devices[:_DEVICES_JUDGED]) and blob.devices:
         yield "no device that asked for live update"
+    yield from _idle_faults(blob)
     if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
         yield "unknown bridge type"
+
+
+def _idle_faults(blob: PciBlob) -> Iterator[str]:
+    """Entries with refcount 0 are finished ones in the next kernel, as long as others of their domain are not."""
+    devices = blob.devices[:_DEVICES_JUDGED]
+    idle = [device for device in devices if device.number("refcount") == 0]
+    domains = {device.domain for device in devices if device.number("refcount")}
+    stray = next((device for device in idle if device.domain not in domains), None)
+    if stray is not None:
+        yield f"{stray.name}: refcount is 0"
 
 
 def _asked(device: Device) -> bool:
@@ -188,19 +228,12 @@ def _asked(device: Device) -> bool:
     return (flags is None and requested is None) or bool((flags or 0) & 1 or requested)
 
 
-def _signed(value: int) -> int:
-    """Family B v1 and v2 compare domain << 16 | bdf as a signed int."""
-    return value - (1 << 32) if value >= 1 << 31 else value
-
-
 def _member_faults(device: Device) -> Iterator[tuple[str, str]]:
-    flags, requested, refcount = device.number("flags"), device.number("requested"), device.number("refcount")
+    flags, requested = device.number("flags"), device.number("requested")
     if flags is not None and (flags == 0 or flags & ~sum(FLAG_NAMES)):
         yield "flags", f"flags {flags:#x} are not legal"
     if requested is not None and requested > 1:
         yield "requested", f"requested is {requested}"
-    if refcount == 0:
-        yield "refcount", "refcount is 0"
     if device.number("reserved"):
         yield "reserved", f"reserved is {device.number('reserved')}"
     devfn = device.number("devfn")

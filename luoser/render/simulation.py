@@ -4,62 +4,77 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from luoser.abi.pci import flag_names
-from luoser.liveupdate import Machine
+from luoser.liveupdate import Machine, SessionMachine, SubsystemMachine
 from luoser.text import bdf_text, safe_text
-
-if TYPE_CHECKING:
-    from luoser.liveupdate import CoreMachine
 
 __all__ = ["lines"]
 
 
-def lines(machine: Machine | CoreMachine) -> Iterator[str]:
+def lines(machine: Machine) -> Iterator[str]:
     """The trace, then the state at its end, what leaked, and which known bugs showed."""
     for event in machine.trace.events:
         yield safe_text(str(event), again=True)
     yield ""
     if machine.error is not None:
         yield f"stopped: {safe_text(str(machine.error), again=True)}"
-    if isinstance(machine, Machine):
-        yield from _state(machine)
-    else:
-        yield from _core_state(machine)
+    if isinstance(machine, SubsystemMachine):
+        yield from _subsystems(machine)
+    elif isinstance(machine, SessionMachine):
+        yield from _sessions(machine)
     yield from _left(machine)
 
 
-def _state(machine: Machine) -> Iterator[str]:
-    tree = machine.luo.tree if machine.luo.tree is not None else machine.luo.incoming
-    values = ", ".join(f"{name} = {value:#x}" for name, value in tree.items()) if tree else "no tree"
-    yield f"state: {machine.luo.state}, /subsystems: {values}"
-    folio = machine.pages.folios.get(tree.get("pci", 0)) if tree else None
-    if folio is None:
-        return
-    for index, entry in enumerate(machine.pci.entries(folio.address)):
-        name = f"  {safe_text(entry.driver_name)}" if entry.driver_name else ""
-        bdf = bdf_text(entry.path >> 16, entry.path & 0xFFFF)
-        yield f"  {index}  {bdf}  {'|'.join(flag_names(entry.flags))}{name}  driver_data {entry.driver_data:#x}"
+def _subsystems(machine: SubsystemMachine) -> Iterator[str]:
+    values = ", ".join(f"{name} = {value:#x}" for name, value in machine.luo.handed_over.items())
+    yield f"state: {machine.luo.state}, /subsystems: {values or 'no tree'}"
+    found = machine.handed_list
+    for index, entry in enumerate(found.entries() if found is not None else ()):
+        bdf = bdf_text(entry["path"] >> 16, entry["path"] & 0xFFFF)
+        yield f"  {index}  {bdf}  {_marks(entry)}{_driver(entry)}  driver_data {entry['driver_data']:#x}"
+    for bus in found.buses() if found is not None else ():
+        yield f"  bus {bus['domain']:04x}:{bus['number']:02x}"
 
 
-def _core_state(machine: CoreMachine) -> Iterator[str]:
-    sessions = machine.sessions
-    word = "incoming" if sessions.is_incoming else "serialised" if sessions.is_serialized else "not serialised"
-    yield f"sessions: {len(sessions.sessions)}, {word}"
-    for session in sessions.sessions:
+def _marks(entry: dict[str, Any]) -> str:
+    if "flags" in entry:
+        return "|".join(flag_names(entry["flags"]))
+    return "requested" if entry["requested"] else "depended"
+
+
+def _driver(entry: dict[str, Any]) -> str:
+    name = entry.get("driver_name", "")
+    return f"  {safe_text(name)}" if name else ""
+
+
+def _sessions(machine: SessionMachine) -> Iterator[str]:
+    word = "of the kernel before" if machine.is_new else "serialised" if machine.luo.is_serialized else "not serialised"
+    yield f"sessions: {len(machine.sessions)}, {word}"
+    for session in machine.sessions:
+        yield f"  {safe_text(session.name)}"
         for file in session.files:
-            yield f"  {session.name}  token {file.token:#x}  {file.name}  data {file.data:#x}"
-    if sessions.flb is None:
+            name = safe_text(file.name) or "not retrieved"
+            yield f"    token {file.token:#x}  {file.handler.compatible}  {name}  data {file.data:#x}"
+    table = machine.core.handed or machine.core.table
+    if table is None:
         return
-    yield f"FLB pci: data {sessions.flb.data:#x}, {sessions.flb.count} files"
-    for slot, (domain, bdf, refcount) in enumerate(machine.core.records() if machine.core.address else ()):
-        yield f"  {slot}  {bdf_text(domain, bdf)}  refcount {refcount}" if refcount else f"  {slot}  hole"
+    flb = next(flb for flb in machine.luo.flbs if flb.owner is machine.core)
+    yield f"FLB {flb.owner.name}: data {flb.data:#x}, {flb.count} files, {table.count} devices"
+    for slot, (domain, bdf, refcount) in enumerate(table.rows()):
+        has_count = "refcount" in table.form.record.record_fields
+        count = f"  refcount {refcount}" if has_count else ""
+        if refcount:
+            yield f"  {slot}  {bdf_text(domain, bdf)}{count}"
+        elif table.form.blocks is not None or slot < table.count:
+            yield f"  {slot}  hole"
 
 
-def _left(machine: Machine | CoreMachine) -> Iterator[str]:
+def _left(machine: Machine) -> Iterator[str]:
     for folio in machine.leaks():
-        yield f"leaked: folio {folio.address:#x} order {folio.order}, {folio.place}, of {safe_text(folio.what)}"
+        several = f"{folio.count} folios from {folio.address:#x} on" if folio.count > 1 else f"folio {folio.address:#x}"
+        yield f"leaked: {several} order {folio.order}, {folio.place}, of {safe_text(folio.what)}"
     for mistake in machine.pages.mistakes:
         yield f"mistake: {mistake}"
     for flags in machine.flags_left():

@@ -7,9 +7,8 @@ rest is what the kernel of that release writes, and every page of it is in the p
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from luoser.abi import luo as luo_abi
@@ -17,7 +16,7 @@ from luoser.abi.block import capacity, kho_block_header_ser
 from luoser.abi.kho import kho_kexec_metadata
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as pci_layout
-from luoser.abi.preserved import SMALL_BITMAP
+from luoser.abi.release import RELEASES, Release, release
 from luoser.abi.vmalloc import chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
@@ -33,7 +32,7 @@ from luoser.writer.preserved import bitmap_places, map_pages
 from luoser.writer.shape import check_shape
 from luoser.writer.trees import VM_ALLOC, luo_tree, memblock_tree, root_tree, test_tree
 
-__all__ = ["KERNELS", "Forms", "complete"]
+__all__ = ["complete"]
 
 Json = dict[str, Any]
 _COMPATIBLE = {"luo-v2": "luo-v2", "luo-v3": "luo-v3", "luo-v4": "luo-v4", "luo-v5": "luo-v5"} | {
@@ -48,59 +47,24 @@ _DIRTY, _UPTODATE, _F_SEAL_SEAL = 1, 2, 1
 _LIMIT = 1 << 52
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forms:
-    """What one kernel release writes. luo: None without the orchestrator. bitmap_size: bytes, None for a page.
-
-    is_repacked: the root is packed again after each new sub-tree. has_vmalloc: the self-test's folios are in a
-    vmalloc area.
-    """
-
-    kho: str
-    luo: str | None
-    memfd: str = "memfd-v2"
-    bitmap_size: int | None = None
-    metadata: bool = False
-    is_repacked: bool = True
-    has_vmalloc: bool = True
-
-
-_OLD = Forms(kho="kho-v1", luo=None, bitmap_size=SMALL_BITMAP, is_repacked=False, has_vmalloc=False)
-KERNELS = {
-    "6.16": _OLD,
-    "6.17": _OLD,
-    "6.18": Forms(kho="kho-v1", luo=None, is_repacked=False),
-    "6.19": Forms(kho="kho-v1", luo="luo-v1", memfd="memfd-v1"),
-    "7.0": Forms(kho="kho-v1", luo="luo-v1-flb", memfd="memfd-v1"),
-    "7.1": Forms(kho="kho-v3", luo="luo-v1-flb", metadata=True),
-    "7.2": Forms(kho="kho-v4", luo="luo-v5", metadata=True),
-    "7.3": Forms(kho="kho-v4", luo="luo-v5", metadata=True),
-}
-"""By release, from the ABI's release matrix."""
-_POSTED = replace(KERNELS["7.1"], kho="kho-v2", metadata=False)
+_POSTED = replace(RELEASES["7.1"], kho="kho-v2", metadata=False)
 """Of the 7.1 cycle, in no release."""
-_RELEASE = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
 
 
-def _forms(kernel: str) -> Forms:
-    match = _RELEASE.match(kernel)
-    forms = KERNELS.get(match[1]) if match is not None else None
-    if match is None or forms is None:
-        raise UsageError(f"kernel {safe_text(kernel)}: expected one of {', '.join(KERNELS)}")
-    if match[1] == "6.17" and int(match[2] or 0) >= 9:
-        return replace(forms, bitmap_size=None)
-    return forms
+def complete(document: Json, *, kernel: str = "7.3", preserved: Sequence[tuple[int, int, int]] = ()) -> Json:
+    """The full document of a short one.
 
-
-def complete(document: Json, *, kernel: str = "7.3") -> Json:
-    """The full document of a short one. Raises UsageError with the path of what cannot be completed."""
+    preserved: (address, bytes, count) of folios that are preserved though nothing in the document names them, so
+    many of so many bytes side by side; of a document with one handover. Raises UsageError with the path of what
+    cannot be completed.
+    """
     try:
-        return _complete(document, _forms(kernel), kernel)
+        return _complete(document, release(kernel), kernel, preserved)
     except RecursionError:
         raise UsageError("nested too deeply") from None
 
 
-def _complete(document: Json, forms: Forms, kernel: str) -> Json:
+def _complete(document: Json, forms: Release, kernel: str, preserved: Sequence[tuple[int, int, int]]) -> Json:
     check_shape(document)
     made: Json = _copied(document)
     made.setdefault("schema", "luoser/state/1")
@@ -115,9 +79,12 @@ def _complete(document: Json, forms: Forms, kernel: str) -> Json:
     _list(made, "problems")
     if not _list(made, "handovers"):
         raise UsageError("handovers: missing; expected a list with at least one handover")
-    placer = Placer(page_size, made)
+    placer = Placer(page_size, made, taken=[(address, size * count) for address, size, count in preserved])
     for item in Item(made, "").items("handovers"):
         placer.preserved = {}
+        for address, size, count in preserved:
+            for index in range(count):
+                placer.preserve(address + index * size, size)
         _Handover(item, forms, kernel, placer).fill()
     return made
 
@@ -156,12 +123,12 @@ def _part(values: Json, name: str, default: Json | None) -> Any:
 class _Handover:
     """One handover on its way to completeness."""
 
-    def __init__(self, item: Item, forms: Forms, kernel: str, placer: Placer) -> None:
+    def __init__(self, item: Item, forms: Release, kernel: str, placer: Placer) -> None:
         self.item, self.values = item, _values(item)
         self.kernel, self.placer, self.page = kernel, placer, placer.page_size
         compatible = item.text("compatible", forms.kho)
         if compatible != forms.kho:  # the newest release that writes that one
-            known = (*reversed(KERNELS.values()), _POSTED)
+            known = (*reversed(RELEASES.values()), _POSTED)
             forms = next((found for found in known if found.kho == compatible), forms)
         self.forms = forms
         self.sizes: dict[int, int] = {}
@@ -184,6 +151,8 @@ class _Handover:
         self._plain_subtrees(is_short)
         if is_short:
             values["subtrees"] = list(self._subtrees())
+        else:
+            self._given_trees()
         if values.get("fdt") is None:
             self._map_address()
             root = root_tree(self.item)
@@ -548,6 +517,13 @@ class _Handover:
             yield self._with_tree("kho_test", test, tree)
         if metadata is not None:
             yield self._subtree("kexec-metadata", metadata["address"], kho_kexec_metadata.size, None)
+
+    def _given_trees(self) -> None:
+        """All of the folio that a devicetree says it has."""
+        for subtree in self.item.items("subtrees"):
+            tree = subtree.item("fdt")
+            if tree is not None and self._is_page(subtree.number("address")):
+                self.placer.preserve(subtree.number("address"), tree.number("totalsize", 0))
 
     def _page(self) -> int:
         """A page of its own, preserved."""

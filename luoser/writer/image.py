@@ -31,24 +31,28 @@ class Image:
 
     def put(self, address: int, data: bytes, what: str) -> None:
         """Bytes at a physical address. Raises UsageError where something else lies there already."""
-        place, end = address, address + len(data)
-        while place < end:
-            page = place - place % self.page_size
-            stop = min(end, page + self.page_size)
-            self._claim(page, place, stop, what)
-            into = self._pages.setdefault(page, bytearray(self.page_size))
-            into[place - page : stop - page] = data[place - address : stop - address]
-            place = stop
+        for page, start, stop in self._parts(address, len(data)):
+            self._claim(page, start, stop, what)
+        self.patch(address, data)
 
     def patch(self, address: int, data: bytes) -> None:
         """Overwrite bytes whoever owns them; pages that were not there are made of zeros."""
-        for place in range(address, address + len(data)):
-            page = self._pages.setdefault(place - place % self.page_size, bytearray(self.page_size))
-            page[place % self.page_size] = data[place - address]
+        for page, start, stop in self._parts(address, len(data)):
+            into = self._pages.setdefault(page, bytearray(self.page_size))
+            into[start - page : stop - page] = data[start - address : stop - address]
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the image. Raises MissingMemory."""
         return self.memory().read(address, size)
+
+    def _parts(self, address: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """(page, start, end) of the part of some bytes that lies in each page."""
+        start, end = address, address + size
+        while start < end:
+            page = start - start % self.page_size
+            stop = min(end, page + self.page_size)
+            yield page, start, stop
+            start = stop
 
     def _claim(self, page: int, start: int, end: int, what: str) -> None:
         owners = self._owners.setdefault(page, [])

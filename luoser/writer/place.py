@@ -35,11 +35,11 @@ def blocks_of(start: int, size: int, page_size: int) -> Iterator[tuple[int, int]
 class Placer:
     """Gives out pages that nothing else uses, and keeps what was preserved."""
 
-    def __init__(self, page_size: int, document: Any) -> None:
-        """document: what is to be built; every address in it is taken."""
+    def __init__(self, page_size: int, document: Any, *, taken: Iterable[tuple[int, int]] = ()) -> None:
+        """document: what is to be built; every address in it is taken. taken: (address, bytes) of what is besides."""
         self.page_size = page_size
         self.preserved: dict[int, int] = {}
-        self._taken = _merged((start, start + size) for start, size in _named(document, page_size))
+        self._taken = _merged((start, start + size) for start, size in (*_named(document, page_size), *taken))
         self._next = _FIRST
 
     def take(self, size: int, *, order: int | None = None) -> int:

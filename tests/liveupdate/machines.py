@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from luoser.liveupdate import Driver, Machine, load_scenario, simulate
+from luoser.liveupdate import Driver, SessionMachine, SubsystemMachine, load_scenario, simulate
 
-__all__ = ["BRIDGE", "FOLIO", "GOLDEN", "ROOT", "VF", "golden", "run", "switch"]
+__all__ = ["BRIDGE", "FOLIO", "GOLDEN", "ROOT", "VF", "golden", "run", "sessions", "switch", "vmm"]
 
 VF, BRIDGE, ROOT = "0000:05:00.1", "0000:04:01.0", "0000:00:01.0"
 FOLIO = 0x1F1D28000
@@ -22,16 +22,20 @@ GOLDEN: dict[str, Any] = {
     "requested": [VF],
     "places": {"pci folio": FOLIO, f"pci-lu-stub {VF}": 0x1AC6F4000},
 }
-"""The machine of the v2 cover letter, as far as its log tells: the bridges above 04:01.0 are made up."""
+"""The machine of the v2 cover letter with bridges above 04:01.0, which is on a root bus there."""
 
 
 def golden(**more: Any) -> dict[str, Any]:
     return {**GOLDEN, **more}
 
 
-def run(until: str = "finish", *, fixed: bool = False, own: dict[str, Driver] | None = None, **more: Any) -> Machine:
+def run(
+    until: str = "finish", *, fixed: bool = False, own: dict[str, Driver] | None = None, **more: Any
+) -> SubsystemMachine:
     """The golden machine with changes. own: drivers by device."""
-    return simulate(load_scenario(golden(**more)), until=until, is_fixed=fixed, drivers=own)
+    machine = simulate(load_scenario(golden(**more)), until=until, is_fixed=fixed, drivers=own)
+    assert isinstance(machine, SubsystemMachine)
+    return machine
 
 
 def switch(**more: Any) -> dict[str, Any]:
@@ -43,3 +47,24 @@ def switch(**more: Any) -> dict[str, Any]:
         {"bdf": "0000:00:02.0", "driver": "lab"},
     ]
     return {"devices": devices, "requested": ["0000:02:00.0", "0000:00:02.0"], **more}
+
+
+def vmm(**more: Any) -> dict[str, Any]:
+    """Two devices behind one switch and one on a root bus, held by vfio-pci."""
+    devices = [
+        {"bdf": "0000:00:01.0", "driver": "pcieport"},
+        {"bdf": "0000:01:00.0", "parent": "0000:00:01.0", "driver": "pcieport"},
+        {"bdf": "0000:02:00.0", "parent": "0000:01:00.0", "driver": "pcieport"},
+        {"bdf": "0000:02:01.0", "parent": "0000:01:00.0", "driver": "pcieport"},
+        {"bdf": "0000:03:00.0", "parent": "0000:02:00.0", "driver": "vfio-pci"},
+        {"bdf": "0000:04:00.0", "parent": "0000:02:01.0", "driver": "vfio-pci"},
+        {"bdf": "0000:04:00.1", "parent": "0000:02:01.0", "driver": "vfio-pci", "physfn": "0000:04:00.0"},
+        {"bdf": "0000:00:02.0", "driver": "vfio-pci"},
+    ]
+    return {"series": "pci-core-v9", "devices": devices, "requested": ["0000:03:00.0", "0000:04:00.0"], **more}
+
+
+def sessions(until: str = "finish", **more: Any) -> SessionMachine:
+    machine = simulate(load_scenario(vmm(**more)), until=until)
+    assert isinstance(machine, SessionMachine)
+    return machine

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from luoser.abi import release
 from luoser.errors import UsageError
 from luoser.state import to_document
-from luoser.writer.complete import KERNELS, complete
+from luoser.writer.complete import complete
 from tests import real
 from tests.schemas import errors
 from tests.writer.helpers import built, full_document, reread
@@ -43,7 +44,7 @@ RELEASES = {  # string, LUO's form, names of the sub-trees, memfd
 }
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", release.RELEASES)
 def test_the_forms_of_a_release(kernel: str) -> None:
     compatible, luo, subtrees, memfd = RELEASES[kernel]
     handover = filled({}, kernel)
@@ -57,7 +58,7 @@ def test_the_forms_of_a_release(kernel: str) -> None:
         assert handover["luo"]["sessions"][0]["files"][0]["compatible"] == memfd
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", release.RELEASES)
 def test_the_least_that_can_be_said_makes_a_handover(kernel: str) -> None:
     state, image = built({"handovers": [{}]}, kernel=kernel)
     again = reread(image)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from luoser.liveupdate import Failure, Machine, Panic, load_scenario, simulate
+from luoser.liveupdate import Failure, Panic, SubsystemMachine, load_scenario, simulate
 from luoser.liveupdate.drivers import LabDriver
-from luoser.liveupdate.luo import LuoState
 from luoser.liveupdate.memory import Place
+from luoser.liveupdate.subsystems.luo import LuoState
 from tests.liveupdate.machines import BRIDGE, FOLIO, VF, golden, run, switch
 
 DEEP, SHALLOW = "0000:02:00.0", "0000:00:02.0"
@@ -23,16 +23,16 @@ class Refuses(LabDriver):
         raise Failure(5)
 
 
-def lab(until: str = "finish", *, fixed: bool = False, refuses: bool = False, **more: Any) -> Machine:
+def lab(until: str = "finish", *, fixed: bool = False, refuses: bool = False, **more: Any) -> SubsystemMachine:
     drivers = {DEEP: Refuses()} if refuses else None
     return simulate(load_scenario(switch(**more)), until=until, is_fixed=fixed, drivers=drivers)  # type: ignore[arg-type]
 
 
 def test_1_only_the_direct_parent_is_marked() -> None:
     machine = run("prepare")
-    assert [device.name for device in machine.pci.preserved] == [VF, BRIDGE]
+    assert [device.name for device in machine.pci.outgoing.preserved] == [VF, BRIDGE]
     assert 1 in machine.trace.bugs
-    assert len(run("prepare", fixed=True).pci.preserved) == 4
+    assert len(run("prepare", fixed=True).pci.outgoing.preserved) == 4
 
 
 def test_2_the_host_bridge_is_marked_for_good() -> None:
@@ -85,16 +85,15 @@ def test_4_a_probe_that_fails_in_the_next_kernel_panics_at_finish() -> None:
 
 def test_5_a_failed_freeze_leaks_the_folio_and_leaves_the_old_value() -> None:
     machine = lab("freeze", refuses=True)
-    first = machine.pci.folio
-    assert first is not None
+    first = machine.pci.outgoing.folio.address
     assert machine.luo.state is LuoState.NORMAL
-    assert machine.luo.tree == {"pci": first}
-    assert [folio.address for folio in machine.leaks()] == [first]
+    assert machine.luo.handed_over == {"pci": first}
+    assert [folio.what for folio in machine.leaks()] == ["LUO tree", "pci folio"]
     machine.step("prepare")
-    assert machine.pci.folio != first
+    assert machine.pci.outgoing.folio.address != first
     assert machine.pages.folios[first].place is Place.PRESERVED
     machine = lab("freeze", refuses=True, fixed=True)
-    assert (machine.leaks(), machine.luo.tree) == ([], {"pci": 0})
+    assert (machine.leaks(), machine.luo.fdt) == ([], 0)
 
 
 def test_6_a_driver_without_callbacks_is_called_at_freeze() -> None:
@@ -126,10 +125,10 @@ def test_8_finish_unpreserves_what_this_kernel_never_preserved() -> None:
 
 def test_8_and_frees_it_even_if_it_was_not_restored() -> None:
     def finish(fixed: bool) -> list[str]:
-        machine = Machine(load_scenario(golden(requested=[])), is_fixed=fixed)
+        machine = SubsystemMachine(load_scenario(golden(requested=[])), is_fixed=fixed)
         machine.run(until="kexec")
-        machine._boot()
-        machine.pci.register()
+        machine.boot()
+        machine.register()
         machine.luo.finish()
         return machine.pages.mistakes
 
@@ -142,7 +141,7 @@ def test_9_what_is_not_enumerated_is_lost_silently() -> None:
     machine = run(changes=changes)
     assert machine.error is None
     assert 9 in machine.trace.bugs
-    assert [folio.what for folio in machine.leaks()] == [f"pci-lu-stub {VF}"]
+    assert [folio.what for folio in machine.leaks()] == ["LUO tree", f"pci-lu-stub {VF}"]
     fixed = run(fixed=True, changes=changes)
     assert any("was matched by no device" in str(event) for event in fixed.trace.events)
     assert 9 not in fixed.trace.bugs
@@ -152,7 +151,7 @@ def test_10_a_device_that_is_added_later_inherits_the_state() -> None:
     changes = [{"before": "finish", "add": VF, "driver": "nvme"}]
     machine = run(changes=changes)
     assert 10 in machine.trace.bugs
-    assert len([device for device in machine.pci.probed if device.name == VF]) == 2
+    assert len([device for device in machine.pci.incoming.probed if device.name == VF]) == 2
     fixed = run(fixed=True, changes=changes)
     assert 10 not in fixed.trace.bugs
 
@@ -169,10 +168,10 @@ def test_10_a_vmd_domain_is_taken_for_another() -> None:
 def test_11_busmaster_stays_set_after_finish() -> None:
     machine = run()
     assert machine.flags_left() == [f"{VF} 1"]
-    machine.pci.set_busmaster(machine.tree.find(VF), False)
+    machine.pci.incoming.set_busmaster(machine.tree.find(VF), False)
     assert machine.tree.find(VF).busmaster
     machine = run(fixed=True)
-    machine.pci.set_busmaster(machine.tree.find(VF), False)
+    machine.pci.incoming.set_busmaster(machine.tree.find(VF), False)
     assert not machine.tree.find(VF).busmaster
 
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""What each kernel release writes: its forms of KHO, LUO and memfds, from the ABI's release matrix."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from luoser.abi.preserved import SMALL_BITMAP
+from luoser.errors import UsageError
+from luoser.text import safe_text
+
+__all__ = ["RELEASES", "Release", "release"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What one kernel release writes. luo: None without the orchestrator. bitmap_size: bytes, None for a page.
+
+    is_repacked: the root is packed again after each new sub-tree. has_vmalloc: the self-test's folios are in a
+    vmalloc area.
+    """
+
+    kho: str
+    luo: str | None
+    memfd: str = "memfd-v2"
+    bitmap_size: int | None = None
+    metadata: bool = False
+    is_repacked: bool = True
+    has_vmalloc: bool = True
+
+
+_OLD = Release(kho="kho-v1", luo=None, bitmap_size=SMALL_BITMAP, is_repacked=False, has_vmalloc=False)
+RELEASES = {
+    "6.16": _OLD,
+    "6.17": _OLD,
+    "6.18": Release(kho="kho-v1", luo=None, is_repacked=False),
+    "6.19": Release(kho="kho-v1", luo="luo-v1", memfd="memfd-v1"),
+    "7.0": Release(kho="kho-v1", luo="luo-v1-flb", memfd="memfd-v1"),
+    "7.1": Release(kho="kho-v3", luo="luo-v1-flb", metadata=True),
+    "7.2": Release(kho="kho-v4", luo="luo-v5", metadata=True),
+    "7.3": Release(kho="kho-v4", luo="luo-v5", metadata=True),
+}
+
+
+_NAME = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
+
+
+def release(kernel: str) -> Release:
+    """The forms of a kernel by its version, such as 7.3 or 6.17.9. Raises UsageError for one that is not known."""
+    match = _NAME.match(kernel)
+    found = RELEASES.get(match[1]) if match is not None else None
+    if match is None or found is None:
+        raise UsageError(f"kernel {safe_text(kernel)}: expected one of {', '.join(RELEASES)}")
+    if match[1] == "6.17" and int(match[2] or 0) >= 9:
+        return replace(found, bitmap_size=None)
+    return found

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""A machine under the orchestrator of today, run by user space that preserves vfio-pci devices and memfds."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+from luoser.abi.release import RELEASES
+from luoser.errors import UsageError
+from luoser.liveupdate.drivers import Driver
+from luoser.liveupdate.machine import Machine
+from luoser.liveupdate.memory import Folio
+from luoser.liveupdate.scenario import Change, FileWish, Scenario
+from luoser.liveupdate.sessions.document import list_values, session_handover
+from luoser.liveupdate.sessions.luo import Flb, Luo, Session
+from luoser.liveupdate.sessions.memfd import MemfdFiles
+from luoser.liveupdate.sessions.pci import PciCore
+from luoser.liveupdate.sessions.series import SERIES
+from luoser.liveupdate.sessions.vfio import VfioFiles
+from luoser.liveupdate.trace import Failure
+from luoser.liveupdate.tree import PciDevice
+
+__all__ = ["SessionMachine"]
+
+_KERNELS = tuple(kernel for kernel in RELEASES if kernel >= "7.0")
+"""Releases that have FLBs."""
+
+
+class SessionMachine(Machine):
+    """prepare is user space that creates its sessions and preserves their files, cancel closes them, freeze is the
+    reboot call; restore is the next kernel with user space that retrieves everything, finish finishes the sessions.
+
+    core: the PCI core of the running kernel. luo: its orchestrator.
+    """
+
+    FAULTS = frozenset({"allocate", "freeze", "preserve", "retrieve"})
+    CHANGES = frozenset({"add", "bind", "close", "create", "preserve", "remove", "unbind"})
+
+    core: PciCore
+    luo: Luo
+
+    def __init__(self, scenario: Scenario, *, is_fixed: bool = False, own: Mapping[str, Driver] | None = None) -> None:
+        if is_fixed:
+            raise UsageError("--fixed: the known bugs are those of the 2025 series")
+        if own:
+            raise UsageError("drivers: only the 2025 series has callbacks of drivers")
+        super().__init__(scenario)
+        self.kernel = scenario.kernel or SERIES[scenario.series].kernel
+        if self.kernel not in _KERNELS:
+            raise UsageError(f"kernel: {self.kernel}: expected one of {', '.join(_KERNELS)}, which have FLBs")
+        self.memfds: MemfdFiles
+        self.boot()
+        self.luo.set_up()
+        self._handed: dict[str, Any] | None = None
+
+    def boot(self) -> None:
+        super().boot()
+        series = SERIES[self.scenario.next_series or self.scenario.series if self.kernels > 1 else self.scenario.series]
+        self.luo = Luo(trace=self.trace, pages=self.pages, kernel=self.kernel)
+        self.core = PciCore(trace=self.trace, pages=self.pages, tree=self.tree, series=series, luo=self.luo)
+        vfio = VfioFiles(self.core, self.scenario.faults)
+        self.memfds = MemfdFiles(self.pages, RELEASES[self.kernel].memfd, self.scenario.faults)
+        self.luo.handlers = [self.memfds, vfio]
+        self.luo.flbs = [Flb(self.core, (vfio,))]
+
+    # -- steps --
+
+    def prepare(self) -> None:
+        """Raises Failure; then user space gives up, and closes its sessions."""
+        try:
+            for wish in self.scenario.sessions:
+                session = self.luo.create(wish.name)
+                for file in wish.files:
+                    self.luo.preserve(session, file)
+        except Failure as failure:
+            self.trace.call(f"user space gives up: {failure}")
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        for session in reversed(list(self.luo.outgoing)):
+            self.luo.close(session)
+
+    def freeze(self) -> None:
+        self.luo.serialize()
+        self.core.shut_down()
+
+    def kexec(self) -> None:
+        if not self.luo.is_serialized:
+            raise Failure(errno.EINVAL)
+        self._handed = self._handover()
+        self.pages.kexec()
+        self.trace.call("the next kernel begins")
+
+    def restore(self) -> None:
+        """Raises Panic, or the first Failure that user space meets; it goes on with the other files."""
+        self.luo.take_over(self._root())
+        self.core.enumerate()
+        self.luo.open()
+        failures: list[Failure] = []
+        for session in self.luo.incoming:
+            self.trace.call(f"LUO: retrieve session {session.name}")
+            for file in session.files:
+                try:
+                    self.luo.retrieve(file)
+                except Failure as failure:
+                    self.trace.call(f"token {file.token:#x} cannot be retrieved: {failure}")
+                    failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _root(self) -> int:
+        assert self._handed is not None
+        return int(self._handed["luo"]["address"], 16)
+
+    def finish(self) -> None:
+        """Raises Failure for the first session that cannot be finished, after the others."""
+        failures: list[Failure] = []
+        for session in list(self.luo.incoming):
+            try:
+                self.luo.finish(session)
+            except Failure as failure:
+                self.trace.call(f"session {session.name} cannot be finished: {failure}")
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    # -- changes --
+
+    def change(self, change: Change) -> None:
+        """A call of user space that fails says so, and the machine goes on."""
+        if change.what not in ("close", "create", "preserve"):
+            super().change(change)
+            return
+        try:
+            self._call(change)
+        except Failure as failure:
+            self.trace.call(f"{change.what} {change.name} fails: {failure}")
+
+    def _call(self, change: Change) -> None:
+        if change.what == "create":
+            self.luo.create(change.name)
+        elif change.what == "close":
+            self.luo.close(self.luo.session(change.name))
+        else:
+            wish = FileWish(token=change.token, device=change.name)
+            self.luo.preserve(self.luo.session(change.session), wish)
+
+    def added(self, device: PciDevice) -> None:
+        self.core.set_up(device)
+
+    def removed(self, device: PciDevice, *, unlink: bool) -> None:
+        self.core.remove(device)
+
+    # -- what came of it --
+
+    @property
+    def sessions(self) -> list[Session]:
+        return self.luo.incoming if self.is_new else self.luo.outgoing
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the kernel that takes over runs."""
+        return self._handed is not None
+
+    def leaks(self) -> list[Folio]:
+        """What is left when no session is, but for what this kernel needs in any case."""
+        if self.sessions or (self.is_new and self.kernels == 1):
+            return []
+        forever = {self.luo.incoming_flbs, self.luo.incoming_root}
+        return [folio for folio in self.pages.left() if not folio.is_kept and folio.address not in forever]
+
+    def document(self) -> dict[str, Any]:
+        """Before the reboot call nothing of the sessions is written yet. In the next kernel the list of devices is as
+        it is by then, all else as it was handed over."""
+        handover = self._handed if self._handed is not None else self._handover()
+        if self._handed is not None:
+            table = self.core.handed or self.core.table
+            lists = [list_values(table, self.core.name)] if table is not None else handover["pci"]
+            handover = {**handover, "direction": "incoming", "pci": lists}
+        return {"handovers": [handover]}
+
+    def _handover(self) -> dict[str, Any]:
+        return session_handover(self.luo, self.core, self.memfds)

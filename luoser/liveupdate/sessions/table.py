@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""The PCI core's list in memory, in the forms of its series: records behind a header, or in KHO blocks.
+
+A slot is one record; what it holds is (domain, bdf, refcount), with a refcount of 1 where the form has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from luoser.abi.pci import PciLayout
+from luoser.abi.values import struct_bytes
+from luoser.liveupdate.memory import Pages, get_order
+from luoser.liveupdate.sessions.blocks import BlockSet
+
+__all__ = ["BLOCK", "LIST", "Row", "Table"]
+
+LIST, BLOCK = "pci_ser", "pci block"
+Row = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Table:
+    """The list at an address. blocks: empty for the forms without."""
+
+    pages: Pages
+    form: PciLayout
+    address: int
+    blocks: BlockSet
+
+    @classmethod
+    def create(cls, pages: Pages, form: PciLayout, room: int) -> Table:
+        """An empty list with room for so many devices. Raises Failure."""
+        size = form.header.size + (0 if form.blocks is not None else room * form.record.size)
+        made = cls.at(pages, form, pages.allocate_preserved(get_order(size), LIST))
+        values = {form.capacity: room} if form.capacity is not None else {}
+        if form.version is not None:
+            values["version"] = form.version
+        words = ", ".join(f"{name} = {value}" for name, value in {**values, form.count: 0}.items())
+        pages.write(made.address, 0, struct_bytes(form.header, values, LIST), f"{LIST}: {words}")
+        return made
+
+    @classmethod
+    def at(cls, pages: Pages, form: PciLayout, address: int) -> Table:
+        return cls(pages, form, address, BlockSet(pages, form.record.size, BLOCK))
+
+    # -- the header --
+
+    def member(self, name: str) -> int:
+        place = self._offset(name)
+        return int.from_bytes(self.pages.read(self.address + place[0], place[1]), "little")
+
+    def _offset(self, name: str) -> tuple[int, int]:
+        """(offset, size) of a member of the header."""
+        return next((field.offset, field.size) for field in self.form.header.fields if field.name == name)
+
+    @property
+    def count(self) -> int:
+        """nr_devices."""
+        return self.member(self.form.count)
+
+    def set_count(self, count: int) -> None:
+        self._set(self.form.count, count)
+
+    def _set(self, name: str, value: int) -> None:
+        offset, size = self._offset(name)
+        word = f"{LIST}: {name} = {value:#x}" if name == self.form.blocks else f"{LIST}: {name} = {value}"
+        self.pages.write(self.address, offset, value.to_bytes(size, "little"), word)
+
+    @property
+    def room(self) -> int:
+        """Devices that fit; blocks grow."""
+        if self.form.capacity is not None:
+            return self.member(self.form.capacity)
+        folio = self.pages.folios[self.address]
+        return (len(folio.data) - self.form.header.size) // self.form.record.size
+
+    # -- slots --
+
+    @property
+    def slots(self) -> int:
+        """Slots that a reader has to look at."""
+        if self.form.blocks is not None:
+            return sum(self.blocks.count(block) for block in self.blocks.blocks)
+        return self.count if self.form.is_sorted or self.form.capacity is None else self.room
+
+    def rows(self) -> Iterator[Row]:
+        return (self.row(slot) for slot in range(self.slots))
+
+    def row(self, slot: int) -> Row:
+        values = self.form.record.record.unpack(self.pages.read(self._place(slot), self.form.record.size))
+        row = dict(zip(self.form.record.record_fields, values, strict=True))
+        return row["domain"], row["bdf"], row.get("refcount", 1)
+
+    def _place(self, slot: int) -> int:
+        if self.form.blocks is not None:
+            return self.blocks.place(slot)
+        return self.address + self.form.header.size + slot * self.form.record.size
+
+    def write(self, slot: int, row: Row, name: str) -> None:
+        """Domain and bdf as far as they fit their members."""
+        values = {"domain": row[0], "bdf": row[1], "refcount": row[2]}
+        sizes = {field.name: field.size for field in self.form.record.fields}
+        values = {key: value & (1 << 8 * sizes[key]) - 1 for key, value in values.items() if key in sizes}
+        count = f" refcount {row[2]}" if "refcount" in values else ""
+        data = struct_bytes(self.form.record, values, LIST)
+        self.pages.write(self._place(slot), 0, data, f"slot {slot}: {name}{count}")
+
+    def copy(self, source: int, target: int) -> None:
+        data = self.pages.read(self._place(source), self.form.record.size)
+        self.pages.write(self._place(target), 0, data, f"slot {target}: what was in {source}")
+
+    def add_to_blocks(self) -> int:
+        """The first free slot, or one behind the last. Raises Failure."""
+        free = next((slot for slot, row in enumerate(self.rows()) if not row[2]), None)
+        if free is not None:
+            return free
+        slot = self.slots
+        self.blocks.grow(slot + 1)
+        self.blocks.reserve(slot)
+        return slot
+
+    def set_head(self) -> None:
+        assert self.form.blocks is not None
+        if self.member(self.form.blocks) != self.blocks.head:
+            self._set(self.form.blocks, self.blocks.head)
+
+    # -- taking over --
+
+    def restore_blocks(self) -> None:
+        """Raises Failure for a chain that cannot be."""
+        if self.form.blocks is not None:
+            self.blocks.restore(self.member(self.form.blocks))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the folio holds the header, and the records that it counts: no more than a kernel's own trust."""
+        folio = self.pages.folios.get(self.address)
+        if folio is None:
+            return False
+        size = self.form.header.size
+        if self.form.blocks is None:
+            size += (self.room if self.form.capacity is not None else self.count) * self.form.record.size
+        return size <= len(folio.data)

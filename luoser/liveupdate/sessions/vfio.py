@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Files of vfio-pci devices: a record of their own, and a word to the PCI core."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from luoser.abi.members import Value, structure
+from luoser.abi.registry import layout
+from luoser.abi.schema import Schema
+from luoser.abi.values import struct_bytes
+from luoser.liveupdate.memory import Pages
+from luoser.liveupdate.scenario import FileWish
+from luoser.liveupdate.sessions.luo import File
+from luoser.liveupdate.sessions.pci import PciCore
+from luoser.liveupdate.trace import Failure
+from luoser.liveupdate.tree import PciDevice
+
+__all__ = ["VfioFiles"]
+
+_DRIVER = "vfio-pci"
+
+
+@dataclass(slots=True)
+class VfioFiles:
+    """faults: errno by (preserve, freeze or retrieve, device)."""
+
+    core: PciCore
+    faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def compatible(self) -> str:
+        return self.core.series.vfio.compatible
+
+    @property
+    def _pages(self) -> Pages:
+        return self.core.pages
+
+    @property
+    def record(self) -> Schema:
+        found = layout(self.core.series.vfio.layout)
+        assert found is not None
+        return found.schemas[0]
+
+    def takes(self, wish: FileWish) -> bool:
+        if not wish.device:
+            return False
+        driver = self.core.tree.find(wish.device).driver
+        return driver is not None and driver.name == _DRIVER
+
+    def preserve(self, wish: FileWish) -> int:
+        """Raises Failure."""
+        device = self.core.tree.find(wish.device)
+        self._fail("preserve", device.name)
+        series = self.core.series.vfio
+        if series.is_record_first:
+            data = self._new_record(device)
+            self._tell_core(device)
+            return data
+        if not series.heeds_core:
+            self._tell_core(device)
+            return self._new_record(device)
+        self.core.preserve(device)
+        try:
+            return self._new_record(device)
+        except Failure:
+            self.core.unpreserve(device)
+            raise
+
+    def _tell_core(self, device: PciDevice) -> None:
+        try:
+            self.core.preserve(device)
+        except Failure as failure:
+            self.core.trace.flaw(f"the PCI core refuses {device.name}: {failure}, and vfio-pci does not listen")
+
+    def _new_record(self, device: PciDevice) -> int:
+        what = f"{_DRIVER} {device.name}"
+        address = self._pages.allocate_preserved(0, what)
+        known = {field.name: field.size for field in self.record.fields}
+        values = {"domain": device.domain, "bdf": device.bdf, "reset_works": int(device.can_reset)}
+        values = {name: value & (1 << 8 * known[name]) - 1 for name, value in values.items() if name in known}
+        words = ", ".join(f"{name} = {value:#x}" for name, value in values.items())
+        self._pages.write(address, 0, struct_bytes(self.record, values, what), f"{what}: {words}")
+        return address
+
+    def read(self, data: int) -> dict[str, Value]:
+        """The members of a record, by name."""
+        return structure(self.record).read(self._pages.read(data, self.record.size))
+
+    def freeze(self, name: str, data: int) -> int:
+        self._fail("freeze", name)
+        return data
+
+    def unfreeze(self, name: str, data: int) -> None:
+        """Nothing was changed."""
+
+    def unpreserve(self, name: str, data: int) -> None:
+        self.core.unpreserve(self.core.tree.find(name))
+        self._pages.unpreserve_free(data)
+
+    def retrieve(self, data: int) -> str:
+        """The device that the record names, among those of this driver. Raises Failure."""
+        if not self._pages.has(data):
+            raise Failure(errno.ENOENT)
+        fields = self.read(data)
+        device = self._find(fields.get("domain", 0), fields["bdf"])
+        if device is None:
+            raise Failure(errno.ENODEV)
+        self._fail("retrieve", device.name)
+        return device.name
+
+    def _find(self, domain: Value, bdf: Value) -> PciDevice | None:
+        size = next((field.size for field in self.record.fields if field.name == "domain"), 0)
+        mask = (1 << 8 * size) - 1
+        found = (one for one in self.core.tree.enumerate() if (one.domain & mask, one.bdf) == (domain, bdf))
+        return next((one for one in found if one.driver is not None and one.driver.name == _DRIVER), None)
+
+    def can_finish(self, file: File) -> bool:
+        return file.status == 0
+
+    def finish(self, file: File) -> None:
+        self.core.finish(self.core.tree.find(file.name))
+        self._pages.restore_free(file.data)
+
+    def _fail(self, step: str, name: str) -> None:
+        if (step, name) in self.faults:
+            raise Failure(self.faults[step, name])

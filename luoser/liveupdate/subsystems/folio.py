@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""The list of devices, and of buses behind it, as it lies in its folio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from luoser.abi.pci import PciLayout
+from luoser.abi.schema import Schema
+from luoser.abi.values import struct_bytes
+from luoser.liveupdate.memory import Pages, get_order
+from luoser.liveupdate.trace import Failure
+from luoser.state.columns import columns, record_bytes
+from luoser.state.packed import row_fields
+
+__all__ = ["FOLIO", "Entry", "ListFolio"]
+
+FOLIO = "pci folio"
+Entry = dict[str, Any]
+"""The members of one record, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListFolio:
+    """The list at a physical address, in one form. Records that the folio does not hold are not there."""
+
+    pages: Pages
+    form: PciLayout
+    address: int
+
+    @classmethod
+    def create(cls, pages: Pages, form: PciLayout, count: int, buses: int) -> ListFolio:
+        """A zeroed, preserved folio with its counts. Raises Failure; then it is free again."""
+        size = form.header.size + count * form.record.size + buses * (form.bus.size if form.bus is not None else 0)
+        made = cls(pages, form, pages.allocate(get_order(size), FOLIO))
+        counts = {form.count: count} | ({form.bus_count: buses} if form.bus_count is not None else {})
+        word = ", ".join(f"{name} = {value}" for name, value in counts.items())
+        pages.write(made.address, 0, struct_bytes(form.header, counts, form.name), word)
+        try:
+            pages.preserve(made.address)
+        except Failure:
+            pages.free(made.address)
+            raise
+        return made
+
+    # -- devices --
+
+    def write(self, index: int, entry: Entry) -> None:
+        path, data = entry["path"], entry["driver_data"]
+        mark = f"flags {entry['flags']:x}" if "flags" in entry else f"requested {entry['requested']}"
+        word = f"entry {index}: path {path:#x} {mark} data {data:#x}"
+        self._write(self._place(index), self.form.record, entry, word)
+
+    def read(self, index: int) -> Entry | None:
+        """One record, None beyond the folio."""
+        return self._read(self._place(index), self.form.record) if index >= 0 else None
+
+    @property
+    def count(self) -> int:
+        return self._header(self.form.count)
+
+    def entries(self) -> list[Entry]:
+        found = [self.read(index) for index in range(self.count)]
+        return [entry for entry in found if entry is not None]
+
+    def find(self, path: int) -> int:
+        """The number of the first entry with a path, -1 where there is none."""
+        return next((index for index, entry in enumerate(self.entries()) if entry["path"] == path), -1)
+
+    # -- buses --
+
+    def write_buses(self, buses: Sequence[Mapping[str, Any]]) -> None:
+        assert self.form.bus is not None
+        for index, bus in enumerate(buses):
+            place = self._place(self.count) + index * self.form.bus.size
+            self._write(place, self.form.bus, bus, f"bus {index}: {bus['domain']:04x}:{bus['number']:02x}")
+
+    def buses(self) -> list[Entry]:
+        if self.form.bus is None or self.form.bus_count is None:
+            return []
+        start, size = self._place(self.count), self.form.bus.size
+        found = [self._read(start + index * size, self.form.bus) for index in range(self._header(self.form.bus_count))]
+        return [bus for bus in found if bus is not None]
+
+    # -- bytes --
+
+    def _place(self, index: int) -> int:
+        return self.form.header.size + index * self.form.record.size
+
+    def _header(self, name: str) -> int:
+        values = self._read(0, self.form.header)
+        assert values is not None
+        return int(values[name])
+
+    def _write(self, place: int, schema: Schema, values: Mapping[str, Any], word: str) -> None:
+        self.pages.write(self.address, place, record_bytes(schema, columns(schema), values), word)
+
+    def _read(self, place: int, schema: Schema) -> Entry | None:
+        data = bytes(self.pages.folios[self.address].data[place : place + schema.size])
+        if len(data) < schema.size:
+            return None
+        return dict(row_fields(columns(schema), schema.record.unpack(data)))
