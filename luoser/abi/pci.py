@@ -273,8 +273,9 @@ class PciLayout:
     count: header member with the number of records in use. capacity: header member with the number
     allocated, or None. blocks: header member with the address of the first KHO block, or None for records
     behind the header. version: value the header's version member has to have. bus, bus_count: the records
-    that follow the devices in the later patches of v1. is_sorted: records ascend by (domain, bdf).
-    flb_names: FLB names that this form was posted under.
+    that follow the devices in the later patches of v1. is_sorted: records ascend by (domain, bdf). has_bridges:
+    whether the bridges above a device are to be in the list as well. flb_names: FLB names that this form was posted
+    under.
     """
 
     name: str
@@ -288,6 +289,7 @@ class PciLayout:
     bus: Schema | None = None
     bus_count: str | None = None
     is_sorted: bool = False
+    has_bridges: bool = True
     flb_names: tuple[str, ...] = ()
     summary: str
 
@@ -334,15 +336,16 @@ LAYOUTS: tuple[PciLayout, ...] = (
     ),
     _family_b(
         "pci-version-1", pci_ser_b_version, pci_dev_ser_b_refcount, ("pci",),
-        "v8, v9 first patches: version 1, KHO blocks, endpoints only", version=1, blocks="devices",
+        "v8, v9 first patches: version 1, KHO blocks, devices on root buses only", version=1, blocks="devices",
     ),
     _family_b(
-        "pci-v2-block", pci_ser_b_block, pci_dev_ser_b_refcount, ("pci-v2",),
-        "v7 complete: KHO blocks, refcounts", blocks="devices",
+        "pci-v2-block", pci_ser_b_block, pci_dev_ser_b_refcount, ("pci-v2", "pci-v1"),
+        "v7 complete, and as pci-v1 its first patches: KHO blocks, refcounts", blocks="devices",
     ),
     _family_b(
         "pci-v1-block", pci_ser_b_block, pci_dev_ser_b_reserved, ("pci-v1",),
         "v7 first patch: KHO blocks, padding in place of refcounts", blocks="devices",
+        has_bridges=False,
     ),
     _family_b(
         "pci-v2-u32", pci_ser_b_u32, pci_dev_ser_b_refcount, ("pci-v2", "pci-v3"),
@@ -350,7 +353,7 @@ LAYOUTS: tuple[PciLayout, ...] = (
     ),
     _family_b(
         "pci-v1-u32", pci_ser_b_u32_reserved, pci_dev_ser_b_reserved, ("pci-v1", "pci-v2"),
-        "v3 and first patches of v4 to v6: u32 counts, no refcounts", capacity="max_nr_devices",
+        "first patches of v4 to v6: u32 counts, no refcounts", capacity="max_nr_devices", has_bridges=False,
     ),
     _family_b(
         "pci-v2-u64", pci_ser_b_u64, pci_dev_ser_b_refcount, ("pci-v2",),
@@ -359,16 +362,16 @@ LAYOUTS: tuple[PciLayout, ...] = (
     ),
     _family_b(
         "pci-v1-u64-wide", pci_ser_b_u64, pci_dev_ser_b_reserved, ("pci-v1",),
-        "v3 as also seen: u64 counts, 32-bit domains, no refcounts, sorted",
-        capacity="max_nr_devices", is_sorted=True,
+        "v3: u64 counts, 32-bit domains, no refcounts, sorted",
+        capacity="max_nr_devices", is_sorted=True, has_bridges=False,
     ),
     _family_b(
         "pci-v1-u64", pci_ser_b_v2, pci_dev_ser_b_4, ("pci-v1",),
-        "v2: u64 counts, 16-bit domains, sorted", capacity="max_nr_devices", is_sorted=True,
+        "v2: u64 counts, 16-bit domains, sorted", capacity="max_nr_devices", is_sorted=True, has_bridges=False,
     ),
     _family_b(
         "pci-v1-nr", pci_ser_b_nr, pci_dev_ser_b_4, ("pci-v1",),
-        "v1: one u64 count, 16-bit domains, sorted", is_sorted=True,
+        "v1: one u64 count, 16-bit domains, sorted", is_sorted=True, has_bridges=False,
     ),
 )  # fmt: skip
 

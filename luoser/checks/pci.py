@@ -342,7 +342,8 @@ def nr_mismatch(view: View) -> Iterator[Found]:
         if is_new:
             used = said if said == used else used - len(idle)
         else:
-            yield from few(entry.found(slot, place, "refcount is 0, so the entry is a hole") for slot, place in idle)
+            word = "refcount is 0: a hole that has kept its address, or the next kernel has finished it"
+            yield from few(entry.found(slot, place, word) for slot, place in idle)
         if said != used:
             yield Found(
                 f"{entry.name}: nr_devices is {said}, {used} entries are in use",

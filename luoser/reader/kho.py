@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, kho_scratch
 from luoser.abi.luo import is_test_flb
+from luoser.abi.pci import layout as pci_layout
 from luoser.errors import MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
@@ -343,16 +344,39 @@ def _direction(
         return Direction.INCOMING, [f"written by kernel {writer}, while the running one is {release} (VMCOREINFO)"]
     if _is_foreign(walk, draft):
         return Direction.UNKNOWN, ["nothing that this root names is at its address: a guest's root, or a shifted image"]
-    if alone and status is MapStatus.STALE:
-        return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
-    if alone and status is MapStatus.INTACT:
-        return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
-    if alone and status is MapStatus.ABSENT and draft.reading is not None:
-        return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
     if alone:
-        return Direction.UNKNOWN, [f"nothing tells: its map is {status.value}"]
+        return _direction_alone(draft, handover)
     hint = "; a consumed map is a sign of the incoming one" if status is MapStatus.STALE else ""
     return Direction.UNKNOWN, [f"no number tells it from the other roots; its map is {status.value}{hint}"]
+
+
+def _direction_alone(draft: _Draft, handover: Handover) -> tuple[Direction, list[str]]:
+    """Of the only root, by what became of what it names."""
+    status = handover.preserved.status
+    finished = next(filter(None, map(_finished, handover.pci)), None)
+    if finished is not None:
+        return Direction.INCOMING, [f"inferred: {finished}, which only the kernel that took it over does"]
+    if status is MapStatus.STALE:
+        return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+    if status is MapStatus.INTACT:
+        return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
+    if status is MapStatus.ABSENT and draft.reading is not None:
+        return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
+    return Direction.UNKNOWN, [f"nothing tells: its map is {status.value}"]
+
+
+def _finished(entry: PciList) -> str:
+    """In words, that devices of a list are finished: their entries keep the address, and are counted no more."""
+    form = pci_layout(entry.layout)
+    if form is None or "refcount" not in form.record.record_fields:
+        return ""
+    count, place = entry.header.get(form.count), form.record.record_fields.index("refcount")
+    if count == len(entry.devices):
+        return ""
+    idle = len(entry.devices) - sum(1 for row in entry.devices.rows() if row[place])
+    if not idle or count != len(entry.devices) - idle:
+        return ""
+    return f"{idle} devices of the list at {entry.address:#x} are finished"
 
 
 def _is_known_version(root: Root) -> bool:

@@ -18,6 +18,7 @@ from luoser.cli.main import cli
 from luoser.errors import UsageError
 from luoser.liveupdate import load_scenario, simulate
 from luoser.liveupdate.subsystems.series import SERIES as SUBSYSTEM_SERIES
+from luoser.state import Direction
 from tests.liveupdate.images import image
 from tests.liveupdate.machines import FOLIO, VF, golden, run, sessions
 from tests.liveupdate.scenarios import scenarios
@@ -95,6 +96,34 @@ def test_where_nothing_is_handed_over_there_is_no_image() -> None:
 
 def test_what_was_carried_is_an_incoming_image() -> None:
     assert image(run("restore")).handovers[0].pci[0].address == FOLIO
+
+
+# -- the list that the next kernel is finishing
+
+PLAIN, DEEP = "0000:00:02.0", "0000:03:00.0"
+
+
+@pytest.mark.parametrize("series", [f"pci-core-v{number}" for number in (6, 7, 8, 9)])
+def test_finished_devices_show_that_the_next_kernel_has_the_list(series: str) -> None:
+    wanted = [{"name": "a", "files": [{"device": DEEP}]}, {"name": "b", "files": [{"device": PLAIN}]}]
+    machine = sessions("restore", series=series, sessions=wanted)
+    machine.luo.finish(machine.luo.incoming[0])
+    state = image(machine)
+    (handover,) = state.handovers
+    assert handover.direction is Direction.INCOMING
+    assert "4 devices of the list" in handover.evidence[0]
+    assert {device.name: device.number("refcount") for device in handover.pci[0].devices}[DEEP] == 0
+    assert state.problems == ()
+    report = check(state, topology=machine.scenario.topology)
+    assert [one for one in report.findings if one.severity is Severity.ERROR] == []
+
+
+@pytest.mark.parametrize("series", ["pci-core-v2", "pci-core-v3", "pci-core-v7-05"])
+def test_the_first_postings_are_not_asked_for_bridges(series: str) -> None:
+    machine = sessions("freeze", series=series, requested=[DEEP])
+    report = check(image(machine), topology=machine.scenario.topology)
+    assert "TOP003" not in {one.rule for one in report.findings}
+    assert "TOP003" in {one.rule for one in report.skipped}
 
 
 # -- the command

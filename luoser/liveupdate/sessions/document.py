@@ -92,14 +92,15 @@ def list_values(table: Table, flb: str) -> dict[str, Any]:
         if domain or bdf or refcount:
             count = {"refcount": refcount} if "refcount" in table.form.record.record_fields else {}
             devices.append({"index": slot, "bdf": bdf_text(domain, bdf), **count})
-    values: dict[str, Any] = {
+    header = {table.form.count: table.count}
+    if table.form.capacity is not None:
+        header[table.form.capacity] = table.room
+    return {
         "layout": table.form.name,
         "address": f"{table.address:#x}",
         "via": [f"flb:{flb}"],
         "devices": devices,
         "slots": table.slots,
         "blocks": _addresses(table.blocks.blocks),
+        "header": header,
     }
-    if table.form.capacity is not None:
-        values["header"] = {table.form.capacity: table.room, table.form.count: table.count}
-    return values
