@@ -18,7 +18,7 @@ def test_layout_table_is_current() -> None:
 
 def test_traces_of_the_model_are_current() -> None:
     text = live_update_page.PAGE.read_text()
-    assert text.count("$ luoser simulate") == 5
+    assert text.count("$ luoser simulate") == 9
     assert text == live_update_page.page(), "run `make docs`"
 
 

@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from luoser.liveupdate import Machine, Scenario
-    from luoser.liveupdate.memory import Folio
     from luoser.writer import Image
 
 __all__ = ["command"]
@@ -31,15 +30,24 @@ _KERNEL = "6.17"
     show_default=True,
     help="Last step; cancel ends a prepared update.",
 )
-@click.option("--fixed", is_flag=True, help="Without the known bugs of the series.")
+@click.option("--fixed", is_flag=True, help="Without the known bugs of the 2025 series.")
+@click.option("--log", "only_log", is_flag=True, help="Of the trace, only the lines that the kernel logs.")
 @click.option("-o", "--output", "target", type=click.Path(), help="Image to write: an ELF core of what is handed over.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def command(scenario: str, topology: str | None, until: str, fixed: bool, target: str | None, force: bool) -> None:
+def command(
+    scenario: str,
+    topology: str | None,
+    until: str,
+    fixed: bool,
+    only_log: bool,
+    target: str | None,
+    force: bool,
+) -> None:
     """Run a live update of PCI devices as a model: who is called, what is written, what is left behind.
 
-    SCENARIO is TOML or JSON: devices or a topology, drivers, what is requested, faults, changes on the way. Lines
-    at the margin are those that the kernel logs; indented are callbacks, writes to memory, and known bugs (!).
-    Exit code 0 when the last step was done, 1 when the machine stopped before.
+    SCENARIO is TOML or JSON: the series to run, devices or a topology, drivers, what is requested or preserved,
+    faults, changes on the way. Lines at the margin are those that the kernel logs; indented are callbacks, writes to
+    memory, and known bugs (!). Exit code 0 when the last step was done, 1 when the machine stopped before.
     """
     from luoser.errors import UsageError
     from luoser.render.simulation import lines
@@ -50,7 +58,7 @@ def command(scenario: str, topology: str | None, until: str, fixed: bool, target
         machine = _run(_load(scenario, shown, topology), until, fixed)
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
-    for line in lines(machine):
+    for line in lines(machine, only_log=only_log):
         click.echo(line)
     if target is not None:
         _write(machine, target, force)
@@ -84,7 +92,7 @@ def image_of(machine: Machine) -> Image:
     Raises UsageError where nothing is handed over.
     """
     image = described(machine)
-    for folio in _carried(machine):
+    for folio in machine.carried():
         for place in range(0, len(folio.data), image.page_size):
             image.patch(folio.address + place, bytes(folio.data[place : place + image.page_size]))
     return image
@@ -97,14 +105,8 @@ def described(machine: Machine) -> Image:
     from luoser.writer.complete import complete
 
     kernel = getattr(machine, "kernel", _KERNEL)
-    ranges = [(folio.address, len(folio.data) // folio.count, folio.count) for folio in _carried(machine)]
+    ranges = [(folio.address, len(folio.data) // folio.count, folio.count) for folio in machine.carried()]
     return write(from_document(complete(machine.document(), kernel=kernel, preserved=ranges)))
-
-
-def _carried(machine: Machine) -> list[Folio]:
-    from luoser.liveupdate.memory import Place
-
-    return [folio for folio in machine.pages.left() if folio.place is not Place.ALLOCATED or machine.kernels > 1]
 
 
 def _write(machine: Machine, target: str, force: bool) -> None:

@@ -147,6 +147,10 @@ class Machine(ABC):
     # -- what came of it --
 
     @abstractmethod
+    def carried(self) -> list[Folio]:
+        """What the map in memory names, as it lies there by now, be it freed since."""
+
+    @abstractmethod
     def leaks(self) -> list[Folio]:
         """Folios that nobody will free any more; none as long as an update is under way."""
 

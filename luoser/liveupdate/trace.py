@@ -9,7 +9,12 @@ from enum import StrEnum
 
 from luoser.errors import LuoserError
 
-__all__ = ["Event", "Failure", "Kind", "Panic", "Trace"]
+__all__ = ["Event", "Failure", "Kind", "Panic", "Trace", "errno_name"]
+
+
+def errno_name(code: int) -> str:
+    """As the kernel calls it, with the minus that it returns: -EOPNOTSUPP."""
+    return "-EOPNOTSUPP" if code == errno.EOPNOTSUPP else f"-{errno.errorcode.get(code, str(code))}"
 
 
 class Failure(LuoserError):
@@ -17,7 +22,7 @@ class Failure(LuoserError):
 
     def __init__(self, code: int) -> None:
         self.code = code
-        super().__init__(f"-{errno.errorcode.get(code, str(code))}")
+        super().__init__(errno_name(code))
 
 
 class Panic(LuoserError):

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from luoser.abi.pci import flag_names
-from luoser.liveupdate import Machine, SessionMachine, SubsystemMachine
+from luoser.liveupdate import Machine, Panic, SessionMachine, SubsystemMachine
+from luoser.liveupdate.trace import Kind
 from luoser.text import bdf_text, safe_text
 
 __all__ = ["lines"]
 
 
-def lines(machine: Machine) -> Iterator[str]:
-    """The trace, then the state at its end, what leaked, and which known bugs showed."""
+def lines(machine: Machine, *, only_log: bool = False) -> Iterator[str]:
+    """The trace, or only the lines that the kernel logs; then the state at its end, what leaked, and which known bugs
+    showed."""
     for event in machine.trace.events:
-        yield safe_text(str(event), again=True)
+        if not only_log or event.kind in (Kind.LOG, Kind.PANIC):
+            yield safe_text(str(event), again=True)
     yield ""
     if machine.error is not None:
         yield f"stopped: {safe_text(str(machine.error), again=True)}"
@@ -72,7 +75,7 @@ def _sessions(machine: SessionMachine) -> Iterator[str]:
 
 
 def _left(machine: Machine) -> Iterator[str]:
-    for folio in machine.leaks():
+    for folio in machine.leaks() if not isinstance(machine.error, Panic) else ():
         several = f"{folio.count} folios from {folio.address:#x} on" if folio.count > 1 else f"folio {folio.address:#x}"
         yield f"leaked: {several} order {folio.order}, {folio.place}, of {safe_text(folio.what)}"
     for mistake in machine.pages.mistakes:

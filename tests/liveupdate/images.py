@@ -6,7 +6,7 @@ from __future__ import annotations
 import luoser
 from luoser.cli.simulate import described, image_of
 from luoser.liveupdate import Machine
-from luoser.liveupdate.memory import PAGE_SIZE, Place
+from luoser.liveupdate.memory import PAGE_SIZE
 from luoser.state import State
 
 __all__ = ["image"]
@@ -18,8 +18,7 @@ def image(machine: Machine, *, has_old_bytes: bool = False) -> State:
     has_old_bytes: a list has bytes behind its end that no description has.
     """
     made = described(machine).pages
-    carried = [folio for folio in machine.pages.left() if folio.place is not Place.ALLOCATED]
-    for folio in carried if not has_old_bytes else ():
+    for folio in machine.carried() if not has_old_bytes else ():
         for place in range(0, len(folio.data), PAGE_SIZE):
             page = folio.data[place : place + PAGE_SIZE]
             assert made.get(folio.address + place, page) == page, folio.what

@@ -39,12 +39,15 @@ def session_handover(luo: Luo, core: PciCore, memfds: MemfdFiles) -> dict[str, A
     }
     if not luo.has_blocks:
         values["session_area"] = f"{luo.area:#x}"
-    return {
+    handover = {
         "compatible": RELEASES[luo.kernel].kho,
         "direction": "outgoing",
         "luo": values,
         "pci": [list_values(table, core.name)] if table is not None else [],
     }
+    if handover["compatible"] == "kho-v1" and not has_sessions:  # the map is written by the reboot call
+        handover["preserved"] = {"status": "absent"}
+    return handover
 
 
 def _addresses(pages: list[int]) -> list[str]:

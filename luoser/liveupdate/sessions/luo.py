@@ -19,7 +19,7 @@ from luoser.fdt import Node, flatten, parse, sequential
 from luoser.liveupdate.memory import PAGE_SIZE, Pages, get_order
 from luoser.liveupdate.scenario import FileWish
 from luoser.liveupdate.sessions.blocks import BlockSet
-from luoser.liveupdate.trace import Failure, Trace
+from luoser.liveupdate.trace import Failure, Trace, errno_name
 from luoser.text import decode_name
 
 __all__ = ["ROOT", "File", "FileHandler", "FlbOwner", "Luo", "Session"]
@@ -314,10 +314,8 @@ class Luo:
             try:
                 file.data = file.handler.freeze(file.name, file.data)
             except Failure as failure:
-                name = errno.errorcode[failure.code]
-                self.trace.log(
-                    f"luo: Freeze failed for token[{file.token:#x}] handler[{file.handler.compatible}] err[-{name}]"
-                )
+                which = f"token[{file.token:#x}] handler[{file.handler.compatible}]"
+                self.trace.log(f"luo: Freeze failed for {which} err[{failure}]")
                 self._unfreeze(session, session.files[:number])
                 raise
             fields = {"compatible": file.handler.compatible, "data": file.data, "token": file.token}
@@ -392,7 +390,7 @@ class Luo:
     def _refused(self, text: str, code: int) -> str:
         if text:
             self.trace.log(f"luo: {text}")
-        return f"The incoming tree failed to initialize properly [-{errno.errorcode[code]}], disabling live update"
+        return f"The incoming tree failed to initialize properly [{errno_name(code)}], disabling live update"
 
     def open(self) -> None:
         """The first open of the device makes sessions of the bytes. Raises Failure -EIO."""
@@ -407,8 +405,7 @@ class Luo:
             try:
                 self._read_files(session, ser.file_set_ser.files, ser.file_set_ser.count)
             except Failure as failure:
-                name = errno.errorcode[failure.code]
-                self.trace.log(f"luo: Failed to deserialize files for session [{session.name}] -{name}")
+                self.trace.log(f"luo: Failed to deserialize files for session [{session.name}] {failure}")
                 if self.has_blocks:
                     self._free_sessions()
                 raise Failure(errno.EIO) from None

@@ -54,6 +54,7 @@ class SessionMachine(Machine):
         self.boot()
         self.luo.set_up()
         self._handed: dict[str, Any] | None = None
+        self._in_map: list[Folio] = []
 
     def boot(self) -> None:
         super().boot()
@@ -90,7 +91,7 @@ class SessionMachine(Machine):
     def kexec(self) -> None:
         if not self.luo.is_serialized:
             raise Failure(errno.EINVAL)
-        self._handed = self._handover()
+        self._handed, self._in_map = self._handover(), list(self.pages.preserved())
         self.pages.kexec()
         self.trace.call("the next kernel begins")
 
@@ -164,6 +165,9 @@ class SessionMachine(Machine):
     def is_new(self) -> bool:
         """Whether the kernel that takes over runs."""
         return self._handed is not None
+
+    def carried(self) -> list[Folio]:
+        return self._in_map if self.is_new else list(self.pages.preserved())
 
     def leaks(self) -> list[Folio]:
         """What is left when no session is, but for what this kernel needs in any case."""

@@ -245,14 +245,12 @@ class PciCore:
     # -- shutdown --
 
     def shut_down(self) -> None:
-        """Drivers let go of their devices right before the jump; bus mastering goes off but where it is kept."""
-        kept = [device for device in self.outgoing if self.series.keeps_busmaster]
+        """Right before the jump bus mastering is turned off, but for what is preserved in the later postings."""
         for device in self.tree.enumerate():
             self.frozen.add(device)
-            if device not in kept:
-                device.busmaster = False
-        names = ", ".join(device.name for device in kept) or "none"
-        self.trace.call(f"devices are shut down; bus mastering stays on: {names}")
+            device.busmaster &= self.series.keeps_busmaster and device in self.outgoing
+        names = ", ".join(device.name for device in self.tree.enumerate() if device.busmaster) or "none"
+        self.trace.call(f"devices are shut down; bus mastering is still on: {names}")
 
     # -- the FLB of the kernel before --
 

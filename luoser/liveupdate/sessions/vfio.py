@@ -25,10 +25,12 @@ _DRIVER = "vfio-pci"
 
 @dataclass(slots=True)
 class VfioFiles:
-    """faults: errno by (preserve, freeze or retrieve, device)."""
+    """faults: errno by (preserve, freeze or retrieve, device). devices: those of open files, be they gone from the
+    machine."""
 
     core: PciCore
     faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    devices: dict[str, PciDevice] = field(default_factory=dict)
 
     @property
     def compatible(self) -> str:
@@ -52,7 +54,7 @@ class VfioFiles:
 
     def preserve(self, wish: FileWish) -> int:
         """Raises Failure."""
-        device = self.core.tree.find(wish.device)
+        device = self.devices[wish.device] = self.core.tree.find(wish.device)
         self._fail("preserve", device.name)
         series = self.core.series.vfio
         if series.is_record_first:
@@ -90,14 +92,17 @@ class VfioFiles:
         return structure(self.record).read(self._pages.read(data, self.record.size))
 
     def freeze(self, name: str, data: int) -> int:
+        """The record stays as it is; the device is reset, which ends its bus mastering."""
         self._fail("freeze", name)
+        self.devices[name].busmaster = False
+        self.core.trace.call(f"{_DRIVER} resets {name}; its bus mastering is off")
         return data
 
     def unfreeze(self, name: str, data: int) -> None:
-        """Nothing was changed."""
+        """Nothing was written."""
 
     def unpreserve(self, name: str, data: int) -> None:
-        self.core.unpreserve(self.core.tree.find(name))
+        self.core.unpreserve(self.devices[name])
         self._pages.unpreserve_free(data)
 
     def retrieve(self, data: int) -> str:
@@ -109,6 +114,7 @@ class VfioFiles:
         if device is None:
             raise Failure(errno.ENODEV)
         self._fail("retrieve", device.name)
+        self.devices[device.name] = device
         return device.name
 
     def _find(self, domain: Value, bdf: Value) -> PciDevice | None:
@@ -121,7 +127,7 @@ class VfioFiles:
         return file.status == 0
 
     def finish(self, file: File) -> None:
-        self.core.finish(self.core.tree.find(file.name))
+        self.core.finish(self.devices[file.name])
         self._pages.restore_free(file.data)
 
     def _fail(self, step: str, name: str) -> None:

@@ -40,6 +40,7 @@ class SubsystemMachine(Machine):
     def __init__(self, scenario: Scenario, *, is_fixed: bool = False, own: Mapping[str, Driver] | None = None) -> None:
         super().__init__(scenario, is_fixed=is_fixed, own=own)
         self.series = replace(SERIES[scenario.series], has_iov=scenario.has_iov)
+        self._in_map: list[Folio] = []
         self.luo = Luo(self.trace, self.pages, is_rfc=not self.series.is_lab, is_fixed=is_fixed)
         self.boot()
         self.register()
@@ -91,7 +92,9 @@ class SubsystemMachine(Machine):
     # -- steps --
 
     def prepare(self) -> None:
+        """KHO writes its map when this is done, and not again."""
         self.luo.prepare()
+        self._in_map = list(self.pages.preserved())
 
     def cancel(self) -> None:
         self.luo.cancel()
@@ -126,6 +129,9 @@ class SubsystemMachine(Machine):
         if self.series.form is None or address not in self.pages.folios:
             return None
         return ListFolio(self.pages, self.series.form, address)
+
+    def carried(self) -> list[Folio]:
+        return self._in_map
 
     def leaks(self) -> list[Folio]:
         return self.pages.left() if self.luo.state is LuoState.NORMAL else []

@@ -299,9 +299,9 @@ def test_unpreserving_what_is_not_preserved_is_a_warning() -> None:
     assert f"vfio-pci {TWO}: Cannot unpreserve device that is not preserved" in log(machine)
 
 
-def test_bus_mastering_stays_on_for_what_is_preserved() -> None:
+def test_bus_mastering_stays_on_for_bridges_and_vfio_ends_it_for_devices() -> None:
     machine = sessions("freeze", requested=[ONE])
-    assert [device.name for device in machine.tree.enumerate() if device.busmaster] == [ROOT, UP, LEFT, ONE]
+    assert [device.name for device in machine.tree.enumerate() if device.busmaster] == [ROOT, UP, LEFT]
     machine = sessions("freeze", series="pci-core-v3", requested=[ONE])
     assert [device.name for device in machine.tree.enumerate() if device.busmaster] == []
 
