@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,10 +130,7 @@ def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -
 
     Raises UsageError with the path of what is wrong.
     """
-    item = Item(dict(values), "")
-    for name in values:
-        if name not in _MEMBERS:
-            raise UsageError(f"{safe_text(name)}: unknown; expected {', '.join(sorted(_MEMBERS))}")
+    item = _only(Item(dict(values), ""), _MEMBERS)
     if item.get("devices") is not None:
         topology = Topology(devices=_devices(item), form="scenario")
     if topology is None:
@@ -181,6 +178,14 @@ def _next_series(item: Item, series: str) -> str:
 # -- tables --
 
 
+def _only(item: Item, known: Iterable[str]) -> Item:
+    """The same. Raises UsageError for a member that is not known: mostly one that is misspelt."""
+    for name in item.values:
+        if name not in known:
+            raise item.fail(name, f"unknown; expected {', '.join(sorted(known))}")
+    return item
+
+
 def _table(item: Item, name: str) -> Item:
     return item.item(name) or Item({}, name)
 
@@ -214,6 +219,7 @@ def _device(item: Item, name: str, text: Any) -> str:
 
 
 def _bus(item: Item) -> str:
+    _only(item, ("bus", "resource"))
     try:
         domain, bdf = parse_bdf(f"{item.text('bus')}:00.0")
     except ValueError:
@@ -222,10 +228,7 @@ def _bus(item: Item) -> str:
 
 
 def _traits(item: Item) -> Traits:
-    rest = {"resource", "acs_quirk", "iommu_group", "can_reset"}
-    for name in item.values:
-        if name not in _SAVED | rest:
-            raise item.fail(name, f"unknown; expected {', '.join(sorted(_SAVED | rest))}")
+    _only(item, {*_SAVED, "resource", "acs_quirk", "iommu_group", "can_reset"})
     return Traits(
         members={name: item.number(name) for name in item.values if name in _SAVED},
         resources=tuple(_resource(one) for one in item.items("resource")),
@@ -237,9 +240,7 @@ def _traits(item: Item) -> Traits:
 
 def _resource(item: Item) -> dict[str, Any]:
     """Members of a BAR or window; an empty one is a slot that is not used."""
-    for name in item.values:
-        if name not in pci_resource_ser.record_fields:
-            raise item.fail(name, f"struct {pci_resource_ser.name} has no such member")
+    _only(item, pci_resource_ser.record_fields)
     return {name: item.text(name) if name == "name" else item.number(name) for name in item.values}
 
 
@@ -261,12 +262,13 @@ def _sessions(item: Item, requested: tuple[str, ...]) -> tuple[SessionWish, ...]
     if item.get("sessions") is None:
         files = tuple(FileWish(token=token, device=name) for token, name in enumerate(requested, 1))
         return (SessionWish(name=_SESSION, files=files),)
-    return tuple(
-        SessionWish(
-            name=session.text("name"), files=tuple(_file(file, n) for n, file in enumerate(session.items("files"), 1))
-        )
-        for session in item.items("sessions")
-    )
+    return tuple(_session(session) for session in item.items("sessions"))
+
+
+def _session(item: Item) -> SessionWish:
+    _only(item, ("name", "files"))
+    files = tuple(_file(file, number) for number, file in enumerate(item.items("files"), 1))
+    return SessionWish(name=item.text("name"), files=files)
 
 
 def _file(item: Item, number: int) -> FileWish:
@@ -274,7 +276,9 @@ def _file(item: Item, number: int) -> FileWish:
     if token >> 64:
         raise item.fail("token", f"{token:#x} does not fit 64 bits")
     if item.get("device") is not None:
+        _only(item, ("token", "device"))
         return FileWish(token=token, device=_device(item, "device", item.text("device")))
+    _only(item, ("token", "memfd", "size", "bytes", "position", "seals"))
     size, data = item.number("size", 0), item.data("bytes") if item.get("bytes") is not None else b""
     if size > _MEMFD_SIZE:
         raise item.fail("size", f"{size:#x} bytes, more than the {_MEMFD_SIZE:#x} that the model pins page by page")
@@ -295,7 +299,7 @@ def _file(item: Item, number: int) -> FileWish:
 
 
 def _fault(item: Item) -> tuple[tuple[str, str], int]:
-    step = item.text("at")
+    step = _only(item, ("at", "errno", "device", "memfd", "subsystem", "folio")).text("at")
     if step not in _FAULTS:
         raise item.fail("at", f"{safe_text(step)}: expected one of {', '.join(sorted(_FAULTS))}")
     name = item.text("errno", "EIO")
@@ -315,7 +319,7 @@ def _fault(item: Item) -> tuple[tuple[str, str], int]:
 
 
 def _change(item: Item) -> Change:
-    before = item.text("before")
+    before = _only(item, ("before", *_CHANGES, "driver", "session", "token")).text("before")
     if before not in STEPS:
         raise item.fail("before", f"{safe_text(before)}: expected one of {', '.join(STEPS)}")
     what = [name for name in _CHANGES if item.get(name) is not None]
@@ -341,6 +345,7 @@ def _devices(item: Item) -> dict[Address, Device]:
     rows = list(item.items("devices"))
     parents = {_device(row, "parent", row.text("parent")) for row in rows if row.get("parent") is not None}
     for row in rows:
+        _only(row, ("bdf", "parent", "physfn", "driver"))
         domain, bdf = parse_bdf(_device(row, "bdf", row.text("bdf")))
         name = Device(domain=domain, bdf=bdf).name
         parent = parse_bdf(_device(row, "parent", row.text("parent"))) if row.get("parent") is not None else None
