@@ -20,11 +20,13 @@ __all__ = [
     "Fdt",
     "Header",
     "Node",
+    "Token",
     "flatten",
     "parse",
     "parse_header",
     "repacked",
     "sequential",
+    "tokens",
 ]
 
 MAGIC = b"\xd0\x0d\xfe\xed"
@@ -220,11 +222,75 @@ class _Walker:
     def _name(self, offset: int) -> bytes:
         name = self.names.get(offset)
         if name is None:
-            end = self.strings.find(b"\0", offset) if offset < len(self.strings) else -1
-            if end < 0:
-                raise FormatError(f"property name at {offset:#x} is outside of the strings block or has no end")
-            name = self.names[offset] = self.strings[offset:end]
+            name = self.names[offset] = _name_at(self.strings, offset)
         return name
+
+
+def _name_at(strings: bytes, offset: int) -> bytes:
+    """The name of a property. Raises FormatError for one that is not in the strings block, or too long."""
+    end = strings.find(b"\0", offset, offset + LIMITS.fdt_name + 1)
+    if end >= 0:
+        return strings[offset:end]
+    if offset + LIMITS.fdt_name < len(strings):
+        raise FormatError(f"property name at {offset:#x} has more than {LIMITS.fdt_name} bytes")
+    raise FormatError(f"property name at {offset:#x} is outside of the strings block or has no end")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Bytes of a blob that are one token of the structure block, or one name of the strings block.
+
+    kind: `node`, `property` with its value, `end` of a node, `nop`, `last`, `string`. name: of what it is.
+    """
+
+    offset: int
+    size: int
+    kind: str
+    name: bytes = b""
+    value: bytes = b""
+
+
+def tokens(data: bytes) -> Iterator[Token]:
+    """The structure block and the strings block token by token, up to what cannot be one. Raises FormatError for a
+    header that cannot be."""
+    header = parse_header(data)
+    strings = data[header.off_dt_strings : header.off_dt_strings + header.size_dt_strings]
+    place, end = header.off_dt_struct, min(header.off_dt_struct + header.size_dt_struct, len(data))
+    while place + 4 <= end:
+        token = _token(data, place, end, strings)
+        if token is None:
+            break
+        yield token
+        place += token.size
+        if token.kind == "last":
+            break
+    place = header.off_dt_strings
+    for name in strings.split(b"\0")[:-1]:
+        yield Token(place, len(name) + 1, "string", name)
+        place += len(name) + 1
+
+
+_PLAIN_TOKENS = {_END_NODE: "end", _NOP: "nop", _END: "last"}
+
+
+def _token(data: bytes, place: int, end: int, strings: bytes) -> Token | None:
+    """The token at a place, None where there is none that ends before `end`."""
+    (word,) = struct.unpack_from(">I", data, place)
+    if word in _PLAIN_TOKENS:
+        return Token(place, 4, _PLAIN_TOKENS[word])
+    if word == _BEGIN_NODE:
+        stop = data.find(b"\0", place + 4, end)
+        return Token(place, (stop - place) // 4 * 4 + 4, "node", data[place + 4 : stop]) if stop >= 0 else None
+    if word != _PROPERTY or place + 12 > end:
+        return None
+    size, offset = struct.unpack_from(">II", data, place + 4)
+    if place + 12 + size > end:
+        return None
+    try:
+        name = _name_at(strings, offset)
+    except FormatError:
+        return None
+    return Token(place, 12 + -(-size // 4) * 4, "property", name, data[place + 12 : place + 12 + size])
 
 
 # -- writing ----------------------------------------------------------------------------------------------
@@ -365,6 +431,8 @@ def _structure(root: Node, names: _Names) -> bytes:
             continue
         if b"\0" in node.name or any(b"\0" in name for name, _ in node.properties):
             raise FormatError(f"devicetree node {node.name!r}: a name with a NUL inside")
+        if any(len(name) > LIMITS.fdt_name for name, _ in node.properties):
+            raise FormatError(f"devicetree node {node.name!r}: a property name of more than {LIMITS.fdt_name} bytes")
         block += struct.pack(">I", _BEGIN_NODE) + node.name + b"\0"
         block += bytes(-len(block) % 4)
         for index, (_, value) in enumerate(node.properties):

@@ -15,6 +15,7 @@ class Limits:
     fdt_size: int = 16 << 20  # bytes of one flattened devicetree; the largest KHO one is 1 MiB
     fdt_depth: int = 64
     fdt_nodes: int = 1 << 17
+    fdt_name: int = 256  # bytes of the name of a property, which others may share; the specification allows 31
     map_nodes: int = 1 << 18  # pages of one preserved map: 2^18 leaves cover 32 TiB of 4 KiB pages
     chain: int = 10_000  # blocks of one chain, the kernel's own bound
     vmalloc_chunks: int = 1 << 16

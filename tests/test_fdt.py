@@ -85,6 +85,23 @@ def test_bytes_behind_totalsize_are_ignored(name: str) -> None:
     assert flat(fdt.parse(data + b"\xff" * 100)) == flat(fdt.parse(data))
 
 
+@each_blob
+def test_tokens_of_real_trees_are_their_bytes(name: str) -> None:
+    data = real_blobs()[name]
+    tree = fdt.parse(data)
+    found = [token for token in fdt.tokens(data) if token.kind != "string"]
+    place = tree.header.off_dt_struct
+    for token in found:
+        assert token.offset == place
+        place += token.size
+    assert (found[-1].kind, place) == ("last", tree.header.off_dt_struct + tree.header.size_dt_struct)
+    assert [token.name for token in found if token.kind == "node"] == [node.name for node in tree.root.walk()]
+    properties = [(token.name, token.value) for token in found if token.kind == "property"]
+    assert sorted(properties) == sorted(each for node in tree.root.walk() for each in node.properties)
+    names = b"".join(token.name + b"\0" for token in fdt.tokens(data) if token.kind == "string")
+    assert names == tree.strings
+
+
 DTC = shutil.which("dtc")
 
 
@@ -235,6 +252,26 @@ def test_nesting_beyond_the_limit_is_refused(depth: int) -> None:
     assert time.monotonic() - start < 1
 
 
+@pytest.mark.parametrize(("size", "is_read"), [(256, True), (257, False)])
+def test_names_of_properties_have_a_limit(size: int, is_read: bool) -> None:
+    data = blob(words(BEGIN, 0, PROPERTY, 0, 0, END, STOP), b"a" * size + b"\0")
+    assert (fdt.parse(data, partial=True).fault is None) is is_read
+    assert any(token.kind == "property" for token in fdt.tokens(data)) is is_read
+    if not is_read:
+        with pytest.raises(FormatError, match="more than 256 bytes"):
+            fdt.parse(data)
+
+
+def test_names_that_share_a_long_string_cost_what_they_brought() -> None:
+    """300,000 names, each the rest of one string of 4 MiB, would be 1.2 TB."""
+    block = words(BEGIN, 0) + b"".join(words(PROPERTY, 0, offset) for offset in range(300_000)) + words(END, STOP)
+    data = blob(block, b"a" * (4 << 20) + b"\0")
+    start = time.monotonic()
+    parses_or_refuses(data)
+    assert sum(1 for _ in fdt.tokens(data)) == 2
+    assert time.monotonic() - start < 5
+
+
 def test_nesting_up_to_the_limit_is_read() -> None:
     assert len(flat(fdt.parse(blob(words(BEGIN, 0) * 64 + words(END) * 64 + words(STOP))))) == 64
 
@@ -332,12 +369,25 @@ def test_any_structure_block_raises_format_error_only(data: bytes) -> None:
     parses_or_refuses(blob(data[: len(data) // 4 * 4]))
 
 
-tokens = st.one_of(st.sampled_from([BEGIN, END, PROPERTY, NOP, STOP, 0, 4, 8, 0x61000000]), st.integers(0, 0xFFFFFFFF))
+any_token = st.one_of(
+    st.sampled_from([BEGIN, END, PROPERTY, NOP, STOP, 0, 4, 8, 0x61000000]), st.integers(0, 0xFFFFFFFF)
+)
 
 
-@given(st.lists(tokens, max_size=60))
+@given(st.lists(any_token, max_size=60))
 def test_any_tokens_raise_format_error_only(block: list[int]) -> None:
     parses_or_refuses(blob(words(BEGIN, 0, *block)))
+
+
+@given(st.lists(any_token, max_size=60))
+def test_any_tokens_are_told_once_each_and_in_order(block: list[int]) -> None:
+    data = blob(words(BEGIN, 0, *block))
+    place = 0
+    for token in fdt.tokens(data):
+        assert place <= token.offset
+        assert token.size > 0
+        place = token.offset + token.size
+        assert place <= len(data)
 
 
 @settings(max_examples=300)
@@ -518,6 +568,8 @@ def test_names_that_cannot_be_written_are_refused() -> None:
         fdt.sequential(fdt.Node(b"a\0b"))
     with pytest.raises(FormatError, match="NUL"):
         fdt.sequential(fdt.Node(b"", [(b"a\0b", b"")]))
+    with pytest.raises(FormatError, match="more than 256 bytes"):
+        fdt.sequential(fdt.Node(b"", [(b"a" * 257, b"")]))
     tree = fdt.sequential(fdt.Node(b"", [(b"reg", bytes(4))]))
     tree.root.properties.append((b"other", b""))
     with pytest.raises(FormatError, match="not in the strings block"):

@@ -118,6 +118,7 @@ _STRUCTS = (
     _struct("luo-session-v2", "luo", luo.luo_session_header_ser, luo.luo_session_ser, luo.luo_file_set_ser,
             count="count"),
     _struct("luo-session-v1", "luo", luo.luo_session_header_ser_pgcnt, luo.luo_session_ser_pgcnt, count="count"),
+    _struct("luo-session", "luo", luo.luo_session_ser, luo.luo_file_set_ser),
     _struct("luo-file", "luo", luo.luo_file_ser),
     _struct("luo-flb-v1", "luo", luo.luo_flb_header_ser, luo.luo_flb_ser, count="count"),
     _struct("memfd-v1", "memfd", memfd.memfd_luo_ser_v1, handler="memfd-v1"),

@@ -22,6 +22,7 @@ _COMMANDS = {
     "check": "Cross-check a handover, and compare it with the machine.",
     "diff": "Compare two states: what arrived, what was lost, what changed.",
     "decode": "Decode a bare blob or preserved folio.",
+    "hexdump": "Show the bytes of one node with the names of their fields.",
     "inspect": "Show everything that is handed over, as a tree.",
     "map": "List the preserved memory, like /proc/iomem.",
     "rules": "What `check` looks at, and why.",

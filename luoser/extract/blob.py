@@ -10,7 +10,7 @@ from luoser.errors import MissingMemory, UsageError
 from luoser.limits import LIMITS
 from luoser.memory.source import Memory
 from luoser.state import State
-from luoser.state.where import find_node
+from luoser.state.where import extent, find_node
 from luoser.text import safe_text
 
 __all__ = ["write_blob"]
@@ -22,10 +22,7 @@ def write_blob(file: BinaryIO, memory: Memory, state: State, where: str) -> str:
     As many bytes as the node itself says that it has; else the whole folio that holds its address, as an intact
     map has it; else the page. Raises UsageError when there is no such node, or a byte is missing.
     """
-    node = find_node(state, where)
-    address, size, why = node.address, node.size, "its own size"
-    if not size:
-        address, size, why = _folio(state, node.address)
+    address, size, why = extent(state, find_node(state, where))
     if size > LIMITS.list_size:
         raise UsageError(f"{safe_text(where)}: {size:#x} bytes, more than {LIMITS.list_size:#x}, the largest list")
     try:
@@ -34,12 +31,3 @@ def write_blob(file: BinaryIO, memory: Memory, state: State, where: str) -> str:
         raise UsageError(f"{safe_text(where)}: {size:#x} bytes at {address:#x}: {error}") from None
     file.write(data)
     return f"{size} bytes at {address:#x} ({why}), sha256 {hashlib.sha256(data).hexdigest()}"
-
-
-def _folio(state: State, address: int) -> tuple[int, int, str]:
-    page = state.source.page_size
-    for handover in state.handovers:
-        block = handover.preserved.map.find(address) if handover.preserved.map is not None else None
-        if block is not None:
-            return block.address, page << block.order, f"the preserved folio of order {block.order}"
-    return address // page * page, page, "one page: no intact map has more"

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator
 from typing import Any
 
 from luoser.abi.pci import flag_names
 from luoser.fdt import Node
 from luoser.render.out import console, text
-from luoser.render.values import members, value_text
+from luoser.render.values import members, property_text, value_text
 from luoser.state import Blob, Device
 from luoser.text import bdf_text, safe_text
 
 __all__ = ["print_blob"]
-
-_PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\x0b\x0c")
 
 
 def print_blob(blob: Blob) -> None:
@@ -57,16 +54,7 @@ def _nodes(node: Node, depth: int) -> Iterator[str]:
     indent = "    " * depth
     yield f"{'    ' * (depth - 1)}{safe_text(node.name) or '/'} {{"
     for name, value in node.properties:
-        yield f"{indent}{safe_text(name)} = {_property(value)};"
+        yield f"{indent}{safe_text(name)} = {property_text(value)};"
     for child in node.nodes:
         yield from _nodes(child, depth + 1)
     yield f"{'    ' * (depth - 1)}}};"
-
-
-def _property(value: bytes) -> str:
-    """Text as text; 4 and 8 bytes as native-endian numbers, as KHO writes them; other bytes as they are."""
-    if value.endswith(b"\0") and len(value) > 1 and set(value[:-1]) <= _PRINTABLE:
-        return f'"{safe_text(value[:-1])}"'
-    if len(value) in (4, 8):
-        return f"<{int.from_bytes(value, 'little'):#x}>"
-    return f"[{value[:64].hex(' ')}{' …' if len(value) > 64 else ''}]"

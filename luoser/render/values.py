@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from typing import Any
 
 from luoser.state import Hex
 from luoser.text import bdf_text, safe_text
 
-__all__ = ["members", "place_text", "value_text"]
+__all__ = ["members", "place_text", "property_text", "value_text"]
+
+_PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\x0b\x0c")
 
 
 def members(values: Mapping[str, Any]) -> str:
@@ -38,3 +41,12 @@ def value_text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:#x}" if isinstance(value, Hex) or value > 9 else str(value)
     return safe_text(value)
+
+
+def property_text(value: bytes) -> str:
+    """Text as text; 4 and 8 bytes as native-endian numbers, as KHO writes them; other bytes as they are."""
+    if value.endswith(b"\0") and len(value) > 1 and set(value[:-1]) <= _PRINTABLE:
+        return f'"{safe_text(value[:-1])}"'
+    if len(value) in (4, 8):
+        return f"<{int.from_bytes(value, 'little'):#x}>"
+    return f"[{value[:64].hex(' ')}{' …' if len(value) > 64 else ''}]"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from luoser.abi.kho import kho_kexec_metadata
@@ -31,7 +31,7 @@ from luoser.state.model import (
 from luoser.state.packed import Device
 from luoser.text import parse_number, safe_text
 
-__all__ = ["Node", "find_node"]
+__all__ = ["Node", "extent", "find_node"]
 
 _STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[(.+?)\](?=[.\[]|\Z)", re.DOTALL)
 """A member, or an item in brackets, whose name may have brackets in it."""
@@ -43,6 +43,8 @@ _ADDRESSES = frozenset(
     )
 )
 """Members whose numbers are addresses, one or a list of them."""
+_LAYOUTS = {"chunks": "kho-vmalloc-chunk", "pages": "memfd-folio", "flb_area": "luo-flb-v1"}
+"""What lies at the addresses that such a member names, where that is one thing only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,23 @@ def find_node(state: State, where: str) -> Node:
     node = _node(here, name)
     if node is None or not node.address:
         raise UsageError(f"{safe_text(where)}: this part of the state has no address of its own")
+    if isinstance(here, Session):
+        forms = {handover.luo.layout for handover in state.handovers if handover.luo and here in handover.luo.sessions}
+        return replace(node, layout=None if "luo-v1-session-v1" in forms else "luo-session")
     return node
+
+
+def extent(state: State, node: Node) -> tuple[int, int, str]:
+    """(address, bytes, why so many) of a node: as many as it says itself, else the whole folio that holds its address
+    as an intact map has it, else the page."""
+    if node.size:
+        return node.address, node.size, "its own size"
+    page = state.source.page_size
+    for handover in state.handovers:
+        block = handover.preserved.map.find(node.address) if handover.preserved.map is not None else None
+        if block is not None:
+            return block.address, page << block.order, f"the preserved folio of order {block.order}"
+    return node.address // page * page, page, "one page: no intact map has more"
 
 
 def _walk(state: State, where: str) -> tuple[Any, str]:
@@ -132,9 +150,10 @@ def _is(item: Any, name: str, key: str, number: int | None) -> bool:
 def _node(here: Any, name: str) -> Node | None:
     """The node that a part of the state is. name: of the member that it was found in."""
     if isinstance(here, int):
-        return Node(here, None) if name in _ADDRESSES and not isinstance(here, bool) else None
+        return Node(here, None, _LAYOUTS.get(name)) if name in _ADDRESSES and not isinstance(here, bool) else None
     if isinstance(here, Handover | Luo) and here.address is not None:
-        return Node(here.address, here.fdt.header.totalsize if here.fdt is not None else None)
+        form = here.layout if isinstance(here, Luo) else None
+        return Node(here.address, here.fdt.header.totalsize if here.fdt is not None else None, form)
     if isinstance(here, Subtree | Area | Contents) and here.address is not None:
         return Node(here.address, here.size or None)
     if isinstance(here, Reservation):

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""`luoser hexdump`: the bytes of one node, with the names of what they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from luoser.cli.common import NUMBER, Reading, read_options
+
+if TYPE_CHECKING:
+    from luoser.abi.registry import Layout
+    from luoser.memory.source import Memory
+
+__all__ = ["command"]
+
+
+@click.command("hexdump")
+@read_options
+@click.argument("where")
+@click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes; see `luoser abi list`, or `none`.")
+@click.option("--length", type=NUMBER, help="Bytes to show, instead of as many as the node has.")
+def command(reading: Reading, where: str, name: str | None, length: int | None) -> None:
+    """Show the bytes of SOURCE at WHERE, each row beside the member of a struct that it is.
+
+    WHERE is a physical address, or a path as the state document has it: root, luo, luo.sessions[0].files[2], pci[0],
+    subtrees[LUO], luo.sessions[vm].files[0x1a].memfd, preserved.nodes[0]. The node, else the bytes, say which layout
+    to take.
+    """
+    from luoser.errors import FormatError, MissingMemory, UsageError
+    from luoser.limits import LIMITS
+    from luoser.render.hexdump import rows
+    from luoser.state.where import extent, find_node
+    from luoser.text import safe_text
+
+    with reading.open() as memory:
+        state = reading.read(memory)
+        node = find_node(state, where)
+        start, size, _ = extent(state, node)
+        size = start + size - node.address
+        length = size if length is None else length
+        if not 0 < length <= LIMITS.list_size:
+            raise UsageError(f"--length: {length:#x} bytes; expected 1 to {LIMITS.list_size:#x}")
+        try:
+            data, gap = _read(memory, node.address, max(size, length))
+        except MissingMemory as error:
+            raise UsageError(f"{safe_text(where)}: {node.address:#x} cannot be shown: {error}") from None
+    layout, why = _layout(data, name, node.layout)
+    try:
+        lines = list(rows(data, node.address, layout, length=length))
+    except FormatError as error:
+        if name is not None:
+            raise UsageError(f"{safe_text(where)}: --as {safe_text(name)}: {error}") from None
+        assert layout is not None
+        why = f"not {layout.name}: {error}"
+        layout, lines = None, list(rows(data, node.address, None, length=length))
+    shown = f"{layout.name if layout is not None else 'no layout'} ({safe_text(why, again=True)})"
+    click.echo(f"{safe_text(where)} at {node.address:#x}: {min(len(data), length)} bytes, {shown}")
+    for line in lines:
+        click.echo(line)
+    if len(data) < length:
+        click.echo(f"{node.address + len(data):#012x}  {gap}: {length - len(data)} bytes are not shown")
+
+
+def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
+    """(bytes up to the first that is not known, why there are no more)."""
+    from luoser.errors import MissingMemory
+
+    data, step = bytearray(), memory.page_size or 4096
+    while len(data) < size:
+        place = address + len(data)
+        count = min(size - len(data), step - place % step)
+        try:
+            data += memory.read(place, count)
+        except MissingMemory as error:
+            if not data:
+                raise
+            return bytes(data), str(error)
+    return bytes(data), ""
+
+
+def _layout(data: bytes, name: str | None, of_node: str | None) -> tuple[Layout | None, str]:
+    """(layout, how it was found): as named, as the node says, or as the bytes do."""
+    from luoser.abi.registry import layout
+    from luoser.errors import UsageError
+    from luoser.reader.blob import candidates, tree_layout
+    from luoser.text import safe_text
+
+    if name == "none":
+        return None, "as asked"
+    if name is not None:
+        chosen = layout(name)
+        if chosen is None:
+            raise UsageError(f"no layout is named {safe_text(name)}; `luoser abi list` names them all")
+        return chosen, "as asked"
+    tree = tree_layout(data)
+    if tree is not None:
+        return layout(tree[0]), tree[1]
+    if of_node is not None and layout(of_node) is not None:
+        return layout(of_node), "what the state says is there"
+    found = candidates(data) if any(data) else []
+    if not found:
+        return None, "nothing says what these bytes are; name a layout with --as"
+    others = f", like {', '.join(other for other, _ in found[1:])}" if len(found) > 1 else ""
+    return layout(found[0][0]), f"by shape: {found[0][1]}{others}"

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Annotated bytes: every byte is shown once, and beside it what it is."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luoser.abi.registry import Layout, layout, layouts
+from luoser.errors import FormatError
+from luoser.render.hexdump import rows
+from tests.golden import GOLDEN
+
+NAMES = [form.name for form in layouts()]
+_ROW = re.compile(r"(0x[0-9a-f]{10,})  (?:((?:[0-9a-f]{2} ?)+?) +\|(.{1,16})\||… (\d+) bytes of zeros)")
+
+
+def known(name: str) -> Layout:
+    found = layout(name)
+    assert found is not None
+    return found
+
+
+def shown(lines: list[str], address: int) -> bytes:
+    """The bytes that rows show; each has to begin where the one before it ended."""
+    data = bytearray()
+    for line in lines:
+        match = _ROW.match(line)
+        assert match is not None, line
+        assert int(match[1], 16) == address + len(data), line
+        data += bytes.fromhex(match[2]) if match[2] else bytes(int(match[4]))
+    return bytes(data)
+
+
+@given(data=st.binary(min_size=1, max_size=300), name=st.sampled_from([None, *NAMES]))
+def test_every_byte_is_shown_once(data: bytes, name: str | None) -> None:
+    try:
+        lines = list(rows(data, 0x1000, known(name) if name else None))
+    except FormatError:
+        return
+    assert shown(lines, 0x1000) == data
+    assert all((line.isprintable() and line.isascii()) or "…" in line for line in lines)
+
+
+@given(zeros=st.integers(1, 9000), text=st.binary(min_size=1, max_size=40))
+def test_runs_of_zeros_are_one_line(zeros: int, text: bytes) -> None:
+    data = text + bytes(zeros)
+    lines = list(rows(data, 0, None))
+    assert shown(lines, 0) == data
+    assert len(lines) <= len(text) // 16 + 5
+
+
+def test_a_device_list() -> None:
+    data = (GOLDEN / "pci-folio.bin").read_bytes().ljust(4096, b"\0")
+    text = "\n".join(rows(data, 0x1F1D28000, known("pci-lu-v2-06")))
+    for word in (
+        "0x01f1d28000  02 00 00 00                                      |....|              count = 2",
+        "(padding)",
+        "devs[0].path = 0x501  0000:05:00.1",
+        "devs[1].flags = 2  LU_BUSMASTER_BRIDGE",
+        'devs[0].driver_name = "pci-lu-stub"',
+        "devs[0].driver_data = 0x1ac6f4000",
+        "0x01f1d280a8  … 3928 bytes of zeros",
+    ):
+        assert word in text
+
+
+def test_a_devicetree() -> None:
+    tree = (GOLDEN / "pci-luo.dtb").read_bytes()
+    text = "\n".join(rows(tree, 0, known("luo-v1")))
+    for word in ("node subsystems", "pci = <0x1f1d28000>", 'compatible = "luo-v1"', "end of the tree", 'string "pci"'):
+        assert word in text
+
+
+def test_what_stands_behind_the_end_of_a_name_is_told() -> None:
+    page = b"memfd-v2\0stale".ljust(64, b"\0")
+    text = "\n".join(rows(page, 0, known("luo-file")))
+    assert 'compatible = "memfd-v2", then bytes that are not zero: "stale"' in text
+
+
+def test_names_do_not_reach_the_terminal_raw() -> None:
+    page = b"\x1b[31mred\xc2\x9b".ljust(64, b"\0")
+    assert all(line.isprintable() for line in rows(page, 0, known("luo-file")))
+
+
+def test_elements_that_are_zero_are_one_line() -> None:
+    page = bytes(8) + (0x5000).to_bytes(8, "little") + bytes(4080)
+    lines = list(rows(page, 0, known("kho-vmalloc-chunk")))
+    assert len(lines) == 3
+    assert lines[2].endswith("phys[1] … phys[510] = 0")
