@@ -224,6 +224,8 @@ def luo_block_count(view: View) -> Iterator[Found]:
     """A block or area of sessions, files or FLBs counts more entries than fit, or a block none; FLBs fill one page.
 
     The kernel refuses such a count with -EINVAL: a panic for sessions and FLBs, an unusable /dev/liveupdate for files.
+    7.2 and 7.3 make a block with none themselves: when all blocks of sessions are full (51 fill one), and one more is
+    asked for under a name that is taken.
     """
     view.need_unconsumed()
     view.luo()
