@@ -274,8 +274,9 @@ class PciLayout:
     allocated, or None. blocks: header member with the address of the first KHO block, or None for records
     behind the header. version: value the header's version member has to have. bus, bus_count: the records
     that follow the devices in the later patches of v1. is_sorted: records ascend by (domain, bdf). has_bridges:
-    whether the bridges above a device are to be in the list as well. flb_names: FLB names that this form was posted
-    under.
+    whether the bridges above a device are to be in the list as well. counts_finished: whether the count of the header
+    still has the devices that the next kernel has finished; None where some postings count them and some do not.
+    flb_names: FLB names that this form was posted under.
     """
 
     name: str
@@ -290,6 +291,7 @@ class PciLayout:
     bus_count: str | None = None
     is_sorted: bool = False
     has_bridges: bool = True
+    counts_finished: bool | None = False
     flb_names: tuple[str, ...] = ()
     summary: str
 
@@ -350,6 +352,7 @@ LAYOUTS: tuple[PciLayout, ...] = (
     _family_b(
         "pci-v2-u32", pci_ser_b_u32, pci_dev_ser_b_refcount, ("pci-v2", "pci-v3"),
         "v4 to v6 complete: u32 counts, refcounts, unsorted", capacity="max_nr_devices",
+        counts_finished=None,
     ),
     _family_b(
         "pci-v1-u32", pci_ser_b_u32_reserved, pci_dev_ser_b_reserved, ("pci-v1", "pci-v2"),
@@ -358,7 +361,7 @@ LAYOUTS: tuple[PciLayout, ...] = (
     _family_b(
         "pci-v2-u64", pci_ser_b_u64, pci_dev_ser_b_refcount, ("pci-v2",),
         "development branch of early 2026: u64 counts, refcounts, sorted",
-        capacity="max_nr_devices", is_sorted=True,
+        capacity="max_nr_devices", is_sorted=True, counts_finished=True,
     ),
     _family_b(
         "pci-v1-u64-wide", pci_ser_b_u64, pci_dev_ser_b_reserved, ("pci-v1",),

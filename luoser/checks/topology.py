@@ -160,6 +160,8 @@ def bridge_chain(view: View) -> Iterator[Found]:
     lists = [entry for entry in listed(view) if _keeps_bridges(entry)]
     if not lists:
         raise Skip("a list of the first postings of PCI core live update, which have endpoints only")
+    if all(_may_lack_bridges(machine, entry) for entry in lists):
+        raise Skip("a list without a single bridge, as the first patches of v6 of PCI core live update write it")
     later = _chains_of_outgoing(view, machine)
     found, open_ends = dict[tuple[str, tuple[str, ...]], Found](), 0
     for entry in lists:
@@ -177,6 +179,13 @@ def bridge_chain(view: View) -> Iterator[Found]:
 def _keeps_bridges(entry: Listed) -> bool:
     """Whether bridges are to be in a list: in v1 to v3 of the PCI core's postings, and what any called pci-v1, not."""
     return entry.form.has_bridges and "flb:pci-v1" not in entry.entry.via
+
+
+def _may_lack_bridges(machine: _Machine, entry: Listed) -> bool:
+    """Whether a list without any bridge may be one of the first patches of v6, which had the form and the name of
+    complete ones before."""
+    is_early = entry.form.name == "pci-v2-u32" and "flb:pci-v2" in entry.entry.via
+    return is_early and not any(device.is_bridge for _, device in machine.known(entry))
 
 
 def _incomplete(machine: _Machine, entry: Listed) -> Iterator[tuple[tuple[str, tuple[str, ...]], Found]]:

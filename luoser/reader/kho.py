@@ -354,10 +354,11 @@ def _direction_alone(draft: _Draft, handover: Handover) -> tuple[Direction, list
     """Of the only root, by what became of what it names."""
     status = handover.preserved.status
     finished = next(filter(None, map(_finished, handover.pci)), None)
-    if finished is not None:
-        return Direction.INCOMING, [f"inferred: {finished}, which only the kernel that took it over does"]
     if status is MapStatus.STALE:
         return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+    if finished is not None:
+        doubt = f"its map is {status.value}, as before the kexec, yet {finished}, as after it"
+        return Direction.UNKNOWN, [f"nothing tells: {doubt}, or the list is damaged"]
     if status is MapStatus.INTACT:
         return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
     if status is MapStatus.ABSENT and draft.reading is not None:
@@ -366,17 +367,13 @@ def _direction_alone(draft: _Draft, handover: Handover) -> tuple[Direction, list
 
 
 def _finished(entry: PciList) -> str:
-    """In words, that devices of a list are finished: their entries keep the address, and are counted no more."""
+    """In words, that devices of a list are finished: their entries have a refcount of 0, and keep the address."""
     form = pci_layout(entry.layout)
     if form is None or "refcount" not in form.record.record_fields:
         return ""
-    count, place = entry.header.get(form.count), form.record.record_fields.index("refcount")
-    if count == len(entry.devices):
-        return ""
-    idle = len(entry.devices) - sum(1 for row in entry.devices.rows() if row[place])
-    if not idle or count != len(entry.devices) - idle:
-        return ""
-    return f"{idle} devices of the list at {entry.address:#x} are finished"
+    place = form.record.record_fields.index("refcount")
+    idle = sum(1 for row in entry.devices.rows() if any(row) and not row[place])
+    return f"{idle} devices of the list at {entry.address:#x} are finished" if idle else ""
 
 
 def _is_known_version(root: Root) -> bool:

@@ -61,7 +61,7 @@ def _read(walk: Walk, address: int, leads: list[Lead], preserved: PreservedMap |
         return None
     chosen = chosen_layout(walk)
     if chosen is not None and certain:
-        return _as_chosen(walk, address, leads, chosen, data, what)
+        return _as_chosen(walk, address, leads, chosen, data, what, flb)
     family = "A" if any(lead.via.startswith("subsystem:") for lead in leads) else None
     block = preserved.find(address) if preserved is not None else None
     partial = certain and block is not None and len(data) < walk.page_size << block.order
@@ -178,7 +178,7 @@ def _list(address: int, leads: list[Lead], blob: PciBlob, *, confidence: str) ->
 
 
 def _as_chosen(
-    walk: Walk, address: int, leads: list[Lead], layout: PciLayout, data: bytes, what: str
+    walk: Walk, address: int, leads: list[Lead], layout: PciLayout, data: bytes, what: str, flb: str | None
 ) -> PciList | None:
     blob = read_pci(layout, data, _block_reader(walk))
     if blob is None:
@@ -186,7 +186,7 @@ def _as_chosen(
         return None
     if blob.missing:
         walk.problem("short-list", address, f"{what}: {blob.missing} bytes of records are not there as {layout.name}")
-    fit = fit_pci(layout, data, blocks=_block_reader(walk))
+    fit = fit_pci(layout, data, flb=flb, blocks=_block_reader(walk))
     faults = fit.faults if fit is not None else ()
     for fault in faults:
         walk.problem("pci-fault", address, f"{what}: {fault}")

@@ -63,6 +63,10 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     base, room = layout.header.size, (len(data) - layout.header.size) // record.size
     capacity = header[layout.capacity] if layout.capacity is not None else count
     holes = "refcount" in record.record_fields and count < capacity <= room
+    if holes and layout.is_sorted:  # entries move down when one goes; one that is zero proves the later way
+        holes = any(
+            not any(data[place : place + record.size]) for place in range(base, base + count * record.size, record.size)
+        )
     if holes:  # entries of devices that were unpreserved are zeros in between
         count = capacity
     have = min(count, room, LIMITS.list_size // record.size)
@@ -100,13 +104,21 @@ def _read_blocks(layout: PciLayout, header: dict[str, int], blocks: BlockReader 
 
 
 def fit_pci(
-    layout: PciLayout, data: bytes, *, size: int | None = None, blocks: BlockReader | None = None, partial: bool = False
+    layout: PciLayout,
+    data: bytes,
+    *,
+    size: int | None = None,
+    flb: str | None = None,
+    blocks: BlockReader | None = None,
+    partial: bool = False,
 ) -> Fit | None:
     """Judge a blob against a layout; None when it cannot be one.
 
     data: the blob, and what follows it up to the end of its folio where that is known. size: exact bytes
-    of the blob where something says so (blob-size). partial: the end of the blob is known to be lost.
+    of the blob where something says so (blob-size). flb: name of the FLB that led here; one of the layout's own lets a
+    list be that the next kernel has finished to the last device. partial: the end of the blob is known to be lost.
     """
+    is_named = flb in layout.flb_names
     blob = read_pci(layout, data, blocks)
     if blob is None or (blob.missing and not partial):
         return None
@@ -116,12 +128,14 @@ def fit_pci(
     if size is not None and size not in _sizes(layout, blob):
         return None
     faults = [*blob.faults, *_header_faults(layout, blob, data, blocks), *_device_faults(layout, blob)]
+    if not is_named or _in_use(blob):  # else finished to the last device
+        faults += _idle_faults(blob)
     if blob.missing:
         faults.append(f"{blob.missing} bytes of records are not there")
     behind = data[blob.size :] if size is None else data[blob.size : size]
     if behind.strip(b"\0"):
-        if not blob.devices and layout.blocks is None:
-            return None  # an empty list has nothing behind it
+        if not blob.devices and layout.blocks is None and not (is_named and layout.is_sorted):
+            return None  # an empty list has nothing behind it, but for what finished devices leave
         if not _is_left_over(layout, blob, behind):
             faults.append("bytes behind the list are not zero")
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
@@ -136,7 +150,7 @@ def _is_left_over(layout: PciLayout, blob: PciBlob, behind: bytes) -> bool:
     used = -(-len(behind.rstrip(b"\0")) // size) * size
     rest = DeviceList(layout.record.record, columns(layout.record), behind[:used].ljust(used, b"\0"))
     keys = [_key(layout, device) for device in (*blob.devices[-1:], *rest[:_DEVICES_JUDGED])]
-    domains = {device.domain for device in blob.devices[:_DEVICES_JUDGED]}
+    domains = {device.domain for device in blob.devices[:_DEVICES_JUDGED]} or range(MAX_DOMAIN + 1)
     return keys == sorted(keys) and all(device.domain in domains for device in rest[:_DEVICES_JUDGED])
 
 
@@ -207,7 +221,6 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
     yield from found.values()
     if not any(_asked(device) for device in blob.devices[:_DEVICES_JUDGED]) and blob.devices:
         yield "no device that asked for live update"
-    yield from _idle_faults(blob)
     if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
         yield "unknown bridge type"
 
@@ -255,22 +268,24 @@ def best_fits(
 ) -> list[Fit]:
     """The layouts that a blob fits without a fault, likeliest first; without any, the one with the fewest faults.
 
-    flb, family: where the blob was found; they order what the bytes leave open and decide nothing else.
+    flb, family: where the blob was found; they order what the bytes leave open, and the name of an FLB speaks for a
+    list that is finished.
     """  # fmt: skip
     fits = [
         fit
         for layout in LAYOUTS
-        if (fit := fit_pci(layout, data, size=size, blocks=blocks, partial=partial)) is not None
+        if (fit := fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial)) is not None
     ]
     if not fits:
         return []
 
-    def likelihood(fit: Fit) -> tuple[int, int, int, int]:
+    def likelihood(fit: Fit) -> tuple[int, int, int, int, int]:
         layout = fit.blob.layout
         named = flb is not None and flb in layout.flb_names
         return (
             len(fit.faults),
             not fit.blob.devices and not named,
+            layout.blocks is None and bool(fit.blob.devices) and not _in_use(fit.blob),
             not named,
             family is not None and layout.family != family,
         )

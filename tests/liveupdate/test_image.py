@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from hypothesis import given, settings
 import luoser
 from luoser.checks import Severity, check
 from luoser.cli.main import cli
+from luoser.cli.simulate import image_of
 from luoser.errors import UsageError
 from luoser.liveupdate import load_scenario, simulate
+from luoser.liveupdate.sessions.machine import SessionMachine
 from luoser.liveupdate.subsystems.series import SERIES as SUBSYSTEM_SERIES
-from luoser.state import Direction
+from luoser.state import Direction, State
 from tests.liveupdate.images import image
 from tests.liveupdate.machines import FOLIO, VF, golden, run, sessions
 from tests.liveupdate.scenarios import scenarios
@@ -103,22 +106,95 @@ def test_what_was_carried_is_an_incoming_image() -> None:
 PLAIN, DEEP = "0000:00:02.0", "0000:03:00.0"
 
 
-@pytest.mark.parametrize("series", [f"pci-core-v{number}" for number in (6, 7, 8, 9)])
-def test_finished_devices_show_that_the_next_kernel_has_the_list(series: str) -> None:
+def being_finished(series: str, *, sessions_left: int) -> SessionMachine:
     wanted = [{"name": "a", "files": [{"device": DEEP}]}, {"name": "b", "files": [{"device": PLAIN}]}]
     machine = sessions("restore", series=series, sessions=wanted)
-    machine.luo.finish(machine.luo.incoming[0])
-    state = image(machine)
+    while len(machine.luo.incoming) > sessions_left:
+        machine.luo.finish(machine.luo.incoming[0])
+    return machine
+
+
+def as_incoming(state: State) -> State:
     (handover,) = state.handovers
-    assert handover.direction is Direction.INCOMING
+    return replace(state, handovers=(replace(handover, direction=Direction.INCOMING),))
+
+
+def errors(state: State) -> list[str]:
+    return [one.message for one in check(state).findings if one.severity is Severity.ERROR]
+
+
+COUNTING = ["pci-core-branch", *(f"pci-core-v{number}" for number in range(4, 10))]
+"""Postings with refcounts."""
+
+
+@pytest.mark.parametrize("series", COUNTING)
+def test_a_list_that_is_being_finished_leaves_open_whose_it_is(series: str) -> None:
+    state = image(being_finished(series, sessions_left=1))
+    (handover,) = state.handovers
+    assert handover.direction is Direction.UNKNOWN
     assert "4 devices of the list" in handover.evidence[0]
     assert {device.name: device.number("refcount") for device in handover.pci[0].devices}[DEEP] == 0
     assert state.problems == ()
-    report = check(state, topology=machine.scenario.topology)
-    assert [one for one in report.findings if one.severity is Severity.ERROR] == []
+    assert {one.rule for one in check(state).findings if one.severity is Severity.ERROR} == {"PCI016"}
+    assert errors(as_incoming(state)) == []
 
 
-@pytest.mark.parametrize("series", ["pci-core-v2", "pci-core-v3", "pci-core-v7-05"])
+@pytest.mark.parametrize("series", ["pci-core-v8-05", "pci-core-v9-04", *COUNTING])
+def test_a_finished_list_is_read_as_what_it_is(series: str) -> None:
+    machine = sessions("restore", series=series, requested=[PLAIN])
+    machine.luo.finish(machine.luo.incoming[0])
+    state = image(machine, has_old_bytes=True)
+    (found,) = state.handovers[0].pci
+    assert machine.core.series.layout in found.candidates
+    assert found.layout == found.candidates[0]
+    assert [device.name for device in found.devices] == [PLAIN]
+    assert state.problems == ()
+    assert errors(as_incoming(state)) == []
+
+
+def test_a_list_whose_devices_are_taken_out_is_an_empty_one() -> None:
+    state = image(being_finished("pci-core-v1", sessions_left=0), has_old_bytes=True)
+    assert (state.handovers[0].pci[0].layout, len(state.handovers[0].pci[0].devices)) == ("pci-v1-nr", 0)
+    assert (state.problems, errors(as_incoming(state))) == ((), [])
+
+
+@pytest.mark.parametrize("series", ["pci-core-v6", "pci-core-v7", "pci-core-v8", "pci-core-v9"])
+def test_a_finished_device_that_is_counted_on_is_found(series: str) -> None:
+    machine = being_finished(series, sessions_left=1)
+    assert machine.core.handed is not None
+    machine.core.handed.set_count(5)
+    (message,) = errors(as_incoming(luoser.read(image_of(machine).memory())))
+    assert "nr_devices is 5, 5 entries are in use, 4 of them finished" in message
+
+
+def test_a_refcount_that_is_lost_is_found_even_where_the_count_agrees() -> None:
+    machine = sessions("freeze", series="pci-core-v9", requested=[DEEP, PLAIN])
+    table = machine.core.table
+    assert table is not None
+    domain, bdf, _ = table.row(0)
+    table.write(0, (domain, bdf, 0), "")
+    table.set_count(table.count - 1)
+    state = luoser.read(image_of(machine).memory())
+    assert state.handovers[0].direction is Direction.UNKNOWN
+    assert any("refcount is 0" in message for message in errors(state))
+
+
+@pytest.mark.parametrize("closed", ["a", "b"])
+def test_a_sorted_list_ends_where_it_says_so(closed: str) -> None:
+    """Entries move down when one goes; the last slot keeps its bytes."""
+    devices = [{"bdf": name, "driver": "vfio-pci"} for name in ("0000:00:01.0", PLAIN)]
+    wanted = [{"name": "a", "files": [{"device": "0000:00:01.0"}]}, {"name": "b", "files": [{"device": PLAIN}]}]
+    changes = [{"before": "freeze", "close": closed}]
+    kept = {"series": "pci-core-branch", "devices": devices, "requested": [], "sessions": wanted, "changes": changes}
+    machine = sessions("freeze", **kept)
+    state = image(machine, has_old_bytes=True)
+    (found,) = state.handovers[0].pci
+    assert found.layout == "pci-v2-u64"
+    assert [device.name for device in found.devices] == [PLAIN if closed == "a" else "0000:00:01.0"]
+    assert (state.problems, errors(state)) == ((), [])
+
+
+@pytest.mark.parametrize("series", ["pci-core-v2", "pci-core-v3", "pci-core-v6-05", "pci-core-v7-05"])
 def test_the_first_postings_are_not_asked_for_bridges(series: str) -> None:
     machine = sessions("freeze", series=series, requested=[DEEP])
     report = check(image(machine), topology=machine.scenario.topology)
