@@ -69,7 +69,12 @@ class Machine(ABC):
         """A kernel comes up: a tree without marks, drivers waiting."""
         self.kernels += 1
         self.tree = from_topology(self.scenario.topology)
+        for change in self.scenario.changes if self.kernels > 1 else ():
+            if change.what == "add" and STEPS.index(change.before) < STEPS.index("restore"):
+                self._hot_add(change)  # what was plugged in stays so
         for device in self.tree.enumerate():
+            if device.driver is not None:
+                continue
             known = self.scenario.topology.device(device.domain, device.bdf)
             name = self.scenario.drivers.get(device.name, (known.driver if known is not None else "") or "")
             device.driver = self.driver(device.name, name)

@@ -67,9 +67,9 @@ class Pages:
 
     def allocate(self, order: int, what: str, *, count: int = 1) -> int:
         """A zeroed folio, or so many of them side by side. Raises Failure."""
-        self._fail("allocate", what, errno.ENOMEM)
+        self._fail("allocate", what)
         if order > _LARGEST_ORDER:
-            raise Failure(errno.E2BIG)
+            raise Failure(errno.ENOMEM)
         size = PAGE_SIZE << order
         address = self._address(size, size * count, what)
         self.folios[address] = Folio(address, order, what, bytearray(size * count), count)
@@ -79,6 +79,8 @@ class Pages:
 
     def allocate_preserved(self, order: int, what: str) -> int:
         """A zeroed folio that KHO preserves. Raises Failure; then it is free again."""
+        if order > _LARGEST_ORDER:
+            raise Failure(errno.E2BIG)
         address = self.allocate(order, what)
         try:
             self.preserve(address)
@@ -158,7 +160,7 @@ class Pages:
     def preserve(self, address: int) -> None:
         """Raises Failure."""
         folio = self.folios[address]
-        self._fail("preserve", folio.what, errno.EINVAL)
+        self._fail("preserve", folio.what)
         folio.place = Place.PRESERVED
         self.trace.memory(f"{folio.what}: preserve {address:#x}")
 
@@ -206,10 +208,10 @@ class Pages:
             key=lambda folio: folio.address,
         )
 
-    def _fail(self, step: str, what: str, code: int) -> None:
+    def _fail(self, step: str, what: str) -> None:
         if (step, what) in self.faults:
             self.trace.memory(f"{what}: {step} fails")
-            raise Failure(self.faults[step, what] or code)
+            raise Failure(self.faults[step, what])
 
     def _mistake(self, text: str) -> None:
         self.mistakes.append(text)

@@ -27,7 +27,8 @@ _FAULTS = (*_DEVICE_FAULTS, "allocate", "register")
 _DEVICE_CHANGES = ("add", "bind", "preserve", "remove", "unbind", "unlink")
 _CHANGES = (*_DEVICE_CHANGES, "close", "create")
 _SESSION = "vm"
-_MEMFD_SIZE = 1 << 30
+_MEMFD_SIZE = 256 << 20
+"""Bytes of all memfds."""
 _SAVED = frozenset(
     field.name for field in pci_dev_ser_v1_12.fields if field.bit_width or field.name in ("current_state", "pm_cap")
 )
@@ -132,12 +133,15 @@ def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -
     """
     item = _only(Item(dict(values), ""), _MEMBERS)
     if item.get("devices") is not None:
+        if item.get("topology") is not None:
+            raise item.fail("topology", "expected the name of a file, or devices, not both")
         topology = Topology(devices=_devices(item), form="scenario")
     if topology is None:
         raise UsageError("devices: missing; list devices here, or name a topology")
     series = _series(item, "series", "pci-lu-v2")
     requested = tuple(_device(item, f"requested[{n}]", text) for n, text in enumerate(item.array("requested")))
-    return Scenario(
+    _need_own_members(item, series)
+    scenario = Scenario(
         topology=topology,
         series=series,
         next_series=_next_series(item, series),
@@ -155,6 +159,36 @@ def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -
         faults=dict(_fault(fault) for fault in item.items("faults")),
         changes=tuple(_change(change) for change in item.items("changes")),
     )  # fmt: skip
+    _check_devices(scenario)
+    return scenario
+
+
+def _need_own_members(item: Item, series: str) -> None:
+    """Members that the other orchestrator has are refused: they would be without effect."""
+    foreign = ("subsystems", "buses") if series in SESSION_SERIES else ("sessions", "kernel")
+    for name in foreign:
+        if item.get(name) is not None:
+            raise item.fail(name, f"{series} has none")
+    if item.get("requested") is not None and item.get("sessions") is not None:
+        raise item.fail("requested", "expected these devices in the files of sessions, which are listed")
+
+
+def _check_devices(scenario: Scenario) -> None:
+    """Devices that something is said of have to be there, or to be added on the way."""
+    known = {device.name for device in scenario.topology.devices.values()}
+    known |= {change.name for change in scenario.changes if change.what == "add"}
+    files = (file for session in scenario.sessions for file in session.files)
+    memfds = {file.memfd for file in files if file.memfd}
+    targets = memfds | set(scenario.subsystems)
+    faults = {name for step, name in scenario.faults if step not in ("allocate", "preserve") and name not in targets}
+    for what, names in (("drivers", scenario.drivers), ("traits", scenario.traits), ("faults", faults)):
+        for name in names:
+            if name not in known:
+                raise UsageError(f"{what}: {safe_text(name)} is not in this machine")
+    total = sum(file.size for session in scenario.sessions for file in session.files)
+    if total > _MEMFD_SIZE:
+        word = f"more than the {_MEMFD_SIZE:#x} that the model has for them"
+        raise UsageError(f"sessions: memfds of {total:#x} bytes in all, {word}")
 
 
 def _series(item: Item, name: str, default: str) -> str:
@@ -280,8 +314,6 @@ def _file(item: Item, number: int) -> FileWish:
         return FileWish(token=token, device=_device(item, "device", item.text("device")))
     _only(item, ("token", "memfd", "size", "bytes", "position", "seals"))
     size, data = item.number("size", 0), item.data("bytes") if item.get("bytes") is not None else b""
-    if size > _MEMFD_SIZE:
-        raise item.fail("size", f"{size:#x} bytes, more than the {_MEMFD_SIZE:#x} that the model pins page by page")
     if len(data) > size:
         raise item.fail("bytes", f"{len(data)} bytes do not fit the {size} of the file")
     seals = item.bits("seals", SEALS)
@@ -302,7 +334,7 @@ def _fault(item: Item) -> tuple[tuple[str, str], int]:
     step = _only(item, ("at", "errno", "device", "memfd", "subsystem", "folio")).text("at")
     if step not in _FAULTS:
         raise item.fail("at", f"{safe_text(step)}: expected one of {', '.join(sorted(_FAULTS))}")
-    name = item.text("errno", "EIO")
+    name = item.text("errno", "ENOMEM" if step == "allocate" else "EIO")
     code = getattr(errno, name, None) if name.startswith("E") else None
     if not isinstance(code, int):
         raise item.fail("errno", f"{safe_text(name)} is no name of an error, such as EIO")
@@ -372,6 +404,8 @@ def _check_parents(made: Mapping[Address, Device], device: Device) -> None:
     for address in (device.physfn, device.parent):
         if address is not None and address not in made:
             raise UsageError(f"devices: {device.name} names {bdf_text(*address)}, which is not listed")
+        if address is not None and made[address].is_vf:
+            raise UsageError(f"devices: {device.name} names {bdf_text(*address)}, a virtual function")
     while device.parent is not None and device.parent in made:
         if device.parent in seen:
             raise UsageError(f"devices: {device.name} is below itself")

@@ -65,6 +65,11 @@ class Trace:
     def log(self, text: str) -> None:
         self.events.append(Event(Kind.LOG, text))
 
+    def log_once(self, text: str) -> None:
+        """A line that the kernel prints only the first time."""
+        if text not in self.of(Kind.LOG):
+            self.log(text)
+
     def call(self, text: str) -> None:
         self.events.append(Event(Kind.CALL, text))
 

@@ -63,16 +63,13 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     base, room = layout.header.size, (len(data) - layout.header.size) // record.size
     capacity = header[layout.capacity] if layout.capacity is not None else count
     holes = "refcount" in record.record_fields and count < capacity <= room
-    if holes and layout.is_sorted:  # entries move down when one goes; one that is zero proves the later way
-        holes = any(
-            not any(data[place : place + record.size]) for place in range(base, base + count * record.size, record.size)
-        )
-    if holes:  # entries of devices that were unpreserved are zeros in between
-        count = capacity
-    have = min(count, room, LIMITS.list_size // record.size)
-    rows = bytes(data[base : base + have * record.size])
+    slots = capacity if holes else count  # entries of devices that were unpreserved are zeros in between
+    have = min(slots, room, LIMITS.list_size // record.size)
+    rows, end = bytes(data[base : base + have * record.size]), base + slots * record.size
+    if holes and layout.is_sorted and _is_dense(rows[: count * record.size], record.size):
+        end = base + count * record.size  # when one goes, those behind it move down
+        rows = rows[: count * record.size].ljust(len(rows), b"\0")
     devices = DeviceList(record.record, columns(record), rows, holes=holes)
-    end = base + count * record.size
     buses: tuple[dict[str, Any], ...] = ()
     if layout.bus is not None and layout.bus_count is not None:
         bus_end = end + header[layout.bus_count] * layout.bus.size
@@ -83,6 +80,11 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     return PciBlob(
         layout=layout, header=header, devices=devices, buses=buses, size=end, missing=max(0, end - len(data))
     )
+
+
+def _is_dense(rows: bytes, size: int) -> bool:
+    """Whether no record is zeros."""
+    return all(any(rows[place : place + size]) for place in range(0, len(rows), size))
 
 
 def _read_blocks(layout: PciLayout, header: dict[str, int], blocks: BlockReader | None) -> PciBlob:

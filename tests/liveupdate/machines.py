@@ -61,7 +61,8 @@ def vmm(**more: Any) -> dict[str, Any]:
         {"bdf": "0000:04:00.1", "parent": "0000:02:01.0", "driver": "vfio-pci", "physfn": "0000:04:00.0"},
         {"bdf": "0000:00:02.0", "driver": "vfio-pci"},
     ]
-    return {"series": "pci-core-v9", "devices": devices, "requested": ["0000:03:00.0", "0000:04:00.0"], **more}
+    asked = {} if "sessions" in more else {"requested": ["0000:03:00.0", "0000:04:00.0"]}
+    return {"series": "pci-core-v9", "devices": devices, **asked, **more}
 
 
 def sessions(until: str = "finish", **more: Any) -> SessionMachine:

@@ -185,7 +185,7 @@ def test_a_sorted_list_ends_where_it_says_so(closed: str) -> None:
     devices = [{"bdf": name, "driver": "vfio-pci"} for name in ("0000:00:01.0", PLAIN)]
     wanted = [{"name": "a", "files": [{"device": "0000:00:01.0"}]}, {"name": "b", "files": [{"device": PLAIN}]}]
     changes = [{"before": "freeze", "close": closed}]
-    kept = {"series": "pci-core-branch", "devices": devices, "requested": [], "sessions": wanted, "changes": changes}
+    kept = {"series": "pci-core-branch", "devices": devices, "sessions": wanted, "changes": changes}
     machine = sessions("freeze", **kept)
     state = image(machine, has_old_bytes=True)
     (found,) = state.handovers[0].pci
@@ -255,8 +255,30 @@ def test_a_scenario_may_name_a_topology(tmp_path: Path) -> None:
         ("devices = [{bdf = '00:01.0', drvier = 'x'}]", "devices[0].drvier: unknown"),
         ("devices = []\nfaults = [{at = 'walk', erno = 'EIO'}]", "faults[0].erno: unknown"),
         ("devices = []\nchanges = [{before = 'freeze', unbimd = '00:01.0'}]", "changes[0].unbimd: unknown"),
-        ("devices = []\nsessions = [{name = 'a', fils = []}]", "sessions[0].fils: unknown"),
-        ("devices = []\nsessions = [{name = 'a', files = [{memfd = 'm', seal = 1}]}]", "files[0].seal: unknown"),
+        ("devices = []\nseries = 'pci-core-v9'\nsessions = [{name = 'a', fils = []}]", "sessions[0].fils: unknown"),
+        (
+            "series = 'pci-core-v9'\ndevices = []\nsessions = [{name = 'a', files = [{memfd = 'm', seal = 1}]}]",
+            "files[0].seal: unknown",
+        ),
+        ("devices = []\nsessions = []", "sessions: pci-lu-v2 has none"),
+        ("devices = []\nkernel = '7.3'", "kernel: pci-lu-v2 has none"),
+        ("devices = []\nseries = 'pci-core-v9'\nbuses = []", "buses: pci-core-v9 has none"),
+        ("devices = []\nseries = 'pci-core-v9'\nrequested = []\nsessions = []", "in the files of sessions"),
+        ("devices = []\ntopology = 5", "topology: expected"),
+        ("devices = []\ndrivers = {'00:01.0' = 'lab'}", "drivers: 0000:00:01.0 is not in this machine"),
+        ("devices = []\ntraits = {'00:01.0' = {}}", "traits: 0000:00:01.0 is not in this machine"),
+        ("devices = []\nfaults = [{at = 'probe', device = '00:01.0'}]", "faults: 0000:00:01.0 is not in this machine"),
+        ("devices = []\nfaults = [{at = 'prepare', subsystem = 'nope'}]", "faults: nope is not in this machine"),
+        (
+            "devices = [{bdf='00:01.0'}, {bdf='00:01.1', physfn='00:01.0'}, {bdf='01:00.0', parent='00:01.1'}]",
+            "a virtual function",
+        ),
+        (
+            "series = 'pci-core-v9'\ndevices = []\n[[sessions]]\nname = 'a'\nfiles = [{memfd = 'm', size = '400M'}]",
+            "memfds of 0x19000000 bytes in all",
+        ),
+        ("series = 'pci-core-v9'\ndevices = []\nchanges = [{before = 'finish', create = 'x'}]", "create before finish"),
+        ("series = 'pci-core-v9'\ndevices = []\nfaults = [{at = 'allocate', folio = 'LUO root'}]", "LUO is off"),
         ("devices = []\ntraits = {'00:01.0' = {pm_kap = 1}}", "pm_kap: unknown"),
         ("devices = []\nbuses = [{bus = '0000:00', resource = [{name = 'x', begin = 1}]}]", "begin: unknown"),
         ("devices = [{bdf = '00:01.0'}]\ndrivers = {'00:01.0' = 1}", "expected a text"),

@@ -8,7 +8,7 @@ on both lie in KHO blocks.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,7 +33,9 @@ _MOST_FILES = abi.FILES_PAGES * PAGE_SIZE // _FILE_SIZE
 
 
 class FileHandler(Protocol):
-    """preserve and freeze give the file's 64-bit handle, or raise Failure. retrieve gives the file's name."""
+    """preserve and freeze give the file's 64-bit handle, or raise Failure. retrieve gives the file's name.
+    No handler here has an unfreeze callback.
+    """
 
     @property
     def compatible(self) -> str: ...
@@ -41,7 +43,6 @@ class FileHandler(Protocol):
     def takes(self, wish: FileWish) -> bool: ...
     def preserve(self, wish: FileWish) -> int: ...
     def freeze(self, name: str, data: int) -> int: ...
-    def unfreeze(self, name: str, data: int) -> None: ...
     def unpreserve(self, name: str, data: int) -> None: ...
     def retrieve(self, data: int) -> str: ...
     def can_finish(self, file: File) -> bool: ...
@@ -201,7 +202,7 @@ class Luo:
             handler = next((handler for handler in self.handlers if handler.takes(wish)), None)
             if handler is None:
                 raise Failure(errno.ENOENT)
-            if self.knows_twins and wish.name in self._known():
+            if self.knows_twins and wish.memfd and wish.memfd in self._known():
                 raise Failure(errno.EBUSY)
             data = self._preserve_with(handler, wish)
         except Failure:
@@ -210,7 +211,8 @@ class Luo:
         session.files.append(File(wish.name, wish.token, data, handler))
 
     def _known(self) -> set[str]:
-        """Names of files that are preserved, or retrieved and not finished."""
+        """Names of files that are preserved, or retrieved and not finished. Each open of a device is a file of its
+        own, so that only the PCI core can tell twins there."""
         return {file.name for session in (*self.outgoing, *self.incoming) for file in session.files}
 
     def _preserve_with(self, handler: FileHandler, wish: FileWish) -> int:
@@ -287,7 +289,7 @@ class Luo:
     # -- the reboot call --
 
     def serialize(self) -> None:
-        """Raises Failure: what was frozen is unfrozen, what was written taken back, and sessions can be used on."""
+        """Raises Failure: what was written is taken back, the last session first, and sessions can be used on."""
         self._need_open()
         done: list[Session] = []
         for index, session in enumerate(self.outgoing):
@@ -314,9 +316,10 @@ class Luo:
             try:
                 file.data = file.handler.freeze(file.name, file.data)
             except Failure as failure:
-                which = f"token[{file.token:#x}] handler[{file.handler.compatible}]"
+                token = f"{file.token:#x}" if file.token else "0"  # as %#llx prints it
+                which = f"token[{token}] handler[{file.handler.compatible}]"
                 self.trace.log(f"luo: Freeze failed for {which} err[{failure}]")
-                self._unfreeze(session, session.files[:number])
+                self._clear_files(session)
                 raise
             fields = {"compatible": file.handler.compatible, "data": file.data, "token": file.token}
             entry = struct_bytes(abi.luo_file_ser, fields, "file")
@@ -330,14 +333,11 @@ class Luo:
         self.pages.write(place, 0, struct_bytes(abi.luo_session_ser, fields, "session"), word)
 
     def _take_back(self, index: int, session: Session) -> None:
-        self._unfreeze(session, session.files)
+        self._clear_files(session)
         place = self.blocks.place(index) if self.has_blocks else self.area + _AREA_HEADER + index * _SESSION_SIZE
         self._write_session(place, session, f"session: {session.name} zeroed", is_empty=True)
 
-    def _unfreeze(self, session: Session, files: Sequence[File]) -> None:
-        for file in files:
-            self.trace.call(f"{file.handler.compatible} unfreeze({file.name}, {file.data:#x})")
-            file.handler.unfreeze(file.name, file.data)
+    def _clear_files(self, session: Session) -> None:
         if self.has_blocks:
             session.blocks.clear()
         elif session.area:
@@ -406,7 +406,9 @@ class Luo:
                 self._read_files(session, ser.file_set_ser.files, ser.file_set_ser.count)
             except Failure as failure:
                 self.trace.log(f"luo: Failed to deserialize files for session [{session.name}] {failure}")
-                if self.has_blocks:
+                if self.has_blocks:  # the session stays, without files
+                    session.files.clear()
+                    session.blocks.destroy()
                     self._free_sessions()
                 raise Failure(errno.EIO) from None
         self._free_sessions()
@@ -493,6 +495,10 @@ class Luo:
         self.trace.call(f"FLB {name} retrieve({flb.data:#x})")
         return flb if flb.owner.flb_retrieve(flb.data) else None
 
+    def has_other_flbs(self, name: str) -> bool:
+        """Whether the kernel before handed FLBs over, and none of that name."""
+        return bool(self.incoming_flbs) and self._flb_entry(name) is None
+
     def _flb_entry(self, name: str) -> tuple[int, int] | None:
         """(data, count) in the incoming page."""
         count = int.from_bytes(self.pages.read(self.incoming_flbs + 8, 8), "little")
@@ -506,6 +512,8 @@ class Luo:
     def _finish_flb(self, flb: Flb) -> None:
         if not flb.is_retrieved:
             self.trace.flaw(f"nobody asked for FLB {flb.owner.name}, so its count is 0 and its finish never called")
+            if self.kernel != "7.0":
+                self.trace.log_once("refcount_t: underflow; use-after-free.")
             return
         flb.count -= 1
         if flb.count == 0:

@@ -26,6 +26,7 @@ __all__ = ["SessionMachine"]
 
 _KERNELS = tuple(kernel for kernel in RELEASES if kernel >= "7.0")
 """Releases that have FLBs."""
+_OF_SESSIONS = ("close", "create", "preserve")
 
 
 class SessionMachine(Machine):
@@ -47,12 +48,19 @@ class SessionMachine(Machine):
         if own:
             raise UsageError("drivers: only the 2025 series has callbacks of drivers")
         super().__init__(scenario)
+        for change in scenario.changes:
+            if change.what in _OF_SESSIONS and change.before in ("restore", "finish"):
+                word = "the sessions of the model are those of the first kernel, which restore and finish go through"
+                raise UsageError(f"changes: {change.what} before {change.before}: {word}")
         self.kernel = scenario.kernel or SERIES[scenario.series].kernel
         if self.kernel not in _KERNELS:
             raise UsageError(f"kernel: {self.kernel}: expected one of {', '.join(_KERNELS)}, which have FLBs")
         self.memfds: MemfdFiles
         self.boot()
-        self.luo.set_up()
+        try:
+            self.luo.set_up()
+        except Failure as failure:
+            raise UsageError(f"faults: {failure}: without its own pages LUO is off, and nothing can be run") from None
         self._handed: dict[str, Any] | None = None
         self._in_map: list[Folio] = []
 
@@ -132,7 +140,7 @@ class SessionMachine(Machine):
 
     def change(self, change: Change) -> None:
         """A call of user space that fails says so, and the machine goes on."""
-        if change.what not in ("close", "create", "preserve"):
+        if change.what not in _OF_SESSIONS:
             super().change(change)
             return
         try:

@@ -128,9 +128,6 @@ class MemfdFiles:
         self.pages.write(data, 0, position.to_bytes(8, "little"), f"memfd {name}: pos = {position:#x}")
         return data
 
-    def unfreeze(self, name: str, data: int) -> None:
-        """There is nothing to undo: the position stays as it is."""
-
     def unpreserve(self, name: str, data: int) -> None:
         self._drop(self.areas.pop(data))
         self.pages.unpreserve_free(data)

@@ -27,6 +27,7 @@ _WARNINGS = {
     "group": "Device preservation limited to immutable singleton iommu groups",
 }
 _ALWAYS_WARNS = frozenset({"acs", "frozen", "root_bus", "group"})
+_GROUP_OF_V3 = "Live Update preserved devices must be in singleton iommu groups!"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +102,8 @@ class PciCore:
             if not self._is_refused(check, one, device):
                 continue
             if check in _ALWAYS_WARNS or (self.series.warns and check in _WARNINGS):
-                self._log(one, _WARNINGS[check])
+                is_v3 = check == "group" and not self.series.talks
+                self.trace.log(f"{one.label} {_GROUP_OF_V3 if is_v3 else _WARNINGS[check]}")
             raise Failure(self.series.twice if check == "twice" else errno.EINVAL)
 
     def _is_refused(self, check: str, one: PciDevice, device: PciDevice) -> bool:
@@ -295,7 +297,9 @@ class PciCore:
                 self.trace.log(f"{_PREFIX} {text}")
             raise self.trace.panic(f"Failed to retrieve incoming FLB data ({-code})")
         if self.series.retrieve == "warn":
-            self.trace.log("WARNING: PCI: Failed to retrieve incoming FLB data during Live Update")
+            text = "Failed to retrieve incoming FLB data"
+            is_later = self.series.placement == "circular"
+            self.trace.log(f"WARNING: {text}" if is_later else f"WARNING: PCI: {text} during Live Update")
         self.trace.flaw(
             f"the list {table.address:#x} cannot be taken over, and the kernel goes on as after a cold boot"
         )
@@ -309,12 +313,18 @@ class PciCore:
 
     def set_up(self, device: PciDevice) -> None:
         """One device is found. Raises Panic."""
-        if self.luo.incoming_flb(self.name) is None or self.handed is None:
+        flb = self.luo.incoming_flb(self.name)
+        if flb is None or self.handed is None:
+            if self.series.tells_no_match and self.luo.has_other_flbs(self.name):
+                self.trace.log_once(f"{_PREFIX} No incoming FLB matched {self.name}")
             return
         slot = self._incoming_slot(self.handed, device)
         if slot is None:
             return
         self.incoming[device] = slot
+        if self.series.leaks_bridges and device.secondary is not None:
+            flb.count += 1
+            self.trace.flaw(f"nobody gives back the reference to FLB {self.name} that {device.name} takes")
         if self.series.talks:
             self.trace.log(f"pci {device.name}: Device was preserved by previous kernel across Live Update")
         else:
@@ -379,8 +389,12 @@ class PciCore:
         for one in self.tree.below(device):
             if one in self.outgoing and self.series.talks:
                 self._log(one, "WARNING: Destroying outgoing-preserved device!")
+                if self.series.drops_removed:
+                    self.unpreserve(one)
             if one in self.incoming and self.series.talks:
                 self._log(one, "WARNING: Destroying incoming-preserved device!")
+                if self.series.drops_removed:
+                    self.finish(one)
         self.tree.remove(device)
 
     def _log(self, device: PciDevice, text: str) -> None:

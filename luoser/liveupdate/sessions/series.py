@@ -15,13 +15,15 @@ __all__ = ["SERIES", "Series", "VfioSeries"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfioSeries:
     """The vfio-pci series that was posted beside. layout: of its record. is_record_first: the record is written
-    before the PCI core is told. heeds_core: whether the PCI core's refusal counts.
+    before the PCI core is told. heeds_core: whether the PCI core's refusal counts. takes_vfs: else they are refused
+    before it is asked.
     """
 
     layout: str
     compatible: str = "vfio-pci-v1"
     is_record_first: bool = False
     heeds_core: bool = True
+    takes_vfs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,9 @@ class Series:
     retrieve: what becomes of a list that cannot be taken over. counts: what finish of a device does to its entry:
     `remove` it, `keep` it, take from its `refcount`, or that and nr_devices (`both`). end: what becomes of devices
     that are left when the last file is finished. tells_all: a panic has words of its own, and devices that are left
-    are named. keeps_busmaster: over the shutdown of devices.
+    are named. keeps_busmaster: over the shutdown of devices. tells_no_match: whether it logs that what was handed over
+    has another name. leaks_bridges: each bridge that was preserved takes a reference of the FLB that nobody gives
+    back. drops_removed: a preserved device that is removed is un-preserved, or finished, as it goes.
     """
 
     layout: str
@@ -56,6 +60,9 @@ class Series:
     end: Literal["warn", "ignore", "panic"]
     tells_all: bool = False
     keeps_busmaster: bool = True
+    tells_no_match: bool = False
+    leaks_bridges: bool = False
+    drops_removed: bool = False
 
     @property
     def form(self) -> PciLayout:
@@ -68,6 +75,7 @@ _VFIO_V1 = VfioSeries(layout="vfio-pci-v1-domain16-reset", is_record_first=True,
 _VFIO_V2 = replace(_VFIO_V1, is_record_first=False)
 _VFIO_V3 = VfioSeries(layout="vfio-pci-v2", compatible="vfio-pci-v2")
 _VFIO_V4 = VfioSeries(layout="vfio-pci-v1-domain32")
+_VFIO_V5 = replace(_VFIO_V4, takes_vfs=False)
 
 _V1 = Series(
     layout="pci-v1-nr", flb="pci-v1", kernel="7.0", vfio=_VFIO_V1, placement="sorted", path="none", checks=("vf",),
@@ -84,14 +92,18 @@ _BRANCH = Series(
 )  # fmt: skip
 _V4 = Series(
     layout="pci-v2-u32", flb="pci-v2", kernel="7.1", vfio=_VFIO_V4, placement="circular", path="down",
-    checks=("vf", "group", "twice"), retrieve="warn", counts="refcount", end="ignore",
+    checks=("vf", "group", "twice"), retrieve="warn", counts="refcount", end="ignore", tells_no_match=True,
+    leaks_bridges=True,
 )  # fmt: skip
-_V5 = replace(_V4, path="up", checks=("vf", "frozen", "twice", "acs"))
-_V6 = replace(_V5, flb="pci-v3", counts="both")
-_V7 = replace(_V6, layout="pci-v2-block", flb="pci-v2", kernel="7.2", placement="hole", retrieve="panic")
+_V5 = replace(_V4, path="up", checks=("vf", "frozen", "twice", "acs"), leaks_bridges=False)
+_V6 = replace(_V5, flb="pci-v3", counts="both", drops_removed=True)
+_V7 = replace(
+    _V6, layout="pci-v2-block", flb="pci-v2", kernel="7.2", vfio=_VFIO_V5, placement="hole", retrieve="panic",
+    drops_removed=False,
+)  # fmt: skip
 _V8 = replace(
     _V7, layout="pci-version-2", flb="pci", kernel="7.3", checks=("vf", "acs", "frozen", "twice"), warns=True,
-    end="panic",
+    end="panic", tells_no_match=False,
 )  # fmt: skip
 _V9 = replace(_V8, checks=("vf", "acs", "twice", "frozen"), tells_all=True)
 

@@ -139,7 +139,7 @@ class Table:
         folio = self.pages.folios.get(self.address)
         if folio is None:
             return False
-        size = self.form.header.size
-        if self.form.blocks is None:
-            size += (self.room if self.form.capacity is not None else self.count) * self.form.record.size
-        return size <= len(folio.data)
+        if self.form.blocks is not None:
+            return self.form.header.size <= len(folio.data)
+        records = max(self.slots, self.room if self.form.capacity is not None else 0)
+        return self.form.header.size + records * self.form.record.size <= len(folio.data)

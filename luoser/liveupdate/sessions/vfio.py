@@ -49,8 +49,10 @@ class VfioFiles:
     def takes(self, wish: FileWish) -> bool:
         if not wish.device:
             return False
-        driver = self.core.tree.find(wish.device).driver
-        return driver is not None and driver.name == _DRIVER
+        device = self.core.tree.find(wish.device)
+        if device.physfn is not None and not self.core.series.vfio.takes_vfs:
+            return False
+        return device.driver is not None and device.driver.name == _DRIVER
 
     def preserve(self, wish: FileWish) -> int:
         """Raises Failure."""
@@ -92,14 +94,13 @@ class VfioFiles:
         return structure(self.record).read(self._pages.read(data, self.record.size))
 
     def freeze(self, name: str, data: int) -> int:
-        """The record stays as it is; the device is reset, which ends its bus mastering."""
+        """The record stays as it is; a device that can be is reset, which ends its bus mastering."""
         self._fail("freeze", name)
+        if not self.devices[name].can_reset:
+            return data
         self.devices[name].busmaster = False
         self.core.trace.call(f"{_DRIVER} resets {name}; its bus mastering is off")
         return data
-
-    def unfreeze(self, name: str, data: int) -> None:
-        """Nothing was written."""
 
     def unpreserve(self, name: str, data: int) -> None:
         self.core.unpreserve(self.devices[name])

@@ -41,6 +41,7 @@ class ListFolio:
         try:
             pages.preserve(made.address)
         except Failure:
+            pages.trace.log("PCI liveupdate: liveupdate_preserve_folio failed")
             pages.free(made.address)
             raise
         return made

@@ -104,9 +104,7 @@ class Outgoing(Side):
         devices = self.collect()
         try:
             folio = ListFolio.create(self.pages, self.series.form, len(devices), len(self.buses))
-        except Failure as failure:
-            if failure.code != errno.ENOMEM:
-                self.log("liveupdate_preserve_folio failed")
+        except Failure:
             self.clean(devices)
             self._clean_buses()
             raise

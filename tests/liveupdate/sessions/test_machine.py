@@ -28,6 +28,7 @@ class Life(RuleBasedStateMachine):
         for device in values["devices"]:
             if device["driver"] != "pcieport":
                 device["driver"] = "vfio-pci"
+        del values["requested"]
         scenario = load_scenario({**values, "series": series, "kernel": kernel, "sessions": [], "faults": []})
         self.machine = SessionMachine(scenario)
         self.devices = [device.name for device in self.machine.tree.enumerate()]

@@ -183,11 +183,12 @@ def test_closing_everything_leaves_nothing(series: str) -> None:
 @pytest.mark.parametrize(
     ("series", "change", "error", "word"),
     [
-        ("pci-core-v9", {"requested": [ONE, VF]}, "-EINVAL", f"vfio-pci {VF}: Cannot preserve Virtual Functions"),
-        ("pci-core-v7", {"requested": [ONE, VF]}, "-EINVAL", None),
+        ("pci-core-v9", {"requested": [ONE, VF]}, "-ENOENT", None),
+        ("pci-core-v7", {"requested": [ONE, VF]}, "-ENOENT", None),
+        ("pci-core-v6", {"requested": [ONE, VF]}, "-EINVAL", None),
         ("pci-core-v3", {"requested": [ONE, TWO]}, "-EINVAL", None),
         ("pci-core-v3", {"traits": {ONE: {"iommu_group": "7"}, PLAIN: {"iommu_group": "7"}}, "requested": [ONE]},
-         "-EINVAL", "Device preservation limited to immutable singleton iommu groups"),
+         "-EINVAL", f"vfio-pci {ONE}: Live Update preserved devices must be in singleton iommu groups!"),
         ("pci-core-v4", {"traits": {ONE: {"iommu_group": "7"}, PLAIN: {"iommu_group": "7"}}},
          "-EINVAL", "Device preservation limited to immutable singleton iommu groups"),
         ("pci-core-v9", {"traits": {ONE: {"acs_quirk": True}}}, "-EINVAL",
@@ -411,3 +412,84 @@ def test_a_device_that_is_gone_cannot_be_retrieved_nor_its_session_finished() ->
 def test_removing_a_preserved_device_is_warned_of() -> None:
     machine = sessions("freeze", requested=[PLAIN], changes=[{"before": "freeze", "remove": PLAIN}])
     assert f"{PLAIN}: WARNING: Destroying outgoing-preserved device!" in log(machine)
+
+
+@pytest.mark.parametrize("series", ["pci-core-v6", "pci-core-v6-05"])
+def test_v6_lets_go_of_a_preserved_device_that_is_removed(series: str) -> None:
+    changes = [{"before": "freeze", "remove": PLAIN}]
+    machine = sessions("freeze", series=series, requested=[PLAIN], changes=changes)
+    assert machine.core.table is not None
+    assert machine.core.table.count == 0
+    assert "Destroying outgoing-preserved device!" in log(machine)
+
+
+def test_in_v4_bridges_keep_references_of_the_flb_for_ever() -> None:
+    machine = sessions(series="pci-core-v4", requested=[ONE])
+    assert "FLB pci-v2 finish" not in "\n".join(machine.trace.of(Kind.CALL))
+    assert [folio.what for folio in machine.leaks()] == ["pci_ser"]
+    machine = sessions(series="pci-core-v4", requested=[PLAIN])
+    assert machine.leaks() == []
+
+
+@pytest.mark.parametrize("following", ["pci-core-v2", "pci-core-v3"])
+def test_a_list_of_v1_is_no_list_of_a_later_posting(following: str) -> None:
+    machine = sessions("restore", series="pci-core-v1", next_series=following, requested=[ONE, PLAIN])
+    assert machine.core.handed is None
+    assert any("cannot be taken over" in text for text in machine.trace.of(Kind.BUG))
+
+
+@pytest.mark.parametrize(
+    ("series", "following", "line"),
+    [
+        ("pci-core-v6", "pci-core-v7", "PCI: liveupdate: No incoming FLB matched pci-v2"),
+        ("pci-core-v9", "pci-core-v7", "PCI: liveupdate: No incoming FLB matched pci-v2"),
+        ("pci-core-v7", "pci-core-v8", ""),
+    ],
+)
+def test_a_list_of_another_name_is_told_of_once_from_v4_to_v7(series: str, following: str, line: str) -> None:
+    machine = sessions(series=series, next_series=following, kernel="7.3", requested=[PLAIN])
+    lines = [text for text in machine.trace.of(Kind.LOG) if "No incoming FLB" in text]
+    assert lines == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("series", "line"),
+    [
+        ("pci-core-v3", "WARNING: PCI: Failed to retrieve incoming FLB data during Live Update"),
+        ("pci-core-v6", "WARNING: Failed to retrieve incoming FLB data"),
+    ],
+)
+def test_words_for_a_list_that_cannot_be_taken_over(series: str, line: str) -> None:
+    machine = sessions("kexec", series=series, requested=[PLAIN])
+    assert machine.core.table is not None
+    address, form = machine.core.table.address, machine.core.table.form
+    place = next(field.offset for field in form.header.fields if field.name == form.capacity)
+    machine.pages.write(address, place, bytes([0xFF] * 4), "")
+    machine.step("restore")
+    assert line in log(machine)
+
+
+def test_the_core_itself_refuses_virtual_functions_with_a_word() -> None:
+    machine = sessions("prepare")
+    with pytest.raises(Failure, match="EINVAL"):
+        machine.core.preserve(machine.tree.find(VF))
+    assert f"vfio-pci {VF}: Cannot preserve Virtual Functions" in log(machine)
+
+
+def test_two_files_of_one_device_are_twins_to_the_core_only() -> None:
+    files = [{"device": PLAIN, "token": 1}, {"device": PLAIN, "token": 2}]
+    machine = sessions("prepare", sessions=[{"name": "a", "files": files}])
+    assert str(machine.error) == "-EBUSY"
+    assert f"vfio-pci {PLAIN}: Device is already preserved" in log(machine)
+
+
+def test_a_device_that_cannot_be_reset_is_not() -> None:
+    machine = sessions("freeze", requested=[PLAIN], traits={PLAIN: {"can_reset": False}})
+    assert not any("resets" in text for text in machine.trace.of(Kind.CALL))
+
+
+def test_what_was_plugged_in_before_the_kexec_is_there_after_it() -> None:
+    changes = [{"before": "prepare", "add": "0000:00:09.0", "driver": "vfio-pci"}]
+    machine = sessions(requested=["0000:00:09.0"], changes=changes)
+    assert machine.error is None
+    assert machine.tree.find("0000:00:09.0").driver is not None

@@ -222,3 +222,11 @@ def test_finish_without_a_value_of_a_subsystem_panics() -> None:
     machine.pages.write(machine.luo.incoming, 0, flatten(machine.luo.tree()), "no value")
     with pytest.raises(Panic):
         machine.luo.finish()
+
+
+@pytest.mark.parametrize(("step", "error", "is_logged"), [("allocate", "-ENOMEM", False), ("preserve", "-EIO", True)])
+def test_only_preserving_the_folio_has_a_line_of_its_own(step: str, error: str, is_logged: bool) -> None:
+    machine = run("prepare", faults=[{"at": step}])
+    assert str(machine.error) == error
+    line = "PCI liveupdate: liveupdate_preserve_folio failed"
+    assert (line in machine.trace.of(Kind.LOG)) is is_logged
