@@ -22,11 +22,26 @@ def schema(kind: str) -> dict[str, Any]:
     return found
 
 
+def _inlined(value: Any, kind: str) -> Any:
+    """A part of a schema with definitions of single values in place of references: they are most of a document."""
+    if isinstance(value, list):
+        return [_inlined(item, kind) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(target := value.get("$ref"), str):
+        file, _, name = target.partition("#/$defs/")
+        found = schema(file.split(".")[0] if file else kind)["$defs"][name]
+        if len(value) == 1 and not any(isinstance(item, dict | list) for item in found.values()):
+            return found
+    return {key: _inlined(item, kind) for key, item in value.items()}
+
+
 @cache
 def _validator(kind: str) -> Draft202012Validator:
-    resources = [(f"{name}.schema.json", Resource.from_contents(schema(name))) for name in KINDS]
+    made = {name: _inlined(schema(name), name) for name in KINDS}
+    resources = [(f"{name}.schema.json", Resource.from_contents(made[name])) for name in KINDS]
     registry: Registry[Any] = Registry().with_resources(resources)
-    return Draft202012Validator(schema(kind), registry=registry)
+    return Draft202012Validator(made[kind], registry=registry)
 
 
 def errors(document: Any, kind: str | None = None) -> list[str]:
