@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -23,10 +24,16 @@ def document(name: str) -> dict[str, Any]:
     return to_document(luoser.read(real.dump(name), contents=True), full=True)
 
 
-def written(name: str) -> tuple[State, Image]:
-    """The handovers of a real dump, and the image that they make."""
+@cache
+def _written(name: str) -> tuple[State, Image]:
     state = from_document(document(name))
     return state, write(state)
+
+
+def written(name: str) -> tuple[State, Image]:
+    """The handovers of a real dump, and the image that they make, to change as one likes."""
+    state, image = _written(name)
+    return state, deepcopy(image)
 
 
 def report_of(image: Image, **options: Any) -> Report:
