@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luoser.abi.registry import schemas
@@ -102,6 +102,10 @@ def test_types_are_of_one_kind(layout: dict[str, Any], schema: Schema) -> None:
             assert kind_of_field(ours[field["name"]]) == kind_of_layout(field["type"], field["size"]), field
 
 
+EXAMPLES = 25
+"""Images of each of the hundred structs."""
+
+
 def images(size: int) -> st.SearchStrategy[bytes]:
     """Arbitrary bytes; a large image repeats a prime number of them, as Hypothesis bounds what it draws."""
     drawn = min(size, 509)
@@ -109,6 +113,7 @@ def images(size: int) -> st.SearchStrategy[bytes]:
 
 
 @each_schema
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_any_bytes_survive_parse_and_build(schema: Schema, data: st.DataObject) -> None:
     image = data.draw(images(schema.size))
@@ -132,6 +137,7 @@ def container_value(schema: Schema, parsed: Any, first: str) -> int:
 
 
 @each_schema
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_record_gives_what_parse_gives(schema: Schema, data: st.DataObject) -> None:
     image = data.draw(images(schema.size))
