@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,10 +15,26 @@ from luoser.diff import Change, Kind, compare
 from luoser.state import State
 from luoser.state.load import from_document
 from tests import real
-from tests.checks.mutants import document
+from tests.checks import mutants
 
 FROZEN = "7.3-a/frozen"
 Edit = Callable[[dict[str, Any]], None]
+
+
+@cache
+def _text() -> str:
+    return json.dumps(mutants.document(FROZEN))
+
+
+def document() -> dict[str, Any]:
+    """A real handover, to change as one likes."""
+    made: dict[str, Any] = json.loads(_text())
+    return made
+
+
+@cache
+def sound() -> State:
+    return from_document(document())
 
 
 def handover(values: dict[str, Any]) -> dict[str, Any]:
@@ -120,9 +137,9 @@ EDITS: dict[str, tuple[Edit, Kind, str]] = {
 
 
 def states(edit: Edit) -> tuple[State, State]:
-    after = copy.deepcopy(document(FROZEN))
+    after = document()
     edit(after)
-    return from_document(document(FROZEN)), from_document(after)
+    return sound(), from_document(after)
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -165,10 +182,10 @@ def test_a_byte_of_a_folio() -> None:
 
 
 def test_a_folio_that_two_paths_lead_to_is_one_change_that_names_both() -> None:
-    values = copy.deepcopy(document(FROZEN))
+    values = document()
     memfd = session(values)["files"][1]["memfd"]
     memfd["folios"]["list"][2][1] = memfd["folios"]["list"][1][1]
-    after = copy.deepcopy(values)
+    after = json.loads(json.dumps(values))
     session(after)["files"][1]["memfd"]["contents"][1]["bytes"] = "ff"
     (change,) = compare(from_document(values), from_document(after), contents=True).changes
     assert change.where.endswith("folios/1/contents")
