@@ -116,7 +116,7 @@ def damaged(name: str, seed: int) -> Overlay:
 def use(memory: Overlay, capsys: pytest.CaptureFixture[str]) -> State:
     """Everything that `inspect` does with a dump."""
     state = luoser.read(memory, contents=True)
-    json.loads(json.dumps(to_document(state, full=True), ensure_ascii=True))
+    json.dumps(to_document(state, full=True), ensure_ascii=True)
     json.dumps(to_document(state), ensure_ascii=True)
     print_state(state)
     out = capsys.readouterr().out
@@ -138,10 +138,11 @@ def test_damaged_dump_is_read_without_an_exception_and_in_time(name: str, capsys
 
 
 @pytest.mark.parametrize("name", ["7.3-a/frozen", "6.18-a/frozen"])
-def test_damage_is_noticed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_noticed(name: str) -> None:
     """The mutations reach what the reader reads: most of them show in the document."""
     sound = to_document(luoser.read(real.dump(name), contents=True), full=True)
-    changed = sum(to_document(use(damaged(name, seed), capsys), full=True) != sound for seed in range(ROUNDS))
+    found = (to_document(luoser.read(damaged(name, seed), contents=True), full=True) for seed in range(ROUNDS))
+    changed = sum(document != sound for document in found)
     assert changed > ROUNDS // 2
 
 
@@ -149,7 +150,7 @@ def test_damage_is_noticed(name: str, capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_metadata_page_may_be_gone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pages = metadata(name)
     rng = random.Random(name)
-    for page in rng.sample(pages, min(len(pages), 12)):
+    for page in rng.sample(pages, min(len(pages), 8)):
         memory = real.overlay(name)
         memory.remove(page)
         use(memory, capsys)

@@ -31,7 +31,7 @@ from tests import real
 from tests.memory import writers
 
 NAME = "7.3-a/frozen"
-ROUNDS = 40
+ROUNDS = 24
 """Damaged copies of each format."""
 SECONDS = 5.0
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 4096, 1 << 40, 1 << 52, 1 << 63, (1 << 64) - 1]
