@@ -90,7 +90,7 @@ def by_document(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 @each_struct
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_every_struct_comes_back_by_way_of_a_document(name: str, data: st.DataObject) -> None:
     schema = STRUCTS[name]
