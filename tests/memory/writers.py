@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 __all__ = [
@@ -197,6 +198,7 @@ def _zlib(page: bytes) -> Packed:
     return zlib.compress(page), 1
 
 
+@cache
 def _lzo(page: bytes) -> Packed:
     return lzo(page), 2
 
