@@ -10,14 +10,11 @@ import click
 
 if TYPE_CHECKING:
     from luoser.liveupdate import Machine, Scenario
-    from luoser.writer import Image
 
 __all__ = ["command"]
 
 _STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
 _STOPPED = 1
-_KERNEL = "6.17"
-"""Release of the time of the 2025 series, whose KHO has 512-byte bitmaps."""
 
 
 @click.command("simulate")
@@ -86,30 +83,8 @@ def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
     return load_scenario(values, read_topology(topology) if topology is not None else None)
 
 
-def image_of(machine: Machine) -> Image:
-    """The memory that a machine hands over: KHO's own pages, and every page that is carried as the machine left it.
-
-    Raises UsageError where nothing is handed over.
-    """
-    image = described(machine)
-    for folio in machine.carried():
-        for place in range(0, len(folio.data), image.page_size):
-            image.patch(folio.address + place, bytes(folio.data[place : place + image.page_size]))
-    return image
-
-
-def described(machine: Machine) -> Image:
-    """What the writer makes of a machine's document: old bytes behind a list are not in it."""
-    from luoser.state.load import from_document
-    from luoser.writer import write
-    from luoser.writer.complete import complete
-
-    kernel = getattr(machine, "kernel", _KERNEL)
-    ranges = [(folio.address, len(folio.data) // folio.count, folio.count) for folio in machine.carried()]
-    return write(from_document(complete(machine.document(), kernel=kernel, preserved=ranges)))
-
-
 def _write(machine: Machine, target: str, force: bool) -> None:
+    from luoser.liveupdate import image_of
     from luoser.writer.image import write_image
 
     write_image(target, image_of(machine), "elf", force=force)

@@ -2,6 +2,7 @@
 """The life of a live update as a model: what is called, what is written, what is left when something fails."""
 
 from luoser.liveupdate.drivers import Driver
+from luoser.liveupdate.image import image_of
 from luoser.liveupdate.machine import Machine
 from luoser.liveupdate.scenario import Scenario, load_scenario
 from luoser.liveupdate.sessions.machine import SessionMachine
@@ -17,6 +18,7 @@ __all__ = [
     "Scenario",
     "SessionMachine",
     "SubsystemMachine",
+    "image_of",
     "load_scenario",
     "simulate",
 ]

@@ -11,7 +11,7 @@ from luoser.errors import UsageError
 from luoser.liveupdate.drivers import Driver, driver_named
 from luoser.liveupdate.memory import Folio, Pages
 from luoser.liveupdate.scenario import STEPS, Change, Scenario, Traits
-from luoser.liveupdate.trace import Failure, Panic, Trace
+from luoser.liveupdate.trace import Failure, Faults, Panic, Trace
 from luoser.liveupdate.tree import PciDevice, Tree, from_topology
 from luoser.text import bdf_text, parse_bdf
 
@@ -43,7 +43,8 @@ class Machine(ABC):
         self.trace = Trace()
         self.error: Failure | Panic | None = None
         self.kernels = 0
-        self.pages = Pages(self.trace, scenario.places, scenario.faults)
+        self.faults = Faults(scenario.faults)
+        self.pages = Pages(self.trace, scenario.places, self.faults)
 
     def run(self, *, until: str = "finish") -> None:
         """All steps up to one, or to the first that fails. `cancel` is on the way to no other: it ends a prepared
@@ -158,6 +159,11 @@ class Machine(ABC):
     @abstractmethod
     def leaks(self) -> list[Folio]:
         """Folios that nobody will free any more; none as long as an update is under way."""
+
+    def unused(self) -> list[str]:
+        """What the scenario asked for that never came up, in words: misspelt, or the machine did not get there."""
+        faults = [f"fault {step} of {name}" for step, name in self.faults if (step, name) not in self.faults.met]
+        return faults + [f"place of {what}" for what in self.scenario.places if what not in self.pages.placed]
 
     def flags_left(self) -> list[str]:
         """Marks on devices that nobody will clear any more."""

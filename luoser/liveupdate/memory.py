@@ -52,7 +52,8 @@ class Pages:
     """The page allocator and KHO's map.
 
     places: addresses to give out, by what asks for them; others come one after the other. faults: errno by
-    (`allocate` or `preserve`, what). mistakes: frees, restores and un-preserves of what was not there.
+    (`allocate` or `preserve`, what). placed: bytes of what got the address that `places` names. mistakes: frees,
+    restores and un-preserves of what was not there.
     """
 
     trace: Trace
@@ -61,7 +62,7 @@ class Pages:
     folios: dict[int, Folio] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
     _next: int = _FIRST
-    _given: dict[str, int] = field(default_factory=dict)
+    placed: dict[str, int] = field(default_factory=dict)
 
     # -- allocating and freeing --
 
@@ -90,10 +91,10 @@ class Pages:
         return address
 
     def _address(self, align: int, size: int, what: str) -> int:
-        if what in self.places and what not in self._given:
+        if what in self.places and what not in self.placed:
             address = self.places[what]
             self._check_place(address, align, size, what)
-            self._given[what] = size
+            self.placed[what] = size
             return address
         address = -(-self._next // align) * align
         while self._is_taken(address, size):
@@ -110,7 +111,7 @@ class Pages:
 
     def _is_taken(self, address: int, size: int) -> bool:
         """Whether a place that the scenario names lies there."""
-        places = ((start, self._given.get(what, PAGE_SIZE)) for what, start in self.places.items())
+        places = ((start, self.placed.get(what, PAGE_SIZE)) for what, start in self.places.items())
         return any(start < address + size and address < start + length for start, length in places)
 
     def free(self, address: int) -> None:

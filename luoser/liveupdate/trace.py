@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from luoser.errors import LuoserError
 
-__all__ = ["Event", "Failure", "Kind", "Panic", "Trace", "errno_name"]
+__all__ = ["Event", "Failure", "Faults", "Kind", "Panic", "Trace", "errno_name"]
 
 
 def errno_name(code: int) -> str:
@@ -23,6 +24,24 @@ class Failure(LuoserError):
     def __init__(self, code: int) -> None:
         self.code = code
         super().__init__(errno_name(code))
+
+
+class Faults(dict[tuple[str, str], int]):
+    """errno by (step, name). met: those that came up."""
+
+    def __init__(self, values: Mapping[tuple[str, str], int]) -> None:
+        super().__init__(values)
+        self.met: set[tuple[str, str]] = set()
+
+    def __contains__(self, key: object) -> bool:
+        found = super().__contains__(key)
+        if found and isinstance(key, tuple):
+            self.met.add(key)
+        return found
+
+    def get(self, key: tuple[str, str], default: int = 0) -> int:  # type: ignore[override]
+        """The errno, 0 where that does not fail."""
+        return self[key] if key in self else default
 
 
 class Panic(LuoserError):

@@ -281,7 +281,7 @@ def best_fits(
     if not fits:
         return []
 
-    def likelihood(fit: Fit) -> tuple[int, int, int, int, int]:
+    def likelihood(fit: Fit) -> tuple[int, int, int, int, int, int]:
         layout = fit.blob.layout
         named = flb is not None and flb in layout.flb_names
         return (
@@ -290,6 +290,7 @@ def best_fits(
             layout.blocks is None and bool(fit.blob.devices) and not _in_use(fit.blob),
             not named,
             family is not None and layout.family != family,
+            not fit.blob.devices,
         )
 
     fits.sort(key=likelihood)

@@ -80,6 +80,8 @@ def _left(machine: Machine) -> Iterator[str]:
         yield f"leaked: {several} order {folio.order}, {folio.place}, of {safe_text(folio.what)}"
     for mistake in machine.pages.mistakes:
         yield f"mistake: {mistake}"
+    for what in machine.unused():
+        yield f"never came up: {safe_text(what)}"
     for flags in machine.flags_left():
         yield f"flags left: {flags}"
     if machine.trace.bugs:

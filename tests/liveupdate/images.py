@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import luoser
-from luoser.cli.simulate import described, image_of
-from luoser.liveupdate import Machine
+from luoser.liveupdate import Machine, image_of
+from luoser.liveupdate.image import described
 from luoser.liveupdate.memory import PAGE_SIZE
 from luoser.state import State
 

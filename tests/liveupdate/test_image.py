@@ -16,9 +16,8 @@ from hypothesis import given, settings
 import luoser
 from luoser.checks import Severity, check
 from luoser.cli.main import cli
-from luoser.cli.simulate import image_of
 from luoser.errors import UsageError
-from luoser.liveupdate import load_scenario, simulate
+from luoser.liveupdate import image_of, load_scenario, simulate
 from luoser.liveupdate.sessions.machine import SessionMachine
 from luoser.liveupdate.subsystems.series import SERIES as SUBSYSTEM_SERIES
 from luoser.state import Direction, State

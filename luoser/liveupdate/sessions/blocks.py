@@ -97,6 +97,8 @@ class BlockSet:
             if not 0 < count <= self.room:
                 self.pages.trace.log(f"luo: Block contains invalid entry count: {count}")
                 raise Failure(errno.EINVAL)
+            if len(self.blocks) >= _MOST:
+                raise Failure(errno.ENOSPC)
             self.blocks.append(head)
             head = int.from_bytes(self.pages.read(head, 8), "little")
 

@@ -69,8 +69,8 @@ class SessionMachine(Machine):
         series = SERIES[self.scenario.next_series or self.scenario.series if self.kernels > 1 else self.scenario.series]
         self.luo = Luo(trace=self.trace, pages=self.pages, kernel=self.kernel)
         self.core = PciCore(trace=self.trace, pages=self.pages, tree=self.tree, series=series, luo=self.luo)
-        vfio = VfioFiles(self.core, self.scenario.faults)
-        self.memfds = MemfdFiles(self.pages, RELEASES[self.kernel].memfd, self.scenario.faults)
+        vfio = VfioFiles(self.core, self.faults)
+        self.memfds = MemfdFiles(self.pages, RELEASES[self.kernel].memfd, self.faults)
         self.luo.handlers = [self.memfds, vfio]
         self.luo.flbs = [Flb(self.core, (vfio,))]
 

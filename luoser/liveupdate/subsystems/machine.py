@@ -67,7 +67,7 @@ class SubsystemMachine(Machine):
             tree=self.tree,
             series=self.series,
             is_fixed=self.is_fixed,
-            faults=self.scenario.faults,
+            faults=self.faults,
         )
         self.pci = PciSubsystem.of(side, is_new=self.kernels > 1)
 
@@ -84,7 +84,7 @@ class SubsystemMachine(Machine):
             if name == _PCI:
                 self.pci.register()
             else:
-                self.luo.subsystems.append(OtherSubsystem(self.trace, self.pages, name, self.scenario.faults))
+                self.luo.subsystems.append(OtherSubsystem(self.trace, self.pages, name, self.faults))
 
     def driver_named(self, name: str) -> Driver:
         return driver_named(name, is_fixed=self.is_fixed, checks_marks=self.series.stubs_check_marks)

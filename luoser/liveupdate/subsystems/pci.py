@@ -30,8 +30,8 @@ class PciSubsystem:
     def register(self) -> None:
         """At late init. Raises Panic where that fails in a kernel that was handed state."""
         side = self.outgoing
-        code = side.faults.get(("register", self.name))
-        if code is None:
+        code = side.faults.get(("register", self.name), 0)
+        if not code:
             side.luo.subsystems.append(self)
         elif side.luo.state is LuoState.UPDATED:
             raise side.trace.panic(f"{PREFIX} Register subsystem failed: {-code}")
