@@ -39,10 +39,6 @@ class Faults(dict[tuple[str, str], int]):
             self.met.add(key)
         return found
 
-    def get(self, key: tuple[str, str], default: int = 0) -> int:  # type: ignore[override]
-        """The errno, 0 where that does not fail."""
-        return self[key] if key in self else default
-
 
 class Panic(LuoserError):
     """The modelled kernel does not go on: it panics, follows a null pointer, or waits for itself."""

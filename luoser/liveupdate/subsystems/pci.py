@@ -30,13 +30,13 @@ class PciSubsystem:
     def register(self) -> None:
         """At late init. Raises Panic where that fails in a kernel that was handed state."""
         side = self.outgoing
-        code = side.faults.get(("register", self.name), 0)
-        if not code:
+        fault = ("register", self.name)
+        if fault not in side.faults:
             side.luo.subsystems.append(self)
         elif side.luo.state is LuoState.UPDATED:
-            raise side.trace.panic(f"{PREFIX} Register subsystem failed: {-code}")
+            raise side.trace.panic(f"{PREFIX} Register subsystem failed: {-side.faults[fault]}")
         else:
-            side.trace.log(f"WARNING: {PREFIX} Register subsystem failed {-code}")
+            side.trace.log(f"WARNING: {PREFIX} Register subsystem failed {-side.faults[fault]}")
 
     def prepare(self) -> int:
         return self.outgoing.prepare()

@@ -237,6 +237,15 @@ def test_a_freeze_that_fails_takes_everything_back() -> None:
     assert (machine.leaks(), machine.pages.mistakes) == ([], [])
 
 
+def test_sessions_before_the_one_that_fails_are_unfrozen_last_first() -> None:
+    wanted = [*vm(memfds(2), "a"), *vm([{"device": PLAIN}], "b"), *vm([{"device": ONE}], "c")]
+    machine = sessions("freeze", sessions=wanted, faults=[{"at": "freeze", "device": ONE}])
+    calls = [text.split(", ")[0] for text in texts(machine, Kind.CALL) if "unfreeze(" in text]
+    assert calls == [f"vfio-pci-v1 unfreeze({PLAIN}", "memfd-v2 unfreeze(m0", "memfd-v2 unfreeze(m1"]
+    written = [text.split(": ", 1)[1] for text in texts(machine, Kind.MEMORY) if text.startswith("write")]
+    assert [text for text in written if text.startswith("session:")][-2:] == ["session: b zeroed", "session: a zeroed"]
+
+
 @each_kernel
 def test_entries_are_zero_again_after_a_failed_freeze(kernel: str) -> None:
     wanted = [*vm(memfds(1), "first"), *vm([{"device": PLAIN}], "second")]
@@ -321,6 +330,15 @@ def test_growing_that_fails_half_way_gives_back_what_it_took() -> None:
         blocks.grow(51 * 3)
     assert len(blocks.blocks) == 1
     assert machine.pages.read(blocks.head, 8) == bytes(8)
+
+
+def test_a_chain_has_10000_blocks_at_most() -> None:
+    machine = sessions("prepare", sessions=[])
+    blocks = BlockSet(machine.pages, 4080, "blocks")  # one entry each
+    blocks.grow(10_000)
+    with pytest.raises(Failure, match="-ENOSPC"):
+        blocks.grow(10_001)
+    assert len(blocks.blocks) == 10_000
 
 
 # -- what does not fit

@@ -364,6 +364,13 @@ def test_a_list_of_another_form_panics(series: str, following: str, word: str) -
     assert machine.error.args[0].startswith(word.replace("\\", ""))
 
 
+def test_v8_logs_the_version_that_it_does_not_take_and_v9_panics_with_it() -> None:
+    line = "PCI: liveupdate: Incoming PCI FLB version (v2) is incompatible with this kernel (v1)"
+    for series, following, count in (("pci-core-v8", "pci-core-v8-05", 1), ("pci-core-v9", "pci-core-v9-04", 0)):
+        machine = sessions(series=series, next_series=following, requested=[PLAIN])
+        assert machine.trace.of(Kind.LOG).count(line) == count
+
+
 def test_a_list_of_another_name_is_not_looked_at() -> None:
     machine = sessions("restore", series="pci-core-v7", next_series="pci-core-v9", requested=[PLAIN])
     assert machine.core.incoming == {}
@@ -493,3 +500,9 @@ def test_what_was_plugged_in_before_the_kexec_is_there_after_it() -> None:
     machine = sessions(requested=["0000:00:09.0"], changes=changes)
     assert machine.error is None
     assert machine.tree.find("0000:00:09.0").driver is not None
+
+
+def test_removing_a_device_that_is_not_finished_is_warned_of() -> None:
+    machine = sessions("restore", requested=[PLAIN])
+    machine.core.remove(machine.tree.find(PLAIN))
+    assert f"vfio-pci {PLAIN}: WARNING: Destroying incoming-preserved device!" in machine.trace.of(Kind.LOG)

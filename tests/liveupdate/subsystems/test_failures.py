@@ -102,6 +102,13 @@ def test_cancel_undoes_everything() -> None:
     assert calls(machine, "cancel") == [DEEP, SHALLOW]
 
 
+def test_subsystems_are_cancelled_in_the_order_in_which_they_registered() -> None:
+    machine = run("cancel", subsystems=["early", "pci", "late"])
+    texts = [event.text for event in machine.trace.events if " cancel" in event.text]
+    words = ["subsystem early cancel(", "PCI liveupdate: cancel data[", "subsystem late cancel("]
+    assert [word for text in texts for word in words if text.startswith(word)] == words
+
+
 def test_cancel_without_a_driver_panics() -> None:
     assert isinstance(run("cancel", changes=[{"before": "cancel", "unbind": VF}]).error, Panic)
 

@@ -227,6 +227,13 @@ def test_a_requested_device_is_in_d0_from_patch_20_on() -> None:
     assert "0000:00:02.0: config writes are skipped until finish" in machine.trace.of(Kind.CALL)
 
 
+@pytest.mark.parametrize(("patch", "names"), [(17, []), (18, [PORT, VF]), (19, [PORT, VF]), (20, [PORT])])
+def test_a_requested_device_does_not_take_over_pref_64_window_from_patch_20_on(patch: int, names: list[str]) -> None:
+    traits = {PORT: {"pref_64_window": 1}, VF: {"pref_64_window": 1}}
+    calls = run("restore", **LETTER, traits=traits, series=f"pci-lu-v1-{patch}").trace.of(Kind.CALL)
+    assert [call.split(": taken over")[0] for call in calls if "pref_64_window 1" in call] == names
+
+
 def test_windows_of_bridges_are_not_taken_over_by_their_own_name() -> None:
     """From patch 22 on they are saved as `PCI Bus ...`, and the next kernel looks for the device's name."""
     traits = {"0000:00:02.0": {"resource": [{"name": "0000:00:02.0", "start": 1}, {"name": "PCI Bus 0000:05"}]}}
