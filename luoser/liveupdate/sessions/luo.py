@@ -202,7 +202,7 @@ class Luo:
             handler = next((handler for handler in self.handlers if handler.takes(wish)), None)
             if handler is None:
                 raise Failure(errno.ENOENT)
-            if self.knows_twins and wish.memfd and wish.memfd in self._known():
+            if self.knows_twins and wish.memfd and wish.memfd in self.known_files():
                 raise Failure(errno.EBUSY)
             data = self._preserve_with(handler, wish)
         except Failure:
@@ -210,7 +210,7 @@ class Luo:
             raise
         session.files.append(File(wish.name, wish.token, data, handler))
 
-    def _known(self) -> set[str]:
+    def known_files(self) -> set[str]:
         """Names of files that are preserved, or retrieved and not finished. Each open of a device is a file of its
         own, so that only the PCI core can tell twins there."""
         return {file.name for session in (*self.outgoing, *self.incoming) for file in session.files}

@@ -237,11 +237,9 @@ def test_a_freeze_that_fails_takes_everything_back() -> None:
     assert (machine.leaks(), machine.pages.mistakes) == ([], [])
 
 
-def test_sessions_before_the_one_that_fails_are_unfrozen_last_first() -> None:
+def test_sessions_before_the_one_that_fails_are_taken_back_last_first() -> None:
     wanted = [*vm(memfds(2), "a"), *vm([{"device": PLAIN}], "b"), *vm([{"device": ONE}], "c")]
     machine = sessions("freeze", sessions=wanted, faults=[{"at": "freeze", "device": ONE}])
-    calls = [text.split(", ")[0] for text in texts(machine, Kind.CALL) if "unfreeze(" in text]
-    assert calls == [f"vfio-pci-v1 unfreeze({PLAIN}", "memfd-v2 unfreeze(m0", "memfd-v2 unfreeze(m1"]
     written = [text.split(": ", 1)[1] for text in texts(machine, Kind.MEMORY) if text.startswith("write")]
     assert [text for text in written if text.startswith("session:")][-2:] == ["session: b zeroed", "session: a zeroed"]
 
