@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from luoser.errors import UsageError
-from luoser.text import bdf_text
+from luoser.text import bdf_text, parse_bdf
 
 if TYPE_CHECKING:
     from luoser.liveupdate.drivers import Driver
@@ -120,8 +120,12 @@ class Tree:
 
     def find(self, name: str) -> PciDevice:
         """Raises UsageError."""
+        try:
+            address = parse_bdf(name)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         for device in self.enumerate():
-            if device.name == name:
+            if (device.domain, device.bdf) == address:
                 return device
         raise UsageError(f"no device {name} in this machine")
 

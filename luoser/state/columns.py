@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from luoser.abi.pci import pci_resource_ser
@@ -16,6 +17,7 @@ from luoser.state.packed import Column
 __all__ = ["columns", "record_bytes", "row_of"]
 
 
+@cache
 def columns(schema: Schema) -> tuple[Column, ...]:
     """The members of a record as the state describes them, in the order of `schema.record`."""
     made = []

@@ -89,3 +89,9 @@ def test_a_virtual_function_of_nothing_is_refused() -> None:
     device = Device(domain=0, bdf=0x100, on_root_bus=True, physfn=(0, 0x200))
     with pytest.raises(UsageError, match="physical function"):
         from_topology(Topology(devices={device.address: device}))
+
+
+def test_a_device_that_is_not_there_is_a_usage_error() -> None:
+    for name in ("0000:00:1e.0", "nvme0"):
+        with pytest.raises(UsageError, match="no "):
+            tree({"bdf": "00:01.0"}).find(name)

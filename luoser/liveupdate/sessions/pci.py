@@ -49,6 +49,7 @@ class PciCore:
     frozen: set[PciDevice] = field(default_factory=set)
     table: Table | None = None
     handed: Table | None = None
+    _slots: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -262,6 +263,7 @@ class PciCore:
         why = self._why_not(table)
         if why is None:
             self.handed = table
+            self._slots = {row[:2]: slot for slot, row in enumerate(table.rows()) if row[2]}
             return True
         self._give_up(table, why)
         return False
@@ -332,8 +334,11 @@ class PciCore:
 
     def _incoming_slot(self, table: Table, device: PciDevice) -> int | None:
         domain = device.domain & self._mask
-        rows = enumerate(table.rows())
-        return next((slot for slot, row in rows if row[2] and row[:2] == (domain, device.bdf)), None)
+        if table.form.is_sorted:
+            rows = enumerate(table.rows())
+            return next((slot for slot, row in rows if row[2] and row[:2] == (domain, device.bdf)), None)
+        slot = self._slots.get((domain, device.bdf))
+        return slot if slot is not None and table.row(slot)[2] else None
 
     def finish(self, device: PciDevice) -> None:
         if self.handed is None or self.luo.incoming_flb(self.name) is None:

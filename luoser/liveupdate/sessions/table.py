@@ -113,10 +113,9 @@ class Table:
 
     def add_to_blocks(self) -> int:
         """The first free slot, or one behind the last. Raises Failure."""
-        free = next((slot for slot, row in enumerate(self.rows()) if not row[2]), None)
-        if free is not None:
-            return free
         slot = self.slots
+        if self.count < slot:
+            return next(free for free, row in enumerate(self.rows()) if not row[2])
         self.blocks.grow(slot + 1)
         self.blocks.reserve(slot)
         return slot

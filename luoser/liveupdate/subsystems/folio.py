@@ -68,7 +68,10 @@ class ListFolio:
 
     def find(self, path: int) -> int:
         """The number of the first entry with a path, -1 where there is none."""
-        return next((index for index, entry in enumerate(self.entries()) if entry["path"] == path), -1)
+        data, wanted = self.pages.folios[self.address].data, path.to_bytes(4, "little")
+        places = (self._place(index) for index in range(self.count))  # the path comes first in every form
+        found = (index for index, place in enumerate(places) if data[place : place + 4] == wanted)
+        return next(found, -1)
 
     # -- buses --
 
