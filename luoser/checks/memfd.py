@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
-from luoser.abi.memfd import PFN_BITS, SEALS, memfd_luo_folio_ser
+from luoser.abi.memfd import SEALS, memfd_luo_folio_ser
 from luoser.abi.registry import layouts
 from luoser.checks.model import Found, Severity, Skip, register
 from luoser.checks.view import View
@@ -17,8 +16,6 @@ from luoser.text import human_size
 __all__: list[str] = []
 
 _HANDLERS = frozenset(entry.handler for entry in layouts() if entry.subject == "memfd" and entry.handler)
-_ENTRY = struct.Struct("<QQ")
-_PFN = (1 << PFN_BITS) - 1
 _KNOWN_SEALS = sum(SEALS)
 _SOUND_FLAGS = (2, 3)
 """Up to date, and dirty or not."""
@@ -70,19 +67,10 @@ def _is_whole(memfd: Memfd) -> bool:
     return len(memfd.folios.list) == memfd.folios.count
 
 
-def _rows(memfd: Memfd) -> Iterator[tuple[int, int, int]]:
-    """(index, address, flags) of each folio; plain numbers, because a list may have millions."""
-    folios = memfd.folios.list
-    size, words = folios.page_size, _ENTRY.iter_unpack(folios.data)
-    if folios.frame_shift:
-        return ((index, (word >> folios.frame_shift) * size, word & 0xFFF) for word, index in words)
-    return ((index, (word & _PFN) * size, word >> PFN_BITS) for word, index in words)
-
-
 def _spans(view: View, memfd: Memfd) -> Iterator[tuple[int, int, int]]:
     """(index, address, size) of each folio that is no hole; as large as its block of the map, else one page."""
     found, page = view.handover.preserved.map, view.page_size
-    for index, address, _ in _rows(memfd):
+    for index, address, _ in memfd.folios.list.rows():
         if address:
             block = found.find(address) if found is not None else None
             head = block is not None and block.address == address
@@ -252,7 +240,7 @@ def memfd_beyond(view: View) -> Iterator[Found]:
 
     def judge(memfd: Memfd) -> str | None:
         pages = -(-memfd.size // view.page_size)
-        beyond = [index for index, address, _ in _rows(memfd) if address and index >= pages]
+        beyond = [index for index, address, _ in memfd.folios.list.rows() if address and index >= pages]
         if not beyond:
             return None
         return f"{len(beyond)} folios behind the end of {memfd.size:#x} bytes, the first at index {beyond[0]:#x}"
@@ -271,7 +259,7 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
     def judge(memfd: Memfd) -> str | None:
         if memfd.layout == _PRE_MERGE:
             return None
-        odd = [row for row in _rows(memfd) if row[1] and row[2] not in _SOUND_FLAGS]
+        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] not in _SOUND_FLAGS]
         if not odd:
             return None
         _, address, flags = odd[0]

@@ -207,7 +207,7 @@ def _folios(folios: Folios, full: bool) -> Json:
             "order": folios.order,
             "chunks": [_hex(chunk) for chunk in folios.chunks],
             "pages": [_hex(page) for page in folios.pages],
-            "list": [[folio.index, _hex(folio.address), folio.flags] for folio in folios.list],
+            "list": [[index, _hex(address), flags] for index, address, flags in folios.list.rows()],
         }
     return document
 

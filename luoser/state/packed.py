@@ -215,8 +215,14 @@ class FolioList(Sequence[Folio]):
         return self._folio(*self._RECORD.unpack_from(self._data, 16 * range(len(self))[index]))
 
     def __iter__(self) -> Iterator[Folio]:
-        for word, index in self._RECORD.iter_unpack(self._data):
-            yield self._folio(word, index)
+        return (Folio(*row) for row in self.rows())
+
+    def rows(self) -> Iterator[tuple[int, int, int]]:
+        """(index, address, flags) of each folio as plain numbers: the fast way through a list of millions."""
+        shift, page, words = self.frame_shift, self.page_size, self._RECORD.iter_unpack(self._data)
+        if shift:
+            return ((index, (word >> shift) * page, word & 0xFFF) for word, index in words)
+        return ((index, (word & (1 << 52) - 1) * page, word >> 52) for word, index in words)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FolioList):
