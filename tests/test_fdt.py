@@ -167,6 +167,7 @@ def listed(node: Node) -> list[tuple[bytes, list[tuple[bytes, bytes]]]]:
     return [own, *(entry for child in node.nodes for entry in listed(child))]
 
 
+@settings(max_examples=50)
 @given(tree=trees())
 def test_any_tree_is_read_back(tree: Node) -> None:
     assert flat(fdt.parse(images.fdt(tree))) == listed(tree)

@@ -19,7 +19,7 @@ from tests.lists import FIRST_BLOCKS, buses, device_lists
 
 PAGE = 4096
 each_form = pytest.mark.parametrize("name", FORMS)
-some_lists = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+some_lists = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def sound(fits: list[Fit]) -> list[str]:

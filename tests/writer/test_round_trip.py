@@ -21,7 +21,7 @@ def without_width(document: Json) -> Json:
     return document
 
 
-@settings(max_examples=150, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=100, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(cases())
 def test_what_was_written_is_what_is_read(case: Case) -> None:
     state, image = built(case.document, kernel=case.kernel)
