@@ -295,6 +295,10 @@ class PciLayout:
     flb_names: tuple[str, ...] = ()
     summary: str
 
+    def sort_key(self, place: int) -> int:
+        """What sorted lists ascend by, of domain << 16 | bdf: v1 and v2 compare that as a signed int."""
+        return place - (1 << 32) if self.record.size == 4 and place >> 31 else place
+
 
 def _family_a(name: str, header: Schema, record: Schema, summary: str, **more: Any) -> PciLayout:
     return PciLayout(name=name, family="A", header=header, record=record, summary=summary, **{"count": "count", **more})

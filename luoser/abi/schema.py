@@ -210,7 +210,11 @@ class Schema:
 
     def offset(self, name: str) -> int:
         """Byte offset of a member by its dotted name."""
-        return next(field.offset for field in self.fields if field.name == name)
+        return self.field(name).offset
+
+    def field(self, name: str) -> Field:
+        """The member of that name."""
+        return next(field for field in self.fields if field.name == name)
 
     @cached_property
     def record(self) -> _struct.Struct:

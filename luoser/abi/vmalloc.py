@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from luoser.abi.schema import Schema, array, natural, phys, u16, u32
 
-__all__ = ["chunk_capacity", "kho_vmalloc", "kho_vmalloc_chunk", "kho_vmalloc_hdr"]
+__all__ = ["VM_ALLOC", "chunk_capacity", "kho_vmalloc", "kho_vmalloc_chunk", "kho_vmalloc_hdr"]
 
 _SEEN = "6.18..7.3"
+VM_ALLOC = 1
+"""The flag of an area, for all that kernels preserve so."""
 
 kho_vmalloc_hdr = Schema(
     "kho_vmalloc_hdr",

@@ -320,8 +320,7 @@ def list_unsorted(view: View) -> Iterator[Found]:
 def _unsorted(entry: Listed) -> Iterator[Found]:
     last = -1 << 63
     for slot, place in entry.places():
-        # v1 and v2 compare domain << 16 | bdf as a signed int.
-        key = place - (1 << 32) if entry.form.record.size == 4 and place >> 31 else place
+        key = entry.form.sort_key(place)
         if key < last:
             yield entry.found(slot, place, f"entry {slot} is lower than the one before it")
         last = key

@@ -353,9 +353,9 @@ def _direction(
 def _direction_alone(draft: _Draft, handover: Handover) -> tuple[Direction, list[str]]:
     """Of the only root, by what became of what it names."""
     status = handover.preserved.status
-    finished = next(filter(None, map(_finished, handover.pci)), None)
     if status is MapStatus.STALE:
         return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+    finished = next(filter(None, map(_finished, handover.pci)), None)
     if finished is not None:
         doubt = f"its map is {status.value}, as before the kexec, yet {finished}, as after it"
         return Direction.UNKNOWN, [f"nothing tells: {doubt}, or the list is damaged"]

@@ -130,7 +130,7 @@ def fit_pci(
     if size is not None and size not in _sizes(layout, blob):
         return None
     faults = [*blob.faults, *_header_faults(layout, blob, data, blocks), *_device_faults(layout, blob)]
-    if not is_named or _in_use(blob):  # else finished to the last device
+    if not (is_named and _is_finished(blob)):
         faults += _idle_faults(blob)
     if blob.missing:
         faults.append(f"{blob.missing} bytes of records are not there")
@@ -151,15 +151,11 @@ def _is_left_over(layout: PciLayout, blob: PciBlob, behind: bytes) -> bool:
     size = layout.record.size
     used = -(-len(behind.rstrip(b"\0")) // size) * size
     rest = DeviceList(layout.record.record, columns(layout.record), behind[:used].ljust(used, b"\0"))
-    keys = [_key(layout, device) for device in (*blob.devices[-1:], *rest[:_DEVICES_JUDGED])]
+    keys = [
+        layout.sort_key(device.domain << 16 | device.bdf) for device in (*blob.devices[-1:], *rest[:_DEVICES_JUDGED])
+    ]
     domains = {device.domain for device in blob.devices[:_DEVICES_JUDGED]} or range(MAX_DOMAIN + 1)
     return keys == sorted(keys) and all(device.domain in domains for device in rest[:_DEVICES_JUDGED])
-
-
-def _key(layout: PciLayout, device: Device) -> int:
-    """What sorted lists are sorted by: v1 and v2 compare domain << 16 | bdf as a signed int."""
-    key = device.domain << 16 | device.bdf
-    return key - (1 << 32) if layout.record.size == 4 and key >> 31 else key
 
 
 def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
@@ -198,6 +194,15 @@ def _in_use(blob: PciBlob) -> int:
     return sum(1 for row in blob.devices.rows() if row[place])
 
 
+def _is_finished(blob: PciBlob) -> bool:
+    """Whether there are devices, and the next kernel has finished them to the last."""
+    names = blob.layout.record.record_fields
+    if "refcount" not in names or not blob.devices:
+        return False
+    place = names.index("refcount")
+    return not any(row[place] for row in blob.devices.rows())
+
+
 def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
     """At most one fault of each kind."""
     found: dict[str, str] = {}
@@ -211,7 +216,7 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[str]:
         seen.add(place)
         if device.domain > MAX_DOMAIN:
             found.setdefault("domain", f"PCI domain {device.domain:#x} is not plausible")
-        key = _key(layout, device)
+        key = layout.sort_key(device.domain << 16 | device.bdf)
         if layout.is_sorted and key < last:
             found.setdefault("sorted", f"{device.name} is out of order")
         last = key
@@ -287,7 +292,7 @@ def best_fits(
         return (
             len(fit.faults),
             not fit.blob.devices and not named,
-            layout.blocks is None and bool(fit.blob.devices) and not _in_use(fit.blob),
+            layout.blocks is None and _is_finished(fit.blob),
             not named,
             family is not None and layout.family != family,
             not fit.blob.devices,

@@ -17,7 +17,7 @@ from luoser.abi.kho import kho_kexec_metadata
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.release import RELEASES, Release, release
-from luoser.abi.vmalloc import chunk_capacity
+from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
 from luoser.limits import LIMITS
@@ -30,7 +30,7 @@ from luoser.writer.pci import header_values
 from luoser.writer.place import Placer, order_of
 from luoser.writer.preserved import bitmap_places, map_pages
 from luoser.writer.shape import check_shape
-from luoser.writer.trees import VM_ALLOC, luo_tree, memblock_tree, root_tree, test_tree
+from luoser.writer.trees import luo_tree, memblock_tree, root_tree, test_tree
 
 __all__ = ["complete"]
 

@@ -6,14 +6,12 @@ from __future__ import annotations
 import struct
 
 from luoser.abi.kho import SUBTREE_SIZE
-from luoser.abi.vmalloc import kho_vmalloc
+from luoser.abi.vmalloc import VM_ALLOC, kho_vmalloc
 from luoser.fdt import Node
 from luoser.state.load import Item
 from luoser.text import encode_name
 
-__all__ = ["VM_ALLOC", "luo_tree", "memblock_tree", "root_tree", "test_tree"]
-
-VM_ALLOC = 1
+__all__ = ["luo_tree", "memblock_tree", "root_tree", "test_tree"]
 
 
 def text(value: str) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from luoser.abi.release import RELEASES
+from luoser.abi.vmalloc import VM_ALLOC
 from luoser.liveupdate.memory import PAGE_SIZE
 from luoser.liveupdate.sessions.luo import File, Luo, Session
 from luoser.liveupdate.sessions.memfd import MemfdFiles
@@ -15,8 +16,6 @@ from luoser.liveupdate.sessions.vfio import VfioFiles
 from luoser.text import bdf_text
 
 __all__ = ["list_values", "session_handover"]
-
-_VM_ALLOC = 1
 
 
 def session_handover(luo: Luo, core: PciCore, memfds: MemfdFiles) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _file(file: File, memfds: MemfdFiles) -> dict[str, Any]:
         "list": [[index, f"{area.folios + index * PAGE_SIZE:#x}", 3] for index in range(area.count)],
         "pages": _addresses(area.array),
         "chunks": _addresses(area.chunks),
-        "flags": _VM_ALLOC if area.count else 0,
+        "flags": VM_ALLOC if area.count else 0,
     }
     memfd = {
         "address": f"{file.data:#x}",

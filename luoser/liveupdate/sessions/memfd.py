@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from luoser.abi import memfd as abi
 from luoser.abi.schema import Schema
 from luoser.abi.values import struct_bytes
-from luoser.abi.vmalloc import chunk_capacity
+from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
 from luoser.liveupdate.memory import PAGE_SIZE, Pages
 from luoser.liveupdate.scenario import FileWish
 from luoser.liveupdate.sessions.luo import File
@@ -19,7 +19,7 @@ from luoser.liveupdate.trace import Failure
 
 __all__ = ["Area", "MemfdFiles"]
 
-_DIRTY_UPTODATE, _VM_ALLOC = 3, 1
+_DIRTY_UPTODATE = 3
 _SCHEMAS: Mapping[str, Schema] = {"memfd-v1": abi.memfd_luo_ser_v1, "memfd-v2": abi.memfd_luo_ser_v2}
 _KNOWN_SEALS = sum(abi.SEALS)
 
@@ -80,7 +80,7 @@ class MemfdFiles:
         folios = {
             "first": area.chunks[0] if area.chunks else 0,
             "total_pages": len(area.array),
-            "flags": _VM_ALLOC,
+            "flags": VM_ALLOC,
             "order": 0,
         }
         values = {"pos": area.wish.position, "size": area.wish.size}

@@ -186,10 +186,7 @@ class PciCore:
     # -- the sorted forms --
 
     def _key(self, row: Row) -> int:
-        """What v1 and v2 sort by is an int of 32 bits, with a sign."""
-        key = row[0] << 16 | row[1]
-        is_narrow = next(field.size for field in self.series.form.record.fields if field.name == "domain") == 2
-        return (key & 0xFFFFFFFF ^ 1 << 31) - (1 << 31) if is_narrow else key
+        return self.series.form.sort_key(row[0] << 16 | row[1])
 
     def _count_up_sorted(self, table: Table, device: PciDevice) -> None:
         """From the end on, larger ones make room as the place is looked for. Raises Failure."""
@@ -217,8 +214,7 @@ class PciCore:
 
     @property
     def _mask(self) -> int:
-        size = next(field.size for field in self.series.form.record.fields if field.name == "domain")
-        return (1 << 8 * size) - 1
+        return (1 << 8 * self.series.form.record.field("domain").size) - 1
 
     def _show_twin(self, device: PciDevice) -> None:
         """Raises Failure, but in v1, which takes it for done."""

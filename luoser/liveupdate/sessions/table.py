@@ -48,12 +48,8 @@ class Table:
     # -- the header --
 
     def member(self, name: str) -> int:
-        place = self._offset(name)
-        return int.from_bytes(self.pages.read(self.address + place[0], place[1]), "little")
-
-    def _offset(self, name: str) -> tuple[int, int]:
-        """(offset, size) of a member of the header."""
-        return next((field.offset, field.size) for field in self.form.header.fields if field.name == name)
+        field = self.form.header.field(name)
+        return int.from_bytes(self.pages.read(self.address + field.offset, field.size), "little")
 
     @property
     def count(self) -> int:
@@ -64,9 +60,9 @@ class Table:
         self._set(self.form.count, count)
 
     def _set(self, name: str, value: int) -> None:
-        offset, size = self._offset(name)
+        field = self.form.header.field(name)
         word = f"{LIST}: {name} = {value:#x}" if name == self.form.blocks else f"{LIST}: {name} = {value}"
-        self.pages.write(self.address, offset, value.to_bytes(size, "little"), word)
+        self.pages.write(self.address, field.offset, value.to_bytes(field.size, "little"), word)
 
     @property
     def room(self) -> int:

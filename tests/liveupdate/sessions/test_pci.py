@@ -470,7 +470,7 @@ def test_words_for_a_list_that_cannot_be_taken_over(series: str, line: str) -> N
     machine = sessions("kexec", series=series, requested=[PLAIN])
     assert machine.core.table is not None
     address, form = machine.core.table.address, machine.core.table.form
-    place = next(field.offset for field in form.header.fields if field.name == form.capacity)
+    place = form.header.offset(form.capacity or "")
     machine.pages.write(address, place, bytes([0xFF] * 4), "")
     machine.step("restore")
     assert line in log(machine)
