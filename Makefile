@@ -27,7 +27,8 @@ golden: .venv/tested
 	$(BIN)/python -m tests.formats
 	$(BIN)/python -m tests.golden_set
 
-docs: .venv/installed
+docs: .venv/tested
+	$(BIN)/python -m tests.state_schema
 	$(BIN)/python -m tests.layout_table > docs/layouts.md
 	$(BIN)/python -m tests.live_update_page
 

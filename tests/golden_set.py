@@ -16,7 +16,7 @@ from typing import Any
 
 from luoser.abi.pci import LAYOUTS, PciLayout
 from luoser.extract.core import write_core
-from luoser.state.load import from_document
+from luoser.state.from_json import from_document
 from luoser.writer import write
 from luoser.writer.complete import complete
 from luoser.writer.spec import blob_bytes

@@ -109,7 +109,7 @@ def test_every_room_has_a_floor() -> None:
         ("luoser.fdt", "from luoser import memory"),
         ("luoser.text", "import luoser.fdt"),
         ("luoser.state.x", "import construct"),
-        ("luoser.state.x", "from luoser.reader.shape import columns"),
+        ("luoser.state.x", "from luoser.reader.pci_layout import columns"),
         ("luoser.reader.x", "from luoser.writer import kho"),
         ("luoser.writer.x", "from luoser.reader import kho"),
         ("luoser.render.x", "from luoser.reader import read"),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from luoser.abi.memfd import PFN_BITS
-from luoser.abi.schema import Schema, bits, flex, packed, phys, u32, u64
+from luoser.abi.schema import Schema, bits, flags, flex, handle, in_bytes, packed, phys, token, u32, u64
 from luoser.abi.vmalloc import kho_vmalloc
 
 __all__ = [
@@ -33,7 +33,7 @@ _TYPE = "type" / u64 * "VM type"
 kvm_luo_mem_attr = Schema(
     "kvm_luo_mem_attr",
     "kvm RFC",
-    packed("gfn" / u64 * "guest frame number", "attributes" / u64 * "memory attributes of that frame"),
+    packed("gfn" / handle(u64) * "guest frame number", "attributes" / u64 * "memory attributes of that frame"),
     status="posted",
     seen_in="guest_memfd preservation RFC, 2026",
     meaning="Attributes of one guest frame.",
@@ -86,7 +86,7 @@ kvm_vcpu_ser = Schema(
     packed(
         "vcpu_id" / u32 * "number of the vCPU",
         "flags" / u32 * "flags",
-        "vm_token" / u64 * "LUO token of its VM",
+        "vm_token" / token(u64) * "LUO token of its VM",
         "arch_state" / phys * "architecture state",
         "cb" / phys * "a kvm_caretaker_cb_ser",
     ),
@@ -109,10 +109,10 @@ guest_memfd_luo_ser = Schema(
     "guest_memfd_luo_ser",
     "guest_memfd_luo_v1",
     packed(
-        "size" / u64 * "file size in bytes",
-        "flags" / u64 * "flags of its creation: 1 MMAP, 2 INIT_SHARED",
+        "size" / in_bytes(u64) * "file size in bytes",
+        "flags" / flags(u64, GUEST_FLAGS) * "flags of its creation: 1 MMAP, 2 INIT_SHARED",
         "nr_folios" / u64 * "entries of the folio array",
-        "vm_token" / u64 * "LUO token of the VM it belongs to",
+        "vm_token" / token(u64) * "LUO token of the VM it belongs to",
         "folios" / kho_vmalloc.con * "vmalloc area that holds the guest_memfd_luo_folio_ser",
     ),
     status="posted",

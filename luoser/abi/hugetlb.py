@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from luoser.abi.memfd import PFN_BITS
-from luoser.abi.schema import Schema, array, bits, packed, u8, u64
+from luoser.abi.schema import Schema, array, bits, in_bytes, packed, u8, u64
 from luoser.abi.vmalloc import kho_vmalloc
 
 __all__ = ["HSTATES", "hugemfd_folio_ser", "hugemfd_ser", "hugetlb_hstate_ser", "hugetlb_ser"]
@@ -48,8 +48,8 @@ hugemfd_ser = Schema(
     "hugemfd_ser",
     "huge-memfd-v1",
     packed(
-        "size" / u64 * "file size in bytes; memfd has pos first",
-        "pos" / u64 * "file position",
+        "size" / in_bytes(u64) * "file size in bytes; memfd has pos first",
+        "pos" / in_bytes(u64) * "file position",
         "nr_folios" / u64 * "entries of the folio array",
         "folios" / kho_vmalloc.con * "vmalloc area that holds the hugemfd_folio_ser",
         "order" / u8 * "order of its huge pages",

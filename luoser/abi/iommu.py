@@ -9,7 +9,7 @@ Objects live in pages linked by iommu_array_hdr_ser and are referred to by their
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, array, bits, flex, natural, packed, phys, raw, u8, u32, u64
+from luoser.abi.schema import Schema, array, bits, flex, handle, natural, packed, phys, raw, token, u8, u32, u64
 
 __all__ = [
     "FLB_VERSION",
@@ -72,8 +72,8 @@ _REF_COUNT = "ref_count" / u32 * "users"
 _OBJECT_BITS = "_bits" / bits(1, deleted=1, incoming=1) * "skip a deleted object; incoming: from the previous kernel"
 _TOP_LEVEL = "top_level" / u64 * "level of the top page table"
 _VASZ = "vasz" / u32 * "address width"
-_RESTORED = "restored_domain" / u64 * "pointer of the restoring kernel, means nothing in an image"
-_TOKEN = "token" / u64 * "which IOMMU it is"
+_RESTORED = "restored_domain" / handle(u64) * "pointer of the restoring kernel, means nothing in an image"
+_TOKEN = "token" / token(u64) * "which IOMMU it is"
 _TYPE = "type" / u64 * "0 invalid, 1 Intel, 2 Arm SMMUv3"
 _TYPE_A = "type" / u32 * "0 invalid, 1 Intel"
 _DEVID = "devid" / u32 * "bus, device and function"
@@ -166,12 +166,12 @@ device_domain_iommu_ser_a0 = Schema(
 
 
 def _device_a(mapping: Schema) -> Schema:
-    token = "token" / u64 * "LUO token of the device"
+    own = "token" / token(u64) * "LUO token of the device"
     member = "domain_iommu_ser" / mapping.con * "its domain and IOMMU"
     return Schema(
         "device_ser",
         mapping.label,
-        packed(_OBJ, token, _DEVID, _SEGMENT_A, member, _TYPE_A),
+        packed(_OBJ, own, _DEVID, _SEGMENT_A, member, _TYPE_A),
         status=mapping.status,
         seen_in=mapping.seen_in,
         meaning="One device.",
@@ -291,7 +291,7 @@ iommu_dev_map_ser = Schema(
     "iommu_dev_map_ser",
     "iommu-liveupdate*",
     packed(
-        "attachment_id" / u64 * "domain id of the attachment",
+        "attachment_id" / handle(u64) * "domain id of the attachment",
         "domain_phys" / phys * "the iommu_domain_ser object",
         "iommu_phys" / phys * "the iommu_hw_ser object",
     ),
@@ -362,7 +362,7 @@ iommu_device_ser_d_later = Schema(
         _HDR,
         _DEVID,
         _SEGMENT,
-        "dma_owner_token" / u64 * "LUO token of the iommufd or vfio file that owns its DMA",
+        "dma_owner_token" / token(u64) * "LUO token of the iommufd or vfio file that owns its DMA",
         _MAP,
         "intel_or_smmuv3" / raw(24) * "an iommu_device_intel_ser or an iommu_master_smmuv3_ser",
     ),
@@ -432,7 +432,7 @@ iommufd_hwpt_ser = Schema(
     "iommufd-v1",
     packed(
         "domain_data" / phys * "the iommu_domain_ser object",
-        "token" / u64 * "token of the page table, chosen by user space",
+        "token" / token(u64) * "token of the page table, chosen by user space",
         "reclaimed" / u8 * "set by the new kernel",
         "padding" / raw(7) * "0; absent in the earliest postings (inferred)",
     ),

@@ -6,25 +6,30 @@ Layouts read in the releases 6.16 to 7.3; the 48-byte kho_data is of the series 
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, be32, be64, char, flex, natural, packed, phys, u8, u32, u64
+from dataclasses import dataclass
+from typing import Literal
+
+from luoser.abi.schema import Schema, be32, be64, flex, in_bytes, natural, packed, phys, u8, u32, u64
 
 __all__ = [
     "CHOSEN_FDT",
     "CHOSEN_SCRATCH",
     "COMPATIBLE_PREFIX",
+    "FORMS",
     "MAP_PROPERTIES",
     "SETUP_KEXEC_KHO",
     "SUBTREE_PROPERTIES",
     "SUBTREE_SIZE",
+    "KhoForm",
     "fdt_header",
     "fdt_property_record",
     "fdt_reserve_entry",
     "kho_data",
     "kho_data_2023",
-    "kho_kexec_metadata",
     "kho_mem",
     "kho_page_info",
     "kho_scratch",
+    "root_form",
     "setup_data",
 ]
 
@@ -45,7 +50,7 @@ setup_data = Schema(
     natural(
         "next" / phys * "next node of the boot protocol's list, 0 ends it",
         "type" / u32 * "10 (SETUP_KEXEC_KHO) for KHO; bit 31 marks an indirect entry",
-        "len" / u32 * "bytes of data: 32 for KHO, 48 in the series of 2023",
+        "len" / in_bytes(u32) * "bytes of data: 32 for KHO, 48 in the series of 2023",
         "data" / flex(u8) * "for KHO a struct kho_data",
     ),
     **_MERGED,
@@ -57,9 +62,9 @@ kho_data = Schema(
     "x86 SETUP_KEXEC_KHO=10",
     packed(
         "fdt_addr" / phys * "KHO root FDT page",
-        "fdt_size" / u64 * "always one page, not the FDT's totalsize",
+        "fdt_size" / in_bytes(u64) * "always one page, not the FDT's totalsize",
         "scratch_addr" / phys * "array of kho_scratch",
-        "scratch_size" / u64 * "bytes of that array, 16 for each area",
+        "scratch_size" / in_bytes(u64) * "bytes of that array, 16 for each area",
     ),
     **_MERGED,
     seen_in="6.16..7.3",
@@ -68,7 +73,7 @@ kho_data = Schema(
 kho_scratch = Schema(
     "kho_scratch",
     "kho-v1..kho-v4",
-    natural("addr" / phys * "start of a scratch area", "size" / u64 * "bytes, 0 for a node without memory"),
+    natural("addr" / phys * "start of a scratch area", "size" / in_bytes(u64) * "bytes, 0 for a node without memory"),
     **_MERGED,
     seen_in="6.16..7.3",
     meaning="One area the next kernel may allocate from early: low memory, global, then one a NUMA node.",
@@ -78,11 +83,11 @@ kho_data_2023 = Schema(
     "x86 SETUP_KEXEC_KHO=10, 2023-2024 series",
     packed(
         "dt_addr" / phys * "KHO devicetree",
-        "dt_size" / u64 * "its bytes",
+        "dt_size" / in_bytes(u64) * "its bytes",
         "scratch_addr" / phys * "one scratch area, not an array",
-        "scratch_size" / u64 * "its bytes",
+        "scratch_size" / in_bytes(u64) * "its bytes",
         "mem_cache_addr" / phys * "array of kho_mem",
-        "mem_cache_size" / u64 * "bytes of that array",
+        "mem_cache_size" / in_bytes(u64) * "bytes of that array",
     ),
     status="posted",
     seen_in="KHO series of Dec 2023/Jan 2024 (A. Graf)",
@@ -91,7 +96,7 @@ kho_data_2023 = Schema(
 kho_mem = Schema(
     "kho_mem",
     "KHO 2023-early 2025 series",
-    natural("addr" / phys * "start of a range", "len" / u64 * "bytes (size in the revision of early 2025)"),
+    natural("addr" / phys * "start of a range", "len" / in_bytes(u64) * "bytes (size in the revision of early 2025)"),
     status="posted",
     seen_in="KHO series 2023..early 2025",
     meaning="One range of the memory cache that came before any map.",
@@ -144,15 +149,36 @@ kho_page_info = Schema(
     seen_in="6.18..7.3",
     meaning="What the next kernel keeps in page->private until the owner restores the range.",
 )
-kho_kexec_metadata = Schema(
-    "kho_kexec_metadata",
-    "kexec-metadata version 1",
-    packed(
-        "version" / u32 * "1",
-        "previous_release" / char(65) * "release of the kernel that wrote it",
-        "kexec_count" / u32 * "KHO kexecs so far as the next kernel will see them; unaligned",
-    ),
-    **_MERGED,
-    seen_in="7.1..7.3",
-    meaning="Sub-tree kexec-metadata.",
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KhoForm:
+    """One version of the root.
+
+    name: its compatible string. map: form of the preserved map. subtree_property: holds a sub-tree's address.
+    has_blob_size: whether a sub-tree has its size beside the address. has_map_at_boot: whether the map is there from
+    boot on; else its address is 0 until KHO is finalised. orders: a block has an order below this; kernels shift its
+    size as a number of 32 bits. None: no such limit.
+    """
+
+    name: str
+    map: Literal["chunks", "radix"]
+    subtree_property: str
+    has_blob_size: bool = True
+    has_map_at_boot: bool = True
+    orders: int | None = None
+
+
+FORMS: tuple[KhoForm, ...] = (
+    KhoForm(name="kho-v1", map="chunks", subtree_property="fdt", has_blob_size=False, has_map_at_boot=False, orders=19),
+    KhoForm(name="kho-v2", map="radix", subtree_property="preserved-data", has_blob_size=False),
+    KhoForm(name="kho-v3", map="radix", subtree_property="preserved-data", orders=19),
+    KhoForm(name="kho-v4", map="radix", subtree_property="preserved-data"),
 )
+"""All versions, oldest first; which release writes which is in `luoser.abi.release`."""
+
+
+def root_form(compatible: str) -> KhoForm | None:
+    """The version of a root by its compatible string, without the versions of components that may follow a `;`."""
+    name = compatible.split(";")[0]
+    return next((entry for entry in FORMS if entry.name == name), None)

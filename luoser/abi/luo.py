@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, array, char, packed, phys, u64
+from dataclasses import dataclass
+from typing import Literal
+
+from luoser.abi.schema import Schema, array, char, handle, packed, phys, token, u64
 
 __all__ = [
-    "FILES_PAGES",
     "FILE_DESCRIPTORS_NODE",
-    "SESSION_PAGES",
+    "FLB_VERSIONS",
+    "FORMS",
     "SUBSYSTEMS_NODE",
     "TEST_FLB_MAGIC",
+    "LuoForm",
+    "form",
     "is_test_flb",
     "luo_feature_hdr",
     "luo_file_ser",
@@ -28,8 +33,8 @@ __all__ = [
     "luo_session_ser_pgcnt",
 ]
 
-SESSION_PAGES, FILES_PAGES = 16, 2
-"""Pages of the session area and of a session's file array from 6.19 to 7.1."""
+FLB_VERSIONS = ("luo-flb-v1",)
+"""Compatible strings of the devicetree node luo-flb."""
 SUBSYSTEMS_NODE, FILE_DESCRIPTORS_NODE = "subsystems", "file-descriptors"
 TEST_FLB_MAGIC = 0xFEEDF00DCAFEBEE0
 """`data` of the kernel's own test FLBs, plus their number: no address."""
@@ -95,8 +100,8 @@ luo_file_ser = Schema(
     "luo-v1..luo-v5",
     packed(
         "compatible" / char(48) * "handler, such as memfd-v2",
-        "data" / u64 * "the handler's own handle, for all known ones a physical address",
-        "token" / u64 * "chosen by user space, unique in its session",
+        "data" / handle(u64) * "the handler's own handle, for all known ones a physical address",
+        "token" / token(u64) * "chosen by user space, unique in its session",
     ),
     status="merged",
     seen_in="6.19..7.3",
@@ -105,7 +110,9 @@ luo_file_ser = Schema(
 luo_file_ser_features = Schema(
     "luo_file_ser",
     "LUO feature headers",
-    packed("name" / char(48) * "handler without a version", "data" / u64 * "handle", "token" / u64 * "token"),
+    packed(
+        "name" / char(48) * "handler without a version", "data" / handle(u64) * "handle", "token" / token(u64) * "token"
+    ),
     status="development-branch",
     seen_in="mm development branch",
     meaning="One preserved file; the handler's version is in its feature bits.",
@@ -168,10 +175,93 @@ luo_flb_ser = Schema(
     "luo-flb-v1, luo-v5",
     packed(
         "name" / char(48) * "compatible string of the FLB",
-        "data" / u64 * "the owner's handle, mostly a physical address",
+        "data" / handle(u64) * "the owner's handle, mostly a physical address",
         "count" / u64 * "preserved files that depend on it",
     ),
     status="merged",
     seen_in="7.0..7.3",
     meaning="One piece of file-lifecycle-bound global data.",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LuoForm:
+    """One form of LUO: what its root object is, and where its sessions, files and FLBs lie.
+
+    name: as documents have it in `luo.layout`. compatible: string of the root object; None where it has none. root:
+    struct of the root object; None where that is a devicetree. pointed: the struct that a property of the devicetree
+    names. sessions: `blocks` (KHO blocks), `area` (a header with a count, then entries in contiguous pages) or
+    `none`. session_version: compatible string of the devicetree's session node. session_header: of an area. session:
+    an entry. session_pages: pages of an area. files: `blocks`, `array` (entries in contiguous pages), or `tree`
+    (nodes of a devicetree). file_pages: pages of an array. flbs: `boot`, where kernels make the FLB page at boot so
+    that it is always there; `optional`; `none`. has_number: whether it has the number of live updates.
+    """
+
+    name: str
+    compatible: str | None
+    root: Schema | None = None
+    pointed: Schema | None = None
+    sessions: Literal["blocks", "area", "none"]
+    session_version: str | None = None
+    session_header: Schema | None = None
+    session: Schema = luo_session_ser
+    session_pages: int = 16
+    files: Literal["blocks", "array", "tree"]
+    file_pages: int = 2
+    flbs: Literal["boot", "optional", "none"] = "boot"
+    has_number: bool = True
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether the root object is a devicetree."""
+        return self.root is None
+
+    def has_sessions(self, pointer: int, count: int) -> bool:
+        """Whether there are serialised sessions. pointer: to the first block or the area. count: in an area's header.
+
+        Before the reboot the pointer to the first block is 0; an area is there from boot on, with a count of 0.
+        """
+        return pointer != 0 if self.sessions == "blocks" else count > 0
+
+
+FORMS: tuple[LuoForm, ...] = (
+    LuoForm(name="luo-v5", compatible="luo-v5", root=luo_ser, sessions="blocks", files="blocks"),
+    LuoForm(name="luo-v4", compatible="luo-v4", root=luo_ser, sessions="blocks", files="array"),
+    LuoForm(
+        name="luo-v3", compatible="luo-v3", root=luo_ser, sessions="area", session_header=luo_session_header_ser,
+        files="array",
+    ),
+    LuoForm(
+        name="luo-v2", compatible="luo-v2", pointed=luo_ser_v2, sessions="area",
+        session_header=luo_session_header_ser, files="array",
+    ),
+    LuoForm(
+        name="luo-composed", compatible="luo-v5;block-v1", root=luo_ser_composed, sessions="blocks", files="blocks",
+    ),
+    LuoForm(name="luo-features", compatible=None, root=luo_ser_features, sessions="blocks", files="blocks"),
+    LuoForm(
+        name="luo-v1", compatible="luo-v1", sessions="area", session_version="luo-session-v2",
+        session_header=luo_session_header_ser, files="array", flbs="none",
+    ),
+    LuoForm(
+        name="luo-v1-flb", compatible="luo-v1", sessions="area", session_version="luo-session-v2",
+        session_header=luo_session_header_ser, files="array",
+    ),
+    LuoForm(
+        name="luo-v1-session-v1", compatible="luo-v1", sessions="area", session_version="luo-session-v1",
+        session_header=luo_session_header_ser_pgcnt, session=luo_session_ser_pgcnt, files="array",
+        flbs="optional",
+    ),
+    LuoForm(
+        name="luo-v1-subsystems", compatible="luo-v1", sessions="none", session_header=luo_session_header_ser,
+        files="tree", flbs="none", has_number=False,
+    ),
+)  # fmt: skip
+"""All forms, newest first; which release writes which is in `luoser.abi.release`."""
+
+_BY_NAME = {entry.name: entry for entry in FORMS}
+
+
+def form(name: str) -> LuoForm | None:
+    """The form of that name, or None."""
+    return _BY_NAME.get(name)

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from luoser.abi.luo import luo_feature_hdr
-from luoser.abi.schema import Schema, bits, natural, packed, u32, u64
+from luoser.abi.schema import Schema, bits, flags, handle, in_bytes, natural, packed, u32, u64
 from luoser.abi.vmalloc import kho_vmalloc
 
 __all__ = [
     "FOLIO_FLAGS",
+    "FORMS",
     "PFN_BITS",
     "SEALS",
+    "MemfdForm",
+    "form",
+    "form_of_handler",
     "memfd_luo_folio_ser",
     "memfd_luo_preserved_folio",
     "memfd_luo_ser_features",
@@ -23,8 +29,8 @@ PFN_BITS = 52
 FOLIO_FLAGS = {1: "DIRTY", 2: "UPTODATE"}
 SEALS = {1: "SEAL", 2: "SHRINK", 4: "GROW", 8: "WRITE", 16: "FUTURE_WRITE", 32: "EXEC"}
 
-_POS = "pos" / u64 * "file position"
-_SIZE = "size" / u64 * "file size in bytes"
+_POS = "pos" / in_bytes(u64) * "file position"
+_SIZE = "size" / in_bytes(u64) * "file size in bytes"
 _NR_FOLIOS = "nr_folios" / u64 * "entries of the folio array"
 _FOLIOS = "folios" / kho_vmalloc.con * "vmalloc area that holds the folio array"
 
@@ -50,7 +56,14 @@ memfd_luo_ser_v1 = Schema(
 memfd_luo_ser_v2 = Schema(
     "memfd_luo_ser",
     "memfd-v2",
-    packed(_POS, _SIZE, "seals" / u32 * "F_SEAL_* bits, within 0x3f", "flags" / u32 * "0", _NR_FOLIOS, _FOLIOS),
+    packed(
+        _POS,
+        _SIZE,
+        "seals" / flags(u32, SEALS) * "F_SEAL_* bits, within 0x3f",
+        "flags" / u32 * "0",
+        _NR_FOLIOS,
+        _FOLIOS,
+    ),
     status="merged",
     seen_in="7.1..7.3",
     meaning="A preserved memfd with its seals.",
@@ -70,7 +83,7 @@ memfd_luo_ser_features = Schema(
         "features" / luo_feature_hdr.con * "feature bits",
         _POS,
         _SIZE,
-        "seals" / u32 * "F_SEAL_* bits",
+        "seals" / flags(u32, SEALS) * "F_SEAL_* bits",
         "flags" / u32 * "0",
         _NR_FOLIOS,
         _FOLIOS,
@@ -82,8 +95,52 @@ memfd_luo_ser_features = Schema(
 memfd_luo_preserved_folio = Schema(
     "memfd_luo_preserved_folio",
     "memfd pre-merge FDT 'folios' element",
-    natural("foliodesc" / u64 * "pfn << 12 | flags: the opposite of the merged form", "index" / u64 * "page offset"),
+    natural(
+        "foliodesc" / handle(u64) * "pfn << 12 | flags: the opposite of the merged form", "index" / u64 * "page offset"
+    ),
     status="posted",
     seen_in="LUO v2, v3 (Jul-Aug 2025)",
     meaning="Element of the folios property of the FDT that memfd-v1 named before the merge.",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemfdForm:
+    """One form of a preserved memfd.
+
+    name: as documents have it in `memfd.layout`. handler: compatible string of its files. descriptor: its struct;
+    None where the handle names a devicetree. entry: of the folio array. frame_shift: where the frame number starts
+    in the first word of an entry, in bits; the flags are the other 12.
+    """
+
+    name: str
+    handler: str
+    descriptor: Schema | None
+    entry: Schema = memfd_luo_folio_ser
+    frame_shift: int = 0
+
+    @property
+    def has_seals(self) -> bool:
+        """Whether seals are handed over."""
+        return self.descriptor is not None and any(member.name == "seals" for member in self.descriptor.fields)
+
+
+FORMS: tuple[MemfdForm, ...] = (
+    MemfdForm(name="memfd-v1", handler="memfd-v1", descriptor=memfd_luo_ser_v1),
+    MemfdForm(name="memfd-v2", handler="memfd-v2", descriptor=memfd_luo_ser_v2),
+    MemfdForm(name="memfd-features", handler="memfd", descriptor=memfd_luo_ser_features),
+    MemfdForm(
+        name="memfd-pre-merge", handler="memfd-v1", descriptor=None, entry=memfd_luo_preserved_folio, frame_shift=12
+    ),
+)
+"""All forms; of two with one handler the first is the merged one."""
+
+
+def form(name: str) -> MemfdForm | None:
+    """The form of that name, or None."""
+    return next((entry for entry in FORMS if entry.name == name), None)
+
+
+def form_of_handler(compatible: str) -> MemfdForm | None:
+    """The form that files of a handler have, None where it is no memfd handler. A devicetree makes it another."""
+    return next((entry for entry in FORMS if entry.handler == compatible), None)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, boolean, flex, packed, phys, u16, u32, u64
+from luoser.abi.schema import Schema, boolean, flex, handle, packed, phys, u16, u32, u64
 
 __all__ = ["dma_alloc_ser", "dmabuf_ser", "tmpfs_mnt_ser"]
 
@@ -11,7 +11,7 @@ dma_alloc_ser = Schema(
     "dma_alloc_ser",
     "dma-alloc",
     packed(
-        "iova" / u64 * "DMA address",
+        "iova" / handle(u64) * "DMA address",
         "nr_pages" / u64 * "pages",
         "is_folio" / boolean * "kind of allocation",
         "is_contiguous" / boolean * "1 if page_phys has one entry only",

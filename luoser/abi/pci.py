@@ -9,10 +9,11 @@ layouts under one name, so each has its own here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from luoser.abi.schema import Schema, array, bits, char, flex, natural, packed, phys, u8, u16, u32, u64
+from luoser.abi.schema import Schema, array, bits, char, flags, flex, handle, natural, packed, phys, u8, u16, u32, u64
 
 __all__ = [
     "BRIDGE_TYPES",
@@ -20,7 +21,7 @@ __all__ = [
     "LAYOUTS",
     "MAX_DOMAIN",
     "PciLayout",
-    "flag_names",
+    "Posting",
     "layout",
     "pci_dev_ser_b_refcount",
     "pci_lu_stub_ser",
@@ -37,19 +38,12 @@ _V2 = "LUO: PCI subsystem (phase I) v2, 16 Sep 2025"
 _B = "PCI: liveupdate: PCI core support for Live Update"
 
 
-def flag_names(flags: int) -> list[str]:
-    """Names of the LU_* bits that are set; unknown bits stay numbers, such as 0x10."""
-    names = [name for bit, name in FLAG_NAMES.items() if flags & bit]
-    unknown = flags & ~sum(FLAG_NAMES)
-    return [*names, f"{unknown:#x}"] if unknown else names
-
-
 # -- family A ---------------------------------------------------------------------------------------------
 
 _PATH = "path" / u32 * "domain << 16 | bus << 8 | devfn"
 _REQUESTED = "requested" / u8 * "1 asked for, 0 only needed by a child"
 _DRIVER_NAME = "driver_name" / char(63) * "driver bound at prepare, at most 62 characters"
-_DRIVER_DATA = "driver_data" / u64 * "value of the driver's callbacks, mostly a physical address"
+_DRIVER_DATA = "driver_data" / handle(u64) * "value of the driver's callbacks, mostly a physical address"
 
 
 def _posted(name: str, label: str, con: Any, seen_in: str, meaning: str) -> Schema:
@@ -110,11 +104,11 @@ pci_resource_ser = _posted(
     "pci_resource_ser",
     "pci-lu-v1 resources",
     packed(
-        "start" / u64 * "first address",
-        "end" / u64 * "last address",
+        "start" / handle(u64) * "first address",
+        "end" / handle(u64) * "last address",
         "name" / char(64) * "name of the resource",
-        "flags" / u64 * "IORESOURCE_* bits",
-        "desc" / u64 * "descriptor",
+        "flags" / handle(u64) * "IORESOURCE_* bits",
+        "desc" / handle(u64) * "descriptor",
     ),
     _V1,
     "One BAR or window.",
@@ -166,7 +160,7 @@ pci_ser_v1_19 = _posted(
     "The folio that the PCI subsystem preserves, with buses.",
 )
 
-_FLAGS = "flags" / u32 * "1 LU_BUSMASTER, 2 LU_BUSMASTER_BRIDGE"
+_FLAGS = "flags" / flags(u32, FLAG_NAMES) * "1 LU_BUSMASTER, 2 LU_BUSMASTER_BRIDGE"
 _A_V2_03 = "pci-lu-v2-03 (patches 03-05/10)"
 pci_dev_ser_v2_03 = _posted("pci_dev_ser", _A_V2_03, natural(_PATH, _FLAGS, _DRIVER_DATA), _V2, _DEV)
 pci_ser_v2_03 = _list_a(_A_V2_03, pci_dev_ser_v2_03, _V2)
@@ -267,16 +261,30 @@ pci_ser_b_version = Schema(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """What kernels that hand a form over under one FLB name do with it: the bytes are the same, the habits are not.
+
+    bridges: whether the bridges above a device are in the list, too; None where some patches have them and some do
+    not. counts_finished: whether the count of the header still has the devices that the next kernel has finished;
+    None likewise. counts_below: whether the refcount of a bridge counts the devices below it; else it may be 1.
+    """
+
+    bridges: bool | None = True
+    counts_finished: bool | None = False
+    counts_below: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PciLayout:
     """One form of the device list: a header, then records right behind it or in KHO blocks.
 
-    count: header member with the number of records in use. capacity: header member with the number
-    allocated, or None. blocks: header member with the address of the first KHO block, or None for records
-    behind the header. version: value the header's version member has to have. bus, bus_count: the records
-    that follow the devices in the later patches of v1. is_sorted: records ascend by (domain, bdf). has_bridges:
-    whether the bridges above a device are to be in the list as well. counts_finished: whether the count of the header
-    still has the devices that the next kernel has finished; None where some postings count them and some do not.
-    flb_names: FLB names that this form was posted under.
+    A record has its PCI address in `path` (domain << 16 | bus << 8 | devfn), or in `domain` and `bdf`.
+
+    count: header member with the number of records in use. capacity: header member with the number allocated, or
+    None. blocks: header member with the address of the first KHO block, or None for records after the header.
+    version: value that the header's version member has to have. bus, bus_count: the records that follow the devices
+    in the later patches of v1. is_sorted: records ascend by (domain, bdf). postings: by the FLB name that the form
+    was posted under; the first is the one that `build` writes.
     """
 
     name: str
@@ -290,10 +298,49 @@ class PciLayout:
     bus: Schema | None = None
     bus_count: str | None = None
     is_sorted: bool = False
-    has_bridges: bool = True
-    counts_finished: bool | None = False
-    flb_names: tuple[str, ...] = ()
+    postings: Mapping[str, Posting] = field(default_factory=dict)
     summary: str
+
+    @property
+    def flb_names(self) -> tuple[str, ...]:
+        """FLB names that this form was posted under."""
+        return tuple(self.postings)
+
+    @property
+    def has_refcounts(self) -> bool:
+        """Whether a record counts the preserved devices at or below it; 0 is a hole, or a finished device."""
+        return "refcount" in self.record.record_fields
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether a record has 16 bits for the PCI domain, too few for VMD."""
+        return "path" in self.record.record_fields or self.record.field("domain").size == 2
+
+    @property
+    def flags(self) -> str | None:
+        """The record's member of named bits; None where it has none."""
+        return next((member.name for member in self.record.fields if member.kind == "flags"), None)
+
+    @property
+    def asked(self) -> str | None:
+        """The member whose lowest bit says that a device asked for live update itself; None where all did."""
+        return self.flags or ("requested" if "requested" in self.record.record_fields else None)
+
+    def posting(self, flbs: Iterable[str] = ()) -> Posting:
+        """How the form was used under the first of these FLB names that it was posted under.
+
+        Under none of them, what all postings have in common.
+        """
+        named = next((self.postings[name] for name in flbs if name in self.postings), None)
+        if named is not None or not self.postings:
+            return named or Posting()
+        every = self.postings.values()
+        finished = {one.counts_finished for one in every}
+        return Posting(
+            bridges=any(one.bridges is not False for one in every),
+            counts_finished=finished.pop() if len(finished) == 1 else None,
+            counts_below=all(one.counts_below for one in every),
+        )
 
     def sort_key(self, place: int) -> int:
         """What sorted lists ascend by, of domain << 16 | bdf: v1 and v2 compare that as a signed int."""
@@ -309,10 +356,13 @@ def _with_buses(name: str, record: Schema, bus: Schema, summary: str) -> PciLayo
 
 
 def _family_b(
-    name: str, header: Schema, record: Schema, flb_names: tuple[str, ...], summary: str, **more: Any
+    name: str, header: Schema, record: Schema, postings: Mapping[str, Posting], summary: str, **more: Any
 ) -> PciLayout:
-    return PciLayout(name=name, family="B", header=header, record=record, flb_names=flb_names, summary=summary, **more)
+    return PciLayout(name=name, family="B", header=header, record=record, postings=postings, summary=summary, **more)
 
+
+_ENDPOINTS = Posting(bridges=False)
+_COMPLETE = Posting(counts_below=True)
 
 LAYOUTS: tuple[PciLayout, ...] = (
     _family_a("pci-lu-v2-06", pci_ser_v2_06, pci_dev_ser_v2_06, "v2 patches 06 to 10: flags, driver name"),
@@ -337,48 +387,47 @@ LAYOUTS: tuple[PciLayout, ...] = (
         "pci-lu-v1-22-iov", pci_dev_ser_v1_res_iov, pci_bus_ser_v1_22, "v1 patch 22 on: bus windows, 17 resources"
     ),
     _family_b(
-        "pci-version-2", pci_ser_b_version, pci_dev_ser_b_refcount, ("pci",),
+        "pci-version-2", pci_ser_b_version, pci_dev_ser_b_refcount, {"pci": _COMPLETE},
         "v8, v9 complete: version 2, KHO blocks, bridges too", version=2, blocks="devices",
     ),
     _family_b(
-        "pci-version-1", pci_ser_b_version, pci_dev_ser_b_refcount, ("pci",),
+        "pci-version-1", pci_ser_b_version, pci_dev_ser_b_refcount, {"pci": Posting()},
         "v8, v9 first patches: version 1, KHO blocks, devices on root buses only", version=1, blocks="devices",
     ),
     _family_b(
-        "pci-v2-block", pci_ser_b_block, pci_dev_ser_b_refcount, ("pci-v2", "pci-v1"),
+        "pci-v2-block", pci_ser_b_block, pci_dev_ser_b_refcount, {"pci-v2": Posting(), "pci-v1": _ENDPOINTS},
         "v7 complete, and as pci-v1 its first patches: KHO blocks, refcounts", blocks="devices",
     ),
     _family_b(
-        "pci-v1-block", pci_ser_b_block, pci_dev_ser_b_reserved, ("pci-v1",),
+        "pci-v1-block", pci_ser_b_block, pci_dev_ser_b_reserved, {"pci-v1": _ENDPOINTS},
         "v7 first patch: KHO blocks, padding in place of refcounts", blocks="devices",
-        has_bridges=False,
     ),
     _family_b(
-        "pci-v2-u32", pci_ser_b_u32, pci_dev_ser_b_refcount, ("pci-v2", "pci-v3"),
+        "pci-v2-u32", pci_ser_b_u32, pci_dev_ser_b_refcount,
+        {"pci-v2": Posting(bridges=None, counts_finished=None), "pci-v3": _COMPLETE},
         "v4 to v6 complete: u32 counts, refcounts, unsorted", capacity="max_nr_devices",
-        counts_finished=None,
     ),
     _family_b(
-        "pci-v1-u32", pci_ser_b_u32_reserved, pci_dev_ser_b_reserved, ("pci-v1", "pci-v2"),
-        "first patches of v4 to v6: u32 counts, no refcounts", capacity="max_nr_devices", has_bridges=False,
+        "pci-v1-u32", pci_ser_b_u32_reserved, pci_dev_ser_b_reserved, {"pci-v1": _ENDPOINTS, "pci-v2": _ENDPOINTS},
+        "first patches of v4 to v6: u32 counts, no refcounts", capacity="max_nr_devices",
     ),
     _family_b(
-        "pci-v2-u64", pci_ser_b_u64, pci_dev_ser_b_refcount, ("pci-v2",),
+        "pci-v2-u64", pci_ser_b_u64, pci_dev_ser_b_refcount, {"pci-v2": Posting(counts_finished=True)},
         "development branch of early 2026: u64 counts, refcounts, sorted",
-        capacity="max_nr_devices", is_sorted=True, counts_finished=True,
+        capacity="max_nr_devices", is_sorted=True,
     ),
     _family_b(
-        "pci-v1-u64-wide", pci_ser_b_u64, pci_dev_ser_b_reserved, ("pci-v1",),
+        "pci-v1-u64-wide", pci_ser_b_u64, pci_dev_ser_b_reserved, {"pci-v1": _ENDPOINTS},
         "v3: u64 counts, 32-bit domains, no refcounts, sorted",
-        capacity="max_nr_devices", is_sorted=True, has_bridges=False,
+        capacity="max_nr_devices", is_sorted=True,
     ),
     _family_b(
-        "pci-v1-u64", pci_ser_b_v2, pci_dev_ser_b_4, ("pci-v1",),
-        "v2: u64 counts, 16-bit domains, sorted", capacity="max_nr_devices", is_sorted=True, has_bridges=False,
+        "pci-v1-u64", pci_ser_b_v2, pci_dev_ser_b_4, {"pci-v1": _ENDPOINTS},
+        "v2: u64 counts, 16-bit domains, sorted", capacity="max_nr_devices", is_sorted=True,
     ),
     _family_b(
-        "pci-v1-nr", pci_ser_b_nr, pci_dev_ser_b_4, ("pci-v1",),
-        "v1: one u64 count, 16-bit domains, sorted", is_sorted=True, has_bridges=False,
+        "pci-v1-nr", pci_ser_b_nr, pci_dev_ser_b_4, {"pci-v1": _ENDPOINTS},
+        "v1: one u64 count, 16-bit domains, sorted", is_sorted=True,
     ),
 )  # fmt: skip
 

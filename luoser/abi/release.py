@@ -10,7 +10,7 @@ from luoser.abi.preserved import SMALL_BITMAP
 from luoser.errors import UsageError
 from luoser.text import safe_text
 
-__all__ = ["RELEASES", "Release", "release"]
+__all__ = ["LAST", "RELEASES", "Release", "handlers_of", "known_release", "release", "writers_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,8 @@ RELEASES = {
     "7.2": Release(kho="kho-v4", luo="luo-v5", metadata=True),
     "7.3": Release(kho="kho-v4", luo="luo-v5", metadata=True),
 }
-
+LAST = tuple(map(int, next(reversed(RELEASES)).split(".")))
+"""The last release of which it is known what it writes and accepts, as numbers."""
 
 _NAME = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
 
@@ -55,3 +56,19 @@ def release(kernel: str) -> Release:
     if match[1] == "6.17" and int(match[2] or 0) >= 9:
         return replace(found, bitmap_size=None)
     return found
+
+
+def known_release(numbers: tuple[int, ...]) -> Release | None:
+    """What the release of a version such as (7, 3, 4) writes and accepts; None where KHO or our knowledge ends."""
+    found = RELEASES.get(".".join(map(str, numbers[:2])))
+    return release(".".join(map(str, numbers))) if found is not None else None
+
+
+def writers_of(form: str) -> tuple[str, ...]:
+    """The releases that write a form of KHO, LUO or memfd, oldest first; none for forms that were only posted."""
+    return tuple(name for name, found in RELEASES.items() if form in (found.kho, found.luo, found.luo and found.memfd))
+
+
+def handlers_of(kho: str) -> frozenset[str]:
+    """The memfd handlers of the releases that write a version of the root and have LUO."""
+    return frozenset(found.memfd for found in RELEASES.values() if found.kho == kho and found.luo is not None)

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import struct as _struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import construct
 from construct import BitsInteger, BitStruct, Bytes, ByteSwapped
 
 __all__ = [
     "Field",
+    "Kind",
     "Schema",
     "array",
     "be32",
@@ -29,17 +30,29 @@ __all__ = [
     "bits",
     "boolean",
     "char",
+    "flags",
     "flex",
+    "handle",
+    "in_bytes",
     "natural",
     "packed",
     "phys",
     "raw",
     "s32",
+    "set_bits",
+    "token",
     "u8",
     "u16",
     "u32",
     "u64",
 ]
+
+Kind = Literal["number", "address", "handle", "token", "size", "flags", "text", "bytes", "struct"]
+"""What a member means, and so how it is shown.
+
+address: physical. handle: opaque, or an address of another kind. token: chosen by user space. size: bytes, a file
+position too. These four are hex strings in JSON. flags: named bits. number: a count, an order, a version.
+"""
 
 u8 = construct.Int8ul
 u16 = construct.Int16ul
@@ -49,11 +62,45 @@ s32 = construct.Int32sl
 be32 = construct.Int32ub
 be64 = construct.Int64ub
 phys = construct.FormatField("<", "Q")
+phys.kind = "address"
 """A physical address: a u64 that has its own object so that it can be shown as what it is."""
 boolean = construct.FormatField("<", "B")
 """A C bool, kept as the byte it is so that any image builds back to the same bytes."""
 
 _C_NAMES = {"B": "u8", "H": "u16", "L": "u32", "I": "u32", "Q": "u64", "l": "s32", "i": "s32"}
+
+
+def _of_kind(scalar: Any, kind: Kind, names: Mapping[int, str] | None = None) -> Any:
+    member = construct.FormatField(scalar.fmtstr[0], scalar.fmtstr[1:])
+    member.kind, member.bit_names = kind, dict(names or {})
+    return member
+
+
+def handle(scalar: Any) -> Any:
+    """A number that only its owner understands: a handle, an address that is not a physical one."""
+    return _of_kind(scalar, "handle")
+
+
+def token(scalar: Any) -> Any:
+    """A number that user space chose."""
+    return _of_kind(scalar, "token")
+
+
+def in_bytes(scalar: Any) -> Any:
+    """A size in bytes, or a position in a file."""
+    return _of_kind(scalar, "size")
+
+
+def flags(scalar: Any, names: Mapping[int, str]) -> Any:
+    """A number of named bits. names: by bit value, such as {1: "DIRTY"}."""
+    return _of_kind(scalar, "flags", names)
+
+
+def set_bits(value: int, names: Mapping[int, str]) -> list[str]:
+    """Names of the bits of a number that are set; unknown bits stay a number, such as 0x10."""
+    found = [name for bit, name in names.items() if value & bit]
+    unknown = value & ~sum(names)
+    return [*found, f"{unknown:#x}"] if unknown else found
 
 
 def char(size: int) -> Any:
@@ -150,7 +197,8 @@ class Field:
     """One member of a schema.
 
     name: dotted below a nested struct. offset, size: bytes. bit_offset, bit_width: inside the
-    little-endian container at offset, None for a plain member. padding: True for the compiler's own.
+    little-endian container at offset, None for a plain member. padding: True for the compiler's own. kind: what it
+    means; of an array its elements. bit_names: of kind flags, name by bit value.
     """
 
     name: str
@@ -162,6 +210,13 @@ class Field:
     bit_width: int | None = None
     depth: int = 0
     padding: bool = False
+    kind: Kind = "number"
+    bit_names: Mapping[int, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_hex(self) -> bool:
+        """Whether documents have it as a hex string."""
+        return self.kind in ("address", "handle", "token", "size")
 
 
 class Schema:
@@ -271,9 +326,13 @@ def _walk(con: Any, offset: int, prefix: str, depth: int) -> Iterator[Field]:
         if isinstance(inner, _Bits):
             yield from _walk_bits(inner, offset, prefix, meaning, depth)
         elif name.startswith("_pad"):
-            yield Field(prefix + name, offset, size, f"u8[{size}]", "compiler padding", depth=depth, padding=True)
+            padding = f"u8[{size}]"
+            yield Field(
+                prefix + name, offset, size, padding, "compiler padding", depth=depth, padding=True, kind="bytes"
+            )
         else:
-            yield Field(prefix + name, offset, size, _c_type(inner), meaning, depth=depth)
+            kind, names = _kind(inner)
+            yield Field(prefix + name, offset, size, _c_type(inner), meaning, depth=depth, kind=kind, bit_names=names)
             if isinstance(inner, _CStruct):
                 yield from _walk(inner, offset, f"{prefix}{name}.", depth + 1)
         offset += size
@@ -284,6 +343,17 @@ def _walk_bits(inner: _Bits, offset: int, prefix: str, meaning: str, depth: int)
     for name, width in inner.members:
         yield Field(prefix + name, offset, inner.size, f"u{8 * inner.size}:{width}", meaning, first, width, depth)
         first += width
+
+
+def _kind(inner: Any) -> tuple[Kind, Mapping[int, str]]:
+    """(what a member means, names of its bits)."""
+    if isinstance(inner, _CStruct):
+        return "struct", {}
+    if isinstance(inner, construct.Array | _Flex):
+        return _kind(_inner(inner.subcon if isinstance(inner, construct.Array) else inner.element))
+    if isinstance(inner, construct.FormatField):
+        return getattr(inner, "kind", "number"), getattr(inner, "bit_names", {})
+    return ("text" if getattr(inner, "c_text", False) else "bytes"), {}
 
 
 def _c_type(inner: Any) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, char, natural, raw, s32, u32, u64
+from luoser.abi.schema import Schema, char, in_bytes, natural, raw, s32, token, u32, u64
 
 __all__ = [
     "DEVICE_IOCTLS",
@@ -43,7 +43,7 @@ RFC_STATES = {0: "undefined", 1: "normal", 2: "prepared", 3: "frozen", 4: "updat
 FEATURES_SECTION = ".liveupdate_features"
 FEATURES_MAGIC, FEATURES_VERSION = 0x4C565550, 1
 
-_SIZE = "size" / u32 * "size of this struct as the caller knows it"
+_SIZE = "size" / in_bytes(u32) * "size of this struct as the caller knows it"
 
 liveupdate_ver_hdr = Schema(
     "liveupdate_ver_hdr",
@@ -79,7 +79,7 @@ liveupdate_ioctl_create_session = Schema(
 liveupdate_session_preserve_fd = Schema(
     "liveupdate_session_preserve_fd / _retrieve_fd",
     "uapi ioctl",
-    natural(_SIZE, "fd" / s32 * "in to preserve, out when retrieved", "token" / u64 * "chosen by user space"),
+    natural(_SIZE, "fd" / s32 * "in to preserve, out when retrieved", "token" / token(u64) * "chosen by user space"),
     status="merged",
     seen_in="6.19..7.3",
     meaning="Argument of PRESERVE_FD and RETRIEVE_FD.",
@@ -106,7 +106,7 @@ liveupdate_fd = Schema(
     natural(
         "fd" / s32 * "file descriptor",
         "flags" / u32 * "0",
-        "token" / u64 * "chosen by user space; by the kernel in the earliest RFC",
+        "token" / token(u64) * "chosen by user space; by the kernel in the earliest RFC",
     ),
     status="posted",
     seen_in="May-Aug 2025",

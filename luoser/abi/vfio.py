@@ -7,7 +7,7 @@ tell which one it is. A bdf is bus << 8 | devfn.
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, array, packed, raw, u8, u16, u32
+from luoser.abi.schema import Schema, array, packed, raw, token, u8, u16, u32
 
 __all__ = [
     "VFIO_PCI_V1",
@@ -31,7 +31,7 @@ _DOMAIN_16 = "domain" / u16 * "PCI domain, too narrow for those of VMD (0x10000 
 _DOMAIN_32 = "domain" / u32 * "PCI domain"
 _RESET = "reset_works" / u8 * "1 if the device can be reset"
 
-_iommufd = packed("token" / u32 * "LUO token of the iommufd file in the same session")
+_iommufd = packed("token" / token(u32) * "LUO token of the iommufd file in the same session")
 _iommufd.schema_name = "(unnamed)"
 _IOMMUFD = "iommufd_ser" / _iommufd * "link to its iommufd"
 

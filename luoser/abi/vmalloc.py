@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from luoser.abi.schema import Schema, array, natural, phys, u16, u32
 
-__all__ = ["VM_ALLOC", "chunk_capacity", "kho_vmalloc", "kho_vmalloc_chunk", "kho_vmalloc_hdr"]
+__all__ = ["KNOWN_FLAGS", "VM_ALLOC", "chunk_capacity", "kho_vmalloc", "kho_vmalloc_chunk", "kho_vmalloc_hdr"]
 
 _SEEN = "6.18..7.3"
 VM_ALLOC = 1
 """The flag of an area, for all that kernels preserve so."""
+KNOWN_FLAGS = VM_ALLOC | 2
+"""2: huge mappings allowed. A kernel refuses an area with any other flag."""
 
 kho_vmalloc_hdr = Schema(
     "kho_vmalloc_hdr",

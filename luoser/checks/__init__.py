@@ -6,13 +6,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+import luoser.checks.block
+import luoser.checks.handler
+import luoser.checks.kexec_metadata
 import luoser.checks.kho
+import luoser.checks.kho_test
 import luoser.checks.luo
+import luoser.checks.memblock
 import luoser.checks.memfd
 import luoser.checks.pci
 import luoser.checks.preserved
-import luoser.checks.topology  # noqa: F401 - their rules enter themselves
-from luoser.checks.model import Finding, Report, Rule, Severity, Skip, Skipped, registered
+import luoser.checks.scratch
+import luoser.checks.topology
+import luoser.checks.vmalloc  # noqa: F401 - their rules enter themselves
+from luoser.checks.model import Finding, Report, Severity, Skip, Skipped
+from luoser.checks.rule import Rule, registered
 from luoser.checks.view import View
 from luoser.state import State
 
@@ -64,7 +72,7 @@ def check(
                 found = list(rule.judge(view))
             except Skip as reason:
                 root = "" if handover.address is None else f"KHO root {handover.address:#x}: "
-                skipped.append(Skipped(rule=rule.id, reason=f"{root}{reason}"))
+                skipped.append(Skipped(rule=rule.id, reason=f"{root}{reason}", root=handover.address))
                 continue
             judged = True
             for item in found:
@@ -73,6 +81,7 @@ def check(
                     slug=rule.slug,
                     severity=rule.severity,
                     message=item.message,
+                    root=handover.address,
                     address=item.address,
                     where=item.where,
                     device=item.device,

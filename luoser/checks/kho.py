@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Rules on the root, its sub-trees and the plain users of KHO."""
+"""Rules on the root and its sub-trees, and on the kernel that takes over."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 
-from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES
-from luoser.abi.preserved import SMALL_BITMAP
-from luoser.checks.model import Found, Severity, Skip, register
+from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, root_form
+from luoser.abi.luo import form as luo_form
+from luoser.abi.release import LAST, RELEASES, known_release, writers_of
+from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.fdt import Fdt
 from luoser.state import Direction
@@ -18,19 +19,12 @@ from luoser.text import safe_text
 
 __all__: list[str] = []
 
-_RELEASED = frozenset({"kho-v1", "kho-v3", "kho-v4"})
-_FIRST, _LAST = (6, 16), (7, 3)
-"""First release with KHO, and the last of which it is known what it accepts."""
-_WIDE_SINCE = (6, 17, 9)
-_MERGED_LUO = frozenset({"luo-v1", "luo-v1-flb", "luo-v5"})
-_TEST_MAGIC = 0x4B484F21
-_MOST_RESERVATIONS, _LONGEST_LABEL = 8, 15
-_SCRATCH_UNIT = 4 << 20
+_RELEASED = frozenset(found.kho for found in RELEASES.values())
 
 
 @register("KHO001", "root-version-unknown", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.4, 2.2, 2.5")
 def root_version(view: View) -> Iterator[Found]:
-    """The root's compatible string is not one that a released kernel writes: kho-v1, kho-v3, kho-v4.
+    """The root's compatible string is not one that a released kernel writes.
 
     A kernel accepts its own string only. With any other it prints that KHO revival is disabled, boots as if nothing
     had been handed over, and all preserved memory is lost.
@@ -128,8 +122,9 @@ def map_not_published(view: View) -> Iterator[Found]:
     if _map_pointer(_root(view)) != 0:
         return
     luo = view.handover.luo
-    if view.handover.compatible == "kho-v1" and not (luo and luo.serialized and luo.layout in _MERGED_LUO):
-        raise Skip("kho-v1 has no map before it is finalised")
+    form = root_form(view.handover.compatible)
+    if form is not None and not form.has_map_at_boot and not (luo and luo.serialized and writers_of(luo.layout)):
+        raise Skip(f"{form.name} has no map before it is finalised")
     yield Found(
         "the root's map pointer is 0, so that nothing is preserved",
         address=view.handover.address,
@@ -173,101 +168,6 @@ def subtree_names(view: View) -> Iterator[Found]:
             )
 
 
-# -- users ------------------------------------------------------------------------------------------------
-
-
-def _place(view: View, name: str) -> int | None:
-    """Where a sub-tree that this handover has lies."""
-    subtree = next((subtree for subtree in view.handover.subtrees if subtree.name == name), None)
-    if subtree is None:
-        raise Skip(f"no sub-tree {name}")
-    return subtree.address
-
-
-@register("KHO009", "kexec-metadata-bad", Severity.WARNING, kernels="7.1 and later", source="kho.md 6.1, 7")
-def metadata(view: View) -> Iterator[Found]:
-    """The sub-tree kexec-metadata is not version 1 with a release and a count from 1 on, or is shorter than that.
-
-    The next kernel ignores it with a message; only the history of kexecs is lost.
-    """
-    view.need_unconsumed()
-    place = _place(view, "kexec-metadata")
-    hint = "harmless for what is preserved; look for what wrote over the page"
-    for problem in view.problems("bad-metadata"):
-        yield Found(problem.message, address=problem.address, where="kexec_metadata", hint=hint)
-    found = view.handover.kexec_metadata
-    if found is not None and found.kexec_count == 0:
-        word = "kexec_count is 0; the first kernel writes 1 for the next"
-        yield Found(word, address=place, where="kexec_metadata", hint=hint)
-
-
-@register("KHO010", "memblock-bad", Severity.ERROR, kernels="6.16 and later", source="kho.md 6.2")
-def memblock(view: View) -> Iterator[Found]:
-    """The sub-tree memblock is not memblock-v1, or one of its regions has no start, no size, a size of 0, or a name
-    that is too long or taken twice; or there are more than 8.
-
-    The next kernel takes a reserve_mem region over only when its name and size match; otherwise it allocates a new
-    one, and what was in the old one is lost.
-    """
-    view.need_unconsumed()
-    place = _place(view, "memblock")
-    hint = "look for what wrote over the devicetree; boot with the same reserve_mem= as this kernel"
-    for problem in view.problems("bad-memblock"):
-        yield Found(problem.message, address=problem.address, where="memblock", hint=hint)
-    found = view.handover.memblock
-    if found is None:
-        return
-    names = Counter(region.name for region in found.reservations)
-    for index, region in enumerate(found.reservations):
-        faults = {
-            "has a size of 0": region.size == 0,
-            f"has a name of more than {_LONGEST_LABEL} characters": len(region.name) > _LONGEST_LABEL,
-            "has the name of another": names[region.name] > 1,
-        }
-        for fault in (fault for fault, broken in faults.items() if broken):
-            word = f"reserve_mem region {safe_text(region.name)} {fault}"
-            yield Found(word, address=place, where=f"memblock.reservations[{index}]", hint=hint)
-    if len(found.reservations) > _MOST_RESERVATIONS:
-        word = f"{len(found.reservations)} reserve_mem regions; a kernel has at most {_MOST_RESERVATIONS}"
-        yield Found(word, address=place, where="memblock", hint=hint)
-
-
-@register("KHO011", "counts-disagree", Severity.WARNING, kernels="7.1 and later", source="luo.md 2, 9; kho.md 6.1")
-def counts(view: View) -> Iterator[Found]:
-    """LUO's liveupdate_number is larger than the kexec_count of kexec-metadata.
-
-    Both count for the next kernel, and every live update is a KHO kexec; a kexec without LUO counts in one only. One
-    of the two is wrong, and what reads it draws wrong conclusions.
-    """
-    luo, found = view.luo(), view.handover.kexec_metadata
-    if found is None or luo.number is None:
-        raise Skip("no liveupdate number or no kexec count to compare")
-    if found.kexec_count and luo.number > found.kexec_count:
-        yield Found(
-            f"liveupdate_number is {luo.number}, but only {found.kexec_count} KHO kexecs are counted",
-            address=luo.address,
-            where="luo.number",
-            hint="look for what wrote over one of them",
-        )
-
-
-@register("KHO014", "kho-test-bad", Severity.WARNING, kernels="6.17 and later", source="kho.md 6.3")
-def kho_test(view: View) -> Iterator[Found]:
-    """The sub-tree of the KHO self-test has a wrong magic, or its list of folios is broken.
-
-    The test module of the next kernel says that its memory is not what it preserved. Only test data is concerned.
-    """
-    view.need_unconsumed()
-    place = _place(view, "kho_test")
-    hint = "only the self-test fails; but what broke it may break other memory"
-    for problem in view.problems("bad-kho-test"):
-        yield Found(problem.message, address=problem.address, where="kho_test", hint=hint)
-    found = view.handover.kho_test
-    if found is not None and found.magic != _TEST_MAGIC:
-        word = f"magic of the KHO self-test is {found.magic:#x}, expected {_TEST_MAGIC:#x}"
-        yield Found(word, address=place, where="kho_test", hint=hint)
-
-
 # -- the next kernel --------------------------------------------------------------------------------------
 
 _Release = tuple[int, ...]
@@ -286,11 +186,9 @@ def _target(view: View) -> tuple[str, _Release]:
 
 def _accepted(release: _Release) -> tuple[str | None, str | None]:
     """The strings of root and LUO that a kernel accepts; None for a part that it does not have."""
-    if release[:2] < _FIRST:
-        return None, None
-    if release[:2] < (7, 1):
-        return "kho-v1", None if release[:2] < (6, 19) else "luo-v1"
-    return ("kho-v3", "luo-v1") if release[:2] == (7, 1) else ("kho-v4", "luo-v5")
+    found = known_release(release)
+    luo = luo_form(found.luo) if found is not None and found.luo is not None else None
+    return found.kho if found is not None else None, luo.compatible if luo is not None else None
 
 
 @register("KHO012", "kernel-pair-refused", Severity.ERROR, kernels="6.16 to 7.3", source="kho.md 1.4; luo.md 2.5")
@@ -302,7 +200,7 @@ def kernel_pair(view: View) -> Iterator[Found]:
     """
     name, release = _target(view)
     said = view.handover.compatible
-    if release[:2] > _LAST or said not in _RELEASED:
+    if release[:2] > LAST or said not in _RELEASED:
         raise Skip(f"it is not established whether kernel {name} accepts {safe_text(said)}")
     root, orchestrator = _accepted(release)
     hint = "live update between these two releases is not possible; boot a kernel that writes the same strings"
@@ -311,7 +209,7 @@ def kernel_pair(view: View) -> Iterator[Found]:
         yield Found(word, address=view.handover.address, where="root", hint=hint)
         return
     luo = view.handover.luo
-    if luo is not None and luo.layout in _MERGED_LUO and luo.compatible != orchestrator:
+    if luo is not None and writers_of(luo.layout) and luo.compatible != orchestrator:
         have = safe_text(luo.compatible or "nothing")
         word = f"LUO says {have}, kernel {name} accepts {orchestrator or 'no LUO at all'}"
         yield Found(word, address=luo.address, where="luo", hint=hint)
@@ -327,11 +225,12 @@ def bitmap_width(view: View) -> Iterator[Found]:
     name, release = _target(view)
     view.map()
     width = view.handover.preserved.bitmap_size
-    if view.handover.compatible != "kho-v1" or width is None or not _FIRST <= release[:2] < (7, 1):
-        raise Skip("only kernels with kho-v1 read bitmaps of a width")
+    form, taker = root_form(view.handover.compatible), known_release(release)
+    if form is None or form.map != "chunks" or width is None or taker is None or taker.kho != form.name:
+        raise Skip("bitmap width matters only to kho-v1 kernels")
     if any(view.problems("map-width")):
         raise Skip("these bytes fit both widths of bitmaps")
-    wanted = view.page_size if release >= _WIDE_SINCE else SMALL_BITMAP
+    wanted = taker.bitmap_size or view.page_size
     if width != wanted:
         yield Found(
             f"bitmaps of the preserved map have {width} bytes, kernel {name} reads {wanted} of each",
@@ -339,46 +238,3 @@ def bitmap_width(view: View) -> Iterator[Found]:
             where="preserved",
             hint="do not kexec between kernels up to 6.17.8 and kernels from 6.17.9 on",
         )
-
-
-# -- scratch ----------------------------------------------------------------------------------------------
-
-
-@register("KHO015", "scratch-overlap", Severity.WARNING, kernels="6.16 and later", source="kho.md 1.3")
-def scratch_overlap(view: View) -> Iterator[Found]:
-    """Two scratch areas share memory.
-
-    The areas are disjoint when a kernel makes them; the array has been written over or passed on wrongly.
-    """
-    areas = sorted((area.address, area.size) for area in view.scratch() if area.size)
-    for (start, size), (following, _) in pairwise(areas):
-        if following < start + size:
-            yield Found(
-                f"scratch areas {start:#x}-{start + size:#x} and the one from {following:#x} on overlap",
-                address=following,
-                where="scratch",
-                hint="look for what wrote over the array of scratch areas",
-            )
-
-
-@register("KHO016", "scratch-shape", Severity.WARNING, kernels="6.16 and later", source="kho.md 1.1, 1.3")
-def scratch_shape(view: View) -> Iterator[Found]:
-    """There are fewer than two scratch areas, the low or the global one is empty, or one is not a multiple of 4 MiB in
-    kho-v4.
-
-    The next kernel allocates all its early memory from scratch; without the first two it has none to boot with.
-    """
-    areas = view.scratch()
-    hint = "look for what wrote over the array of scratch areas, and at kho_scratch= on the command line"
-    if len(areas) < 2:
-        yield Found(
-            f"{len(areas)} scratch area, expected one for low memory and a global one", where="scratch", hint=hint
-        )
-    for index, area in enumerate(areas):
-        where = f"scratch[{index}]"
-        if not area.size and index < 2:
-            word = f"the {'low' if index == 0 else 'global'} scratch area is empty"
-            yield Found(word, address=area.address, where=where, hint=hint)
-        elif view.handover.compatible == "kho-v4" and (area.address | area.size) % _SCRATCH_UNIT:
-            word = f"scratch area {area.address:#x} of {area.size:#x} bytes is not aligned to {_SCRATCH_UNIT:#x}"
-            yield Found(word, address=area.address, where=where, hint=hint)

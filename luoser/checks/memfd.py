@@ -1,66 +1,64 @@
 # SPDX-License-Identifier: MIT
-"""Rules on preserved memfds: the descriptor, the vmalloc area of its folio array, the folios."""
+"""Rules on preserved memfds: the descriptor and the folios."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
-from luoser.abi.memfd import SEALS, memfd_luo_folio_ser
-from luoser.abi.registry import layouts
-from luoser.checks.model import Found, Severity, Skip, register
+from luoser.abi.memfd import SEALS, form, form_of_handler, memfd_luo_folio_ser
+from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.state import File, Memfd
 from luoser.text import human_size
 
-__all__: list[str] = []
+__all__ = ["LOST", "each", "memfds"]
 
-_HANDLERS = frozenset(entry.handler for entry in layouts() if entry.subject == "memfd" and entry.handler)
 _KNOWN_SEALS = sum(SEALS)
 _SOUND_FLAGS = (2, 3)
 """Up to date, and dirty or not."""
-_VMALLOC_FLAGS = 3
-_PRE_MERGE = "memfd-pre-merge"
-_LOST = "the next kernel cannot retrieve this file: its memory is lost"
+LOST = "the next kernel cannot retrieve this file: its memory is lost"
 
 
 # -- what the rules share ---------------------------------------------------------------------------------
 
 
-def _memfds(view: View) -> Iterator[tuple[str, str, File]]:
+def memfds(view: View) -> Iterator[tuple[str, str, File]]:
     """(where, name for messages, file) for each memfd of a handover that is serialised and not consumed."""
     view.need_unconsumed()
     view.serialised()
     some = False
     for where, session, file in view.files():
-        if file.compatible in _HANDLERS:
+        if form_of_handler(file.compatible) is not None:
             some = True
             yield where, view.name_of(session, file), file
     if not some:
         raise Skip("no memfd is preserved")
 
 
-def _each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios: bool = True) -> Iterator[Found]:
-    """One finding for each memfd of which `judge` has something to say.
+def each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios: bool = True) -> Iterator[Found]:
+    """One finding for each memfd in which `judge` finds something.
 
-    folios: whether it looks at the folio array. A Skip when there is nothing to tell and not all could be read.
+    folios: whether it looks at the folio array. A Skip when it finds nothing and not all could be read.
     """
-    zero, unread, found = _zeros(view), "", False
-    for where, name, file in _memfds(view):
+    zero, unread, found = view.subjects("zero-memfd"), "", False
+    for where, name, file in memfds(view):
         memfd = file.memfd
         said = judge(memfd) if memfd is not None else None
         if memfd is not None and said is not None:
             found = True
             yield Found(f"{name}: {said}", address=memfd.address, where=where, hint=hint)
-        elif file.data not in zero and (memfd is None or (folios and not _is_whole(memfd))):
+        elif where not in zero and (memfd is None or (folios and not _is_whole(memfd))):
             unread = unread or name
     if unread and not found:
         raise Skip(f"{unread}: its descriptor or folio array cannot be read")
 
 
-def _zeros(view: View) -> set[int | None]:
-    """Addresses of descriptors of zeros: empty files, of which nothing is unread."""
-    return {problem.address for problem in view.problems("zero-memfd")}
+def _is_merged(memfd: Memfd) -> bool:
+    """Whether it has one of the merged forms: a struct with a folio array in a vmalloc area."""
+    found = form(memfd.layout)
+    return found is not None and found.descriptor is not None
 
 
 def _is_whole(memfd: Memfd) -> bool:
@@ -91,15 +89,15 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
 
     Retrieving the file fails and its memory is lost.
     """
-    found = view.problems_about("bad-memfd", "bad-pointer", "no-fdt", "bad-fdt")
-    unread = view.problems_about("missing", "excluded")
+    found = view.subjects("bad-memfd", "bad-pointer", "no-fdt", "bad-fdt")
+    unread = view.subjects("missing", "excluded")
     told, skipped = False, ""
-    for where, name, file in _memfds(view):
-        for problem in found.get(name, ()) if file.memfd is None else ():
+    for where, _, file in memfds(view):
+        for problem in found.get(where, ()) if file.memfd is None else ():
             told = True
-            yield Found(problem.message, address=problem.address, where=where, hint=_LOST)
-        if file.memfd is None and name in unread:
-            skipped = skipped or unread[name][0].message
+            yield Found(problem.message, address=problem.address, where=where, hint=LOST)
+        if file.memfd is None and where in unread:
+            skipped = skipped or unread[where][0].message
     if skipped and not told:
         raise Skip(skipped)
 
@@ -110,9 +108,9 @@ def memfd_zero(view: View) -> Iterator[Found]:
 
     An empty file without seals looks like this, and so does one whose page was cleared: its contents are then lost.
     """
-    zero = _zeros(view)
-    for where, name, file in _memfds(view):
-        if file.memfd is None and file.data in zero:
+    zero = view.subjects("zero-memfd")
+    for where, name, file in memfds(view):
+        if where in zero:
             yield Found(
                 f"{name}: descriptor of zeros, an empty file",
                 address=file.data,
@@ -132,7 +130,7 @@ def memfd_seals(view: View) -> Iterator[Found]:
         strange = (memfd.seals or 0) & ~_KNOWN_SEALS
         return f"seals {memfd.seals:#x}, of which {strange:#x} do not exist" if strange else None
 
-    yield from _each(view, judge, _LOST, folios=False)
+    yield from each(view, judge, LOST, folios=False)
 
 
 @register("MFD013", "descriptor-flags", Severity.WARNING, kernels="7.1 and later", source="memfd-and-others.md 1.1")
@@ -145,50 +143,7 @@ def memfd_flags(view: View) -> Iterator[Found]:
     def judge(memfd: Memfd) -> str | None:
         return f"flags {memfd.flags:#x}, expected 0" if memfd.flags else None
 
-    yield from _each(view, judge, "look for what wrote over the descriptor", folios=False)
-
-
-# -- the vmalloc area of the folio array ------------------------------------------------------------------
-
-
-@register("MFD003", "vmalloc-chain-broken", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
-def memfd_array(view: View) -> Iterator[Found]:
-    """The chunks that name a folio array's pages loop, lead to what is no page, or name fewer pages than it needs.
-
-    The array cannot be restored: retrieving the file fails and its memory is lost.
-    """
-    found = view.problems_about("loop", "bad-pointer", "short-list")
-    unread = view.problems_about("missing", "excluded", "too-many", "shared-page")
-    told, skipped = False, ""
-    for where, name, file in _memfds(view):
-        array = f"{name}, folio array"
-        if array in unread:
-            skipped = skipped or unread[array][0].message
-        elif array in found:
-            told = True
-            problem = found[array][0]
-            address = problem.address or file.data
-            yield Found(problem.message, address=address, where=f"{where}.memfd.folios", hint=_LOST)
-    if skipped and not told:
-        raise Skip(skipped)
-
-
-@register("MFD004", "vmalloc-shape", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
-def memfd_array_shape(view: View) -> Iterator[Found]:
-    """A folio array's kho_vmalloc has flags other than 1 and 2, or a number of pages that its order does not divide.
-
-    A kernel refuses flags that it does not know when it restores the area: the file's memory is lost.
-    """
-
-    def judge(memfd: Memfd) -> str | None:
-        folios = memfd.folios
-        if folios.flags & ~_VMALLOC_FLAGS:
-            return f"vmalloc flags {folios.flags:#x} of the folio array, of which only 1 and 2 exist"
-        if folios.order and folios.total_pages & ((1 << min(folios.order, 32)) - 1):
-            return f"folio array of {folios.total_pages} pages in blocks of 2^{folios.order}"
-        return None
-
-    yield from _each(view, judge, _LOST, folios=False)
+    yield from each(view, judge, "look for what wrote over the descriptor", folios=False)
 
 
 @register("MFD006", "array-size", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
@@ -201,11 +156,11 @@ def memfd_array_size(view: View) -> Iterator[Found]:
     def judge(memfd: Memfd) -> str | None:
         folios, entry = memfd.folios, memfd_luo_folio_ser.size
         needed = -(-folios.count * entry // view.page_size)
-        if memfd.layout == _PRE_MERGE or folios.order or folios.total_pages == needed:
+        if not _is_merged(memfd) or folios.order or folios.total_pages == needed:
             return None
         return f"folio array of {folios.total_pages} pages for {folios.count} folios, expected {needed}"
 
-    yield from _each(view, judge, "check that no folio at the end is missing", folios=False)
+    yield from each(view, judge, "check that no folio at the end is missing", folios=False)
 
 
 # -- the folios -------------------------------------------------------------------------------------------
@@ -213,7 +168,7 @@ def memfd_array_size(view: View) -> Iterator[Found]:
 
 @register("MFD007", "index-not-ascending", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
 def memfd_indices(view: View) -> Iterator[Found]:
-    """A folio's index is not behind the folio before it: the same index twice, or a folio inside a larger one.
+    """A folio's index is not after the folio before it: the same index twice, or a folio inside a larger one.
 
     Two folios claim one place of the file. The next kernel puts folios into the page cache by index: the second is
     refused, so that the file cannot be retrieved, or pages are at the wrong place.
@@ -227,12 +182,12 @@ def memfd_indices(view: View) -> Iterator[Found]:
             end = index + size // view.page_size
         return None
 
-    yield from _each(view, judge, "retrieving the file fails or mixes up its pages: do not boot the next kernel")
+    yield from each(view, judge, "retrieving the file fails or mixes up its pages: do not boot the next kernel")
 
 
 @register("MFD008", "index-beyond-size", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
 def memfd_beyond(view: View) -> Iterator[Found]:
-    """A folio begins behind the end of its file.
+    """A folio begins after the end of its file.
 
     The last folio may reach over the end, but none begins there: the size or the index is wrong, and what lies beyond
     the size cannot be read in the next kernel.
@@ -243,9 +198,9 @@ def memfd_beyond(view: View) -> Iterator[Found]:
         beyond = [index for index, address, _ in memfd.folios.list.rows() if address and index >= pages]
         if not beyond:
             return None
-        return f"{len(beyond)} folios behind the end of {memfd.size:#x} bytes, the first at index {beyond[0]:#x}"
+        return f"{len(beyond)} folios after the end of {memfd.size:#x} bytes, the first at index {beyond[0]:#x}"
 
-    yield from _each(view, judge, "compare the size with what the owner of the file expects")
+    yield from each(view, judge, "compare the size with what the owner of the file expects")
 
 
 @register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
@@ -257,7 +212,7 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
     """
 
     def judge(memfd: Memfd) -> str | None:
-        if memfd.layout == _PRE_MERGE:
+        if not _is_merged(memfd):
             return None
         odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] not in _SOUND_FLAGS]
         if not odd:
@@ -265,7 +220,7 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
         _, address, flags = odd[0]
         return f"{len(odd)} folios with odd flags, the first at {address:#x} with {flags:#x}, expected 3"
 
-    yield from _each(view, judge, "take a kernel of 6.19.14 or later, and write to the whole file before preserving it")
+    yield from each(view, judge, "take a kernel of 6.19.14 or later, and write to the whole file before preserving it")
 
 
 @register(
@@ -277,7 +232,7 @@ def memfd_shared(view: View) -> Iterator[Found]:
     The kernel never preserves a file twice. Two files over one page let one guest write into the other's memory, and
     the page is freed twice. One finding for each file that takes what another has.
     """
-    files = list(_memfds(view))
+    files = list(memfds(view))
     spans = sorted(
         (address, address + size, number)
         for number, (_, _, file) in enumerate(files)
@@ -299,8 +254,8 @@ def memfd_shared(view: View) -> Iterator[Found]:
             )
         if stop > end:
             end, owner = stop, number
-    unread = {file.data for _, _, file in files if file.memfd is None or not _is_whole(file.memfd)}
-    if not told and unread - _zeros(view):
+    unread = {where for where, _, file in files if file.memfd is None or not _is_whole(file.memfd)}
+    if not told and unread - view.subjects("zero-memfd").keys():
         raise Skip("not all descriptors and folio arrays can be read")
 
 
@@ -314,7 +269,7 @@ def memfd_incomplete(view: View) -> Iterator[Found]:
     view.map()
 
     def judge(memfd: Memfd) -> str | None:
-        if not _is_whole(memfd) or memfd.layout == _PRE_MERGE:
+        if not _is_whole(memfd) or not _is_merged(memfd):
             return None
         limit = _rounded(view, memfd.size)
         spans = ((index * view.page_size, size) for index, _, size in _spans(view, memfd))
@@ -323,7 +278,7 @@ def memfd_incomplete(view: View) -> Iterator[Found]:
             return None
         return f"folios hold {human_size(there)} of {human_size(limit)}; the rest reads as zeros"
 
-    yield from _each(view, judge, "compare the size with what the owner of the file expects")
+    yield from each(view, judge, "compare the size with what the owner of the file expects")
 
 
 @register("MFD015", "folio-outside-ram", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
@@ -349,4 +304,4 @@ def memfd_outside_ram(view: View) -> Iterator[Found]:
                 return f"folio {address:#x} of {human_size(size)} is not in RAM"
         return None
 
-    yield from _each(view, judge, _LOST)
+    yield from each(view, judge, LOST)

@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What a check finds, and what a rule is."""
+"""What a check finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from luoser.checks.view import View
-
-__all__ = ["Finding", "Found", "Report", "Rule", "Severity", "Skip", "Skipped", "known_names", "register", "registered"]
+__all__ = ["Finding", "Found", "Report", "Severity", "Skip", "Skipped"]
 
 
 class Severity(StrEnum):
@@ -30,14 +25,16 @@ class Skip(Exception):
 class Finding:
     """One thing that is wrong.
 
-    address: physical, where it lies. where: a path such as `luo.sessions[0].files[2]`. device: DDDD:BB:SS.F, for
-    rules about one device; missing: devices that ought to be there. hint: what to do.
+    root: address of the KHO root, None where it has none. address: physical, where the thing lies. where: its path
+    relative to the root, such as `luo.sessions[0].files[2]`. device: DDDD:BB:SS.F, for rules about one device;
+    missing: devices that ought to be there. hint: what to do.
     """
 
     rule: str
     slug: str
     severity: Severity
     message: str
+    root: int | None = None
     address: int | None = None
     where: str = ""
     device: str | None = None
@@ -47,10 +44,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A rule that could not be judged, and why."""
+    """A rule that could not be judged for a handover, and why. root: address of its KHO root."""
 
     rule: str
     reason: str
+    root: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +62,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finding before its rule is put to it."""
+    """A finding without its rule."""
 
     message: str
     address: int | None = None
@@ -72,52 +70,3 @@ class Found:
     device: str | None = None
     missing: tuple[str, ...] = ()
     hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """id: family and number. slug: in words. kernels: which ones it concerns. source: where it is written.
-
-    doc: what it looks at and why it matters. judge: yields what is wrong with one handover, or raises Skip.
-    """
-
-    id: str
-    slug: str
-    severity: Severity
-    kernels: str
-    source: str
-    doc: str
-    judge: Callable[[View], Iterator[Found]]
-
-    def is_meant(self, select: Collection[str], ignore: Collection[str]) -> bool:
-        """Whether ids, slugs or families choose this rule; an empty `select` chooses all."""
-        names = {self.id, self.slug, self.id[:3]}
-        return names.isdisjoint(ignore) and (not select or not names.isdisjoint(select))
-
-
-_RULES: dict[str, Rule] = {}
-_Judge = Callable[["View"], Iterator[Found]]
-
-
-def register(rule_id: str, slug: str, severity: Severity, *, kernels: str, source: str) -> Callable[[_Judge], _Judge]:
-    """Make a function the rule of that id; its docstring says what it looks at and why."""
-
-    def enter(judge: _Judge) -> _Judge:
-        assert rule_id not in _RULES, rule_id
-        assert judge.__doc__, rule_id
-        doc = "\n".join(line.strip() for line in judge.__doc__.strip().splitlines())
-        _RULES[rule_id] = Rule(rule_id, slug, severity, kernels, source, doc, judge)
-        return judge
-
-    return enter
-
-
-def registered() -> tuple[Rule, ...]:
-    """The rules so far, by family in the order of the layers, then by number."""
-    families = ("KHO", "MAP", "LUO", "MFD", "PCI", "TOP")
-    return tuple(sorted(_RULES.values(), key=lambda rule: (families.index(rule.id[:3]), rule.id)))
-
-
-def known_names() -> frozenset[str]:
-    """Everything that chooses rules: ids, slugs, families."""
-    return frozenset(name for rule in _RULES.values() for name in (rule.id, rule.slug, rule.id[:3]))

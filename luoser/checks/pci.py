@@ -7,20 +7,121 @@ The records are judged as they stand, under a stale map as well; what lies aroun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS
-from luoser.checks.devices import Listed, few, listed
-from luoser.checks.model import Found, Severity, Skip, register
+from luoser.abi.block import capacity, kho_block_header_ser
+from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS, PciLayout, Posting
+from luoser.abi.pci import layout as layout_named
+from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.rule import register
 from luoser.checks.view import View
-from luoser.state import Direction
-from luoser.text import decode_name, safe_text
+from luoser.state import Direction, PciList
+from luoser.text import bdf_text, decode_name, safe_text
 
-__all__: list[str] = []
+__all__ = ["Listed", "few", "listed"]
 
 _A, _B, _ALL = "PCI/LUO (posted 2025)", "PCI core live update (posted, queued for 7.4)", "all posted forms"
+_VERSIONS = tuple(sorted({form.version for form in LAYOUTS if form.version is not None}))
 _LOW = 1 << 20
-"""Values of driver_data below this, or not page aligned, are taken for plain numbers."""
+"""Values of driver_data below this, or not page aligned, are assumed to be plain numbers."""
+_FEW = 16
+"""Findings of one rule that are shown one by one."""
+
+
+def few(found: Iterable[Found]) -> Iterator[Found]:
+    """The first findings of a kind in one list, and one that says that there are more: nobody reads a million."""
+    for number, item in enumerate(found):
+        if number == _FEW:
+            yield Found(
+                f"{_FEW} shown, further ones omitted; next: {item.message}",
+                address=item.address,
+                where=item.where,
+            )
+            return
+        yield item
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One list of a handover. where: its path in the state. form: its layout."""
+
+    where: str
+    entry: PciList
+    form: PciLayout
+    page_size: int
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+        return f"device list {self.entry.layout} ({', '.join(self.entry.via)})"
+
+    @property
+    def posting(self) -> Posting:
+        """What the kernels that use the layout under the FLB names of this list do with it."""
+        return self.form.posting(via.removeprefix("flb:") for via in self.entry.via if via.startswith("flb:"))
+
+    def has(self, member: str) -> bool:
+        return member in self.form.record.record_fields
+
+    def column(self, member: str) -> list[Any]:
+        """That member of every record, holes included; [] where the layout has none of that name."""
+        if not self.has(member):
+            return []
+        index = self.form.record.record_fields.index(member)
+        return [row[index] for row in self.entry.devices.rows()]
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """(slot, domain << 16 | bdf) of every record that stands for a device."""
+        fields = self.form.record.record_fields
+        one, other = (0, 0) if "path" in fields else (fields.index("domain"), fields.index("bdf"))
+        count = fields.index("refcount") if self.form.has_refcounts else None
+        for slot, row in enumerate(self.entry.devices.rows()):
+            place = row[one] if one == other else row[one] << 16 | row[other]
+            if count is None or place or row[count]:
+                yield slot, place
+
+    def address(self, slot: int) -> int:
+        """Where a record lies."""
+        size = self.form.record.size
+        if self.form.blocks is None:
+            return self.entry.address + self.form.header.size + slot * size
+        block, index = divmod(slot, capacity(self.page_size, size))
+        if block >= len(self.entry.blocks):
+            return self.entry.address
+        return self.entry.blocks[block] + kho_block_header_ser.size + index * size
+
+    def path(self, slot: int) -> str:
+        """The path of a record in the state, which passes over holes."""
+        return f"{self.where}.devices[{self.entry.devices.position(slot)}]"
+
+    def found(self, slot: int, place: int, message: str, *, missing: tuple[str, ...] = (), hint: str = "") -> Found:
+        """A finding about one device."""
+        name = bdf_text(place >> 16, place & 0xFFFF)
+        return Found(
+            f"{name} in the {self.name}: {message}",
+            address=self.address(slot),
+            where=self.path(slot),
+            device=name,
+            missing=missing,
+            hint=hint,
+        )
+
+
+def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:
+    """The lists of a handover, of one family or with one member in their records. Skips where there is none."""
+    lists = []
+    for index, entry in enumerate(view.lists()):
+        form = layout_named(entry.layout)
+        if form is not None and family in ("", form.family) and (not member or member in form.record.record_fields):
+            lists.append(Listed(f"pci[{index}]", entry, form, view.page_size))
+    if not lists:
+        raise Skip(f"no preserved device list {f'has {member}' if member else f'is of family {family}'}")
+    return lists
+
+
+# -- the rules --------------------------------------------------------------------------------------------
 
 
 @register("PCI001", "list-unreadable", Severity.ERROR, kernels=_ALL, source="pci.md A.8(1), B.1")
@@ -33,29 +134,30 @@ def list_unreadable(view: View) -> Iterator[Found]:
     places = _list_places(view)
     if not places and not view.handover.pci:
         raise Skip("no preserved device list")
-    unknown = places.keys() - {entry.address for entry in view.handover.pci} - {0}
+    listed_at = {entry.address for entry in view.handover.pci} | {0}
+    unknown = {path: address for path, address in places.items() if address not in listed_at}
     for problem in view.problems("pci-unknown-layout", "bad-pointer", "short-list"):
-        if problem.address in places and problem.message.startswith("PCI device list"):
-            unknown.discard(problem.address)
+        if problem.about in places:
+            unknown = {path: address for path, address in unknown.items() if address != places[problem.about]}
             yield Found(
                 problem.message,
                 address=problem.address,
-                where=places[problem.address],
+                where=problem.about,
                 hint="if the kernel has a layout of its own, name the one that comes closest with --layout",
             )
     if unknown:
-        raise Skip(f"the device list at {min(unknown):#x} is not in the source")
+        raise Skip(f"the device list at {min(unknown.values()):#x} is not in the source")
 
 
-def _list_places(view: View) -> dict[int, str]:
-    """Addresses that hold a list by what names them, with their path; FLBs of unknown versions are not among them."""
+def _list_places(view: View) -> dict[str, int]:
+    """Addresses that hold a list by the path of what names them; FLBs of unknown versions are not among them."""
     luo = view.handover.luo
     if luo is None:
         return {}
     names = {name for layout in LAYOUTS for name in layout.flb_names}
-    flbs = {flb.data: f"luo.flbs[{index}]" for index, flb in enumerate(luo.flbs) if flb.name in names}
+    flbs = {f"luo.flbs[{index}]": flb.data for index, flb in enumerate(luo.flbs) if flb.name in names}
     return flbs | {
-        entry.data: f"luo.subsystems[{index}]" for index, entry in enumerate(luo.subsystems) if entry.name == "pci"
+        f"luo.subsystems[{index}]": entry.data for index, entry in enumerate(luo.subsystems) if entry.name == "pci"
     }
 
 
@@ -93,8 +195,9 @@ def flags_illegal(view: View) -> Iterator[Found]:
     guest does with it stops.
     """
     for entry in listed(view, family="A"):
-        if entry.has("flags"):
-            legal, word, values = range(1, sum(FLAG_NAMES) + 1), "flags {:#x} are not 1, 2 or 3", entry.column("flags")
+        if entry.form.flags is not None:
+            legal, word = range(1, sum(FLAG_NAMES) + 1), "flags {:#x} are not 1, 2 or 3"
+            values = entry.column(entry.form.flags)
         else:
             legal, word, values = range(2), "requested is {}, neither 0 nor 1", entry.column("requested")
         yield from few(
@@ -111,7 +214,7 @@ def none_requested(view: View) -> Iterator[Found]:
     Bridges are there for devices below them only: with none of these, nothing is kept going.
     """
     for entry in listed(view, family="A"):
-        values = entry.column("flags") or entry.column("requested")
+        values = entry.column(entry.form.asked or "")
         if values and not any(value & 1 for value in values):
             yield Found(
                 f"{entry.name}: none of {len(values)} devices asked for live update",
@@ -122,20 +225,17 @@ def none_requested(view: View) -> Iterator[Found]:
 
 @register("PCI006", "padding-not-zero", Severity.WARNING, kernels=_ALL, source="pci.md A.8(2, 4), B.3")
 def padding_not_zero(view: View) -> Iterator[Found]:
-    """Padding, reserved members, what stands behind a name or behind the list up to the end of its folio is not zero.
+    """Padding, a reserved member, or bytes after a name or after the list up to the end of its folio are not zero.
 
     The folio is filled with zeros first: something else wrote there, or the list has another layout.
     """
     view.need_unconsumed()
-    lists = listed(view)
-    where = {entry.entry.address: entry.where for entry in lists}
-    for problem in view.problems("pci-fault"):
-        if problem.address in where and any(word in problem.message for word in ("padding", "reserved is", "behind")):
-            yield Found(problem.message, address=problem.address, where=where[problem.address])
-    for entry in lists:
+    for entry in listed(view):
+        for problem in view.problems("pci-not-zero", about=entry.where):
+            yield Found(problem.message, address=problem.address, where=entry.where)
         names = entry.column("driver_name")
         yield from few(
-            entry.found(slot, place, "there are bytes behind the end of driver_name")
+            entry.found(slot, place, "there are bytes after the end of driver_name")
             for slot, place in (entry.places() if names else ())
             if names[slot].partition(b"\0")[2].strip(b"\0")
         )
@@ -253,7 +353,7 @@ def driver_data_shared(view: View) -> Iterator[Found]:
         shared = {value for value, count in Counter(data).items() if count > 1 and _is_page(view, value)}
         first: dict[int, int] = {}
         yield from few(
-            entry.found(slot, place, f"driver_data {data[slot]:#x} is that of entry {first[data[slot]]}, too")
+            entry.found(slot, place, f"driver_data {data[slot]:#x} is already used by entry {first[data[slot]]}")
             for slot, place in entry.places()
             if data[slot] in shared and first.setdefault(data[slot], slot) != slot
         )
@@ -289,15 +389,15 @@ def _bus_faults(entry: Listed) -> Iterator[Found]:
 
 @register("PCI014", "list-version", Severity.ERROR, kernels="PCI core live update v8 and later", source="pci.md B.2")
 def list_version(view: View) -> Iterator[Found]:
-    """The version in the head of the list is neither 1 nor 2.
+    """The version in the head of the list is not one that was posted.
 
     The next kernel's PCI core cannot retrieve its FLB, and panics.
     """
     for entry in listed(view, family="B"):
         version = entry.entry.header.get("version")
-        if version is not None and version not in (1, 2):
+        if version is not None and version not in _VERSIONS:
             yield Found(
-                f"{entry.name}: version {version}, expected 1 or 2",
+                f"{entry.name}: version {version}, expected {' or '.join(map(str, _VERSIONS))}",
                 address=entry.entry.address,
                 where=entry.where,
                 hint="boot a kernel that knows this version, or look for what wrote over the list",
@@ -341,7 +441,7 @@ def nr_mismatch(view: View) -> Iterator[Found]:
             word = "refcount is 0: a hole that has kept its address, or the next kernel has finished it"
             yield from few(entry.found(slot, place, word) for slot, place in idle)
         said, known = entry.entry.header[entry.form.count], len(entry.entry.devices)
-        keeps = _counts_finished(entry) if is_new else None
+        keeps = entry.posting.counts_finished if is_new else None
         right = {known - len(idle)} if keeps is False else {known} if keeps else {known, known - len(idle)}
         if said not in right:
             of_these = f", {len(idle)} of them finished" if is_new and idle else ""
@@ -351,11 +451,6 @@ def nr_mismatch(view: View) -> Iterator[Found]:
                 where=entry.where,
                 hint="look for what wrote over the list: no kernel gets this wrong",
             )
-
-
-def _counts_finished(entry: Listed) -> bool | None:
-    """v6 gave its list, which is that of v4 and v5, a name of its own."""
-    return False if "flb:pci-v3" in entry.entry.via else entry.form.counts_finished
 
 
 @register("PCI018", "capacity-beyond-folio", Severity.ERROR, kernels=_B, source="pci.md B.3")

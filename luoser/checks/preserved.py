@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import islice, pairwise
 
-from luoser.abi.luo import FILES_PAGES, SESSION_PAGES, is_test_flb
+from luoser.abi.kho import root_form
+from luoser.abi.luo import form as luo_form
+from luoser.abi.luo import is_test_flb
+from luoser.abi.memfd import form_of_handler
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.registry import layouts
-from luoser.abi.vmalloc import kho_vmalloc
-from luoser.checks.model import Found, Severity, Skip, register
+from luoser.abi.vmalloc import KNOWN_FLAGS, kho_vmalloc
+from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.state import Direction, MapStatus, Memfd, PreservedMap
 from luoser.text import human_size, safe_text
@@ -22,8 +26,6 @@ _MOST = 32
 """Findings of one rule for one handover; the last one says how many more there are."""
 _OWNERS = ("memfd", "hugetlb", "guest", "iommu", "vfio", "other")
 _LIMIT = 1 << 52
-_VMALLOC_FLAGS = 3
-_SHIFT_OVERFLOWS = 19
 
 
 def _capped(found: Iterable[Found]) -> Iterator[Found]:
@@ -58,8 +60,7 @@ def chain(view: View) -> Iterator[Found]:
     preserved = view.handover.preserved
     if preserved.map is None:
         raise Skip(f"the preserved map is {preserved.status.value}")
-    nodes = frozenset(preserved.nodes)
-    loops = [problem for problem in view.problems("loop") if problem.address in nodes]
+    loops = list(view.problems("loop", about="preserved"))
     if not loops and not preserved.map.complete:
         raise Skip("parts of the preserved map cannot be read")
     for problem in loops[:_MOST]:
@@ -183,12 +184,13 @@ def order_overflow(view: View) -> Iterator[Found]:
     Kernels up to 7.1 shift the size of a block as a number of 32 bits: they reserve and restore another size.
     """
     found = view.map()
-    if view.handover.compatible not in ("kho-v1", "kho-v3"):
+    form = root_form(view.handover.compatible)
+    if form is None or form.orders is None:
         return
-    for address, order, count in islice(found.extents(above=_SHIFT_OVERFLOWS - 1), 1):
+    for address, order, count in islice(found.extents(above=form.orders - 1), 1):
         yield Found(
             f"{count} blocks of order {order} from {address:#x} on; kernels up to 7.1 can restore orders below "
-            f"{_SHIFT_OVERFLOWS}",
+            f"{form.orders}",
             address=address,
             where="preserved",
             hint="preserve the memory in smaller blocks",
@@ -274,7 +276,7 @@ def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
         folios = file.memfd.folios if file.memfd is not None else None
         if folios is None or not folios.chunks or folios.order > 52:
             continue
-        if folios.flags & ~_VMALLOC_FLAGS or folios.total_pages % (1 << folios.order):
+        if folios.flags & ~KNOWN_FLAGS or folios.total_pages % (1 << folios.order):
             continue  # the descriptor is wrong, so that nobody knows what it asks for
         what, effect = f"{view.name_of(session, file)}: the list of folios", "the file is lost"
         for chunk in folios.chunks:
@@ -319,7 +321,7 @@ def _need_folio_lists(view: View, found: list[Found]) -> None:
     for _, session, file in view.files():
         memfd = file.memfd
         unread = memfd is None or len(memfd.folios.list) < memfd.folios.count
-        if not found and unread and file.compatible.startswith("memfd"):
+        if not found and unread and form_of_handler(file.compatible) is not None:
             raise Skip(f"{view.name_of(session, file)}: its folios cannot all be read")
 
 
@@ -445,7 +447,9 @@ def _luo_pages(view: View, found: PreservedMap) -> Iterator[Found]:
 def _luo_places(view: View) -> Iterator[tuple[str, int, int, str]]:
     """(what, address, pages, where) of LUO's own memory besides its root."""
     luo = view.luo()
-    area, array = (SESSION_PAGES, FILES_PAGES) if luo.layout in ("luo-v1", "luo-v1-flb") else (1, 1)
+    form = luo_form(luo.layout)
+    area = form.session_pages if form is not None and form.sessions == "area" else 1
+    array = form.file_pages if form is not None and form.files == "array" else 1
     places = luo.session_blocks or ((luo.session_area,) if luo.session_area else ())
     for address in places:
         yield "LUO's sessions", address, area, "luo.session_blocks"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from luoser.checks.devices import Listed, few, listed
-from luoser.checks.model import Found, Severity, Skip, register
+from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.pci import Listed, few, listed
+from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.state import Direction
 from luoser.text import bdf_text, decode_name, safe_text
@@ -71,7 +72,7 @@ class _Machine:
 
 def _is_narrow(entry: Listed) -> bool:
     """Whether its records have 16 bits for the PCI domain."""
-    return entry.has("path") or entry.form.record.size == 4
+    return entry.form.is_narrow
 
 
 def _place(device: Device, entry: Listed) -> int:
@@ -90,8 +91,7 @@ def _machine(view: View, *needs: str) -> _Machine:
 
 def _asked(entry: Listed) -> list[int]:
     """For each record whether its device asked for live update itself; [] where the form does not say."""
-    member = "flags" if entry.has("flags") else "requested"
-    return [int(value) & 1 for value in entry.column(member)]
+    return [int(value) & 1 for value in entry.column(entry.form.asked or "")]
 
 
 def _requesters(machine: _Machine, entry: Listed) -> Iterator[tuple[_Entry, Device]]:
@@ -177,15 +177,13 @@ def bridge_chain(view: View) -> Iterator[Found]:
 
 
 def _keeps_bridges(entry: Listed) -> bool:
-    """Whether bridges are to be in a list: in v1 to v3 of the PCI core's postings, and what any called pci-v1, not."""
-    return entry.form.has_bridges and "flb:pci-v1" not in entry.entry.via
+    """Whether bridges are to be in a list, as far as it is known."""
+    return entry.posting.bridges is not False
 
 
 def _may_lack_bridges(machine: _Machine, entry: Listed) -> bool:
-    """Whether a list without any bridge may be one of the first patches of v6, which had the form and the name of
-    complete ones before."""
-    is_early = entry.form.name == "pci-v2-u32" and "flb:pci-v2" in entry.entry.via
-    return is_early and not any(device.is_bridge for _, device in machine.known(entry))
+    """Whether a list without any bridge may be of a patch that had none yet, with the form and name of later ones."""
+    return entry.posting.bridges is None and not any(device.is_bridge for _, device in machine.known(entry))
 
 
 def _incomplete(machine: _Machine, entry: Listed) -> Iterator[tuple[tuple[str, tuple[str, ...]], Found]]:
@@ -480,8 +478,7 @@ def _miscounted(machine: _Machine, entry: Listed) -> Iterator[Found]:
         for bridge in machine.above(device) if device.is_bridge is False else ():
             below[bridge.address] = below.get(bridge.address, 0) + 1
     counts = entry.column("refcount")
-    # Before pci-v3 a bridge could have 1, whatever was below it.
-    least = 0 if entry.form.name == "pci-version-2" or "flb:pci-v3" in entry.entry.via else 1
+    least = 0 if entry.posting.counts_below else 1  # elsewhere a bridge may have 1, whatever is below it
     for one, device in machine.known(entry):
         children = below.get(device.address, 0)
         expected = {children, children + 1, least} - {0} if device.is_bridge else {1}

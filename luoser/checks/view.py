@@ -104,21 +104,25 @@ class View:
             raise Skip("the scratch areas cannot be found in this source")
         return own
 
-    def problems(self, *codes: str) -> Iterator[Problem]:
-        """What the reader met below this root, of some kinds."""
+    def problems(self, *codes: str, about: str | None = None) -> Iterator[Problem]:
+        """What the reader met below this root, of some kinds. about: the path of the thing, None for any."""
         for problem in self.state.problems:
-            if problem.code in codes and problem.root == self.handover.address:
+            if problem.code in codes and problem.root == self.handover.address and about in (None, problem.about):
                 yield problem
 
-    def problems_about(self, *codes: str) -> dict[str, list[Problem]]:
-        """The same by what they are about: the words before a colon in their messages, such as `LUO sessions`."""
+    def subjects(self, *codes: str) -> dict[str, list[Problem]]:
+        """The same by the path of what they are about."""
         found: dict[str, list[Problem]] = {}
         for problem in self.problems(*codes):
-            end = problem.message.find(": ")
-            while end >= 0:
-                found.setdefault(problem.message[:end], []).append(problem)
-                end = problem.message.find(": ", end + 1)
+            found.setdefault(problem.about, []).append(problem)
         return found
+
+    def subtree(self, name: str) -> int | None:
+        """Where a sub-tree that this handover has lies."""
+        found = next((subtree for subtree in self.handover.subtrees if subtree.name == name), None)
+        if found is None:
+            raise Skip(f"no sub-tree {name}")
+        return found.address
 
     def sessions(self) -> Iterator[tuple[str, Session]]:
         """(where, session)."""

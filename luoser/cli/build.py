@@ -137,7 +137,7 @@ def _build_state(
     from luoser.errors import UsageError
     from luoser.reader import read
     from luoser.state import to_document
-    from luoser.state.load import from_document
+    from luoser.state.from_json import from_document
     from luoser.writer import write
     from luoser.writer.complete import complete
     from luoser.writer.image import write_image
@@ -175,7 +175,7 @@ def _need_broken(broken: Mutation, state: State) -> None:
 
 def _with_layout(values: Json, layout: str | None) -> Json:
     """The SPEC with a layout for the device lists that have none."""
-    from luoser.state.load import Item
+    from luoser.state.from_json import Item
 
     for handover in Item(values, "").items("handovers") if layout is not None else ():
         for entry in handover.items("pci"):

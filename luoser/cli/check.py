@@ -52,7 +52,7 @@ def command(
     there are findings of --severity; with --format ktap 0, 1 or 4 (all skipped), as kselftest has it.
     """
     from luoser.checks import check, rules
-    from luoser.checks.model import known_names
+    from luoser.checks.rule import known_names
     from luoser.errors import UsageError
     from luoser.render import findings as render
     from luoser.topology import read_topology

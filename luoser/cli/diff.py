@@ -144,7 +144,7 @@ def _document(name: str) -> State | None:
 
     from luoser.errors import UsageError
     from luoser.limits import LIMITS
-    from luoser.state.load import from_document
+    from luoser.state.from_json import from_document
     from luoser.text import safe_text
 
     file = Path(name)

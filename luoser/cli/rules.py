@@ -16,7 +16,7 @@ __all__ = ["command"]
 def command(names: tuple[str, ...], output: str) -> None:
     """List the rules of `luoser check`, or explain some: by id, slug or family."""
     from luoser.checks import rules
-    from luoser.checks.model import known_names
+    from luoser.checks.rule import known_names
     from luoser.errors import UsageError
     from luoser.render.findings import print_rule, print_rules, rules_document
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from luoser.diff.blob import blob_changes
 from luoser.diff.contents import content_changes
-from luoser.diff.handover import handover_changes
+from luoser.diff.kho import handover_changes
 from luoser.diff.model import Change, Kind, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
@@ -73,7 +73,7 @@ def _by_roots(before: State, after: State, roots: tuple[int, int]) -> tuple[list
             there = ", ".join(map(_name, state.handovers)) or "none"
             raise UsageError(f"no KHO root at {root:#x} in {state.source.path}; there are: {there}")
         found.append(handover)
-    return [(found[0], found[1])], [f"{roots[0]:#x} and {roots[1]:#x}: as told"]
+    return [(found[0], found[1])], [f"{roots[0]:#x} and {roots[1]:#x}: selected by --roots"]
 
 
 def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:

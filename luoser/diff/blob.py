@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from luoser.diff.devices import device_changes
 from luoser.diff.model import Change, Kind
+from luoser.diff.pci import device_changes
 from luoser.state import Blob
 
 __all__ = ["blob_changes"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from luoser.liveupdate.machine import Machine
-from luoser.state.load import from_document
+from luoser.state.from_json import from_document
 from luoser.writer import Image, write
 from luoser.writer.complete import complete
 

@@ -15,7 +15,7 @@ from luoser.liveupdate.memory import PAGE_SIZE
 from luoser.liveupdate.sessions.series import SERIES as SESSION_SERIES
 from luoser.liveupdate.subsystems.series import SERIES as SUBSYSTEM_SERIES
 from luoser.liveupdate.tree import PciDevice
-from luoser.state.load import Item
+from luoser.state.from_json import Item
 from luoser.text import bdf_text, parse_bdf, safe_text
 from luoser.topology import Address, Device, Topology
 

@@ -86,10 +86,10 @@ def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool 
     memory = walk.memory
     at_first = len(memory.remarks)
     for remark in memory.remarks:
-        walk.problem("source", None, remark)
+        walk.problem("source", None, None, remark)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
     for remark in memory.remarks[at_first:]:  # some damage shows only when it is read
-        walk.problem("source", None, remark)
+        walk.problem("source", None, None, remark)
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)
     source = Source(path=memory.path, format=memory.format, page_size=walk.page_size)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from luoser import fdt
-from luoser.abi import block, kho, luo, memfd, pci
+from luoser.abi import block, kexec_metadata, kho, luo, memfd, pci
 from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
-from luoser.reader.handler import plain_fields, with_hex
-from luoser.reader.shape import Fit, best_fits, fit_pci, read_pci
+from luoser.reader.pci_layout import Fit, best_fits, fit_pci, read_pci
 from luoser.reader.walk import PHYSICAL_LIMIT, is_name
 from luoser.state import Blob, DeviceList
 from luoser.state.columns import columns
+from luoser.state.struct_values import marked, struct_values
 
 __all__ = ["candidates", "decode", "tree_layout"]
 
@@ -57,7 +57,7 @@ def _decided(data: bytes) -> Blob:
 def _closest(data: bytes) -> str:
     fits = best_fits(data)
     if fits:
-        return f" (closest is {fits[0].name}, but {'; '.join(fits[0].faults)})"
+        return f" (closest is {fits[0].name}, but {'; '.join(map(str, fits[0].faults))})"
     text = data.strip()
     if text and all(byte in b"0123456789abcdefABCDEF \t\r\n:|x" for byte in text[:64]):
         return " (they look like hex text: use --hex)"
@@ -124,9 +124,10 @@ def _is_composed(data: bytes) -> bool:
 
 
 def _is_metadata(data: bytes) -> bool:
-    if len(data) < kho.kho_kexec_metadata.size or data[kho.kho_kexec_metadata.size :].strip(b"\0"):
+    schema = kexec_metadata.kho_kexec_metadata
+    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
         return False
-    ser = kho.kho_kexec_metadata.parse(data)
+    ser = schema.parse(data)
     return ser.version == 1 and is_name(ser.previous_release) and ser.previous_release[:1].isdigit()
 
 
@@ -277,7 +278,7 @@ def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: st
     blob = read_pci(form, data)
     assert blob is not None
     fit = fit_pci(form, data, partial=True)
-    notes = list(fit.faults if fit is not None else ["the counts of its header are not possible"])
+    notes = list(map(str, fit.faults) if fit is not None else ["the counts of its header are not possible"])
     if form.blocks is not None and blob.header[form.blocks]:
         count, first = blob.header[form.count], blob.header[form.blocks]
         notes.append(f"the records of {count} devices lie elsewhere, in KHO blocks from {first:#x} on")
@@ -286,7 +287,7 @@ def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: st
         candidates=names,
         confidence=confidence,
         size=min(blob.size, len(data)),
-        fields=with_hex(form.header, blob.header),
+        fields=marked(form.header, blob.header),
         devices=blob.devices,
         buses=blob.buses,
         notes=tuple(notes),
@@ -295,7 +296,7 @@ def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: st
 
 def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) -> Blob:
     head = chosen.schemas[0]
-    fields = plain_fields(head.parse(data), head)
+    fields = struct_values(head, data)
     records: list[dict[str, Any]] = []
     devices, size, notes = None, head.size, []
     if chosen.count:
@@ -305,7 +306,7 @@ def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: 
         if entry is pci.pci_dev_ser_b_refcount:
             devices = DeviceList(entry.record, columns(entry), data[head.size : size])
         else:
-            records = [plain_fields(entry.parse(data[place:]), entry) for place in range(head.size, size, entry.size)]
+            records = [struct_values(entry, data[place:]) for place in range(head.size, size, entry.size)]
         if have < count:
             notes.append(f"{count} records in the header, {have} in these {len(data)} bytes")
     return Blob(

@@ -16,7 +16,7 @@ from itertools import islice
 from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory, SourceError
 from luoser.memory.elf import parse_vmcoreinfo
-from luoser.reader.walk import Walk
+from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbols
 from luoser.text import safe_text
 
@@ -98,7 +98,7 @@ class Kernel:
         address = _image(self.info, symbol.address + self.slide) if symbol is not None else None
         if symbol is None or address is None:
             return b""
-        return self.walk.read(address, min(size, symbol.size), f"variable {name}") or b""
+        return self.walk.read(address, min(size, symbol.size), Subject(f"variable {name}", "")) or b""
 
     def _number(self, name: str, size: int) -> int | None:
         data = self._read(name, size)
@@ -146,7 +146,8 @@ def find_kernels(walk: Walk, symbols: Symbols) -> list[Kernel]:
         kernel = _checked(walk, symbols, info)
         if _is_there(walk, info) is not False:
             return [kernel]
-        walk.problem("symbols", None, f"{_release(info)}, the kernel of VMCOREINFO, is not in memory; symbols not used")
+        text = f"{_release(info)}, the kernel of VMCOREINFO, is not in memory; symbols not used"
+        walk.problem("symbols", None, None, text)
         return []
     found: list[Kernel] = []
     others: dict[str, str] = {}
@@ -157,11 +158,11 @@ def find_kernels(walk: Walk, symbols: Symbols) -> list[Kernel]:
             others[_release(info)] = str(error)
     if found and others:
         word = f"{', '.join(others)} lies in this source as well, and nothing tells which kernel runs"
-        walk.problem("symbols", None, f"{symbols.path}: {word}; symbols not used")
+        walk.problem("symbols", None, None, f"{symbols.path}: {word}; symbols not used")
         return []
     if not found:
         word = f" ({'; '.join(others.values())})" if others else ""
-        walk.problem("symbols", None, f"{symbols.path}: no kernel of these symbols in the source{word}; not used")
+        walk.problem("symbols", None, None, f"{symbols.path}: no kernel of these symbols in the source{word}; not used")
     return found
 
 

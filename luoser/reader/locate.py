@@ -15,7 +15,9 @@ from luoser.abi.kho import (
     COMPATIBLE_PREFIX,
     SETUP_KEXEC_KHO,
     SUBTREE_PROPERTIES,
+    KhoForm,
     kho_data,
+    root_form,
     setup_data,
 )
 from luoser.errors import FormatError, MissingMemory, UsageError
@@ -51,6 +53,11 @@ class Root:
     chosen: list[Chosen] = field(default_factory=list)
     verdict: tuple[Direction, list[str]] | None = None
     scratch: list[tuple[int, int, str]] = field(default_factory=list)
+
+    @property
+    def form(self) -> KhoForm | None:
+        """The version of the root; None for one that is not known."""
+        return root_form((self.tree.root.text("compatible") or b"").decode("ascii", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols) -> Kerne
     if running is None:
         if len(kernels) > 1:
             word = f"the images of {len(kernels)} kernels lie in this source, and nothing tells which one runs"
-            walk.problem("symbols", None, f"{word}; symbols not used")
+            walk.problem("symbols", None, None, f"{word}; symbols not used")
         return None
     kernel, scratch = kernels[running], kernels[running].scratch()
     for address, (direction, evidence) in named[running].items():
@@ -127,7 +134,7 @@ def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols) -> Kerne
     unnamed = [name for _, name, _ in _VARIABLES if symbols.get(name) is None]
     if unnamed:
         word = f"no {' and no '.join(unnamed)} among these symbols: an excerpt, or a kernel without KHO"
-        walk.problem("symbols", None, f"{symbols.path}: {word}")
+        walk.problem("symbols", None, None, f"{symbols.path}: {word}")
     return kernel if all(kernel.reads(name) for _, name, _ in _VARIABLES) else None
 
 
@@ -185,7 +192,7 @@ def _named(walk: Walk, roots: dict[int, Root], address: int, who: str) -> Root |
     root = roots.get(address) or _root_at(walk, address)
     if root is None:
         where = f" at {address:#x}" if walk.place(address) is not None else ""
-        walk.problem("no-root", address, f"{who} names a KHO root{where}, but there is none; reused memory?")
+        walk.problem("no-root", address, None, f"{who} names a KHO root{where}, but there is none; reused memory?")
         return None
     roots[address] = root
     return root
@@ -201,7 +208,8 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
             continue
         if COMPATIBLE_PREFIX in head and (root := _root_at(walk, address)) is not None:
             if len(roots) >= LIMITS.roots:
-                walk.problem("too-many-roots", address, f"more than {LIMITS.roots} KHO roots; the rest was not read")
+                text = f"more than {LIMITS.roots} KHO roots; the rest was not read"
+                walk.problem("too-many-roots", address, None, text)
                 break
             roots.setdefault(address, root)
         named, size = _chosen(walk, address, budget)
@@ -274,9 +282,8 @@ def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | 
         return None
     cells = _cells(root, "#address-cells")
     if len(value) != 4 * (cells + _cells(root, "#size-cells")):
-        walk.problem(
-            "bad-chosen", address, f"devicetree at {address:#x}: {name} of {len(value)} bytes; a kernel ignores it"
-        )
+        text = f"devicetree at {address:#x}: {name} of {len(value)} bytes; a kernel ignores it"
+        walk.problem("bad-chosen", address, None, text)
         return None
     return int.from_bytes(value[: 4 * cells], "big"), int.from_bytes(value[4 * cells :], "big")
 

@@ -7,62 +7,62 @@ from dataclasses import replace
 from typing import Any
 
 from luoser.abi import memfd as abi
-from luoser.abi.schema import Schema
+from luoser.abi.memfd import MemfdForm
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
 from luoser.reader.vmalloc import Area, read_area
-from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 from luoser.state import Contents, FolioList, Folios, Memfd
 
 __all__ = ["is_memfd", "read_memfd"]
 
-_FORMS: dict[str, tuple[str, Schema]] = {
-    "memfd-v1": ("memfd-v1", abi.memfd_luo_ser_v1),
-    "memfd-v2": ("memfd-v2", abi.memfd_luo_ser_v2),
-    "memfd": ("memfd-features", abi.memfd_luo_ser_features),
-}
 _ENTRY = abi.memfd_luo_folio_ser.size
+_PRE_MERGE = next(form for form in abi.FORMS if form.descriptor is None)
 
 
 def is_memfd(compatible: str) -> bool:
     """Whether a file's handler is one of the memfd forms."""
-    return compatible in _FORMS
+    return abi.form_of_handler(compatible) is not None
 
 
-def read_memfd(walk: Walk, compatible: str, address: int, what: str) -> Memfd | None:
-    """The memfd whose descriptor is at an address; None and a problem where it cannot be one."""
+def read_memfd(walk: Walk, compatible: str, address: int, subject: Subject) -> Memfd | None:
+    """The memfd whose descriptor is at an address; None and a problem where it cannot be one.
+
+    compatible: a memfd handler. Source: mm/memfd_luo.c; docs/abi/memfd.md.
+    """
     if not walk.is_page_address(address):
-        walk.problem("bad-pointer", address, f"{what}: {compatible} data {address:#x} is no page address")
+        walk.problem("bad-pointer", address, subject, f"{compatible} data {address:#x} is no page address")
         return None
-    if not walk.claim(address, f"memfd of {what}"):
+    if not walk.claim(address, Subject(f"memfd of {subject.name}", subject.path)):
         return None
-    layout, schema = _FORMS[compatible]
-    head = walk.read(address, max(schema.size, 8), what)
+    form = abi.form_of_handler(compatible)
+    assert form is not None and form.descriptor is not None
+    head = walk.read(address, form.descriptor.size, subject)
     if head is None:
         return None
-    memfd = _premerge(walk, address, what) if head[:4] == MAGIC else _merged(walk, layout, schema, address, head, what)
+    memfd = _tree(walk, address, subject) if head[:4] == MAGIC else _struct(walk, form, address, head, subject)
     if memfd is not None and walk.contents:
-        memfd = replace(memfd, contents=_contents(walk, memfd, what))
+        memfd = replace(memfd, contents=_contents(walk, memfd, subject))
     return memfd
 
 
-def _merged(walk: Walk, layout: str, schema: Schema, address: int, head: bytes, what: str) -> Memfd | None:
-    ser = schema.parse(head)
+def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Subject) -> Memfd | None:
+    assert form.descriptor is not None
+    ser = form.descriptor.parse(head)
     fault = _fault(walk, ser)
     if fault:
-        walk.problem("bad-memfd", address, f"{what}: no {layout} descriptor: {fault}; reused memory?")
+        walk.problem("bad-memfd", address, subject, f"no {form.name} descriptor: {fault}; reused memory?")
         return None
     if not any(head):
-        walk.problem(
-            "zero-memfd", address, f"{what}: descriptor of zeros: an empty file without seals, or a freed page"
-        )
+        text = "descriptor of zeros: an empty file without seals, or a freed page"
+        walk.problem("zero-memfd", address, subject, text)
         return None
     area = Area((), (), b"")
     if ser.nr_folios:
-        area = read_area(walk, ser.folios, ser.nr_folios * _ENTRY, f"{what}, folio array")
+        area = read_area(walk, ser.folios, ser.nr_folios * _ENTRY, subject.part("folio array", ".memfd.folios"))
     return Memfd(
-        layout=layout,
+        layout=form.name,
         address=address,
         size=ser.size,
         position=ser.pos,
@@ -95,18 +95,18 @@ def _fault(walk: Walk, ser: Any) -> str | None:
     return None
 
 
-def _premerge(walk: Walk, address: int, what: str) -> Memfd | None:
+def _tree(walk: Walk, address: int, subject: Subject) -> Memfd | None:
     """memfd-v1 before the merge (LUO v2, v3): the handle is an FDT with pos, size and folios."""
-    tree = walk.fdt(address, what)
+    tree = walk.fdt(address, subject)
     if tree is None:
         return None
     position, size, folios = tree.root.u64("pos"), tree.root.u64("size"), tree.root.get("folios")
     if position is None or size is None or folios is None or len(folios) % _ENTRY:
-        walk.problem("bad-memfd", address, f"{what}: devicetree without pos, size and folios")
+        walk.problem("bad-memfd", address, subject, "devicetree without pos, size and folios")
         return None
-    entries = FolioList(folios, page_size=walk.page_size, frame_shift=12)
+    entries = FolioList(folios, page_size=walk.page_size, frame_shift=_PRE_MERGE.frame_shift)
     return Memfd(
-        layout="memfd-pre-merge",
+        layout=_PRE_MERGE.name,
         address=address,
         size=size,
         position=position,
@@ -115,7 +115,7 @@ def _premerge(walk: Walk, address: int, what: str) -> Memfd | None:
     )
 
 
-def _contents(walk: Walk, memfd: Memfd, what: str) -> tuple[Contents, ...]:
+def _contents(walk: Walk, memfd: Memfd, subject: Subject) -> tuple[Contents, ...]:
     """A page for each folio of a small file, holes left out; folios that are not there give a problem."""
     if memfd.size > LIMITS.contents_size:
         return ()
@@ -125,7 +125,7 @@ def _contents(walk: Walk, memfd: Memfd, what: str) -> tuple[Contents, ...]:
             try:
                 data = walk.memory.read(folio.address, walk.page_size)
             except MissingMemory as error:
-                walk.missing(error, f"{what}, folio {folio.index}")
+                walk.missing(error, subject.part(f"folio {folio.index}", ".memfd.contents"))
                 continue
             pieces.append(Contents(address=folio.address, size=walk.page_size, data=data.rstrip(b"\0")))
     return tuple(pieces)

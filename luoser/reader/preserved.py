@@ -18,12 +18,12 @@ from luoser.abi.preserved import (
 )
 from luoser.errors import MissingMemory
 from luoser.limits import LIMITS
-from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 from luoser.state import Bitmap, MapStatus, Preserved, PreservedMap
 
 __all__ = ["MapReading", "judge", "read_chunks", "read_radix"]
 
-"""A segment of this many bytes makes a source a full dump, whose gaps are not RAM."""
+_MAP = Subject("preserved map", "preserved")
 _EXTENTS_COMPARED = 1 << 20
 
 
@@ -248,7 +248,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]]
     Stale needs something impossible, or two independent kinds of evidence that these bits are no map.
     """
     if reading.missing is not None:
-        walk.missing(reading.missing, "preserved map")
+        walk.missing(reading.missing, _MAP)
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
     if reading.impossible:
         where, why = reading.impossible[0]
@@ -258,9 +258,9 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]]
     if len(evidence) + bool(consumed and evidence) >= 2:
         return _stale(walk, reading, "; ".join([*(text for _, text in evidence), *([consumed] if consumed else [])]))
     for code, address, message in reading.damage:
-        walk.problem(code, address, f"preserved map: {message}")
+        walk.problem(code, address, _MAP, message)
     for address, text in evidence:
-        walk.problem("map-damaged", address, f"preserved map: {text}")
+        walk.problem("map-damaged", address, _MAP, text)
     return Preserved(
         form=reading.form,
         address=reading.address,
@@ -284,8 +284,8 @@ def _by_width(walk: Walk, reading: MapReading, named: list[tuple[int, int, str]]
     if judged[2] and len(other[2]) < len(judged[2]):
         return other
     if not judged[2] and not other[2] and judged[1].entries != other[1].entries:
-        word = f"bitmaps are taken for {walk.page_size} bytes (6.17.9 and later); as 512 bytes they fit as well"
-        walk.problem("map-width", reading.address, f"preserved map: {word}, with {other[1].entries} entries")
+        text = f"assuming {walk.page_size}-byte bitmaps (6.17.9 and later); {SMALL_BITMAP}-byte bitmaps fit too"
+        walk.problem("map-width", reading.address, _MAP, f"{text}, with {other[1].entries} entries")
     return judged
 
 
@@ -295,7 +295,7 @@ def _judged(walk: Walk, reading: MapReading, named: list[tuple[int, int, str]]) 
 
 
 def _stale(walk: Walk, reading: MapReading, why: str) -> Preserved:
-    walk.problem("map-stale", reading.address, f"preserved map is stale, its pages were freed and reused: {why}")
+    walk.problem("map-stale", reading.address, _MAP, f"stale, its pages were freed and reused: {why}")
     return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)
 
 

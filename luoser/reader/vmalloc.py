@@ -9,7 +9,7 @@ from typing import Any
 
 from luoser.abi.vmalloc import chunk_capacity
 from luoser.limits import LIMITS
-from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 
 __all__ = ["Area", "read_area"]
 
@@ -23,34 +23,33 @@ class Area:
     data: bytes
 
 
-def read_area(walk: Walk, descriptor: Any, size: int, what: str) -> Area:
+def read_area(walk: Walk, descriptor: Any, size: int, subject: Subject) -> Area:
     """The first `size` bytes of the area that a kho_vmalloc describes; fewer, with a problem, where it is broken."""
-    chunks, blocks = _walk_chunks(walk, descriptor, what)
+    chunks, blocks = _walk_chunks(walk, descriptor, subject)
     block_size = walk.page_size << min(descriptor.order, 20)
     parts: list[bytes] = []
-    left = size = walk.take_array(size, what)
+    left = size = walk.take_array(size, subject)
     for block in blocks:
         if left <= 0:
             break
         if block % block_size or block >= PHYSICAL_LIMIT:
-            walk.problem(
-                "bad-pointer", chunks[0], f"{what}: vmalloc block {block:#x} is not aligned to {block_size:#x}"
-            )
+            text = f"vmalloc block {block:#x} is not aligned to {block_size:#x}"
+            walk.problem("bad-pointer", chunks[0], subject, text)
             break
-        if not walk.claim(block, f"{what}, vmalloc block"):
+        if not walk.claim(block, subject.part("vmalloc block", "")):
             break
         wanted = min(left, block_size)
-        parts.append(walk.read_some(block, wanted, what))
+        parts.append(walk.read_some(block, wanted, subject))
         left -= len(parts[-1])
         if len(parts[-1]) < wanted:
             break
     data = b"".join(parts)
     if left > 0 and len(blocks) * block_size < size:
-        walk.problem("short-list", descriptor.first, f"{what}: vmalloc area has {len(data)} bytes, expected {size}")
+        walk.problem("short-list", descriptor.first, subject, f"vmalloc area has {len(data)} bytes, expected {size}")
     return Area(tuple(chunks), tuple(blocks), data)
 
 
-def _walk_chunks(walk: Walk, descriptor: Any, what: str) -> tuple[list[int], list[int]]:
+def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[int], list[int]]:
     chunks: list[int] = []
     blocks: list[int] = []
     seen: set[int] = set()
@@ -59,15 +58,15 @@ def _walk_chunks(walk: Walk, descriptor: Any, what: str) -> tuple[list[int], lis
     wanted = descriptor.total_pages >> min(descriptor.order, 31)
     while chunk and len(blocks) <= wanted and len(chunks) < LIMITS.vmalloc_chunks:
         if not walk.is_page_address(chunk):
-            walk.problem("bad-pointer", before, f"{what}: vmalloc chunk pointer {chunk:#x} is no page address")
+            walk.problem("bad-pointer", before, subject, f"vmalloc chunk pointer {chunk:#x} is no page address")
             break
         if chunk in seen:
-            walk.problem("loop", before, f"{what}: vmalloc chunk {before:#x} leads back to {chunk:#x}")
+            walk.problem("loop", before, subject, f"vmalloc chunk {before:#x} leads back to {chunk:#x}")
             break
         seen.add(chunk)
-        if not walk.claim(chunk, what):
+        if not walk.claim(chunk, subject):
             break
-        page = walk.read(chunk, walk.page_size, what)
+        page = walk.read(chunk, walk.page_size, subject)
         if page is None:
             break
         chunks.append(chunk)

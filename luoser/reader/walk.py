@@ -3,29 +3,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from luoser.abi.block import capacity, kho_block_header_ser
-from luoser.abi.schema import Schema
 from luoser.errors import FormatError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
 from luoser.limits import LIMITS
 from luoser.memory.source import Memory
 from luoser.state import Problem
 
-__all__ = ["PHYSICAL_LIMIT", "BlockPage", "Walk", "is_name"]
+__all__ = ["PHYSICAL_LIMIT", "Subject", "Walk", "is_name"]
 
 PHYSICAL_LIMIT = 1 << 52
 """No x86-64 or arm64 machine has physical addresses at or above this."""
 
 
 @dataclass(frozen=True, slots=True)
-class BlockPage:
-    """One page of a KHO block chain: its address and its entries, one behind the other."""
+class Subject:
+    """What a walker reads: problems are about it.
 
-    address: int
-    entries: bytes
+    name: in messages, such as `session vm, files`. path: where it is in the state, relative to its root, such as
+    `luo.sessions[1].files`; rules and diff go by the path, never by the name, which a dump may forge.
+    """
+
+    name: str
+    path: str
+
+    def part(self, name: str, path: str) -> Subject:
+        """A part of it, by its own name and the step to it."""
+        return Subject(f"{self.name}, {name}", f"{self.path}{path}")
 
 
 @dataclass(slots=True)
@@ -44,13 +49,13 @@ class Walk:
     _array_left: int = -1
     _root: int | None = None
 
-    def claim(self, address: int, what: str) -> bool:
+    def claim(self, address: int, subject: Subject) -> bool:
         """Take a page for one structure. A page that another has taken gives a problem: it is not read twice."""
         owner = self._owners.get(address)
         if owner is not None:
-            self.problem("shared-page", address, f"{what}: page {address:#x} was read already, for {owner}")
+            self.problem("shared-page", address, subject, f"page {address:#x} was read already, for {owner}")
             return False
-        self._owners[address] = what
+        self._owners[address] = subject.name
         return True
 
     def begin_root(self, root: int) -> None:
@@ -62,29 +67,38 @@ class Walk:
         """Problems from here on belong to this root, or to none."""
         self._root = root
 
-    def take_entries(self, count: int, what: str) -> int:
+    def take_entries(self, count: int, subject: Subject) -> int:
         """How many of `count` entries may still be taken from this source."""
         taken = min(count, self._entries_left)
         self._entries_left -= taken
         if taken < count:
-            self.problem(
-                "too-many", None, f"{what}: more than {LIMITS.entries} entries in this source; the rest was not read"
-            )
+            text = f"more than {LIMITS.entries} entries in this source; the rest was not read"
+            self.problem("too-many", None, subject, text)
         return taken
 
-    def take_array(self, size: int, what: str) -> int:
+    def take_array(self, size: int, subject: Subject) -> int:
         """How many of `size` bytes of array may still be read: LIMITS.array_bytes and the size of the source in all."""
         if self._array_left < 0:
             self._array_left = LIMITS.array_bytes + sum(segment.stored for segment in self.memory.segments)
         taken = min(size, self._array_left, LIMITS.list_size)
         self._array_left -= taken
         if taken < size:
-            self.problem("too-many", None, f"{what}: array of {size} bytes, only {taken} were read")
+            self.problem("too-many", None, subject, f"array of {size} bytes, only {taken} were read")
         return taken
 
-    def problem(self, code: str, address: int | None, message: str) -> None:
-        """Note a problem; the same words about the same place once only."""
-        found = Problem(code=code, address=self.place(address), message=message, root=self.place(self._root))
+    def problem(self, code: str, address: int | None, subject: Subject | None, text: str) -> None:
+        """Note a problem; the same words about the same place once only.
+
+        code: a stable word. address: physical, None where there is none. subject: None for the whole source.
+        text: what is wrong.
+        """
+        found = Problem(
+            code=code,
+            address=self.place(address),
+            message=text if subject is None else f"{subject.name}: {text}",
+            root=self.place(self._root),
+            about="" if subject is None else subject.path,
+        )
         if len(self.problems) < LIMITS.problems and found not in self.problems[-64:]:
             self.problems.append(found)
 
@@ -92,19 +106,20 @@ class Walk:
         """The address, None for one that only stands for a thing whose place is not known."""
         return None if address in self.memory.placeless else address
 
-    def read(self, address: int, size: int, what: str) -> bytes | None:
+    def read(self, address: int, size: int, subject: Subject) -> bytes | None:
         """`size` bytes of memory, or None and a problem that names the page which is not there."""
         try:
             return self.memory.read(address, size)
         except MissingMemory as error:
-            self.missing(error, what)
+            self.missing(error, subject)
             return None
 
-    def missing(self, error: MissingMemory, what: str) -> None:
+    def missing(self, error: MissingMemory, subject: Subject) -> None:
+        """Note that a page is not in the source."""
         code = "excluded" if error.state is PageState.EXCLUDED else "missing"
-        self.problem(code, error.page, f"{what}: {error}")
+        self.problem(code, error.page, subject, str(error))
 
-    def read_some(self, address: int, size: int, what: str) -> bytes:
+    def read_some(self, address: int, size: int, subject: Subject) -> bytes:
         """The first part of [address, address + size) that is there; a problem when that is not all."""
         parts: list[bytes] = []
         end = address + size
@@ -113,7 +128,7 @@ class Walk:
             try:
                 parts.append(self.memory.read(address, take))
             except MissingMemory as error:
-                self.missing(error, what)
+                self.missing(error, subject)
                 break
             address += take
         return b"".join(parts)
@@ -122,17 +137,16 @@ class Walk:
         """Whether a number can be the physical address of a page."""
         return 0 < address < PHYSICAL_LIMIT and address % self.page_size == 0
 
-    def fdt(self, address: int, what: str, *, size: int | None = None) -> Fdt | None:
+    def fdt(self, address: int, subject: Subject, *, size: int | None = None) -> Fdt | None:
         """The devicetree at an address, or None and a problem. size: bytes that the blob may take at most."""
         if address in self._trees:
             return self._trees[address]
-        head = self.read(address, 40, what)
+        head = self.read(address, 40, subject)
         if head is None:
             return None
         if head[:4] != MAGIC:
-            self.problem(
-                "no-fdt", address, f"{what}: expected a devicetree (d00dfeed), found {head[:4].hex()}; reused memory?"
-            )
+            text = f"expected a devicetree (d00dfeed), found {head[:4].hex()}; reused memory?"
+            self.problem("no-fdt", address, subject, text)
             return None
         try:
             header = parse_header(head)
@@ -141,44 +155,15 @@ class Walk:
             if header.totalsize > self._fdt_left:
                 raise FormatError(f"totalsize {header.totalsize:#x}, more than is left to read of all devicetrees")
             self._fdt_left -= header.totalsize
-            data = self.read_some(address, header.totalsize, what)
+            data = self.read_some(address, header.totalsize, subject)
             tree = parse(data, partial=True)
         except FormatError as error:
-            self.problem("bad-fdt", address, f"{what}: {error}")
+            self.problem("bad-fdt", address, subject, str(error))
             return None
         if tree.fault:
-            self.problem("bad-fdt", address, f"{what}: {tree.fault}")
+            self.problem("bad-fdt", address, subject, tree.fault)
         self._trees[address] = tree
         return tree
-
-    def blocks(self, address: int, entry: Schema, what: str) -> Iterator[BlockPage]:
-        """The pages of a KHO block chain; a loop, a bad count or a bad pointer ends it with a problem."""
-        seen: set[int] = set()
-        most = capacity(self.page_size, entry.size)
-        before = address
-        while address:
-            if not self.is_page_address(address):
-                self.problem("bad-pointer", before, f"{what}: block pointer {address:#x} is no page address")
-                return
-            if address in seen or len(seen) >= LIMITS.chain:
-                self.problem("loop", before, f"{what}: block {before:#x} leads back to {address:#x}")
-                return
-            seen.add(address)
-            if not self.claim(address, what):
-                return
-            page = self.read(address, self.page_size, what)
-            if page is None:
-                return
-            header = kho_block_header_ser.parse(page)
-            count = header.count
-            if not 1 <= count <= most:
-                self.problem(
-                    "bad-count", address, f"{what}: block with {count} entries, expected 1 to {most}; reused memory?"
-                )
-                return
-            first = kho_block_header_ser.size
-            yield BlockPage(address, page[first : first + count * entry.size])
-            before, address = address, header.next
 
 
 def is_name(raw: bytes, *, empty: bool = False) -> bool:

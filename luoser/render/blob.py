@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from luoser.abi.pci import flag_names
+from luoser.abi.schema import set_bits
 from luoser.fdt import Node
 from luoser.render.out import console, text
 from luoser.render.values import members, property_text, value_text
-from luoser.state import Blob, Device
+from luoser.state import Blob, Device, DeviceList
 from luoser.text import bdf_text, safe_text
 
 __all__ = ["print_blob"]
@@ -25,7 +25,7 @@ def print_blob(blob: Blob) -> None:
     for name, value in blob.fields.items():
         out.print(text(f"  {name} {value_text(value)}"))
     for device in blob.devices or ():
-        out.print(_device(device))
+        out.print(_device(blob.devices, device))
     for bus in blob.buses:
         described = members({name: value for name, value in bus.items() if name not in ("domain", "number")})
         out.print(text("  bus ", (bdf_text(bus["domain"], bus["number"] << 8)[:7], "bold"), f"  {described}"))
@@ -38,13 +38,14 @@ def print_blob(blob: Blob) -> None:
         out.print(text(("  note: ", "yellow"), safe_text(note, again=True)))
 
 
-def _device(device: Device) -> Any:
+def _device(devices: DeviceList | None, device: Device) -> Any:
     parts: list[str | tuple[str, str]] = ["  ", (device.name, "bold")]
     for name, value in device.fields.items():
-        if name == "flags" and isinstance(value, int):
-            parts.append(f"  {' | '.join(flag_names(value)) or 0}")
-        elif name == "driver_data" and isinstance(value, int):
-            parts.append(f"  driver_data {value:#x}")
+        column = devices.column(name) if devices is not None else None
+        if column is not None and column.kind == "flags" and isinstance(value, int):
+            parts.append(f"  {' | '.join(set_bits(value, column.bit_names)) or 0}")
+        elif column is not None and column.is_hex and isinstance(value, int):
+            parts.append(f"  {name} {value:#x}")
         elif name != "path":
             parts.append(f"  {name} {value_text(value)}")
     return text(*parts)

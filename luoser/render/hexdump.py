@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from luoser.abi.fields import Field, fields
-from luoser.abi.pci import flag_names
+from luoser.abi.blob_members import Field, fields
 from luoser.abi.registry import Layout
+from luoser.abi.schema import set_bits
 from luoser.fdt import Token, tokens
 from luoser.render.values import property_text
 from luoser.text import bdf_text, safe_text
@@ -101,15 +101,15 @@ def _field(field: Field) -> str:
     if isinstance(field.value, bytes):
         return f'{field.name} = "{_text(field.value)}"' if field.c_type == "char" else field.name
     member = field.name.rpartition(".")[2]
-    if field.c_type == "phys":
+    if field.kind in ("address", "handle", "token"):
         return f"{field.name} = {field.value:#x}"
     note = ""
     if member == "path":
         note = f"  {bdf_text(field.value >> 16, field.value & 0xFFFF)}"
     elif member == "bdf":
         note = f"  {bdf_text(0, field.value)[5:]}"
-    elif member == "flags" and field.name.startswith("devs[") and field.value:
-        note = f"  {'|'.join(flag_names(field.value))}"
+    elif field.kind == "flags" and field.value:
+        note = f"  {'|'.join(set_bits(field.value, field.bit_names))}"
     return f"{field.name} = {_number(field.value)}{note}"
 
 

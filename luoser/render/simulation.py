@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from luoser.abi.pci import flag_names
+from luoser.abi.pci import FLAG_NAMES
+from luoser.abi.schema import set_bits
 from luoser.liveupdate import Machine, Panic, SessionMachine, SubsystemMachine
 from luoser.liveupdate.trace import Kind
 from luoser.text import bdf_text, safe_text
@@ -43,7 +44,7 @@ def _subsystems(machine: SubsystemMachine) -> Iterator[str]:
 
 def _marks(entry: dict[str, Any]) -> str:
     if "flags" in entry:
-        return "|".join(flag_names(entry["flags"]))
+        return "|".join(set_bits(entry["flags"], FLAG_NAMES))
     return "requested" if entry["requested"] else "depended"
 
 
@@ -66,7 +67,7 @@ def _sessions(machine: SessionMachine) -> Iterator[str]:
     flb = next(flb for flb in machine.luo.flbs if flb.owner is machine.core)
     yield f"FLB {flb.owner.name}: data {flb.data:#x}, {flb.count} files, {table.count} devices"
     for slot, (domain, bdf, refcount) in enumerate(table.rows()):
-        has_count = "refcount" in table.form.record.record_fields
+        has_count = table.form.has_refcounts
         count = f"  refcount {refcount}" if has_count else ""
         if refcount:
             yield f"  {slot}  {bdf_text(domain, bdf)}{count}"

@@ -41,7 +41,7 @@ def print_devices(state: State) -> None:
 def print_lines(devices: PciList, found: PreservedMap | None) -> None:
     """The devices of a long list, a plain line each: a table has to know all of them before it shows the first."""
     for device in devices.devices:
-        members = "  ".join(f"{name} {value}" for name, value in device_columns(device, found))
+        members = "  ".join(f"{name} {value}" for name, value in device_columns(devices.devices, device, found))
         sys.stdout.write(f"  {device.index:>7}  {device.name}  {members}\n")
 
 
@@ -50,7 +50,7 @@ def device_table(devices: PciList, found: PreservedMap | None) -> Table:
     from rich import box
     from rich.table import Table
 
-    rows = [dict(device_columns(device, found)) for device in devices.devices]
+    rows = [dict(device_columns(devices.devices, device, found)) for device in devices.devices]
     names = list(rows[0]) if rows else []
     table = Table(box=box.SIMPLE, header_style="bold")
     for name in ("index", "bdf", *names):

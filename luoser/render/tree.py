@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import SEALS
-from luoser.abi.pci import flag_names
+from luoser.abi.schema import set_bits
 from luoser.render.out import console, text
 from luoser.render.values import members, place_text
 from luoser.state import (
     Device,
+    DeviceList,
     Direction,
     File,
     Flb,
@@ -67,15 +68,18 @@ def preserved_note(found: PreservedMap | None, address: int) -> str:
     return f"preserved, order {block.order}" + (f", {offset:#x} into its block" if offset else "")
 
 
-def device_columns(device: Device, found: PreservedMap | None) -> Iterator[tuple[str, str]]:
-    """(member, text) of a device, in the order of the layout."""
+def device_columns(devices: DeviceList, device: Device, found: PreservedMap | None) -> Iterator[tuple[str, str]]:
+    """(member, text) of a device, in the order of the layout. devices: the list that it is in."""
     for name, value in device.fields.items():
         if name == "path":
             continue
-        if name == "flags" and isinstance(value, int):
-            yield name, " | ".join(flag_names(value)) or "0"
-        elif name == "driver_data" and isinstance(value, int):
+        column = devices.column(name)
+        if column is not None and column.kind == "flags" and isinstance(value, int):
+            yield name, " | ".join(set_bits(value, column.bit_names)) or "0"
+        elif column is not None and column.kind in ("address", "handle") and isinstance(value, int):
             yield name, f"{value:#x} ({preserved_note(found, value)})" if value else "0x0"
+        elif column is not None and column.is_hex and isinstance(value, int):
+            yield name, f"{value:#x}"
         elif isinstance(value, tuple):
             used = sum(1 for item in value if item.get("end"))
             yield name, f"{used} of {len(value)} in use"
@@ -249,12 +253,12 @@ class _Drawing:
         branch = tree.add(text(("PCI ", "bold"), f" {count} device{'s' if count != 1 else ''}  {where}"))
         branch.add(text((f"layout: {safe_text(devices.confidence, again=True)}", "dim")))
         for device in self._some(devices.devices, branch):
-            branch.add(self._device(device))
+            branch.add(self._device(devices.devices, device))
         for bus in devices.buses:
             branch.add(text(f"bus {bus['domain']:04x}:{bus['number']:02x}"))
 
-    def _device(self, device: Device) -> Any:
+    def _device(self, devices: DeviceList, device: Device) -> Any:
         parts: list[str | tuple[str, str]] = [(device.name, "bold")]
-        for name, value in device_columns(device, self.map):
+        for name, value in device_columns(devices, device, self.map):
             parts.append(f"  {value}" if name == "flags" else f"  {name} {value}")
         return text(*parts)

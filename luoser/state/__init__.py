@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The hub: what a source says about a handover, as plain values, and their JSON form."""
 
-from luoser.state.document import SCHEMA, blob_document, to_document
 from luoser.state.model import (
     Area,
     Blob,
@@ -30,6 +29,7 @@ from luoser.state.model import (
 )
 from luoser.state.packed import Column, Device, DeviceList, Folio, FolioList, Hex, row_fields
 from luoser.state.preserved import Bitmap, Block, Extent, PreservedMap
+from luoser.state.to_json import SCHEMA, blob_document, to_document
 
 __all__ = [
     "SCHEMA",

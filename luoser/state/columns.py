@@ -10,7 +10,7 @@ from typing import Any
 
 from luoser.abi.pci import pci_resource_ser
 from luoser.abi.schema import Schema
-from luoser.abi.values import text_bytes
+from luoser.abi.struct_bytes import text_bytes
 from luoser.errors import UsageError
 from luoser.state.packed import Column
 
@@ -34,10 +34,11 @@ def columns(schema: Schema) -> tuple[Column, ...]:
         elif name == "resource":
             inner = columns(pci_resource_ser)
             made.append(Column(name, "records", record=pci_resource_ser.record, columns=inner, size=member.size))
-        elif member.c_type.startswith("char"):
+        elif member.kind == "text":
             made.append(Column(name, "text", size=member.size))
         else:
-            made.append(Column(name, "hex" if member.c_type == "phys" or name == "driver_data" else "number"))
+            assert member.kind not in ("struct", "bytes"), f"{schema.name}.{name}"
+            made.append(Column(name, member.kind, bit_names=member.bit_names))
     return tuple(made)
 
 
@@ -48,12 +49,12 @@ def row_of(wanted: tuple[Column, ...], values: Mapping[str, Any]) -> tuple[Any, 
     """
     row: list[Any] = []
     for column in wanted:
-        if column.kind in ("number", "hex"):
-            row.append(values.get(column.name, 0))
-        elif column.kind == "text":
+        if column.kind == "text":
             row.append(text_bytes(values.get(column.name, ""), column.size, column.name))
         elif column.kind == "bits":
             row.append(_container(column, values))
+        elif column.kind != "records":
+            row.append(values.get(column.name, 0))
         else:
             assert column.record is not None
             items = values.get(column.name, ())

@@ -65,13 +65,15 @@ class MapStatus(StrEnum):
 class Problem:
     """Something broken, missing, stale or cyclic. code: stable word. address: where, if there is a where.
 
-    root: address of the KHO root below which it was met, None for what belongs to none.
+    root: address of the KHO root below which it was met, None for what belongs to none. about: path of the thing
+    relative to that root, such as `luo.sessions[1].files`; empty for the source itself.
     """
 
     code: str
     address: int | None
     message: str
     root: int | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,19 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, overload
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, overload
 
+from luoser.abi.schema import Kind
 from luoser.text import bdf_text, decode_name
 
-__all__ = ["Column", "Device", "DeviceList", "Folio", "FolioList", "Hex", "Value", "row_fields"]
+__all__ = ["HEX_KINDS", "Column", "Device", "DeviceList", "Folio", "FolioList", "Hex", "Value", "row_fields"]
 
 Value = int | str | tuple[Mapping[str, Any], ...]
+
+
+HEX_KINDS: Final = frozenset({"address", "handle", "token", "size"})
+"""Kinds of members that documents have as hex strings; see `luoser.abi.schema.Kind`."""
 
 
 class Hex(int):
@@ -26,17 +31,23 @@ class Hex(int):
 class Column:
     """One member of a record.
 
-    kind: `number` and `hex` are integers (hex in JSON), `text` is a NUL-padded name, `bits` a container
-    of (name, first bit, width) bit-fields, `records` an array of records of their own. size: bytes of a member
-    that has no format character of its own, 0 for numbers.
+    kind: what it means, as `luoser.abi.schema.Kind` has it; `text` is a NUL-padded name, `bits` a container of (name,
+    first bit, width) bit-fields, `records` an array of records of their own. size: bytes of a member that has no
+    format character of its own, 0 for numbers. bit_names: of kind `flags`, name by bit value.
     """
 
     name: str
-    kind: Literal["number", "hex", "text", "bits", "records"] = "number"
+    kind: Kind | Literal["bits", "records"] = "number"
     bits: tuple[tuple[str, int, int], ...] = ()
+    bit_names: Mapping[int, str] = field(default_factory=dict, hash=False)
     record: struct.Struct | None = None
     columns: tuple[Column, ...] = ()
     size: int = 0
+
+    @property
+    def is_hex(self) -> bool:
+        """Whether documents have it as a hex string."""
+        return self.kind in HEX_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,10 @@ class DeviceList(Sequence[Device]):
     @property
     def columns(self) -> tuple[Column, ...]:
         return self._columns
+
+    def column(self, name: str) -> Column | None:
+        """The member of that name, None where the layout has none."""
+        return next((column for column in self._columns if column.name == name), None)
 
     @property
     def data(self) -> bytes:

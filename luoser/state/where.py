@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
-from luoser.abi.kho import kho_kexec_metadata
+from luoser.abi.kexec_metadata import kho_kexec_metadata
 from luoser.abi.luo import luo_file_ser, luo_session_ser
 from luoser.errors import UsageError
 from luoser.state.model import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from luoser.errors import UsageError
-from luoser.state.load import Item
+from luoser.state.from_json import Item
 from luoser.text import bdf_text, parse_bdf, safe_text
 from luoser.topology.build import Found, Remarks, build, parse_path
 from luoser.topology.model import Address, Device, Topology

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a description leaves out: addresses, counts, devicetrees, and the forms of a kernel release.
 
-A full document comes out as it went in. Of a short one only what somebody wants to say needs to be there; the
-rest is what the kernel of that release writes, and every page of it is in the preserved map.
+A full document comes out as it went in. Anything with a default may be left out of a short one: the default is what
+the kernel of that release writes, and every page of it is in the preserved map.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import Any, cast
 
 from luoser.abi import luo as luo_abi
 from luoser.abi.block import capacity, kho_block_header_ser
-from luoser.abi.kho import kho_kexec_metadata
+from luoser.abi.kexec_metadata import kho_kexec_metadata
+from luoser.abi.kho import FORMS as KHO_FORMS
+from luoser.abi.kho import KhoForm, root_form
+from luoser.abi.luo import LuoForm
+from luoser.abi.memfd import FORMS as MEMFD_FORMS
+from luoser.abi.memfd import MemfdForm, form_of_handler
+from luoser.abi.memfd import form as memfd_form
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.release import RELEASES, Release, release
@@ -21,29 +27,24 @@ from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
 from luoser.limits import LIMITS
-from luoser.state.document import fdt_document
-from luoser.state.load import Item, load_extents
+from luoser.state.from_json import Item, load_extents
 from luoser.state.preserved import PreservedMap
+from luoser.state.to_json import fdt_document
 from luoser.text import parse_bdf, safe_text
-from luoser.writer.luo import BLOCK_FORMS, STRUCT_FORMS, session_structs
+from luoser.writer.description import check_description
+from luoser.writer.kho import root_tree
+from luoser.writer.kho_test import test_tree
+from luoser.writer.luo import luo_tree
+from luoser.writer.memblock import memblock_tree
 from luoser.writer.pci import header_values
 from luoser.writer.place import Placer, order_of
 from luoser.writer.preserved import bitmap_places, map_pages
-from luoser.writer.shape import check_shape
-from luoser.writer.trees import luo_tree, memblock_tree, root_tree, test_tree
 
 __all__ = ["complete"]
 
 Json = dict[str, Any]
-_COMPATIBLE = {"luo-v2": "luo-v2", "luo-v3": "luo-v3", "luo-v4": "luo-v4", "luo-v5": "luo-v5"} | {
-    "luo-composed": "luo-v5;block-v1",
-    "luo-features": None,
-}
-"""Strings of LUO's forms; all others are luo-v1."""
-_TREE_FORMS = frozenset({"luo-v1", "luo-v1-flb", "luo-v1-session-v1", "luo-v1-subsystems", "luo-v2"})
-_WITHOUT_FLBS = frozenset({"luo-v1", "luo-v1-subsystems"})
-_MEMFD_FORMS = {"memfd-v1": "memfd-v1", "memfd-v2": "memfd-v2", "memfd": "memfd-features"}
 _DIRTY, _UPTODATE, _F_SEAL_SEAL = 1, 2, 1
+_PRE_MERGE = next(form.name for form in MEMFD_FORMS if form.descriptor is None)
 _LIMIT = 1 << 52
 
 
@@ -65,7 +66,7 @@ def complete(document: Json, *, kernel: str = "7.3", preserved: Sequence[tuple[i
 
 
 def _complete(document: Json, forms: Release, kernel: str, preserved: Sequence[tuple[int, int, int]]) -> Json:
-    check_shape(document)
+    check_description(document)
     made: Json = _copied(document)
     made.setdefault("schema", "luoser/state/1")
     source = _part(made, "source", {}) or {}
@@ -159,6 +160,10 @@ class _Handover:
             values["fdt"] = fdt_document(repacked(root) if self.forms.is_repacked else sequential(root))
         self._preserved()
 
+    def _root_form(self) -> KhoForm:
+        """The version of the root; one that is not known is taken for the newest."""
+        return root_form(self.item.text("compatible")) or KHO_FORMS[-1]
+
     # -- pages --
 
     def _address(self, item: Item, size: int, name: str = "address", *, order: int | None = None) -> int:
@@ -208,7 +213,7 @@ class _Handover:
 
     def _device_list(self, item: Item, values: Json, form: PciLayout) -> None:
         if not _list(values, "via"):
-            values["via"] = [self._way()]
+            values["via"] = [self._way(form)]
         if not _list(values, "candidates"):
             values["candidates"] = [form.name]
         values.setdefault("confidence", "as described")
@@ -237,11 +242,14 @@ class _Handover:
         for piece in item.items("contents"):
             self.placer.preserve(piece.number("address"), piece.number("size"))
 
-    def _way(self) -> str:
+    def _way(self, form: PciLayout) -> str:
+        """How LUO leads to a device list: by a subsystem, or by an FLB of the name that its layout was posted under."""
         if self.luo is None:
             return "subtree:pci"
-        layout = self.luo.get("layout", self.forms.luo)
-        return "subsystem:pci" if layout in (None, "luo-v1-subsystems") else "flb:pci"
+        luo = luo_abi.form(str(self.luo.get("layout", self.forms.luo)))
+        if luo is None or luo.sessions == "none":
+            return "subsystem:pci"
+        return f"flb:{next(iter(form.flb_names), 'pci')}"
 
     def _places(self, item: Item, values: Json) -> int:
         """How many slots the devices take. Gives each its index, and refuses one that is there twice."""
@@ -265,22 +273,22 @@ class _Handover:
     def _luo(self, item: Item) -> None:
         luo = _values(item)
         luo.setdefault("layout", self.forms.luo or "luo-v1-subsystems")
-        layout = item.text("layout")
-        if layout not in STRUCT_FORMS and layout not in _TREE_FORMS:
-            word = f"expected one of {', '.join(sorted({*STRUCT_FORMS, *_TREE_FORMS}))}"
-            raise item.fail("layout", f"no form of LUO is named like that; {word}")
-        luo.setdefault("compatible", _COMPATIBLE.get(layout, "luo-v1"))
+        form = luo_abi.form(item.text("layout"))
+        if form is None:
+            known = ", ".join(sorted(form.name for form in luo_abi.FORMS))
+            raise item.fail("layout", f"no form of LUO is named like that; expected one of {known}")
+        luo.setdefault("compatible", form.compatible)
         self._address(item, self.page)
         for name in ("sessions", "flbs", "subsystems"):
             _list(luo, name)
-        luo.setdefault("liveupdate_number", None if layout == "luo-v1-subsystems" else 1)
+        luo.setdefault("liveupdate_number", 1 if form.has_number else None)
         for via, address in self._ways("subsystem:"):
             if not any(entry.get("name") == via for entry in luo["subsystems"]):
                 luo["subsystems"].append({"name": via, "data": _hex(address)})
         for entry in item.items("subsystems"):
             self._handle(entry.maybe("data"))
-        self._sessions(item, luo, layout)
-        self._flbs(item, luo, layout)
+        self._sessions(item, luo, form)
+        self._flbs(item, luo, form)
         is_serialized = (
             luo["sessions"] or luo["flbs"] or any(entry.number("data", 0) for entry in item.items("subsystems"))
         )
@@ -293,29 +301,30 @@ class _Handover:
                 if str(via).startswith(prefix):
                     yield str(via).removeprefix(prefix), item.number("address")
 
-    def _sessions(self, item: Item, luo: Json, layout: str) -> None:
+    def _sessions(self, item: Item, luo: Json, form: LuoForm) -> None:
         for session in item.items("sessions"):
             session.text("name")
-            self._files(session, _values(session), layout)
+            self._files(session, _values(session), form)
         sessions, blocks = luo["sessions"], _list(luo, "session_blocks")
-        if layout in BLOCK_FORMS:
-            most, entry = capacity(self.page, luo_abi.luo_session_ser.size), luo_abi.luo_session_ser.size
+        if form.sessions == "blocks":
+            entry = form.session.size
+            most = capacity(self.page, entry)
             if sessions or blocks:
                 pages = self._addresses(item, "session_blocks", -(-len(sessions) // most))
                 self._entries(item, "sessions", pages, entry, most, kho_block_header_ser.size)
             blocks = luo["session_blocks"]
             luo.setdefault("session_area", blocks[0] if blocks else None)
-        elif layout == "luo-v1-subsystems":
+        elif form.sessions == "none":
             luo.setdefault("session_area", None)
         else:
-            header, form = session_structs(layout)
-            room = luo_abi.SESSION_PAGES * self.page
+            assert form.session_header is not None
+            first, room = form.session_header.size, form.session_pages * self.page
             area = self._address(item, room, "session_area")
-            most = (room - header.size) // form.size
+            most = (room - first) // form.session.size
             if len(sessions) > most:
                 raise item.fail("sessions", f"{len(sessions)}, at most {most} fit the {room:#x} bytes of their area")
             luo["session_blocks"] = [_hex(area)]
-            self._entries(item, "sessions", [area], form.size, most, header.size)
+            self._entries(item, "sessions", [area], form.session.size, most, first)
 
     def _entries(self, item: Item, name: str, blocks: list[int], size: int, most: int, first: int) -> None:
         """Addresses of entries that have none: in order, each in the slot of its number."""
@@ -330,21 +339,21 @@ class _Handover:
                     )
                 _values(entry)["address"] = _hex(place)
 
-    def _files(self, session: Item, values: Json, layout: str) -> None:
+    def _files(self, session: Item, values: Json, form: LuoForm) -> None:
         count = len(_list(values, "files"))
         for index, file in enumerate(session.items("files")):
             self._file(file, _values(file), index)
         values.setdefault("count", count)
         size = luo_abi.luo_file_ser.size
         _list(values, "blocks")
-        if layout in ("luo-v5", "luo-composed", "luo-features"):
+        if form.files == "blocks":
             most, first = capacity(self.page, size), kho_block_header_ser.size
             blocks = self._addresses(session, "blocks", -(-count // most))
-        elif layout == "luo-v1-subsystems":
+        elif form.files == "tree":
             values.setdefault("address", None)
             return
         else:
-            room = luo_abi.FILES_PAGES * self.page
+            room = form.file_pages * self.page
             most, first = room // size, 0
             if count > most:
                 raise session.fail("files", f"{count}, at most {most} fit the {room:#x} bytes of their pages")
@@ -360,12 +369,13 @@ class _Handover:
         values.setdefault("compatible", self.forms.memfd)
         values.setdefault("token", _hex(index))
         compatible = item.text("compatible")
-        has_memfd = compatible in _MEMFD_FORMS and values.get("data") is None
+        form = form_of_handler(compatible)
+        has_memfd = form is not None and values.get("data") is None
         memfd, detail = _part(values, "memfd", {} if has_memfd else None), _part(values, "detail", None)
         if memfd is not None:
             memfd.setdefault("address", values.get("data"))
             found = cast(Item, item.item("memfd"))
-            values["data"] = _hex(self._memfd(found, memfd, _MEMFD_FORMS.get(compatible, "memfd-pre-merge")))
+            values["data"] = _hex(self._memfd(found, memfd, form.name if form is not None else _PRE_MERGE))
         elif detail is not None:
             self._detail(item, values, detail)
         elif values.get("data") is None:
@@ -384,8 +394,10 @@ class _Handover:
         address = self._address(item, self.page)
         memfd["size"] = _hex(item.number("size", 0))
         memfd["position"] = _hex(item.number("position", 0))
-        has_seals = item.text("layout") not in ("memfd-v1", "memfd-pre-merge")
-        memfd.setdefault("seals", _F_SEAL_SEAL if has_seals else None)
+        form = memfd_form(item.text("layout"))
+        if form is None:
+            raise item.fail("layout", f"no memfd layout is named {safe_text(item.text('layout'))}")
+        memfd.setdefault("seals", _F_SEAL_SEAL if form.has_seals else None)
         memfd.setdefault("flags", 0)
         _list(memfd, "contents")
         folios = memfd["folios"] = _part(memfd, "folios", {}) or {}
@@ -396,7 +408,7 @@ class _Handover:
         for _, place, _ in rows:
             if place and place not in self.placer.preserved:
                 self.placer.preserve(place, self.page)
-        self._area(entry, folios, len(rows), item.text("layout"), address)
+        self._area(entry, folios, len(rows), form, address)
         return address
 
     def _new_folios(self, item: Item) -> list[list[Any]]:
@@ -407,11 +419,11 @@ class _Handover:
         start = self.placer.take(count * self.page, order=0) if count else 0
         return [[index, _hex(start + index * self.page), _DIRTY | _UPTODATE] for index in range(count)]
 
-    def _area(self, item: Item, folios: Json, count: int, layout: str, address: int) -> None:
+    def _area(self, item: Item, folios: Json, count: int, form: MemfdForm, address: int) -> None:
         """Where the folio array lies: nowhere for an empty file, in the devicetree before the merge."""
         folios.setdefault("count", count)
-        pages = 0 if layout == "memfd-pre-merge" else -(-count * 16 // self.page)
-        if layout == "memfd-pre-merge":
+        pages = 0 if form.descriptor is None else -(-count * form.entry.size // self.page)
+        if form.descriptor is None:
             folios.setdefault("address", _hex(address))
         folios.setdefault("total_pages", pages)
         folios.setdefault("flags", VM_ALLOC if pages else 0)
@@ -423,14 +435,15 @@ class _Handover:
         chunks = self._addresses(item, "chunks", -(-given // chunk_capacity(self.page)))
         folios.setdefault("address", _hex(chunks[0]) if chunks else "0x0")
 
-    def _flbs(self, item: Item, luo: Json, layout: str) -> None:
+    def _flbs(self, item: Item, luo: Json, form: LuoForm) -> None:
         for name, address in self._ways("flb:"):
             if not any(values.get("name") == name for values in luo["flbs"]):
                 luo["flbs"].append({"name": name, "data": _hex(address)})
         flbs = luo["flbs"]
-        if flbs and layout in _WITHOUT_FLBS:
-            raise item.fail("flbs", f"{layout} has none; name another layout, or another way to a device list with via")
-        if layout in _WITHOUT_FLBS or (layout == "luo-v1-session-v1" and not flbs):
+        if flbs and form.flbs == "none":
+            word = "has none; name another layout, or another way to a device list with via"
+            raise item.fail("flbs", f"{form.name} {word}")
+        if form.flbs == "none" or (form.flbs == "optional" and not flbs):
             luo.setdefault("flb_area", None)
             return
         area = self._address(item, self.page, "flb_area")
@@ -506,11 +519,14 @@ class _Handover:
         if memblock is not None:
             yield self._with_tree("memblock", memblock, memblock_tree(memblock))
         if luo is not None:
-            item, layout = cast(Item, self.item.item("luo")), luo["layout"]
-            if layout in STRUCT_FORMS:
-                yield self._subtree("LUO", luo["address"], STRUCT_FORMS[layout].size, None)
+            item, form = cast(Item, self.item.item("luo")), luo_abi.form(luo["layout"])
+            assert form is not None
+            if form.root is not None:
+                yield self._subtree("LUO", luo["address"], form.root.size, None)
             else:
-                yield self._with_tree("LUO", item, luo_tree(item, layout, self._page() if layout == "luo-v2" else 0))
+                yield self._with_tree(
+                    "LUO", item, luo_tree(item, form, self._page() if form.pointed is not None else 0)
+                )
         if test is not None:
             chunk = self._page() if self.forms.has_vmalloc and test.numbers("pages") else None
             tree = test_tree(test, chunk if chunk is not None or not self.forms.has_vmalloc else 0)
@@ -538,7 +554,7 @@ class _Handover:
 
     def _subtree(self, name: str, address: str, size: int, tree: Json | None) -> Json:
         """The older roots do not say how large a blob is; of a devicetree its header does."""
-        is_known = tree is not None or self.item.text("compatible") not in ("kho-v1", "kho-v2")
+        is_known = tree is not None or self._root_form().has_blob_size
         return {"name": name, "address": address, "size": _hex(size) if is_known else None, "fdt": tree}
 
     # -- the map --
@@ -554,8 +570,9 @@ class _Handover:
 
     def _preserved(self) -> None:
         self._map_address()
-        preserved, is_chunks = self.values["preserved"], self.item.text("compatible").startswith("kho-v1")
-        preserved.setdefault("form", "chunks" if is_chunks else "radix")
+        preserved, map_form = self.values["preserved"], self._root_form().map
+        is_chunks = map_form == "chunks"
+        preserved.setdefault("form", map_form)
         is_intact = preserved["status"] == "intact"
         width = (self.forms.bitmap_size or self.page) if is_chunks and is_intact else None
         preserved.setdefault("bitmap_size", width)

@@ -3,25 +3,26 @@
 
 from __future__ import annotations
 
-import struct
-
-from luoser.abi.kho import SETUP_KEXEC_KHO, kho_data, kho_kexec_metadata, kho_scratch, setup_data
+from luoser.abi.kho import FORMS, SUBTREE_SIZE, root_form
+from luoser.abi.luo import form as luo_form
 from luoser.abi.luo import is_test_flb
-from luoser.abi.values import struct_bytes
-from luoser.abi.vmalloc import kho_vmalloc
 from luoser.errors import FormatError, UsageError
-from luoser.fdt import Fdt, flatten
-from luoser.state import Direction, Handover, KhoTest, MapStatus, State, Subtree
-from luoser.text import safe_text
+from luoser.fdt import Fdt, Node, flatten
+from luoser.state import Handover, MapStatus, State, Subtree
+from luoser.state.from_json import Item
+from luoser.text import encode_name, safe_text
 from luoser.writer.image import Image
-from luoser.writer.luo import STRUCT_FORMS, write_luo
-from luoser.writer.memfd import write_area
+from luoser.writer.kexec_metadata import metadata_bytes
+from luoser.writer.kho_test import write_test
+from luoser.writer.luo import write_luo
 from luoser.writer.pci import write_list
 from luoser.writer.preserved import write_map
+from luoser.writer.scratch import write_scratch
+from luoser.writer.tree_values import text, u64
 
-__all__ = ["write"]
+__all__ = ["root_tree", "write"]
 
-_LUO, _METADATA, _TEST = "LUO", "kexec-metadata", "kho_test"
+_LUO, _METADATA = "LUO", "kexec-metadata"
 
 
 def write(state: State) -> Image:
@@ -35,7 +36,7 @@ def write(state: State) -> Image:
     for handover in state.handovers:
         _write_handover(image, handover)
     for handover in state.handovers:
-        _write_scratch(image, handover, state)
+        write_scratch(image, handover, state)
     return image
 
 
@@ -54,7 +55,7 @@ def _write_handover(image: Image, handover: Handover) -> None:
     for entry in handover.pci:
         write_list(image, entry)
     if handover.kho_test is not None:
-        _write_test(image, handover, handover.kho_test)
+        write_test(image, handover, handover.kho_test)
 
 
 def _tree(tree: Fdt, what: str) -> bytes:
@@ -82,14 +83,8 @@ def _write_subtree(image: Image, handover: Handover, subtree: Subtree) -> None:
     if subtree.fdt is not None:
         image.put(subtree.address, _tree(subtree.fdt, what), what)
     elif subtree.name == _METADATA and handover.kexec_metadata is not None:
-        ser = handover.kexec_metadata
-        fields = {
-            "version": ser.version,
-            "previous_release": ser.previous_release,
-            "kexec_count": ser.kexec_count,
-        }
-        image.put(subtree.address, struct_bytes(kho_kexec_metadata, fields, what), what)
-    elif subtree.name == _LUO and handover.luo is not None and handover.luo.layout in STRUCT_FORMS:
+        image.put(subtree.address, metadata_bytes(handover.kexec_metadata, what), what)
+    elif subtree.name == _LUO and handover.luo is not None and not _is_tree(handover.luo.layout):
         return  # with the rest of LUO
     elif not any(entry.address == subtree.address for entry in handover.pci):
         image.lacks.append(f"{what}: the state does not hold the bytes at {subtree.address:#x}; left out")
@@ -104,51 +99,21 @@ def _note_lost_flbs(image: Image, handover: Handover) -> None:
             image.lacks.append(word)
 
 
-def _write_test(image: Image, handover: Handover, test: KhoTest) -> None:
-    """The array of the self-test's folios; its vmalloc descriptor is in the devicetree."""
-    tree = next((subtree.fdt for subtree in handover.subtrees if subtree.name == _TEST), None)
-    node = tree.root.node("data") if tree is not None else None
-    info = node.get("folios_info") if node is not None else None
-    if info is None or (len(info) == 8 * test.count and not test.pages):
-        return  # the folios are in the property itself
-    if len(info) != kho_vmalloc.size or not test.pages:
-        if test.count:
-            image.lacks.append(f"sub-tree kho_test: the state does not hold all of its {test.count} folios; left out")
-        return
-    descriptor = kho_vmalloc.parse(info)
-    words = b"".join(struct.pack("<Q", address | order) for address, order in test.folios)
-    write_area(image, (descriptor.first,), test.pages, descriptor.order, words, "sub-tree kho_test")
+def _is_tree(layout: str) -> bool:
+    form = luo_form(layout)
+    return form is None or form.is_tree
 
 
-def _write_scratch(image: Image, handover: Handover, state: State) -> None:
-    """The setup_data node and the array of scratch areas that the kernel was handed, behind all else."""
-    if handover.scratch is None:
-        return
-    if handover.direction is Direction.OUTGOING:
-        image.lacks.append("scratch areas of an outgoing root: only variables of the kernel name them; left out")
-        return
-    page = image.page_size
-    array = _free_page(image, state)
-    areas = b"".join(kho_scratch.build({"addr": area.address, "size": area.size}) for area in handover.scratch)
-    image.put(array, areas, "scratch array")
-    data = kho_data.build(
-        {
-            "fdt_addr": handover.address,
-            "fdt_size": page,
-            "scratch_addr": array,
-            "scratch_size": len(areas),
-        }
-    )
-    node = setup_data.build({"next": 0, "type": SETUP_KEXEC_KHO, "len": len(data), "data": None}) + data
-    image.put(_free_page(image, state), node, "setup_data")
-
-
-def _free_page(image: Image, state: State) -> int:
-    """A page behind everything that the state names."""
-    ends = [image.end]
-    for handover in state.handovers:
-        ends += [area.address + area.size for area in handover.scratch or ()]
-        if handover.preserved.map is not None:
-            page = image.page_size
-            ends += [start + count * (page << order) for start, order, count in handover.preserved.map.extents()]
-    return -(-max(ends) // image.page_size) * image.page_size
+def root_tree(handover: Item) -> Node:
+    """The KHO root: the map's address, and a node for each sub-tree as its version writes it, from a description."""
+    compatible = handover.text("compatible")
+    form = root_form(compatible) or FORMS[-1]
+    address = (handover.item("preserved") or Item({}, "")).number("address", 0)
+    root = Node(b"", [(b"compatible", text(compatible)), (b"preserved-memory-map", u64(address))])
+    for subtree in handover.items("subtrees"):
+        place, size = u64(subtree.number("address")), u64(subtree.number("size", 0))
+        properties = [(form.subtree_property.encode(), place)]
+        if form.has_blob_size:
+            properties.insert(0, (SUBTREE_SIZE.encode(), size))
+        root.nodes.append(Node(encode_name(subtree.text("name")), properties))
+    return root

@@ -4,60 +4,48 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from luoser.abi import luo as abi
-from luoser.abi.block import kho_block_header_ser
+from luoser.abi.luo import LuoForm
 from luoser.abi.schema import Schema
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Node, flatten, sequential
 from luoser.state import File, Luo, Session
+from luoser.state.from_json import Item
 from luoser.text import encode_name, safe_text
+from luoser.writer.block import write_blocks
+from luoser.writer.handler import write_handle, write_record
 from luoser.writer.image import Image
-from luoser.writer.memfd import write_handle, write_record
+from luoser.writer.tree_values import text, u64
 
-__all__ = ["BLOCK_FORMS", "STRUCT_FORMS", "session_structs", "write_luo"]
+__all__ = ["luo_tree", "write_luo"]
 
-STRUCT_FORMS: dict[str, Schema] = {
-    "luo-v3": abi.luo_ser,
-    "luo-v4": abi.luo_ser,
-    "luo-v5": abi.luo_ser,
-    "luo-composed": abi.luo_ser_composed,
-    "luo-features": abi.luo_ser_features,
-}
-"""Forms whose root object is a struct; all others are devicetrees."""
-BLOCK_FORMS = frozenset({"luo-v4", "luo-v5", "luo-composed", "luo-features"})
-"""Forms whose sessions lie in KHO blocks; all others have one area of pages."""
-_FILE_BLOCK_FORMS = frozenset({"luo-v5", "luo-composed", "luo-features"})
 _ALL = 0b111
 
 
-def session_structs(layout: str) -> tuple[Schema, Schema]:
-    """(header, entry) of the session area of a form without blocks."""
-    if layout == "luo-v1-session-v1":
-        return abi.luo_session_header_ser_pgcnt, abi.luo_session_ser_pgcnt
-    return abi.luo_session_header_ser, abi.luo_session_ser
-
-
 def write_luo(image: Image, luo: Luo, tree: Fdt | None) -> None:
-    """All of LUO's state. tree: the devicetree of the forms that have one, else None."""
-    if luo.layout in STRUCT_FORMS:
-        _write_root(image, luo, STRUCT_FORMS[luo.layout], luo.address)
+    """All of LUO's state. tree: the devicetree of the forms that have one, else None. Raises UsageError."""
+    form = abi.form(luo.layout)
+    if form is None:
+        raise UsageError(f"LUO at {luo.address:#x}: no form of LUO is named {safe_text(luo.layout)}")
+    if form.root is not None:
+        _write_root(image, luo, form.root, luo.address)
     elif tree is None:
         raise UsageError(f"LUO at {luo.address:#x}: {luo.layout} is a devicetree; its sub-tree has none")
-    elif luo.layout == "luo-v2":
+    elif form.pointed is not None:
         pointer = tree.root.u64("luo-abi-header")
         if pointer is None:
-            raise UsageError(f"LUO at {luo.address:#x}: the devicetree of luo-v2 has no luo-abi-header")
-        _write_root(image, luo, abi.luo_ser_v2, pointer)
+            raise UsageError(f"LUO at {luo.address:#x}: the devicetree of {form.name} has no luo-abi-header")
+        _write_root(image, luo, form.pointed, pointer)
     named = [session for session in luo.sessions if session.address is not None]
-    if luo.layout in BLOCK_FORMS:
-        _write_session_blocks(image, luo, named)
-    elif luo.session_area:
-        _write_session_area(image, luo, named)
+    if form.sessions == "blocks":
+        _write_session_blocks(image, luo, form, named)
+    elif luo.session_area and form.session_header is not None:
+        _write_session_area(image, luo, form, form.session_header, named)
     for session in luo.sessions:
-        _write_files(image, luo, session)
+        _write_files(image, form, session)
     _write_flbs(image, luo)
     _write_file_descriptors(image, luo, tree)
 
@@ -79,47 +67,25 @@ def _write_root(image: Image, luo: Luo, schema: Schema, address: int) -> None:
 # -- sessions ---------------------------------------------------------------------------------------------
 
 
-def _session(luo: Luo, session: Session, entry: Schema) -> bytes:
+def _session(session: Session, form: LuoForm) -> bytes:
+    entry = form.session
     what = f"session {safe_text(session.name)}"
     files = session.blocks[0] if session.blocks else 0
     if entry is abi.luo_session_ser_pgcnt:
-        pages = abi.FILES_PAGES if files else 0
+        pages = form.file_pages if files else 0
         return struct_bytes(entry, {"name": session.name, "files": files, "pgcnt": pages, "count": session.count}, what)
     fields = {"name": session.name, "file_set_ser": {"files": files, "count": session.count}}
     return struct_bytes(entry, fields, what)
 
 
-def _write_session_blocks(image: Image, luo: Luo, sessions: Sequence[Session]) -> None:
-    entries = [(session.address or 0, _session(luo, session, abi.luo_session_ser)) for session in sessions]
-    _write_blocks(image, luo.session_blocks, entries, abi.luo_session_ser.size, "LUO sessions")
+def _write_session_blocks(image: Image, luo: Luo, form: LuoForm, sessions: Sequence[Session]) -> None:
+    entries = [(session.address or 0, _session(session, form)) for session in sessions]
+    write_blocks(image, luo.session_blocks, entries, form.session.size, "LUO sessions")
 
 
-def _write_blocks(
-    image: Image, blocks: Sequence[int], entries: Iterable[tuple[int, bytes]], size: int, what: str
-) -> None:
-    """A chain of KHO blocks with entries at given addresses in them."""
-    first = kho_block_header_ser.size
-    slots: dict[int, dict[int, bytes]] = {block: {} for block in blocks}
-    for address, data in entries:
-        block = address - address % image.page_size
-        slot, rest = divmod(address - block - first, size)
-        if block not in slots or rest or slot < 0 or first + (slot + 1) * size > image.page_size:
-            raise UsageError(f"{what}: {address:#x} is no place of an entry in one of its blocks")
-        if slot in slots[block]:
-            raise UsageError(f"{what}: two entries lie at {address:#x}")
-        slots[block][slot] = data
-    for index, block in enumerate(blocks):
-        following = blocks[index + 1] if index + 1 < len(blocks) else 0
-        count = max(slots[block], default=-1) + 1
-        data = kho_block_header_ser.build({"next": following, "count": count})
-        data += b"".join(slots[block].get(slot, bytes(size)) for slot in range(count))
-        image.put(block, data.ljust(image.page_size, b"\0"), f"{what}, block")
-
-
-def _write_session_area(image: Image, luo: Luo, sessions: Sequence[Session]) -> None:
-    header, entry = session_structs(luo.layout)
-    area = luo.session_area or 0
-    room = abi.SESSION_PAGES * image.page_size
+def _write_session_area(image: Image, luo: Luo, form: LuoForm, header: Schema, sessions: Sequence[Session]) -> None:
+    entry, area = form.session, luo.session_area or 0
+    room = form.session_pages * image.page_size
     data = bytearray(room)
     count = 0
     for session in sessions:
@@ -129,11 +95,11 @@ def _write_session_area(image: Image, luo: Luo, sessions: Sequence[Session]) -> 
             raise UsageError(f"session {safe_text(session.name)}: {session.address:#x} is no place of an entry")
         if any(data[end - entry.size : end]):
             raise UsageError(f"session {safe_text(session.name)}: another one lies at {session.address:#x} as well")
-        data[end - entry.size : end] = _session(luo, session, entry)
+        data[end - entry.size : end] = _session(session, form)
         count = max(count, slot + 1)
     data[: header.size] = struct_bytes(
         header,
-        {"count": count, "pgcnt": abi.SESSION_PAGES} if "pgcnt" in header.record_fields else {"count": count},
+        {"count": count, "pgcnt": form.session_pages} if "pgcnt" in header.record_fields else {"count": count},
         "LUO sessions",
     )
     image.put(area, bytes(data), "LUO sessions")
@@ -142,7 +108,7 @@ def _write_session_area(image: Image, luo: Luo, sessions: Sequence[Session]) -> 
 # -- files ------------------------------------------------------------------------------------------------
 
 
-def _write_files(image: Image, luo: Luo, session: Session) -> None:
+def _write_files(image: Image, form: LuoForm, session: Session) -> None:
     what = f"session {safe_text(session.name)}"
     for file in session.files:
         write_handle(image, file, f"{what}, file {file.token:#x}")
@@ -150,10 +116,10 @@ def _write_files(image: Image, luo: Luo, session: Session) -> None:
         return
     entries = [(file.address or 0, _file(file, what)) for file in session.files]
     size = abi.luo_file_ser.size
-    if luo.layout in _FILE_BLOCK_FORMS:
-        _write_blocks(image, session.blocks, entries, size, f"{what}, files")
+    if form.files == "blocks":
+        write_blocks(image, session.blocks, entries, size, f"{what}, files")
     elif session.blocks:
-        start, pages = session.blocks[0], abi.FILES_PAGES
+        start, pages = session.blocks[0], form.file_pages
         data = bytearray(pages * image.page_size)
         for address, raw in entries:
             place = address - start
@@ -205,3 +171,36 @@ def _write_flbs(image: Image, luo: Luo) -> None:
     if len(data) > image.page_size:
         raise UsageError(f"LUO FLBs: {len(luo.flbs)} do not fit one page")
     image.put(luo.flb_area, data.ljust(image.page_size, b"\0"), "LUO FLBs")
+
+
+# -- the devicetree ---------------------------------------------------------------------------------------
+
+
+def luo_tree(luo: Item, form: LuoForm, pointer: int) -> Node:
+    """LUO's root object in the forms that are devicetrees, from a description.
+
+    pointer: where a form that names a struct keeps it, physical.
+    """
+    root = Node(b"", [(b"compatible", text(form.compatible or ""))])
+    if form.pointed is not None:
+        root.properties.append((b"luo-abi-header", u64(pointer)))
+        return root
+    number = luo.maybe("liveupdate_number")
+    if number is not None:
+        root.properties.append((b"liveupdate-number", u64(number)))
+    if form.session_version is None:
+        node = Node(b"subsystems", [(b"compatible", text("subsystems-v1"))])
+        entries = luo.items("subsystems")
+        node.properties += [(encode_name(entry.text("name")), u64(entry.number("data", 0))) for entry in entries]
+        root.nodes.append(node)
+        return root
+    area = u64(luo.number("session_area", 0))
+    root.nodes.append(
+        Node(b"luo-session", [(b"compatible", text(form.session_version)), (b"luo-session-header", area)])
+    )
+    flbs = luo.maybe("flb_area")
+    if flbs is not None:
+        root.nodes.append(
+            Node(b"luo-flb", [(b"compatible", text(abi.FLB_VERSIONS[0])), (b"luo-flb-header", u64(flbs))])
+        )
+    return root

@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from luoser.abi.block import capacity, kho_block_header_ser
+from luoser.abi.block import capacity
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as layout_named
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import UsageError
 from luoser.limits import LIMITS
 from luoser.state import DeviceList, PciList
 from luoser.state.columns import columns, record_bytes
+from luoser.writer.block import write_chain
 from luoser.writer.image import Image
 
 __all__ = ["header_values", "list_bytes", "list_header", "write_list"]
@@ -105,8 +106,5 @@ def _write_blocks(image: Image, form: PciLayout, entry: PciList, what: str) -> N
         raise UsageError(f"{what}: {needed} blocks are needed, {len(entry.blocks)} are given")
     if len(entry.blocks) > needed:
         image.lacks.append(f"{what}: {len(entry.blocks) - needed} of its blocks would have no entry; left out")
-    for index, block in enumerate(entry.blocks[:needed]):
-        rows = data[index * most * size : (index + 1) * most * size]
-        following = entry.blocks[index + 1] if index + 1 < needed else 0
-        head = kho_block_header_ser.build({"next": following, "count": len(rows) // size})
-        image.put(block, (head + rows).ljust(image.page_size, b"\0"), f"block of the {what}")
+    pages = [data[place : place + most * size] for place in range(0, len(data), most * size)]
+    write_chain(image, entry.blocks[:needed], pages, size, f"block of the {what}")

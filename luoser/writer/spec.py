@@ -10,10 +10,10 @@ from typing import Any
 
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.registry import Layout, layout
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import FormatError, UsageError
 from luoser.fdt import flatten
-from luoser.state.load import Item, load_buses, load_devices, load_fdt
+from luoser.state.from_json import Item, load_buses, load_devices, load_fdt
 from luoser.text import safe_text
 from luoser.writer.pci import list_bytes
 

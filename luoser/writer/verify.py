@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import islice
 from typing import Any
 
-from luoser.abi.memfd import SEALS
-from luoser.abi.pci import FLAG_NAMES
-from luoser.state.load import Item
+from luoser.abi.registry import schemas
+from luoser.state.from_json import Item
 from luoser.text import parse_bdf, parse_size, safe_text
 
 __all__ = ["differences"]
@@ -43,11 +43,18 @@ def _differences(said: Any, read: Any, path: str) -> Iterator[str]:
         yield f"{safe_text(path)} is {_short(said)}, but reads back as {_short(read)}"
 
 
+@cache
+def _bit_names() -> dict[str, Mapping[int, str]]:
+    """Names of the bits of each member that is written as a list of names, by the member."""
+    return {member.name: member.bit_names for schema in schemas() for member in schema.fields if member.bit_names}
+
+
 def _is_same(said: Any, read: Any, path: str) -> bool:
     if said == read:
         return True
     if isinstance(said, list) and isinstance(read, int):
-        return Item({"bits": said}, path).bits("bits", SEALS if path.endswith("seals") else FLAG_NAMES) == read
+        names = _bit_names().get(path.rsplit(".", 1)[-1], {})
+        return Item({"bits": said}, path).bits("bits", names) == read
     for parse in (parse_bdf, parse_size):
         try:
             if parse(str(said)) == parse(str(read)):

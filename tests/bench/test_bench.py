@@ -25,7 +25,7 @@ import pytest
 import luoser
 from luoser import fdt
 from luoser.abi.pci import layout
-from luoser.diff.devices import device_changes
+from luoser.diff.pci import device_changes
 from luoser.state import Bitmap, DeviceList, PreservedMap
 from luoser.state.columns import columns
 from luoser.writer.spec import blob_bytes, parse_spec

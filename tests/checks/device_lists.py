@@ -11,7 +11,7 @@ from typing import Any
 import luoser
 from luoser.abi.pci import layout
 from luoser.checks import Finding, Report, check
-from luoser.reader.shape import read_pci
+from luoser.reader.pci_layout import read_pci
 from luoser.state import PciList, State
 from tests import real
 from tests.golden import FORMS, Bus, Dev

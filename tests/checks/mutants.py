@@ -10,7 +10,7 @@ from typing import Any
 import luoser
 from luoser.checks import Report, check
 from luoser.state import State, to_document
-from luoser.state.load import from_document
+from luoser.state.from_json import from_document
 from luoser.writer import Image, write
 from luoser.writer.mutate import mutations
 from tests import real

@@ -10,7 +10,7 @@ from luoser.abi.luo import luo_flb_ser
 from luoser.checks import Report, check
 from luoser.memory.overlay import Overlay
 from luoser.state import Luo, State
-from luoser.state.load import from_document
+from luoser.state.from_json import from_document
 from luoser.writer.mutate import mutations
 from tests import real
 from tests.checks.mutants import document, mutant, report_of, rules_found, written
@@ -98,7 +98,7 @@ def test_a_loop_of_file_blocks_locks_the_device_and_is_told_with_its_session() -
     memory = real.overlay("7.3-a/frozen")
     memory.write(block, u64(block))
     (finding,) = check(luoser.read(memory), select=["LUO008"]).findings
-    assert finding.where == "luo.sessions[1]"
+    assert finding.where == "luo.sessions[1].files"
     assert "-EIO" in finding.hint
 
 

@@ -61,7 +61,7 @@ def test_an_flb_of_a_version_to_come_is_no_error() -> None:
     for name, expected in (("pci-v9", 0), ("pci-v2", 1)):
         flb = Flb(name=name, data=0x1234000, count=1, address=0x1A12010)
         unread = Problem(
-            code="pci-unknown-layout", address=flb.data, message="PCI device list (x): no", root=handover.address
+            code="pci-unknown-layout", address=flb.data, message="no", root=handover.address, about="luo.flbs[0]"
         )
         changed = replace(
             state,
@@ -91,7 +91,7 @@ def test_holes_are_no_duplicates() -> None:
 def test_many_findings_are_cut_short() -> None:
     findings = found(with_lists(a_list("pci-lu-v2-03", [ENDPOINT] * 100)), "PCI002")
     assert len(findings) == 17
-    assert "more of the kind" in findings[-1].message
+    assert "further ones omitted" in findings[-1].message
 
 
 def test_a_long_list_is_judged_to_its_end() -> None:

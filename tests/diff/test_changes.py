@@ -13,7 +13,7 @@ import pytest
 import luoser
 from luoser.diff import Change, Kind, compare
 from luoser.state import State
-from luoser.state.load import from_document
+from luoser.state.from_json import from_document
 from tests import real
 from tests.checks import mutants
 

@@ -221,11 +221,11 @@ def test_a_list_cut_short_says_so(name: str) -> None:
 @each_form
 def test_bytes_behind_a_list_are_a_note(name: str) -> None:
     blob = decode(read(f"pci/{name}.bin") + b"\0\0\xa5", name)
-    assert any("behind the list" in note for note in blob.notes)
+    assert any("after the list" in note for note in blob.notes)
 
 
 def test_a_note_names_the_closest_layout() -> None:
-    with pytest.raises(UsageError, match="closest is pci-lu-v2-06, but bytes behind the list"):
+    with pytest.raises(UsageError, match="closest is pci-lu-v2-06, but bytes after the list"):
         decode(CATALOGUE["pci-folio.bin"] + b"\xa5")
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luoser.abi.pci import layout
-from luoser.reader.shape import read_pci
+from luoser.reader.pci_layout import read_pci
 from luoser.state import Column, Device, DeviceList, Folio, FolioList, row_fields
 from luoser.state.columns import columns
 from tests.golden import FORMS, GOLDEN

@@ -12,7 +12,7 @@ import luoser
 from luoser.errors import MissingMemory
 from luoser.memory.source import Memory
 from luoser.state import State, to_document
-from luoser.state.load import from_document
+from luoser.state.from_json import from_document
 from luoser.writer import Image, write
 from luoser.writer.complete import complete
 

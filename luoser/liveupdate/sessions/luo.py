@@ -14,7 +14,7 @@ from typing import Protocol
 
 from luoser.abi import luo as abi
 from luoser.abi.release import RELEASES
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.fdt import Node, flatten, parse, sequential
 from luoser.liveupdate.memory import PAGE_SIZE, Pages, get_order
 from luoser.liveupdate.scenario import FileWish
@@ -28,8 +28,10 @@ ROOT = "LUO root"
 _AREA, _FLBS = "LUO sessions", "LUO FLBs"
 _SESSION_SIZE, _FILE_SIZE = abi.luo_session_ser.size, abi.luo_file_ser.size
 _AREA_HEADER = abi.luo_session_header_ser.size
-_MOST_SESSIONS = (abi.SESSION_PAGES * PAGE_SIZE - _AREA_HEADER) // _SESSION_SIZE
-_MOST_FILES = abi.FILES_PAGES * PAGE_SIZE // _FILE_SIZE
+_AREA_FORM = next(form for form in abi.FORMS if form.name == "luo-v1-flb")
+_AREA_SIZE, _ARRAY_SIZE = _AREA_FORM.session_pages * PAGE_SIZE, _AREA_FORM.file_pages * PAGE_SIZE
+_MOST_SESSIONS = (_AREA_SIZE - _AREA_HEADER) // _SESSION_SIZE
+_MOST_FILES = _ARRAY_SIZE // _FILE_SIZE
 
 
 class FileHandler(Protocol):
@@ -143,7 +145,7 @@ class Luo:
             self.flb_page = self._kept(0, _FLBS)
             self._write_root(f"flbs_pa = {self.flb_page:#x}")
         else:
-            self.area = self._kept(get_order(abi.SESSION_PAGES * PAGE_SIZE), _AREA)
+            self.area = self._kept(get_order(_AREA_SIZE), _AREA)
             self.flb_page = self._kept(0, _FLBS)
             tree = sequential(_tree(self.number + 1, self.area, self.flb_page))
             self.pages.write(self.root, 0, flatten(tree), f"{ROOT}: devicetree luo-v1, number {self.number + 1}")
@@ -341,8 +343,7 @@ class Luo:
         if self.has_blocks:
             session.blocks.clear()
         elif session.area:
-            size = abi.FILES_PAGES * PAGE_SIZE
-            self.pages.write(session.area, 0, bytes(size), f"files of {session.name}: zeroed")
+            self.pages.write(session.area, 0, bytes(_ARRAY_SIZE), f"files of {session.name}: zeroed")
 
     def _write_flbs(self) -> None:
         used = [flb for flb in self.flbs if flb.count]

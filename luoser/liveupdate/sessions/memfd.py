@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from luoser.abi import memfd as abi
 from luoser.abi.schema import Schema
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
 from luoser.liveupdate.memory import PAGE_SIZE, Pages
 from luoser.liveupdate.scenario import FileWish

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from luoser.abi.pci import PciLayout
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.liveupdate.memory import Pages, get_order
 from luoser.liveupdate.sessions.blocks import BlockSet
 

@@ -7,10 +7,10 @@ import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from luoser.abi.members import Value, structure
+from luoser.abi.c_struct import Value, structure
 from luoser.abi.registry import layout
 from luoser.abi.schema import Schema
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.liveupdate.memory import Pages
 from luoser.liveupdate.scenario import FileWish
 from luoser.liveupdate.sessions.luo import File

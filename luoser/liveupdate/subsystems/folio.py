@@ -9,7 +9,7 @@ from typing import Any
 
 from luoser.abi.pci import PciLayout
 from luoser.abi.schema import Schema
-from luoser.abi.values import struct_bytes
+from luoser.abi.struct_bytes import struct_bytes
 from luoser.liveupdate.memory import Pages, get_order
 from luoser.liveupdate.trace import Failure
 from luoser.state.columns import columns, record_bytes

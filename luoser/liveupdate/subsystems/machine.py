@@ -19,7 +19,7 @@ from luoser.liveupdate.subsystems.pci import PciSubsystem
 from luoser.liveupdate.subsystems.series import SERIES
 from luoser.liveupdate.subsystems.side import DEPENDED, REQUESTED, Side
 from luoser.liveupdate.tree import Bus, PciDevice
-from luoser.state.document import fdt_document
+from luoser.state.to_json import fdt_document
 from luoser.text import bdf_text
 
 __all__ = ["SubsystemMachine"]

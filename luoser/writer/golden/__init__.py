@@ -2,7 +2,7 @@
 """Golden blobs as C source: the bytes alone, a KUnit suite around them, a kselftest around them.
 
 What is written here is text for a kernel tree. The bytes come from elsewhere; where the structs lie in them
-says `luoser.abi.parts`.
+says `luoser.abi.blob_structs`.
 """
 
 from __future__ import annotations

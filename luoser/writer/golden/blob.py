@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from luoser.abi.members import Member, Struct, Value, structure
-from luoser.abi.parts import parts
+from luoser.abi.blob_structs import parts
+from luoser.abi.c_struct import Member, Struct, Value, structure
 from luoser.abi.registry import Layout
 from luoser.writer.golden.declarations import declare_member
 from luoser.writer.golden.source import WIDTH, fill, number, text_literal, width

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from luoser.abi.members import Member, Struct, structure
-from luoser.abi.parts import Part, parts
+from luoser.abi.blob_structs import Part, parts
+from luoser.abi.c_struct import Member, Struct, structure
 from luoser.abi.registry import Layout
 from luoser.text import decode_name
 from luoser.writer.golden.source import check_name, comment_text, head, number, width

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from luoser.abi.members import Member, Struct
+from luoser.abi.c_struct import Member, Struct
 from luoser.writer.golden.blob import Group
 
 __all__ = ["Place", "Write", "address", "comparisons", "indices"]

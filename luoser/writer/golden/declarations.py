@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from luoser.abi.members import Member, Struct, structure
+from luoser.abi.c_struct import Member, Struct, structure
 from luoser.abi.schema import Schema
 
 __all__ = ["assertions", "c_type", "declarations", "declare", "declare_member"]

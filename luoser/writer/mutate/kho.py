@@ -7,11 +7,11 @@ import struct
 
 from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES
 from luoser.fdt import parse_header
-from luoser.state import Area, Handover, State
+from luoser.state import Handover, State
 from luoser.writer.image import Image
 from luoser.writer.mutate.model import Cannot, first_handover, mutation
 
-__all__: list[str] = []
+__all__ = ["subtree_at", "tree_at"]
 
 
 @mutation("KHO001", "KHO revival is disabled; the kernel boots without anything that was preserved")
@@ -35,12 +35,12 @@ def _root(state: State) -> int:
     return root
 
 
-def _tree_at(image: Image, address: int) -> bytes:
+def tree_at(image: Image, address: int) -> bytes:
     """A devicetree of the image."""
     return image.read(address, parse_header(image.read(address, 40)).totalsize)
 
 
-def _subtree(state: State, name: str) -> int:
+def subtree_at(state: State, name: str) -> int:
     """Where a sub-tree lies."""
     for subtree in first_handover(state).subtrees:
         if subtree.name == name and subtree.address is not None:
@@ -51,7 +51,7 @@ def _subtree(state: State, name: str) -> int:
 def _value_of(image: Image, handover: Handover, pointers: tuple[str, ...], value: int) -> int:
     """Where the root holds a u64 in a property of one of these names."""
     assert handover.address is not None
-    tree = _tree_at(image, handover.address)
+    tree = tree_at(image, handover.address)
     header = parse_header(tree)
     strings = tree[header.off_dt_strings :]
     for name in pointers:
@@ -81,7 +81,7 @@ def root_unusual(image: Image, state: State) -> None:
 def map_pointer_missing(image: Image, state: State) -> None:
     """The name of the map's property changes by a letter."""
     root = _root(state)
-    tree = _tree_at(image, root)
+    tree = tree_at(image, root)
     name = next(name.encode() for name in MAP_PROPERTIES if name.encode() in tree)
     image.patch(root + tree.index(name) + len(name) - 1, b"q")
 
@@ -100,7 +100,7 @@ def map_not_published(image: Image, state: State) -> None:
 @mutation("KHO006", "the owner of the sub-tree finds nothing")
 def subtree_address(image: Image, state: State) -> None:
     """The address of the self-test's sub-tree is no longer that of a page."""
-    place = _subtree(state, "kho_test")
+    place = subtree_at(state, "kho_test")
     value = _value_of(image, first_handover(state), SUBTREE_PROPERTIES, place)
     image.patch(value, (place + 8).to_bytes(8, "little"))
 
@@ -109,73 +109,9 @@ def subtree_address(image: Image, state: State) -> None:
 def subtree_names(image: Image, state: State) -> None:
     """The self-test's sub-tree takes the name of another whose name is as long or a bit longer."""
     root, handover = _root(state), first_handover(state)
-    place = _tree_at(image, root).find(b"\0\0\0\1kho_test\0") + 4
+    place = tree_at(image, root).find(b"\0\0\0\1kho_test\0") + 4
     names = (one.name for one in handover.subtrees if one.name not in ("kho_test", "memblock"))
     other = next((name for name in names if 8 <= len(name) < 12), None)
     if place < 4 or other is None:
         raise Cannot("the root needs the sub-tree kho_test and one of nobody known with a name of 8 to 11 letters")
     image.patch(root + place, other.encode().ljust(12, b"\0"))
-
-
-# -- users ------------------------------------------------------------------------------------------------
-
-
-@mutation("KHO009", "kexec-metadata is ignored with a message")
-def metadata(image: Image, state: State) -> None:
-    """The version of kexec-metadata becomes 2."""
-    image.patch(_subtree(state, "kexec-metadata"), struct.pack("<I", 2))
-
-
-@mutation("KHO010", "the region is allocated anew; what it held is lost")
-def memblock(image: Image, state: State) -> None:
-    """reserve-mem-v1 becomes Reserve-mem-v1."""
-    place = _subtree(state, "memblock")
-    offset = _tree_at(image, place).find(b"reserve-mem-v1")
-    if offset < 0:
-        raise Cannot("the sub-tree memblock has no region")
-    image.patch(place + offset, b"R")
-
-
-@mutation("KHO011", "nothing; the numbers are for people")
-def counts(image: Image, state: State) -> None:
-    """liveupdate_number becomes one more than the kexec count."""
-    handover = first_handover(state)
-    if handover.luo is None or handover.luo.fdt is not None or handover.kexec_metadata is None:
-        raise Cannot("the state has no struct luo_ser with a kexec count beside it")
-    image.patch(handover.luo.address + 8, struct.pack("<Q", handover.kexec_metadata.kexec_count + 1))
-
-
-@mutation("KHO014", "the self-test says that its data is not what it preserved")
-def kho_test(image: Image, state: State) -> None:
-    """The magic of the self-test loses its first byte."""
-    place = _subtree(state, "kho_test")
-    image.patch(place + _tree_at(image, place).index(b"!OHK"), b"\0")
-
-
-# -- scratch ----------------------------------------------------------------------------------------------
-
-
-def _scratch(image: Image, state: State) -> tuple[int, tuple[Area, ...]]:
-    """The array of scratch areas in the image."""
-    for handover in state.handovers:
-        areas = handover.scratch or ()
-        array = b"".join(struct.pack("<QQ", area.address, area.size) for area in areas)
-        place = next(iter(image.memory().find(array)), None) if len(areas) >= 2 else None
-        if place is not None:
-            return place, areas
-    raise Cannot("the image has no array of two scratch areas")
-
-
-@mutation("KHO015", "nothing that is known; no kernel writes this")
-def scratch_overlap(image: Image, state: State) -> None:
-    """The smallest scratch area starts where the largest one does."""
-    place, areas = _scratch(image, state)
-    by_size = sorted(range(len(areas)), key=lambda index: areas[index].size or 1 << 64)
-    image.patch(place + 16 * by_size[0], struct.pack("<Q", max(areas, key=lambda area: area.size).address))
-
-
-@mutation("KHO016", "nothing that is known; no kernel writes this")
-def scratch_shape(image: Image, state: State) -> None:
-    """The global scratch area becomes empty."""
-    place, _ = _scratch(image, state)
-    image.patch(place + 24, bytes(8))

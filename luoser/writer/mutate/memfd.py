@@ -7,36 +7,42 @@ import struct
 
 from luoser.abi import memfd as abi
 from luoser.abi.schema import Schema
-from luoser.abi.vmalloc import kho_vmalloc_hdr
 from luoser.state import Memfd, State
 from luoser.writer.image import Image
 from luoser.writer.mutate.model import Cannot, first_handover, mutation
 
-__all__: list[str] = []
+__all__ = ["LOST", "memfd_of", "set_member"]
 
-_FORMS: dict[str, Schema] = {
-    "memfd-v1": abi.memfd_luo_ser_v1,
-    "memfd-v2": abi.memfd_luo_ser_v2,
-    "memfd-features": abi.memfd_luo_ser_features,
-}
 _ENTRY = abi.memfd_luo_folio_ser.size
-_LOST = "retrieving the file fails"
+LOST = "retrieving the file fails"
 
 
-def _memfd(state: State, *, folios: int = 2) -> Memfd:
+def _descriptor(memfd: Memfd) -> Schema | None:
+    """The struct of its descriptor; None before the merge, when it was a devicetree."""
+    form = abi.form(memfd.layout)
+    return form.descriptor if form is not None else None
+
+
+def memfd_of(state: State, *, folios: int = 2) -> Memfd:
     """The first merged memfd with so many folios, or more, in one page of its array."""
     luo = first_handover(state).luo
     for session in luo.sessions if luo is not None else ():
         for file in session.files:
             memfd = file.memfd
-            if memfd is not None and memfd.layout in _FORMS and memfd.folios.pages and memfd.folios.count >= folios:
+            if (
+                memfd is not None
+                and _descriptor(memfd) is not None
+                and memfd.folios.pages
+                and memfd.folios.count >= folios
+            ):
                 return memfd
     raise Cannot(f"the state has no memfd with {folios} folios to break")
 
 
-def _set(image: Image, memfd: Memfd, name: str, value: int) -> None:
+def set_member(image: Image, memfd: Memfd, name: str, value: int) -> None:
     """Write one member of the descriptor."""
-    field = next((one for one in _FORMS[memfd.layout].fields if one.name == name), None)
+    schema = _descriptor(memfd)
+    field = next((one for one in schema.fields if one.name == name), None) if schema is not None else None
     if field is None:
         raise Cannot(f"{memfd.layout} has no {name}")
     image.patch(memfd.address + field.offset, value.to_bytes(field.size, "little"))
@@ -45,60 +51,46 @@ def _set(image: Image, memfd: Memfd, name: str, value: int) -> None:
 # -- the descriptor and its array -------------------------------------------------------------------------
 
 
-@mutation("MFD001", _LOST)
+@mutation("MFD001", LOST)
 def descriptor(image: Image, state: State) -> None:
     """The number of folios becomes more than the array has room for."""
-    memfd = _memfd(state)
-    _set(image, memfd, "nr_folios", memfd.folios.total_pages * image.page_size // _ENTRY + 1)
+    memfd = memfd_of(state)
+    set_member(image, memfd, "nr_folios", memfd.folios.total_pages * image.page_size // _ENTRY + 1)
 
 
 @mutation("MFD002", "the file is empty")
 def zero(image: Image, state: State) -> None:
     """The descriptor becomes zeros."""
-    memfd = _memfd(state)
-    image.patch(memfd.address, bytes(_FORMS[memfd.layout].size))
-
-
-@mutation("MFD003", _LOST)
-def array_loop(image: Image, state: State) -> None:
-    """The last chunk of the folio array leads back to the first."""
-    chunks = _memfd(state).folios.chunks
-    image.patch(chunks[-1] + kho_vmalloc_hdr.offset("next"), struct.pack("<Q", chunks[0]))
-
-
-@mutation("MFD004", _LOST)
-def array_flags(image: Image, state: State) -> None:
-    """The folio array's vmalloc flags get bit 2, which does not exist."""
-    memfd = _memfd(state)
-    _set(image, memfd, "folios.flags", memfd.folios.flags | 4)
+    memfd = memfd_of(state)
+    image.patch(memfd.address, bytes(schema.size if (schema := _descriptor(memfd)) is not None else 0))
 
 
 @mutation("MFD006", "the file is as it was; a page of the array's area is not found")
 def array_size(image: Image, state: State) -> None:
     """The folio array gets one page more than it needs."""
-    memfd = _memfd(state)
-    _set(image, memfd, "folios.total_pages", memfd.folios.total_pages + 1)
+    memfd = memfd_of(state)
+    set_member(image, memfd, "folios.total_pages", memfd.folios.total_pages + 1)
 
 
-@mutation("MFD012", _LOST)
+@mutation("MFD012", LOST)
 def seals(image: Image, state: State) -> None:
     """The file gets a seal that does not exist."""
-    _set(image, _memfd(state), "seals", 0x40)
+    set_member(image, memfd_of(state), "seals", 0x40)
 
 
 @mutation("MFD013", "nothing that is known of")
 def flags(image: Image, state: State) -> None:
     """The reserved flags become 1."""
-    _set(image, _memfd(state), "flags", 1)
+    set_member(image, memfd_of(state), "flags", 1)
 
 
 # -- the folios -------------------------------------------------------------------------------------------
 
 
-@mutation("MFD007", _LOST)
+@mutation("MFD007", LOST)
 def index_twice(image: Image, state: State) -> None:
     """The second folio gets the index of the first."""
-    array = _memfd(state).folios.pages[0]
+    array = memfd_of(state).folios.pages[0]
     place = abi.memfd_luo_folio_ser.offset("index")
     image.patch(array + _ENTRY + place, image.read(array + place, 8))
 
@@ -106,14 +98,14 @@ def index_twice(image: Image, state: State) -> None:
 @mutation("MFD008", "the file is shorter than its memory")
 def beyond(image: Image, state: State) -> None:
     """The file ends where its last folio begins."""
-    memfd = _memfd(state)
-    _set(image, memfd, "size", memfd.folios.list[-1].index * image.page_size)
+    memfd = memfd_of(state)
+    set_member(image, memfd, "size", memfd.folios.list[-1].index * image.page_size)
 
 
 @mutation("MFD009", "the folio is read as if it had never been filled")
 def folio_flags(image: Image, state: State) -> None:
     """The first folio is dirty but not up to date."""
-    array = _memfd(state).folios.pages[0]
+    array = memfd_of(state).folios.pages[0]
     word = int.from_bytes(image.read(array, 8), "little") & (1 << abi.PFN_BITS) - 1
     image.patch(array, struct.pack("<Q", word | 1 << abi.PFN_BITS))
 
@@ -121,12 +113,12 @@ def folio_flags(image: Image, state: State) -> None:
 @mutation("MFD010", "two places of the file are the same page, which is freed twice")
 def shared(image: Image, state: State) -> None:
     """The second folio becomes the memory of the first."""
-    array = _memfd(state).folios.pages[0]
+    array = memfd_of(state).folios.pages[0]
     image.patch(array + _ENTRY, image.read(array, 8))
 
 
 @mutation("MFD011", "the end of the file reads as zeros")
 def incomplete(image: Image, state: State) -> None:
     """The file gets 1 GiB longer than its memory."""
-    memfd = _memfd(state)
-    _set(image, memfd, "size", memfd.size + (1 << 30))
+    memfd = memfd_of(state)
+    set_member(image, memfd, "size", memfd.size + (1 << 30))

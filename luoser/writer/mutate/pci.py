@@ -30,13 +30,11 @@ def _list(state: State, what: str, wanted: _Wanted) -> tuple[PciList, PciLayout]
 
 def _family_a(state: State, *, devices: int = 1) -> tuple[PciList, PciLayout]:
     what = f"of PCI/LUO v2 with {devices} devices or more"
-    return _list(
-        state, what, lambda form, entry: "flags" in form.record.record_fields and len(entry.devices) >= devices
-    )
+    return _list(state, what, lambda form, entry: form.flags is not None and len(entry.devices) >= devices)
 
 
 def _refcounts(state: State) -> tuple[PciList, PciLayout]:
-    return _list(state, "with refcounts", lambda form, entry: "refcount" in form.record.record_fields)
+    return _list(state, "with refcounts", lambda form, entry: form.has_refcounts)
 
 
 def _patch(image: Image, entry: PciList, form: PciLayout, slot: int, member: str, value: int) -> None:

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: MIT
+"""Sub-tree of the KHO self-test (lib/test_kho.c): the devicetree kho-test-v1."""
+
+from __future__ import annotations
+
+__all__ = ["COMPATIBLE", "MAGIC"]
+
+COMPATIBLE = b"kho-test-v1"
+MAGIC = 0x4B484F21
+""""KHO!" as a number."""

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Rules on the sub-tree kexec-metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.rule import register
+from luoser.checks.view import View
+
+__all__: list[str] = []
+
+
+@register("KHO009", "kexec-metadata-bad", Severity.WARNING, kernels="7.1 and later", source="kho.md 6.1, 7")
+def metadata(view: View) -> Iterator[Found]:
+    """The sub-tree kexec-metadata is not version 1 with a release and a count from 1 on, or is shorter than that.
+
+    The next kernel ignores it with a message; only the history of kexecs is lost.
+    """
+    view.need_unconsumed()
+    place = view.subtree("kexec-metadata")
+    hint = "harmless for what is preserved; look for what wrote over the page"
+    for problem in view.problems("bad-metadata"):
+        yield Found(problem.message, address=problem.address, where="kexec_metadata", hint=hint)
+    found = view.handover.kexec_metadata
+    if found is not None and found.kexec_count == 0:
+        word = "kexec_count is 0; the first kernel writes 1 for the next"
+        yield Found(word, address=place, where="kexec_metadata", hint=hint)
+
+
+@register("KHO011", "counts-disagree", Severity.WARNING, kernels="7.1 and later", source="luo.md 2, 9; kho.md 6.1")
+def counts(view: View) -> Iterator[Found]:
+    """LUO's liveupdate_number is larger than the kexec_count of kexec-metadata.
+
+    Both count for the next kernel, and every live update is a KHO kexec; a kexec without LUO counts in one only. One
+    of the two is wrong, and what reads it draws wrong conclusions.
+    """
+    luo, found = view.luo(), view.handover.kexec_metadata
+    if found is None or luo.number is None:
+        raise Skip("no liveupdate number or no kexec count to compare")
+    if found.kexec_count and luo.number > found.kexec_count:
+        yield Found(
+            f"liveupdate_number is {luo.number}, but only {found.kexec_count} KHO kexecs are counted",
+            address=luo.address,
+            where="luo.number",
+            hint="look for what wrote over one of them",
+        )

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Rules on the sub-tree of the KHO self-test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.abi.kho_test import MAGIC
+from luoser.checks.model import Found, Severity
+from luoser.checks.rule import register
+from luoser.checks.view import View
+
+__all__: list[str] = []
+
+
+@register("KHO014", "kho-test-bad", Severity.WARNING, kernels="6.17 and later", source="kho.md 6.3")
+def kho_test(view: View) -> Iterator[Found]:
+    """The sub-tree of the KHO self-test has a wrong magic, or its list of folios is broken.
+
+    The test module of the next kernel says that its memory is not what it preserved. Only test data is concerned.
+    """
+    view.need_unconsumed()
+    place = view.subtree("kho_test")
+    hint = "only the self-test fails; but what broke it may break other memory"
+    for problem in view.problems("bad-kho-test"):
+        yield Found(problem.message, address=problem.address, where="kho_test", hint=hint)
+    found = view.handover.kho_test
+    if found is not None and found.magic != MAGIC:
+        word = f"magic of the KHO self-test is {found.magic:#x}, expected {MAGIC:#x}"
+        yield Found(word, address=place, where="kho_test", hint=hint)

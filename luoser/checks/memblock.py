@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Rules on the sub-tree memblock: the reserve_mem regions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from luoser.abi.memblock import LONGEST_LABEL, MOST_RESERVATIONS
+from luoser.checks.model import Found, Severity
+from luoser.checks.rule import register
+from luoser.checks.view import View
+from luoser.text import safe_text
+
+__all__: list[str] = []
+
+
+@register("KHO010", "memblock-bad", Severity.ERROR, kernels="6.16 and later", source="kho.md 6.2")
+def memblock(view: View) -> Iterator[Found]:
+    """The sub-tree memblock is not memblock-v1, or one of its regions has no start, no size, a size of 0, or a name
+    that is too long or taken twice; or there are more than 8.
+
+    The next kernel takes a reserve_mem region over only when its name and size match; otherwise it allocates a new
+    one, and what was in the old one is lost.
+    """
+    view.need_unconsumed()
+    place = view.subtree("memblock")
+    hint = "look for what wrote over the devicetree; boot with the same reserve_mem= as this kernel"
+    for problem in view.problems("bad-memblock"):
+        yield Found(problem.message, address=problem.address, where="memblock", hint=hint)
+    found = view.handover.memblock
+    if found is None:
+        return
+    names = Counter(region.name for region in found.reservations)
+    for index, region in enumerate(found.reservations):
+        faults = {
+            "has a size of 0": region.size == 0,
+            f"has a name of more than {LONGEST_LABEL} characters": len(region.name) > LONGEST_LABEL,
+            "has the name of another": names[region.name] > 1,
+        }
+        for fault in (fault for fault, broken in faults.items() if broken):
+            word = f"reserve_mem region {safe_text(region.name)} {fault}"
+            yield Found(word, address=place, where=f"memblock.reservations[{index}]", hint=hint)
+    if len(found.reservations) > MOST_RESERVATIONS:
+        word = f"{len(found.reservations)} reserve_mem regions; a kernel has at most {MOST_RESERVATIONS}"
+        yield Found(word, address=place, where="memblock", hint=hint)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Rules on the scratch areas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from luoser.checks.model import Found, Severity
+from luoser.checks.rule import register
+from luoser.checks.view import View
+
+__all__: list[str] = []
+
+
+_SCRATCH_UNIT = 4 << 20
+
+
+@register("KHO015", "scratch-overlap", Severity.WARNING, kernels="6.16 and later", source="kho.md 1.3")
+def scratch_overlap(view: View) -> Iterator[Found]:
+    """Two scratch areas share memory.
+
+    The areas are disjoint when a kernel makes them; the array has been written over or passed on wrongly.
+    """
+    areas = sorted((area.address, area.size) for area in view.scratch() if area.size)
+    for (start, size), (following, _) in pairwise(areas):
+        if following < start + size:
+            yield Found(
+                f"scratch areas {start:#x}-{start + size:#x} and the one from {following:#x} on overlap",
+                address=following,
+                where="scratch",
+                hint="look for what wrote over the array of scratch areas",
+            )
+
+
+@register("KHO016", "scratch-shape", Severity.WARNING, kernels="6.16 and later", source="kho.md 1.1, 1.3")
+def scratch_shape(view: View) -> Iterator[Found]:
+    """There are fewer than two scratch areas, the low or the global one is empty, or one is not a multiple of 4 MiB in
+    kho-v4.
+
+    The next kernel allocates all its early memory from scratch; without the first two it has none to boot with.
+    """
+    areas = view.scratch()
+    hint = "look for what wrote over the array of scratch areas, and at kho_scratch= on the command line"
+    if len(areas) < 2:
+        yield Found(
+            f"{len(areas)} scratch area, expected one for low memory and a global one", where="scratch", hint=hint
+        )
+    for index, area in enumerate(areas):
+        where = f"scratch[{index}]"
+        if not area.size and index < 2:
+            word = f"the {'low' if index == 0 else 'global'} scratch area is empty"
+            yield Found(word, address=area.address, where=where, hint=hint)
+        elif view.handover.compatible == "kho-v4" and (area.address | area.size) % _SCRATCH_UNIT:
+            word = f"scratch area {area.address:#x} of {area.size:#x} bytes is not aligned to {_SCRATCH_UNIT:#x}"
+            yield Found(word, address=area.address, where=where, hint=hint)

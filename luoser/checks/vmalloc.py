@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Rules on the vmalloc area that holds a folio array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.abi.vmalloc import KNOWN_FLAGS
+from luoser.checks.memfd import LOST, each, memfds
+from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.rule import register
+from luoser.checks.view import View
+from luoser.state import Memfd
+
+__all__: list[str] = []
+
+
+@register("MFD003", "vmalloc-chain-broken", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
+def memfd_array(view: View) -> Iterator[Found]:
+    """The chunks that name a folio array's pages loop, lead to what is no page, or name fewer pages than it needs.
+
+    The array cannot be restored: retrieving the file fails and its memory is lost.
+    """
+    found = view.subjects("loop", "bad-pointer", "short-list")
+    unread = view.subjects("missing", "excluded", "too-many", "shared-page")
+    told, skipped = False, ""
+    for where, _, file in memfds(view):
+        array = f"{where}.memfd.folios"
+        if array in unread:
+            skipped = skipped or unread[array][0].message
+        elif array in found:
+            told = True
+            problem = found[array][0]
+            address = problem.address or file.data
+            yield Found(problem.message, address=address, where=array, hint=LOST)
+    if skipped and not told:
+        raise Skip(skipped)
+
+
+@register("MFD004", "vmalloc-shape", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
+def memfd_array_shape(view: View) -> Iterator[Found]:
+    """A folio array's kho_vmalloc has flags other than 1 and 2, or a number of pages that its order does not divide.
+
+    A kernel refuses flags that it does not know when it restores the area: the file's memory is lost.
+    """
+
+    def judge(memfd: Memfd) -> str | None:
+        folios = memfd.folios
+        if folios.flags & ~KNOWN_FLAGS:
+            return f"vmalloc flags {folios.flags:#x} of the folio array, of which only 1 and 2 exist"
+        if folios.order and folios.total_pages & ((1 << min(folios.order, 32)) - 1):
+            return f"folio array of {folios.total_pages} pages in blocks of 2^{folios.order}"
+        return None
+
+    yield from each(view, judge, LOST, folios=False)

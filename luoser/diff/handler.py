@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""The structs that handlers of files and FLBs other than memfd and PCI hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.diff.model import Change, Kind
+from luoser.diff.sides import UNREAD, Sides, added, mapping_changes
+from luoser.state import Record
+
+__all__ = ["HANDLE_CODES", "record_changes"]
+
+HANDLE_CODES = UNREAD | {"bad-memfd", "zero-memfd", "bad-handler-data", "no-fdt", "bad-fdt"}
+"""Codes of problems that say that what a handle names is not there any more."""
+
+
+def record_changes(sides: Sides, where: str, place: str, old: Record | None, new: Record | None) -> Iterator[Change]:
+    """What differs in a struct. where: path of the change. place: path of its file or FLB after."""
+    if old is None and new is None:
+        return
+    if old is None or new is None:
+        if new is None and old is not None:
+            yield sides.gone(f"{where}/detail", old.readings[0][0], "consumed", sides.about(place, HANDLE_CODES))
+        elif new is not None:
+            yield added(f"{where}/detail", new.readings[0][0])
+        return
+    was, now = dict(old.readings), dict(new.readings)
+    name = next((layout for layout in was if layout in now), None)
+    if name is None:
+        yield Change(kind=Kind.CHANGED, where=f"{where}/detail/layout", before=", ".join(was), after=", ".join(now))
+    else:
+        yield from mapping_changes(f"{where}/detail", was[name], now[name])

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+"""Two readings of the sub-tree of the KHO self-test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.diff.model import Change
+from luoser.diff.sides import UNREAD, Sides, added, member_changes, text_of
+
+__all__ = ["test_changes"]
+
+_CODES = UNREAD | {"bad-kho-test", "no-fdt", "bad-fdt"}
+
+
+def test_changes(sides: Sides) -> Iterator[Change]:
+    """Members that are not the same."""
+    before, after = sides.before.kho_test, sides.after.kho_test
+    if before is not None and after is not None:
+        yield from member_changes("kho_test", before, after, ("magic", "checksum"))
+    elif before is not None:
+        signs = sides.about_subtree("kho_test", "kho_test", _CODES)
+        yield sides.gone("kho_test", text_of(before.address) or "", "consumed", signs)
+    elif after is not None:
+        yield added("kho_test", text_of(after.address))

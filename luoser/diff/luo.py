@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""Two readings of LUO: its root object, sessions, files, FLBs and subsystems."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from luoser.diff.handler import HANDLE_CODES, record_changes
+from luoser.diff.memfd import memfd_changes
+from luoser.diff.model import Change, Kind
+from luoser.diff.sides import UNREAD, Sides, added, member_changes, one_sided, paired, text_of
+from luoser.state import File, Luo, Problem, Session
+from luoser.text import safe_text
+
+__all__ = ["entry_signs", "luo_changes"]
+
+_ROOT_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded"})
+_SESSION_CODES = UNREAD | {"bad-session", "empty-session"}
+_FILE_CODES = UNREAD | {"bad-file"}
+_FLB_CODES = UNREAD | {"bad-flb"}
+
+
+def luo_changes(sides: Sides) -> Iterator[Change]:
+    """What differs in LUO: its root object, sessions, files, FLBs, subsystems."""
+    before, after = sides.before.luo, sides.after.luo
+    if before is None and after is None:
+        return
+    if after is None:
+        assert before is not None
+        signs = sides.about_subtree("LUO", "luo", _ROOT_CODES)
+        yield sides.gone("luo", text_of(before.address) or "", "consumed, its page was reused", signs)
+        return
+    if before is None:
+        yield Change(kind=Kind.ADDED, where="luo", after=text_of(after.address))
+        return
+    yield from member_changes("luo", before, after, ("layout", "compatible", "address", "number"))
+    if not before.serialized and after.serialized:
+        yield Change(kind=Kind.PROGRESS, where="luo/serialized", before="not yet", after="serialised")
+        return
+    if before.serialized and not after.serialized:
+        signs = [*sides.about("luo.sessions", _SESSION_CODES), *sides.about("luo.flbs", _FLB_CODES)]
+        yield sides.gone("luo/serialized", "serialised", "no session or FLB can be read", signs)
+        return
+    yield from _sessions(sides, before, after)
+    places = {id(flb): f"luo.flbs[{index}]" for index, flb in enumerate(after.flbs)}
+    for name, old, new in paired(before.flbs, after.flbs, lambda flb: flb.name):
+        where = f"luo/flbs/{safe_text(name)}"
+        if old is not None and new is None:
+            signs = entry_signs(sides, "luo.flbs", _FLB_CODES, "bad-flb", old.address, is_read=bool(after.flbs))
+            yield sides.gone(where, text_of(old.data) or "", "consumed", signs)
+        elif old is None and new is not None:
+            yield added(where, text_of(new.data))
+        elif old is not None and new is not None:
+            yield from member_changes(where, old, new, ("data", "count"))
+            yield from record_changes(sides, where, places[id(new)], old.detail, new.detail)
+    for name, was, now in paired(before.subsystems, after.subsystems, lambda entry: entry.name):
+        where = f"luo/subsystems/{safe_text(name)}"
+        if was is None or now is None:
+            yield one_sided(where, was, now, lambda entry: text_of(entry.data))
+        else:
+            yield from member_changes(where, was, now, ("data",))
+
+
+def entry_signs(
+    sides: Sides, path: str, codes: Collection[str], damaged: str, address: int | None, *, is_read: bool
+) -> list[Problem]:
+    """What explains that an entry of an array is not there any more.
+
+    path: of the array. codes: what can be wrong with it. damaged: code of a problem about one entry. address: of the
+    entry that is gone. is_read: whether the page of that entry could be read; then only damage at its own address
+    explains it, and the damage of another entry does not.
+    """
+    found = sides.about(path, codes)
+    if is_read:
+        return [problem for problem in found if problem.code == damaged and problem.address == address]
+    return [problem for problem in found if problem.code != damaged]
+
+
+def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
+    places = {id(session): f"luo.sessions[{index}]" for index, session in enumerate(after.sessions)}
+    left: list[Session] = []
+    new_ones: list[Session] = []
+    for _, old, new in paired(before.sessions, after.sessions, lambda session: session.name):
+        if old is not None and new is not None:
+            yield from _session(sides, places[id(new)], old, new)
+        elif old is not None:
+            left.append(old)
+        elif new is not None:
+            new_ones.append(new)
+    for old in left:
+        where = f"luo/sessions/{safe_text(old.name)}"
+        same = next((new for new in new_ones if _is_renamed(old, new)), None)
+        if same is not None:
+            new_ones.remove(same)
+            yield Change(
+                kind=Kind.CHANGED, where=f"{where}/name", before=safe_text(old.name), after=safe_text(same.name)
+            )
+            yield from _session(sides, places[id(same)], old, same)
+        else:
+            is_read = _is_in(old.address, after.session_blocks, sides.page_size)
+            signs = entry_signs(sides, "luo.sessions", _SESSION_CODES, "bad-session", old.address, is_read=is_read)
+            yield sides.gone(where, f"{len(old.files)} files", "finished, or its page was reused", signs)
+    for new in new_ones:
+        yield added(f"luo/sessions/{safe_text(new.name)}", f"{len(new.files)} files")
+
+
+def _is_renamed(old: Session, new: Session) -> bool:
+    """Another name on the same entry, or on the same files."""
+    files = [(file.token, file.data) for file in old.files]
+    return old.address == new.address or (bool(files) and files == [(file.token, file.data) for file in new.files])
+
+
+def _is_in(address: int | None, pages: Collection[int], page_size: int) -> bool:
+    """Whether one of these pages, which were read, holds an address."""
+    return address is not None and address - address % page_size in pages
+
+
+def _session(sides: Sides, place: str, old: Session, new: Session) -> Iterator[Change]:
+    """place: path of the session after."""
+    places = {id(file): f"{place}.files[{index}]" for index, file in enumerate(new.files)}
+    where = f"luo/sessions/{safe_text(old.name)}"
+    yield from member_changes(where, old, new, ("address",))
+    left: list[File] = []
+    new_ones: list[File] = []
+    for _, was, now in paired(old.files, new.files, lambda file: file.token):
+        if was is not None and now is not None:
+            yield from _file(sides, f"{where}/files/{was.token:#x}", places[id(now)], was, now)
+        elif was is not None:
+            left.append(was)
+        elif now is not None:
+            new_ones.append(now)
+    for was in left:
+        path = f"{where}/files/{was.token:#x}"
+        same = next((now for now in new_ones if (now.compatible, now.data) == (was.compatible, was.data)), None)
+        if same is not None:
+            new_ones.remove(same)
+            yield Change(kind=Kind.CHANGED, where=f"{path}/token", before=text_of(was.token), after=text_of(same.token))
+            yield from _file(sides, path, places[id(same)], was, same)
+        else:
+            is_read = _is_in(was.address, new.blocks, sides.page_size)
+            signs = entry_signs(sides, f"{place}.files", _FILE_CODES, "bad-file", was.address, is_read=is_read)
+            yield sides.gone(path, safe_text(was.compatible), "finished, or its page was reused", signs)
+    for now in new_ones:
+        yield added(f"{where}/files/{now.token:#x}", safe_text(now.compatible))
+
+
+def _file(sides: Sides, where: str, place: str, old: File, new: File) -> Iterator[Change]:
+    """where: path of the change. place: path of the file after."""
+    yield from member_changes(where, old, new, ("compatible", "data"))
+    if old.memfd is not None and new.memfd is not None:
+        yield from memfd_changes(where, old.memfd, new.memfd)
+    elif old.memfd is not None:
+        signs = sides.about(place, HANDLE_CODES)
+        yield sides.gone(f"{where}/memfd", f"{old.memfd.size:#x} bytes", "restored, its descriptor was freed", signs)
+    elif new.memfd is not None:
+        yield added(f"{where}/memfd", f"{new.memfd.size:#x} bytes")
+    yield from record_changes(sides, where, place, old.detail, new.detail)

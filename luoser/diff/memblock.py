@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""Two readings of the sub-tree memblock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.diff.model import Change
+from luoser.diff.sides import UNREAD, Sides, added, member_changes, one_sided, paired, text_of
+from luoser.text import safe_text
+
+__all__ = ["memblock_changes"]
+
+_CODES = UNREAD | {"bad-memblock", "no-fdt", "bad-fdt"}
+
+
+def memblock_changes(sides: Sides) -> Iterator[Change]:
+    """Areas that came, went or changed, by name."""
+    before, after = sides.before.memblock, sides.after.memblock
+    if before is not None and after is not None:
+        for name, old, new in paired(before.reservations, after.reservations, lambda entry: entry.name):
+            where = f"memblock/{safe_text(name)}"
+            if old is None or new is None:
+                yield one_sided(where, old, new, lambda entry: text_of(entry.start))
+            else:
+                yield from member_changes(where, old, new, ("start", "size"))
+    elif before is not None:
+        signs = sides.about_subtree("memblock", "memblock", _CODES)
+        yield sides.gone("memblock", f"{len(before.reservations)} areas", "consumed", signs)
+    elif after is not None:
+        yield added("memblock", f"{len(after.reservations)} areas")

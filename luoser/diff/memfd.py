@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""Two preserved memfds: their descriptors and folios."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from luoser.diff.model import Change, Kind
+from luoser.diff.rows import unequal_rows
+from luoser.diff.sides import member_changes, one_sided, paired, text_of
+from luoser.state import Memfd
+
+__all__ = ["memfd_changes"]
+
+
+def memfd_changes(where: str, old: Memfd, new: Memfd) -> Iterator[Change]:
+    """Members that are not the same, and folios that came, went or moved, by index. where: path of the memfd."""
+    yield from member_changes(where, old, new, ("layout", "size", "position", "seals", "flags"))
+    was, now = old.folios.list, new.folios.list
+    if len(was) == len(now) and was.frame_shift == now.frame_shift:
+        rows: Sequence[int] = list(unequal_rows(was.data, now.data, 16))
+        pairs = [(was[row], now[row]) for row in rows]
+        for one, other in pairs:
+            if one.index != other.index:
+                yield Change(
+                    kind=Kind.CHANGED, where=f"{where}/folios/{one.index}", before=f"index {one.index}",
+                    after=f"index {other.index}",
+                )  # fmt: skip
+            yield from member_changes(f"{where}/folios/{one.index}", one, other, ("address", "flags"))
+        return
+    for index, one_, other_ in paired(list(was), list(now), lambda folio: folio.index):
+        path = f"{where}/folios/{index}"
+        if one_ is None or other_ is None:
+            yield one_sided(path, one_, other_, lambda folio: text_of(folio.address))
+        else:
+            yield from member_changes(path, one_, other_, ("address", "flags"))

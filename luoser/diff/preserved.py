@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Two preserved maps: their status, and their blocks by address and order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.diff.model import Change, Kind
+from luoser.diff.sides import Sides, member_changes
+from luoser.state import Extent, MapStatus, PreservedMap
+from luoser.text import human_size
+
+__all__ = ["extent_changes", "map_changes"]
+
+
+def map_changes(sides: Sides) -> Iterator[Change]:
+    """What became of the map: its blocks where both sides have one, else its status."""
+    before, after = sides.before.preserved, sides.after.preserved
+    if before.map is not None and after.map is not None:
+        yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
+        yield from extent_changes(before.map, after.map)
+    elif before.status is not after.status and MapStatus.MISSING not in (before.status, after.status):
+        is_progress = (after.status is MapStatus.STALE and sides.consumed) or before.status is MapStatus.ABSENT
+        yield Change(
+            kind=Kind.PROGRESS if is_progress else Kind.CHANGED,
+            where="preserved/status",
+            before=before.status.value,
+            after=after.status.value,
+            note="the next kernel freed the map once it had read it"
+            if after.status is MapStatus.STALE and sides.consumed
+            else "",
+        )
+
+
+def extent_changes(before: PreservedMap, after: PreservedMap) -> Iterator[Change]:
+    """Runs of blocks that only one of the maps has."""
+    if before == after:
+        return
+    old, new = _by_order(before), _by_order(after)
+    for order in sorted(old.keys() | new.keys()):
+        size = before.page_size << order
+        for start, end in _minus(old.get(order, []), new.get(order, [])):
+            yield Change(kind=Kind.REMOVED, where=f"preserved/{start:#x}", before=_text(start, end, order, size))
+        for start, end in _minus(new.get(order, []), old.get(order, [])):
+            yield Change(kind=Kind.ADDED, where=f"preserved/{start:#x}", after=_text(start, end, order, size))
+
+
+def _text(start: int, end: int, order: int, size: int) -> str:
+    return f"{(end - start) // size} x order {order}, {human_size(end - start)}"
+
+
+def _by_order(found: PreservedMap) -> dict[int, list[tuple[int, int]]]:
+    made: dict[int, list[tuple[int, int]]] = {}
+    extent: Extent
+    for extent in found.extents():
+        address, order, count = extent
+        made.setdefault(order, []).append((address, address + count * (found.page_size << order)))
+    return made
+
+
+def _minus(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Parts of sorted ranges that no range of another sorted list covers."""
+    place = 0
+    for start, end in one:
+        while place < len(other) and other[place][1] <= start:
+            place += 1
+        at, low = place, start
+        while at < len(other) and other[at][0] < end:
+            if low < other[at][0]:
+                yield low, other[at][0]
+            low = max(low, other[at][1])
+            at += 1
+        if low < end:
+            yield low, end

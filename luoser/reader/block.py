@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""KHO serialization blocks: a chain of pages, each a header and entries of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from luoser.abi.block import capacity, kho_block_header_ser
+from luoser.abi.schema import Schema
+from luoser.limits import LIMITS
+from luoser.reader.walk import Subject, Walk
+
+__all__ = ["BlockPage", "read_blocks"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPage:
+    """One page of a chain: its physical address, that of its first entry, and its entries, one after the other."""
+
+    address: int
+    first: int
+    entries: bytes
+
+
+def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> Iterator[BlockPage]:
+    """The pages of a KHO block chain; a loop, a bad count or a bad pointer ends it with a problem.
+
+    address: of the first block, 0 for no block. entry: the struct of its entries.
+    Source: kernel/liveupdate/kho_block.c; docs/abi/block.md.
+    """
+    seen: set[int] = set()
+    most, head = capacity(walk.page_size, entry.size), kho_block_header_ser.size
+    before = address
+    while address:
+        if not walk.is_page_address(address):
+            walk.problem("bad-pointer", before, subject, f"block pointer {address:#x} is no page address")
+            return
+        if address in seen or len(seen) >= LIMITS.chain:
+            walk.problem("loop", before, subject, f"block {before:#x} leads back to {address:#x}")
+            return
+        seen.add(address)
+        if not walk.claim(address, subject):
+            return
+        page = walk.read(address, walk.page_size, subject)
+        if page is None:
+            return
+        header = kho_block_header_ser.parse(page)
+        if not 1 <= header.count <= most:
+            text = f"block with {header.count} entries, expected 1 to {most}; reused memory?"
+            walk.problem("bad-count", address, subject, text)
+            return
+        yield BlockPage(address, address + head, page[head : head + header.count * entry.size])
+        before, address = address, header.next

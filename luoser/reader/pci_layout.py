@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: MIT
+"""Which layout a blob has, judged by its shape: no compatible string identifies a PCI list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, MAX_DOMAIN, PciLayout
+from luoser.abi.schema import Schema
+from luoser.limits import LIMITS
+from luoser.reader.walk import PHYSICAL_LIMIT
+from luoser.state import Device, DeviceList, row_fields
+from luoser.state.columns import columns
+
+__all__ = ["BlockReader", "Fault", "Fit", "PciBlob", "best_fits", "fit_pci", "read_pci"]
+
+BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
+"""(first block, entry) -> (entries, block pages, fault or None)."""
+_DEVICES_JUDGED = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that a layout does not allow, in words. is_zeros: whether it is only that bytes ought to be zero."""
+
+    text: str
+    is_zeros: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciBlob:
+    """A blob read as one layout, right or wrong. missing: bytes of records that the blob does not hold."""
+
+    layout: PciLayout
+    header: dict[str, int]
+    devices: DeviceList
+    buses: tuple[dict[str, Any], ...] = ()
+    blocks: tuple[int, ...] = ()
+    size: int = 0
+    missing: int = 0
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """How well a blob is of a layout. faults: what does not fit. exact: its size says so as well."""
+
+    blob: PciBlob
+    faults: tuple[Fault, ...]
+    exact: bool
+
+    @property
+    def name(self) -> str:
+        return self.blob.layout.name
+
+
+def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) -> PciBlob | None:
+    """Read a blob as one layout, as far as its bytes go. None when not even the header is there.
+
+    blocks: reads a KHO block chain; without it a header whose records lie elsewhere gives no devices.
+    """
+    if len(data) < layout.header.size:
+        return None
+    parsed = layout.header.parse(data)
+    header = {field.name: int(parsed[field.name]) for field in layout.header.fields if field.size and not field.padding}
+    record, count = layout.record, header[layout.count]
+    if layout.blocks is not None:
+        return _read_blocks(layout, header, blocks)
+    base, room = layout.header.size, (len(data) - layout.header.size) // record.size
+    capacity = header[layout.capacity] if layout.capacity is not None else count
+    holes = layout.has_refcounts and count < capacity <= room
+    slots = capacity if holes else count  # entries of devices that were unpreserved are zeros in between
+    have = min(slots, room, LIMITS.list_size // record.size)
+    rows, end = bytes(data[base : base + have * record.size]), base + slots * record.size
+    if holes and layout.is_sorted and _is_dense(rows[: count * record.size], record.size):
+        end = base + count * record.size  # when one goes, those behind it move down
+        rows = rows[: count * record.size].ljust(len(rows), b"\0")
+    devices = DeviceList(record.record, columns(record), rows, holes=holes)
+    buses: tuple[dict[str, Any], ...] = ()
+    if layout.bus is not None and layout.bus_count is not None:
+        bus_end = end + header[layout.bus_count] * layout.bus.size
+        if bus_end <= len(data):
+            names = columns(layout.bus)
+            buses = tuple(row_fields(names, row) for row in layout.bus.record.iter_unpack(data[end:bus_end]))
+        end = bus_end
+    return PciBlob(
+        layout=layout, header=header, devices=devices, buses=buses, size=end, missing=max(0, end - len(data))
+    )
+
+
+def _is_dense(rows: bytes, size: int) -> bool:
+    """Whether no record is zeros."""
+    return all(any(rows[place : place + size]) for place in range(0, len(rows), size))
+
+
+def _read_blocks(layout: PciLayout, header: dict[str, int], blocks: BlockReader | None) -> PciBlob:
+    assert layout.blocks is not None
+    record, first = layout.record, header[layout.blocks]
+    entries, pages, fault = b"", tuple[int, ...](), None
+    if first and blocks is not None:
+        entries, pages, fault = blocks(first, record)
+    rows = entries[: len(entries) // record.size * record.size]
+    devices = DeviceList(record.record, columns(record), rows, holes=header[layout.count] * record.size != len(rows))
+    return PciBlob(
+        layout=layout,
+        header=header,
+        devices=devices,
+        blocks=pages,
+        size=layout.header.size,
+        faults=(Fault(fault),) if fault else (),
+    )
+
+
+def fit_pci(
+    layout: PciLayout,
+    data: bytes,
+    *,
+    size: int | None = None,
+    flb: str | None = None,
+    blocks: BlockReader | None = None,
+    partial: bool = False,
+) -> Fit | None:
+    """Judge a blob against a layout; None when it cannot be one.
+
+    data: the blob, and what follows it up to the end of its folio where that is known. size: exact bytes
+    of the blob where something says so (blob-size). flb: name of the FLB that led here; one of the layout's own lets a
+    list be that the next kernel has finished to the last device. partial: the end of the blob is known to be lost.
+    """
+    is_named = flb in layout.flb_names
+    blob = read_pci(layout, data, blocks)
+    if blob is None or (blob.missing and not partial):
+        return None
+    capacity = blob.header.get(layout.capacity or "", blob.header[layout.count])
+    if capacity > LIMITS.list_size // layout.record.size or blob.header[layout.count] > capacity:
+        return None
+    if size is not None and size not in _sizes(layout, blob):
+        return None
+    faults = [*blob.faults, *_header_faults(layout, blob, data, blocks), *_device_faults(layout, blob)]
+    if not (is_named and _is_finished(blob)):
+        faults += _idle_faults(blob)
+    if blob.missing:
+        faults.append(Fault(f"{blob.missing} bytes of records are not there"))
+    behind = data[blob.size :] if size is None else data[blob.size : size]
+    if behind.strip(b"\0"):
+        if not blob.devices and layout.blocks is None and not (is_named and layout.is_sorted):
+            return None  # an empty list has nothing behind it, but for what finished devices leave
+        if not _is_left_over(layout, blob, behind):
+            faults.append(Fault("bytes after the list are not zero", is_zeros=True))
+    return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
+
+
+def _is_left_over(layout: PciLayout, blob: PciBlob, behind: bytes) -> bool:
+    """Whether bytes behind a sorted list are what removed devices leave there: those behind them move down, and the
+    last slot keeps its bytes, so that what stands there goes on ascending, in PCI domains of the list."""
+    if not layout.is_sorted or blob.missing:
+        return False
+    size = layout.record.size
+    used = -(-len(behind.rstrip(b"\0")) // size) * size
+    rest = DeviceList(layout.record.record, columns(layout.record), behind[:used].ljust(used, b"\0"))
+    keys = [
+        layout.sort_key(device.domain << 16 | device.bdf) for device in (*blob.devices[-1:], *rest[:_DEVICES_JUDGED])
+    ]
+    domains = {device.domain for device in blob.devices[:_DEVICES_JUDGED]} or range(MAX_DOMAIN + 1)
+    return keys == sorted(keys) and all(device.domain in domains for device in rest[:_DEVICES_JUDGED])
+
+
+def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
+    """The sizes that a blob of this layout can have: up to the last entry in use, or to the last allocated."""
+    counts = {blob.header[layout.count], blob.header.get(layout.capacity or "", 0)}
+    inline = {layout.header.size + count * layout.record.size for count in counts if count}
+    return {blob.size} | (inline if layout.blocks is None and layout.bus is None else set())
+
+
+def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockReader | None) -> Iterator[Fault]:
+    for field in layout.header.fields:
+        if field.padding and any(data[field.offset : field.offset + field.size]):
+            yield Fault("padding of the header is not zero", is_zeros=True)
+    if layout.has_refcounts and layout.blocks is None and not blob.missing:
+        count, found = blob.header[layout.count], len(blob.devices)
+        if count != found and count != (found := _in_use(blob)):
+            yield Fault(f"{count} devices in the header, {found} entries in use")
+    if layout.version is not None and blob.header["version"] != layout.version:
+        yield Fault(f"version {blob.header['version']}, expected {layout.version}")
+    if layout.capacity and blob.header[layout.capacity] > 65536:
+        yield Fault(f"capacity of {blob.header[layout.capacity]} entries is not plausible")
+    if layout.blocks is not None:
+        pointer, count = blob.header[layout.blocks], blob.header[layout.count]
+        if pointer % 4096 or pointer >= PHYSICAL_LIMIT or bool(pointer) < bool(count):
+            yield Fault(f"block pointer {pointer:#x} is no page address")
+        elif blocks is not None and count != (found := len(blob.devices)) and count != (found := _in_use(blob)):
+            yield Fault(f"{count} devices in the header, {found} in the blocks")
+
+
+def _in_use(blob: PciBlob) -> int:
+    """Entries that are not finished: the next kernel takes the refcount down to 0 and leaves the address."""
+    if not blob.layout.has_refcounts:
+        return len(blob.devices)
+    place = blob.layout.record.record_fields.index("refcount")
+    return sum(1 for row in blob.devices.rows() if row[place])
+
+
+def _is_finished(blob: PciBlob) -> bool:
+    """Whether there are devices, and the next kernel has finished them to the last."""
+    if not blob.layout.has_refcounts or not blob.devices:
+        return False
+    place = blob.layout.record.record_fields.index("refcount")
+    return not any(row[place] for row in blob.devices.rows())
+
+
+def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[Fault]:
+    """At most one fault of each kind."""
+    found: dict[str, Fault] = {}
+    seen: set[tuple[int, int]] = set()
+    last = -1 << 63
+    pads = [(field.offset, field.size) for field in layout.record.fields if field.padding]
+    for device in blob.devices[:_DEVICES_JUDGED]:
+        place = (device.domain, device.bdf)
+        if place in seen:
+            found.setdefault("unique", Fault(f"{device.name} twice"))
+        seen.add(place)
+        if device.domain > MAX_DOMAIN:
+            found.setdefault("domain", Fault(f"PCI domain {device.domain:#x} is not plausible"))
+        key = layout.sort_key(device.domain << 16 | device.bdf)
+        if layout.is_sorted and key < last:
+            found.setdefault("sorted", Fault(f"{device.name} is out of order"))
+        last = key
+        for member, fault in _member_faults(layout, device):
+            found.setdefault(member, Fault(f"{device.name}: {fault}", is_zeros=member == "reserved"))
+        start = device.index * layout.record.size
+        if any(blob.devices.data[start + offset : start + offset + size].strip(b"\0") for offset, size in pads):
+            found.setdefault("padding", Fault(f"{device.name}: padding is not zero", is_zeros=True))
+    yield from found.values()
+    if not any(_asked(layout, device) for device in blob.devices[:_DEVICES_JUDGED]) and blob.devices:
+        yield Fault("no device that asked for live update")
+    if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
+        yield Fault("unknown bridge type")
+
+
+def _idle_faults(blob: PciBlob) -> Iterator[Fault]:
+    """Entries with refcount 0 are finished ones in the next kernel, as long as others of their domain are not."""
+    devices = blob.devices[:_DEVICES_JUDGED]
+    idle = [device for device in devices if device.number("refcount") == 0]
+    domains = {device.domain for device in devices if device.number("refcount")}
+    stray = next((device for device in idle if device.domain not in domains), None)
+    if stray is not None:
+        yield Fault(f"{stray.name}: refcount is 0")
+
+
+def _asked(layout: PciLayout, device: Device) -> bool:
+    """Whether a device is there for itself; where a layout has no member for that, all are."""
+    return layout.asked is None or bool((device.number(layout.asked) or 0) & 1)
+
+
+def _member_faults(layout: PciLayout, device: Device) -> Iterator[tuple[str, str]]:
+    """(member, what is wrong with it)."""
+    flags = device.number(layout.flags) if layout.flags is not None else None
+    if layout.flags is not None and flags is not None:
+        known = sum(layout.record.field(layout.flags).bit_names)
+        if flags == 0 or flags & ~known:
+            yield layout.flags, f"{layout.flags} {flags:#x} are not legal"
+    requested = device.number("requested")
+    if requested is not None and requested > 1:
+        yield "requested", f"requested is {requested}"
+    if device.number("reserved"):
+        yield "reserved", f"reserved is {device.number('reserved')}"
+    devfn = device.number("devfn")
+    if devfn is not None and devfn != device.bdf & 0xFF:
+        yield "devfn", f"devfn {devfn:#x} is not that of the path"
+    name = device.fields.get("driver_name")
+    if isinstance(name, str) and (not name or not name.isascii() or not name.isprintable() or len(name) > 62):
+        yield "driver_name", "no driver name"
+
+
+def best_fits(
+    data: bytes,
+    *,
+    size: int | None = None,
+    flb: str | None = None,
+    family: str | None = None,
+    blocks: BlockReader | None = None,
+    partial: bool = False,
+) -> list[Fit]:
+    """The layouts that a blob fits without a fault, likeliest first; without any, the one with the fewest faults.
+
+    flb, family: where the blob was found; they order what the bytes leave open, and the name of an FLB speaks for a
+    list that is finished.
+    """  # fmt: skip
+    fits = [
+        fit
+        for layout in LAYOUTS
+        if (fit := fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial)) is not None
+    ]
+    if not fits:
+        return []
+
+    def likelihood(fit: Fit) -> tuple[int, int, int, int, int, int]:
+        layout = fit.blob.layout
+        named = flb is not None and flb in layout.flb_names
+        return (
+            len(fit.faults),
+            not fit.blob.devices and not named,
+            layout.blocks is None and _is_finished(fit.blob),
+            not named,
+            family is not None and layout.family != family,
+            not fit.blob.devices,
+        )
+
+    fits.sort(key=likelihood)
+    sound = [fit for fit in fits if not fit.faults]
+    if any(_has_records(fit.blob) for fit in sound):  # then no list is empty; one of 0000:00:00.0 alone is not
+        return [fit for fit in sound if _has_records(fit.blob) or fit.blob.devices]
+    return sound or fits[:1]
+
+
+def _has_records(blob: PciBlob) -> bool:
+    """Whether a list says more than zeros would: records of its own, or blocks that hold them."""
+    pointer = blob.header[blob.layout.blocks] if blob.layout.blocks is not None else 0
+    return any(blob.devices.data) or bool(pointer)

@@ -1,0 +1,633 @@
+# SPDX-License-Identifier: MIT
+"""The state document read back: the inverse of `to_document(state, full=True)`.
+
+Every error names the path in the document, such as `handovers[0].luo.sessions[2].name`.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from luoser.abi.memfd import SEALS
+from luoser.abi.memfd import form as memfd_form
+from luoser.abi.pci import PciLayout, pci_resource_ser
+from luoser.abi.pci import layout as pci_layout
+from luoser.abi.preserved import SMALL_BITMAP
+from luoser.abi.schema import Schema
+from luoser.errors import UsageError
+from luoser.fdt import Fdt, Header, Node
+from luoser.limits import LIMITS
+from luoser.state.columns import columns, record_bytes
+from luoser.state.model import (
+    Area,
+    Contents,
+    Direction,
+    File,
+    Flb,
+    Folios,
+    Handover,
+    KexecMetadata,
+    KhoTest,
+    Luo,
+    MapStatus,
+    Memblock,
+    Memfd,
+    PciList,
+    Preserved,
+    Problem,
+    Record,
+    Reservation,
+    Session,
+    Source,
+    State,
+    Subsystem,
+    Subtree,
+)
+from luoser.state.packed import Column, DeviceList, FolioList, Hex, row_fields
+from luoser.state.preserved import Extent, PreservedMap
+from luoser.text import encode_name, parse_bdf, parse_size, safe_text
+
+__all__ = ["Item", "from_document", "load_buses", "load_devices", "load_extents", "load_fdt"]
+
+_T = TypeVar("_T")
+_U64 = (1 << 64) - 1
+_SCHEMA = "luoser/state/1"
+_HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]{0,15})")
+"""As documents write addresses, sizes and handles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One object of a document, and the path that led to it. All its getters raise UsageError with that path."""
+
+    values: Mapping[str, Any]
+    path: str
+
+    def fail(self, name: str, word: str) -> UsageError:
+        return UsageError(f"{safe_text(self.at(name))}: {word}")
+
+    def at(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    def get(self, name: str) -> Any:
+        return self.values.get(name)
+
+    def number(self, name: str, default: int | None = None) -> int:
+        """A number, as such or as text: an address, a size, a count."""
+        found = self.maybe(name)
+        if found is None:
+            if default is None:
+                raise self.fail(name, "missing; expected a number")
+            return default
+        return found
+
+    def maybe(self, name: str) -> int | None:
+        """A number, or None where it is null or not there."""
+        return _number(self, name, self.values.get(name))
+
+    def bits(self, name: str, names: Mapping[int, str]) -> int | None:
+        """A number, or a list of names of its bits."""
+        value = self.values.get(name)
+        if not isinstance(value, list):
+            return self.maybe(name)
+        by_name = {word.upper(): bit for bit, word in names.items()}
+        made = 0
+        for index, word in enumerate(value):
+            bit = by_name.get(str(word).upper().removeprefix("F_SEAL_"))
+            if bit is None:
+                raise self.fail(f"{name}[{index}]", f"{_shown(word)}: expected one of {', '.join(by_name)}")
+            made |= bit
+        return made
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self.values.get(name, default)
+        if not isinstance(value, str):
+            raise self.fail(name, "expected a text" if name in self.values else "missing; expected a text")
+        try:
+            encode_name(value)
+        except UnicodeEncodeError:
+            raise self.fail(name, "expected a text of UTF-8, other bytes as surrogate escapes") from None
+        return value
+
+    def truth(self, name: str, default: bool) -> bool:
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise self.fail(name, "expected true or false")
+        return value
+
+    def array(self, name: str) -> list[Any]:
+        value = self.values.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.fail(name, "expected a list")
+        return value
+
+    def items(self, name: str) -> Iterator[Item]:
+        for index, value in enumerate(self.array(name)):
+            yield self._item(value, f"{name}[{index}]")
+
+    def item(self, name: str) -> Item | None:
+        value = self.values.get(name)
+        return None if value is None else self._item(value, name)
+
+    def _item(self, value: Any, name: str) -> Item:
+        if not isinstance(value, Mapping):
+            raise self.fail(name, "expected an object")
+        return Item(value, self.at(name))
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """A list of numbers."""
+        return tuple(_known(self, name, index, value) for index, value in enumerate(self.array(name)))
+
+    def rows(self, name: str, size: int) -> list[list[int]]:
+        """A list of lists of `size` numbers."""
+        rows = []
+        for index, row in enumerate(self.array(name)):
+            if not isinstance(row, list) or len(row) != size:
+                raise self.fail(f"{name}[{index}]", f"expected a list of {size} numbers")
+            rows.append([_known(self, f"{name}[{index}]", place, value) for place, value in enumerate(row)])
+        return rows
+
+    def data(self, name: str) -> bytes:
+        """Bytes in hex."""
+        try:
+            return bytes.fromhex(self.text(name))
+        except ValueError:
+            raise self.fail(name, "expected bytes in hex") from None
+
+
+def _number(item: Item, name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    number: Any = value
+    if isinstance(value, str):
+        try:
+            number = parse_size(value)
+        except ValueError:
+            raise item.fail(name, f"{_shown(value)} is no number, such as 0x617000 or 64M") from None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise item.fail(name, "expected a number")
+    if not 0 <= number <= _U64:
+        raise item.fail(name, f"{_shown(value)} does not fit 64 bits")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """A value for an error, cut short: a number of a document may have any number of digits."""
+    if isinstance(value, list | Mapping):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a number of more than 256 bits"
+    return safe_text(repr(value)[:80])
+
+
+def _known(item: Item, name: str, index: int, value: Any) -> int:
+    number = _number(item, f"{name}[{index}]", value)
+    if number is None:
+        raise item.fail(f"{name}[{index}]", "expected a number")
+    return number
+
+
+def _some(item: Item | None, make: Callable[[Item], _T]) -> _T | None:
+    return None if item is None else make(item)
+
+
+def from_document(document: Mapping[str, Any]) -> State:
+    """The state of a full document. Raises UsageError that names the path of what is missing or impossible."""
+    try:
+        return _state(Item(document, ""))
+    except RecursionError:
+        raise UsageError("nested too deeply") from None
+
+
+def _state(top: Item) -> State:
+    if top.get("schema") != _SCHEMA:
+        raise top.fail("schema", f"expected {_SCHEMA}, found {_shown(top.get('schema'))}")
+    source = top.item("source") or Item({}, "source")
+    page_size = source.number("page_size", 4096)
+    if page_size not in (4096, 16384, 65536):
+        raise source.fail("page_size", f"{page_size}: expected 4096, 16384 or 65536")
+    return State(
+        source=Source(path=source.text("path", ""), format=source.text("format", ""), page_size=page_size),
+        handovers=tuple(_handover(item, page_size) for item in top.items("handovers")),
+        problems=tuple(
+            Problem(
+                code=item.text("code"),
+                address=item.maybe("address"),
+                message=item.text("message"),
+                root=item.maybe("root"),
+                about=item.text("about", ""),
+            )
+            for item in top.items("problems")
+        ),
+    )
+
+
+def _handover(item: Item, page_size: int) -> Handover:
+    scratch = None
+    if item.get("scratch") is not None:
+        scratch = tuple(
+            Area(address=area.number("address"), size=area.number("size")) for area in item.items("scratch")
+        )
+    preserved = item.item("preserved")
+    if preserved is None:
+        raise item.fail("preserved", "missing; expected the preserved map")
+    subtrees = tuple(_subtree(entry) for entry in item.items("subtrees"))
+    luo = _some(item.item("luo"), lambda luo: _luo(luo, page_size))
+    if luo is not None:  # its devicetree, where it has one, is that of the sub-tree
+        tree = next((entry.fdt for entry in reversed(subtrees) if entry.address == luo.address), None)
+        luo = replace(luo, fdt=tree)
+    return Handover(
+        address=item.maybe("address"),
+        compatible=item.text("compatible"),
+        direction=_choice(item, "direction", Direction),
+        evidence=tuple(str(word) for word in item.array("evidence")),
+        scratch=scratch,
+        preserved=_preserved(preserved, page_size),
+        subtrees=subtrees,
+        luo=luo,
+        pci=tuple(_pci(entry) for entry in item.items("pci")),
+        memblock=_some(item.item("memblock"), _memblock),
+        kexec_metadata=_some(item.item("kexec_metadata"), _metadata),
+        kho_test=_some(item.item("kho_test"), _kho_test),
+        fdt=_some(item.item("fdt"), load_fdt),
+    )
+
+
+def _choice(item: Item, name: str, kind: Callable[[str], _T]) -> _T:
+    try:
+        return kind(item.text(name))
+    except ValueError:
+        raise item.fail(name, f"{_shown(item.get(name))} is not one of the known words") from None
+
+
+def _preserved(item: Item, page_size: int) -> Preserved:
+    status = _choice(item, "status", MapStatus)
+    found = None
+    if status is MapStatus.INTACT:
+        complete = item.truth("complete", True) if item.get("complete") is not None else True
+        found = PreservedMap.from_extents(load_extents(item, page_size), page_size=page_size, complete=complete)
+        for name, have in (("entries", found.entries), ("pages", found.pages)):
+            if item.get(name) is not None and item.number(name) != have:
+                raise item.fail(name, f"{item.number(name)}, but the extents make {have}")
+    return Preserved(
+        form=item.text("form"),
+        address=item.number("address", 0),
+        status=status,
+        map=found,
+        nodes=item.numbers("nodes"),
+        bitmap_size=_bitmap_size(item, page_size),
+        bitmaps=tuple((address, order, start) for address, order, start in item.rows("bitmaps", 3)),
+    )
+
+
+def load_extents(item: Item, page_size: int) -> list[Extent]:
+    """What a map preserves, as far as it can lie in memory."""
+    extents, left = list[Extent](), LIMITS.map_nodes
+    for index, (address, order, count) in enumerate(item.rows("extents", 3)):
+        if order > 40 or address % (page_size << order) or address + count * (page_size << order) > 1 << 52:
+            raise item.fail(f"extents[{index}]", f"{count} blocks of order {order} cannot lie at {address:#x}")
+        left -= (count >> 15) + 1
+        if left < 0:
+            raise item.fail(f"extents[{index}]", f"{count} blocks are more than one map holds")
+        extents.append((address, order, count))
+    return extents
+
+
+def _bitmap_size(item: Item, page_size: int) -> int | None:
+    size = item.maybe("bitmap_size")
+    if size not in (None, SMALL_BITMAP, page_size):
+        raise item.fail("bitmap_size", f"{size}: expected {SMALL_BITMAP} or {page_size}")
+    return size
+
+
+def _subtree(item: Item) -> Subtree:
+    return Subtree(
+        name=item.text("name"),
+        address=item.maybe("address"),
+        size=item.maybe("size"),
+        fdt=_some(item.item("fdt"), load_fdt),
+    )
+
+
+def load_fdt(item: Item) -> Fdt:
+    """A devicetree with its own layout."""
+    strings, root = item.data("strings"), item.item("root")
+    if root is None:
+        raise item.fail("root", "missing; expected the root node")
+    header = Header(
+        magic=0xD00DFEED,
+        totalsize=item.number("totalsize"),
+        off_dt_struct=item.number("off_dt_struct"),
+        off_dt_strings=item.number("off_dt_strings"),
+        off_mem_rsvmap=item.number("off_mem_rsvmap"),
+        version=item.number("version", 17),
+        last_comp_version=item.number("last_comp_version", 16),
+        boot_cpuid_phys=item.number("boot_cpuid_phys", 0),
+        size_dt_strings=item.number("size_dt_strings"),
+        size_dt_struct=item.number("size_dt_struct"),
+    )
+    for name in header.__slots__:
+        if name != "magic" and getattr(header, name) > LIMITS.fdt_size:
+            raise item.fail(name, f"{getattr(header, name):#x} is more than {LIMITS.fdt_size:#x}")
+    return Fdt(header, _node(root, 0), strings)
+
+
+def _node(item: Item, depth: int) -> Node:
+    """A node with its properties, [name, hex] each, and the nodes below it."""
+    if depth >= LIMITS.fdt_depth:
+        raise item.fail("nodes", f"more than {LIMITS.fdt_depth} levels")
+    properties = []
+    for index, pair in enumerate(item.array("properties")):
+        try:
+            name, value = pair
+            properties.append((encode_name(name), bytes.fromhex(value)))
+        except (ValueError, TypeError, AttributeError):
+            raise item.fail(f"properties[{index}]", "expected a name and bytes in hex") from None
+    nodes = [_node(node, depth + 1) for node in item.items("nodes")]
+    return Node(encode_name(item.text("name", "")), properties, nodes)
+
+
+def _luo(item: Item, page_size: int) -> Luo:
+    return Luo(
+        layout=item.text("layout"),
+        compatible=None if item.get("compatible") is None else item.text("compatible"),
+        address=item.number("address"),
+        number=item.maybe("liveupdate_number"),
+        serialized=item.truth("serialized", True),
+        sessions=tuple(_session(entry, page_size) for entry in item.items("sessions")),
+        flbs=tuple(
+            Flb(
+                name=entry.text("name"),
+                data=entry.number("data"),
+                count=entry.number("count"),
+                address=entry.number("address"),
+                detail=_some(entry.item("detail"), _record),
+            )
+            for entry in item.items("flbs")
+        ),
+        subsystems=tuple(
+            Subsystem(name=entry.text("name"), data=entry.number("data")) for entry in item.items("subsystems")
+        ),
+        session_area=item.maybe("session_area"),
+        session_blocks=item.numbers("session_blocks"),
+        flb_area=item.maybe("flb_area"),
+    )
+
+
+def _session(item: Item, page_size: int) -> Session:
+    files = tuple(_file(entry, page_size) for entry in item.items("files"))
+    return Session(
+        name=item.text("name"),
+        address=item.maybe("address"),
+        files=files,
+        count=item.number("count", len(files)),
+        blocks=item.numbers("blocks"),
+    )
+
+
+def _file(item: Item, page_size: int) -> File:
+    return File(
+        compatible=item.text("compatible"),
+        data=item.number("data"),
+        token=item.number("token"),
+        address=item.maybe("address"),
+        memfd=_some(item.item("memfd"), lambda memfd: _memfd(memfd, page_size)),
+        detail=_some(item.item("detail"), _record),
+    )
+
+
+def _memfd(item: Item, page_size: int) -> Memfd:
+    folios = item.item("folios")
+    if folios is None:
+        raise item.fail("folios", "missing; expected the folios of the file")
+    layout = item.text("layout")
+    form = memfd_form(layout)
+    shift = form.frame_shift if form is not None else 0
+    entries = bytearray()
+    for index, (place, address, flags) in enumerate(folios.rows("list", 3)):
+        frame = address // page_size
+        if address % page_size or frame >= 1 << 52 or flags >= 1 << 12:
+            raise folios.fail(f"list[{index}]", f"{address:#x} with flags {flags:#x} is no folio of a file")
+        entries += struct.pack("<QQ", frame << 12 | flags if shift else frame | flags << 52, place)
+    return Memfd(
+        layout=layout,
+        address=item.number("address"),
+        size=item.number("size"),
+        position=item.number("position", 0),
+        seals=item.bits("seals", SEALS),
+        flags=item.number("flags", 0),
+        folios=Folios(
+            count=folios.number("count", len(entries) // 16),
+            address=folios.number("address", 0),
+            list=FolioList(bytes(entries), page_size=page_size, frame_shift=shift),
+            total_pages=folios.number("total_pages", 0),
+            flags=folios.number("flags", 0),
+            order=folios.number("order", 0),
+            chunks=folios.numbers("chunks"),
+            pages=folios.numbers("pages"),
+        ),
+        contents=tuple(_contents(entry) for entry in item.items("contents")),
+    )
+
+
+def _contents(item: Item) -> Contents:
+    size, data = item.number("size"), item.data("bytes")
+    if size > LIMITS.list_size:
+        raise item.fail("size", f"{size:#x} bytes are more than {LIMITS.list_size:#x}")
+    if len(data) > size:
+        raise item.fail("bytes", f"{len(data)}, but the size is {size}")
+    return Contents(address=item.number("address"), size=size, data=data)
+
+
+def _record(item: Item) -> Record:
+    readings = []
+    for entry in item.items("readings"):
+        fields = entry.item("fields") or Item({}, entry.at("fields"))
+        readings.append((entry.text("layout"), {name: _plain(value) for name, value in fields.values.items()}))
+    if not readings:
+        raise item.fail("readings", "missing; expected at least one layout with its fields")
+    return Record(address=item.number("address"), readings=tuple(readings), confidence=item.text("confidence", ""))
+
+
+def _plain(value: Any) -> Any:
+    """Members of a struct: 0x… was an address, a size or a handle."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        return Hex(int(value, 16))
+    return value
+
+
+def _pci(item: Item) -> PciList:
+    form = pci_layout(item.text("layout"))
+    if form is None:
+        raise item.fail("layout", f"no device list layout is named {item.text('layout')!r}; see `luoser abi list`")
+    header = item.item("header") or Item({}, item.at("header"))
+    return PciList(
+        layout=form.name,
+        address=item.number("address"),
+        via=tuple(str(way) for way in item.array("via")),
+        confidence=item.text("confidence", ""),
+        devices=load_devices(item, form, header),
+        candidates=tuple(str(name) for name in item.array("candidates")) or (form.name,),
+        header=_header(header, form),
+        buses=load_buses(item, form),
+        blocks=item.numbers("blocks"),
+        contents=tuple(_contents(entry) for entry in item.items("contents")),
+    )
+
+
+def _header(header: Item, form: PciLayout) -> dict[str, int]:
+    """Its members; those that are addresses come out as documents have them."""
+    made: dict[str, int] = {name: header.number(name) for name in header.values}
+    if form.blocks in made:
+        made[form.blocks] = Hex(made[form.blocks])
+    return made
+
+
+def load_devices(item: Item, form: PciLayout, header: Item) -> DeviceList:
+    """Packed records; slots that no device is in are zeros."""
+    size = form.record.size
+    entries = list(item.items("devices"))
+    slots = [entry.number("index", place) for place, entry in enumerate(entries)]
+    length = max(slots, default=-1) + 1
+    wanted = max(length, item.number("slots", 0))
+    if wanted * size > LIMITS.list_size:
+        raise item.fail("devices", f"slot {wanted - 1} is beyond the {LIMITS.list_size:#x} bytes of the largest list")
+    capacity = header.number(form.capacity, 0) if form.capacity is not None else 0
+    if capacity * size > LIMITS.list_size:
+        word = f"{capacity} entries are more than the {LIMITS.list_size:#x} bytes of the largest list"
+        raise header.fail(form.capacity or "", word)
+    holes = form.has_refcounts and len(slots) < max(wanted, capacity)
+    if len(set(slots)) < len(slots) or (len(slots) < length and not holes):
+        raise item.fail("devices", "every device needs an index of its own, counted from 0 without a gap")
+    if len(slots) < wanted and not holes:
+        raise item.fail("slots", f"{wanted}, but {form.name} has no empty slots beside its {len(slots)} devices")
+    if holes:  # slots of devices that were unpreserved, and those that were not used yet
+        length = max(wanted, capacity)
+    data = bytearray(length * size)
+    packer = _Packer(form.record)
+    for slot, entry in zip(slots, entries, strict=True):
+        packer.device(data, slot * size, entry)
+    return DeviceList(form.record.record, packer.columns, bytes(data), holes=holes)
+
+
+class _Packer:
+    """Devices of one layout into their records."""
+
+    def __init__(self, record: Schema) -> None:
+        self.record, self.columns = record, columns(record)
+        self.by_name = {name: column for column in self.columns for name in _members(column)}
+        self.known = {*self.by_name, "index", "bdf", "flag_names"}
+
+    def device(self, data: bytearray, place: int, entry: Item) -> None:
+        values = self._values(entry)
+        try:
+            data[place : place + self.record.size] = record_bytes(self.record, self.columns, values)
+        except UsageError as error:
+            raise UsageError(f"{safe_text(entry.path)}.{error}") from None
+
+    def _values(self, entry: Item) -> dict[str, Any]:
+        try:
+            domain, bdf = parse_bdf(entry.text("bdf"))
+        except ValueError:
+            raise entry.fail("bdf", f"{_shown(entry.get('bdf'))} is no PCI address such as 0000:05:00.1") from None
+        values: dict[str, Any] = {"domain": domain, "bdf": bdf, "path": (domain << 16 | bdf) & 0xFFFFFFFF}
+        for name in entry.values:
+            if name not in self.known:
+                raise entry.fail(name, f"struct {self.record.name} has no such member")
+            column = self.by_name.get(name)
+            if name == "bdf" or column is None:
+                continue
+            kind = column.kind
+            if kind == "flags":
+                values[name] = entry.bits(name, column.bit_names) or 0
+            elif kind == "records":
+                values[name] = [_resource(resource) for resource in entry.items(name)]
+            else:
+                values[name] = entry.text(name) if kind == "text" else entry.number(name, 0)
+        return values
+
+
+def _members(column: Column) -> Iterator[str]:
+    """The names under which a document gives a column."""
+    yield from (name for name, _, _ in column.bits) if column.bits else (column.name,)
+
+
+def _resource(item: Item) -> dict[str, Any]:
+    known = pci_resource_ser.record_fields
+    for name in item.values:
+        if name not in known:
+            raise item.fail(name, f"struct {pci_resource_ser.name} has no such member")
+    return {name: item.text(name) if name == "name" else item.number(name, 0) for name in item.values}
+
+
+def load_buses(item: Item, form: PciLayout) -> tuple[dict[str, Any], ...]:
+    """The records of buses, all members by name."""
+    if form.bus is None:
+        if item.array("buses"):
+            raise item.fail("buses", f"{form.name} has none")
+        return ()
+    return tuple(_bus(entry, form.bus) for entry in item.items("buses"))
+
+
+def _bus(item: Item, record: Schema) -> dict[str, Any]:
+    """One bus; its place as `0000:41`, as domain and number, or as both."""
+    wanted = columns(record)
+    values: dict[str, Any] = {}
+    if item.get("bus") is not None:
+        try:
+            domain, number = parse_bdf(f"{item.text('bus')}:00.0")
+        except ValueError:
+            raise item.fail("bus", f"{_shown(item.get('bus'))} is no PCI bus such as 0000:41") from None
+        values |= {"domain": domain, "number": number >> 8}
+    for name in item.values:
+        if name == "resource" and name in record.record_fields:
+            values[name] = tuple(_resource(resource) for resource in item.items(name))
+        elif name in record.record_fields:
+            values[name] = item.number(name, 0)
+        elif name != "bus":
+            raise item.fail(name, f"struct {record.name} has no such member")
+    try:
+        return dict(row_fields(wanted, record.record.unpack(record_bytes(record, wanted, values))))
+    except UsageError as error:
+        raise UsageError(f"{safe_text(item.path)}.{error}") from None
+
+
+def _memblock(item: Item) -> Memblock:
+    return Memblock(
+        address=item.number("address"),
+        reservations=tuple(
+            Reservation(name=entry.text("name"), start=entry.number("start"), size=entry.number("size"))
+            for entry in item.items("reservations")
+        ),
+    )
+
+
+def _metadata(item: Item) -> KexecMetadata:
+    return KexecMetadata(
+        address=item.number("address"),
+        version=item.number("version", 1),
+        previous_release=item.text("previous_release"),
+        kexec_count=item.number("kexec_count"),
+    )
+
+
+def _kho_test(item: Item) -> KhoTest:
+    folios = tuple((address, order) for address, order in item.rows("folios", 2))
+    return KhoTest(
+        address=item.number("address"),
+        magic=item.number("magic"),
+        count=item.number("nr_folios", len(folios)),
+        checksum=item.number("checksum", 0),
+        folios=folios,
+        pages=item.numbers("pages"),
+    )

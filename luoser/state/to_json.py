@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""The JSON form of a state: the document that `inspect` prints and `build` takes.
+
+Addresses, tokens, handles, sizes in bytes and file positions are hex strings; counts, numbers, orders,
+flags, seals and reference counts are numbers; what is missing is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from luoser.abi.schema import set_bits
+from luoser.fdt import Fdt, Node
+from luoser.state.model import (
+    Blob,
+    Contents,
+    File,
+    Flb,
+    Folios,
+    Handover,
+    KexecMetadata,
+    KhoTest,
+    Luo,
+    Memblock,
+    Memfd,
+    PciList,
+    Preserved,
+    Record,
+    Session,
+    State,
+    Subtree,
+)
+from luoser.state.packed import Column, Device, Hex
+from luoser.text import bdf_text
+
+__all__ = ["BLOB_SCHEMA", "SCHEMA", "blob_document", "fdt_document", "to_document"]
+
+SCHEMA = "luoser/state/1"
+BLOB_SCHEMA = "luoser/decode/1"
+Json = dict[str, Any]
+
+
+def to_document(state: State, *, full: bool = False) -> Json:
+    """A state as plain JSON values. `full` adds what is needed to make the same image again."""
+    source = state.source
+    return {
+        "schema": SCHEMA,
+        "source": {"path": source.path, "format": source.format, "page_size": source.page_size},
+        "handovers": [_handover(handover, full) for handover in state.handovers],
+        "problems": [
+            {
+                "code": problem.code,
+                "address": _hex(problem.address),
+                "message": problem.message,
+                "root": _hex(problem.root),
+                "about": problem.about,
+            }
+            for problem in state.problems
+        ],
+    }
+
+
+def blob_document(blob: Blob, *, path: str) -> Json:
+    """A decoded blob as plain JSON values."""
+    columns = {column.name: column for column in blob.devices.columns} if blob.devices is not None else {}
+    return {
+        "schema": BLOB_SCHEMA,
+        "source": {"path": path},
+        "layout": blob.layout,
+        "candidates": list(blob.candidates),
+        "confidence": blob.confidence,
+        "size": _hex(blob.size),
+        "fields": {name: _plain(value) for name, value in blob.fields.items()},
+        "devices": None if blob.devices is None else [_device(device, columns) for device in blob.devices],
+        "buses": [_bus(bus) for bus in blob.buses],
+        "records": [{name: _plain(value) for name, value in record.items()} for record in blob.records],
+        "fdt": blob.fdt and fdt_document(blob.fdt),
+        "notes": list(blob.notes),
+    }
+
+
+def _hex(value: int | None) -> str | None:
+    return None if value is None else f"{value:#x}"
+
+
+def _handover(handover: Handover, full: bool) -> Json:
+    document: Json = {
+        "address": _hex(handover.address),
+        "compatible": handover.compatible,
+        "direction": handover.direction.value,
+        "evidence": list(handover.evidence),
+        "scratch": None
+        if handover.scratch is None
+        else [{"address": _hex(area.address), "size": _hex(area.size)} for area in handover.scratch],
+        "preserved": _preserved(handover.preserved, full),
+        "subtrees": [_subtree(subtree, full) for subtree in handover.subtrees],
+        "luo": handover.luo and _luo(handover.luo, full),
+        "pci": [_pci(devices, full) for devices in handover.pci],
+        "memblock": handover.memblock and _memblock(handover.memblock),
+        "kexec_metadata": handover.kexec_metadata and _kexec_metadata(handover.kexec_metadata),
+        "kho_test": handover.kho_test and _kho_test(handover.kho_test, full),
+    }
+    if full:
+        document["fdt"] = handover.fdt and fdt_document(handover.fdt)
+    return document
+
+
+def _preserved(preserved: Preserved, full: bool) -> Json:
+    found = preserved.map
+    document: Json = {
+        "form": preserved.form,
+        "address": _hex(preserved.address),
+        "status": preserved.status.value,
+        "entries": None if found is None else found.entries,
+        "pages": None if found is None else found.pages,
+        "complete": None if found is None else found.complete,
+    }
+    if full:
+        document["bitmap_size"] = preserved.bitmap_size
+        document["nodes"] = [_hex(node) for node in preserved.nodes]
+        document["bitmaps"] = [[_hex(address), order, _hex(start)] for address, order, start in preserved.bitmaps]
+        document["extents"] = (
+            None if found is None else [[_hex(address), order, count] for address, order, count in found.extents()]
+        )
+    return document
+
+
+def _subtree(subtree: Subtree, full: bool) -> Json:
+    document: Json = {"name": subtree.name, "address": _hex(subtree.address), "size": _hex(subtree.size)}
+    if full:
+        document["fdt"] = subtree.fdt and fdt_document(subtree.fdt)
+    return document
+
+
+def _luo(luo: Luo, full: bool) -> Json:
+    document: Json = {
+        "layout": luo.layout,
+        "compatible": luo.compatible,
+        "address": _hex(luo.address),
+        "liveupdate_number": luo.number,
+        "serialized": luo.serialized,
+        "sessions": [_session(session, full) for session in luo.sessions],
+        "flbs": [_flb(flb) for flb in luo.flbs],
+        "subsystems": [{"name": entry.name, "data": _hex(entry.data)} for entry in luo.subsystems],
+    }
+    if full:
+        document["session_area"] = _hex(luo.session_area)
+        document["session_blocks"] = [_hex(block) for block in luo.session_blocks]
+        document["flb_area"] = _hex(luo.flb_area)
+    return document
+
+
+def _session(session: Session, full: bool) -> Json:
+    document: Json = {
+        "name": session.name,
+        "address": _hex(session.address),
+        "files": [_file(file, full) for file in session.files],
+    }
+    if full:
+        document["count"] = session.count
+        document["blocks"] = [_hex(block) for block in session.blocks]
+    return document
+
+
+def _file(file: File, full: bool) -> Json:
+    return {
+        "compatible": file.compatible,
+        "data": _hex(file.data),
+        "token": _hex(file.token),
+        "address": _hex(file.address),
+        "memfd": file.memfd and _memfd(file.memfd, full),
+        "detail": file.detail and _record(file.detail),
+    }
+
+
+def _flb(flb: Flb) -> Json:
+    return {
+        "name": flb.name,
+        "data": _hex(flb.data),
+        "count": flb.count,
+        "address": _hex(flb.address),
+        "detail": flb.detail and _record(flb.detail),
+    }
+
+
+def _memfd(memfd: Memfd, full: bool) -> Json:
+    document: Json = {
+        "layout": memfd.layout,
+        "address": _hex(memfd.address),
+        "size": _hex(memfd.size),
+        "position": _hex(memfd.position),
+        "seals": memfd.seals,
+        "folios": _folios(memfd.folios, full),
+    }
+    if full:
+        document["flags"] = memfd.flags
+        document["contents"] = [_contents(piece) for piece in memfd.contents]
+    return document
+
+
+def _folios(folios: Folios, full: bool) -> Json:
+    document: Json = {"count": folios.count, "address": _hex(folios.address)}
+    if full:
+        document |= {
+            "total_pages": folios.total_pages,
+            "flags": folios.flags,
+            "order": folios.order,
+            "chunks": [_hex(chunk) for chunk in folios.chunks],
+            "pages": [_hex(page) for page in folios.pages],
+            "list": [[index, _hex(address), flags] for index, address, flags in folios.list.rows()],
+        }
+    return document
+
+
+def _contents(piece: Contents) -> Json:
+    return {"address": _hex(piece.address), "size": _hex(piece.size), "bytes": piece.data.hex()}
+
+
+def _record(record: Record) -> Json:
+    return {
+        "address": _hex(record.address),
+        "confidence": record.confidence,
+        "readings": [
+            {"layout": layout, "fields": {name: _plain(value) for name, value in fields.items()}}
+            for layout, fields in record.readings
+        ],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Hex):
+        return _hex(value)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _pci(devices: PciList, full: bool) -> Json:
+    columns = {column.name: column for column in devices.devices.columns}
+    document: Json = {
+        "layout": devices.layout,
+        "candidates": list(devices.candidates),
+        "address": _hex(devices.address),
+        "via": list(devices.via),
+        "confidence": devices.confidence,
+        "devices": [_device(device, columns) for device in devices.devices],
+    }
+    if devices.buses:
+        document["buses"] = [_bus(bus) for bus in devices.buses]
+    if full:
+        document["header"] = {name: _plain(value) for name, value in devices.header.items()}
+        document["blocks"] = [_hex(block) for block in devices.blocks]
+        document["slots"] = devices.devices.slots
+        document["contents"] = [_contents(piece) for piece in devices.contents]
+    return document
+
+
+def _device(device: Device, columns: Mapping[str, Column]) -> Json:
+    document: Json = {"index": device.index, "bdf": device.name}
+    for name, value in device.fields.items():
+        if name == "path":
+            continue
+        column = columns.get(name)
+        if column is not None and column.kind == "records" and isinstance(value, tuple):
+            document[name] = [_resource(item) for item in value]
+        elif column is not None and column.is_hex and isinstance(value, int):
+            document[name] = _hex(value)
+        else:
+            document[name] = value
+        if column is not None and column.kind == "flags" and isinstance(value, int):
+            document["flag_names"] = set_bits(value, column.bit_names)
+    return document
+
+
+def _resource(item: Mapping[str, Any]) -> Json:
+    return {name: _hex(value) if isinstance(value, int) else value for name, value in item.items()}
+
+
+def _bus(bus: Mapping[str, Any]) -> Json:
+    document: Json = {"bus": bdf_text(bus["domain"], bus["number"] << 8)[:7]}
+    for name, value in bus.items():
+        document[name] = [_resource(item) for item in value] if name == "resource" else value
+    return document
+
+
+def _memblock(memblock: Memblock) -> Json:
+    return {
+        "address": _hex(memblock.address),
+        "reservations": [
+            {"name": entry.name, "start": _hex(entry.start), "size": _hex(entry.size)}
+            for entry in memblock.reservations
+        ],
+    }
+
+
+def _kexec_metadata(metadata: KexecMetadata) -> Json:
+    return {
+        "address": _hex(metadata.address),
+        "version": metadata.version,
+        "previous_release": metadata.previous_release,
+        "kexec_count": metadata.kexec_count,
+    }
+
+
+def _kho_test(test: KhoTest, full: bool) -> Json:
+    document: Json = {
+        "address": _hex(test.address),
+        "magic": _hex(test.magic),
+        "nr_folios": test.count,
+        "checksum": _hex(test.checksum),
+    }
+    if full:
+        document["folios"] = [[_hex(address), order] for address, order in test.folios]
+        document["pages"] = [_hex(page) for page in test.pages]
+    return document
+
+
+def fdt_document(fdt: Fdt) -> Json:
+    """A devicetree with its own layout, as plain JSON values."""
+    header = fdt.header
+    return {
+        "totalsize": header.totalsize,
+        "off_dt_struct": header.off_dt_struct,
+        "off_dt_strings": header.off_dt_strings,
+        "off_mem_rsvmap": header.off_mem_rsvmap,
+        "size_dt_struct": header.size_dt_struct,
+        "size_dt_strings": header.size_dt_strings,
+        "strings": fdt.strings.hex(),
+        "root": _node(fdt.root),
+    }
+
+
+def _node(node: Node) -> Json:
+    return {
+        "name": node.name.decode("utf-8", "surrogateescape"),
+        "properties": [[name.decode("utf-8", "surrogateescape"), value.hex()] for name, value in node.properties],
+        "nodes": [_node(child) for child in node.nodes],
+    }

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Sub-tree of the KHO self-test: its devicetree, and the vmalloc area that lists its folios."""
+
+from __future__ import annotations
+
+import struct
+
+from luoser.abi.kho_test import COMPATIBLE
+from luoser.abi.vmalloc import VM_ALLOC, kho_vmalloc
+from luoser.fdt import Node
+from luoser.state import Handover, KhoTest
+from luoser.state.from_json import Item
+from luoser.writer.image import Image
+from luoser.writer.tree_values import u32_of, u64
+from luoser.writer.vmalloc import write_area
+
+__all__ = ["test_tree", "write_test"]
+
+_TEST = "kho_test"
+
+
+def test_tree(test: Item, chunk: int | None) -> Node:
+    """The self-test's tree. chunk: the first of the vmalloc area that holds its folios, None for the form of 6.17."""
+    folios = b"".join(u64(address | order) for address, order in test.rows("folios", 2))
+    if chunk is not None:
+        pages = len(test.numbers("pages"))
+        folios = kho_vmalloc.build({"first": chunk, "total_pages": pages, "flags": VM_ALLOC, "order": 0})
+    data = Node(
+        b"data",
+        [
+            (b"nr_folios", u32_of(test, "nr_folios")),
+            (b"folios_info", folios),
+            (b"csum", u32_of(test, "checksum")),
+        ],
+    )
+    return Node(b"", [(b"compatible", COMPATIBLE + b"\0"), (b"magic", u32_of(test, "magic"))], [data])
+
+
+def write_test(image: Image, handover: Handover, test: KhoTest) -> None:
+    """The array of the self-test's folios; its vmalloc descriptor is in the devicetree."""
+    tree = next((subtree.fdt for subtree in handover.subtrees if subtree.name == _TEST), None)
+    node = tree.root.node("data") if tree is not None else None
+    info = node.get("folios_info") if node is not None else None
+    if info is None or (len(info) == 8 * test.count and not test.pages):
+        return  # the folios are in the property itself
+    if len(info) != kho_vmalloc.size or not test.pages:
+        if test.count:
+            image.lacks.append(f"sub-tree kho_test: the state does not hold all of its {test.count} folios; left out")
+        return
+    descriptor = kho_vmalloc.parse(info)
+    words = b"".join(struct.pack("<Q", address | order) for address, order in test.folios)
+    write_area(image, (descriptor.first,), test.pages, descriptor.order, words, "sub-tree kho_test")

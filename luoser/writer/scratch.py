@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Scratch of an incoming root: the array of areas, and the setup_data node that names root and array."""
+
+from __future__ import annotations
+
+from luoser.abi.kho import SETUP_KEXEC_KHO, kho_data, kho_scratch, setup_data
+from luoser.state import Direction, Handover, State
+from luoser.writer.image import Image
+
+__all__ = ["write_scratch"]
+
+
+def write_scratch(image: Image, handover: Handover, state: State) -> None:
+    """The setup_data node and the array of scratch areas that the kernel was handed, after all else."""
+    if handover.scratch is None:
+        return
+    if handover.direction is Direction.OUTGOING:
+        image.lacks.append("scratch areas of an outgoing root: only variables of the kernel name them; left out")
+        return
+    page = image.page_size
+    array = _free_page(image, state)
+    areas = b"".join(kho_scratch.build({"addr": area.address, "size": area.size}) for area in handover.scratch)
+    image.put(array, areas, "scratch array")
+    data = kho_data.build(
+        {
+            "fdt_addr": handover.address,
+            "fdt_size": page,
+            "scratch_addr": array,
+            "scratch_size": len(areas),
+        }
+    )
+    node = setup_data.build({"next": 0, "type": SETUP_KEXEC_KHO, "len": len(data), "data": None}) + data
+    image.put(_free_page(image, state), node, "setup_data")
+
+
+def _free_page(image: Image, state: State) -> int:
+    """A page after everything that the state names."""
+    ends = [image.end]
+    for handover in state.handovers:
+        ends += [area.address + area.size for area in handover.scratch or ()]
+        if handover.preserved.map is not None:
+            page = image.page_size
+            ends += [start + count * (page << order) for start, order, count in handover.preserved.map.extents()]
+    return -(-max(ends) // image.page_size) * image.page_size

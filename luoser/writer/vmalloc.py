@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""A preserved vmalloc area: the chain of chunks that name its blocks, and the blocks."""
+
+from __future__ import annotations
+
+import struct
+
+from luoser.abi.vmalloc import chunk_capacity
+from luoser.errors import UsageError
+from luoser.writer.image import Image
+
+__all__ = ["write_area"]
+
+_MAX_ORDER = 20
+"""Of one block of an array: 4 GiB with 4 KiB pages."""
+
+
+def write_area(
+    image: Image, chunks: tuple[int, ...], pages: tuple[int, ...], order: int, data: bytes, what: str
+) -> None:
+    """The chain of chunks, and the blocks of 2^order pages with the bytes of the area.
+
+    chunks, pages: physical addresses of the chunks and of the blocks. what: names the area in errors. Raises
+    UsageError when the bytes do not fit.
+    """
+    if order > _MAX_ORDER:
+        raise UsageError(f"{what}: blocks of order {order}, expected at most {_MAX_ORDER}")
+    most, size = chunk_capacity(image.page_size), image.page_size << order
+    if len(pages) * size < len(data) or len(chunks) * most < len(pages):
+        raise UsageError(
+            f"{what}: {len(data)} bytes do not fit {len(pages)} blocks of order {order} in {len(chunks)} chunks"
+        )
+    for index, chunk in enumerate(chunks):
+        names = pages[index * most : (index + 1) * most]
+        following = chunks[index + 1] if index + 1 < len(chunks) else 0
+        image.put(chunk, struct.pack(f"<{most + 1}Q", following, *names, *[0] * (most - len(names))), f"{what}, chunk")
+    for index, page in enumerate(pages):
+        block = data[index * size : (index + 1) * size]
+        image.put(page, block.ljust(size, b"\0"), what)
