@@ -30,6 +30,7 @@ golden: .venv/tested
 docs: .venv/installed
 	$(BIN)/python -m tests.layout_table > docs/layouts.md
 	$(BIN)/python -m tests.live_update_page
+	$(BIN)/python -m tests.abi_pages
 
 # Debian splits venv off into a package of its own.
 .venv/bin/python:
