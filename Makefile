@@ -31,6 +31,7 @@ docs: .venv/tested
 	$(BIN)/python -m tests.state_schema
 	$(BIN)/python -m tests.layout_table > docs/layouts.md
 	$(BIN)/python -m tests.live_update_page
+	$(BIN)/python -m tests.abi_pages
 
 # Debian splits venv off into a package of its own.
 .venv/bin/python:

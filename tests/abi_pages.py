@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""`python -m tests.abi_pages` makes the tables and the decoded bytes of docs/abi again.
+
+A page is prose with markers. What lies between a marker and the next `<!-- end -->` is made:
+
+    <!-- struct: NAME (LABEL) -->         the members of one struct of the registry
+    <!-- bytes: FILE as LAYOUT -->        a file of fixtures/golden, decoded; `, N bytes` shows the first ones only
+    <!-- lists: family A -->              the layouts of the PCI device list
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from luoser.abi import pci
+from luoser.abi.registry import layout, layouts, schemas
+from luoser.abi.schema import Field, Schema
+from luoser.render.hexdump import rows
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs/abi"
+GOLDEN = ROOT / "fixtures/golden"
+
+MARKER = re.compile(r"^<!-- (struct|bytes|lists): (.+) -->\n(?:.*\n)*?<!-- end -->$", re.MULTILINE)
+_BYTES = re.compile(r"(\S+) as (\S+?)(?:, (\d+) bytes)?")
+
+
+def pages() -> tuple[Path, ...]:
+    """Every page of the folder."""
+    return tuple(sorted(FOLDER.glob("*.md")))
+
+
+def made(text: str) -> str:
+    """A page with what its markers stand for. Raises KeyError for a struct, file or layout that does not exist."""
+    return MARKER.sub(lambda match: "\n".join(_block(match[1], match[2])), text)
+
+
+def marker(schema: Schema) -> str:
+    """What a page says to get the table of this struct."""
+    return f"<!-- struct: {_key(schema)} -->"
+
+
+def _block(kind: str, what: str) -> Iterator[str]:
+    yield f"<!-- {kind}: {what} -->"
+    yield ""
+    yield from {"struct": _struct, "bytes": _bytes, "lists": _lists}[kind](what)
+    yield ""
+    yield "<!-- end -->"
+
+
+def _key(schema: Schema) -> str:
+    return f"{schema.name} ({schema.label})"
+
+
+def _struct(what: str) -> Iterator[str]:
+    schema = {_key(schema): schema for schema in schemas()}[what]
+    names = ", ".join(f"`{entry.name}`" for entry in layouts() if any(one is schema for one in entry.schemas))
+    yield f"**`struct {schema.name}`**, {schema.size} bytes, {schema.layout}. {_escaped(schema.meaning)}"
+    yield f"Form: {_escaped(schema.label)}; {schema.status}; {_escaped(schema.seen_in)}. `luoser abi show`: {names}."
+    yield ""
+    yield "| offset | size | type | member | meaning |"
+    yield "|---:|---:|---|---|---|"
+    yield from (_row(field) for field in schema.fields)
+
+
+def _row(field: Field) -> str:
+    if field.padding:
+        return f"| {field.offset} | {field.size} | | | padding: 0 as written, ignored when read |"
+    offset, kind = str(field.offset), field.c_type
+    if field.bit_width is not None and field.bit_offset is not None:
+        last = field.bit_offset + field.bit_width - 1
+        offset += f", bit {last}" if field.bit_width == 1 else f", bits {field.bit_offset} to {last}"
+        kind = kind.partition(":")[0]
+    size = str(field.size) if field.size else "flex"
+    return f"| {offset} | {size} | `{kind}` | `{field.name}` | {_escaped(field.meaning)} |"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([|*<])", r"\\\1", text)
+
+
+def _bytes(what: str) -> Iterator[str]:
+    match = _BYTES.fullmatch(what)
+    chosen = layout(match[2]) if match is not None else None
+    if match is None or chosen is None:
+        raise KeyError(f"bytes: {what}")
+    yield "```"
+    yield from rows((GOLDEN / match[1]).read_bytes(), 0, chosen, length=int(match[3]) if match[3] else None)
+    yield "```"
+
+
+def _lists(what: str) -> Iterator[str]:
+    forms = [form for form in pci.LAYOUTS if f"family {form.family}" == what]
+    if not forms:
+        raise KeyError(f"lists: {what}")
+    yield "| layout | FLB name | header | entry | first entry at | what it is |"
+    yield "|---|---|---:|---:|---|---|"
+    for form in forms:
+        names = ", ".join(f"`{name}`" for name in form.flb_names)
+        first = f"{form.header.size}" if form.blocks is None else "16 of a block"
+        sizes = f"{form.header.size} | {form.record.size} | {first}"
+        yield f"| `{form.name}` | {names} | {sizes} | {_escaped(form.summary)} |"
+
+
+def main() -> None:
+    """Write every page anew."""
+    for page in pages():
+        page.write_text(made(page.read_text()))
+
+
+if __name__ == "__main__":
+    main()
