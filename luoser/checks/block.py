@@ -46,7 +46,13 @@ def _faults(view: View, codes: Iterable[str]) -> Iterator[Found]:
         yield Found(problem.message, address=problem.address, where=problem.about, hint=hint)
 
 
-@register("LUO008", "block-chain-broken", Severity.ERROR, kernels="6.19 and later", source="kho.md 5; luo.md 2.5")
+@register(
+    "LUO008",
+    "block-chain-broken",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="block.md#what-the-next-kernel-verifies; luo.md#errors",
+)
 def luo_chain(view: View) -> Iterator[Found]:
     """The pages that hold sessions, FLBs or a session's files loop, or lead to what is no page.
 
@@ -56,7 +62,13 @@ def luo_chain(view: View) -> Iterator[Found]:
     yield from _faults(view, BROKEN)
 
 
-@register("LUO009", "block-count-illegal", Severity.ERROR, kernels="6.19 and later", source="kho.md 5; luo.md 2.3, 3.2")
+@register(
+    "LUO009",
+    "block-count-illegal",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="block.md#what-the-next-kernel-verifies; luo.md#flbs; luo.md#the-session-area",
+)
 def luo_block_count(view: View) -> Iterator[Found]:
     """A block or area of sessions, files or FLBs counts more entries than fit, or a block none; FLBs fill one page.
 

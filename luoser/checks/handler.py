@@ -20,7 +20,7 @@ _RELEASED = frozenset(found.memfd for found in RELEASES.values() if found.luo is
 """memfd handlers that some release has."""
 
 
-@register("LUO017", "handler-unknown", Severity.WARNING, kernels="6.19 and later", source="luo.md 2.5")
+@register("LUO017", "handler-unknown", Severity.WARNING, kernels="6.19 and later", source="luo.md#errors")
 def luo_handler(view: View) -> Iterator[Found]:
     """A file's handler is not a merged or posted one.
 
@@ -47,7 +47,13 @@ def _times(files: int) -> str:
     return "one file has it" if files == 1 else f"{files} files have it, this is the first"
 
 
-@register("LUO018", "handler-generation", Severity.ERROR, kernels="6.19 and later", source="abi README; luo.md 2.5")
+@register(
+    "LUO018",
+    "handler-generation",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="README.md#release-matrix; luo.md#errors",
+)
 def luo_handler_generation(view: View) -> Iterator[Found]:
     """A memfd is in the form of another generation of kernels than the root: memfd-v1 goes with kho-v1, v2 with later.
 

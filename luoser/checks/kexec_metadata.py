@@ -12,7 +12,13 @@ from luoser.checks.view import View
 __all__: list[str] = []
 
 
-@register("KHO009", "kexec-metadata-bad", Severity.WARNING, kernels="7.1 and later", source="kho.md 6.1, 7")
+@register(
+    "KHO009",
+    "kexec-metadata-bad",
+    Severity.WARNING,
+    kernels="7.1 and later",
+    source="kexec_metadata.md#invariants; kho.md#invariants",
+)
 def metadata(view: View) -> Iterator[Found]:
     """The sub-tree kexec-metadata is not version 1 with a release and a count from 1 on, or is shorter than that.
 
@@ -29,7 +35,13 @@ def metadata(view: View) -> Iterator[Found]:
         yield Found(word, address=place, where="kexec_metadata", hint=hint)
 
 
-@register("KHO011", "counts-disagree", Severity.WARNING, kernels="7.1 and later", source="luo.md 2, 9; kho.md 6.1")
+@register(
+    "KHO011",
+    "counts-disagree",
+    Severity.WARNING,
+    kernels="7.1 and later",
+    source="luo.md#root-object; luo.md#invariants; kexec_metadata.md#invariants",
+)
 def counts(view: View) -> Iterator[Found]:
     """LUO's liveupdate_number is larger than the kexec_count of kexec-metadata.
 

@@ -22,7 +22,13 @@ __all__: list[str] = []
 _RELEASED = frozenset(found.kho for found in RELEASES.values())
 
 
-@register("KHO001", "root-version-unknown", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.4, 2.2, 2.5")
+@register(
+    "KHO001",
+    "root-version-unknown",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="kho.md#what-the-next-kernel-verifies; kho.md#kho-v2; kho.md#later-than-v4",
+)
 def root_version(view: View) -> Iterator[Found]:
     """The root's compatible string is not one that a released kernel writes.
 
@@ -49,7 +55,13 @@ def _root(view: View) -> Fdt:
     return view.handover.fdt
 
 
-@register("KHO002", "root-fdt-damaged", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.4, 1.7")
+@register(
+    "KHO002",
+    "root-fdt-damaged",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="kho.md#what-the-next-kernel-verifies; finding.md#page-scan",
+)
 def root_damaged(view: View) -> Iterator[Found]:
     """The root's devicetree breaks off or is damaged inside: its tokens do not form a tree.
 
@@ -67,7 +79,7 @@ def root_damaged(view: View) -> Iterator[Found]:
         )
 
 
-@register("KHO003", "root-fdt-unusual", Severity.WARNING, kernels="6.16 and later", source="kho.md 1.7")
+@register("KHO003", "root-fdt-unusual", Severity.WARNING, kernels="6.16 and later", source="finding.md#page-scan")
 def root_unusual(view: View) -> Iterator[Found]:
     """The header of the root's devicetree has values that no kernel writes: it is version 17, compatible with 16, for
     CPU 0, and not larger than a page.
@@ -93,7 +105,13 @@ def _map_pointer(tree: Fdt) -> int | None:
     return next((value for name in MAP_PROPERTIES if (value := tree.root.u64(name)) is not None), None)
 
 
-@register("KHO004", "map-pointer-missing", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.4, 2.1")
+@register(
+    "KHO004",
+    "map-pointer-missing",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="kho.md#what-the-next-kernel-verifies; kho.md#kho-v1",
+)
 def map_pointer_missing(view: View) -> Iterator[Found]:
     """The root has no property of 8 bytes with the address of the preserved map.
 
@@ -112,7 +130,13 @@ def map_pointer_missing(view: View) -> Iterator[Found]:
         )
 
 
-@register("KHO005", "map-not-published", Severity.ERROR, kernels="6.19 and later", source="kho.md 1.4, 2.1; luo.md 3.5")
+@register(
+    "KHO005",
+    "map-not-published",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="kho.md#what-the-next-kernel-verifies; kho.md#kho-v1; luo.md#order-at-reboot",
+)
 def map_not_published(view: View) -> Iterator[Found]:
     """The root's pointer to the preserved map is 0: always wrong from kho-v3 on, and in kho-v1 once LUO has serialised.
 
@@ -133,7 +157,13 @@ def map_not_published(view: View) -> Iterator[Found]:
     )
 
 
-@register("KHO006", "subtree-no-address", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.7, 2")
+@register(
+    "KHO006",
+    "subtree-no-address",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="finding.md#page-scan; kho.md#root-devicetree-by-version",
+)
 def subtree_address(view: View) -> Iterator[Found]:
     """A child of the root has no property of 8 bytes with the address of a page.
 
@@ -151,7 +181,7 @@ def subtree_address(view: View) -> Iterator[Found]:
             )
 
 
-@register("KHO007", "subtree-duplicate-name", Severity.ERROR, kernels="6.16 and later", source="kho.md 7")
+@register("KHO007", "subtree-duplicate-name", Severity.ERROR, kernels="6.16 and later", source="kho.md#invariants")
 def subtree_names(view: View) -> Iterator[Found]:
     """Two children of the root have one name.
 
@@ -191,7 +221,13 @@ def _accepted(release: _Release) -> tuple[str | None, str | None]:
     return found.kho if found is not None else None, luo.compatible if luo is not None else None
 
 
-@register("KHO012", "kernel-pair-refused", Severity.ERROR, kernels="6.16 to 7.3", source="kho.md 1.4; luo.md 2.5")
+@register(
+    "KHO012",
+    "kernel-pair-refused",
+    Severity.ERROR,
+    kernels="6.16 to 7.3",
+    source="kho.md#what-the-next-kernel-verifies; luo.md#errors",
+)
 def kernel_pair(view: View) -> Iterator[Found]:
     """The next kernel accepts another compatible string of the root, or of LUO, than this handover has.
 
@@ -215,7 +251,13 @@ def kernel_pair(view: View) -> Iterator[Found]:
         yield Found(word, address=luo.address, where="luo", hint=hint)
 
 
-@register("KHO013", "bitmap-width-change", Severity.ERROR, kernels="6.16 to 7.0", source="kho.md 3.1; README.md")
+@register(
+    "KHO013",
+    "bitmap-width-change",
+    Severity.ERROR,
+    kernels="6.16 to 7.0",
+    source="preserved.md#width-of-a-bitmap",
+)
 def bitmap_width(view: View) -> Iterator[Found]:
     """The kho-v1 map has bitmaps of 512 bytes while the next kernel reads a page each, or the other way round.
 

@@ -36,7 +36,7 @@ def _form(view: View) -> LuoForm:
     return found
 
 
-@register("LUO001", "luo-unreadable", Severity.ERROR, kernels="6.19 and later", source="luo.md 2.5")
+@register("LUO001", "luo-unreadable", Severity.ERROR, kernels="6.19 and later", source="luo.md#errors")
 def luo_unreadable(view: View) -> Iterator[Found]:
     """The sub-tree LUO of an outgoing root holds no LUO root object: neither a known string nor a whole devicetree.
 
@@ -57,7 +57,13 @@ def luo_unreadable(view: View) -> Iterator[Found]:
         raise Skip("the page of LUO's root object is not in the source")
 
 
-@register("LUO002", "luo-version-unknown", Severity.ERROR, kernels="6.19 and later", source="luo.md 1, 2, 2.5")
+@register(
+    "LUO002",
+    "luo-version-unknown",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="luo.md#versions; luo.md#root-object; luo.md#errors",
+)
 def luo_version(view: View) -> Iterator[Found]:
     """LUO's version string, or that of its session or FLB node, is none that was released or posted.
 
@@ -89,7 +95,7 @@ def _strange_nodes(root: Node) -> list[str]:
     return wrong
 
 
-@register("LUO003", "luo-blob-too-small", Severity.ERROR, kernels="7.2 and later", source="luo.md 2")
+@register("LUO003", "luo-blob-too-small", Severity.ERROR, kernels="7.2 and later", source="luo.md#root-object")
 def luo_blob_size(view: View) -> Iterator[Found]:
     """The root gives LUO's root object fewer than the 32 bytes of luo_ser.
 
@@ -108,7 +114,7 @@ def luo_blob_size(view: View) -> Iterator[Found]:
             )
 
 
-@register("LUO004", "liveupdate-number-missing", Severity.ERROR, kernels="6.19 to 7.1", source="luo.md 3.1")
+@register("LUO004", "liveupdate-number-missing", Severity.ERROR, kernels="6.19 to 7.1", source="luo.md#the-devicetree")
 def luo_number_missing(view: View) -> Iterator[Found]:
     """LUO's devicetree has no liveupdate-number of 8 bytes.
 
@@ -121,7 +127,13 @@ def luo_number_missing(view: View) -> Iterator[Found]:
         yield Found("LUO has no liveupdate-number of 8 bytes", address=luo.address, where="luo", hint=PANIC)
 
 
-@register("LUO005", "liveupdate-number-zero", Severity.WARNING, kernels="6.19 and later", source="luo.md 2, 9(2)")
+@register(
+    "LUO005",
+    "liveupdate-number-zero",
+    Severity.WARNING,
+    kernels="6.19 and later",
+    source="luo.md#root-object; luo.md#invariant-2",
+)
 def luo_number_zero(view: View) -> Iterator[Found]:
     """The number of live updates is 0.
 
@@ -137,7 +149,13 @@ def luo_number_zero(view: View) -> Iterator[Found]:
         )
 
 
-@register("LUO006", "flb-area-missing", Severity.ERROR, kernels="7.0 and later", source="luo.md 2, 3.1")
+@register(
+    "LUO006",
+    "flb-area-missing",
+    Severity.ERROR,
+    kernels="7.0 and later",
+    source="luo.md#root-object; luo.md#the-devicetree",
+)
 def luo_flb_area(view: View) -> Iterator[Found]:
     """LUO names no FLB page. The page is made at boot and always there.
 
@@ -151,7 +169,7 @@ def luo_flb_area(view: View) -> Iterator[Found]:
         yield Found("LUO names no FLB page, expected its address", address=luo.address, where="luo", hint=PANIC)
 
 
-@register("LUO007", "flb-node-missing", Severity.ERROR, kernels="6.19 to 7.1", source="luo.md 3.1")
+@register("LUO007", "flb-node-missing", Severity.ERROR, kernels="6.19 to 7.1", source="luo.md#the-devicetree")
 def luo_flb_node(view: View) -> Iterator[Found]:
     """LUO's devicetree has no node luo-flb, and the next kernel is a 7.0 or 7.1.
 
@@ -174,7 +192,9 @@ def luo_flb_node(view: View) -> Iterator[Found]:
 # -- counts -----------------------------------------------------------------------------------------------
 
 
-@register("LUO010", "file-count-mismatch", Severity.ERROR, kernels="6.19 and later", source="luo.md 2.2, 2.5")
+@register(
+    "LUO010", "file-count-mismatch", Severity.ERROR, kernels="6.19 and later", source="luo.md#files; luo.md#errors"
+)
 def luo_file_count(view: View) -> Iterator[Found]:
     """A session's count of files is not the number of entries in its blocks.
 
@@ -202,7 +222,7 @@ def luo_file_count(view: View) -> Iterator[Found]:
         raise Skip(f"not all files can be read: {skipped}")
 
 
-@register("LUO012", "sessions-lost", Severity.ERROR, kernels="7.0 and later", source="luo.md 2.4")
+@register("LUO012", "sessions-lost", Severity.ERROR, kernels="7.0 and later", source="luo.md#who-writes-what-when")
 def luo_sessions_lost(view: View) -> Iterator[Found]:
     """There are FLBs, which exist only as long as files depend on them, but no session has a file.
 
@@ -225,7 +245,13 @@ def luo_sessions_lost(view: View) -> Iterator[Found]:
 # -- sessions and files -----------------------------------------------------------------------------------
 
 
-@register("LUO013", "session-name-bad", Severity.ERROR, kernels="6.19 and later", source="luo.md 2.1, 2.4, 5.3")
+@register(
+    "LUO013",
+    "session-name-bad",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="luo.md#sessions; luo.md#who-writes-what-when; luo.md#v4",
+)
 def luo_session_name(view: View) -> Iterator[Found]:
     """A session has no name, a name without its NUL, or an entry of zeros.
 
@@ -243,7 +269,13 @@ def luo_session_name(view: View) -> Iterator[Found]:
         )
 
 
-@register("LUO014", "session-name-duplicate", Severity.ERROR, kernels="6.19 and later", source="luo.md 2.5, 9(3)")
+@register(
+    "LUO014",
+    "session-name-duplicate",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="luo.md#errors; luo.md#invariant-3",
+)
 def luo_session_duplicate(view: View) -> Iterator[Found]:
     """Two sessions have one name, which the kernel refuses at creation.
 
@@ -262,7 +294,13 @@ def luo_session_duplicate(view: View) -> Iterator[Found]:
             )
 
 
-@register("LUO015", "file-entry-bad", Severity.ERROR, kernels="6.19 and later", source="luo.md 2.2, 2.5, 9(5)")
+@register(
+    "LUO015",
+    "file-entry-bad",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="luo.md#files; luo.md#errors; luo.md#invariant-5",
+)
 def luo_file_entry(view: View) -> Iterator[Found]:
     """A file entry's handler is empty, has no NUL, has bytes after it, or is not printable ASCII.
 
@@ -282,7 +320,7 @@ def luo_file_entry(view: View) -> Iterator[Found]:
             )
 
 
-@register("LUO016", "token-duplicate", Severity.ERROR, kernels="6.19 and later", source="luo.md 2.2, 2.5")
+@register("LUO016", "token-duplicate", Severity.ERROR, kernels="6.19 and later", source="luo.md#files; luo.md#errors")
 def luo_token_duplicate(view: View) -> Iterator[Found]:
     """Two files of one session have the same token, which the kernel refuses when a file is preserved.
 
@@ -306,7 +344,9 @@ def luo_token_duplicate(view: View) -> Iterator[Found]:
 # -- FLBs -------------------------------------------------------------------------------------------------
 
 
-@register("LUO019", "flb-count-wrong", Severity.WARNING, kernels="7.0 and later", source="luo.md 2.3, 9(7)")
+@register(
+    "LUO019", "flb-count-wrong", Severity.WARNING, kernels="7.0 and later", source="luo.md#flbs; luo.md#invariant-7"
+)
 def luo_flb_files(view: View) -> Iterator[Found]:
     """An FLB counts no file, or more files than there are in all sessions.
 
@@ -329,7 +369,13 @@ def luo_flb_files(view: View) -> Iterator[Found]:
             )
 
 
-@register("LUO020", "flb-name-bad", Severity.ERROR, kernels="7.0 and later", source="luo.md 2.3, 2.5, 9(7)")
+@register(
+    "LUO020",
+    "flb-name-bad",
+    Severity.ERROR,
+    kernels="7.0 and later",
+    source="luo.md#flbs; luo.md#errors; luo.md#invariant-7",
+)
 def luo_flb_name(view: View) -> Iterator[Found]:
     """An FLB has no proper name, or two have the same, which the kernel refuses at registration.
 

@@ -15,7 +15,7 @@ from luoser.text import safe_text
 __all__: list[str] = []
 
 
-@register("KHO010", "memblock-bad", Severity.ERROR, kernels="6.16 and later", source="kho.md 6.2")
+@register("KHO010", "memblock-bad", Severity.ERROR, kernels="6.16 and later", source="memblock.md#invariants")
 def memblock(view: View) -> Iterator[Found]:
     """The sub-tree memblock is not memblock-v1, or one of its regions has no start, no size, a size of 0, or a name
     that is too long or taken twice; or there are more than 8.

@@ -82,7 +82,7 @@ def _rounded(view: View, size: int) -> int:
 # -- the descriptor ---------------------------------------------------------------------------------------
 
 
-@register("MFD001", "descriptor-illegal", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD001", "descriptor-illegal", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_descriptor(view: View) -> Iterator[Found]:
     """A memfd's descriptor is no page, or holds what no kernel writes: folios that do not fit their array, an array
     without folios, a negative size or position.
@@ -102,7 +102,7 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
         raise Skip(skipped)
 
 
-@register("MFD002", "descriptor-zero", Severity.INFO, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD002", "descriptor-zero", Severity.INFO, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_zero(view: View) -> Iterator[Found]:
     """A memfd's descriptor is all zeros.
 
@@ -119,7 +119,7 @@ def memfd_zero(view: View) -> Iterator[Found]:
             )
 
 
-@register("MFD012", "seals-unknown", Severity.ERROR, kernels="7.1 and later", source="memfd-and-others.md 1.1")
+@register("MFD012", "seals-unknown", Severity.ERROR, kernels="7.1 and later", source="memfd.md#invariants")
 def memfd_seals(view: View) -> Iterator[Found]:
     """A memfd has seals outside the six that exist.
 
@@ -133,7 +133,7 @@ def memfd_seals(view: View) -> Iterator[Found]:
     yield from each(view, judge, LOST, folios=False)
 
 
-@register("MFD013", "descriptor-flags", Severity.WARNING, kernels="7.1 and later", source="memfd-and-others.md 1.1")
+@register("MFD013", "descriptor-flags", Severity.WARNING, kernels="7.1 and later", source="memfd.md#invariants")
 def memfd_flags(view: View) -> Iterator[Found]:
     """A memfd's flags are not 0.
 
@@ -146,7 +146,7 @@ def memfd_flags(view: View) -> Iterator[Found]:
     yield from each(view, judge, "look for what wrote over the descriptor", folios=False)
 
 
-@register("MFD006", "array-size", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD006", "array-size", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_array_size(view: View) -> Iterator[Found]:
     """A folio array has more pages than its folios need.
 
@@ -166,7 +166,7 @@ def memfd_array_size(view: View) -> Iterator[Found]:
 # -- the folios -------------------------------------------------------------------------------------------
 
 
-@register("MFD007", "index-not-ascending", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD007", "index-not-ascending", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_indices(view: View) -> Iterator[Found]:
     """A folio's index is not after the folio before it: the same index twice, or a folio inside a larger one.
 
@@ -185,7 +185,7 @@ def memfd_indices(view: View) -> Iterator[Found]:
     yield from each(view, judge, "retrieving the file fails or mixes up its pages: do not boot the next kernel")
 
 
-@register("MFD008", "index-beyond-size", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD008", "index-beyond-size", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_beyond(view: View) -> Iterator[Found]:
     """A folio begins after the end of its file.
 
@@ -203,7 +203,7 @@ def memfd_beyond(view: View) -> Iterator[Found]:
     yield from each(view, judge, "compare the size with what the owner of the file expects")
 
 
-@register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_folio_flags(view: View) -> Iterator[Found]:
     """A folio is not marked as up to date, or has flags that do not exist.
 
@@ -224,7 +224,7 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
 
 
 @register(
-    "MFD010", "folio-shared", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1; luo.md 2.5"
+    "MFD010", "folio-shared", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants; luo.md#errors"
 )
 def memfd_shared(view: View) -> Iterator[Found]:
     """Two folios, of one file or of two, are the same memory or overlap.
@@ -259,7 +259,7 @@ def memfd_shared(view: View) -> Iterator[Found]:
         raise Skip("not all descriptors and folio arrays can be read")
 
 
-@register("MFD011", "file-incomplete", Severity.WARNING, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD011", "file-incomplete", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_incomplete(view: View) -> Iterator[Found]:
     """A memfd's folios do not cover its size.
 
@@ -281,7 +281,7 @@ def memfd_incomplete(view: View) -> Iterator[Found]:
     yield from each(view, judge, "compare the size with what the owner of the file expects")
 
 
-@register("MFD015", "folio-outside-ram", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1")
+@register("MFD015", "folio-outside-ram", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_outside_ram(view: View) -> Iterator[Found]:
     """A folio lies where the machine has no RAM.
 

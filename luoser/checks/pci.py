@@ -124,7 +124,7 @@ def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:
 # -- the rules --------------------------------------------------------------------------------------------
 
 
-@register("PCI001", "list-unreadable", Severity.ERROR, kernels=_ALL, source="pci.md A.8(1), B.1")
+@register("PCI001", "list-unreadable", Severity.ERROR, kernels=_ALL, source="pci.md#a-invariant-1; pci.md#b1-postings")
 def list_unreadable(view: View) -> Iterator[Found]:
     """Where a device list has to be there is none: a count beyond its folio, more in use than allocated, other bytes.
 
@@ -161,7 +161,13 @@ def _list_places(view: View) -> dict[str, int]:
     }
 
 
-@register("PCI002", "path-duplicate", Severity.ERROR, kernels=_ALL, source="pci.md A.8(2), A.5, B.2")
+@register(
+    "PCI002",
+    "path-duplicate",
+    Severity.ERROR,
+    kernels=_ALL,
+    source="pci.md#a-invariant-2; pci.md#a5-lifecycle; pci.md#b2-version-2",
+)
 def path_duplicate(view: View) -> Iterator[Found]:
     """Two entries are about one device.
 
@@ -187,7 +193,7 @@ def _duplicates(entry: Listed) -> Iterator[Found]:
             )
 
 
-@register("PCI003", "flags-illegal", Severity.ERROR, kernels=_A, source="pci.md A.3, A.8(3)")
+@register("PCI003", "flags-illegal", Severity.ERROR, kernels=_A, source="pci.md#a3-flags; pci.md#a-invariant-3")
 def flags_illegal(view: View) -> Iterator[Found]:
     """An entry's flags are not 1, 2 or 3; in the first posting, `requested` is neither 0 nor 1.
 
@@ -207,7 +213,7 @@ def flags_illegal(view: View) -> Iterator[Found]:
         )
 
 
-@register("PCI004", "none-requested", Severity.WARNING, kernels=_A, source="pci.md A.8(3)")
+@register("PCI004", "none-requested", Severity.WARNING, kernels=_A, source="pci.md#a-invariant-3")
 def none_requested(view: View) -> Iterator[Found]:
     """A list has entries, but none of a device that asked for itself.
 
@@ -223,7 +229,13 @@ def none_requested(view: View) -> Iterator[Found]:
             )
 
 
-@register("PCI006", "padding-not-zero", Severity.WARNING, kernels=_ALL, source="pci.md A.8(2, 4), B.3")
+@register(
+    "PCI006",
+    "padding-not-zero",
+    Severity.WARNING,
+    kernels=_ALL,
+    source="pci.md#a-invariant-2; pci.md#a-invariant-4; pci.md#b3-older-layouts",
+)
 def padding_not_zero(view: View) -> Iterator[Found]:
     """Padding, a reserved member, or bytes after a name or after the list up to the end of its folio are not zero.
 
@@ -241,7 +253,13 @@ def padding_not_zero(view: View) -> Iterator[Found]:
         )
 
 
-@register("PCI007", "order-unusual", Severity.WARNING, kernels=_A, source="pci.md A.4, A.8(5, 6)")
+@register(
+    "PCI007",
+    "order-unusual",
+    Severity.WARNING,
+    kernels=_A,
+    source="pci.md#a4-order-of-the-list; pci.md#a-invariant-5; pci.md#a-invariant-6",
+)
 def order_unusual(view: View) -> Iterator[Found]:
     """Devices of one bus do not stand together, the last one first, or a bridge has no device before it.
 
@@ -271,7 +289,7 @@ def _out_of_order(entry: Listed) -> Iterator[Found]:
         devfn = place & 0xFF
 
 
-@register("PCI008", "driver-name-bad", Severity.ERROR, kernels=_A, source="pci.md A.5, A.8(4)")
+@register("PCI008", "driver-name-bad", Severity.ERROR, kernels=_A, source="pci.md#a5-lifecycle; pci.md#a-invariant-4")
 def driver_name_bad(view: View) -> Iterator[Found]:
     """driver_name is empty, has no end in its 63 bytes, or holds what no driver's name does.
 
@@ -295,7 +313,9 @@ def _name_fault(raw: bytes) -> str:
     return "" if name.isascii() and name.isprintable() else f"is {safe_text(name)}"
 
 
-@register("PCI010", "stub-page-mismatch", Severity.ERROR, kernels=_A, source="pci.md A.6, A.8(8)")
+@register(
+    "PCI010", "stub-page-mismatch", Severity.ERROR, kernels=_A, source="pci.md#a6-pci-lu-stub; pci.md#a-invariant-8"
+)
 def stub_page(view: View) -> Iterator[Found]:
     """The page of the test driver pci-lu-stub names another device than the entry that leads to it.
 
@@ -316,7 +336,13 @@ def stub_page(view: View) -> Iterator[Found]:
         )
 
 
-@register("PCI011", "driver-data-not-preserved", Severity.ERROR, kernels=_A, source="pci.md A.1, A.5, A.8(8)")
+@register(
+    "PCI011",
+    "driver-data-not-preserved",
+    Severity.ERROR,
+    kernels=_A,
+    source="pci.md#a1-v2-structs; pci.md#a5-lifecycle; pci.md#a-invariant-8",
+)
 def driver_data_preserved(view: View) -> Iterator[Found]:
     """driver_data is the address of a page that is not preserved.
 
@@ -342,7 +368,9 @@ def _is_page(view: View, value: int) -> bool:
     return _LOW <= value < 1 << 52 and value % view.page_size == 0
 
 
-@register("PCI012", "driver-data-shared", Severity.ERROR, kernels=_A, source="pci.md A.5, A.6")
+@register(
+    "PCI012", "driver-data-shared", Severity.ERROR, kernels=_A, source="pci.md#a5-lifecycle; pci.md#a6-pci-lu-stub"
+)
 def driver_data_shared(view: View) -> Iterator[Found]:
     """Two devices have one page as driver_data.
 
@@ -359,7 +387,13 @@ def driver_data_shared(view: View) -> Iterator[Found]:
         )
 
 
-@register("PCI013", "saved-state-mismatch", Severity.ERROR, kernels="PCI/LUO v1 (July 2025)", source="pci.md A.2")
+@register(
+    "PCI013",
+    "saved-state-mismatch",
+    Severity.ERROR,
+    kernels="PCI/LUO v1 (July 2025)",
+    source="pci.md#a2-rfc-v1-structs",
+)
 def saved_state(view: View) -> Iterator[Found]:
     """devfn of the saved state is not that of the path, or a device's bus is not listed, or is of no known kind.
 
@@ -387,7 +421,9 @@ def _bus_faults(entry: Listed) -> Iterator[Found]:
             yield entry.found(slot, place, "its bus is not among the buses of the list")
 
 
-@register("PCI014", "list-version", Severity.ERROR, kernels="PCI core live update v8 and later", source="pci.md B.2")
+@register(
+    "PCI014", "list-version", Severity.ERROR, kernels="PCI core live update v8 and later", source="pci.md#b2-version-2"
+)
 def list_version(view: View) -> Iterator[Found]:
     """The version in the head of the list is not one that was posted.
 
@@ -404,7 +440,13 @@ def list_version(view: View) -> Iterator[Found]:
             )
 
 
-@register("PCI015", "list-unsorted", Severity.ERROR, kernels="PCI core live update v1 to v3", source="pci.md B.1, B.3")
+@register(
+    "PCI015",
+    "list-unsorted",
+    Severity.ERROR,
+    kernels="PCI core live update v1 to v3",
+    source="pci.md#b1-postings; pci.md#b3-older-layouts",
+)
 def list_unsorted(view: View) -> Iterator[Found]:
     """The entries of a form that is searched by halving are not sorted by domain and bdf.
 
@@ -426,7 +468,7 @@ def _unsorted(entry: Listed) -> Iterator[Found]:
         last = key
 
 
-@register("PCI016", "nr-mismatch", Severity.ERROR, kernels=_B, source="pci.md B.2")
+@register("PCI016", "nr-mismatch", Severity.ERROR, kernels=_B, source="pci.md#b2-version-2")
 def nr_mismatch(view: View) -> Iterator[Found]:
     """nr_devices is not the number of entries in use, or an entry with a device has refcount 0.
 
@@ -453,7 +495,7 @@ def nr_mismatch(view: View) -> Iterator[Found]:
             )
 
 
-@register("PCI018", "capacity-beyond-folio", Severity.ERROR, kernels=_B, source="pci.md B.3")
+@register("PCI018", "capacity-beyond-folio", Severity.ERROR, kernels=_B, source="pci.md#b3-older-layouts")
 def capacity_beyond_folio(view: View) -> Iterator[Found]:
     """max_nr_devices says that more entries are there than the folio of the list has room for.
 
@@ -478,7 +520,13 @@ def capacity_beyond_folio(view: View) -> Iterator[Found]:
             )
 
 
-@register("PCI019", "vfio-device-not-listed", Severity.ERROR, kernels=_B, source="pci.md B.2, B.4")
+@register(
+    "PCI019",
+    "vfio-device-not-listed",
+    Severity.ERROR,
+    kernels=_B,
+    source="pci.md#b2-version-2; pci.md#b4-relation-to-vfio-pci",
+)
 def vfio_not_listed(view: View) -> Iterator[Found]:
     """A preserved vfio-pci file is about a device that no list of the handover holds.
 

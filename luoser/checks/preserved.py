@@ -50,7 +50,13 @@ def _is_page(view: View, address: int) -> bool:
 # -- the map itself ---------------------------------------------------------------------------------------
 
 
-@register("MAP001", "map-chain-broken", Severity.ERROR, kernels="6.16 and later", source="kho.md 3.1, 3.2, 7")
+@register(
+    "MAP001",
+    "map-chain-broken",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="preserved.md#chunks-of-bitmaps; preserved.md#radix-tree; kho.md#invariants",
+)
 def chain(view: View) -> Iterator[Found]:
     """The chain of chunks leads back to itself, or two entries of the radix tree to one node.
 
@@ -72,7 +78,13 @@ def chain(view: View) -> Iterator[Found]:
         )
 
 
-@register("MAP002", "map-garbage", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.4, 3")
+@register(
+    "MAP002",
+    "map-garbage",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="kho.md#what-the-next-kernel-verifies; preserved.md#the-preserved-map",
+)
 def garbage(view: View) -> Iterator[Found]:
     """The root that is to be handed over next points to a map that cannot be one.
 
@@ -90,7 +102,13 @@ def garbage(view: View) -> Iterator[Found]:
         )
 
 
-@register("MAP005", "ranges-overlap", Severity.ERROR, kernels="6.16 and later", source="kho.md 3.1, 3.2, 7")
+@register(
+    "MAP005",
+    "ranges-overlap",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="preserved.md#chunks-of-bitmaps; preserved.md#radix-tree; kho.md#invariants",
+)
 def overlap(view: View) -> Iterator[Found]:
     """Two preserved blocks of different orders share memory.
 
@@ -108,7 +126,13 @@ def overlap(view: View) -> Iterator[Found]:
         )
 
 
-@register("MAP006", "preserved-in-scratch", Severity.ERROR, kernels="6.16 and later", source="kho.md 1.3, 7")
+@register(
+    "MAP006",
+    "preserved-in-scratch",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="scratch.md#invariants; kho.md#invariants",
+)
 def in_scratch(view: View) -> Iterator[Found]:
     """A preserved block lies in a scratch area.
 
@@ -128,7 +152,7 @@ def in_scratch(view: View) -> Iterator[Found]:
             )
 
 
-@register("MAP007", "preserved-outside-ram", Severity.ERROR, kernels="6.16 and later", source="kho.md 3.2")
+@register("MAP007", "preserved-outside-ram", Severity.ERROR, kernels="6.16 and later", source="preserved.md#radix-tree")
 def outside_ram(view: View) -> Iterator[Found]:
     """A preserved block lies where the machine has no memory.
 
@@ -159,7 +183,13 @@ def _beyond(view: View) -> Iterator[tuple[int, int]]:
     yield last, 1 << 64
 
 
-@register("MAP008", "map-covers-own-node", Severity.WARNING, kernels="6.16 and later", source="kho.md 3.1, 3.2")
+@register(
+    "MAP008",
+    "map-covers-own-node",
+    Severity.WARNING,
+    kernels="6.16 and later",
+    source="preserved.md#chunks-of-bitmaps; preserved.md#radix-tree",
+)
 def own_nodes(view: View) -> Iterator[Found]:
     """A page of the map is preserved by the map.
 
@@ -177,7 +207,7 @@ def own_nodes(view: View) -> Iterator[Found]:
             return
 
 
-@register("MAP017", "map-order-overflow", Severity.ERROR, kernels="6.16 to 7.1", source="kho.md 3.1")
+@register("MAP017", "map-order-overflow", Severity.ERROR, kernels="6.16 to 7.1", source="preserved.md#restoring-a-page")
 def order_overflow(view: View) -> Iterator[Found]:
     """A preserved block has order 19 or more in kho-v1 or kho-v3.
 
@@ -230,7 +260,7 @@ def _as_block(found: PreservedMap, what: str, address: int, size: int, where: st
         yield Found(f"{what} at {address:#x} is preserved {fault}", address=address, where=where, hint=hint)
 
 
-@register("MAP003", "root-not-preserved", Severity.ERROR, kernels="6.16 and later", source="kho.md 7")
+@register("MAP003", "root-not-preserved", Severity.ERROR, kernels="6.16 and later", source="kho.md#invariants")
 def root(view: View) -> Iterator[Found]:
     """The page of the root is not in the root's own map.
 
@@ -243,7 +273,13 @@ def root(view: View) -> Iterator[Found]:
         yield _absent("the root", address, "root", "all sub-trees are lost")
 
 
-@register("MAP004", "subtree-not-preserved", Severity.ERROR, kernels="6.16 and later", source="kho.md 7; luo.md 9")
+@register(
+    "MAP004",
+    "subtree-not-preserved",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="kho.md#invariants; luo.md#invariants",
+)
 def subtrees(view: View) -> Iterator[Found]:
     """A sub-tree is not in the map from its first to its last byte.
 
@@ -259,7 +295,13 @@ def subtrees(view: View) -> Iterator[Found]:
             yield _absent(what, gap, f"subtrees[{index}]", "its owner's state is lost")
 
 
-@register("MAP009", "vmalloc-not-preserved", Severity.ERROR, kernels="6.18 and later", source="kho.md 4, 7")
+@register(
+    "MAP009",
+    "vmalloc-not-preserved",
+    Severity.ERROR,
+    kernels="6.18 and later",
+    source="vmalloc.md#invariants; kho.md#invariants",
+)
 def vmalloc(view: View) -> Iterator[Found]:
     """A chunk of a preserved vmalloc area, or a block that it names, is not in the map as a block of its order.
 
@@ -301,9 +343,7 @@ def _test_chunk(view: View) -> Iterator[int]:
             yield kho_vmalloc.parse(info).first
 
 
-@register(
-    "MAP010", "memfd-folio-not-preserved", Severity.ERROR, kernels="6.19 and later", source="memfd-and-others.md 1.1"
-)
+@register("MAP010", "memfd-folio-not-preserved", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def folios(view: View) -> Iterator[Found]:
     """A folio of a preserved memfd is not in the map as the start of a block.
 
@@ -349,7 +389,11 @@ def _is_ram(view: View, address: int) -> bool:
 
 
 @register(
-    "MAP011", "pci-list-not-preserved", Severity.ERROR, kernels="posted 2025, queued for 7.4", source="pci.md A.5, B.2"
+    "MAP011",
+    "pci-list-not-preserved",
+    Severity.ERROR,
+    kernels="posted 2025, queued for 7.4",
+    source="pci.md#a5-lifecycle; pci.md#b2-version-2",
 )
 def lists(view: View) -> Iterator[Found]:
     """A list of preserved PCI devices, or a block of it, is not in the map as one block that holds it.
@@ -402,7 +446,13 @@ def _handles(view: View) -> Iterator[tuple[str, str, int]]:
             yield f"luo.flbs[{index}]", f"FLB {safe_text(flb.name)}", flb.data
 
 
-@register("MAP012", "handler-data-not-preserved", Severity.ERROR, kernels="6.19 and later", source="luo.md 8, 9")
+@register(
+    "MAP012",
+    "handler-data-not-preserved",
+    Severity.ERROR,
+    kernels="6.19 and later",
+    source="luo.md#test-flbs; luo.md#invariants",
+)
 def handler_data(view: View) -> Iterator[Found]:
     """The data of a file or FLB of a known handler is no page address, or that page is not preserved.
 
@@ -426,7 +476,7 @@ def _handler_data(view: View, found: PreservedMap) -> Iterator[Found]:
     "luo-page-not-preserved",
     Severity.ERROR,
     kernels="6.19 and later",
-    source="luo.md 2.5, 3.2, 3.3; kho.md 5",
+    source="luo.md#errors; luo.md#the-session-area; luo.md#the-file-array; block.md#what-the-next-kernel-verifies",
 )
 def luo_pages(view: View) -> Iterator[Found]:
     """A page with LUO's sessions, files or FLBs is not in the map as a block of the size that LUO takes.
@@ -460,7 +510,9 @@ def _luo_places(view: View) -> Iterator[tuple[str, int, int, str]]:
             yield f"files of session {safe_text(session.name)}", address, array, f"{where}.blocks"
 
 
-@register("MAP015", "reservation-not-preserved", Severity.ERROR, kernels="6.16 and later", source="kho.md 6.2")
+@register(
+    "MAP015", "reservation-not-preserved", Severity.ERROR, kernels="6.16 and later", source="memblock.md#invariants"
+)
 def reservations(view: View) -> Iterator[Found]:
     """A reserve_mem region is not in the map from its first to its last byte.
 
@@ -476,7 +528,7 @@ def reservations(view: View) -> Iterator[Found]:
             yield _absent(what, gap, f"memblock.reservations[{index}]", "the contents of the region are lost")
 
 
-@register("MAP016", "blob-order-mismatch", Severity.ERROR, kernels="6.17 and later", source="kho.md 6.3")
+@register("MAP016", "blob-order-mismatch", Severity.ERROR, kernels="6.17 and later", source="kho_test.md#invariants")
 def test_orders(view: View) -> Iterator[Found]:
     """The devicetree or a folio of the KHO self-test is not in the map as a block of the order that the test asks for.
 
@@ -512,7 +564,7 @@ _Claim = tuple[int, int, str, str, str]
 """(start, end, kind, what, where)."""
 
 
-@register("MAP014", "page-claimed-twice", Severity.ERROR, kernels="6.16 and later", source="kho.md 7")
+@register("MAP014", "page-claimed-twice", Severity.ERROR, kernels="6.16 and later", source="kho.md#invariants")
 def claims(view: View) -> Iterator[Found]:
     """Two structures of one handover lie in the same memory: descriptors, lists, blocks, folios, regions.
 

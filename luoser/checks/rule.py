@@ -14,9 +14,11 @@ __all__ = ["Rule", "known_names", "register", "registered"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """id: family and number. slug: in words. kernels: which ones it concerns. source: where it is written.
+    """One rule.
 
-    doc: what it looks at and why it matters. judge: yields what is wrong with one handover, or raises Skip.
+    id: family and number. slug: in words. kernels: which ones it concerns. source: headings of docs/abi where it is
+    written, such as `luo.md#files`, with `; ` between them. doc: what it looks at and why it matters. judge: yields
+    what is wrong with one handover, or raises Skip.
     """
 
     id: str
@@ -26,6 +28,11 @@ class Rule:
     source: str
     doc: str
     judge: Callable[[View], Iterator[Found]]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the rule is written: headings of the pages under docs/abi of the repository."""
+        return tuple(f"docs/abi/{place}" for place in self.source.split("; "))
 
     def is_meant(self, select: Collection[str], ignore: Collection[str]) -> bool:
         """Whether ids, slugs or families choose this rule; an empty `select` chooses all."""

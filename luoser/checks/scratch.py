@@ -16,7 +16,7 @@ __all__: list[str] = []
 _SCRATCH_UNIT = 4 << 20
 
 
-@register("KHO015", "scratch-overlap", Severity.WARNING, kernels="6.16 and later", source="kho.md 1.3")
+@register("KHO015", "scratch-overlap", Severity.WARNING, kernels="6.16 and later", source="scratch.md#invariants")
 def scratch_overlap(view: View) -> Iterator[Found]:
     """Two scratch areas share memory.
 
@@ -33,7 +33,13 @@ def scratch_overlap(view: View) -> Iterator[Found]:
             )
 
 
-@register("KHO016", "scratch-shape", Severity.WARNING, kernels="6.16 and later", source="kho.md 1.1, 1.3")
+@register(
+    "KHO016",
+    "scratch-shape",
+    Severity.WARNING,
+    kernels="6.16 and later",
+    source="finding.md#setup_data; scratch.md#invariants",
+)
 def scratch_shape(view: View) -> Iterator[Found]:
     """There are fewer than two scratch areas, the low or the global one is empty, or one is not a multiple of 4 MiB in
     kho-v4.

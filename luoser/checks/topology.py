@@ -102,7 +102,7 @@ def _requesters(machine: _Machine, entry: Listed) -> Iterator[tuple[_Entry, Devi
             yield one, device
 
 
-@register("TOP001", "device-missing", Severity.ERROR, kernels=_ALL, source="pci.md A.9(9), B.2")
+@register("TOP001", "device-missing", Severity.ERROR, kernels=_ALL, source="pci.md#a-bug-9; pci.md#b2-version-2")
 def device_missing(view: View) -> Iterator[Found]:
     """A preserved device is not in the machine.
 
@@ -124,7 +124,7 @@ def device_missing(view: View) -> Iterator[Found]:
         )
 
 
-@register("TOP002", "not-a-bridge", Severity.ERROR, kernels=_A, source="pci.md A.3")
+@register("TOP002", "not-a-bridge", Severity.ERROR, kernels=_A, source="pci.md#a3-flags")
 def not_a_bridge(view: View) -> Iterator[Found]:
     """LU_BUSMASTER_BRIDGE is set on a device that is no bridge.
 
@@ -149,7 +149,9 @@ def _class(device: Device) -> str:
     return f"its class is {device.class_code:#08x}" if device.class_code is not None else "it is none"
 
 
-@register("TOP003", "bridge-chain-incomplete", Severity.ERROR, kernels=_ALL, source="pci.md A.9(1), B.1")
+@register(
+    "TOP003", "bridge-chain-incomplete", Severity.ERROR, kernels=_ALL, source="pci.md#a-bug-1; pci.md#b1-postings"
+)
 def bridge_chain(view: View) -> Iterator[Found]:
     """A device that asked for live update has bridges above it, up to the root port, that are not in the list.
 
@@ -218,7 +220,7 @@ def _chains_of_outgoing(view: View, machine: _Machine) -> frozenset[tuple[str, t
     return frozenset(keys)
 
 
-@register("TOP004", "parent-not-flagged", Severity.ERROR, kernels=_A, source="pci.md A.3, A.4(3)")
+@register("TOP004", "parent-not-flagged", Severity.ERROR, kernels=_A, source="pci.md#a3-flags; pci.md#a-order-3")
 def parent_not_flagged(view: View) -> Iterator[Found]:
     """The bridge right above a device that asked is in the list without LU_BUSMASTER_BRIDGE.
 
@@ -243,7 +245,9 @@ def parent_not_flagged(view: View) -> Iterator[Found]:
         yield from few(found.values())
 
 
-@register("TOP005", "bridge-before-child", Severity.WARNING, kernels=_A, source="pci.md A.4, A.9(3)")
+@register(
+    "TOP005", "bridge-before-child", Severity.WARNING, kernels=_A, source="pci.md#a4-order-of-the-list; pci.md#a-bug-3"
+)
 def bridge_before_child(view: View) -> Iterator[Found]:
     """A bridge stands before a device below it.
 
@@ -267,7 +271,7 @@ def _before_child(machine: _Machine, entry: Listed, slots: dict[int, int]) -> It
                 break
 
 
-@register("TOP006", "bridge-without-child", Severity.WARNING, kernels=_A, source="pci.md A.8(5)")
+@register("TOP006", "bridge-without-child", Severity.WARNING, kernels=_A, source="pci.md#a-invariant-5")
 def bridge_without_child(view: View) -> Iterator[Found]:
     """A bridge is in the list for a device below it, but no device below it is.
 
@@ -295,7 +299,7 @@ def _bridges_in_use(machine: _Machine, entry: Listed) -> set[tuple[int, int]]:
     return used
 
 
-@register("TOP007", "driver-unknown", Severity.INFO, kernels=_ALL, source="pci.md A.5")
+@register("TOP007", "driver-unknown", Severity.INFO, kernels=_ALL, source="pci.md#a5-lifecycle")
 def driver_unknown(view: View) -> Iterator[Found]:
     """A preserved device is bound to a driver that is not known to take part in live update.
 
@@ -318,7 +322,7 @@ def driver_unknown(view: View) -> Iterator[Found]:
     )
 
 
-@register("TOP008", "device-without-driver", Severity.ERROR, kernels=_ALL, source="pci.md A.5, A.9(4)")
+@register("TOP008", "device-without-driver", Severity.ERROR, kernels=_ALL, source="pci.md#a5-lifecycle; pci.md#a-bug-4")
 def device_without_driver(view: View) -> Iterator[Found]:
     """A preserved device has no driver; of PCI core live update, only endpoints need one.
 
@@ -336,7 +340,7 @@ def device_without_driver(view: View) -> Iterator[Found]:
         )
 
 
-@register("TOP009", "driver-changed", Severity.WARNING, kernels=_A, source="pci.md A.9(6), A.5")
+@register("TOP009", "driver-changed", Severity.WARNING, kernels=_A, source="pci.md#a-bug-6; pci.md#a5-lifecycle")
 def driver_changed(view: View) -> Iterator[Found]:
     """A device is bound to another driver than the list says.
 
@@ -358,7 +362,13 @@ def driver_changed(view: View) -> Iterator[Found]:
         )
 
 
-@register("TOP010", "bus-number-moved", Severity.ERROR, kernels=_ALL, source="pci.md A.9(9, 10), B.4")
+@register(
+    "TOP010",
+    "bus-number-moved",
+    Severity.ERROR,
+    kernels=_ALL,
+    source="pci.md#a-bug-9; pci.md#a-bug-10; pci.md#b4-relation-to-vfio-pci",
+)
 def bus_number_moved(view: View) -> Iterator[Found]:
     """A listed device is gone, and below a listed bridge that has lost its child the same slot is there on another bus.
 
@@ -398,7 +408,7 @@ def _moved(machine: _Machine, entry: Listed) -> dict[int, Device]:
     return {at[0]: orphans[place][0] for place, at in wanted.items() if len(at) == len(orphans[place]) == 1}
 
 
-@register("TOP011", "bus-master-off", Severity.WARNING, kernels=_ALL, source="pci.md A.5")
+@register("TOP011", "bus-master-off", Severity.WARNING, kernels=_ALL, source="pci.md#a5-lifecycle")
 def bus_master_off(view: View) -> Iterator[Found]:
     """Bus mastering of a preserved device or bridge is switched off.
 
@@ -413,7 +423,9 @@ def bus_master_off(view: View) -> Iterator[Found]:
         )
 
 
-@register("TOP012", "vf-without-pf", Severity.ERROR, kernels=_ALL, source="pci.md A.2, B.2")
+@register(
+    "TOP012", "vf-without-pf", Severity.ERROR, kernels=_ALL, source="pci.md#a2-rfc-v1-structs; pci.md#b2-version-2"
+)
 def vf_without_pf(view: View) -> Iterator[Found]:
     """A virtual function is in the list, its physical function is not.
 
@@ -437,7 +449,13 @@ def vf_without_pf(view: View) -> Iterator[Found]:
         )  # fmt: skip
 
 
-@register("TOP013", "domain-alias", Severity.ERROR, kernels=_ALL, source="pci.md common arithmetic, A.9(10), B.3")
+@register(
+    "TOP013",
+    "domain-alias",
+    Severity.ERROR,
+    kernels=_ALL,
+    source="pci.md#common-arithmetic; pci.md#a-bug-10; pci.md#b3-older-layouts",
+)
 def domain_alias(view: View) -> Iterator[Found]:
     """Two devices of the machine look alike to a list with 16 bits for the PCI domain: VMD domains start at 0x10000.
 
@@ -460,7 +478,7 @@ def domain_alias(view: View) -> Iterator[Found]:
         )
 
 
-@register("TOP014", "refcount-mismatch", Severity.WARNING, kernels=_B, source="pci.md B.1, B.2")
+@register("TOP014", "refcount-mismatch", Severity.WARNING, kernels=_B, source="pci.md#b1-postings; pci.md#b2-version-2")
 def refcounts(view: View) -> Iterator[Found]:
     """A refcount is not the number of preserved devices at and below the entry: 1 for an endpoint.
 
@@ -487,7 +505,7 @@ def _miscounted(machine: _Machine, entry: Listed) -> Iterator[Found]:
             yield entry.found(one.slot, one.place, f"refcount is {counts[one.slot]}, expected {word}")
 
 
-@register("TOP015", "num-vfs-mismatch", Severity.WARNING, kernels=_A, source="pci.md A.2")
+@register("TOP015", "num-vfs-mismatch", Severity.WARNING, kernels=_A, source="pci.md#a2-rfc-v1-structs")
 def num_vfs(view: View) -> Iterator[Found]:
     """A physical function has another number of virtual functions than the list says.
 

@@ -15,7 +15,7 @@ from luoser.state import Memfd
 __all__: list[str] = []
 
 
-@register("MFD003", "vmalloc-chain-broken", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
+@register("MFD003", "vmalloc-chain-broken", Severity.ERROR, kernels="6.19 and later", source="vmalloc.md#invariants")
 def memfd_array(view: View) -> Iterator[Found]:
     """The chunks that name a folio array's pages loop, lead to what is no page, or name fewer pages than it needs.
 
@@ -37,7 +37,7 @@ def memfd_array(view: View) -> Iterator[Found]:
         raise Skip(skipped)
 
 
-@register("MFD004", "vmalloc-shape", Severity.ERROR, kernels="6.19 and later", source="kho.md 4")
+@register("MFD004", "vmalloc-shape", Severity.ERROR, kernels="6.19 and later", source="vmalloc.md#restore")
 def memfd_array_shape(view: View) -> Iterator[Found]:
     """A folio array's kho_vmalloc has flags other than 1 and 2, or a number of pages that its order does not divide.
 

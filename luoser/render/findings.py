@@ -98,7 +98,7 @@ def print_rule(rule: Rule) -> None:
     console.print(Text.assemble(f"{rule.id} {rule.slug}  ", (rule.severity.value, _STYLE[rule.severity.value])))
     for paragraph in rule.doc.split("\n\n"):
         console.print(Text("\n".join(["", *wrap(paragraph, 100)])))
-    console.print(Text(f"\nKernels: {rule.kernels}\nSource: {rule.source}"))
+    console.print(Text(f"\nKernels: {rule.kernels}\nSource: {', '.join(rule.sources)}"))
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:
@@ -112,7 +112,7 @@ def rules_document(rules: Sequence[Rule]) -> Json:
                 "severity": rule.severity.value,
                 "doc": rule.doc,
                 "kernels": rule.kernels,
-                "source": rule.source,
+                "source": "; ".join(rule.sources),
             }
             for rule in rules
         ],

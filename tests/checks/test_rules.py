@@ -6,10 +6,11 @@ from __future__ import annotations
 import pytest
 
 import luoser
-from luoser.checks import check, rules
+from luoser.checks import Rule, Severity, check, rules
 from luoser.writer.mutate import mutations
 from tests import real
 from tests.checks.mutants import errors, mutant, rules_found
+from tests.test_abi_pages import anchors
 
 BASES: dict[str, str] = {
     "KHO005": "6.19-a/frozen",
@@ -45,16 +46,21 @@ def test_a_healthy_handover_has_no_error(name: str) -> None:
     assert [finding for finding in report.findings if finding.severity == "error"] == []
 
 
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)
+def test_the_source_of_a_rule_is_a_heading_of_the_catalogue(rule: Rule) -> None:
+    assert rule.sources
+    for source in rule.sources:
+        page, _, anchor = source.removeprefix("docs/abi/").partition("#")
+        assert anchor in anchors(page), source
+
+
 @pytest.mark.parametrize("rule", [rule.id for rule in rules() if rule.id[:3] != "TOP"])
 def test_each_rule_has_a_mutation(rule: str) -> None:
     assert (rule in mutations()) != (rule in WITHOUT)
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)
-def test_a_mutation_breaks_its_rule_and_no_other(rule: object) -> None:
-    from luoser.checks import Rule, Severity
-
-    assert isinstance(rule, Rule)
+def test_a_mutation_breaks_its_rule_and_no_other(rule: Rule) -> None:
     if rule.id not in mutations():
         pytest.skip(WITHOUT.get(rule.id, "about the machine, not about bytes: has a test of its own"))
     report = mutant(rule.id, BASES.get(rule.id, "7.3-a/frozen"), **OPTIONS.get(rule.id, {}))
