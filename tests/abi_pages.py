@@ -24,6 +24,9 @@ FOLDER = ROOT / "docs/abi"
 GOLDEN = ROOT / "fixtures/golden"
 
 MARKER = re.compile(r"^<!-- (struct|bytes|lists): (.+) -->\n(?:.*\n)*?<!-- end -->$", re.MULTILINE)
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+_EXPLICIT = re.compile(r'<a id="([^"]+)"></a>')
 _BYTES = re.compile(r"(\S+) as (\S+?)(?:, (\d+) bytes)?")
 
 
@@ -108,6 +111,32 @@ def main() -> None:
     """Write every page anew."""
     for page in pages():
         page.write_text(made(page.read_text()))
+
+
+def page_text(page: str) -> str:
+    """A page by its file name, such as kho.md."""
+    return (FOLDER / page).readpage_text()
+
+
+def prose(page: str) -> str:
+    """A page without what is made and without code."""
+    return _FENCE.sub("", MARKER.sub("", page_text(page)))
+
+
+def all_anchors(page: str) -> list[str]:
+    """The same in their order, each as often as it is there."""
+    prose = prose(page)
+    return [_slug(heading) for heading in _HEADING.findall(prose)] + _EXPLICIT.findall(prose)
+
+
+def _slug(heading: str) -> str:
+    """What GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(page: str) -> set[str]:
+    """All anchors of a page of docs/abi, such as kho.md: those of its headings, and explicit ones (`<a id=…>`)."""
+    return set(all_anchors(page))
 
 
 if __name__ == "__main__":

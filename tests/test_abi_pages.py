@@ -15,11 +15,8 @@ from luoser.abi.registry import layouts, schemas
 from luoser.abi.release import RELEASES, release
 from luoser.abi.schema import Schema
 from luoser.cli.main import cli
-from tests.abi_pages import FOLDER, GOLDEN, MARKER, made, marker, pages
+from tests.abi_pages import FOLDER, GOLDEN, MARKER, all_anchors, anchors, made, marker, page_text, pages, prose
 
-_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
-_EXPLICIT = re.compile(r'<a id="([^"]+)"></a>')
 _LINK = re.compile(r"\]\(([^)]*)\)")
 _NOTHING = "\N{EN DASH}"
 _HEAD = ("Written by", "Read by", "Since", "Changes with it", "Traps")
@@ -27,33 +24,9 @@ _HEAD = ("Written by", "Read by", "Since", "Changes with it", "Traps")
 each_page = pytest.mark.parametrize("page", [page.name for page in pages()])
 
 
-def _text(page: str) -> str:
-    return (FOLDER / page).read_text()
-
-
-def _prose(page: str) -> str:
-    """A page without what is made and without code."""
-    return _FENCE.sub("", MARKER.sub("", _text(page)))
-
-
-def _all_anchors(page: str) -> list[str]:
-    prose = _prose(page)
-    return [_slug(heading) for heading in _HEADING.findall(prose)] + _EXPLICIT.findall(prose)
-
-
-def _slug(heading: str) -> str:
-    """What GitHub makes of a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-
-
-def anchors(page: str) -> set[str]:
-    """All anchors of a page of docs/abi, such as kho.md: those of its headings, and explicit ones (`<a id=…>`)."""
-    return set(_all_anchors(page))
-
-
 def _table(page: str, heading: str) -> list[list[str]]:
     """The cells of the first table below a heading that is not made; no head, no backticks and stars."""
-    after = MARKER.sub("", _text(page)).split(f"\n{heading}\n", 1)[1]
+    after = MARKER.sub("", page_text(page)).split(f"\n{heading}\n", 1)[1]
     lines = re.search(r"(?:^\|.*\n)+", after, re.MULTILINE)
     assert lines is not None, heading
     rows = [re.split(r"(?<!\\)\|", line.strip("|")) for line in lines[0].splitlines()[2:]]
@@ -69,11 +42,11 @@ def _number(text: str) -> int:
 
 @each_page
 def test_page_is_what_the_generator_makes(page: str) -> None:
-    assert _text(page) == made(_text(page)), "run `make docs`"
+    assert page_text(page) == made(page_text(page)), "run `make docs`"
 
 
 def test_every_struct_is_on_exactly_one_page() -> None:
-    text = "".join(page.read_text() for page in pages())
+    text = "".join(page.readpage_text() for page in pages())
     found = Counter(match[0].splitlines()[0] for match in MARKER.finditer(text) if match[1] == "struct")
     wanted = Counter(map(marker, schemas()))
     assert not wanted - found, "add these lines, and <!-- end -->, to the page of their subject"
@@ -87,7 +60,7 @@ def _handlers() -> set[tuple[Schema, str]]:
 
 
 def test_every_handler_and_flb_is_named_on_the_page_of_its_struct() -> None:
-    texts = [page.read_text() for page in pages()]
+    texts = [page.readpage_text() for page in pages()]
     unnamed = [
         name
         for schema, name in _handlers()
@@ -98,7 +71,7 @@ def test_every_handler_and_flb_is_named_on_the_page_of_its_struct() -> None:
 
 
 def test_every_devicetree_of_the_registry_is_named() -> None:
-    text = "".join(_text(page.name) for page in pages())
+    text = "".join(page_text(page.name) for page in pages())
     trees = [entry.name.removesuffix("-fdt") for entry in layouts() if entry.kind == "fdt"]
     assert [name for name in trees if name not in text] == []
 
@@ -108,13 +81,13 @@ def test_every_devicetree_of_the_registry_is_named() -> None:
 
 @each_page
 def test_every_anchor_is_unique_in_its_page(page: str) -> None:
-    assert [name for name, count in Counter(_all_anchors(page)).items() if count > 1] == []
+    assert [name for name, count in Counter(all_anchors(page)).items() if count > 1] == []
 
 
 @each_page
 def test_links_lead_somewhere(page: str) -> None:
     broken = []
-    for link in _LINK.findall(_prose(page)):
+    for link in _LINK.findall(prose(page)):
         name, _, anchor = link.partition("#")
         target = name or page
         if not (FOLDER / target).is_file() or (anchor and anchor not in anchors(target)):
@@ -134,7 +107,7 @@ def test_index_names_every_page() -> None:
 
 @each_page
 def test_page_says_who_writes_it_and_what_changes_with_it(page: str) -> None:
-    found = re.findall(r"^- \*\*(.+?):\*\* \S", _text(page), re.MULTILINE)
+    found = re.findall(r"^- \*\*(.+?):\*\* \S", page_text(page), re.MULTILINE)
     assert tuple(found) == (() if page == "README.md" else _HEAD)
 
 
@@ -145,7 +118,7 @@ def test_page_says_who_writes_it_and_what_changes_with_it(page: str) -> None:
 def test_sizes_in_prose_are_those_of_the_registry(page: str) -> None:
     """`struct_name` (N bytes)."""
     sizes = {(schema.name.split(" ")[0], schema.size) for schema in schemas()}
-    said = re.findall(r"`(\w+)`\s\((\d+) bytes\)", _prose(page))
+    said = re.findall(r"`(\w+)`\s\((\d+) bytes\)", prose(page))
     assert [claim for claim in said if (claim[0], int(claim[1])) not in sizes] == []
 
 
@@ -153,12 +126,12 @@ def test_sizes_in_prose_are_those_of_the_registry(page: str) -> None:
 def test_offsets_in_prose_are_those_of_the_registry(page: str) -> None:
     """`struct_name.member` at offset N."""
     places = {(f"{schema.name}.{field.name}", field.offset) for schema in schemas() for field in schema.fields}
-    said = re.findall(r"`([\w.]+)`\sat\soffset\s(\d+)", _prose(page))
+    said = re.findall(r"`([\w.]+)`\sat\soffset\s(\d+)", prose(page))
     assert [claim for claim in said if (claim[0], int(claim[1])) not in places] == []
 
 
 def test_prose_makes_claims_that_these_tests_look_at() -> None:
-    text = "".join(_prose(page.name) for page in pages())
+    text = "".join(prose(page.name) for page in pages())
     assert re.search(r"`kho_kexec_metadata` \(73 bytes\)", text)
     assert re.search(r"`kho_kexec_metadata.kexec_count` at offset 69", text)
 
@@ -194,11 +167,11 @@ def test_examples_of_radix_keys() -> None:
 def test_radix_geometry_of_64_kib_pages() -> None:
     shape = preserved.RadixGeometry.of(65536)
     said = f"64 KiB pages: {64 - 16 + 1}, {shape.table_bits}, {shape.leaf_bits}, depth {shape.levels + 1}."
-    assert said in _text("preserved.md")
+    assert said in page_text("preserved.md")
 
 
 def test_examples_of_bitmaps() -> None:
-    after = _text("preserved.md").split("| bitmap of a page: start, bit |\n")[1].splitlines()[1:4]
+    after = page_text("preserved.md").split("| bitmap of a page: start, bit |\n")[1].splitlines()[1:4]
     for line in after:
         address, order, *forms = (cell.strip() for cell in line.strip("|").split("|"))
         for form, size in zip(forms, (preserved.SMALL_BITMAP, 4096), strict=True):
@@ -230,27 +203,27 @@ def test_ioctl_numbers() -> None:
     rows = {int(row[0], 16): row[2] for row in _table("uapi.md", "## ioctls")}
     assert rows == {**uapi.DEVICE_IOCTLS, **uapi.SESSION_IOCTLS}
     assert {int(row[0], 16): row[1] for row in _table("uapi.md", "## ioctls of 2025")} == uapi.RFC_IOCTLS
-    assert f"Type 0x{uapi.IOCTL_TYPE:X}" in _text("uapi.md")
+    assert f"Type 0x{uapi.IOCTL_TYPE:X}" in page_text("uapi.md")
 
 
 def test_states_of_2025() -> None:
-    assert ", ".join(f"{name} {value}" for value, name in uapi.RFC_STATES.items()) in _text("luo.md")
+    assert ", ".join(f"{name} {value}" for value, name in uapi.RFC_STATES.items()) in page_text("luo.md")
 
 
 def test_flags() -> None:
     assert {int(row[1]): row[0] for row in _table("pci.md", "### A.3 Flags")} == pci.FLAG_NAMES
-    text = _text("memfd.md")
+    text = page_text("memfd.md")
     small = ", ".join(f"{name} {bit if bit < 16 else hex(bit)}" for bit, name in memfd.SEALS.items())
     assert f"`seals`: {small};" in text
     assert ", ".join(f"{bit} {name}" for bit, name in memfd.FOLIO_FLAGS.items()) in text
-    assert "Folio flag 1 is UPTODATE here" in _text("guest.md")
+    assert "Folio flag 1 is UPTODATE here" in page_text("guest.md")
     assert guest.GUEST_FOLIO_FLAGS == {1: "UPTODATE"}
     assert set(iommu.IOMMU_TYPES) == {0, 1, 2}
 
 
 def test_number_of_layouts_called_vfio_pci_v1() -> None:
     assert sum(entry.handler == "vfio-pci-v1" for entry in layouts()) == 5
-    assert "five layouts are called `vfio-pci-v1`" in _text("vfio.md")
+    assert "five layouts are called `vfio-pci-v1`" in page_text("vfio.md")
 
 
 # -- example bytes ----------------------------------------------------------------------------------------
@@ -258,7 +231,7 @@ def test_number_of_layouts_called_vfio_pci_v1() -> None:
 EXAMPLES = [
     (page.name, match[2], match[0])
     for page in pages()
-    for match in MARKER.finditer(page.read_text())
+    for match in MARKER.finditer(page.readpage_text())
     if match[1] == "bytes"
 ]
 

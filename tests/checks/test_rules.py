@@ -9,8 +9,8 @@ import luoser
 from luoser.checks import Rule, Severity, check, rules
 from luoser.writer.mutate import mutations
 from tests import real
+from tests.abi_pages import anchors
 from tests.checks.mutants import errors, mutant, rules_found
-from tests.test_abi_pages import anchors
 
 BASES: dict[str, str] = {
     "KHO005": "6.19-a/frozen",
