@@ -115,7 +115,7 @@ def main() -> None:
 
 def page_text(page: str) -> str:
     """A page by its file name, such as kho.md."""
-    return (FOLDER / page).readpage_text()
+    return (FOLDER / page).read_text()
 
 
 def prose(page: str) -> str:
@@ -125,8 +125,8 @@ def prose(page: str) -> str:
 
 def all_anchors(page: str) -> list[str]:
     """The same in their order, each as often as it is there."""
-    prose = prose(page)
-    return [_slug(heading) for heading in _HEADING.findall(prose)] + _EXPLICIT.findall(prose)
+    text = prose(page)
+    return [_slug(heading) for heading in _HEADING.findall(text)] + _EXPLICIT.findall(text)
 
 
 def _slug(heading: str) -> str:

@@ -46,7 +46,7 @@ def test_page_is_what_the_generator_makes(page: str) -> None:
 
 
 def test_every_struct_is_on_exactly_one_page() -> None:
-    text = "".join(page.readpage_text() for page in pages())
+    text = "".join(page.read_text() for page in pages())
     found = Counter(match[0].splitlines()[0] for match in MARKER.finditer(text) if match[1] == "struct")
     wanted = Counter(map(marker, schemas()))
     assert not wanted - found, "add these lines, and <!-- end -->, to the page of their subject"
@@ -60,7 +60,7 @@ def _handlers() -> set[tuple[Schema, str]]:
 
 
 def test_every_handler_and_flb_is_named_on_the_page_of_its_struct() -> None:
-    texts = [page.readpage_text() for page in pages()]
+    texts = [page.read_text() for page in pages()]
     unnamed = [
         name
         for schema, name in _handlers()
@@ -231,7 +231,7 @@ def test_number_of_layouts_called_vfio_pci_v1() -> None:
 EXAMPLES = [
     (page.name, match[2], match[0])
     for page in pages()
-    for match in MARKER.finditer(page.readpage_text())
+    for match in MARKER.finditer(page.read_text())
     if match[1] == "bytes"
 ]
 
