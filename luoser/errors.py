@@ -14,7 +14,11 @@ class PageState(StrEnum):
     PRESENT = "present"
     ZERO = "zero"
     EXCLUDED = "excluded"
+    DAMAGED = "damaged"
     ABSENT = "absent"
+
+
+_WHY = {PageState.EXCLUDED: "left out of the dump", PageState.DAMAGED: "stored, but it cannot be unpacked"}
 
 
 class LuoserError(Exception):
@@ -38,7 +42,8 @@ class MissingMemory(LuoserError):
 
     address: the first physical address that could not be read.
     page:    the 4 KiB page that it is in.
-    state:   why: `PageState.EXCLUDED` (a dump tool left the page out) or `PageState.ABSENT`.
+    state:   why: `PageState.EXCLUDED` (a dump tool left the page out), `PageState.DAMAGED` (it is stored, but cannot
+             be unpacked) or `PageState.ABSENT`.
     why:     the reason in words, where the source knows more than the state says.
     """
 
@@ -47,5 +52,5 @@ class MissingMemory(LuoserError):
         self.page = address // 4096 * 4096
         self.state = state
         if why is None:
-            why = "left out of the dump" if state is PageState.EXCLUDED else "in no segment of the source"
+            why = _WHY.get(state, "in no segment of the source")
         super().__init__(f"page {self.page:#x} is {state.value} ({why})")

@@ -29,6 +29,7 @@ class Limits:
     kdump_descriptors: int = 1 << 20  # page descriptors that are all looked at when a kdump is opened
     decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
     roots: int = 16  # KHO roots taken from one source
+    root_candidates: int = 1024  # pages that look like a root, of which the likeliest are taken
     boot_tree_size: int = 2 << 20  # bytes of one devicetree looked into for /chosen
     boot_tree_bytes: int = 32 << 20  # bytes of all of them
     fdt_bytes: int = 64 << 20  # bytes of all devicetrees that one source's roots name

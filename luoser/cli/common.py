@@ -73,6 +73,26 @@ class _Range(click.ParamType):  # type: ignore[type-arg]
 RANGE = _Range()
 
 
+class _Direction(click.ParamType):  # type: ignore[type-arg]
+    """ADDRESS=incoming or ADDRESS=outgoing."""
+
+    name = "ADDRESS=DIRECTION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
+        if isinstance(value, tuple):
+            return value
+        address, _, direction = value.partition("=")
+        try:
+            if direction in ("incoming", "outgoing"):
+                return parse_number(address), direction
+        except ValueError:
+            pass
+        raise click.BadParameter(f"{value!r} is not ADDRESS=incoming or ADDRESS=outgoing", ctx, param)
+
+
+DIRECTION = _Direction()
+
+
 class NoState(click.ClickException):
     """The source holds no KHO root."""
 
@@ -106,6 +126,7 @@ class Reading:
     ranges: tuple[tuple[int, int | None, int], ...]
     pc_hole: int | None
     pause: bool
+    directions: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def plain(cls, name: str, *, layouts: tuple[str, ...] = (), page_size: int | None = None) -> Reading:
@@ -155,6 +176,7 @@ class Reading:
 
     def _read(self, memory: Memory, contents: bool, path: str | None) -> State:
         from luoser.reader import SYMBOLS, read
+        from luoser.state import Direction
         from luoser.symbols import read_symbols
 
         return read(
@@ -164,6 +186,7 @@ class Reading:
             layouts=usable_layouts(self.layouts),
             contents=contents,
             symbols=read_symbols(path, SYMBOLS) if path is not None else None,
+            directions={address: Direction(direction) for address, direction in self.directions},
         )
 
     def load(self, *, contents: bool = False) -> State:
@@ -202,6 +225,13 @@ _READ_OPTIONS = (
     click.option(
         "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
     ),
+    click.option(
+        "--direction",
+        "directions",
+        multiple=True,
+        type=DIRECTION,
+        help="Direction of a KHO root, ADDRESS=incoming or ADDRESS=outgoing; it overrides all evidence.",
+    ),
     click.argument("source", nargs=-1, required=True, type=click.Path(readable=False)),
 )
 
@@ -215,7 +245,8 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
             raise UsageError("--map, --base and --pc-hole all say where the bytes of an image belong: give one kind")
-        own = {name: rest.pop(name) for name in ("source", "root", "page_size", "layouts", "symbols", "pause")}
+        names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions")
+        own = {name: rest.pop(name) for name in names}
         spans = ((base, None, 0),) if base is not None else ranges
         return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)
 

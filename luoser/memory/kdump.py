@@ -311,7 +311,14 @@ class KdumpMemory(Memory):
         frame = address // self._page
         part = self._part_of(frame)
         if part is not None:
-            return PageState.PRESENT if part.descriptor(frame) else PageState.ABSENT
+            found = part.descriptor(frame)
+            if found is None:
+                return PageState.ABSENT
+            try:
+                self._inflated(part, *found)
+            except (FormatError, zlib.error):
+                return PageState.DAMAGED
+            return PageState.PRESENT
         if frame not in self._ram:
             return PageState.ABSENT
         in_a_part = any(part.answers_for(frame) and frame < part.dumped.size for part in self._parts)
@@ -333,8 +340,9 @@ class KdumpMemory(Memory):
             raise MissingMemory(frame * self._page, self.page_state(frame * self._page))
         try:
             return self._inflated(part, *found)
-        except (FormatError, zlib.error):
-            raise MissingMemory(frame * self._page, PageState.ABSENT) from None
+        except (FormatError, zlib.error) as error:
+            why = f"stored, but it cannot be unpacked: {error}"
+            raise MissingMemory(frame * self._page, PageState.DAMAGED, why) from None
 
     def _inflate(self, part: _Part, offset: int, size: int, flags: int) -> bytes:
         page = _unpack(part, offset, size, flags, self._page)

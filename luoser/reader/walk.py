@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from luoser.errors import FormatError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
 from luoser.limits import LIMITS
 from luoser.memory.source import Memory
-from luoser.state import Problem
+from luoser.state import Direction, Problem
 
 __all__ = ["PHYSICAL_LIMIT", "Subject", "Walk", "is_name"]
 
@@ -41,6 +42,7 @@ class Walk:
     page_size: int = 4096
     layouts: tuple[str, ...] = ()
     contents: bool = False
+    directions: Mapping[int, Direction] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _owners: dict[int, str] = field(default_factory=dict)
     _trees: dict[int, Fdt] = field(default_factory=dict)
@@ -116,8 +118,12 @@ class Walk:
 
     def missing(self, error: MissingMemory, subject: Subject) -> None:
         """Note that a page is not in the source."""
-        code = "excluded" if error.state is PageState.EXCLUDED else "missing"
-        self.problem(code, error.page, subject, str(error))
+        if error.state is PageState.EXCLUDED:
+            self.problem("excluded", error.page, subject, str(error))
+        elif error.state is PageState.DAMAGED:
+            self.problem("page-damaged", error.page, subject, str(error))
+        else:
+            self.problem("missing", error.page, subject, str(error))
 
     def read_some(self, address: int, size: int, subject: Subject) -> bytes:
         """The first part of [address, address + size) that is there; a problem when that is not all."""

@@ -269,7 +269,7 @@ def _choice(item: Item, name: str, kind: Callable[[str], _T]) -> _T:
 def _preserved(item: Item, page_size: int) -> Preserved:
     status = _choice(item, "status", MapStatus)
     found = None
-    if status is MapStatus.INTACT:
+    if status in (MapStatus.INTACT, MapStatus.DAMAGED):
         complete = item.truth("complete", True) if item.get("complete") is not None else True
         found = PreservedMap.from_extents(load_extents(item, page_size), page_size=page_size, complete=complete)
         for name, have in (("entries", found.entries), ("pages", found.pages)):
