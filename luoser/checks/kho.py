@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, root_form
 from luoser.abi.luo import form as luo_form
 from luoser.abi.release import LAST, RELEASES, known_release, writers_of
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.fdt import Fdt
@@ -51,7 +51,7 @@ def _root(view: View) -> Fdt:
     """The root of a handover that is still to be read by a next kernel."""
     view.need_unconsumed()
     if view.handover.fdt is None:
-        raise Skip("the root's devicetree is not in the state")
+        raise NotLookedAt("the root's devicetree, which is not in the state")
     return view.handover.fdt
 
 
@@ -69,7 +69,7 @@ def root_damaged(view: View) -> Iterator[Found]:
     """
     fault = _root(view).fault
     if view.handover.address is None:
-        raise Skip("the root was read from a file of debugfs, which the kernel may cut short")
+        raise NotApplicable("the root was read from a file of debugfs, which the kernel may cut short")
     if fault:
         yield Found(
             f"the root's devicetree cannot be read to its end: {fault}",
@@ -119,7 +119,7 @@ def map_pointer_missing(view: View) -> Iterator[Found]:
     """
     tree = _root(view)
     if tree.fault:
-        raise Skip("the root's devicetree cannot be read to its end")
+        raise NotJudged("the root's devicetree cannot be read to its end", cause="damaged", about="root")
     if _map_pointer(tree) is None:
         names = " or ".join(MAP_PROPERTIES)
         yield Found(
@@ -148,7 +148,7 @@ def map_not_published(view: View) -> Iterator[Found]:
     luo = view.handover.luo
     form = root_form(view.handover.compatible)
     if form is not None and not form.has_map_at_boot and not (luo and luo.serialized and writers_of(luo.layout)):
-        raise Skip(f"{form.name} has no map before it is finalised")
+        raise NotApplicable(f"{form.name} has no map before it is finalised")
     yield Found(
         "the root's map pointer is 0, so that nothing is preserved",
         address=view.handover.address,
@@ -207,10 +207,10 @@ def _target(view: View) -> tuple[str, _Release]:
     """The next kernel's release, as written and as numbers."""
     text = view.target()
     if view.handover.direction is Direction.INCOMING:
-        raise Skip("a kernel has taken this handover over already")
+        raise NotApplicable("a kernel has taken this handover over already")
     match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text)
     if match is None:
-        raise Skip(f"{safe_text(text)} is no release such as 7.3.4")
+        raise NotLookedAt(f"whether {safe_text(text)} accepts it: that is not a release such as 7.3.4")
     return safe_text(text), tuple(int(part) for part in match.groups(default="0"))
 
 
@@ -237,7 +237,8 @@ def kernel_pair(view: View) -> Iterator[Found]:
     name, release = _target(view)
     said = view.handover.compatible
     if release[:2] > LAST or said not in _RELEASED:
-        raise Skip(f"it is not established whether kernel {name} accepts {safe_text(said)}")
+        reason = f"it is not established whether kernel {name} accepts {safe_text(said)}"
+        raise NotJudged(reason, cause="unknown-form", about="root")
     root, orchestrator = _accepted(release)
     hint = "live update between these two releases is not possible; boot a kernel that writes the same strings"
     if said != root:
@@ -269,9 +270,9 @@ def bitmap_width(view: View) -> Iterator[Found]:
     width = view.handover.preserved.bitmap_size
     form, taker = root_form(view.handover.compatible), known_release(release)
     if form is None or form.map != "chunks" or width is None or taker is None or taker.kho != form.name:
-        raise Skip("bitmap width matters only to kho-v1 kernels")
+        raise NotApplicable("bitmap width matters only to kho-v1 kernels")
     if any(view.problems("map-width")):
-        raise Skip("these bytes fit both widths of bitmaps")
+        raise NotJudged("these bytes fit both widths of bitmaps", cause="open", about="preserved")
     wanted = taker.bitmap_size or view.page_size
     if width != wanted:
         yield Found(

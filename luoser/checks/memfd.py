@@ -7,10 +7,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from luoser.abi.memfd import SEALS, form, form_of_handler, memfd_luo_folio_ser
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.block import BROKEN, UNREAD
+from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
-from luoser.state import File, Memfd
+from luoser.checks.view import View, cause_of
+from luoser.state import File, Memfd, Problem
 from luoser.text import human_size
 
 __all__ = ["LOST", "each", "memfds"]
@@ -34,31 +35,38 @@ def memfds(view: View) -> Iterator[tuple[str, str, File]]:
             some = True
             yield where, view.name_of(session, file), file
     if not some:
-        raise Skip("no memfd is preserved")
+        raise NotApplicable("no memfd is preserved")
 
 
 def each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios: bool = True) -> Iterator[Found]:
     """One finding for each memfd in which `judge` finds something.
 
-    folios: whether it looks at the folio array. A Skip when it finds nothing and not all could be read.
+    folios: whether it looks at the folio array. Raises NotJudged at the end when not all could be read.
     """
-    zero, unread, found = view.subjects("zero-memfd"), "", False
+    zero, unread = view.subjects("zero-memfd"), ""
     for where, name, file in memfds(view):
         memfd = file.memfd
         said = judge(memfd) if memfd is not None else None
         if memfd is not None and said is not None:
-            found = True
             yield Found(f"{name}: {said}", address=memfd.address, where=where, hint=hint)
         elif where not in zero and (memfd is None or (folios and not _is_whole(memfd))):
-            unread = unread or name
-    if unread and not found:
-        raise Skip(f"{unread}: its descriptor or folio array cannot be read")
+            unread = unread or where
+    if unread:
+        raise _unread(view, unread)
 
 
 def _is_merged(memfd: Memfd) -> bool:
     """Whether it has one of the merged forms: a struct with a folio array in a vmalloc area."""
     found = form(memfd.layout)
     return found is not None and found.descriptor is not None
+
+
+def _unread(view: View, where: str) -> NotJudged:
+    """That the descriptor or the folio array of a memfd could not be read."""
+    codes = (*UNREAD, *BROKEN, "short-list", "bad-memfd", "no-fdt", "bad-fdt")
+    problems = [*view.problems(*codes, about=where), *view.problems(*codes, about=f"{where}.memfd.folios")]
+    said = problems[0].message if problems else f"{where}: its descriptor or folio array cannot be read"
+    return NotJudged(said, cause=cause_of(problems[0]) if problems else "damaged", about=where)
 
 
 def _is_whole(memfd: Memfd) -> bool:
@@ -90,16 +98,15 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
     Retrieving the file fails and its memory is lost.
     """
     found = view.subjects("bad-memfd", "bad-pointer", "no-fdt", "bad-fdt")
-    unread = view.subjects("missing", "excluded")
-    told, skipped = False, ""
+    unread = view.subjects("missing", "excluded", "page-damaged")
+    skipped: Problem | None = None
     for where, _, file in memfds(view):
         for problem in found.get(where, ()) if file.memfd is None else ():
-            told = True
             yield Found(problem.message, address=problem.address, where=where, hint=LOST)
         if file.memfd is None and where in unread:
-            skipped = skipped or unread[where][0].message
-    if skipped and not told:
-        raise Skip(skipped)
+            skipped = skipped or unread[where][0]
+    if skipped is not None:
+        raise NotJudged(skipped.message, cause=cause_of(skipped), about=skipped.about)
 
 
 @register("MFD002", "descriptor-zero", Severity.INFO, kernels="6.19 and later", source="memfd.md#invariants")
@@ -255,8 +262,9 @@ def memfd_shared(view: View) -> Iterator[Found]:
         if stop > end:
             end, owner = stop, number
     unread = {where for where, _, file in files if file.memfd is None or not _is_whole(file.memfd)}
-    if not told and unread - view.subjects("zero-memfd").keys():
-        raise Skip("not all descriptors and folio arrays can be read")
+    left = sorted(unread - view.subjects("zero-memfd").keys())
+    if left:
+        raise _unread(view, left[0])
 
 
 @register("MFD011", "file-incomplete", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
@@ -287,10 +295,8 @@ def memfd_outside_ram(view: View) -> Iterator[Found]:
 
     There is no such page to restore: retrieving the file fails, or the kernel touches what is no memory.
     """
-    if not view.ram:
-        raise Skip("where the machine has RAM is not known")
     ranges: list[tuple[int, int]] = []
-    for start, end in sorted(view.ram):
+    for start, end in sorted(view.known_ram()):
         if ranges and start <= ranges[-1][1]:
             ranges[-1] = ranges[-1][0], max(end, ranges[-1][1])
         else:

@@ -256,6 +256,7 @@ class KdumpMemory(Memory):
         self._ram = max(self._parts, key=lambda part: part.ram.size).ram
         self.vmcoreinfo = parse_vmcoreinfo(next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b""))
         self.machine = _machine(self._parts[0].source)
+        self._damaged: set[int] = set()
         self._share_frames()
         self._segments = tuple(self._cover())
         self._inflated = lru_cache(maxsize=512)(self._inflate)
@@ -303,6 +304,11 @@ class KdumpMemory(Memory):
     @property
     def segments(self) -> tuple[Segment, ...]:
         return self._segments
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the dump level left pages out, or pages cannot be unpacked."""
+        return any(part.header.dump_level for part in self._parts) or bool(self._damaged)
 
     def _part_of(self, frame: int) -> _Part | None:
         return next((part for part in self._parts if part.holds(frame)), None)
@@ -360,6 +366,15 @@ class KdumpMemory(Memory):
                     yield address
         finally:  # also when nobody asks for the rest
             self.report(total, total)
+            self._remark_damage()
+
+    def _remark_damage(self) -> None:
+        """A remark on stored pages that a search could not unpack."""
+        if self._damaged and not any(remark.startswith("damaged: ") for remark in self.remarks):
+            count = f"{len(self._damaged)} stored page{'s' if len(self._damaged) > 1 else ''}"
+            self.remarks.append(
+                f"damaged: {count} cannot be unpacked, the first at file offset {min(self._damaged):#x}"
+            )
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -386,7 +401,7 @@ class KdumpMemory(Memory):
                         if inflate().decompress(data, end)[at:] == prefix and len(data) == size:
                             yield frame * _PAGE
                     except zlib.error:
-                        pass
+                        self._damaged.add(offset)
                     continue
                 else:
                     last, found = offset, self._starts(part, offset, size, flags, prefix, at)
@@ -399,6 +414,7 @@ class KdumpMemory(Memory):
         try:
             data = _unpack(part, offset, size, flags, self._page - _PAGE + end)
         except (FormatError, zlib.error):
+            self._damaged.add(offset)
             return ()
         return tuple(start for start in range(0, self._page, _PAGE) if data[start + at : start + end] == prefix)
 

@@ -132,6 +132,11 @@ class Memory(ABC):
         ranges = self.ram or tuple((segment.start, segment.end) for segment in self.segments)
         return tuple(sorted(ranges)) if any(end - start >= _FULL_DUMP for start, end in ranges) else ()
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether pages of the machine's memory were left out of the dump, or cannot be unpacked."""
+        return any(segment.rest is PageState.EXCLUDED and segment.stored < segment.size for segment in self.segments)
+
     def report(self, done: int, total: int) -> None:
         """Tell whoever wants to know how far a search is, in bytes."""
         if self.on_progress is not None:

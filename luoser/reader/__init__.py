@@ -73,12 +73,19 @@ def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool 
     """One reading. whole: with directions and scratch, which may take a search of their own."""
     memory = walk.memory
     at_first = len(memory.remarks)
-    for remark in memory.remarks:
-        walk.problem("source", None, None, remark)
+    _remark(walk, memory.remarks)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
-    for remark in memory.remarks[at_first:]:  # some damage shows only when it is read
-        walk.problem("source", None, None, remark)
+    _remark(walk, memory.remarks[at_first:])  # some damage shows only when it is read
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)
     source = Source(path=memory.path, format=memory.format, page_size=walk.page_size)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))
+
+
+def _remark(walk: Walk, remarks: Sequence[str]) -> None:
+    """What is odd about the source as problems; that its end is missing has a code of its own."""
+    for remark in remarks:
+        if remark.startswith("truncated:"):
+            walk.problem("truncated", None, None, remark)
+        else:
+            walk.problem("source", None, None, remark)

@@ -142,13 +142,16 @@ def _in_scratch(walk: Walk, draft: Draft) -> Messenger | None:
 
 
 def _other_release(walk: Walk, draft: Draft) -> str | None:
-    """In words, that another kernel wrote the root. A release that is one bit off is damage, not evidence."""
+    """In words, that another kernel wrote the root.
+
+    A release that is one bit off the running one may be damage; then the scratch array has to be sane as well, which
+    before the jump is still zeros.
+    """
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
         return None
     writer = draft.metadata.previous_release
-    if _is_one_bit_off(writer, release):
-        draft.notes.append(f"kexec-metadata says {safe_text(writer)}, one bit off the running {safe_text(release)}")
+    if _is_one_bit_off(writer, release) and not any(one.areas(walk) for one in draft.messengers):
         return None
     return f"written by kernel {safe_text(writer)}, while the running one is {safe_text(release)} (VMCOREINFO)"
 
@@ -190,7 +193,7 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
     if (messenger := _in_scratch(walk, draft)) is not None:
         return Direction.INCOMING, [f"inferred: {messenger.words}"]
     others = [other for other in drafts if other is not draft and not other.is_foreign]
-    return _alone(draft) if not others else _among_others(draft, others)
+    return _alone(walk, draft) if not others else _among_others(draft, others)
 
 
 def _by_number(draft: Draft, drafts: Sequence[Draft], numbers: Numbers) -> tuple[Direction, list[str]] | None:
@@ -222,11 +225,14 @@ def is_left_over(draft: Draft, numbers: Numbers | None) -> bool:
     return bool(_update(draft) or _count(draft))
 
 
-def _alone(draft: Draft) -> tuple[Direction, list[str]]:
+def _alone(walk: Walk, draft: Draft) -> tuple[Direction, list[str]]:
     """Of the only root, by what became of its map."""
     status = draft.status
     if status is MapStatus.STALE:
         return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+    if status in (MapStatus.INTACT, MapStatus.DAMAGED) and _release_in_doubt(walk, draft):
+        doubt = f"kexec-metadata names another kernel, one bit off the running one, and its map is {status.value}"
+        return Direction.UNKNOWN, [f"direction unknown: {doubt}; {_DECIDES}"]
     if status in (MapStatus.INTACT, MapStatus.DAMAGED):
         finished = next(filter(None, map(_finished, draft.lists)), None)
         if finished is not None:
@@ -236,6 +242,13 @@ def _alone(draft: Draft) -> tuple[Direction, list[str]]:
     if status is MapStatus.ABSENT and draft.reading is not None:
         return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
     return Direction.UNKNOWN, [f"direction unknown: its map is {status.value}; {_DECIDES}"]
+
+
+def _release_in_doubt(walk: Walk, draft: Draft) -> bool:
+    release = walk.memory.vmcoreinfo.get("OSRELEASE")
+    if not release or draft.metadata is None or draft.metadata.previous_release == release:
+        return False
+    return _is_one_bit_off(draft.metadata.previous_release, release)
 
 
 _DECIDES = "--symbols or --direction decides"

@@ -37,7 +37,8 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
         walk.problem("bad-pointer", address, _LUO, f"{address:#x} is no page address")
         return None
     least, whole = abi.luo_ser.size, abi.luo_ser_features.size
-    head = walk.read(address, size if size and least <= size < whole else whole, _LUO)
+    wanted = size if size and least <= size < whole else whole
+    head = walk.read(address, wanted, _LUO, kind=lambda page: page.startswith((_STRUCT_PREFIX, MAGIC)))
     if head is None:
         return None
     if head[:4] == MAGIC:

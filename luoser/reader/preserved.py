@@ -14,7 +14,7 @@ from luoser.abi.preserved import (
     khoser_mem_bitmap_ptr,
     khoser_mem_chunk_hdr,
 )
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Bitmap
@@ -39,7 +39,7 @@ class MapReading:
 
     bitmaps: what it preserves. nodes: its own pages. missing: why its first page could not be read. broken: nodes
     that no kernel writes. is_no_map: whether the first page is not a node at all. absent: (address, text) of nodes
-    that are not in the source. faults: (code, address, text) of what leaves the rest readable. places: (address,
+    that are not in the source. off: (address, address one bit off, text) of those that are one bit off a node. faults: (code, address, text) of what leaves the rest readable. places: (address,
     order, start) of each bitmap, those without a bit included. holders: the nodes that lead to each bitmap, without
     the first page, by the bitmap's order and start. other: the same map with bitmaps of 512 bytes, where the
     pointers leave the width open.
@@ -54,6 +54,7 @@ class MapReading:
     broken: list[Broken] = field(default_factory=list)
     is_no_map: bool = False
     absent: list[tuple[int, MissingMemory, str]] = field(default_factory=list)
+    off: list[tuple[int, int, str]] = field(default_factory=list)
     faults: list[tuple[str, int, str]] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
     holders: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
@@ -130,12 +131,31 @@ def _node(walk: Walk, reading: MapReading, node: int, way: tuple[int, ...]) -> b
     except MissingMemory as error:
         if node == reading.address:
             reading.missing = error
+            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+                reading.off.append((node, near, f"page {node:#x} is absent, and {near:#x}, one bit off, is a node"))
         else:
             parent = way[-1] if way else reading.address
+            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+                text = f"node {node:#x} named by {parent:#x} is absent, and {near:#x}, one bit off, is a node"
+                reading.off.append((node, near, text))
             reading.absent.append((node, error, f"node {node:#x} named by {parent:#x}: {error}"))
         return None
     reading.nodes.append(node)
     return page
+
+
+def _near(walk: Walk, node: int) -> int | None:
+    """A page whose address is one bit off, and that can be an inner node: page addresses and zeros, a few of them."""
+    for bit in range(walk.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
+        near = node ^ 1 << bit
+        try:
+            page = walk.memory.read(near, walk.page_size)
+        except MissingMemory:
+            continue
+        used = [entry for entry in struct.unpack(f"<{walk.page_size // 8}Q", page) if entry]
+        if near and used and all(map(walk.is_page_address, used)):
+            return near
+    return None
 
 
 def _leaf(

@@ -62,6 +62,8 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
     named: what the handover names and a true map covers. outside: kinds of evidence that do not come from the map
     itself and say that the next kernel runs already, in words, one each.
     """
+    for node, _, text in reading.off:
+        walk.problem("pointer-off", node, _MAP, text)
     if reading.missing is not None:
         walk.missing(reading.missing, _MAP)
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
