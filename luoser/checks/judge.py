@@ -129,7 +129,7 @@ def _finding(rule: Rule, item: Found, root: int | None) -> Finding:
     return Finding(
         rule=rule.id,
         slug=rule.slug,
-        severity=rule.severity,
+        severity=item.severity or rule.severity,
         message=item.message,
         root=root,
         address=item.address,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,7 +13,6 @@ from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Se
 from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.fdt import Fdt
-from luoser.state import Direction
 from luoser.text import safe_text
 
 __all__: list[str] = []
@@ -200,21 +198,8 @@ def subtree_names(view: View) -> Iterator[Found]:
 
 # -- the next kernel --------------------------------------------------------------------------------------
 
-_Release = tuple[int, ...]
 
-
-def _target(view: View) -> tuple[str, _Release]:
-    """The next kernel's release, as written and as numbers."""
-    text = view.target()
-    if view.handover.direction is Direction.INCOMING:
-        raise NotApplicable("a kernel has taken this handover over already")
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text)
-    if match is None:
-        raise NotLookedAt(f"whether {safe_text(text)} accepts it: that is not a release such as 7.3.4")
-    return safe_text(text), tuple(int(part) for part in match.groups(default="0"))
-
-
-def _accepted(release: _Release) -> tuple[str | None, str | None]:
+def _accepted(release: tuple[int, ...]) -> tuple[str | None, str | None]:
     """The strings of root and LUO that a kernel accepts; None for a part that it does not have."""
     found = known_release(release)
     luo = luo_form(found.luo) if found is not None and found.luo is not None else None
@@ -234,7 +219,7 @@ def kernel_pair(view: View) -> Iterator[Found]:
     Another string of the root: KHO revival is disabled and all preserved memory is lost. Another string of LUO: LUO
     refuses and its next kernel panics; a kernel without LUO drops all sessions.
     """
-    name, release = _target(view)
+    name, release = view.next_kernel()
     said = view.handover.compatible
     if release[:2] > LAST or said not in _RELEASED:
         reason = f"it is not established whether kernel {name} accepts {safe_text(said)}"
@@ -265,7 +250,7 @@ def bitmap_width(view: View) -> Iterator[Found]:
     Up to 6.17.8 a bitmap has 512 bytes, since 6.17.9 a page; both call it kho-v1. The check of versions passes, the
     wrong memory is reserved, and the preserved memory is overwritten.
     """
-    name, release = _target(view)
+    name, release = view.next_kernel()
     view.map()
     width = view.handover.preserved.bitmap_size
     form, taker = root_form(view.handover.compatible), known_release(release)

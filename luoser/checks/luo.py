@@ -396,3 +396,15 @@ def _same_names(luo: Luo) -> Iterator[Found]:
                 where=f"luo.flbs[{index}]",
                 hint="only one of the two will be found",
             )
+
+
+@register("LUO023", "flb-page-zero", Severity.WARNING, kernels="7.0 and later", source="luo.md#flbs; luo.md#invariants")
+def luo_flb_page(view: View) -> Iterator[Found]:
+    """The page of an FLB that files depend on is all zeros.
+
+    An owner that has nothing to say may leave it so; else something cleared it, and what it held is lost.
+    """
+    view.need_unconsumed()
+    view.serialised()
+    for problem in view.problems("zero-flb"):
+        yield Found(problem.message, address=problem.address, where=problem.about, hint="look for what cleared it")

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from luoser.abi.memfd import SEALS, form, form_of_handler, memfd_luo_folio_ser
+from luoser.abi.memfd import FOLIO_FLAGS, SEALS, form, form_of_handler, memfd_luo_folio_ser
 from luoser.checks.block import BROKEN, UNREAD
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
-from luoser.state import File, Memfd, Problem
+from luoser.state import Direction, File, Memfd, Problem
 from luoser.text import human_size
 
 __all__ = ["LOST", "each", "memfds"]
 
 _KNOWN_SEALS = sum(SEALS)
-_SOUND_FLAGS = (2, 3)
-"""Up to date, and dirty or not."""
+_SOUND_FLAGS = sum(FOLIO_FLAGS)
+"""Dirty and up to date."""
+_FIRST_FIXED = (6, 19, 14)
+"""The first release that marks every folio so."""
 LOST = "the next kernel cannot retrieve this file: its memory is lost"
 
 
@@ -212,22 +216,35 @@ def memfd_beyond(view: View) -> Iterator[Found]:
 
 @register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_folio_flags(view: View) -> Iterator[Found]:
-    """A folio is not marked as up to date, or has flags that do not exist.
+    """A folio is not marked as dirty and up to date, or has flags that do not exist.
 
     The first releases of 6.19 hand over folios that were never filled, without clearing them: the file then shows old
-    memory where zeros belong.
+    memory where zeros belong. A folio that is not dirty is dropped when memory is short. Fixed by 7e04bf1f3315; where
+    the kernel that wrote them is older or not known, this is a hint.
     """
+    writer = _writer(view)
+    severity = Severity.WARNING if writer is not None and writer >= _FIRST_FIXED else Severity.INFO
 
     def judge(memfd: Memfd) -> str | None:
         if not _is_merged(memfd):
             return None
-        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] not in _SOUND_FLAGS]
+        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] != _SOUND_FLAGS]
         if not odd:
             return None
         _, address, flags = odd[0]
-        return f"{len(odd)} folios with odd flags, the first at {address:#x} with {flags:#x}, expected 3"
+        return f"{len(odd)} folios with flags other than {_SOUND_FLAGS}, the first at {address:#x} with {flags:#x}"
 
-    yield from each(view, judge, "take a kernel of 6.19.14 or later, and write to the whole file before preserving it")
+    hint = "take a kernel with 7e04bf1f3315 (6.19.14 or later), and write to the whole file before preserving it"
+    for found in each(view, judge, hint):
+        yield replace(found, severity=severity)
+
+
+def _writer(view: View) -> tuple[int, ...] | None:
+    """The kernel that wrote the handover, as numbers; None where it is not known."""
+    metadata = view.handover.kexec_metadata
+    said = view.state.source.kernel if view.handover.direction is Direction.OUTGOING else None
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", said or (metadata.previous_release if metadata is not None else ""))
+    return tuple(int(part) for part in match.groups(default="0")) if match is not None else None
 
 
 @register(

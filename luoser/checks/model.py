@@ -147,7 +147,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finding without its rule."""
+    """A finding without its rule. severity: where it is not that of the rule."""
 
     message: str
     address: int | None = None
@@ -155,3 +155,4 @@ class Found:
     device: str | None = None
     missing: tuple[str, ...] = ()
     hint: str = ""
+    severity: Severity | None = None

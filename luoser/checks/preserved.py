@@ -225,6 +225,34 @@ def order_overflow(view: View) -> Iterator[Found]:
     view.need_whole(found)
 
 
+@register(
+    "MAP019",
+    "map-node-in-scratch",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="scratch.md#invariants; preserved.md#invariants",
+)
+def nodes_in_scratch(view: View) -> Iterator[Found]:
+    """A page of the map lies in a scratch area.
+
+    The next kernel boots in scratch before it has read the map: the page is overwritten, and what it preserves is
+    lost. Fixed in the kernel by e38f65d317df and a2fff99f92da.
+    """
+    areas = view.scratch()
+    preserved = view.handover.preserved
+    if preserved.status is MapStatus.ABSENT:
+        raise NotApplicable("the root names no map yet")
+    nodes = preserved.nodes or (preserved.address,)
+    found = [node for node in nodes for area in areas if area.address <= node < area.address + area.size]
+    if found:
+        yield Found(
+            f"{len(found)} pages of the map lie in scratch, the first at {found[0]:#x}",
+            address=found[0],
+            where="preserved",
+            hint="do not kexec; take a kernel with the fixes e38f65d317df and a2fff99f92da",
+        )
+
+
 # -- what has to lie in it --------------------------------------------------------------------------------
 
 
@@ -563,7 +591,7 @@ def _test_folios(view: View, found: PreservedMap) -> Iterator[Found]:
     "pointer-wild",
     Severity.ERROR,
     kernels="6.16 and later",
-    source="README.md#address-rule; kho.md#invariants",
+    source="README.md#byte-order-and-addresses; kho.md#invariants",
 )
 def pointers(view: View) -> Iterator[Found]:
     """An address that the handover names is not preserved and its page cannot be read, lies beyond RAM, contains the
@@ -697,3 +725,67 @@ def _list_claims(view: View) -> Iterator[_Claim]:
             if piece.address not in drivers:
                 drivers.add(piece.address)
                 yield piece.address, piece.address + piece.size, "driver", "what a device's driver saved", where
+
+
+@register("MAP020", "memory-unnamed", Severity.INFO, kernels="6.16 and later", source="kho.md#invariants")
+def unnamed(view: View) -> Iterator[Found]:
+    """Memory is preserved that nothing in the handover names.
+
+    Its owner may be a handler or driver that luoser does not know; else nobody restores it, and it stays reserved in
+    the next kernel.
+    """
+    found = _to_come(view)
+    view.serialised()
+    totals = _unnamed_pages(found, view)
+    if totals:
+        size = sum(count * view.page_size for count in totals.values())
+        words = ", ".join(f"{human_size(count * view.page_size)} in order {order}" for order, count in totals.items())
+        yield Found(
+            f"{human_size(size)} of preserved memory has no name in the handover: {words}",
+            address=view.handover.preserved.address,
+            where="preserved",
+            hint="`luoser map` shows the ranges; a handler of its own may own them",
+        )
+
+
+def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
+    """Pages that no structure of the handover lies in, by the order of their blocks."""
+    named = _merged([(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view)))
+    totals: dict[int, int] = {}
+    place, last = 0, -1
+    for address, order, count in found.extents():
+        place = 0 if order != last else place
+        last = order
+        end = address + count * (view.page_size << order)
+        while place < len(named) and named[place][1] <= address:
+            place += 1
+        left, at = end - address, place
+        while at < len(named) and named[at][0] < end:
+            left -= min(end, named[at][1]) - max(address, named[at][0])
+            at += 1
+        if left:
+            totals[order] = totals.get(order, 0) + left // view.page_size
+    return totals
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges by address, those that touch or overlap as one."""
+    made: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if made and start <= made[-1][1]:
+            made[-1] = made[-1][0], max(end, made[-1][1])
+        else:
+            made.append((start, end))
+    return made
+
+
+def _driver_pages(view: View) -> Iterator[tuple[int, int]]:
+    """The blocks that a device's driver_data names."""
+    found = view.handover.preserved.map
+    for entry in view.handover.pci:
+        if entry.devices.column("driver_data") is None:
+            continue
+        for device in entry.devices:
+            block = found.find(device.number("driver_data") or 0) if found is not None else None
+            if block is not None:
+                yield block.address, block.address + (view.page_size << block.order)

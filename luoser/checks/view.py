@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["View", "cause_of"]
 
 
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
 _FOR_MAP = "a sound copy of the map's pages, or a dump that holds them, decides"
 
@@ -152,6 +154,16 @@ class View:
         if self.next_release is None:
             raise NotLookedAt("whether the next kernel accepts it; --next names its release")
         return self.next_release
+
+    def next_kernel(self) -> tuple[str, tuple[int, ...]]:
+        """The next kernel's release, as written and as three numbers. Raises NotLookedAt or NotApplicable."""
+        text = self.target()
+        if self.handover.direction is Direction.INCOMING:
+            raise NotApplicable("a kernel has taken this handover over already")
+        match = _RELEASE.match(text)
+        if match is None:
+            raise NotLookedAt(f"whether {safe_text(text)} accepts it: that is not a release such as 7.3.4")
+        return safe_text(text), tuple(int(part) for part in match.groups(default="0"))
 
     def known_ram(self) -> tuple[tuple[int, int], ...]:
         """[start, end) ranges of physical memory. Raises NotLookedAt where the source does not say."""

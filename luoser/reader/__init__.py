@@ -78,7 +78,8 @@ def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool 
     _remark(walk, memory.remarks[at_first:])  # some damage shows only when it is read
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)
-    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size)
+    kernel = memory.vmcoreinfo.get("OSRELEASE")
+    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))
 
 

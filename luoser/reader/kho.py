@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE
+from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
@@ -172,6 +172,9 @@ def _map_address(root: Root) -> int | None:
 def _read_map(walk: Walk, root: Root) -> MapReading | None:
     """The map as walked; None when the root has no pointer to one."""
     address = _map_address(root)
+    for name, unread in UNREAD_MAPS.items() if address is None else ():
+        if (table := root.tree.root.u64(name)) is not None:
+            return MapReading("chunks", table, unread=unread)
     if address is None:
         walk.problem("no-map", root.address, _ROOT, "no 8-byte property with the preserved map's address")
         return None
@@ -188,7 +191,7 @@ def _read_map(walk: Walk, root: Root) -> MapReading | None:
 
 def _map(walk: Walk, draft: Draft, outside: list[str]) -> Preserved:
     reading = draft.reading
-    if reading is None or reading.address == 0:
+    if reading is None or (reading.address == 0 and not reading.unread):
         form = reading.form if reading is not None else "chunks"
         return Preserved(form=form, address=0, status=MapStatus.ABSENT)
     return judge(walk, reading, _named(walk, draft), outside=outside)

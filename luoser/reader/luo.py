@@ -343,6 +343,8 @@ class _Reader:
             subject = Subject(f"FLB {safe_text(name)}", f"luo.flbs[{index}]")
             index += 1
             detail = read_flb_detail(self.walk, name, handle, subject)
+            if count and not abi.is_test_flb(handle) and self.walk.is_zero_page(handle):
+                self.walk.problem("zero-flb", handle, subject, f"page {handle:#x} is zeros, and {count} files need it")
             yield Flb(name=name, data=handle, count=count, address=where, detail=detail)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from luoser.abi.preserved import (
+    KHO_ARRAY_MAGIC,
     SMALL_BITMAP,
     RadixGeometry,
     chunk_capacity,
@@ -37,12 +38,13 @@ class Broken:
 class MapReading:
     """A map as walked, as far as that goes.
 
-    bitmaps: what it preserves. nodes: its own pages. missing: why its first page could not be read. broken: nodes
-    that no kernel writes. is_no_map: whether the first page is not a node at all. absent: (address, text) of nodes
-    that are not in the source. off: (address, address one bit off, text) of those that are one bit off a node. faults: (code, address, text) of what leaves the rest readable. places: (address,
-    order, start) of each bitmap, those without a bit included. holders: the nodes that lead to each bitmap, without
-    the first page, by the bitmap's order and start. other: the same map with bitmaps of 512 bytes, where the
-    pointers leave the width open.
+    bitmaps: what it preserves. nodes: its own pages. missing: why its first page could not be read. unread: the name
+    of a form that luoser does not decode. broken: nodes that no kernel writes. is_no_map: whether the first page is
+    not a node at all. absent: (address, error, text) of nodes that are not in the source. off: (address, address one
+    bit off, text) of those that are one bit off a node. faults: (code, address, text) of what leaves the rest
+    readable. places: (address, order, start) of each bitmap, those without a bit included. holders: the nodes that
+    lead to each bitmap, without the first page, by the bitmap's order and start. other: the same map with bitmaps of
+    512 bytes, where the pointers leave the width open.
     """
 
     form: str
@@ -51,6 +53,7 @@ class MapReading:
     nodes: list[int] = field(default_factory=list)
     bitmap_size: int | None = None
     missing: MissingMemory | None = None
+    unread: str = ""
     broken: list[Broken] = field(default_factory=list)
     is_no_map: bool = False
     absent: list[tuple[int, MissingMemory, str]] = field(default_factory=list)
@@ -220,6 +223,9 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
         page = _node(walk, reading, chunk, (before,))
         if page is None:
             break
+        if chunk == address and page.startswith(KHO_ARRAY_MAGIC):
+            reading.unread = "kho_array, of an RFC of September 2025"
+            return reading
         before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
     every, at_first = pointers, list(reading.broken)
     reading.bitmap_size, pointers = _bitmap_size(walk, reading, pointers)

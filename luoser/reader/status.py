@@ -67,6 +67,9 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
     if reading.missing is not None:
         walk.missing(reading.missing, _MAP)
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
+    if reading.unread:
+        walk.problem("map-unread", reading.address, _MAP, f"{reading.unread}: luoser does not decode this form")
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.UNREAD)
     chosen = _by_width(walk, reading, list(named))
     kinds = _kinds(chosen)
     if len(kinds) + len(outside) >= 2:
@@ -86,7 +89,7 @@ def _live(walk: Walk, chosen: _Judged) -> Preserved:
         walk.problem("map-node-missing", node, _MAP, text)
     for code, address, text in reading.faults:
         walk.problem(code, address, _MAP, text)
-    for sign in chosen.signs:
+    for sign in chosen.signs if not reading.is_no_map else ():
         walk.problem("map-damaged", sign.address, _MAP, sign.text)
     return Preserved(
         form=reading.form,

@@ -175,6 +175,13 @@ class Walk:
         """Whether a number can be the physical address of a page."""
         return 0 < address < PHYSICAL_LIMIT and address % self.page_size == 0
 
+    def is_zero_page(self, address: int) -> bool:
+        """Whether a number is the address of a page that the source has, and that is all zeros."""
+        try:
+            return self.is_page_address(address) and not any(self.memory.read(address, self.page_size))
+        except MissingMemory:
+            return False
+
     def fdt(self, address: int, subject: Subject, *, size: int | None = None) -> Fdt | None:
         """The devicetree at an address, or None and a problem. size: bytes that the blob may take at most."""
         if address in self._trees:

@@ -39,7 +39,9 @@ _SHOWN = 200
 _DIRECTION_STYLE = {Direction.OUTGOING: "green", Direction.INCOMING: "cyan", Direction.UNKNOWN: "yellow"}
 _STATUS_STYLE = {
     MapStatus.INTACT: "green",
+    MapStatus.DAMAGED: "bold red",
     MapStatus.STALE: "yellow",
+    MapStatus.UNREAD: "yellow",
     MapStatus.MISSING: "yellow",
     MapStatus.ABSENT: "dim",
 }
@@ -131,6 +133,7 @@ class _Drawing:
             why = {
                 MapStatus.STALE: "freed and reused since it was handed over; not decoded",
                 MapStatus.MISSING: "not in this source",
+                MapStatus.UNREAD: "luoser does not decode this form",
             }
             return text(head, status, f": {why[preserved.status]}")
         size = human_size(preserved.map.pages * self.page_size)

@@ -85,11 +85,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a state was read from. page_size: bytes."""
+    """Where a state was read from. page_size: bytes. kernel: release of the running kernel, None where not said."""
 
     path: str
     format: str
     page_size: int = 4096
+    kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
