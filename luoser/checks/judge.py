@@ -98,8 +98,9 @@ class Judgement:
         for name, path, families in view.structures():
             outcomes = {outcome for rule, outcome in seen.items() if rule.startswith(families)}
             if not outcomes & {"passed", "found", "not_judged"}:
+                rule = next(rule for rule in seen if rule.startswith(families))
                 reason = f"no rule could judge {name}"
-                word = Unjudged(rule="KHO000", reason=reason, cause="open", root=view.handover.address, about=path)
+                word = Unjudged(rule=rule, reason=reason, cause="open", root=view.handover.address, about=path)
                 self.unjudged.setdefault(word)
 
     def _verdict(self, root: int | None) -> Verdict:

@@ -13,6 +13,7 @@ from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Se
 from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.fdt import Fdt
+from luoser.state import Direction
 from luoser.text import safe_text
 
 __all__: list[str] = []
@@ -194,6 +195,35 @@ def subtree_names(view: View) -> Iterator[Found]:
                 where="subtrees",
                 hint="give each KHO user a name of its own",
             )
+
+
+# -- what was seen ------------------------------------------------------------------------------------------
+
+
+@register("KHO017", "direction-open", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover")
+def direction_open(view: View) -> Iterator[Found]:
+    """The evidence leaves open whether the root was handed to the running kernel, or by it to the next one.
+
+    Which of the other rules apply depends on it.
+    """
+    if view.handover.direction is Direction.UNKNOWN:
+        reason = "; ".join(view.handover.evidence) or "the direction of the root is not known"
+        raise NotJudged(reason, cause="open", about="root")
+    yield from ()
+
+
+@register(
+    "KHO018", "source-truncated", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover"
+)
+def source_truncated(view: View) -> Iterator[Found]:
+    """The end of the source is missing.
+
+    What was there cannot be judged: another root, pages of the handover, the contents of files.
+    """
+    for problem in view.state.problems:
+        if problem.code == "truncated":
+            raise NotJudged(f"{problem.message}; the whole file decides", cause="missing")
+    yield from ()
 
 
 # -- the next kernel --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_DIFFERENT = 1
+_EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
 
 
 @click.command("diff")
@@ -46,33 +47,34 @@ def command(
     """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
 
     Handovers are paired by their root, by direction, by number; what the next kernel has consumed is progress and
-    no difference. With --against each SOURCE gets one line. Exit code 0 equal or progress only, 1 different.
+    no difference. With --against each SOURCE gets one line. Exit code 0 equal or progress only, 1 different, 4 where
+    nothing differs and something could not be compared.
     """
+    from luoser.diff import without
     from luoser.errors import UsageError
     from luoser.render.changes import changes_document, print_changes, print_stat, summary
 
     if against is None and len(sources) != 2:
         raise UsageError(f"diff takes BEFORE and AFTER, or --against BASELINE and sources; {len(sources)} are named")
     pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
-    differs = False
+    verdicts = set[str]()
     for before, after in pairs:
         found = _compare((before, after), roots, contents, layouts, page_size)
-        from luoser.diff import Kind, without
-
-        changes = without(found.changes, ignore)
-        differs |= any(change.kind is not Kind.PROGRESS for change in changes)
+        found = replace(found, changes=without(found.changes, ignore))
+        verdicts.add(found.verdict.value)
         if against is not None and output == "text":
             from luoser.text import safe_text
 
-            click.echo(f"{safe_text(after)}: {summary(changes)}")
+            click.echo(f"{safe_text(after)}: {found.verdict.value}: {summary(found.changes)}")
         elif output == "json":
-            echo_json(changes_document(changes, found.pairing))
+            echo_json(changes_document(found))
         elif stat:
-            print_stat(changes)
+            print_stat(found)
         else:
-            print_changes(changes, found.pairing)
-    if differs:
-        raise SystemExit(_DIFFERENT)
+            print_changes(found)
+    code = next((_EXIT[name] for name in ("different", "inconclusive") if name in verdicts), 0)
+    if code:
+        raise SystemExit(code)
 
 
 def _compare(
