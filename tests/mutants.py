@@ -167,16 +167,18 @@ def copy(folder: Path) -> Path:
     return folder
 
 
-def passes(folder: Path, tests: Sequence[str], **more: str) -> bool:
-    """Whether the tests pass in a copy."""
+def failure(folder: Path, tests: Sequence[str], **more: str) -> str:
+    """What the first test that fails in a copy says, "" where all pass."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     # luoser is installed from the checkout: the copy has to come first
     environment = {**os.environ, "PYTHONPATH": os.fspath(folder), **more}
     try:
-        found = subprocess.run(command, check=False, cwd=folder, env=environment, timeout=_LONGEST, capture_output=True)
+        found = subprocess.run(
+            command, check=False, cwd=folder, env=environment, timeout=_LONGEST, capture_output=True, text=True
+        )
     except subprocess.TimeoutExpired:
-        return False
-    return found.returncode == 0
+        return f"no end after {_LONGEST} s"
+    return found.stdout[-2000:] + found.stderr[-2000:] if found.returncode else ""
 
 
 def survives(mutant: Mutant, folder: Path) -> bool:
@@ -185,7 +187,7 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     before = place.read_text()
     place.write_text(mutant.text)
     try:
-        return passes(folder, tests_of(mutant.module), PYTHONDONTWRITEBYTECODE="1")
+        return not failure(folder, tests_of(mutant.module), PYTHONDONTWRITEBYTECODE="1")
     finally:
         place.write_text(before)
 
@@ -197,8 +199,8 @@ def judge(mutants: Sequence[Mutant], jobs: int, folder: Path) -> Iterator[tuple[
         copies.put(copy(folder / str(number)))
     every = sorted({test for mutant in mutants for test in tests_of(mutant.module)})
     first = copies.get()
-    if not passes(first, every):
-        raise SystemExit("the tests fail without any change; mend that first")
+    if word := failure(first, every):
+        raise SystemExit(f"{word}\nthe tests fail without any change; mend that first")
     copies.put(first)
 
     def one(mutant: Mutant) -> tuple[Mutant, bool]:
