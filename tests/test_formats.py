@@ -12,6 +12,7 @@ import pytest
 
 import luoser
 from luoser.errors import MissingMemory, PageState
+from luoser.memory.open import FORMATS
 from luoser.memory.source import Memory
 from luoser.state import to_document
 from tests import formats, real
@@ -41,6 +42,10 @@ def document(memory: Memory) -> dict[str, Any]:
 def test_there_is_a_file_of_every_format() -> None:
     assert sorted(remade()) == NAMES
     assert all(file.stat().st_size <= 60 << 10 for kind in KINDS for file in files(kind))
+
+
+def test_every_magic_that_is_recognised_is_that_of_a_file() -> None:
+    assert [magics for magics, _ in FORMATS if not any(data.startswith(magics) for data in remade().values())] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

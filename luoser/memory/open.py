@@ -27,7 +27,7 @@ from luoser.memory.raw import Range, RawMemory, data_segments
 from luoser.memory.source import Buffer, Memory, Segment
 from luoser.text import safe_text
 
-__all__ = ["open_memory", "read_file"]
+__all__ = ["FORMATS", "open_memory", "read_file"]
 
 _PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
 _OTHER = {
@@ -206,7 +206,7 @@ def _map(file: BinaryIO, shown: str, limit: int) -> _File:
 def _recognise(file: _File) -> Memory:
     shown, buffer = file.shown, file.buffer
     head = bytes(buffer[:16])
-    for magics, kind in _FORMATS:
+    for magics, kind in FORMATS:
         if head.startswith(magics):
             return kind(shown, buffer)
     if head.startswith(vmware.MAGICS):
@@ -237,7 +237,7 @@ def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened)
     return memory
 
 
-_FORMATS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[str, Buffer], Memory]], ...] = (
+FORMATS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[str, Buffer], Memory]], ...] = (
     (
         flattened.MAGIC,
         lambda shown, buffer: _recognise_flattened(shown, buffer, flattened.Flattened(shown, buffer)),
