@@ -323,7 +323,12 @@ class PciLayout:
 
     @property
     def asked(self) -> str | None:
-        """The member whose lowest bit says that a device asked for live update itself; None where all did."""
+        """The member whose lowest bit says that a device asked for live update itself; None where none says that.
+
+        Named bits of family B are of another meaning.
+        """
+        if self.family != "A":
+            return None
         return self.flags or ("requested" if "requested" in self.record.record_fields else None)
 
     def posting(self, flbs: Iterable[str] = ()) -> Posting:

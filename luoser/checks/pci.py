@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luoser.abi.block import capacity, kho_block_header_ser
-from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS, PciLayout, Posting
+from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, PciLayout, Posting
 from luoser.abi.pci import layout as layout_named
 from luoser.checks.model import Cause, Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
@@ -204,17 +204,23 @@ def flags_illegal(view: View) -> Iterator[Found]:
     The next kernel takes the flags as they are. Without the known ones the device loses bus mastering, and what its
     guest does with it stops.
     """
-    for entry in listed(view, family="A"):
-        if entry.form.flags is not None:
-            legal, word = range(1, sum(FLAG_NAMES) + 1), "flags {:#x} are not 1, 2 or 3"
-            values = entry.column(entry.form.flags)
-        else:
-            legal, word, values = range(2), "requested is {}, neither 0 nor 1", entry.column("requested")
+    for entry, values in _asking(view):
+        names = entry.form.record.field(entry.form.asked or "").bit_names
+        known = sum(names)
+        word = f"flags {{:#x}}: expected {' or '.join(names.values())}" if names else "requested is {}: expected 0 or 1"
         yield from few(
             entry.found(slot, place, word.format(values[slot]), hint="no kernel writes that: look for a stray write")
             for slot, place in entry.places()
-            if values[slot] not in legal
+            if (values[slot] > 1 if not names else not values[slot] or values[slot] & ~known)
         )
+
+
+def _asking(view: View) -> list[tuple[Listed, list[int]]]:
+    """Lists that say which devices asked for live update, each with that member of every record. Skips without one."""
+    lists = [(entry, entry.column(entry.form.asked)) for entry in listed(view, family="A") if entry.form.asked]
+    if not lists:
+        raise Skip("no preserved device list says which devices asked for live update")
+    return lists
 
 
 @register("PCI004", "none-requested", Severity.WARNING, kernels=_A, source="pci.md#a-invariant-3")
@@ -223,8 +229,7 @@ def none_requested(view: View) -> Iterator[Found]:
 
     Bridges are there for devices below them only: with none of these, nothing is kept going.
     """
-    for entry in listed(view, family="A"):
-        values = entry.column(entry.form.asked or "")
+    for entry, values in _asking(view):
         if values and not any(value & 1 for value in values):
             yield Found(
                 f"{entry.name}: none of {len(values)} devices asked for live update",
@@ -270,7 +275,7 @@ def order_unusual(view: View) -> Iterator[Found]:
     The kernel collects children before their bridge, bus by bus. Cancel and freeze go by position: in another order
     each driver gets the data of another.
     """
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         yield from few(_out_of_order(entry))
 
 

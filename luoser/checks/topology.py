@@ -131,7 +131,7 @@ def not_a_bridge(view: View) -> Iterator[Found]:
     The list belongs to other hardware, or bus numbers moved: state goes to the wrong device.
     """
     machine = _machine(view, "is_bridge")
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         flags = entry.column("flags")
         yield from few(
             one.of.found(
@@ -227,7 +227,7 @@ def parent_not_flagged(view: View) -> Iterator[Found]:
     It does not go on forwarding in the next kernel, and the DMA of the device stops.
     """
     machine = _machine(view, "parent", "is_bridge")
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         flags = entry.column("flags")
         slots = {place: slot for slot, place in entry.places()}
         found: dict[int, Found] = {}
@@ -278,7 +278,7 @@ def bridge_without_child(view: View) -> Iterator[Found]:
     Flags were left over, or the device got lost from the list: then its state is lost as well.
     """
     machine = _machine(view, "parent", "is_bridge")
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         flags = entry.column("flags")
         used = _bridges_in_use(machine, entry)
         yield from few(

@@ -27,7 +27,7 @@ from luoser.memory.raw import Range, RawMemory, data_segments
 from luoser.memory.source import Buffer, Memory, Segment
 from luoser.text import safe_text
 
-__all__ = ["open_memory", "read_file"]
+__all__ = ["FORMATS", "open_memory", "read_file"]
 
 _PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
 _OTHER = {
@@ -206,25 +206,18 @@ def _map(file: BinaryIO, shown: str, limit: int) -> _File:
 def _recognise(file: _File) -> Memory:
     shown, buffer = file.shown, file.buffer
     head = bytes(buffer[:16])
-    if head.startswith(flattened.MAGIC):
-        return _recognise_flattened(shown, buffer, flattened.Flattened(shown, buffer))
-    if head.startswith(elf.MAGIC):
-        return ElfMemory(shown, buffer)
-    if head.startswith(kdump.MAGICS):
-        return kdump.KdumpMemory(shown, [(shown, buffer)])
-    if head.startswith(lime.MAGIC):
-        return lime.LimeMemory(shown, buffer)
-    if head.startswith(avml.MAGIC):
-        return avml.AvmlMemory(shown, buffer)
+    for magics, kind in FORMATS:
+        if head.startswith(magics):
+            return kind(shown, buffer)
     if head.startswith(vmware.MAGICS):
         raise SourceError(f"{shown}: a VMware state file; name its .vmem first, then this file")
     if head.startswith(fdt.MAGIC) and len(buffer) <= LIMITS.fdt_size:
         if is_root(bytes(buffer)):
             return DebugfsMemory(shown, bytes(buffer))
         raise SourceError(f"{shown}: a single flattened devicetree that is no KHO root; try `luoser decode`")
-    for magic, kind in _OTHER.items():
+    for magic, word in _OTHER.items():
         if head.startswith(magic):
-            raise SourceError(f"{shown}: {kind}")
+            raise SourceError(f"{shown}: {word}")
     if len(buffer) < 2 * 4096 or (len(buffer) % 4096 and len(buffer) < _RAW_AT_LEAST):
         raise SourceError(f"{shown}: no known dump format: {len(buffer)} bytes that start with {head.hex(' ')}")
     return RawMemory(shown, buffer, file.pieces)
@@ -242,6 +235,19 @@ def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened)
     if layer.truncated:
         memory.remarks.insert(0, f"truncated: {shown} has no end record")
     return memory
+
+
+FORMATS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[str, Buffer], Memory]], ...] = (
+    (
+        flattened.MAGIC,
+        lambda shown, buffer: _recognise_flattened(shown, buffer, flattened.Flattened(shown, buffer)),
+    ),
+    (elf.MAGIC, ElfMemory),
+    (kdump.MAGICS, lambda shown, buffer: kdump.KdumpMemory(shown, [(shown, buffer)])),
+    (lime.MAGIC, lime.LimeMemory),
+    (avml.MAGIC, avml.AvmlMemory),
+)
+"""The bytes that a file of a format starts with, and what reads it by name and contents: a line for each format."""
 
 
 def _recognise_set(named: list[_File]) -> Memory:
