@@ -108,7 +108,7 @@ DTC = shutil.which("dtc")
 def dts_of(data: bytes) -> str:
     assert DTC
     result = subprocess.run(
-        [DTC, "-q", "-I", "dtb", "-O", "dts"], input=data, capture_output=True, check=True, timeout=20
+        [DTC, "-q", "-I", "dtb", "-O", "dts"], input=data, capture_output=True, check=True, timeout=600
     )
     return result.stdout.decode()
 
