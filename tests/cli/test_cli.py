@@ -297,7 +297,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> bytes:
             break
         shown += part
     os.close(here)
-    assert child.wait(timeout=60) == 0
+    assert child.wait(timeout=600) == 0
     return bytes(shown)
 
 
@@ -325,7 +325,7 @@ def into_a_closed_pipe(arguments: list[str]) -> tuple[int, bytes]:
         child.stdout.read(1)
         child.stdout.close()
         said = child.stderr.read()
-        return child.wait(timeout=60), said
+        return child.wait(timeout=600), said
 
 
 @pytest.mark.parametrize("arguments", PIPED, ids=" ".join)
