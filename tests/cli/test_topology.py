@@ -84,7 +84,11 @@ def test_what_is_no_topology_is_2_and_one_line(luoser_command: Run, tmp_path: Pa
 def test_remarks_are_on_standard_error(luoser_command: Run) -> None:
     result = luoser_command("topology", "-", input=b'[{"bdf": "00:01.0"}, {"bdf": "00:01.0"}, {"bdf": "\\u001b[2J"}]')
     assert result.returncode == 0
-    assert result.stderr.count(b"\n") == 2 and b"told before" in result.stderr and b"\x1b" not in result.stderr
+    assert (
+        result.stderr.count(b"\n") == 2
+        and b"is a duplicate of the one at [0]" in result.stderr
+        and b"\x1b" not in result.stderr
+    )
 
 
 def test_names_steer_no_terminal(luoser_command: Run) -> None:
