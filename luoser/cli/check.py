@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser check`: is this handover sound, and does it fit the machine?"""
+"""`luoser check`: applies the rules to a source."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ _SEVERITIES = ("error", "warning", "info")
     "machine",
     type=click.Path(readable=False),
     metavar="T",
-    help="The machine's PCI devices: a copied or the live sysfs, text of lspci, or JSON; see `luoser topology`.",
+    help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
 )
-@click.option("--next", "next_release", metavar="RELEASE", help="Kernel that is to take over, such as 7.3.4.")
-@click.option("--drivers", multiple=True, metavar="NAME", help="A driver that takes part in live update, too.")
-@click.option("--select", multiple=True, metavar="RULE", help="Only this rule or family: PCI004, flags-illegal, MAP.")
-@click.option("--ignore", multiple=True, metavar="RULE", help="Not this rule or family.")
+@click.option("--next", "next_release", metavar="RELEASE", help="Release of the next kernel, such as 7.3.4.")
+@click.option("--drivers", multiple=True, metavar="NAME", help="Treat this driver as able to live update.")
+@click.option(
+    "--select", multiple=True, metavar="RULE", help="Apply only this rule or family: PCI004, flags-illegal, MAP."
+)
+@click.option("--ignore", multiple=True, metavar="RULE", help="Skip this rule or family.")
 @click.option(
     "--severity",
     type=click.Choice(_SEVERITIES),
     default="error",
     show_default=True,
-    help="Findings of this severity and above give exit code 1.",
+    help="Exit code 1 if there are findings of this severity or above.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="List what was skipped, with the reason.")
+@click.option("-v", "--verbose", is_flag=True, help="List the skipped rules with the reasons.")
 def command(
     reading: Reading,
     output: str,
@@ -46,10 +48,10 @@ def command(
     severity: str,
     verbose: bool,
 ) -> None:
-    """Cross-check every handover of SOURCE: addresses, counts, flags, and with --topology the device lists.
+    """Check every handover of SOURCE: addresses, counts, flags, and with --topology the device lists.
 
-    A rule whose evidence is excluded, stale or not serialised yet is skipped with the reason. Exit code 1 when
-    there are findings of --severity; with --format ktap 0, 1 or 4 (all skipped), as kselftest has it.
+    A rule is skipped, with the reason, if what it needs is excluded, stale or not serialised yet. Exit code 1 if
+    there are findings of --severity. With --format ktap the exit code is 0, 1 or 4 (all skipped), as in kselftest.
     """
     from luoser.checks import check, rules
     from luoser.checks.model import known_names
@@ -59,7 +61,7 @@ def command(
 
     for name in (*select, *ignore):
         if name not in known_names():
-            raise UsageError(f"no rule or family is named {name!r}; `luoser rules` lists them")
+            raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
     topology = read_topology(machine) if machine is not None else None
     with reading.open() as memory:
         state = reading.read(memory, contents=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Changes as text with the feel of a unified diff, as counts, and as JSON."""
+"""Changes as text similar to a unified diff, as counts, and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("!", "ye
 
 
 def changes_document(changes: Sequence[Change], pairing: Sequence[str]) -> dict[str, Any]:
-    """luoser/diff/1."""
+    """The JSON document luoser/diff/1.
+
+    pairing: which handovers were compared, and why, in words.
+    """
     return {
         "schema": "luoser/diff/1",
         "pairing": list(pairing),
@@ -37,7 +40,10 @@ def changes_document(changes: Sequence[Change], pairing: Sequence[str]) -> dict[
 
 
 def print_changes(changes: Sequence[Change], pairing: Sequence[str]) -> None:
-    """One line for each thing that is added, removed or only progress; two for what changed."""
+    """Print a line for each addition, removal or progress, and three lines for each other change.
+
+    pairing: which handovers were compared, and why, in words.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -59,7 +65,7 @@ def print_changes(changes: Sequence[Change], pairing: Sequence[str]) -> None:
 
 
 def print_stat(changes: Sequence[Change]) -> None:
-    """Counts by the first part of the path."""
+    """Print the number of changes by kind and by the first part of their path."""
     from rich.console import Console
     from rich.text import Text
 
@@ -72,7 +78,7 @@ def print_stat(changes: Sequence[Change]) -> None:
 
 
 def summary(changes: Sequence[Change]) -> str:
-    """How many of each kind."""
+    """The number of changes of each kind, in words."""
     counts = Counter(change.kind.value for change in changes)
     words = [f"{counts[kind]} {kind}" for kind in _SIGNS if counts[kind]]
     return ", ".join(words) if words else "no difference"

@@ -24,7 +24,7 @@ def _hex(value: int | None) -> str | None:
 
 
 def findings_document(report: Report) -> Json:
-    """luoser/findings/1."""
+    """The JSON document luoser/findings/1."""
     return {
         "schema": "luoser/findings/1",
         "findings": [_finding(finding) for finding in report.findings],
@@ -51,7 +51,7 @@ def _finding(finding: Finding) -> Json:
 
 
 def print_report(report: Report, *, verbose: bool = False) -> None:
-    """By severity; what was skipped is counted, and with `verbose` listed with its reason."""
+    """Print the findings, then counts. verbose: list the skipped rules, too, with the reasons."""
     from rich.console import Console
     from rich.text import Text
 
@@ -76,7 +76,7 @@ def print_report(report: Report, *, verbose: bool = False) -> None:
 
 
 def print_rules(rules: Sequence[Rule]) -> None:
-    """One line a rule."""
+    """Print two lines for each rule: id, severity and slug, then its first sentence."""
     from rich.console import Console
     from rich.text import Text
 
@@ -90,7 +90,7 @@ def print_rules(rules: Sequence[Rule]) -> None:
 
 
 def print_rule(rule: Rule) -> None:
-    """All of one rule."""
+    """Print one rule with its description, kernels and source."""
     from rich.console import Console
     from rich.text import Text
 
@@ -102,7 +102,7 @@ def print_rule(rule: Rule) -> None:
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:
-    """luoser/rules/1."""
+    """The JSON document luoser/rules/1."""
     return {
         "schema": "luoser/rules/1",
         "rules": [
@@ -120,7 +120,14 @@ def rules_document(rules: Sequence[Rule]) -> Json:
 
 
 def ktap(report: Report, rules: Sequence[Rule]) -> str:
-    """A test for each rule, as kselftest reads it: errors fail, what could not be judged is skipped."""
+    """The report in KTAP format, as kselftest reads it: one test for each rule.
+
+    A rule with an error fails. A rule that could not be judged is skipped.
+
+    rules: that were selected.
+
+    Source: Documentation/dev-tools/ktap.rst.
+    """
     lines = ["KTAP version 1", f"1..{len(rules)}"]
     counts = {"pass": 0, "fail": 0, "skip": 0}
     reasons = {entry.rule: entry.reason for entry in report.skipped}
@@ -143,12 +150,16 @@ def ktap(report: Report, rules: Sequence[Rule]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A sentence that cannot be taken for a directive."""
+    """A text that KTAP does not parse as a directive."""
     return safe_text(text, again=True).replace("#", "\\#")
 
 
 def sarif(report: Report, rules: Sequence[Rule], source: str) -> Json:
-    """SARIF 2.1.0, for whoever collects findings of many tools."""
+    """The report in SARIF 2.1.0, for systems that collect findings of many tools.
+
+    rules:  that were selected.
+    source: path of what was checked.
+    """
     levels = {"error": "error", "warning": "warning", "info": "note"}
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

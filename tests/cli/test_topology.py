@@ -40,7 +40,7 @@ def test_what_is_not_known_is_said() -> None:
     shown = out(str(GUEST / "lspci-vmmnnDk.txt"))
     for words in ("hierarchy", "virtual functions", "bus mastering", "bus numbers"):
         assert [line for line in shown.splitlines() if line.startswith("not known: ") and words in line]
-    assert "0000:41:00.0   020000   8086:10d3   e1000e     ?            -       place unknown" in shown
+    assert "0000:41:00.0   020000   8086:10d3   e1000e     ?            -       parent unknown" in shown
 
 
 def test_json_is_the_snapshot() -> None:
