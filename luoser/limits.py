@@ -17,7 +17,7 @@ class Limits:
     fdt_nodes: int = 1 << 17
     fdt_name: int = 256  # bytes of a property name, the tail of which others may use; the specification allows 31
     map_nodes: int = 1 << 18  # pages of one preserved map: 2^18 leaves cover 32 TiB of 4 KiB pages
-    chain: int = 10_000  # blocks of one chain, the kernel has the same bound
+    chain: int = 10_000  # blocks of one chain: KHO_MAX_BLOCKS of kernel/liveupdate/kho_block.c
     vmalloc_chunks: int = 1 << 16
     list_size: int = 256 << 20  # bytes of one preserved list: PCI devices, folios, sessions
     blob_size: int = 1 << 20  # bytes read of a sub-tree blob of unknown kind
