@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser check`: is this handover sound, and does it fit the machine?"""
+"""`luoser check`: applies the rules to a source."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ _SEVERITIES = ("error", "warning", "info")
     "machine",
     type=click.Path(readable=False),
     metavar="T",
-    help="The machine's PCI devices: a copied or the live sysfs, text of lspci, or JSON; see `luoser topology`.",
+    help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
 )
-@click.option("--next", "next_release", metavar="RELEASE", help="Kernel that is to take over, such as 7.3.4.")
-@click.option("--drivers", multiple=True, metavar="NAME", help="A driver that takes part in live update, too.")
-@click.option("--handlers", multiple=True, metavar="NAME", help="A file handler that the next kernel has as well.")
-@click.option("--flbs", multiple=True, metavar="NAME", help="An FLB or sub-tree that the next kernel claims as well.")
-@click.option("--select", multiple=True, metavar="RULE", help="Only this rule or family: PCI004, flags-illegal, MAP.")
-@click.option("--ignore", multiple=True, metavar="RULE", help="Not this rule or family.")
+@click.option("--next", "next_release", metavar="RELEASE", help="Release of the next kernel, such as 7.3.4.")
+@click.option("--drivers", multiple=True, metavar="NAME", help="Treat this driver as able to live update.")
+@click.option("--handlers", multiple=True, metavar="NAME", help="Treat this file handler as one of the next kernel.")
+@click.option("--flbs", multiple=True, metavar="NAME", help="Treat this FLB or sub-tree as one of the next kernel.")
+@click.option(
+    "--select", multiple=True, metavar="RULE", help="Apply only this rule or family: PCI004, flags-illegal, MAP."
+)
+@click.option("--ignore", multiple=True, metavar="RULE", help="Skip this rule or family.")
 @click.option(
     "--severity",
     type=click.Choice(_SEVERITIES),
     default="error",
     show_default=True,
-    help="Findings of this severity and above give exit code 1.",
+    help="Exit code 1 if there are findings of this severity or above.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="List what does not apply, with the reason.")
+@click.option("-v", "--verbose", is_flag=True, help="List the rules that do not apply with the reasons.")
 def command(
     reading: Reading,
     output: str,
@@ -50,10 +52,10 @@ def command(
     severity: str,
     verbose: bool,
 ) -> None:
-    """Cross-check every handover of SOURCE: addresses, counts, flags, and with --topology the device lists.
+    """Check every handover of SOURCE: addresses, counts, flags, and with --topology the device lists.
 
-    Exit code 0: sound. 1: findings of --severity or above. 4: inconclusive, something that the handover names could
-    not be seen or understood; what would decide it is said. With --format ktap 4 means that all rules were skipped.
+    Exit code 0: sound. 1: there are findings of --severity or above. 4: inconclusive, because something that the
+    handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too.
     """
     from luoser.checks import Severity, check, rules
     from luoser.checks.rule import known_names
@@ -63,7 +65,7 @@ def command(
 
     for name in (*select, *ignore):
         if name not in known_names():
-            raise UsageError(f"no rule or family is named {name!r}; `luoser rules` lists them")
+            raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
     topology = read_topology(machine) if machine is not None else None
     with reading.open() as memory:
         try:

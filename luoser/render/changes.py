@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Changes as text with the feel of a unified diff, as counts, and as JSON."""
+"""Changes as text similar to a unified diff, as counts, and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("!", "ye
 
 
 def changes_document(found: Comparison) -> dict[str, Any]:
-    """luoser/diff/2."""
+    """The JSON document luoser/diff/2."""
     return {
         "schema": "luoser/diff/2",
         "verdict": found.verdict.value,
@@ -39,7 +39,7 @@ def changes_document(found: Comparison) -> dict[str, Any]:
 
 
 def print_changes(found: Comparison) -> None:
-    """One line for each thing that is added, removed or only progress; two for what changed; then the verdict."""
+    """Print a line for each addition, removal or progress, three lines for each other change, then the verdict."""
     changes, pairing = found.changes, found.pairing
     from rich.console import Console
     from rich.text import Text
@@ -73,7 +73,7 @@ def _print_end(found: Comparison) -> None:
 
 
 def print_stat(found: Comparison) -> None:
-    """Counts by the first part of the path, then the verdict."""
+    """Print the number of changes by kind and by the first part of their path, then the verdict."""
     changes = found.changes
     from rich.console import Console
     from rich.text import Text
@@ -87,7 +87,7 @@ def print_stat(found: Comparison) -> None:
 
 
 def summary(changes: Sequence[Change]) -> str:
-    """How many of each kind."""
+    """The number of changes of each kind, in words."""
     counts = Counter(change.kind.value for change in changes)
     words = [f"{counts[kind]} {kind}" for kind in _SIGNS if counts[kind]]
     return ", ".join(words) if words else "no difference"

@@ -34,7 +34,10 @@ def _hex(value: int | None) -> str | None:
 
 
 def findings_document(report: Report, source: Source, *, kernel: str | None, sha256: str | None = None) -> Json:
-    """luoser/findings/2. kernel: release of the running kernel, None where the source does not say it."""
+    """The JSON document luoser/findings/2.
+
+    kernel: release of the running kernel, None where the source does not say it. sha256: of the source file.
+    """
     return {
         "schema": "luoser/findings/2",
         "verdict": report.verdict.value,
@@ -94,9 +97,9 @@ def _finding(finding: Finding) -> Json:
 
 
 def print_report(report: Report, source: Source, *, kernel: str | None, verbose: bool = False) -> None:
-    """Source, remarks and verdict; then findings by severity; then what could not be judged, grouped.
+    """Print source, remarks and verdict, the findings by severity, then what could not be judged, by reason.
 
-    verbose: list what does not apply and what was not looked at as well, with the reasons.
+    verbose: list the rules that do not apply, too, with the reasons.
     """
     from rich.console import Console
     from rich.text import Text
@@ -152,7 +155,7 @@ def _grouped(report: Report) -> dict[str, list[str]]:
 
 
 def print_rules(rules: Sequence[Rule]) -> None:
-    """One line a rule."""
+    """Print two lines for each rule: id, severity and slug, then its first sentence."""
     from rich.console import Console
     from rich.text import Text
 
@@ -166,7 +169,7 @@ def print_rules(rules: Sequence[Rule]) -> None:
 
 
 def print_rule(rule: Rule) -> None:
-    """All of one rule."""
+    """Print one rule with its description, kernels and source."""
     from rich.console import Console
     from rich.text import Text
 
@@ -178,7 +181,7 @@ def print_rule(rule: Rule) -> None:
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:
-    """luoser/rules/1."""
+    """The JSON document luoser/rules/1."""
     return {
         "schema": "luoser/rules/1",
         "rules": [
@@ -196,7 +199,14 @@ def rules_document(rules: Sequence[Rule]) -> Json:
 
 
 def ktap(report: Report, rules: Sequence[Rule]) -> str:
-    """A test for each rule, as kselftest reads it: errors fail, what could not be judged is skipped."""
+    """The report in KTAP format, as kselftest reads it: one test for each rule.
+
+    A rule with an error fails. A rule that could not be judged is skipped.
+
+    rules: that were selected.
+
+    Source: Documentation/dev-tools/ktap.rst.
+    """
     lines = ["KTAP version 1", f"1..{len(rules)}"]
     counts = {"pass": 0, "fail": 0, "skip": 0}
     reasons = {entry.rule: entry.reason for entry in report.skipped}
@@ -220,12 +230,16 @@ def ktap(report: Report, rules: Sequence[Rule]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A sentence that cannot be taken for a directive."""
+    """A text that KTAP does not parse as a directive."""
     return safe_text(text, again=True).replace("#", "\\#")
 
 
 def sarif(report: Report, rules: Sequence[Rule], source: str) -> Json:
-    """SARIF 2.1.0, for whoever collects findings of many tools."""
+    """The report in SARIF 2.1.0, for systems that collect findings of many tools.
+
+    rules:  that were selected.
+    source: path of what was checked.
+    """
     levels = {"error": "error", "warning": "warning", "info": "note"}
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

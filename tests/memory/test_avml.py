@@ -182,7 +182,7 @@ def test_file_that_ends_inside_of_a_header_says_so(open_files: Opened) -> None:
 
 @pytest.mark.parametrize("size", [4, 31])
 def test_less_than_a_header_is_refused(open_files: Opened, size: int) -> None:
-    with pytest.raises(SourceError, match=rf"32 bytes, the file only {size}"):
+    with pytest.raises(SourceError, match=rf"expected 32 bytes, found {size}$"):
         open_files(WHOLE[:size])
 
 

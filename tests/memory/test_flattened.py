@@ -258,12 +258,12 @@ def test_lost_piece_of_a_cut_kdump_hides_no_page_as_excluded(open_files: Opened,
     "head", [struct.pack(">qq", 2, 1), struct.pack(">qq", 1, 2), struct.pack("<qq", 1, 1), bytes(16)]
 )
 def test_other_types_and_versions_are_refused(open_files: Opened, head: bytes) -> None:
-    with pytest.raises(SourceError, match="expected 1 and 1"):
+    with pytest.raises(SourceError, match="expected type 1 version 1, found type"):
         open_files(FLAT_HEADER[:16] + head + bytes(9000))
 
 
 def test_neither_kdump_nor_elf_is_refused(open_files: Opened) -> None:
-    with pytest.raises(SourceError, match="neither kdump nor ELF"):
+    with pytest.raises(SourceError, match="expected kdump or ELF inside"):
         open_files(flattened(b"EMiL" + bytes(9000), zeros=True))
     with pytest.raises(SourceError):
         open_files(HEAD + END)

@@ -117,7 +117,7 @@ def test_garbage_is_refused_with_its_place(open_files: Opened, case: str) -> Non
 
 @pytest.mark.parametrize("size", [4, 31])
 def test_less_than_a_header_is_refused(open_files: Opened, size: int) -> None:
-    with pytest.raises(SourceError, match=rf"32 bytes, the file only {size}"):
+    with pytest.raises(SourceError, match=rf"expected 32 bytes, found {size}$"):
         open_files(WHOLE[:size])
 
 
