@@ -216,7 +216,10 @@ def flags_illegal(view: View) -> Iterator[Found]:
 
 
 def _asking(view: View) -> list[tuple[Listed, list[int]]]:
-    """Lists that say which devices asked for live update, each with that member of every record. Not applicable without one."""
+    """Lists that say which devices asked for live update, each with that member of every record.
+
+    Raises NotApplicable without one.
+    """
     lists = [(entry, entry.column(entry.form.asked)) for entry in listed(view, family="A") if entry.form.asked]
     if not lists:
         raise NotApplicable("no preserved device list says which devices asked for live update")

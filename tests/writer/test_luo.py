@@ -105,12 +105,18 @@ def test_names_up_to_the_end_of_their_fields() -> None:
     again = reread(image).handovers[0].luo
     assert again is not None and again.sessions[0].files[0].compatible == "c" * 47
     for luo, word in (
-        ({"sessions": [{"name": "s" * 64}]}, "name: 64 bytes, there is room for 63 and a NUL"),
-        ({"sessions": [{"name": "a\0b"}]}, "name: a NUL inside of a name"),
-        ({"sessions": [{"name": "a", "files": [{"compatible": "c" * 48}]}]}, "compatible: 48 bytes"),
-        ({"flbs": [{"name": "f" * 48}]}, "FLB f+, name: 48 bytes"),
-        ({"layout": "luo-v1-session-v1", "sessions": [{"name": "s" * 56}]}, "name: 56 bytes, there is room for 55"),
-        ({"layout": "luo-v5", "compatible": "luo-v555"}, "compatible: 8 bytes, there is room for 7"),
+        ({"sessions": [{"name": "s" * 64}]}, "name: too long: expected at most 63 bytes and a NUL, found 64"),
+        ({"sessions": [{"name": "a\0b"}]}, "name: NUL inside the name"),
+        ({"sessions": [{"name": "a", "files": [{"compatible": "c" * 48}]}]}, "compatible: too long: .* found 48"),
+        ({"flbs": [{"name": "f" * 48}]}, "FLB f+, name: too long: .* found 48"),
+        (
+            {"layout": "luo-v1-session-v1", "sessions": [{"name": "s" * 56}]},
+            "name: too long: expected at most 55 bytes and a NUL, found 56",
+        ),
+        (
+            {"layout": "luo-v5", "compatible": "luo-v555"},
+            "compatible: too long: expected at most 7 bytes and a NUL, found 8",
+        ),
     ):
         with pytest.raises(UsageError, match=word):
             built_luo(luo)

@@ -123,7 +123,7 @@ def test_what_cannot_name_an_array_is_refused(name: str) -> None:
 
 
 def test_a_head_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(FormatError, match="needs 8 bytes"):
+    with pytest.raises(FormatError, match="expected 8 bytes"):
         made("pci-lu-v2-06", bytes(7))
 
 
