@@ -327,13 +327,13 @@ def flatten(tree: Fdt) -> bytes:
     """
     header = tree.header
     block = _structure(tree.root, _names(tree.root, tree.strings))
-    for name, said, have in (
+    for name, claimed, have in (
         ("structure", header.size_dt_struct, len(block)),
         ("strings", header.size_dt_strings, len(tree.strings)),
     ):
-        if said != have:
+        if claimed != have:
             raise FormatError(
-                f"devicetree {name} block has {have} bytes, the header claims {said}; omit the header to get a new one"
+                f"devicetree {name} block has {have} bytes, header claims {claimed}; omit the header to get a new one"
             )
     pieces = sorted(
         (
@@ -370,7 +370,9 @@ def sequential(root: Node) -> Fdt:
 
 
 def repacked(root: Node, *, room: int | None = None) -> Fdt:
-    """A tree with the header that KHO's root gets: written sequentially, opened, children added, packed again.
+    """A tree with the header of one that was written sequentially, opened, given children, and packed again.
+
+    KHO writes its root like this from 6.19 on.
 
     libfdt puts each new child and each new property in front of the older ones, but appends new property names.
 

@@ -47,7 +47,7 @@ class Limits:
     topology_size: int = 128 << 20  # bytes of the text of lspci: -xxxx takes 14 KiB a device
     topology_json: int = 32 << 20  # bytes of a topology in JSON
     topology_remarks: int = 100
-    topology_oddities: int = 1 << 16  # stop after this many malformed lines
+    topology_errors: int = 1 << 16  # stop after this many malformed lines
     sysfs_entries: int = 1 << 20  # names read in a copy of sysfs
 
 

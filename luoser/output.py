@@ -63,7 +63,7 @@ def _taken(path: str) -> UsageError:
 
 
 def _take_name(name: str, target: Path) -> None:
-    """Give a finished file its name. Raises UsageError if the name exists by now."""
+    """Give a finished file its name. Raises UsageError if the name exists."""
     try:
         os.link(name, target)
     except FileExistsError:

@@ -94,12 +94,12 @@ def _layout(data: bytes, name: str | None, of_node: str | None) -> tuple[Layout 
     from luoser.text import safe_text
 
     if name == "none":
-        return None, "as asked"
+        return None, "given with --as"
     if name is not None:
         chosen = layout(name)
         if chosen is None:
             raise UsageError(f"unknown layout {safe_text(name)}; `luoser abi list` lists all")
-        return chosen, "as asked"
+        return chosen, "given with --as"
     tree = tree_layout(data)
     if tree is not None:
         return layout(tree[0]), tree[1]

@@ -44,8 +44,7 @@ def command(
 
     SCENARIO is TOML or JSON: the series to simulate, devices or a topology, drivers, requests or preserved files,
     faults, and changes between the steps. Lines without indent are those that the kernel logs. Indented lines are
-    callbacks, writes to memory, and known bugs (!). Exit code 0 if the last step was done, 1 if the kernel stopped
-    before.
+    callbacks, writes to memory, and known bugs (!). Exit code 0 if the last step was done, 1 if a step failed.
     """
     from luoser.errors import UsageError
     from luoser.render.simulation import lines

@@ -61,16 +61,16 @@ def _open(path: Path, kind: Callable[[str, int], Memory]) -> Memory:
 
 
 def _kcore(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
-    return _as_said(_open(base / "proc/kcore", KcoreMemory), base, roots)
+    return _with_roots(_open(base / "proc/kcore", KcoreMemory), base, roots)
 
 
 def _devmem(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
     iomem = str(base / "proc/iomem")
     memory = _open(base / "dev/mem", lambda path, descriptor: DevMemory(path, descriptor, iomem=iomem))
-    return _as_said(memory, base, roots)
+    return _with_roots(memory, base, roots)
 
 
-def _as_said(memory: Memory, base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
+def _with_roots(memory: Memory, base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
     memory.known_roots, memory.symbols = roots, str(base / "proc/kallsyms")
     return memory
 

@@ -52,7 +52,7 @@ _BLOCK, _WINDOW, _WINDOWS = 8 << 20, 64 << 10, 1024
 """Bytes requested at a time by a search, bytes requested at a time by `read`, and number of the latter in the cache."""
 _HOST_ADDRESS = re.compile(r" is (0x[0-9a-f]{1,16})\s*$")
 _NAME = "luoser"
-_SAID = 300
+_ERROR_SIZE = 300
 """Characters of an error of QEMU that are shown."""
 
 
@@ -350,7 +350,7 @@ class _Monitor:
         if "error" in answer:
             error = answer["error"]
             said = error.get("desc") if isinstance(error, dict) else error
-            raise _Refused(f"{self._shown}: QEMU refuses {command}: {safe_text(str(said)[:_SAID])}")
+            raise _Refused(f"{self._shown}: QEMU refuses {command}: {safe_text(str(said)[:_ERROR_SIZE])}")
         return answer["return"]
 
     def _answer(self, deadline: float) -> dict[str, Any]:

@@ -33,8 +33,8 @@ class Remarks(list[str]):
         Raises FormatError after too many calls: then almost all of the input is malformed, and reading is slow.
         """
         self._seen += 1
-        if self._seen > LIMITS.topology_oddities:
-            raise FormatError(f"more than {LIMITS.topology_oddities} errors; the last one is {sentence[:_REMARK_SIZE]}")
+        if self._seen > LIMITS.topology_errors:
+            raise FormatError(f"more than {LIMITS.topology_errors} errors; the last one is {sentence[:_REMARK_SIZE]}")
         if len(self) < LIMITS.topology_remarks:
             self.append(sentence[:_REMARK_SIZE])
         elif len(self) == LIMITS.topology_remarks:

@@ -85,7 +85,7 @@ class SessionMachine(Machine):
                 for file in request.files:
                     self.luo.preserve(session, file)
         except Failure as failure:
-            self.trace.call(f"user space gives up: {failure}")
+            self.trace.call(f"user space closes its sessions: {failure}")
             self.cancel()
             raise
 

@@ -55,13 +55,13 @@ class _Row:
 
     offset: in the blob.
     size:   number of bytes, 0 for a heading.
-    said:   its comment.
+    comment:   its comment.
     filler: it may be omitted if it is zeros at the end of the blob.
     """
 
     offset: int
     size: int
-    said: str = ""
+    comment: str = ""
     filler: bool = False
 
 
@@ -77,7 +77,7 @@ def _bytes(row: _Row, data: bytes) -> bytes:
 
 
 def _lines(row: _Row, data: bytes, digits: int) -> list[str]:
-    comment = f"/* {row.offset:#0{digits + 2}x}{' ' + row.said if row.said else ''} */"
+    comment = f"/* {row.offset:#0{digits + 2}x}{' ' + row.comment if row.comment else ''} */"
     if not row.size:
         return [f"\t{comment}"]
     line = "\t" + ", ".join(f"{byte:#04x}" for byte in _bytes(row, data)) + ","
@@ -108,7 +108,7 @@ def _chunks(row: _Row) -> Iterator[_Row]:
     """A row divided into lines. The comment is on the first one."""
     for offset in range(row.offset, row.offset + row.size, _ROW):
         size = min(_ROW, row.offset + row.size - offset)
-        yield replace(row, offset=offset, size=size, said=row.said if offset == row.offset else "")
+        yield replace(row, offset=offset, size=size, comment=row.comment if offset == row.offset else "")
 
 
 def _members(struct: Struct, data: bytes, base: int, path: str) -> Iterator[_Row]:
@@ -128,19 +128,19 @@ def _padding(start: int, end: int) -> Iterator[_Row]:
 
 
 def _bit_fields(group: list[Member], data: bytes, base: int, path: str) -> Iterator[_Row]:
-    said = ", ".join(path + _value(member, member.read(data, base)) for member in group)
+    comment = ", ".join(path + _value(member, member.read(data, base)) for member in group)
     if len(group) > 2:
-        said = f"{path}{group[0].name}..{group[-1].name}"
-    yield _Row(base + group[0].offset, group[0].size, said)
+        comment = f"{path}{group[0].name}..{group[-1].name}"
+    yield _Row(base + group[0].offset, group[0].size, comment)
 
 
 def _member(member: Member, data: bytes, base: int, path: str) -> Iterator[_Row]:
     start = base + member.offset
     if member.is_bytes:
-        said = path + member.name
+        comment = path + member.name
         if member.c_type == "char":
-            said += f' = "{comment_text(decode_name(data[start : start + member.total]), 24)}"'
-        yield from _chunks(_Row(start, member.total, said))
+            comment += f' = "{comment_text(decode_name(data[start : start + member.total]), 24)}"'
+        yield from _chunks(_Row(start, member.total, comment))
     elif member.count is None and member.struct is None:
         yield _Row(start, member.size, path + _value(member, member.read(data, base)))
     elif member.count is None and member.struct is not None:
