@@ -114,14 +114,6 @@ def chain(image: Image, state: State) -> None:
     image.patch(preserved.address + 8 * free, struct.pack("<Q", root[used]))
 
 
-@mutation("MAP002", "the next kernel reserves nonsense; all that was preserved is lost")
-def garbage(image: Image, state: State) -> None:
-    """The first entry of the map's first page becomes an address that is not aligned."""
-    if len(state.handovers) < 2:
-        raise Cannot("a single root with such a map counts as consumed; the state needs the incoming root as well")
-    image.patch(_map(state)[0].preserved.address, struct.pack("<Q", 0x1234567))
-
-
 @mutation("MAP005", "two owners get the same memory")
 def overlap(image: Image, state: State) -> None:
     """A page that is preserved is preserved once more as part of a block of order 1, where the other page is not."""
