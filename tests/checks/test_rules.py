@@ -17,7 +17,6 @@ BASES: dict[str, str] = {
     "KHO015": "7.3-chain/frozen2",
     "KHO016": "7.3-chain/frozen2",
     "LUO004": "6.19-a/frozen",
-    "MAP002": "7.3-chain/frozen2",
     "MAP006": "7.3-chain/frozen2",
     "MAP019": "7.3-chain/frozen2",
     "MAP017": "6.19-a/frozen",
