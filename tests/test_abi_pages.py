@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,13 @@ def test_index_names_every_page() -> None:
 def test_page_says_who_writes_it_and_what_changes_with_it(page: str) -> None:
     found = re.findall(r"^- \*\*(.+?):\*\* \S", page_text(page), re.MULTILINE)
     assert tuple(found) == (() if page == "README.md" else _HEAD)
+
+
+@each_page
+def test_module_says_what_changes_with_it(page: str) -> None:
+    name = {"finding.md": "kho", "scratch.md": "kho", "others.md": "other"}.get(page, page.removesuffix(".md"))
+    module = import_module(f"luoser.abi.{name}") if name != "README" else None
+    assert module is None or "Changes with it: " in (module.__doc__ or "")
 
 
 # -- facts in prose ---------------------------------------------------------------------------------------

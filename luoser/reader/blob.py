@@ -264,7 +264,9 @@ def _as(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) ->
         )
     head = chosen.schemas[0]
     if len(data) < head.size:
-        raise FormatError(f"{chosen.name} needs {head.size} bytes for struct {head.name}, there are {len(data)}")
+        raise FormatError(
+            f"{chosen.name}: too short for struct {head.name}: expected {head.size} bytes, found {len(data)}"
+        )
     return (
         _as_list(data, chosen, names, confidence)
         if chosen.kind == "list"

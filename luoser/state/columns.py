@@ -60,7 +60,7 @@ def row_of(wanted: tuple[Column, ...], values: Mapping[str, Any]) -> tuple[Any, 
             items = values.get(column.name, ())
             if len(items) * column.record.size > column.size:
                 most = column.size // column.record.size
-                raise UsageError(f"{column.name}: {len(items)} items, there is room for {most}")
+                raise UsageError(f"{column.name}: too many items: expected at most {most}, found {len(items)}")
             row.append(b"".join(record_bytes(pci_resource_ser, column.columns, item) for item in items))
     return tuple(row)
 

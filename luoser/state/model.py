@@ -53,11 +53,18 @@ class Direction(StrEnum):
 
 
 class MapStatus(StrEnum):
-    """What became of a preserved map: absent (pointer 0), missing (not in the source), stale, intact."""
+    """What became of a preserved map.
+
+    absent: the pointer is 0. missing: its root page is not in the source, or cannot be unpacked. unread: a form that
+    luoser does not decode. stale: the next kernel freed its pages, and they hold other things. damaged: a node of it
+    is impossible, or is not a node; it is read as far as that goes. intact: the rest, complete or not.
+    """
 
     ABSENT = "absent"
     MISSING = "missing"
+    UNREAD = "unread"
     STALE = "stale"
+    DAMAGED = "damaged"
     INTACT = "intact"
 
 
@@ -78,11 +85,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a state was read from. page_size: bytes."""
+    """Where a state was read from. page_size: bytes. kernel: release of the running kernel, None where not said."""
 
     path: str
     format: str
     page_size: int = 4096
+    kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +125,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preserved:
-    """The preserved map. form: `chunks` or `radix`. map: None unless intact. nodes: the map's own pages.
+    """The preserved map. form: `chunks` or `radix`. map: what could be read of an intact or damaged one, else None.
+
+    nodes: the map's own pages.
 
     bitmaps: (address, order, start) of each: where it lies, and the order and address that its first bit is for.
     """
@@ -296,7 +306,8 @@ class KhoTest:
 class Handover:
     """Everything below one KHO root. page size as in the source. scratch: None where it cannot be found.
 
-    address: None for a root that was read from a file of debugfs, which does not say where it lies.
+    address: None for a root that was read from a file of debugfs, which does not say where it lies. own: whether the
+    root is this machine's, and not a guest's, a copy, or left over from another boot.
     """
 
     address: int | None
@@ -312,6 +323,7 @@ class Handover:
     kexec_metadata: KexecMetadata | None = None
     kho_test: KhoTest | None = None
     fdt: Fdt | None = None
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,28 +9,12 @@ from dataclasses import replace
 import pytest
 
 import luoser
-from luoser.checks import Report, check
-from luoser.state import Area, Direction, Handover, State
+from luoser.checks import check
 from tests import real
-from tests.checks.mutants import errors, mutant, report_of, rules_found, written
+from tests.checks.mutants import changed, errors, messages, mutant, reason, report_of, rules_found, written
 from tests.fuzz.test_mutations import damaged
 
 FAMILIES = ("KHO", "MAP")
-
-
-def changed(name: str, **members: object) -> State:
-    """A real state with members of its first handover replaced."""
-    state = real.read(name)
-    first: Handover = replace(state.handovers[0], **members)  # type: ignore[arg-type]
-    return replace(state, handovers=(first, *state.handovers[1:]))
-
-
-def reason(report: Report, rule: str) -> str:
-    return next(skipped.reason for skipped in report.skipped if skipped.rule == rule)
-
-
-def messages(report: Report, rule: str) -> list[str]:
-    return [finding.message for finding in report.findings if finding.rule == rule]
 
 
 # -- the next kernel --
@@ -119,67 +103,6 @@ def test_a_consumed_handover_is_not_judged_by_its_pages() -> None:
     assert all(
         "consumed" in one.reason for one in report.skipped if one.rule in ("KHO002", "KHO006", "KHO010", "MAP014")
     )
-
-
-# -- users --
-
-
-def test_a_kexec_without_luo_counts_in_one_of_the_numbers_only() -> None:
-    state = real.read("7.3-a/frozen")
-    metadata = state.handovers[0].kexec_metadata
-    assert metadata is not None
-    assert "KHO011" not in rules_found(check(changed("7.3-a/frozen", kexec_metadata=replace(metadata, kexec_count=9))))
-
-
-def test_a_kexec_count_of_0_is_metadata_gone_wrong() -> None:
-    metadata = real.read("7.3-a/frozen").handovers[0].kexec_metadata
-    assert metadata is not None
-    report = check(changed("7.3-a/frozen", kexec_metadata=replace(metadata, kexec_count=0)))
-    assert rules_found(report) == {"KHO009"}
-
-
-@pytest.mark.parametrize(
-    ("members", "fault"),
-    [({"size": 0}, "size of 0"), ({"name": "sixteen-letters-"}, "more than 15 characters")],
-)
-def test_regions_that_no_kernel_makes(members: dict[str, object], fault: str) -> None:
-    memblock = real.read("7.3-a/frozen").handovers[0].memblock
-    assert memblock is not None
-    region = replace(memblock.reservations[0], **members)  # type: ignore[arg-type]
-    report = check(changed("7.3-a/frozen", memblock=replace(memblock, reservations=(region,))), select=("KHO",))
-    (word,) = messages(report, "KHO010")
-    assert fault in word
-
-
-def test_regions_with_one_name_and_more_of_them_than_there_can_be() -> None:
-    memblock = real.read("7.3-a/frozen").handovers[0].memblock
-    assert memblock is not None
-    many = replace(memblock, reservations=memblock.reservations[:1] * 9)
-    words = messages(check(changed("7.3-a/frozen", memblock=many), select=("KHO",)), "KHO010")
-    assert len(words) == 10
-    assert "name of another" in words[0] and "at most 8" in words[-1]
-
-
-# -- scratch --
-
-AREAS = (Area(address=0x1000000, size=0x400000), Area(address=0x2000000, size=0x800000))
-
-
-@pytest.mark.parametrize(
-    ("areas", "rules"),
-    [
-        (AREAS, set()),
-        ((*AREAS, Area(address=0x1000000, size=0)), set()),
-        ((*AREAS, Area(address=0x1400000, size=0x400000)), set()),
-        ((*AREAS, Area(address=0x1000000, size=0x400000)), {"KHO015"}),
-        ((*AREAS, Area(address=0x4000000, size=0x401000)), {"KHO016"}),
-        ((AREAS[0], Area(address=0x2000000, size=0)), {"KHO016"}),
-        (AREAS[:1], {"KHO016"}),
-    ],
-)
-def test_scratch_areas(areas: tuple[Area, ...], rules: set[str]) -> None:
-    report = check(changed("7.3-a/frozen", scratch=areas, direction=Direction.INCOMING), select=("KHO015", "KHO016"))
-    assert rules_found(report) == rules
 
 
 # -- hostile --

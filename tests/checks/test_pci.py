@@ -249,3 +249,11 @@ def test_vfio_files_are_about_listed_devices(place: int, domain: int, count: int
 @pytest.mark.parametrize("rule", ["PCI001", "PCI002", "PCI003", "PCI004", "PCI006", "PCI007", "PCI011", "PCI012"])
 def test_mutations_for_lists_of_2025(rule: str, name: str) -> None:
     assert rule in rules_found(mutant(rule, name))
+
+
+@pytest.mark.parametrize(("form", "room"), [("pci-v2-u32", 511), ("pci-v2-u64", 510), ("pci-v1-u64", 1020)])
+@pytest.mark.parametrize(("more", "count"), [(0, 0), (1, 1)])
+def test_a_list_may_fill_its_folio_but_not_claim_one_entry_more(form: str, room: int, more: int, count: int) -> None:
+    page = fresh("7.3-a/frozen").handovers[0].pci[0].address
+    entry = a_list(form, [ENDPOINT], address=page, max_nr_devices=room + more)
+    assert len(found(with_lists(entry), "PCI018")) == count

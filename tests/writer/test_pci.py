@@ -134,13 +134,16 @@ def refused(word: str, **values: Any) -> None:
 def test_what_a_list_cannot_hold_is_named() -> None:
     one = {"bdf": "0000:05:00.1", "flags": 1, "driver_name": "nvme"}
     refused("devices[1].bdf: 0000:05:00.1 is devices[0] already", devices=[one, {**one, "bdf": "05:00.1"}])
-    refused("devices[0].driver_name: 63 bytes, there is room for 62", devices=[{**one, "driver_name": "x" * 63}])
+    refused(
+        "devices[0].driver_name: too long: expected at most 62 bytes and a NUL, found 63",
+        devices=[{**one, "driver_name": "x" * 63}],
+    )
     refused("devices[0].driver_data: ", devices=[{**one, "driver_data": 1 << 64}])
     refused("devices[0].bdf: '0000:05:20.0' is no PCI address", devices=[{"bdf": "0000:05:20.0"}])
     refused("devices[0].bdf: missing", devices=[{}])
     refused("devices[0].drivername: struct pci_dev_ser has no such member", devices=[{**one, "drivername": "a"}])
     refused("header.count is 3, but 1 are listed", devices=[one], fields={"count": 3})
-    refused("no member is named counts", devices=[one], fields={"counts": 1})
+    refused("unknown member counts", devices=[one], fields={"counts": 1})
     refused("flags[0]: 'BUSMASTER': expected one of LU_BUSMASTER", devices=[{**one, "flags": ["BUSMASTER"]}])
 
 
@@ -169,12 +172,12 @@ def test_what_newer_lists_cannot_hold_is_named() -> None:
         devices=[{"bdf": "0:01:00.0", "pme_poll": 2}],
     )
     refused(
-        "resource: 12 items, there is room for 11",
+        "resource: too many items: expected at most 11, found 12",
         layout="pci-lu-v1-resources",
         devices=[{"bdf": "0:01:00.0", "resource": [{}] * 12}],
     )
     refused(
-        "name: 64 bytes, there is room for 63",
+        "name: too long: expected at most 63 bytes and a NUL, found 64",
         layout="pci-lu-v1-resources",
         devices=[{"bdf": "0:01:00.0", "resource": [{"name": "x" * 64}]}],
     )
