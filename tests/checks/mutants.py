@@ -80,8 +80,8 @@ def errors(report: Report) -> set[str]:
 
 
 def reason(report: Report, rule: str) -> str:
-    """Why a rule was skipped, of all handovers; "" where it was not."""
-    return " ".join(entry.reason for entry in report.skipped if entry.rule == rule)
+    """Why a rule does not apply or could not be judged, of all handovers; "" where it was judged."""
+    return " ".join(entry.reason for entry in (*report.skipped, *report.unjudged) if entry.rule == rule)
 
 
 def messages(report: Report, rule: str) -> list[str]:

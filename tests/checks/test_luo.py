@@ -112,7 +112,7 @@ def test_a_state_from_a_document_is_judged_like_its_dump() -> None:
 
 
 def test_only_the_session_that_lost_its_name_is_named() -> None:
-    (finding,) = mutant("LUO013").findings
+    (finding,) = mutant("LUO013", select=("LUO",)).findings
     assert finding.where == "luo.sessions[0]"
 
 

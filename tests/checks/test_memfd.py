@@ -7,7 +7,7 @@ import struct
 
 from luoser.checks import Report, check
 from tests import real
-from tests.checks.mutants import NAME, descriptor_changed, file_of, judged, memfd_of, reason, rules_found
+from tests.checks.mutants import NAME, descriptor_changed, errors, file_of, judged, memfd_of, reason, rules_found
 
 
 def folio_changed(number: int, *, word: int | None = None, index: int | None = None) -> Report:
@@ -83,7 +83,8 @@ def test_two_files_with_one_folio_are_told_by_name() -> None:
 
 
 def test_a_clean_folio_is_as_good_as_a_dirty_one() -> None:
-    assert rules_found(folio_changed(0, word=2 << 52 | memfd_of().folios.list[0].address // 4096)) == set()
+    report = folio_changed(0, word=2 << 52 | memfd_of().folios.list[0].address // 4096)
+    assert rules_found(report) == {"MFD009"} and not errors(report)
 
 
 def test_a_folio_outside_ram_is_told() -> None:
