@@ -50,6 +50,15 @@ def test_a_healthy_handover_has_no_error(name: str) -> None:
     assert [finding for finding in report.findings if finding.severity == "error"] == []
 
 
+def test_every_module_of_rules_and_mutations_is_imported() -> None:
+    for room, entered, decorator in (
+        ("checks", {rule.judge.__module__ for rule in rules()}, "@register("),
+        ("writer/mutate", {mutation.apply.__module__ for mutation in mutations().values()}, "@mutation("),
+    ):
+        places = [place for place in (real.ROOT / "luoser" / room).glob("*.py") if decorator in place.read_text()]
+        assert {f"luoser.{room.replace('/', '.')}.{place.stem}" for place in places} == entered
+
+
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)
 def test_the_source_of_a_rule_is_a_heading_of_the_catalogue(rule: Rule) -> None:
     assert rule.sources

@@ -86,7 +86,7 @@ def test_a_mutated_golden_fails_its_rule(luoser_command: Run, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["PCI003", "flags-illegal"])
 def test_a_rule_is_explained(luoser_command: Run, name: str) -> None:
     result = luoser_command("rules", name)
-    assert result.returncode == 0 and b"Kernels:" in result.stdout and b"Source: pci.md" in result.stdout
+    assert result.returncode == 0 and b"Kernels:" in result.stdout and b"Source: docs/abi/pci.md#" in result.stdout
 
 
 def test_rules_as_json_are_valid(luoser_command: Run) -> None:
