@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory to state: finds the KHO roots of a source and reads everything below them."""
+"""Memory to state: finds the KHO roots of a source, and reads everything below them."""
 
 from __future__ import annotations
 
@@ -29,25 +29,27 @@ def read(
     contents: bool = False,
     symbols: Symbols | None = None,
 ) -> State:
-    """Read the state of a source. Nothing that the dump contains raises; it becomes a Problem.
+    """The state of a source. Faults in the dump do not raise; they become Problems.
 
-    root: physical address of the one KHO root to read, instead of all that can be found. page_size: bytes,
-    instead of what VMCOREINFO says or 4096. layouts: names of layouts that are the last word where bytes
-    leave a choice. contents: read the bytes of driver pages and small files as well. symbols: those of the
-    running kernel, of the names in `SYMBOLS`; with VMCOREINFO they make the direction of the roots certain.
+    memory:    the source.
+    root:      physical address of the only KHO root to read. None: all that can be found.
+    page_size: bytes. None: that of VMCOREINFO, else 4096.
+    layouts:   names of layouts to use where several fit.
+    contents:  read the bytes of driver pages and small files, too.
+    symbols:   of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
 
-    Raises UsageError for an impossible page size, or when there is no KHO root at `root`, and SourceError
-    when the symbols are those of another kernel.
+    Raises UsageError for an impossible page size or if there is no KHO root at `root`, and SourceError if the
+    symbols are those of another kernel.
     """
     if page_size is not None and page_size not in _PAGE_SIZES:
-        raise UsageError(f"page size {page_size}: expected one of {', '.join(map(str, _PAGE_SIZES))}")
+        raise UsageError(f"page size: expected one of {', '.join(map(str, _PAGE_SIZES))} bytes, found {page_size}")
     said = page_size or (memory.page_size if memory.page_size in _PAGE_SIZES else None)
 
     def reading(size: int, wanted: int | None = root) -> State:
         return _read(Walk(memory, size, tuple(layouts), contents), wanted, symbols)
 
     size = said or _PAGE_SIZES[0]
-    if memory.is_guess:  # all roots say where its bytes belong, whichever one is wanted
+    if memory.is_guess:  # any root can give the base address, also one that is not wanted
         state = reading(size, None)
         again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None, whole=False))
         state = reading(size) if again or root is not None else state
@@ -57,7 +59,7 @@ def read(
         for other in _PAGE_SIZES[1:]:
             guess = reading(other)
             if guess.handovers and _map_is_proven(guess):
-                word = f"page size {other}: the source does not say, and the map is one with this size only"
+                word = f"page size unknown: assuming {other} bytes, the only size with which the map is intact"
                 return State(
                     source=guess.source,
                     handovers=guess.handovers,
@@ -67,7 +69,7 @@ def read(
 
 
 def _map_is_proven(state: State) -> bool:
-    """Whether every map is whole and holds something: a page size that only avoids staleness proves nothing."""
+    """Whether every map is complete and not empty: a map that is just not stale does not prove a page size."""
     return all(
         handover.preserved.map is not None and handover.preserved.map.complete and handover.preserved.map.entries
         for handover in state.handovers
@@ -82,13 +84,13 @@ def _map_is_odd(state: State) -> bool:
 
 
 def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
-    """One reading. whole: with directions and scratch, which may take a search of their own."""
+    """One reading. whole: with directions and scratch areas, which may need another search."""
     memory = walk.memory
     at_first = len(memory.remarks)
     for remark in memory.remarks:
         walk.problem("source", None, None, remark)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
-    for remark in memory.remarks[at_first:]:  # some damage shows only when it is read
+    for remark in memory.remarks[at_first:]:  # some damage is found only while reading
         walk.problem("source", None, None, remark)
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which way each root goes: handed to the running kernel, or by it to the next one."""
+"""Direction of each root: incoming, handed to the running kernel, or outgoing, handed by it to the next one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ _LUO, _MEMBLOCK, _METADATA = "LUO", "memblock", "kexec-metadata"
 
 @dataclass(slots=True)
 class Draft:
-    """A root as read so far; the map is judged last, when the roots are known to each other."""
+    """A root before its map is judged, which depends on all roots.
+
+    root:     as found.
+    subtrees: its children.
+    luo:      None: no LUO, or not readable. So for memblock, metadata and test.
+    reading:  of the map. None: the root has no pointer to one.
+    """
 
     root: Root
     subtrees: tuple[Subtree, ...]
@@ -34,14 +40,14 @@ class Draft:
 # -- direction --------------------------------------------------------------------------------------------
 
 Verdict = tuple[Direction, str]
-"""A direction, and the evidence in words."""
+"""A direction, and its evidence in words."""
 
 
 def directions_by_number(drafts: list[Draft]) -> dict[int, Verdict]:
-    """Of roots with different numbers the highest is outgoing, the one right below it incoming.
+    """Directions from liveupdate numbers and kexec counts, by address of the root. Not all roots have one.
 
-    Liveupdate numbers are compared with each other, kexec counts with each other, never one with the
-    other: a kexec without LUO counts in one of them only.
+    The root with the highest number is outgoing, the next lower one incoming. Numbers are compared with numbers and
+    counts with counts: a kexec without LUO only adds to the count.
     """
     numbers = {draft.root.address: draft.luo.number for draft in drafts if draft.luo and draft.luo.number is not None}
     counts = {draft.root.address: draft.metadata.kexec_count for draft in drafts if draft.metadata is not None}
@@ -55,7 +61,7 @@ def directions_by_number(drafts: list[Draft]) -> dict[int, Verdict]:
     taken = {draft.root.verdict[0] for draft in drafts if draft.root.verdict is not None} - {Direction.UNKNOWN}
     for address, (direction, word) in verdicts.items():
         if direction in taken:
-            word = f"{word}, but the running kernel itself names another root as {direction}"
+            word = f"{word}, but another root is certainly {direction}"
             verdicts = {**verdicts, address: (Direction.UNKNOWN, word)}
     return verdicts
 
@@ -73,7 +79,7 @@ def _ranked(numbers: dict[int, int], what: str, roots: int) -> dict[int, Verdict
         elif number == known[1]:
             verdicts[address] = (Direction.INCOMING, f"{what} {number} is below the outgoing root's {known[0]}")
         else:
-            word = f"{what} {number}: left over from before the incoming root's {known[1]}"
+            word = f"{what} {number}: left over, as it is below the incoming root's {known[1]}"
             verdicts[address] = (Direction.UNKNOWN, word)
     return verdicts
 
@@ -81,38 +87,49 @@ def _ranked(numbers: dict[int, int], what: str, roots: int) -> dict[int, Verdict
 def direction_of(
     walk: Walk, draft: Draft, handover: Handover, handovers: list[Handover], by_number: dict[int, Verdict]
 ) -> tuple[Direction, list[str]]:
-    """(direction of a root, the evidence in words). draft, handover: the root as read. handovers: all of the source."""
+    """(direction of a root, evidence in words).
+
+    walk:      the source.
+    draft:     the root.
+    handover:  the same root, with its map judged.
+    handovers: all of the source.
+    by_number: verdicts of `directions_by_number`.
+
+    Source: docs/deciding.md.
+    """
     status, alone = handover.preserved.status, len(handovers) == 1
     if draft.root.verdict is not None:
         return draft.root.verdict
     if draft.root.chosen:
-        word = f"/chosen of the devicetree at {draft.root.chosen[0].address:#x} names it"
+        word = f"/chosen of the devicetree at {draft.root.chosen[0].address:#x} points to it"
         if status is MapStatus.INTACT and alone:
-            doubt = "its map is still intact: that devicetree may lie ready for the next kernel, not be this one's"
+            doubt = "its map is still intact, so that devicetree may be that of the next kernel"
             return Direction.INCOMING, [word, doubt]
         return Direction.INCOMING, [f"certain: {word}"]
     if draft.root.address in by_number:
         direction, word = by_number[draft.root.address]
         return direction, [word]
     if draft.root.form is None:
-        return Direction.UNKNOWN, ["its version is not known, so neither is what became of its map"]
+        return Direction.UNKNOWN, ["unknown version, so the status of its map is unknown"]
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if release and draft.metadata is not None and draft.metadata.previous_release != release:
         writer = safe_text(draft.metadata.previous_release)
-        return Direction.INCOMING, [f"written by kernel {writer}, while the running one is {release} (VMCOREINFO)"]
+        return Direction.INCOMING, [f"written by kernel {writer}, the running kernel is {release} (VMCOREINFO)"]
     if _is_foreign(walk, draft):
-        return Direction.UNKNOWN, ["nothing that this root names is at its address: a guest's root, or a shifted image"]
+        return Direction.UNKNOWN, ["none of its sub-trees is at its address: root of a guest, or a shifted image"]
     if alone:
         return _direction_alone(draft, handover)
-    hint = "; a consumed map is a sign of the incoming one" if status is MapStatus.STALE else ""
-    return Direction.UNKNOWN, [f"no number tells it from the other roots; its map is {status.value}{hint}"]
+    hint = "; a consumed map is evidence for incoming" if status is MapStatus.STALE else ""
+    return Direction.UNKNOWN, [
+        f"direction unknown: no number distinguishes it from the other roots; its map is {status.value}{hint}"
+    ]
 
 
 def _direction_alone(draft: Draft, handover: Handover) -> tuple[Direction, list[str]]:
-    """Of the only root, by what became of what it names."""
+    """(direction, evidence) of the only root, by the status of its map and by finished devices."""
     status = handover.preserved.status
     if status is MapStatus.STALE:
-        return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+        return Direction.INCOMING, ["inferred: its map was consumed, and its pages were reused"]
     finished = next(filter(None, map(_finished, handover.pci)), None)
     if finished is not None:
         doubt = f"an {status.value} map means before the kexec, finished devices mean after it ({finished})"
@@ -120,12 +137,14 @@ def _direction_alone(draft: Draft, handover: Handover) -> tuple[Direction, list[
     if status is MapStatus.INTACT:
         return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
     if status is MapStatus.ABSENT and draft.reading is not None:
-        return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
+        return Direction.OUTGOING, [
+            "inferred: the only root, and it has no map yet, so no kernel would have accepted it"
+        ]
     return Direction.UNKNOWN, [f"direction unknown: its map is {status.value}"]
 
 
 def _finished(entry: PciList) -> str:
-    """In words, that devices of a list are finished: their entries have a refcount of 0, and keep the address."""
+    """The number of finished devices in a list, in words: entries with refcount 0 and an address. Empty: none."""
     form = pci_layout(entry.layout)
     if form is None or not form.has_refcounts:
         return ""
@@ -135,7 +154,7 @@ def _finished(entry: PciList) -> str:
 
 
 def _is_foreign(walk: Walk, draft: Draft) -> bool:
-    """Whether the source has the pages of all sub-trees of known kinds, and none of them holds its sub-tree."""
+    """Whether the source has the pages of all known sub-trees, but none of the pages has its sub-tree."""
     known = [subtree for subtree in draft.subtrees if subtree.name in (_LUO, _MEMBLOCK, _METADATA) and subtree.address]
     if not known or draft.luo or draft.memblock or draft.metadata or draft.test:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The preserved map: walked in either form, then judged whether these bytes are a map at all."""
+"""The preserved map: a walk of both forms, then a judgement whether the bytes are a map."""
 
 from __future__ import annotations
 
@@ -29,11 +29,18 @@ _EXTENTS_COMPARED = 1 << 20
 
 @dataclass(slots=True)
 class MapReading:
-    """A map as walked. impossible: what no kernel writes. damage: faults that leave the rest readable.
+    """A map as walked, not judged yet.
 
-    places: (address, order, start) of each bitmap, those without a bit included.
-
-    other: the same map with bitmaps of 512 bytes, where the pointers leave the width open.
+    form:        `chunks` or `radix`.
+    address:     of the root page.
+    bitmaps:     that were read, without those of a radix tree that have no bit.
+    nodes:       addresses of the map's own pages.
+    bitmap_size: bytes of a kho-v1 bitmap. None: a radix tree.
+    missing:     the root page is not in the source.
+    impossible:  (address, text) of values that no kernel writes.
+    damage:      (problem code, address, text) of faults after which the rest is still readable.
+    places:      (address, order, start) of each bitmap, also of those without a bit.
+    other:       the same map with bitmaps of 512 bytes. None: the pointers exclude that width.
     """
 
     form: str
@@ -57,7 +64,13 @@ class MapReading:
 
 
 def read_radix(walk: Walk, address: int) -> MapReading:
-    """Walk the radix tree from its root page, depth first by ascending index."""
+    """Walk the radix tree, depth first by ascending index.
+
+    walk:    the source.
+    address: of the root page.
+
+    Source: kernel/liveupdate/kexec_handover.c; docs/abi/preserved.md.
+    """
     reading = MapReading("radix", address)
     geometry = RadixGeometry.of(walk.page_size)
     seen = {address}
@@ -81,10 +94,10 @@ def read_radix(walk: Walk, address: int) -> MapReading:
 
 
 def _node(walk: Walk, reading: MapReading, node: int, parent: int) -> bytes | None:
-    """A page of the map. The root's absence is the map's; another's is damage."""
+    """A page of the map. None: not in the source; the map is missing if it is the root page, else damaged."""
     if len(reading.nodes) >= LIMITS.map_nodes:
         reading.damage.append(
-            ("map-too-large", node, f"more than {LIMITS.map_nodes} pages of map; the rest was not read")
+            ("map-too-large", node, f"too many pages in the map: only the first {LIMITS.map_nodes} were read")
         )
         return None
     try:
@@ -93,7 +106,7 @@ def _node(walk: Walk, reading: MapReading, node: int, parent: int) -> bytes | No
         if node == reading.address:
             reading.missing = error
         else:
-            reading.damage.append(("map-node-missing", node, f"node {node:#x} named by {parent:#x}: {error}"))
+            reading.damage.append(("map-node-missing", node, f"node {node:#x}, child of {parent:#x}: {error}"))
         return None
     reading.nodes.append(node)
     return page
@@ -102,10 +115,10 @@ def _node(walk: Walk, reading: MapReading, node: int, parent: int) -> bytes | No
 def _child_is_sound(walk: Walk, reading: MapReading, node: int, child: int, seen: set[int]) -> bool:
     if not walk.is_page_address(child):
         if not reading.impossible or reading.impossible[-1][0] != node:
-            reading.impossible.append((node, f"node {node:#x} holds {child:#x}, which is no page address"))
+            reading.impossible.append((node, f"entry {child:#x} of node {node:#x} is not a page address"))
         return False
     if child in seen:
-        reading.damage.append(("loop", node, f"node {node:#x} leads to {child:#x}, which is in the tree already"))
+        reading.damage.append(("loop", node, f"node {node:#x} leads to {child:#x}, which is already in the tree"))
         return False
     return True
 
@@ -117,14 +130,14 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         if address < PHYSICAL_LIMIT:
             reading.places.append((reading.nodes[-1], order, address))
         return
-    if prefix == 0:  # keys below one leaf: orders so high that several share it
+    if prefix == 0:  # the first leaf has the keys of all the highest orders
         for bit in _set_bits(page):
             _single(reading, geometry, bit, page_size=walk.page_size)
         return
     address, order = geometry.decode(base)
     if base >> (geometry.order_bit + 1) or address >= PHYSICAL_LIMIT:
         reading.impossible.append(
-            (reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} stands for keys from {base:#x} on, beyond any memory")
+            (reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} is for keys from {base:#x} on, beyond 52-bit addresses")
         )
         return
     reading.bitmaps.append(Bitmap(order, address, page))
@@ -134,7 +147,9 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
 def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
     order = geometry.decode(key)[1] if key else 64
     if not key or (page_size << order) >= PHYSICAL_LIMIT:
-        reading.impossible.append((reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} preserves blocks of order {order}"))
+        reading.impossible.append(
+            (reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} has blocks of impossible order {order}")
+        )
 
 
 def _set_bits(page: bytes) -> Iterator[int]:
@@ -148,7 +163,13 @@ def _set_bits(page: bytes) -> Iterator[int]:
 
 
 def read_chunks(walk: Walk, address: int) -> MapReading:
-    """Walk the chain of chunks, decide the width of the bitmaps, then read them."""
+    """Walk the chain of chunks, then read the bitmaps, in both widths if the pointers allow both.
+
+    walk:    the source.
+    address: of the first chunk.
+
+    Source: kernel/liveupdate/kexec_handover.c; docs/abi/preserved.md.
+    """
     reading = MapReading("chunks", address)
     pointers: list[tuple[int, int, int]] = []
     seen: set[int] = set()
@@ -158,7 +179,7 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
             reading.damage.append(("loop", before, f"chunk {before:#x} leads back to {chunk:#x}"))
             break
         if not walk.is_page_address(chunk):
-            reading.impossible.append((before, f"chunk {before:#x} leads to {chunk:#x}, which is no page address"))
+            reading.impossible.append((before, f"next chunk {chunk:#x} of chunk {before:#x} is not a page address"))
             break
         seen.add(chunk)
         page = _node(walk, reading, chunk, before)
@@ -176,12 +197,12 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
 
 
 def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: list[tuple[int, int, int]]) -> int:
-    """Take the bitmap pointers of one chunk; gives the next chunk, 0 when this one cannot be one."""
+    """Add the bitmap pointers of one chunk. Returns the address of the next chunk, 0 if this is not a chunk."""
     header = khoser_mem_chunk_hdr.parse(page)
     most = chunk_capacity(walk.page_size)
     if not 1 <= header.num_elms <= most or (walk.page_size << min(header.order, 64)) >= PHYSICAL_LIMIT:
         reading.impossible.append(
-            (chunk, f"chunk {chunk:#x} has {header.num_elms} bitmaps of order {header.order}, expected 1 to {most}")
+            (chunk, f"chunk {chunk:#x}: expected 1 to {most} bitmaps, found {header.num_elms} of order {header.order}")
         )
         return 0
     body = page[khoser_mem_chunk_hdr.size :][: header.num_elms * khoser_mem_bitmap_ptr.size]
@@ -189,7 +210,7 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
         span = (SMALL_BITMAP * 8 * walk.page_size) << header.order
         if start % span or start >= PHYSICAL_LIMIT or not bitmap or bitmap % SMALL_BITMAP or bitmap >= PHYSICAL_LIMIT:
             reading.impossible.append(
-                (chunk, f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for memory from {start:#x} on")
+                (chunk, f"chunk {chunk:#x} has an impossible bitmap: at {bitmap:#x}, for memory from {start:#x} on")
             )
             return 0
         pointers.append((header.order, start, bitmap))
@@ -197,7 +218,7 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
 
 
 def _bitmap_size(walk: Walk, pointers: list[tuple[int, int, int]]) -> int:
-    """512 bytes up to 6.17.8, a page since; the compatible string does not tell."""
+    """The larger possible width: 512 bytes (up to 6.17.8) or a page (since). The string is the same for both."""
     wide = walk.page_size * 8 * walk.page_size
     starts: dict[int, set[int]] = {}
     for order, start, bitmap in pointers:
@@ -213,13 +234,13 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[tuple[int, int
     for order, start, bitmap in pointers:
         if (order, start) in seen:
             reading.damage.append(
-                ("map-duplicate", bitmap, f"bitmaps {seen[order, start]:#x} and {bitmap:#x} stand for the same memory")
+                ("map-duplicate", bitmap, f"bitmaps {seen[order, start]:#x} and {bitmap:#x} are for the same memory")
             )
             continue
         seen[order, start] = bitmap
         if len(reading.bitmaps) >= LIMITS.map_nodes:
             reading.damage.append(
-                ("map-too-large", bitmap, f"more than {LIMITS.map_nodes} bitmaps; the rest was not read")
+                ("map-too-large", bitmap, f"too many bitmaps: only the first {LIMITS.map_nodes} were read")
             )
             return
         try:
@@ -239,13 +260,15 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[tuple[int, int
 
 
 def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]], *, consumed: str | None) -> Preserved:
-    """Decide the status of a walked map, with a problem for whatever is wrong.
+    """The preserved map of a reading: its status, and a problem for each fault.
 
-    named: (address, size, what) of things that the handover itself names and that a true map covers.
-    consumed: why this map must have been freed already, where something says so; it counts as one kind
-    of evidence and makes no map stale alone.
+    walk:     the source.
+    reading:  the map as walked.
+    named:    (address, size in bytes, what) of memory that a real map covers.
+    consumed: why the map must have been freed, in words. One kind of evidence, not enough alone. None: no such reason.
 
-    Stale needs something impossible, or two independent kinds of evidence that these bits are no map.
+    A map is stale if it has an impossible value, or with two independent kinds of evidence that it is not a map.
+    Source: docs/deciding.md.
     """
     if reading.missing is not None:
         walk.missing(reading.missing, _MAP)
@@ -276,7 +299,7 @@ _Judged = tuple[MapReading, PreservedMap, list[tuple[int, str]]]
 
 
 def _by_width(walk: Walk, reading: MapReading, named: list[tuple[int, int, str]]) -> _Judged:
-    """The reading, its map and what speaks against it; of two widths the one with less against it."""
+    """(reading, its map, evidence against it), of two widths the one with less evidence against it."""
     judged = _judged(walk, reading, named)
     if reading.other is None:
         return judged
@@ -302,15 +325,15 @@ def _stale(walk: Walk, reading: MapReading, why: str) -> Preserved:
 def _evidence(
     walk: Walk, reading: MapReading, found: PreservedMap, named: list[tuple[int, int, str]]
 ) -> Iterator[tuple[int, str]]:
-    """Independent kinds of evidence that a walked map is not one: at most one of each kind."""
+    """(address, text) of evidence that a reading is not a map: at most one of each independent kind."""
     if not found.entries and not any(code == "map-node-missing" for code, _, _ in reading.damage):
-        yield reading.address, "it preserves nothing at all"
+        yield reading.address, "it preserves nothing"
         if any(code == "loop" for code, _, _ in reading.damage):
             yield reading.address, "it leads back to itself"
     uncovered = [(address, what) for address, size, what in named if not found.covers(address, size)]
     if uncovered and found.complete:
         address, what = uncovered[0]
-        more = f" and {len(uncovered) - 1} more that the handover names" if len(uncovered) > 1 else ""
+        more = f", nor {len(uncovered) - 1} more structures of the handover" if len(uncovered) > 1 else ""
         yield address, f"it does not cover {what} at {address:#x}{more}"
     own = next((node for node in reading.nodes if found.find(node)), None)
     if own is not None:
@@ -328,19 +351,19 @@ def _extent_evidence(walk: Walk, found: PreservedMap) -> Iterator[tuple[int, str
     )
     for (_, end), (start, _) in pairwise(extents):
         if start < end:
-            yield start, f"ranges overlap each other at {start:#x}"
+            yield start, f"its ranges overlap at {start:#x}"
             break
     ram = walk.memory.known_ram
     starts = [start for start, _ in ram]
     for start, end in extents if ram else ():
         first, last = ram[max(0, bisect_right(starts, start) - 1)]
         if not first <= start < last:
-            yield start, f"{start:#x}-{end:#x} is outside of the memory that the dump covers"
+            yield start, f"its range {start:#x}-{end:#x} is outside the memory of the dump"
             break
 
 
 def kernel_text(walk: Walk) -> int | None:
-    """Physical address of the running x86-64 kernel's text, where VMCOREINFO gives it."""
+    """Physical address of the text of the running x86-64 kernel, from VMCOREINFO. None: unknown."""
     info = walk.memory.vmcoreinfo
     try:
         text, base = int(info["SYMBOL(_stext)"], 16), int(info["NUMBER(phys_base)"], 0)

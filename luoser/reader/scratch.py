@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The scratch areas of a root: an array that setup_data, /chosen or the running kernel's variables name."""
+"""The scratch areas of a root: an array that setup_data, /chosen or a variable of the running kernel points to."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ _SCRATCH_AREAS = 4096
 
 
 def read_scratch(walk: Walk, root: Root, *, search: bool) -> tuple[tuple[Area, ...] | None, list[str]]:
-    """(scratch areas, evidence in words): those that the running kernel names.
+    """(scratch areas, evidence in words). None: no array was found.
 
-    search: also those that a /chosen or a setup_data node somewhere in memory names. None where no array is found.
+    walk:   the source.
+    root:   whose areas these are.
+    search: whether to use /chosen and setup_data nodes in memory, too, not only variables of the running kernel.
     """
     for place, size, who in root.scratch:
         areas = _areas(walk, place, size)
         if areas is not None:
-            return areas, [f"{who} names the scratch array at {place:#x}"]
+            return areas, [f"{who} points to the scratch array at {place:#x}"]
     if not search:
         return None, []
     for place, size in (chosen.scratch for chosen in root.chosen if chosen.scratch is not None):
         areas = _areas(walk, place, size)
         if areas is not None:
-            return areas, [f"the same /chosen names the scratch array at {place:#x}"]
+            return areas, [f"/chosen also points to the scratch array at {place:#x}"]
     for node in setup_nodes(walk, root.address) if not walk.memory.live else ():
         areas = _areas(walk, node.scratch_address, node.scratch_size)
         if areas is not None:
             where = f"{node.scratch_address:#x}"
-            return areas, [f"setup_data node at {node.address:#x} names it and the scratch array at {where}"]
+            return areas, [f"setup_data node at {node.address:#x} points to it and to the scratch array at {where}"]
     return None, []
 
 
 def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:
-    """The array, or None when these bytes cannot be one."""
+    """The areas of an array. None: not an array of scratch areas."""
     if not size or size % kho_scratch.size or size // kho_scratch.size > _SCRATCH_AREAS:
         return None
     try:
