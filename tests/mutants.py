@@ -3,9 +3,9 @@
 
     python -m tests.mutants [--sample N] [--seed S] [--jobs N] [luoser/checks/pci.py ...]
 
-cosmic-ray makes the changes, in copies of the checkout, which itself stays as it is. A change to a module of a room is
-judged by the tests of that room, those named like the module first. mutmut cannot be used: it leaves out every
-decorated function, and so the body of every rule.
+cosmic-ray makes the changes, in copies of the checkout, which itself stays as it is. A change to a module is judged by
+the tests of its name and those that are about its whole room. mutmut cannot be used: it leaves out every decorated
+function, and so the body of every rule.
 
 A change that survives is not always a missing test: it can be equivalent, or about the words of a message.
 """
@@ -152,11 +152,16 @@ def _some(
 
 
 def tests_of(module: str) -> list[str]:
-    """The tests that judge a module, those of its own name first."""
+    """The tests that judge a module: those of its own name, then those of its room that are about no module alone.
+
+    Of a module without tests of its own, such as what a room shares, all tests of its room.
+    """
     place = Path(module)
-    room = Path("tests", *place.parent.parts[1:])
+    room = ROOT / "tests" / place.parent.relative_to("luoser")
     own = room / f"test_{place.stem}.py"
-    return [*([own.as_posix()] if (ROOT / own).exists() else []), room.as_posix()]
+    modules = {other.stem for other in (ROOT / place.parent).glob("*.py")}
+    shared = [test for test in sorted(room.glob("test_*.py")) if test.stem.removeprefix("test_") not in modules]
+    return [test.relative_to(ROOT).as_posix() for test in ([own, *shared] if own.exists() else [room])]
 
 
 def copy(folder: Path) -> Path:

@@ -16,7 +16,7 @@ _NOT_SEEN = {MapStatus.MISSING, MapStatus.UNREAD}
 
 
 def map_changes(sides: Sides) -> Iterator[Change]:
-    """What became of the map: its blocks where both sides have one, else its status."""
+    """What became of the map: its status, and its blocks where both sides have one."""
     before, after = sides.before.preserved, sides.after.preserved
     if before.map is not None and after.map is not None:
         yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
@@ -28,10 +28,11 @@ def map_changes(sides: Sides) -> Iterator[Change]:
             where="preserved/status",
             before=before.status.value,
             after=after.status.value,
-            note="the next kernel freed the map once it had read it"
-            if after.status is MapStatus.STALE and sides.consumed
-            else "",
+            note="the next kernel freed the map once it had read it" if is_freed else "",
         )
+    if before.map is not None and after.map is not None:
+        yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
+        yield from extent_changes(before.map, after.map)
 
 
 def extent_changes(before: PreservedMap, after: PreservedMap) -> Iterator[Change]:

@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 
 import luoser
-from luoser.checks import check, rules
-from luoser.state import Bitmap, FolioList, MapStatus, PreservedMap, Reservation, State
-from luoser.writer.mutate import Cannot
+from luoser.checks import Verdict, check
+from luoser.state import Area, Bitmap, Direction, FolioList, MapStatus, PreservedMap, Problem, Reservation, State
+from luoser.writer.mutate import Cannot, mutations
 from tests import real
-from tests.checks.mutants import changed, errors, messages, mutant, reason, rules_found
+from tests.checks.mutants import changed, errors, messages, mutant, reason, rules_found, unjudged
 from tests.work import steps
 
 A, CHAIN = "7.3-a/frozen", "7.3-chain/frozen2"
-OURS = [rule.id for rule in rules() if rule.id[:3] == "MAP"]
+OURS = [rule for rule in mutations() if rule[:3] == "MAP"]
 EVERYWHERE = ((0, 1 << 46),)
 """RAM that holds all that a mutation invents but for what is to be beyond any."""
 
@@ -178,7 +178,7 @@ def test_an_unread_list_of_folios_is_not_passed() -> None:
     memory.remove(memfd.folios.pages[0])
     report = check(luoser.read(memory), select=("MAP010",))
     assert not report.findings and not report.passed
-    assert "cannot all be read" in reason(report, "MAP010")
+    assert "cannot all be read" in unjudged(report, "MAP010")
 
 
 def test_nothing_of_luo_is_judged_before_it_is_serialised() -> None:
