@@ -3,12 +3,13 @@
 # make test   lint, types, tests
 # make golden the committed files that are made: golden bytes, dump formats
 # make bench  speed as ratios to peers measured in the same run
+# make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
 
 PYTHON ?= python3
 BIN := .venv/bin
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test bench golden docs clean
+.PHONY: demo test bench mutants golden docs clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -21,6 +22,10 @@ test: .venv/tested
 
 bench: .venv/tested
 	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable
+
+mutants: .venv/tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutants]'
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 golden: .venv/tested
 	$(BIN)/python -m tests.golden

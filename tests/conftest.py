@@ -59,7 +59,7 @@ def luoser_command() -> Run:
             "from luoser.cli.main import main; main()",
             *(os.fspath(entry) for entry in arguments),
         ]
-        options = {"capture_output": True, "timeout": 60, "cwd": real.ROOT, **options}
+        options = {"capture_output": True, "timeout": 600, "cwd": real.ROOT, **options}
         if "stdin" not in options and "input" not in options:
             options["stdin"] = subprocess.DEVNULL
         return subprocess.run(command, check=False, **options)

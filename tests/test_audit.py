@@ -57,7 +57,7 @@ def watched(*arguments: str, work: str = "") -> tuple[int, list[list[str]]]:
     """(exit code, what the hook saw) of a run of the command."""
     result = subprocess.run(
         [sys.executable, "-c", _HOOK.replace("WORK", work), *arguments], check=False, capture_output=True,
-        stdin=subprocess.DEVNULL, cwd=real.ROOT, timeout=60,
+        stdin=subprocess.DEVNULL, cwd=real.ROOT, timeout=600,
     )  # fmt: skip
     said = json.loads(result.stderr.splitlines()[-1])
     return said["code"] or 0, said["seen"]

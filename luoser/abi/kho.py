@@ -24,6 +24,7 @@ __all__ = [
     "SETUP_KEXEC_KHO",
     "SUBTREE_PROPERTIES",
     "SUBTREE_SIZE",
+    "UNREAD_MAPS",
     "KhoForm",
     "fdt_header",
     "fdt_property_record",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 COMPATIBLE_PREFIX = b"kho-v"
+UNREAD_MAPS = {"preserved-order-table": "preserved-order-table, of RFCs of August and September 2025"}
+"""Root properties of maps under kho-v1 that luoser does not decode."""
 MAP_PROPERTIES = ("preserved-memory-map", "preserved-page-radix-tree")
 """Properties of the root for the physical address of the map; the second is of the October 2025 posting."""
 SUBTREE_PROPERTIES = ("fdt", "preserved-data")

@@ -337,7 +337,12 @@ class PciLayout:
 
     @property
     def asked(self) -> str | None:
-        """Name of the member whose lowest bit is set if the device itself requested live update. None: all did."""
+        """Name of the member whose lowest bit is set if the device itself requested live update.
+
+        None: no member says that. The named bits of family B mean something else.
+        """
+        if self.family != "A":
+            return None
         return self.flags or ("requested" if "requested" in self.record.record_fields else None)
 
     def posting(self, flbs: Iterable[str] = ()) -> Posting:

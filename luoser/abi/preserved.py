@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from luoser.abi.schema import Schema, array, natural, phys, raw, u32
 
 __all__ = [
+    "KHO_ARRAY_MAGIC",
     "SMALL_BITMAP",
     "RadixGeometry",
     "chunk_capacity",
@@ -25,6 +26,8 @@ __all__ = [
     "khoser_mem_chunk_hdr",
 ]
 
+KHO_ARRAY_MAGIC = b"RRAK"
+"""What the map of an RFC of September 2025 starts with, under kho-v1; luoser does not decode it."""
 SMALL_BITMAP = 512
 """Bytes of a kho-v1 bitmap up to 6.17.8, with any page size; later bitmaps fill a page."""
 

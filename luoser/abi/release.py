@@ -13,7 +13,18 @@ from luoser.abi.preserved import SMALL_BITMAP
 from luoser.errors import UsageError
 from luoser.text import safe_text
 
-__all__ = ["LAST", "RELEASES", "Release", "handlers_of", "known_release", "release", "writers_of"]
+__all__ = [
+    "LAST",
+    "RELEASES",
+    "SUBTREES",
+    "TEST_FLBS",
+    "Release",
+    "claimed_subtrees",
+    "handlers_of",
+    "known_release",
+    "release",
+    "writers_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,17 @@ def release(kernel: str) -> Release:
     if match[1] == "6.17" and int(match[2] or 0) >= 9:
         return replace(found, bitmap_size=None)
     return found
+
+
+SUBTREES = {"memblock": "6.16", "kho_test": "6.17", "LUO": "6.19", "kexec-metadata": "7.1"}
+"""Sub-trees that merged code claims, by the first release that does."""
+TEST_FLBS = "liveupdate-test-flb-v"
+"""How the names of the kernel's own test FLBs begin."""
+
+
+def claimed_subtrees(numbers: tuple[int, ...]) -> frozenset[str]:
+    """Sub-trees that a release such as (7, 3, 4) claims."""
+    return frozenset(name for name, first in SUBTREES.items() if tuple(map(int, first.split("."))) <= numbers[:2])
 
 
 def known_release(numbers: tuple[int, ...]) -> Release | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
@@ -11,13 +11,12 @@ from luoser.reader.calibrate import calibrate
 from luoser.reader.kernel import SYMBOLS
 from luoser.reader.kho import read_handovers
 from luoser.reader.locate import find_roots
+from luoser.reader.page_size import PAGE_SIZES, best_size, doubted, first_size
 from luoser.reader.walk import Walk
-from luoser.state import Direction, MapStatus, Problem, Source, State
+from luoser.state import Direction, Source, State
 from luoser.symbols import Symbols
 
 __all__ = ["SYMBOLS", "read"]
-
-_PAGE_SIZES = (4096, 16384, 65536)
 
 
 def read(
@@ -28,71 +27,66 @@ def read(
     layouts: Sequence[str] = (),
     contents: bool = False,
     symbols: Symbols | None = None,
+    directions: Mapping[int, Direction] | None = None,
 ) -> State:
     """The state of a source. Faults in the dump do not raise; they become Problems.
 
-    memory:    the source.
-    root:      physical address of the only KHO root to read. None: all that can be found.
-    page_size: bytes. None: that of VMCOREINFO, else 4096.
-    layouts:   names of layouts to use where several fit.
-    contents:  read the bytes of driver pages and small files, too.
-    symbols:   of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
+    root: physical address of the one KHO root to read, instead of all that can be found.
+    page_size: bytes, instead of what VMCOREINFO or the container says, or 4096.
+    layouts: names of layouts; they override what the bytes say.
+    contents: read the bytes of driver pages and small files as well.
+    symbols: those of the running kernel, of the names in `SYMBOLS`; with VMCOREINFO they make the direction of the
+    roots certain.
+    directions: of roots by their physical address; they override all evidence.
 
     Raises UsageError for an impossible page size or if there is no KHO root at `root`, and SourceError if the
     symbols are those of another kernel.
     """
-    if page_size is not None and page_size not in _PAGE_SIZES:
-        raise UsageError(f"page size: expected one of {', '.join(map(str, _PAGE_SIZES))} bytes, found {page_size}")
-    said = page_size or (memory.page_size if memory.page_size in _PAGE_SIZES else None)
+    if page_size is not None and page_size not in PAGE_SIZES:
+        raise UsageError(f"page size {page_size}: expected one of {', '.join(map(str, PAGE_SIZES))}")
+    given = dict(directions or {})
 
-    def reading(size: int, wanted: int | None = root) -> State:
-        return _read(Walk(memory, size, tuple(layouts), contents), wanted, symbols)
+    def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
+        walk = Walk(memory, size, tuple(layouts), contents and whole, given)
+        return _read(walk, wanted, symbols if whole else None, whole=whole)
 
-    size = said or _PAGE_SIZES[0]
-    if memory.is_guess:  # any root can give the base address, also one that is not wanted
+    size, who = first_size(memory, page_size)
+    if memory.is_guess:  # all roots say where its bytes belong, whichever one is wanted
         state = reading(size, None)
         again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None, whole=False))
         state = reading(size) if again or root is not None else state
     else:
         state = reading(size)
-    if said is None and _map_is_odd(state):
-        for other in _PAGE_SIZES[1:]:
-            guess = reading(other)
-            if guess.handovers and _map_is_proven(guess):
-                word = f"page size unknown: assuming {other} bytes, the only size with which the map is intact"
-                return State(
-                    source=guess.source,
-                    handovers=guess.handovers,
-                    problems=(*guess.problems, Problem(code="page-size-guessed", address=None, message=word)),
-                )
-    return state
-
-
-def _map_is_proven(state: State) -> bool:
-    """Whether every map is complete and not empty: a map that is just not stale does not prove a page size."""
-    return all(
-        handover.preserved.map is not None and handover.preserved.map.complete and handover.preserved.map.entries
-        for handover in state.handovers
-    )
-
-
-def _map_is_odd(state: State) -> bool:
-    return any(handover.preserved.status is MapStatus.STALE for handover in state.handovers) and not any(
-        handover.preserved.status is MapStatus.INTACT and handover.direction is Direction.OUTGOING
-        for handover in state.handovers
-    )
+    unknown = given.keys() - {handover.address for handover in state.handovers}
+    if unknown:
+        raise UsageError(f"no KHO root at {min(unknown):#x}, whose direction was given")
+    better = best_size(state, size, lambda other: reading(other, whole=False))
+    if better == size:
+        return state
+    if page_size is not None:  # the user's word is never replaced
+        return doubted(state, size, better, who, code="page-size-doubt")
+    code = "page-size-doubt" if who == "VMCOREINFO" else "page-size-guessed"
+    return doubted(reading(better), size, better, who, code=code)
 
 
 def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
     """One reading. whole: with directions and scratch areas, which may need another search."""
     memory = walk.memory
     at_first = len(memory.remarks)
-    for remark in memory.remarks:
-        walk.problem("source", None, None, remark)
+    _remark(walk, memory.remarks)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
-    for remark in memory.remarks[at_first:]:  # some damage is found only while reading
-        walk.problem("source", None, None, remark)
+    _remark(walk, memory.remarks[at_first:])  # some damage shows only when it is read
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)
-    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size)
+    kernel = memory.vmcoreinfo.get("OSRELEASE")
+    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))
+
+
+def _remark(walk: Walk, remarks: Sequence[str]) -> None:
+    """What is odd about the source as problems; that its end is missing has a code of its own."""
+    for remark in remarks:
+        if remark.startswith("truncated:"):
+            walk.problem("truncated", None, None, remark)
+        else:
+            walk.problem("source", None, None, remark)

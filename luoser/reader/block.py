@@ -51,7 +51,7 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
         seen.add(address)
         if not walk.claim(address, subject):
             return
-        page = walk.read(address, walk.page_size, subject)
+        page = walk.read(address, walk.page_size, subject, kind=lambda raw: _is_block(walk, raw, entry))
         if page is None:
             return
         header = kho_block_header_ser.parse(page)
@@ -61,3 +61,11 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
             return
         yield BlockPage(address, address + head, page[head : head + header.count * entry.size])
         before, address = address, header.next
+
+
+def _is_block(walk: Walk, page: bytes, entry: Schema) -> bool:
+    """Whether a page can be a block of entries: a possible count, a possible next block, and a first entry."""
+    header, first = kho_block_header_ser.parse(page), kho_block_header_ser.size
+    is_next = header.next == 0 or walk.is_page_address(header.next)
+    is_count = 1 <= header.count <= capacity(walk.page_size, entry.size)
+    return is_next and is_count and any(page[first : first + entry.size])

@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Direction of each root: incoming, handed to the running kernel, or outgoing, handed by it to the next one."""
+"""Which way each root goes: handed to the running kernel, or by it to the next one. See docs/deciding.md."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 from luoser.abi.pci import layout as pci_layout
-from luoser.errors import PageState
 from luoser.reader.locate import Root
 from luoser.reader.preserved import MapReading
+from luoser.reader.scratch import Messenger
 from luoser.reader.walk import Walk
-from luoser.state import Direction, Handover, KexecMetadata, KhoTest, Luo, MapStatus, Memblock, PciList, Subtree
+from luoser.state import Direction, KexecMetadata, KhoTest, Luo, MapStatus, Memblock, PciList, Preserved, Subtree
 from luoser.text import safe_text
 
-__all__ = ["Draft", "Verdict", "direction_of", "directions_by_number"]
+__all__ = ["Draft", "Numbers", "direction_of", "is_left_over", "numbers_of", "outside_signs"]
 
-_LUO, _MEMBLOCK, _METADATA = "LUO", "memblock", "kexec-metadata"
+_CERTAIN = "certain: "
 
 
 @dataclass(slots=True)
 class Draft:
-    """A root before its map is judged, which depends on all roots.
+    """A root as read so far; the map is judged last, when the roots are known to each other.
 
-    root:     as found.
-    subtrees: its children.
-    luo:      None: no LUO, or not readable. So for memblock, metadata and test.
-    reading:  of the map. None: the root has no pointer to one.
+    messengers: what names the root to a next kernel, nodes of setup_data and devicetrees. is_reused: whether LUO's
+    page holds something else. is_foreign: whether the root is another machine's, or a copy.
     """
 
     root: Root
@@ -35,112 +35,230 @@ class Draft:
     metadata: KexecMetadata | None
     test: KhoTest | None
     reading: MapReading | None
+    is_reused: bool = False
+    messengers: Sequence[Messenger] = ()
+    is_foreign: bool = False
+    preserved: Preserved | None = None
+    lists: tuple[PciList, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> MapStatus:
+        """What became of its map."""
+        assert self.preserved is not None
+        return self.preserved.status
+
+    @property
+    def is_serialised(self) -> bool:
+        """Whether LUO has written its sessions."""
+        return self.luo is not None and self.luo.serialized
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Two roots whose numbers are neighbours: their addresses, and the numbers in words."""
+
+    higher: int
+    lower: int
+    text: str
+
+
+# -- numbers ----------------------------------------------------------------------------------------------
+
+
+def numbers_of(drafts: Sequence[Draft]) -> Numbers | None:
+    """The two roots whose liveupdate numbers or kexec counts are neighbours, the highest such pair.
+
+    0 is not a number; where two roots have both kinds, both have to agree. None without such a pair.
+    """
+    ours = [draft for draft in drafts if not draft.is_foreign]
+    pairs = [
+        pair for what, number in (("liveupdate number", _update), ("kexec count", _count))
+        for pair in _neighbours(ours, what, number)
+    ]  # fmt: skip
+    by_address = {draft.root.address: draft for draft in ours}
+    sound = [pair for _, pair in sorted(pairs, key=lambda item: -item[0]) if _agrees(by_address, pair)]
+    return sound[0] if sound else None
+
+
+def _update(draft: Draft) -> int | None:
+    return draft.luo.number if draft.luo is not None else None
+
+
+def _count(draft: Draft) -> int | None:
+    return draft.metadata.kexec_count if draft.metadata is not None else None
+
+
+def _neighbours(drafts: Sequence[Draft], what: str, number: object) -> list[tuple[int, Numbers]]:
+    assert callable(number)
+    by_number: dict[int, list[Draft]] = {}
+    for draft in drafts:
+        if found := number(draft):
+            by_number.setdefault(found, []).append(draft)
+    alone = sorted(found for found, those in by_number.items() if len(those) == 1)
+    return [
+        (high, Numbers(by_number[high][0].root.address, by_number[low][0].root.address, f"{what}s {low} and {high}"))
+        for low, high in pairwise(alone)
+        if high == low + 1
+    ]
+
+
+def _agrees(drafts: Mapping[int, Draft], pair: Numbers) -> bool:
+    """Whether the other kind of number, where both roots have it, says the same."""
+    higher, lower = drafts[pair.higher], drafts[pair.lower]
+    for number in (_update, _count):
+        high, low = number(higher), number(lower)
+        if high and low and high != low + 1:
+            return False
+    return True
+
+
+# -- evidence that the next kernel runs -------------------------------------------------------------------
+
+
+def outside_signs(walk: Walk, draft: Draft, numbers: Numbers | None) -> list[str]:
+    """Kinds of evidence, one text each, that a root was handed to the running kernel, apart from its map's bits."""
+    signs = []
+    if draft.is_reused:
+        signs.append("LUO's page holds something else")
+    if (text := _other_release(walk, draft)) is not None:
+        signs.append(text)
+    if numbers is not None and numbers.lower == draft.root.address:
+        signs.append(f"the root at {numbers.higher:#x} has the next number")
+    if _says_incoming(draft):
+        signs.append("the running kernel was handed it")
+    elif (messenger := _in_scratch(walk, draft)) is not None:
+        signs.append(messenger.words)
+    return signs
+
+
+def _says_incoming(draft: Draft) -> bool:
+    return draft.root.verdict is not None and draft.root.verdict[0] is Direction.INCOMING
+
+
+def _in_scratch(walk: Walk, draft: Draft) -> Messenger | None:
+    """What names the root from inside of the scratch areas that it names: kexec puts its segments there at the jump."""
+    return next((messenger for messenger in draft.messengers if messenger.is_in_scratch(walk)), None)
+
+
+def _other_release(walk: Walk, draft: Draft) -> str | None:
+    """In words, that another kernel wrote the root.
+
+    A release that is one bit off the running one may be damage; then the scratch array has to be sane as well, which
+    before the jump is still zeros.
+    """
+    release = walk.memory.vmcoreinfo.get("OSRELEASE")
+    if not release or draft.metadata is None or draft.metadata.previous_release == release:
+        return None
+    writer = draft.metadata.previous_release
+    if _is_one_bit_off(writer, release) and not any(one.areas(walk) for one in draft.messengers):
+        return None
+    return f"written by kernel {safe_text(writer)}, while the running one is {safe_text(release)} (VMCOREINFO)"
+
+
+def _is_one_bit_off(one: str, other: str) -> bool:
+    left, right = one.encode("utf-8", "surrogateescape"), other.encode()
+    size = max(len(left), len(right))
+    bits = int.from_bytes(left.ljust(size, b"\0"), "big") ^ int.from_bytes(right.ljust(size, b"\0"), "big")
+    return bits.bit_count() <= 1
 
 
 # -- direction --------------------------------------------------------------------------------------------
 
-Verdict = tuple[Direction, str]
-"""A direction, and its evidence in words."""
-
-
-def directions_by_number(drafts: list[Draft]) -> dict[int, Verdict]:
-    """Directions from liveupdate numbers and kexec counts, by address of the root. Not all roots have one.
-
-    The root with the highest number is outgoing, the next lower one incoming. Numbers are compared with numbers and
-    counts with counts: a kexec without LUO only adds to the count.
-    """
-    numbers = {draft.root.address: draft.luo.number for draft in drafts if draft.luo and draft.luo.number is not None}
-    counts = {draft.root.address: draft.metadata.kexec_count for draft in drafts if draft.metadata is not None}
-    by_number = _ranked(numbers, "liveupdate number", len(drafts))
-    by_count = _ranked(counts, "kexec count", len(drafts))
-    verdicts = by_number if len(numbers) >= len(counts) else by_count
-    for address in by_number.keys() & by_count.keys():
-        if by_number[address][0] is not by_count[address][0]:
-            word = f"{by_number[address][1]}, but {by_count[address][1]}"
-            verdicts = {**verdicts, address: (Direction.UNKNOWN, word)}
-    taken = {draft.root.verdict[0] for draft in drafts if draft.root.verdict is not None} - {Direction.UNKNOWN}
-    for address, (direction, word) in verdicts.items():
-        if direction in taken:
-            word = f"{word}, but another root is certainly {direction}"
-            verdicts = {**verdicts, address: (Direction.UNKNOWN, word)}
-    return verdicts
-
-
-def _ranked(numbers: dict[int, int], what: str, roots: int) -> dict[int, Verdict]:
-    known = sorted(set(numbers.values()), reverse=True)
-    if len(known) < 2:
-        return {}
-    verdicts: dict[int, Verdict] = {}
-    for address, number in numbers.items():
-        if list(numbers.values()).count(number) > 1:
-            continue
-        if number == known[0]:
-            verdicts[address] = (Direction.OUTGOING, f"{what} {number} is the highest of {roots} roots")
-        elif number == known[1]:
-            verdicts[address] = (Direction.INCOMING, f"{what} {number} is below the outgoing root's {known[0]}")
-        else:
-            word = f"{what} {number}: left over, as it is below the incoming root's {known[1]}"
-            verdicts[address] = (Direction.UNKNOWN, word)
-    return verdicts
-
 
 def direction_of(
-    walk: Walk, draft: Draft, handover: Handover, handovers: list[Handover], by_number: dict[int, Verdict]
-) -> tuple[Direction, list[str]]:
-    """(direction of a root, evidence in words).
+    walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers | None
+) -> tuple[Direction, tuple[str, ...]]:
+    """(direction of a root, the evidence in words), the strongest evidence first. drafts: all roots of the source."""
+    direction, words = _decided(walk, draft, drafts, numbers)
+    return direction, (*words, *draft.notes)
 
-    walk:      the source.
-    draft:     the root.
-    handover:  the same root, with its map judged.
-    handovers: all of the source.
-    by_number: verdicts of `directions_by_number`.
 
-    Source: docs/deciding.md.
-    """
-    status, alone = handover.preserved.status, len(handovers) == 1
+def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers | None) -> tuple[Direction, list[str]]:
+    address = draft.root.address
+    if address in walk.directions:
+        return walk.directions[address], ["given: --direction"]
     if draft.root.verdict is not None:
         return draft.root.verdict
-    if draft.root.chosen:
-        word = f"/chosen of the devicetree at {draft.root.chosen[0].address:#x} points to it"
-        if status is MapStatus.INTACT and alone:
-            doubt = "its map is still intact, so that devicetree may be that of the next kernel"
-            return Direction.INCOMING, [word, doubt]
-        return Direction.INCOMING, [f"certain: {word}"]
-    if draft.root.address in by_number:
-        direction, word = by_number[draft.root.address]
-        return direction, [word]
+    if draft.is_foreign:
+        return Direction.UNKNOWN, ["nothing that this root names is at its address: a guest's root, or a copy"]
+    if numbers is not None:
+        by_number = _by_number(draft, drafts, numbers)
+        if by_number is not None:
+            return by_number
     if draft.root.form is None:
-        return Direction.UNKNOWN, ["unknown version, so the status of its map is unknown"]
-    release = walk.memory.vmcoreinfo.get("OSRELEASE")
-    if release and draft.metadata is not None and draft.metadata.previous_release != release:
-        writer = safe_text(draft.metadata.previous_release)
-        return Direction.INCOMING, [f"written by kernel {writer}, the running kernel is {release} (VMCOREINFO)"]
-    if _is_foreign(walk, draft):
-        return Direction.UNKNOWN, ["none of its sub-trees is at its address: root of a guest, or a shifted image"]
-    if alone:
-        return _direction_alone(draft, handover)
-    hint = "; a consumed map is evidence for incoming" if status is MapStatus.STALE else ""
-    return Direction.UNKNOWN, [
-        f"direction unknown: no number distinguishes it from the other roots; its map is {status.value}{hint}"
-    ]
+        return Direction.UNKNOWN, ["its version is not known, so neither is what became of its map"]
+    if (text := _other_release(walk, draft)) is not None:
+        return Direction.INCOMING, [text]
+    if (messenger := _in_scratch(walk, draft)) is not None:
+        return Direction.INCOMING, [f"inferred: {messenger.words}"]
+    others = [other for other in drafts if other is not draft and not other.is_foreign]
+    return _alone(walk, draft) if not others else _among_others(draft, others)
 
 
-def _direction_alone(draft: Draft, handover: Handover) -> tuple[Direction, list[str]]:
-    """(direction, evidence) of the only root, by the status of its map and by finished devices."""
-    status = handover.preserved.status
+def _by_number(draft: Draft, drafts: Sequence[Draft], numbers: Numbers) -> tuple[Direction, list[str]] | None:
+    """By the pair of neighbours; None for a root without a number beside them."""
+    by_address = {other.root.address: other for other in drafts}
+    higher, lower = by_address[numbers.higher], by_address[numbers.lower]
+    if draft not in (higher, lower):
+        if not is_left_over(draft, numbers):
+            return None
+        pair = f"the roots at {numbers.lower:#x} and {numbers.higher:#x} have {numbers.text}"
+        return Direction.UNKNOWN, [f"left over from another boot: {pair}"]
+    for side, wanted in ((higher, Direction.OUTGOING), (lower, Direction.INCOMING)):
+        if side.root.verdict is not None and side.root.verdict[0] is not wanted:
+            return Direction.UNKNOWN, [f"{numbers.text}, but the running kernel says otherwise"]
+    if higher.status is MapStatus.STALE:
+        return Direction.UNKNOWN, [f"{numbers.text}, but the map of the higher root, {numbers.higher:#x}, is stale"]
+    if lower.status is MapStatus.INTACT and higher.is_serialised:
+        word = f"the map of the lower root, {numbers.lower:#x}, is intact beside a serialised higher one"
+        return Direction.UNKNOWN, [f"{numbers.text}, but {word}"]
+    if draft is higher:
+        return Direction.OUTGOING, [f"{numbers.text}: the higher one is the running kernel's own"]
+    return Direction.INCOMING, [f"{numbers.text}: the lower one was handed to the running kernel"]
+
+
+def is_left_over(draft: Draft, numbers: Numbers | None) -> bool:
+    """Whether a root has a number beside two roots whose numbers are neighbours, and no kernel names it."""
+    if numbers is None or draft.root.verdict is not None or draft.root.address in (numbers.higher, numbers.lower):
+        return False
+    return bool(_update(draft) or _count(draft))
+
+
+def _alone(walk: Walk, draft: Draft) -> tuple[Direction, list[str]]:
+    """Of the only root, by what became of its map."""
+    status = draft.status
     if status is MapStatus.STALE:
-        return Direction.INCOMING, ["inferred: its map was consumed, and its pages were reused"]
-    finished = next(filter(None, map(_finished, handover.pci)), None)
-    if finished is not None:
-        doubt = f"an {status.value} map means before the kexec, finished devices mean after it ({finished})"
-        return Direction.UNKNOWN, [f"direction unknown: {doubt}; or the list is damaged"]
-    if status is MapStatus.INTACT:
-        return Direction.OUTGOING, ["inferred: the only root, and its map is intact"]
+        return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+    if status in (MapStatus.INTACT, MapStatus.DAMAGED) and _release_in_doubt(walk, draft):
+        doubt = f"kexec-metadata names another kernel, one bit off the running one, and its map is {status.value}"
+        return Direction.UNKNOWN, [f"direction unknown: {doubt}; {_DECIDES}"]
+    if status in (MapStatus.INTACT, MapStatus.DAMAGED):
+        finished = next(filter(None, map(_finished, draft.lists)), None)
+        if finished is not None:
+            doubt = f"a map that is {status.value} means before the kexec, finished devices mean after it ({finished})"
+            return Direction.UNKNOWN, [f"direction unknown: {doubt}, or the list is damaged; {_DECIDES}"]
+        return Direction.OUTGOING, [f"inferred: the only root, and its map is {status.value}"]
     if status is MapStatus.ABSENT and draft.reading is not None:
-        return Direction.OUTGOING, [
-            "inferred: the only root, and it has no map yet, so no kernel would have accepted it"
-        ]
-    return Direction.UNKNOWN, [f"direction unknown: its map is {status.value}"]
+        return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
+    return Direction.UNKNOWN, [f"direction unknown: its map is {status.value}; {_DECIDES}"]
+
+
+def _release_in_doubt(walk: Walk, draft: Draft) -> bool:
+    release = walk.memory.vmcoreinfo.get("OSRELEASE")
+    if not release or draft.metadata is None or draft.metadata.previous_release == release:
+        return False
+    return _is_one_bit_off(draft.metadata.previous_release, release)
+
+
+_DECIDES = "--symbols or --direction decides"
+
+
+def _among_others(draft: Draft, others: Sequence[Draft]) -> tuple[Direction, list[str]]:
+    places = ", ".join(f"{other.root.address:#x}" for other in others[:4])
+    hint = "; a consumed map is a sign of the incoming one" if draft.status is MapStatus.STALE else ""
+    text = f"no numbers that are neighbours tell it from {places}; its map is {draft.status.value}{hint}"
+    return Direction.UNKNOWN, [f"direction unknown: {text}; {_DECIDES}"]
 
 
 def _finished(entry: PciList) -> str:
@@ -151,11 +269,3 @@ def _finished(entry: PciList) -> str:
     place = form.record.record_fields.index("refcount")
     idle = sum(1 for row in entry.devices.rows() if any(row) and not row[place])
     return f"{idle} devices of the list at {entry.address:#x} are finished" if idle else ""
-
-
-def _is_foreign(walk: Walk, draft: Draft) -> bool:
-    """Whether the source has the pages of all known sub-trees, but none of the pages has its sub-tree."""
-    known = [subtree for subtree in draft.subtrees if subtree.name in (_LUO, _MEMBLOCK, _METADATA) and subtree.address]
-    if not known or draft.luo or draft.memblock or draft.metadata or draft.test:
-        return False
-    return all(walk.memory.page_state(subtree.address or 0) is PageState.PRESENT for subtree in known)

@@ -6,23 +6,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE
+from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
-from luoser.reader.direction import Draft, direction_of, directions_by_number
+from luoser.reader.direction import Draft, Numbers, direction_of, is_left_over, numbers_of, outside_signs
+from luoser.reader.foreign import mark_foreign
 from luoser.reader.handler import settled
 from luoser.reader.kexec_metadata import read_kexec_metadata
 from luoser.reader.kho_test import read_kho_test
-from luoser.reader.locate import Root
+from luoser.reader.locate import Root, find_setup_nodes, report_strays
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.pci import Lead, read_lists, with_contents
-from luoser.reader.preserved import MapReading, judge, read_chunks, read_radix
-from luoser.reader.scratch import read_scratch
+from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
+from luoser.reader.scratch import messengers, own_scratch
+from luoser.reader.status import judge
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Direction, Handover, Luo, MapStatus, PciList, Preserved, PreservedMap, Subtree
+from luoser.state import Area, Direction, Handover, Luo, MapStatus, PciList, Preserved, PreservedMap, Subtree
 from luoser.text import decode_name, safe_text
 
 __all__ = ["read_handovers"]
@@ -32,41 +34,42 @@ _ROOT = Subject("KHO root", "root")
 
 
 def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tuple[Handover, ...]:
-    """The handovers of the roots.
+    """Everything below each root: the machine's own first, then foreign and left-over ones, by address.
 
-    walk:  the source.
-    roots: as found.
-    whole: with directions and scratch areas.
+    whole: also the directions that the roots have towards each other, and scratch, which may take a search.
     """
     drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
-    by_number = directions_by_number(drafts)
-    handovers = []
+    if whole and not walk.memory.live:
+        nodes = find_setup_nodes(walk) if _need_messengers(drafts) else ()
+        report_strays(walk, [root.address for root in roots], nodes)
+        for draft in drafts:
+            draft.messengers = messengers(walk, draft.root, nodes)
+    mark_foreign(walk, drafts)
+    numbers = numbers_of(drafts)
     for draft in drafts:
         walk.at_root(draft.root.address)
-        consumed = None
-        if draft.root.verdict is not None:
-            if draft.root.verdict[0] is Direction.INCOMING:
-                consumed = "it was handed to the running kernel"
-        elif by_number.get(draft.root.address, (Direction.UNKNOWN, ""))[0] is Direction.INCOMING:
-            consumed = "the kernel that it was handed to has a root of its own now"
-        preserved = _map(walk, draft, consumed)
-        lists = read_lists(walk, _leads(walk, draft), preserved.map)
-        if walk.contents:
-            lists = tuple(
-                with_contents(walk, entry, preserved.map, f"pci[{index}]") for index, entry in enumerate(lists)
-            )
+        draft.preserved = _map(walk, draft, outside_signs(walk, draft, numbers))
+        draft.lists = read_lists(walk, _leads(walk, draft), draft.preserved.map)
         if draft.luo is not None:
-            draft.luo = _settled(draft.luo, lists)
-        handovers.append(_handover(walk, draft, preserved, lists))
+            draft.luo = _settled(draft.luo, draft.lists)
+    made = [_handover(walk, draft, drafts, numbers, whole=whole) for draft in drafts]
     walk.at_root(None)
-    if not whole:
-        return tuple(handovers)
-    made = []
-    for draft, handover in zip(drafts, handovers, strict=True):
-        direction, evidence = direction_of(walk, draft, handover, handovers, by_number)
-        scratch, word = read_scratch(walk, draft.root, search=direction is not Direction.OUTGOING)
-        made.append(replace(handover, direction=direction, evidence=(*evidence, *word), scratch=scratch))
-    return tuple(made)
+    return tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
+
+
+def _need_messengers(drafts: list[Draft]) -> bool:
+    """Whether the kernel itself has not said which way each root goes, and where its scratch is."""
+    return not drafts or any(draft.root.verdict is None or not draft.root.scratch for draft in drafts)
+
+
+def _inherit(handovers: list[Handover]) -> Iterator[Handover]:
+    """Scratch stays what it is over a kexec: an outgoing root without an array of its own has the incoming one's."""
+    known = [one for one in handovers if one.direction is Direction.INCOMING and one.scratch is not None]
+    for one in handovers:
+        if one.scratch is None and one.direction is Direction.OUTGOING and len(known) == 1:
+            where = f"{known[0].address:#x}" if known[0].address is not None else "the incoming root"
+            one = replace(one, scratch=known[0].scratch, evidence=(*one.evidence, f"scratch is that of {where}"))
+        yield one
 
 
 def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
@@ -112,6 +115,11 @@ def _draft(walk: Walk, root: Root) -> Draft:
         else None,
         test=read_kho_test(walk, test.address, test.fdt) if test is not None and test.address and test.fdt else None,
         reading=_read_map(walk, root),
+        is_reused=any(
+            problem.code in ("luo-reused", "no-fdt", "bad-fdt") and problem.about == "luo"
+            for problem in walk.problems
+            if problem.root == walk.place(root.address)
+        ),
     )
 
 
@@ -162,6 +170,9 @@ def _map_address(root: Root) -> int | None:
 def _read_map(walk: Walk, root: Root) -> MapReading | None:
     """The map before it is judged. None: the root has no pointer to a map."""
     address = _map_address(root)
+    for name, unread in UNREAD_MAPS.items() if address is None else ():
+        if (table := root.tree.root.u64(name)) is not None:
+            return MapReading("chunks", table, unread=unread)
     if address is None:
         walk.problem("no-map", root.address, _ROOT, "no 8-byte property with the preserved map's address")
         return None
@@ -170,17 +181,18 @@ def _read_map(walk: Walk, root: Root) -> MapReading | None:
         return MapReading(form.map, 0)
     if not walk.is_page_address(address):
         reading = MapReading(form.map, address)
-        reading.impossible.append((root.address, f"the pointer {address:#x} in the root is not a page address"))
+        text = f"the root names {address:#x} as the map, which is not a page address"
+        reading.broken.append(Broken(root.address, text))
         return reading
     return read_chunks(walk, address) if form.map == "chunks" else read_radix(walk, address)
 
 
-def _map(walk: Walk, draft: Draft, consumed: str | None) -> Preserved:
+def _map(walk: Walk, draft: Draft, outside: list[str]) -> Preserved:
     reading = draft.reading
-    if reading is None or reading.address == 0:
+    if reading is None or (reading.address == 0 and not reading.unread):
         form = reading.form if reading is not None else "chunks"
         return Preserved(form=form, address=0, status=MapStatus.ABSENT)
-    return judge(walk, reading, _named(walk, draft), consumed=consumed)
+    return judge(walk, reading, _named(walk, draft), outside=outside)
 
 
 def _named(walk: Walk, draft: Draft) -> Iterator[tuple[int, int, str]]:
@@ -234,15 +246,28 @@ def _settled(luo: Luo, lists: tuple[PciList, ...]) -> Luo:
     return replace(luo, sessions=sessions)
 
 
-def _handover(walk: Walk, draft: Draft, preserved: Preserved, lists: tuple[PciList, ...]) -> Handover:
-    compatible = draft.root.tree.root.text("compatible") or b""
+def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | None, *, whole: bool) -> Handover:
+    assert draft.preserved is not None
+    walk.at_root(draft.root.address)
+    compatible, lists = draft.root.tree.root.text("compatible") or b"", draft.lists
+    if walk.contents:
+        lists = tuple(
+            with_contents(walk, entry, draft.preserved.map, f"pci[{index}]") for index, entry in enumerate(lists)
+        )
+    direction, evidence = Direction.UNKNOWN, tuple[str, ...]()
+    scratch: tuple[Area, ...] | None = None
+    if whole:
+        direction, evidence = direction_of(walk, draft, drafts, numbers)
+        scratch, words = own_scratch(walk, draft.root, draft.messengers)
+        evidence = (*evidence, *words)
     return Handover(
         address=walk.place(draft.root.address),
         compatible=compatible.decode("utf-8", "surrogateescape"),
-        direction=Direction.UNKNOWN,
-        evidence=(),
-        scratch=None,
-        preserved=preserved,
+        own=not draft.is_foreign and not is_left_over(draft, numbers),
+        direction=direction,
+        evidence=evidence,
+        scratch=scratch,
+        preserved=draft.preserved,
         subtrees=draft.subtrees,
         luo=draft.luo,
         pci=lists,

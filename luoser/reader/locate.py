@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from luoser import fdt
@@ -17,14 +17,15 @@ from luoser.abi.kho import (
     SUBTREE_PROPERTIES,
     KhoForm,
     kho_data,
+    kho_scratch,
     root_form,
     setup_data,
 )
-from luoser.errors import FormatError, MissingMemory, UsageError
+from luoser.errors import FormatError, MissingMemory, PageState, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS
 from luoser.reader.kernel import Kernel, find_kernels
-from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.reader.walk import Walk
 from luoser.state import Direction
 from luoser.symbols import Symbols
 
@@ -38,7 +39,7 @@ _VARIABLES = (
 """(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
-__all__ = ["Chosen", "Root", "SetupNode", "find_roots", "setup_nodes"]
+__all__ = ["Chosen", "Root", "SetupNode", "find_roots", "find_setup_nodes", "report_strays"]
 
 
 @dataclass(slots=True)
@@ -66,30 +67,30 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The /chosen of a devicetree. All addresses are physical.
+    """What /chosen of the devicetree at an address says. scratch: address and bytes of the array, if given.
 
-    address: of the devicetree.
-    root:    address of the root.
-    scratch: (address, size in bytes) of the array of scratch areas. None: not in /chosen.
+    size: bytes of the devicetree.
     """
 
     address: int
     root: int
     scratch: tuple[int, int] | None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SetupNode:
-    """A setup_data node of type 10. All addresses are physical.
-
-    address:         of the node.
-    scratch_address: of the array of scratch areas.
-    scratch_size:    of that array, in bytes.
-    """
+    """A setup_data node of type 10: the root and the scratch array that it names, all physical; size in bytes."""
 
     address: int
+    root: int
     scratch_address: int
     scratch_size: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the node and its data."""
+        return setup_data.size + kho_data.size
 
 
 def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> list[Root]:
@@ -224,8 +225,8 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
         if head is None:
             continue
         if COMPATIBLE_PREFIX in head and (root := _root_at(walk, address)) is not None:
-            if len(roots) >= LIMITS.roots:
-                text = f"too many KHO roots: only the first {LIMITS.roots} are read"
+            if len(roots) >= LIMITS.root_candidates:
+                text = f"more than {LIMITS.root_candidates} pages that look like a KHO root; the rest was not read"
                 walk.problem("too-many-roots", address, None, text)
                 break
             roots.setdefault(address, root)
@@ -238,6 +239,38 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
         if root is not None:
             roots[address] = root
             root.chosen = sources
+        elif all(_is_directly_named(walk, named) for named in sources):
+            text = f"/chosen of the devicetree at {sources[0].address:#x} names a KHO root at {address:#x}"
+            walk.problem("no-root", address, None, f"{text}, but there is none; a kernel says that the FDT is invalid")
+    _keep_likeliest(walk, roots)
+
+
+def _is_directly_named(walk: Walk, named: Chosen) -> bool:
+    """Whether a devicetree names a page of the source, and not one of a guest."""
+    return walk.memory.page_state(named.root) is not PageState.ABSENT
+
+
+def _keep_likeliest(walk: Walk, roots: dict[int, Root]) -> None:
+    """Of more roots than are read keep those that somebody names, then those whose sub-trees are where they say."""
+    if len(roots) <= LIMITS.roots:
+        return
+    ranked = sorted(roots, key=lambda address: (-_likelihood(walk, roots[address]), address))
+    text = f"{len(roots)} KHO roots; the {LIMITS.roots} likeliest are read"
+    walk.problem("too-many-roots", ranked[LIMITS.roots], None, text)
+    for address in ranked[LIMITS.roots :]:
+        del roots[address]
+
+
+def _likelihood(walk: Walk, root: Root) -> int:
+    """How much there is to a root: who names it, and which of its sub-trees lie where it says."""
+    found = 64 * bool(root.verdict or root.scratch or root.chosen)
+    for node in root.tree.root.nodes:
+        address = next((value for name in SUBTREE_PROPERTIES if (value := node.u64(name))), 0)
+        try:
+            found += walk.memory.read(address, 5).startswith((fdt.MAGIC, b"luo-v")) if address else 0
+        except MissingMemory:
+            continue
+    return found
 
 
 def _head(walk: Walk, address: int) -> bytes | None:
@@ -288,7 +321,7 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
     root = _span(walk, tree.root, address, CHOSEN_FDT)
     if root is None:
         return None, size
-    return Chosen(address, root[0], _span(walk, tree.root, address, CHOSEN_SCRATCH)), size
+    return Chosen(address, root[0], _span(walk, tree.root, address, CHOSEN_SCRATCH), header.totalsize), size
 
 
 def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | None:
@@ -311,21 +344,30 @@ def _cells(root: Node, name: str) -> int:
     return min(number, 4)
 
 
-def setup_nodes(walk: Walk, root: int) -> Iterator[SetupNode]:
-    """The setup_data nodes in memory that point to a root. The search is lazy.
+def find_setup_nodes(walk: Walk) -> tuple[SetupNode, ...]:
+    """Every setup_data node of KHO anywhere in memory: one search for all roots.
 
-    walk: the source.
-    root: physical address of the root.
-
-    They are not evidence for incoming: before the jump there is one for the next kernel.
+    They prove nothing about a root's direction by themselves: before the jump one lies there for the next kernel.
     """
-    if root >= PHYSICAL_LIMIT:  # a source may have addresses that are too large to pack
-        return
-    wanted = struct.pack("<IIQQ", SETUP_KEXEC_KHO, kho_data.size, root, walk.page_size)
-    for place in walk.memory.find(wanted):
+    found = []
+    for place in walk.memory.find(struct.pack("<II", SETUP_KEXEC_KHO, kho_data.size)):
         try:
             data = kho_data.parse(walk.memory.read(place + 8, kho_data.size))
         except MissingMemory:
             continue
-        if walk.is_page_address(data.scratch_addr) and data.scratch_addr < PHYSICAL_LIMIT:
-            yield SetupNode(place - (setup_data.size - 8), data.scratch_addr, data.scratch_size)
+        pages = (data.fdt_addr, data.scratch_addr)
+        is_array = data.scratch_size and data.scratch_size % kho_scratch.size == 0
+        if data.fdt_size == walk.page_size and all(map(walk.is_page_address, pages)) and is_array:
+            node = place - (setup_data.size - 8)
+            found.append(SetupNode(node, data.fdt_addr, data.scratch_addr, data.scratch_size))
+        if len(found) >= LIMITS.roots * 4:
+            break
+    return tuple(found)
+
+
+def report_strays(walk: Walk, roots: Collection[int], nodes: Iterable[SetupNode]) -> None:
+    """A problem for each setup_data node that names a page which is in the source and is not a root."""
+    for node in nodes:
+        if node.root not in roots and walk.memory.page_state(node.root) is not PageState.ABSENT:
+            text = f"setup_data node at {node.address:#x} names a KHO root at {node.root:#x}, but there is none"
+            walk.problem("no-root", node.root, None, f"{text}; a kernel says that the handover FDT is invalid")

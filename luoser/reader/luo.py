@@ -41,7 +41,8 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
         walk.problem("bad-pointer", address, _LUO, f"{address:#x} is not a page address")
         return None
     least, whole = abi.luo_ser.size, abi.luo_ser_features.size
-    head = walk.read(address, size if size and least <= size < whole else whole, _LUO)
+    wanted = size if size and least <= size < whole else whole
+    head = walk.read(address, wanted, _LUO, kind=lambda page: page.startswith((_STRUCT_PREFIX, MAGIC)))
     if head is None:
         return None
     if head[:4] == MAGIC:
@@ -351,6 +352,8 @@ class _Reader:
             subject = Subject(f"FLB {safe_text(name)}", f"luo.flbs[{index}]")
             index += 1
             detail = read_flb_detail(self.walk, name, handle, subject)
+            if count and not abi.is_test_flb(handle) and self.walk.is_zero_page(handle):
+                self.walk.problem("zero-flb", handle, subject, f"page {handle:#x} is zeros, and {count} files need it")
             yield Flb(name=name, data=handle, count=count, address=where, detail=detail)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from luoser.abi import memfd as abi
 from luoser.abi.memfd import MemfdForm
+from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
@@ -43,13 +44,20 @@ def read_memfd(walk: Walk, compatible: str, address: int, subject: Subject) -> M
         return None
     form = abi.form_of_handler(compatible)
     assert form is not None and form.descriptor is not None
-    head = walk.read(address, form.descriptor.size, subject)
+    schema = form.descriptor
+    head = walk.read(address, schema.size, subject, kind=lambda page: _is_descriptor(walk, schema, page))
     if head is None:
         return None
     memfd = _tree(walk, address, subject) if head[:4] == MAGIC else _struct(walk, form, address, head, subject)
     if memfd is not None and walk.contents:
         memfd = replace(memfd, contents=_contents(walk, memfd, subject))
     return memfd
+
+
+def _is_descriptor(walk: Walk, schema: Schema, page: bytes) -> bool:
+    """Whether a page can be a descriptor of a file with folios."""
+    ser = schema.parse(page)
+    return bool(ser.nr_folios) and _fault(walk, ser) is None and not any(page[schema.size :])
 
 
 def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Subject) -> Memfd | None:

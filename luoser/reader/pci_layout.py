@@ -286,8 +286,8 @@ def _member_faults(layout: PciLayout, device: Device) -> Iterator[tuple[str, str
     flags = device.number(layout.flags) if layout.flags is not None else None
     if layout.flags is not None and flags is not None:
         known = sum(layout.record.field(layout.flags).bit_names)
-        if flags == 0 or flags & ~known:
-            yield layout.flags, f"illegal {layout.flags} {flags:#x}"
+        if flags & ~known or (flags == 0 and layout.asked == layout.flags):
+            yield layout.flags, f"{layout.flags} {flags:#x} are not legal"
     requested = device.number("requested")
     if requested is not None and requested > 1:
         yield "requested", f"requested is {requested}, expected 0 or 1"

@@ -1,46 +1,50 @@
 # SPDX-License-Identifier: MIT
-"""The preserved map: a walk of both forms, then a judgement whether the bytes are a map."""
+"""The preserved map, walked in either form as far as its nodes are possible."""
 
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
 
 from luoser.abi.preserved import (
+    KHO_ARRAY_MAGIC,
     SMALL_BITMAP,
     RadixGeometry,
     chunk_capacity,
     khoser_mem_bitmap_ptr,
     khoser_mem_chunk_hdr,
 )
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS
-from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
-from luoser.state import Bitmap, MapStatus, Preserved, PreservedMap
+from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.state import Bitmap
 
-__all__ = ["MapReading", "judge", "read_chunks", "read_radix"]
+__all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
 
-_MAP = Subject("preserved map", "preserved")
-_EXTENTS_COMPARED = 1 << 20
+_SHOWN = 16
+"""Bytes of a broken node that a problem shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A node of the map that is impossible. address: of its page. text: what is wrong, with the bytes."""
+
+    address: int
+    text: str
 
 
 @dataclass(slots=True)
 class MapReading:
-    """A map as walked, not judged yet.
+    """A map as walked, as far as that goes.
 
-    form:        `chunks` or `radix`.
-    address:     of the root page.
-    bitmaps:     that were read, without those of a radix tree that have no bit.
-    nodes:       addresses of the map's own pages.
-    bitmap_size: bytes of a kho-v1 bitmap. None: a radix tree.
-    missing:     the root page is not in the source.
-    impossible:  (address, text) of values that no kernel writes.
-    damage:      (problem code, address, text) of faults after which the rest is still readable.
-    places:      (address, order, start) of each bitmap, also of those without a bit.
-    other:       the same map with bitmaps of 512 bytes. None: the pointers exclude that width.
+    bitmaps: what it preserves. nodes: its own pages. missing: why its first page could not be read. unread: the name
+    of a form that luoser does not decode. broken: nodes that no kernel writes. is_no_map: whether the first page is
+    not a node at all. absent: (address, error, text) of nodes that are not in the source. off: (address, address one
+    bit off, text) of those that are one bit off a node. faults: (code, address, text) of what leaves the rest
+    readable. places: (address, order, start) of each bitmap, those without a bit included. holders: the nodes that
+    lead to each bitmap, without the first page, by the bitmap's order and start. other: the same map with bitmaps of
+    512 bytes, where the pointers leave the width open.
     """
 
     form: str
@@ -49,86 +53,122 @@ class MapReading:
     nodes: list[int] = field(default_factory=list)
     bitmap_size: int | None = None
     missing: MissingMemory | None = None
-    impossible: list[tuple[int, str]] = field(default_factory=list)
-    damage: list[tuple[str, int, str]] = field(default_factory=list)
+    unread: str = ""
+    broken: list[Broken] = field(default_factory=list)
+    is_no_map: bool = False
+    absent: list[tuple[int, MissingMemory, str]] = field(default_factory=list)
+    off: list[tuple[int, int, str]] = field(default_factory=list)
+    faults: list[tuple[str, int, str]] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
+    holders: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     other: MapReading | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every part of the map was read."""
-        return not any(code in ("map-node-missing", "map-too-large", "loop") for code, _, _ in self.damage)
+        return not (self.broken or self.absent or any(code == "map-too-large" for code, _, _ in self.faults))
 
 
 # -- kho-v2 and later: the radix tree ---------------------------------------------------------------------
 
 
 def read_radix(walk: Walk, address: int) -> MapReading:
-    """Walk the radix tree, depth first by ascending index.
+    """Walk the radix tree from its root page, depth first by ascending index.
 
-    walk:    the source.
-    address: of the root page.
-
-    Source: kernel/liveupdate/kexec_handover.c; docs/abi/preserved.md.
+    Source: kernel/liveupdate/kho_radix_tree.c; docs/abi/preserved.md.
     """
     reading = MapReading("radix", address)
     geometry = RadixGeometry.of(walk.page_size)
     seen = {address}
-    stack = [(address, geometry.levels, 0, address)]
+    stack: list[tuple[int, int, int, tuple[int, ...]]] = [(address, geometry.levels, 0, ())]
     table = struct.Struct(f"<{walk.page_size // 8}Q")
     while stack:
-        node, level, prefix, parent = stack.pop()
-        page = _node(walk, reading, node, parent)
+        node, level, prefix, way = stack.pop()
+        page = _node(walk, reading, node, way)
         if page is None:
             continue
         if level == 0:
-            _leaf(walk, reading, geometry, prefix, page)
+            _leaf(walk, reading, geometry, prefix, page, (*way, node))
             continue
-        children = []
-        for index, child in enumerate(table.unpack(page)):
-            if child and _child_is_sound(walk, reading, node, child, seen):
-                seen.add(child)
-                children.append((child, level - 1, prefix << geometry.table_bits | index, node))
-        stack.extend(reversed(children))
+        children = _children(walk, reading, node, table.unpack(page), seen)
+        way = (*way, node) if node != address else ()
+        below = [(child, level - 1, prefix << geometry.table_bits | index, way) for index, child in children]
+        stack.extend(reversed(below))
     return reading
 
 
-def _node(walk: Walk, reading: MapReading, node: int, parent: int) -> bytes | None:
-    """A page of the map. None: not in the source; the map is missing if it is the root page, else damaged."""
+def _children(
+    walk: Walk, reading: MapReading, node: int, entries: tuple[int, ...], seen: set[int]
+) -> list[tuple[int, int]]:
+    """(index, address) of the nodes that an inner node leads to; none of a page that is not a node at all."""
+    used = [(index, child) for index, child in enumerate(entries) if child]
+    wrong = [(index, child) for index, child in used if not walk.is_page_address(child)]
+    if len(wrong) > 1 and 2 * len(wrong) > len(used):
+        raw = struct.pack("<2Q", *entries[:2])[:_SHOWN].hex(" ")
+        text = f"page {node:#x} is not a node: {len(wrong)} of its {len(used)} entries are not page addresses"
+        reading.broken.append(Broken(node, f"{text}; it starts with {raw}"))
+        reading.is_no_map = reading.is_no_map or node == reading.address
+        return []
+    for index, child in wrong:
+        text = f"entry {index} of node {node:#x} at {node + 8 * index:#x} is {child:#x}, which is not a page address"
+        reading.broken.append(Broken(node, f"{text}; expected a multiple of {walk.page_size:#x} below 2^52"))
+    sound = []
+    for index, child in used:
+        if child in seen:
+            text = f"entry {index} of node {node:#x} leads to {child:#x}, which is in the tree already"
+            reading.broken.append(Broken(node, text))
+        elif walk.is_page_address(child):
+            seen.add(child)
+            sound.append((index, child))
+    return sound
+
+
+def _node(walk: Walk, reading: MapReading, node: int, way: tuple[int, ...]) -> bytes | None:
+    """A page of the map. The first page that is not there makes the map missing; others make it incomplete."""
     if len(reading.nodes) >= LIMITS.map_nodes:
-        reading.damage.append(
-            ("map-too-large", node, f"too many pages in the map: only the first {LIMITS.map_nodes} were read")
-        )
+        text = f"more than {LIMITS.map_nodes} pages of map; the rest was not read"
+        reading.faults.append(("map-too-large", node, text))
         return None
     try:
         page = walk.memory.read(node, walk.page_size)
     except MissingMemory as error:
         if node == reading.address:
             reading.missing = error
+            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+                reading.off.append((node, near, f"page {node:#x} is absent, and {near:#x}, one bit off, is a node"))
         else:
-            reading.damage.append(("map-node-missing", node, f"node {node:#x}, child of {parent:#x}: {error}"))
+            parent = way[-1] if way else reading.address
+            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+                text = f"node {node:#x} named by {parent:#x} is absent, and {near:#x}, one bit off, is a node"
+                reading.off.append((node, near, text))
+            reading.absent.append((node, error, f"node {node:#x} named by {parent:#x}: {error}"))
         return None
     reading.nodes.append(node)
     return page
 
 
-def _child_is_sound(walk: Walk, reading: MapReading, node: int, child: int, seen: set[int]) -> bool:
-    if not walk.is_page_address(child):
-        if not reading.impossible or reading.impossible[-1][0] != node:
-            reading.impossible.append((node, f"entry {child:#x} of node {node:#x} is not a page address"))
-        return False
-    if child in seen:
-        reading.damage.append(("loop", node, f"node {node:#x} leads to {child:#x}, which is already in the tree"))
-        return False
-    return True
+def _near(walk: Walk, node: int) -> int | None:
+    """A page whose address is one bit off, and that can be an inner node: page addresses and zeros, a few of them."""
+    for bit in range(walk.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
+        near = node ^ 1 << bit
+        try:
+            page = walk.memory.read(near, walk.page_size)
+        except MissingMemory:
+            continue
+        used = [entry for entry in struct.unpack(f"<{walk.page_size // 8}Q", page) if entry]
+        if near and used and all(map(walk.is_page_address, used)):
+            return near
+    return None
 
 
-def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
-    base = prefix << geometry.leaf_bits
+def _leaf(
+    walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes, way: tuple[int, ...]
+) -> None:
+    base, leaf = prefix << geometry.leaf_bits, reading.nodes[-1]
     if not any(page):
         address, order = geometry.decode(base) if prefix else (PHYSICAL_LIMIT, 0)
         if address < PHYSICAL_LIMIT:
-            reading.places.append((reading.nodes[-1], order, address))
+            reading.places.append((leaf, order, address))
         return
     if prefix == 0:  # the first leaf has the keys of all the highest orders
         for bit in _set_bits(page):
@@ -136,20 +176,19 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         return
     address, order = geometry.decode(base)
     if base >> (geometry.order_bit + 1) or address >= PHYSICAL_LIMIT:
-        reading.impossible.append(
-            (reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} is for keys from {base:#x} on, beyond 52-bit addresses")
-        )
+        text = f"leaf {leaf:#x} is for keys from {base:#x} on, which no memory has; expected keys below "
+        reading.broken.append(Broken(leaf, f"{text}{1 << (geometry.order_bit + 1):#x}"))
         return
     reading.bitmaps.append(Bitmap(order, address, page))
-    reading.places.append((reading.nodes[-1], order, address))
+    reading.places.append((leaf, order, address))
+    reading.holders[order, address] = way
 
 
 def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
-    order = geometry.decode(key)[1] if key else 64
+    order, leaf = geometry.decode(key)[1] if key else 64, reading.nodes[-1]
     if not key or (page_size << order) >= PHYSICAL_LIMIT:
-        reading.impossible.append(
-            (reading.nodes[-1], f"leaf {reading.nodes[-1]:#x} has blocks of impossible order {order}")
-        )
+        text = f"bit {key} of leaf {leaf:#x} preserves a block of order {order}, larger than any memory"
+        reading.broken.append(Broken(leaf, text))
 
 
 def _set_bits(page: bytes) -> Iterator[int]:
@@ -163,210 +202,110 @@ def _set_bits(page: bytes) -> Iterator[int]:
 
 
 def read_chunks(walk: Walk, address: int) -> MapReading:
-    """Walk the chain of chunks, then read the bitmaps, in both widths if the pointers allow both.
+    """Walk the chain of chunks, decide the width of the bitmaps, then read them.
 
-    walk:    the source.
-    address: of the first chunk.
-
-    Source: kernel/liveupdate/kexec_handover.c; docs/abi/preserved.md.
+    Source: kernel/kexec_handover.c of 6.16 to 7.0; docs/abi/preserved.md.
     """
     reading = MapReading("chunks", address)
-    pointers: list[tuple[int, int, int]] = []
+    pointers: list[_Pointer] = []
     seen: set[int] = set()
     chunk, before = address, address
     while chunk:
         if chunk in seen:
-            reading.damage.append(("loop", before, f"chunk {before:#x} leads back to {chunk:#x}"))
+            text = f"chunk {before:#x} leads back to {chunk:#x}"
+            reading.broken.append(Broken(before, text))
             break
         if not walk.is_page_address(chunk):
-            reading.impossible.append((before, f"next chunk {chunk:#x} of chunk {before:#x} is not a page address"))
+            text = f"chunk {before:#x} leads to {chunk:#x}, which is not a page address"
+            reading.broken.append(Broken(before, text))
             break
         seen.add(chunk)
-        page = _node(walk, reading, chunk, before)
+        page = _node(walk, reading, chunk, (before,))
         if page is None:
             break
+        if chunk == address and page.startswith(KHO_ARRAY_MAGIC):
+            reading.unread = "kho_array, of an RFC of September 2025"
+            return reading
         before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
-    reading.bitmap_size = _bitmap_size(walk, pointers)
+    every, at_first = pointers, list(reading.broken)
+    reading.bitmap_size, pointers = _bitmap_size(walk, reading, pointers)
     if reading.bitmap_size == walk.page_size and pointers:
-        other = replace(reading, bitmaps=[], nodes=list(reading.nodes), damage=list(reading.damage), places=[])
+        other = replace(
+            reading, bitmaps=[], nodes=list(reading.nodes), absent=list(reading.absent), faults=list(reading.faults),
+            broken=at_first, places=[], holders={},
+        )  # fmt: skip
         other.bitmap_size = SMALL_BITMAP
-        _read_bitmaps(walk, other, pointers, SMALL_BITMAP)
+        _read_bitmaps(walk, other, every, SMALL_BITMAP)
         reading.other = other
     _read_bitmaps(walk, reading, pointers, reading.bitmap_size)
     return reading
 
 
-def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: list[tuple[int, int, int]]) -> int:
-    """Add the bitmap pointers of one chunk. Returns the address of the next chunk, 0 if this is not a chunk."""
+_Pointer = tuple[int, int, int, int]
+"""(order, address that bit 0 is for, address of the bitmap, address of the chunk)."""
+
+
+def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: list[_Pointer]) -> int:
+    """Take the sound bitmap pointers of one chunk; gives the next chunk, 0 where there is none to go to."""
     header = khoser_mem_chunk_hdr.parse(page)
     most = chunk_capacity(walk.page_size)
-    if not 1 <= header.num_elms <= most or (walk.page_size << min(header.order, 64)) >= PHYSICAL_LIMIT:
-        reading.impossible.append(
-            (chunk, f"chunk {chunk:#x}: expected 1 to {most} bitmaps, found {header.num_elms} of order {header.order}")
-        )
-        return 0
+    is_count, is_order = 1 <= header.num_elms <= most, (walk.page_size << min(header.order, 64)) < PHYSICAL_LIMIT
+    is_next = header.next == 0 or walk.is_page_address(header.next)
+    if not is_count or not is_order:
+        text = f"chunk {chunk:#x} has {header.num_elms} bitmaps of order {header.order}, expected 1 to {most}"
+        reading.broken.append(Broken(chunk, f"{text}; it starts with {page[:_SHOWN].hex(' ')}"))
+        if not is_next or not (is_count or is_order):
+            reading.is_no_map = reading.is_no_map or chunk == reading.address
+            return 0
+        return int(header.next)
     body = page[khoser_mem_chunk_hdr.size :][: header.num_elms * khoser_mem_bitmap_ptr.size]
-    for start, bitmap in khoser_mem_bitmap_ptr.record.iter_unpack(body):
+    for index, (start, bitmap) in enumerate(khoser_mem_bitmap_ptr.record.iter_unpack(body)):
         span = (SMALL_BITMAP * 8 * walk.page_size) << header.order
         if start % span or start >= PHYSICAL_LIMIT or not bitmap or bitmap % SMALL_BITMAP or bitmap >= PHYSICAL_LIMIT:
-            reading.impossible.append(
-                (chunk, f"chunk {chunk:#x} has an impossible bitmap: at {bitmap:#x}, for memory from {start:#x} on")
-            )
-            return 0
-        pointers.append((header.order, start, bitmap))
+            text = f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for memory from {start:#x} on as its entry {index}"
+            reading.broken.append(Broken(chunk, text))
+            continue
+        pointers.append((header.order, start, bitmap, chunk))
     return int(header.next)
 
 
-def _bitmap_size(walk: Walk, pointers: list[tuple[int, int, int]]) -> int:
-    """The larger possible width: 512 bytes (up to 6.17.8) or a page (since). The string is the same for both."""
+def _bitmap_size(walk: Walk, reading: MapReading, pointers: list[_Pointer]) -> tuple[int, list[_Pointer]]:
+    """(bytes of a bitmap, the pointers that fit): 512 up to 6.17.8, a page since. The compatible string is the same.
+
+    A few pointers that do not fit pages are broken ones; where half of them do not, the bitmaps have 512 bytes.
+    """
     wide = walk.page_size * 8 * walk.page_size
-    starts: dict[int, set[int]] = {}
-    for order, start, bitmap in pointers:
-        if bitmap % walk.page_size or start % (wide << order):
-            return SMALL_BITMAP
-        starts.setdefault(order, set()).add(start)
-    return walk.page_size
+    odd = [pointer for pointer in pointers if pointer[2] % walk.page_size or pointer[1] % (wide << pointer[0])]
+    if 2 * len(odd) >= len(pointers) and odd:
+        return SMALL_BITMAP, pointers
+    for order, start, bitmap, chunk in odd:
+        text = f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for blocks of order {order} from {start:#x} on"
+        reading.broken.append(Broken(chunk, f"{text}; all others are pages, for {wide << order:#x} bytes each"))
+    return walk.page_size, [pointer for pointer in pointers if pointer not in odd]
 
 
-def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[tuple[int, int, int]], size: int) -> None:
+def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[_Pointer], size: int) -> None:
     seen: dict[tuple[int, int], int] = {}
     pages: set[int] = set()
-    for order, start, bitmap in pointers:
+    for order, start, bitmap, chunk in pointers:
         if (order, start) in seen:
-            reading.damage.append(
-                ("map-duplicate", bitmap, f"bitmaps {seen[order, start]:#x} and {bitmap:#x} are for the same memory")
-            )
+            text = f"bitmaps {seen[order, start]:#x} and {bitmap:#x} are for the same memory, from {start:#x} on"
+            reading.broken.append(Broken(chunk, text))
             continue
         seen[order, start] = bitmap
         if len(reading.bitmaps) >= LIMITS.map_nodes:
-            reading.damage.append(
-                ("map-too-large", bitmap, f"too many bitmaps: only the first {LIMITS.map_nodes} were read")
-            )
+            text = f"more than {LIMITS.map_nodes} bitmaps; the rest was not read"
+            reading.faults.append(("map-too-large", bitmap, text))
             return
         try:
             bits = walk.memory.read(bitmap, size)
         except MissingMemory as error:
-            reading.damage.append(("map-node-missing", bitmap, f"bitmap {bitmap:#x}: {error}"))
+            reading.absent.append((bitmap, error, f"bitmap {bitmap:#x} named by {chunk:#x}: {error}"))
             continue
         reading.bitmaps.append(Bitmap(order, start, bits))
         reading.places.append((bitmap, order, start))
+        reading.holders[order, start] = (chunk, bitmap)
         page = bitmap - bitmap % walk.page_size
         if page not in pages:
             pages.add(page)
             reading.nodes.append(page)
-
-
-# -- is it still a map? -----------------------------------------------------------------------------------
-
-
-def judge(walk: Walk, reading: MapReading, named: Iterable[tuple[int, int, str]], *, consumed: str | None) -> Preserved:
-    """The preserved map of a reading: its status, and a problem for each fault.
-
-    walk:     the source.
-    reading:  the map as walked.
-    named:    (address, size in bytes, what) of memory that a real map covers.
-    consumed: why the map must have been freed, in words. One kind of evidence, not enough alone. None: no such reason.
-
-    A map is stale if it has an impossible value, or with two independent kinds of evidence that it is not a map.
-    Source: docs/deciding.md.
-    """
-    if reading.missing is not None:
-        walk.missing(reading.missing, _MAP)
-        return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
-    if reading.impossible:
-        where, why = reading.impossible[0]
-        return _stale(walk, reading, f"{why} (at {where:#x})")
-    named = list(named)
-    reading, found, evidence = _by_width(walk, reading, named)
-    if len(evidence) + bool(consumed and evidence) >= 2:
-        return _stale(walk, reading, "; ".join([*(text for _, text in evidence), *([consumed] if consumed else [])]))
-    for code, address, message in reading.damage:
-        walk.problem(code, address, _MAP, message)
-    for address, text in evidence:
-        walk.problem("map-damaged", address, _MAP, text)
-    return Preserved(
-        form=reading.form,
-        address=reading.address,
-        status=MapStatus.INTACT,
-        map=found,
-        nodes=tuple(reading.nodes),
-        bitmap_size=reading.bitmap_size,
-        bitmaps=tuple(reading.places),
-    )
-
-
-_Judged = tuple[MapReading, PreservedMap, list[tuple[int, str]]]
-
-
-def _by_width(walk: Walk, reading: MapReading, named: list[tuple[int, int, str]]) -> _Judged:
-    """(reading, its map, evidence against it), of two widths the one with less evidence against it."""
-    judged = _judged(walk, reading, named)
-    if reading.other is None:
-        return judged
-    other = _judged(walk, reading.other, named)
-    if judged[2] and len(other[2]) < len(judged[2]):
-        return other
-    if not judged[2] and not other[2] and judged[1].entries != other[1].entries:
-        text = f"assuming {walk.page_size}-byte bitmaps (6.17.9 and later); {SMALL_BITMAP}-byte bitmaps fit too"
-        walk.problem("map-width", reading.address, _MAP, f"{text}, with {other[1].entries} entries")
-    return judged
-
-
-def _judged(walk: Walk, reading: MapReading, named: list[tuple[int, int, str]]) -> _Judged:
-    found = PreservedMap(reading.bitmaps, page_size=walk.page_size, complete=reading.complete)
-    return reading, found, list(_evidence(walk, reading, found, named))
-
-
-def _stale(walk: Walk, reading: MapReading, why: str) -> Preserved:
-    walk.problem("map-stale", reading.address, _MAP, f"stale, its pages were freed and reused: {why}")
-    return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)
-
-
-def _evidence(
-    walk: Walk, reading: MapReading, found: PreservedMap, named: list[tuple[int, int, str]]
-) -> Iterator[tuple[int, str]]:
-    """(address, text) of evidence that a reading is not a map: at most one of each independent kind."""
-    if not found.entries and not any(code == "map-node-missing" for code, _, _ in reading.damage):
-        yield reading.address, "it preserves nothing"
-        if any(code == "loop" for code, _, _ in reading.damage):
-            yield reading.address, "it leads back to itself"
-    uncovered = [(address, what) for address, size, what in named if not found.covers(address, size)]
-    if uncovered and found.complete:
-        address, what = uncovered[0]
-        more = f", nor {len(uncovered) - 1} more structures of the handover" if len(uncovered) > 1 else ""
-        yield address, f"it does not cover {what} at {address:#x}{more}"
-    own = next((node for node in reading.nodes if found.find(node)), None)
-    if own is not None:
-        yield own, f"it covers its own page {own:#x}"
-    text = kernel_text(walk)
-    if text is not None and found.find(text):
-        yield text, f"it covers the text of the running kernel at {text:#x}"
-    yield from _extent_evidence(walk, found)
-
-
-def _extent_evidence(walk: Walk, found: PreservedMap) -> Iterator[tuple[int, str]]:
-    extents = sorted(
-        (address, address + count * (walk.page_size << order))
-        for address, order, count in islice(found.extents(), _EXTENTS_COMPARED)
-    )
-    for (_, end), (start, _) in pairwise(extents):
-        if start < end:
-            yield start, f"its ranges overlap at {start:#x}"
-            break
-    ram = walk.memory.known_ram
-    starts = [start for start, _ in ram]
-    for start, end in extents if ram else ():
-        first, last = ram[max(0, bisect_right(starts, start) - 1)]
-        if not first <= start < last:
-            yield start, f"its range {start:#x}-{end:#x} is outside the memory of the dump"
-            break
-
-
-def kernel_text(walk: Walk) -> int | None:
-    """Physical address of the text of the running x86-64 kernel, from VMCOREINFO. None: unknown."""
-    info = walk.memory.vmcoreinfo
-    try:
-        text, base = int(info["SYMBOL(_stext)"], 16), int(info["NUMBER(phys_base)"], 0)
-    except (KeyError, ValueError):
-        return None
-    return text - 0xFFFFFFFF80000000 + base if text >= 0xFFFFFFFF80000000 else None

@@ -1,43 +1,91 @@
 # SPDX-License-Identifier: MIT
-"""The scratch areas of a root: an array that setup_data, /chosen or a variable of the running kernel points to."""
+"""The scratch areas of a root, and what names the root to the next kernel: setup_data and devicetrees.
+
+kexec puts the segments of the next kernel into scratch at the jump. So a messenger that lies in one of the areas that
+it names itself was read by the running kernel; before the jump its copies lie elsewhere, and the array is still zeros.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory
-from luoser.reader.locate import Root, setup_nodes
+from luoser.reader.locate import Root, SetupNode
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Area
 
-__all__ = ["read_scratch"]
+__all__ = ["Messenger", "messengers", "own_scratch"]
 
 _SCRATCH_AREAS = 4096
+_X86_64 = 62
+"""e_machine of ELF."""
 
 
-def read_scratch(walk: Walk, root: Root, *, search: bool) -> tuple[tuple[Area, ...] | None, list[str]]:
-    """(scratch areas, evidence in words). None: no array was found.
+@dataclass(frozen=True, slots=True)
+class Messenger:
+    """What names a root and its scratch array to a next kernel.
 
-    walk:   the source.
-    root:   whose areas these are.
-    search: whether to use /chosen and setup_data nodes in memory, too, not only variables of the running kernel.
+    what: in words. address, size: where it lies, in bytes. array: (address, bytes) of the scratch array that it
+    names, None where it names none.
+    """
+
+    what: str
+    address: int
+    size: int
+    array: tuple[int, int] | None
+
+    def areas(self, walk: Walk) -> tuple[Area, ...] | None:
+        """The areas of its array; None where these bytes cannot be one."""
+        return _areas(walk, *self.array) if self.array is not None else None
+
+    def is_in_scratch(self, walk: Walk) -> bool:
+        """Whether one of the areas that it names contains it."""
+        return any(
+            area.address <= self.address and self.address + self.size <= area.address + area.size
+            for area in self.areas(walk) or ()
+        )
+
+    @property
+    def words(self) -> str:
+        """That it lies in scratch."""
+        return f"the {self.what} at {self.address:#x} that names it lies in scratch, where kexec puts it at the jump"
+
+
+def messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:
+    """Those of a root: nodes of setup_data, and devicetrees with a /chosen, which is no evidence on x86-64.
+
+    nodes: all of the source.
+    """
+    return tuple(_messengers(walk, root, nodes))
+
+
+def _messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> Iterator[Messenger]:
+    if walk.memory.machine != _X86_64:
+        for chosen in root.chosen:
+            yield Messenger("devicetree", chosen.address, chosen.size, chosen.scratch)
+    for node in nodes:
+        if node.root == root.address:
+            array = (node.scratch_address, node.scratch_size)
+            yield Messenger("setup_data node", node.address, node.size, array)
+
+
+def own_scratch(walk: Walk, root: Root, found: Sequence[Messenger]) -> tuple[tuple[Area, ...] | None, list[str]]:
+    """(scratch areas of a root, evidence in words); None where no sane array is named.
+
+    What the running kernel itself names comes first, then what the root's messengers name.
     """
     for place, size, who in root.scratch:
         areas = _areas(walk, place, size)
         if areas is not None:
-            return areas, [f"{who} points to the scratch array at {place:#x}"]
-    if not search:
-        return None, []
-    for place, size in (chosen.scratch for chosen in root.chosen if chosen.scratch is not None):
-        areas = _areas(walk, place, size)
-        if areas is not None:
-            return areas, [f"/chosen also points to the scratch array at {place:#x}"]
-    for node in setup_nodes(walk, root.address) if not walk.memory.live else ():
-        areas = _areas(walk, node.scratch_address, node.scratch_size)
-        if areas is not None:
-            where = f"{node.scratch_address:#x}"
-            return areas, [f"setup_data node at {node.address:#x} points to it and to the scratch array at {where}"]
+            return areas, [f"{who} names the scratch array at {place:#x}"]
+    for messenger in found:
+        areas = messenger.areas(walk)
+        if areas is not None and messenger.array is not None:
+            where = f"the {messenger.what} at {messenger.address:#x}"
+            return areas, [f"{where} names it and the scratch array at {messenger.array[0]:#x}"]
     return None, []
 
 

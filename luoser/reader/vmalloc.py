@@ -79,7 +79,7 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
         seen.add(chunk)
         if not walk.claim(chunk, subject):
             break
-        page = walk.read(chunk, walk.page_size, subject)
+        page = walk.read(chunk, walk.page_size, subject, kind=lambda raw: _is_chunk(walk, raw))
         if page is None:
             break
         chunks.append(chunk)
@@ -87,3 +87,11 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
         used = entries.index(0) if 0 in entries else capacity
         blocks.extend(entries[:used])
     return chunks, blocks[:wanted]
+
+
+def _is_chunk(walk: Walk, page: bytes) -> bool:
+    """Whether a page can be a chunk: page addresses, then zeros."""
+    following, *entries = struct.unpack(f"<{walk.page_size // 8}Q", page)
+    used = entries.index(0) if 0 in entries else len(entries)
+    names = [*entries[:used], *([following] if following else [])]
+    return used > 0 and not any(entries[used:]) and all(map(walk.is_page_address, names))

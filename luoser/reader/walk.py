@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from luoser.errors import FormatError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
 from luoser.limits import LIMITS
 from luoser.memory.source import Memory
-from luoser.state import Problem
+from luoser.state import Direction, Problem
 
-__all__ = ["PHYSICAL_LIMIT", "Subject", "Walk", "is_name"]
+__all__ = ["PHYSICAL_LIMIT", "Kind", "Subject", "Walk", "is_name"]
 
+Kind = Callable[[bytes], bool]
+"""Whether a page can be a structure of some kind."""
 PHYSICAL_LIMIT = 1 << 52
 """No x86-64 or arm64 machine has physical addresses at or above this."""
 
@@ -53,6 +56,7 @@ class Walk:
     page_size: int = 4096
     layouts: tuple[str, ...] = ()
     contents: bool = False
+    directions: Mapping[int, Direction] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _owners: dict[int, str] = field(default_factory=dict)
     _trees: dict[int, Fdt] = field(default_factory=dict)
@@ -134,27 +138,45 @@ class Walk:
         """The address. None: a placeholder for a blob whose physical address is unknown."""
         return None if address in self.memory.placeless else address
 
-    def read(self, address: int, size: int, subject: Subject) -> bytes | None:
-        """Bytes of memory. None, with a problem: a page is not in the source.
+    def read(self, address: int, size: int, subject: Subject, *, kind: Kind | None = None) -> bytes | None:
+        """`size` bytes of memory, or None and a problem that names the page which is not there.
 
-        address: physical.
-        size:    bytes.
-        subject: what the problem is about.
+        kind: whether a page can be what is looked for. Where the page is absent, the addresses that are one bit off
+        are looked at as well: one of the right kind is named.
         """
         try:
             return self.memory.read(address, size)
         except MissingMemory as error:
             self.missing(error, subject)
+            if kind is not None and error.state is PageState.ABSENT:
+                self._near_miss(address, subject, kind)
             return None
 
-    def missing(self, error: MissingMemory, subject: Subject) -> None:
-        """Note a problem: a page is not in the source.
+    def _near_miss(self, address: int, subject: Subject, kind: Kind) -> None:
+        """A problem where an absent address is one bit off a present page of the right kind."""
+        for bit in range(self.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
+            near = address ^ 1 << bit
+            try:
+                page = self.memory.read(near, self.page_size)
+            except MissingMemory:
+                continue
+            if near and kind(page):
+                text = f"page {address:#x} is absent, and {near:#x}, one bit off, is a page of this kind"
+                self.problem("pointer-off", address, subject, text)
+                return
 
-        error:   from the source.
-        subject: what the problem is about.
-        """
-        code = "excluded" if error.state is PageState.EXCLUDED else "missing"
-        self.problem(code, error.page, subject, str(error))
+    def missing(self, error: MissingMemory, subject: Subject) -> None:
+        """Note that a page is not in the source, and where its address has the bit of memory encryption."""
+        mask = self._encryption_mask
+        if mask and error.page & mask:
+            text = f"address {error.page:#x} contains the bit of memory encryption, {mask:#x} (VMCOREINFO)"
+            self.problem("pointer-encrypted", error.page, subject, text)
+        if error.state is PageState.EXCLUDED:
+            self.problem("excluded", error.page, subject, str(error))
+        elif error.state is PageState.DAMAGED:
+            self.problem("page-damaged", error.page, subject, str(error))
+        else:
+            self.problem("missing", error.page, subject, str(error))
 
     def read_some(self, address: int, size: int, subject: Subject) -> bytes:
         """Bytes of memory up to the first page that is not in the source. A problem if there is such a page.
@@ -175,9 +197,23 @@ class Walk:
             address += take
         return b"".join(parts)
 
+    @property
+    def _encryption_mask(self) -> int:
+        try:
+            return int(self.memory.vmcoreinfo.get("NUMBER(sme_mask)", "0"), 0)
+        except ValueError:
+            return 0
+
     def is_page_address(self, address: int) -> bool:
         """Whether a number can be the physical address of a page: not 0, aligned, at most 52 bits."""
         return 0 < address < PHYSICAL_LIMIT and address % self.page_size == 0
+
+    def is_zero_page(self, address: int) -> bool:
+        """Whether a number is the address of a page that the source has, and that is all zeros."""
+        try:
+            return self.is_page_address(address) and not any(self.memory.read(address, self.page_size))
+        except MissingMemory:
+            return False
 
     def fdt(self, address: int, subject: Subject, *, size: int | None = None) -> Fdt | None:
         """The devicetree at an address. None, with a problem: there is none.
@@ -188,7 +224,7 @@ class Walk:
         """
         if address in self._trees:
             return self._trees[address]
-        head = self.read(address, 40, subject)
+        head = self.read(address, 40, subject, kind=lambda page: page.startswith(MAGIC))
         if head is None:
             return None
         if head[:4] != MAGIC:

@@ -229,7 +229,12 @@ def _state(top: Item) -> State:
     if page_size not in (4096, 16384, 65536):
         raise source.fail("page_size", f"expected 4096, 16384 or 65536, found {page_size}")
     return State(
-        source=Source(path=source.text("path", ""), format=source.text("format", ""), page_size=page_size),
+        source=Source(
+            path=source.text("path", ""),
+            format=source.text("format", ""),
+            page_size=page_size,
+            kernel=None if source.get("kernel") is None else source.text("kernel"),
+        ),
         handovers=tuple(_handover(item, page_size) for item in top.items("handovers")),
         problems=tuple(
             Problem(
@@ -261,6 +266,7 @@ def _handover(item: Item, page_size: int) -> Handover:
     return Handover(
         address=item.maybe("address"),
         compatible=item.text("compatible"),
+        own=item.truth("own", True),
         direction=_choice(item, "direction", Direction),
         evidence=tuple(str(word) for word in item.array("evidence")),
         scratch=scratch,
@@ -285,7 +291,7 @@ def _choice(item: Item, name: str, kind: type[_Word]) -> _Word:
 def _preserved(item: Item, page_size: int) -> Preserved:
     status = _choice(item, "status", MapStatus)
     found = None
-    if status is MapStatus.INTACT:
+    if status in (MapStatus.INTACT, MapStatus.DAMAGED):
         complete = item.truth("complete", True) if item.get("complete") is not None else True
         found = PreservedMap.from_extents(load_extents(item, page_size), page_size=page_size, complete=complete)
         for name, have in (("entries", found.entries), ("pages", found.pages)):

@@ -53,11 +53,18 @@ class Direction(StrEnum):
 
 
 class MapStatus(StrEnum):
-    """Status of a preserved map: absent (pointer 0), missing (not in the source), stale (freed and reused), intact."""
+    """What became of a preserved map.
+
+    absent: the pointer is 0. missing: its root page is not in the source, or cannot be unpacked. unread: a form that
+    luoser does not decode. stale: the next kernel freed its pages, and they hold other things. damaged: a node of it
+    is impossible, or is not a node; it is read as far as that goes. intact: the rest, complete or not.
+    """
 
     ABSENT = "absent"
     MISSING = "missing"
+    UNREAD = "unread"
     STALE = "stale"
+    DAMAGED = "damaged"
     INTACT = "intact"
 
 
@@ -83,16 +90,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The source of a state.
-
-    path:      as the user gave it.
-    format:    name of the dump format.
-    page_size: of the kernel, in bytes.
-    """
+    """Where a state was read from. page_size: bytes. kernel: release of the running kernel, None where not said."""
 
     path: str
     format: str
     page_size: int = 4096
+    kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +136,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preserved:
-    """The preserved map.
+    """The preserved map. form: `chunks` or `radix`. map: what could be read of an intact or damaged one, else None.
+
+    nodes: the map's own pages.
 
     form:        `chunks` or `radix`.
     address:     of its root page, 0 if absent.
@@ -394,16 +399,8 @@ class KhoTest:
 class Handover:
     """Everything below one KHO root.
 
-    address:        of the root. None: the root is a file of debugfs, whose address is unknown.
-    compatible:     string of the root.
-    direction:      incoming, outgoing or unknown.
-    evidence:       for the direction, in words.
-    scratch:        the scratch areas. None: their array was not found.
-    preserved:      the preserved map.
-    subtrees:       the children of the root.
-    luo:            None: no LUO, or not readable. So for memblock, kexec_metadata and kho_test.
-    pci:            the lists of preserved devices.
-    fdt:            devicetree of the root. None: the state is from a short document.
+    address: None for a root that was read from a file of debugfs, which does not say where it lies. own: whether the
+    root is this machine's, and not a guest's, a copy, or left over from another boot.
     """
 
     address: int | None
@@ -419,6 +416,7 @@ class Handover:
     kexec_metadata: KexecMetadata | None = None
     kho_test: KhoTest | None = None
     fdt: Fdt | None = None
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

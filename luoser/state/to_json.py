@@ -50,7 +50,12 @@ def to_document(state: State, *, full: bool = False) -> Json:
     source = state.source
     return {
         "schema": SCHEMA,
-        "source": {"path": source.path, "format": source.format, "page_size": source.page_size},
+        "source": {
+            "path": source.path,
+            "format": source.format,
+            "page_size": source.page_size,
+            "kernel": source.kernel,
+        },
         "handovers": [_handover(handover, full) for handover in state.handovers],
         "problems": [
             {
@@ -96,6 +101,7 @@ def _handover(handover: Handover, full: bool) -> Json:
     document: Json = {
         "address": _hex(handover.address),
         "compatible": handover.compatible,
+        "own": handover.own,
         "direction": handover.direction.value,
         "evidence": list(handover.evidence),
         "scratch": None

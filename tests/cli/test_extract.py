@@ -185,7 +185,7 @@ def test_blob_that_is_not_there_leaves_no_file(tmp_path: Path, luoser_command: R
 
 
 def test_blob_and_memfd_are_two_files(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="two different files"):
+    with pytest.raises(UsageError, match="--memfd and --blob exclude each other"):
         invoke("extract", real.path(FROZEN), "-o", tmp_path / "out", "--blob", "luo", "--memfd", "vm-web-01/0x1b")
     assert names(tmp_path) == []
 

@@ -17,6 +17,7 @@ from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 from luoser.state import to_document
 from tests import real
+from tests.formats import OF_RANGES
 from tests.memory import writers
 from tests.memory.writers import COMPRESSIONS, PAGE
 
@@ -68,6 +69,10 @@ def kdump(pack: str, **options: Any) -> Callable[[str], list[bytes]]:
     return lambda name: [writers.kdump(pages(name), pack=pack, vmcoreinfo=info(name), **options)]
 
 
+def of_ranges(write: Callable[[writers.Spans], bytes]) -> Callable[[str], list[bytes]]:
+    return lambda name: [write(spans(name))]
+
+
 FORMATS: dict[str, tuple[str, Callable[[str], list[bytes]]]] = {
     **{f"kdump {pack}": ("kdump", kdump(pack)) for pack in COMPRESSIONS},
     **{f"kdump version {version}": ("kdump", kdump("zlib", version=version)) for version in (3, 4, 5)},
@@ -79,12 +84,11 @@ FORMATS: dict[str, tuple[str, Callable[[str], list[bytes]]]] = {
     ),
     "flattened ELF": ("elf", lambda name: [writers.flattened(elf(name), piece=16384)]),
     "flattened ELF in disorder": ("elf", lambda name: [writers.flattened(elf(name), piece=4096, seed=4)]),
-    "lime": ("lime", lambda name: [writers.lime(spans(name))]),
-    "avml": ("avml", lambda name: [writers.avml(spans(name))]),
+    **{kind: (kind, of_ranges(write)) for kind, write in OF_RANGES.items()},
     "vmware": ("vmware", lambda name: list(writers.vmware(spans(name)))),
     "kdump in .xz": ("kdump", lambda name: [lzma.compress(kdump("plain")(name)[0], preset=0)]),
 }
-WITHOUT_VMCOREINFO = {"lime", "avml", "vmware"}
+WITHOUT_VMCOREINFO = {*OF_RANGES, "vmware"}
 
 
 def without_vmcoreinfo(name: str) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def test_nothing_at_all_says_what_each_of_them_said(tmp_path: Path) -> None:
 
 def test_debugfs_without_a_root_says_what_is_there(tmp_path: Path) -> None:
     write(tmp_path, {"sys/kernel/debug/kho/out/finalize": "0\n", "sys/kernel/debug/kho/in/sub_fdts/LUO": b"x"})
-    with pytest.raises(SourceError, match="nothing tells where LUO belong"):
+    with pytest.raises(SourceError, match="the addresses of LUO are unknown"):
         open_live(base=tmp_path)
 
 
@@ -310,5 +310,5 @@ def test_symbols_that_were_asked_for_are_refused(tmp_path: Path, inspect: Inspec
 
 def test_live_is_no_place_for_map(tmp_path: Path, inspect: Inspect) -> None:
     machine(tmp_path)
-    with pytest.raises(SourceError, match="kcore says itself"):
+    with pytest.raises(SourceError, match="format kcore has physical addresses"):
         inspect("--base", "0x1000")

@@ -12,7 +12,7 @@ from luoser.state import Handover, PreservedMap, State
 from luoser.writer.image import Image
 from luoser.writer.mutate.model import Cannot, first_handover, mutation
 
-__all__: list[str] = []
+__all__ = ["forget", "fresh_page", "preserve"]
 
 
 def _map(state: State) -> tuple[Handover, PreservedMap]:
@@ -26,7 +26,7 @@ def _u64(image: Image, place: int) -> int:
     return int.from_bytes(image.read(place, 8), "little")
 
 
-def _fresh(image: Image, state: State) -> int:
+def fresh_page(image: Image, state: State) -> int:
     """A page behind all that the image or a map has; it is in the image from now on."""
     end = image.end
     for handover in state.handovers:
@@ -54,7 +54,7 @@ def _radix_bit(image: Image, state: State, address: int, order: int) -> tuple[in
         entry = node + 8 * index
         node = _u64(image, entry)
         if not node:
-            node = _fresh(image, state)
+            node = fresh_page(image, state)
             image.patch(entry, struct.pack("<Q", node))
     return node, key & (1 << geometry.leaf_bits) - 1
 
@@ -68,7 +68,7 @@ def _chunk_bit(image: Image, state: State, address: int, order: int) -> tuple[in
         for start, bitmap in khoser_mem_bitmap_ptr.record.iter_unpack(body):
             if header.order == order and start <= address < start + span:
                 return bitmap, (address - start) // (image.page_size << order)
-    chunk, bitmap = _fresh(image, state), _fresh(image, state)
+    chunk, bitmap = fresh_page(image, state), fresh_page(image, state)
     image.patch(last, struct.pack("<Q", chunk))
     image.patch(chunk, struct.pack("<QIIQQ", 0, order, 1, address - address % span, bitmap))
     return bitmap, address % span // (image.page_size << order)
@@ -82,12 +82,12 @@ def _chunks(image: Image, state: State) -> Iterator[tuple[int, Any]]:
         chunk = header.next
 
 
-def _preserve(image: Image, state: State, address: int, order: int) -> None:
+def preserve(image: Image, state: State, address: int, order: int) -> None:
     place, mask = _bit(image, state, address, order)
     image.patch(place, bytes([image.read(place, 1)[0] | mask]))
 
 
-def _forget(image: Image, state: State, address: int) -> int:
+def forget(image: Image, state: State, address: int) -> int:
     """Take the block that holds an address out of the map; gives its order."""
     block = _map(state)[1].find(address)
     if block is None:
@@ -116,10 +116,8 @@ def chain(image: Image, state: State) -> None:
 
 @mutation("MAP002", "the next kernel reserves nonsense; all that was preserved is lost")
 def garbage(image: Image, state: State) -> None:
-    """The first entry of the map's first page becomes an address that is not aligned."""
-    if len(state.handovers) < 2:
-        raise Cannot("a single root with such a map counts as consumed; the state needs the incoming root as well")
-    image.patch(_map(state)[0].preserved.address, struct.pack("<Q", 0x1234567))
+    """A text lies where the map's first page was."""
+    image.patch(_map(state)[0].preserved.address, (b"#!/bin/sh\n" * image.page_size)[: image.page_size])
 
 
 @mutation("MAP005", "two owners get the same memory")
@@ -129,7 +127,7 @@ def overlap(image: Image, state: State) -> None:
     folios = (folio for _, folio in _folios(handover))
     for address in folios:
         if address % (2 * image.page_size) == 0 and found.head(address) == 0:
-            _preserve(image, state, address, 1)
+            preserve(image, state, address, 1)
             return
     raise Cannot("the state has no memfd with a folio of order 0 at an even page")
 
@@ -140,19 +138,41 @@ def in_scratch(image: Image, state: State) -> None:
     areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
     if not areas:
         raise Cannot("the state has no scratch areas")
-    _preserve(image, state, areas[0].address, 0)
+    preserve(image, state, areas[0].address, 0)
 
 
 @mutation("MAP007", "the next kernel restores pages that are not there")
 def outside_ram(image: Image, state: State) -> None:
     """A page at 256 TiB is preserved."""
-    _preserve(image, state, 1 << 48, 0)
+    preserve(image, state, 1 << 48, 0)
 
 
 @mutation("MAP008", "a page that nobody gives back")
 def own_nodes(image: Image, state: State) -> None:
     """The first page of the map is preserved."""
-    _preserve(image, state, first_handover(state).preserved.address, 0)
+    preserve(image, state, first_handover(state).preserved.address, 0)
+
+
+@mutation("MAP019", "the next kernel boots over a part of the map")
+def nodes_in_scratch(image: Image, state: State) -> None:
+    """A node of the map moves to the end of the first scratch area."""
+    areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
+    if not areas:
+        raise Cannot("the state has no scratch areas")
+    preserved = _map(state)[0].preserved
+    place = areas[0].address + areas[0].size - image.page_size
+    if preserved.form == "chunks":
+        raise Cannot("the first chunk is named by the root; this breaks forms with a radix tree only")
+    root = struct.unpack(f"<{image.page_size // 8}Q", image.read(preserved.address, image.page_size))
+    index, node = next((index, child) for index, child in enumerate(root) if child)
+    image.patch(place, image.read(node, image.page_size))
+    image.patch(preserved.address + 8 * index, struct.pack("<Q", place))
+
+
+@mutation("MAP020", "memory stays reserved that nobody gives back")
+def unnamed(image: Image, state: State) -> None:
+    """A page at 16 TiB is preserved that nothing names."""
+    preserve(image, state, 1 << 44, 0)
 
 
 @mutation("MAP017", "the next kernel reserves memory of another size")
@@ -160,7 +180,7 @@ def order_overflow(image: Image, state: State) -> None:
     """A block of order 19 at 16 TiB is preserved."""
     if first_handover(state).compatible not in ("kho-v1", "kho-v3"):
         raise Cannot("only kernels with kho-v1 and kho-v3 cannot restore such a block")
-    _preserve(image, state, 1 << 44, 19)
+    preserve(image, state, 1 << 44, 19)
 
 
 # -- what has to lie in it --------------------------------------------------------------------------------
@@ -188,7 +208,7 @@ def root(image: Image, state: State) -> None:
     address = first_handover(state).address
     if address is None:
         raise Cannot("the root has no address")
-    _forget(image, state, address)
+    forget(image, state, address)
 
 
 @mutation("MAP004", "LUO cannot be restored: the next kernel panics")
@@ -197,7 +217,7 @@ def subtrees(image: Image, state: State) -> None:
     luo = first_handover(state).luo
     if luo is None:
         raise Cannot("the state has no LUO")
-    _forget(image, state, luo.address)
+    forget(image, state, luo.address)
 
 
 @mutation("MAP009", "the file cannot be retrieved")
@@ -206,13 +226,13 @@ def vmalloc(image: Image, state: State) -> None:
     luo = first_handover(state).luo
     files = (file for session in (luo.sessions if luo is not None else ()) for file in session.files)
     pages = (page for file in files if file.memfd is not None for page in file.memfd.folios.pages)
-    _forget(image, state, _first(pages, "memfd with a list of folios"))
+    forget(image, state, _first(pages, "memfd with a list of folios"))
 
 
 @mutation("MAP010", "the file cannot be retrieved")
 def folios(image: Image, state: State) -> None:
     """The first folio of a memfd is no longer preserved."""
-    _forget(image, state, _first((folio for _, folio in _folios(first_handover(state))), "memfd with a folio"))
+    forget(image, state, _first((folio for _, folio in _folios(first_handover(state))), "memfd with a folio"))
 
 
 @mutation("MAP011", "the PCI core panics when it meets the first device")
@@ -220,20 +240,20 @@ def lists(image: Image, state: State) -> None:
     """The folio of a device list that an FLB or subsystem names is no longer preserved."""
     handover = first_handover(state)
     ours = (entry.address for entry in handover.pci if not any(via.startswith("subtree:") for via in entry.via))
-    _forget(image, state, _first(ours, "device list of an FLB or a subsystem"))
+    forget(image, state, _first(ours, "device list of an FLB or a subsystem"))
 
 
 @mutation("MAP012", "the file cannot be retrieved")
 def handler_data(image: Image, state: State) -> None:
     """The descriptor of a memfd is no longer preserved."""
-    _forget(image, state, _first((data for data, _ in _folios(first_handover(state))), "memfd with a folio"))
+    forget(image, state, _first((data for data, _ in _folios(first_handover(state))), "memfd with a folio"))
 
 
 @mutation("MAP013", "LUO refuses and the next kernel panics")
 def luo_pages(image: Image, state: State) -> None:
     """The first page with sessions is no longer preserved."""
     luo = first_handover(state).luo
-    _forget(image, state, _first(iter(luo.session_blocks if luo is not None else ()), "page with sessions"))
+    forget(image, state, _first(iter(luo.session_blocks if luo is not None else ()), "page with sessions"))
 
 
 @mutation("MAP015", "the region is given away before memblock claims it")
@@ -241,7 +261,7 @@ def reservations(image: Image, state: State) -> None:
     """The block at the start of a reserve_mem region is no longer preserved."""
     memblock = first_handover(state).memblock
     regions = memblock.reservations if memblock is not None else ()
-    _forget(image, state, _first((region.start for region in regions), "reserve_mem region"))
+    forget(image, state, _first((region.start for region in regions), "reserve_mem region"))
 
 
 @mutation("MAP016", "the self-test finds a folio of another size")
@@ -252,9 +272,9 @@ def test_orders(image: Image, state: State) -> None:
     if not large:
         raise Cannot("the state has no KHO self-test with a folio of order 1 or more")
     order, address = large[0]
-    _forget(image, state, address)
+    forget(image, state, address)
     for page in range(1 << order):
-        _preserve(image, state, address + page * image.page_size, 0)
+        preserve(image, state, address + page * image.page_size, 0)
 
 
 @mutation("MAP014", "the second owner gets nothing")

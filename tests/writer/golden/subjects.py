@@ -102,7 +102,7 @@ def _goldens() -> Iterator[Subject]:
     files = golden.files()
     for file, (name, places) in _FILES.items():
         yield Subject(_c_name(file), _known(name), files[file], tuple(places))
-    for form in pci.LAYOUTS:
+    for form in filter(None, map(pci.layout, golden.FORMS)):
         head, dev = _number("pci_ser", form.header.label), _number("pci_dev_ser", form.record.label)
         places = [(0, head)]
         if form.blocks is None:

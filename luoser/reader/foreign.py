@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Roots that are not this machine's: guests' roots in a host's memory, and copies in file data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luoser.errors import MissingMemory
+from luoser.fdt import MAGIC
+from luoser.reader.direction import Draft
+from luoser.reader.walk import Walk
+
+__all__ = ["mark_foreign"]
+
+_KINDS = {"LUO": (b"luo-v", MAGIC), "memblock": (MAGIC,), "kho_test": (MAGIC,)}
+"""What the page of a sub-tree starts with."""
+
+
+def mark_foreign(walk: Walk, drafts: Sequence[Draft]) -> None:
+    """Mark the roots of which nothing is at its address, beside another that is this machine's own.
+
+    A root is foreign when its map's address and those of all of its sub-trees hold something else or are not in the
+    source, and no setup_data, /chosen or symbol names it. A lone root never is.
+    """
+    strangers = [draft for draft in drafts if _is_stranger(walk, draft)]
+    if len(strangers) < len(drafts):
+        for draft in strangers:
+            draft.is_foreign = True
+
+
+def _is_stranger(walk: Walk, draft: Draft) -> bool:
+    root, reading = draft.root, draft.reading
+    if root.verdict is not None or root.chosen or draft.messengers or root.address in walk.directions:
+        return False
+    if (
+        reading is not None
+        and reading.address
+        and reading.missing is None
+        and not reading.is_no_map
+        and reading.bitmaps
+    ):
+        return False
+    if draft.luo or draft.memblock or draft.metadata or draft.test:
+        return False
+    return not any(_starts_with(walk, subtree.address, _KINDS.get(subtree.name, ())) for subtree in draft.subtrees)
+
+
+def _starts_with(walk: Walk, address: int | None, kinds: tuple[bytes, ...]) -> bool:
+    try:
+        return address is not None and walk.memory.read(address, 8).startswith(kinds)
+    except MissingMemory:
+        return False

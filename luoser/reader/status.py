@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""What became of a preserved map: intact, damaged, or freed and reused by the next kernel.
+
+Corruption before the kexec must never look like age. So a map is stale only by two independent kinds of evidence, and
+whatever one broken place of the map can explain counts as one kind. See docs/deciding.md.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from luoser.bits import bit_runs
+from luoser.reader.preserved import MapReading
+from luoser.reader.walk import Subject, Walk
+from luoser.state import MapStatus, Preserved, PreservedMap
+
+__all__ = ["Named", "judge", "kernel_text"]
+
+_MAP = Subject("preserved map", "preserved")
+_RUNS_COMPARED = 1 << 20
+_MANY = 16
+"""Entries that overlap, or ranges outside RAM, that count as evidence: one flipped bit makes fewer."""
+
+Named = tuple[int, int, str]
+"""(physical address, bytes, what) of a thing that the handover names and that a true map covers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """One kind of evidence in the bits of a map.
+
+    kind: a word. address: physical. text: in words. holders: for each fault the chains of nodes that lead to the
+    bitmaps which take part in it; none for what is not there.
+    """
+
+    kind: str
+    address: int
+    text: str
+    holders: tuple[frozenset[int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A reading, the map that it makes, and what speaks against it."""
+
+    reading: MapReading
+    map: PreservedMap
+    signs: tuple[_Sign, ...]
+
+    @property
+    def weight(self) -> int:
+        """Faults that count against it."""
+        return len(self.signs) + len(self.reading.broken)
+
+
+def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: Sequence[str] = ()) -> Preserved:
+    """The status of a walked map, with a problem for whatever is wrong.
+
+    named: what the handover names and a true map covers. outside: kinds of evidence that do not come from the map
+    itself and say that the next kernel runs already, in words, one each.
+    """
+    for node, _, text in reading.off:
+        walk.problem("pointer-off", node, _MAP, text)
+    if reading.missing is not None:
+        walk.missing(reading.missing, _MAP)
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
+    if reading.unread:
+        walk.problem("map-unread", reading.address, _MAP, f"{reading.unread}: luoser does not decode this form")
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.UNREAD)
+    chosen = _by_width(walk, reading, list(named))
+    kinds = _kinds(chosen)
+    if len(kinds) + len(outside) >= 2:
+        text = "; ".join([*(sign.text for sign in kinds), *outside])
+        walk.problem("map-stale", reading.address, _MAP, f"stale, its pages were freed and reused: {text}")
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)
+    return _live(walk, chosen)
+
+
+def _live(walk: Walk, chosen: _Judged) -> Preserved:
+    """An intact or a damaged map, with its problems."""
+    reading = chosen.reading
+    for broken in reading.broken:
+        walk.problem("map-garbage" if reading.is_no_map else "map-node-broken", broken.address, _MAP, broken.text)
+    for node, error, text in reading.absent:
+        walk.missing(error, Subject("preserved map", "preserved"))
+        walk.problem("map-node-missing", node, _MAP, text)
+    for code, address, text in reading.faults:
+        walk.problem(code, address, _MAP, text)
+    for sign in chosen.signs if not reading.is_no_map else ():
+        walk.problem("map-damaged", sign.address, _MAP, sign.text)
+    return Preserved(
+        form=reading.form,
+        address=reading.address,
+        status=MapStatus.DAMAGED if reading.broken else MapStatus.INTACT,
+        map=chosen.map,
+        nodes=tuple(reading.nodes),
+        bitmap_size=reading.bitmap_size,
+        bitmaps=tuple(reading.places),
+    )
+
+
+def _by_width(walk: Walk, reading: MapReading, named: list[Named]) -> _Judged:
+    """Of the two widths of bitmaps that the pointers allow, the one with less against it."""
+    judged = _judged(walk, reading, named)
+    if reading.other is None:
+        return judged
+    other = _judged(walk, reading.other, named)
+    if judged.weight and other.weight < judged.weight:
+        return other
+    if not judged.weight and not other.weight and judged.map.entries != other.map.entries:
+        text = f"assuming {reading.bitmap_size}-byte bitmaps (6.17.9 and later); {reading.other.bitmap_size}-byte"
+        walk.problem("map-width", reading.address, _MAP, f"{text} bitmaps fit too, with {other.map.entries} entries")
+    return judged
+
+
+def _judged(walk: Walk, reading: MapReading, named: list[Named]) -> _Judged:
+    found = PreservedMap(reading.bitmaps, page_size=walk.page_size, complete=reading.complete)
+    return _Judged(reading, found, tuple(_signs(walk, reading, found, named)))
+
+
+# -- evidence in the bits ---------------------------------------------------------------------------------
+
+
+def _kinds(judged: _Judged) -> list[_Sign]:
+    """The kinds of evidence that count: all that one broken place explains is one kind."""
+    signs = list(judged.signs)
+    faults = [holders for sign in signs for holders in sign.holders]
+    if faults and any(all(place in holders for holders in faults) for place in faults[0]):
+        return signs[:1]
+    if any(sign.kind == "empty" for sign in signs):  # what preserves nothing covers nothing
+        signs = [sign for sign in signs if sign.kind != "uncovered"]
+    return signs
+
+
+def _signs(walk: Walk, reading: MapReading, found: PreservedMap, named: list[Named]) -> Iterator[_Sign]:
+    """At most one sign of each kind."""
+    if reading.is_no_map:
+        yield _Sign("no-map", reading.address, f"its first page is not a node: {reading.broken[0].text}")
+        return
+    if found.complete:
+        yield from _coverage(reading, found, named)
+    own = [node for node in reading.nodes if found.find(node)]
+    if own:
+        holders = tuple(_holders(reading, found, node) for node in own[:_MANY])
+        yield _Sign("own-node", own[0], f"it covers its own page {own[0]:#x}", holders)
+    text = kernel_text(walk)
+    if text is not None and found.find(text):
+        word = f"it covers the text of the running kernel at {text:#x}"
+        yield _Sign("kernel-text", text, word, (_holders(reading, found, text),))
+    yield from _range_signs(walk, reading, found)
+
+
+def _coverage(reading: MapReading, found: PreservedMap, named: list[Named]) -> Iterator[_Sign]:
+    if not found.entries:
+        yield _Sign("empty", reading.address, "it preserves nothing at all")
+    uncovered = [(address, what) for address, size, what in named if not found.covers(address, size)]
+    if uncovered:
+        address, what = uncovered[0]
+        more = f" and {len(uncovered) - 1} more that the handover names" if len(uncovered) > 1 else ""
+        yield _Sign("uncovered", address, f"it does not cover {what} at {address:#x}{more}")
+
+
+def _holders(reading: MapReading, found: PreservedMap, address: int) -> frozenset[int]:
+    """The nodes that lead to the bitmap which covers an address."""
+    block = found.find(address)
+    if block is None:
+        return frozenset()
+    for bitmap in found.bitmaps:
+        span = (len(bitmap.bits) * 8 * found.page_size) << bitmap.order
+        if bitmap.order == block.order and bitmap.start <= block.address < bitmap.start + span:
+            return frozenset(reading.holders.get((bitmap.order, bitmap.start), ()))
+    return frozenset()
+
+
+_Run = tuple[int, int, int, tuple[int, int]]
+"""(start, end, bytes of an entry, (order, start) of the bitmap)."""
+
+
+def _runs(found: PreservedMap) -> Iterator[_Run]:
+    """Ranges of neighbouring entries of one bitmap."""
+    for bitmap in found.bitmaps:
+        unit = found.page_size << bitmap.order
+        for first, count in bit_runs(bitmap.bits):
+            start = bitmap.start + first * unit
+            yield start, start + count * unit, unit, (bitmap.order, bitmap.start)
+
+
+def _range_signs(walk: Walk, reading: MapReading, found: PreservedMap) -> Iterator[_Sign]:
+    runs = sorted(islice(_runs(found), _RUNS_COMPARED))
+    yield from _overlaps(reading, runs)
+    yield from _outside(walk, reading, runs)
+
+
+def _overlaps(reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
+    """At least 16 entries that share memory with others."""
+    entries, first, faults = 0, 0, dict[frozenset[int], None]()
+    end, last = 0, (0, 0)
+    for start, stop, unit, bitmap in runs:
+        if start < end:
+            entries += max(1, (min(end, stop) - start) // unit)
+            first = first or start
+            chains = reading.holders.get(bitmap, ()), reading.holders.get(last, ())
+            faults.setdefault(frozenset((*chains[0], *chains[1])))
+        if stop > end:
+            end, last = stop, bitmap
+    if entries >= _MANY:
+        yield _Sign("overlap", first, f"{entries} entries overlap others, the first at {first:#x}", tuple(faults))
+
+
+def _outside(walk: Walk, reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
+    """At least 16 ranges where the machine has no RAM."""
+    ram = walk.memory.known_ram
+    if not ram:
+        return
+    starts = [start for start, _ in ram]
+    count, first, faults = 0, 0, dict[frozenset[int], None]()
+    for start, _, _, bitmap in runs:
+        low, high = ram[max(0, bisect_right(starts, start) - 1)]
+        if not low <= start < high:
+            count, first = count + 1, first or start
+            faults.setdefault(frozenset(reading.holders.get(bitmap, ())))
+    if count >= _MANY:
+        yield _Sign("outside-ram", first, f"{count} of its ranges are outside RAM, from {first:#x} on", tuple(faults))
+
+
+def kernel_text(walk: Walk) -> int | None:
+    """Physical address of the running x86-64 kernel's text, where VMCOREINFO gives it."""
+    info = walk.memory.vmcoreinfo
+    try:
+        text, base = int(info["SYMBOL(_stext)"], 16), int(info["NUMBER(phys_base)"], 0)
+    except (KeyError, ValueError):
+        return None
+    return text - 0xFFFFFFFF80000000 + base if text >= 0xFFFFFFFF80000000 else None
