@@ -64,7 +64,7 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
 
 
 def _is_block(walk: Walk, page: bytes, entry: Schema) -> bool:
-    """Whether a page can be a block of entries: a possible count, a possible next block, and a first entry."""
+    """Whether a page can be a block: a possible count, a possible next block, and a first entry."""
     header, first = kho_block_header_ser.parse(page), kho_block_header_ser.size
     is_next = header.next == 0 or walk.is_page_address(header.next)
     is_count = 1 <= header.count <= capacity(walk.page_size, entry.size)

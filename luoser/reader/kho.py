@@ -34,9 +34,11 @@ _ROOT = Subject("KHO root", "root")
 
 
 def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tuple[Handover, ...]:
-    """Everything below each root: the machine's own first, then foreign and left-over ones, by address.
+    """The handovers: those of this machine by address, then foreign and left-over ones by address.
 
-    whole: also the directions that the roots have towards each other, and scratch, which may take a search.
+    walk:  the source.
+    roots: as found.
+    whole: with directions and scratch areas, which may need another search.
     """
     drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
     if whole and not walk.memory.live:
@@ -58,17 +60,17 @@ def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tupl
 
 
 def _need_messengers(drafts: list[Draft]) -> bool:
-    """Whether the kernel itself has not said which way each root goes, and where its scratch is."""
+    """Whether the direction or the scratch areas of some root are not known from the running kernel."""
     return not drafts or any(draft.root.verdict is None or not draft.root.scratch for draft in drafts)
 
 
 def _inherit(handovers: list[Handover]) -> Iterator[Handover]:
-    """Scratch stays what it is over a kexec: an outgoing root without an array of its own has the incoming one's."""
+    """Give an outgoing root without scratch areas those of the incoming one: a kexec does not change them."""
     known = [one for one in handovers if one.direction is Direction.INCOMING and one.scratch is not None]
     for one in handovers:
         if one.scratch is None and one.direction is Direction.OUTGOING and len(known) == 1:
             where = f"{known[0].address:#x}" if known[0].address is not None else "the incoming root"
-            one = replace(one, scratch=known[0].scratch, evidence=(*one.evidence, f"scratch is that of {where}"))
+            one = replace(one, scratch=known[0].scratch, evidence=(*one.evidence, f"scratch areas of {where}"))
         yield one
 
 
@@ -181,7 +183,7 @@ def _read_map(walk: Walk, root: Root) -> MapReading | None:
         return MapReading(form.map, 0)
     if not walk.is_page_address(address):
         reading = MapReading(form.map, address)
-        text = f"the root names {address:#x} as the map, which is not a page address"
+        text = f"the root's pointer to the map, {address:#x}, is not a page address"
         reading.broken.append(Broken(root.address, text))
         return reading
     return read_chunks(walk, address) if form.map == "chunks" else read_radix(walk, address)

@@ -67,9 +67,12 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What /chosen of the devicetree at an address says. scratch: address and bytes of the array, if given.
+    """The /chosen of a devicetree. All addresses are physical.
 
-    size: bytes of the devicetree.
+    address: of the devicetree.
+    root:    address of the root.
+    scratch: (address, size in bytes) of the array of scratch areas. None: not in /chosen.
+    size:    of the devicetree in bytes.
     """
 
     address: int
@@ -80,7 +83,13 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class SetupNode:
-    """A setup_data node of type 10: the root and the scratch array that it names, all physical; size in bytes."""
+    """A setup_data node of type 10. All addresses are physical.
+
+    address:         of the node.
+    root:            address of the root.
+    scratch_address: of the array of scratch areas.
+    scratch_size:    of that array, in bytes.
+    """
 
     address: int
     root: int
@@ -89,7 +98,7 @@ class SetupNode:
 
     @property
     def size(self) -> int:
-        """Bytes of the node and its data."""
+        """Bytes of the node with its data."""
         return setup_data.size + kho_data.size
 
 
@@ -226,7 +235,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
             continue
         if COMPATIBLE_PREFIX in head and (root := _root_at(walk, address)) is not None:
             if len(roots) >= LIMITS.root_candidates:
-                text = f"more than {LIMITS.root_candidates} pages that look like a KHO root; the rest was not read"
+                text = f"too many possible KHO roots: only the first {LIMITS.root_candidates} are considered"
                 walk.problem("too-many-roots", address, None, text)
                 break
             roots.setdefault(address, root)
@@ -240,29 +249,31 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
             roots[address] = root
             root.chosen = sources
         elif all(_is_directly_named(walk, named) for named in sources):
-            text = f"/chosen of the devicetree at {sources[0].address:#x} names a KHO root at {address:#x}"
-            walk.problem("no-root", address, None, f"{text}, but there is none; a kernel says that the FDT is invalid")
+            text = (
+                f"/chosen of the devicetree at {sources[0].address:#x}: expected a KHO root at {address:#x}, found none"
+            )
+            walk.problem("no-root", address, None, f"{text}; a kernel reports an invalid FDT")
     _keep_likeliest(walk, roots)
 
 
 def _is_directly_named(walk: Walk, named: Chosen) -> bool:
-    """Whether a devicetree names a page of the source, and not one of a guest."""
+    """Whether the root of a /chosen is a page of the source; else the devicetree may be that of a guest."""
     return walk.memory.page_state(named.root) is not PageState.ABSENT
 
 
 def _keep_likeliest(walk: Walk, roots: dict[int, Root]) -> None:
-    """Of more roots than are read keep those that somebody names, then those whose sub-trees are where they say."""
+    """Drop roots beyond the limit: the last to go are those with a pointer to them, then those with their sub-trees."""
     if len(roots) <= LIMITS.roots:
         return
     ranked = sorted(roots, key=lambda address: (-_likelihood(walk, roots[address]), address))
-    text = f"{len(roots)} KHO roots; the {LIMITS.roots} likeliest are read"
+    text = f"too many KHO roots: found {len(roots)}, only the {LIMITS.roots} likeliest are read"
     walk.problem("too-many-roots", ranked[LIMITS.roots], None, text)
     for address in ranked[LIMITS.roots :]:
         del roots[address]
 
 
 def _likelihood(walk: Walk, root: Root) -> int:
-    """How much there is to a root: who names it, and which of its sub-trees lie where it says."""
+    """Score of a root: pointers to it count most, then sub-trees at their addresses."""
     found = 64 * bool(root.verdict or root.scratch or root.chosen)
     for node in root.tree.root.nodes:
         address = next((value for name in SUBTREE_PROPERTIES if (value := node.u64(name))), 0)
@@ -345,9 +356,9 @@ def _cells(root: Node, name: str) -> int:
 
 
 def find_setup_nodes(walk: Walk) -> tuple[SetupNode, ...]:
-    """Every setup_data node of KHO anywhere in memory: one search for all roots.
+    """All setup_data nodes of KHO in memory.
 
-    They prove nothing about a root's direction by themselves: before the jump one lies there for the next kernel.
+    A node alone is not evidence for incoming: before the jump there is one for the next kernel.
     """
     found = []
     for place in walk.memory.find(struct.pack("<II", SETUP_KEXEC_KHO, kho_data.size)):
@@ -366,8 +377,13 @@ def find_setup_nodes(walk: Walk) -> tuple[SetupNode, ...]:
 
 
 def report_strays(walk: Walk, roots: Collection[int], nodes: Iterable[SetupNode]) -> None:
-    """A problem for each setup_data node that names a page which is in the source and is not a root."""
+    """Note a problem for each setup_data node whose root is a page of the source, but not a root.
+
+    walk:  the source.
+    roots: addresses of the known roots.
+    nodes: all setup_data nodes of the source.
+    """
     for node in nodes:
         if node.root not in roots and walk.memory.page_state(node.root) is not PageState.ABSENT:
-            text = f"setup_data node at {node.address:#x} names a KHO root at {node.root:#x}, but there is none"
-            walk.problem("no-root", node.root, None, f"{text}; a kernel says that the handover FDT is invalid")
+            text = f"setup_data node at {node.address:#x}: expected a KHO root at {node.root:#x}, found none"
+            walk.problem("no-root", node.root, None, f"{text}; a kernel reports an invalid handover FDT")

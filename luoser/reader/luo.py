@@ -353,7 +353,9 @@ class _Reader:
             index += 1
             detail = read_flb_detail(self.walk, name, handle, subject)
             if count and not abi.is_test_flb(handle) and self.walk.is_zero_page(handle):
-                self.walk.problem("zero-flb", handle, subject, f"page {handle:#x} is zeros, and {count} files need it")
+                self.walk.problem(
+                    "zero-flb", handle, subject, f"page {handle:#x} is all zeros, but {count} files depend on it"
+                )
             yield Flb(name=name, data=handle, count=count, address=where, detail=detail)
 
 

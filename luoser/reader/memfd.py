@@ -55,7 +55,7 @@ def read_memfd(walk: Walk, compatible: str, address: int, subject: Subject) -> M
 
 
 def _is_descriptor(walk: Walk, schema: Schema, page: bytes) -> bool:
-    """Whether a page can be a descriptor of a file with folios."""
+    """Whether a page can be the descriptor of a file with folios."""
     ser = schema.parse(page)
     return bool(ser.nr_folios) and _fault(walk, ser) is None and not any(page[schema.size :])
 

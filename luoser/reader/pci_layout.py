@@ -287,7 +287,7 @@ def _member_faults(layout: PciLayout, device: Device) -> Iterator[tuple[str, str
     if layout.flags is not None and flags is not None:
         known = sum(layout.record.field(layout.flags).bit_names)
         if flags & ~known or (flags == 0 and layout.asked == layout.flags):
-            yield layout.flags, f"{layout.flags} {flags:#x} are not legal"
+            yield layout.flags, f"illegal {layout.flags} {flags:#x}"
     requested = device.number("requested")
     if requested is not None and requested > 1:
         yield "requested", f"requested is {requested}, expected 0 or 1"

@@ -90,7 +90,7 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
 
 
 def _is_chunk(walk: Walk, page: bytes) -> bool:
-    """Whether a page can be a chunk: page addresses, then zeros."""
+    """Whether a page can be a chunk: page addresses, then only zeros."""
     following, *entries = struct.unpack(f"<{walk.page_size // 8}Q", page)
     used = entries.index(0) if 0 in entries else len(entries)
     names = [*entries[:used], *([following] if following else [])]

@@ -45,11 +45,12 @@ class Subject:
 class Walk:
     """Reads structures of one source, and collects problems.
 
-    memory:    the source.
-    page_size: bytes.
-    layouts:   names of layouts to use where several fit.
-    contents:  whether to read the contents of driver pages and small files.
-    problems:  met so far.
+    memory:     the source.
+    page_size:  bytes.
+    layouts:    names of layouts to use where several fit.
+    contents:   whether to read the contents of driver pages and small files.
+    directions: of roots by physical address, given by the user.
+    problems:   met so far.
     """
 
     memory: Memory
@@ -139,10 +140,13 @@ class Walk:
         return None if address in self.memory.placeless else address
 
     def read(self, address: int, size: int, subject: Subject, *, kind: Kind | None = None) -> bytes | None:
-        """`size` bytes of memory, or None and a problem that names the page which is not there.
+        """Bytes of memory. None, with a problem: a page is not in the source.
 
-        kind: whether a page can be what is looked for. Where the page is absent, the addresses that are one bit off
-        are looked at as well: one of the right kind is named.
+        address: physical.
+        size:    bytes.
+        subject: what the problem is about.
+        kind:    tests whether a page is of the expected kind. If the page is absent, a problem reports such a page
+                 at an address that is one bit off. None: no such test.
         """
         try:
             return self.memory.read(address, size)
@@ -153,7 +157,7 @@ class Walk:
             return None
 
     def _near_miss(self, address: int, subject: Subject, kind: Kind) -> None:
-        """A problem where an absent address is one bit off a present page of the right kind."""
+        """Note a problem if a page at an address that is one bit off is of the expected kind."""
         for bit in range(self.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
             near = address ^ 1 << bit
             try:
@@ -161,15 +165,19 @@ class Walk:
             except MissingMemory:
                 continue
             if near and kind(page):
-                text = f"page {address:#x} is absent, and {near:#x}, one bit off, is a page of this kind"
+                text = f"page {address:#x} is absent, but {near:#x}, one bit off, is a page of this kind"
                 self.problem("pointer-off", address, subject, text)
                 return
 
     def missing(self, error: MissingMemory, subject: Subject) -> None:
-        """Note that a page is not in the source, and where its address has the bit of memory encryption."""
+        """Note a problem: a page is not in the source; another one if its address has the bit of memory encryption.
+
+        error:   from the source.
+        subject: what the problems are about.
+        """
         mask = self._encryption_mask
         if mask and error.page & mask:
-            text = f"address {error.page:#x} contains the bit of memory encryption, {mask:#x} (VMCOREINFO)"
+            text = f"address {error.page:#x} has the bit of memory encryption, {mask:#x} (VMCOREINFO)"
             self.problem("pointer-encrypted", error.page, subject, text)
         if error.state is PageState.EXCLUDED:
             self.problem("excluded", error.page, subject, str(error))
@@ -209,7 +217,7 @@ class Walk:
         return 0 < address < PHYSICAL_LIMIT and address % self.page_size == 0
 
     def is_zero_page(self, address: int) -> bool:
-        """Whether a number is the address of a page that the source has, and that is all zeros."""
+        """Whether a number is the address of a page that is in the source and all zeros."""
         try:
             return self.is_page_address(address) and not any(self.memory.read(address, self.page_size))
         except MissingMemory:

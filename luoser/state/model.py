@@ -53,11 +53,16 @@ class Direction(StrEnum):
 
 
 class MapStatus(StrEnum):
-    """What became of a preserved map.
+    """Status of a preserved map.
 
-    absent: the pointer is 0. missing: its root page is not in the source, or cannot be unpacked. unread: a form that
-    luoser does not decode. stale: the next kernel freed its pages, and they hold other things. damaged: a node of it
-    is impossible, or is not a node; it is read as far as that goes. intact: the rest, complete or not.
+    absent:  the pointer is 0.
+    missing: its first page is not in the source, or cannot be unpacked.
+    unread:  a form that luoser does not decode.
+    stale:   the next kernel freed its pages, and they were reused.
+    damaged: a node is impossible. The rest is read as far as possible.
+    intact:  all others, complete or not.
+
+    Source: docs/deciding.md.
     """
 
     ABSENT = "absent"
@@ -90,7 +95,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a state was read from. page_size: bytes. kernel: release of the running kernel, None where not said."""
+    """The source of a state.
+
+    path:      as the user gave it.
+    format:    name of the dump format.
+    page_size: of the kernel, in bytes.
+    kernel:    release of the running kernel. None: unknown.
+    """
 
     path: str
     format: str
@@ -136,15 +147,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preserved:
-    """The preserved map. form: `chunks` or `radix`. map: what could be read of an intact or damaged one, else None.
-
-    nodes: the map's own pages.
+    """The preserved map.
 
     form:        `chunks` or `radix`.
-    address:     of its root page, 0 if absent.
-    map:         None unless intact.
+    address:     of its first page, 0 if absent.
+    status:      see MapStatus.
+    map:         as far as it was read. None: not intact or damaged.
     nodes:       addresses of the map's own pages, in the order of a walk.
-    bitmap_size: bytes of a kho-v1 bitmap. None: a radix tree, or a map that is not intact.
+    bitmap_size: bytes of a kho-v1 bitmap. None: a radix tree, or a map that was not read.
     bitmaps:     (address, order, start) of each bitmap. start: physical address of its first bit.
     """
 
@@ -399,8 +409,17 @@ class KhoTest:
 class Handover:
     """Everything below one KHO root.
 
-    address: None for a root that was read from a file of debugfs, which does not say where it lies. own: whether the
-    root is this machine's, and not a guest's, a copy, or left over from another boot.
+    address:    of the root. None: the root is a file of debugfs, whose address is unknown.
+    compatible: string of the root.
+    direction:  incoming, outgoing or unknown.
+    evidence:   for the direction and the scratch areas, in words.
+    scratch:    the scratch areas. None: their array was not found.
+    preserved:  the preserved map.
+    subtrees:   the children of the root.
+    luo:        None: no LUO, or not readable. So for memblock, kexec_metadata and kho_test.
+    pci:        the lists of preserved devices.
+    fdt:        devicetree of the root. None: the state is from a short document.
+    own:        whether the root is of this machine: not of a guest, a copy, or left over from another boot.
     """
 
     address: int | None
