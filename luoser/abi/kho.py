@@ -40,7 +40,7 @@ __all__ = [
 
 COMPATIBLE_PREFIX = b"kho-v"
 UNREAD_MAPS = {"preserved-order-table": "preserved-order-table, of RFCs of August and September 2025"}
-"""Root properties of maps under kho-v1 that luoser does not decode."""
+"""Root properties for kho-v1 maps that luoser does not decode: name of the form by property."""
 MAP_PROPERTIES = ("preserved-memory-map", "preserved-page-radix-tree")
 """Properties of the root for the physical address of the map; the second is of the October 2025 posting."""
 SUBTREE_PROPERTIES = ("fdt", "preserved-data")

@@ -339,7 +339,7 @@ class PciLayout:
     def asked(self) -> str | None:
         """Name of the member whose lowest bit is set if the device itself requested live update.
 
-        None: no member says that. The named bits of family B mean something else.
+        None: there is no such member. The flags of family B mean something else.
         """
         if self.family != "A":
             return None

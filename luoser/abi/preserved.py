@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 KHO_ARRAY_MAGIC = b"RRAK"
-"""What the map of an RFC of September 2025 starts with, under kho-v1; luoser does not decode it."""
+"""First bytes of the kho-v1 map of an RFC of September 2025, which luoser does not decode."""
 SMALL_BITMAP = 512
 """Bytes of a kho-v1 bitmap up to 6.17.8, with any page size; later bitmaps fill a page."""
 

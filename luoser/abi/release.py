@@ -78,13 +78,13 @@ def release(kernel: str) -> Release:
 
 
 SUBTREES = {"memblock": "6.16", "kho_test": "6.17", "LUO": "6.19", "kexec-metadata": "7.1"}
-"""Sub-trees that merged code claims, by the first release that does."""
+"""First release that claims a sub-tree, by name of the sub-tree."""
 TEST_FLBS = "liveupdate-test-flb-v"
-"""How the names of the kernel's own test FLBs begin."""
+"""Prefix of the names of the kernel's own test FLBs."""
 
 
 def claimed_subtrees(numbers: tuple[int, ...]) -> frozenset[str]:
-    """Sub-trees that a release such as (7, 3, 4) claims."""
+    """Names of the sub-trees that a release such as (7, 3, 4) claims."""
     return frozenset(name for name, first in SUBTREES.items() if tuple(map(int, first.split("."))) <= numbers[:2])
 
 

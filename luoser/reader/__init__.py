@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory to state: finds the KHO roots of a source and reads everything below them."""
+"""Memory to state: finds the KHO roots of a source, and reads everything below them."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def read(
     symbols: Symbols | None = None,
     directions: Mapping[int, Direction] | None = None,
 ) -> State:
-    """Read the state of a source. Nothing that the dump contains raises; it becomes a Problem.
+    """The state of a source. Faults in the dump do not raise; they become Problems.
 
-    root: physical address of the one KHO root to read, instead of all that can be found.
-    page_size: bytes, instead of what VMCOREINFO or the container says, or 4096.
-    layouts: names of layouts; they override what the bytes say.
-    contents: read the bytes of driver pages and small files as well.
-    symbols: those of the running kernel, of the names in `SYMBOLS`; with VMCOREINFO they make the direction of the
-    roots certain.
-    directions: of roots by their physical address; they override all evidence.
+    memory:     the source.
+    root:       physical address of the only KHO root to read. None: all that can be found.
+    page_size:  bytes. None: that of VMCOREINFO, else of the container, else 4096.
+    layouts:    names of layouts; they override detection.
+    contents:   read the bytes of driver pages and small files, too.
+    symbols:    of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
+    directions: of roots by physical address; they override all evidence.
 
-    Raises UsageError for an impossible page size, or when there is no KHO root at `root`, and SourceError
-    when the symbols are those of another kernel.
+    Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
+    `directions`; SourceError if the symbols are those of another kernel.
     """
     if page_size is not None and page_size not in PAGE_SIZES:
-        raise UsageError(f"page size {page_size}: expected one of {', '.join(map(str, PAGE_SIZES))}")
+        raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
     given = dict(directions or {})
 
     def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
@@ -51,7 +51,7 @@ def read(
         return _read(walk, wanted, symbols if whole else None, whole=whole)
 
     size, who = first_size(memory, page_size)
-    if memory.is_guess:  # all roots say where its bytes belong, whichever one is wanted
+    if memory.is_guess:  # any root can give the base address, also one that is not wanted
         state = reading(size, None)
         again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None, whole=False))
         state = reading(size) if again or root is not None else state
@@ -59,23 +59,23 @@ def read(
         state = reading(size)
     unknown = given.keys() - {handover.address for handover in state.handovers}
     if unknown:
-        raise UsageError(f"no KHO root at {min(unknown):#x}, whose direction was given")
+        raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
     better = best_size(state, size, lambda other: reading(other, whole=False))
     if better == size:
         return state
-    if page_size is not None:  # the user's word is never replaced
+    if page_size is not None:  # the page size of the user is never replaced
         return doubted(state, size, better, who, code="page-size-doubt")
     code = "page-size-doubt" if who == "VMCOREINFO" else "page-size-guessed"
     return doubted(reading(better), size, better, who, code=code)
 
 
 def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
-    """One reading. whole: with directions and scratch, which may take a search of their own."""
+    """One reading. whole: with directions and scratch areas, which may need another search."""
     memory = walk.memory
     at_first = len(memory.remarks)
     _remark(walk, memory.remarks)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
-    _remark(walk, memory.remarks[at_first:])  # some damage shows only when it is read
+    _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
     if root is not None:
         handovers = tuple(handover for handover in handovers if handover.address == root)
     kernel = memory.vmcoreinfo.get("OSRELEASE")
@@ -84,7 +84,7 @@ def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool 
 
 
 def _remark(walk: Walk, remarks: Sequence[str]) -> None:
-    """What is odd about the source as problems; that its end is missing has a code of its own."""
+    """Note the remarks of the source as problems. A truncated source has a separate code."""
     for remark in remarks:
         if remark.startswith("truncated:"):
             walk.problem("truncated", None, None, remark)

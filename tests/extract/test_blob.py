@@ -83,7 +83,7 @@ def test_without_a_map_it_is_one_page(page_size: int) -> None:
     image.handover(map_address=0)
     with image.open() as memory:
         data, said = written(f"{page + 100:#x}", memory, luoser.read(memory, page_size=page_size))
-    assert len(data) == page_size and "one page: no intact map has more" in said
+    assert len(data) == page_size and "one page (not in any intact map)" in said
 
 
 def test_page_that_is_not_in_the_source_is_refused() -> None:
