@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import subprocess
@@ -20,10 +21,16 @@ from luoser.memory.source import Memory
 from luoser.state import State
 from tests import real
 
+gc.set_threshold(200_000, 100, 1000)  # what the tests keep is large; going through it took a tenth of their time
 settings.register_profile("luoser", deadline=None, derandomize=True, database=None)
 settings.load_profile("luoser")
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+def pytest_sessionfinish() -> None:
+    """Keep the last collections of garbage from what the tests keep: a process of pytest-xdist has 10 s to end."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
