@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from luoser.cli.main import main
 from luoser.memory.overlay import Overlay
@@ -22,7 +22,10 @@ from luoser.state import State
 from tests import real
 
 gc.set_threshold(200_000, 100, 1000)  # what the tests keep is large; going through it took a tenth of their time
-settings.register_profile("luoser", deadline=None, derandomize=True, database=None)
+# The same examples in each run, and nothing that a slow machine can fail. --hypothesis-profile=search looks for others.
+_UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("luoser", derandomize=True, database=None, **_UNHURRIED)
+settings.register_profile("search", print_blob=True, **_UNHURRIED)
 settings.load_profile("luoser")
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
