@@ -17,7 +17,7 @@ from luoser.abi.vmalloc import KNOWN_FLAGS, kho_vmalloc
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
-from luoser.state import Direction, MapStatus, Memfd, PreservedMap
+from luoser.state import MapStatus, Memfd, PreservedMap
 from luoser.text import human_size, safe_text
 
 __all__: list[str] = []
@@ -27,6 +27,7 @@ _MOST = 32
 _OWNERS = ("memfd", "hugetlb", "guest", "iommu", "vfio", "other")
 _LIMIT = 1 << 52
 _WILD = "do not kexec: look for what wrote over the pointer"
+_GARBAGE = "do not kexec: look for what wrote over the map, or for who freed its pages"
 _BROKEN_NODE = "do not kexec: look for what wrote over this page of the map"
 
 
@@ -60,7 +61,7 @@ def _is_page(view: View, address: int) -> bool:
     source="preserved.md#chunks-of-bitmaps; preserved.md#radix-tree; kho.md#invariants",
 )
 def chain(view: View) -> Iterator[Found]:
-    """A node of the map is impossible: it leads to what is not a page, back to itself, or is not a node at all.
+    """A node below the first page of the map is not a node, or one leads to what is not a page or back to itself.
 
     The next kernel walks the map early in its boot: it never ends, touches what is not there, or reserves other
     memory than was preserved.
@@ -82,20 +83,14 @@ def chain(view: View) -> Iterator[Found]:
     source="kho.md#what-the-next-kernel-verifies; preserved.md#the-preserved-map",
 )
 def garbage(view: View) -> Iterator[Found]:
-    """The root that is to be handed over next points to a map that cannot be one.
+    """The map pointer of the root leads to a page that is not a node of a map.
 
     The next kernel reserves what these bytes say; everything that is preserved is lost and overwritten.
     """
-    if view.handover.direction is not Direction.OUTGOING:
-        raise NotApplicable("only a root that is known to be outgoing has to have a map")
-    if view.handover.preserved.status is MapStatus.STALE:
-        why = next((problem.message for problem in view.problems("map-stale")), "its bytes are no map")
-        yield Found(
-            f"the map of the outgoing root is none: {why}",
-            address=view.handover.preserved.address,
-            where="preserved",
-            hint="do not kexec: look for what wrote over the map, or for who freed its pages",
-        )
+    view.need_unconsumed()
+    view.known_map()
+    for problem in view.problems("map-garbage", about="preserved"):
+        yield Found(problem.message, address=problem.address, where="preserved", hint=_GARBAGE)
 
 
 @register(
@@ -616,9 +611,20 @@ def pointers(view: View) -> Iterator[Found]:
     named = [problem for problem in unread if problem.about != "preserved" and not problem.about.startswith("subtree")]
     if named:
         found = view.map()
+        told_of = _told_of(view)
         for problem in named:
-            if problem.address is not None and found.find(problem.address) is None:
+            if problem.address is None or problem.address in told_of:
+                continue
+            if found.find(problem.address) is None:
                 yield Found(f"{problem.message}; it is not preserved", problem.address, problem.about, hint=_WILD)
+
+
+def _told_of(view: View) -> set[int]:
+    """Addresses of which other rules say that they are not preserved."""
+    if view.handover.luo is None:
+        return set()
+    owned = {address for places in (_list_places(view), _handles(view)) for _, _, address in places}
+    return owned | {address for _, address, _, _ in _luo_places(view)}
 
 
 # -- one owner each ---------------------------------------------------------------------------------------

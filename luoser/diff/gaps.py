@@ -11,7 +11,7 @@ from luoser.state import Direction, Handover, MapStatus, Problem, State
 
 __all__ = ["not_compared"]
 
-_CODES = NOT_THERE | {"map-node-broken", "map-node-missing", "map-unread", "map-too-large", "too-many"}
+_CODES = NOT_THERE | {"map-garbage", "map-node-broken", "map-node-missing", "map-unread", "map-too-large", "too-many"}
 """Codes of problems that say that a thing was not read, or not to its end."""
 
 

@@ -12,11 +12,13 @@ from luoser.text import human_size
 
 __all__ = ["extent_changes", "map_changes"]
 
+_NOT_SEEN = {MapStatus.MISSING, MapStatus.UNREAD}
+
 
 def map_changes(sides: Sides) -> Iterator[Change]:
     """What became of the map: its status, and its blocks where both sides have one."""
     before, after = sides.before.preserved, sides.after.preserved
-    if before.status is not after.status and MapStatus.MISSING not in (before.status, after.status):
+    if before.status is not after.status and not {before.status, after.status} & _NOT_SEEN:
         is_freed = sides.consumed and after.status in (MapStatus.STALE, MapStatus.DAMAGED)
         is_progress = is_freed or before.status is MapStatus.ABSENT
         yield Change(

@@ -20,5 +20,5 @@ def test_a_kexec_without_luo_counts_in_one_of_the_numbers_only() -> None:
 def test_a_kexec_count_of_0_is_metadata_gone_wrong() -> None:
     metadata = real.read("7.3-a/frozen").handovers[0].kexec_metadata
     assert metadata is not None
-    report = check(changed("7.3-a/frozen", kexec_metadata=replace(metadata, kexec_count=0)), select=("KHO",))
-    assert rules_found(report) == {"KHO009"}
+    report = check(changed("7.3-a/frozen", kexec_metadata=replace(metadata, kexec_count=0)))
+    assert rules_found(report) - {"MAP020"} == {"KHO009"}
