@@ -37,6 +37,7 @@ docs: .venv/tested
 	$(BIN)/python -m tests.layout_table > docs/layouts.md
 	$(BIN)/python -m tests.live_update_page
 	$(BIN)/python -m tests.abi_pages
+	$(BIN)/python -m tests.architecture_page
 
 # Debian splits venv off into a package of its own.
 .venv/bin/python:
@@ -53,4 +54,4 @@ docs: .venv/tested
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -148,12 +148,22 @@ def page_text(page: str) -> str:
 
 def prose(page: str) -> str:
     """A page without what is made and without code."""
-    return _FENCE.sub("", MARKER.sub("", page_text(page)))
+    return without_code(MARKER.sub("", page_text(page)))
+
+
+def without_code(text: str) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", text)
 
 
 def all_anchors(page: str) -> list[str]:
-    """The same in their order, each as often as it is there."""
-    text = prose(page)
+    """The anchors of a page of docs/abi in their order, each as often as it is there."""
+    return anchors_in(page_text(page))
+
+
+def anchors_in(text: str) -> list[str]:
+    """The anchors of any page: those of its headings, and explicit ones (`<a id=…>`)."""
+    text = without_code(text)
     return [_slug(heading) for heading in _HEADING.findall(text)] + _EXPLICIT.findall(text)
 
 
@@ -163,7 +173,7 @@ def _slug(heading: str) -> str:
 
 
 def anchors(page: str) -> set[str]:
-    """All anchors of a page of docs/abi, such as kho.md: those of its headings, and explicit ones (`<a id=…>`)."""
+    """All anchors of a page of docs/abi, such as kho.md."""
     return set(all_anchors(page))
 
 

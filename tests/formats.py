@@ -70,6 +70,7 @@ def _elf() -> bytes:
     return core(*(Load(start, data) for start, data in runs()), notes=notes)
 
 
+@cache
 def files() -> dict[str, bytes]:
     """Every file by its name, before it is packed to .xz."""
     shared: dict[str, Any] = {"ram": {*pages(), *left_out()}, "vmcoreinfo": _vmcoreinfo()}

@@ -239,9 +239,10 @@ def test_nops_are_skipped_everywhere() -> None:
     assert flat(fdt.parse(blob(block))) == [(b"", [(b"name", words(5))]), (b"a", [])]
 
 
-def test_flood_of_nops_is_linear() -> None:
-    """16 times as many cost 16 times as much; 256 times where what was read is cut off a NOP at a time."""
-    few, many = (blob(words(BEGIN, 0) + words(NOP) * count + words(END, STOP)) for count in (1 << 14, 1 << 18))
+@pytest.mark.parametrize("tokens", [[NOP], [BEGIN, 0, END], [PROPERTY, 0, 0]], ids=["nops", "nodes", "properties"])
+def test_flood_of_tokens_is_linear(tokens: list[int]) -> None:
+    """16 times as many cost 16 times as much; 256 times where what was read is cut off or gone over for each."""
+    few, many = (blob(words(BEGIN, 0) + words(*tokens) * count + words(END, STOP)) for count in (1 << 11, 1 << 15))
     assert processor_time(lambda: fdt.parse(many)) < 64 * processor_time(lambda: fdt.parse(few))
 
 
@@ -346,7 +347,7 @@ def test_sound_minimal_tree() -> None:
 
 
 def parses_or_refuses(data: bytes) -> None:
-    """At a cost in proportion to the bytes: a line of Python for each, and some."""
+    """And ends: at a line of Python for each byte, and some."""
     for partial in (False, True):
         try:
             with steps(1000 + 4 * len(data)):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import inspect
+import importlib
 import sys
 import time
 import tracemalloc
@@ -20,6 +20,9 @@ from luoser.memory.source import Memory
 __all__ = ["Counted", "Steps", "held", "processor_time", "steps"]
 
 
+_IMPORT = importlib._bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
+
+
 class Steps:
     """taken: lines of Python executed."""
 
@@ -32,10 +35,10 @@ def steps(most: int) -> Iterator[Steps]:
     """A block that may execute `most` lines of Python. At the next one the test fails, so an endless loop ends too.
 
     Counted are the lines of all functions that the block calls, those of libraries as well, and each turn of a loop
-    on one line. Not counted: the block's own lines, what an import executes, and the work inside of one built-in
-    function, such as a copy of many bytes.
+    on one line. Not counted: the block's own lines, what an import executes, which happens once in a process, and the
+    work inside of one built-in function, such as a copy of many bytes.
     """
-    steps = Steps()
+    steps, imports = Steps(), 0
 
     def line(frame: FrameType, event: str, _: Any) -> Any:
         if event == "line":
@@ -44,9 +47,17 @@ def steps(most: int) -> Iterator[Steps]:
                 pytest.fail(f"more than {most} lines were executed, the last one in {frame.f_code.co_qualname}")
         return line
 
-    def call(frame: FrameType, event: str, _: Any) -> Any:
-        is_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED  # the bodies of modules and classes are none
-        return line if is_function and "importlib" not in frame.f_code.co_filename else None
+    def imported(_frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal imports
+        imports -= event == "return"
+        return imported
+
+    def call(frame: FrameType, _event: str, _: Any) -> Any:
+        nonlocal imports
+        if frame.f_code is _IMPORT:
+            imports += 1
+            return imported
+        return None if imports else line
 
     before = sys.gettrace()
     sys.settrace(call)

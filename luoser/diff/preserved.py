@@ -18,11 +18,9 @@ _NOT_SEEN = {MapStatus.MISSING, MapStatus.UNREAD}
 def map_changes(sides: Sides) -> Iterator[Change]:
     """What became of the map: its status, and its blocks where both sides have one."""
     before, after = sides.before.preserved, sides.after.preserved
-    if before.map is not None and after.map is not None:
-        yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
-        yield from extent_changes(before.map, after.map)
     if before.status is not after.status and not {before.status, after.status} & _NOT_SEEN:
-        is_progress = (after.status is MapStatus.STALE and sides.consumed) or before.status is MapStatus.ABSENT
+        is_freed = sides.consumed and after.status in (MapStatus.STALE, MapStatus.DAMAGED)
+        is_progress = is_freed or before.status is MapStatus.ABSENT
         yield Change(
             kind=Kind.PROGRESS if is_progress else Kind.CHANGED,
             where="preserved/status",
@@ -36,7 +34,7 @@ def map_changes(sides: Sides) -> Iterator[Change]:
 
 
 def extent_changes(before: PreservedMap, after: PreservedMap) -> Iterator[Change]:
-    """Runs of blocks that only one of the maps has. Blocks that an incomplete map may have are not told."""
+    """Runs of blocks that only one of the maps has; what a map that was not read to its end lacks is not known."""
     if before == after:
         return
     old, new = _by_order(before), _by_order(after)

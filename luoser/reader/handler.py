@@ -18,7 +18,8 @@ from luoser.state.struct_values import struct_values
 
 __all__ = ["read_detail", "read_flb_detail", "settled", "struct_candidates"]
 
-_SUBJECTS = ("hugetlb", "guest", "iommu", "vfio", "other")
+_ELSEWHERE = ("kho", "luo", "memfd", "pci")
+"""Subjects that other readers read."""
 
 
 def read_detail(walk: Walk, compatible: str, address: int, subject: Subject) -> Record | None:
@@ -29,7 +30,11 @@ def read_detail(walk: Walk, compatible: str, address: int, subject: Subject) -> 
     address:    of the struct.
     subject:    what problems are about.
     """
-    forms = [entry for entry in layouts() if entry.subject in _SUBJECTS and entry.handler == compatible]
+    forms = [
+        entry
+        for entry in layouts()
+        if entry.handler == compatible and entry.kind == "struct" and entry.subject not in _ELSEWHERE
+    ]
     return _read(walk, forms, address, subject)
 
 

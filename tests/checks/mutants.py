@@ -33,7 +33,6 @@ __all__ = [
     "report_of",
     "rules_found",
     "u64",
-    "unjudged",
     "written",
 ]
 
@@ -83,11 +82,6 @@ def errors(report: Report) -> set[str]:
 def reason(report: Report, rule: str) -> str:
     """Why a rule does not apply or could not be judged, of all handovers; "" where it was judged."""
     return " ".join(entry.reason for entry in (*report.skipped, *report.unjudged) if entry.rule == rule)
-
-
-def unjudged(report: Report, rule: str) -> str:
-    """Why a rule could not be judged, of all handovers; "" where it could."""
-    return " ".join(entry.reason for entry in report.unjudged if entry.rule == rule)
 
 
 def messages(report: Report, rule: str) -> list[str]:

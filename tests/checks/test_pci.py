@@ -13,7 +13,7 @@ from luoser.checks import check
 from luoser.state import Contents, Direction, File, Flb, Problem, Record
 from tests import real
 from tests.checks.device_lists import a_list, found, fresh, with_lists
-from tests.checks.mutants import mutant, rules_found, unjudged
+from tests.checks.mutants import mutant, rules_found
 from tests.golden import FORMS, Dev, devices_of
 
 ENDPOINT = Dev(domain=0, bdf=0x4100, driver=b"nvme")

@@ -140,16 +140,16 @@ def test_what_cannot_be_done_is_2(luoser_command: Run, arguments: list[str], wor
 @pytest.mark.parametrize(
     "content", [b"", b"\x7fELF", b"\xfd7zXZ\0rubbish", b"\x1f\x8brubbish", b"KDUMP   " + bytes(99)]
 )
-def test_broken_files_are_2(luoser_command: Run, tmp_path: Path, content: bytes) -> None:
+def test_broken_files_are_2(luoser_process: Run, tmp_path: Path, content: bytes) -> None:
     place = tmp_path / "broken"
     place.write_bytes(content)
-    result = luoser_command("inspect", place)
+    result = luoser_process("inspect", place)
     assert (result.returncode, result.stdout) == (2, b"")
     assert result.stderr.count(b"\n") == 1 and b"Traceback" not in result.stderr
 
 
-def test_nothing_detected_is_1(luoser_command: Run) -> None:
-    result = luoser_command("abi", "detect", golden.GOLDEN / "kho-chunk-512.bin")
+def test_nothing_detected_is_1(luoser_process: Run) -> None:
+    result = luoser_process("abi", "detect", golden.GOLDEN / "kho-chunk-512.bin")
     assert (result.returncode, result.stdout) == (1, b"")
 
 
@@ -274,9 +274,9 @@ def test_no_control_character_of_a_blob_reaches_stdout(tmp_path: Path) -> None:
     assert b"\x1b" not in invoke("decode", str(page), "--as", "kho-block-sessions").stdout_bytes
 
 
-def test_pipes_get_no_colours(luoser_command: Run) -> None:
+def test_pipes_get_no_colours(luoser_process: Run) -> None:
     for arguments in (["inspect", FROZEN], ["pci", FROZEN], ["decode", FOLIO], ["--help"]):
-        result = luoser_command(*arguments, env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"})
+        result = luoser_process(*arguments, env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"})
         assert result.returncode == 0 and b"\x1b" not in result.stdout
 
 
@@ -340,15 +340,15 @@ def test_a_closed_pipe_is_not_a_finding() -> None:
     assert code != 1
 
 
-def test_standard_input(luoser_command: Run) -> None:
+def test_standard_input(luoser_process: Run) -> None:
     dump = Path(FROZEN).read_bytes()
     assert (
-        luoser_command("decode", "-", input=golden.CATALOGUE["pci-folio.bin"]).stdout == out("decode", FOLIO).encode()
+        luoser_process("decode", "-", input=golden.CATALOGUE["pci-folio.bin"]).stdout == out("decode", FOLIO).encode()
     )
     hexed = golden.CATALOGUE["pci-folio.bin"].hex().encode()
-    assert luoser_command("decode", "-", "--hex", input=hexed).stdout == out("decode", FOLIO).encode()
-    assert luoser_command("inspect", "-", input=b"").returncode == 2
-    unpacked = luoser_command("pci", "-", input=_unpacked(dump))
+    assert luoser_process("decode", "-", "--hex", input=hexed).stdout == out("decode", FOLIO).encode()
+    assert luoser_process("inspect", "-", input=b"").returncode == 2
+    unpacked = luoser_process("pci", "-", input=_unpacked(dump))
     assert unpacked.returncode == 0 and b"0000:41:00.0" in unpacked.stdout
 
 
@@ -358,8 +358,8 @@ def _unpacked(data: bytes) -> bytes:
     return lzma.decompress(data)
 
 
-def test_packed_standard_input(luoser_command: Run) -> None:
-    assert luoser_command("pci", "-", input=Path(FROZEN).read_bytes()).returncode == 0
+def test_packed_standard_input(luoser_process: Run) -> None:
+    assert luoser_process("pci", "-", input=Path(FROZEN).read_bytes()).returncode == 0
 
 
 def test_every_error_is_a_luoser_error() -> None:

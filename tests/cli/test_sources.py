@@ -267,7 +267,7 @@ def test_blob_of_a_sub_tree_comes_out_of_debugfs(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == (folder / "in/sub_fdts/pci-luo-lab").read_bytes()
 
 
-def test_standard_input_is_no_folder_of_that_name(tmp_path: Path, luoser_command: Run) -> None:
+def test_standard_input_is_no_folder_of_that_name(tmp_path: Path, luoser_process: Run) -> None:
     debugfs(tmp_path / "-", "7.3-a/1")
-    result = luoser_command("inspect", "-", input=b"", cwd=tmp_path, env={"PYTHONPATH": str(real.ROOT)})
+    result = luoser_process("inspect", "-", input=b"", cwd=tmp_path, env={"PYTHONPATH": str(real.ROOT)})
     assert result.returncode == 2 and b"standard input" in result.stderr

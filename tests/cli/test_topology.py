@@ -67,8 +67,8 @@ def test_an_existing_file_stays(luoser_command: Run, tmp_path: Path) -> None:
     assert read_topology(tmp_path / "snapshot") == read_topology(LIST)
 
 
-def test_standard_input(luoser_command: Run) -> None:
-    result = luoser_command("topology", "-", input=Path(LIST).read_bytes())
+def test_standard_input(luoser_process: Run) -> None:
+    result = luoser_process("topology", "-", input=Path(LIST).read_bytes())
     assert result.returncode == 0
     assert result.stdout.startswith(b"standard input  list  15 devices")
 

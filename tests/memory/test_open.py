@@ -105,15 +105,15 @@ def test_command_reads_packed_and_plain_files(tmp_path: Path, luoser_command: Ru
     assert roots_of(luoser_command("inspect", tmp_path / file, "--format", "json")) == ROOTS
 
 
-def test_command_reads_standard_input(luoser_command: Run) -> None:
-    result = luoser_command("inspect", "-", "--format", "json", input=ELF)
+def test_command_reads_standard_input(luoser_process: Run) -> None:
+    result = luoser_process("inspect", "-", "--format", "json", input=ELF)
     assert roots_of(result) == ROOTS
     assert json.loads(result.stdout)["source"]["path"] == "-"
 
 
 @pytest.mark.parametrize("file", ["core.elf.xz", "core.elf.gz"])
-def test_command_unpacks_standard_input(luoser_command: Run, file: str) -> None:
-    assert roots_of(luoser_command("inspect", "-", "--format", "json", input=READABLE[file])) == ROOTS
+def test_command_unpacks_standard_input(luoser_process: Run, file: str) -> None:
+    assert roots_of(luoser_process("inspect", "-", "--format", "json", input=READABLE[file])) == ROOTS
 
 
 @contextmanager
@@ -135,13 +135,13 @@ def test_fifo_whose_writer_comes_later_is_read(tmp_path: Path) -> None:
         assert same_memory(luoser.open(path))
 
 
-def test_pipe_by_its_name_is_read(tmp_path: Path, luoser_command: Run) -> None:
+def test_pipe_by_its_name_is_read(tmp_path: Path, luoser_process: Run) -> None:
     """What a shell's <(...) gives."""
     (tmp_path / "data").write_bytes(ELF)
     with subprocess.Popen(["cat", str(tmp_path / "data")], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         number = writer.stdout.fileno()
-        result = luoser_command("inspect", f"/dev/fd/{number}", "--format", "json", pass_fds=[number])
+        result = luoser_process("inspect", f"/dev/fd/{number}", "--format", "json", pass_fds=[number])
     assert roots_of(result) == ROOTS
 
 
@@ -206,24 +206,24 @@ def test_command_refuses_a_folder_without_debugfs_blobs(tmp_path: Path, luoser_c
     assert "expected a copy of /sys/kernel/debug/kho" in assert_refused(luoser_command("inspect", tmp_path))
 
 
-def test_command_refuses_a_missing_file(tmp_path: Path, luoser_command: Run) -> None:
-    assert "No such file" in assert_refused(luoser_command("inspect", tmp_path / "nothing"))
+def test_command_refuses_a_missing_file(tmp_path: Path, luoser_process: Run) -> None:
+    assert "No such file" in assert_refused(luoser_process("inspect", tmp_path / "nothing"))
 
 
 def test_command_refuses_an_empty_path(luoser_command: Run) -> None:
     assert_refused(luoser_command("inspect", ""))
 
 
-def test_command_refuses_empty_standard_input(luoser_command: Run) -> None:
-    assert "standard input" in assert_refused(luoser_command("inspect", "-", input=b""))
+def test_command_refuses_empty_standard_input(luoser_process: Run) -> None:
+    assert "standard input" in assert_refused(luoser_process("inspect", "-", input=b""))
 
 
 def test_command_refuses_text_on_standard_input(luoser_command: Run) -> None:
     assert "unknown dump format" in assert_refused(luoser_command("inspect", "-", input=b"text\n" * 10))
 
 
-def test_command_refuses_closed_standard_input(luoser_command: Run) -> None:
-    assert_refused(luoser_command("inspect", "-", stdin=None, preexec_fn=lambda: os.close(0)))
+def test_command_refuses_closed_standard_input(luoser_process: Run) -> None:
+    assert_refused(luoser_process("inspect", "-", stdin=None, preexec_fn=lambda: os.close(0)))
 
 
 def test_a_small_file_that_unpacks_to_much_is_given_up_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,10 +236,10 @@ def test_a_small_file_that_unpacks_to_much_is_given_up_early(tmp_path: Path, mon
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_command_refuses_a_file_without_permission(tmp_path: Path, luoser_command: Run) -> None:
+def test_command_refuses_a_file_without_permission(tmp_path: Path, luoser_process: Run) -> None:
     (tmp_path / "secret").write_bytes(ELF)
     (tmp_path / "secret").chmod(0)
-    assert "Permission denied" in assert_refused(luoser_command("inspect", tmp_path / "secret"))
+    assert "Permission denied" in assert_refused(luoser_process("inspect", tmp_path / "secret"))
 
 
 @pytest.mark.parametrize("command", ["inspect", "pci", "map"])

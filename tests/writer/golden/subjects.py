@@ -116,12 +116,12 @@ def _goldens() -> Iterator[Subject]:
 
 
 def _made() -> Iterator[Subject]:
-    """Every layout of structs, full of bytes of no meaning; two records behind a head that counts."""
+    """Every layout of structs of the catalogue, full of bytes of no meaning; two records behind a head that counts."""
     for entry in layouts():
-        if entry.kind != "struct":
+        numbers = [INDEX.get((schema.name, schema.label), -1) for schema in entry.schemas[: 2 if entry.count else 1]]
+        if entry.kind != "struct" or -1 in numbers:  # the catalogue does not have all of them yet
             continue
         noise = random.Random(entry.name)
-        numbers = [_number(schema.name, schema.label) for schema in entry.schemas[: 2 if entry.count else 1]]
         places = [(0, numbers[0])]
         data = noise.randbytes(LAYOUTS[numbers[0]]["size"])
         if entry.count:
