@@ -220,7 +220,7 @@ def test_root_of_a_shifted_image_is_named_as_it_is_shown(shifted: tuple[Path, st
     file, root, _ = shifted
     assert list(roots(file)) == [root] == list(roots(file, "--root", root))
     shown = out("inspect", file, "--root", root)
-    assert "shifted image: its byte 0 is taken for physical address 0x4000000; --map says otherwise" in shown
+    assert "shifted image: assuming byte 0 is physical address 0x4000000; --map overrides this" in shown
     with pytest.raises(UsageError, match="no KHO root at"):
         invoke("inspect", file, "--root", f"{int(root, 16) - 64 * MIB:#x}")
 

@@ -79,13 +79,13 @@ def pieces_of(flat: bytes) -> bytes:
 
 
 SHIFTS = {
-    "header of a page": (lambda flat: b"H" * 4096 + flat, "its byte 0x1000 is taken for physical address 0"),
-    "header of 100 bytes": (lambda flat: b"H" * 100 + flat, "its byte 0x64 is taken for physical address 0"),
-    "header of 1 MiB": (lambda flat: bytes(1 << 20) + flat, "its byte 0x100000 is taken for physical address 0"),
-    "from 1 MiB on": (lambda flat: flat[1 << 20 :], "its byte 0 is taken for physical address 0x100000"),
-    "from 0x1000 on": (lambda flat: flat[0x1000:], "its byte 0 is taken for physical address 0x1000"),
-    "from the middle of a page on": (lambda flat: flat[0x234:-0x234], "its byte 0 is taken for physical address 0x234"),
-    "LiME's format=raw": (pieces_of, "its byte 0 is taken for physical address 0x61400"),
+    "header of a page": (lambda flat: b"H" * 4096 + flat, "assuming byte 0x1000 is physical address 0"),
+    "header of 100 bytes": (lambda flat: b"H" * 100 + flat, "assuming byte 0x64 is physical address 0"),
+    "header of 1 MiB": (lambda flat: bytes(1 << 20) + flat, "assuming byte 0x100000 is physical address 0"),
+    "from 1 MiB on": (lambda flat: flat[1 << 20 :], "assuming byte 0 is physical address 0x100000"),
+    "from 0x1000 on": (lambda flat: flat[0x1000:], "assuming byte 0 is physical address 0x1000"),
+    "from the middle of a page on": (lambda flat: flat[0x234:-0x234], "assuming byte 0 is physical address 0x234"),
+    "LiME's format=raw": (pieces_of, "assuming byte 0 is physical address 0x61400"),
 }
 
 
@@ -170,7 +170,7 @@ def test_image_without_the_hole_whose_root_is_low(tmp_path: Path) -> None:
     handover = only(state)
     assert (handover.address, handover.preserved.status) == (root, MapStatus.INTACT)
     assert handover.luo is not None and handover.memblock is not None and handover.kexec_metadata is not None
-    assert f"image without the PC's hole: byte {HOLE:#x} is taken for address 0x100000000" in said(state)
+    assert f"image without the PCI hole: assuming byte {HOLE:#x} is address 0x100000000" in said(state)
 
 
 @pytest.mark.parametrize("header", [0x1000, 100])
@@ -184,7 +184,7 @@ def test_image_without_the_hole_behind_a_header(tmp_path: Path, header: int) -> 
     handover = only(state)
     assert handover.address == root
     assert handover.luo is not None and handover.memblock is not None
-    assert f"byte {header:#x} for 0" in said(state)
+    assert f"byte {header:#x} is 0" in said(state)
 
 
 def test_ranges_of_a_large_pc_one_behind_the_other(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_image_without_the_hole_whose_handover_is_all_above_it(tmp_path: Path) -
     handover = only(state)
     assert (handover.address, handover.preserved.status) == (root, MapStatus.INTACT)
     assert handover.luo is not None and handover.memblock is not None
-    assert "left out" in said(state)
+    assert "earlier bytes are ignored" in said(state)
     assert memory.segments[0].start == 4 * GIB
 
 

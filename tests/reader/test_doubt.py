@@ -131,7 +131,7 @@ def test_undecided_vfio_device_has_no_headline() -> None:
     devices = struct.pack("<II", 1, 1) + entry(0x900)
     detail = file_of(vfio_state(struct.pack("<IHB", 0, 0x501, 1), devices)).detail
     assert detail is not None and len(detail.readings) > 1
-    assert "do not decide" in detail.confidence
+    assert "layouts fit these bytes" in detail.confidence
 
 
 # -- roots --
