@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
@@ -39,8 +40,8 @@ def read(
     roots certain.
     directions: of roots by their physical address; they override all evidence.
 
-    Raises UsageError for an impossible page size, or when there is no KHO root at `root`, and SourceError
-    when the symbols are those of another kernel.
+    Raises UsageError for an impossible page size, or when there is no KHO root at `root` or where a direction was
+    given, and SourceError when the symbols are those of another kernel.
     """
     if page_size is not None and page_size not in PAGE_SIZES:
         raise UsageError(f"page size {page_size}: expected one of {', '.join(map(str, PAGE_SIZES))}")
@@ -61,12 +62,14 @@ def read(
     if unknown:
         raise UsageError(f"no KHO root at {min(unknown):#x}, whose direction was given")
     better = best_size(state, size, lambda other: reading(other, whole=False))
-    if better == size:
+    if better != size:
+        is_doubt = who in ("--page-size", "VMCOREINFO")
+        if page_size is None:  # the user's word is never replaced
+            state = reading(better)
+        state = doubted(state, size, better, who, code="page-size-doubt" if is_doubt else "page-size-guessed")
+    if root is None:
         return state
-    if page_size is not None:  # the user's word is never replaced
-        return doubted(state, size, better, who, code="page-size-doubt")
-    code = "page-size-doubt" if who == "VMCOREINFO" else "page-size-guessed"
-    return doubted(reading(better), size, better, who, code=code)
+    return replace(state, handovers=tuple(handover for handover in state.handovers if handover.address == root))
 
 
 def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
@@ -78,7 +81,5 @@ def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool 
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
     for remark in memory.remarks[at_first:]:  # some damage shows only when it is read
         walk.problem("source", None, None, remark)
-    if root is not None:
-        handovers = tuple(handover for handover in handovers if handover.address == root)
     source = Source(path=memory.path, format=memory.format, page_size=walk.page_size)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))

@@ -23,6 +23,8 @@ __all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
 
 _SHOWN = 16
 """Bytes of a broken node that a problem shows."""
+_CHAIN = 64
+"""Chunks looked back at for what led to one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,9 @@ class MapReading:
     bitmaps: what it preserves. nodes: its own pages. missing: why its first page could not be read. broken: nodes
     that no kernel writes. is_no_map: whether the first page is not a node at all. absent: (address, text) of nodes
     that are not in the source. faults: (code, address, text) of what leaves the rest readable. places: (address,
-    order, start) of each bitmap, those without a bit included. holders: the nodes that lead to each bitmap, without
-    the first page, by the bitmap's order and start. other: the same map with bitmaps of 512 bytes, where the
-    pointers leave the width open.
+    order, start) of each bitmap, those without a bit included. parents: of each node but the first page the one that
+    leads to it. holders: where each bitmap is, and in which chunk, by its order and start. other: the same map with
+    bitmaps of 512 bytes, where the pointers leave the width open.
     """
 
     form: str
@@ -56,6 +58,7 @@ class MapReading:
     absent: list[tuple[int, MissingMemory, str]] = field(default_factory=list)
     faults: list[tuple[str, int, str]] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
+    parents: dict[int, int] = field(default_factory=dict)
     holders: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     other: MapReading | None = None
 
@@ -63,6 +66,21 @@ class MapReading:
     def complete(self) -> bool:
         """Whether every part of the map was read."""
         return not (self.broken or self.absent or any(code == "map-too-large" for code, _, _ in self.faults))
+
+    def leading_to(self, *places: int) -> frozenset[int]:
+        """These nodes and all that lead to them, without the first page: one of them broken explains what is there."""
+        found = set(places)
+        for place in places:
+            for _ in range(_CHAIN):
+                place = self.parents.get(place, self.address)
+                if place == self.address:
+                    break
+                found.add(place)
+        return frozenset(found)
+
+    def leading_to_bitmap(self, bitmap: tuple[int, int]) -> frozenset[int]:
+        """Likewise those that lead to a bitmap, by its order and start."""
+        return self.leading_to(*self.holders.get(bitmap, ()))
 
 
 # -- kho-v2 and later: the radix tree ---------------------------------------------------------------------
@@ -76,19 +94,19 @@ def read_radix(walk: Walk, address: int) -> MapReading:
     reading = MapReading("radix", address)
     geometry = RadixGeometry.of(walk.page_size)
     seen = {address}
-    stack: list[tuple[int, int, int, tuple[int, ...]]] = [(address, geometry.levels, 0, ())]
+    stack = [(address, geometry.levels, 0)]
     table = struct.Struct(f"<{walk.page_size // 8}Q")
     while stack:
-        node, level, prefix, way = stack.pop()
-        page = _node(walk, reading, node, way)
+        node, level, prefix = stack.pop()
+        page = _node(walk, reading, node)
         if page is None:
             continue
         if level == 0:
-            _leaf(walk, reading, geometry, prefix, page, (*way, node))
+            _leaf(walk, reading, geometry, prefix, page)
             continue
         children = _children(walk, reading, node, table.unpack(page), seen)
-        way = (*way, node) if node != address else ()
-        below = [(child, level - 1, prefix << geometry.table_bits | index, way) for index, child in children]
+        reading.parents.update((child, node) for _, child in children)
+        below = [(child, level - 1, prefix << geometry.table_bits | index) for index, child in children]
         stack.extend(reversed(below))
     return reading
 
@@ -119,7 +137,7 @@ def _children(
     return sound
 
 
-def _node(walk: Walk, reading: MapReading, node: int, way: tuple[int, ...]) -> bytes | None:
+def _node(walk: Walk, reading: MapReading, node: int) -> bytes | None:
     """A page of the map. The first page that is not there makes the map missing; others make it incomplete."""
     if len(reading.nodes) >= LIMITS.map_nodes:
         text = f"more than {LIMITS.map_nodes} pages of map; the rest was not read"
@@ -131,16 +149,14 @@ def _node(walk: Walk, reading: MapReading, node: int, way: tuple[int, ...]) -> b
         if node == reading.address:
             reading.missing = error
         else:
-            parent = way[-1] if way else reading.address
+            parent = reading.parents[node]
             reading.absent.append((node, error, f"node {node:#x} named by {parent:#x}: {error}"))
         return None
     reading.nodes.append(node)
     return page
 
 
-def _leaf(
-    walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes, way: tuple[int, ...]
-) -> None:
+def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
     base, leaf = prefix << geometry.leaf_bits, reading.nodes[-1]
     if not any(page):
         address, order = geometry.decode(base) if prefix else (PHYSICAL_LIMIT, 0)
@@ -158,7 +174,7 @@ def _leaf(
         return
     reading.bitmaps.append(Bitmap(order, address, page))
     reading.places.append((leaf, order, address))
-    reading.holders[order, address] = way
+    reading.holders[order, address] = (leaf,)
 
 
 def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
@@ -197,7 +213,9 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
             reading.broken.append(Broken(before, text))
             break
         seen.add(chunk)
-        page = _node(walk, reading, chunk, (before,))
+        if chunk != address:
+            reading.parents[chunk] = before
+        page = _node(walk, reading, chunk)
         if page is None:
             break
         before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
@@ -206,7 +224,7 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
     if reading.bitmap_size == walk.page_size and pointers:
         other = replace(
             reading, bitmaps=[], nodes=list(reading.nodes), absent=list(reading.absent), faults=list(reading.faults),
-            broken=at_first, places=[], holders={},
+            broken=at_first, places=[], parents=dict(reading.parents), holders={},
         )  # fmt: skip
         other.bitmap_size = SMALL_BITMAP
         _read_bitmaps(walk, other, every, SMALL_BITMAP)
@@ -278,8 +296,9 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[_Pointer], siz
             continue
         reading.bitmaps.append(Bitmap(order, start, bits))
         reading.places.append((bitmap, order, start))
-        reading.holders[order, start] = (chunk, bitmap)
         page = bitmap - bitmap % walk.page_size
+        reading.holders[order, start] = (page, chunk)
         if page not in pages:
             pages.add(page)
             reading.nodes.append(page)
+            reading.parents.setdefault(page, chunk)
