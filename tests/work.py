@@ -17,33 +17,26 @@ import pytest
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 
-__all__ = ["Counted", "Steps", "held", "processor_time", "steps"]
-
+__all__ = ["Counted", "held", "processor_time", "steps"]
 
 _IMPORT = importlib._bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
 
 
-class Steps:
-    """taken: lines of Python executed."""
-
-    def __init__(self) -> None:
-        self.taken = 0
-
-
 @contextmanager
-def steps(most: int) -> Iterator[Steps]:
+def steps(most: int) -> Iterator[None]:
     """A block that may execute `most` lines of Python. At the next one the test fails, so an endless loop ends too.
 
     Counted are the lines of all functions that the block calls, those of libraries as well, and each turn of a loop
     on one line. Not counted: the block's own lines, what an import executes, which happens once in a process, and the
     work inside of one built-in function, such as a copy of many bytes.
     """
-    steps, imports = Steps(), 0
+    taken = imports = 0
 
     def line(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal taken
         if event == "line":
-            steps.taken += 1
-            if steps.taken > most:
+            taken += 1
+            if taken > most:
                 pytest.fail(f"more than {most} lines were executed, the last one in {frame.f_code.co_qualname}")
         return line
 
@@ -62,7 +55,7 @@ def steps(most: int) -> Iterator[Steps]:
     before = sys.gettrace()
     sys.settrace(call)
     try:
-        yield steps
+        yield
     finally:
         sys.settrace(before)
 
@@ -94,15 +87,14 @@ def processor_time(work: Callable[[], object], *, rounds: int = 3) -> float:
 
 
 class Counted(Overlay):
-    """A source that counts: reads, bytes read, searches begun. Nothing is read after `most` bytes: the test fails."""
+    """A source that counts the bytes that are read of it. most: the test fails when it is more."""
 
     def __init__(self, below: Memory, *, most: int | None = None) -> None:
         super().__init__(below)
-        self.most = most
-        self.reads = self.bytes = 0
+        self.most, self.bytes = most, 0
 
     def read(self, address: int, size: int) -> bytes:
-        self.reads, self.bytes = self.reads + 1, self.bytes + size
+        self.bytes += size
         if self.most is not None and self.bytes > self.most:
             pytest.fail(f"more than {self.most} bytes were read, the last ones at {address:#x}")
         return super().read(address, size)
