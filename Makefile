@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 # make demo   environment, install, inspect a shipped dump of a real kernel
 # make test   lint, types, tests
+# make test-slow  the tests that make test leaves out: whole machines, LUOSER_LAB names their dumps (tests/lab)
 # make golden the committed files that are made: golden bytes, dump formats
 # make bench  speed as ratios to peers measured in the same run
 # make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test bench mutants golden docs clean
+.PHONY: demo test test-slow bench mutants golden docs clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -18,7 +20,10 @@ test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: .venv/tested
+	$(PYTEST) -m slow
 
 bench: .venv/tested
 	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from luoser.cli.main import main
 from luoser.memory.overlay import Overlay
@@ -20,10 +21,19 @@ from luoser.memory.source import Memory
 from luoser.state import State
 from tests import real
 
-settings.register_profile("luoser", deadline=None, derandomize=True, database=None)
+gc.set_threshold(200_000, 100, 1000)  # what the tests keep is large; going through it took a tenth of their time
+# The same examples in each run, and nothing that a slow machine can fail. --hypothesis-profile=search looks for others.
+_UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("luoser", derandomize=True, database=None, **_UNHURRIED)
+settings.register_profile("search", print_blob=True, **_UNHURRIED)
 settings.load_profile("luoser")
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+def pytest_sessionfinish() -> None:
+    """Keep the last collections of garbage from what the tests keep: a process of pytest-xdist has 10 s to end."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -41,20 +41,23 @@ _LONGEST = 600
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change. module: path below the root. operator, occurrence: as cosmic-ray names it. text: the module after."""
+    """One change.
+
+    module: path below the root. operator, occurrence: as cosmic-ray names it. before, after: the module.
+    """
 
     module: str
     line: int
     operator: str
     occurrence: int
-    text: str
+    before: str
+    after: str
 
     @property
     def diff(self) -> str:
         """The lines that differ."""
-        before, after = (ROOT / self.module).read_text().splitlines(), self.text.splitlines()
-        changed = [row for row in difflib.ndiff(before, after) if row[0] in "-+"]
-        return "\n".join(f"    {row}" for row in changed)
+        rows = difflib.unified_diff(self.before.splitlines(), self.after.splitlines(), lineterm="", n=0)
+        return "\n".join(f"    {row}" for row in list(rows)[2:] if not row.startswith("@@"))
 
 
 # -- what can be changed ----------------------------------------------------------------------------------
@@ -78,12 +81,11 @@ def places(module: str) -> dict[tuple[int, int], list[tuple[str, int]]]:
     return found
 
 
-def changed(module: str, operator: str, occurrence: int) -> str | None:
-    """The module with one change; None where that does not change what runs."""
+def changed(before: str, operator: str, occurrence: int) -> str | None:
+    """A module with one change; None where that does not change what runs."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
-    before = (ROOT / module).read_text()
     text: str | None = mutate_code(before, get_operator(operator)(), occurrence)
     try:
         return text if text is not None and _what_runs(text) != _what_runs(before) else None
@@ -133,15 +135,15 @@ def _some(
     module: str, found: dict[tuple[int, int], list[tuple[str, int]]], wanted: int, chance: random.Random
 ) -> Iterator[Mutant]:
     """One change at each of so many places: an operator has up to eleven others, a loop only one."""
-    starts = sorted(found)
+    before, starts = (ROOT / module).read_text(), sorted(found)
     chance.shuffle(starts)
     for start in starts:
         ways = found[start]
         chance.shuffle(ways)
         for operator, occurrence in ways:
-            text = changed(module, operator, occurrence)
-            if text is not None:
-                yield Mutant(module, start[0], operator.removeprefix("core/"), occurrence, text)
+            after = changed(before, operator, occurrence)
+            if after is not None:
+                yield Mutant(module, start[0], operator.removeprefix("core/"), occurrence, before, after)
                 wanted -= 1
                 break
         if not wanted:
@@ -189,12 +191,11 @@ def failure(folder: Path, tests: Sequence[str], **more: str) -> str:
 def survives(mutant: Mutant, folder: Path) -> bool:
     """Whether all tests of its room pass with a change in a copy."""
     place = folder / mutant.module
-    before = place.read_text()
-    place.write_text(mutant.text)
+    place.write_text(mutant.after)
     try:
         return not failure(folder, tests_of(mutant.module), PYTHONDONTWRITEBYTECODE="1")
     finally:
-        place.write_text(before)
+        place.write_text(mutant.before)
 
 
 def judge(mutants: Sequence[Mutant], jobs: int, folder: Path) -> Iterator[tuple[Mutant, bool]]:

@@ -10,6 +10,7 @@ import pytest
 
 import luoser
 from luoser.checks import check
+from luoser.state import Direction, Problem
 from tests import real
 from tests.checks.mutants import changed, errors, messages, mutant, reason, report_of, rules_found, written
 from tests.fuzz.test_mutations import damaged
@@ -127,3 +128,21 @@ def test_messages_show_no_bytes_of_a_dump_as_they_are() -> None:
     image.patch(root + place, b"\1" * 8)
     for finding in report_of(image, select=FAMILIES).findings:
         assert finding.message.isprintable()
+
+
+# -- what was seen --
+
+
+def test_an_open_direction_is_not_judged() -> None:
+    for direction in Direction:
+        report = check(changed("7.3-a/frozen", direction=direction), select=["KHO017"])
+        assert bool(report.unjudged) == (direction is Direction.UNKNOWN)
+        assert report.passed == (() if direction is Direction.UNKNOWN else ("KHO017",))
+
+
+def test_a_source_that_ends_early_is_not_judged_to_its_end() -> None:
+    state = real.read("7.3-a/frozen")
+    cut = Problem(code="truncated", address=None, message="the file ends early", root=None, about="")
+    report = check(replace(state, problems=(cut,)), select=["KHO018"])
+    assert [entry.cause for entry in report.unjudged] == ["missing"]
+    assert check(state, select=["KHO018"]).passed == ("KHO018",)

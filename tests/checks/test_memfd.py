@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from luoser.checks import Report, check
 from tests import real
 from tests.checks.mutants import NAME, descriptor_changed, errors, file_of, judged, memfd_of, reason, rules_found
@@ -98,6 +100,12 @@ def test_a_folio_outside_ram_is_told() -> None:
 def test_neighbouring_ranges_of_ram_are_one() -> None:
     whole, page = memfd_of().folios.list[0].address, 4096
     ram = ((0, whole + page // 2), (whole + page // 2, 1 << 30))
+    assert check(real.read(NAME), select=["MFD015"], ram=ram).findings == ()
+
+
+@pytest.mark.parametrize("inner", [(0x200000, 0x300000), (0x1000, 0x2000), (0x100000, 1 << 30)])
+def test_a_range_of_ram_inside_of_another_takes_nothing_away(inner: tuple[int, int]) -> None:
+    ram = ((0x1000, 0x8000), (0x100000, 1 << 30), inner)
     assert check(real.read(NAME), select=["MFD015"], ram=ram).findings == ()
 
 

@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 """What a rule has to know besides the bytes."""
 WITHOUT: dict[str, str] = {
     "KHO012": "the release of the next kernel",
-    "KHO017": "a root whose direction is open: tests/reader/test_direction.py",
+    "KHO017": "a root whose direction is open: test_kho.py",
     "KHO018": "a source that is cut off: test_kho.py",
     "LUO021": "the release of the next kernel: test_handler.py",
     "LUO022": "the release of the next kernel: test_handler.py",

@@ -25,6 +25,7 @@ from tests.work import processor_time
 LAB = os.environ.get("LUOSER_LAB")
 if not LAB:
     pytest.skip("LUOSER_LAB names no directory with dumps of the lab", allow_module_level=True)
+pytestmark = pytest.mark.slow
 ROOT = Path(LAB)
 RUNS = sorted(file.parent.name for file in ROOT.glob("*/System.map") if (file.parent / "vmlinux").exists())
 DUMPS = [f"{run}/{file.stem}" for run in RUNS for file in sorted((ROOT / run).glob("*.elf"))]

@@ -290,7 +290,7 @@ def machines(draw: st.DrawFn) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(LSPCI is None, reason="no lspci here")
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(devices=machines())
 def test_lspci_finds_the_same_bridges_above_each_device(devices: dict[str, bytes], tmp_path: Path) -> None:
     assert LSPCI is not None
