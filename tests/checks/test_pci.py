@@ -13,7 +13,7 @@ from luoser.checks import check
 from luoser.state import Contents, Direction, File, Flb, Problem, Record
 from tests import real
 from tests.checks.device_lists import a_list, found, fresh, with_lists
-from tests.checks.mutants import mutant, rules_found
+from tests.checks.mutants import changed, mutant, rules_found
 from tests.golden import FORMS, Dev, devices_of
 
 ENDPOINT = Dev(domain=0, bdf=0x4100, driver=b"nvme")
@@ -73,6 +73,16 @@ def test_a_list_that_is_not_in_the_source_is_skipped() -> None:
     state = fresh("7.3-a/frozen")
     gone = replace(state, handovers=(replace(state.handovers[0], pci=state.handovers[0].pci[:1]),))
     assert "cannot be read" in skipped(check(gone, select=["PCI001"]))["PCI001"]
+
+
+def test_an_flb_without_data_is_no_list_that_is_missing() -> None:
+    """An FLB that its owner has not filled names address 0."""
+    state = fresh("7.3-a/frozen")
+    luo = state.handovers[0].luo
+    assert luo is not None
+    empty = replace(luo.flbs[-1], data=0)
+    report = check(changed(state, luo=replace(luo, flbs=(*luo.flbs[:-1], empty))), select=["PCI001"])
+    assert report.passed == ("PCI001",)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -169,9 +179,27 @@ def test_the_stub_page_names_its_device(data: bytes, count: int) -> None:
     assert len(found(with_lists(replace(entry, contents=(page,))), "PCI010")) == count
 
 
+@pytest.mark.parametrize("driver", [b"e1000e", b"pci-lu-stub-pf", b"vfio-pci"])
+def test_pages_of_other_drivers_are_their_own(driver: bytes) -> None:
+    entry = a_list("pci-lu-v2-06", [replace(ENDPOINT, driver=driver, data=0x1A96000)])
+    page = Contents(address=0x1A96000, size=4096, data=b"\1")
+    assert found(with_lists(replace(entry, contents=(page,))), "PCI010") == []
+
+
 @pytest.mark.parametrize(
     ("data", "count"),
-    [(0, 0), (0x1A96000, 0), (0x40000000, 1), (0x1A96008, 0), (0x1000, 0), ((1 << 64) - 4096, 0)],
+    [
+        (0, 0),
+        (0x1A96000, 0),
+        (0x40000000, 1),
+        (0x1A96008, 0),
+        (0x1000, 0),
+        (0xFF000, 0),  # below 1 MiB: a number
+        (0x100000, 1),
+        ((1 << 52) - 4096, 1),
+        (1 << 52, 0),  # beyond any physical address
+        ((1 << 64) - 4096, 0),
+    ],
 )
 def test_only_page_addresses_have_to_be_preserved(data: int, count: int) -> None:
     assert len(found(with_lists(a_list("pci-lu-v2-03", [replace(ENDPOINT, data=data)])), "PCI011")) == count

@@ -10,10 +10,21 @@ import pytest
 
 import luoser
 from luoser.checks import check, rules
-from luoser.state import Area, Bitmap, Direction, FolioList, MapStatus, PreservedMap, Problem, Reservation, State
+from luoser.state import (
+    Area,
+    Bitmap,
+    Direction,
+    FolioList,
+    MapStatus,
+    PreservedMap,
+    Problem,
+    Reservation,
+    State,
+    Subtree,
+)
 from luoser.writer.mutate import Cannot
 from tests import real
-from tests.checks.mutants import changed, errors, messages, mutant, reason, rules_found
+from tests.checks.mutants import changed, errors, luo_of, memfd_of, messages, mutant, reason, rules_found
 from tests.work import processor_time, steps
 
 A, CHAIN = "7.3-a/frozen", "7.3-chain/frozen2"
@@ -217,6 +228,33 @@ def test_sessions_need_a_block_of_their_size() -> None:
     assert word.endswith("is preserved in a block of 32 KiB, expected 64 KiB")
 
 
+def test_a_sub_tree_after_one_without_an_address() -> None:
+    lost = real.read(A).handovers[0].subtrees[2]
+    first = Subtree(name="x", address=None, size=None)
+    state = changed(with_map(A, without=(lost.address or 0,)), subtrees=(first, lost))
+    (finding,) = check(state, select=("MAP004",)).findings
+    assert finding.where == "subtrees[1]"
+
+
+def test_chunks_and_pages_of_a_folio_array() -> None:
+    memfd = memfd_of()
+    for place in (memfd.folios.chunks[0], memfd.folios.pages[0]):
+        (finding,) = check(with_map(A, without=(place,)), select=("MAP009",)).findings
+        assert (finding.address, finding.where) == (place, "luo.sessions[0].files[1].memfd.folios")
+
+
+def test_chunk_and_pages_of_the_self_test() -> None:
+    test = real.read(A).handovers[0].kho_test
+    tree = next(entry.fdt for entry in real.read(A).handovers[0].subtrees if entry.name == "kho_test")
+    assert test is not None and tree is not None
+    data = tree.root.node("data")
+    assert data is not None
+    chunk = int.from_bytes((data.get("folios_info") or b"")[:8], "little")
+    for place in (chunk, test.pages[0]):
+        (finding,) = check(with_map(A, without=(place,)), select=("MAP009",)).findings
+        assert (finding.address, finding.where) == (place, "kho_test")
+
+
 # -- one owner each --
 
 
@@ -229,6 +267,20 @@ def test_a_region_over_other_structures() -> None:
     assert "sub-tree LUO" in word and "reserve_mem region x" in word
     beside = replace(memblock, reservations=(Reservation(name="x", start=luo.address - 0x1000, size=0x1000),))
     assert check(changed(state, memblock=beside), select=("MAP014",)).passed
+
+
+def test_a_region_over_a_file_after_one_that_cannot_be_read() -> None:
+    luo = luo_of()
+    first, second = luo.sessions[0].files[:2]
+    assert second.memfd is not None
+    folio = second.memfd.folios.list[0].address
+    session = replace(luo.sessions[0], files=(replace(first, memfd=None), second))
+    memblock = real.read(A).handovers[0].memblock
+    assert memblock is not None
+    over = replace(memblock, reservations=(Reservation(name="x", start=folio, size=0x1000),))
+    state = changed(A, luo=replace(luo, sessions=(session,)), memblock=over)
+    (finding,) = check(state, select=("MAP014",)).findings
+    assert finding.address == folio
 
 
 def test_a_list_that_two_ways_lead_to_has_one_owner() -> None:
@@ -331,3 +383,9 @@ def test_memory_that_nothing_names() -> None:
     assert "8 KiB" in before.message
     (after,) = check(with_map(A, (1 << 36, 3, 2)), select=("MAP020",)).findings
     assert "72 KiB" in after.message and "64 KiB in order 3" in after.message
+
+
+def test_memory_that_is_named_twice_is_named() -> None:
+    """The pages of drivers, once by their contents and once by driver_data."""
+    with_contents = check(luoser.read(real.dump(A), contents=True), select=("MAP020",)).findings
+    assert with_contents == check(real.read(A), select=("MAP020",)).findings

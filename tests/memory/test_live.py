@@ -239,7 +239,7 @@ def test_chosen_of_the_devicetree_makes_the_incoming_root_certain(tmp_path: Path
     chosen(tmp_path, root, array, cells=cells)
     incoming = next(entry for entry in luoser.read(open_live(base=tmp_path)).handovers if entry.direction is INCOMING)
     assert incoming.address == root
-    assert incoming.evidence[0] == "certain: /chosen of the devicetree names it"
+    assert incoming.evidence[0] == "certain: /chosen of the devicetree points to it"
     assert incoming.scratch is not None and [area.size for area in incoming.scratch] == [MIB]
 
 
