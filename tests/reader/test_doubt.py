@@ -139,7 +139,7 @@ def test_undecided_vfio_device_has_no_headline() -> None:
 
 def test_root_option_does_not_hide_the_other_root_from_the_judgement() -> None:
     (found,) = luoser.read(real.dump("7.3-chain/frozen2"), root=0xE55000).handovers
-    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher one is the running kernel's own"
+    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher one is that of the running kernel"
     assert found == real.read("7.3-chain/frozen2").handovers[1]
 
 

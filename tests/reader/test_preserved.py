@@ -107,7 +107,7 @@ def test_garbage_in_the_map_root_and_in_the_page_of_luo_is_stale_and_was_consume
     assert only(state).direction is Direction.INCOMING
     (problem,) = problems(state, "map-stale")
     assert problem.address == map_address(name)
-    assert SCRIPT[:16].hex(" ") in problem.message and "LUO's page holds something else" in problem.message
+    assert SCRIPT[:16].hex(" ") in problem.message and "LUO's page has something else" in problem.message
 
 
 @both_forms
@@ -316,7 +316,7 @@ def test_chunk_with_an_impossible_count_is_broken(count: int) -> None:
     memory.write(map_address(CHUNKS) + 12, count.to_bytes(4, "little"))
     state = luoser.read(memory)
     assert_first_chunk_is_broken(state, memory)
-    assert f" {count} bitmaps" in state.problems[0].message
+    assert f"bitmaps, found {count} of order" in state.problems[0].message
 
 
 def test_chunk_with_an_impossible_order_is_broken() -> None:
