@@ -521,7 +521,7 @@ def nr_mismatch(view: View) -> Iterator[Found]:
         if said not in right:
             of_these = f", {len(idle)} of them finished" if is_new and idle else ""
             yield Found(
-                f"{entry.name}: nr_devices is {said}, but {known} entries are in use{of_these}",
+                f"{entry.name}: nr_devices is {said}, {known} entries are in use{of_these}",
                 address=entry.entry.address,
                 where=entry.where,
                 hint="no kernel writes this: find what overwrote the list",
