@@ -38,7 +38,7 @@ def test_page_size_is_not_guessed_from_a_map_that_cannot_be_read() -> None:
     state = luoser.read(image.open())
     assert state.source.page_size == 4096
     assert state.handovers[0].preserved.status is MapStatus.DAMAGED
-    assert codes(state) == {"map-node-broken"}
+    assert codes(state) == {"map-garbage"}
 
 
 # -- the width of kho-v1 bitmaps --

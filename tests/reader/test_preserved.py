@@ -92,7 +92,7 @@ def test_garbage_in_the_map_root_is_damage_that_names_the_page_and_its_bytes(nam
     assert handover.direction is Direction.OUTGOING
     assert handover.evidence[0] == "inferred: the only root, and its map is damaged"
     (problem,) = state.problems
-    assert (problem.code, problem.address, problem.about) == ("map-node-broken", map_address(name), "preserved")
+    assert (problem.code, problem.address, problem.about) == ("map-garbage", map_address(name), "preserved")
     assert SCRIPT[:16].hex(" ") in problem.message
 
 
@@ -273,7 +273,7 @@ def test_shared_subtrees_do_not_multiply() -> None:
     for node, child in pairwise(levels):
         image.put(node, u64(child) * 512)
     image.handover(map_address=levels[0])
-    with steps(100_000):
+    with steps(1_000_000):
         state = image.read()
     assert only(state).preserved.status is MapStatus.DAMAGED
     broken = {problem.address for problem in problems(state, "map-node-broken")}
@@ -316,7 +316,7 @@ def test_chunk_with_an_impossible_count_is_broken(count: int) -> None:
     memory.write(map_address(CHUNKS) + 12, count.to_bytes(4, "little"))
     state = luoser.read(memory)
     assert_first_chunk_is_broken(state, memory)
-    assert f"bitmaps, found {count} of order" in state.problems[0].message
+    assert f"found {count} of order" in state.problems[0].message
 
 
 def test_chunk_with_an_impossible_order_is_broken() -> None:
