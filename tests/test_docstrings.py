@@ -14,16 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.test_floors import MODULES, room
-
-EXEMPT = ("checks", "diff", "writer")
-"""Rooms that still lack docstrings."""
-DOCUMENTED = ("luoser.writer.golden",)
-"""Packages of exempt rooms that do not lack any."""
-
-
-def is_exempt(module: str) -> bool:
-    return room(module) in EXEMPT and not module.startswith(DOCUMENTED)
+from tests.test_floors import MODULES
 
 
 def undocumented(source: str, module: str) -> Iterator[str]:
@@ -52,16 +43,9 @@ def _is_inherited(module: str, owner: str, name: str) -> bool:
     return any(one.__doc__ for one in overridden if inspect.isroutine(one) or isinstance(one, property))
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not is_exempt(name)])
+@pytest.mark.parametrize("module", MODULES)
 def test_everything_public_has_a_docstring(module: str) -> None:
     assert list(undocumented(MODULES[module].read_text(), module)) == []
-
-
-@pytest.mark.parametrize("name", EXEMPT)
-def test_exempt_rooms_lack_docstrings(name: str) -> None:
-    modules = [module for module in MODULES if room(module) == name and is_exempt(module)]
-    lacking = [found for module in modules for found in undocumented(MODULES[module].read_text(), module)]
-    assert lacking, f"everything in {name} has a docstring by now: take it out of EXEMPT"
 
 
 @pytest.mark.parametrize(

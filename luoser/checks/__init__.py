@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""State to findings: one function a rule, judged for each handover by itself, and the verdict over all."""
+"""State to findings: one function per rule, applied to each handover separately, and the verdict over all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def rules() -> tuple[Rule, ...]:
-    """All rules."""
+    """All rules, by family, then by number."""
     return registered()
 
 
@@ -60,15 +60,18 @@ def check(
     ignore: Collection[str] = (),
     severity: Severity = Severity.ERROR,
 ) -> Report:
-    """Judge each handover by each rule.
+    """The report on all handovers of a state.
 
-    topology: the PCI devices of the machine.
-    next_release: of the kernel that is to take over.
-    ram: physical ranges of memory, where known.
-    drivers: further ones that take part in live update.
-    handlers, flbs: further file handlers, FLBs and sub-trees that the next kernel has.
-    select, ignore: ids, slugs or families of rules; without `select` all are taken.
-    severity: findings of this severity and above make the verdict `findings`.
+    state:        to check.
+    topology:     PCI devices of the machine. None: unknown.
+    next_release: release of the next kernel. None: unknown.
+    ram:          [start, end) ranges of physical memory. Empty: unknown.
+    drivers:      names of further drivers that are able to live update.
+    handlers:     names of further file handlers of the next kernel.
+    flbs:         names of further FLBs and sub-trees that the next kernel claims.
+    select:       ids, slugs or families of the rules to apply. Empty: all.
+    ignore:       ids, slugs or families of the rules to skip.
+    severity:     findings of this severity and above make the verdict `findings`.
     """
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     judgement = Judgement(is_whole=not select and not ignore, severity=severity)

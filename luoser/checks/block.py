@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules on the pages that hold sessions, FLBs and files: KHO blocks, or the areas before them."""
+"""Rules on the pages with sessions, FLBs and files: KHO blocks, or areas in older forms."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ __all__ = ["BROKEN", "FROZEN_OUT", "PANIC", "UNREAD", "need_chains"]
 
 
 UNREAD = ("missing", "excluded", "page-damaged", "too-many", "shared-page")
-"""Codes of problems that say that something is not in the source, or was not read."""
+"""Codes of problems: something is not in the source, or was not read."""
 BROKEN = ("bad-pointer", "loop")
-PANIC = "the next kernel's LUO refuses it, and the kernel panics rather than leak what was preserved"
+PANIC = "the next kernel's LUO refuses it, and the kernel panics, as preserved memory would leak"
 FROZEN_OUT = "the first open of /dev/liveupdate and all later ones return -EIO, so no session can be retrieved"
 _CHAIN = re.compile(r"luo\.(sessions|flbs|sessions\[\d+\]\.files)")
-"""Paths of the session chain, the FLB page, and each session's file chain."""
+"""Paths of the chain of sessions, the FLB page, and the chain of files of each session."""
 
 
 def _chain_problems(view: View, codes: Iterable[str]) -> list[Problem]:
-    """What the reader met in a chain as such, not in what its entries name."""
+    """Problems of a chain itself, not of what its entries point to."""
     return [problem for problem in view.problems(*codes) if _CHAIN.fullmatch(problem.about)]
 
 
 def need_chains(view: View, codes: Iterable[str]) -> None:
-    """Raises NotJudged when the reader met a problem of these codes in any chain."""
+    """Raise NotJudged if the reader met a problem in any chain.
+
+    view:  the handover.
+    codes: of the problems.
+    """
     for problem in _chain_problems(view, codes):
         raise NotJudged(f"not all of it can be read: {problem.message}", cause=cause_of(problem), about=problem.about)
 
 
 def _faults(view: View, codes: Iterable[str]) -> Iterator[Found]:
-    """A finding for each problem of these kinds; NotJudged if pages are not there."""
+    """A finding for each problem of some codes. Raises NotJudged at the end if pages could not be read."""
     view.need_unconsumed()
     view.luo()
     for problem in _chain_problems(view, codes):
@@ -52,7 +56,7 @@ def _faults(view: View, codes: Iterable[str]) -> Iterator[Found]:
     source="block.md#what-the-next-kernel-verifies; luo.md#errors",
 )
 def luo_chain(view: View) -> Iterator[Found]:
-    """The pages that hold sessions, FLBs or a session's files loop, or lead to what is no page.
+    """The pages with sessions, FLBs or files of a session form a loop, or have an address that is not that of a page.
 
     Blocks are checked as a set before they are read. In the session chain this makes LUO refuse and the kernel panic;
     in a file chain it makes the first open of /dev/liveupdate and all later ones fail.
@@ -68,10 +72,11 @@ def luo_chain(view: View) -> Iterator[Found]:
     source="block.md#what-the-next-kernel-verifies; luo.md#flbs; luo.md#the-session-area",
 )
 def luo_block_count(view: View) -> Iterator[Found]:
-    """A block or area of sessions, files or FLBs counts more entries than fit, or a block none; FLBs fill one page.
+    """The count of a block or area of sessions, files or FLBs is larger than what fits (FLBs: one page), or that of a
+    block is 0.
 
     The kernel refuses such a count with -EINVAL: a panic for sessions and FLBs, an unusable /dev/liveupdate for files.
-    7.2 and 7.3 make a block with none themselves: when all blocks of sessions are full (51 fill one), and one more is
-    asked for under a name that is taken.
+    7.2 and 7.3 make a block with count 0 themselves: if all blocks of sessions are full (51 each), and another session
+    is requested under a name that is in use.
     """
     yield from _faults(view, ["bad-count"])

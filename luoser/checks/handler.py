@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules on file handlers: is there one for each file, and of the right generation?"""
+"""Rules on the handlers of files, and on what the next kernel claims."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__: list[str] = []
 
 
 _RELEASED = frozenset(found.memfd for found in RELEASES.values() if found.luo is not None)
-"""memfd handlers that some release has."""
+"""memfd handlers of all releases."""
 
 
 @register("LUO017", "handler-unknown", Severity.WARNING, kernels="6.19 and later", source="luo.md#errors")
 def luo_handler(view: View) -> Iterator[Found]:
     """A file's handler is not a merged or posted one.
 
-    If the next kernel has no handler of that name either, the first open of /dev/liveupdate and all later ones fail.
-    One finding for each name.
+    If the next kernel does not have a handler of that name either, the first open of /dev/liveupdate and all later
+    ones fail. One finding for each name.
     """
     view.serialised()
     known = {entry.handler for entry in layouts()}
@@ -36,15 +36,15 @@ def luo_handler(view: View) -> Iterator[Found]:
     for name, places in strange.items():
         where, address = places[0]
         yield Found(
-            f"handler {safe_text(name)} is not known; {_times(len(places))}",
+            f"unknown handler {safe_text(name)}, {_times(len(places))}",
             address=address,
             where=where,
-            hint="make sure that the next kernel has it, with all of its modules",
+            hint="make sure that the next kernel has it, with all its modules",
         )
 
 
 def _times(files: int) -> str:
-    return "one file has it" if files == 1 else f"{files} files have it, this is the first"
+    return "of one file" if files == 1 else f"of {files} files, this is the first"
 
 
 @register(
@@ -55,9 +55,10 @@ def _times(files: int) -> str:
     source="README.md#release-matrix; luo.md#errors",
 )
 def luo_handler_generation(view: View) -> Iterator[Found]:
-    """A memfd is in the form of another generation of kernels than the root: memfd-v1 goes with kho-v1, v2 with later.
+    """A memfd has the form of another generation of kernels than the root: memfd-v1 belongs to kho-v1, memfd-v2 to
+    later ones.
 
-    Each kernel that accepts this root knows the other string only: the first open of /dev/liveupdate and all later ones
+    A kernel that accepts this root has only the other handler: the first open of /dev/liveupdate and all later ones
     return -EIO.
     """
     view.serialised()
@@ -65,7 +66,7 @@ def luo_handler_generation(view: View) -> Iterator[Found]:
     for where, session, file in view.files() if right else ():
         if file.compatible in _RELEASED and file.compatible not in right:
             yield Found(
-                f"{view.name_of(session, file)}: {file.compatible} below a root of {root}",
+                f"{view.name_of(session, file)}: {root} expects {' or '.join(sorted(right))}, found {file.compatible}",
                 address=file.address,
                 where=where,
                 hint=FROZEN_OUT,
@@ -79,10 +80,10 @@ def luo_handler_generation(view: View) -> Iterator[Found]:
     "LUO021", "handler-refused", Severity.ERROR, kernels="6.19 to 7.3", source="luo.md#errors; README.md#release-matrix"
 )
 def handler_refused(view: View) -> Iterator[Found]:
-    """The next kernel has no handler for a preserved file: none of that name, or of another version.
+    """The next kernel does not have the handler of a preserved file, or only in another version.
 
-    The first open of /dev/liveupdate and all later ones return -EIO: no session can be retrieved. --handlers names
-    what a kernel has beyond the merged ones. One finding for each name.
+    The first open of /dev/liveupdate and all later ones return -EIO: no session can be retrieved. --handlers adds
+    handlers to the merged ones. One finding for each name.
     """
     name, release = view.next_kernel()
     view.serialised()
@@ -94,31 +95,31 @@ def handler_refused(view: View) -> Iterator[Found]:
             count, first, address = strange.get(file.compatible, (0, where, file.address))
             strange[file.compatible] = count + 1, first, address
     if strange and taker is None:
-        raise NotJudged(f"the handlers of kernel {name} are not known", cause="unknown-form", about="luo.sessions")
+        raise NotJudged(f"unknown handlers of kernel {name}", cause="unknown-form", about="luo.sessions")
     for handler, (count, where, address) in strange.items():
         yield Found(
-            f"kernel {name} has no handler {safe_text(handler)}; {_times(count)}",
+            f"kernel {name} has no handler {safe_text(handler)}, {_times(count)}",
             address=address,
             where=where,
-            hint="boot a kernel that has it; --handlers names what a kernel has beyond the merged ones",
+            hint="boot a kernel that has it; --handlers adds handlers to the merged ones",
         )
 
 
 @register("LUO022", "flb-unclaimed", Severity.WARNING, kernels="6.16 to 7.3", source="luo.md#flbs; kho.md#invariants")
 def unclaimed(view: View) -> Iterator[Found]:
-    """Nobody in the next kernel claims an FLB or a sub-tree.
+    """The next kernel does not claim an FLB or a sub-tree.
 
-    Its memory stays preserved, and nobody gives it back. --flbs names what a kernel claims beyond the merged ones.
+    Its memory stays preserved, and is never freed. --flbs adds names to the merged ones.
     """
     name, release = view.next_kernel()
     if known_release(release) is None:
-        raise NotJudged(f"what kernel {name} claims is not known", cause="unknown-form", about="luo.flbs")
-    hint = "its memory stays reserved in the next kernel; --flbs names what a kernel claims beyond the merged ones"
+        raise NotJudged(f"unknown FLBs and sub-trees of kernel {name}", cause="unknown-form", about="luo.flbs")
+    hint = "its memory stays reserved in the next kernel; --flbs adds names to the merged ones"
     for index, flb in enumerate(view.handover.luo.flbs if view.handover.luo is not None else ()):
         if flb.name not in view.flbs and not flb.name.startswith(TEST_FLBS):
             word = f"kernel {name} has no FLB {safe_text(flb.name)}"
             yield Found(word, address=flb.address, where=f"luo.flbs[{index}]", hint=hint)
     for index, subtree in enumerate(view.handover.subtrees):
         if subtree.name not in claimed_subtrees(release) | view.flbs:
-            word = f"kernel {name} claims no sub-tree {safe_text(subtree.name)}"
+            word = f"kernel {name} does not claim sub-tree {safe_text(subtree.name)}"
             yield Found(word, address=subtree.address, where=f"subtrees[{index}]", hint=hint)

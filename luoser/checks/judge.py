@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From rules to a verdict: what was found, what passed, and what could not be seen."""
+"""The verdict: from the findings of rules, from rules that passed, and from rules that could not be judged."""
 
 from __future__ import annotations
 
@@ -32,10 +32,17 @@ _SOURCE_CODES = ("source", "truncated")
 
 @dataclass(slots=True)
 class Judgement:
-    """Collects what the rules say of each handover.
+    """Collects the outcomes of rules.
 
-    is_whole: whether all rules are asked; then each structure that is there needs a rule that could judge it.
-    severity: findings of this severity and above count against a handover.
+    is_whole:      whether all rules are applied. Then each structure of a handover needs a rule that could judge it.
+    severity:      findings of this severity and above count against a handover.
+    findings:      so far, in order, each once.
+    skipped:       rules that do not apply.
+    unjudged:      rules that could not be judged.
+    not_looked_at: context that is not available, in words.
+    handovers:     verdict of each.
+    outcomes:      of each rule on own handovers, by id of the rule.
+    counts:        pairs of rule and own handover, by outcome.
     """
 
     is_whole: bool
@@ -49,7 +56,11 @@ class Judgement:
     counts: Counter[str] = field(default_factory=Counter)
 
     def judge(self, view: View, rules: Sequence[Rule]) -> None:
-        """Put all rules to one handover."""
+        """Apply rules to one handover.
+
+        view:  the handover.
+        rules: to apply.
+        """
         handover = view.handover
         seen: dict[str, str] = {}
         for rule in rules:
@@ -94,7 +105,7 @@ class Judgement:
         return "found" if found else outcome
 
     def _need_each_structure(self, view: View, seen: dict[str, str]) -> None:
-        """A structure that is there, and that no rule could judge, was not seen."""
+        """Add a rule that could not be judged for each structure that no rule could judge."""
         for name, path, families in view.structures():
             outcomes = {outcome for rule, outcome in seen.items() if rule.startswith(families)}
             if not outcomes & {"passed", "found", "not_judged"}:
@@ -110,7 +121,11 @@ class Judgement:
         return Verdict.INCONCLUSIVE if any(one.root == root for one in self.unjudged) else Verdict.SOUND
 
     def report(self, state: State, rules: Sequence[Rule]) -> Report:
-        """All of it, with the verdict over the machine's own handovers."""
+        """The report, with the verdict over the handovers of this machine.
+
+        state: that was checked.
+        rules: that were applied.
+        """
         passed = [rule.id for rule in rules if self.outcomes.get(rule.id, set()) & {"passed"}]
         passed = [name for name in passed if not self.outcomes[name] & {"found", "not_judged"}]
         return Report(
@@ -142,7 +157,7 @@ def _finding(rule: Rule, item: Found, root: int | None) -> Finding:
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Findings win, then what was not seen; nothing at all is no green light."""
+    """The worst verdict. Without any verdict, inconclusive."""
     found = set(verdicts)
     for verdict in (Verdict.FINDINGS, Verdict.INCONCLUSIVE, Verdict.SOUND):
         if verdict in found:

@@ -20,19 +20,19 @@ __all__: list[str] = []
     source="kexec_metadata.md#invariants; kho.md#invariants",
 )
 def metadata(view: View) -> Iterator[Found]:
-    """The sub-tree kexec-metadata is not version 1 with a release and a count from 1 on, or is shorter than that.
+    """The sub-tree kexec-metadata is not version 1 with a release and a count of at least 1, or is too short.
 
-    The next kernel ignores it with a message; only the history of kexecs is lost.
+    The next kernel ignores it with a message. Only the history of kexecs is lost.
     """
     view.need_unconsumed()
     place = view.subtree("kexec-metadata")
-    hint = "harmless for what is preserved; look for what wrote over the page"
+    hint = "preserved memory is not affected; find what overwrote the page"
     for problem in view.problems("bad-metadata"):
         yield Found(problem.message, address=problem.address, where="kexec_metadata", hint=hint)
     view.need_subtree("kexec-metadata", "kexec_metadata")
     found = view.handover.kexec_metadata
     if found is not None and found.kexec_count == 0:
-        word = "kexec_count is 0; the first kernel writes 1 for the next"
+        word = "kexec_count is 0, expected 1 or more"
         yield Found(word, address=place, where="kexec_metadata", hint=hint)
 
 
@@ -46,16 +46,16 @@ def metadata(view: View) -> Iterator[Found]:
 def counts(view: View) -> Iterator[Found]:
     """LUO's liveupdate_number is larger than the kexec_count of kexec-metadata.
 
-    Both count for the next kernel, and every live update is a KHO kexec; a kexec without LUO counts in one only. One
-    of the two is wrong, and what reads it draws wrong conclusions.
+    Both include the coming kexec, and every live update is a KHO kexec. A kexec without LUO adds only to kexec_count.
+    So one of the two is wrong, and its readers are misled.
     """
     luo, found = view.luo(), view.handover.kexec_metadata
     if found is None or luo.number is None:
         raise NotApplicable("no liveupdate number or no kexec count to compare")
     if found.kexec_count and luo.number > found.kexec_count:
         yield Found(
-            f"liveupdate_number is {luo.number}, but only {found.kexec_count} KHO kexecs are counted",
+            f"liveupdate_number is {luo.number}, expected at most kexec_count, {found.kexec_count}",
             address=luo.address,
             where="luo.number",
-            hint="look for what wrote over one of them",
+            hint="find what overwrote one of them",
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules on the root and its sub-trees, and on the kernel that takes over."""
+"""Rules on the root, its sub-trees, and the next kernel."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _RELEASED = frozenset(found.kho for found in RELEASES.values())
 def root_version(view: View) -> Iterator[Found]:
     """The root's compatible string is not one that a released kernel writes.
 
-    A kernel accepts its own string only. With any other it prints that KHO revival is disabled, boots as if nothing
-    had been handed over, and all preserved memory is lost.
+    A kernel accepts only its own string. With any other it prints that KHO revival is disabled and boots without the
+    handover: all preserved memory is lost.
     """
     if view.handover.compatible not in _RELEASED:
         yield Found(
-            f"the root says {safe_text(view.handover.compatible)}, which no released kernel accepts",
+            f"the root is {safe_text(view.handover.compatible)}, which no released kernel accepts",
             address=view.handover.address,
             where="root",
-            hint="boot the next kernel from the same release, or look for what wrote over the root",
+            hint="boot the next kernel from the same release, or find what overwrote the root",
         )
 
 
@@ -47,7 +47,7 @@ def root_version(view: View) -> Iterator[Found]:
 
 
 def _root(view: View) -> Fdt:
-    """The root of a handover that is still to be read by a next kernel."""
+    """The root of a handover that a next kernel will read. Raises NotApplicable or NotLookedAt."""
     view.need_unconsumed()
     if view.handover.fdt is None:
         raise NotLookedAt("the root's devicetree, which is not in the state")
@@ -62,41 +62,43 @@ def _root(view: View) -> Fdt:
     source="kho.md#what-the-next-kernel-verifies; finding.md#page-scan",
 )
 def root_damaged(view: View) -> Iterator[Found]:
-    """The root's devicetree breaks off or is damaged inside: its tokens do not form a tree.
+    """The root's devicetree is truncated or damaged: its tokens do not form a tree.
 
-    A next kernel that cannot read the root disables KHO revival or does not find what stands behind the damage.
+    A next kernel that cannot read the root disables KHO revival, or does not find what comes after the damage.
     """
     fault = _root(view).fault
     if view.handover.address is None:
-        raise NotApplicable("the root was read from a file of debugfs, which the kernel may cut short")
+        raise NotApplicable("the root is a file of debugfs, which the kernel may truncate")
     if fault:
         yield Found(
             f"the root's devicetree cannot be read to its end: {fault}",
             address=view.handover.address,
             where="root",
-            hint="look for what wrote over the page of the root; do not kexec",
+            hint="do not kexec: find what overwrote the page of the root",
         )
 
 
 @register("KHO003", "root-fdt-unusual", Severity.WARNING, kernels="6.16 and later", source="finding.md#page-scan")
 def root_unusual(view: View) -> Iterator[Found]:
-    """The header of the root's devicetree has values that no kernel writes: it is version 17, compatible with 16, for
-    CPU 0, and not larger than a page.
+    """The header of the root's devicetree has values that no kernel writes. Expected are version 17, last compatible
+    version 16, CPU 0, and a size of at most a page.
 
-    What a kernel does then is not known; somebody else than KHO wrote these bytes.
+    The effect is unknown. Something else than KHO wrote these bytes.
     """
     header = _root(view).header
     expected = {"version": 17, "last_comp_version": 16, "boot_cpuid_phys": 0}
     for name, value in expected.items():
         if getattr(header, name) != value:
             yield Found(
-                f"the root's devicetree has {name} {getattr(header, name):#x}, expected {value}",
+                f"{name} of the root's devicetree is {getattr(header, name):#x}, expected {value:#x}",
                 address=view.handover.address,
                 where="root",
-                hint="look for what wrote over the header of the root",
+                hint="find what overwrote the header of the root",
             )
     if header.totalsize > view.page_size:
-        word = f"the root's devicetree says that it has {header.totalsize:#x} bytes, at most a page is handed over"
+        word = (
+            f"totalsize of the root's devicetree is {header.totalsize:#x}, expected at most a page, {view.page_size:#x}"
+        )
         yield Found(word, address=view.handover.address, where="root")
 
 
@@ -112,9 +114,9 @@ def _map_pointer(tree: Fdt) -> int | None:
     source="kho.md#what-the-next-kernel-verifies; kho.md#kho-v1",
 )
 def map_pointer_missing(view: View) -> Iterator[Found]:
-    """The root has no property of 8 bytes with the address of the preserved map.
+    """The root does not have a property of 8 bytes with the address of the preserved map.
 
-    From 6.19 on a kernel refuses such a root; earlier ones find nothing that is preserved. All memory is lost.
+    From 6.19 on a kernel refuses such a root; for earlier ones nothing is preserved. All preserved memory is lost.
     """
     tree = _root(view)
     if tree.fault:
@@ -122,10 +124,10 @@ def map_pointer_missing(view: View) -> Iterator[Found]:
     if _map_pointer(tree) is None:
         names = " or ".join(MAP_PROPERTIES)
         yield Found(
-            f"the root has no {names} of 8 bytes",
+            f"the root has no property {names} of 8 bytes",
             address=view.handover.address,
             where="root",
-            hint="look for what wrote over the root; a next kernel refuses it",
+            hint="a next kernel refuses it; find what overwrote the root",
         )
 
 
@@ -137,10 +139,10 @@ def map_pointer_missing(view: View) -> Iterator[Found]:
     source="kho.md#what-the-next-kernel-verifies; kho.md#kho-v1; luo.md#order-at-reboot",
 )
 def map_not_published(view: View) -> Iterator[Found]:
-    """The root's pointer to the preserved map is 0: always wrong from kho-v3 on, and in kho-v1 once LUO has serialised.
+    """The root's pointer to the preserved map is 0: always wrong from kho-v3 on, in kho-v1 after LUO has serialised.
 
-    A next kernel refuses a root without a map and everything is lost. 6.19 and 7.0 enter the map right after LUO
-    has serialised; before that 0 is what one finds.
+    A next kernel refuses a root without a map, and everything is lost. 6.19 and 7.0 set the pointer right after LUO has
+    serialised; before that it is 0.
     """
     if _map_pointer(_root(view)) != 0:
         return
@@ -149,10 +151,10 @@ def map_not_published(view: View) -> Iterator[Found]:
     if form is not None and not form.has_map_at_boot and not (luo and luo.serialized and writers_of(luo.layout)):
         raise NotApplicable(f"{form.name} has no map before it is finalised")
     yield Found(
-        "the root's map pointer is 0, so that nothing is preserved",
+        "the root's pointer to the map is 0: nothing is preserved",
         address=view.handover.address,
         where="root",
-        hint="do not kexec before KHO is finalised; a dump taken between serialise and finalise shows this as well",
+        hint="do not kexec before KHO is finalised; a dump between serialise and finalise has this, too",
     )
 
 
@@ -164,50 +166,51 @@ def map_not_published(view: View) -> Iterator[Found]:
     source="finding.md#page-scan; kho.md#root-devicetree-by-version",
 )
 def subtree_address(view: View) -> Iterator[Found]:
-    """A child of the root has no property of 8 bytes with the address of a page.
+    """A child of the root does not have a property of 8 bytes with the address of a page.
 
-    Its owner finds nothing in the next kernel: the state is lost; LUO panics when its own cannot be restored.
+    Its owner in the next kernel does not find it: its state is lost. LUO panics if its own cannot be restored.
     """
     for index, node in enumerate(_root(view).root.nodes):
         value = next((value for name in SUBTREE_PROPERTIES if (value := node.u64(name)) is not None), None)
         if value is None or not 0 < value < 1 << 52 or value % view.page_size:
-            said = "no address" if value is None else f"{value:#x}, which is no page address"
+            said = "none" if value is None else f"{value:#x}"
+            names = " or ".join(SUBTREE_PROPERTIES)
             yield Found(
-                f"sub-tree {safe_text(node.name)} has {said}; expected {' or '.join(SUBTREE_PROPERTIES)} of a page",
+                f"sub-tree {safe_text(node.name)}: expected {names} with a page address, found {said}",
                 address=view.handover.address,
                 where=f"subtrees[{index}]",
-                hint="look for what wrote over the root, or for the driver that added this sub-tree",
+                hint="find what overwrote the root, or the driver that added this sub-tree",
             )
 
 
 @register("KHO007", "subtree-duplicate-name", Severity.ERROR, kernels="6.16 and later", source="kho.md#invariants")
 def subtree_names(view: View) -> Iterator[Found]:
-    """Two children of the root have one name.
+    """Two children of the root have the same name.
 
-    A look-up by name reaches one of them only; the state of the other is lost.
+    A look-up by name finds only one of them; the state of the other is lost.
     """
     names = Counter(node.name for node in _root(view).root.nodes)
     for name, count in names.items():
         if count > 1:
             yield Found(
-                f"{count} sub-trees are called {safe_text(name)}; a kernel finds one of them",
+                f"{count} sub-trees have the name {safe_text(name)}; a kernel finds only one",
                 address=view.handover.address,
                 where="subtrees",
-                hint="give each KHO user a name of its own",
+                hint="give each KHO user a unique name",
             )
 
 
-# -- what was seen ------------------------------------------------------------------------------------------
+# -- the source --------------------------------------------------------------------------------------------
 
 
 @register("KHO017", "direction-open", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover")
 def direction_open(view: View) -> Iterator[Found]:
-    """The evidence leaves open whether the root was handed to the running kernel, or by it to the next one.
+    """The direction of the root is unknown: handed to the running kernel, or by it to the next one.
 
-    Which of the other rules apply depends on it.
+    It decides which of the other rules apply.
     """
     if view.handover.direction is Direction.UNKNOWN:
-        reason = "; ".join(view.handover.evidence) or "the direction of the root is not known"
+        reason = "; ".join(view.handover.evidence) or "unknown direction of the root"
         raise NotJudged(reason, cause="open", about="root")
     yield from ()
 
@@ -218,11 +221,11 @@ def direction_open(view: View) -> Iterator[Found]:
 def source_truncated(view: View) -> Iterator[Found]:
     """The end of the source is missing.
 
-    What was there cannot be judged: another root, pages of the handover, the contents of files.
+    What it had cannot be judged: another root, pages of the handover, the contents of files.
     """
     for problem in view.state.problems:
         if problem.code == "truncated":
-            raise NotJudged(f"{problem.message}; the whole file decides", cause="missing")
+            raise NotJudged(f"{problem.message}; the complete file decides", cause="missing")
     yield from ()
 
 
@@ -230,7 +233,7 @@ def source_truncated(view: View) -> Iterator[Found]:
 
 
 def _accepted(release: tuple[int, ...]) -> tuple[str | None, str | None]:
-    """The strings of root and LUO that a kernel accepts; None for a part that it does not have."""
+    """(compatible string of the root, that of LUO) that a release accepts. None: it does not have that part."""
     found = known_release(release)
     luo = luo_form(found.luo) if found is not None and found.luo is not None else None
     return found.kho if found is not None else None, luo.compatible if luo is not None else None
@@ -244,26 +247,26 @@ def _accepted(release: tuple[int, ...]) -> tuple[str | None, str | None]:
     source="kho.md#what-the-next-kernel-verifies; luo.md#errors",
 )
 def kernel_pair(view: View) -> Iterator[Found]:
-    """The next kernel accepts another compatible string of the root, or of LUO, than this handover has.
+    """The next kernel does not accept the compatible string of the root, or that of LUO.
 
-    Another string of the root: KHO revival is disabled and all preserved memory is lost. Another string of LUO: LUO
-    refuses and its next kernel panics; a kernel without LUO drops all sessions.
+    With another string of the root, KHO revival is disabled and all preserved memory is lost. With another string of
+    LUO, LUO refuses and the kernel panics. A kernel without LUO drops all sessions.
     """
     name, release = view.next_kernel()
     said = view.handover.compatible
     if release[:2] > LAST or said not in _RELEASED:
-        reason = f"it is not established whether kernel {name} accepts {safe_text(said)}"
+        reason = f"unknown whether kernel {name} accepts {safe_text(said)}"
         raise NotJudged(reason, cause="unknown-form", about="root")
     root, orchestrator = _accepted(release)
     hint = "live update between these two releases is not possible; boot a kernel that writes the same strings"
     if said != root:
-        word = f"the root says {safe_text(said)}, kernel {name} accepts {root or 'no KHO at all'}"
+        word = f"the root is {safe_text(said)}, kernel {name} accepts {root or 'no KHO at all'}"
         yield Found(word, address=view.handover.address, where="root", hint=hint)
         return
     luo = view.handover.luo
     if luo is not None and writers_of(luo.layout) and luo.compatible != orchestrator:
         have = safe_text(luo.compatible or "nothing")
-        word = f"LUO says {have}, kernel {name} accepts {orchestrator or 'no LUO at all'}"
+        word = f"LUO is {have}, kernel {name} accepts {orchestrator or 'no LUO at all'}"
         yield Found(word, address=luo.address, where="luo", hint=hint)
 
 
@@ -275,10 +278,10 @@ def kernel_pair(view: View) -> Iterator[Found]:
     source="preserved.md#width-of-a-bitmap",
 )
 def bitmap_width(view: View) -> Iterator[Found]:
-    """The kho-v1 map has bitmaps of 512 bytes while the next kernel reads a page each, or the other way round.
+    """The kho-v1 map has bitmaps of 512 bytes, but the next kernel expects a page each, or the other way round.
 
-    Up to 6.17.8 a bitmap has 512 bytes, since 6.17.9 a page; both call it kho-v1. The check of versions passes, the
-    wrong memory is reserved, and the preserved memory is overwritten.
+    A bitmap has 512 bytes up to 6.17.8, and a page since 6.17.9, both under the string kho-v1. So the root is accepted,
+    but the wrong memory is reserved, and preserved memory is overwritten.
     """
     name, release = view.next_kernel()
     view.map()
@@ -287,11 +290,11 @@ def bitmap_width(view: View) -> Iterator[Found]:
     if form is None or form.map != "chunks" or width is None or taker is None or taker.kho != form.name:
         raise NotApplicable("bitmap width matters only to kho-v1 kernels")
     if any(view.problems("map-width")):
-        raise NotJudged("these bytes fit both widths of bitmaps", cause="open", about="preserved")
+        raise NotJudged("both widths of bitmaps fit these bytes", cause="open", about="preserved")
     wanted = taker.bitmap_size or view.page_size
     if width != wanted:
         yield Found(
-            f"bitmaps of the preserved map have {width} bytes, kernel {name} reads {wanted} of each",
+            f"bitmaps of the preserved map have {width} bytes, kernel {name} expects {wanted}",
             address=view.handover.preserved.address,
             where="preserved",
             hint="do not kexec between kernels up to 6.17.8 and kernels from 6.17.9 on",

@@ -17,11 +17,11 @@ __all__: list[str] = []
 def kho_test(view: View) -> Iterator[Found]:
     """The sub-tree of the KHO self-test has a wrong magic, or its list of folios is broken.
 
-    The test module of the next kernel says that its memory is not what it preserved. Only test data is concerned.
+    The test module of the next kernel reports that its memory has changed. Only test data is affected.
     """
     view.need_unconsumed()
     place = view.subtree("kho_test")
-    hint = "only the self-test fails; but what broke it may break other memory"
+    hint = "only the self-test fails, but the cause may corrupt other memory, too"
     for problem in view.problems("bad-kho-test"):
         yield Found(problem.message, address=problem.address, where="kho_test", hint=hint)
     view.need_subtree("kho_test", "kho_test")

@@ -22,34 +22,34 @@ _NODES = {
     "luo-session": frozenset(form.session_version.encode() for form in FORMS if form.session_version is not None),
     "luo-flb": frozenset(version.encode() for version in FLB_VERSIONS),
 }
-"""Known compatible strings of the sub-nodes of LUO's devicetree."""
+"""Known compatible strings of the nodes of LUO's devicetree."""
 
 
 # -- the root object --------------------------------------------------------------------------------------
 
 
 def _form(view: View) -> LuoForm:
-    """The form of LUO that the handover has."""
+    """The form of LUO. Raises NotJudged for an unknown form, else as `View.luo`."""
     found = form(view.luo().layout)
     if found is None:
-        raise NotJudged("LUO has a form that is not known", cause="unknown-form", about="luo")
+        raise NotJudged("unknown form of LUO", cause="unknown-form", about="luo")
     return found
 
 
 @register("LUO001", "luo-unreadable", Severity.ERROR, kernels="6.19 and later", source="luo.md#errors")
 def luo_unreadable(view: View) -> Iterator[Found]:
-    """The sub-tree LUO of an outgoing root holds no LUO root object: neither a known string nor a whole devicetree.
+    """The sub-tree LUO does not have a LUO root object: a known string, or a complete devicetree.
 
-    The next kernel's LUO refuses to start, and the path for failed restores panics on purpose.
+    The next kernel's LUO refuses to start, and panics deliberately, as after any failed restore.
     """
     tree = next((entry for entry in view.handover.subtrees if entry.name == "LUO"), None)
     if tree is None or tree.address is None:
-        raise NotApplicable("the root names no LUO")
+        raise NotApplicable("the root has no sub-tree LUO")
     view.need_unconsumed()
     found = list(view.problems("luo-reused", "no-fdt", "bad-fdt", about="luo"))
     for problem in found:
         yield Found(
-            problem.message, address=problem.address, where="luo", hint=f"{PANIC}; look for what wrote over this page"
+            problem.message, address=problem.address, where="luo", hint=f"{PANIC}; find what overwrote this page"
         )
     if not found:
         view.luo()
@@ -63,9 +63,9 @@ def luo_unreadable(view: View) -> Iterator[Found]:
     source="luo.md#versions; luo.md#root-object; luo.md#errors",
 )
 def luo_version(view: View) -> Iterator[Found]:
-    """LUO's version string, or that of its session or FLB node, is none that was released or posted.
+    """LUO's version string, or that of its session or FLB node, is not one that was released or posted.
 
-    Kernels compare the strings exactly; with another one LUO is disabled and the boot ends in a panic.
+    Kernels accept only exactly the same string. With any other LUO is disabled, and the boot ends in a panic.
     """
     luo, form = view.luo(), _form(view)
     trees = [entry.fdt for entry in view.handover.subtrees if entry.name == "LUO" and entry.fdt is not None]
@@ -75,15 +75,15 @@ def luo_version(view: View) -> Iterator[Found]:
         wrong.insert(0, safe_text(luo.compatible))
     for text in wrong:
         yield Found(
-            f"LUO says {text}, which no kernel is known to accept",
+            f"LUO is {text}, which no known kernel accepts",
             address=luo.address,
             where="luo",
-            hint="boot the next kernel from the same source, or look for what wrote over this page",
+            hint="boot the next kernel from the same source, or find what overwrote this page",
         )
 
 
 def _strange_nodes(root: Node) -> list[str]:
-    """Version strings of the sub-nodes of LUO's devicetree that are not known."""
+    """Unknown version strings of the nodes of LUO's devicetree, each with its node."""
     wrong = []
     for name, known in _NODES.items():
         node = root.node(name)
@@ -95,17 +95,17 @@ def _strange_nodes(root: Node) -> list[str]:
 
 @register("LUO003", "luo-blob-too-small", Severity.ERROR, kernels="7.2 and later", source="luo.md#root-object")
 def luo_blob_size(view: View) -> Iterator[Found]:
-    """The root gives LUO's root object fewer than the 32 bytes of luo_ser.
+    """blob-size of LUO's root object is less than the 32 bytes of luo_ser.
 
-    The next kernel's LUO looks at blob-size before it looks at the bytes: it is disabled and the boot ends in a panic.
+    The next kernel's LUO checks blob-size first: LUO is disabled, and the boot ends in a panic.
     """
     luo = view.luo()
     if _form(view).is_tree:
-        raise NotApplicable("LUO is a devicetree in this form, and has no blob-size to compare with")
+        raise NotApplicable("LUO is a devicetree in this form, without a blob-size")
     for index, tree in enumerate(view.handover.subtrees):
         if tree.name == "LUO" and tree.size is not None and tree.size < luo_ser.size:
             yield Found(
-                f"blob-size of LUO is {tree.size}, expected at least {luo_ser.size}",
+                f"blob-size of LUO is {tree.size}, expected at least {luo_ser.size} bytes",
                 address=luo.address,
                 where=f"subtrees[{index}]",
                 hint=PANIC,
@@ -116,11 +116,11 @@ def luo_blob_size(view: View) -> Iterator[Found]:
 def luo_number_missing(view: View) -> Iterator[Found]:
     """LUO's devicetree has no liveupdate-number of 8 bytes.
 
-    The next kernel gives -EINVAL for LUO and panics.
+    LUO of the next kernel fails with -EINVAL, and the kernel panics.
     """
     luo = view.luo()
     if not _form(view).is_tree or not writers_of(luo.layout):
-        raise NotApplicable("no devicetree of LUO as 6.19 to 7.1 write it")
+        raise NotApplicable("not a devicetree of LUO as in 6.19 to 7.1")
     if luo.number is None:
         yield Found("LUO has no liveupdate-number of 8 bytes", address=luo.address, where="luo", hint=PANIC)
 
@@ -135,7 +135,7 @@ def luo_number_missing(view: View) -> Iterator[Found]:
 def luo_number_zero(view: View) -> Iterator[Found]:
     """The number of live updates is 0.
 
-    Even the first kernel writes 1, so something else wrote this number, and what stands next to it is in doubt.
+    Already the first kernel writes 1. So something else wrote this number, and the members next to it are in doubt.
     """
     luo = view.luo()
     if luo.number == 0:
@@ -143,7 +143,7 @@ def luo_number_zero(view: View) -> Iterator[Found]:
             "the liveupdate number is 0, expected 1 or more",
             address=luo.address,
             where="luo",
-            hint="look for what wrote over this page",
+            hint="find what overwrote this page",
         )
 
 
@@ -155,27 +155,28 @@ def luo_number_zero(view: View) -> Iterator[Found]:
     source="luo.md#root-object; luo.md#the-devicetree",
 )
 def luo_flb_area(view: View) -> Iterator[Found]:
-    """LUO names no FLB page. The page is made at boot and always there.
+    """LUO does not have the address of the FLB page, which is made at boot and always exists.
 
-    The next kernel reads the FLB header before anything else of LUO; without it LUO refuses and the boot ends in a
-    panic, and the FLBs' data (PCI, IOMMU) are lost.
+    The next kernel reads the FLB header before the rest of LUO. Without it LUO refuses and the boot ends in a panic,
+    and the data of the FLBs (PCI, IOMMU) are lost.
     """
     luo = view.luo()
     if _form(view).flbs != "boot":
-        raise NotApplicable("this form of LUO need not have FLBs")
+        raise NotApplicable("FLBs are optional in this form of LUO")
     if not luo.flb_area:
-        yield Found("LUO names no FLB page, expected its address", address=luo.address, where="luo", hint=PANIC)
+        yield Found("LUO has no address of the FLB page", address=luo.address, where="luo", hint=PANIC)
 
 
 @register("LUO007", "flb-node-missing", Severity.ERROR, kernels="6.19 to 7.1", source="luo.md#the-devicetree")
 def luo_flb_node(view: View) -> Iterator[Found]:
-    """LUO's devicetree has no node luo-flb, and the next kernel is a 7.0 or 7.1.
+    """LUO's devicetree has no node luo-flb, and the next kernel is 7.0 or 7.1.
 
-    A step from 6.19 to 7.0 passes every version string; then the node is not found, which is -ENOENT and a panic.
+    All version strings match between 6.19 and 7.0. But the node is not found: LUO fails with -ENOENT, and the kernel
+    panics.
     """
     luo = view.luo()
     if _form(view).flbs != "none" or not writers_of(luo.layout):
-        raise NotApplicable("no LUO as 6.19 writes it")
+        raise NotApplicable("not LUO as in 6.19")
     release = re.match(r"\d+\.\d+", view.target())
     taker = RELEASES.get(release[0]) if release is not None else None
     if taker is not None and taker.luo == "luo-v1-flb" and taker.kho == view.handover.compatible:
@@ -183,7 +184,7 @@ def luo_flb_node(view: View) -> Iterator[Found]:
             f"no node luo-flb in LUO's devicetree, which {view.target()} requires",
             address=luo.address,
             where="luo",
-            hint="every version string fits, yet the next kernel panics: do not go from 6.19 to it in one step",
+            hint="all version strings match, but the next kernel panics: do not update from 6.19 to it in one step",
         )
 
 
@@ -196,7 +197,7 @@ def luo_flb_node(view: View) -> Iterator[Found]:
 def luo_file_count(view: View) -> Iterator[Found]:
     """A session's count of files is not the number of entries in its blocks.
 
-    The session cannot be rebuilt: the first open of /dev/liveupdate and all later ones return -EIO.
+    The session cannot be restored: the first open of /dev/liveupdate and all later ones return -EIO.
     """
     view.need_unconsumed()
     view.serialised()
@@ -204,13 +205,13 @@ def luo_file_count(view: View) -> Iterator[Found]:
     skipped: Problem | None = None
     for where, session in view.sessions():
         files = f"{where}.files"
-        if len(session.files) == session.count or files in damaged:  # entries that LUO015 reports count here
+        if len(session.files) == session.count or files in damaged:  # LUO015 reports the missing entries
             continue
         if files in unread:
             skipped = skipped or unread[files][0]
             continue
         yield Found(
-            f"session {safe_text(session.name)} counts {session.count} files, its blocks hold {len(session.files)}",
+            f"session {safe_text(session.name)}: count is {session.count} files, its blocks have {len(session.files)}",
             address=session.address,
             where=where,
             hint=FROZEN_OUT,
@@ -222,21 +223,21 @@ def luo_file_count(view: View) -> Iterator[Found]:
 
 @register("LUO012", "sessions-lost", Severity.ERROR, kernels="7.0 and later", source="luo.md#who-writes-what-when")
 def luo_sessions_lost(view: View) -> Iterator[Found]:
-    """There are FLBs, which exist only as long as files depend on them, but no session has a file.
+    """There are FLBs, which exist only while files depend on them, but no session has a file.
 
-    FLBs are written last. So there were sessions, and the next kernel will not find one of them: every guest in them
-    is lost, and the FLBs are never finished.
+    FLBs are written last. So there were sessions, and the next kernel will not find any of them: their guests are lost,
+    and the FLBs are never finished.
     """
     view.need_unconsumed()
     luo = view.serialised()
     need_chains(view, (*UNREAD, *BROKEN, "bad-count", "bad-session"))
     if any(flb.count for flb in luo.flbs) and not any(session.count for session in luo.sessions):
-        area = "names no sessions" if not luo.session_area else "has no session with a file"
+        area = "has no address of sessions" if not luo.session_area else "has no session with a file"
         yield Found(
-            f"LUO {area}, but {len(luo.flbs)} FLBs count files that depend on them",
+            f"LUO {area}, but {len(luo.flbs)} FLBs have files that depend on them",
             address=luo.address,
             where="luo",
-            hint="do not boot the next kernel: the sessions' memory would be lost; find what cleared this pointer",
+            hint="do not boot the next kernel: memory of sessions would be lost; find what cleared this pointer",
         )
 
 
@@ -251,10 +252,10 @@ def luo_sessions_lost(view: View) -> Iterator[Found]:
     source="luo.md#sessions; luo.md#who-writes-what-when; luo.md#v4",
 )
 def luo_session_name(view: View) -> Iterator[Found]:
-    """A session has no name, a name without its NUL, or an entry of zeros.
+    """A session has no name, a name without a NUL, or an entry of zeros.
 
-    Sessions are retrieved by name, so nobody can ask for this one and its files are lost. A kernel writes the name
-    last: an empty one also tells of a dump taken while it was serialising.
+    Sessions are retrieved by name. So this one cannot be retrieved, and its files are lost. A kernel writes the name
+    last: it is also empty if the dump was taken while LUO was serialising.
     """
     view.need_unconsumed()
     view.serialised()
@@ -275,7 +276,7 @@ def luo_session_name(view: View) -> Iterator[Found]:
     source="luo.md#errors; luo.md#invariant-3",
 )
 def luo_session_duplicate(view: View) -> Iterator[Found]:
-    """Two sessions have one name, which the kernel refuses at creation.
+    """Two sessions have the same name, which the kernel refuses when a session is created.
 
     Only one of them can be retrieved; the files of the other are lost.
     """
@@ -285,10 +286,10 @@ def luo_session_duplicate(view: View) -> Iterator[Found]:
         other = first.setdefault(session.name, where)
         if session.name and other != where:
             yield Found(
-                f"session {safe_text(session.name)} has the name of {other}",
+                f"session {safe_text(session.name)}: duplicate name, also of {other}",
                 address=session.address,
                 where=where,
-                hint="only one of the two can be retrieved; look for what wrote over the entry",
+                hint="only one of the two can be retrieved; find what overwrote the entry",
             )
 
 
@@ -300,9 +301,9 @@ def luo_session_duplicate(view: View) -> Iterator[Found]:
     source="luo.md#files; luo.md#errors; luo.md#invariant-5",
 )
 def luo_file_entry(view: View) -> Iterator[Found]:
-    """A file entry's handler is empty, has no NUL, has bytes after it, or is not printable ASCII.
+    """The handler in a file entry is empty, has no NUL or bytes after the NUL, or is not printable ASCII.
 
-    No kernel has a handler of that name: the first open of /dev/liveupdate and all later ones return -EIO.
+    No kernel has such a handler: the first open of /dev/liveupdate and all later ones return -EIO.
     """
     view.need_unconsumed()
     luo = view.serialised()
@@ -322,8 +323,8 @@ def luo_file_entry(view: View) -> Iterator[Found]:
 def luo_token_duplicate(view: View) -> Iterator[Found]:
     """Two files of one session have the same token, which the kernel refuses when a file is preserved.
 
-    A file is retrieved by its token: only one of the two can be, the other is lost. The same token in two sessions is
-    normal.
+    Files are retrieved by token. So only one of the two can be retrieved, and the other is lost. The same token in two
+    sessions is normal.
     """
     view.serialised()
     for place, session in view.sessions():
@@ -332,10 +333,10 @@ def luo_token_duplicate(view: View) -> Iterator[Found]:
             other = first.setdefault(file.token, index)
             if other != index:
                 yield Found(
-                    f"{view.name_of(session, file)}: {place}.files[{other}] has the same token",
+                    f"{view.name_of(session, file)}: duplicate token, also of {place}.files[{other}]",
                     address=file.address,
                     where=f"{place}.files[{index}]",
-                    hint="only one of the two can be retrieved; look for what wrote over the entry",
+                    hint="only one of the two can be retrieved; find what overwrote the entry",
                 )
 
 
@@ -346,10 +347,11 @@ def luo_token_duplicate(view: View) -> Iterator[Found]:
     "LUO019", "flb-count-wrong", Severity.WARNING, kernels="7.0 and later", source="luo.md#flbs; luo.md#invariant-7"
 )
 def luo_flb_files(view: View) -> Iterator[Found]:
-    """An FLB counts no file, or more files than there are in all sessions.
+    """The count of an FLB is 0, or larger than the number of files in all sessions.
 
-    The count goes down by one for each file that is finished. One that is too high never comes to 0: the FLB is never
-    finished and its memory leaks. Which handlers depend on an FLB is not in the bytes, so this is an upper bound.
+    Each file that is finished decrements the count. If it is too high it never becomes 0: the FLB is never finished,
+    and its memory leaks. The bytes do not show which handlers depend on an FLB, so the number of files is an upper
+    bound.
     """
     view.need_unconsumed()
     luo = view.serialised()
@@ -360,7 +362,7 @@ def luo_flb_files(view: View) -> Iterator[Found]:
     for index, flb in enumerate(luo.flbs):
         if not 1 <= flb.count <= files:
             yield Found(
-                f"FLB {safe_text(flb.name)} counts {flb.count} files, expected 1 to {files}, as many as there are",
+                f"FLB {safe_text(flb.name)}: count is {flb.count}, expected 1 to {files}, the number of files",
                 address=flb.address,
                 where=f"luo.flbs[{index}]",
                 hint="the next kernel will not finish it when its files are finished",
@@ -375,13 +377,15 @@ def luo_flb_files(view: View) -> Iterator[Found]:
     source="luo.md#flbs; luo.md#errors; luo.md#invariant-7",
 )
 def luo_flb_name(view: View) -> Iterator[Found]:
-    """An FLB has no proper name, or two have the same, which the kernel refuses at registration.
+    """An FLB has an invalid name, or two have the same, which the kernel refuses at registration.
 
-    An FLB is found by its name: the data of this one, or of one of the two, are lost.
+    An FLB is found by its name. So the data of this one, or of one of the two, are lost.
     """
     luo = view.serialised()
     for problem in view.problems("bad-flb") if not view.consumed else ():
-        yield Found(problem.message, address=problem.address, where=problem.about, hint="its data will not be found")
+        yield Found(
+            problem.message, address=problem.address, where=problem.about, hint="the next kernel does not find its data"
+        )
     yield from _same_names(luo)
 
 
@@ -391,10 +395,10 @@ def _same_names(luo: Luo) -> Iterator[Found]:
         other = first.setdefault(flb.name, index)
         if other != index:
             yield Found(
-                f"FLB {safe_text(flb.name)} has the name of luo.flbs[{other}]",
+                f"FLB {safe_text(flb.name)}: duplicate name, also of luo.flbs[{other}]",
                 address=flb.address,
                 where=f"luo.flbs[{index}]",
-                hint="only one of the two will be found",
+                hint="the next kernel finds only one of the two",
             )
 
 
@@ -402,9 +406,9 @@ def _same_names(luo: Luo) -> Iterator[Found]:
 def luo_flb_page(view: View) -> Iterator[Found]:
     """The page of an FLB that files depend on is all zeros.
 
-    An owner that has nothing to say may leave it so; else something cleared it, and what it held is lost.
+    An owner without data may leave it so. Otherwise something cleared it, and its contents are lost.
     """
     view.need_unconsumed()
     view.serialised()
     for problem in view.problems("zero-flb"):
-        yield Found(problem.message, address=problem.address, where=problem.about, hint="look for what cleared it")
+        yield Found(problem.message, address=problem.address, where=problem.about, hint="find what cleared it")

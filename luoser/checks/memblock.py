@@ -17,15 +17,15 @@ __all__: list[str] = []
 
 @register("KHO010", "memblock-bad", Severity.ERROR, kernels="6.16 and later", source="memblock.md#invariants")
 def memblock(view: View) -> Iterator[Found]:
-    """The sub-tree memblock is not memblock-v1, or one of its regions has no start, no size, a size of 0, or a name
-    that is too long or taken twice; or there are more than 8.
+    """The sub-tree memblock is not memblock-v1, or has more than 8 regions, or a region has no start, no size, a size
+    of 0, or a name that is too long or not unique.
 
-    The next kernel takes a reserve_mem region over only when its name and size match; otherwise it allocates a new
-    one, and what was in the old one is lost.
+    The next kernel takes over a reserve_mem region only if name and size match. Otherwise it allocates a new one, and
+    the contents of the old one are lost.
     """
     view.need_unconsumed()
     place = view.subtree("memblock")
-    hint = "look for what wrote over the devicetree; boot with the same reserve_mem= as this kernel"
+    hint = "find what overwrote the devicetree; boot with the same reserve_mem= as this kernel"
     for problem in view.problems("bad-memblock"):
         yield Found(problem.message, address=problem.address, where="memblock", hint=hint)
     view.need_subtree("memblock", "memblock")
@@ -37,11 +37,11 @@ def memblock(view: View) -> Iterator[Found]:
         faults = {
             "has a size of 0": region.size == 0,
             f"has a name of more than {LONGEST_LABEL} characters": len(region.name) > LONGEST_LABEL,
-            "has the name of another": names[region.name] > 1,
+            "has the name of another region": names[region.name] > 1,
         }
         for fault in (fault for fault, broken in faults.items() if broken):
             word = f"reserve_mem region {safe_text(region.name)} {fault}"
             yield Found(word, address=place, where=f"memblock.reservations[{index}]", hint=hint)
     if len(found.reservations) > MOST_RESERVATIONS:
-        word = f"{len(found.reservations)} reserve_mem regions; a kernel has at most {MOST_RESERVATIONS}"
+        word = f"{len(found.reservations)} reserve_mem regions, expected at most {MOST_RESERVATIONS}"
         yield Found(word, address=place, where="memblock", hint=hint)

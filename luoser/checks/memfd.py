@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules on preserved memfds: the descriptor and the folios."""
+"""Rules on preserved memfds: their descriptors and folios."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ __all__ = ["LOST", "each", "memfds"]
 
 _KNOWN_SEALS = sum(SEALS)
 _SOUND_FLAGS = sum(FOLIO_FLAGS)
-"""Dirty and up to date."""
+"""The flags of a folio: dirty and up to date."""
 _FIRST_FIXED = (6, 19, 14)
-"""The first release that marks every folio so."""
+"""First release that sets both flags for all folios."""
 LOST = "the next kernel cannot retrieve this file: its memory is lost"
 
 
-# -- what the rules share ---------------------------------------------------------------------------------
+# -- shared by the rules ----------------------------------------------------------------------------------
 
 
 def memfds(view: View) -> Iterator[tuple[str, str, File]]:
-    """(where, name for messages, file) for each memfd of a handover that is serialised and not consumed."""
+    """(path, name for messages, file) of each memfd.
+
+    Raises NotApplicable if the handover is consumed, not serialised yet, or without memfds.
+    """
     view.need_unconsumed()
     view.serialised()
     some = False
@@ -43,9 +46,14 @@ def memfds(view: View) -> Iterator[tuple[str, str, File]]:
 
 
 def each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios: bool = True) -> Iterator[Found]:
-    """One finding for each memfd in which `judge` finds something.
+    """A finding for each memfd in which something is wrong.
 
-    folios: whether it looks at the folio array. Raises NotJudged at the end when not all could be read.
+    view:   the handover.
+    judge:  what is wrong with a memfd, in words. None: nothing.
+    hint:   of the findings.
+    folios: whether it needs the folio array.
+
+    Raises NotJudged at the end if some memfd could not be read.
     """
     zero, unread = view.subjects("zero-memfd"), ""
     for where, name, file in memfds(view):
@@ -60,13 +68,13 @@ def each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios:
 
 
 def _is_merged(memfd: Memfd) -> bool:
-    """Whether it has one of the merged forms: a struct with a folio array in a vmalloc area."""
+    """Whether it has a merged form: a struct with a folio array in a vmalloc area."""
     found = form(memfd.layout)
     return found is not None and found.descriptor is not None
 
 
 def _unread(view: View, where: str) -> NotJudged:
-    """That the descriptor or the folio array of a memfd could not be read."""
+    """The exception for a memfd whose descriptor or folio array could not be read. where: path of the file."""
     codes = (*UNREAD, *BROKEN, "short-list", "bad-memfd", "no-fdt", "bad-fdt")
     problems = [*view.problems(*codes, about=where), *view.problems(*codes, about=f"{where}.memfd.folios")]
     said = problems[0].message if problems else f"{where}: its descriptor or folio array cannot be read"
@@ -78,7 +86,7 @@ def _is_whole(memfd: Memfd) -> bool:
 
 
 def _spans(view: View, memfd: Memfd) -> Iterator[tuple[int, int, int]]:
-    """(index, address, size) of each folio that is no hole; as large as its block of the map, else one page."""
+    """(index, address, size in bytes) of each folio except holes: the size of its block in the map, else a page."""
     found, page = view.handover.preserved.map, view.page_size
     for index, address, _ in memfd.folios.list.rows():
         if address:
@@ -96,10 +104,10 @@ def _rounded(view: View, size: int) -> int:
 
 @register("MFD001", "descriptor-illegal", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_descriptor(view: View) -> Iterator[Found]:
-    """A memfd's descriptor is no page, or holds what no kernel writes: folios that do not fit their array, an array
-    without folios, a negative size or position.
+    """The handle of a memfd is not the address of a page, or its descriptor has values that no kernel writes: more
+    folios than fit the array, an array without folios, a negative size or position.
 
-    Retrieving the file fails and its memory is lost.
+    Retrieving the file fails, and its memory is lost.
     """
     found = view.subjects("bad-memfd", "bad-pointer", "no-fdt", "bad-fdt")
     unread = view.subjects("missing", "excluded", "page-damaged")
@@ -117,29 +125,29 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
 def memfd_zero(view: View) -> Iterator[Found]:
     """A memfd's descriptor is all zeros.
 
-    An empty file without seals looks like this, and so does one whose page was cleared: its contents are then lost.
+    So is that of an empty file without seals. Otherwise the page was cleared, and the contents of the file are lost.
     """
     zero = view.subjects("zero-memfd")
     for where, name, file in memfds(view):
         if where in zero:
             yield Found(
-                f"{name}: descriptor of zeros, an empty file",
+                f"{name}: descriptor is all zeros, as of an empty file",
                 address=file.data,
                 where=where,
-                hint="if the file was not empty when it was preserved, it is lost: something cleared this page",
+                hint="if the file was not empty when it was preserved, it is lost: find what cleared this page",
             )
 
 
 @register("MFD012", "seals-unknown", Severity.ERROR, kernels="7.1 and later", source="memfd.md#invariants")
 def memfd_seals(view: View) -> Iterator[Found]:
-    """A memfd has seals outside the six that exist.
+    """A memfd has other seals than the six that exist.
 
-    The next kernel checks the mask when the file is retrieved and refuses: its memory is lost.
+    The next kernel checks the seals when the file is retrieved, and refuses: the memory of the file is lost.
     """
 
     def judge(memfd: Memfd) -> str | None:
         strange = (memfd.seals or 0) & ~_KNOWN_SEALS
-        return f"seals {memfd.seals:#x}, of which {strange:#x} do not exist" if strange else None
+        return f"seals {memfd.seals:#x} include unknown ones, {strange:#x}" if strange else None
 
     yield from each(view, judge, LOST, folios=False)
 
@@ -148,20 +156,20 @@ def memfd_seals(view: View) -> Iterator[Found]:
 def memfd_flags(view: View) -> Iterator[Found]:
     """A memfd's flags are not 0.
 
-    They are reserved: no kernel writes any, and what the next one makes of them is not known.
+    They are reserved: kernels write 0, and the effect of other values is unknown.
     """
 
     def judge(memfd: Memfd) -> str | None:
-        return f"flags {memfd.flags:#x}, expected 0" if memfd.flags else None
+        return f"flags are {memfd.flags:#x}, expected 0" if memfd.flags else None
 
-    yield from each(view, judge, "look for what wrote over the descriptor", folios=False)
+    yield from each(view, judge, "find what overwrote the descriptor", folios=False)
 
 
 @register("MFD006", "array-size", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_array_size(view: View) -> Iterator[Found]:
     """A folio array has more pages than its folios need.
 
-    A kernel allocates just enough. More says that the count or the descriptor was changed later.
+    Kernels allocate exactly as many pages as needed. So the count or the descriptor was changed later.
     """
 
     def judge(memfd: Memfd) -> str | None:
@@ -169,9 +177,9 @@ def memfd_array_size(view: View) -> Iterator[Found]:
         needed = -(-folios.count * entry // view.page_size)
         if not _is_merged(memfd) or folios.order or folios.total_pages == needed:
             return None
-        return f"folio array of {folios.total_pages} pages for {folios.count} folios, expected {needed}"
+        return f"folio array has {folios.total_pages} pages for {folios.count} folios, expected {needed}"
 
-    yield from each(view, judge, "check that no folio at the end is missing", folios=False)
+    yield from each(view, judge, "check whether folios at the end are missing", folios=False)
 
 
 # -- the folios -------------------------------------------------------------------------------------------
@@ -179,10 +187,10 @@ def memfd_array_size(view: View) -> Iterator[Found]:
 
 @register("MFD007", "index-not-ascending", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_indices(view: View) -> Iterator[Found]:
-    """A folio's index is not after the folio before it: the same index twice, or a folio inside a larger one.
+    """A folio's index is not after the previous folio: a duplicate index, or a folio inside a larger one.
 
-    Two folios claim one place of the file. The next kernel puts folios into the page cache by index: the second is
-    refused, so that the file cannot be retrieved, or pages are at the wrong place.
+    Two folios have the same place in the file. The next kernel adds folios to the page cache by index: it refuses the
+    second one, so that the file cannot be retrieved, or pages are at the wrong place.
     """
 
     def judge(memfd: Memfd) -> str | None:
@@ -193,15 +201,15 @@ def memfd_indices(view: View) -> Iterator[Found]:
             end = index + size // view.page_size
         return None
 
-    yield from each(view, judge, "retrieving the file fails or mixes up its pages: do not boot the next kernel")
+    yield from each(view, judge, "do not boot the next kernel: retrieving the file fails, or its pages are mixed up")
 
 
 @register("MFD008", "index-beyond-size", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_beyond(view: View) -> Iterator[Found]:
     """A folio begins after the end of its file.
 
-    The last folio may reach over the end, but none begins there: the size or the index is wrong, and what lies beyond
-    the size cannot be read in the next kernel.
+    The last folio may extend beyond the end, but does not begin there. So the size or the index is wrong. The next
+    kernel cannot read what is beyond the size.
     """
 
     def judge(memfd: Memfd) -> str | None:
@@ -209,18 +217,18 @@ def memfd_beyond(view: View) -> Iterator[Found]:
         beyond = [index for index, address, _ in memfd.folios.list.rows() if address and index >= pages]
         if not beyond:
             return None
-        return f"{len(beyond)} folios after the end of {memfd.size:#x} bytes, the first at index {beyond[0]:#x}"
+        return f"{len(beyond)} folios begin after the end, {memfd.size:#x} bytes, the first at index {beyond[0]:#x}"
 
-    yield from each(view, judge, "compare the size with what the owner of the file expects")
+    yield from each(view, judge, "compare the size with that expected by the owner of the file")
 
 
 @register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_folio_flags(view: View) -> Iterator[Found]:
     """A folio is not marked as dirty and up to date, or has flags that do not exist.
 
-    The first releases of 6.19 hand over folios that were never filled, without clearing them: the file then shows old
-    memory where zeros belong. A folio that is not dirty is dropped when memory is short. Fixed by 7e04bf1f3315; where
-    the kernel that wrote them is older or not known, this is a hint.
+    The first releases of 6.19 hand over folios that were never filled, without clearing them: the file then has old
+    memory in place of zeros. A folio that is not dirty is dropped if memory is short. Fixed by 7e04bf1f3315; if the
+    kernel that wrote them is older or unknown, this is only a hint.
     """
     writer = _writer(view)
     severity = Severity.WARNING if writer is not None and writer >= _FIRST_FIXED else Severity.INFO
@@ -232,15 +240,17 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
         if not odd:
             return None
         _, address, flags = odd[0]
-        return f"{len(odd)} folios with flags other than {_SOUND_FLAGS}, the first at {address:#x} with {flags:#x}"
+        return (
+            f"{len(odd)} folios with wrong flags, the first at {address:#x}: expected {_SOUND_FLAGS}, found {flags:#x}"
+        )
 
-    hint = "take a kernel with 7e04bf1f3315 (6.19.14 or later), and write to the whole file before preserving it"
+    hint = "use a kernel with 7e04bf1f3315 (6.19.14 or later), and write to the whole file before preserving it"
     for found in each(view, judge, hint):
         yield replace(found, severity=severity)
 
 
 def _writer(view: View) -> tuple[int, ...] | None:
-    """The kernel that wrote the handover, as numbers; None where it is not known."""
+    """Release of the kernel that wrote the handover, as numbers. None: unknown."""
     metadata = view.handover.kexec_metadata
     said = view.state.source.kernel if view.handover.direction is Direction.OUTGOING else None
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", said or (metadata.previous_release if metadata is not None else ""))
@@ -251,10 +261,10 @@ def _writer(view: View) -> tuple[int, ...] | None:
     "MFD010", "folio-shared", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants; luo.md#errors"
 )
 def memfd_shared(view: View) -> Iterator[Found]:
-    """Two folios, of one file or of two, are the same memory or overlap.
+    """Two folios, of one file or of two, are the same memory, or overlap.
 
-    The kernel never preserves a file twice. Two files over one page let one guest write into the other's memory, and
-    the page is freed twice. One finding for each file that takes what another has.
+    Kernels do not preserve a file twice. If two files share a page, one guest can write to the other's memory, and the
+    page is freed twice. One finding for each file that uses memory of another.
     """
     files = list(memfds(view))
     spans = sorted(
@@ -263,18 +273,18 @@ def memfd_shared(view: View) -> Iterator[Found]:
         if file.memfd is not None
         for _, address, size in _spans(view, file.memfd)
     )
-    told: set[int] = set()
+    reported: set[int] = set()
     end, owner = 0, -1
     for start, stop, number in spans:
-        if start < end and number not in told:
-            told.add(number)
+        if start < end and number not in reported:
+            reported.add(number)
             where, name, _ = files[number]
             other = "twice in this file" if owner == number else f"already in {files[owner][1]}"
             yield Found(
                 f"{name}: folio {start:#x} is {other}",
                 address=start,
                 where=f"{where}.memfd.folios",
-                hint="do not boot the next kernel: two owners of one page corrupt each other",
+                hint="do not boot the next kernel: two owners of a page corrupt each other",
             )
         if stop > end:
             end, owner = stop, number
@@ -288,8 +298,8 @@ def memfd_shared(view: View) -> Iterator[Found]:
 def memfd_incomplete(view: View) -> Iterator[Found]:
     """A memfd's folios do not cover its size.
 
-    A kernel fills holes before it preserves a file, so every page has a folio. What is missing reads as zeros in the
-    next kernel: a guest loses that memory.
+    Kernels fill holes before they preserve a file, so each page has a folio. In the next kernel missing pages are
+    zeros: a guest loses that memory.
     """
     view.map()
 
@@ -301,16 +311,16 @@ def memfd_incomplete(view: View) -> Iterator[Found]:
         there = sum(size if start + size <= limit else max(0, limit - start) for start, size in spans)
         if there >= limit:
             return None
-        return f"folios hold {human_size(there)} of {human_size(limit)}; the rest reads as zeros"
+        return f"folios cover {human_size(there)} of {human_size(limit)}; the rest will be zeros"
 
-    yield from each(view, judge, "compare the size with what the owner of the file expects")
+    yield from each(view, judge, "compare the size with that expected by the owner of the file")
 
 
 @register("MFD015", "folio-outside-ram", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_outside_ram(view: View) -> Iterator[Found]:
-    """A folio lies where the machine has no RAM.
+    """A folio is outside the RAM of the machine.
 
-    There is no such page to restore: retrieving the file fails, or the kernel touches what is no memory.
+    There is no such page: retrieving the file fails, or the kernel accesses addresses without memory.
     """
     ranges: list[tuple[int, int]] = []
     for start, end in sorted(view.known_ram()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a check finds."""
+"""Findings, the outcomes of rules, and the report."""
 
 from __future__ import annotations
 
@@ -26,27 +26,36 @@ __all__ = [
 Cause = Literal["missing", "excluded", "damaged", "unread", "unknown-form", "limit", "open"]
 """Why a rule could not be judged.
 
-missing, excluded, damaged: a page that the handover names is not in the source, was left out, cannot be read or
-understood. unread, unknown-form: luoser does not decode it. limit: a bound was met. open: the evidence leaves open
-what it is.
+missing:      a page of the handover is not in the source.
+excluded:     the dump tool left it out.
+damaged:      it cannot be unpacked, or its contents are damaged.
+unread:       luoser does not decode it.
+unknown-form: its form, or what a kernel does with it, is unknown.
+limit:        a limit of luoser was reached.
+open:         the evidence is not conclusive.
 """
 
 
 class Severity(StrEnum):
-    """error: a next kernel refuses, panics, loses or corrupts. warning: no kernel writes this. info: a hint."""
+    """Severity of a finding, by what a next kernel does.
+
+    error:   it refuses the handover, panics, or loses or corrupts memory.
+    warning: no kernel writes this, but the effect is small or unknown.
+    info:    a hint.
+    """
 
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
 
     def is_at_least(self, least: Severity) -> bool:
-        """Whether it is that severe or more."""
+        """Whether this severity is `least` or above."""
         order = list(Severity)
         return order.index(self) <= order.index(least)
 
 
 class Verdict(StrEnum):
-    """Of one handover or of a source. A green verdict is an answer: inconclusive is what was not seen."""
+    """Verdict on a handover or a source. inconclusive: no findings, but something could not be judged."""
 
     FINDINGS = "findings"
     INCONCLUSIVE = "inconclusive"
@@ -54,17 +63,19 @@ class Verdict(StrEnum):
 
 
 class NotApplicable(Exception):
-    """Raised by a rule that concerns nothing of this handover: nothing of the kind, not serialised yet, consumed."""
+    """Raised by a rule that does not apply to a handover: nothing of the kind, not serialised yet, or consumed."""
 
 
 class NotLookedAt(Exception):
-    """Raised by a rule for want of context that a source need not have: where RAM is, the next release."""
+    """Raised by a rule that needs context which a source may not have: ranges of RAM, the next release."""
 
 
 class NotJudged(Exception):
-    """Raised by a rule that could not see, or not understand, what the handover names.
+    """Raised by a rule if something of the handover is not in the source or not understood. Earlier findings count.
 
-    cause: of what kind. about: path of the thing. What the rule yields before stays found.
+    reason: in words.
+    cause:  kind of the reason.
+    about:  path of the thing, relative to the root.
     """
 
     def __init__(self, reason: str, *, cause: Cause, about: str = "") -> None:
@@ -74,11 +85,18 @@ class NotJudged(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong.
+    """One finding.
 
-    root: address of the KHO root, None where it has none. address: physical, where the thing lies. where: its path
-    relative to the root, such as `luo.sessions[0].files[2]`. device: DDDD:BB:SS.F, for rules about one device;
-    missing: devices that ought to be there. hint: what to do.
+    rule:     id of the rule.
+    slug:     of the rule.
+    severity: of the finding.
+    message:  what is wrong.
+    root:     address of the KHO root. None: it has none.
+    address:  physical, of the thing. None: it has none.
+    where:    path of the thing, relative to the root, such as `luo.sessions[0].files[2]`.
+    device:   DDDD:BB:SS.F. None: not about one device.
+    missing:  DDDD:BB:SS.F of devices that should be in the list.
+    hint:     what to do, or the effect.
     """
 
     rule: str
@@ -95,7 +113,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """A rule that does not apply to a handover, and why. root: address of its KHO root."""
+    """A rule that does not apply to a handover.
+
+    rule:   id of the rule.
+    reason: in words.
+    root:   address of the KHO root. None: it has none.
+    """
 
     rule: str
     reason: str
@@ -104,7 +127,14 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unjudged:
-    """A rule that could not be judged for a handover, and why. root: address of its KHO root. about: a path."""
+    """A rule that could not be judged for a handover.
+
+    rule:   id of the rule.
+    reason: in words.
+    cause:  kind of the reason.
+    root:   address of the KHO root. None: it has none.
+    about:  path of the thing, relative to the root.
+    """
 
     rule: str
     reason: str
@@ -115,7 +145,14 @@ class Unjudged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What came of one handover. root: its address. own: whether it counts. direction, status: in words."""
+    """The verdict on one handover.
+
+    root:      address of the KHO root. None: it has none.
+    own:       whether it is of this machine, so that it counts.
+    direction: incoming, outgoing or unknown.
+    status:    of the preserved map.
+    verdict:   on this handover.
+    """
 
     root: int | None
     own: bool
@@ -126,12 +163,17 @@ class Judged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came of all rules.
+    """The report on a state.
 
-    findings: by severity, then by rule. passed: rules that were judged somewhere and found nothing anywhere. skipped:
-    rules that do not apply. unjudged: rules that could not be judged. not_looked_at: context that the source does not
-    have, in words. handovers: in the order of the state. remarks: what is odd about the source. counts: pairs of rule
-    and own handover by outcome: passed, found, not_applicable, not_judged.
+    findings:      by severity, then by rule.
+    skipped:       rules that do not apply.
+    passed:        ids of rules that passed on some handover, and neither found something nor failed to judge on others.
+    unjudged:      rules that could not be judged.
+    not_looked_at: context that the source does not have, in words.
+    handovers:     verdict on each, in the order of the state.
+    remarks:       of the source.
+    counts:        pairs of rule and own handover, by outcome: passed, found, not_applicable, not_judged.
+    verdict:       over all handovers of this machine.
     """
 
     findings: tuple[Finding, ...]
@@ -147,7 +189,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A finding without its rule. severity: where it is not that of the rule."""
+    """A finding without its rule id; members as in Finding. severity: None: that of the rule."""
 
     message: str
     address: int | None = None

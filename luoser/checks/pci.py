@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Rules on the lists of preserved devices.
 
-The records are judged as they stand, under a stale map as well; what lies around them only before it is consumed.
+The records are judged with a stale map, too. What is around them is judged only before it is consumed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["Listed", "few", "listed"]
 _A, _B, _ALL = "PCI/LUO (posted 2025)", "PCI core live update (posted, queued for 7.4)", "all posted forms"
 _VERSIONS = tuple(sorted({form.version for form in LAYOUTS if form.version is not None}))
 _LOW = 1 << 20
-"""Values of driver_data below this, or not page aligned, are assumed to be plain numbers."""
+"""Values of driver_data below this, or not page-aligned, are assumed to be plain numbers."""
 _FEW = 16
-"""Findings of one rule that are shown one by one."""
+"""So many findings of one rule are shown one by one."""
 
 
 def few(found: Iterable[Found]) -> Iterator[Found]:
-    """The first findings of a kind in one list, and one that says that there are more: nobody reads a million."""
+    """The first findings of a rule in one list, and a last one that reports that there are more. found: all of them."""
     for number, item in enumerate(found):
         if number == _FEW:
             yield Found(
@@ -45,7 +45,13 @@ def few(found: Iterable[Found]) -> Iterator[Found]:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One list of a handover. where: its path in the state. form: its layout."""
+    """One list of a handover.
+
+    where:     path of the list, relative to the root.
+    entry:     the list.
+    form:      its layout.
+    page_size: bytes.
+    """
 
     where: str
     entry: PciList
@@ -54,26 +60,23 @@ class Listed:
 
     @property
     def name(self) -> str:
-        """How messages name it."""
+        """Name of the list in messages."""
         return f"device list {self.entry.layout} ({', '.join(self.entry.via)})"
 
     @property
     def posting(self) -> Posting:
-        """What the kernels that use the layout under the FLB names of this list do with it."""
+        """How kernels use the layout under the FLB names of this list."""
         return self.form.posting(via.removeprefix("flb:") for via in self.entry.via if via.startswith("flb:"))
 
-    def has(self, member: str) -> bool:
-        return member in self.form.record.record_fields
-
     def column(self, member: str) -> list[Any]:
-        """That member of every record, holes included; [] where the layout has none of that name."""
-        if not self.has(member):
+        """Values of a member in all records, holes included. Empty: the layout has no such member."""
+        if member not in self.form.record.record_fields:
             return []
         index = self.form.record.record_fields.index(member)
         return [row[index] for row in self.entry.devices.rows()]
 
     def places(self) -> Iterator[tuple[int, int]]:
-        """(slot, domain << 16 | bdf) of every record that stands for a device."""
+        """(slot, domain << 16 | bdf) of each record except holes."""
         fields = self.form.record.record_fields
         one, other = (0, 0) if "path" in fields else (fields.index("domain"), fields.index("bdf"))
         count = fields.index("refcount") if self.form.has_refcounts else None
@@ -83,7 +86,7 @@ class Listed:
                 yield slot, place
 
     def address(self, slot: int) -> int:
-        """Where a record lies."""
+        """Physical address of the record in a slot."""
         size = self.form.record.size
         if self.form.blocks is None:
             return self.entry.address + self.form.header.size + slot * size
@@ -93,11 +96,18 @@ class Listed:
         return self.entry.blocks[block] + kho_block_header_ser.size + index * size
 
     def path(self, slot: int) -> str:
-        """The path of a record in the state, which passes over holes."""
+        """Path of the record in a slot, relative to the root. Its index does not count holes."""
         return f"{self.where}.devices[{self.entry.devices.position(slot)}]"
 
     def found(self, slot: int, place: int, message: str, *, missing: tuple[str, ...] = (), hint: str = "") -> Found:
-        """A finding about one device."""
+        """A finding about one device.
+
+        slot:    of its record.
+        place:   its domain << 16 | bdf.
+        message: what is wrong, after the name of the device.
+        missing: names of devices that should be in the list.
+        hint:    what to do.
+        """
         name = bdf_text(place >> 16, place & 0xFFFF)
         return Found(
             f"{name} in the {self.name}: {message}",
@@ -110,7 +120,12 @@ class Listed:
 
 
 def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:
-    """The lists of a handover, of one family or with one member in their records. Skips where there is none."""
+    """The lists of a handover. Raises NotApplicable if there is none.
+
+    view:   the handover.
+    family: only lists of family `A` or `B`. Empty: of both.
+    member: only lists with this member in their records. Empty: all.
+    """
     lists = []
     for index, entry in enumerate(view.lists()):
         form = layout_named(entry.layout)
@@ -126,9 +141,10 @@ def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:
 
 @register("PCI001", "list-unreadable", Severity.ERROR, kernels=_ALL, source="pci.md#a-invariant-1; pci.md#b1-postings")
 def list_unreadable(view: View) -> Iterator[Found]:
-    """Where a device list has to be there is none: a count beyond its folio, more in use than allocated, other bytes.
+    """There is no device list at an address that must have one: a count beyond its folio, more entries in use than
+    allocated, or other bytes.
 
-    PCI/LUO searches count entries and runs past the folio. The PCI core cannot retrieve its FLB and panics.
+    PCI/LUO searches as many entries as the count, beyond the folio. The PCI core cannot retrieve its FLB, and panics.
     """
     view.need_unconsumed()
     places = _list_places(view)
@@ -143,7 +159,7 @@ def list_unreadable(view: View) -> Iterator[Found]:
                 problem.message,
                 address=problem.address,
                 where=problem.about,
-                hint="if the kernel has a layout of its own, name the one that comes closest with --layout",
+                hint="if the kernel has another layout, select the closest known one with --layout",
             )
     if unknown:
         path = min(unknown)
@@ -154,7 +170,7 @@ def list_unreadable(view: View) -> Iterator[Found]:
 
 
 def _list_places(view: View) -> dict[str, int]:
-    """Addresses that hold a list by the path of what names them; FLBs of unknown versions are not among them."""
+    """Addresses that must have a list, by path of the FLB or subsystem. Without FLBs of unknown names."""
     luo = view.handover.luo
     if luo is None:
         return {}
@@ -173,10 +189,10 @@ def _list_places(view: View) -> dict[str, int]:
     source="pci.md#a-invariant-2; pci.md#a5-lifecycle; pci.md#b2-version-2",
 )
 def path_duplicate(view: View) -> Iterator[Found]:
-    """Two entries are about one device.
+    """Two entries are for the same device.
 
-    PCI/LUO takes the first; nobody finishes or frees what the other holds. The PCI core counts both, finds one, and
-    panics at the FLB's finish because nr_devices is not 0.
+    PCI/LUO uses the first one; the data of the other is never finished or freed. The PCI core counts both, finds only
+    one, and panics at the FLB's finish because nr_devices is not 0.
     """
     for entry in listed(view):
         yield from few(_duplicates(entry))
@@ -192,8 +208,8 @@ def _duplicates(entry: Listed) -> Iterator[Found]:
             yield entry.found(
                 slot,
                 place,
-                f"entry {slot} is about the same device as entry {first[place]}",
-                hint="one of them lost its own address; compare with the machine, --topology helps",
+                f"entry {slot} is for the same device as entry {first[place]}",
+                hint="one of them has a wrong address; compare with the machine, for example with --topology",
             )
 
 
@@ -209,33 +225,33 @@ def flags_illegal(view: View) -> Iterator[Found]:
         known = sum(names)
         word = f"flags {{:#x}}: expected {' or '.join(names.values())}" if names else "requested is {}: expected 0 or 1"
         yield from few(
-            entry.found(slot, place, word.format(values[slot]), hint="no kernel writes that: look for a stray write")
+            entry.found(slot, place, word.format(values[slot]), hint="no kernel writes this: find what overwrote it")
             for slot, place in entry.places()
             if (values[slot] > 1 if not names else not values[slot] or values[slot] & ~known)
         )
 
 
 def _asking(view: View) -> list[tuple[Listed, list[int]]]:
-    """Lists that say which devices asked for live update, each with that member of every record.
+    """(list, values of the member in all records) of each list that records which devices requested live update.
 
-    Raises NotApplicable without one.
+    Raises NotApplicable if there is none.
     """
     lists = [(entry, entry.column(entry.form.asked)) for entry in listed(view, family="A") if entry.form.asked]
     if not lists:
-        raise NotApplicable("no preserved device list says which devices asked for live update")
+        raise NotApplicable("no preserved device list records which devices requested live update")
     return lists
 
 
 @register("PCI004", "none-requested", Severity.WARNING, kernels=_A, source="pci.md#a-invariant-3")
 def none_requested(view: View) -> Iterator[Found]:
-    """A list has entries, but none of a device that asked for itself.
+    """A list has entries, but no device requested live update itself.
 
-    Bridges are there for devices below them only: with none of these, nothing is kept going.
+    Bridges are only in a list for devices below them. Without such a device nothing keeps working.
     """
     for entry, values in _asking(view):
         if values and not any(value & 1 for value in values):
             yield Found(
-                f"{entry.name}: none of {len(values)} devices asked for live update",
+                f"{entry.name}: none of {len(values)} devices requested live update",
                 address=entry.entry.address,
                 where=entry.where,
             )
@@ -251,7 +267,7 @@ def none_requested(view: View) -> Iterator[Found]:
 def padding_not_zero(view: View) -> Iterator[Found]:
     """Padding, a reserved member, or bytes after a name or after the list up to the end of its folio are not zero.
 
-    The folio is filled with zeros first: something else wrote there, or the list has another layout.
+    The folio is zeroed first. So something else wrote there, or the list has another layout.
     """
     view.need_unconsumed()
     for entry in listed(view):
@@ -259,7 +275,7 @@ def padding_not_zero(view: View) -> Iterator[Found]:
             yield Found(problem.message, address=problem.address, where=entry.where)
         names = entry.column("driver_name")
         yield from few(
-            entry.found(slot, place, "there are bytes after the end of driver_name")
+            entry.found(slot, place, "bytes after the end of driver_name are not zero")
             for slot, place in (entry.places() if names else ())
             if names[slot].partition(b"\0")[2].strip(b"\0")
         )
@@ -273,10 +289,10 @@ def padding_not_zero(view: View) -> Iterator[Found]:
     source="pci.md#a4-order-of-the-list; pci.md#a-invariant-5; pci.md#a-invariant-6",
 )
 def order_unusual(view: View) -> Iterator[Found]:
-    """Devices of one bus do not stand together, the last one first, or a bridge has no device before it.
+    """Devices of one bus are not adjacent and in descending order, or there is no device before a bridge.
 
-    The kernel collects children before their bridge, bus by bus. Cancel and freeze go by position: in another order
-    each driver gets the data of another.
+    The kernel adds children before their bridge, bus by bus. Cancel and freeze use the position: in another order each
+    driver gets the data of another.
     """
     for entry in listed(view, family="A", member="flags"):
         yield from few(_out_of_order(entry))
@@ -285,17 +301,21 @@ def order_unusual(view: View) -> Iterator[Found]:
 def _out_of_order(entry: Listed) -> Iterator[Found]:
     flags = entry.column("flags")
     left, bus, devfn = set[int](), -1, 0
-    asked: int | None = None  # the bus of the devices that asked so far, -1 where there are several
+    asked: int | None = None  # bus of the devices so far that requested live update, -1: several buses
     for slot, place in entry.places():
         if place >> 8 != bus:
             if place >> 8 in left:
-                yield entry.found(slot, place, "others stand between it and the devices of its bus before it")
+                yield entry.found(slot, place, "not adjacent to the previous devices of its bus")
             left.add(bus)
             bus = place >> 8
         elif place & 0xFF > devfn:
-            yield entry.found(slot, place, "it stands behind a lower device of its bus; the last one comes first")
+            yield entry.found(slot, place, "after a lower device of its bus, expected descending order")
         if flags[slot] & 2 and asked in (None, bus):
-            yield entry.found(slot, place, "no device of another bus that asked stands before this bridge")
+            yield entry.found(
+                slot,
+                place,
+                "expected a device on another bus that requested live update before this bridge, found none",
+            )
         if flags[slot] & 1:
             asked = bus if asked in (None, bus) else -1
         devfn = place & 0xFF
@@ -303,14 +323,14 @@ def _out_of_order(entry: Listed) -> Iterator[Found]:
 
 @register("PCI008", "driver-name-bad", Severity.ERROR, kernels=_A, source="pci.md#a5-lifecycle; pci.md#a-invariant-4")
 def driver_name_bad(view: View) -> Iterator[Found]:
-    """driver_name is empty, has no end in its 63 bytes, or holds what no driver's name does.
+    """driver_name is empty, has no NUL in its 63 bytes, or is not printable ASCII.
 
-    The next kernel binds the device to that driver and no other, and panics when it cannot set the name.
+    The next kernel binds the device only to this driver, and panics if it cannot set the name.
     """
     for entry in listed(view, member="driver_name"):
         names = entry.column("driver_name")
         yield from few(
-            entry.found(slot, place, f"driver_name {word}", hint="no kernel writes that: look for a stray write")
+            entry.found(slot, place, f"driver_name {word}", hint="no kernel writes this: find what overwrote it")
             for slot, place in entry.places()
             if (word := _name_fault(names[slot]))
         )
@@ -329,9 +349,9 @@ def _name_fault(raw: bytes) -> str:
     "PCI010", "stub-page-mismatch", Severity.ERROR, kernels=_A, source="pci.md#a6-pci-lu-stub; pci.md#a-invariant-8"
 )
 def stub_page(view: View) -> Iterator[Found]:
-    """The page of the test driver pci-lu-stub names another device than the entry that leads to it.
+    """The page of the test driver pci-lu-stub has another device than the entry that points to the page.
 
-    Its probe compares them and fails in the next kernel; a device without driver makes finish panic.
+    Its probe compares them, and fails in the next kernel. A device without driver makes finish panic.
     """
     view.need_unconsumed()
     for entry in listed(view, member="driver_name"):
@@ -339,7 +359,7 @@ def stub_page(view: View) -> Iterator[Found]:
         names, data = entry.column("driver_name"), entry.column("driver_data")
         yield from few(
             entry.found(
-                slot, place, f"its page {data[slot]:#x} says {found:#x}, expected bus << 8 | devfn {place & 0xFFFF:#x}"
+                slot, place, f"its page {data[slot]:#x} has {found:#x}, expected bus << 8 | devfn, {place & 0xFFFF:#x}"
             )
             for slot, place in entry.places()
             if decode_name(names[slot]) == "pci-lu-stub"
@@ -358,8 +378,8 @@ def stub_page(view: View) -> Iterator[Found]:
 def driver_data_preserved(view: View) -> Iterator[Found]:
     """driver_data is the address of a page that is not preserved.
 
-    The driver restores memory that was given away: its state is lost, its probe fails, and finish panics over a
-    device without driver. Values that are no page address are the driver's own and not judged.
+    The driver restores memory that was freed: its state is lost, its probe fails, and finish panics because the device
+    has no driver. Values that are not page addresses are not judged, they are data of the driver.
     """
     preserved = view.map()
     for entry in listed(view, member="driver_data"):
@@ -369,7 +389,7 @@ def driver_data_preserved(view: View) -> Iterator[Found]:
                 slot,
                 place,
                 f"driver_data {data[slot]:#x} is not preserved",
-                hint="the driver has to preserve its folio before it returns its address",
+                hint="the driver must preserve its folio before it returns the address",
             )
             for slot, place in entry.places()
             if _is_page(view, data[slot]) and preserved.find(data[slot]) is None
@@ -384,9 +404,9 @@ def _is_page(view: View, value: int) -> bool:
     "PCI012", "driver-data-shared", Severity.ERROR, kernels=_A, source="pci.md#a5-lifecycle; pci.md#a6-pci-lu-stub"
 )
 def driver_data_shared(view: View) -> Iterator[Found]:
-    """Two devices have one page as driver_data.
+    """Two devices have the same page as driver_data.
 
-    The first driver to restore it owns it. The second finds nothing, and its device's state is lost.
+    The first driver that restores it owns it. The second one fails, and the state of its device is lost.
     """
     for entry in listed(view, member="driver_data"):
         data = entry.column("driver_data")
@@ -407,14 +427,15 @@ def driver_data_shared(view: View) -> Iterator[Found]:
     source="pci.md#a2-rfc-v1-structs",
 )
 def saved_state(view: View) -> Iterator[Found]:
-    """devfn of the saved state is not that of the path, or a device's bus is not listed, or is of no known kind.
+    """devfn of the saved state differs from that of the path, or the bus of a device is not in the list or of an
+    unknown kind.
 
-    State of one device or bus is put on another.
+    The state of one device or bus is restored on another.
     """
     for entry in listed(view, member="devfn"):
         devfns = entry.column("devfn")
         yield from few(
-            entry.found(slot, place, f"devfn is {devfns[slot]:#x}, the path says {place & 0xFF:#x}")
+            entry.found(slot, place, f"devfn is {devfns[slot]:#x}, expected {place & 0xFF:#x} as in the path")
             for slot, place in entry.places()
             if devfns[slot] != place & 0xFF
         )
@@ -448,7 +469,7 @@ def list_version(view: View) -> Iterator[Found]:
                 f"{entry.name}: version {version}, expected {' or '.join(map(str, _VERSIONS))}",
                 address=entry.entry.address,
                 where=entry.where,
-                hint="boot a kernel that knows this version, or look for what wrote over the list",
+                hint="boot a kernel with this version, or find what overwrote the list",
             )
 
 
@@ -460,9 +481,9 @@ def list_version(view: View) -> Iterator[Found]:
     source="pci.md#b1-postings; pci.md#b3-older-layouts",
 )
 def list_unsorted(view: View) -> Iterator[Found]:
-    """The entries of a form that is searched by halving are not sorted by domain and bdf.
+    """The entries of a form with binary search are not sorted by domain and bdf.
 
-    The search misses devices that are there: they come up like any other, without their state.
+    The search does not find some devices: they are initialised as if not preserved, without their state.
     """
     lists = [entry for entry in listed(view, family="B") if entry.form.is_sorted]
     if not lists:
@@ -476,7 +497,7 @@ def _unsorted(entry: Listed) -> Iterator[Found]:
     for slot, place in entry.places():
         key = entry.form.sort_key(place)
         if key < last:
-            yield entry.found(slot, place, f"entry {slot} is lower than the one before it")
+            yield entry.found(slot, place, f"entry {slot} is lower than the previous one")
         last = key
 
 
@@ -484,15 +505,15 @@ def _unsorted(entry: Listed) -> Iterator[Found]:
 def nr_mismatch(view: View) -> Iterator[Found]:
     """nr_devices is not the number of entries in use, or an entry with a device has refcount 0.
 
-    Finish counts nr_devices down, one for each entry whose refcount becomes 0, and panics if some are left. In the
-    next kernel entries with refcount 0 are finished; v4 and v5 of the series still count them.
+    Finish decrements nr_devices for each entry whose refcount becomes 0, and panics if it does not become 0. In the
+    next kernel, entries with refcount 0 are finished; v4 and v5 of the series still count them.
     """
     is_new = view.handover.direction is Direction.INCOMING
     for entry in listed(view, member="refcount"):
         counts = entry.column("refcount")
         idle = [(slot, place) for slot, place in entry.places() if not counts[slot]]
         if not is_new:
-            word = "refcount is 0: a hole that has kept its address, or the next kernel has finished it"
+            word = "refcount is 0: a hole that kept its address, or the next kernel has finished it"
             yield from few(entry.found(slot, place, word) for slot, place in idle)
         said, known = entry.entry.header[entry.form.count], len(entry.entry.devices)
         keeps = entry.posting.counts_finished if is_new else None
@@ -503,15 +524,15 @@ def nr_mismatch(view: View) -> Iterator[Found]:
                 f"{entry.name}: nr_devices is {said}, {known} entries are in use{of_these}",
                 address=entry.entry.address,
                 where=entry.where,
-                hint="look for what wrote over the list: no kernel gets this wrong",
+                hint="no kernel writes this: find what overwrote the list",
             )
 
 
 @register("PCI018", "capacity-beyond-folio", Severity.ERROR, kernels=_B, source="pci.md#b3-older-layouts")
 def capacity_beyond_folio(view: View) -> Iterator[Found]:
-    """max_nr_devices says that more entries are there than the folio of the list has room for.
+    """max_nr_devices is larger than the number of entries that fit the folio of the list.
 
-    A kernel allocates the folio for that number. One that adds a device by it writes behind the folio.
+    Kernels allocate the folio for that number. A kernel that adds a device up to it writes beyond the folio.
     """
     found = view.map()
     lists = [entry for entry in _lists(view) if entry.form.capacity is not None]
@@ -520,15 +541,15 @@ def capacity_beyond_folio(view: View) -> Iterator[Found]:
     for entry in lists:
         block = found.find(entry.entry.address)
         if block is None or block.address != entry.entry.address:
-            continue  # the folio is not preserved: another rule's
+            continue  # the folio is not preserved, which MAP011 reports
         room = ((view.page_size << block.order) - entry.form.header.size) // entry.form.record.size
         said = entry.entry.header[entry.form.capacity or ""]
         if said > room:
             yield Found(
-                f"{entry.name}: {entry.form.capacity} is {said}, its folio of order {block.order} has room for {room}",
+                f"{entry.name}: {entry.form.capacity} is {said}, at most {room} fit a folio of order {block.order}",
                 address=entry.entry.address,
                 where=entry.where,
-                hint="look for what wrote over the list: no kernel gets this wrong",
+                hint="no kernel writes this: find what overwrote the list",
             )
 
 
@@ -540,18 +561,17 @@ def capacity_beyond_folio(view: View) -> Iterator[Found]:
     source="pci.md#b2-version-2; pci.md#b4-relation-to-vfio-pci",
 )
 def vfio_not_listed(view: View) -> Iterator[Found]:
-    """A preserved vfio-pci file is about a device that no list of the handover holds.
+    """The device of a preserved vfio-pci file is not in any device list.
 
-    Retrieve looks among the devices that came through the PCI core's list only: the file is lost, and with it the
-    guest's device.
+    Retrieve considers only devices in the list of the PCI core: the file is lost, and with it the device of the guest.
     """
     view.serialised()
     view.need_unconsumed()
     files = [item for item in view.files() if item[2].compatible.startswith("vfio-pci-v") and item[2].detail]
     if not files:
-        raise NotApplicable("no vfio-pci file that can be read")
+        raise NotApplicable("no readable vfio-pci file")
     if any(entry.entry.layout == "pci-v1-nr" and not entry.entry.devices for entry in _lists(view)):
-        raise NotApplicable("an empty list of a form that finished devices are taken out of")
+        raise NotApplicable("an empty list of a form from which finished devices are removed")
     if any(view.problems("pci-unknown-layout", "short-list")):
         raise NotJudged("a device list cannot be read", cause="damaged", about="pci")
     places = {place for entry in _lists(view) for _, place in entry.places()}
@@ -560,10 +580,10 @@ def vfio_not_listed(view: View) -> Iterator[Found]:
         named = {int(fields.get("domain", 0)) << 16 | int(fields["bdf"]) for _, fields in file.detail.readings}
         if named.isdisjoint(places):
             yield Found(
-                f"{view.name_of(session, file)}: its device is in no preserved device list",
+                f"{view.name_of(session, file)}: its device is not in any preserved device list",
                 address=file.detail.address,
                 where=where,
-                hint="the PCI core has to preserve the device when vfio-pci preserves the file",
+                hint="the PCI core must preserve the device when vfio-pci preserves the file",
             )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules on the preserved map: that it is one, and that all that is handed over lies in it, once."""
+"""Rules on the preserved map: its structure, and that all structures of the handover are in it, each once."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from luoser.text import human_size, safe_text
 __all__: list[str] = []
 
 _MOST = 32
-"""Findings of one rule for one handover; the last one says how many more there are."""
+"""At most so many findings of one rule on one handover; the last one reports how many more there are."""
 _OWNERS = ("memfd", "hugetlb", "guest", "iommu", "vfio", "other")
 _LIMIT = 1 << 52
-_WILD = "do not kexec: look for what wrote over the pointer"
-_GARBAGE = "do not kexec: look for what wrote over the map, or for who freed its pages"
-_BROKEN_NODE = "do not kexec: look for what wrote over this page of the map"
+_WILD = "do not kexec: find what overwrote the pointer"
+_GARBAGE = "do not kexec: find what overwrote the map or freed its pages"
+_BROKEN_NODE = "do not kexec: find what overwrote this page of the map"
 
 
 def _capped(found: Iterable[Found]) -> Iterator[Found]:
-    """The first findings, then a word on the rest."""
+    """The first findings, then one that reports the number of others."""
     rest = iter(found)
     yield from islice(rest, _MOST)
     more = sum(1 for _ in rest)
     if more:
-        yield Found(f"{more} more of the same kind")
+        yield Found(f"{_MOST} shown, {more} further ones omitted")
 
 
 def _to_come(view: View) -> PreservedMap:
-    """The map of a handover that is still to be read by a next kernel."""
+    """The whole map of a handover that a next kernel will read. Raises NotApplicable or NotJudged."""
     view.need_unconsumed()
     return view.map()
 
@@ -61,10 +61,10 @@ def _is_page(view: View, address: int) -> bool:
     source="preserved.md#chunks-of-bitmaps; preserved.md#radix-tree; kho.md#invariants",
 )
 def chain(view: View) -> Iterator[Found]:
-    """A node below the first page of the map is not a node, or one leads to what is not a page or back to itself.
+    """A node below the first page of the map is impossible, or points to something that is not a page, or to itself.
 
-    The next kernel walks the map early in its boot: it never ends, touches what is not there, or reserves other
-    memory than was preserved.
+    The next kernel walks the map early in boot: the walk never ends, accesses missing memory, or reserves other memory
+    than was preserved.
     """
     view.need_unconsumed()
     found = view.known_map()
@@ -83,9 +83,9 @@ def chain(view: View) -> Iterator[Found]:
     source="kho.md#what-the-next-kernel-verifies; preserved.md#the-preserved-map",
 )
 def garbage(view: View) -> Iterator[Found]:
-    """The map pointer of the root leads to a page that is not a node of a map.
+    """The root's pointer to the map is that of a page which is not a node of a map.
 
-    The next kernel reserves what these bytes say; everything that is preserved is lost and overwritten.
+    The next kernel reserves memory by these bytes: everything that is preserved is lost and overwritten.
     """
     view.need_unconsumed()
     view.known_map()
@@ -103,18 +103,17 @@ def garbage(view: View) -> Iterator[Found]:
 def overlap(view: View) -> Iterator[Found]:
     """Two preserved blocks of different orders share memory.
 
-    The next kernel gives the memory to two owners, or restores it with a wrong order: what it held is corrupted.
+    The next kernel gives the memory to two owners, or restores it with a wrong order: its contents are corrupted.
     """
     found = view.known_map()
     both = found.overlap()
     if both is not None:
         small, large = both
         yield Found(
-            f"the block of order {small.order} at {small.address:#x} lies in the one of order {large.order} "
-            f"at {large.address:#x}",
+            f"block {small.address:#x} of order {small.order} is in block {large.address:#x} of order {large.order}",
             address=small.address,
             where="preserved",
-            hint="look for a page that was preserved twice, or not given back with the order that it was taken with",
+            hint="find a page that was preserved twice, or unpreserved with another order",
         )
     view.need_whole(found)
 
@@ -127,30 +126,30 @@ def overlap(view: View) -> Iterator[Found]:
     source="scratch.md#invariants; kho.md#invariants",
 )
 def in_scratch(view: View) -> Iterator[Found]:
-    """A preserved block lies in a scratch area.
+    """A preserved block is in a scratch area.
 
-    The next kernel boots in scratch and gives it to CMA: what is preserved there is overwritten. Kernels warn and
-    refuse to preserve it since 6.17.9 and 6.18.
+    The next kernel boots in scratch and gives it to CMA: the block is overwritten. Since 6.17.9 and 6.18 kernels warn,
+    and refuse to preserve it.
     """
     found = view.known_map()
     for area in view.scratch():
         block = found.first_within(area.address, area.address + area.size) if area.size else None
         if block is not None:
             yield Found(
-                f"preserved block {block.address:#x} of order {block.order} lies in the scratch area "
+                f"preserved block {block.address:#x} of order {block.order} is in the scratch area "
                 f"{area.address:#x}-{area.address + area.size:#x}",
                 address=block.address,
                 where="preserved",
-                hint="memory that is to be preserved must not come from CMA or from scratch",
+                hint="memory to preserve must not be allocated from CMA or scratch",
             )
     view.need_whole(found)
 
 
 @register("MAP007", "preserved-outside-ram", Severity.ERROR, kernels="6.16 and later", source="preserved.md#radix-tree")
 def outside_ram(view: View) -> Iterator[Found]:
-    """A preserved block lies where the machine has no memory.
+    """A preserved block is outside the RAM of the machine.
 
-    The next kernel reserves and later restores pages that are not there.
+    The next kernel reserves and later restores pages that do not exist.
     """
     found = view.known_map()
     blocks = (found.first_within(start, end) for start, end in _beyond(view))
@@ -160,13 +159,13 @@ def outside_ram(view: View) -> Iterator[Found]:
             f"preserved block {block.address:#x} of order {block.order} is not in RAM",
             address=block.address,
             where="preserved",
-            hint="look for what wrote over the map; hot-unplugged memory cannot be preserved",
+            hint="find what overwrote the map; hot-unplugged memory cannot be preserved",
         )
     view.need_whole(found)
 
 
 def _beyond(view: View) -> Iterator[tuple[int, int]]:
-    """Ranges of physical addresses that are no RAM."""
+    """[start, end) ranges of physical addresses outside RAM. Raises NotLookedAt."""
     last = 0
     for start, end in sorted(view.known_ram()):
         if last < start:
@@ -183,9 +182,9 @@ def _beyond(view: View) -> Iterator[tuple[int, int]]:
     source="preserved.md#chunks-of-bitmaps; preserved.md#radix-tree",
 )
 def own_nodes(view: View) -> Iterator[Found]:
-    """A page of the map is preserved by the map.
+    """The map preserves one of its own pages.
 
-    Kernels never enter these pages. It stays reserved for ever in the next kernel, or the map is damaged.
+    Kernels never do that. The page stays reserved forever in the next kernel, or the map is damaged.
     """
     found = view.known_map()
     node = next((node for node in view.handover.preserved.nodes if found.find(node) is not None), None)
@@ -194,7 +193,7 @@ def own_nodes(view: View) -> Iterator[Found]:
             f"the map preserves its own page {node:#x}",
             address=node,
             where="preserved",
-            hint="look for what set this bit of the map",
+            hint="find what set this bit of the map",
         )
     view.need_whole(found)
 
@@ -203,16 +202,16 @@ def own_nodes(view: View) -> Iterator[Found]:
 def order_overflow(view: View) -> Iterator[Found]:
     """A preserved block has order 19 or more in kho-v1 or kho-v3.
 
-    Kernels up to 7.1 shift the size of a block as a number of 32 bits: they reserve and restore another size.
+    Kernels up to 7.1 shift the size of a block in 32 bits: they reserve and restore another size.
     """
     found = view.known_map()
     form = root_form(view.handover.compatible)
     if form is None or form.orders is None:
-        raise NotApplicable("only kernels with kho-v1 and kho-v3 shift the size of a block as 32 bits")
+        raise NotApplicable("only kernels with kho-v1 and kho-v3 shift the size of a block in 32 bits")
     for address, order, count in islice(found.extents(above=form.orders - 1), 1):
         yield Found(
-            f"{count} blocks of order {order} from {address:#x} on; kernels up to 7.1 can restore orders below "
-            f"{form.orders}",
+            f"{count} blocks of order {order} from {address:#x} on: expected orders below {form.orders} for kernels up "
+            "to 7.1",
             address=address,
             where="preserved",
             hint="preserve the memory in smaller blocks",
@@ -228,27 +227,27 @@ def order_overflow(view: View) -> Iterator[Found]:
     source="scratch.md#invariants; preserved.md#invariants",
 )
 def nodes_in_scratch(view: View) -> Iterator[Found]:
-    """A page of the map lies in a scratch area.
+    """A page of the map is in a scratch area.
 
-    The next kernel boots in scratch before it has read the map: the page is overwritten, and what it preserves is
-    lost. Fixed in the kernel by e38f65d317df and a2fff99f92da.
+    The next kernel boots in scratch before it reads the map: the page is overwritten, and what it preserves is lost.
+    Fixed in the kernel by e38f65d317df and a2fff99f92da.
     """
     areas = view.scratch()
     preserved = view.handover.preserved
     if preserved.status is MapStatus.ABSENT:
-        raise NotApplicable("the root names no map yet")
+        raise NotApplicable("the root has no map yet")
     nodes = preserved.nodes or (preserved.address,)
     found = [node for node in nodes for area in areas if area.address <= node < area.address + area.size]
     if found:
         yield Found(
-            f"{len(found)} pages of the map lie in scratch, the first at {found[0]:#x}",
+            f"{len(found)} pages of the map are in scratch, the first at {found[0]:#x}",
             address=found[0],
             where="preserved",
-            hint="do not kexec; take a kernel with the fixes e38f65d317df and a2fff99f92da",
+            hint="do not kexec; use a kernel with the fixes e38f65d317df and a2fff99f92da",
         )
 
 
-# -- what has to lie in it --------------------------------------------------------------------------------
+# -- what must be in it -----------------------------------------------------------------------------------
 
 
 def _absent(what: str, address: int, where: str, effect: str) -> Found:
@@ -256,12 +255,12 @@ def _absent(what: str, address: int, where: str, effect: str) -> Found:
         f"{what} at {address:#x} is not preserved",
         address=address,
         where=where,
-        hint=f"{effect}; look for who gave this memory back, or for what cleared its bit in the map",
+        hint=f"{effect}; find what freed this memory, or cleared its bit in the map",
     )
 
 
 def _misplaced(found: PreservedMap, address: int, size: int) -> str | None:
-    """What is wrong with the block that should start at an address and hold `size` bytes."""
+    """What is wrong with the block at an address, in words. None: it starts there and has at least `size` bytes."""
     order = found.head(address)
     if order is None:
         block = found.find(address)
@@ -271,13 +270,13 @@ def _misplaced(found: PreservedMap, address: int, size: int) -> str | None:
 
 
 def _as_block(found: PreservedMap, what: str, address: int, size: int, where: str, effect: str) -> Iterator[Found]:
-    """What must be preserved as one block."""
+    """A finding if memory is not preserved as one block."""
     if found.find(address) is None:
         yield _absent(what, address, where, effect)
         return
     fault = _misplaced(found, address, size)
     if fault:
-        hint = f"{effect}; look for what changed its order in the map"
+        hint = f"{effect}; find what changed its order in the map"
         yield Found(f"{what} at {address:#x} is preserved {fault}", address=address, where=where, hint=hint)
 
 
@@ -285,7 +284,7 @@ def _as_block(found: PreservedMap, what: str, address: int, size: int, where: st
 def root(view: View) -> Iterator[Found]:
     """The page of the root is not in the root's own map.
 
-    The next kernel frees the page and uses it again: all sub-trees are lost.
+    The next kernel frees and reuses the page: all sub-trees are lost.
     """
     address = view.handover.address
     if address is None:
@@ -304,7 +303,7 @@ def root(view: View) -> Iterator[Found]:
 def subtrees(view: View) -> Iterator[Found]:
     """A sub-tree is not in the map from its first to its last byte.
 
-    The next kernel uses the memory again before the owner reads it; LUO panics when its own cannot be read.
+    The next kernel reuses the memory before the owner reads it. LUO panics if its own sub-tree cannot be read.
     """
     found = view.map()
     for index, subtree in enumerate(view.handover.subtrees):
@@ -324,7 +323,7 @@ def subtrees(view: View) -> Iterator[Found]:
     source="vmalloc.md#invariants; kho.md#invariants",
 )
 def vmalloc(view: View) -> Iterator[Found]:
-    """A chunk of a preserved vmalloc area, or a block that it names, is not in the map as a block of its order.
+    """A chunk or block of a preserved vmalloc area is not in the map as a block of its order.
 
     The area cannot be restored: the file whose folios it lists is lost.
     """
@@ -339,7 +338,7 @@ def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
         if folios is None or not folios.chunks or folios.order > 52:
             continue
         if folios.flags & ~KNOWN_FLAGS or folios.total_pages % (1 << folios.order):
-            continue  # the descriptor is wrong, so that nobody knows what it asks for
+            continue  # the descriptor is wrong, so the expected size is unknown
         what, effect = f"{view.name_of(session, file)}: the list of folios", "the file is lost"
         for chunk in folios.chunks:
             yield from _as_block(found, f"{what}, chunk", chunk, view.page_size, f"{where}.memfd.folios", effect)
@@ -367,22 +366,22 @@ def _test_chunk(view: View) -> Iterator[int]:
 def folios(view: View) -> Iterator[Found]:
     """A folio of a preserved memfd is not in the map as the start of a block.
 
-    The map says how large the folio is. Without it the folio cannot be restored, the file cannot be retrieved, and
-    the memory of a guest is lost.
+    The map has the size of the folio. Without it the folio cannot be restored, the file cannot be retrieved, and the
+    memory of a guest is lost.
     """
     yield from _capped(_folios(view, _to_come(view)))
     _need_folio_lists(view)
 
 
 def _need_folio_lists(view: View) -> None:
-    """Nothing found means something only when the folios of all memfds could be read."""
+    """Raise NotJudged unless the folios of all memfds could be read."""
     view.serialised()
     zero = view.subjects("zero-memfd")
     for where, session, file in view.files():
         memfd = file.memfd
         unread = memfd is None or len(memfd.folios.list) < memfd.folios.count
         if unread and where not in zero and form_of_handler(file.compatible) is not None:
-            reason = f"{view.name_of(session, file)}: its folios cannot all be read"
+            reason = f"{view.name_of(session, file)}: not all of its folios can be read"
             raise NotJudged(reason, cause="damaged", about=where)
 
 
@@ -400,12 +399,12 @@ def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
                 f"{view.name_of(session, file)}: the folio at {lost[0]:#x} {state}{more}",
                 address=lost[0],
                 where=f"{where}.memfd.folios",
-                hint="the file is lost; look for who gave this memory back, or for what cleared its bit in the map",
+                hint="the file is lost; find what freed this memory, or cleared its bit in the map",
             )
 
 
 def _is_ram(view: View, address: int) -> bool:
-    """False for memory that the machine is known not to have: that is another rule's finding."""
+    """Whether an address is in RAM, or RAM is unknown. Other rules report addresses outside RAM."""
     return not view.ram or any(start <= address < end for start, end in view.ram)
 
 
@@ -417,13 +416,13 @@ def _is_ram(view: View, address: int) -> bool:
     source="pci.md#a5-lifecycle; pci.md#b2-version-2",
 )
 def lists(view: View) -> Iterator[Found]:
-    """A list of preserved PCI devices, or a block of it, is not in the map as one block that holds it.
+    """A list of preserved PCI devices, or a block of it, is not in the map as one block.
 
-    The PCI core restores it when it meets the first device, and panics when it cannot.
+    The PCI core restores it at the first device, and panics if it cannot.
     """
     found = _to_come(view)
     if not view.serialised().flbs and not view.luo().subsystems:
-        raise NotApplicable("nothing that LUO serialised names a list of devices")
+        raise NotApplicable("no FLB or subsystem")
     sizes = {}
     for entry in view.handover.pci:
         form = pci_layout(entry.layout)
@@ -441,7 +440,7 @@ def lists(view: View) -> Iterator[Found]:
 
 
 def _list_places(view: View) -> Iterator[tuple[str, str, int]]:
-    """(where, owner, address) of what LUO says is a list of devices."""
+    """(path, owner, address) of each device list to which an FLB or subsystem points."""
     luo = view.luo()
     for index, flb in enumerate(luo.flbs):
         if flb.name.split("-")[0] == "pci" and not is_test_flb(flb.data):
@@ -453,12 +452,12 @@ def _list_places(view: View) -> Iterator[tuple[str, str, int]]:
 
 @cache
 def _owners() -> frozenset[str]:
-    """Handlers and FLBs of which it is known that their data is the address of a page."""
+    """Names of handlers and FLBs whose data is known to be the address of a page."""
     return frozenset(entry.handler for entry in layouts() if entry.subject in _OWNERS and entry.handler)
 
 
 def _handles(view: View) -> Iterator[tuple[str, str, int]]:
-    """(where, owner, data) of each file and FLB whose data is the address of a page."""
+    """(path, owner, data) of each file and FLB whose data is the address of a page."""
     for where, session, file in view.files():
         if file.compatible in _owners():
             yield where, f"{view.name_of(session, file)}, {safe_text(file.compatible)}", file.data
@@ -475,7 +474,7 @@ def _handles(view: View) -> Iterator[tuple[str, str, int]]:
     source="luo.md#test-flbs; luo.md#invariants",
 )
 def handler_data(view: View) -> Iterator[Found]:
-    """The data of a file or FLB of a known handler is no page address, or that page is not preserved.
+    """The data of a file or FLB of a known handler is not a page address, or the page is not preserved.
 
     The handler cannot restore its struct: the file is lost.
     """
@@ -486,8 +485,8 @@ def _handler_data(view: View, found: PreservedMap) -> Iterator[Found]:
     view.serialised()
     for where, what, data in _handles(view):
         if not _is_page(view, data):
-            hint = "the file is lost; look for what wrote over the entry"
-            yield Found(f"{what}: data {data:#x} is no page address", address=data, where=where, hint=hint)
+            hint = "the file is lost; find what overwrote the entry"
+            yield Found(f"{what}: data {data:#x} is not a page address", address=data, where=where, hint=hint)
         else:
             yield from _as_block(found, f"{what}: data", data, 1, where, "the file is lost")
 
@@ -500,10 +499,10 @@ def _handler_data(view: View, found: PreservedMap) -> Iterator[Found]:
     source="luo.md#errors; luo.md#the-session-area; luo.md#the-file-array; block.md#what-the-next-kernel-verifies",
 )
 def luo_pages(view: View) -> Iterator[Found]:
-    """A page with LUO's sessions, files or FLBs is not in the map as a block of the size that LUO takes.
+    """A page with LUO's sessions, files or FLBs is not in the map as a block of the size that LUO allocates.
 
-    Sessions and FLBs: LUO refuses and the next kernel panics. Files: opening the session fails with EIO, and so does
-    every later one.
+    Sessions and FLBs: LUO refuses, and the next kernel panics. Files: opening this session and all later ones fails
+    with EIO.
     """
     yield from _capped(_luo_pages(view, _to_come(view)))
 
@@ -516,7 +515,7 @@ def _luo_pages(view: View, found: PreservedMap) -> Iterator[Found]:
 
 
 def _luo_places(view: View) -> Iterator[tuple[str, int, int, str]]:
-    """(what, address, pages, where) of LUO's own memory besides its root."""
+    """(what, address, pages, path) of LUO's own memory, without its root object."""
     luo = view.luo()
     form = luo_form(luo.layout)
     area = form.session_pages if form is not None and form.sessions == "area" else 1
@@ -537,7 +536,7 @@ def _luo_places(view: View) -> Iterator[tuple[str, int, int, str]]:
 def reservations(view: View) -> Iterator[Found]:
     """A reserve_mem region is not in the map from its first to its last byte.
 
-    The next kernel gives the memory away before memblock claims the region: its contents are lost.
+    The next kernel uses the memory before memblock claims the region: its contents are lost.
     """
     found, memblock = view.map(), view.handover.memblock
     if memblock is None:
@@ -552,16 +551,16 @@ def reservations(view: View) -> Iterator[Found]:
 
 @register("MAP016", "blob-order-mismatch", Severity.ERROR, kernels="6.17 and later", source="kho_test.md#invariants")
 def test_orders(view: View) -> Iterator[Found]:
-    """The devicetree or a folio of the KHO self-test is not in the map as a block of the order that the test asks for.
+    """The devicetree or a folio of the KHO self-test is not in the map as a block of the expected order.
 
-    A folio is restored with the order in the map: the test of the next kernel reads beyond it, or finds it short.
+    A folio is restored with the order in the map. The test of the next kernel reads beyond it, or not all of it.
     """
     found, test = _to_come(view), view.handover.kho_test
     if test is None:
         view.need_subtree("kho_test", "kho_test")
         raise NotApplicable("no KHO self-test")
     effect = "the self-test fails"
-    if found.find(test.address) is not None:  # that it is preserved at all is another rule's
+    if found.find(test.address) is not None:  # else MAP004 reports it
         size = view.page_size + 8 * len(test.folios)
         yield from _as_block(found, "devicetree of the self-test", test.address, size, "kho_test", effect)
     yield from _capped(_test_folios(view, found))
@@ -577,7 +576,7 @@ def _test_folios(view: View, found: PreservedMap) -> Iterator[Found]:
                 f"folio {address:#x} of the self-test is preserved {said}, expected order {order}",
                 address=address,
                 where=f"kho_test.folios[{index}]",
-                hint="the self-test fails; what broke this may break other memory",
+                hint="the self-test fails, and the cause may corrupt other memory, too",
             )
 
 
@@ -589,21 +588,21 @@ def _test_folios(view: View, found: PreservedMap) -> Iterator[Found]:
     source="README.md#byte-order-and-addresses; kho.md#invariants",
 )
 def pointers(view: View) -> Iterator[Found]:
-    """An address that the handover names is not preserved and its page cannot be read, lies beyond RAM, contains the
-    bit of memory encryption, or is one bit off a page of the kind that belongs there.
+    """An address in the handover is not preserved and its page cannot be read, is outside RAM, has the bit of memory
+    encryption, or is one bit off a page of the expected kind.
 
-    The next kernel reads something else there, or touches memory that does not exist: what hangs on the pointer is
+    The next kernel reads something else there, or accesses memory that does not exist: what depends on the pointer is
     lost, or the kernel oopses.
     """
     view.need_unconsumed()
-    told: set[tuple[str, int | None]] = set()
+    reported: set[tuple[str, int | None]] = set()
     for problem in view.problems("pointer-off", "pointer-encrypted"):
-        told.add((problem.about, problem.address))
+        reported.add((problem.about, problem.address))
         yield Found(problem.message, address=problem.address, where=problem.about, hint=_WILD)
     unread = [
         problem
         for problem in view.problems("missing", "excluded", "page-damaged")
-        if not problem.about.endswith(".contents") and (problem.about, problem.address) not in told
+        if not problem.about.endswith(".contents") and (problem.about, problem.address) not in reported
     ]
     for problem in unread:
         if problem.address is not None and view.ram and not _is_ram(view, problem.address):
@@ -611,16 +610,16 @@ def pointers(view: View) -> Iterator[Found]:
     named = [problem for problem in unread if problem.about != "preserved" and not problem.about.startswith("subtree")]
     if named:
         found = view.map()
-        told_of = _told_of(view)
+        others = _reported_by_others(view)
         for problem in named:
-            if problem.address is None or problem.address in told_of:
+            if problem.address is None or problem.address in others:
                 continue
             if found.find(problem.address) is None:
                 yield Found(f"{problem.message}; it is not preserved", problem.address, problem.about, hint=_WILD)
 
 
-def _told_of(view: View) -> set[int]:
-    """Addresses of which other rules say that they are not preserved."""
+def _reported_by_others(view: View) -> set[int]:
+    """Addresses that other rules report if they are not preserved."""
     if view.handover.luo is None:
         return set()
     owned = {address for places in (_list_places(view), _handles(view)) for _, _, address in places}
@@ -630,14 +629,14 @@ def _told_of(view: View) -> set[int]:
 # -- one owner each ---------------------------------------------------------------------------------------
 
 _Claim = tuple[int, int, str, str, str]
-"""(start, end, kind, what, where)."""
+"""(start, end, kind, what, path); start and end are physical addresses."""
 
 
 @register("MAP014", "page-claimed-twice", Severity.ERROR, kernels="6.16 and later", source="kho.md#invariants")
 def claims(view: View) -> Iterator[Found]:
-    """Two structures of one handover lie in the same memory: descriptors, lists, blocks, folios, regions.
+    """Two structures of one handover are in the same memory: descriptors, lists, blocks, folios, regions.
 
-    Two owners restore one folio: the second gets nothing, or writes into what the first one has.
+    Two owners restore the same folio: the second one fails, or writes to memory of the first one.
     """
     view.need_unconsumed()
     yield from _capped(_collisions(view))
@@ -651,15 +650,15 @@ def _collisions(view: View) -> Iterator[Found]:
         last = one if one[1] > last[1] else last
         if other[0] < last[1] and last[2:] != other[2:] and not last[2] == other[2] == "folio":
             yield Found(
-                f"{other[3]} and {last[3]} both lie at {other[0]:#x}",
+                f"{other[3]} and {last[3]} are both at {other[0]:#x}",
                 address=other[0],
                 where=other[4],
-                hint="look for memory that was given back while it was still preserved",
+                hint="find memory that was freed while it was still preserved",
             )
 
 
 def _claims(view: View) -> Iterator[_Claim]:
-    """All memory that a structure of the handover has for itself. Two folios of files are a matter of their rule."""
+    """Memory that belongs to one structure of the handover only. MFD010 reports two folios of files."""
     page, handover = view.page_size, view.handover
     if handover.address is not None:
         yield handover.address, handover.address + page, "root", "the root", "root"
@@ -701,7 +700,7 @@ def _luo_claims(view: View) -> Iterator[_Claim]:
 
 
 def _folio_ranges(memfd: Memfd, found: PreservedMap | None, page: int) -> Iterator[tuple[int, int]]:
-    """The memory of a memfd's folios, neighbours as one range."""
+    """[start, end) ranges of the folios of a memfd; adjacent folios are one range."""
     first = end = 0
     for address in memfd.folios.list.addresses():
         if address != end:
@@ -730,15 +729,15 @@ def _list_claims(view: View) -> Iterator[_Claim]:
         for piece in entry.contents:
             if piece.address not in drivers:
                 drivers.add(piece.address)
-                yield piece.address, piece.address + piece.size, "driver", "what a device's driver saved", where
+                yield piece.address, piece.address + piece.size, "driver", "the page of a device's driver", where
 
 
 @register("MAP020", "memory-unnamed", Severity.INFO, kernels="6.16 and later", source="kho.md#invariants")
 def unnamed(view: View) -> Iterator[Found]:
-    """Memory is preserved that nothing in the handover names.
+    """Preserved memory does not belong to any known structure of the handover.
 
-    Its owner may be a handler or driver that luoser does not know; else nobody restores it, and it stays reserved in
-    the next kernel.
+    It may belong to a handler or driver that luoser does not know. Otherwise it is never restored, and stays reserved
+    in the next kernel.
     """
     found = _to_come(view)
     view.serialised()
@@ -747,15 +746,15 @@ def unnamed(view: View) -> Iterator[Found]:
         size = sum(count * view.page_size for count in totals.values())
         words = ", ".join(f"{human_size(count * view.page_size)} in order {order}" for order, count in totals.items())
         yield Found(
-            f"{human_size(size)} of preserved memory has no name in the handover: {words}",
+            f"{human_size(size)} of preserved memory without a known owner: {words}",
             address=view.handover.preserved.address,
             where="preserved",
-            hint="`luoser map` shows the ranges; a handler of its own may own them",
+            hint="`luoser map` shows the ranges; they may belong to an unknown handler",
         )
 
 
 def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
-    """Pages that no structure of the handover lies in, by the order of their blocks."""
+    """Number of pages without a structure of the handover, by order of their blocks."""
     named = _merged([(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view)))
     totals: dict[int, int] = {}
     place, last = 0, -1
@@ -775,7 +774,7 @@ def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges by address, those that touch or overlap as one."""
+    """Ranges by ascending address; those that touch or overlap are one range."""
     made: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
         if made and start <= made[-1][1]:
@@ -786,7 +785,7 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _driver_pages(view: View) -> Iterator[tuple[int, int]]:
-    """The blocks that a device's driver_data names."""
+    """[start, end) ranges of the blocks at driver_data of devices."""
     found = view.handover.preserved.map
     for entry in view.handover.pci:
         if entry.devices.column("driver_data") is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a rule is, and the register that the rules enter themselves."""
+"""A rule, and the register of all rules."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ __all__ = ["Rule", "known_names", "register", "registered"]
 class Rule:
     """One rule.
 
-    id: family and number. slug: in words. kernels: which ones it concerns. source: headings of docs/abi where it is
-    written, such as `luo.md#files`, with `; ` between them. doc: what it looks at and why it matters. judge: yields
-    what is wrong with one handover, or raises NotApplicable, NotLookedAt or NotJudged, after
-    what it found.
+    id:       family and number, such as LUO010.
+    slug:     in words, such as file-count-mismatch.
+    severity: of its findings.
+    kernels:  that it concerns, in words.
+    source:   headings of docs/abi, such as `luo.md#files`, separated by `; `.
+    doc:      what it checks, and why it matters.
+    judge:    yields findings on one handover; may raise NotApplicable, NotLookedAt or NotJudged, also after findings.
     """
 
     id: str
@@ -32,11 +35,15 @@ class Rule:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where the rule is written: headings of the pages under docs/abi of the repository."""
+        """The sources, as paths in the repository with the heading: `docs/abi/luo.md#files`."""
         return tuple(f"docs/abi/{place}" for place in self.source.split("; "))
 
     def is_meant(self, select: Collection[str], ignore: Collection[str]) -> bool:
-        """Whether ids, slugs or families choose this rule; an empty `select` chooses all."""
+        """Whether the rule is to be applied.
+
+        select: ids, slugs or families to apply. Empty: all.
+        ignore: ids, slugs or families to skip.
+        """
         names = {self.id, self.slug, self.id[:3]}
         return names.isdisjoint(ignore) and (not select or not names.isdisjoint(select))
 
@@ -46,7 +53,14 @@ _Judge = Callable[[View], Iterator[Found]]
 
 
 def register(rule_id: str, slug: str, severity: Severity, *, kernels: str, source: str) -> Callable[[_Judge], _Judge]:
-    """Make a function the rule of that id; its docstring says what it looks at and why."""
+    """A decorator that registers a function as a rule. Its docstring says what it checks, and why it matters.
+
+    rule_id:  family and number, unique.
+    slug:     in words.
+    severity: of its findings.
+    kernels:  that it concerns, in words.
+    source:   headings of docs/abi, separated by `; `.
+    """
 
     def enter(judge: _Judge) -> _Judge:
         assert rule_id not in _RULES, rule_id
@@ -59,11 +73,11 @@ def register(rule_id: str, slug: str, severity: Severity, *, kernels: str, sourc
 
 
 def registered() -> tuple[Rule, ...]:
-    """The rules so far, by family in the order of the layers, then by number."""
+    """All registered rules, by family in the order of the layers, then by number."""
     families = ("KHO", "MAP", "LUO", "MFD", "PCI", "TOP")
     return tuple(sorted(_RULES.values(), key=lambda rule: (families.index(rule.id[:3]), rule.id)))
 
 
 def known_names() -> frozenset[str]:
-    """Everything that chooses rules: ids, slugs, families."""
+    """All ids, slugs and families of rules."""
     return frozenset(name for rule in _RULES.values() for name in (rule.id, rule.slug, rule.id[:3]))

@@ -15,13 +15,13 @@ __all__: list[str] = []
 
 
 _PAGEBLOCK = {4096: 2 << 20, 16384: 32 << 20, 65536: 512 << 20}
-"""Bytes of a pageblock by page size, with huge pages: what kernels up to 7.1 align scratch to."""
+"""Bytes of a pageblock by page size, with huge pages: alignment of scratch areas in kernels up to 7.1."""
 _LARGEST = {4096: 4 << 20, 16384: 32 << 20, 65536: 512 << 20}
-"""Bytes of the largest block of the buddy allocator: what kernels from 7.2 on align it to."""
+"""Bytes of the largest block of the buddy allocator by page size: alignment of scratch areas from 7.2 on."""
 
 
 def _unit(view: View) -> int:
-    """Bytes that address and size of a scratch area are multiples of."""
+    """Alignment of a scratch area in bytes."""
     release = writers_of(view.handover.compatible)
     is_old = bool(release) and tuple(map(int, release[-1].split("."))) < (7, 2)
     return (_PAGEBLOCK if is_old else _LARGEST)[view.page_size]
@@ -31,16 +31,16 @@ def _unit(view: View) -> int:
 def scratch_overlap(view: View) -> Iterator[Found]:
     """Two scratch areas share memory.
 
-    The areas are disjoint when a kernel makes them; the array has been written over or passed on wrongly.
+    Kernels make disjoint areas. So the array was overwritten, or not copied correctly.
     """
     areas = sorted((area.address, area.size) for area in view.scratch() if area.size)
     for (start, size), (following, _) in pairwise(areas):
         if following < start + size:
             yield Found(
-                f"scratch areas {start:#x}-{start + size:#x} and the one from {following:#x} on overlap",
+                f"scratch area {start:#x}-{start + size:#x} overlaps the one from {following:#x} on",
                 address=following,
                 where="scratch",
-                hint="look for what wrote over the array of scratch areas",
+                hint="find what overwrote the array of scratch areas",
             )
 
 
@@ -52,16 +52,16 @@ def scratch_overlap(view: View) -> Iterator[Found]:
     source="finding.md#setup_data; scratch.md#invariants",
 )
 def scratch_shape(view: View) -> Iterator[Found]:
-    """There are fewer than two scratch areas, the low or the global one is empty, or one is not
-    aligned: to a pageblock up to 7.1, from 7.2 on to the largest block of the buddy allocator.
+    """There are fewer than two scratch areas, the low or the global one is empty, or one is not aligned: to a pageblock
+    up to 7.1, from 7.2 on to the largest block of the buddy allocator.
 
-    The next kernel allocates all its early memory from scratch; without the first two it has none to boot with.
+    The next kernel allocates all its early memory from scratch. It cannot boot without the first two areas.
     """
     areas, unit = view.scratch(), _unit(view)
-    hint = "look for what wrote over the array of scratch areas, and at kho_scratch= on the command line"
+    hint = "find what overwrote the array of scratch areas; check kho_scratch= on the command line"
     if len(areas) < 2:
         yield Found(
-            f"{len(areas)} scratch area, expected one for low memory and a global one", where="scratch", hint=hint
+            f"scratch areas: expected at least 2, low memory and global, found {len(areas)}", where="scratch", hint=hint
         )
     for index, area in enumerate(areas):
         where = f"scratch[{index}]"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Rules on the machine: do the preserved devices exist, and is everything above them preserved, too?
+"""Rules on the device lists and the PCI topology of the machine: existence, bridges, drivers.
 
-They judge lists, not pages: a list that is still there is judged under a stale map as well.
+They judge lists, not pages, so also with a stale map.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _A, _B, _ALL = "PCI/LUO (posted 2025)", "PCI core live update (posted, queued fo
 
 
 class _Entry(NamedTuple):
-    """A listed device. device: what the topology says of it, None where it has no such device."""
+    """A device in a list. device: in the topology. None: the topology does not have it."""
 
     of: Listed
     slot: int
@@ -35,7 +35,7 @@ class _Entry(NamedTuple):
 
 
 class _Machine:
-    """The topology as a list can name it: the domain of some forms has 16 bits."""
+    """The topology by addresses as in lists: the PCI domain has 16 bits in some forms."""
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
@@ -46,14 +46,14 @@ class _Machine:
         self._above: dict[Address | None, tuple[Device, ...]] = {}
 
     def above(self, device: Device) -> tuple[Device, ...]:
-        """The bridges above a device, walked once for all that are on one bus."""
+        """The bridges above a device. Cached by parent."""
         found = self._above.get(device.parent)
         if found is None:
             found = self._above[device.parent] = self.topology.ancestors(device)
         return found
 
     def known_as(self, place: int) -> list[Device]:
-        """The devices that an address with 16 bits for the domain stands for, the one with a short domain first."""
+        """The devices with an address whose PCI domain has 16 bits, that with the lowest domain first."""
         return self._narrow.get(place, [])
 
     def entries(self, entry: Listed) -> Iterator[_Entry]:
@@ -64,38 +64,38 @@ class _Machine:
             yield _Entry(entry, slot, place, devices.get(place))
 
     def known(self, entry: Listed) -> Iterator[tuple[_Entry, Device]]:
-        """Only what the topology has."""
+        """(entry, device) of the devices of a list that are in the topology."""
         for one in self.entries(entry):
             if one.device is not None:
                 yield one, one.device
 
 
 def _is_narrow(entry: Listed) -> bool:
-    """Whether its records have 16 bits for the PCI domain."""
+    """Whether the PCI domain in its records has 16 bits."""
     return entry.form.is_narrow
 
 
 def _place(device: Device, entry: Listed) -> int:
-    """The address of a device as a list would say it."""
+    """The address of a device as in a list."""
     return (device.domain & 0xFFFF if _is_narrow(entry) else device.domain) << 16 | device.bdf
 
 
 def _machine(view: View, *needs: str) -> _Machine:
-    """Raises NotLookedAt without a topology, or when it does not say something of any device."""
+    """The topology. Raises NotLookedAt if there is none, or if it does not have some member for any device."""
     topology = view.pci_topology()
     for need in needs:
         if need in topology.unknown:
-            raise NotLookedAt(f"{topology.unknown[need]}: the topology does not say")
+            raise NotLookedAt(f"{topology.unknown[need]}: not in the topology")
     return _Machine(topology)
 
 
 def _asked(entry: Listed) -> list[int]:
-    """For each record whether its device asked for live update itself; [] where the form does not say."""
+    """For each record 1 if its device requested live update itself. Empty: unknown in this form."""
     return [int(value) & 1 for value in entry.column(entry.form.asked or "")]
 
 
 def _requesters(machine: _Machine, entry: Listed) -> Iterator[tuple[_Entry, Device]]:
-    """Endpoints that are there for themselves."""
+    """(entry, device) of each device that requested live update itself; if that is unknown, of each endpoint."""
     asked = _asked(entry)
     for one, device in machine.known(entry):
         if asked[one.slot] and device.is_bridge is not True if asked else device.is_bridge is False:
@@ -106,8 +106,8 @@ def _requesters(machine: _Machine, entry: Listed) -> Iterator[tuple[_Entry, Devi
 def device_missing(view: View) -> Iterator[Found]:
     """A preserved device is not in the machine.
 
-    PCI/LUO drops such an entry without a word: what the driver preserved is never freed, and its finish never
-    called. The PCI core's FLB counts the entry until the end, and panics because one is left.
+    PCI/LUO drops such an entry silently: what the driver preserved is never freed, and its finish never called. The PCI
+    core's FLB still counts the entry at the end, and panics.
     """
     machine = _machine(view)
     for entry in listed(view):
@@ -116,8 +116,8 @@ def device_missing(view: View) -> Iterator[Found]:
             one.of.found(
                 one.slot,
                 one.place,
-                "the topology has no such device",
-                hint="plug it in again before the kexec, or un-preserve what holds it",
+                "not in the topology",
+                hint="plug it in again before the kexec, or unpreserve its file",
             )
             for one in machine.entries(entry)
             if one.device is None and one.place not in moved
@@ -126,9 +126,9 @@ def device_missing(view: View) -> Iterator[Found]:
 
 @register("TOP002", "not-a-bridge", Severity.ERROR, kernels=_A, source="pci.md#a3-flags")
 def not_a_bridge(view: View) -> Iterator[Found]:
-    """LU_BUSMASTER_BRIDGE is set on a device that is no bridge.
+    """LU_BUSMASTER_BRIDGE is set for a device that is not a bridge.
 
-    The list belongs to other hardware, or bus numbers moved: state goes to the wrong device.
+    The list is of another machine, or bus numbers changed: state is restored on the wrong device.
     """
     machine = _machine(view, "is_bridge")
     for entry in listed(view, family="A", member="flags"):
@@ -137,8 +137,8 @@ def not_a_bridge(view: View) -> Iterator[Found]:
             one.of.found(
                 one.slot,
                 one.place,
-                f"flags {flags[one.slot]:#x} say that it is a bridge above a preserved device; {_class(device)}",
-                hint="compare the topology with the kernel that wrote the list: bus numbers may have moved",
+                f"flags are {flags[one.slot]:#x}, of a bridge above a preserved device, but {_class(device)}",
+                hint="compare the topology with that of the kernel that wrote the list: bus numbers may have changed",
             )
             for one, device in machine.known(entry)
             if flags[one.slot] & 2 and device.is_bridge is False
@@ -146,24 +146,24 @@ def not_a_bridge(view: View) -> Iterator[Found]:
 
 
 def _class(device: Device) -> str:
-    return f"its class is {device.class_code:#08x}" if device.class_code is not None else "it is none"
+    return f"its class is {device.class_code:#08x}" if device.class_code is not None else "it is not a bridge"
 
 
 @register(
     "TOP003", "bridge-chain-incomplete", Severity.ERROR, kernels=_ALL, source="pci.md#a-bug-1; pci.md#b1-postings"
 )
 def bridge_chain(view: View) -> Iterator[Found]:
-    """A device that asked for live update has bridges above it, up to the root port, that are not in the list.
+    """A bridge above a device that requested live update, up to the root port, is not in the list.
 
-    PCI/LUO marks only the bridge right above. The ones further up lose bus mastering in the next kernel, and the
-    DMA of a device that goes on working stops in the middle.
+    PCI/LUO marks only the bridge right above. Bridges further up lose bus mastering in the next kernel, and the DMA of
+    the device, which keeps working, stops.
     """
     machine = _machine(view, "parent", "is_bridge")
     lists = [entry for entry in listed(view) if _keeps_bridges(entry)]
     if not lists:
-        raise NotApplicable("a list of the first postings of PCI core live update, which have endpoints only")
+        raise NotApplicable("a list of the first postings of PCI core live update, which have only endpoints")
     if all(_may_lack_bridges(machine, entry) for entry in lists):
-        raise NotApplicable("a list without a single bridge, as the first patches of v6 write it")
+        raise NotApplicable("a list without bridges, as of the first patches of v6")
     later = _chains_of_outgoing(view, machine)
     found, open_ends = dict[tuple[str, tuple[str, ...]], Found](), 0
     for entry in lists:
@@ -171,20 +171,20 @@ def bridge_chain(view: View) -> Iterator[Found]:
             if key not in later:
                 found.setdefault(key, item)
         open_ends += sum(not machine.topology.reaches_root(device) for _, device in _requesters(machine, entry))
-        if not _asked(entry):  # nobody says which of these are endpoints
+        if not _asked(entry):  # unknown which of these are endpoints
             open_ends += sum(device.is_bridge is None for _, device in machine.known(entry))
     yield from found.values()
     if open_ends:
-        raise NotLookedAt(f"all bridges above {open_ends} of the devices: the topology does not say")
+        raise NotLookedAt(f"bridges above {open_ends} of the devices, not all of which are in the topology")
 
 
 def _keeps_bridges(entry: Listed) -> bool:
-    """Whether bridges are to be in a list, as far as it is known."""
+    """Whether the list must include bridges, or that is unknown."""
     return entry.posting.bridges is not False
 
 
 def _may_lack_bridges(machine: _Machine, entry: Listed) -> bool:
-    """Whether a list without any bridge may be of a patch that had none yet, with the form and name of later ones."""
+    """Whether a list without bridges may be of a patch before bridges, with the same form and name as later ones."""
     return entry.posting.bridges is None and not any(device.is_bridge for _, device in machine.known(entry))
 
 
@@ -202,14 +202,14 @@ def _incomplete(machine: _Machine, entry: Listed) -> Iterator[tuple[tuple[str, t
                     one.place,
                     f"{', '.join(missing)} above it {'is' if len(missing) == 1 else 'are'} not in the list",
                     missing=missing,
-                    hint="the kernel has to preserve every bridge up to the root port; move the device below a root "
-                    "port, or un-preserve it",
+                    hint="the kernel must preserve all bridges up to the root port; move the device right below a root "
+                    "port, or unpreserve it",
                 ),
             )
 
 
 def _chains_of_outgoing(view: View, machine: _Machine) -> frozenset[tuple[str, tuple[str, ...]]]:
-    """What is told of the handover that is yet to come need not be told of the one that is over."""
+    """Keys of the findings on outgoing handovers, which are not repeated for the incoming one."""
     if view.handover.direction is not Direction.INCOMING:
         return frozenset()
     keys = set()
@@ -222,9 +222,9 @@ def _chains_of_outgoing(view: View, machine: _Machine) -> frozenset[tuple[str, t
 
 @register("TOP004", "parent-not-flagged", Severity.ERROR, kernels=_A, source="pci.md#a3-flags; pci.md#a-order-3")
 def parent_not_flagged(view: View) -> Iterator[Found]:
-    """The bridge right above a device that asked is in the list without LU_BUSMASTER_BRIDGE.
+    """The bridge right above a device that requested live update is in the list without LU_BUSMASTER_BRIDGE.
 
-    It does not go on forwarding in the next kernel, and the DMA of the device stops.
+    It stops forwarding in the next kernel, and so the DMA of the device stops.
     """
     machine = _machine(view, "parent", "is_bridge")
     for entry in listed(view, family="A", member="flags"):
@@ -239,8 +239,8 @@ def parent_not_flagged(view: View) -> Iterator[Found]:
                 found[slot] = entry.found(
                     slot,
                     _place(above[0], entry),
-                    f"flags {flags[slot]:#x}, expected LU_BUSMASTER_BRIDGE (2): {name} below it asked",
-                    hint="the list was changed after it was written, or the device hot-plugged while it was",
+                    f"flags are {flags[slot]:#x}, expected LU_BUSMASTER_BRIDGE (2): {name} below it requested it",
+                    hint="the list was changed after it was written, or the device was hot-plugged meanwhile",
                 )
         yield from few(found.values())
 
@@ -249,10 +249,10 @@ def parent_not_flagged(view: View) -> Iterator[Found]:
     "TOP005", "bridge-before-child", Severity.WARNING, kernels=_A, source="pci.md#a4-order-of-the-list; pci.md#a-bug-3"
 )
 def bridge_before_child(view: View) -> Iterator[Found]:
-    """A bridge stands before a device below it.
+    """A bridge is before a device below it.
 
-    No kernel writes that: buses are left before their bridge is. Cancel and freeze go by position, so each driver
-    gets the data of another.
+    No kernel writes this: the devices of a bus are added before its bridge. Cancel and freeze use the position, so each
+    driver gets the data of another.
     """
     machine = _machine(view, "parent")
     for entry in listed(view, family="A"):
@@ -266,16 +266,16 @@ def _before_child(machine: _Machine, entry: Listed, slots: dict[int, int]) -> It
             slot = slots.get(_place(bridge, entry))
             if slot is not None and slot < one.slot:
                 yield entry.found(
-                    one.slot, one.place, f"entry {one.slot} stands behind {bridge.name} above it, entry {slot}"
+                    one.slot, one.place, f"entry {one.slot} is after entry {slot}, {bridge.name}, the bridge above it"
                 )
                 break
 
 
 @register("TOP006", "bridge-without-child", Severity.WARNING, kernels=_A, source="pci.md#a-invariant-5")
 def bridge_without_child(view: View) -> Iterator[Found]:
-    """A bridge is in the list for a device below it, but no device below it is.
+    """A bridge is in the list for a device below it, but no device below it is in the list.
 
-    Flags were left over, or the device got lost from the list: then its state is lost as well.
+    The flags are left over, or the device was lost from the list, and with it its state.
     """
     machine = _machine(view, "parent", "is_bridge")
     for entry in listed(view, family="A", member="flags"):
@@ -289,7 +289,7 @@ def bridge_without_child(view: View) -> Iterator[Found]:
 
 
 def _bridges_in_use(machine: _Machine, entry: Listed) -> set[tuple[int, int]]:
-    """Bridges with a listed device somewhere below."""
+    """Addresses of the bridges with a device of the list somewhere below."""
     used: set[tuple[int, int]] = set()
     for _, device in machine.known(entry):
         for bridge in machine.above(device):
@@ -301,9 +301,9 @@ def _bridges_in_use(machine: _Machine, entry: Listed) -> set[tuple[int, int]]:
 
 @register("TOP007", "driver-unknown", Severity.INFO, kernels=_ALL, source="pci.md#a5-lifecycle")
 def driver_unknown(view: View) -> Iterator[Found]:
-    """A preserved device is bound to a driver that is not known to take part in live update.
+    """The driver of a preserved device is not known to be able to live update.
 
-    A driver without live-update callbacks makes prepare fail, so this takes a changed kernel; --drivers names more.
+    A driver without live-update callbacks makes prepare fail. So the kernel was changed; --drivers adds drivers.
     """
     machine = _machine(view, "driver")
     first: dict[str, _Entry] = {}
@@ -315,8 +315,8 @@ def driver_unknown(view: View) -> Iterator[Found]:
         one.of.found(
             one.slot,
             one.place,
-            f"its driver {safe_text(driver)} is not known to take part in live update",
-            hint=f"if it does, say so with --drivers {safe_text(driver)}",
+            f"its driver {safe_text(driver)} is not known to be able to live update",
+            hint=f"if it is able, give it with --drivers {safe_text(driver)}",
         )
         for driver, one in first.items()
     )
@@ -326,13 +326,13 @@ def driver_unknown(view: View) -> Iterator[Found]:
     "TOP008", "device-without-driver", Severity.WARNING, kernels=_ALL, source="pci.md#a5-lifecycle; pci.md#a-bug-4"
 )
 def device_without_driver(view: View) -> Iterator[Found]:
-    """A preserved device has no driver; of PCI core live update, only endpoints need one.
+    """A preserved device has no driver. With PCI core live update only endpoints need one.
 
-    A driver that was unbound after prepare: PCI/LUO panics at freeze, at cancel or at finish. Of the PCI core,
-    vfio-pci has to hold the device.
+    The driver was unbound after prepare. PCI/LUO then panics at freeze, at cancel or at finish. With the PCI core the
+    driver must be vfio-pci.
     """
     machine = _machine(view, "driver")
-    view.need_unconsumed()  # a kernel that has just booted may not have bound it yet
+    view.need_unconsumed()  # a kernel that has just booted may bind it later
     for entry in listed(view):
         needed = entry.form.family == "A"
         yield from few(
@@ -344,10 +344,10 @@ def device_without_driver(view: View) -> Iterator[Found]:
 
 @register("TOP009", "driver-changed", Severity.WARNING, kernels=_A, source="pci.md#a-bug-6; pci.md#a5-lifecycle")
 def driver_changed(view: View) -> Iterator[Found]:
-    """A device is bound to another driver than the list says.
+    """A device has another driver than in the list.
 
-    Freeze does not look whether the new driver has callbacks: without them it goes through a null pointer. The next
-    kernel binds the device to the driver of the list only.
+    Freeze does not check whether the new driver has callbacks: without them it calls a null pointer. The next kernel
+    binds the device only to the driver in the list.
     """
     machine = _machine(view, "driver")
     for entry in listed(view, member="driver_name"):
@@ -356,8 +356,8 @@ def driver_changed(view: View) -> Iterator[Found]:
             entry.found(
                 one.slot,
                 one.place,
-                f"the list says driver {safe_text(name)}, bound is {safe_text(device.driver)}",
-                hint="bind it to the driver of the list again before the kexec",
+                f"its driver is {safe_text(device.driver)}, expected {safe_text(name)} as in the list",
+                hint="bind it to the driver in the list before the kexec",
             )
             for one, device in machine.known(entry)
             if device.driver and (name := decode_name(names[one.slot])) != device.driver
@@ -372,9 +372,10 @@ def driver_changed(view: View) -> Iterator[Found]:
     source="pci.md#a-bug-9; pci.md#a-bug-10; pci.md#b4-relation-to-vfio-pci",
 )
 def bus_number_moved(view: View) -> Iterator[Found]:
-    """A listed device is gone, and below a listed bridge that has lost its child the same slot is there on another bus.
+    """A device of the list is missing, and there is one in the same slot on another bus, below a bridge of the list
+    whose child is missing.
 
-    Devices are known by bus number only: the entry is dropped, or a stranger inherits the state.
+    Only bus numbers identify devices: the entry is dropped, or another device gets the state.
     """
     machine = _machine(view, "parent")
     for entry in listed(view):
@@ -383,8 +384,8 @@ def bus_number_moved(view: View) -> Iterator[Found]:
             entry.found(
                 slot,
                 place,
-                f"there is {moved[place].name} in its place: the bus number has moved",
-                hint="keep the bus numbers: no pci=assign-busses, and no hot-plug between preserving and kexec",
+                f"bus number changed: it is probably {moved[place].name} now",
+                hint="keep bus numbers unchanged: no pci=assign-busses, no hot-plug between preserving and kexec",
             )
             for slot, place in entry.places()
             if place in moved
@@ -392,7 +393,7 @@ def bus_number_moved(view: View) -> Iterator[Found]:
 
 
 def _moved(machine: _Machine, entry: Listed) -> dict[int, Device]:
-    """Listed addresses without a device, and the only device that can be meant."""
+    """For addresses in the list without a device, the only device that it can be now."""
     topology = machine.topology
     if "parent" in topology.unknown:
         return {}
@@ -412,9 +413,9 @@ def _moved(machine: _Machine, entry: Listed) -> dict[int, Device]:
 
 @register("TOP011", "bus-master-off", Severity.WARNING, kernels=_ALL, source="pci.md#a5-lifecycle")
 def bus_master_off(view: View) -> Iterator[Found]:
-    """Bus mastering of a preserved device or bridge is switched off.
+    """Bus mastering of a preserved device or bridge is off.
 
-    The device does no DMA. The next kernel warns, and ignores whoever wants to switch it on later.
+    The device does not do DMA. The next kernel warns, and ignores later requests to enable it.
     """
     machine = _machine(view, "busmaster")
     for entry in listed(view):
@@ -429,10 +430,10 @@ def bus_master_off(view: View) -> Iterator[Found]:
     "TOP012", "vf-without-pf", Severity.ERROR, kernels=_ALL, source="pci.md#a2-rfc-v1-structs; pci.md#b2-version-2"
 )
 def vf_without_pf(view: View) -> Iterator[Found]:
-    """A virtual function is in the list, its physical function is not.
+    """A virtual function is in the list, but not its physical function.
 
-    The next kernel resets the physical function, and the virtual ones are gone: the entry is dropped. PCI core live
-    update refuses virtual functions altogether.
+    The next kernel resets the physical function, which removes the virtual ones: the entry is dropped. PCI core live
+    update refuses all virtual functions.
     """
     machine = _machine(view, "is_vf")
     for entry in listed(view):
@@ -441,7 +442,7 @@ def vf_without_pf(view: View) -> Iterator[Found]:
             entry.found(
                 one.slot,
                 one.place,
-                f"it is a virtual function of {bdf_text(*device.physfn)}, which is not in the list",
+                f"virtual function of {bdf_text(*device.physfn)}, which is not in the list",
                 missing=(bdf_text(*device.physfn),),
                 hint="preserve the physical function, too, with a driver that keeps its virtual functions",
             )
@@ -459,21 +460,21 @@ def vf_without_pf(view: View) -> Iterator[Found]:
     source="pci.md#common-arithmetic; pci.md#a-bug-10; pci.md#b3-older-layouts",
 )
 def domain_alias(view: View) -> Iterator[Found]:
-    """Two devices of the machine look alike to a list with 16 bits for the PCI domain: VMD domains start at 0x10000.
+    """Two devices have the same address in a list whose PCI domains have 16 bits: VMD domains start at 0x10000.
 
-    The next kernel gives the state to whichever it meets first.
+    The next kernel gives the state to the first of them.
     """
     machine = _machine(view)
     narrow = [entry for entry in listed(view) if _is_narrow(entry)]
     if not narrow:
-        raise NotApplicable("every device list has 32 bits for the PCI domain")
+        raise NotApplicable("PCI domains have 32 bits in all device lists")
     for entry in narrow:
         yield from few(
             entry.found(
                 slot,
                 place,
-                f"means {' as well as '.join(device.name for device in devices)}: the list has 16 bits for the domain",
-                hint="a kernel with 32-bit domains in its list tells them apart",
+                f"ambiguous: {' or '.join(device.name for device in devices)}; PCI domains have 16 bits in this list",
+                hint="use a kernel with 32-bit PCI domains in its list",
             )
             for slot, place in entry.places()
             if len(devices := machine.known_as(place)) > 1
@@ -482,10 +483,10 @@ def domain_alias(view: View) -> Iterator[Found]:
 
 @register("TOP014", "refcount-mismatch", Severity.WARNING, kernels=_B, source="pci.md#b1-postings; pci.md#b2-version-2")
 def refcounts(view: View) -> Iterator[Found]:
-    """A refcount is not the number of preserved devices at and below the entry: 1 for an endpoint.
+    """A refcount is not the number of preserved devices at or below the entry, which is 1 for an endpoint.
 
-    Finish counts down the path of every device. What is left over makes the FLB's finish panic, what is missing
-    forgets a bridge that others still need.
+    Finish decrements it on the path of each device. If it is too high, the FLB's finish panics. If it is too low, a
+    bridge is dropped that others still need.
     """
     machine = _machine(view, "parent", "is_bridge")
     for entry in listed(view, member="refcount"):
@@ -498,7 +499,7 @@ def _miscounted(machine: _Machine, entry: Listed) -> Iterator[Found]:
         for bridge in machine.above(device) if device.is_bridge is False else ():
             below[bridge.address] = below.get(bridge.address, 0) + 1
     counts = entry.column("refcount")
-    least = 0 if entry.posting.counts_below else 1  # elsewhere a bridge may have 1, whatever is below it
+    least = 0 if entry.posting.counts_below else 1  # in other postings a bridge may always have 1
     for one, device in machine.known(entry):
         children = below.get(device.address, 0)
         expected = {children, children + 1, least} - {0} if device.is_bridge else {1}
@@ -509,9 +510,9 @@ def _miscounted(machine: _Machine, entry: Listed) -> Iterator[Found]:
 
 @register("TOP015", "num-vfs-mismatch", Severity.WARNING, kernels=_A, source="pci.md#a2-rfc-v1-structs")
 def num_vfs(view: View) -> Iterator[Found]:
-    """A physical function has another number of virtual functions than the list says.
+    """The number of virtual functions of a physical function is not that in the list.
 
-    The next kernel makes as many as the list says: entries of the others are dropped.
+    The next kernel creates as many as in the list, and drops the entries of others.
     """
     machine = _machine(view, "is_vf")
     vfs: dict[tuple[int, int], int] = {}
@@ -521,7 +522,7 @@ def num_vfs(view: View) -> Iterator[Found]:
     for entry in listed(view, member="num_vfs"):
         said = entry.column("num_vfs")
         yield from few(
-            entry.found(one.slot, one.place, f"num_vfs is {said[one.slot]}, the topology has {count}")
+            entry.found(one.slot, one.place, f"num_vfs is {said[one.slot]}, expected {count} as in the topology")
             for one, device in machine.known(entry)
             if (count := vfs.get(device.address, 0)) != said[one.slot]
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One handover as the rules see it: what is known of it, and a Skip with the reason where it is not."""
+"""One handover for the rules: each getter returns a part of it, or raises the reason why it is not available."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = ["View", "cause_of"]
 
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
-_FOR_MAP = "a sound copy of the map's pages, or a dump that holds them, decides"
+_FOR_MAP = "an undamaged copy of the map's pages, or a dump that has them, decides"
 
 
 def cause_of(problem: Problem) -> Cause:
-    """Why what a problem is about could not be judged."""
+    """The cause to report for a rule that a problem keeps from judging."""
     if problem.code in ("too-many", "map-too-large"):
         return "limit"
     return _CAUSES.get(problem.code, "damaged")
@@ -44,11 +44,16 @@ def cause_of(problem: Problem) -> Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One handover as a rule sees it.
+    """One handover, and what rules need to judge it.
 
-    topology: the machine's PCI devices. next_release: the kernel that is to take over. ram: [start, end) ranges of
-    physical memory. drivers: further ones that take part in live update. handlers, flbs: further ones of the next
-    kernel.
+    state:        that the handover belongs to.
+    handover:     to judge.
+    topology:     PCI devices of the machine. None: unknown.
+    next_release: release of the next kernel. None: unknown.
+    ram:          [start, end) ranges of physical memory. Empty: unknown.
+    drivers:      names of further drivers that are able to live update.
+    handlers:     names of further file handlers of the next kernel.
+    flbs:         names of further FLBs and sub-trees that the next kernel claims.
     """
 
     state: State
@@ -62,21 +67,21 @@ class View:
 
     @property
     def page_size(self) -> int:
-        """Bytes."""
+        """Of the kernel, in bytes."""
         return self.state.source.page_size
 
     @property
     def consumed(self) -> bool:
-        """Whether the next kernel has taken over: what was handed over is freed bit by bit."""
+        """Whether the next kernel has taken over. It frees what was handed over step by step."""
         handover = self.handover
         if handover.direction is Direction.OUTGOING:
             return False
         return handover.direction is Direction.INCOMING or handover.preserved.status is MapStatus.STALE
 
     def need_unconsumed(self) -> None:
-        """Raises NotApplicable for a handover that the next kernel has taken over."""
+        """Raise NotApplicable if the next kernel has taken over."""
         if self.consumed:
-            raise NotApplicable("the next kernel has consumed this handover: its pages are freed as they are read")
+            raise NotApplicable("the next kernel has consumed this handover: it frees the pages that it has read")
 
     def known_map(self) -> PreservedMap:
         """The preserved map as far as it could be read; see `need_whole`. Raises NotApplicable or NotJudged."""
@@ -84,7 +89,7 @@ class View:
         if preserved.map is not None:
             return preserved.map
         if preserved.status is MapStatus.ABSENT:
-            raise NotApplicable("the root names no map yet")
+            raise NotApplicable("the root has no map yet")
         if self.consumed:
             raise NotApplicable("the next kernel has consumed the preserved map")
         if preserved.status is MapStatus.STALE:
@@ -97,7 +102,7 @@ class View:
         raise NotJudged(f"{said}; {_FOR_MAP}", cause=cause, about="preserved")
 
     def need_whole(self, found: PreservedMap) -> None:
-        """Raises NotJudged where a part of the map could not be read, or its page size is in doubt."""
+        """Raise NotJudged if a part of the map could not be read, or the page size is in doubt."""
         doubt = next(iter(self.doubts()), None)
         if doubt is not None:
             raise NotJudged(f"{doubt.message}; --page-size decides", cause="open", about="preserved")
@@ -109,7 +114,7 @@ class View:
             raise NotJudged(f"{said}; {_FOR_MAP}", cause=cause, about="preserved")
 
     def doubts(self) -> Iterator[Problem]:
-        """What puts the page size of the whole source in doubt."""
+        """The problems because of which the page size of the source is in doubt."""
         yield from (problem for problem in self.state.problems if problem.code == "page-size-doubt")
 
     def map(self) -> PreservedMap:
@@ -119,82 +124,99 @@ class View:
         return found
 
     def luo(self) -> Luo:
-        """LUO's state. Raises NotApplicable where there is none, NotJudged where it cannot be read."""
+        """LUO's state. Raises NotApplicable without a sub-tree LUO, NotJudged if it cannot be read."""
         if self.handover.luo is not None:
             return self.handover.luo
         tree = next((entry for entry in self.handover.subtrees if entry.name == "LUO"), None)
         if tree is None:
-            raise NotApplicable("the root names no LUO")
+            raise NotApplicable("the root has no sub-tree LUO")
         self.need_unconsumed()
         codes = ("missing", "excluded", "page-damaged", "luo-reused", "no-fdt", "bad-fdt", "bad-pointer")
         self.raise_unread("luo", codes, "LUO's root object cannot be read")
         raise NotJudged("LUO's root object cannot be read", cause="missing", about="luo")
 
     def serialised(self) -> Luo:
-        """LUO's state once it was serialised. Raises NotApplicable before."""
+        """LUO's state after it was serialised. Raises NotApplicable before, else as `luo`."""
         luo = self.luo()
         if not luo.serialized:
             raise NotApplicable("LUO has not serialised its state yet")
         return luo
 
     def lists(self) -> tuple[PciList, ...]:
-        """The preserved device lists. Raises NotApplicable where there is none."""
+        """The preserved device lists. Raises NotApplicable if there is none."""
         if not self.handover.pci:
             raise NotApplicable("no preserved device list")
         return self.handover.pci
 
     def pci_topology(self) -> Topology:
-        """The machine's PCI devices. Raises NotApplicable where they were not given."""
+        """The PCI devices of the machine. Raises NotLookedAt if they were not given."""
         if self.topology is None:
-            raise NotLookedAt("the machine's PCI devices; --topology names them")
+            raise NotLookedAt("the PCI devices of the machine; give them with --topology")
         return self.topology
 
     def target(self) -> str:
-        """Release of the kernel that takes over. Raises NotLookedAt where it was not given."""
+        """Release of the next kernel. Raises NotLookedAt if it was not given."""
         if self.next_release is None:
-            raise NotLookedAt("whether the next kernel accepts it; --next names its release")
+            raise NotLookedAt("whether the next kernel accepts it; give its release with --next")
         return self.next_release
 
     def next_kernel(self) -> tuple[str, tuple[int, ...]]:
-        """The next kernel's release, as written and as three numbers. Raises NotLookedAt or NotApplicable."""
+        """(release of the next kernel, the same as three numbers).
+
+        Raises NotLookedAt if it was not given or is not a release, NotApplicable for an incoming root.
+        """
         text = self.target()
         if self.handover.direction is Direction.INCOMING:
-            raise NotApplicable("a kernel has taken this handover over already")
+            raise NotApplicable("a kernel has already taken over this handover")
         match = _RELEASE.match(text)
         if match is None:
-            raise NotLookedAt(f"whether {safe_text(text)} accepts it: that is not a release such as 7.3.4")
+            raise NotLookedAt(
+                f"whether the next kernel accepts it: expected a release such as 7.3.4, found {safe_text(text)}"
+            )
         return safe_text(text), tuple(int(part) for part in match.groups(default="0"))
 
     def known_ram(self) -> tuple[tuple[int, int], ...]:
-        """[start, end) ranges of physical memory. Raises NotLookedAt where the source does not say."""
+        """[start, end) ranges of physical memory. Raises NotLookedAt if they are unknown."""
         if not self.ram:
-            raise NotLookedAt("where the machine has RAM: the source does not say")
+            raise NotLookedAt("ranges of RAM, which are not in the source")
         return self.ram
 
     def scratch(self) -> tuple[Area, ...]:
-        """The scratch areas; the kernel never changes them, so an outgoing root has those of the incoming one."""
+        """The scratch areas. Those of the incoming root are used for the outgoing one, too: kernels do not change them.
+
+        Raises NotLookedAt if they are unknown.
+        """
         known = [handover.scratch for handover in self.state.handovers if handover.scratch is not None]
         own = self.handover.scratch
         if own is None and len(known) == 1 and len(self.state.handovers) == 2:
             own = known[0]
         if own is None:
-            raise NotLookedAt("the scratch areas: no sane array of them is named in this source")
+            raise NotLookedAt("the scratch areas, of which no sane array was found in this source")
         return own
 
     def raise_unread(self, about: str, codes: Collection[str], what: str) -> None:
-        """Raises NotJudged when the reader met one of these problems about a thing."""
+        """Raise NotJudged if the reader met one of some problems about a thing.
+
+        about: path of the thing.
+        codes: of the problems.
+        what:  what cannot be read, in words.
+        """
         for problem in self.problems(*codes, about=about):
             raise NotJudged(f"{what}: {problem.message}", cause=cause_of(problem), about=about)
 
     def need_subtree(self, name: str, path: str) -> None:
-        """Raises NotJudged when the sub-tree of that name could not be read to its end. path: of its owner."""
+        """Raise NotJudged if a sub-tree could not be read to its end.
+
+        name: of the sub-tree.
+        path: of what is read from it.
+        """
         codes = ("missing", "excluded", "page-damaged", "no-fdt", "bad-fdt", "bad-pointer", "short-list", "too-many")
         places = [f"subtrees[{index}]" for index, entry in enumerate(self.handover.subtrees) if entry.name == name]
         for about in (path, *places):
-            self.raise_unread(about, codes, f"the sub-tree {name} cannot be read")
+            self.raise_unread(about, codes, f"sub-tree {name} cannot be read")
 
     def structures(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-        """(what, path, beginnings of rule ids) of each structure that is there and not consumed."""
+        """(what, path, prefixes of ids of its rules) of each structure that exists and is not consumed."""
         handover = self.handover
         yield "the root", "root", ("KHO",)
         if handover.luo is not None:
@@ -209,37 +231,45 @@ class View:
             yield "the memfds", "luo.sessions", ("MFD",)
 
     def problems(self, *codes: str, about: str | None = None) -> Iterator[Problem]:
-        """What the reader met below this root, of some kinds. about: the path of the thing, None for any."""
+        """Problems that the reader met below this root.
+
+        codes: to select.
+        about: path of the thing. None: any thing.
+        """
         for problem in self.state.problems:
             if problem.code in codes and problem.root == self.handover.address and about in (None, problem.about):
                 yield problem
 
     def subjects(self, *codes: str) -> dict[str, list[Problem]]:
-        """The same by the path of what they are about."""
+        """Problems that the reader met below this root, by path of the thing. codes: to select."""
         found: dict[str, list[Problem]] = {}
         for problem in self.problems(*codes):
             found.setdefault(problem.about, []).append(problem)
         return found
 
     def subtree(self, name: str) -> int | None:
-        """Where a sub-tree that this handover has lies."""
+        """Address of a sub-tree, None if unknown. Raises NotApplicable if there is no sub-tree of this name."""
         found = next((subtree for subtree in self.handover.subtrees if subtree.name == name), None)
         if found is None:
             raise NotApplicable(f"no sub-tree {name}")
         return found.address
 
     def sessions(self) -> Iterator[tuple[str, Session]]:
-        """(where, session)."""
+        """(path, session) of each session."""
         luo = self.handover.luo
         for index, session in enumerate(luo.sessions if luo is not None else ()):
             yield f"luo.sessions[{index}]", session
 
     def files(self) -> Iterator[tuple[str, Session, File]]:
-        """(where, session, file)."""
+        """(path, session, file) of each file."""
         for where, session in self.sessions():
             for index, file in enumerate(session.files):
                 yield f"{where}.files[{index}]", session, file
 
     def name_of(self, session: Session, file: File) -> str:
-        """How messages name a file."""
+        """Name of a file in messages.
+
+        session: that holds it.
+        file:    the file.
+        """
         return f"session {safe_text(session.name)}, file {file.token:#x}"

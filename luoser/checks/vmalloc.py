@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules on the vmalloc area that holds a folio array."""
+"""Rules on the vmalloc areas of folio arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__: list[str] = []
 
 @register("MFD003", "vmalloc-chain-broken", Severity.ERROR, kernels="6.19 and later", source="vmalloc.md#invariants")
 def memfd_array(view: View) -> Iterator[Found]:
-    """The chunks that name a folio array's pages loop, lead to what is no page, or name fewer pages than it needs.
+    """The chunks of a folio array form a loop, have an address that is not that of a page, or have too few blocks.
 
     The array cannot be restored: retrieving the file fails and its memory is lost.
     """
@@ -46,9 +46,11 @@ def memfd_array_shape(view: View) -> Iterator[Found]:
     def judge(memfd: Memfd) -> str | None:
         folios = memfd.folios
         if folios.flags & ~KNOWN_FLAGS:
-            return f"vmalloc flags {folios.flags:#x} of the folio array, of which only 1 and 2 exist"
+            return f"vmalloc flags of the folio array: expected only 1 and 2, found {folios.flags:#x}"
         if folios.order and folios.total_pages & ((1 << min(folios.order, 32)) - 1):
-            return f"folio array of {folios.total_pages} pages in blocks of 2^{folios.order}"
+            return (
+                f"folio array of {folios.total_pages} pages: expected a multiple of its blocks, 2^{folios.order} pages"
+            )
         return None
 
     yield from each(view, judge, LOST, folios=False)

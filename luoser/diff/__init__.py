@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""State against state: before and after a kexec, or of two machines."""
+"""Changes between two states: before and after a kexec, or of two machines."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ _Pair = tuple[Handover | None, Handover | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """changes: all that differs. pairing: which handovers were compared, and why these, in words.
+    """The result of a comparison.
 
-    not_compared: what one of the sources does not hold, or what could not be read in it.
+    changes:      all differences, and progress.
+    pairing:      which handovers were compared, and why these, in words.
+    not_compared: what is not in one of the sources, or could not be read.
     """
 
     changes: tuple[Change, ...]
@@ -33,12 +35,12 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether there is nothing but progress."""
+        """Whether there is no change, or only progress."""
         return all(change.kind is Kind.PROGRESS for change in self.changes)
 
     @property
     def verdict(self) -> Verdict:
-        """Differences win, then what was not compared."""
+        """different if there are differences, else inconclusive if something was not compared."""
         if not self.is_equal:
             return Verdict.DIFFERENT
         if self.not_compared:
@@ -54,11 +56,15 @@ def compare(
     memories: tuple[Memory | None, Memory | None] = (None, None),
     contents: bool = False,
 ) -> Comparison:
-    """All that differs between two states.
+    """The comparison of two states.
 
-    roots: addresses of the two handovers to compare, instead of all that belong together. memories: where the
-    states were read, for `contents`: the bytes of driver pages and memfd folios are compared, too. Raises
-    UsageError for a root that is not there.
+    before:   first state.
+    after:    second state.
+    roots:    addresses of the two handovers to compare. None: pair all handovers.
+    memories: the sources of the states, for `contents`. None: not available.
+    contents: compare the bytes of driver pages and memfd folios, too.
+
+    Raises UsageError if there is no handover at an address in `roots`.
     """
     pairs, words = _by_roots(before, after, roots) if roots is not None else _pairs(before, after)
     both = sum(old is not None and new is not None for old, new in pairs)
@@ -95,13 +101,13 @@ def _by_roots(before: State, after: State, roots: tuple[int, int]) -> tuple[list
         handover = next((one for one in state.handovers if one.address == root), None)
         if handover is None:
             there = ", ".join(map(_name, state.handovers)) or "none"
-            raise UsageError(f"no KHO root at {root:#x} in {state.source.path}; there are: {there}")
+            raise UsageError(f"{state.source.path}: no KHO root at {root:#x}: expected one of {there}")
         found.append(handover)
     return [(found[0], found[1])], [f"{roots[0]:#x} and {roots[1]:#x}: selected by --roots"]
 
 
 def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:
-    """The root of a handover keeps its address over a kexec; else direction decides, or there is only one."""
+    """(pairs of handovers, reasons in words): by address, which a kexec keeps, by direction, or the only ones."""
     left, pairs, words = [one for one in after.handovers if one.own], list[_Pair](), list[str]()
     olds = [one for one in before.handovers if one.own]
     others = len(olds) != 1 or len(left) != 1
@@ -124,7 +130,7 @@ def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:
 
 
 def _alone(old: Handover | None, new: Handover | None, pairs: list[_Pair]) -> Iterator[Change]:
-    """A handover that only one side has."""
+    """The change for a handover on one side only."""
     one = old or new
     assert one is not None
     where, text = f"handovers/{_name(one)}", f"{one.compatible} {one.direction.value}"
@@ -137,12 +143,12 @@ def _alone(old: Handover | None, new: Handover | None, pairs: list[_Pair]) -> It
     if new is not None:
         is_fresh = new.direction is Direction.OUTGOING and not (new.luo is not None and new.luo.serialized)
         if moved_on and is_fresh:
-            note = "the next kernel has a handover of its own by now, not serialised yet"
+            note = "the next kernel has its own handover now, not serialised yet"
             yield Change(kind=Kind.PROGRESS, where=where, after=text, note=note)
         else:
             yield Change(kind=Kind.ADDED, where=where, after=text)
     elif moved_on and one.direction is Direction.INCOMING:
-        note = "it was handed to a kernel that has handed on itself since"
+        note = "it was handed to a kernel that has itself handed over since"
         yield Change(kind=Kind.PROGRESS, where=where, before=text, note=note)
     else:
         yield Change(kind=Kind.REMOVED, where=where, before=text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two bare blobs."""
+"""Changes between two bare blobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ __all__ = ["blob_changes"]
 
 
 def blob_changes(before: Blob, after: Blob) -> Iterator[Change]:
-    """What differs in layout, members, devices and records; the counts of devices follow from these."""
+    """Changes in layout, members, devices and records. Members of the head are not compared if there are devices.
+
+    before: first blob.
+    after:  second blob.
+    """
     if before.layout != after.layout:
         yield Change(kind=Kind.CHANGED, where="layout", before=before.layout, after=after.layout)
     has_devices = before.devices is not None and after.devices is not None

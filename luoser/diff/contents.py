@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bytes of preserved pages: those of drivers, and the folios of memfds."""
+"""Changes in the bytes of preserved pages: pages of drivers, and folios of memfds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ _PIECE = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """Where the bytes of a handover are: its memory, or what a document has of them."""
+    """The bytes of a handover.
+
+    memory: its source. None: not available.
+    known:  bytes from a document, by physical address.
+    """
 
     memory: Memory | None
     known: dict[int, Contents]
 
     def read(self, address: int, size: int) -> bytes | None:
-        """Bytes at a physical address, None where they are not to be had."""
+        """Bytes of memory. None: not available.
+
+        address: physical.
+        size:    bytes.
+        """
         piece = self.known.get(address)
         if piece is not None and piece.size >= size:
             return piece.data.ljust(size, b"\0")[:size]
@@ -39,6 +47,11 @@ class Bytes:
 
     @classmethod
     def of(cls, handover: Handover, memory: Memory | None) -> Bytes:
+        """The bytes of a handover.
+
+        handover: whose contents are used, too.
+        memory:   its source. None: not available.
+        """
         pieces = [piece for entry in handover.pci for piece in entry.contents]
         for session in handover.luo.sessions if handover.luo is not None else ():
             for file in session.files:
@@ -48,7 +61,7 @@ class Bytes:
 
 @dataclass(slots=True)
 class _Place:
-    """A folio on both sides, and the paths that lead to it."""
+    """A folio on both sides. after: its address after. size: bytes. paths: that lead to it."""
 
     after: int
     size: int
@@ -58,7 +71,13 @@ class _Place:
 def content_changes(
     before: Handover, after: Handover, memories: tuple[Memory | None, Memory | None], *, page_size: int
 ) -> Iterator[Change]:
-    """A change for each folio whose bytes are not the same: hashes, and where the first differing byte is."""
+    """A change for each folio with other bytes: the hashes, and the offset of the first differing byte.
+
+    before:    first handover.
+    after:     the same handover later.
+    memories:  their sources. None: not available.
+    page_size: bytes.
+    """
     old, new = Bytes.of(before, memories[0]), Bytes.of(after, memories[1])
     places: dict[int, _Place] = {}
     for address, other, path in (*_driver_pages(before, after), *_folios(before, after)):
@@ -70,7 +89,7 @@ def content_changes(
 
 
 def _size(handover: Handover, address: int, page_size: int) -> int:
-    """Bytes of the folio at an address: as the map says, else one page."""
+    """Size of the folio at an address in bytes: that in the map, else a page."""
     block = handover.preserved.map.find(address) if handover.preserved.map is not None else None
     return page_size << block.order if block is not None and block.address == address else page_size
 
@@ -98,7 +117,7 @@ def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Iterator[Ch
 
 
 def _driver_pages(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
-    """(address before, address after, path) of pages that driver_data names on both sides."""
+    """(address before, address after, path) of the pages at driver_data on both sides."""
     now: dict[tuple[int, int], int] = {}
     for entry in after.pci:
         for device in entry.devices:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What could not be compared: parts of a handover that one of the sources does not hold, or that are damaged."""
+"""What could not be compared: parts of a handover that are not in one of the sources, or damaged."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from luoser.state import Direction, Handover, MapStatus, Problem, State
 __all__ = ["not_compared"]
 
 _CODES = NOT_THERE | {"map-garbage", "map-node-broken", "map-node-missing", "map-unread", "map-too-large", "too-many"}
-"""Codes of problems that say that a thing was not read, or not to its end."""
+"""Codes of problems: something was not read, or not to its end."""
 
 
 def not_compared(
     before: Handover, after: Handover, states: tuple[State, State], *, prefix: str, contents: bool
 ) -> Iterator[NotCompared]:
-    """What was met on either side of one handover. prefix: of the paths. contents: whether bytes were compared."""
+    """What could not be compared in one handover.
+
+    before:   first handover.
+    after:    the same handover later.
+    states:   that they belong to.
+    prefix:   of the paths. Empty: none.
+    contents: whether bytes were compared.
+    """
     for handover, state in zip((before, after), states, strict=True):
         if _is_consumed(handover):
-            continue  # what is not there any more is progress
+            continue  # what is missing was consumed
         for problem in state.problems:
             if problem.root == handover.address and problem.code in _CODES and _counts(problem, contents=contents):
                 where = problem.about or "source"
@@ -33,5 +40,5 @@ def _is_consumed(handover: Handover) -> bool:
 
 
 def _counts(problem: Problem, *, contents: bool) -> bool:
-    """The bytes of files and driver pages count only where they were asked for."""
+    """Whether a problem matters. Those of bytes of files and driver pages do only if contents are compared."""
     return contents or not problem.about.endswith(".contents")

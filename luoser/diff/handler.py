@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The structs that handlers of files and FLBs other than memfd and PCI hand over."""
+"""Changes in the structs of file handlers and FLBs other than memfd and PCI."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from luoser.state import Record
 __all__ = ["HANDLE_CODES", "record_changes"]
 
 HANDLE_CODES = UNREAD | {"bad-memfd", "zero-memfd", "bad-handler-data", "no-fdt", "bad-fdt"}
-"""Codes of problems that say that what a handle names is not there any more."""
+"""Codes of problems: what was at a handle is gone."""
 
 
 def record_changes(sides: Sides, where: str, place: str, old: Record | None, new: Record | None) -> Iterator[Change]:
-    """What differs in a struct. where: path of the change. place: path of its file or FLB after."""
+    """Changes in a struct.
+
+    sides: the handover.
+    where: path of the changes.
+    place: path of its file or FLB after.
+    old:   before. None: no struct.
+    new:   after. None: no struct.
+    """
     if old is None and new is None:
         return
     if old is None or new is None:

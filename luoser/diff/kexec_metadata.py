@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two readings of the sub-tree kexec-metadata."""
+"""Changes in the sub-tree kexec-metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CODES = UNREAD | {"bad-metadata", "no-fdt", "bad-fdt"}
 
 
 def metadata_changes(sides: Sides) -> Iterator[Change]:
-    """Members that are not the same."""
+    """Changes of its members, or the whole sub-tree. sides: the handover."""
     before, after = sides.before.kexec_metadata, sides.after.kexec_metadata
     if before is not None and after is not None:
         yield from member_changes("kexec_metadata", before, after, ("version", "previous_release", "kexec_count"))

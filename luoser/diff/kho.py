@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two readings of one handover: what arrived, what was lost, what changed, what was consumed meanwhile."""
+"""Changes in one handover: added, removed, changed, or consumed meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ __all__ = ["handover_changes"]
 
 
 def handover_changes(before: Handover, after: Handover, states: tuple[State, State]) -> Iterator[Change]:
-    """All that differs. states: what the handovers are part of, for the problems met on the way."""
+    """All changes in one handover.
+
+    before: first handover.
+    after:  the same handover later.
+    states: that they belong to, for the problems.
+    """
     consumed = after.direction is Direction.INCOMING and before.direction is not Direction.INCOMING
     consumed = consumed or (after.preserved.status is MapStatus.STALE and after.direction is not Direction.OUTGOING)
     met = tuple(problem for problem in states[1].problems if problem.root == after.address)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two readings of the sub-tree of the KHO self-test."""
+"""Changes in the sub-tree of the KHO self-test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CODES = UNREAD | {"bad-kho-test", "no-fdt", "bad-fdt"}
 
 
 def test_changes(sides: Sides) -> Iterator[Change]:
-    """Members that are not the same."""
+    """Changes of its members, or the whole sub-tree. sides: the handover."""
     before, after = sides.before.kho_test, sides.after.kho_test
     if before is not None and after is not None:
         yield from member_changes("kho_test", before, after, ("magic", "checksum"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two readings of LUO: its root object, sessions, files, FLBs and subsystems."""
+"""Changes in LUO: its root object, sessions, files, FLBs and subsystems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLB_CODES = UNREAD | {"bad-flb"}
 
 
 def luo_changes(sides: Sides) -> Iterator[Change]:
-    """What differs in LUO: its root object, sessions, files, FLBs, subsystems."""
+    """Changes in LUO. sides: the handover."""
     before, after = sides.before.luo, sides.after.luo
     if before is None and after is None:
         return
@@ -64,11 +64,14 @@ def luo_changes(sides: Sides) -> Iterator[Change]:
 def entry_signs(
     sides: Sides, path: str, codes: Collection[str], damaged: str, address: int | None, *, is_read: bool
 ) -> list[Problem]:
-    """What explains that an entry of an array is not there any more.
+    """The problems that explain why an entry of an array is gone.
 
-    path: of the array. codes: what can be wrong with it. damaged: code of a problem about one entry. address: of the
-    entry that is gone. is_read: whether the page of that entry could be read; then only damage at its own address
-    explains it, and the damage of another entry does not.
+    sides:   the handover.
+    path:    of the array.
+    codes:   of problems that can be the reason.
+    damaged: code of a problem of one entry.
+    address: of the entry that is gone.
+    is_read: whether the page of the entry could be read. Then only a problem of this entry explains it.
     """
     found = sides.about(path, codes)
     if is_read:
@@ -105,13 +108,13 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
 
 
 def _is_renamed(old: Session, new: Session) -> bool:
-    """Another name on the same entry, or on the same files."""
+    """Whether two sessions have the same entry, or the same files."""
     files = [(file.token, file.data) for file in old.files]
     return old.address == new.address or (bool(files) and files == [(file.token, file.data) for file in new.files])
 
 
 def _is_in(address: int | None, pages: Collection[int], page_size: int) -> bool:
-    """Whether one of these pages, which were read, holds an address."""
+    """Whether an address is in one of some pages."""
     return address is not None and address - address % page_size in pages
 
 

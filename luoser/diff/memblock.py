@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two readings of the sub-tree memblock."""
+"""Changes in the sub-tree memblock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CODES = UNREAD | {"bad-memblock", "no-fdt", "bad-fdt"}
 
 
 def memblock_changes(sides: Sides) -> Iterator[Change]:
-    """Areas that came, went or changed, by name."""
+    """Changes of the reserve_mem regions by name, or the whole sub-tree. sides: the handover."""
     before, after = sides.before.memblock, sides.after.memblock
     if before is not None and after is not None:
         for name, old, new in paired(before.reservations, after.reservations, lambda entry: entry.name):
@@ -26,6 +26,6 @@ def memblock_changes(sides: Sides) -> Iterator[Change]:
                 yield from member_changes(where, old, new, ("start", "size"))
     elif before is not None:
         signs = sides.about_subtree("memblock", "memblock", _CODES)
-        yield sides.gone("memblock", f"{len(before.reservations)} areas", "consumed", signs)
+        yield sides.gone("memblock", f"{len(before.reservations)} regions", "consumed", signs)
     elif after is not None:
-        yield added("memblock", f"{len(after.reservations)} areas")
+        yield added("memblock", f"{len(after.reservations)} regions")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two preserved memfds: their descriptors and folios."""
+"""Changes in a preserved memfd: its descriptor and folios."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ __all__ = ["memfd_changes"]
 
 
 def memfd_changes(where: str, old: Memfd, new: Memfd) -> Iterator[Change]:
-    """Members that are not the same, and folios that came, went or moved, by index. where: path of the memfd."""
+    """Changes of members, and of folios by index.
+
+    where: path of the memfd.
+    old:   before.
+    new:   after.
+    """
     yield from member_changes(where, old, new, ("layout", "size", "position", "seals", "flags"))
     was, now = old.folios.list, new.folios.list
     if len(was) == len(now) and was.frame_shift == now.frame_shift:

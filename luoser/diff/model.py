@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One change between two states."""
+"""Changes, their kinds, and the verdict."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ __all__ = ["Change", "Kind", "NotCompared", "Verdict", "without"]
 
 
 class Kind(StrEnum):
-    """progress: what the next kernel has consumed, or gone on to do; it is no difference.
+    """Kind of a change.
 
-    unread: a thing that one side has and the other side's source does not hold; it cannot be compared.
+    added:    only after.
+    removed:  only before.
+    changed:  on both sides, but not the same.
+    progress: consumed or done by the next kernel; not a difference.
+    unread:   on one side, but its page is not in the source of the other; not compared.
     """
 
     ADDED = "added"
@@ -26,9 +30,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """where: a path by names, such as `pci/0000:41:00.0/driver_data`. before, after: as text, None for what is not.
+    """One change.
 
-    also: further paths that lead to the same thing. note: more in words.
+    kind:   of the change.
+    where:  path by names, such as `pci/0000:41:00.0/driver_data`.
+    before: value as text. None: no value.
+    after:  value as text. None: no value.
+    also:   further paths to the same thing.
+    note:   more, in words.
     """
 
     kind: Kind
@@ -39,12 +48,18 @@ class Change:
     note: str = ""
 
     def below(self, prefix: str) -> Change:
-        """The same, somewhere below."""
+        """The same change with a prefix of its path."""
         return replace(self, where=f"{prefix}/{self.where}" if self.where else prefix)
 
 
 class Verdict(StrEnum):
-    """Of a comparison. progress: nothing but what the next kernel has consumed. What was not compared is not equal."""
+    """Verdict of a comparison.
+
+    equal:        no change.
+    progress:     only changes of kind progress.
+    different:    some other change.
+    inconclusive: no other change, but something could not be compared.
+    """
 
     EQUAL = "equal"
     PROGRESS = "progress"
@@ -54,14 +69,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotCompared:
-    """A thing that could not be compared, by its path, and why."""
+    """Something that could not be compared. where: its path. reason: in words."""
 
     where: str
     reason: str
 
 
 def without(changes: Iterable[Change], patterns: Iterable[str]) -> tuple[Change, ...]:
-    """The changes whose path is not one of the patterns, nor below one: `*` stands for anything."""
+    """The changes whose path does not match.
+
+    changes:  any.
+    patterns: of paths, `*` matches any text. A pattern also matches paths below it.
+    """
     wanted = list(patterns)
     return tuple(
         change

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Device lists: which of them are there, and two of them by BDF, whatever their layouts."""
+"""Changes in the device lists of a handover, and between two lists by BDF, also of different layouts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _Named = dict[tuple[int, int], Device]
 
 
 def device_changes(before: DeviceList, after: DeviceList) -> Iterator[Change]:
-    """Devices that came, went or changed; one more change when those in both stand in another order."""
+    """Changes of devices by BDF, and one more if the order of the common devices changed.
+
+    before: first list.
+    after:  second list.
+    """
     old, new = _windows(before, after)
     was, now = _by_bdf(old), _by_bdf(new)
     for key, device in was.items():
@@ -38,12 +42,12 @@ def device_changes(before: DeviceList, after: DeviceList) -> Iterator[Change]:
         moved = next(one for one, other in zip(order_was, order_now, strict=True) if one != other)
         yield Change(
             kind=Kind.CHANGED, where="order", before=str(was[moved].index), after=str(now[moved].index),
-            note=f"{was[moved].name} is the first that stands elsewhere",
+            note=f"{was[moved].name} is the first at another position",
         )  # fmt: skip
 
 
 def _windows(before: DeviceList, after: DeviceList) -> tuple[Iterable[Device], Iterable[Device]]:
-    """The devices that may differ: of two long lists of one layout only those in rows that are not the same."""
+    """The devices that may differ: of two lists of the same layout only those in different rows."""
     if before.columns != after.columns:
         return before, after
     size, old, new = before.record_size, before.data, after.data
@@ -65,7 +69,7 @@ def _by_bdf(devices: Iterable[Device]) -> _Named:
 
 
 def _members(before: Device, after: Device) -> Iterator[Change]:
-    """Members that both layouts have."""
+    """Changes of the members that both layouts have."""
     for name, value in before.fields.items():
         if name != "path" and name in after.fields and after.fields[name] != value:
             yield Change(
@@ -85,7 +89,7 @@ def _value(value: Any) -> str:
 
 
 def pci_changes(sides: Sides) -> Iterator[Change]:
-    """What differs in the device lists of a handover."""
+    """Changes in the device lists of a handover. sides: the handover."""
     left = list(sides.after.pci)
     for old in sides.before.pci:
         new = next((entry for entry in left if _is_same_list(old, entry)), None)
@@ -96,7 +100,7 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
         if old.layout != new.layout:
             yield Change(
                 kind=Kind.CHANGED, where=f"pci/{_way(old)}/layout", before=old.layout, after=new.layout,
-                note="members that only one of them has are not compared",
+                note="members of only one of them are not compared",
             )  # fmt: skip
         if old.address != new.address:
             yield Change(
@@ -108,7 +112,7 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
         changes = list(device_changes(old.devices, new.devices))
         yield from (change.below("pci") for change in changes)
         if old.layout == new.layout and all(change.kind is Kind.CHANGED for change in changes):
-            # where devices came or went, the counts of the head follow
+            # if devices were added or removed, the counts of the head change, too
             for name in old.header.keys() & new.header.keys():
                 if old.header[name] != new.header[name]:
                     where, first, then = f"pci/{_way(old)}/header/{name}", old.header[name], new.header[name]
@@ -139,7 +143,7 @@ def _way(entry: PciList) -> str:
 
 
 def _signs(sides: Sides, old: PciList) -> list[Problem]:
-    """What explains that a list is not there any more: problems about what led to it, or about what holds that."""
+    """The problems that explain why a list is gone: of its FLB, subsystem or sub-tree, or of LUO."""
     luo = sides.after.luo
     if luo is None:
         return sides.about_subtree("LUO", "luo", _LUO_CODES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Two preserved maps: their status, and their blocks by address and order."""
+"""Changes in the preserved map: its status, and its blocks by address and order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_SEEN = {MapStatus.MISSING, MapStatus.UNREAD}
 
 
 def map_changes(sides: Sides) -> Iterator[Change]:
-    """What became of the map: its status, and its blocks where both sides have one."""
+    """Changes of the map's status, and of its blocks if both sides have a map. sides: the handover."""
     before, after = sides.before.preserved, sides.after.preserved
     if before.status is not after.status and not {before.status, after.status} & _NOT_SEEN:
         is_freed = sides.consumed and after.status in (MapStatus.STALE, MapStatus.DAMAGED)
@@ -26,7 +26,7 @@ def map_changes(sides: Sides) -> Iterator[Change]:
             where="preserved/status",
             before=before.status.value,
             after=after.status.value,
-            note="the next kernel freed the map once it had read it" if is_freed else "",
+            note="the next kernel freed the map after reading it" if is_freed else "",
         )
     if before.map is not None and after.map is not None:
         yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
@@ -34,7 +34,11 @@ def map_changes(sides: Sides) -> Iterator[Change]:
 
 
 def extent_changes(before: PreservedMap, after: PreservedMap) -> Iterator[Change]:
-    """Runs of blocks that only one of the maps has; what a map that was not read to its end lacks is not known."""
+    """Runs of blocks that are in only one of two maps. If the other map is incomplete, they are left out.
+
+    before: first map.
+    after:  second map.
+    """
     if before == after:
         return
     old, new = _by_order(before), _by_order(after)
@@ -60,7 +64,7 @@ def _by_order(found: PreservedMap) -> dict[int, list[tuple[int, int]]]:
 
 
 def _minus(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Parts of sorted ranges that no range of another sorted list covers."""
+    """The parts of sorted ranges that are not covered by other sorted ranges."""
     place = 0
     for start, end in one:
         while place < len(other) and other[place][1] <= start:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Long arrays of records: which rows differ, without looking at each."""
+"""Differing rows of long arrays of records, by comparing blocks of rows first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ _BLOCK = 4096
 
 
 def unequal_rows(before: bytes, after: bytes, size: int) -> Iterator[int]:
-    """Numbers of the rows of `size` bytes that are not the same in two arrays, as far as both go."""
+    """Numbers of the rows that differ in two arrays, up to the end of the shorter one.
+
+    before: first array.
+    after:  second array.
+    size:   bytes of a row.
+    """
     step, end = max(1, _BLOCK // size) * size, min(len(before), len(after))
     with memoryview(before) as old, memoryview(after) as new:
         for start in range(0, end, step):
@@ -23,8 +28,13 @@ def unequal_rows(before: bytes, after: bytes, size: int) -> Iterator[int]:
 
 
 def common_ends(before: bytes, after: bytes, size: int) -> tuple[int, int]:
-    """How many rows two arrays have in common at the start, and behind these at the end."""
+    """(number of equal rows at the start, number of other equal rows at the end) of two arrays.
+
+    before: first array.
+    after:  second array.
+    size:   bytes of a row.
+    """
     most = min(len(before), len(after)) // size
     first = next(unequal_rows(before, after, size), most)
-    last = next(unequal_rows(before[::-1], after[::-1], size), most)  # a row backwards is as good as forwards
+    last = next(unequal_rows(before[::-1], after[::-1], size), most)  # reversed rows are equal iff the rows are
     return first, min(last, most - first)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The same handover before and after, and what all subjects share to compare it."""
+"""One handover before and after, and functions for all subjects to compare it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ __all__ = [
 
 _T = TypeVar("_T")
 NOT_THERE = frozenset({"missing", "excluded", "page-damaged"})
-"""Codes of problems that say that a page is not in the source, or cannot be unpacked."""
+"""Codes of problems: a page is not in the source, or cannot be unpacked."""
 UNREAD = NOT_THERE | frozenset({"shared-page", "bad-pointer", "loop", "bad-count", "too-many", "short-list"})
-"""Codes of problems that say that a thing could not be read, or not to its end."""
+"""Codes of problems: something could not be read, or not to its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """before, after: the same handover. consumed: whether the next kernel has taken it over in between.
+    """One handover on both sides.
 
-    met: the problems that were met when reading it after. page_size: bytes.
+    before:    first.
+    after:     later.
+    consumed:  whether the next kernel has taken it over meanwhile.
+    met:       problems below its root after.
+    page_size: bytes.
     """
 
     before: Handover
@@ -44,19 +48,31 @@ class Sides:
     page_size: int = 4096
 
     def about(self, path: str, codes: Collection[str]) -> list[Problem]:
-        """What was met when reading one thing after, by its path."""
+        """Problems of one thing after.
+
+        path:  of the thing, relative to the root.
+        codes: to select.
+        """
         return [problem for problem in self.met if problem.about == path and problem.code in codes]
 
     def about_subtree(self, name: str, path: str, codes: Collection[str]) -> list[Problem]:
-        """The same for the owner of a sub-tree: the problems about its own path and those about the sub-tree."""
+        """Problems of a sub-tree after, and of what is read from it.
+
+        name:  of the sub-tree.
+        path:  of what is read from it, relative to the root.
+        codes: to select.
+        """
         paths = [f"subtrees[{index}]" for index, entry in enumerate(self.after.subtrees) if entry.name == name]
         return [problem for where in (path, *paths) for problem in self.about(where, codes)]
 
     def gone(self, where: str, before: str, why: str, signs: Collection[Problem]) -> Change:
-        """Something that is not there any more: consumed, where the problems met in its own place say so; not in the
-        source, where they say that; else lost.
+        """The change for something that is gone: consumed, if there are problems of it in a consumed handover; not in
+        the source, if its problems report that; else removed.
 
-        where: path of the change. before: as text. why: of a thing that was consumed. signs: the problems.
+        where:  path of the change.
+        before: value as text.
+        why:    what happened to it, as text, if it was consumed.
+        signs:  problems of the thing after.
         """
         if self.consumed and signs:
             return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
@@ -67,7 +83,13 @@ class Sides:
 
 
 def member_changes(where: str, before: Any, after: Any, names: Sequence[str]) -> Iterator[Change]:
-    """Members of two values that are not the same."""
+    """Changes of the members of two objects.
+
+    where:  path of the objects. Empty: the top.
+    before: first object.
+    after:  second object.
+    names:  of the members to compare.
+    """
     for name in names:
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
@@ -76,7 +98,12 @@ def member_changes(where: str, before: Any, after: Any, names: Sequence[str]) ->
 
 
 def mapping_changes(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """Items of two mappings that are not the same, nested ones by themselves."""
+    """Changes of the values of two mappings, recursively.
+
+    where: path of the mappings.
+    old:   first mapping.
+    new:   second mapping.
+    """
     for name in dict.fromkeys((*old, *new)):
         was, now = old.get(name), new.get(name)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
@@ -86,19 +113,29 @@ def mapping_changes(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) 
 
 
 def text_of(value: Any) -> str | None:
-    """A value as a change has it: numbers in hex, None for what is not there."""
+    """A value as the text in a change: numbers in hex. None: no value."""
     if value is None:
         return None
     return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else safe_text(str(value))
 
 
 def added(where: str, after: str | None) -> Change:
-    """Something that only the later side has."""
+    """The change for something that is only after.
+
+    where: path of the change.
+    after: value as text.
+    """
     return Change(kind=Kind.ADDED, where=where, after=after)
 
 
 def one_sided(where: str, old: _T | None, new: _T | None, text: Callable[[_T], str | None]) -> Change:
-    """Something that only one side has; not both are None."""
+    """The change for something on one side only.
+
+    where: path of the change.
+    old:   before. None: not there.
+    new:   after. None: not there, if `old` is.
+    text:  makes the text of a value.
+    """
     if old is not None:
         return Change(kind=Kind.REMOVED, where=where, before=text(old))
     assert new is not None
@@ -108,7 +145,12 @@ def one_sided(where: str, old: _T | None, new: _T | None, text: Callable[[_T], s
 def paired(
     before: Sequence[_T], after: Sequence[_T], key: Callable[[_T], Any]
 ) -> Iterator[tuple[Any, _T | None, _T | None]]:
-    """(key, before, after) of items by key; those with a key twice keep their order."""
+    """(key, item before, item after) for all keys. None: not there. Items with the same key are paired in order.
+
+    before: first items.
+    after:  second items.
+    key:    of an item.
+    """
     was, now = _keyed(before, key), _keyed(after, key)
     for name in dict.fromkeys((*was, *now)):
         yield name[0], was.get(name), now.get(name)

@@ -64,7 +64,7 @@ def read(
     better = best_size(state, size, lambda other: reading(other, whole=False))
     if better != size:
         is_doubt = who in ("--page-size", "VMCOREINFO")
-        if page_size is None:  # the user's word is never replaced
+        if page_size is None:  # the page size of the user is never replaced
             state = reading(better)
         state = doubted(state, size, better, who, code="page-size-doubt" if is_doubt else "page-size-guessed")
     if root is None:

@@ -93,7 +93,8 @@ class Numbers:
 def numbers_of(walk: Walk, drafts: Sequence[Draft]) -> Numbers | None:
     """The two roots with consecutive liveupdate numbers or kexec counts, the highest such pair. None: no such pair.
 
-    drafts: all roots of the source.
+    walk:   the source.
+    drafts: all its roots.
 
     0 does not count as a number. If both roots have both kinds of number, both have to be consecutive.
     """
@@ -118,9 +119,10 @@ def _count(draft: Draft) -> int | None:
 def _neighbours(
     walk: Walk, drafts: Sequence[Draft], what: str, number: Callable[[Draft], int | None]
 ) -> Iterator[tuple[int, Numbers]]:
-    """(the higher number, the pair) of roots whose numbers of a kind are neighbours.
+    """(the higher number, the pair) of roots with consecutive numbers of a kind.
 
-    Not where a root with a higher number is alive: it may be the true successor, with a damaged number.
+    A pair is left out if the map of a root with a higher number covers the root: that root may be the real successor,
+    with a damaged number.
     """
     by_number: dict[int, list[Draft]] = {}
     for draft in drafts:
@@ -135,7 +137,7 @@ def _neighbours(
 
 
 def _covers_itself(walk: Walk, draft: Draft) -> bool:
-    """Whether the map of a root covers the root: only a map that is still there does."""
+    """Whether the map of a root covers the root, which a reused map does not."""
     bitmaps = draft.reading.bitmaps if draft.reading is not None else ()
     return PreservedMap(bitmaps, page_size=walk.page_size).find(draft.root.address) is not None
 
@@ -199,12 +201,12 @@ def _other_release(walk: Walk, draft: Draft) -> str | None:
 
 
 def _notes(walk: Walk, draft: Draft) -> Iterator[str]:
-    """In words, what is no evidence, and yet worth a look."""
+    """Notes that are not evidence, in words."""
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if release and draft.metadata is not None and draft.metadata.previous_release != release:
         writer = draft.metadata.previous_release
         if _is_one_bit_off(writer, release):
-            yield f"kexec-metadata says {safe_text(writer)}, one bit off the running {safe_text(release)}"
+            yield f"kexec-metadata has {safe_text(writer)}, one bit off the running kernel, {safe_text(release)}"
 
 
 def _is_one_bit_off(one: str, other: str) -> bool:
@@ -268,10 +270,10 @@ def _by_number(
         return Direction.UNKNOWN, [f"left over from another boot: {pair}"]
     for side, wanted in ((higher, Direction.OUTGOING), (lower, Direction.INCOMING)):
         if walk.directions.get(side.root.address, wanted) is not wanted:
-            word = f"by --direction {side.root.address:#x} is {walk.directions[side.root.address].value}"
+            word = f"{side.root.address:#x} is {walk.directions[side.root.address].value} by --direction"
             return Direction.UNKNOWN, [f"{numbers.text}, but {word}"]
         if side.root.verdict is not None and side.root.verdict[0] is not wanted:
-            word = f"by the running kernel {side.root.address:#x} is {side.root.verdict[0].value}"
+            word = f"{side.root.address:#x} is {side.root.verdict[0].value} by the running kernel"
             return Direction.UNKNOWN, [f"{numbers.text}, but {word}"]
     if higher.status is MapStatus.STALE:
         return Direction.UNKNOWN, [f"{numbers.text}, but the map of the higher root, {numbers.higher:#x}, is stale"]

@@ -200,7 +200,7 @@ def _map(walk: Walk, draft: Draft, outside: list[str]) -> Preserved:
 def _named(walk: Walk, draft: Draft) -> Iterator[tuple[int, int, str]]:
     """(address, size, what) of memory that a real map covers: the root, and its sub-trees.
 
-    Not LUO's page if something else lies there: a damaged pointer to it explains both.
+    LUO's page is left out if it has something else: a damaged pointer to it explains both.
     """
     if walk.place(draft.root.address) is not None:
         yield draft.root.address, 1, "the KHO root itself"

@@ -258,7 +258,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
 
 
 def _is_readable(walk: Walk, address: int) -> bool:
-    """Whether a page is in the source; else the source cannot say that there is no root."""
+    """Whether a page can be read; else it is unknown whether it is a root."""
     return walk.memory.page_state(address) in (PageState.PRESENT, PageState.ZERO)
 
 
@@ -359,7 +359,10 @@ def _cells(root: Node, name: str) -> int:
 
 
 def find_setup_nodes(walk: Walk, roots: Collection[int]) -> tuple[SetupNode, ...]:
-    """All setup_data nodes of KHO in memory, those that point to one of these roots first.
+    """All setup_data nodes of KHO in memory, those of known roots first.
+
+    walk:  the source.
+    roots: addresses of the known roots.
 
     A node alone is not evidence for incoming: before the jump there is one for the next kernel.
     """
@@ -375,9 +378,9 @@ def find_setup_nodes(walk: Walk, roots: Collection[int]) -> tuple[SetupNode, ...
 
 
 def _setup_node(walk: Walk, place: int) -> SetupNode | None:
-    """The node whose type is at an address, None where these bytes cannot be one.
+    """The setup_data node whose type is at an address, with any page size, also not that of the source.
 
-    Of any page size: a node counts as well where the source is read with a wrong one.
+    None: not a node of KHO.
     """
     try:
         data = kho_data.parse(walk.memory.read(place + 8, kho_data.size))
@@ -392,7 +395,11 @@ def _setup_node(walk: Walk, place: int) -> SetupNode | None:
 
 
 def report_strays(walk: Walk, nodes: Iterable[SetupNode]) -> None:
-    """Note a problem for each setup_data node whose root is a page of the source, but not a root."""
+    """Note a problem for each setup_data node whose root is a page of the source, but not a root.
+
+    walk:  the source.
+    nodes: all its setup_data nodes.
+    """
     for node in nodes:
         if _is_readable(walk, node.root) and _root_at(walk, node.root) is None:
             text = f"setup_data node at {node.address:#x}: expected a KHO root at {node.root:#x}, found none"

@@ -354,7 +354,7 @@ class _Reader:
             detail = read_flb_detail(self.walk, name, handle, subject)
             if count and not abi.is_test_flb(handle) and self.walk.is_zero_page(handle):
                 self.walk.problem(
-                    "zero-flb", handle, subject, f"page {handle:#x} is all zeros, but {count} files depend on it"
+                    "zero-flb", handle, subject, f"page {handle:#x} is all zeros; files that depend on it: {count}"
                 )
             yield Flb(name=name, data=handle, count=count, address=where, detail=detail)
 

@@ -16,7 +16,7 @@ __all__ = ["PAGE_SIZES", "best_size", "doubted", "first_size"]
 
 PAGE_SIZES = (4096, 16384, 65536)
 _WALKED = (MapStatus.INTACT, MapStatus.DAMAGED, MapStatus.STALE)
-"""Of maps that may read better with another page size."""
+"""Statuses of maps that may improve with another page size."""
 
 
 def first_size(memory: Memory, given: int | None) -> tuple[int, str]:

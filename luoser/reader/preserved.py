@@ -25,7 +25,7 @@ __all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
 _SHOWN = 16
 """Bytes of a broken node that a problem shows."""
 _CHAIN = 64
-"""Chunks looked back at for what led to one of them."""
+"""At most so many chunks on the way to a chunk are considered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class MapReading:
     off:         (address, address one bit off, text) of absent nodes for which there is a node one bit off.
     faults:      (problem code, address, text) of faults after which the rest is still readable.
     places:      (address, order, start) of each bitmap, also of those without a bit.
-    parents:     of each node but the first page, the node that leads to it.
-    holders:     where a bitmap is, and in which chunk, by (order, start) of the bitmap.
+    parents:     address of the node with the pointer to a node, by address of that node. Without the first page.
+    holders:     addresses of the page of a bitmap, and of its chunk if any, by (order, start) of the bitmap.
     other:       the same map with bitmaps of 512 bytes. None: the pointers exclude that width.
     """
 
@@ -85,7 +85,10 @@ class MapReading:
         return not (self.broken or self.absent or any(code == "map-too-large" for code, _, _ in self.faults))
 
     def leading_to(self, *places: int) -> frozenset[int]:
-        """These nodes and all that lead to them, without the first page: one of them broken explains what is there."""
+        """Addresses of these nodes, and of all nodes on the way to them, without the first page.
+
+        places: addresses of nodes.
+        """
         found = set(places)
         for place in places:
             for _ in range(_CHAIN):
@@ -96,7 +99,7 @@ class MapReading:
         return frozenset(found)
 
     def leading_to_bitmap(self, bitmap: tuple[int, int]) -> frozenset[int]:
-        """Likewise those that lead to a bitmap, by its order and start."""
+        """The same for the nodes of a bitmap. bitmap: its (order, start)."""
         return self.leading_to(*self.holders.get(bitmap, ()))
 
 

@@ -98,7 +98,7 @@ def _live(walk: Walk, chosen: _Judged) -> Preserved:
         walk.problem("map-node-missing", node, _MAP, text)
     for code, address, text in reading.faults:
         walk.problem(code, address, _MAP, text)
-    for sign in chosen.signs if not reading.is_no_map else ():  # its page is broken, as was said
+    for sign in chosen.signs if not reading.is_no_map else ():  # then its first page is a problem already
         walk.problem("map-damaged", sign.address, _MAP, sign.text)
     return Preserved(
         form=reading.form,
@@ -173,7 +173,7 @@ def _coverage(reading: MapReading, found: PreservedMap, named: list[Named]) -> I
 
 
 def _leading_to(reading: MapReading, node: int) -> frozenset[int]:
-    """The nodes that lead to another: a wrong pointer makes preserved memory look like a page of the map."""
+    """The nodes on the way to a node: with a wrong pointer in them, the node may be other preserved memory."""
     return reading.leading_to(node) if node != reading.address else frozenset()
 
 

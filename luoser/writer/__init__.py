@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""State to memory: the bytes of every structure, laid out as a kernel would."""
+"""State to memory: the bytes of all structures, with the layout of a kernel."""
 
 from luoser.writer.image import Image
 from luoser.writer.kho import write

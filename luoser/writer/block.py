@@ -13,9 +13,13 @@ __all__ = ["write_blocks", "write_chain"]
 
 
 def write_chain(image: Image, blocks: Sequence[int], pages: Sequence[bytes], size: int, what: str) -> None:
-    """Block pages at their addresses, each with the address of the next.
+    """Write a chain of blocks.
 
-    pages: the entries of each block, one after the other. size: of an entry in bytes. what: names them in errors.
+    image:  to write to.
+    blocks: addresses of the blocks.
+    pages:  bytes of the entries of each block, without gaps.
+    size:   bytes of an entry.
+    what:   name of the blocks in errors.
     """
     for index, (block, rows) in enumerate(zip(blocks, pages, strict=True)):
         following = blocks[index + 1] if index + 1 < len(blocks) else 0
@@ -26,9 +30,15 @@ def write_chain(image: Image, blocks: Sequence[int], pages: Sequence[bytes], siz
 def write_blocks(
     image: Image, blocks: Sequence[int], entries: Iterable[tuple[int, bytes]], size: int, what: str
 ) -> None:
-    """A chain of blocks with entries at given physical addresses in them; slots between entries are zeros.
+    """Write a chain of blocks, with entries at given addresses. Slots between entries are zeros.
 
-    Raises UsageError for an address that is no place of an entry in one of the blocks, or that two entries have.
+    image:   to write to.
+    blocks:  addresses of the blocks.
+    entries: (physical address, bytes) of each entry.
+    size:    bytes of an entry.
+    what:    name of the entries in errors.
+
+    Raises UsageError for an address that is not that of a slot in one of the blocks, or that is used twice.
     """
     first = kho_block_header_ser.size
     slots: dict[int, dict[int, bytes]] = {block: {} for block in blocks}
@@ -36,9 +46,9 @@ def write_blocks(
         block = address - address % image.page_size
         slot, rest = divmod(address - block - first, size)
         if block not in slots or rest or slot < 0 or first + (slot + 1) * size > image.page_size:
-            raise UsageError(f"{what}: {address:#x} is no place of an entry in one of its blocks")
+            raise UsageError(f"{what}: {address:#x} is not the address of an entry in its blocks")
         if slot in slots[block]:
-            raise UsageError(f"{what}: two entries lie at {address:#x}")
+            raise UsageError(f"{what}: two entries have the address {address:#x}")
         slots[block][slot] = data
     pages = [
         b"".join(used.get(slot, bytes(size)) for slot in range(max(used, default=-1) + 1)) for used in slots.values()

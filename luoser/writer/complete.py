@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a description leaves out: addresses, counts, devicetrees, and the forms of a kernel release.
+"""Full documents from short ones: adds addresses, counts, devicetrees, and the forms of a kernel release.
 
-A full document comes out as it went in. Anything with a default may be left out of a short one: the default is what
-the kernel of that release writes, and every page of it is in the preserved map.
+A full document is not changed. Anything with a default may be left out of a short one: the default is what a kernel of
+that release writes, and all its pages are added to the preserved map.
 """
 
 from __future__ import annotations
@@ -49,15 +49,18 @@ _LIMIT = 1 << 52
 
 
 _POSTED = replace(RELEASES["7.1"], kho="kho-v2", metadata=False)
-"""Of the 7.1 cycle, in no release."""
+"""Forms of the 7.1 cycle that are in no release."""
 
 
 def complete(document: Json, *, kernel: str = "7.3", preserved: Sequence[tuple[int, int, int]] = ()) -> Json:
-    """The full document of a short one.
+    """The full document for a short one.
 
-    preserved: (address, bytes, count) of folios that are preserved though nothing in the document names them, so
-    many of so many bytes side by side; of a document with one handover. Raises UsageError with the path of what
-    cannot be completed.
+    document:  short or full.
+    kernel:    release whose forms are the default.
+    preserved: (address, bytes, count) of adjacent folios of that size that are preserved, too, although they are not in
+               the document.
+
+    Raises UsageError with the path of a value that is wrong, or that has no default.
     """
     try:
         return _complete(document, release(kernel), kernel, preserved)
@@ -75,7 +78,7 @@ def _complete(document: Json, forms: Release, kernel: str, preserved: Sequence[t
     source.setdefault("format", "elf")
     page_size = Item(source, "source").number("page_size", 4096)
     if page_size not in (4096, 16384, 65536):
-        raise UsageError(f"source.page_size: {page_size}: expected 4096, 16384 or 65536")
+        raise UsageError(f"source.page_size: expected 4096, 16384 or 65536, found {page_size}")
     source["page_size"] = page_size
     _list(made, "problems")
     if not _list(made, "handovers"):
@@ -91,7 +94,7 @@ def _complete(document: Json, forms: Release, kernel: str, preserved: Sequence[t
 
 
 def _copied(value: Any) -> Any:
-    """Objects and lists of their own, even where a document has the same one at two places."""
+    """A deep copy. Objects that occur twice in a document become separate ones."""
     if isinstance(value, dict):
         return {name: _copied(item) for name, item in value.items()}
     return [_copied(item) for item in value] if isinstance(value, list) else value
@@ -102,12 +105,12 @@ def _hex(value: int) -> str:
 
 
 def _values(item: Item) -> Json:
-    """The values of an item, to be filled in."""
+    """The values of an item, to be changed."""
     return cast(Json, item.values)
 
 
 def _list(values: Json, name: str) -> list[Any]:
-    """A list, an empty one where there is none."""
+    """A list; an empty one is added if it is null, false or missing."""
     if values.get(name) is None or values[name] is False:
         values[name] = []
     found: list[Any] = values[name]
@@ -115,20 +118,20 @@ def _list(values: Json, name: str) -> list[Any]:
 
 
 def _part(values: Json, name: str, default: Json | None) -> Any:
-    """An object, or None: what is not said gets the default, null and false say that there is none."""
+    """An object; `default` if it is missing. None: null or false."""
     found = values.get(name, default)
     values[name] = None if found is False else found
     return values[name]
 
 
 class _Handover:
-    """One handover on its way to completeness."""
+    """Completes one handover."""
 
     def __init__(self, item: Item, forms: Release, kernel: str, placer: Placer) -> None:
         self.item, self.values = item, _values(item)
         self.kernel, self.placer, self.page = kernel, placer, placer.page_size
         compatible = item.text("compatible", forms.kho)
-        if compatible != forms.kho:  # the newest release that writes that one
+        if compatible != forms.kho:  # then the newest release with this root
             known = (*reversed(RELEASES.values()), _POSTED)
             forms = next((found for found in known if found.kho == compatible), forms)
         self.forms = forms
@@ -161,13 +164,13 @@ class _Handover:
         self._preserved()
 
     def _root_form(self) -> KhoForm:
-        """The version of the root; one that is not known is taken for the newest."""
+        """The version of the root; the newest if it is unknown."""
         return root_form(self.item.text("compatible")) or KHO_FORMS[-1]
 
     # -- pages --
 
     def _address(self, item: Item, size: int, name: str = "address", *, order: int | None = None) -> int:
-        """The page address that is given, or free pages; preserved in both cases."""
+        """The given page address, or that of free pages. The memory is preserved."""
         if item.get(name) is None:
             _values(item)[name] = _hex(self.placer.take(size, order=order))
         address = item.number(name)
@@ -176,12 +179,12 @@ class _Handover:
         return address
 
     def _addresses(self, item: Item, name: str, count: int) -> list[int]:
-        """So many pages: those that are given, or free ones."""
+        """The given page addresses, or those of `count` free pages. The pages are preserved."""
         given = item.numbers(name)
         if not given:
             given = tuple(self.placer.take(self.page) for _ in range(count))
         elif len(given) < count:
-            raise item.fail(name, f"{len(given)} pages, {count} are needed")
+            raise item.fail(name, f"expected {count} pages, found {len(given)}")
         _values(item)[name] = [_hex(page) for page in given]
         for index, page in enumerate(given):
             self._check_page(item, f"{name}[{index}]", page)
@@ -190,13 +193,13 @@ class _Handover:
 
     def _check_page(self, item: Item, name: str, address: int) -> None:
         if not self._is_page(address):
-            raise item.fail(name, f"{address:#x} is no address of a page of {self.page} bytes")
+            raise item.fail(name, f"{address:#x} is not the address of a page of {self.page} bytes")
 
     def _is_page(self, address: int) -> bool:
         return 0 < address < _LIMIT and address % self.page == 0
 
     def _handle(self, address: int | None) -> None:
-        """Preserve the page that a handle names, if it can be the address of one."""
+        """Preserve the page at a handle, if it can be a page address."""
         if address is not None and self._is_page(address):
             self.placer.preserve(address, self.page)
 
@@ -207,7 +210,8 @@ class _Handover:
             form = pci_layout(item.text("layout"))
             if form is None:
                 raise item.fail(
-                    "layout", f"no device list is named {safe_text(item.text('layout'))}; see `luoser abi list`"
+                    "layout",
+                    f"unknown device list layout {safe_text(item.text('layout'))}; `luoser abi list` lists all",
                 )
             self._device_list(item, _values(item), form)
 
@@ -219,7 +223,8 @@ class _Handover:
         values.setdefault("confidence", "as described")
         slots = self._places(item, values)
         if slots * form.record.size > LIMITS.list_size:
-            word = f"{slots} entries are more than the {LIMITS.list_size:#x} bytes of the largest list"
+            size = form.record.size
+            word = f"too many: {slots} slots of {size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
             raise item.fail("devices", word)
         header = _part(values, "header", {}) or {}
         values["header"] = header
@@ -243,7 +248,7 @@ class _Handover:
             self.placer.preserve(piece.number("address"), piece.number("size"))
 
     def _way(self, form: PciLayout) -> str:
-        """How LUO leads to a device list: by a subsystem, or by an FLB of the name that its layout was posted under."""
+        """The default for `via` of a device list: a subsystem, or the FLB of its layout."""
         if self.luo is None:
             return "subtree:pci"
         luo = luo_abi.form(str(self.luo.get("layout", self.forms.luo)))
@@ -252,7 +257,7 @@ class _Handover:
         return f"flb:{next(iter(form.flb_names), 'pci')}"
 
     def _places(self, item: Item, values: Json) -> int:
-        """How many slots the devices take. Gives each its index, and refuses one that is there twice."""
+        """Number of slots of the devices. Adds missing indices, and raises UsageError for a duplicate device."""
         _list(values, "devices")
         last, seen = -1, dict[tuple[int, int], int]()
         for place, device in enumerate(item.items("devices")):
@@ -261,9 +266,9 @@ class _Handover:
             try:
                 first = seen.setdefault(parse_bdf(device.text("bdf")), place)
             except ValueError:
-                continue  # loading it says what is wrong
+                continue  # loading the device reports what is wrong
             if first != place:
-                raise device.fail("bdf", f"{device.text('bdf')} is devices[{first}] already")
+                raise device.fail("bdf", f"duplicate device {device.text('bdf')}, also devices[{first}]")
             self._handle(device.maybe("driver_data"))
         values["slots"] = max(item.number("slots", 0), last + 1)
         return int(values["slots"])
@@ -276,7 +281,7 @@ class _Handover:
         form = luo_abi.form(item.text("layout"))
         if form is None:
             known = ", ".join(sorted(form.name for form in luo_abi.FORMS))
-            raise item.fail("layout", f"no form of LUO is named like that; expected one of {known}")
+            raise item.fail("layout", f"unknown form of LUO: expected one of {known}")
         luo.setdefault("compatible", form.compatible)
         self._address(item, self.page)
         for name in ("sessions", "flbs", "subsystems"):
@@ -295,7 +300,7 @@ class _Handover:
         luo.setdefault("serialized", bool(is_serialized))
 
     def _ways(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """(name, address) of the device lists that are reached in one way."""
+        """(name, address) of the device lists with a `via` of this prefix."""
         for item in self.item.items("pci"):
             for via in item.array("via"):
                 if str(via).startswith(prefix):
@@ -322,12 +327,14 @@ class _Handover:
             area = self._address(item, room, "session_area")
             most = (room - first) // form.session.size
             if len(sessions) > most:
-                raise item.fail("sessions", f"{len(sessions)}, at most {most} fit the {room:#x} bytes of their area")
+                raise item.fail(
+                    "sessions", f"expected at most {most}, as fit the area of {room:#x} bytes, found {len(sessions)}"
+                )
             luo["session_blocks"] = [_hex(area)]
             self._entries(item, "sessions", [area], form.session.size, most, first)
 
     def _entries(self, item: Item, name: str, blocks: list[int], size: int, most: int, first: int) -> None:
-        """Addresses of entries that have none: in order, each in the slot of its number."""
+        """Add addresses of entries without one: each in the slot of its index."""
         entries = list(item.items(name))
         given = {entry.number("address") for entry in entries if entry.get("address") is not None}
         for index, entry in enumerate(entries):
@@ -335,7 +342,7 @@ class _Handover:
                 place = blocks[index // most] + first + index % most * size
                 if place in given:
                     raise entry.fail(
-                        "address", f"missing; its place {place:#x} is that of another, so give all or none"
+                        "address", f"missing; {place:#x} is already used, so give the addresses of all or none"
                     )
                 _values(entry)["address"] = _hex(place)
 
@@ -356,7 +363,9 @@ class _Handover:
             room = form.file_pages * self.page
             most, first = room // size, 0
             if count > most:
-                raise session.fail("files", f"{count}, at most {most} fit the {room:#x} bytes of their pages")
+                raise session.fail(
+                    "files", f"expected at most {most}, as fit their pages of {room:#x} bytes, found {count}"
+                )
             if count and not values["blocks"]:
                 values["blocks"] = [_hex(self.placer.take(room))]
             blocks = list(session.numbers("blocks"))
@@ -384,7 +393,7 @@ class _Handover:
             self._handle(item.number("data"))
 
     def _detail(self, item: Item, values: Json, detail: Json) -> None:
-        """A struct of a handler or an FLB, at the place that its handle names."""
+        """Complete the struct of a handler or an FLB, at the address in its handle."""
         detail.setdefault("address", values.get("data"))
         detail.setdefault("confidence", "as described")
         values["data"] = _hex(self._address(cast(Item, item.item("detail")), self.page))
@@ -396,7 +405,7 @@ class _Handover:
         memfd["position"] = _hex(item.number("position", 0))
         form = memfd_form(item.text("layout"))
         if form is None:
-            raise item.fail("layout", f"no memfd layout is named {safe_text(item.text('layout'))}")
+            raise item.fail("layout", f"unknown memfd layout {safe_text(item.text('layout'))}")
         memfd.setdefault("seals", _F_SEAL_SEAL if form.has_seals else None)
         memfd.setdefault("flags", 0)
         _list(memfd, "contents")
@@ -412,15 +421,15 @@ class _Handover:
         return address
 
     def _new_folios(self, item: Item) -> list[list[Any]]:
-        """A page of its own for each page of a file, one behind the other."""
+        """A separate folio for each page of a file, in adjacent pages."""
         count = -(-item.number("size") // self.page)
         if count > LIMITS.entries:
-            raise item.fail("size", f"{item.number('size'):#x}: {count} pages are more than are laid out one by one")
+            raise item.fail("size", f"too many pages for a default: expected at most {LIMITS.entries}, found {count}")
         start = self.placer.take(count * self.page, order=0) if count else 0
         return [[index, _hex(start + index * self.page), _DIRTY | _UPTODATE] for index in range(count)]
 
     def _area(self, item: Item, folios: Json, count: int, form: MemfdForm, address: int) -> None:
-        """Where the folio array lies: nowhere for an empty file, in the devicetree before the merge."""
+        """Complete the vmalloc area of a folio array. An empty file has none. Before the merge there was none."""
         folios.setdefault("count", count)
         pages = 0 if form.descriptor is None else -(-count * form.entry.size // self.page)
         if form.descriptor is None:
@@ -441,7 +450,7 @@ class _Handover:
                 luo["flbs"].append({"name": name, "data": _hex(address)})
         flbs = luo["flbs"]
         if flbs and form.flbs == "none":
-            word = "has none; name another layout, or another way to a device list with via"
+            word = "has no FLBs; use another layout, or another `via` for device lists"
             raise item.fail("flbs", f"{form.name} {word}")
         if form.flbs == "none" or (form.flbs == "optional" and not flbs):
             luo.setdefault("flb_area", None)
@@ -451,7 +460,7 @@ class _Handover:
         header, entry = luo_abi.luo_flb_header_ser.size, luo_abi.luo_flb_ser.size
         most = (self.page - header) // entry
         if len(flbs) > most:
-            raise item.fail("flbs", f"{len(flbs)}, at most {most} fit their page")
+            raise item.fail("flbs", f"expected at most {most}, as fit their page, found {len(flbs)}")
         for index, flb in enumerate(item.items("flbs")):
             values = _values(flb)
             values.setdefault("count", max(1, files))
@@ -489,29 +498,31 @@ class _Handover:
             _values(entry)["start"] = _hex(self.placer.take(size, order=0))
         start = entry.number("start")
         if start + size > _LIMIT:
-            raise entry.fail("start", f"{start:#x} and {size:#x} bytes from there on are no memory")
+            raise entry.fail("start", f"{start:#x}: {size:#x} bytes from there on are beyond 52-bit addresses")
         self.placer.preserve(start, size)
 
     def _kho_test(self, item: Item, test: Json, is_short: bool) -> None:
         folios = item.rows("folios", 2)
         for index, (address, order) in enumerate(folios):
             if order > 40 or not self._is_page(address) or address % (self.page << order):
-                raise item.fail(f"folios[{index}]", f"{address:#x} is no address of a block of order {order}")
+                raise item.fail(f"folios[{index}]", f"{address:#x} is not the address of a block of order {order}")
             self.placer.preserve(address, self.page << order)
         _list(test, "folios")
         self._address(item, self.page << order_of(8 * len(folios) + self.page, self.page))
         test.setdefault("magic", "0x4b484f21")
         test.setdefault("nr_folios", len(folios))
         if is_short and not folios:
-            raise item.fail("folios", "missing; the self-test hands over at least one, as [address, order]")
+            raise item.fail("folios", "missing; expected at least one [address, order]")
         if is_short and item.number("nr_folios") != len(folios):
-            raise item.fail("nr_folios", f"{item.number('nr_folios')}, but {len(folios)} are listed")
+            raise item.fail(
+                "nr_folios", f"expected {len(folios)}, the number of folios, found {item.number('nr_folios')}"
+            )
         test.setdefault("checksum", "0x0")
         if "pages" not in test:
             self._addresses(item, "pages", -(-len(folios) * 8 // self.page) if self.forms.has_vmalloc else 0)
 
     def _subtrees(self) -> Iterator[Json]:
-        """In the order of the root's nodes: the last one added comes first."""
+        """The sub-trees in the order of the root's nodes: the last one that a kernel adds comes first."""
         luo, metadata = self.luo, self.values["kexec_metadata"]
         memblock, test = self.item.item("memblock"), self.item.item("kho_test")
         for name, address in self._ways("subtree:"):
@@ -535,14 +546,14 @@ class _Handover:
             yield self._subtree("kexec-metadata", metadata["address"], kho_kexec_metadata.size, None)
 
     def _given_trees(self) -> None:
-        """All of the folio that a devicetree says it has."""
+        """Preserve the memory of given devicetrees, up to their totalsize."""
         for subtree in self.item.items("subtrees"):
             tree = subtree.item("fdt")
             if tree is not None and self._is_page(subtree.number("address")):
                 self.placer.preserve(subtree.number("address"), tree.number("totalsize", 0))
 
     def _page(self) -> int:
-        """A page of its own, preserved."""
+        """Address of a free page, which is preserved."""
         page = self.placer.take(self.page)
         self.placer.preserve(page, self.page)
         return page
@@ -553,7 +564,7 @@ class _Handover:
         return self._subtree(name, _hex(item.number("address")), tree.header.totalsize, fdt_document(tree))
 
     def _subtree(self, name: str, address: str, size: int, tree: Json | None) -> Json:
-        """The older roots do not say how large a blob is; of a devicetree its header does."""
+        """A sub-tree. Older roots do not have the size of a blob, except that of a devicetree."""
         is_known = tree is not None or self._root_form().has_blob_size
         return {"name": name, "address": address, "size": _hex(size) if is_known else None, "fdt": tree}
 

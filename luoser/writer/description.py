@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Whether a description has the shape of a state document: objects and lists where they belong, known names only.
+"""Checks whether a description has the shape of a state document: objects and lists at the right places, known names.
 
-Taken from the document's own JSON Schema. What numbers and texts have to be is left to those who read them: a
-description may write them in short forms.
+The shape is that of the JSON Schema. Numbers and texts are not checked, as a description may have them in short forms.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Json = dict[str, Any]
 
 
 def check_description(document: Mapping[str, Any]) -> None:
-    """Raises UsageError with the path of a name that no state document has, or of a value of the wrong kind."""
+    """Raise UsageError with the path of an unknown name, or of a value of the wrong kind. document: the description."""
     _check(document, _schema(), "")
 
 
@@ -33,7 +32,7 @@ def _schema() -> Json:
 
 
 def _forms(schema: Json) -> Iterator[Json]:
-    """A schema and all that it refers to or leaves a choice of."""
+    """A schema, and all schemas that it refers to or has as alternatives."""
     yield schema
     if "$ref" in schema:
         yield from _forms(_schema()["$defs"][schema["$ref"].rsplit("/", 1)[-1]])
@@ -74,7 +73,7 @@ def _check_members(value: Mapping[str, Any], forms: list[Json], path: str) -> No
         if name in known:
             _check(member, known[name], where)
         elif is_closed:
-            raise UsageError(f"{where}: not a name of the state document; known here are {', '.join(known)}")
+            raise UsageError(f"{where}: unknown name: expected one of {', '.join(known)}")
 
 
 def _check_items(value: list[Any], forms: list[Json], path: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the handle of a file or an FLB names: a memfd's descriptor, or another handler's struct."""
+"""Structs at the handles of files and FLBs: descriptors of memfds, and structs of other handlers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,43 @@ __all__ = ["write_handle", "write_record"]
 
 
 def write_handle(image: Image, file: File, what: str) -> None:
-    """What the handle of a file names."""
+    """Write the struct at the handle of a file. If the state does not have it, a note is added to `lacks` of the image.
+
+    image: to write to.
+    file:  of a session.
+    what:  name of the file in errors and notes.
+
+    Raises UsageError.
+    """
     if file.memfd is not None:
         write_memfd(image, file.memfd, what)
     elif file.detail is not None:
         write_record(image, file.detail, what)
     else:
         kind = safe_text(file.compatible)
-        image.lacks.append(f"{what}: nothing says what {kind} keeps at {file.data:#x}; left out")
+        image.lacks.append(f"{what}: no data of {kind} for {file.data:#x} in the state; left out")
 
 
 def write_record(image: Image, record: Record, what: str) -> None:
-    """A handler's struct as its first reading has it, the longest: the bytes after the shorter ones are zero."""
+    """Write a handler's struct, in its first layout, which is the longest: bytes after the shorter ones are zeros.
+
+    image:  to write to.
+    record: the struct.
+    what:   name of the struct in errors and notes.
+
+    Raises UsageError for an unknown layout, and as `struct_bytes`.
+    """
     name, fields = record.readings[0]
     form = layout(name)
     if form is None or form.kind != "struct":
-        raise UsageError(f"{what}: no struct layout is named {safe_text(name)}")
+        raise UsageError(f"{what}: unknown struct layout {safe_text(name)}")
     head = form.schemas[0]
     data = struct_bytes(head, fields, what)
     image.put(record.address, data.ljust(-(-len(data) // image.page_size) * image.page_size, b"\0"), what)
     for member in head.fields:
         place = int.from_bytes(data[member.offset : member.offset + member.size], "little")
         if member.kind == "address" and place:
-            word = f"{member.name} of {head.name} names {place:#x}, and the state does not hold what lies there"
+            word = f"no data for {place:#x} ({member.name} of {head.name}) in the state"
             image.lacks.append(f"{what}: {word}; left out")
     if form.count and fields.get(form.count):
-        image.lacks.append(f"{what}: the state does not hold the {form.schemas[1].name} behind {head.name}; left out")
+        image.lacks.append(f"{what}: no {form.schemas[1].name} after {head.name} in the state; left out")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The memory that a state is written into: pages by physical address, each byte with one owner."""
+"""The memory image of a state: pages by physical address, with one owner per byte."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _RAW_LIMIT = 1 << 40
 
 
 class Image:
-    """Pages of zeros with what was put into them.
+    """Pages of zeros, and what was put into them.
 
-    lacks: what the state names but does not hold, so that it is not in the image, a sentence each.
+    page_size: bytes.
+    lacks:     notes on what is not in the image because the state does not have it.
     """
 
     def __init__(self, page_size: int) -> None:
@@ -30,23 +31,40 @@ class Image:
         self._owners: dict[int, list[tuple[int, int, str]]] = {}
 
     def put(self, address: int, data: bytes, what: str) -> None:
-        """Bytes at a physical address. Raises UsageError where something else lies there already."""
+        """Write bytes that nothing else may overlap.
+
+        address: physical.
+        data:    the bytes.
+        what:    name of the bytes in errors.
+
+        Raises UsageError if something else is already there.
+        """
         for page, start, stop in self._parts(address, len(data)):
             self._claim(page, start, stop, what)
         self.patch(address, data)
 
     def patch(self, address: int, data: bytes) -> None:
-        """Overwrite bytes whoever owns them; pages that were not there are made of zeros."""
+        """Overwrite bytes of any owner. Missing pages are added, as zeros.
+
+        address: physical.
+        data:    the bytes.
+        """
         for page, start, stop in self._parts(address, len(data)):
             into = self._pages.setdefault(page, bytearray(self.page_size))
             into[start - page : stop - page] = data[start - address : stop - address]
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes of the image. Raises MissingMemory."""
+        """Bytes of the image.
+
+        address: physical.
+        size:    bytes.
+
+        Raises MissingMemory.
+        """
         return self.memory().read(address, size)
 
     def _parts(self, address: int, size: int) -> Iterator[tuple[int, int, int]]:
-        """(page, start, end) of the part of some bytes that lies in each page."""
+        """(page, start, end) of the part of a range in each of its pages."""
         start, end = address, address + size
         while start < end:
             page = start - start % self.page_size
@@ -64,22 +82,22 @@ class Image:
 
     @property
     def pages(self) -> dict[int, bytes]:
-        """The pages by address, ascending."""
+        """The pages by physical address, ascending."""
         return {address: bytes(self._pages[address]) for address in sorted(self._pages)}
 
     @property
     def pieces(self) -> Iterator[tuple[int, int, str]]:
-        """(start, end, what) of everything that was put, in parts of a page at most, ascending."""
+        """(start, end, what) of all that was put, split at page boundaries, ascending."""
         for address in sorted(self._owners):
             yield from self._owners[address]
 
     @property
     def end(self) -> int:
-        """The address behind the last page, 0 for an empty image."""
+        """Physical address after the last page, 0 for an empty image."""
         return max(self._pages, default=-self.page_size) + self.page_size
 
     def memory(self) -> SegmentedMemory:
-        """The image as a source to read from."""
+        """The image as a source."""
         data, segments = bytearray(), list[Segment]()
         for address, run in self.runs():
             segments.append(Segment(address, len(run), len(data), len(run)))
@@ -89,7 +107,7 @@ class Image:
         return memory
 
     def runs(self) -> Iterator[tuple[int, bytes]]:
-        """(address, bytes) of neighbouring pages, ascending."""
+        """(physical address, bytes) of each run of adjacent pages, ascending."""
         start, parts = 0, list[bytes]()
         for address, data in self.pages.items():
             if parts and address != start + len(parts) * self.page_size:
@@ -103,12 +121,20 @@ class Image:
 
 
 def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
-    """An ELF core of the pages, or `raw`: a sparse flat image in which byte N is physical address N.
+    """Write an image to a file.
 
-    Raises UsageError when the flat image would be larger than 1 TiB, or the name is taken.
+    target: path of the file.
+    image:  to write.
+    form:   `raw`: a sparse flat image in which byte N is physical address N. Others: an ELF core.
+    force:  replace an existing file.
+
+    Raises UsageError if a flat image would be larger than 1 TiB, or the file exists.
     """
     if form == "raw" and image.end > _RAW_LIMIT:
-        raise UsageError(f"a flat image up to {image.end:#x} has {human_size(image.end)}; write an ELF core instead")
+        raise UsageError(
+            f"flat image too large: expected at most {human_size(_RAW_LIMIT)}, found {human_size(image.end)}; "
+            "write an ELF core instead"
+        )
     with new_file(target, force=force) as file:
         if form == "raw":
             for address, data in image.runs():

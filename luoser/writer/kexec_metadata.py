@@ -11,7 +11,13 @@ __all__ = ["metadata_bytes"]
 
 
 def metadata_bytes(metadata: KexecMetadata, what: str) -> bytes:
-    """The struct. what: names it in errors. Raises UsageError for a release that is too long."""
+    """Bytes of the struct.
+
+    metadata: its values.
+    what:     name of the struct in errors.
+
+    Raises UsageError for a release that is too long.
+    """
     fields = {
         "version": metadata.version,
         "previous_release": metadata.previous_release,

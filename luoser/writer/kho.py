@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A whole handover: root, sub-trees, map, LUO, device lists, and for an incoming one what tells the next kernel."""
+"""A whole handover: root, sub-trees, map, LUO, device lists, and for an incoming one setup_data and scratch areas."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _LUO, _METADATA = "LUO", "kexec-metadata"
 
 
 def write(state: State) -> Image:
-    """The memory that reads as this state, as far as the state says what lies in it.
+    """The memory image of a state. Reading it gives the same state.
 
-    What cannot come back is a sentence in `lacks` of the image: a stale map, blobs of unknown kind. Raises
-    UsageError when the state contradicts itself: two things at one place, a name too long for its field, a count
-    that is not that of what it counts.
+    state: with all handovers.
+
+    What cannot be restored is a note in `lacks` of the image: a stale map, blobs of unknown kind. Raises UsageError if
+    the state is inconsistent: two things at one address, a name that is too long for its field, a wrong count.
     """
     image = Image(state.source.page_size)
     for handover in state.handovers:
@@ -42,7 +43,7 @@ def write(state: State) -> Image:
 
 def _write_handover(image: Image, handover: Handover) -> None:
     if handover.address is None or handover.fdt is None:
-        raise UsageError("a handover needs an address and a root devicetree to be written")
+        raise UsageError("handover: expected an address and a root devicetree")
     where = f"KHO root {handover.address:#x}"
     image.put(handover.address, _tree(handover.fdt, where).ljust(image.page_size, b"\0"), "KHO root")
     _write_preserved(image, handover)
@@ -71,8 +72,8 @@ def _write_preserved(image: Image, handover: Handover) -> None:
         write_map(image, preserved)
     elif preserved.status is not MapStatus.ABSENT:
         image.lacks.append(
-            f"preserved map at {preserved.address:#x}: it is {preserved.status.value} in the state, so that nobody "
-            "knows what it was; the image has none there"
+            f"preserved map at {preserved.address:#x}: it is {preserved.status.value} in the state, its contents are "
+            "unknown; left out"
         )
 
 
@@ -87,7 +88,7 @@ def _write_subtree(image: Image, handover: Handover, subtree: Subtree) -> None:
     elif subtree.name == _LUO and handover.luo is not None and not _is_tree(handover.luo.layout):
         return  # with the rest of LUO
     elif not any(entry.address == subtree.address for entry in handover.pci):
-        image.lacks.append(f"{what}: the state does not hold the bytes at {subtree.address:#x}; left out")
+        image.lacks.append(f"{what}: no data for {subtree.address:#x} in the state; left out")
 
 
 def _note_lost_flbs(image: Image, handover: Handover) -> None:
@@ -95,7 +96,7 @@ def _note_lost_flbs(image: Image, handover: Handover) -> None:
     lists = {entry.address for entry in handover.pci}
     for flb in handover.luo.flbs:
         if flb.detail is None and flb.data and flb.data not in lists and not is_test_flb(flb.data):
-            word = f"FLB {safe_text(flb.name)}: the state does not hold the bytes at {flb.data:#x}; left out"
+            word = f"FLB {safe_text(flb.name)}: no data for {flb.data:#x} in the state; left out"
             image.lacks.append(word)
 
 
@@ -105,7 +106,12 @@ def _is_tree(layout: str) -> bool:
 
 
 def root_tree(handover: Item) -> Node:
-    """The KHO root: the map's address, and a node for each sub-tree as its version writes it, from a description."""
+    """The devicetree of a KHO root.
+
+    handover: a description with all sub-trees and the address of the map.
+
+    Source: kernel/liveupdate/kexec_handover.c; docs/abi/kho.md.
+    """
     compatible = handover.text("compatible")
     form = root_form(compatible) or FORMS[-1]
     address = (handover.item("preserved") or Item({}, "")).number("address", 0)

@@ -20,7 +20,13 @@ _TEST = "kho_test"
 
 
 def test_tree(test: Item, chunk: int | None) -> Node:
-    """The self-test's tree. chunk: the first of the vmalloc area that holds its folios, None for the form of 6.17."""
+    """The devicetree of the self-test.
+
+    test:  a description.
+    chunk: address of the first chunk of the vmalloc area with the list of folios. None: the form of 6.17.
+
+    Source: lib/test_kho.c; docs/abi/kho_test.md.
+    """
     folios = b"".join(u64(address | order) for address, order in test.rows("folios", 2))
     if chunk is not None:
         pages = len(test.numbers("pages"))
@@ -37,7 +43,12 @@ def test_tree(test: Item, chunk: int | None) -> Node:
 
 
 def write_test(image: Image, handover: Handover, test: KhoTest) -> None:
-    """The array of the self-test's folios; its vmalloc descriptor is in the devicetree."""
+    """Write the list of the self-test's folios. Its vmalloc descriptor is in the devicetree.
+
+    image:    to write to.
+    handover: with the devicetree.
+    test:     with the folios.
+    """
     tree = next((subtree.fdt for subtree in handover.subtrees if subtree.name == _TEST), None)
     node = tree.root.node("data") if tree is not None else None
     info = node.get("folios_info") if node is not None else None
@@ -45,7 +56,9 @@ def write_test(image: Image, handover: Handover, test: KhoTest) -> None:
         return  # the folios are in the property itself
     if len(info) != kho_vmalloc.size or not test.pages:
         if test.count:
-            image.lacks.append(f"sub-tree kho_test: the state does not hold all of its {test.count} folios; left out")
+            image.lacks.append(
+                f"sub-tree kho_test: expected {test.count} folios in the state, found {len(test.folios)}; left out"
+            )
         return
     descriptor = kho_vmalloc.parse(info)
     words = b"".join(struct.pack("<Q", address | order) for address, order in test.folios)

@@ -26,18 +26,29 @@ _ALL = 0b111
 
 
 def write_luo(image: Image, luo: Luo, tree: Fdt | None) -> None:
-    """All of LUO's state. tree: the devicetree of the forms that have one, else None. Raises UsageError."""
+    """Write LUO's state.
+
+    image: to write to.
+    luo:   the state.
+    tree:  devicetree of LUO. None: a form without one.
+
+    Raises UsageError if the state is inconsistent.
+    """
     form = abi.form(luo.layout)
     if form is None:
-        raise UsageError(f"LUO at {luo.address:#x}: no form of LUO is named {safe_text(luo.layout)}")
+        raise UsageError(f"LUO at {luo.address:#x}: unknown form {safe_text(luo.layout)}")
     if form.root is not None:
         _write_root(image, luo, form.root, luo.address)
     elif tree is None:
-        raise UsageError(f"LUO at {luo.address:#x}: {luo.layout} is a devicetree; its sub-tree has none")
+        raise UsageError(
+            f"LUO at {luo.address:#x}: expected a devicetree in its sub-tree, as of {luo.layout}, found none"
+        )
     elif form.pointed is not None:
         pointer = tree.root.u64("luo-abi-header")
         if pointer is None:
-            raise UsageError(f"LUO at {luo.address:#x}: the devicetree of {form.name} has no luo-abi-header")
+            raise UsageError(
+                f"LUO at {luo.address:#x}: expected luo-abi-header in the devicetree of {form.name}, found none"
+            )
         _write_root(image, luo, form.pointed, pointer)
     named = [session for session in luo.sessions if session.address is not None]
     if form.sessions == "blocks":
@@ -92,9 +103,11 @@ def _write_session_area(image: Image, luo: Luo, form: LuoForm, header: Schema, s
         slot, rest = divmod((session.address or 0) - area - header.size, entry.size)
         end = header.size + (slot + 1) * entry.size
         if rest or slot < 0 or end > room:
-            raise UsageError(f"session {safe_text(session.name)}: {session.address:#x} is no place of an entry")
+            raise UsageError(f"session {safe_text(session.name)}: {session.address:#x} is not the address of an entry")
         if any(data[end - entry.size : end]):
-            raise UsageError(f"session {safe_text(session.name)}: another one lies at {session.address:#x} as well")
+            raise UsageError(
+                f"session {safe_text(session.name)}: another one has the address {session.address:#x}, too"
+            )
         data[end - entry.size : end] = _session(session, form)
         count = max(count, slot + 1)
     data[: header.size] = struct_bytes(
@@ -124,9 +137,9 @@ def _write_files(image: Image, form: LuoForm, session: Session) -> None:
         for address, raw in entries:
             place = address - start
             if place % size or not 0 <= place <= len(data) - size:
-                raise UsageError(f"{what}: {address:#x} is no place of a file entry")
+                raise UsageError(f"{what}: {address:#x} is not the address of a file entry")
             if any(data[place : place + size]):
-                raise UsageError(f"{what}: two file entries lie at {address:#x}")
+                raise UsageError(f"{what}: two file entries have the address {address:#x}")
             data[place : place + size] = raw
         image.put(start, bytes(data), f"{what}, files")
 
@@ -137,7 +150,7 @@ def _file(file: File, what: str) -> bytes:
 
 
 def _write_file_descriptors(image: Image, luo: Luo, tree: Fdt | None) -> None:
-    """The files of the LUO of 2025 that have a devicetree of their own, named by a subsystem."""
+    """Write the files of the LUO of 2025 in a separate devicetree, whose address is that of a subsystem."""
     own = next((entry for entry in luo.subsystems if entry.name == abi.FILE_DESCRIPTORS_NODE and entry.data), None)
     if own is None or tree is None or tree.root.node(abi.FILE_DESCRIPTORS_NODE) is not None:
         return
@@ -164,7 +177,9 @@ def _write_flbs(image: Image, luo: Luo) -> None:
         place = luo.flb_area + abi.luo_flb_header_ser.size + index * abi.luo_flb_ser.size
         what = f"FLB {safe_text(flb.name)}"
         if flb.address != place:
-            raise UsageError(f"{what}: its address is {flb.address:#x}, expected {place:#x}: FLBs lie side by side")
+            raise UsageError(
+                f"{what}: expected address {place:#x}, right after the previous FLB, found {flb.address:#x}"
+            )
         data += struct_bytes(abi.luo_flb_ser, {"name": flb.name, "data": flb.data, "count": flb.count}, what)
         if flb.detail is not None:
             write_record(image, flb.detail, what)
@@ -177,9 +192,13 @@ def _write_flbs(image: Image, luo: Luo) -> None:
 
 
 def luo_tree(luo: Item, form: LuoForm, pointer: int) -> Node:
-    """LUO's root object in the forms that are devicetrees, from a description.
+    """The devicetree of LUO's root object, in forms that have one.
 
-    pointer: where a form that names a struct keeps it, physical.
+    luo:     a description.
+    form:    of LUO.
+    pointer: physical address of the struct that luo-v2 has, else unused.
+
+    Source: kernel/liveupdate/luo_core.c; docs/abi/luo.md.
     """
     root = Node(b"", [(b"compatible", text(form.compatible or ""))])
     if form.pointed is not None:

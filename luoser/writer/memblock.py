@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sub-tree memblock: the devicetree of the reserve_mem areas."""
+"""Sub-tree memblock: the devicetree of the reserve_mem regions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["memblock_tree"]
 
 
 def memblock_tree(memblock: Item) -> Node:
-    """The devicetree of a description: a node for each area."""
+    """The devicetree, with a node for each region. memblock: a description.
+
+    Source: mm/memblock.c; docs/abi/memblock.md.
+    """
     root = Node(b"", [(b"compatible", COMPATIBLE + b"\0")])
     for entry in memblock.items("reservations"):
         words = [(b"start", u64(entry.number("start"))), (b"size", u64(entry.number("size")))]

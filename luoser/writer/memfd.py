@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Preserved memfds: descriptors with their folio arrays, in every form."""
+"""Preserved memfds: descriptors with folio arrays, in all forms."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ __all__ = ["write_memfd"]
 
 
 def write_memfd(image: Image, memfd: Memfd, what: str) -> None:
-    """The descriptor of a memfd, its folio array, and the contents that the state holds. Raises UsageError."""
+    """Write the descriptor of a memfd, its folio array, and the contents that are in the state.
+
+    image: to write to.
+    memfd: to write.
+    what:  name of the memfd in errors and notes.
+
+    Raises UsageError for an unknown form, or values that do not fit it.
+    """
     form = abi.form(memfd.layout)
     if form is None:
-        raise UsageError(f"{what}: no memfd layout is named {safe_text(memfd.layout)}")
+        raise UsageError(f"{what}: unknown memfd layout {safe_text(memfd.layout)}")
     folios = memfd.folios
     for piece in memfd.contents:
         image.put(piece.address, piece.data.ljust(piece.size, b"\0"), f"contents of {what}")
@@ -33,7 +40,7 @@ def write_memfd(image: Image, memfd: Memfd, what: str) -> None:
         image.put(memfd.address, flatten(sequential(root)), what)
         return
     if memfd.seals is not None and not form.has_seals:
-        raise UsageError(f"{what}: {form.name} hands over no seals; leave them out, or take memfd-v2")
+        raise UsageError(f"{what}: {form.name} has no seals; leave them out, or use memfd-v2")
     fields = {
         "pos": memfd.position,
         "size": memfd.size,
@@ -52,6 +59,8 @@ def write_memfd(image: Image, memfd: Memfd, what: str) -> None:
     data = struct_bytes(form.descriptor, {name: value for name, value in fields.items() if name in names}, what)
     image.put(memfd.address, data.ljust(image.page_size, b"\0"), what)
     if len(folios.list) != folios.count:
-        image.lacks.append(f"{what}: {len(folios.list)} of its {folios.count} folios are listed; array left out")
+        image.lacks.append(
+            f"{what}: expected {folios.count} folios in the state, found {len(folios.list)}; array left out"
+        )
         return
     write_area(image, folios.chunks, folios.pages, folios.order, folios.list.data, f"{what}, folio array")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Device lists of every form: the header, the records behind it or in KHO blocks, the buses."""
+"""Device lists in all layouts: the header, the records after it or in KHO blocks, the buses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,25 @@ __all__ = ["header_values", "list_bytes", "list_header", "write_list"]
 def list_header(
     form: PciLayout, devices: DeviceList, buses: Sequence[Mapping[str, Any]] = (), *, blocks: Sequence[int] = ()
 ) -> dict[str, int]:
-    """The members of the header as a kernel writes them for these devices."""
+    """Values of the header by member name, as a kernel writes them.
+
+    form:    layout of the list.
+    devices: of the list.
+    buses:   of the list.
+    blocks:  addresses of its KHO blocks.
+    """
     return header_values(form, len(devices), devices.slots, len(buses), blocks)
 
 
 def header_values(form: PciLayout, count: int, slots: int, buses: int, blocks: Sequence[int]) -> dict[str, int]:
-    """The members of the header for so many devices in so many slots."""
+    """Values of the header by member name, as a kernel writes them.
+
+    form:   layout of the list.
+    count:  number of devices.
+    slots:  number of slots.
+    buses:  number of buses.
+    blocks: addresses of the KHO blocks.
+    """
     header = {field.name: 0 for field in form.header.fields if field.size and not field.padding}
     header[form.count] = count
     if form.capacity is not None:
@@ -50,26 +63,35 @@ def list_bytes(
     header: Mapping[str, int],
     blocks: Sequence[int] = (),
 ) -> bytes:
-    """The list as it lies in its folio, without the zeros behind it; records that are in KHO blocks are not in it.
+    """Bytes of the list in its folio, without zeros after it, and without records in KHO blocks.
 
-    Raises UsageError when a count in the header is not that of the devices, or has no room for them.
+    form:    layout of the list.
+    devices: of the list.
+    buses:   of the list.
+    header:  values that replace those of `list_header`, by member name.
+    blocks:  addresses of its KHO blocks.
+
+    Raises UsageError if a count in the header is not the number of devices or buses, or if the capacity is too small or
+    too large.
     """
     expected = list_header(form, devices, buses, blocks=blocks)
     what = f"device list {form.name}"
-    counts = (form.count,) if form.blocks is None or devices.slots else ()  # blocks may be elsewhere
+    counts = (form.count,) if form.blocks is None or devices.slots else ()  # a bare header has no devices
     for name in (*counts, *((form.bus_count,) if form.bus_count else ())):
         said = header.get(name, expected[name])
         if said != expected[name] and said != expected[name] - _finished(devices):
-            word = f"header.{name} is {header[name]}, but {expected[name]} are listed"
-            raise UsageError(f"{what}: {word}; leave it out and it is counted")
+            word = f"header.{name}: expected {expected[name]}, found {header[name]}"
+            raise UsageError(f"{what}: {word}; leave it out to use the number of entries")
     data = struct_bytes(form.header, {**expected, **header}, f"{what}, header")
     if form.blocks is not None:
         return data
     room = header.get(form.capacity, devices.slots) if form.capacity is not None else devices.slots
     if room < devices.slots:
-        raise UsageError(f"{what}: header.{form.capacity} is {room}, but {devices.slots} entries are in use")
+        raise UsageError(f"{what}: header.{form.capacity}: expected at least {devices.slots}, found {room}")
     if room * form.record.size > LIMITS.list_size:
-        word = f"{room} entries are more than the {LIMITS.list_size:#x} bytes of the largest list"
+        word = (
+            f"too many: {room} entries of {form.record.size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
+        )
         raise UsageError(f"{what}: header.{form.capacity}: {word}")
     data += devices.data.ljust(room * form.record.size, b"\0")
     if form.bus is not None:
@@ -79,15 +101,21 @@ def list_bytes(
 
 
 def _finished(devices: DeviceList) -> int:
-    """Entries that the next kernel has finished, which it counts no more in some of the forms."""
+    """Number of entries that the next kernel has finished. Some forms do not count them."""
     return sum(device.number("refcount") == 0 for device in devices)
 
 
 def write_list(image: Image, entry: PciList) -> None:
-    """The folio of a list, its blocks, and the pages that its devices name."""
+    """Write the folio of a list, its blocks, and the pages of its drivers.
+
+    image: to write to.
+    entry: the list.
+
+    Raises UsageError as `list_bytes`, and if there are too few blocks.
+    """
     form = layout_named(entry.layout)
     if form is None:
-        raise UsageError(f"no device list layout is named {entry.layout!r}")
+        raise UsageError(f"unknown device list layout {entry.layout!r}")
     what = f"device list {entry.layout}"
     header = {name: int(value) for name, value in entry.header.items()}
     data = list_bytes(form, entry.devices, entry.buses, header=header, blocks=entry.blocks)
@@ -103,8 +131,8 @@ def _write_blocks(image: Image, form: PciLayout, entry: PciList, what: str) -> N
     most = capacity(image.page_size, size)
     needed = -(-len(data) // (most * size))
     if len(entry.blocks) < needed:
-        raise UsageError(f"{what}: {needed} blocks are needed, {len(entry.blocks)} are given")
+        raise UsageError(f"{what}: expected at least {needed} blocks, found {len(entry.blocks)}")
     if len(entry.blocks) > needed:
-        image.lacks.append(f"{what}: {len(entry.blocks) - needed} of its blocks would have no entry; left out")
+        image.lacks.append(f"{what}: {len(entry.blocks) - needed} of its blocks have no entries; left out")
     pages = [data[place : place + most * size] for place in range(0, len(data), most * size)]
     write_chain(image, entry.blocks[:needed], pages, size, f"block of the {what}")

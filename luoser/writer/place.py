@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pages for what has no address yet, and the list of what a kernel would preserve."""
+"""Addresses for structures without one, and the list of preserved memory."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ from luoser.text import parse_size
 __all__ = ["Placer", "blocks_of", "order_of"]
 
 _FIRST = 16 << 20
-"""Where assigned pages start: above what firmware and boot code use on a PC."""
+"""First address that is assigned, above the memory of firmware and boot code on a PC."""
 _LIMIT = 1 << 52
 
 
 def order_of(size: int, page_size: int) -> int:
-    """The kernel's get_order: the smallest order whose block holds `size` bytes."""
+    """The smallest order of a block that holds some bytes, as get_order() of the kernel.
+
+    size:      bytes.
+    page_size: bytes.
+    """
     return max(0, (max(size, 1) - 1) // page_size).bit_length()
 
 
 def blocks_of(start: int, size: int, page_size: int) -> Iterator[tuple[int, int]]:
-    """(address, order) of the largest naturally aligned blocks that make up whole pages."""
+    """(address, order) of the largest naturally aligned blocks that cover the pages of a range.
+
+    start:     physical address.
+    size:      bytes.
+    page_size: bytes.
+    """
     frame, end = start // page_size, -(-(start + size) // page_size)
     while frame < end:
         aligned = (frame & -frame).bit_length() - 1 if frame else 52
@@ -33,22 +42,35 @@ def blocks_of(start: int, size: int, page_size: int) -> Iterator[tuple[int, int]
 
 
 class Placer:
-    """Gives out pages that nothing else uses, and keeps what was preserved."""
+    """Assigns addresses of unused pages, and collects the preserved memory.
+
+    preserved: order by address of the preserved blocks.
+    """
 
     def __init__(self, page_size: int, document: Any, *, taken: Iterable[tuple[int, int]] = ()) -> None:
-        """document: what is to be built; every address in it is taken. taken: (address, bytes) of what is besides."""
+        """page_size: bytes.
+
+        document:  to build; all its addresses are in use.
+        taken:     (address, bytes) of further ranges in use.
+        """
         self.page_size = page_size
         self.preserved: dict[int, int] = {}
         self._taken = _merged((start, start + size) for start, size in (*_named(document, page_size), *taken))
         self._next = _FIRST
 
     def take(self, size: int, *, order: int | None = None) -> int:
-        """The address of free pages for `size` bytes, aligned as a block of that order (by default get_order's)."""
+        """Physical address of unused pages.
+
+        size:  bytes.
+        order: alignment, as that of a block of this order. None: the order of a block of that size.
+
+        Raises UsageError if all addresses are used up.
+        """
         unit = self.page_size << (order_of(size, self.page_size) if order is None else order)
         length = -(-max(size, 1) // self.page_size) * self.page_size
         place = -(-self._next // unit) * unit
-        while (behind := self._in_the_way(place, place + length)) is not None:
-            place = -(-behind // unit) * unit
+        while (end := self._in_the_way(place, place + length)) is not None:
+            place = -(-end // unit) * unit
         if place + length > _LIMIT:
             raise UsageError("no physical addresses are left for the image")
         self._next = place + length
@@ -62,12 +84,16 @@ class Placer:
         return None
 
     def preserve(self, address: int, size: int) -> None:
-        """Note what the kernel preserves: naturally aligned blocks, as large as they get."""
+        """Add preserved memory, as the largest naturally aligned blocks.
+
+        address: physical.
+        size:    bytes.
+        """
         for start, order in blocks_of(address, size, self.page_size):
             self.preserved[start] = max(order, self.preserved.get(start, 0))
 
     def extents(self) -> list[list[Any]]:
-        """[address, order, count] of all that is preserved, without what lies in a larger block."""
+        """The preserved memory as [address in hex, order, count], without blocks inside of larger ones."""
         made: list[list[Any]] = []
         end = 0
         for address, order in sorted(self.preserved.items()):
@@ -86,7 +112,7 @@ class Placer:
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges by address, those that touch or overlap as one."""
+    """Ranges by ascending address; those that touch or overlap are one range."""
     made: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
         if made and start <= made[-1][1]:
@@ -102,7 +128,7 @@ _ROWS = {"extents": 0, "list": 1, "folios": 0}
 
 
 def _named(value: Any, page_size: int) -> Iterator[tuple[int, int]]:
-    """(address, bytes) of everything that a document gives an address."""
+    """(address, bytes) of everything in a document that has an address."""
     if isinstance(value, list):
         for item in value:
             yield from _named(item, page_size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The preserved map: chunks of bitmaps (kho-v1, both widths) or the radix tree (kho-v2 on)."""
+"""The preserved map: chunks of bitmaps (kho-v1, both widths) or the radix tree (kho-v2 and later)."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ __all__ = ["bitmap_places", "map_pages", "write_map"]
 
 @dataclass(slots=True)
 class _Table:
-    """An inner node: children by index, each a table or the bitmap of a leaf."""
+    """An inner node. children: by index, each a table or the bitmap of a leaf."""
 
     children: dict[int, _Table | bytes] = field(default_factory=dict)
 
 
 def write_map(image: Image, preserved: Preserved) -> None:
-    """Write an intact map into its pages, which `nodes` lists in the order in which a walk meets them.
+    """Write a map into its pages.
 
-    Raises UsageError when there are fewer pages than the map needs.
+    image:     to write to.
+    preserved: with a map, and with its own pages in `nodes`, in the order of a walk.
+
+    Raises UsageError if there are fewer pages than the map needs, or if the bitmaps do not cover the map.
     """
     assert preserved.map is not None
     where = f"preserved map at {preserved.address:#x}"
     needed = map_pages(preserved.map, preserved.form, bitmap_size=preserved.bitmap_size, bitmaps=preserved.bitmaps)
     if len(preserved.nodes) < needed:
-        raise UsageError(f"{where}: {needed} pages are needed, {len(preserved.nodes)} are given")
+        raise UsageError(f"{where}: expected at least {needed} pages, found {len(preserved.nodes)}")
     if len(preserved.nodes) > needed:
         image.lacks.append(
-            f"{where}: {len(preserved.nodes) - needed} of its pages preserve nothing, "
-            "and nothing says where in the map they belong; left out"
+            f"{where}: {len(preserved.nodes) - needed} of its pages preserve nothing, and their place in the map is "
+            "unknown; left out"
         )
     if not preserved.map.complete:
-        image.lacks.append(f"{where}: a part of it could not be read where the state comes from; left out")
+        image.lacks.append(f"{where}: a part of it is not in the state; left out")
     if preserved.nodes[:1] != (preserved.address,):
-        raise UsageError(f"{where}: its first page has to be the first of its nodes")
+        raise UsageError(f"{where}: expected its address as the first of its nodes")
     if preserved.form == "chunks":
         _write_chunks(image, preserved, preserved.map)
     else:
@@ -48,11 +51,17 @@ def write_map(image: Image, preserved: Preserved) -> None:
 
 
 _Places = Sequence[tuple[int, int, int]]
-"""(address, order, start) of bitmaps: those that are given keep their places, be they without a bit or not."""
+"""(address, order, start) of given bitmaps, which keep their addresses, also those without a bit."""
 
 
 def map_pages(found: PreservedMap, form: str, *, bitmap_size: int | None, bitmaps: _Places = ()) -> int:
-    """How many pages the map takes itself."""
+    """Number of the map's own pages.
+
+    found:       the map.
+    form:        `chunks` or `radix`.
+    bitmap_size: bytes of a kho-v1 bitmap. None: a page.
+    bitmaps:     given bitmaps.
+    """
     page = found.page_size
     if form == "chunks":
         size = bitmap_size or page
@@ -65,7 +74,13 @@ def map_pages(found: PreservedMap, form: str, *, bitmap_size: int | None, bitmap
 def bitmap_places(
     found: PreservedMap, form: str, *, bitmap_size: int | None, nodes: Sequence[int]
 ) -> Iterator[tuple[int, int, int]]:
-    """(address, order, start) of each bitmap when a map is laid out in these pages."""
+    """(address, order, start) of each bitmap of a map in given pages.
+
+    found:       the map.
+    form:        `chunks` or `radix`.
+    bitmap_size: bytes of a kho-v1 bitmap. None: a page.
+    nodes:       addresses of the pages, in the order of a walk.
+    """
     if form == "chunks":
         size = bitmap_size or found.page_size
         bitmaps = list(_bitmaps(found, size, ()))
@@ -80,13 +95,13 @@ def bitmap_places(
 
 
 def _in_pages(pages: Iterable[int], page_size: int, size: int) -> Iterator[int]:
-    """Places for bitmaps of one size, one behind the other in their pages."""
+    """Addresses of bitmaps of one size, adjacent in their pages."""
     for page in pages:
         yield from range(page, page + page_size, size)
 
 
 def _bits(found: PreservedMap, unit_bits: int, known: _Places) -> dict[tuple[int, int], int]:
-    """Bitmaps of 2^unit_bits bits as numbers, by (order, number of the bitmap from address 0 on)."""
+    """Bitmaps of 2^unit_bits bits as numbers, by (order, number of the bitmap, counted from address 0)."""
     made = {(order, start // (found.page_size << order + unit_bits)): 0 for _, order, start in known if order < 64}
     for address, order, count in found.extents():
         first = address // (found.page_size << order)
@@ -106,14 +121,14 @@ _Bitmap = tuple[int, int, bytes]
 
 
 def _bitmaps(found: PreservedMap, size: int, known: _Places) -> Iterator[_Bitmap]:
-    """By order, then by address, as the kernel writes them."""
+    """The bitmaps by order, then by address, as the kernel writes them."""
     shift = (size * 8).bit_length() - 1
     for (order, number), bits in sorted(_bits(found, shift, known).items()):
         yield order, (number << shift) * (found.page_size << order), bits.to_bytes(size, "little")
 
 
 def _chunks(bitmaps: list[_Bitmap], page_size: int) -> Iterator[list[_Bitmap]]:
-    """The bitmaps of each chunk: of one order, as many as fit."""
+    """The bitmaps of each chunk: as many as fit, of the same order."""
     most, chunk = chunk_capacity(page_size), list[_Bitmap]()
     for bitmap in bitmaps:
         if chunk and (len(chunk) == most or chunk[0][0] != bitmap[0]):
@@ -134,7 +149,7 @@ def _write_chunks(image: Image, preserved: Preserved, found: PreservedMap) -> No
         given = {(order, start): address for address, order, start in preserved.bitmaps}
         places = [given.get((order, start), 0) for order, start, _ in bitmaps]
         if not all(places):
-            word = "its bitmaps do not cover what it preserves; leave them out"
+            word = "its bitmaps do not cover all that it preserves; leave them out"
             raise UsageError(f"preserved map at {preserved.address:#x}: {word}")
     for place, (_, _, bits) in zip(places, bitmaps, strict=True):
         image.put(place, bits, "bitmap of the preserved map")
@@ -187,7 +202,7 @@ def _write_radix(image: Image, preserved: Preserved, found: PreservedMap) -> Non
 def _radix_nodes(
     node: _Table | bytes, places: Iterator[int], geometry: RadixGeometry, prefix: int = 0
 ) -> Iterator[tuple[int, int, _Table | bytes]]:
-    """(address, key so far, node) of all nodes in the order of a walk: depth first, by ascending index."""
+    """(address, prefix of keys, node) of all nodes in the order of a walk: depth first, by ascending index."""
     yield next(places), prefix, node
     if isinstance(node, _Table):
         for index in sorted(node.children):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Scratch of an incoming root: the array of areas, and the setup_data node that names root and array."""
+"""Scratch areas of an incoming root: their array, and the setup_data node that points to root and array."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ __all__ = ["write_scratch"]
 
 
 def write_scratch(image: Image, handover: Handover, state: State) -> None:
-    """The setup_data node and the array of scratch areas that the kernel was handed, after all else."""
+    """Write the array of scratch areas and the setup_data node, at free pages after all others.
+
+    image:    to write to.
+    handover: with the scratch areas.
+    state:    whose memory is not used.
+    """
     if handover.scratch is None:
         return
     if handover.direction is Direction.OUTGOING:
-        image.lacks.append("scratch areas of an outgoing root: only variables of the kernel name them; left out")
+        image.lacks.append("scratch areas of an outgoing root: only variables of the kernel point to them; left out")
         return
     page = image.page_size
     array = _free_page(image, state)
@@ -34,7 +39,7 @@ def write_scratch(image: Image, handover: Handover, state: State) -> None:
 
 
 def _free_page(image: Image, state: State) -> int:
-    """A page after everything that the state names."""
+    """Address of a page after all memory in the state and the image."""
     ends = [image.end]
     for handover in state.handovers:
         ends += [area.address + area.size for area in handover.scratch or ()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SPEC of `luoser build`: the state document, a decoded blob, or the same in TOML for writing by hand."""
+"""SPEC of `luoser build`: a state document, a decoded blob, or the same in TOML."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ __all__ = ["blob_bytes", "is_blob", "list_as_state", "parse_spec"]
 
 
 def parse_spec(data: bytes, shown: str) -> dict[str, Any]:
-    """The values of a SPEC: JSON when it starts as an object, else TOML. Raises UsageError with line and column."""
+    """The values of a SPEC.
+
+    data:  JSON if it starts with an object, else TOML.
+    shown: name of the SPEC in errors.
+
+    Raises UsageError with line and column.
+    """
     try:
         text = data.decode()
         values = json.loads(text) if text.lstrip()[:1] == "{" else tomllib.loads(text)
     except RecursionError:
         raise UsageError(f"{shown}: nested too deeply") from None
-    except ValueError as error:  # of UTF-8, JSON, TOML alike
+    except ValueError as error:  # of UTF-8, JSON and TOML
         raise UsageError(f"{shown}: {safe_text(str(error))}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{shown}: expected an object")
@@ -35,24 +41,27 @@ def parse_spec(data: bytes, shown: str) -> dict[str, Any]:
 
 
 def is_blob(values: Mapping[str, Any]) -> bool:
-    """Whether a SPEC describes one bare blob and no handover."""
+    """Whether a SPEC describes a bare blob, not handovers."""
     return "handovers" not in values and ("layout" in values or "devices" in values)
 
 
 def blob_bytes(values: Mapping[str, Any], name: str | None = None) -> tuple[Layout, bytes]:
-    """The layout and the bytes of a bare blob. name: the layout, where the SPEC does not say.
+    """(layout, bytes) of a bare blob.
 
-    Raises UsageError with the path of what does not fit.
+    values: of a SPEC.
+    name:   of the layout. None: that in the SPEC.
+
+    Raises UsageError with the path of a value that does not fit.
     """
     item = Item(values, "")
     wanted = item.text("layout") if name is None else name
     form = layout(wanted)
     if form is None:
-        raise item.fail("layout", f"no layout is named {wanted!r}; `luoser abi list` names them all")
+        raise item.fail("layout", f"unknown layout {wanted!r}; `luoser abi list` lists all")
     if form.kind == "fdt":
         tree = item.item("fdt")
         if tree is None:
-            raise item.fail("fdt", f"missing; {form.name} is a devicetree")
+            raise item.fail("fdt", f"missing; expected a devicetree, as {form.name} is one")
         try:
             return form, flatten(load_fdt(tree))
         except FormatError as error:
@@ -61,10 +70,16 @@ def blob_bytes(values: Mapping[str, Any], name: str | None = None) -> tuple[Layo
 
 
 def list_as_state(values: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
-    """A bare device list as the only list of a handover. Raises UsageError for any other blob."""
+    """A document with a bare device list as the only list of a handover.
+
+    values: of a SPEC.
+    name:   of the layout if the SPEC has none.
+
+    Raises UsageError for any other blob.
+    """
     wanted = values.get("layout", name)
     if pci_layout(str(wanted)) is None:
-        raise UsageError("layout: only a device list can be broken by itself; describe a whole handover")
+        raise UsageError("layout: expected that of a device list; to break anything else describe a whole handover")
     entry = {"layout": wanted, "devices": values.get("devices", []), "header": dict(values.get("fields") or {})}
     return {"handovers": [{"pci": [{**entry, "buses": values.get("buses", [])}]}]}
 
@@ -75,19 +90,19 @@ def _list(item: Item, form: Layout) -> bytes:
     fields = item.item("fields") or Item({}, "fields")
     header = {name: fields.number(name) for name in fields.values}
     if known.blocks is not None and item.array("devices"):
-        word = f"the records of {form.name} lie in KHO blocks, not in this blob"
-        raise item.fail("devices", f"{word}; leave them out, or describe a handover and name a node with --blob")
+        word = f"the records of {form.name} are in KHO blocks, not in this blob"
+        raise item.fail("devices", f"{word}; leave them out, or describe a handover and select a node with --blob")
     devices = load_devices(item, known, fields)
-    _no_twins(item, devices)
+    _refuse_duplicates(item, devices)
     return list_bytes(known, devices, load_buses(item, known), header=header)
 
 
-def _no_twins(item: Item, devices: Any) -> None:
+def _refuse_duplicates(item: Item, devices: Any) -> None:
     seen: dict[tuple[int, int], int] = {}
     for place, device in enumerate(devices):
         first = seen.setdefault((device.domain, device.bdf), place)
         if first != place:
-            raise item.fail(f"devices[{place}].bdf", f"{device.name} is devices[{first}] already")
+            raise item.fail(f"devices[{place}].bdf", f"duplicate device {device.name}, also devices[{first}]")
 
 
 def _struct(item: Item, form: Layout) -> bytes:
@@ -99,10 +114,10 @@ def _struct(item: Item, form: Layout) -> bytes:
     if form.count:
         count = given.number(form.count, len(records))
         if count != len(records):
-            raise given.fail(form.count, f"{count}, but {len(records)} records are given")
+            raise given.fail(form.count, f"expected {len(records)}, the number of records, found {count}")
         fields[form.count] = count
     elif records:
-        raise item.fail("records", f"{form.name} has no records behind its head")
+        raise item.fail("records", f"expected no records, as {form.name} has none")
     data = struct_bytes(head, fields, "fields")
     for record in records:
         data += struct_bytes(form.schemas[1], record.values, record.path)
@@ -110,11 +125,11 @@ def _struct(item: Item, form: Layout) -> bytes:
 
 
 def _device_block(item: Item, form: Layout) -> bytes:
-    """One block of entries of the newest device list; entries of zeros are devices that were taken back."""
+    """A block of entries of the newest device list. Entries of zeros are holes."""
     known = pci_layout("pci-version-2")
     assert known is not None
     fields = item.item("fields") or Item({}, "fields")
     slots = {"slots": fields.number(form.count)} if form.count in fields.values else {}
     devices = load_devices(Item({**item.values, **slots}, ""), known, Item({}, ""))
-    _no_twins(item, devices)
+    _refuse_duplicates(item, devices)
     return struct_bytes(form.schemas[0], {**fields.values, form.count: devices.slots}, "fields") + devices.data

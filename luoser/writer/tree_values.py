@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Values of devicetree properties as KHO writes them: native byte order, texts with their NUL."""
+"""Values of devicetree properties as KHO writes them: native byte order, texts with a NUL."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ __all__ = ["text", "u32_of", "u64"]
 
 
 def text(value: str) -> bytes:
-    """A text and its NUL."""
+    """Bytes of a text, with a NUL."""
     return encode_name(value) + b"\0"
 
 
 def u64(value: int) -> bytes:
-    """A little-endian number of 8 bytes."""
+    """Bytes of a number: 8, little-endian."""
     return struct.pack("<Q", value)
 
 
 def u32_of(item: Item, name: str) -> bytes:
-    """A number of a description as 4 little-endian bytes. Raises UsageError where it does not fit."""
+    """Bytes of a number: 4, little-endian.
+
+    item: object of a description.
+    name: of its member.
+
+    Raises UsageError if it is not a number, or too large.
+    """
     value = item.number(name)
     if value >> 32:
         raise item.fail(name, f"{value:#x} does not fit 32 bits")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What was described against what the made bytes read as."""
+"""Differences between a description and what its bytes are read as."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ _NOT_COMPARED = frozenset(
 
 
 def differences(said: Any, read: Any) -> Iterator[str]:
-    """A sentence for each value of one document that is said and reads otherwise in another; null says nothing.
+    """A sentence for each value of a description that is read differently. Null and false in it match anything.
 
-    After the first of many, how many more there are.
+    said: the description.
+    read: document of the same bytes.
+
+    The last sentence has the number of further differences, if there are more than 32.
     """
     found = _differences(said, read, "")
     yield from islice(found, _MOST)
     if more := sum(1 for _ in found):
-        yield f"and {more} more differences"
+        yield f"{more} further differences omitted"
 
 
 def _differences(said: Any, read: Any, path: str) -> Iterator[str]:
@@ -40,12 +43,12 @@ def _differences(said: Any, read: Any, path: str) -> Iterator[str]:
         for index, (value, other) in enumerate(zip(said, read, strict=True)):
             yield from _differences(value, other, f"{path}[{index}]")
     elif not _is_same(said, read, path):
-        yield f"{safe_text(path)} is {_short(said)}, but reads back as {_short(read)}"
+        yield f"{safe_text(path)}: expected {_short(said)}, found {_short(read)}"
 
 
 @cache
 def _bit_names() -> dict[str, Mapping[int, str]]:
-    """Names of the bits of each member that is written as a list of names, by the member."""
+    """Names of bits by bit value, by the name of a member with flags."""
     return {member.name: member.bit_names for schema in schemas() for member in schema.fields if member.bit_names}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A preserved vmalloc area: the chain of chunks that name its blocks, and the blocks."""
+"""A preserved vmalloc area: the chain of chunks with the addresses of its blocks, and the blocks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from luoser.writer.image import Image
 __all__ = ["write_area"]
 
 _MAX_ORDER = 20
-"""Of one block of an array: 4 GiB with 4 KiB pages."""
+"""Largest order of a block of an area: 4 GiB with 4 KiB pages."""
 
 
 def write_area(
     image: Image, chunks: tuple[int, ...], pages: tuple[int, ...], order: int, data: bytes, what: str
 ) -> None:
-    """The chain of chunks, and the blocks of 2^order pages with the bytes of the area.
+    """Write a vmalloc area.
 
-    chunks, pages: physical addresses of the chunks and of the blocks. what: names the area in errors. Raises
-    UsageError when the bytes do not fit.
+    image:  to write to.
+    chunks: addresses of the chunks.
+    pages:  addresses of the blocks.
+    order:  of each block.
+    data:   bytes of the area.
+    what:   name of the area in errors.
+
+    Raises UsageError if the bytes do not fit the blocks, or the blocks the chunks.
     """
     if order > _MAX_ORDER:
-        raise UsageError(f"{what}: blocks of order {order}, expected at most {_MAX_ORDER}")
+        raise UsageError(f"{what}: expected blocks of order {_MAX_ORDER} or less, found order {order}")
     most, size = chunk_capacity(image.page_size), image.page_size << order
     if len(pages) * size < len(data) or len(chunks) * most < len(pages):
         raise UsageError(

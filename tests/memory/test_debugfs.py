@@ -43,7 +43,7 @@ def remarks(state: State) -> str:
 def test_in_of_a_real_kernel_is_its_incoming_root(tmp_path: Path, name: str) -> None:
     handover = only(luoser.read(luoser.open(debugfs(tmp_path, name))))
     assert (handover.address, handover.direction) == (None, Direction.INCOMING)
-    assert handover.evidence == ("certain: folder in names it",)
+    assert handover.evidence == ("certain: folder in points to it",)
     assert handover.preserved.status is MapStatus.MISSING
     blobs = {file[12:]: data for file, data in boot_of(name)["debugfs"].items() if file.startswith("in/sub_fdts/")}
     assert {subtree.name for subtree in handover.subtrees} == set(blobs)

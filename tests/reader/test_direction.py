@@ -396,7 +396,7 @@ def test_release_that_is_one_bit_off_is_damage_and_no_evidence(release: str) -> 
             "direction unknown: kexec-metadata has another release, one bit off the running one, "
             "and its map is intact; --symbols or --direction decides"
         ),
-        f"kexec-metadata says 7.3.4, one bit off the running {release}",
+        f"kexec-metadata has 7.3.4, one bit off the running kernel, {release}",
     )
 
 
@@ -441,7 +441,7 @@ def test_given_direction_that_contradicts_the_numbers_leaves_the_other_root_unkn
     found = by_address(luoser.read(real.dump(BOTH), directions={outgoing.address: Direction.INCOMING}))
     assert found[outgoing.address].direction is Direction.INCOMING
     assert found[incoming.address].direction is Direction.UNKNOWN
-    word = f"liveupdate numbers 1 and 2, but by --direction {outgoing.address:#x} is incoming"
+    word = f"liveupdate numbers 1 and 2, but {outgoing.address:#x} is incoming by --direction"
     assert found[incoming.address].evidence[0] == word
 
 

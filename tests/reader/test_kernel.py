@@ -372,7 +372,7 @@ def test_number_does_not_make_a_second_incoming_root() -> None:
     memory.known_roots = (KnownRoot(root=roots[1], incoming=True, evidence="setup_data 1"),)
     state = luoser.read(memory)
     assert directions(state) == {roots[0]: UNKNOWN, roots[1]: INCOMING}
-    word = f"liveupdate numbers 1 and 2, but by the running kernel {roots[1]:#x} is incoming"
+    word = f"liveupdate numbers 1 and 2, but {roots[1]:#x} is incoming by the running kernel"
     assert by_address(state)[roots[0]].evidence == (word,)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Chains of blocks: entries in their slots, blocks up to their last byte, what is no place of an entry."""
+"""Chains of blocks: entries in their slots, blocks up to their last byte, what is not the address of an entry."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_the_last_place_of_a_page_holds_an_entry(size: int, last: int) -> None:
     ],
 )
 def test_what_is_no_place_of_an_entry_is_refused(size: int, place: int) -> None:
-    with pytest.raises(UsageError, match="is no place of an entry"):
+    with pytest.raises(UsageError, match="is not the address of an entry"):
         written((place, b"x" * size), size=size)
 
 
 def test_two_entries_at_one_place_are_refused() -> None:
-    with pytest.raises(UsageError, match="two entries lie at"):
+    with pytest.raises(UsageError, match="two entries have the address"):
         written((FIRST + 16, b"a" * 64), (FIRST + 16, b"b" * 64))

@@ -15,7 +15,7 @@ def test_golden_metadata() -> None:
     metadata = state.handovers[0].kexec_metadata
     assert metadata is not None
     assert image.read(metadata.address, 73) == CATALOGUE["kexec-metadata.bin"]
-    with pytest.raises(UsageError, match="previous_release: 65 bytes, there is room for 64 and a NUL"):
+    with pytest.raises(UsageError, match="previous_release: too long: expected at most 64 bytes and a NUL, found 65"):
         there_and_back({"kexec_metadata": {"previous_release": "7" * 65}})
     with pytest.raises(UsageError, match="kexec_count: 4294967296 does not fit 4 bytes"):
         there_and_back({"kexec_metadata": {"kexec_count": 1 << 32}})

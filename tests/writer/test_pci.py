@@ -121,7 +121,7 @@ def test_a_block_form_as_a_bare_blob_is_its_header() -> None:
     fields = {"version": 2, "nr_devices": 2, "devices": "0x1f1d29000"}
     data = blob_bytes({"layout": "pci-version-2", "fields": fields})[1]
     assert data == golden.CATALOGUE["pci-version-2.bin"]
-    with pytest.raises(UsageError, match="lie in KHO blocks, not in this blob"):
+    with pytest.raises(UsageError, match="are in KHO blocks, not in this blob"):
         blob_bytes({"layout": "pci-version-2", "devices": [{"bdf": "0:1:0.0"}]})
 
 
@@ -133,7 +133,7 @@ def refused(word: str, **values: Any) -> None:
 
 def test_what_a_list_cannot_hold_is_named() -> None:
     one = {"bdf": "0000:05:00.1", "flags": 1, "driver_name": "nvme"}
-    refused("devices[1].bdf: 0000:05:00.1 is devices[0] already", devices=[one, {**one, "bdf": "05:00.1"}])
+    refused("devices[1].bdf: duplicate device 0000:05:00.1, also devices[0]", devices=[one, {**one, "bdf": "05:00.1"}])
     refused(
         "devices[0].driver_name: too long: expected at most 62 bytes and a NUL, found 63",
         devices=[{**one, "driver_name": "x" * 63}],
@@ -145,7 +145,7 @@ def test_what_a_list_cannot_hold_is_named() -> None:
     )
     refused("devices[0].bdf: missing", devices=[{}])
     refused("devices[0].drivername: unknown member of struct pci_dev_ser", devices=[{**one, "drivername": "a"}])
-    refused("header.count is 3, but 1 are listed", devices=[one], fields={"count": 3})
+    refused("header.count: expected 1, found 3", devices=[one], fields={"count": 3})
     refused("unknown member counts", devices=[one], fields={"counts": 1})
     refused(
         "flags[0]: expected one of LU_BUSMASTER, LU_BUSMASTER_BRIDGE, found 'BUSMASTER'",
@@ -156,7 +156,7 @@ def test_what_a_list_cannot_hold_is_named() -> None:
 def test_what_newer_lists_cannot_hold_is_named() -> None:
     one = {"bdf": "0000:05:00.1", "refcount": 1}
     refused(
-        "header.max_nr_devices is 1, but 2 entries are in use",
+        "header.max_nr_devices: expected at least 2, found 1",
         layout="pci-v1-u32",
         devices=[{"bdf": "0:01:00.0"}, {"bdf": "0:02:00.0"}],
         fields={"max_nr_devices": 1},

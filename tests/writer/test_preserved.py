@@ -163,17 +163,17 @@ def test_pages_that_nothing_is_known_of_are_told() -> None:
 def test_a_map_that_was_not_read_to_its_end_is_told() -> None:
     state = preserved([(0, 0, 1)], "radix")
     part = PreservedMap.from_extents([(0, 0, 1)], page_size=4096, complete=False)
-    assert "a part of it could not be read" in written(replace(state, map=part)).lacks[0]
+    assert "a part of it is not in the state" in written(replace(state, map=part)).lacks[0]
 
 
 def test_maps_that_cannot_be_written_are_refused() -> None:
     state = preserved([(0, 0, 1), (1 << 40, 0, 1)], "radix")
-    with pytest.raises(UsageError, match="8 pages are needed, 7 are given"):
+    with pytest.raises(UsageError, match="expected at least 8 pages, found 7"):
         written(replace(state, nodes=state.nodes[:-1]))
-    with pytest.raises(UsageError, match="its first page has to be the first of its nodes"):
+    with pytest.raises(UsageError, match="expected its address as the first of its nodes"):
         written(replace(state, address=0x5000))
     chunks = preserved([(0, 0, 1), (1 << 40, 0, 1)], "chunks", width=4096)
-    with pytest.raises(UsageError, match="its bitmaps do not cover what it preserves"):
+    with pytest.raises(UsageError, match="its bitmaps do not cover all that it preserves"):
         written(replace(chunks, bitmaps=chunks.bitmaps[:1]))
 
 

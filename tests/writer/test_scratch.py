@@ -32,5 +32,5 @@ def test_nothing_lies_in_scratch() -> None:
 
 def test_scratch_of_an_outgoing_root_is_told() -> None:
     _, image, again = there_and_back({"scratch": SCRATCH})
-    assert len(image.lacks) == 1 and "only variables of the kernel name them" in image.lacks[0]
+    assert len(image.lacks) == 1 and "only variables of the kernel point to them" in image.lacks[0]
     assert again.handovers[0].scratch is None

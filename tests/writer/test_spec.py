@@ -101,13 +101,16 @@ def refused(values: dict[str, Any], word: str) -> None:
 def test_blobs_that_cannot_be_are_named() -> None:
     refused({}, "layout: missing")
     refused({"layout": 5}, "layout: expected a text")
-    refused({"layout": "pci-v9"}, "layout: no layout is named 'pci-v9'; `luoser abi list` names them all")
+    refused({"layout": "pci-v9"}, "layout: unknown layout 'pci-v9'; `luoser abi list` lists all")
     refused({"layout": "luo-v5", "fields": []}, "fields: expected an object")
     refused({"layout": "luo-v5", "fields": {"liveupdate_num": 1 << 64}}, "fields, liveupdate_num: ")
-    refused({"layout": "luo-v5", "records": [{}]}, "records: luo-v5 has no records behind its head")
-    refused({"layout": "kho-block-files", "fields": {"count": 2}, "records": [{}]}, "fields.count: 2, but 1 records")
+    refused({"layout": "luo-v5", "records": [{}]}, "records: expected no records, as luo-v5 has none")
+    refused(
+        {"layout": "kho-block-files", "fields": {"count": 2}, "records": [{}]},
+        "fields.count: expected 1, the number of records, found 2",
+    )
     refused({"layout": "kho-block-files", "records": [{"token": -1}]}, "records[0], token: -1 does not fit 8 bytes")
-    refused({"layout": "kho-v4"}, "fdt: missing; kho-v4 is a devicetree")
+    refused({"layout": "kho-v4"}, "fdt: missing; expected a devicetree, as kho-v4 is one")
     refused({"layout": "kho-v4", "fdt": {}}, "fdt.strings: missing")
 
 

@@ -29,7 +29,7 @@ def test_blocks_of_a_higher_order_hold_more_of_the_array() -> None:
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     rows = [[index, hex(0x40000000 + index * 4096), 3] for index in range(600)]
-    with pytest.raises(UsageError, match=r"files\[0\].memfd.folios.pages: 1 pages, 3 are needed"):
+    with pytest.raises(UsageError, match=r"files\[0\].memfd.folios.pages: expected 3 pages, found 1"):
         built_file({"memfd": {"size": "4M", "folios": {"list": rows, "pages": ["0x50000000"]}}})
-    with pytest.raises(UsageError, match="blocks of order 30, expected at most 20"):
+    with pytest.raises(UsageError, match="expected blocks of order 20 or less, found order 30"):
         built_file({"memfd": {"size": "4M", "folios": {"list": rows, "order": 30, "pages": [], "chunks": []}}})

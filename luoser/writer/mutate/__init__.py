@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Goldens that are wrong on purpose, by the rule that they break."""
+"""Mutations: deliberately wrong goldens, by the rule that they break."""
 
 import luoser.writer.mutate.block
 import luoser.writer.mutate.handler
@@ -12,7 +12,7 @@ import luoser.writer.mutate.memfd
 import luoser.writer.mutate.pci
 import luoser.writer.mutate.preserved
 import luoser.writer.mutate.scratch
-import luoser.writer.mutate.vmalloc  # noqa: F401 - their mutations enter themselves
+import luoser.writer.mutate.vmalloc  # noqa: F401 - importing them registers their mutations
 from luoser.writer.mutate.model import Cannot, Mutation, mutations
 
 __all__ = ["Cannot", "Mutation", "mutations"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/block.py."""
+"""Mutations that break the rules of luoser/checks/block.py."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__: list[str] = []
 
 @mutation("LUO008", PANIC)
 def chain_loop(image: Image, state: State) -> None:
-    """The last session block leads to itself."""
+    """The last session block points to itself."""
     luo = luo_of(state)
     if form_of(luo).sessions != "blocks" or not luo.session_blocks:
-        raise Cannot("LUO has no session blocks")
+        raise Cannot("expected session blocks of LUO")
     last = luo.session_blocks[-1]
     image.patch(last + kho_block_header_ser.offset("next"), struct.pack("<Q", last))
 
 
 @mutation("LUO009", PANIC)
 def block_count(image: Image, state: State) -> None:
-    """The first session block counts 0 sessions; a session area of the older forms, 820."""
+    """The count of the first session block becomes 0; that of a session area in older forms 820."""
     luo = luo_of(state)
     form = form_of(luo)
     if not luo.session_blocks or form.session is not abi.luo_session_ser:
-        raise Cannot("LUO has no session blocks")
+        raise Cannot("expected session blocks of LUO")
     if form.sessions == "blocks":
         image.patch(luo.session_blocks[0] + kho_block_header_ser.offset("count"), struct.pack("<Q", 0))
     else:

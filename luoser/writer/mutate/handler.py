@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/handler.py."""
+"""Mutations that break the rules of luoser/checks/handler.py."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def handler(image: Image, state: State) -> None:
 
 @mutation("LUO018", EIO)
 def handler_generation(image: Image, state: State) -> None:
-    """A file becomes memfd-v1, descriptor and all, below a root that goes with memfd-v2."""
+    """A file becomes memfd-v1, with its descriptor, below a root of kernels with memfd-v2."""
     files = (file for session in sessions_of(state, 1, count=1) for file in session.files)
     file = next((one for one in files if one.compatible == "memfd-v2" and one.memfd is not None), None)
     if file is None:
-        raise Cannot("the first session has no memfd-v2")
+        raise Cannot("expected a memfd-v2 in the first session")
     old, new = memfd.memfd_luo_ser_v2, memfd.memfd_luo_ser_v1
     data = image.read(file.data, old.size)
     data = data[: old.offset("seals")] + data[old.offset("nr_folios") :]

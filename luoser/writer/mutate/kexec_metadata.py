@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/kexec_metadata.py."""
+"""Mutations that break the rules of luoser/checks/kexec_metadata.py."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def metadata(image: Image, state: State) -> None:
     image.patch(subtree_at(state, "kexec-metadata"), struct.pack("<I", 2))
 
 
-@mutation("KHO011", "nothing; the numbers are for people")
+@mutation("KHO011", "nothing; the numbers are only informative")
 def counts(image: Image, state: State) -> None:
     """liveupdate_number becomes one more than the kexec count."""
     handover = first_handover(state)
     if handover.luo is None or handover.luo.fdt is not None or handover.kexec_metadata is None:
-        raise Cannot("the state has no struct luo_ser with a kexec count beside it")
+        raise Cannot("expected a state with struct luo_ser and kexec-metadata")
     image.patch(handover.luo.address + 8, struct.pack("<Q", handover.kexec_metadata.kexec_count + 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/kho.py."""
+"""Mutations that break the rules of luoser/checks/kho.py."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from luoser.writer.mutate.model import Cannot, first_handover, mutation
 __all__ = ["subtree_at", "tree_at"]
 
 
-@mutation("KHO001", "KHO revival is disabled; the kernel boots without anything that was preserved")
+@mutation("KHO001", "KHO revival is disabled; the kernel boots without preserved memory")
 def root_version(image: Image, state: State) -> None:
     """kho-v4 becomes kho-v9."""
     root = first_handover(state).address
     if root is None:
-        raise Cannot("the root has no address")
+        raise Cannot("expected a root with an address")
     page = image.read(root, image.page_size)
     place = page.index(b"kho-v")
     image.patch(root + place + 5, b"9")
@@ -31,25 +31,33 @@ def root_version(image: Image, state: State) -> None:
 def _root(state: State) -> int:
     root = first_handover(state).address
     if root is None:
-        raise Cannot("the root has no address")
+        raise Cannot("expected a root with an address")
     return root
 
 
 def tree_at(image: Image, address: int) -> bytes:
-    """A devicetree of the image."""
+    """Bytes of a devicetree.
+
+    image:   to read from.
+    address: of the devicetree.
+    """
     return image.read(address, parse_header(image.read(address, 40)).totalsize)
 
 
 def subtree_at(state: State, name: str) -> int:
-    """Where a sub-tree lies."""
+    """Address of a sub-tree. Raises Cannot if there is none.
+
+    state: whose first handover is used.
+    name:  of the sub-tree.
+    """
     for subtree in first_handover(state).subtrees:
         if subtree.name == name and subtree.address is not None:
             return subtree.address
-    raise Cannot(f"the state has no sub-tree {name}")
+    raise Cannot(f"expected the sub-tree {name}")
 
 
 def _value_of(image: Image, handover: Handover, pointers: tuple[str, ...], value: int) -> int:
-    """Where the root holds a u64 in a property of one of these names."""
+    """Address of a u64 in the root: the value of a property with one of some names. Raises Cannot."""
     assert handover.address is not None
     tree = tree_at(image, handover.address)
     header = parse_header(tree)
@@ -60,18 +68,18 @@ def _value_of(image: Image, handover: Handover, pointers: tuple[str, ...], value
         place = tree.find(head + value.to_bytes(8, "little")) if head else -1
         if place >= 0:
             return handover.address + place + len(head)
-    raise Cannot(f"the root has no {' or '.join(pointers)} {value:#x}")
+    raise Cannot(f"expected {' or '.join(pointers)} {value:#x} in the root, found none")
 
 
 @mutation("KHO002", "KHO revival is disabled, or part of the root is not found")
 def root_damaged(image: Image, state: State) -> None:
-    """The token that ends the root's devicetree becomes another."""
+    """The end token of the root's devicetree becomes another one."""
     root = _root(state)
     header = parse_header(image.read(root, 40))
     image.patch(root + header.off_dt_struct + header.size_dt_struct - 4, struct.pack(">I", 4))
 
 
-@mutation("KHO003", "nothing that is known; no kernel writes this")
+@mutation("KHO003", "unknown; no kernel writes this")
 def root_unusual(image: Image, state: State) -> None:
     """boot_cpuid_phys of the root becomes 1."""
     image.patch(_root(state) + 28, struct.pack(">I", 1))
@@ -79,7 +87,7 @@ def root_unusual(image: Image, state: State) -> None:
 
 @mutation("KHO004", "KHO revival is disabled")
 def map_pointer_missing(image: Image, state: State) -> None:
-    """The name of the map's property changes by a letter."""
+    """A letter in the name of the map's property changes."""
     root = _root(state)
     tree = tree_at(image, root)
     name = next(name.encode() for name in MAP_PROPERTIES if name.encode() in tree)
@@ -93,25 +101,25 @@ def map_not_published(image: Image, state: State) -> None:
     if handover.compatible == "kho-v1" and not (
         handover.luo and handover.luo.serialized and not handover.luo.subsystems
     ):
-        raise Cannot("kho-v1 has no map before it is finalised; the state needs LUO's serialised sessions")
+        raise Cannot("kho-v1 has no map before it is finalised: expected a state with serialised sessions")
     image.patch(_value_of(image, handover, MAP_PROPERTIES, handover.preserved.address), bytes(8))
 
 
-@mutation("KHO006", "the owner of the sub-tree finds nothing")
+@mutation("KHO006", "the owner does not find the sub-tree")
 def subtree_address(image: Image, state: State) -> None:
-    """The address of the self-test's sub-tree is no longer that of a page."""
+    """The address of the self-test's sub-tree becomes one inside a page."""
     place = subtree_at(state, "kho_test")
     value = _value_of(image, first_handover(state), SUBTREE_PROPERTIES, place)
     image.patch(value, (place + 8).to_bytes(8, "little"))
 
 
-@mutation("KHO007", "the owner finds one of the two")
+@mutation("KHO007", "the owner finds only one of the two")
 def subtree_names(image: Image, state: State) -> None:
-    """The self-test's sub-tree takes the name of another whose name is as long or a bit longer."""
+    """The self-test's sub-tree gets the name of another one, with a name of 8 to 11 letters."""
     root, handover = _root(state), first_handover(state)
     place = tree_at(image, root).find(b"\0\0\0\1kho_test\0") + 4
     names = (one.name for one in handover.subtrees if one.name not in ("kho_test", "memblock"))
     other = next((name for name in names if 8 <= len(name) < 12), None)
     if place < 4 or other is None:
-        raise Cannot("the root needs the sub-tree kho_test and one of nobody known with a name of 8 to 11 letters")
+        raise Cannot("expected the sub-tree kho_test and another one with a name of 8 to 11 letters")
     image.patch(root + place, other.encode().ljust(12, b"\0"))

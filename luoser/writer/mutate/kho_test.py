@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/kho_test.py."""
+"""Mutations that break the rules of luoser/checks/kho_test.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from luoser.writer.mutate.model import mutation
 __all__: list[str] = []
 
 
-@mutation("KHO014", "the self-test says that its data is not what it preserved")
+@mutation("KHO014", "the self-test reports that its data has changed")
 def kho_test(image: Image, state: State) -> None:
-    """The magic of the self-test loses its first byte."""
+    """The first byte of the self-test's magic becomes 0."""
     place = subtree_at(state, "kho_test")
     image.patch(place + tree_at(image, place).index(b"!OHK"), b"\0")

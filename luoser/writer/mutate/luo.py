@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/luo.py."""
+"""Mutations that break the rules of luoser/checks/luo.py."""
 
 from __future__ import annotations
 
@@ -15,49 +15,57 @@ from luoser.writer.mutate.preserved import fresh_page, preserve
 
 __all__ = ["EIO", "PANIC", "form_of", "luo_of", "place_of", "sessions_of"]
 
-PANIC = "LUO refuses, and the kernel panics while it restores"
+PANIC = "LUO refuses, and the kernel panics while restoring"
 EIO = "the first open of /dev/liveupdate and all later ones return -EIO"
 
 
 def luo_of(state: State) -> Luo:
+    """LUO of the first handover. Raises Cannot if there is none."""
     luo = first_handover(state).luo
     if luo is None:
-        raise Cannot("the state has no LUO to break")
+        raise Cannot("expected a state with LUO")
     return luo
 
 
 def form_of(luo: Luo) -> LuoForm:
+    """The form of LUO. Raises Cannot if it is unknown."""
     form = abi.form(luo.layout)
     if form is None:
-        raise Cannot(f"no form of LUO is named {luo.layout}")
+        raise Cannot(f"unknown form of LUO: {luo.layout}")
     return form
 
 
 def _set_root(image: Image, luo: Luo, name: str, value: int) -> None:
     root = form_of(luo).root
     if root is None:
-        raise Cannot(f"LUO is {luo.layout}; this breaks forms with luo_ser only")
+        raise Cannot(f"expected a form of LUO with struct luo_ser, found {luo.layout}")
     image.patch(luo.address + root.offset(name), struct.pack("<Q", value))
 
 
 def sessions_of(state: State, files: int = 0, *, count: int = 1) -> list[Session]:
-    """The first sessions that have so many files and a place in memory."""
+    """The first sessions that have an address. Raises Cannot if there are too few.
+
+    state: whose first handover is used.
+    files: minimal number of files of each session.
+    count: number of sessions.
+    """
     found = [one for one in luo_of(state).sessions if one.address is not None and len(one.files) >= files]
     if len(found) < count:
-        raise Cannot(f"this needs {count} sessions with at least {files} files each")
+        raise Cannot(f"expected {count} sessions with at least {files} files each")
     return found[:count]
 
 
 def place_of(thing: Session | File) -> int:
+    """Address of an entry. Raises Cannot if it has none."""
     if thing.address is None:
-        raise Cannot("the entry has no place in memory in this form of LUO")
+        raise Cannot("entries have no addresses in this form of LUO")
     return thing.address
 
 
 def _flbs(state: State, count: int = 1) -> tuple[Flb, ...]:
     flbs = luo_of(state).flbs
     if len(flbs) < count:
-        raise Cannot(f"this needs {count} FLBs")
+        raise Cannot(f"expected {count} FLBs")
     return flbs[:count]
 
 
@@ -76,7 +84,7 @@ def unreadable(image: Image, state: State) -> None:
 
 @mutation("LUO002", PANIC)
 def version(image: Image, state: State) -> None:
-    """luo-v5 becomes luo-v6, luo-v1 of a devicetree too."""
+    """luo-v5 becomes luo-v6, and so does luo-v1 of a devicetree."""
     address = luo_of(state).address
     place = image.read(address, image.page_size).index(b"luo-v")
     image.patch(address + place + 5, b"6")
@@ -88,7 +96,7 @@ def blob_size(image: Image, state: State) -> None:
     handover = first_handover(state)
     tree = next((entry for entry in handover.subtrees if entry.name == "LUO"), None)
     if handover.address is None or tree is None or tree.size is None or tree.fdt is not None:
-        raise Cannot("the root gives LUO no blob-size")
+        raise Cannot("expected a blob-size of LUO in the root")
     page = image.read(handover.address, image.page_size)
     place = page.index(struct.pack("<Q", tree.size), page.index(b"\1LUO\0"))
     image.patch(handover.address + place, struct.pack("<Q", abi.luo_ser.size // 2))
@@ -99,12 +107,12 @@ def number_missing(image: Image, state: State) -> None:
     """The property liveupdate-number gets another name."""
     luo = luo_of(state)
     if luo.number is None or not writers_of(luo.layout) or not form_of(luo).is_tree:
-        raise Cannot(f"LUO is {luo.layout}; its number is no property of a devicetree")
+        raise Cannot(f"expected a form of LUO with the property liveupdate-number, found {luo.layout}")
     name = b"liveupdate-number\0"
     image.patch(luo.address + image.read(luo.address, image.page_size).index(name), b"L")
 
 
-@mutation("LUO005", "nothing that is known of: the next number is 1 again")
+@mutation("LUO005", "none known: the next number is 1 again")
 def number_zero(image: Image, state: State) -> None:
     """The number of live updates becomes 0."""
     _set_root(image, luo_of(state), "liveupdate_num", 0)
@@ -121,14 +129,14 @@ def flb_area(image: Image, state: State) -> None:
 
 @mutation("LUO010", EIO)
 def file_count(image: Image, state: State) -> None:
-    """The first session with files counts one more."""
+    """The count of the first session with files is incremented."""
     session = sessions_of(state, 1)[0]
     _set_count(image, session, session.count + 1)
 
 
 @mutation("LUO012", "no session can be retrieved, and the FLBs are never finished")
 def sessions_lost(image: Image, state: State) -> None:
-    """The pointer to the sessions becomes 0, while FLBs count files."""
+    """The pointer to the sessions becomes 0. There are FLBs with files."""
     _flbs(state)
     _set_root(image, luo_of(state), "sessions_pa", 0)
 
@@ -142,7 +150,7 @@ def session_name(image: Image, state: State) -> None:
     image.patch(place_of(sessions_of(state, 1)[0]), bytes(56))
 
 
-@mutation("LUO014", "one of the two sessions can be retrieved")
+@mutation("LUO014", "only one of the two sessions can be retrieved")
 def session_duplicate(image: Image, state: State) -> None:
     """The second session gets the first one's name."""
     first, second = sessions_of(state, count=2)
@@ -155,7 +163,7 @@ def file_entry(image: Image, state: State) -> None:
     image.patch(place_of(sessions_of(state, 1)[0].files[-1]), b"m" * 48)
 
 
-@mutation("LUO016", "one of the two files can be retrieved")
+@mutation("LUO016", "only one of the two files can be retrieved")
 def token_duplicate(image: Image, state: State) -> None:
     """The last file of a session gets the first one's token."""
     files = sessions_of(state, 2)[0].files
@@ -165,23 +173,23 @@ def token_duplicate(image: Image, state: State) -> None:
 # -- FLBs -------------------------------------------------------------------------------------------------
 
 
-@mutation("LUO019", "the FLB is not finished when its last file is, and its memory leaks")
+@mutation("LUO019", "the FLB is not finished with its last file, and its memory leaks")
 def flb_count(image: Image, state: State) -> None:
-    """The first FLB counts one file more than there are."""
+    """The count of the first FLB becomes one more than the number of files."""
     files = sum(session.count for session in luo_of(state).sessions)
     image.patch(_flbs(state)[0].address + abi.luo_flb_ser.offset("count"), struct.pack("<Q", files + 1))
 
 
-@mutation("LUO020", "one of the two FLBs is found")
+@mutation("LUO020", "only one of the two FLBs is found")
 def flb_duplicate(image: Image, state: State) -> None:
     """The second FLB gets the first one's name."""
     first, second = _flbs(state, 2)
     image.patch(second.address, image.read(first.address, 48))
 
 
-@mutation("LUO023", "nothing that is known; its owner finds a page of zeros")
+@mutation("LUO023", "unknown; its owner finds a page of zeros")
 def flb_page(image: Image, state: State) -> None:
-    """The first FLB leads to another page, preserved and of zeros."""
+    """The data of the first FLB becomes the address of another page, which is preserved and all zeros."""
     flb = _flbs(state)[0]
     page = fresh_page(image, state)
     preserve(image, state, page, 0)

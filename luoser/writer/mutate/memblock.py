@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/memblock.py."""
+"""Mutations that break the rules of luoser/checks/memblock.py."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from luoser.writer.mutate.model import Cannot, mutation
 __all__: list[str] = []
 
 
-@mutation("KHO010", "the region is allocated anew; what it held is lost")
+@mutation("KHO010", "the region is allocated again; its contents are lost")
 def memblock(image: Image, state: State) -> None:
     """reserve-mem-v1 becomes Reserve-mem-v1."""
     place = subtree_at(state, "memblock")
     offset = tree_at(image, place).find(b"reserve-mem-v1")
     if offset < 0:
-        raise Cannot("the sub-tree memblock has no region")
+        raise Cannot("expected a region in the sub-tree memblock")
     image.patch(place + offset, b"R")

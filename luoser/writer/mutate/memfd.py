@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/memfd.py."""
+"""Mutations that break the rules of luoser/checks/memfd.py."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ LOST = "retrieving the file fails"
 
 
 def _descriptor(memfd: Memfd) -> Schema | None:
-    """The struct of its descriptor; None before the merge, when it was a devicetree."""
+    """The struct of a descriptor. None: a devicetree, before the merge."""
     form = abi.form(memfd.layout)
     return form.descriptor if form is not None else None
 
 
 def memfd_of(state: State, *, folios: int = 2) -> Memfd:
-    """The first merged memfd with so many folios, or more, in one page of its array."""
+    """The first memfd with a descriptor and an array. Raises Cannot if there is none.
+
+    state:  whose first handover is used.
+    folios: minimal number.
+    """
     luo = first_handover(state).luo
     for session in luo.sessions if luo is not None else ():
         for file in session.files:
@@ -36,15 +40,21 @@ def memfd_of(state: State, *, folios: int = 2) -> Memfd:
                 and memfd.folios.count >= folios
             ):
                 return memfd
-    raise Cannot(f"the state has no memfd with {folios} folios to break")
+    raise Cannot(f"expected a memfd with at least {folios} folios")
 
 
 def set_member(image: Image, memfd: Memfd, name: str, value: int) -> None:
-    """Write one member of the descriptor."""
+    """Write a member of a descriptor. Raises Cannot if there is no such member.
+
+    image: to write to.
+    memfd: of the descriptor.
+    name:  of the member, with dots for a nested one.
+    value: to write.
+    """
     schema = _descriptor(memfd)
     field = next((one for one in schema.fields if one.name == name), None) if schema is not None else None
     if field is None:
-        raise Cannot(f"{memfd.layout} has no {name}")
+        raise Cannot(f"expected a memfd with {name}, found {memfd.layout}")
     image.patch(memfd.address + field.offset, value.to_bytes(field.size, "little"))
 
 
@@ -53,7 +63,7 @@ def set_member(image: Image, memfd: Memfd, name: str, value: int) -> None:
 
 @mutation("MFD001", LOST)
 def descriptor(image: Image, state: State) -> None:
-    """The number of folios becomes more than the array has room for."""
+    """The number of folios becomes more than fit the array."""
     memfd = memfd_of(state)
     set_member(image, memfd, "nr_folios", memfd.folios.total_pages * image.page_size // _ENTRY + 1)
 
@@ -65,7 +75,7 @@ def zero(image: Image, state: State) -> None:
     image.patch(memfd.address, bytes(schema.size if (schema := _descriptor(memfd)) is not None else 0))
 
 
-@mutation("MFD006", "the file is as it was; a page of the array's area is not found")
+@mutation("MFD006", "the file is unchanged; a page of the array's area is not found")
 def array_size(image: Image, state: State) -> None:
     """The folio array gets one page more than it needs."""
     memfd = memfd_of(state)
@@ -78,7 +88,7 @@ def seals(image: Image, state: State) -> None:
     set_member(image, memfd_of(state), "seals", 0x40)
 
 
-@mutation("MFD013", "nothing that is known of")
+@mutation("MFD013", "unknown")
 def flags(image: Image, state: State) -> None:
     """The reserved flags become 1."""
     set_member(image, memfd_of(state), "flags", 1)
@@ -102,23 +112,23 @@ def beyond(image: Image, state: State) -> None:
     set_member(image, memfd, "size", memfd.folios.list[-1].index * image.page_size)
 
 
-@mutation("MFD009", "the folio is read as if it had never been filled")
+@mutation("MFD009", "the folio counts as never filled")
 def folio_flags(image: Image, state: State) -> None:
-    """The first folio is dirty but not up to date."""
+    """The first folio becomes dirty, but not up to date."""
     array = memfd_of(state).folios.pages[0]
     word = int.from_bytes(image.read(array, 8), "little") & (1 << abi.PFN_BITS) - 1
     image.patch(array, struct.pack("<Q", word | 1 << abi.PFN_BITS))
 
 
-@mutation("MFD010", "two places of the file are the same page, which is freed twice")
+@mutation("MFD010", "two places of the file have the same page, which is freed twice")
 def shared(image: Image, state: State) -> None:
     """The second folio becomes the memory of the first."""
     array = memfd_of(state).folios.pages[0]
     image.patch(array + _ENTRY, image.read(array, 8))
 
 
-@mutation("MFD011", "the end of the file reads as zeros")
+@mutation("MFD011", "the end of the file is zeros")
 def incomplete(image: Image, state: State) -> None:
-    """The file gets 1 GiB longer than its memory."""
+    """The file becomes 1 GiB longer than its memory."""
     memfd = memfd_of(state)
     set_member(image, memfd, "size", memfd.size + (1 << 30))

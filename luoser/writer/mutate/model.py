@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Goldens that are wrong on purpose: each breaks the rule of `luoser check` that it is named after, and no other."""
+"""Mutations: deliberately wrong goldens. Each breaks one rule of `luoser check`, and no other."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ __all__ = ["Cannot", "Mutation", "first_handover", "mutation", "mutations"]
 
 
 class Cannot(UsageError):
-    """Raised by a mutation when the state has nothing that it could break; the argument says what is needed."""
+    """Raised by a mutation if the state does not have what it breaks. The message says what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """rule: id of the rule that it breaks. answer: what a kernel ought to do with such a handover.
+    """One mutation.
 
-    apply: changes the bytes of the image that was made of the state.
+    rule:   id of the rule that it breaks.
+    answer: what a kernel should do with such a handover.
+    apply:  changes the image of a state.
     """
 
     rule: str
@@ -34,7 +36,11 @@ _Apply = Callable[[Image, State], None]
 
 
 def mutation(rule: str, answer: str) -> Callable[[_Apply], _Apply]:
-    """Make a function the mutation for a rule."""
+    """A decorator that registers a function as the mutation for a rule.
+
+    rule:   id of the rule.
+    answer: what a kernel should do with such a handover.
+    """
 
     def enter(apply: _Apply) -> _Apply:
         assert rule not in _MUTATIONS, rule
@@ -45,12 +51,12 @@ def mutation(rule: str, answer: str) -> Callable[[_Apply], _Apply]:
 
 
 def mutations() -> dict[str, Mutation]:
-    """All of them, by the rule that they break."""
+    """All mutations, by the id of the rule that they break."""
     return dict(sorted(_MUTATIONS.items()))
 
 
 def first_handover(state: State) -> Handover:
-    """The handover to break: the outgoing one, else the first."""
+    """The handover to break: the outgoing one, else the first. Raises Cannot if there is none."""
     if not state.handovers:
-        raise Cannot("a state without handovers has nothing to break")
+        raise Cannot("expected a state with a handover")
     return next((one for one in state.handovers if one.direction.value == "outgoing"), state.handovers[0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/pci.py."""
+"""Mutations that break the rules of luoser/checks/pci.py."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _Wanted = Callable[[PciLayout, PciList], bool]
 
 
 def _list(state: State, what: str, wanted: _Wanted) -> tuple[PciList, PciLayout]:
-    """The first device list that is as wanted, with its records right behind its header."""
+    """The first device list that is as wanted, with its records right after its header. Raises Cannot."""
     for entry in first_handover(state).pci:
         form = layout_named(entry.layout)
         if form is not None and form.blocks is None and wanted(form, entry):
             return entry, form
-    raise Cannot(f"the state has no device list {what}")
+    raise Cannot(f"expected a device list {what}")
 
 
 def _family_a(state: State, *, devices: int = 1) -> tuple[PciList, PciLayout]:
@@ -49,7 +49,7 @@ def _patch_head(image: Image, entry: PciList, form: PciLayout, member: str, valu
 
 
 def _as_form(image: Image, entry: PciList, name: str, change: Callable[[int, dict[str, Any]], None]) -> None:
-    """The same devices in another form of the list, each changed by its index."""
+    """Write the same devices in another layout, each changed by a function of its index."""
     form = layout_named(name)
     assert form is not None
     wanted, rows = columns(form.record), b""
@@ -63,14 +63,14 @@ def _as_form(image: Image, entry: PciList, name: str, change: Callable[[int, dic
     devices = DeviceList(form.record.record, wanted, rows)
     data = list_bytes(form, devices, header=list_header(form, devices))
     if len(data) > image.page_size:
-        raise Cannot(f"the device list does not fit into a page as {name}")
+        raise Cannot(f"expected a device list that fits a page as {name}")
     if any(via.startswith("subtree:") for via in entry.via):
-        raise Cannot("the device list is a sub-tree as well, whose size says what form it has")
+        raise Cannot("expected a device list that is not also a sub-tree, whose size identifies the layout")
     image.patch(entry.address, data.ljust(image.page_size, b"\0"))
 
 
 def _set(**members: Any) -> Callable[[int, dict[str, Any]], None]:
-    """Changes the first device."""
+    """A function that changes the first device."""
 
     def change(index: int, member: dict[str, Any]) -> None:
         if index == 0:
@@ -79,9 +79,9 @@ def _set(**members: Any) -> Callable[[int, dict[str, Any]], None]:
     return change
 
 
-@mutation("PCI001", "PCI/LUO searches past the folio; the PCI core cannot retrieve its list and panics")
+@mutation("PCI001", "PCI/LUO searches beyond the folio; the PCI core cannot retrieve its list and panics")
 def list_unreadable(image: Image, state: State) -> None:
-    """The count in the head becomes larger than the folio, or than what is allocated."""
+    """The count in the head becomes larger than what fits the folio, or than the capacity."""
     entry, form = _list(state, "", lambda form, entry: any(via[:4] in ("flb:", "subs") for via in entry.via))
     _patch_head(image, entry, form, form.count, 0xFFFF)
 
@@ -97,14 +97,14 @@ def path_duplicate(image: Image, state: State) -> None:
             _patch(image, entry, form, second.index, member, value)
 
 
-@mutation("PCI003", "the device keeps flags that nothing knows")
+@mutation("PCI003", "the device keeps unknown flags")
 def flags_illegal(image: Image, state: State) -> None:
-    """A bit that has no meaning is set in the flags of the first device."""
+    """An unknown bit is set in the flags of the first device."""
     entry, form = _family_a(state)
     _patch(image, entry, form, 0, "flags", (entry.devices[0].number("flags") or 0) | 4)
 
 
-@mutation("PCI004", "nothing is kept going")
+@mutation("PCI004", "no device keeps working")
 def none_requested(image: Image, state: State) -> None:
     """All flags become LU_BUSMASTER_BRIDGE."""
     entry, form = _family_a(state)
@@ -120,9 +120,9 @@ def padding_not_zero(image: Image, state: State) -> None:
     image.patch(entry.address + padding.offset, b"\1")
 
 
-@mutation("PCI007", "none at restore; a cancel before it mixes up the drivers' data")
+@mutation("PCI007", "none at restore; an earlier cancel mixes up the drivers' data")
 def order_unusual(image: Image, state: State) -> None:
-    """The last two devices change places."""
+    """The last two devices are swapped."""
     entry, form = _family_a(state, devices=2)
     size, count = form.record.size, len(entry.devices)
     data = entry.devices.data
@@ -132,18 +132,18 @@ def order_unusual(image: Image, state: State) -> None:
 
 @mutation("PCI008", "panic while the device is added: its driver cannot be set")
 def driver_name_bad(image: Image, state: State) -> None:
-    """The list in the form with driver names, the first one empty."""
+    """The list gets the layout with driver names; the first one is empty."""
     _as_form(image, _family_a(state)[0], "pci-lu-v2-06", _set(driver_name=""))
 
 
 @mutation("PCI010", "probe of the stub fails, then panic at finish")
 def stub_page(image: Image, state: State) -> None:
-    """The list in the form with driver names, the first device with pci-lu-stub, whose page does not say its bdf."""
+    """The list gets the layout with driver names; a device has pci-lu-stub, whose page has another bdf."""
     entry, _ = _family_a(state)
     pages = {piece.address: piece for piece in entry.contents}
     device = next((device for device in entry.devices if device.number("driver_data") in pages), None)
     if device is None:
-        raise Cannot("no device has a page of its driver")
+        raise Cannot("expected a device with a page of its driver")
     wanted = device.index
     image.patch(int(device.number("driver_data") or 0), (device.bdf ^ 1).to_bytes(2, "little"))
     _as_form(image, entry, "pci-lu-v2-06", lambda index, member: _name_stub(member) if index == wanted else None)
@@ -153,13 +153,13 @@ def _name_stub(member: dict[str, Any]) -> None:
     member["driver_name"] = "pci-lu-stub"
 
 
-@mutation("PCI011", "the driver restores a page that is not its own")
+@mutation("PCI011", "the driver restores a page of another owner")
 def driver_data_preserved(image: Image, state: State) -> None:
-    """The first device's driver_data becomes a page that is not preserved."""
+    """driver_data of the first device becomes the address of a page that is not preserved."""
     entry, form = _family_a(state)
     preserved = first_handover(state).preserved.map
     if preserved is None:
-        raise Cannot("the state has no preserved map")
+        raise Cannot("expected a preserved map")
     free = next(page for page in range(1 << 20, 1 << 52, image.page_size) if preserved.find(page) is None)
     _patch(image, entry, form, 0, "driver_data", free)
 
@@ -170,14 +170,14 @@ def driver_data_shared(image: Image, state: State) -> None:
     entry, form = _family_a(state, devices=2)
     named = [device for device in entry.devices if (device.number("driver_data") or 0) >= 1 << 20]
     if not named:
-        raise Cannot("no device has driver_data")
+        raise Cannot("expected a device with driver_data")
     slot = next(device.index for device in entry.devices if device.index != named[0].index)
     _patch(image, entry, form, slot, "driver_data", int(named[0].number("driver_data") or 0))
 
 
-@mutation("PCI013", "the state of another device is put on it")
+@mutation("PCI013", "the state of another device is restored on it")
 def saved_state(image: Image, state: State) -> None:
-    """The list in the form with saved state, the first device with another devfn."""
+    """The list gets the layout with saved state; the first device has another devfn."""
 
     def change(index: int, member: dict[str, Any]) -> None:
         member["devfn"] ^= index == 0
@@ -185,15 +185,15 @@ def saved_state(image: Image, state: State) -> None:
     _as_form(image, _family_a(state)[0], "pci-lu-v1-12", change)
 
 
-@mutation("PCI015", "the search misses devices; they come up without their state")
+@mutation("PCI015", "the search does not find some devices; they lose their state")
 def list_unsorted(image: Image, state: State) -> None:
-    """The first two devices change places."""
+    """The first two devices are swapped."""
     entry, form = _list(state, "of a sorted form", lambda form, entry: form.is_sorted and len(entry.devices) > 1)
     size, data = form.record.size, entry.devices.data
     image.patch(entry.address + form.header.size, data[size : 2 * size] + data[:size])
 
 
-@mutation("PCI018", "nothing at the jump; the kernel that adds a device by this number writes behind the folio")
+@mutation("PCI018", "nothing at the jump; a kernel that adds a device up to this number writes beyond the folio")
 def capacity_beyond_folio(image: Image, state: State) -> None:
     """max_nr_devices becomes a million."""
     entry, form = _list(state, "with a capacity", lambda form, entry: form.capacity is not None)
@@ -201,8 +201,8 @@ def capacity_beyond_folio(image: Image, state: State) -> None:
     _patch_head(image, entry, form, form.capacity, 1_000_000)
 
 
-@mutation("PCI016", "panic at the FLB's finish: a device is left")
+@mutation("PCI016", "panic at the FLB's finish, as nr_devices does not become 0")
 def nr_mismatch(image: Image, state: State) -> None:
-    """nr_devices becomes one more."""
+    """nr_devices is incremented."""
     entry, form = _refcounts(state)
     _patch_head(image, entry, form, form.count, len(entry.devices) + 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What breaks the rules of luoser/checks/preserved.py."""
+"""Mutations that break the rules of luoser/checks/preserved.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["forget", "fresh_page", "preserve"]
 def _map(state: State) -> tuple[Handover, PreservedMap]:
     handover = first_handover(state)
     if handover.preserved.map is None:
-        raise Cannot("the state has no preserved map")
+        raise Cannot("expected a preserved map")
     return handover, handover.preserved.map
 
 
@@ -27,7 +27,11 @@ def _u64(image: Image, place: int) -> int:
 
 
 def fresh_page(image: Image, state: State) -> int:
-    """A page behind all that the image or a map has; it is in the image from now on."""
+    """Address of a new page of zeros, after all memory of the image and the maps.
+
+    image: to which the page is added.
+    state: whose memory is not used.
+    """
     end = image.end
     for handover in state.handovers:
         extents = handover.preserved.map.extents() if handover.preserved.map is not None else ()
@@ -39,7 +43,7 @@ def fresh_page(image: Image, state: State) -> int:
 
 
 def _bit(image: Image, state: State, address: int, order: int) -> tuple[int, int]:
-    """(address of the byte, mask) of a block's bit in the map; leaves and bitmaps that it needs are made."""
+    """(address of the byte, mask) of the bit of a block in the map. Missing leaves and bitmaps are added."""
     preserved = _map(state)[0].preserved
     find = _chunk_bit if preserved.form == "chunks" else _radix_bit
     place, bit = find(image, state, address, order)
@@ -83,15 +87,29 @@ def _chunks(image: Image, state: State) -> Iterator[tuple[int, Any]]:
 
 
 def preserve(image: Image, state: State, address: int, order: int) -> None:
+    """Set the bit of a block in the map of the first handover.
+
+    image:   to write to.
+    state:   of the image.
+    address: of the block.
+    order:   of the block.
+    """
     place, mask = _bit(image, state, address, order)
     image.patch(place, bytes([image.read(place, 1)[0] | mask]))
 
 
 def forget(image: Image, state: State, address: int) -> int:
-    """Take the block that holds an address out of the map; gives its order."""
+    """Clear the bit of the block that holds an address in the map of the first handover. Returns its order.
+
+    image:   to write to.
+    state:   of the image.
+    address: in the block.
+
+    Raises Cannot if the address is not preserved.
+    """
     block = _map(state)[1].find(address)
     if block is None:
-        raise Cannot(f"{address:#x} is not preserved in the state")
+        raise Cannot(f"expected {address:#x} to be preserved")
     place, mask = _bit(image, state, block.address, block.order)
     image.patch(place, bytes([image.read(place, 1)[0] & ~mask]))
     return block.order
@@ -102,7 +120,7 @@ def forget(image: Image, state: State, address: int) -> int:
 
 @mutation("MAP001", "the next kernel walks the map without end, or reserves the wrong memory")
 def chain(image: Image, state: State) -> None:
-    """The last chunk leads back to the first; or the next free entry of the tree's root leads to its first child."""
+    """The last chunk points to the first one; a free entry of the tree's root points to its first child."""
     preserved = _map(state)[0].preserved
     if preserved.form == "chunks":
         *_, (last, _) = _chunks(image, state)
@@ -114,22 +132,22 @@ def chain(image: Image, state: State) -> None:
     image.patch(preserved.address + 8 * free, struct.pack("<Q", root[used]))
 
 
-@mutation("MAP002", "the next kernel reserves nonsense; all that was preserved is lost")
+@mutation("MAP002", "the next kernel reserves wrong memory; all that was preserved is lost")
 def garbage(image: Image, state: State) -> None:
-    """A text lies where the map's first page was."""
+    """The map's first page becomes a text."""
     image.patch(_map(state)[0].preserved.address, (b"#!/bin/sh\n" * image.page_size)[: image.page_size])
 
 
 @mutation("MAP005", "two owners get the same memory")
 def overlap(image: Image, state: State) -> None:
-    """A page that is preserved is preserved once more as part of a block of order 1, where the other page is not."""
+    """A preserved page is preserved again, as part of a block of order 1."""
     handover, found = _map(state)
     folios = (folio for _, folio in _folios(handover))
     for address in folios:
         if address % (2 * image.page_size) == 0 and found.head(address) == 0:
             preserve(image, state, address, 1)
             return
-    raise Cannot("the state has no memfd with a folio of order 0 at an even page")
+    raise Cannot("expected a memfd with a folio of order 0 at an even page")
 
 
 @mutation("MAP006", "the next kernel overwrites what is preserved there")
@@ -137,41 +155,41 @@ def in_scratch(image: Image, state: State) -> None:
     """A page of the first scratch area is preserved."""
     areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
     if not areas:
-        raise Cannot("the state has no scratch areas")
+        raise Cannot("expected scratch areas")
     preserve(image, state, areas[0].address, 0)
 
 
-@mutation("MAP007", "the next kernel restores pages that are not there")
+@mutation("MAP007", "the next kernel restores pages that do not exist")
 def outside_ram(image: Image, state: State) -> None:
     """A page at 256 TiB is preserved."""
     preserve(image, state, 1 << 48, 0)
 
 
-@mutation("MAP008", "a page that nobody gives back")
+@mutation("MAP008", "a page that is never freed")
 def own_nodes(image: Image, state: State) -> None:
     """The first page of the map is preserved."""
     preserve(image, state, first_handover(state).preserved.address, 0)
 
 
-@mutation("MAP019", "the next kernel boots over a part of the map")
+@mutation("MAP019", "the next kernel overwrites a part of the map")
 def nodes_in_scratch(image: Image, state: State) -> None:
     """A node of the map moves to the end of the first scratch area."""
     areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
     if not areas:
-        raise Cannot("the state has no scratch areas")
+        raise Cannot("expected scratch areas")
     preserved = _map(state)[0].preserved
     place = areas[0].address + areas[0].size - image.page_size
     if preserved.form == "chunks":
-        raise Cannot("the first chunk is named by the root; this breaks forms with a radix tree only")
+        raise Cannot("expected a map in the form of a radix tree")
     root = struct.unpack(f"<{image.page_size // 8}Q", image.read(preserved.address, image.page_size))
     index, node = next((index, child) for index, child in enumerate(root) if child)
     image.patch(place, image.read(node, image.page_size))
     image.patch(preserved.address + 8 * index, struct.pack("<Q", place))
 
 
-@mutation("MAP020", "memory stays reserved that nobody gives back")
+@mutation("MAP020", "memory stays reserved forever")
 def unnamed(image: Image, state: State) -> None:
-    """A page at 16 TiB is preserved that nothing names."""
+    """A page at 16 TiB without an owner is preserved."""
     preserve(image, state, 1 << 44, 0)
 
 
@@ -179,11 +197,11 @@ def unnamed(image: Image, state: State) -> None:
 def order_overflow(image: Image, state: State) -> None:
     """A block of order 19 at 16 TiB is preserved."""
     if first_handover(state).compatible not in ("kho-v1", "kho-v3"):
-        raise Cannot("only kernels with kho-v1 and kho-v3 cannot restore such a block")
+        raise Cannot("expected kho-v1 or kho-v3: later kernels can restore such a block")
     preserve(image, state, 1 << 44, 19)
 
 
-# -- what has to lie in it --------------------------------------------------------------------------------
+# -- what must be in it -----------------------------------------------------------------------------------
 
 
 def _folios(handover: Handover) -> Iterator[tuple[int, int]]:
@@ -198,31 +216,31 @@ def _folios(handover: Handover) -> Iterator[tuple[int, int]]:
 def _first(places: Iterator[int], what: str) -> int:
     place = next(places, None)
     if place is None:
-        raise Cannot(f"the state has no {what}")
+        raise Cannot(f"expected a {what}")
     return place
 
 
-@mutation("MAP003", "the root's page is used again; everything is lost")
+@mutation("MAP003", "the root's page is reused; everything is lost")
 def root(image: Image, state: State) -> None:
-    """The root's page is no longer preserved."""
+    """The root's page is unpreserved."""
     address = first_handover(state).address
     if address is None:
-        raise Cannot("the root has no address")
+        raise Cannot("expected a root with an address")
     forget(image, state, address)
 
 
 @mutation("MAP004", "LUO cannot be restored: the next kernel panics")
 def subtrees(image: Image, state: State) -> None:
-    """The page of LUO is no longer preserved."""
+    """LUO's page is unpreserved."""
     luo = first_handover(state).luo
     if luo is None:
-        raise Cannot("the state has no LUO")
+        raise Cannot("expected a state with LUO")
     forget(image, state, luo.address)
 
 
 @mutation("MAP009", "the file cannot be retrieved")
 def vmalloc(image: Image, state: State) -> None:
-    """The page with the list of a memfd's folios is no longer preserved."""
+    """The page with the list of a memfd's folios is unpreserved."""
     luo = first_handover(state).luo
     files = (file for session in (luo.sessions if luo is not None else ()) for file in session.files)
     pages = (page for file in files if file.memfd is not None for page in file.memfd.folios.pages)
@@ -231,13 +249,13 @@ def vmalloc(image: Image, state: State) -> None:
 
 @mutation("MAP010", "the file cannot be retrieved")
 def folios(image: Image, state: State) -> None:
-    """The first folio of a memfd is no longer preserved."""
+    """The first folio of a memfd is unpreserved."""
     forget(image, state, _first((folio for _, folio in _folios(first_handover(state))), "memfd with a folio"))
 
 
-@mutation("MAP011", "the PCI core panics when it meets the first device")
+@mutation("MAP011", "the PCI core panics at the first device")
 def lists(image: Image, state: State) -> None:
-    """The folio of a device list that an FLB or subsystem names is no longer preserved."""
+    """The folio of a device list of an FLB or subsystem is unpreserved."""
     handover = first_handover(state)
     ours = (entry.address for entry in handover.pci if not any(via.startswith("subtree:") for via in entry.via))
     forget(image, state, _first(ours, "device list of an FLB or a subsystem"))
@@ -245,20 +263,20 @@ def lists(image: Image, state: State) -> None:
 
 @mutation("MAP012", "the file cannot be retrieved")
 def handler_data(image: Image, state: State) -> None:
-    """The descriptor of a memfd is no longer preserved."""
+    """The descriptor of a memfd is unpreserved."""
     forget(image, state, _first((data for data, _ in _folios(first_handover(state))), "memfd with a folio"))
 
 
 @mutation("MAP013", "LUO refuses and the next kernel panics")
 def luo_pages(image: Image, state: State) -> None:
-    """The first page with sessions is no longer preserved."""
+    """The first page with sessions is unpreserved."""
     luo = first_handover(state).luo
     forget(image, state, _first(iter(luo.session_blocks if luo is not None else ()), "page with sessions"))
 
 
-@mutation("MAP015", "the region is given away before memblock claims it")
+@mutation("MAP015", "the region is used before memblock claims it")
 def reservations(image: Image, state: State) -> None:
-    """The block at the start of a reserve_mem region is no longer preserved."""
+    """The block at the start of a reserve_mem region is unpreserved."""
     memblock = first_handover(state).memblock
     regions = memblock.reservations if memblock is not None else ()
     forget(image, state, _first((region.start for region in regions), "reserve_mem region"))
@@ -266,24 +284,24 @@ def reservations(image: Image, state: State) -> None:
 
 @mutation("MAP016", "the self-test finds a folio of another size")
 def test_orders(image: Image, state: State) -> None:
-    """A folio of the self-test of order 1 or more becomes as many pages of order 0."""
+    """A folio of the self-test of order 1 or more is preserved as pages of order 0."""
     test = first_handover(state).kho_test
     large = sorted((order, address) for address, order in (test.folios if test is not None else ()) if order)
     if not large:
-        raise Cannot("the state has no KHO self-test with a folio of order 1 or more")
+        raise Cannot("expected a KHO self-test with a folio of order 1 or more")
     order, address = large[0]
     forget(image, state, address)
     for page in range(1 << order):
         preserve(image, state, address + page * image.page_size, 0)
 
 
-@mutation("MAP014", "the second owner gets nothing")
+@mutation("MAP014", "the second owner fails")
 def claims(image: Image, state: State) -> None:
-    """The entry of one memfd names the descriptor of another."""
+    """The handle of one memfd becomes that of another."""
     luo = first_handover(state).luo
     files = [file for session in (luo.sessions if luo is not None else ()) for file in session.files]
     ours = [file for file in files if file.memfd is not None and file.address is not None]
     if len(ours) < 2:
-        raise Cannot("the state needs two memfds")
+        raise Cannot("expected two memfds")
     assert ours[1].address is not None
     image.patch(ours[1].address + 48, struct.pack("<Q", ours[0].data))
