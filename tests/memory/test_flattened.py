@@ -334,7 +334,7 @@ def test_frames_in_a_gap_are_bounded(open_files: Opened, bounded: Bounded) -> No
 
 def test_pieces_cost_no_objects(bounded: Bounded) -> None:
     """A dump of 1 TiB has millions of them."""
-    count = 12_500
+    count = 16_000
     data = HEAD + b"".join(piece(64 * (7 * number % count), b"x") for number in range(count)) + END
     with bounded(lines=1_000_000, mib=2):
         found = Flattened("x", data)

@@ -76,7 +76,7 @@ def test_setup_data_of_a_real_kernel_makes_the_incoming_root_certain(tmp_path: P
     state = luoser.read(open_live(base=tmp_path))
     assert directions(state) == directions(real.read("7.3-a/post"))
     incoming = next(handover for handover in state.handovers if handover.direction is INCOMING)
-    assert incoming.evidence[0] == "certain: setup_data 1 names it"
+    assert incoming.evidence[0] == "certain: setup_data 1 points to it"
     scratch = boot_of(AFTER)["debugfs"]
     words = zip(scratch["out/scratch_phys"].split(), scratch["out/scratch_len"].split(), strict=True)
     assert incoming.scratch is not None
@@ -89,7 +89,7 @@ def test_blobs_of_a_real_kernel_lie_where_its_setup_data_says(tmp_path: Path) ->
     state = luoser.read(open_live(base=parameters(tmp_path, AFTER)))
     handover = only(state)
     assert (handover.address, handover.direction) == (0x5CD000, INCOMING)
-    assert handover.evidence == ("certain: setup_data 1 names it",)
+    assert handover.evidence == ("certain: setup_data 1 points to it",)
     assert handover.kexec_metadata is not None
     assert not problems(state, "no-root")
     said = " ".join(problem.message for problem in problems(state, "source"))
@@ -239,7 +239,7 @@ def test_chosen_of_the_devicetree_makes_the_incoming_root_certain(tmp_path: Path
     chosen(tmp_path, root, array, cells=cells)
     incoming = next(entry for entry in luoser.read(open_live(base=tmp_path)).handovers if entry.direction is INCOMING)
     assert incoming.address == root
-    assert incoming.evidence[0] == "certain: /chosen of the devicetree names it"
+    assert incoming.evidence[0] == "certain: /chosen of the devicetree points to it"
     assert incoming.scratch is not None and [area.size for area in incoming.scratch] == [MIB]
 
 
