@@ -30,6 +30,7 @@ class Limits:
     decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
     roots: int = 16  # KHO roots read from one source
     root_candidates: int = 1024  # pages that look like a root, of which the likeliest are read
+    setup_nodes: int = 64  # setup_data nodes of KHO that point to a root, and as many that do not
     boot_tree_size: int = 2 << 20  # bytes of one devicetree searched for /chosen
     boot_tree_bytes: int = 32 << 20  # bytes of all devicetrees searched for /chosen
     fdt_bytes: int = 64 << 20  # bytes of all devicetrees that the roots of one source refer to

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
@@ -61,12 +62,14 @@ def read(
     if unknown:
         raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
     better = best_size(state, size, lambda other: reading(other, whole=False))
-    if better == size:
+    if better != size:
+        is_doubt = who in ("--page-size", "VMCOREINFO")
+        if page_size is None:  # the user's word is never replaced
+            state = reading(better)
+        state = doubted(state, size, better, who, code="page-size-doubt" if is_doubt else "page-size-guessed")
+    if root is None:
         return state
-    if page_size is not None:  # the page size of the user is never replaced
-        return doubted(state, size, better, who, code="page-size-doubt")
-    code = "page-size-doubt" if who == "VMCOREINFO" else "page-size-guessed"
-    return doubted(reading(better), size, better, who, code=code)
+    return replace(state, handovers=tuple(handover for handover in state.handovers if handover.address == root))
 
 
 def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
@@ -76,8 +79,6 @@ def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool 
     _remark(walk, memory.remarks)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
     _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
-    if root is not None:
-        handovers = tuple(handover for handover in handovers if handover.address == root)
     kernel = memory.vmcoreinfo.get("OSRELEASE")
     source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))

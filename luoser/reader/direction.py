@@ -6,8 +6,8 @@ Source: docs/deciding.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from luoser.abi.pci import layout as pci_layout
@@ -15,12 +15,21 @@ from luoser.reader.locate import Root
 from luoser.reader.preserved import MapReading
 from luoser.reader.scratch import Messenger
 from luoser.reader.walk import Walk
-from luoser.state import Direction, KexecMetadata, KhoTest, Luo, MapStatus, Memblock, PciList, Preserved, Subtree
+from luoser.state import (
+    Direction,
+    KexecMetadata,
+    KhoTest,
+    Luo,
+    MapStatus,
+    Memblock,
+    PciList,
+    Preserved,
+    PreservedMap,
+    Subtree,
+)
 from luoser.text import safe_text
 
 __all__ = ["Draft", "Numbers", "direction_of", "is_left_over", "numbers_of", "outside_signs"]
-
-_CERTAIN = "certain: "
 
 
 @dataclass(slots=True)
@@ -51,7 +60,6 @@ class Draft:
     is_foreign: bool = False
     preserved: Preserved | None = None
     lists: tuple[PciList, ...] = ()
-    notes: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> MapStatus:
@@ -82,7 +90,7 @@ class Numbers:
 # -- numbers ----------------------------------------------------------------------------------------------
 
 
-def numbers_of(drafts: Sequence[Draft]) -> Numbers | None:
+def numbers_of(walk: Walk, drafts: Sequence[Draft]) -> Numbers | None:
     """The two roots with consecutive liveupdate numbers or kexec counts, the highest such pair. None: no such pair.
 
     drafts: all roots of the source.
@@ -92,7 +100,7 @@ def numbers_of(drafts: Sequence[Draft]) -> Numbers | None:
     ours = [draft for draft in drafts if not draft.is_foreign]
     pairs = [
         pair for what, number in (("liveupdate number", _update), ("kexec count", _count))
-        for pair in _neighbours(ours, what, number)
+        for pair in _neighbours(walk, ours, what, number)
     ]  # fmt: skip
     by_address = {draft.root.address: draft for draft in ours}
     sound = [pair for _, pair in sorted(pairs, key=lambda item: -item[0]) if _agrees(by_address, pair)]
@@ -107,18 +115,29 @@ def _count(draft: Draft) -> int | None:
     return draft.metadata.kexec_count if draft.metadata is not None else None
 
 
-def _neighbours(drafts: Sequence[Draft], what: str, number: object) -> list[tuple[int, Numbers]]:
-    assert callable(number)
+def _neighbours(
+    walk: Walk, drafts: Sequence[Draft], what: str, number: Callable[[Draft], int | None]
+) -> Iterator[tuple[int, Numbers]]:
+    """(the higher number, the pair) of roots whose numbers of a kind are neighbours.
+
+    Not where a root with a higher number is alive: it may be the true successor, with a damaged number.
+    """
     by_number: dict[int, list[Draft]] = {}
     for draft in drafts:
         if found := number(draft):
             by_number.setdefault(found, []).append(draft)
     alone = sorted(found for found, those in by_number.items() if len(those) == 1)
-    return [
-        (high, Numbers(by_number[high][0].root.address, by_number[low][0].root.address, f"{what}s {low} and {high}"))
-        for low, high in pairwise(alone)
-        if high == low + 1
-    ]
+    for low, high in pairwise(alone):
+        above = (draft for found, those in by_number.items() if found > high for draft in those)
+        if high == low + 1 and not any(_covers_itself(walk, draft) for draft in above):
+            pair = by_number[high][0].root.address, by_number[low][0].root.address
+            yield high, Numbers(*pair, f"{what}s {low} and {high}")
+
+
+def _covers_itself(walk: Walk, draft: Draft) -> bool:
+    """Whether the map of a root covers the root: only a map that is still there does."""
+    bitmaps = draft.reading.bitmaps if draft.reading is not None else ()
+    return PreservedMap(bitmaps, page_size=walk.page_size).find(draft.root.address) is not None
 
 
 def _agrees(drafts: Mapping[int, Draft], pair: Numbers) -> bool:
@@ -174,9 +193,18 @@ def _other_release(walk: Walk, draft: Draft) -> str | None:
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
         return None
     writer = draft.metadata.previous_release
-    if _is_one_bit_off(writer, release) and not any(one.areas(walk) for one in draft.messengers):
+    if _is_one_bit_off(writer, release):
         return None
     return f"written by kernel {safe_text(writer)}, the running kernel is {safe_text(release)} (VMCOREINFO)"
+
+
+def _notes(walk: Walk, draft: Draft) -> Iterator[str]:
+    """In words, what is no evidence, and yet worth a look."""
+    release = walk.memory.vmcoreinfo.get("OSRELEASE")
+    if release and draft.metadata is not None and draft.metadata.previous_release != release:
+        writer = draft.metadata.previous_release
+        if _is_one_bit_off(writer, release):
+            yield f"kexec-metadata says {safe_text(writer)}, one bit off the running {safe_text(release)}"
 
 
 def _is_one_bit_off(one: str, other: str) -> bool:
@@ -202,7 +230,7 @@ def direction_of(
     Source: docs/deciding.md.
     """
     direction, words = _decided(walk, draft, drafts, numbers)
-    return direction, (*words, *draft.notes)
+    return direction, (*words, *_notes(walk, draft))
 
 
 def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers | None) -> tuple[Direction, list[str]]:
@@ -214,7 +242,7 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
     if draft.is_foreign:
         return Direction.UNKNOWN, ["nothing of it is at its address: root of a guest, or a copy"]
     if numbers is not None:
-        by_number = _by_number(draft, drafts, numbers)
+        by_number = _by_number(walk, draft, drafts, numbers)
         if by_number is not None:
             return by_number
     if draft.root.form is None:
@@ -227,7 +255,9 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
     return _alone(walk, draft) if not others else _among_others(draft, others)
 
 
-def _by_number(draft: Draft, drafts: Sequence[Draft], numbers: Numbers) -> tuple[Direction, list[str]] | None:
+def _by_number(
+    walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
+) -> tuple[Direction, list[str]] | None:
     """(direction, evidence) by consecutive numbers. None: the root has no number."""
     by_address = {other.root.address: other for other in drafts}
     higher, lower = by_address[numbers.higher], by_address[numbers.lower]
@@ -237,8 +267,12 @@ def _by_number(draft: Draft, drafts: Sequence[Draft], numbers: Numbers) -> tuple
         pair = f"the roots at {numbers.lower:#x} and {numbers.higher:#x} have {numbers.text}"
         return Direction.UNKNOWN, [f"left over from another boot: {pair}"]
     for side, wanted in ((higher, Direction.OUTGOING), (lower, Direction.INCOMING)):
+        if walk.directions.get(side.root.address, wanted) is not wanted:
+            word = f"by --direction {side.root.address:#x} is {walk.directions[side.root.address].value}"
+            return Direction.UNKNOWN, [f"{numbers.text}, but {word}"]
         if side.root.verdict is not None and side.root.verdict[0] is not wanted:
-            return Direction.UNKNOWN, [f"{numbers.text}, but the running kernel contradicts"]
+            word = f"by the running kernel {side.root.address:#x} is {side.root.verdict[0].value}"
+            return Direction.UNKNOWN, [f"{numbers.text}, but {word}"]
     if higher.status is MapStatus.STALE:
         return Direction.UNKNOWN, [f"{numbers.text}, but the map of the higher root, {numbers.higher:#x}, is stale"]
     if lower.status is MapStatus.INTACT and higher.is_serialised:

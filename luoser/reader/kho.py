@@ -42,12 +42,12 @@ def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tupl
     """
     drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
     if whole and not walk.memory.live:
-        nodes = find_setup_nodes(walk) if _need_messengers(drafts) else ()
-        report_strays(walk, [root.address for root in roots], nodes)
+        nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(drafts) else ()
+        report_strays(walk, nodes)
         for draft in drafts:
             draft.messengers = messengers(walk, draft.root, nodes)
     mark_foreign(walk, drafts)
-    numbers = numbers_of(drafts)
+    numbers = numbers_of(walk, drafts)
     for draft in drafts:
         walk.at_root(draft.root.address)
         draft.preserved = _map(walk, draft, outside_signs(walk, draft, numbers))
@@ -198,11 +198,14 @@ def _map(walk: Walk, draft: Draft, outside: list[str]) -> Preserved:
 
 
 def _named(walk: Walk, draft: Draft) -> Iterator[tuple[int, int, str]]:
-    """(address, size, what) of memory that a real map covers: the root, and its sub-trees."""
+    """(address, size, what) of memory that a real map covers: the root, and its sub-trees.
+
+    Not LUO's page if something else lies there: a damaged pointer to it explains both.
+    """
     if walk.place(draft.root.address) is not None:
         yield draft.root.address, 1, "the KHO root itself"
     for subtree in draft.subtrees:
-        if subtree.address is not None:
+        if subtree.address is not None and not (draft.is_reused and subtree.name == _LUO):
             yield subtree.address, min(subtree.size or 1, LIMITS.blob_size), f"sub-tree {safe_text(subtree.name)}"
 
 

@@ -25,7 +25,8 @@ from luoser.errors import FormatError, MissingMemory, PageState, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS
 from luoser.reader.kernel import Kernel, find_kernels
-from luoser.reader.walk import Walk
+from luoser.reader.page_size import PAGE_SIZES
+from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Direction
 from luoser.symbols import Symbols
 
@@ -121,6 +122,7 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
     kernel = _by_variables(walk, roots, symbols) if symbols is not None else None
     if not (walk.memory.live and kernel is not None):
         _by_search(walk, roots)
+        _keep_likeliest(walk, roots, wanted)
     for root in roots.values() if kernel is not None else ():
         if root.verdict is None and kernel is not None:
             word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
@@ -248,24 +250,25 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
         if root is not None:
             roots[address] = root
             root.chosen = sources
-        elif all(_is_directly_named(walk, named) for named in sources):
+        elif _is_readable(walk, address):
             text = (
                 f"/chosen of the devicetree at {sources[0].address:#x}: expected a KHO root at {address:#x}, found none"
             )
             walk.problem("no-root", address, None, f"{text}; a kernel reports an invalid FDT")
-    _keep_likeliest(walk, roots)
 
 
-def _is_directly_named(walk: Walk, named: Chosen) -> bool:
-    """Whether the root of a /chosen is a page of the source; else the devicetree may be that of a guest."""
-    return walk.memory.page_state(named.root) is not PageState.ABSENT
+def _is_readable(walk: Walk, address: int) -> bool:
+    """Whether a page is in the source; else the source cannot say that there is no root."""
+    return walk.memory.page_state(address) in (PageState.PRESENT, PageState.ZERO)
 
 
-def _keep_likeliest(walk: Walk, roots: dict[int, Root]) -> None:
+def _keep_likeliest(walk: Walk, roots: dict[int, Root], wanted: int | None) -> None:
     """Drop roots beyond the limit: the last to go are those with a pointer to them, then those with their sub-trees."""
     if len(roots) <= LIMITS.roots:
         return
-    ranked = sorted(roots, key=lambda address: (-_likelihood(walk, roots[address]), address))
+    named = {node.root for node in find_setup_nodes(walk, roots)} | walk.directions.keys() | {wanted}
+    named |= {address for address, root in roots.items() if root.verdict or root.scratch or root.chosen}
+    ranked = sorted(roots, key=lambda address: (address not in named, -_likelihood(walk, roots[address]), address))
     text = f"too many KHO roots: found {len(roots)}, only the {LIMITS.roots} likeliest are read"
     walk.problem("too-many-roots", ranked[LIMITS.roots], None, text)
     for address in ranked[LIMITS.roots :]:
@@ -273,8 +276,8 @@ def _keep_likeliest(walk: Walk, roots: dict[int, Root]) -> None:
 
 
 def _likelihood(walk: Walk, root: Root) -> int:
-    """Score of a root: pointers to it count most, then sub-trees at their addresses."""
-    found = 64 * bool(root.verdict or root.scratch or root.chosen)
+    """Number of sub-trees of a root that are at their addresses."""
+    found = 0
     for node in root.tree.root.nodes:
         address = next((value for name in SUBTREE_PROPERTIES if (value := node.u64(name))), 0)
         try:
@@ -355,35 +358,42 @@ def _cells(root: Node, name: str) -> int:
     return min(number, 4)
 
 
-def find_setup_nodes(walk: Walk) -> tuple[SetupNode, ...]:
-    """All setup_data nodes of KHO in memory.
+def find_setup_nodes(walk: Walk, roots: Collection[int]) -> tuple[SetupNode, ...]:
+    """All setup_data nodes of KHO in memory, those that point to one of these roots first.
 
     A node alone is not evidence for incoming: before the jump there is one for the next kernel.
     """
-    found = []
+    named, others = list[SetupNode](), list[SetupNode]()
     for place in walk.memory.find(struct.pack("<II", SETUP_KEXEC_KHO, kho_data.size)):
-        try:
-            data = kho_data.parse(walk.memory.read(place + 8, kho_data.size))
-        except MissingMemory:
-            continue
-        pages = (data.fdt_addr, data.scratch_addr)
-        is_array = data.scratch_size and data.scratch_size % kho_scratch.size == 0
-        if data.fdt_size == walk.page_size and all(map(walk.is_page_address, pages)) and is_array:
-            node = place - (setup_data.size - 8)
-            found.append(SetupNode(node, data.fdt_addr, data.scratch_addr, data.scratch_size))
-        if len(found) >= LIMITS.roots * 4:
+        node = _setup_node(walk, place)
+        if node is not None:
+            (named if node.root in roots else others).append(node)
+        if len(named) >= LIMITS.setup_nodes:
             break
-    return tuple(found)
+        del others[LIMITS.setup_nodes :]
+    return (*named, *others)
 
 
-def report_strays(walk: Walk, roots: Collection[int], nodes: Iterable[SetupNode]) -> None:
-    """Note a problem for each setup_data node whose root is a page of the source, but not a root.
+def _setup_node(walk: Walk, place: int) -> SetupNode | None:
+    """The node whose type is at an address, None where these bytes cannot be one.
 
-    walk:  the source.
-    roots: addresses of the known roots.
-    nodes: all setup_data nodes of the source.
+    Of any page size: a node counts as well where the source is read with a wrong one.
     """
+    try:
+        data = kho_data.parse(walk.memory.read(place + 8, kho_data.size))
+    except MissingMemory:
+        return None
+    pages = (data.fdt_addr, data.scratch_addr)
+    is_array = data.scratch_size and data.scratch_size % kho_scratch.size == 0
+    are_pages = all(0 < page < PHYSICAL_LIMIT and page % PAGE_SIZES[0] == 0 for page in pages)
+    if data.fdt_size not in PAGE_SIZES or not is_array or not are_pages:
+        return None
+    return SetupNode(place - (setup_data.size - 8), data.fdt_addr, data.scratch_addr, data.scratch_size)
+
+
+def report_strays(walk: Walk, nodes: Iterable[SetupNode]) -> None:
+    """Note a problem for each setup_data node whose root is a page of the source, but not a root."""
     for node in nodes:
-        if node.root not in roots and walk.memory.page_state(node.root) is not PageState.ABSENT:
+        if _is_readable(walk, node.root) and _root_at(walk, node.root) is None:
             text = f"setup_data node at {node.address:#x}: expected a KHO root at {node.root:#x}, found none"
             walk.problem("no-root", node.root, None, f"{text}; a kernel reports an invalid handover FDT")

@@ -15,6 +15,8 @@ from luoser.state import Handover, MapStatus, Problem, State
 __all__ = ["PAGE_SIZES", "best_size", "doubted", "first_size"]
 
 PAGE_SIZES = (4096, 16384, 65536)
+_WALKED = (MapStatus.INTACT, MapStatus.DAMAGED, MapStatus.STALE)
+"""Of maps that may read better with another page size."""
 
 
 def first_size(memory: Memory, given: int | None) -> tuple[int, str]:
@@ -40,7 +42,8 @@ def best_size(state: State, size: int, trial: Callable[[int], State]) -> int:
     size:  bytes.
     trial: reads the source with another page size.
     """
-    if not state.handovers or _proven(state):
+    walked = any(handover.preserved.status in _WALKED for handover in state.handovers)
+    if not walked or _proven(state):
         return size
     scores = {other: _proven(trial(other)) for other in PAGE_SIZES if other != size}
     best = max(scores, key=lambda other: scores[other])

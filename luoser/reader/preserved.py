@@ -24,6 +24,8 @@ __all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
 
 _SHOWN = 16
 """Bytes of a broken node that a problem shows."""
+_CHAIN = 64
+"""Chunks looked back at for what led to one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class MapReading:
     off:         (address, address one bit off, text) of absent nodes for which there is a node one bit off.
     faults:      (problem code, address, text) of faults after which the rest is still readable.
     places:      (address, order, start) of each bitmap, also of those without a bit.
-    holders:     addresses of the nodes on the way to a bitmap, without the first page, by (order, start) of the bitmap.
+    parents:     of each node but the first page, the node that leads to it.
+    holders:     where a bitmap is, and in which chunk, by (order, start) of the bitmap.
     other:       the same map with bitmaps of 512 bytes. None: the pointers exclude that width.
     """
 
@@ -72,6 +75,7 @@ class MapReading:
     off: list[tuple[int, int, str]] = field(default_factory=list)
     faults: list[tuple[str, int, str]] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
+    parents: dict[int, int] = field(default_factory=dict)
     holders: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     other: MapReading | None = None
 
@@ -79,6 +83,21 @@ class MapReading:
     def complete(self) -> bool:
         """Whether every part of the map was read."""
         return not (self.broken or self.absent or any(code == "map-too-large" for code, _, _ in self.faults))
+
+    def leading_to(self, *places: int) -> frozenset[int]:
+        """These nodes and all that lead to them, without the first page: one of them broken explains what is there."""
+        found = set(places)
+        for place in places:
+            for _ in range(_CHAIN):
+                place = self.parents.get(place, self.address)
+                if place == self.address:
+                    break
+                found.add(place)
+        return frozenset(found)
+
+    def leading_to_bitmap(self, bitmap: tuple[int, int]) -> frozenset[int]:
+        """Likewise those that lead to a bitmap, by its order and start."""
+        return self.leading_to(*self.holders.get(bitmap, ()))
 
 
 # -- kho-v2 and later: the radix tree ---------------------------------------------------------------------
@@ -95,19 +114,19 @@ def read_radix(walk: Walk, address: int) -> MapReading:
     reading = MapReading("radix", address)
     geometry = RadixGeometry.of(walk.page_size)
     seen = {address}
-    stack: list[tuple[int, int, int, tuple[int, ...]]] = [(address, geometry.levels, 0, ())]
+    stack = [(address, geometry.levels, 0)]
     table = struct.Struct(f"<{walk.page_size // 8}Q")
     while stack:
-        node, level, prefix, way = stack.pop()
-        page = _node(walk, reading, node, way)
+        node, level, prefix = stack.pop()
+        page = _node(walk, reading, node)
         if page is None:
             continue
         if level == 0:
-            _leaf(walk, reading, geometry, prefix, page, (*way, node))
+            _leaf(walk, reading, geometry, prefix, page)
             continue
         children = _children(walk, reading, node, table.unpack(page), seen)
-        way = (*way, node) if node != address else ()
-        below = [(child, level - 1, prefix << geometry.table_bits | index, way) for index, child in children]
+        reading.parents.update((child, node) for _, child in children)
+        below = [(child, level - 1, prefix << geometry.table_bits | index) for index, child in children]
         stack.extend(reversed(below))
     return reading
 
@@ -138,7 +157,7 @@ def _children(
     return sound
 
 
-def _node(walk: Walk, reading: MapReading, node: int, way: tuple[int, ...]) -> bytes | None:
+def _node(walk: Walk, reading: MapReading, node: int) -> bytes | None:
     """A page of the map. None: not in the source; the map is missing if it is its first page, else incomplete."""
     if len(reading.nodes) >= LIMITS.map_nodes:
         text = f"too many pages in the map: only the first {LIMITS.map_nodes} were read"
@@ -152,7 +171,7 @@ def _node(walk: Walk, reading: MapReading, node: int, way: tuple[int, ...]) -> b
             if error.state is PageState.ABSENT and (near := _near(walk, node)):
                 reading.off.append((node, near, f"page {node:#x} is absent, but {near:#x}, one bit off, is a node"))
         else:
-            parent = way[-1] if way else reading.address
+            parent = reading.parents[node]
             if error.state is PageState.ABSENT and (near := _near(walk, node)):
                 text = f"node {node:#x} in {parent:#x} is absent, but {near:#x}, one bit off, is a node"
                 reading.off.append((node, near, text))
@@ -176,9 +195,7 @@ def _near(walk: Walk, node: int) -> int | None:
     return None
 
 
-def _leaf(
-    walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes, way: tuple[int, ...]
-) -> None:
+def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
     base, leaf = prefix << geometry.leaf_bits, reading.nodes[-1]
     if not any(page):
         address, order = geometry.decode(base) if prefix else (PHYSICAL_LIMIT, 0)
@@ -196,7 +213,7 @@ def _leaf(
         return
     reading.bitmaps.append(Bitmap(order, address, page))
     reading.places.append((leaf, order, address))
-    reading.holders[order, address] = way
+    reading.holders[order, address] = (leaf,)
 
 
 def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
@@ -238,7 +255,9 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
             reading.broken.append(Broken(before, text))
             break
         seen.add(chunk)
-        page = _node(walk, reading, chunk, (before,))
+        if chunk != address:
+            reading.parents[chunk] = before
+        page = _node(walk, reading, chunk)
         if page is None:
             break
         if chunk == address and page.startswith(KHO_ARRAY_MAGIC):
@@ -250,7 +269,7 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
     if reading.bitmap_size == walk.page_size and pointers:
         other = replace(
             reading, bitmaps=[], nodes=list(reading.nodes), absent=list(reading.absent), faults=list(reading.faults),
-            broken=at_first, places=[], holders={},
+            broken=at_first, places=[], parents=dict(reading.parents), holders={},
         )  # fmt: skip
         other.bitmap_size = SMALL_BITMAP
         _read_bitmaps(walk, other, every, SMALL_BITMAP)
@@ -324,8 +343,9 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[_Pointer], siz
             continue
         reading.bitmaps.append(Bitmap(order, start, bits))
         reading.places.append((bitmap, order, start))
-        reading.holders[order, start] = (chunk, bitmap)
         page = bitmap - bitmap % walk.page_size
+        reading.holders[order, start] = (page, chunk)
         if page not in pages:
             pages.add(page)
             reading.nodes.append(page)
+            reading.parents.setdefault(page, chunk)

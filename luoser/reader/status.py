@@ -89,13 +89,16 @@ def _live(walk: Walk, chosen: _Judged) -> Preserved:
     """An intact or damaged map, with its problems."""
     reading = chosen.reading
     for broken in reading.broken:
-        walk.problem("map-garbage" if reading.is_no_map else "map-node-broken", broken.address, _MAP, broken.text)
+        if reading.is_no_map:
+            walk.problem("map-garbage", broken.address, _MAP, broken.text)
+        else:
+            walk.problem("map-node-broken", broken.address, _MAP, broken.text)
     for node, error, text in reading.absent:
         walk.missing(error, Subject("preserved map", "preserved"))
         walk.problem("map-node-missing", node, _MAP, text)
     for code, address, text in reading.faults:
         walk.problem(code, address, _MAP, text)
-    for sign in chosen.signs if not reading.is_no_map else ():
+    for sign in chosen.signs if not reading.is_no_map else ():  # its page is broken, as was said
         walk.problem("map-damaged", sign.address, _MAP, sign.text)
     return Preserved(
         form=reading.form,
@@ -150,7 +153,7 @@ def _signs(walk: Walk, reading: MapReading, found: PreservedMap, named: list[Nam
         yield from _coverage(reading, found, named)
     own = [node for node in reading.nodes if found.find(node)]
     if own:
-        holders = tuple(_holders(reading, found, node) for node in own[:_MANY])
+        holders = tuple(_holders(reading, found, node) | _leading_to(reading, node) for node in own[:_MANY])
         yield _Sign("own-node", own[0], f"it covers its own page {own[0]:#x}", holders)
     text = kernel_text(walk)
     if text is not None and found.find(text):
@@ -169,6 +172,11 @@ def _coverage(reading: MapReading, found: PreservedMap, named: list[Named]) -> I
         yield _Sign("uncovered", address, f"it does not cover {what} at {address:#x}{more}")
 
 
+def _leading_to(reading: MapReading, node: int) -> frozenset[int]:
+    """The nodes that lead to another: a wrong pointer makes preserved memory look like a page of the map."""
+    return reading.leading_to(node) if node != reading.address else frozenset()
+
+
 def _holders(reading: MapReading, found: PreservedMap, address: int) -> frozenset[int]:
     """The nodes on the way to the bitmap with the bit of an address."""
     block = found.find(address)
@@ -177,7 +185,7 @@ def _holders(reading: MapReading, found: PreservedMap, address: int) -> frozense
     for bitmap in found.bitmaps:
         span = (len(bitmap.bits) * 8 * found.page_size) << bitmap.order
         if bitmap.order == block.order and bitmap.start <= block.address < bitmap.start + span:
-            return frozenset(reading.holders.get((bitmap.order, bitmap.start), ()))
+            return reading.leading_to_bitmap((bitmap.order, bitmap.start))
     return frozenset()
 
 
@@ -202,17 +210,17 @@ def _range_signs(walk: Walk, reading: MapReading, found: PreservedMap) -> Iterat
 
 def _overlaps(reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
     """A sign if at least 16 entries share memory with others."""
-    entries, first, faults = 0, 0, dict[frozenset[int], None]()
+    entries, first, pairs = 0, 0, dict[tuple[tuple[int, int], tuple[int, int]], None]()
     end, last = 0, (0, 0)
     for start, stop, unit, bitmap in runs:
         if start < end:
             entries += max(1, (min(end, stop) - start) // unit)
             first = first or start
-            chains = reading.holders.get(bitmap, ()), reading.holders.get(last, ())
-            faults.setdefault(frozenset((*chains[0], *chains[1])))
+            pairs.setdefault((bitmap, last))
         if stop > end:
             end, last = stop, bitmap
     if entries >= _MANY:
+        faults = {reading.leading_to_bitmap(one) | reading.leading_to_bitmap(other) for one, other in pairs}
         yield _Sign("overlap", first, f"{entries} entries overlap others, the first at {first:#x}", tuple(faults))
 
 
@@ -222,13 +230,14 @@ def _outside(walk: Walk, reading: MapReading, runs: list[_Run]) -> Iterator[_Sig
     if not ram:
         return
     starts = [start for start, _ in ram]
-    count, first, faults = 0, 0, dict[frozenset[int], None]()
+    count, first, bitmaps = 0, 0, dict[tuple[int, int], None]()
     for start, _, _, bitmap in runs:
         low, high = ram[max(0, bisect_right(starts, start) - 1)]
         if not low <= start < high:
             count, first = count + 1, first or start
-            faults.setdefault(frozenset(reading.holders.get(bitmap, ())))
+            bitmaps.setdefault(bitmap)
     if count >= _MANY:
+        faults = map(reading.leading_to_bitmap, bitmaps)
         yield _Sign("outside-ram", first, f"{count} of its ranges are outside RAM, from {first:#x} on", tuple(faults))
 
 

@@ -165,7 +165,7 @@ def test_single_file_of_a_root(tmp_path: Path, name: str) -> None:
     state = luoser.read(luoser.open(debugfs(tmp_path, name) / "in" / "fdt"))
     handover = only(state)
     assert (handover.address, handover.direction) == (None, Direction.UNKNOWN)
-    assert handover.evidence == ("nothing tells: its map is missing",)
+    assert handover.evidence == ("direction unknown: its map is missing; --symbols or --direction decides",)
     assert {entry.name for entry in handover.subtrees} == {
         file[12:] for file in boot_of(name)["debugfs"] if file.startswith("in/sub_fdts/")
     }

@@ -37,8 +37,8 @@ def test_page_size_is_not_guessed_from_a_map_that_cannot_be_read() -> None:
     image.handover(map_address=place)
     state = luoser.read(image.open())
     assert state.source.page_size == 4096
-    assert state.handovers[0].preserved.status is MapStatus.STALE
-    assert "page-size-guessed" not in codes(state)
+    assert state.handovers[0].preserved.status is MapStatus.DAMAGED
+    assert codes(state) == {"map-garbage"}
 
 
 # -- the width of kho-v1 bitmaps --
@@ -139,7 +139,8 @@ def test_undecided_vfio_device_has_no_headline() -> None:
 
 def test_root_option_does_not_hide_the_other_root_from_the_judgement() -> None:
     (found,) = luoser.read(real.dump("7.3-chain/frozen2"), root=0xE55000).handovers
-    assert found.evidence == ("liveupdate number 2 is the highest of 2 roots",)
+    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher one is that of the running kernel"
+    assert found == real.read("7.3-chain/frozen2").handovers[1]
 
 
 def test_unknown_version_decides_nothing() -> None:
@@ -165,11 +166,14 @@ def test_root_written_by_another_release_than_the_running_one_is_incoming() -> N
     assert "7.3.4" in found.evidence[0] and "7.4.0" in found.evidence[0]
 
 
-def test_root_whose_subtrees_are_all_something_else_may_be_a_guests() -> None:
+def test_lone_root_whose_subtrees_are_all_something_else_is_not_foreign() -> None:
+    """A guest's root lies beside its host's own; alone, what it names was damaged."""
     image = Image()
     blob = image.alloc(b"nothing of the kind")
     image.handover({"LUO": (blob, 32), "memblock": (image.alloc(b"nor this"), 64)})
-    assert image.read().handovers[0].direction is Direction.UNKNOWN
+    (found,) = image.read().handovers
+    assert (found.own, found.direction) == (True, Direction.OUTGOING)
+    assert found.evidence == ("inferred: the only root, and its map is intact",)
 
 
 def test_copy_of_a_root_is_left_out() -> None:
@@ -213,8 +217,10 @@ def test_map_that_leads_to_itself_only_decides_nothing() -> None:
     node = image.alloc(keep=False)
     image.put(node, u64(node) * 512)
     image.handover(map_address=node)
-    preserved = image.read().handovers[0].preserved
-    assert preserved.status is MapStatus.STALE
+    (found,) = image.read().handovers
+    assert (found.preserved.status, found.preserved.nodes) == (MapStatus.DAMAGED, (node,))
+    assert found.preserved.map is not None
+    assert (found.preserved.map.entries, found.preserved.map.complete) == (0, False)
 
 
 # -- what it may cost --

@@ -372,7 +372,8 @@ def test_number_does_not_make_a_second_incoming_root() -> None:
     memory.known_roots = (KnownRoot(root=roots[1], incoming=True, evidence="setup_data 1"),)
     state = luoser.read(memory)
     assert directions(state) == {roots[0]: UNKNOWN, roots[1]: INCOMING}
-    assert "the running kernel itself names another root as incoming" in by_address(state)[roots[0]].evidence[0]
+    word = f"liveupdate numbers 1 and 2, but by the running kernel {roots[1]:#x} is incoming"
+    assert by_address(state)[roots[0]].evidence == (word,)
 
 
 # -- whose symbols ------------------------------------------------------------------------------------------

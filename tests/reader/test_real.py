@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -66,7 +67,23 @@ def test_document_agrees_with_an_independent_reader(name: str) -> None:
             **want,
             "pci": {devices["address"]: {**devices, "via": sorted(devices["via"])} for devices in want["pci"]},
         }
+        wanted_scratch = want.pop("scratch")
         assert differences(got[want["address"]], want, want["address"]) == []
+        if wanted_scratch is not None:
+            assert got[want["address"]]["scratch"] == wanted_scratch
+
+
+@each_dump
+def test_scratch_is_what_the_kernel_says_of_itself(name: str) -> None:
+    """Which areas there are is fixed at the first boot; they are known once the next kernel was handed the array."""
+    case, moment = name.split("/")
+    found = {json.dumps(handover["scratch"]) for handover in real.document(name)["handovers"]}
+    if moment in ("pre", "frozen"):
+        assert found == {"null"}
+        return
+    files = real.truth(case)[0]["debugfs"]
+    said = zip(files["out/scratch_phys"].split(), files["out/scratch_len"].split(), strict=True)
+    assert found == {json.dumps([{"address": start, "size": size} for start, size in said])}
 
 
 @each_dump

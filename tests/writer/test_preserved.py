@@ -74,7 +74,7 @@ def test_a_written_map_is_read_with_its_pages(made: tuple[list[Extent], int], fo
     if reading.bitmap_size != width:
         assert reading.other is not None  # all of them begin a page: the width is open
         reading = reading.other
-    assert not reading.impossible and not reading.damage
+    assert reading.complete and not reading.faults
     assert list(PreservedMap(reading.bitmaps, page_size=page).extents()) == extents
     assert (tuple(reading.nodes), tuple(reading.places)) == (state.nodes, state.bitmaps)
 
@@ -151,7 +151,7 @@ def test_bitmaps_without_a_bit_come_back(form: str, width: int | None) -> None:
     assert image.lacks == []
     reading = (read_radix if form == "radix" else read_chunks)(Walk(image.memory(), 4096), NODES)
     assert tuple(reading.places) == whole.bitmaps and tuple(reading.nodes) == whole.nodes
-    assert not reading.impossible
+    assert reading.complete
 
 
 def test_pages_that_nothing_is_known_of_are_told() -> None:
