@@ -393,8 +393,8 @@ def test_release_that_is_one_bit_off_is_damage_and_no_evidence(release: str) -> 
     assert handover.direction is Direction.UNKNOWN
     assert handover.evidence == (
         (
-            "direction unknown: kexec-metadata has another release, one bit off the running one, and its map is intact;"
-            " --symbols or --direction decides"
+            "direction unknown: kexec-metadata has another release, one bit off the running one, "
+            "and its map is intact; --symbols or --direction decides"
         ),
         f"kexec-metadata says 7.3.4, one bit off the running {release}",
     )
