@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import luoser
 from luoser.errors import FormatError
 from luoser.hextext import parse_hex
 from tests.golden import CATALOGUE, GOLDEN
@@ -166,3 +167,8 @@ def test_any_bytes_give_bytes_or_a_format_error(text: bytes) -> None:
         assert parse_hex(text)
     except FormatError as error:
         assert str(error).isprintable()
+
+
+def test_star_in_hex_text_cannot_ask_for_more_than_a_list_has() -> None:
+    with pytest.raises(luoser.errors.FormatError):
+        parse_hex(b"00000000  " + b"00 " * 16 + b"\n*\n0080000000:\n")

@@ -25,7 +25,7 @@ SPANNING: dict[str, str] = {
     "diff/test_subjects.py": "what explains that a thing is gone, of every subject",
     "memory/test_agreement.py": "one machine in every format",
     "memory/test_progress.py": "searches of every format",
-    "reader/test_doubt.py": "wrong readings that were plausible, of every subject",
+    "reader/test_hostile.py": "what a hostile image may cost",
     "reader/test_real.py": "real dumps against an independent reader",
     "reader/test_truth.py": "real dumps against what their kernels said",
     "state/test_state_schema.py": "the JSON Schema of the state",

@@ -271,6 +271,26 @@ def test_vfio_files_are_about_listed_devices(place: int, domain: int, count: int
     assert "consumed" in skipped(check(replace(state, handovers=(incoming,)), select=["PCI019"]))["PCI019"]
 
 
+@pytest.mark.parametrize(
+    ("form", "devices", "applies"),
+    [
+        ("pci-v1-nr", [], False),  # finished devices are taken out of it
+        ("pci-v1-nr", [BRIDGE], True),
+        ("pci-version-2", [], True),
+        ("pci-version-2", [BRIDGE], True),
+    ],
+)
+def test_an_empty_list_says_nothing_of_vfio_files_only_in_one_form(
+    form: str, devices: list[Dev], applies: bool
+) -> None:
+    state = with_lists(a_list(form, devices))
+    luo = state.handovers[0].luo
+    assert luo is not None
+    session = replace(luo.sessions[0], files=(vfio(0x4100),))
+    report = check(changed(state, luo=replace(luo, sessions=(session,))), select=["PCI019"])
+    assert (len(report.findings), len(report.skipped)) == ((1, 0) if applies else (0, 1))
+
+
 @pytest.mark.parametrize("name", ["6.18-a/frozen", "7.3-a/frozen"])
 @pytest.mark.parametrize("rule", ["PCI001", "PCI002", "PCI003", "PCI004", "PCI006", "PCI007", "PCI011", "PCI012"])
 def test_mutations_for_lists_of_2025(rule: str, name: str) -> None:

@@ -361,6 +361,14 @@ def test_a_page_that_cannot_be_read_must_be_preserved_and_in_ram(
     assert {(one.address, one.where) for one in found} == ({(address, about)} if is_wild else set())
 
 
+def test_what_other_rules_say_of_a_page_is_not_said_twice() -> None:
+    """The page of an FLB is not preserved, which MAP011 reports, and cannot be read either."""
+    page = luo_of().flbs[3].data
+    without = replace(unread(page, "luo.flbs[3]"), handovers=with_map(A, without=(page,)).handovers)
+    assert errors(check(without, select=("MAP011", "MAP018"))) == {"MAP011"}
+    assert errors(check(changed(without, luo=None), select=("MAP011", "MAP018"))) == {"MAP018"}
+
+
 @pytest.mark.parametrize("code", ["pointer-off", "pointer-encrypted"])
 def test_a_pointer_that_the_reader_found_to_be_off_is_one_finding(code: str) -> None:
     state = unread(OTHER, "luo.flbs[4]", code)

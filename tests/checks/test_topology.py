@@ -173,6 +173,13 @@ def test_the_parent_has_its_flag(flags: int, count: int) -> None:
     assert len(found(state, "TOP004", topology=machine())) == count
 
 
+@pytest.mark.parametrize(("flags", "count"), [((2, 0, 0), 0), ((0, 2, 2), 1)])
+def test_only_the_bridge_right_above_needs_the_flag(flags: tuple[int, int, int], count: int) -> None:
+    state = listing("pci-lu-v2-03", ("0000:04:00.0", 1), *zip(CHAIN, flags, strict=True))
+    findings = found(state, "TOP004", topology=machine())
+    assert [finding.device for finding in findings] == ["0000:03:00.0"] * count
+
+
 def test_a_bridge_before_its_device() -> None:
     state = listing("pci-lu-v2-03", ("0000:03:00.0", 2), ("0000:04:00.0", 1), ("0000:02:00.0", 2))
     findings = found(state, "TOP005", topology=machine())
@@ -223,6 +230,18 @@ def test_a_bus_that_moved(list_index: int) -> None:
     (finding,) = found(only(list_index), "TOP010", topology=moved())
     assert finding.device == "0000:41:00.0" and "0000:42:00.0" in finding.message
     assert found(only(list_index), "TOP001", topology=moved()) == []
+
+
+@pytest.mark.parametrize("bus", [0x01, 0x7F, 0x80, 0xFF])
+def test_a_bus_of_any_number_that_moved(bus: int) -> None:
+    def change(devices: dict[Any, Device]) -> None:
+        device = devices.pop(bdf("0000:41:00.0"))
+        devices.pop((0, bus << 8), None)
+        devices[0, 0x9000] = replace(device, bdf=0x9000)
+
+    state = listing("pci-lu-v2-03", (f"0000:{bus:02x}:00.0", 1), ("0000:40:00.0", 2))
+    (finding,) = found(state, "TOP010", topology=changed(change))
+    assert finding.device == f"0000:{bus:02x}:00.0" and "0000:90:00.0" in finding.message
 
 
 def test_a_device_that_is_gone_has_not_moved() -> None:

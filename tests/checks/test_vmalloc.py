@@ -7,8 +7,8 @@ import struct
 
 from tests.checks.mutants import descriptor_changed, memfd_of, rules_found
 
-NR_FOLIOS, ORDER = 24, 46
-"""Where the array's count of folios and the order of its blocks are in memfd-v2."""
+NR_FOLIOS, TOTAL_PAGES, ORDER = 24, 40, 46
+"""Where the array's count of folios, its pages and the order of its blocks are in memfd-v2."""
 
 
 def test_fewer_pages_than_the_array_needs_are_told() -> None:
@@ -23,3 +23,10 @@ def test_blocks_that_their_order_does_not_divide_are_told() -> None:
 
 def test_any_order_is_judged() -> None:
     assert "MFD004" in rules_found(descriptor_changed(ORDER, struct.pack("<H", 0xFFFF)))
+
+
+def test_blocks_that_their_order_divides_are_sound() -> None:
+    """Two pages in one block of order 1, which is where the one page is."""
+    memfd = memfd_of()
+    report = descriptor_changed(TOTAL_PAGES, struct.pack("<IHH", 2, memfd.folios.flags, 1))
+    assert "MFD004" in report.passed

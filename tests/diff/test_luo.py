@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from luoser.diff import Kind
-from luoser.state import Session, State
+from luoser.diff.luo import entry_signs
+from luoser.diff.sides import Sides
+from luoser.state import Session, State, Subsystem
 from tests.checks.mutants import changed
-from tests.diff.helpers import luo_of, sound, told
+from tests.diff.helpers import later, luo_of, problem, sound, told
 
 
 def with_sessions(*sessions: Session) -> State:
@@ -38,3 +42,158 @@ def test_a_session_with_the_same_files_elsewhere_was_renamed_and_moved() -> None
     after = with_sessions(replace(session, name="other", address=0x1ADC1A0))
     kinds = {"luo/sessions/vm-web-01/name": Kind.CHANGED, "luo/sessions/vm-web-01/address": Kind.CHANGED}
     assert told(with_sessions(session), after) == kinds
+
+
+# -- what explains that an entry is gone ------------------------------------------------------------------
+
+HERE, THERE = 0x1000, 0x1040
+
+
+@pytest.mark.parametrize(
+    ("code", "address", "is_read", "explains"),
+    [
+        ("bad-flb", HERE, True, True),
+        ("bad-flb", THERE, True, False),
+        ("missing", HERE, True, False),
+        ("bad-count", HERE, True, False),
+        ("missing", HERE, False, True),
+        ("bad-count", THERE, False, True),
+        ("bad-flb", HERE, False, False),
+        ("bad-fdt", HERE, False, False),  # is no code of an array
+    ],
+)
+def test_only_damage_of_the_entry_itself_explains_that_it_is_gone_from_a_page_that_was_read(
+    code: str, address: int, is_read: bool, explains: bool
+) -> None:
+    met = replace(problem(code, "luo.flbs"), address=address)
+    sides = Sides(sound().handovers[0], later().handovers[0], True, (met, problem("missing", "luo.sessions")))
+    codes = {"missing", "bad-count", "bad-flb"}
+    signs = entry_signs(sides, "luo.flbs", codes, "bad-flb", HERE, is_read=is_read)
+    assert signs == ([met] if explains else [])
+
+
+@pytest.mark.parametrize(
+    ("code", "address", "kind"),
+    [
+        ("bad-session", 0x1ADC150, Kind.PROGRESS),
+        ("bad-session", 0x1ADC1A0, Kind.REMOVED),
+        ("missing", 0x1ADC000, Kind.REMOVED),  # the page of the session was read
+    ],
+)
+def test_a_session_that_is_gone(code: str, address: int, kind: Kind) -> None:
+    left = tuple(session for session in luo_of().sessions if session.name != "empty-session")
+    after = later(problem(code, "luo.sessions", address), luo=replace(luo_of(), sessions=left))
+    assert told(sound(), after) == {"luo/sessions/empty-session": kind}
+
+
+def test_a_session_whose_page_is_gone_was_finished() -> None:
+    luo = replace(luo_of(), sessions=luo_of().sessions[:4], session_blocks=())
+    found = told(sound(), later(problem("missing", "luo.sessions"), luo=luo))
+    assert set(found.values()) == {Kind.PROGRESS} and len(found) == 2
+
+
+def test_a_file_that_is_gone() -> None:
+    session = luo_of().sessions[0]
+    gone = session.files[1]
+    left = replace(session, files=(session.files[0], session.files[2]))
+    where = f"luo/sessions/vm-web-01/files/{gone.token:#x}"
+    for blocks, met, kind in (
+        (session.blocks, (), Kind.REMOVED),
+        (session.blocks, (problem("bad-file", "luo.sessions[0].files", gone.address),), Kind.PROGRESS),
+        (session.blocks, (problem("bad-file", "luo.sessions[1].files", gone.address),), Kind.REMOVED),
+        (session.blocks, (problem("missing", "luo.sessions[0].files"),), Kind.REMOVED),
+        ((), (problem("missing", "luo.sessions[0].files"),), Kind.PROGRESS),
+    ):
+        luo = replace(luo_of(), sessions=(replace(left, blocks=blocks), *luo_of().sessions[1:]))
+        assert told(sound(), later(*met, luo=luo)) == {where: kind}
+
+
+def test_an_flb_that_is_gone() -> None:
+    luo = luo_of()
+    for flbs, met, kind in (
+        (luo.flbs[1:], (), Kind.REMOVED),
+        (luo.flbs[1:], (problem("bad-flb", "luo.flbs", luo.flbs[0].address),), Kind.PROGRESS),
+        (luo.flbs[1:], (problem("missing", "luo.flbs"),), Kind.REMOVED),
+        ((), (problem("missing", "luo.flbs"),), Kind.PROGRESS),
+    ):
+        found = told(sound(), later(*met, luo=replace(luo, flbs=flbs)))
+        assert found["luo/flbs/liveupdate-test-flb-v0"] is kind
+        assert len(found) == len(luo.flbs) - len(flbs)
+
+
+# -- LUO itself -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["layout", "compatible", "address", "number"])
+def test_members_of_luo(name: str) -> None:
+    value = "x" if name in ("layout", "compatible") else 77
+    assert told(sound(), changed(sound(), luo=replace(luo_of(), **{name: value}))) == {f"luo/{name}": Kind.CHANGED}
+
+
+def test_luo_that_came_or_went() -> None:
+    without = changed(sound(), luo=None, pci=())
+    bare = changed(sound(), pci=())
+    assert told(bare, without) == {"luo": Kind.REMOVED}
+    assert told(without, bare) == {"luo": Kind.ADDED}
+    assert told(without, without) == {}
+
+
+def test_serialising_is_progress_and_its_loss_is_not() -> None:
+    empty = replace(luo_of(), serialized=False, sessions=(), flbs=())
+    before, after = changed(sound(), luo=empty, pci=()), changed(sound(), pci=())
+    assert told(before, after) == {"luo/serialized": Kind.PROGRESS}
+    assert told(after, before) == {"luo/serialized": Kind.REMOVED}
+    for path, kind in (("luo.sessions", Kind.PROGRESS), ("luo.flbs", Kind.PROGRESS), ("luo", Kind.REMOVED)):
+        assert told(after, later(problem("missing", path), luo=empty, pci=()))["luo/serialized"] is kind
+
+
+def test_flbs_and_subsystems_by_name() -> None:
+    luo = luo_of()
+    first = replace(luo.flbs[0], data=1, count=2)
+    other = replace(luo.flbs[0], name="other")
+    after = changed(sound(), luo=replace(luo, flbs=(first, *luo.flbs[1:], other), subsystems=SUBSYSTEMS[:2]))
+    before = changed(sound(), luo=replace(luo, subsystems=SUBSYSTEMS[1:]))
+    assert told(before, after) == {
+        "luo/flbs/liveupdate-test-flb-v0/data": Kind.CHANGED,
+        "luo/flbs/liveupdate-test-flb-v0/count": Kind.CHANGED,
+        "luo/flbs/other": Kind.ADDED,
+        "luo/subsystems/a": Kind.ADDED,
+        "luo/subsystems/c": Kind.REMOVED,
+    }
+    moved = replace(SUBSYSTEMS[1], data=9)
+    assert told(before, changed(before, luo=replace(luo, subsystems=(moved, SUBSYSTEMS[2])))) == {
+        "luo/subsystems/b/data": Kind.CHANGED
+    }
+
+
+SUBSYSTEMS = tuple(Subsystem(name=name, data=number) for number, name in enumerate("abc"))
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+def test_files_of_a_session() -> None:
+    session = luo_of().sessions[0]
+    first, second, third = session.files
+    where = "luo/sessions/vm-web-01/files"
+    for files, kinds in (
+        ((second, first, third), {}),
+        ((first, second, third, replace(third, token=5, data=5)), {"/0x5": Kind.ADDED}),
+        ((replace(first, compatible="memfd-v9"), second, third), {"/0x1a/compatible": Kind.CHANGED}),
+        ((replace(first, data=5), second, third), {"/0x1a/data": Kind.CHANGED}),
+        ((replace(first, token=5), second, third), {"/0x1a/token": Kind.CHANGED}),
+        ((replace(first, token=5, data=5), second, third), {"/0x1a": Kind.REMOVED, "/0x5": Kind.ADDED}),
+        ((replace(first, memfd=None), second, third), {"/0x1a/memfd": Kind.REMOVED}),
+    ):
+        made = replace(luo_of(), sessions=(replace(session, files=files), *luo_of().sessions[1:]))
+        assert told(sound(), changed(sound(), luo=made)) == {f"{where}{path}": kind for path, kind in kinds.items()}
+
+
+def test_a_descriptor_that_is_gone_was_restored_if_its_page_says_so() -> None:
+    session = luo_of().sessions[0]
+    lost = replace(session, files=(replace(session.files[0], memfd=None), *session.files[1:]))
+    luo = replace(luo_of(), sessions=(lost, *luo_of().sessions[1:]))
+    for about, kind in (("luo.sessions[0].files[0]", Kind.PROGRESS), ("luo.sessions[0].files[1]", Kind.REMOVED)):
+        found = told(sound(), later(problem("zero-memfd", about), luo=luo))
+        assert found == {"luo/sessions/vm-web-01/files/0x1a/memfd": kind}
+    assert told(changed(sound(), luo=luo), sound()) == {"luo/sessions/vm-web-01/files/0x1a/memfd": Kind.ADDED}

@@ -9,7 +9,8 @@ import pytest
 
 import luoser
 from luoser.diff import Kind, Verdict, compare
-from luoser.state import PciList, State
+from luoser.diff.pci import device_changes
+from luoser.state import DeviceList, PciList, State
 from tests import real
 from tests.checks.device_lists import a_list
 from tests.checks.mutants import changed
@@ -96,3 +97,84 @@ def test_a_list_that_is_not_in_the_source_is_not_compared() -> None:
     found = compare(state, after)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "pci/flb:pci" in [gap.where for gap in found.not_compared]
+
+
+# -- lists that came --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ways", "was_serialised", "is_serialised", "kind"),
+    [
+        (("flb:pci",), False, True, Kind.PROGRESS),
+        (("flb:pci", "flb:pci-v2"), False, True, Kind.PROGRESS),
+        (("flb:pci", "subtree:x"), False, True, Kind.ADDED),
+        (("subtree:x",), False, True, Kind.ADDED),
+        (("flb:pci",), True, True, Kind.ADDED),
+        (("flb:pci",), False, False, Kind.ADDED),
+        (("flb:pci",), True, False, Kind.ADDED),
+    ],
+)
+def test_a_list_of_an_flb_comes_with_serialising(
+    ways: tuple[str, ...], was_serialised: bool, is_serialised: bool, kind: Kind
+) -> None:
+    made = replace(a_list("pci-v2-u32", [ENDPOINT]), via=ways)
+    before = changed(sound(), pci=(), luo=replace(luo_of(), serialized=was_serialised))
+    after = changed(sound(), pci=(made,), luo=replace(luo_of(), serialized=is_serialised))
+    assert told(before, after)[f"pci/{ways[0]}"] is kind
+
+
+def test_a_list_without_luo_came() -> None:
+    after = changed(sound(), luo=None, pci=(a_list("pci-v2-u32", [ENDPOINT]),))
+    assert told(changed(sound(), luo=None, pci=()), after) == {"pci/flb:pci": Kind.ADDED}
+
+
+# -- devices and buses ------------------------------------------------------------------------------------
+
+
+def test_layouts_and_addresses_of_a_list() -> None:
+    one = a_list("pci-v2-u32", [ENDPOINT])
+    assert told(with_lists(one), with_lists(replace(one, address=0x5000))) == {"pci/flb:pci/address": Kind.CHANGED}
+    moved = replace(one, via=("flb:x",))
+    assert told(with_lists(one), with_lists(moved)) == {}  # the same address
+    other = replace(moved, address=0x5000)
+    assert told(with_lists(one), with_lists(other)) == {"pci/flb:pci": Kind.REMOVED, "pci/flb:x": Kind.ADDED}
+
+
+def test_buses_of_a_list() -> None:
+    both = a_list("pci-lu-v1-22", [ENDPOINT, OTHER])
+    one = replace(both, buses=both.buses[:1])
+    assert told(with_lists(both), with_lists(one)) == {"pci/bus/0000:05": Kind.REMOVED}
+    assert told(with_lists(one), with_lists(both)) == {"pci/bus/0000:05": Kind.ADDED}
+    changed_bus = replace(one, buses=({**one.buses[0], "bridge_type": 9},))
+    assert told(with_lists(one), with_lists(changed_bus)) == {"pci/bus/0000:41/bridge_type": Kind.CHANGED}
+
+
+def places(*names: int, **members: int) -> DeviceList:
+    return a_list("pci-lu-v2-03", [Dev(domain=0, bdf=name, **members) for name in names]).devices
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        ((1, 2, 3), (1, 2, 3), {}),
+        ((1, 2, 3), (1, 3), {"0000:00:00.2": Kind.REMOVED}),
+        ((1, 3), (1, 2, 3), {"0000:00:00.2": Kind.ADDED}),
+        ((1, 2, 3), (2, 1, 3), {"order": Kind.CHANGED}),
+        ((1, 2, 3), (3, 1), {"0000:00:00.2": Kind.REMOVED, "order": Kind.CHANGED}),
+        ((1, 2), (3, 4, 5), {"0000:00:00.1": Kind.REMOVED, "0000:00:00.2": Kind.REMOVED, "0000:00:00.3": Kind.ADDED,
+                             "0000:00:00.4": Kind.ADDED, "0000:00:00.5": Kind.ADDED}),
+        ((), (1,), {"0000:00:00.1": Kind.ADDED}),
+    ],
+)  # fmt: skip
+def test_devices_by_address(before: tuple[int, ...], after: tuple[int, ...], kinds: dict[str, Kind]) -> None:
+    found = device_changes(places(*before), places(*after))
+    assert {change.where: change.kind for change in found} == kinds
+
+
+def test_members_of_devices_that_both_layouts_have() -> None:
+    one, other = places(1, 2, data=0x1000), places(1, 2, data=0x2000)
+    assert {change.where for change in device_changes(one, other)} == {
+        "0000:00:00.1/driver_data", "0000:00:00.2/driver_data",
+    }  # fmt: skip
+    wide = a_list("pci-version-2", [Dev(domain=0, bdf=name) for name in (1, 2)]).devices
+    assert list(device_changes(one, wide)) == list(device_changes(wide, one)) == []

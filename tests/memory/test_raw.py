@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,14 @@ def test_hole_beyond_the_image_is_refused(tmp_path: Path) -> None:
 def test_other_formats_say_themselves_where_their_bytes_are() -> None:
     with pytest.raises(SourceError, match="format elf has physical addresses"):
         luoser.open(real.path("7.3-a/frozen"), ranges=[Range(0, None, 0)])
+
+
+def test_holes_of_a_sparse_image_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.raw"
+    with path.open("wb") as file:
+        file.truncate(64 << 30)
+    if path.stat().st_blocks * 512 >= 64 << 30:
+        pytest.skip("this file system has no sparse files")
+    with luoser.open(os.fspath(path)) as memory:
+        assert sum(segment.stored for segment in memory.segments) == 0
+        assert memory.read(1 << 30, 4) == bytes(4)

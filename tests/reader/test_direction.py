@@ -15,7 +15,7 @@ from luoser.memory.source import KnownRoot
 from luoser.state import Area, Direction, Handover, MapStatus, State
 from tests import real
 from tests.images import Image, Node, fdt, name, u32, u64
-from tests.reader.helpers import only, problems, replace_u64
+from tests.reader.helpers import codes, only, problems, replace_u64
 from tests.reader.messengers import boot_tree, named, setup_node
 
 LONE = "7.3-a/frozen"
@@ -528,3 +528,25 @@ def test_chosen_that_is_read_in_the_wrong_byte_order_finds_nothing() -> None:
     value = root.to_bytes(8, "little") + u64(4096)
     image.alloc(fdt(Node("", {}, [Node("chosen", {"linux,kho-fdt": value})])), keep=False)
     assert only(image.read()).direction is Direction.OUTGOING
+
+
+def test_root_option_does_not_hide_the_other_root_from_the_judgement() -> None:
+    (found,) = luoser.read(real.dump("7.3-chain/frozen2"), root=0xE55000).handovers
+    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher one is that of the running kernel"
+    assert found == real.read("7.3-chain/frozen2").handovers[1]
+
+
+def test_root_written_by_another_release_than_the_running_one_is_incoming() -> None:
+    memory = Overlay(real.dump("7.3-a/frozen"))
+    memory.vmcoreinfo = {**memory.vmcoreinfo, "OSRELEASE": "7.4.0"}
+    (found,) = luoser.read(memory).handovers
+    assert found.direction is Direction.INCOMING
+    assert "7.3.4" in found.evidence[0] and "7.4.0" in found.evidence[0]
+
+
+def test_unknown_version_decides_nothing() -> None:
+    image = Image()
+    image.handover(compatible="kho-v9")
+    state = image.read()
+    assert state.handovers[0].direction is Direction.UNKNOWN
+    assert "kho-version" in codes(state)

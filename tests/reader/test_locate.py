@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 import luoser
@@ -143,3 +145,19 @@ def test_sub_tree_with_an_impossible_address_is_a_problem(address: int) -> None:
     state = image.read()
     assert [(subtree.name, subtree.address) for subtree in only(state).subtrees] == [("odd", None)]
     assert f"{address:#x}" in problems(state, "bad-pointer")[0].message
+
+
+@pytest.mark.parametrize("compatible", ["kho-vX", "kho-v", "kho-v4 ", "kho-v4garbage"])
+def test_what_only_starts_like_a_root_is_none(compatible: str) -> None:
+    image = Image()
+    image.handover(compatible=compatible)
+    assert image.read().handovers == ()
+
+
+def test_copy_of_a_root_is_left_out() -> None:
+    image = Image()
+    root = image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, 0, 0)), 32)})
+    copy = image.alloc(bytes(image.data[root : root + 4096]), keep=False)
+    state = image.read()
+    assert [handover.address for handover in state.handovers] == [root]
+    assert [problem.address for problem in state.problems if problem.code == "root-copy"] == [copy]

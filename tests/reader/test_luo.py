@@ -12,32 +12,25 @@ import luoser
 from luoser.errors import PageState
 from luoser.memory.overlay import Overlay
 from luoser.render.tree import print_state
-from luoser.state import Luo, MapStatus, Session, State, to_document
+from luoser.state import MapStatus, State, to_document
 from tests import real
 from tests.images import Image, Node, fdt, name, text, u64
-from tests.reader.helpers import codes, number, only, problems
-from tests.work import steps
+from tests.reader.helpers import (
+    FROZEN,
+    OLD,
+    brief,
+    codes,
+    luo_image,
+    luo_of,
+    luo_ser,
+    number,
+    only,
+    problems,
+    session_entry,
+    sound_luo,
+)
 
-FROZEN = "7.3-a/frozen"
-OLD = "6.19-a/frozen"
 WEIRD = 'weird name \x1b[31m/../"x'
-
-
-def luo_of(state: State) -> Luo:
-    luo = only(state).luo
-    assert luo is not None
-    return luo
-
-
-def sound(dump: str = FROZEN) -> Luo:
-    return luo_of(real.read(dump))
-
-
-def brief(luo: Luo) -> list[tuple[str, list[tuple[str, int, int]]]]:
-    """Sessions with (handler, handle, token) of each file."""
-    return [
-        (session.name, [(file.compatible, file.data, file.token) for file in session.files]) for session in luo.sessions
-    ]
 
 
 # -- damage in real dumps --
@@ -47,11 +40,11 @@ def brief(luo: Luo) -> list[tuple[str, list[tuple[str, int, int]]]]:
 @pytest.mark.parametrize(("state", "code"), [(PageState.ABSENT, "missing"), (PageState.EXCLUDED, "excluded")])
 def test_luo_page_that_is_gone_is_null_with_a_problem(dump: str, state: PageState, code: str) -> None:
     memory = real.overlay(dump)
-    memory.remove(sound(dump).address, state=state)
+    memory.remove(sound_luo(dump).address, state=state)
     found = luoser.read(memory)
     assert only(found).luo is None
     (problem,) = problems(found, code)
-    assert problem.address == sound(dump).address
+    assert problem.address == sound_luo(dump).address
     assert code in problem.message or code == "missing"
     assert only(found).preserved.status is MapStatus.INTACT
 
@@ -62,10 +55,10 @@ def test_luo_page_that_is_gone_is_null_with_a_problem(dump: str, state: PageStat
 )
 def test_luo_page_that_was_reused_is_null_with_a_problem(dump: str, content: bytes) -> None:
     memory = real.overlay(dump)
-    memory.write(sound(dump).address, content)
+    memory.write(sound_luo(dump).address, content)
     found = luoser.read(memory)
     assert only(found).luo is None
-    assert [problem.address for problem in problems(found, "luo-reused")] == [sound(dump).address]
+    assert [problem.address for problem in problems(found, "luo-reused")] == [sound_luo(dump).address]
 
 
 def test_null_luo_is_null_in_the_document() -> None:
@@ -74,113 +67,28 @@ def test_null_luo_is_null_in_the_document() -> None:
     assert any(problem["code"] == "luo-reused" for problem in real.document("7.3-a/post")["problems"])
 
 
-@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.EXCLUDED])
-def test_session_block_that_is_gone_is_not_read_as_zeros(state: PageState) -> None:
-    memory = real.overlay(FROZEN)
-    (block,) = sound().session_blocks
-    memory.remove(block, state=state)
-    found = luoser.read(memory)
-    luo = luo_of(found)
-    assert luo.sessions == ()
-    assert luo.flbs == sound().flbs
-    (problem,) = problems(found, "excluded" if state is PageState.EXCLUDED else "missing")
-    assert problem.address == block
-
-
 def test_sessions_that_cannot_be_read_are_not_called_unserialised() -> None:
     """sessions_pa is set by nothing but serialising."""
     memory = real.overlay(FROZEN)
-    memory.remove(sound().session_blocks[0])
-    assert sound().flb_area is not None
-    memory.remove(sound().flb_area or 0)
+    memory.remove(sound_luo().session_blocks[0])
+    assert sound_luo().flb_area is not None
+    memory.remove(sound_luo().flb_area or 0)
     assert luo_of(luoser.read(memory)).serialized
-
-
-def file_block(session: Session) -> int:
-    return session.blocks[0]
-
-
-@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.EXCLUDED])
-def test_file_block_that_is_gone_leaves_the_other_sessions(state: PageState) -> None:
-    memory = real.overlay(FROZEN)
-    memory.remove(file_block(sound().sessions[0]), state=state)
-    found = luoser.read(memory)
-    luo = luo_of(found)
-    assert luo.sessions[0].files == ()
-    assert luo.sessions[0].count == 3
-    assert luo.sessions[1:] == sound().sessions[1:]
-    assert problems(found, "excluded" if state is PageState.EXCLUDED else "missing")
-    assert problems(found, "file-count")
-
-
-def test_session_block_that_names_itself_is_a_problem() -> None:
-    """The blocks that were visited are remembered: the loop costs no more than the sound dump, 130,000 lines."""
-    memory = real.overlay(FROZEN)
-    (block,) = sound().session_blocks
-    memory.write(block, u64(block))
-    with steps(400_000):
-        found = luoser.read(memory)
-    (problem,) = problems(found, "loop")
-    assert problem.address == block and f"{block:#x}" in problem.message
-    assert brief(luo_of(found)) == brief(sound())
-
-
-def test_loop_over_two_blocks_is_a_problem_with_both_addresses() -> None:
-    image = Image()
-    entries = [session_entry(f"s{i}", 0, 0) for i in range(60)]
-    first = image.blocks(entries)
-    second = int.from_bytes(image.data[first : first + 8], "little")
-    image.put(second, u64(first))
-    state = luo_image(image, luo_ser(1, first))
-    (problem,) = problems(state, "loop")
-    assert problem.address == second
-    assert f"{first:#x}" in problem.message and f"{second:#x}" in problem.message
-    assert len(luo_of(state).sessions) == 60
-
-
-@pytest.mark.parametrize("count", [0, 52, 1 << 32, (1 << 64) - 1])
-def test_session_block_with_an_impossible_count_is_a_problem(count: int) -> None:
-    memory = real.overlay(FROZEN)
-    (block,) = sound().session_blocks
-    memory.write(block + 8, u64(count))
-    found = luoser.read(memory)
-    assert luo_of(found).sessions == ()
-    (problem,) = problems(found, "bad-count")
-    assert problem.address == block and str(count) in problem.message and "51" in problem.message
-
-
-def test_session_block_may_be_full() -> None:
-    image = Image()
-    first = image.blocks([session_entry(f"s{i}", 0, 0) for i in range(51)])
-    state = luo_image(image, luo_ser(1, first))
-    assert [session.name for session in luo_of(state).sessions] == [f"s{i}" for i in range(51)]
-    assert state.problems == ()
-
-
-@pytest.mark.parametrize("count", [0, 64])
-def test_file_block_with_an_impossible_count_is_a_problem(count: int) -> None:
-    memory = real.overlay(FROZEN)
-    block = file_block(sound().sessions[0])
-    memory.write(block + 8, u64(count))
-    found = luoser.read(memory)
-    assert luo_of(found).sessions[0].files == ()
-    assert [problem.address for problem in problems(found, "bad-count")] == [block]
-    assert luo_of(found).sessions[1:] == sound().sessions[1:]
 
 
 @pytest.mark.parametrize("pointer", [0x617001, 1 << 52, (1 << 64) - 4096])
 def test_impossible_session_pointer_is_a_problem(pointer: int) -> None:
     memory = real.overlay(FROZEN)
-    memory.write(sound().address + 16, u64(pointer))
+    memory.write(sound_luo().address + 16, u64(pointer))
     found = luoser.read(memory)
     assert luo_of(found).sessions == ()
     assert f"{pointer:#x}" in problems(found, "bad-pointer")[0].message
-    assert luo_of(found).flbs == sound().flbs
+    assert luo_of(found).flbs == sound_luo().flbs
 
 
 def test_impossible_session_count_of_the_old_area_is_a_problem() -> None:
     memory = real.overlay(OLD)
-    area = sound(OLD).session_area
+    area = sound_luo(OLD).session_area
     assert area is not None
     for count in (820, (1 << 64) - 1):
         memory.write(area, u64(count))
@@ -200,7 +108,7 @@ def test_contiguous_files_fill_two_pages_and_no_more() -> None:
 
 def test_more_files_in_the_entry_than_in_the_blocks_is_a_problem() -> None:
     memory = real.overlay(FROZEN)
-    where = sound().sessions[0].address
+    where = sound_luo().sessions[0].address
     assert where is not None
     memory.write(where + 72, u64(4))
     found = luoser.read(memory)
@@ -210,18 +118,18 @@ def test_more_files_in_the_entry_than_in_the_blocks_is_a_problem() -> None:
 
 def test_entry_overwritten_with_garbage_is_left_out_and_named() -> None:
     memory = real.overlay(FROZEN)
-    where = sound().sessions[1].address
+    where = sound_luo().sessions[1].address
     assert where is not None
     memory.write(where, b"\xa5" * 80)
     found = luoser.read(memory)
     assert problems(found, "bad-session")[0].address == where
-    names = [session.name for session in sound().sessions]
+    names = [session.name for session in sound_luo().sessions]
     assert [session.name for session in luo_of(found).sessions] == names[:1] + names[2:]
 
 
 def test_session_caught_before_its_name_was_written_is_kept() -> None:
     memory = real.overlay(FROZEN)
-    where = sound().sessions[0].address
+    where = sound_luo().sessions[0].address
     assert where is not None
     memory.write(where, bytes(64))
     found = luoser.read(memory)
@@ -232,17 +140,17 @@ def test_session_caught_before_its_name_was_written_is_kept() -> None:
 
 def test_flb_count_beyond_its_page_is_a_problem() -> None:
     memory = real.overlay(FROZEN)
-    area = sound().flb_area
+    area = sound_luo().flb_area
     assert area is not None
     memory.write(area + 8, u64(64))
     found = luoser.read(memory)
     assert luo_of(found).flbs == ()
     assert problems(found, "bad-count")[0].address == area
-    assert brief(luo_of(found)) == brief(sound())
+    assert brief(luo_of(found)) == brief(sound_luo())
 
 
 def test_test_flbs_are_not_followed() -> None:
-    magic = [flb for flb in sound().flbs if flb.name.startswith("liveupdate-test-flb")]
+    magic = [flb for flb in sound_luo().flbs if flb.name.startswith("liveupdate-test-flb")]
     assert len(magic) == 3
     assert all(flb.data == 0xFEEDF00DCAFEBEE0 + i for i, flb in enumerate(magic))
     assert real.read(FROZEN).problems == ()
@@ -299,7 +207,7 @@ def test_no_name_steers_the_terminal(raw: bytes, capsys: pytest.CaptureFixture[s
 
 
 def test_session_without_files_has_none() -> None:
-    (empty,) = (session for session in sound().sessions if session.name == "empty-session")
+    (empty,) = (session for session in sound_luo().sessions if session.name == "empty-session")
     assert (empty.files, empty.count, empty.blocks) == ((), 0, ())
 
 
@@ -312,14 +220,6 @@ def test_not_serialised_yet_is_said_and_not_called_empty(capsys: pytest.CaptureF
 # -- forms that no dump has --
 
 
-def luo_ser(liveupdate: int, sessions: int, flbs: int = 0, *, compatible: str = "luo-v5") -> bytes:
-    return struct.pack("<8sQQQ", compatible.encode(), liveupdate, sessions, flbs)
-
-
-def session_entry(label: str | bytes, files: int, count: int) -> bytes:
-    return name(label, 64) + struct.pack("<QQ", files, count)
-
-
 def file_entry(token: int, data: int = 0x5EED000, handler: str = "some-handler-v1") -> bytes:
     return name(handler, 48) + struct.pack("<QQ", data, token)
 
@@ -327,17 +227,6 @@ def file_entry(token: int, data: int = 0x5EED000, handler: str = "some-handler-v
 def flb_page(*flbs: tuple[str, int, int]) -> bytes:
     entries = b"".join(name(label, 48) + struct.pack("<QQ", data, count) for label, data, count in flbs)
     return struct.pack("<QQ", 1, len(flbs)) + entries
-
-
-def luo_image(
-    image: Image, blob: bytes | None, *, sessions: list[bytes] | None = None, compatible: str = "kho-v4"
-) -> State:
-    """An image with a LUO object of these bytes, or a luo-v5 one with these session entries."""
-    if blob is None:
-        blob = luo_ser(1, image.blocks(sessions or []))
-    size = None if blob[:4] == b"\xd0\x0d\xfe\xed" else len(blob)
-    image.handover({"LUO": (image.alloc(blob), size)}, compatible=compatible)
-    return image.read()
 
 
 def contiguous_files(image: Image, *tokens: int) -> int:
@@ -555,11 +444,26 @@ def test_blocks_of_large_pages_hold_more() -> None:
 
 def test_address_of_each_entry_is_where_its_bytes_lie() -> None:
     memory: Overlay = real.overlay(FROZEN)
-    for session in sound().sessions:
+    for session in sound_luo().sessions:
         assert session.address is not None
         assert memory.read(session.address, 64).split(b"\0")[0].decode() == session.name
         for file in session.files:
             assert file.address is not None
             assert number(memory, file.address + 56) == file.token
-    for flb in sound().flbs:
+    for flb in sound_luo().flbs:
         assert memory.read(flb.address, 48).split(b"\0")[0].decode() == flb.name
+
+
+def test_placeholder_of_a_file_descriptor_is_no_file() -> None:
+    image = Image()
+    file = Node("0x1a", {"compatible": text("memfd-v1"), "data": u64(0)})
+    nodes = [
+        Node("file-descriptors", {"compatible": text("file-descriptors-v1")}, [file]),
+        Node("subsystems", {"compatible": text("subsystems-v1"), "pci": u64(0)}),
+    ]
+    tree = image.tree(Node("", {"compatible": text("luo-v1")}, nodes))
+    image.handover({"LUO": (tree, None)}, compatible="kho-v1")
+    state = image.read()
+    luo = state.handovers[0].luo
+    assert luo is not None and not luo.serialized and luo.sessions == ()
+    assert "bad-pointer" not in codes(state)

@@ -173,3 +173,16 @@ def test_other_page_sizes_are_not_tried_where_there_is_no_map_to_prove_one(point
     memory = Counting(ElfMemory("x", core(Load(0, bytes(made.data)))))
     assert luoser.read(memory).source.page_size == 4096
     assert memory.searches == 1
+
+
+def test_page_size_is_not_guessed_from_a_map_that_cannot_be_read() -> None:
+    image = Image(pages=64)
+    place = -(-(image._next) // 0x4000) * 0x4000
+    while image._next <= place:
+        image.alloc(keep=False)
+    image.put(place, b"#!/bin/sh\n" * 400)
+    image.handover(map_address=place)
+    state = luoser.read(image.open())
+    assert state.source.page_size == 4096
+    assert state.handovers[0].preserved.status is MapStatus.DAMAGED
+    assert codes(state) == ["map-garbage"]

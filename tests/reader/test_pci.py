@@ -14,7 +14,7 @@ from luoser.render.tree import print_state
 from luoser.state import Handover, PciList, State, to_document
 from tests import real
 from tests.images import Image, Node, fdt, name, text, u32, u64
-from tests.reader.helpers import only, problems
+from tests.reader.helpers import codes, only, pci_entry, problems
 from tests.work import steps
 
 FROZEN, OLD = "7.3-a/frozen", "6.18-a/frozen"
@@ -340,3 +340,35 @@ def test_domain_beyond_16_bits_is_shown_whole() -> None:
     blob = struct.pack("<QQ", 4, 1) + struct.pack("<IHH", 0x10000, 0xFFFF, 1)
     (entry,) = only(flb_image(Image(), "pci-v2", blob)).pci
     assert entry.devices[0].name == "10000:ff:1f.7"
+
+
+# -- what looks like a list --
+
+
+def pci_state(image: Image, blob: bytes, label: str = "pci-v2") -> State:
+    page = image.alloc(struct.pack("<QQ", 1, 1) + name(label, 48) + struct.pack("<QQ", image.alloc(blob), 1))
+    image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, 0, page)), 32)})
+    return image.read()
+
+
+def test_hole_in_a_block_is_no_device_and_keeps_its_slot() -> None:
+    image = Image()
+    blocks = image.blocks([pci_entry(0x100), bytes(8), pci_entry(0x200)])
+    (found,) = pci_state(image, struct.pack("<IIQ", 2, 2, blocks), "pci").handovers[0].pci
+    assert found.layout == "pci-version-2"
+    assert [(device.index, device.name) for device in found.devices] == [(0, "0000:01:00.0"), (2, "0000:02:00.0")]
+
+
+def test_hole_in_an_inline_list_is_no_device() -> None:
+    blob = struct.pack("<II", 4, 2) + pci_entry(0x100) + bytes(8) + pci_entry(0x200) + bytes(8)
+    (found,) = pci_state(Image(), blob).handovers[0].pci
+    assert found.layout == "pci-v2-u32"
+    assert [device.name for device in found.devices] == ["0000:01:00.0", "0000:02:00.0"]
+
+
+def test_list_with_one_fault_is_shown_with_it() -> None:
+    blob = struct.pack("<Q", 3) + b"".join(struct.pack("<HH", 0, bdf) for bdf in (0x100, 0x4100, 0x300))
+    state = pci_state(Image(), blob, "pci-v1")
+    (found,) = state.handovers[0].pci
+    assert (found.layout, len(found.devices)) == ("pci-v1-nr", 3)
+    assert "pci-fault" in codes(state)

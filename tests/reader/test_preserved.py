@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from luoser.errors import PageState
 from luoser.memory.overlay import Overlay
 from luoser.state import Direction, MapStatus, PreservedMap, State
 from tests import real
-from tests.images import Image, find_radix_bit, u64
+from tests.images import Image, Node, fdt, find_radix_bit, text, u64
 from tests.reader.helpers import codes, number, only, problems, replace_u64
 from tests.work import steps
 
@@ -440,3 +441,37 @@ def test_any_set_of_blocks_is_read_back(blocks: list[tuple[int, int]], compatibl
     assert preserved.status is MapStatus.INTACT
     assert set(blocks) <= blocks_of(preserved.map)
     assert len(blocks_of(preserved.map) - set(blocks)) == 1
+
+
+# -- the width of kho-v1 bitmaps --
+
+
+def small_bitmap(pages: int) -> Image:
+    """A map of 512-byte bitmaps whose only one starts a page, with something else behind it."""
+    image = Image(pages=pages)
+    blob = image.alloc(fdt(Node("", {"compatible": text("memblock-v1")})))
+    image.handover({"memblock": (blob, None)}, compatible="kho-v1", bitmap_size=512)
+    chunk = image.read().handovers[0].preserved.address
+    bitmap = int.from_bytes(image.data[chunk + 24 : chunk + 32], "little")
+    image.put(bitmap + 512, random.Random(1).randbytes(3584))
+    return image
+
+
+def test_slab_neighbours_of_a_small_bitmap_are_not_preserved_memory() -> None:
+    preserved = small_bitmap(17000).read().handovers[0].preserved
+    assert (preserved.bitmap_size, preserved.map and preserved.map.entries) == (512, 2)
+
+
+def test_width_that_nothing_decides_is_said_to_be_open() -> None:
+    assert "map-width" in codes(small_bitmap(512).read())
+
+
+def test_map_that_leads_to_itself_only_decides_nothing() -> None:
+    image = Image()
+    node = image.alloc(keep=False)
+    image.put(node, u64(node) * 512)
+    image.handover(map_address=node)
+    (found,) = image.read().handovers
+    assert (found.preserved.status, found.preserved.nodes) == (MapStatus.DAMAGED, (node,))
+    assert found.preserved.map is not None
+    assert (found.preserved.map.entries, found.preserved.map.complete) == (0, False)

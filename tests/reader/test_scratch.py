@@ -11,7 +11,7 @@ import luoser
 from luoser.memory.elf import ElfMemory
 from luoser.state import Area, Direction, Handover
 from tests import real
-from tests.images import Image
+from tests.images import Image, Node, fdt
 from tests.memory.images import Load, core
 from tests.reader.helpers import only
 from tests.reader.messengers import boot_tree, named, setup_node
@@ -179,3 +179,15 @@ def test_scratch_is_not_inherited_from_a_root_of_unknown_direction() -> None:
     found = luoser.read(memory).handovers
     assert [one.direction for one in found] == [Direction.UNKNOWN] * 2
     assert [one.scratch for one in found] == [None, None]
+
+
+def test_chosen_names_the_scratch_array() -> None:
+    image = Image()
+    root = image.handover()
+    scratch = image.alloc(struct.pack("<4Q", 0x40000000, 0x200000, 0x50000000, 0x400000), keep=False)
+    spans = {"linux,kho-fdt": (root, 4096), "linux,kho-scratch": (scratch, 32)}
+    chosen = Node("chosen", {label: struct.pack(">QQ", *span) for label, span in spans.items()})
+    image.alloc(fdt(Node("", {"#address-cells": b"\0\0\0\2", "#size-cells": b"\0\0\0\2"}, [chosen])), keep=False)
+    areas = image.read().handovers[0].scratch
+    assert areas is not None
+    assert [(area.address, area.size) for area in areas] == [(0x40000000, 0x200000), (0x50000000, 0x400000)]

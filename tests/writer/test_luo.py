@@ -225,6 +225,13 @@ def test_two_files_at_one_place_are_refused(layout: str) -> None:
         write(changed(state, sessions=(replace(only, files=files),)))
 
 
+def test_the_64th_flb_does_not_fit_the_page() -> None:
+    luo, state, _ = built_luo({"flbs": [{"name": f"f{number}", "count": 1} for number in range(63)]})
+    last = luo.flbs[-1]
+    with pytest.raises(UsageError, match="64 do not fit one page"):
+        write(changed(state, flbs=(*luo.flbs, replace(last, name="more", address=last.address + 64))))
+
+
 def test_flbs_lie_side_by_side() -> None:
     luo, state, _ = built_luo({"flbs": [{"name": "a"}, {"name": "b"}]})
     with pytest.raises(UsageError, match="right after the previous FLB"):
