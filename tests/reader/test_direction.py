@@ -507,6 +507,13 @@ def test_chosen_is_no_evidence_on_x86_64(dump: str) -> None:
         assert luoser.read(memory).handovers == real.read(dump).handovers
 
 
+def test_chosen_that_names_no_root_is_nothing_on_x86_64() -> None:
+    memory = real.overlay(LONE)
+    memory.write(0x40000000 - 0x10000, boot_tree(0x40000000 - 0x8000))
+    memory.write(0x40000000 - 0x8000, b"#!/bin/sh")
+    assert luoser.read(memory).problems == real.read(LONE).problems
+
+
 def test_chosen_property_of_a_wrong_length_is_ignored_as_the_kernel_does() -> None:
     image = Image()
     root = image.handover()
