@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: MIT
 # make demo   environment, install, inspect a shipped dump of a real kernel
 # make test   lint, types, tests
+# make test-slow  the tests that make test leaves out: whole machines, LUOSER_LAB names their dumps (tests/lab)
 # make golden the committed files that are made: golden bytes, dump formats
 # make bench  speed as ratios to peers measured in the same run
+# make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test bench golden docs clean
+.PHONY: demo test test-slow bench mutants golden docs clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -17,10 +20,17 @@ test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: .venv/tested
+	$(PYTEST) -m slow
 
 bench: .venv/tested
 	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable
+
+mutants: .venv/tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutants]'
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 golden: .venv/tested
 	$(BIN)/python -m tests.golden
@@ -32,6 +42,7 @@ docs: .venv/tested
 	$(BIN)/python -m tests.layout_table > docs/layouts.md
 	$(BIN)/python -m tests.live_update_page
 	$(BIN)/python -m tests.abi_pages
+	$(BIN)/python -m tests.architecture_page
 
 # Debian splits venv off into a package of its own.
 .venv/bin/python:
@@ -48,4 +59,4 @@ docs: .venv/tested
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

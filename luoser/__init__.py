@@ -4,7 +4,7 @@
     with luoser.open("vmcore") as memory:
         state = luoser.read(memory)
 
-`open` gives a `luoser.memory` source, `read` the `luoser.state` of it.
+`open` returns a `luoser.memory` source. `read` returns the `luoser.state` that is found in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["__version__", "open", "read"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:  # loaded when used, so that `luoser --help` starts at once
+def __getattr__(name: str) -> Any:  # imported on first use, to keep `luoser --help` fast
     if name == "open":
         from luoser.memory.open import open_memory
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs of ones in long bitmaps, without a step for each bit: least significant bit of byte 0 first."""
+"""Runs of ones in long bitmaps, found without a step for each bit. Bit 0 is the least significant bit of byte 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SOME_ONE, _SOME_ZERO = re.compile(rb"[^\0]"), re.compile(rb"[^\xff]")
 
 
 def next_one(bits: bytes, start: int) -> int:
-    """Number of the first one from bit `start` on; as many as there are bits where there is none."""
+    """Number of the first bit that is one, at or after bit `start`. The number of bits if there is none."""
     rest = bits[start >> 3] >> (start & 7) if start >> 3 < len(bits) else 0
     if rest:
         return start + (rest & -rest).bit_length() - 1
@@ -25,7 +25,7 @@ def next_one(bits: bytes, start: int) -> int:
 
 
 def next_zero(bits: bytes, start: int) -> int:
-    """Number of the first zero from bit `start` on; as many as there are bits where there is none."""
+    """Number of the first bit that is zero, at or after bit `start`. The number of bits if there is none."""
     rest = ~(bits[start >> 3] | (1 << (start & 7)) - 1) & 0xFF if start >> 3 < len(bits) else 0
     if rest:
         return 8 * (start >> 3) + (rest & -rest).bit_length() - 1
@@ -37,7 +37,7 @@ def next_zero(bits: bytes, start: int) -> int:
 
 
 def bit_runs(bits: bytes) -> Iterator[tuple[int, int]]:
-    """(first, length) of each run of ones."""
+    """(first bit, number of bits) of each run of ones, in ascending order."""
     value = int.from_bytes(bits, "little")
     if value == 0:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Error types. Every message names the file or the physical address, what was expected, what was found."""
+"""Error types. A message has the file or the physical address, what was expected and what was found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ __all__ = ["FormatError", "LuoserError", "MissingMemory", "PageState", "SourceEr
 
 
 class PageState(StrEnum):
-    """What a source knows of one page of physical memory."""
+    """What a source knows about one page of physical memory.
+
+    PRESENT:  the bytes are in the source.
+    ZERO:     the dump tool left the page out because it held zeros.
+    EXCLUDED: the dump tool left the page out; its contents are unknown.
+    ABSENT:   no segment covers the page, or its bytes are lost.
+    """
 
     PRESENT = "present"
     ZERO = "zero"
@@ -22,29 +28,29 @@ _WHY = {PageState.EXCLUDED: "left out of the dump", PageState.DAMAGED: "stored, 
 
 
 class LuoserError(Exception):
-    """Base of everything luoser raises on purpose."""
+    """Base of all errors that luoser raises on purpose."""
 
 
 class SourceError(LuoserError):
-    """A file that cannot be read as memory: absent, empty, of an unknown or refused format."""
+    """A file that cannot be read: it is missing, empty, damaged, or of an unknown format."""
 
 
 class FormatError(LuoserError):
-    """Bytes that are not what their place promises, such as a broken flattened devicetree."""
+    """Bytes that do not have the expected format, such as a broken flattened devicetree."""
 
 
 class UsageError(LuoserError):
-    """A request that makes no sense: an unknown layout name, an address that is no number."""
+    """A request that cannot be carried out: an unknown layout name, an address that is not a number."""
 
 
 class MissingMemory(LuoserError):
-    """Bytes that the source does not hold.
+    """Bytes that are not in the source.
 
     address: the first physical address that could not be read.
-    page:    the 4 KiB page that it is in.
-    state:   why: `PageState.EXCLUDED` (a dump tool left the page out), `PageState.DAMAGED` (it is stored, but cannot
-             be unpacked) or `PageState.ABSENT`.
-    why:     the reason in words, where the source knows more than the state says.
+    page:    physical address of its 4 KiB page.
+    state:   `PageState.EXCLUDED` (a dump tool left the page out), `PageState.DAMAGED` (it is in the source, but
+             cannot be unpacked) or `PageState.ABSENT`.
+    why:     the reason in words; None for the usual reason of this state.
     """
 
     def __init__(self, address: int, state: PageState, why: str | None = None) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Flattened devicetrees (version 17), read in one bounded pass, and written as libfdt lays them out.
+"""Flattened devicetrees (version 17): read in one bounded pass, written byte for byte as libfdt does.
 
-Tokens and headers are big-endian; property values are raw bytes, because KHO and LUO write theirs in the
-byte order of the machine.
+Tokens and headers are big-endian. Property values stay raw bytes, because KHO and LUO write theirs in the byte
+order of the machine. The format is chapter 5 of the Devicetree Specification.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HEADER = struct.Struct(">10I")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The fixed header; all members are numbers of bytes or offsets in bytes but for the versions."""
+    """The fixed header of a blob, struct fdt_header. Sizes and offsets are in bytes."""
 
     magic: int
     totalsize: int
@@ -53,39 +53,44 @@ class Header:
 
 @dataclass(slots=True)
 class Node:
-    """A node: name without its path, properties and children in the order of the blob."""
+    """A node of a tree.
+
+    name:       without the path.
+    properties: (name, value), in the order of the blob.
+    nodes:      child nodes, in the order of the blob.
+    """
 
     name: bytes
     properties: list[tuple[bytes, bytes]] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
 
     def get(self, name: str) -> bytes | None:
-        """Value of the first property of that name, or None."""
+        """Value of the first property with this name. None if there is none."""
         wanted = name.encode()
         return next((value for found, value in self.properties if found == wanted), None)
 
     def node(self, name: str) -> Node | None:
-        """The first child of that name, or None."""
+        """The first child with this name. None if there is none."""
         wanted = name.encode()
         return next((child for child in self.nodes if child.name == wanted), None)
 
     def u64(self, name: str) -> int | None:
-        """A property of exactly eight bytes as a native-endian (little-endian) number, else None."""
+        """A property as a little-endian number. None if there is none, or it does not have exactly eight bytes."""
         value = self.get(name)
         return int.from_bytes(value, "little") if value is not None and len(value) == 8 else None
 
     def u32(self, name: str) -> int | None:
-        """A property of exactly four bytes as a native-endian (little-endian) number, else None."""
+        """A property as a little-endian number. None if there is none, or it does not have exactly four bytes."""
         value = self.get(name)
         return int.from_bytes(value, "little") if value is not None and len(value) == 4 else None
 
     def text(self, name: str) -> bytes | None:
-        """A property up to its first NUL."""
+        """A property up to its first NUL. None if there is none."""
         value = self.get(name)
         return None if value is None else value.split(b"\0", 1)[0]
 
     def walk(self) -> Iterator[Node]:
-        """This node and all below it, parents first."""
+        """This node and all nodes below it, parents first."""
         stack = [self]
         while stack:
             node = stack.pop()
@@ -95,7 +100,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Fdt:
-    """A whole tree. fault: where and why reading stopped early, None for a sound blob."""
+    """A tree with the header and the strings block of its blob.
+
+    fault: where and why reading stopped early; None if the whole blob was read.
+    """
 
     header: Header
     root: Node
@@ -104,18 +112,23 @@ class Fdt:
 
 
 def parse_header(data: bytes) -> Header:
-    """The header of a blob that may continue beyond `data`. Raises FormatError when it cannot be one."""
+    """The header of a blob. `data` may end before the blob does.
+
+    Raises FormatError if these bytes are not a devicetree header of a known version with sane bounds.
+    """
     if len(data) < HEADER_SIZE:
-        raise FormatError(f"a devicetree header has {HEADER_SIZE} bytes, there are only {len(data)}")
+        raise FormatError(f"devicetree header: expected {HEADER_SIZE} bytes, found {len(data)}")
     header = Header(*_HEADER.unpack_from(data))
     if data[:4] != MAGIC:
         raise FormatError(f"expected devicetree magic d00dfeed, found {data[:4].hex()}")
     if header.version < 16 or header.last_comp_version > 17:
         raise FormatError(
-            f"devicetree version {header.version} (compatible with {header.last_comp_version}), expected 17"
+            f"devicetree version: expected 17, found {header.version} (compatible with {header.last_comp_version})"
         )
     if not HEADER_SIZE <= header.totalsize <= LIMITS.fdt_size:
-        raise FormatError(f"devicetree totalsize {header.totalsize:#x} is out of bounds")
+        raise FormatError(
+            f"devicetree totalsize: expected {HEADER_SIZE} to {LIMITS.fdt_size} bytes, found {header.totalsize}"
+        )
     for name, offset, size in (
         ("structure", header.off_dt_struct, header.size_dt_struct),
         ("strings", header.off_dt_strings, header.size_dt_strings),
@@ -123,7 +136,8 @@ def parse_header(data: bytes) -> Header:
     ):
         if offset < HEADER_SIZE or offset + size > header.totalsize:
             raise FormatError(
-                f"devicetree {name} block at {offset:#x} of {size:#x} bytes leaves the blob's {header.totalsize:#x}"
+                f"devicetree {name} block at {offset:#x} of {size:#x} bytes: expected it after the header and inside "
+                f"the totalsize of {header.totalsize:#x} bytes"
             )
     if header.off_dt_struct % 4 or header.size_dt_struct % 4:
         raise FormatError(f"devicetree structure block at {header.off_dt_struct:#x} is not aligned to 4 bytes")
@@ -131,14 +145,15 @@ def parse_header(data: bytes) -> Header:
 
 
 def parse(data: bytes, *, partial: bool = False) -> Fdt:
-    """A devicetree blob. Bytes behind its totalsize are ignored.
+    """The tree of a devicetree blob. Bytes after its totalsize are ignored.
 
-    With `partial`, a blob that breaks off or is damaged inside gives what came before, and `fault` says
-    where and why; otherwise that raises FormatError. A broken header always raises FormatError.
+    partial: return the nodes before the first error of a blob that is truncated or damaged; `fault` has the error.
+
+    Raises FormatError for a broken header and, without `partial`, for any other error.
     """
     header = parse_header(data)
     if len(data) < header.totalsize and not partial:
-        raise FormatError(f"devicetree of {header.totalsize} bytes breaks off after {len(data)}")
+        raise FormatError(f"truncated devicetree: expected {header.totalsize} bytes, found {len(data)}")
     strings = data[header.off_dt_strings : header.off_dt_strings + header.size_dt_strings]
     block = data[header.off_dt_struct : header.off_dt_struct + header.size_dt_struct]
     root = Node(b"")
@@ -152,7 +167,7 @@ def parse(data: bytes, *, partial: bool = False) -> Fdt:
 
 
 class _Walker:
-    """One pass over the structure block; the position only ever grows."""
+    """One pass over the structure block. The position only grows, so the time is linear."""
 
     def __init__(self, block: bytes, strings: bytes) -> None:
         self.block, self.strings = block, strings
@@ -177,7 +192,7 @@ class _Walker:
             elif token == _END_NODE:
                 if not stack:
                     raise FormatError(
-                        f"end of a node that never began, at {4 * position - 4:#x} of the structure block"
+                        f"end of a node without its begin, at {4 * position - 4:#x} of the structure block"
                     )
                 stack.pop()
             elif token == _END:
@@ -194,7 +209,7 @@ class _Walker:
         start = 4 * position
         end = self.block.find(b"\0", start)
         if end < 0:
-            raise FormatError(f"node name at {start:#x} of the structure block has no end")
+            raise FormatError(f"node name at {start:#x} of the structure block is not terminated")
         name = self.block[start:end]
         if stack:
             node = Node(name)
@@ -209,13 +224,13 @@ class _Walker:
 
     def _property(self, position: int, stack: list[Node]) -> int:
         if not stack:
-            raise FormatError(f"property outside of a node at {4 * position - 4:#x} of the structure block")
+            raise FormatError(f"property outside any node, at {4 * position - 4:#x} of the structure block")
         if position + 2 > len(self.words):
-            raise FormatError("devicetree breaks off inside a property")
+            raise FormatError("devicetree structure block ends inside a property")
         size, name_offset = self.words[position], self.words[position + 1]
         start = 4 * (position + 2)
         if start + size > len(self.block):
-            raise FormatError(f"property value of {size:#x} bytes at {start:#x} leaves the structure block")
+            raise FormatError(f"property value of {size:#x} bytes at {start:#x} exceeds the structure block")
         stack[-1].properties.append((self._name(name_offset), self.block[start : start + size]))
         return position + 2 + (size + 3) // 4
 
@@ -227,20 +242,27 @@ class _Walker:
 
 
 def _name_at(strings: bytes, offset: int) -> bytes:
-    """The name of a property. Raises FormatError for one that is not in the strings block, or too long."""
+    """The property name at an offset of the strings block.
+
+    Raises FormatError for an offset outside the block, and for a name that is too long or not terminated.
+    """
     end = strings.find(b"\0", offset, offset + LIMITS.fdt_name + 1)
     if end >= 0:
         return strings[offset:end]
     if offset + LIMITS.fdt_name < len(strings):
         raise FormatError(f"property name at {offset:#x} has more than {LIMITS.fdt_name} bytes")
-    raise FormatError(f"property name at {offset:#x} is outside of the strings block or has no end")
+    raise FormatError(f"property name at {offset:#x} is outside the strings block or not terminated")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Bytes of a blob that are one token of the structure block, or one name of the strings block.
+    """One token of the structure block, or one name of the strings block.
 
-    kind: `node`, `property` with its value, `end` of a node, `nop`, `last`, `string`. name: of what it is.
+    offset: in bytes from the start of the blob.
+    size:   in bytes, padding included.
+    kind:   `node`, `property`, `end` (of a node), `nop`, `last` (end of the block) or `string`.
+    name:   of the node or property, or the string itself; empty for other kinds.
+    value:  of a property; empty for other kinds.
     """
 
     offset: int
@@ -251,8 +273,10 @@ class Token:
 
 
 def tokens(data: bytes) -> Iterator[Token]:
-    """The structure block and the strings block token by token, up to what cannot be one. Raises FormatError for a
-    header that cannot be."""
+    """The tokens of the structure block up to the first invalid one, then the names of the strings block.
+
+    Raises FormatError for a broken header.
+    """
     header = parse_header(data)
     strings = data[header.off_dt_strings : header.off_dt_strings + header.size_dt_strings]
     place, end = header.off_dt_struct, min(header.off_dt_struct + header.size_dt_struct, len(data))
@@ -274,7 +298,7 @@ _PLAIN_TOKENS = {_END_NODE: "end", _NOP: "nop", _END: "last"}
 
 
 def _token(data: bytes, place: int, end: int, strings: bytes) -> Token | None:
-    """The token at a place, None where there is none that ends before `end`."""
+    """The token at an offset. None if there is no valid token that ends by `end`."""
     (word,) = struct.unpack_from(">I", data, place)
     if word in _PLAIN_TOKENS:
         return Token(place, 4, _PLAIN_TOKENS[word])
@@ -297,18 +321,20 @@ def _token(data: bytes, place: int, end: int, strings: bytes) -> Token | None:
 
 
 def flatten(tree: Fdt) -> bytes:
-    """The blob of a tree, byte for byte with the offsets of its header and its strings block.
+    """The blob of a tree, with the offsets of its header and with its strings block, byte for byte.
 
-    Raises FormatError when the tree does not fit its own header: an edited tree needs a new one.
+    Raises FormatError if the tree does not fit its header. `sequential` and `repacked` make a new header.
     """
     header = tree.header
     block = _structure(tree.root, _names(tree.root, tree.strings))
-    for name, said, have in (
+    for name, claimed, have in (
         ("structure", header.size_dt_struct, len(block)),
         ("strings", header.size_dt_strings, len(tree.strings)),
     ):
-        if said != have:
-            raise FormatError(f"devicetree {name} block has {have} bytes, its header says {said}; leave the header out")
+        if claimed != have:
+            raise FormatError(
+                f"devicetree {name} block has {have} bytes, header claims {claimed}; omit the header to get a new one"
+            )
     pieces = sorted(
         (
             (header.off_mem_rsvmap, bytes(16)),
@@ -319,21 +345,24 @@ def flatten(tree: Fdt) -> bytes:
     end = HEADER_SIZE
     for offset, data in pieces:
         if offset < end:
-            raise FormatError(f"devicetree blocks overlap at {offset:#x}; leave the header out")
+            raise FormatError(f"devicetree blocks overlap at {offset:#x}; omit the header to get a new one")
         end = offset + len(data)
     if end > header.totalsize:
-        raise FormatError(f"devicetree blocks end at {end:#x}, its header says {header.totalsize:#x} in all")
+        raise FormatError(f"devicetree blocks end at {end:#x}, the header claims a totalsize of {header.totalsize:#x}")
     try:
         blob = bytearray(_HEADER.pack(*(getattr(header, name) for name in header.__slots__)))
     except struct.error:
-        raise FormatError("a member of the devicetree header does not fit 32 bits") from None
+        raise FormatError("devicetree header: expected members of at most 32 bits") from None
     for offset, data in pieces:
         blob += bytes(offset - len(blob)) + data
     return bytes(blob).ljust(header.totalsize, b"\0")
 
 
 def sequential(root: Node) -> Fdt:
-    """A tree as libfdt's sequential writer lays it out: each new property name goes before the older ones."""
+    """A tree with the header that libfdt's sequential writer gives it. A new property name precedes the older ones.
+
+    Source: libfdt/fdt_sw.c.
+    """
     names = _Names()
     for node in root.walk():
         names.add(node, is_in_front=True)
@@ -341,24 +370,33 @@ def sequential(root: Node) -> Fdt:
 
 
 def repacked(root: Node, *, room: int | None = None) -> Fdt:
-    """A tree whose root node was written sequentially, opened, given its children one by one, and packed again.
+    """A tree with the header of one that was written sequentially, opened, given children, and packed again.
 
-    Children and their properties are each put in front of those before; names of properties go to the end. room:
-    size in bytes of the buffer that the tree was opened in and not packed again.
+    KHO writes its root like this from 6.19 on.
+
+    libfdt puts each new child and each new property in front of the older ones, but appends new property names.
+
+    room: size in bytes of the buffer that the tree was opened in, if it was not packed again. None if it was.
+
+    Source: libfdt/fdt_rw.c.
     """
     made = _laid_out(root, _repacked_names(root), reserve_map=40)
     return made if room is None else replace(made, header=replace(made.header, totalsize=room))
 
 
 class _Names:
-    """A strings block that grows, and where each property found its name at the time when it was set."""
+    """A strings block under construction, and the offset that each property got when it was set."""
 
     def __init__(self, strings: bytes = b"") -> None:
         self.strings, self._in_front = strings, 0
         self._places: dict[tuple[int, int], int] = {}
 
     def add(self, node: Node, *, is_in_front: bool) -> None:
-        """Take in the properties of a node, in the order in which they are set: the last one first for `False`."""
+        """Add the property names of a node.
+
+        is_in_front: the writer prepends names, and sets the first property first. Otherwise it appends names, and
+        sets the last property first.
+        """
         order = range(len(node.properties))
         for index in order if is_in_front else reversed(order):
             name = node.properties[index][0] + b"\0"
@@ -368,7 +406,7 @@ class _Names:
             self._places[id(node), index] = self.strings.find(name) - self._in_front
 
     def place(self, node: Node, index: int) -> int:
-        """Offset of a name in the whole block. Later names may have been put in front of it."""
+        """Offset of a property's name in the finished block. Names prepended later have moved it."""
         return self._places[id(node), index] + self._in_front
 
 
@@ -382,10 +420,12 @@ def _repacked_names(root: Node) -> _Names:
 
 
 def _names(root: Node, strings: bytes) -> _Names:
-    """Where the properties of a tree find their names in its strings block.
+    """The offset of each property name of a tree in a given strings block.
 
-    A name can stand there twice, be it as the end of another. Which place is meant depends on who wrote the
-    tree; a block that neither of KHO's writers makes is searched from its start. Raises FormatError.
+    A block can hold a name twice, for example as the tail of another name. Which one the writer used depends on
+    the writer. If neither of KHO's writers makes this block, the first one is used.
+
+    Raises FormatError for a name that is not in the block.
     """
     written = _Names()
     for node in root.walk():
@@ -421,7 +461,7 @@ def _laid_out(root: Node, names: _Names, *, reserve_map: int) -> Fdt:
 
 
 def _structure(root: Node, names: _Names) -> bytes:
-    """The structure block. Raises FormatError for a name that ends before it ends."""
+    """The structure block of a tree. Raises FormatError for a name that contains a NUL or is too long."""
     block = bytearray()
     stack: list[Node | None] = [root]
     while stack:
@@ -430,9 +470,9 @@ def _structure(root: Node, names: _Names) -> bytes:
             block += struct.pack(">I", _END_NODE)
             continue
         if b"\0" in node.name or any(b"\0" in name for name, _ in node.properties):
-            raise FormatError(f"devicetree node {node.name!r}: a name with a NUL inside")
+            raise FormatError(f"devicetree node {node.name!r}: a node or property name contains a NUL")
         if any(len(name) > LIMITS.fdt_name for name, _ in node.properties):
-            raise FormatError(f"devicetree node {node.name!r}: a property name of more than {LIMITS.fdt_name} bytes")
+            raise FormatError(f"devicetree node {node.name!r}: a property name has more than {LIMITS.fdt_name} bytes")
         block += struct.pack(">I", _BEGIN_NODE) + node.name + b"\0"
         block += bytes(-len(block) % 4)
         for index, (_, value) in enumerate(node.properties):

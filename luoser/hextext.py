@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hex text as people paste it: hexdump -C, xxd, the dumps in mails, or plain digits."""
+"""Hex text as people paste it: the output of hexdump -C, xxd or od, or plain digits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ __all__ = ["parse_hex"]
 _OFFSET = re.compile(r"\s*([0-9a-fA-F]{4,16})(:|\s{2,})(.*)")
 _PAIRS = re.compile(r"(?:[0-9a-fA-F]{2})+")
 _OD = re.compile(r"\s*([0-9a-fA-F]{6,16})((?: [0-9a-fA-F]{2})+)(?:\s.*)?")
-"""A line of od -Ax -tx1: one space behind the offset."""
+"""A line of od -Ax -tx1: one space after the offset."""
 _END = re.compile(r"[0-9a-fA-F]{5,16}")
 _DIGITS = re.compile(r"[0-9a-fA-F]+")
 _LINE = 16
 
 
 def parse_hex(text: bytes) -> bytes:
-    """The bytes that hex text stands for.
+    """The bytes of a hex text.
 
-    Lines may start with an offset and end in a comment or the ASCII column. A `*` line repeats the line
-    before it up to the next offset, as hexdump and od print it. Raises FormatError, with the number of the
-    line, where there are no hex digits, half a byte, or an offset that does not fit the bytes before it.
+    Lines may start with an offset and end with a comment or the ASCII column. A `*` line repeats the previous
+    line up to the next offset, as hexdump and od print it.
+
+    Raises FormatError, with the line number, for a line without hex digits, for half a byte, and for an offset
+    that differs from the number of bytes before it.
     """
     data = bytearray()
     repeat = has_offsets = False
@@ -42,24 +44,27 @@ def parse_hex(text: bytes) -> bytes:
                 raise FormatError(f"hex text line {number} has no hex digits")
             data += found
     if repeat:
-        raise FormatError("hex text ends in a `*` line: the offset that says how far it goes is missing")
+        raise FormatError("hex text ends with a `*` line: expected an offset after it")
     if not data:
-        raise FormatError("hex text without any bytes")
+        raise FormatError("hex text has no bytes")
     return bytes(data)
 
 
 def _fill(data: bytearray, offset: int | None, *, repeat: bool) -> None:
-    """Make the bytes reach to an offset, by repeating the last line where a `*` stood. Raises ValueError."""
+    """Extend the bytes to an offset after a `*` line, by repeating the last line. Raises ValueError."""
     if repeat:
         if offset is None or len(data) < _LINE or not len(data) <= offset <= LIMITS.list_size:
-            raise ValueError("no offset that a `*` line before it could reach to")
+            raise ValueError("expected an offset up to which the `*` line before it repeats")
         data += bytes(data[-_LINE:]) * ((offset - len(data)) // _LINE)
     if offset is not None and offset != len(data):
-        raise ValueError(f"offset {offset:#x}, but {len(data):#x} bytes came before it")
+        raise ValueError(f"expected offset {len(data):#x}, found offset {offset:#x}")
 
 
 def _line(line: str, *, ends: bool) -> tuple[int | None, bytes]:
-    """(offset or None, bytes) of one line. ends: an offset alone may stand here, as behind hexdump's last line."""
+    """(offset or None, bytes) of one line.
+
+    ends: the line may be an offset alone, as after the last line of hexdump.
+    """
     if ends and _END.fullmatch(line.strip()):
         return int(line, 16), b""
     od = _OD.fullmatch(line)

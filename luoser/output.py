@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Output files: made new, never through a symbolic link, replaced only on request and then in one step."""
+"""Output files: always new, never written through a symbolic link, replaced only on request and then atomically."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ __all__ = ["new_file"]
 
 @contextlib.contextmanager
 def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
-    """A binary file that has its name only when everything was written; nothing is left behind on an error.
+    """A binary file to write, which gets its name after the block has ended. After an error nothing is left over.
 
-    Raises UsageError when the name is taken and `force` is not set, and for a name that is no place for a file:
-    standard output, a device, a directory.
+    force: replace an existing file.
+
+    Raises UsageError if the file exists and `force` is not set, and for standard output, a device or a directory.
     """
     target = Path(path)
     _refuse(path, target, force=force)
@@ -46,23 +47,23 @@ def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
 def _refuse(path: str, target: Path, *, force: bool) -> None:
     place = Path(os.path.realpath(target.parent))  # resolve() may raise RuntimeError for a loop of links
     if path == "-" or place == Path("/dev") or place.is_relative_to("/proc"):
-        raise UsageError(f"{safe_text(path)}: standard output and devices cannot be written to; name a file")
+        raise UsageError(f"{safe_text(path)}: cannot write to standard output or a device; give the name of a file")
     try:
         mode = target.lstat().st_mode
     except FileNotFoundError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        raise UsageError(f"{safe_text(path)} exists and is no regular file; name another one")
+        raise UsageError(f"{safe_text(path)}: exists and is not a regular file; give another name")
     if not force:
         raise _taken(path)
 
 
 def _taken(path: str) -> UsageError:
-    return UsageError(f"{safe_text(path)} exists; --force replaces it")
+    return UsageError(f"{safe_text(path)}: exists; --force replaces it")
 
 
 def _take_name(name: str, target: Path) -> None:
-    """Give a finished file its name, unless somebody else took the name meanwhile."""
+    """Give a finished file its name. Raises UsageError if the name exists."""
     try:
         os.link(name, target)
     except FileExistsError:
@@ -74,7 +75,7 @@ def _take_name(name: str, target: Path) -> None:
 
 
 def _take_name_by_rename(name: str, target: Path) -> None:
-    """A rename takes any name, so take it first with an empty file of our own."""
+    """As `_take_name`. A rename replaces any file, so create an empty file of that name first, exclusively."""
     try:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except FileExistsError:

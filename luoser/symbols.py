@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Symbols of a kernel: where its variables are, and from a vmlinux what lies inside them."""
+"""Symbols of a kernel: addresses of its variables and, from a vmlinux, their members."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from luoser.text import safe_text
 __all__ = ["Symbol", "Symbols", "read_symbols"]
 
 _LINE = re.compile(rb"^([0-9a-f]{16}) \S (\S+)\r?$", re.MULTILINE)
-"""A symbol of the kernel itself: those of modules have the module's name behind them."""
+"""A symbol of the kernel proper. Symbols of modules have the module's name after them."""
 _HEAD, _SIZE = 64 << 10, 64 << 20
 _LARGEST = 4096
-"""No variable of interest is larger: the next symbol of a sparse list may be far away."""
+"""Assumed maximum size of a variable in bytes. The next symbol of an incomplete list can be far away."""
 _TYPES, _MEMBERS, _ENTRIES = 32, 4096, 1 << 17
-"""Bounds on debug info: types behind a type, members of a variable, entries of a source file."""
+"""Bounds on debug info: length of a chain of types, members of a variable, entries of a source file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A variable: link-time or run-time virtual address, size in bytes, and its members where they are known.
+    """A variable of the kernel.
 
-    members: offset in bytes to the member's path, such as `ser.fdt`; None without debug info.
+    address: virtual, as the file has it: at link time or, from kallsyms, at run time.
+    size:    in bytes; an upper bound where the file has no sizes.
+    members: path of each member, such as `ser.fdt`, by offset in bytes. None without debug info.
     """
 
     name: str
@@ -43,21 +45,28 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Symbols:
-    """The symbols asked for, by name; one with several addresses is left out. build_id: hex, of a vmlinux."""
+    """The requested symbols that a file has.
+
+    path:     of the file, safe to print.
+    found:    symbol by name. A name with several addresses is left out.
+    build_id: of a vmlinux, in hex. None for other files.
+    """
 
     path: str
     found: Mapping[str, Symbol] = field(default_factory=dict)
     build_id: str | None = None
 
     def get(self, name: str) -> Symbol | None:
+        """The symbol of this name. None if the file has none, or several."""
         return self.found.get(name)
 
 
 def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols:
-    """Symbols from a System.map, a copy of /proc/kallsyms, or a vmlinux with its symbol table.
+    """The symbols of these names from a System.map, a copy of /proc/kallsyms, or an unstripped vmlinux.
 
-    A vmlinux needs pyelftools (`luoser[vmlinux]`); with debug info that can be read the members of structs are
-    known too. Raises SourceError for a file that is none of these, or one whose addresses are hidden.
+    A vmlinux needs pyelftools (`luoser[vmlinux]`). If it has readable debug info, members of structs are known too.
+
+    Raises SourceError for any other file, and for one whose addresses are hidden.
     """
     shown = safe_text(os.fspath(path))
     try:
@@ -68,7 +77,8 @@ def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols
             data = head + file.read(_HEAD)
             if _LINE.search(data) is None:
                 raise SourceError(
-                    f"{shown}: expected a System.map, kallsyms or vmlinux; no line is like `ffffffff81000000 T _stext`"
+                    f"{shown}: expected a System.map, kallsyms or vmlinux, found no line like "
+                    "`ffffffff81000000 T _stext`"
                 )
             data += file.read(_SIZE)
     except OSError as error:
@@ -89,7 +99,7 @@ def _from_text(data: bytes, shown: str, names: frozenset[str]) -> Symbols:
         if match[2] in wanted:
             found.setdefault(wanted[match[2]], set()).add(address)
     if not any(addresses):
-        raise SourceError(f"{shown}: all addresses are zero: the kernel hides them (kptr_restrict); read it as root")
+        raise SourceError(f"{shown}: all addresses are zero, the kernel hides them (kptr_restrict); read it as root")
     addresses.sort()
     return Symbols(
         path=shown,
@@ -103,7 +113,7 @@ def _from_text(data: bytes, shown: str, names: frozenset[str]) -> Symbols:
 
 
 def _room(addresses: list[int], address: int) -> int:
-    """Bytes up to the next symbol."""
+    """Bytes from an address to the next symbol, at most _LARGEST."""
     after = bisect_right(addresses, address)
     return min(addresses[after] - address, _LARGEST) if after < len(addresses) else _LARGEST
 
@@ -122,16 +132,16 @@ def _from_elf(file: Any, shown: str, names: frozenset[str]) -> Symbols:
     try:
         elf = ELFFile(file)
         if elf.elfclass != 64 or not elf.little_endian:
-            raise SourceError(f"{shown}: not a 64-bit little-endian ELF file")
+            raise SourceError(f"{shown}: expected a 64-bit little-endian ELF file")
         table = elf.get_section_by_name(".symtab")
         if table is None:
-            raise SourceError(f"{shown}: an ELF file without .symtab; take the vmlinux that was not stripped")
+            raise SourceError(f"{shown}: an ELF file without .symtab; use an unstripped vmlinux")
         found, neighbours = _symbols(table.data(), elf.get_section(table["sh_link"]).data(), names)
         build_id = _build_id(elf)
     except (SourceError, OSError):
         raise
-    except Exception as error:  # whatever pyelftools makes of a damaged file
-        raise SourceError(f"{shown}: a damaged ELF file: {safe_text(str(error))}") from None
+    except Exception as error:  # pyelftools raises many kinds of errors for a damaged file
+        raise SourceError(f"{shown}: damaged ELF file: {safe_text(str(error))}") from None
     members = _members(elf, neighbours)
     return Symbols(
         path=shown,
@@ -146,7 +156,7 @@ def _from_elf(file: Any, shown: str, names: frozenset[str]) -> Symbols:
 def _symbols(
     table: bytes, strings: bytes, names: frozenset[str]
 ) -> tuple[dict[str, tuple[int, int]], dict[str, list[int]]]:
-    """(address and size by name, addresses of functions of the same source file by name)."""
+    """Two mappings by name of a variable: (address, size), and addresses of functions in the same source file."""
     found: dict[str, tuple[int, int]] = {}
     functions: dict[str, list[int]] = {}
     several: set[str] = set()
@@ -178,9 +188,9 @@ def _build_id(elf: Any) -> str | None:
 
 
 def _members(elf: Any, functions: Mapping[str, list[int]]) -> dict[str, dict[int, str]]:
-    """Members by offset of each variable whose source file's debug info can be found by one of its functions."""
+    """Members by offset, for each variable whose debug info is found through a function of the same source file."""
     made: dict[str, dict[int, str]] = {}
-    with contextlib.suppress(Exception):  # debug info that pyelftools cannot read: the symbols are as good without
+    with contextlib.suppress(Exception):  # debug info is optional: symbols are usable without it
         if not elf.has_dwarf_info():
             return made
         dwarf = elf.get_dwarf_info()
@@ -204,7 +214,7 @@ def _variable(unit: Any, name: str) -> Any:
 
 
 def _layout(variable: Any) -> dict[int, str]:
-    """Offset to path of each member of a variable's struct, inner structs opened."""
+    """Path of each member of a variable's struct by offset, members of inner structs included."""
     found: dict[int, str] = {}
     todo, left = [(variable, 0, "")], _MEMBERS
     while todo:
@@ -225,7 +235,7 @@ def _layout(variable: Any) -> dict[int, str]:
 
 
 def _type(entry: Any) -> Any:
-    """The struct, pointer or plain type behind a variable or member."""
+    """The struct, pointer or plain type of a variable or member, typedefs and qualifiers removed."""
     for _ in range(_TYPES):
         if "DW_AT_type" not in entry.attributes or entry.tag in ("DW_TAG_pointer_type", "DW_TAG_structure_type"):
             break

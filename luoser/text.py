@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Text from a dump on its way to a person: nothing in it may steer a terminal."""
+"""Text from a dump, made safe to print, and the notations of addresses, sizes and numbers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, 
 def safe_text(text: str | bytes, *, again: bool = False) -> str:
     """One line of printable text for a terminal or an error message.
 
-    Control characters, line and bidi controls, lone surrogates, unassigned and private characters
-    become \\xNN, \\uNNNN or \\UNNNNNNNN, and the backslash itself is doubled, so that the result is unambiguous.
-    Bytes are taken as UTF-8, bytes that are none become \\xNN. again: for a sentence whose names were made
-    safe before; its backslashes stay as they are.
+    Control characters, line and bidi controls, lone surrogates, unassigned and private characters become \\xNN,
+    \\uNNNN or \\UNNNNNNNN. The backslash is doubled, so that the result is unambiguous.
+
+    text:  bytes are decoded as UTF-8; invalid bytes become \\xNN.
+    again: the names inside are safe already, so backslashes stay single.
     """
     if isinstance(text, bytes):
         text = decode_name(text)
@@ -45,7 +46,7 @@ def _safe_character(character: str) -> str:
         return character
     if character == "\\":
         return "\\\\"
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8, kept as a surrogate escape
+    if 0xDC80 <= code <= 0xDCFF:  # an invalid byte of UTF-8, decoded to a surrogate escape
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x100:
         return f"\\x{code:02x}"
@@ -53,12 +54,15 @@ def _safe_character(character: str) -> str:
 
 
 def decode_name(raw: bytes) -> str:
-    """A NUL-padded name field as text that keeps every byte before the first NUL."""
+    """A NUL-padded name field up to its first NUL, as text. Bytes that are not UTF-8 become surrogate escapes."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 def parse_size(text: str) -> int:
-    """A number as `parse_number` takes it, or one of KiB, MiB, GiB, TiB: 64M, 1G. Raises ValueError."""
+    """A size in bytes: a number as for `parse_number`, or with a binary unit: 64M, 64MiB, 1G.
+
+    Raises ValueError.
+    """
     digits, unit = text.strip().removesuffix("iB"), ""
     if digits[-1:] in _UNITS and not digits.startswith("0x"):
         digits, unit = digits[:-1], digits[-1]
@@ -66,28 +70,30 @@ def parse_size(text: str) -> int:
 
 
 def encode_name(text: str) -> bytes:
-    """The bytes that `decode_name` made a text of."""
+    """The bytes from which `decode_name` made a text."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def parse_bdf(text: str) -> tuple[int, int]:
-    """(domain, bus << 8 | slot << 3 | function) of `DDDD:BB:SS.F`; the domain may have up to 8 digits, or be missing.
+    """(domain, bus << 8 | slot << 3 | function) of `DDDD:BB:SS.F`.
+
+    The domain may have up to 8 digits. Without one it is 0.
 
     Raises ValueError.
     """
     match = _BDF.fullmatch(text)
     if match is None or int(match[3], 16) > 0x1F:
-        raise ValueError(f"{text!r} is no PCI address")
+        raise ValueError(f"{text!r} is not a PCI address")
     return int(match[1] or "0", 16), int(match[2], 16) << 8 | int(match[3], 16) << 3 | int(match[4])
 
 
 def bdf_text(domain: int, bdf: int) -> str:
-    """`DDDD:BB:SS.F` of a PCI domain and a 16-bit bus << 8 | slot << 3 | function."""
+    """`DDDD:BB:SS.F` of a PCI domain and of bus << 8 | slot << 3 | function (16 bits)."""
     return f"{domain:04x}:{bdf >> 8 & 0xFF:02x}:{bdf >> 3 & 0x1F:02x}.{bdf & 7:x}"
 
 
 def human_size(size: int) -> str:
-    """A number of bytes as an exact multiple of the largest binary unit: 4 MiB, 4660 bytes."""
+    """A number of bytes as text, exact, in the largest binary unit that divides it: 4 MiB, 4660 bytes."""
     for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size and size % (1 << shift) == 0:
             return f"{size >> shift} {unit}"
@@ -95,7 +101,7 @@ def human_size(size: int) -> str:
 
 
 def parse_number(text: str) -> int:
-    """An unsigned number as people write addresses: 0x617000, 4096. Raises ValueError."""
+    """An unsigned number in Python's notation: 0x617000, 4096, 1_000. Raises ValueError."""
     value = int(text.strip().replace("_", ""), 0)
     if value < 0:
         raise ValueError(f"negative number {text!r}")

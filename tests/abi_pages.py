@@ -5,13 +5,13 @@ A page is prose with markers. What lies between a marker and the next `<!-- end 
 
     <!-- struct: NAME (LABEL) -->         the members of one struct of the registry
     <!-- bytes: FILE as LAYOUT -->        a file of fixtures/golden, decoded; `, N bytes` shows the first ones only
-    <!-- lists: family A -->              the layouts of the PCI device list
+    <!-- lists: family A -->              the layouts of the PCI device list, and their structs without a marker here
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from luoser.abi import pci
@@ -37,7 +37,8 @@ def pages() -> tuple[Path, ...]:
 
 def made(text: str) -> str:
     """A page with what its markers stand for. Raises KeyError for a struct, file or layout that does not exist."""
-    return MARKER.sub(lambda match: "\n".join(_block(match[1], match[2])), text)
+    marked = _marked(text)
+    return MARKER.sub(lambda match: "\n".join(_block(match[1], match[2], marked)), text)
 
 
 def marker(schema: Schema) -> str:
@@ -45,10 +46,24 @@ def marker(schema: Schema) -> str:
     return f"<!-- struct: {_key(schema)} -->"
 
 
-def _block(kind: str, what: str) -> Iterator[str]:
+def shown(text: str) -> list[str]:
+    """The structs of a page, each as `marker` has it: those with a marker, and those below a table of lists."""
+    marked = _marked(text)
+    lists = [match[2] for match in MARKER.finditer(text) if match[1] == "lists"]
+    return [
+        f"<!-- struct: {key} -->" for key in (*marked, *(_key(one) for what in lists for one in _rest(what, marked)))
+    ]
+
+
+def _marked(text: str) -> list[str]:
+    """What the `struct` markers of a page name."""
+    return [match[2] for match in MARKER.finditer(text) if match[1] == "struct"]
+
+
+def _block(kind: str, what: str, marked: Collection[str]) -> Iterator[str]:
     yield f"<!-- {kind}: {what} -->"
     yield ""
-    yield from {"struct": _struct, "bytes": _bytes, "lists": _lists}[kind](what)
+    yield from _lists(what, marked) if kind == "lists" else {"struct": _struct, "bytes": _bytes}[kind](what)
     yield ""
     yield "<!-- end -->"
 
@@ -94,17 +109,30 @@ def _bytes(what: str) -> Iterator[str]:
     yield "```"
 
 
-def _lists(what: str) -> Iterator[str]:
+def _forms(what: str) -> list[pci.PciLayout]:
     forms = [form for form in pci.LAYOUTS if f"family {form.family}" == what]
     if not forms:
         raise KeyError(f"lists: {what}")
+    return forms
+
+
+def _rest(what: str, marked: Collection[str]) -> list[Schema]:
+    """Structs of lists that no marker of the page names: of layouts that have no section yet."""
+    found = (schema for form in _forms(what) for schema in (form.header, form.record, form.bus) if schema is not None)
+    return [schema for schema in dict.fromkeys(found) if _key(schema) not in marked]
+
+
+def _lists(what: str, marked: Collection[str]) -> Iterator[str]:
     yield "| layout | FLB name | header | entry | first entry at | what it is |"
     yield "|---|---|---:|---:|---|---|"
-    for form in forms:
+    for form in _forms(what):
         names = ", ".join(f"`{name}`" for name in form.flb_names)
         first = f"{form.header.size}" if form.blocks is None else "16 of a block"
         sizes = f"{form.header.size} | {form.record.size} | {first}"
         yield f"| `{form.name}` | {names} | {sizes} | {_escaped(form.summary)} |"
+    for schema in _rest(what, marked):
+        yield ""
+        yield from _struct(_key(schema))
 
 
 def main() -> None:
@@ -120,12 +148,22 @@ def page_text(page: str) -> str:
 
 def prose(page: str) -> str:
     """A page without what is made and without code."""
-    return _FENCE.sub("", MARKER.sub("", page_text(page)))
+    return without_code(MARKER.sub("", page_text(page)))
+
+
+def without_code(text: str) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", text)
 
 
 def all_anchors(page: str) -> list[str]:
-    """The same in their order, each as often as it is there."""
-    text = prose(page)
+    """The anchors of a page of docs/abi in their order, each as often as it is there."""
+    return anchors_in(page_text(page))
+
+
+def anchors_in(text: str) -> list[str]:
+    """The anchors of any page: those of its headings, and explicit ones (`<a id=…>`)."""
+    text = without_code(text)
     return [_slug(heading) for heading in _HEADING.findall(text)] + _EXPLICIT.findall(text)
 
 
@@ -135,7 +173,7 @@ def _slug(heading: str) -> str:
 
 
 def anchors(page: str) -> set[str]:
-    """All anchors of a page of docs/abi, such as kho.md: those of its headings, and explicit ones (`<a id=…>`)."""
+    """All anchors of a page of docs/abi, such as kho.md."""
     return set(all_anchors(page))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,26 @@ from tests.memory import writers
 from tests.memory.images import Load, core, note
 from tests.memory.writers import PAGE
 
-__all__ = ["FORMATS", "MADE_WITH", "SETS", "SOURCE", "files", "left_out", "libraries", "main", "pages", "runs"]
+__all__ = [
+    "FORMATS",
+    "MADE_WITH",
+    "OF_RANGES",
+    "SETS",
+    "SOURCE",
+    "files",
+    "left_out",
+    "libraries",
+    "main",
+    "pages",
+    "runs",
+]
 
 FORMATS = real.ROOT / "fixtures" / "formats"
 SOURCE = "7.3-a/frozen"
 SETS = {"kdump-split": ("kdump-split-1", "kdump-split-2")}
 """Files that are read together."""
+OF_RANGES: dict[str, Callable[[writers.Spans], bytes]] = {"lime": writers.lime, "avml": writers.avml}
+"""Formats of address ranges and nothing else: what writes each. A new one is a line here."""
 MADE_WITH = {"zlib": "1.2.13", "zstandard": "0.25.0", "cramjam": "2.14.0"}
 """Compressors: another version may pack the same pages to other bytes."""
 
@@ -56,6 +70,7 @@ def _elf() -> bytes:
     return core(*(Load(start, data) for start, data in runs()), notes=notes)
 
 
+@cache
 def files() -> dict[str, bytes]:
     """Every file by its name, before it is packed to .xz."""
     shared: dict[str, Any] = {"ram": {*pages(), *left_out()}, "vmcoreinfo": _vmcoreinfo()}
@@ -70,7 +85,7 @@ def files() -> dict[str, bytes]:
     made["kdump-flat"] = writers.flattened(made["kdump-lzo"], piece=16384, zeros=True)
     made["elf"] = _elf()
     made["elf-flat"] = writers.flattened(made["elf"], piece=65536, zeros=True)
-    return made | {"lime": writers.lime(runs()), "avml": writers.avml(runs())}
+    return made | {name: write(runs()) for name, write in OF_RANGES.items()}
 
 
 def libraries(name: str) -> dict[str, str]:

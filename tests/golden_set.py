@@ -48,6 +48,7 @@ def device(form: PciLayout, number: int) -> dict[str, Any]:
         "driver_data": f"{0x10000000 + number * _PAGE:#x}",
     }
     made = {name: value for name, value in known.items() if name in form.record.record_fields}
+    made |= {field.name: hex(number + 1) for field in form.record.fields if field.kind == "token"}
     return {"bdf": f"0000:{1 + number // 32:02x}:{number % 32:02x}.0", **made}
 
 
@@ -58,8 +59,10 @@ def lists(form: PciLayout) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     yield "domain-ffff", [{**device(form, 0), "bdf": "ffff:01:00.0"}]
     if form.family == "A":
         yield "domain-10000", [{**device(form, 0), "bdf": "10000:01:00.0"}]
-    if "flags" in form.record.record_fields:
-        yield "flags", [{**device(form, number), "flags": number + 1} for number in range(3)]
+    if form.flags is not None:
+        names = form.record.field(form.flags).bit_names
+        values = (*names, sum(names))
+        yield "flags", [{**device(form, number), form.flags: value} for number, value in enumerate(values)]
 
 
 def files() -> Iterator[tuple[str, bytes]]:

@@ -75,7 +75,7 @@ class Guest:
                 self._socket.close()
                 assert self.process.poll() is None, (path.parent / "qemu.log").read_text()
                 time.sleep(0.05)
-        self._socket.settimeout(60)
+        self._socket.settimeout(600)
         self._file = self._socket.makefile("rw")
         self._file.readline()
         self.qmp("qmp_capabilities")

@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
-from tests import live_update_page
+import pytest
+
+import luoser
+from tests import architecture_page, live_update_page
+from tests.abi_pages import anchors_in, without_code
 from tests.layout_table import page
+from tests.schemas import KINDS, schema
+from tests.test_floors import FLOORS
 
 ROOT = Path(__file__).parent.parent
+PAGES = [
+    place.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "fixtures/**/*.md")
+    for place in sorted(ROOT.glob(pattern))
+]
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def test_layout_table_is_current() -> None:
@@ -35,3 +48,62 @@ def test_readme_names_every_command() -> None:
 
     readme = (ROOT / "README.md").read_text()
     assert [name for name in _COMMANDS if f"`luoser {name} " not in readme] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    """Files and headings of this repository; nothing is fetched."""
+    place, broken = ROOT / name, []
+    for link in _LINK.findall(without_code(place.read_text())):
+        if link.startswith(("http:", "https:", "mailto:")):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (place.parent / file).resolve() if file else place
+        if not target.exists() or (anchor and anchor not in anchors_in(target.read_text())):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, left = set[Path](), [ROOT / "README.md"]
+    while left:
+        place = left.pop()
+        if place in reached or place.suffix != ".md" or not place.is_file():
+            continue
+        reached.add(place)
+        links = _LINK.findall(without_code(place.read_text()))
+        left += [(place.parent / link.partition("#")[0]).resolve() for link in links if "://" not in link]
+    assert [name for name in PAGES if not name.startswith("fixtures/") and ROOT / name not in reached] == []
+
+
+def test_tables_of_the_architecture_are_current() -> None:
+    assert architecture_page.PAGE.read_text() == architecture_page.page(), "run `make docs`"
+    assert {"kho", "luo", "memfd", "pci", "preserved"} <= set(architecture_page.subjects())
+
+
+def test_tree_of_the_readme_has_every_package() -> None:
+    tree = (ROOT / "README.md").read_text().split("## The tree")[1]
+    packages = {name for rooms in FLOORS for name in rooms if (ROOT / "luoser" / name).is_dir()}
+    assert {name for name in packages if f"\nluoser/{name}/ " not in tree} == set()
+
+
+# -- the compatibility statement ---------------------------------------------------------------------------
+
+
+def _compatibility(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without backticks."""
+    text = (ROOT / "docs/compatibility.md").read_text().split(f"\n## {heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert lines is not None
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+
+
+def test_public_modules_say_what_is_public() -> None:
+    modules = [importlib.import_module(row[0]) for row in _compatibility("Python")]
+    assert luoser in modules
+    assert [name for module in modules for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_numbers_of_the_json_documents() -> None:
+    shipped = {schema(kind)["properties"]["schema"]["const"] for kind in KINDS}
+    assert {row[0] for row in _compatibility("JSON")} == shipped

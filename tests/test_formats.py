@@ -12,13 +12,13 @@ import pytest
 
 import luoser
 from luoser.errors import MissingMemory, PageState
+from luoser.memory.open import FORMATS
 from luoser.memory.source import Memory
 from luoser.state import to_document
 from tests import formats, real
 from tests.memory.writers import PAGE
 
 SPLIT = {part for parts in formats.SETS.values() for part in parts}
-WITHOUT_VMCOREINFO = {"lime", "avml"}
 NAMES = sorted(file.name.removesuffix(".xz") for file in formats.FORMATS.glob("*.xz"))
 KINDS = sorted({*NAMES, *formats.SETS} - SPLIT)
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -44,6 +44,10 @@ def test_there_is_a_file_of_every_format() -> None:
     assert all(file.stat().st_size <= 60 << 10 for kind in KINDS for file in files(kind))
 
 
+def test_every_magic_that_is_recognised_is_that_of_a_file() -> None:
+    assert [magics for magics, _ in FORMATS if not any(data.startswith(magics) for data in remade().values())] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_remaking_gives_the_same_bytes(name: str) -> None:
     is_same = lzma.decompress((formats.FORMATS / f"{name}.xz").read_bytes()) == remade()[name]
@@ -64,7 +68,7 @@ def test_every_format_gives_the_same_document(kind: str) -> None:
     with luoser.open(*files(kind)) as memory:
         assert memory.format == kind.partition("-")[0]
         assert memory.remarks == []
-        assert bool(memory.vmcoreinfo) == (kind not in WITHOUT_VMCOREINFO)
+        assert bool(memory.vmcoreinfo) == (kind not in formats.OF_RANGES)
         assert document(memory) == document(real.dump(formats.SOURCE))
 
 
@@ -94,11 +98,11 @@ def drgn_programs(kind: str, tmp_path: Path) -> list[Any]:
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, id=f"{kind} drgn cannot open" if kind in WITHOUT_VMCOREINFO else kind) for kind in KINDS],
+    [pytest.param(kind, id=f"{kind} drgn cannot open" if kind in formats.OF_RANGES else kind) for kind in KINDS],
 )
 def test_drgn_reads_the_same_pages(tmp_path: Path, kind: str) -> None:
-    if kind in WITHOUT_VMCOREINFO:
-        pytest.skip("drgn reads ELF and kdump files, neither LiME nor AVML")
+    if kind in formats.OF_RANGES:
+        pytest.skip("drgn reads ELF and kdump files")
     drgn = pytest.importorskip("drgn", reason="drgn is not installed")
     programs = drgn_programs(kind, tmp_path)
 

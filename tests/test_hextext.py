@@ -132,9 +132,9 @@ def test_small_things(text: bytes, want: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        (b"", "without any bytes"),
-        (b"\n \n", "without any bytes"),
-        (b"*\n", "offset that says how far"),
+        (b"", "has no bytes"),
+        (b"\n \n", "has no bytes"),
+        (b"*\n", "expected an offset after it"),
         (b"zz", "line 1"),
         (b"01 02\nhello\n", "line 2"),
         (b"00000010  01 02", "offset 0x10"),
@@ -144,7 +144,7 @@ def test_small_things(text: bytes, want: bytes) -> None:
         (b"1 2 3", "line 1"),
     ],
 )
-def test_what_is_no_hex_text(text: bytes, word: str) -> None:
+def test_what_is_not_hex_text(text: bytes, word: str) -> None:
     with pytest.raises(FormatError, match=word):
         parse_hex(text)
 

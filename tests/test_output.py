@@ -114,7 +114,7 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path, error: BaseException
 def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, make: Callable[[Path], None], force: bool) -> None:
     make(tmp_path / "out")
     before = (tmp_path / "out").lstat()
-    with pytest.raises(UsageError, match="no regular file"), new_file(str(tmp_path / "out"), force=force):
+    with pytest.raises(UsageError, match="not a regular file"), new_file(str(tmp_path / "out"), force=force):
         pytest.fail("written to nevertheless")
     assert names(tmp_path) == ["out"]
     assert (tmp_path / "out").lstat() == before

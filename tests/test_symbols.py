@@ -17,6 +17,7 @@ import pytest
 from luoser.errors import LuoserError, SourceError
 from luoser.symbols import Symbols, read_symbols
 from tests import real
+from tests.work import held, processor_time, steps
 
 NAMES = frozenset(("_stext", "kho_in", "kho_out", "kho_scratch", "luo_global", "page_offset_base"))
 LINES = """\
@@ -122,14 +123,13 @@ def test_file_that_is_no_symbol_list_is_refused(tmp_path: Path, kind: str) -> No
 
 
 def test_memory_dump_as_symbols_is_refused_at_once(tmp_path: Path) -> None:
+    """After a look at its first bytes, not when it has been read."""
     file = tmp_path / "image"
     with file.open("wb") as out:
         out.write(random.Random(1).randbytes(1 << 20))
         out.truncate(1 << 32)
-    start = time.monotonic()
-    with pytest.raises(SourceError):
+    with held(1 << 20), pytest.raises(SourceError):
         read_symbols(file, NAMES)
-    assert time.monotonic() - start < 0.5
 
 
 @pytest.mark.parametrize("name", ["nothing", "."])
@@ -328,34 +328,37 @@ def test_cut_vmlinux_is_refused_or_read_without_a_traceback(compiled: Path) -> N
 def test_damaged_vmlinux_gives_no_traceback_and_no_hang(compiled: Path) -> None:
     """Bytes changed anywhere but in what the program itself is."""
     data, chance = (compiled / "vmlinux").read_bytes(), random.Random(5)
-    start, read = data.index(b".symtab\0") - 0x4000, 0
-    begun = time.monotonic()
+    start, read, longest = data.index(b".symtab\0") - 0x4000, 0, 0.0
+    sound = processor_time(lambda: read_symbols(compiled / "vmlinux", NAMES))
     for _ in range(150):
         broken = bytearray(data)
         for _ in range(chance.choice((1, 4, 40))):
             broken[chance.randrange(max(0, start), len(data))] = chance.choice((0, 1, 0xFF, chance.randrange(256)))
         (compiled / "damaged").write_bytes(broken)
+        begun = time.thread_time()
         try:
             read += len(read_symbols(compiled / "damaged", NAMES).found) > 0
         except LuoserError as error:
             assert str(error).isprintable()
-    assert read and time.monotonic() - begun < 5
+        longest = max(longest, time.thread_time() - begun)
+    assert read and longest < 200 * sound
 
 
 def test_type_that_refers_to_itself_ends(compiled: Path) -> None:
     """Each variable and each name of a type changed to be a name of itself."""
     elf = elf_of(compiled / "vmlinux")
     data, start = (compiled / "vmlinux").read_bytes(), elf.get_section_by_name(".debug_info")["sh_offset"]
-    begun, changed = time.monotonic(), 0
+    changed = 0
     for unit in elf.get_dwarf_info().iter_CUs():
         for entry in unit.iter_DIEs():
             if entry.tag in ("DW_TAG_variable", "DW_TAG_typedef") and "DW_AT_type" in entry.attributes:
                 place = start + entry.attributes["DW_AT_type"].offset
                 itself = (entry.offset - unit.cu_offset).to_bytes(4, "little")
                 (compiled / "loop").write_bytes(data[:place] + itself + data[place + 4 :])
-                read_symbols(compiled / "loop", NAMES)
+                with steps(500_000):  # 90,000 for the sound file
+                    read_symbols(compiled / "loop", NAMES)
                 changed += 1
-    assert changed > 5 and time.monotonic() - begun < 5
+    assert changed > 5
 
 
 def test_reading_a_vmlinux_leaves_it_alone(compiled: Path) -> None:

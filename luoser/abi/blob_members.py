@@ -18,11 +18,16 @@ __all__ = ["Field", "fields"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Bytes of a blob that are one member, or bit-fields that share them.
+    """Bytes of a blob that are one member, or several bit-fields in one container.
 
-    name: as C would say it, `devs[2].flags`. c_type: of an element; `char` and `u8` stand for all bytes of an array.
-    value: a number, or the bytes. bits: names and values of bit-fields, then value is their container.
-    kind: what it means. bit_names: of kind flags, name by bit.
+    offset:    bytes from the start of the blob.
+    size:      bytes.
+    name:      as an expression in C, such as `devs[2].flags`.
+    c_type:    of one element. `char` and `u8` cover all bytes of an array.
+    value:     a number, or bytes. Of bit-fields: their container as a number.
+    bits:      (name, value) of each bit-field.
+    kind:      meaning of the value.
+    bit_names: of kind flags: name by bit value.
     """
 
     offset: int
@@ -36,13 +41,17 @@ class Field:
 
     @property
     def end(self) -> int:
+        """Offset after its last byte."""
         return self.offset + self.size
 
 
 def fields(layout: Layout, data: bytes) -> Iterator[Field]:
-    """The members in the order of their bytes, as far as the blob goes. Padding and what no struct covers is left out.
+    """The members of all structs of a blob, by ascending offset. Without padding, and without bytes of no struct.
 
-    Raises FormatError when the head does not fit.
+    layout: of the blob.
+    data:   the blob. Members beyond its end are left out.
+
+    Raises FormatError if the blob is shorter than the first struct.
     """
     for part in parts(layout, data):
         prefix = "" if part.index is None else f"{part.name}[{part.index}]."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the structs of a blob lie: its head, and the records that the head counts."""
+"""Offsets of the structs in a blob: its head, and the records that the head counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from luoser.errors import FormatError
 __all__ = ["Part", "parts"]
 
 _ARRAYS = frozenset({"kho-mem", "kho-scratch", "luo-file", "memfd-folio", "memfd-folio-pre-merge"})
-"""Layouts that the kernel writes as bare arrays, without a head that counts."""
+"""Layouts that the kernel writes as bare arrays, without a head with a count."""
 _FDT_MAGIC = 0xD00DFEED
 
 
@@ -22,8 +22,10 @@ _FDT_MAGIC = 0xD00DFEED
 class Part:
     """One struct of a blob.
 
-    name: the array that it belongs to as C calls it (`devs`), `entries` where it has no name there, empty for the
-    head. index: its place in that array, None for a struct that stands alone.
+    offset: bytes from the start of the blob.
+    schema: the struct.
+    name:   member name of its array in C, such as `devs`. `entries`: the array has no name. Empty: the head.
+    index:  in that array. None: not in an array.
     """
 
     offset: int
@@ -33,18 +35,24 @@ class Part:
 
     @property
     def end(self) -> int:
+        """Offset after its last byte."""
         return self.offset + self.schema.size
 
 
 def parts(layout: Layout, data: bytes) -> tuple[Part, ...]:
-    """The structs of a blob by ascending offset, as far as its bytes go; no two overlap.
+    """The structs of a blob by ascending offset, without overlaps.
 
-    What no part covers is a gap: the nodes of a devicetree, the rest of a page, arrays of plain numbers. Records
-    that the head counts but the blob does not hold are left out. Raises FormatError when the head does not fit.
+    layout: of the blob.
+    data:   the blob. Records beyond its end are left out.
+
+    Gaps between the parts are the nodes of a devicetree, the rest of a page, or arrays of plain numbers.
+    Raises FormatError if the blob is shorter than its head, or is not the devicetree that the layout requires.
     """
     head = layout.schemas[0] if layout.schemas else kho.fdt_header
     if len(data) < head.size:
-        raise FormatError(f"{layout.name} needs {head.size} bytes for struct {head.name}, there are {len(data)}")
+        raise FormatError(
+            f"{layout.name}: too short for struct {head.name}: expected {head.size} bytes, found {len(data)}"
+        )
     if layout.kind == "fdt":
         return tuple(_devicetree(layout, data))
     if layout.kind == "list":
@@ -57,19 +65,19 @@ def parts(layout: Layout, data: bytes) -> tuple[Part, ...]:
 
 
 def _records(schema: Schema, name: str, data: bytes, start: int, count: int) -> Iterator[Part]:
-    """As many of `count` records from `start` on as the blob holds whole."""
+    """Up to `count` records from `start` on; incomplete ones are left out."""
     size = schema.size
     for index in range(max(0, min(count, (len(data) - start) // size))):
         yield Part(start + index * size, schema, name, index)
 
 
 def _used(data: bytes, start: int, size: int, least: int) -> int:
-    """Slots of an array up to the last that is not zero, but at least `least`."""
+    """Number of slots of an array up to the last one that is not zero; at least `least`."""
     return max(least, -(-(len(data[start:].rstrip(b"\0"))) // size))
 
 
 def _array_name(head: Schema) -> str:
-    """Its flexible array."""
+    """Name of the flexible array of a struct."""
     last = head.fields[-1]
     return last.name if last.size == 0 else "entries"
 
@@ -91,7 +99,7 @@ def _list(form: pci.PciLayout, data: bytes) -> Iterator[Part]:
         return
     header, start, size = form.header.parse(data), form.header.size, form.record.size
     count = header[form.count]
-    if form.capacity is not None:  # a device that was taken back leaves a hole: later ones stay where they are
+    if form.capacity is not None:  # an unpreserved device leaves a hole: later ones keep their slots
         slots = data[: start + min(header[form.capacity], len(data)) * size]
         count = _used(slots, start, size, min(count, len(data)))
     yield from _records(form.record, _array_name(form.header), data, start, count)
@@ -104,7 +112,7 @@ def _devicetree(layout: Layout, data: bytes) -> Iterator[Part]:
     head, entry = kho.fdt_header, kho.fdt_reserve_entry
     tree = head.parse(data)
     if tree.magic != _FDT_MAGIC:
-        raise FormatError(f"{layout.name} is a devicetree, which starts with d00dfeed, not {tree.magic:08x}")
+        raise FormatError(f"{layout.name}: not a devicetree: expected magic 0xd00dfeed, found {tree.magic:#010x}")
     yield Part(0, head)
     start = tree.off_mem_rsvmap
     if start < head.size:

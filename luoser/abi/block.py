@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""KHO serialization blocks: a chain of pages, each a header and fixed-size entries (7.2 and later)."""
+"""KHO serialization blocks: a chain of pages, each a header and entries of one size (7.2 and later).
+
+Changes with it: kho-v4, luo-v5, and the version of the PCI list. Nothing records the size of an entry.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ kho_block_header_ser = Schema(
     "kho-v4 block",
     packed(
         "next" / phys * "next block, 0 ends the chain",
-        "count" / u64 * "entries in this block, never 0 once handed over",
+        "count" / u64 * "entries in this block; 0 is illegal once handed over",
     ),
     status="merged",
     seen_in="7.2..7.3",
@@ -21,5 +24,11 @@ kho_block_header_ser = Schema(
 
 
 def capacity(page_size: int, entry_size: int) -> int:
-    """Entries of one block page: 51 sessions, 63 files, 510 PCI devices with 4 KiB pages."""
+    """Number of entries that fit one block: with 4 KiB pages 51 sessions, 63 files or 510 PCI devices.
+
+    page_size:  bytes.
+    entry_size: bytes.
+
+    Source: docs/abi/block.md.
+    """
     return (page_size - kho_block_header_ser.size) // entry_size

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A schema as a tree of C members: whatever declares a struct, or reads it member by member, walks this."""
+"""A schema as a tree of C members, for code that declares a struct or reads it member by member."""
 
 from __future__ import annotations
 
@@ -16,17 +16,23 @@ from luoser.abi.schema import Kind, Schema, _Bits, _c_type, _CStruct, _Flex, _in
 __all__ = ["Member", "Struct", "Value", "structure"]
 
 Value = int | bytes | list["Value"] | dict[str, "Value"]
-"""A number, the bytes of a text or of raw space, the elements of an array, the members of a struct."""
+"""A number; bytes of a text or of raw space; elements of an array; members of a struct by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One member of a struct.
 
-    c_type: `u8` … `u64`, `s32`, `be32`, `be64`, `phys` (a u64), `bool`, `char`, or `struct`. offset: bytes from
-    the start of its struct. size: bytes of one element. count: elements of an array, 0 of a flexible one, None
-    for a plain member. struct: of c_type `struct`. first_bit, width: of a bit-field, in its little-endian
-    container of `size` bytes. kind: what it means, of an array its elements. bit_names: of kind flags, name by bit.
+    name:      in C.
+    c_type:    `u8` to `u64`, `s32`, `be32`, `be64`, `phys` (a u64), `bool`, `char`, or `struct`.
+    offset:    bytes from the start of its struct.
+    size:      bytes of one element.
+    count:     elements of an array. 0: a flexible array. None: not an array.
+    struct:    of c_type `struct`, else None.
+    first_bit: of a bit-field, in its little-endian container of `size` bytes. None: not a bit-field.
+    width:     bits of a bit-field, else 0.
+    kind:      meaning of the value, of an array: of its elements.
+    bit_names: of kind flags: name by bit value.
     """
 
     name: str
@@ -42,16 +48,20 @@ class Member:
 
     @property
     def total(self) -> int:
-        """Bytes of the whole member."""
+        """Bytes of the whole member, 0 for a flexible array."""
         return self.size if self.count is None else self.size * self.count
 
     @property
     def is_bytes(self) -> bool:
-        """Whether its value is bytes: a text, a bitmap, reserved space."""
+        """Whether its value is bytes: a text, a bitmap or reserved space."""
         return self.count is not None and self.c_type in ("char", "u8")
 
     def read(self, data: bytes, base: int) -> Value:
-        """Its value in a struct that starts at `base`."""
+        """Its value.
+
+        data: bytes that hold the struct.
+        base: offset of the struct in them.
+        """
         start = base + self.offset
         if self.is_bytes:
             return data[start : start + self.total]
@@ -69,7 +79,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Struct:
-    """A struct without its padding. tag: what follows `struct` in C, empty for an anonymous one."""
+    """A struct without its padding.
+
+    tag:     name after `struct` in C. Empty: anonymous.
+    size:    bytes, with padding.
+    align:   bytes.
+    packed:  whether it is declared __packed.
+    members: by ascending offset.
+    """
 
     tag: str
     size: int
@@ -78,18 +95,22 @@ class Struct:
     members: tuple[Member, ...]
 
     def read(self, data: bytes, base: int = 0) -> dict[str, Value]:
-        """All members but a flexible one, of a struct that starts at `base`."""
+        """The values of all members by name, without a flexible array.
+
+        data: bytes that hold the struct.
+        base: offset of the struct in them.
+        """
         return {member.name: member.read(data, base) for member in self.members if member.count != 0}
 
 
 @cache
 def structure(schema: Schema) -> Struct:
-    """The members of a schema's struct."""
+    """The C struct of a schema."""
     return _struct(schema.con)
 
 
 def _struct(con: Any) -> Struct:
-    tag = re.match(r"\w*", con.schema_name)  # what follows the name there tells forms apart
+    tag = re.match(r"\w*", con.schema_name)  # text after the name distinguishes forms
     assert tag is not None
     return Struct(tag=tag[0], size=con.sizeof(), align=con.align, packed=con.is_packed, members=tuple(_members(con)))
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""KVM and guest_memfd: VM, vCPU and guest memory files of the 2026 postings; nothing is merged up to 7.3."""
+"""KVM and guest_memfd: VM, vCPU and guest memory files of the 2026 postings; not merged up to 7.3.
+
+Changes with it: the handlers guest_memfd_luo_v1, kvm_vm_luo_v1 and kvm_vcpu_luo_v1.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ __all__ = [
 
 GUEST_FLAGS = {1: "MMAP", 2: "INIT_SHARED"}
 GUEST_FOLIO_FLAGS = {1: "UPTODATE"}
-"""Numbered unlike memfd's, where 1 is DIRTY."""
+"""Not those of memfd, where 1 is DIRTY."""
 TELEMETRY_COUNTERS = 7
-"""u64 counters behind kvm_caretaker_cb_ser.telemetry."""
+"""u64 counters at the address kvm_caretaker_cb_ser.telemetry."""
 
 _BRANCH, _BRANCH_SEEN = "development-branch", "development branch"
 _TYPE = "type" / u64 * "VM type"
@@ -64,7 +67,7 @@ kvm_kho_folios_ser = Schema(
     packed("nr" / u64 * "entries", "pa" / flex(phys) * "addresses of the folios"),
     status=_BRANCH,
     seen_in=_BRANCH_SEEN,
-    meaning="List of folios that a VM keeps.",
+    meaning="List of the folios of a VM.",
 )
 kvm_caretaker_cb_ser = Schema(
     "kvm_caretaker_cb_ser",
@@ -78,7 +81,7 @@ kvm_caretaker_cb_ser = Schema(
     ),
     status=_BRANCH,
     seen_in=_BRANCH_SEEN,
-    meaning="Control block of a vCPU that a caretaker looks after.",
+    meaning="Control block of a vCPU with a caretaker.",
 )
 kvm_vcpu_ser = Schema(
     "kvm_vcpu_ser",

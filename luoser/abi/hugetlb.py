@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Huge pages: the FLB hugetlb-v1 and the file handler huge-memfd-v1, as posted in December 2025."""
+"""Huge pages: the FLB hugetlb-v1 and the file handler huge-memfd-v1, as posted in December 2025.
+
+Changes with it: the FLB's name and the handler's string.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ hugetlb_ser = Schema(
     "hugetlb_ser",
     "hugetlb-v1",
     packed(
-        "hstates" / array(HSTATES, hugetlb_hstate_ser) * "huge page sizes, 9 bytes each and so unaligned",
+        "hstates" / array(HSTATES, hugetlb_hstate_ser) * "huge page sizes, 9 bytes each, hence unaligned",
         "nr_hstates" / u8 * "slots in use",
     ),
     status="posted",
@@ -37,7 +40,7 @@ hugemfd_folio_ser = Schema(
     "hugemfd_folio_ser",
     "huge-memfd-v1",
     packed(
-        "_bits" / bits(8, pfn=PFN_BITS, reserved=12) * "frame number, then zero",
+        "_bits" / bits(8, pfn=PFN_BITS, reserved=12) * "frame number, then zeros",
         "index" / u64 * "offset in the file, in huge pages",
     ),
     status="posted",

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""IOMMU state and iommufd: five posted forms, told apart by suffix; nothing is merged up to 7.3.
+"""IOMMU state and iommufd: five posted forms, each with a suffix; not merged up to 7.3.
 
 a0: iommu-v1 of a development branch. a: iommu-v1 of February 2026. b: iommu-liveupdate-v1 of April 2026,
 objects with a 5-byte header. c: the same string with an 8-byte header. d: iommu-liveupdate with a version
 field; d_core are its structs without vendor data, d_later those of the newest branches.
-Objects live in pages linked by iommu_array_hdr_ser and are referred to by their own physical address.
+Objects are in pages that iommu_array_hdr_ser links. An address of an object is its own, within a page.
+
+Changes with it: the FLB's name; from form d on its version. (Form c did not change the name.)
 """
 
 from __future__ import annotations
@@ -52,10 +54,10 @@ __all__ = [
 ]
 
 FLB_VERSION = 1
-"""Version field of form d."""
+"""Value of the member version in form d."""
 IOMMU_TYPES = {0: "invalid", 1: "Intel", 2: "Arm SMMUv3"}
 OBJECT_FLAGS = {1: "DELETED", 2: "INCOMING"}
-"""Header flags of forms c and d, the same two bits as the bit-fields of the older forms."""
+"""Header flags of forms c and d. Older forms have the same two bits as bit-fields."""
 
 _SEEN_A0 = "development branch before Feb 2026 posting"
 _SEEN_A = "IOMMU live update, early 2026 posting"
@@ -69,11 +71,11 @@ _C_VTD = "iommu-liveupdate-v1 (flags header)"
 _D_CORE = "iommu-liveupdate version 1, core patch only"
 
 _REF_COUNT = "ref_count" / u32 * "users"
-_OBJECT_BITS = "_bits" / bits(1, deleted=1, incoming=1) * "skip a deleted object; incoming: from the previous kernel"
+_OBJECT_BITS = "_bits" / bits(1, deleted=1, incoming=1) * "deleted: skip the object; incoming: from the previous kernel"
 _TOP_LEVEL = "top_level" / u64 * "level of the top page table"
 _VASZ = "vasz" / u32 * "address width"
-_RESTORED = "restored_domain" / handle(u64) * "pointer of the restoring kernel, means nothing in an image"
-_TOKEN = "token" / token(u64) * "which IOMMU it is"
+_RESTORED = "restored_domain" / handle(u64) * "pointer of the kernel that restores, meaningless in an image"
+_TOKEN = "token" / token(u64) * "identifies the IOMMU"
 _TYPE = "type" / u64 * "0 invalid, 1 Intel, 2 Arm SMMUv3"
 _TYPE_A = "type" / u32 * "0 invalid, 1 Intel"
 _DEVID = "devid" / u32 * "bus, device and function"
@@ -82,7 +84,13 @@ _SEGMENT_A = "pci_domain" / u32 * "PCI segment"
 
 
 def array_capacity(page_size: int, object_size: int) -> int:
-    """Objects of one array page."""
+    """Number of objects that fit one array page.
+
+    page_size:   bytes.
+    object_size: bytes.
+
+    Source: docs/abi/iommu.md.
+    """
     return (page_size - iommu_array_hdr_ser.size) // object_size
 
 
@@ -121,7 +129,7 @@ iommu_obj_ser_a = Schema(
     packed("idx" / u32 * "index in the array", _REF_COUNT, _OBJECT_BITS),
     status="posted",
     seen_in=_SEEN_A,
-    meaning="Head of every object; 9 bytes, so that what follows is unaligned.",
+    meaning="Head of every object, 9 bytes; members after it are unaligned.",
 )
 _OBJ = "obj" / iommu_obj_ser_a.con * "head"
 _TOP_TABLE_A = "top_table" / phys * "top page table"
@@ -153,7 +161,7 @@ device_domain_iommu_ser_a = Schema(
     packed(*_MAP_A),
     status="posted",
     seen_in=_SEEN_A,
-    meaning="Which domain and IOMMU a device uses.",
+    meaning="Domain and IOMMU of a device.",
 )
 device_domain_iommu_ser_a0 = Schema(
     "device_domain_iommu_ser",
@@ -161,7 +169,7 @@ device_domain_iommu_ser_a0 = Schema(
     natural(*_MAP_A),
     status="development-branch",
     seen_in=_SEEN_A0,
-    meaning="Which domain and IOMMU a device uses; not packed yet.",
+    meaning="Domain and IOMMU of a device; not packed yet.",
 )
 
 
@@ -199,7 +207,7 @@ iommu_ser_a0 = Schema(
     natural(_OBJ, _TOKEN, _TYPE_A, _INTEL_A),
     status="development-branch",
     seen_in=_SEEN_A0,
-    meaning="One IOMMU; not packed yet, but its Intel part is.",
+    meaning="One IOMMU; only its Intel part is packed.",
 )
 
 # Forms b, c and d: roots and headers
@@ -231,7 +239,7 @@ iommu_hdr_ser_b = Schema(
     packed(_REF_COUNT, _OBJECT_BITS),
     status="posted",
     seen_in=_SEEN,
-    meaning="Head of every object; 5 bytes, so that what follows is unaligned.",
+    meaning="Head of every object, 5 bytes; members after it are unaligned.",
 )
 iommu_hdr_ser_cd = Schema(
     "iommu_hdr_ser",
@@ -250,7 +258,7 @@ _HDR = "hdr" / iommu_hdr_ser_cd.con * "head"
 # Domains
 
 _TOP_TABLE = "top_table_phys" / phys * "top page table"
-_SIGN_EXTEND = "_bits" / bits(1, sign_extend=1) * "whether addresses are sign-extended; one byte in all"
+_SIGN_EXTEND = "_bits" / bits(1, sign_extend=1) * "whether addresses are sign-extended; the container has one byte"
 
 iommu_domain_ser_b = Schema(
     "iommu_domain_ser",
@@ -297,7 +305,7 @@ iommu_dev_map_ser = Schema(
     ),
     status="posted",
     seen_in=_SEEN,
-    meaning="Which domain and IOMMU a device uses.",
+    meaning="Domain and IOMMU of a device.",
 )
 _MAP = "domain_iommu_ser" / iommu_dev_map_ser.con * "its domain and IOMMU"
 _PASID = ("pasid_table" / phys * "PASID table", "max_pasid" / u64 * "limit of PASIDs")
@@ -381,7 +389,7 @@ iommu_intel_ser = Schema(
         "padding" / raw(7) * "0",
         "phys_addr" / phys * "register base",
         "root_table" / phys * "root table",
-        "context_tables_bitmap" / array(8, u64) * "which of the 512 context tables are preserved",
+        "context_tables_bitmap" / array(8, u64) * "bitmap of the preserved ones of 512 context tables",
     ),
     status="posted",
     seen_in=_SEEN_D,

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Sub-tree kexec-metadata (7.1 and later)."""
+"""Sub-tree kexec-metadata (7.1 and later).
+
+Changes with it: its own member version, 1. The string of the root does not cover it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ kho_kexec_metadata = Schema(
     packed(
         "version" / u32 * "1",
         "previous_release" / char(65) * "release of the kernel that wrote it",
-        "kexec_count" / u32 * "KHO kexecs so far as the next kernel will see them; unaligned",
+        "kexec_count" / u32 * "number of KHO kexecs, including the coming one; unaligned",
     ),
     status="merged",
     seen_in="7.1..7.3",

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""KHO containers: how a root is found, the root FDT's strings, scratch, sub-trees that are plain structs.
+"""KHO containers: records that lead to the root, strings of the root devicetree, scratch areas, devicetree headers.
 
-Layouts read in the releases 6.16 to 7.3; the 48-byte kho_data is of the series of 2023 and 2024.
+Releases 6.16 to 7.3; the 48-byte kho_data is of the series of 2023 and 2024.
+
+Changes with it: the root's string (root, map, kho_vmalloc, blocks). A kernel accepts only its own, so any change ends
+live update between the two releases. Nothing versions setup_data, kho_data and kho_scratch: both kernels, and the x86
+decompressor, have to change together.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ __all__ = [
     "SETUP_KEXEC_KHO",
     "SUBTREE_PROPERTIES",
     "SUBTREE_SIZE",
+    "UNREAD_MAPS",
     "KhoForm",
     "fdt_header",
     "fdt_property_record",
@@ -34,10 +39,12 @@ __all__ = [
 ]
 
 COMPATIBLE_PREFIX = b"kho-v"
+UNREAD_MAPS = {"preserved-order-table": "preserved-order-table, of RFCs of August and September 2025"}
+"""Root properties for kho-v1 maps that luoser does not decode: name of the form by property."""
 MAP_PROPERTIES = ("preserved-memory-map", "preserved-page-radix-tree")
-"""Root property that holds the map's physical address; the second name is of the October 2025 posting."""
+"""Properties of the root for the physical address of the map; the second is of the October 2025 posting."""
 SUBTREE_PROPERTIES = ("fdt", "preserved-data")
-"""Sub-node property with the blob's physical address: v1 and early v2, then v2 of mainline to v4."""
+"""Properties of a sub-node for the physical address of its blob: v1 and early v2, then v2 of mainline to v4."""
 SUBTREE_SIZE = "blob-size"
 SETUP_KEXEC_KHO = 10
 CHOSEN_FDT, CHOSEN_SCRATCH = "linux,kho-fdt", "linux,kho-scratch"
@@ -64,19 +71,21 @@ kho_data = Schema(
         "fdt_addr" / phys * "KHO root FDT page",
         "fdt_size" / in_bytes(u64) * "always one page, not the FDT's totalsize",
         "scratch_addr" / phys * "array of kho_scratch",
-        "scratch_size" / in_bytes(u64) * "bytes of that array, 16 for each area",
+        "scratch_size" / in_bytes(u64) * "bytes of that array, 16 per area",
     ),
     **_MERGED,
     seen_in="6.16..7.3",
-    meaning="Tells the next x86 kernel where the handover is.",
+    meaning="Addresses of the handover for the next x86 kernel.",
 )
 kho_scratch = Schema(
     "kho_scratch",
     "kho-v1..kho-v4",
-    natural("addr" / phys * "start of a scratch area", "size" / in_bytes(u64) * "bytes, 0 for a node without memory"),
+    natural(
+        "addr" / phys * "start of a scratch area", "size" / in_bytes(u64) * "bytes, 0 for a NUMA node without memory"
+    ),
     **_MERGED,
     seen_in="6.16..7.3",
-    meaning="One area the next kernel may allocate from early: low memory, global, then one a NUMA node.",
+    meaning="One area that the next kernel allocates from early in boot: low memory, global, then one per NUMA node.",
 )
 kho_data_2023 = Schema(
     "kho_data",
@@ -91,7 +100,7 @@ kho_data_2023 = Schema(
     ),
     status="posted",
     seen_in="KHO series of Dec 2023/Jan 2024 (A. Graf)",
-    meaning="The longer record of the first KHO series, told apart by setup_data.len 48.",
+    meaning="The longer record of the first KHO series, recognised by setup_data.len 48.",
 )
 kho_mem = Schema(
     "kho_mem",
@@ -99,7 +108,7 @@ kho_mem = Schema(
     natural("addr" / phys * "start of a range", "len" / in_bytes(u64) * "bytes (size in the revision of early 2025)"),
     status="posted",
     seen_in="KHO series 2023..early 2025",
-    meaning="One range of the memory cache that came before any map.",
+    meaning="One range of the memory cache, which preceded the map.",
 )
 fdt_header = Schema(
     "fdt_header",
@@ -147,7 +156,7 @@ kho_page_info = Schema(
     natural("order" / u32 * "order of the restored range", "magic" / u32 * "0x4b484f50; absent in 6.16"),
     **_MERGED,
     seen_in="6.18..7.3",
-    meaning="What the next kernel keeps in page->private until the owner restores the range.",
+    meaning="Value of page->private in the next kernel until the owner restores the range.",
 )
 
 
@@ -155,10 +164,12 @@ kho_page_info = Schema(
 class KhoForm:
     """One version of the root.
 
-    name: its compatible string. map: form of the preserved map. subtree_property: holds a sub-tree's address.
-    has_blob_size: whether a sub-tree has its size beside the address. has_map_at_boot: whether the map is there from
-    boot on; else its address is 0 until KHO is finalised. orders: a block has an order below this; kernels shift its
-    size as a number of 32 bits. None: no such limit.
+    name:             compatible string.
+    map:              form of the preserved map.
+    subtree_property: property for the address of a sub-tree.
+    has_blob_size:    whether a sub-tree has the property blob-size.
+    has_map_at_boot:  whether the map exists from boot on; else its address is 0 until KHO is finalised.
+    orders:           a block has an order below this, because kernels shift its size in 32 bits. None: no limit.
     """
 
     name: str
@@ -175,10 +186,10 @@ FORMS: tuple[KhoForm, ...] = (
     KhoForm(name="kho-v3", map="radix", subtree_property="preserved-data", orders=19),
     KhoForm(name="kho-v4", map="radix", subtree_property="preserved-data"),
 )
-"""All versions, oldest first; which release writes which is in `luoser.abi.release`."""
+"""All versions, oldest first. `luoser.abi.release` has the versions by kernel release."""
 
 
 def root_form(compatible: str) -> KhoForm | None:
-    """The version of a root by its compatible string, without the versions of components that may follow a `;`."""
+    """The version of a root by its compatible string. The part after a `;` is ignored. None: not a known version."""
     name = compatible.split(";")[0]
     return next((entry for entry in FORMS if entry.name == name), None)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Sub-tree of the KHO self-test (lib/test_kho.c): the devicetree kho-test-v1."""
+"""Sub-tree of the KHO self-test (lib/test_kho.c): the devicetree kho-test-v1.
+
+Changes with it: the string kho-test-v1. (The change in 6.18 kept it.)
+"""
 
 from __future__ import annotations
 

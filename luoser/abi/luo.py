@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Live Update Orchestrator: luo-v1 (FDT forms of 2025, 6.19 to 7.1) to luo-v5 (7.2, 7.3) and later proposals."""
+"""Live Update Orchestrator: luo-v1 (FDT forms of 2025, 6.19 to 7.1) to luo-v5 (7.2, 7.3) and later proposals.
+
+Changes with it: the string of the root object, up to 7.1 also those of its nodes. A kernel panics if a string is not
+its own.
+"""
 
 from __future__ import annotations
 
@@ -37,16 +41,16 @@ FLB_VERSIONS = ("luo-flb-v1",)
 """Compatible strings of the devicetree node luo-flb."""
 SUBSYSTEMS_NODE, FILE_DESCRIPTORS_NODE = "subsystems", "file-descriptors"
 TEST_FLB_MAGIC = 0xFEEDF00DCAFEBEE0
-"""`data` of the kernel's own test FLBs, plus their number: no address."""
+"""`data` of the kernel's own test FLBs is this plus their number; it is not an address."""
 
 _V5 = "luo-v5 (also luo-v3, luo-v4 of the 7.2-cycle series)"
-_NUMBER = "liveupdate_num" / u64 * "live updates so far as the next kernel will see them"
-_SESSIONS = "sessions_pa" / phys * "first session block, 0 until serialised or when there is no session"
+_NUMBER = "liveupdate_num" / u64 * "number of live updates, including the coming one"
+_SESSIONS = "sessions_pa" / phys * "first session block, 0 until serialised or without sessions"
 _FLBS = "flbs_pa" / phys * "FLB page"
 
 
 def is_test_flb(data: int) -> bool:
-    """Whether an FLB's data is the magic of the kernel's test FLBs and not an address."""
+    """Whether the data of an FLB is the magic of the kernel's test FLBs, so not an address."""
     return TEST_FLB_MAGIC <= data < TEST_FLB_MAGIC + 16
 
 
@@ -64,7 +68,7 @@ luo_ser_v2 = Schema(
     packed(_NUMBER, "sessions_pa" / phys * "session area", _FLBS),
     status="posted",
     seen_in="7.2-cycle series patch",
-    meaning="LUO's root object while an FDT still pointed to it.",
+    meaning="LUO's root object of the form in which an FDT points to it.",
 )
 luo_ser_composed = Schema(
     "luo_ser",
@@ -78,8 +82,8 @@ luo_feature_hdr = Schema(
     "luo_feature_hdr",
     "LUO feature headers",
     packed(
-        "supp" / u64 * "bits the writer knows",
-        "req" / u64 * "bits a reader has to understand",
+        "supp" / u64 * "bits that the writer supports",
+        "req" / u64 * "bits that a reader must support",
         "active" / u64 * "bits in use",
         "reserved" / array(13, u64) * "0",
     ),
@@ -93,14 +97,14 @@ luo_ser_features = Schema(
     packed("features" / luo_feature_hdr.con * "1 number, 2 sessions, 4 FLBs", _NUMBER, _SESSIONS, _FLBS),
     status="development-branch",
     seen_in="mm development branch",
-    meaning="LUO's root object behind a feature header.",
+    meaning="LUO's root object with a feature header.",
 )
 luo_file_ser = Schema(
     "luo_file_ser",
     "luo-v1..luo-v5",
     packed(
         "compatible" / char(48) * "handler, such as memfd-v2",
-        "data" / handle(u64) * "the handler's own handle, for all known ones a physical address",
+        "data" / handle(u64) * "the handler's handle, a physical address for all known handlers",
         "token" / token(u64) * "chosen by user space, unique in its session",
     ),
     status="merged",
@@ -160,7 +164,7 @@ luo_session_ser_pgcnt = Schema(
     ),
     status="posted",
     seen_in="LUO v4..v6 (Sep-Nov 2025)",
-    meaning="One session before the merge; as large as today's.",
+    meaning="One session before the merge; same size as in luo-v5.",
 )
 luo_flb_header_ser = Schema(
     "luo_flb_header_ser",
@@ -175,7 +179,7 @@ luo_flb_ser = Schema(
     "luo-flb-v1, luo-v5",
     packed(
         "name" / char(48) * "compatible string of the FLB",
-        "data" / handle(u64) * "the owner's handle, mostly a physical address",
+        "data" / handle(u64) * "the owner's handle, usually a physical address",
         "count" / u64 * "preserved files that depend on it",
     ),
     status="merged",
@@ -186,15 +190,23 @@ luo_flb_ser = Schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LuoForm:
-    """One form of LUO: what its root object is, and where its sessions, files and FLBs lie.
+    """One form of LUO: the kind of its root object, and where its sessions, files and FLBs are.
 
-    name: as documents have it in `luo.layout`. compatible: string of the root object; None where it has none. root:
-    struct of the root object; None where that is a devicetree. pointed: the struct that a property of the devicetree
-    names. sessions: `blocks` (KHO blocks), `area` (a header with a count, then entries in contiguous pages) or
-    `none`. session_version: compatible string of the devicetree's session node. session_header: of an area. session:
-    an entry. session_pages: pages of an area. files: `blocks`, `array` (entries in contiguous pages), or `tree`
-    (nodes of a devicetree). file_pages: pages of an array. flbs: `boot`, where kernels make the FLB page at boot so
-    that it is always there; `optional`; `none`. has_number: whether it has the number of live updates.
+    name:            value of `luo.layout` in documents.
+    compatible:      string of the root object. None: the form has no string.
+    root:            struct of the root object. None: a devicetree.
+    pointed:         struct at the address in a property of the devicetree. None: no such property.
+    sessions:        `blocks`: KHO blocks. `area`: a header with a count, then entries in contiguous pages. `none`.
+    session_version: compatible string of the session node of the devicetree. None: no such node.
+    session_header:  struct at the start of an area.
+    session:         struct of an entry.
+    session_pages:   pages of an area.
+    files:           `blocks`, `array` (entries in contiguous pages), or `tree` (nodes of a devicetree).
+    file_pages:      pages of an array.
+    flbs:            `boot`: the FLB page is made at boot, so it always exists. `optional`. `none`.
+    has_number:      whether it has the number of live updates.
+
+    Source: docs/abi/luo.md.
     """
 
     name: str
@@ -217,9 +229,10 @@ class LuoForm:
         return self.root is None
 
     def has_sessions(self, pointer: int, count: int) -> bool:
-        """Whether there are serialised sessions. pointer: to the first block or the area. count: in an area's header.
+        """Whether there are serialised sessions.
 
-        Before the reboot the pointer to the first block is 0; an area is there from boot on, with a count of 0.
+        pointer: physical address of the first block or of the area. 0 for blocks before serialisation.
+        count:   of the header of an area. 0 before serialisation.
         """
         return pointer != 0 if self.sessions == "blocks" else count > 0
 
@@ -257,11 +270,11 @@ FORMS: tuple[LuoForm, ...] = (
         files="tree", flbs="none", has_number=False,
     ),
 )  # fmt: skip
-"""All forms, newest first; which release writes which is in `luoser.abi.release`."""
+"""All forms, newest first. `luoser.abi.release` has the forms by kernel release."""
 
 _BY_NAME = {entry.name: entry for entry in FORMS}
 
 
 def form(name: str) -> LuoForm | None:
-    """The form of that name, or None."""
+    """The form of that name. None: unknown."""
     return _BY_NAME.get(name)

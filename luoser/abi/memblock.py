@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Sub-tree memblock: the devicetree memblock-v1 with a node for each reserve_mem area."""
+"""Sub-tree memblock: the devicetree memblock-v1 with a node for each reserve_mem region.
+
+Changes with it: memblock-v1 of the root node, reserve-mem-v1 of each region.
+"""
 
 from __future__ import annotations
 
 __all__ = ["COMPATIBLE", "LONGEST_LABEL", "MOST_RESERVATIONS", "RESERVE_MEM"]
 
 COMPATIBLE, RESERVE_MEM = b"memblock-v1", b"reserve-mem-v1"
-"""Strings of the tree and of its nodes."""
+"""Compatible strings of the root node and of a region."""
 MOST_RESERVATIONS, LONGEST_LABEL = 8, 15
-"""Areas, and characters of a name, that a kernel takes (mm/memblock.c)."""
+"""Limits of a kernel: regions, and characters of a name (mm/memblock.c)."""

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""memfd (shmem) files: memfd-v1 (6.19, 7.0), memfd-v2 (7.1 to 7.3), and the forms that were not merged."""
+"""memfd (shmem) files: memfd-v1 (6.19, 7.0), memfd-v2 (7.1 to 7.3), and the forms that were not merged.
+
+Changes with it: the handler's string in luo_file_ser. A kernel has one handler; with a file of the other string
+/dev/liveupdate returns -EIO.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +75,7 @@ memfd_luo_ser_v2 = Schema(
 memfd_luo_ser_v2_draft = Schema(
     "memfd_luo_ser",
     "memfd-v2 alternative draft",
-    packed(_POS, _SIZE, "_bits" / bits(8, seals=8, reserved=56) * "seals, then zero", _NR_FOLIOS, _FOLIOS),
+    packed(_POS, _SIZE, "_bits" / bits(8, seals=8, reserved=56) * "seals, then zeros", _NR_FOLIOS, _FOLIOS),
     status="development-branch",
     seen_in="development branch",
     meaning="Same bytes as the merged memfd-v2 while seals stay below 256.",
@@ -90,7 +94,7 @@ memfd_luo_ser_features = Schema(
     ),
     status="development-branch",
     seen_in="mm development branch",
-    meaning="A preserved memfd behind a feature header.",
+    meaning="A preserved memfd with a feature header.",
 )
 memfd_luo_preserved_folio = Schema(
     "memfd_luo_preserved_folio",
@@ -108,9 +112,13 @@ memfd_luo_preserved_folio = Schema(
 class MemfdForm:
     """One form of a preserved memfd.
 
-    name: as documents have it in `memfd.layout`. handler: compatible string of its files. descriptor: its struct;
-    None where the handle names a devicetree. entry: of the folio array. frame_shift: where the frame number starts
-    in the first word of an entry, in bits; the flags are the other 12.
+    name:        value of `memfd.layout` in documents.
+    handler:     compatible string of its files.
+    descriptor:  struct at the handle. None: a devicetree.
+    entry:       struct of the folio array.
+    frame_shift: lowest bit of the frame number in the first u64 of an entry; the other 12 bits are flags.
+
+    Source: docs/abi/memfd.md.
     """
 
     name: str
@@ -133,14 +141,14 @@ FORMS: tuple[MemfdForm, ...] = (
         name="memfd-pre-merge", handler="memfd-v1", descriptor=None, entry=memfd_luo_preserved_folio, frame_shift=12
     ),
 )
-"""All forms; of two with one handler the first is the merged one."""
+"""All forms. If two have the same handler, the first is the merged one."""
 
 
 def form(name: str) -> MemfdForm | None:
-    """The form of that name, or None."""
+    """The form of that name. None: unknown."""
     return next((entry for entry in FORMS if entry.name == name), None)
 
 
 def form_of_handler(compatible: str) -> MemfdForm | None:
-    """The form that files of a handler have, None where it is no memfd handler. A devicetree makes it another."""
+    """The form of the files of a handler, unless the handle is that of a devicetree. None: not a memfd handler."""
     return next((entry for entry in FORMS if entry.handler == compatible), None)

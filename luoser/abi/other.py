@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Small records of development branches: DMA allocations, dmabuf files, tmpfs mounts."""
+"""Small records of development branches: DMA allocations, dmabuf files, tmpfs mounts.
+
+Changes with it: the name that leads to each; most have no other version.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ dma_alloc_ser = Schema(
         "iova" / handle(u64) * "DMA address",
         "nr_pages" / u64 * "pages",
         "is_folio" / boolean * "kind of allocation",
-        "is_contiguous" / boolean * "1 if page_phys has one entry only",
-        "page_phys" / flex(phys) * "the pages, from the unaligned offset 18 on",
+        "is_contiguous" / boolean * "1 if page_phys has only one entry",
+        "page_phys" / flex(phys) * "addresses of the pages, at the unaligned offset 18",
     ),
     status="development-branch",
     seen_in="development branch",
@@ -27,7 +30,7 @@ dmabuf_ser = Schema(
     packed("domain" / u32 * "PCI domain", "bdf" / u16 * "bus, device and function"),
     status="development-branch",
     seen_in="development branch",
-    meaning="The PCI device behind a preserved dmabuf.",
+    meaning="The PCI device of a preserved dmabuf.",
 )
 tmpfs_mnt_ser = Schema(
     "tmpfs_mnt_ser",

@@ -5,6 +5,9 @@ Family A is "PCI/LUO" (C. Li, RFC v1 of July 2025 with 25 patches, v2 of Septemb
 subsystem or FLB blob without magic or version. Family B is "PCI core support for Live Update"
 (D. Matlack, v1 of November 2025 to v9 of September 2026), an FLB. Patches of one series wrote different
 layouts under one name, so each has its own here.
+
+Changes with it: family A has no version at all. Family B: the FLB's name (v1 to v7), the member version (v8 and
+later), KHO's blocks (v7 and later).
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ __all__ = [
 FLAG_NAMES = {1: "LU_BUSMASTER", 2: "LU_BUSMASTER_BRIDGE"}
 BRIDGE_TYPES = {0: "none", 1: "host bridge", 2: "PCI bridge"}
 MAX_DOMAIN = 0x1FFFF
-"""Largest PCI domain taken for plausible: ACPI segments have 16 bits, VMD counts up from 0x10000."""
+"""Largest plausible PCI domain: ACPI segments have 16 bits, VMD counts up from 0x10000."""
 
 _V1 = "LUO: PCI subsystem RFC v1, 28 Jul 2025"
 _V2 = "LUO: PCI subsystem (phase I) v2, 16 Sep 2025"
@@ -41,9 +44,9 @@ _B = "PCI: liveupdate: PCI core support for Live Update"
 # -- family A ---------------------------------------------------------------------------------------------
 
 _PATH = "path" / u32 * "domain << 16 | bus << 8 | devfn"
-_REQUESTED = "requested" / u8 * "1 asked for, 0 only needed by a child"
+_REQUESTED = "requested" / u8 * "1 requested, 0 only needed by a child"
 _DRIVER_NAME = "driver_name" / char(63) * "driver bound at prepare, at most 62 characters"
-_DRIVER_DATA = "driver_data" / handle(u64) * "value of the driver's callbacks, mostly a physical address"
+_DRIVER_DATA = "driver_data" / handle(u64) * "value of the driver's callbacks, usually a physical address"
 
 
 def _posted(name: str, label: str, con: Any, seen_in: str, meaning: str) -> Schema:
@@ -154,7 +157,7 @@ pci_ser_v1_19 = _posted(
     natural(
         "dev_count" / u32 * "device entries",
         "bus_count" / u32 * "bus entries",
-        "devs" / flex(pci_dev_ser_v1_12) * "devices, then buses without a gap",
+        "devs" / flex(pci_dev_ser_v1_12) * "devices, then buses with no gap",
     ),
     _V1,
     "The folio that the PCI subsystem preserves, with buses.",
@@ -172,7 +175,7 @@ pci_ser_v2_06 = _list_a(_A_V2_06, pci_dev_ser_v2_06, _V2)
 pci_lu_stub_ser = _posted(
     "pci_lu_stub_ser",
     "pci-lu-stub",
-    packed("dev_id" / u16 * "bus << 8 | devfn of the device that names this page"),
+    packed("dev_id" / u16 * "bus << 8 | devfn of the device whose driver_data is this page"),
     _V1,
     "Page of the test driver pci-lu-stub.",
 )
@@ -201,7 +204,7 @@ pci_dev_ser_b_reserved = _posted(
 pci_dev_ser_b_refcount = _posted(
     "pci_dev_ser",
     "pci-v2, pci-v3, pci version 1/2 (refcount)",
-    packed(_DOMAIN, _BDF, "refcount" / u16 * "0 a hole; for a bridge the preserved devices at or below it"),
+    packed(_DOMAIN, _BDF, "refcount" / u16 * "0: a hole; of a bridge: number of preserved devices at or below it"),
     f"{_B} v4 23 Apr 2026 onward",
     _DEV,
 )
@@ -262,11 +265,12 @@ pci_ser_b_version = Schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
-    """What kernels that hand a form over under one FLB name do with it: the bytes are the same, the habits are not.
+    """How kernels use a form under one FLB name. The bytes are the same, their use differs.
 
-    bridges: whether the bridges above a device are in the list, too; None where some patches have them and some do
-    not. counts_finished: whether the count of the header still has the devices that the next kernel has finished;
-    None likewise. counts_below: whether the refcount of a bridge counts the devices below it; else it may be 1.
+    bridges:         whether the list includes the bridges above a device. None: depends on the patch.
+    counts_finished: whether the count of the header includes devices that the next kernel has finished. None:
+                     depends on the patch.
+    counts_below:    whether the refcount of a bridge counts the devices below it; else it may be 1.
     """
 
     bridges: bool | None = True
@@ -276,15 +280,25 @@ class Posting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciLayout:
-    """One form of the device list: a header, then records right behind it or in KHO blocks.
+    """One layout of the device list: a header, then records right after it or in KHO blocks.
 
     A record has its PCI address in `path` (domain << 16 | bus << 8 | devfn), or in `domain` and `bdf`.
 
-    count: header member with the number of records in use. capacity: header member with the number allocated, or
-    None. blocks: header member with the address of the first KHO block, or None for records after the header.
-    version: value that the header's version member has to have. bus, bus_count: the records that follow the devices
-    in the later patches of v1. is_sorted: records ascend by (domain, bdf). postings: by the FLB name that the form
-    was posted under; the first is the one that `build` writes.
+    name:      in the registry.
+    family:    A: PCI/LUO. B: PCI core live update.
+    header:    struct at the start of the list.
+    record:    struct of a device.
+    count:     header member with the number of records in use.
+    capacity:  header member with the number of allocated records. None: no such member.
+    blocks:    header member with the address of the first KHO block. None: the records follow the header.
+    version:   required value of the header member `version`. None: no such member.
+    bus:       struct of the records that follow the devices, in later patches of v1. None: no such records.
+    bus_count: header member with the number of these. None: no such member.
+    is_sorted: whether records ascend by (domain, bdf).
+    postings:  by FLB name; `build` writes the first name.
+    summary:   what distinguishes it, in words.
+
+    Source: docs/abi/pci.md.
     """
 
     name: str
@@ -308,28 +322,33 @@ class PciLayout:
 
     @property
     def has_refcounts(self) -> bool:
-        """Whether a record counts the preserved devices at or below it; 0 is a hole, or a finished device."""
+        """Whether records have a refcount. 0 is a hole or a finished device."""
         return "refcount" in self.record.record_fields
 
     @property
     def is_narrow(self) -> bool:
-        """Whether a record has 16 bits for the PCI domain, too few for VMD."""
+        """Whether the PCI domain of a record has 16 bits, too few for VMD."""
         return "path" in self.record.record_fields or self.record.field("domain").size == 2
 
     @property
     def flags(self) -> str | None:
-        """The record's member of named bits; None where it has none."""
+        """Name of the record's member with flags. None: no such member."""
         return next((member.name for member in self.record.fields if member.kind == "flags"), None)
 
     @property
     def asked(self) -> str | None:
-        """The member whose lowest bit says that a device asked for live update itself; None where all did."""
+        """Name of the member whose lowest bit is set if the device itself requested live update.
+
+        None: there is no such member. The flags of family B mean something else.
+        """
+        if self.family != "A":
+            return None
         return self.flags or ("requested" if "requested" in self.record.record_fields else None)
 
     def posting(self, flbs: Iterable[str] = ()) -> Posting:
-        """How the form was used under the first of these FLB names that it was posted under.
+        """How the form is used under the first of these FLB names that is among its postings.
 
-        Under none of them, what all postings have in common.
+        If none is, what its postings have in common.
         """
         named = next((self.postings[name] for name in flbs if name in self.postings), None)
         if named is not None or not self.postings:
@@ -343,7 +362,10 @@ class PciLayout:
         )
 
     def sort_key(self, place: int) -> int:
-        """What sorted lists ascend by, of domain << 16 | bdf: v1 and v2 compare that as a signed int."""
+        """Sort key of a record in a sorted list; v1 and v2 compare signed.
+
+        place: domain << 16 | bdf.
+        """
         return place - (1 << 32) if self.record.size == 4 and place >> 31 else place
 
 
@@ -435,5 +457,5 @@ _BY_NAME = {entry.name: entry for entry in LAYOUTS}
 
 
 def layout(name: str) -> PciLayout | None:
-    """The list layout of that name, or None."""
+    """The layout of a device list of that name. None: unknown."""
     return _BY_NAME.get(name)

@@ -2,6 +2,8 @@
 """The preserved-memory map: chunks of bitmaps (kho-v1) and the radix tree (kho-v2 to kho-v4).
 
 Geometry follows from the page size; the schemas are those of 4 KiB pages.
+
+Changes with it: the root's string. (6.17.9 changed the width of the bitmaps and kept the string.)
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from luoser.abi.schema import Schema, array, natural, phys, raw, u32
 
 __all__ = [
+    "KHO_ARRAY_MAGIC",
     "SMALL_BITMAP",
     "RadixGeometry",
     "chunk_capacity",
@@ -23,13 +26,15 @@ __all__ = [
     "khoser_mem_chunk_hdr",
 ]
 
+KHO_ARRAY_MAGIC = b"RRAK"
+"""First bytes of the kho-v1 map of an RFC of September 2025, which luoser does not decode."""
 SMALL_BITMAP = 512
-"""Bytes of a kho-v1 bitmap up to 6.17.8, whatever the page size; later ones fill a page."""
+"""Bytes of a kho-v1 bitmap up to 6.17.8, with any page size; later bitmaps fill a page."""
 
 khoser_mem_bitmap_ptr = Schema(
     "khoser_mem_bitmap_ptr",
     "kho-v1",
-    natural("phys_start" / phys * "what bit 0 stands for", "bitmap" / phys * "a kho_mem_phys_bits"),
+    natural("phys_start" / phys * "physical address of bit 0", "bitmap" / phys * "a kho_mem_phys_bits"),
     status="merged",
     seen_in="6.16..7.0",
     meaning="One bitmap of a chunk.",
@@ -51,11 +56,11 @@ khoser_mem_chunk = Schema(
     "kho-v1",
     natural(
         "hdr" / khoser_mem_chunk_hdr.con * "head",
-        "bitmaps" / array(255, khoser_mem_bitmap_ptr) * "the first num_elms count",
+        "bitmaps" / array(255, khoser_mem_bitmap_ptr) * "the first num_elms are in use",
     ),
     status="merged",
     seen_in="6.16..7.0",
-    meaning="A page of the bitmap map; the map's root is the first of a chain of them.",
+    meaning="A page of the bitmap map; the root of the map is the first one of the chain.",
 )
 kho_mem_phys_bits_512 = Schema(
     "kho_mem_phys_bits",
@@ -63,7 +68,7 @@ kho_mem_phys_bits_512 = Schema(
     natural("preserve" / raw(512) * "4096 bits, least significant first"),
     status="merged",
     seen_in="6.16.y, 6.17.0..6.17.8",
-    meaning="Which blocks of 2^order pages are preserved; spans 16 MiB << order.",
+    meaning="One bit per block of 2^order pages, 1 if preserved; spans 16 MiB << order.",
 )
 kho_mem_phys_bits_page = Schema(
     "kho_mem_phys_bits",
@@ -71,15 +76,15 @@ kho_mem_phys_bits_page = Schema(
     natural("preserve" / raw(4096) * "32768 bits, least significant first"),
     status="merged",
     seen_in="6.17.9+, 6.18..7.0",
-    meaning="Which blocks of 2^order pages are preserved; spans 128 MiB << order.",
+    meaning="One bit per block of 2^order pages, 1 if preserved; spans 128 MiB << order.",
 )
 kho_radix_node = Schema(
     "kho_radix_node",
     "kho-v2..kho-v4 (4 KiB pages)",
-    natural("table" / array(512, phys) * "children one level down, 0 where there is none"),
+    natural("table" / array(512, phys) * "addresses of the children one level down, 0 for no child"),
     status="merged",
     seen_in="7.1..7.3",
-    meaning="Inner node of the radix tree; the map's root is one.",
+    meaning="Inner node of the radix tree; the root of the map is one.",
 )
 kho_radix_leaf = Schema(
     "kho_radix_leaf",
@@ -87,14 +92,14 @@ kho_radix_leaf = Schema(
     natural("bitmap" / raw(4096) * "32768 bits, least significant first"),
     status="merged",
     seen_in="7.1..7.3",
-    meaning="Level 0 of the radix tree: one bit for each key of a run.",
+    meaning="Level 0 of the radix tree: one bit per key.",
 )
 for _bitmap in (kho_mem_phys_bits_512, kho_mem_phys_bits_page, kho_radix_leaf):
     _bitmap.con.align = 8  # unsigned long[] in the kernel
 
 
 def chunk_capacity(page_size: int) -> int:
-    """How many bitmaps a kho-v1 chunk page can name: 255 with 4 KiB pages."""
+    """Number of bitmaps in a full kho-v1 chunk: 255 with 4 KiB pages. page_size: bytes."""
     return (page_size - khoser_mem_chunk_hdr.size) // khoser_mem_bitmap_ptr.size
 
 
@@ -103,8 +108,14 @@ class RadixGeometry:
     """Shape of the radix tree for one page size.
 
     A key holds order and address: `1 << (order_bit - order) | address >> (page_shift + order)`.
-    table_bits: key bits that one table level takes. leaf_bits: log2 of the bits in a leaf.
-    levels: table levels above the leaf (5 with 4 KiB pages).
+
+    page_shift: log2 of the page size.
+    order_bit:  bit of the key that is set for order 0.
+    table_bits: bits of the key per table level.
+    leaf_bits:  log2 of the bits in a leaf.
+    levels:     table levels above the leaf (5 with 4 KiB pages).
+
+    Source: docs/abi/preserved.md.
     """
 
     page_shift: int
@@ -115,12 +126,13 @@ class RadixGeometry:
 
     @classmethod
     def of(cls, page_size: int) -> RadixGeometry:
+        """The shape for a page size in bytes."""
         shift = page_size.bit_length() - 1
         width, table, leaf = 64 - shift + 1, shift - 3, shift + 3
         return cls(shift, 64 - shift, table, leaf, -(-(width - leaf) // table))
 
     def key(self, address: int, order: int) -> int:
-        """Key of a block of 2^order pages at a physical address."""
+        """Key of the block of 2^order pages at a physical address."""
         return 1 << (self.order_bit - order) | address >> (self.page_shift + order)
 
     def decode(self, key: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Every layout by name, with where it comes from.
+"""All layouts by name, with their provenance.
 
-A name is lower case: family or compatible string, posting, patch or form. One compatible string can stand
-for several layouts; each of them has its own name here, and the label of the ABI catalogue.
+A name is lower case: family or compatible string, posting, patch or form. One compatible string can mean
+several layouts; each has its own name here, and the label of the ABI catalogue.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ __all__ = ["Layout", "layout", "layouts", "schemas"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A named form.
+    """A named layout.
 
-    subject: what it belongs to (kho, luo, memfd, pci, …). kind: `struct` for plain structs, `list` for a
-    header with records of the PCI subject, `fdt` for a devicetree. schemas: the head first, then what it
-    holds or leads to; empty for a devicetree. handler: compatible string, FLB or sub-tree name it is found
-    under. status, seen_in: where it comes from. count: member of the head that counts the records of
-    schemas[1] right behind it, empty where there are none.
+    name:    in the registry.
+    subject: kho, luo, memfd, pci, …
+    kind:    `struct`: plain structs. `list`: a header with records, of subject pci. `fdt`: a devicetree.
+    summary: one line.
+    status:  merged, queued (linux-next), posted or development-branch.
+    seen_in: kernel releases, or the series and its date.
+    schemas: the head, then structs that it holds or leads to. Empty: a devicetree.
+    handler: compatible string, FLB or sub-tree name that leads to it. Empty: none.
+    count:   member of the head with the number of records (schemas[1]) right after it. Empty: no records.
     """
 
     name: str
@@ -55,7 +59,7 @@ class Layout:
 
     @property
     def label(self) -> str:
-        """The catalogue's label of the head."""
+        """Label of the head in the catalogue; of a devicetree its name."""
         return self.schemas[0].label if self.schemas else self.name
 
 
@@ -175,17 +179,17 @@ _BY_NAME = {entry.name: entry for entry in _LAYOUTS}
 
 
 def layouts() -> tuple[Layout, ...]:
-    """All layouts, trees first, PCI lists last."""
+    """All layouts, devicetrees first, PCI lists last."""
     return _LAYOUTS
 
 
 def layout(name: str) -> Layout | None:
-    """The layout of that name, or None."""
+    """The layout of that name. None: unknown."""
     return _BY_NAME.get(name)
 
 
 def schemas() -> tuple[Schema, ...]:
-    """Every struct that a layout names, once."""
+    """All structs of all layouts, each once."""
     return tuple(_unique(schema for entry in _LAYOUTS for schema in entry.schemas))
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What each kernel release writes: its forms of KHO, LUO and memfds, from the ABI's release matrix."""
+"""The forms of KHO, LUO and memfd that each kernel release writes.
+
+Source: the release matrix of docs/abi/README.md.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,31 @@ from luoser.abi.preserved import SMALL_BITMAP
 from luoser.errors import UsageError
 from luoser.text import safe_text
 
-__all__ = ["LAST", "RELEASES", "Release", "handlers_of", "known_release", "release", "writers_of"]
+__all__ = [
+    "LAST",
+    "RELEASES",
+    "SUBTREES",
+    "TEST_FLBS",
+    "Release",
+    "claimed_subtrees",
+    "handlers_of",
+    "known_release",
+    "release",
+    "writers_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What one kernel release writes. luo: None without the orchestrator. bitmap_size: bytes, None for a page.
+    """What one kernel release writes.
 
-    is_repacked: the root is packed again after each new sub-tree. has_vmalloc: the self-test's folios are in a
-    vmalloc area.
+    kho:         version of the root.
+    luo:         form of LUO. None: the release has no LUO.
+    memfd:       handler of memfds, which is also the name of their form.
+    bitmap_size: bytes of a kho-v1 bitmap. None: a page.
+    metadata:    whether there is a sub-tree kexec-metadata.
+    is_repacked: whether the root is packed again after each new sub-tree.
+    has_vmalloc: whether the folio list of the KHO self-test is in a vmalloc area.
     """
 
     kho: str
@@ -42,33 +61,44 @@ RELEASES = {
     "7.3": Release(kho="kho-v4", luo="luo-v5", metadata=True),
 }
 LAST = tuple(map(int, next(reversed(RELEASES)).split(".")))
-"""The last release of which it is known what it writes and accepts, as numbers."""
+"""The last known release, as numbers."""
 
 _NAME = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
 
 
 def release(kernel: str) -> Release:
-    """The forms of a kernel by its version, such as 7.3 or 6.17.9. Raises UsageError for one that is not known."""
+    """What a kernel writes, by its version such as 7.3 or 6.17.9. Raises UsageError for an unknown release."""
     match = _NAME.match(kernel)
     found = RELEASES.get(match[1]) if match is not None else None
     if match is None or found is None:
-        raise UsageError(f"kernel {safe_text(kernel)}: expected one of {', '.join(RELEASES)}")
+        raise UsageError(f"unknown kernel {safe_text(kernel)}: expected one of {', '.join(RELEASES)}")
     if match[1] == "6.17" and int(match[2] or 0) >= 9:
         return replace(found, bitmap_size=None)
     return found
 
 
+SUBTREES = {"memblock": "6.16", "kho_test": "6.17", "LUO": "6.19", "kexec-metadata": "7.1"}
+"""First release that claims a sub-tree, by name of the sub-tree."""
+TEST_FLBS = "liveupdate-test-flb-v"
+"""Prefix of the names of the kernel's own test FLBs."""
+
+
+def claimed_subtrees(numbers: tuple[int, ...]) -> frozenset[str]:
+    """Names of the sub-trees that a release such as (7, 3, 4) claims."""
+    return frozenset(name for name, first in SUBTREES.items() if tuple(map(int, first.split("."))) <= numbers[:2])
+
+
 def known_release(numbers: tuple[int, ...]) -> Release | None:
-    """What the release of a version such as (7, 3, 4) writes and accepts; None where KHO or our knowledge ends."""
+    """What a version such as (7, 3, 4) writes and accepts. None: a release without KHO, or an unknown one."""
     found = RELEASES.get(".".join(map(str, numbers[:2])))
     return release(".".join(map(str, numbers))) if found is not None else None
 
 
 def writers_of(form: str) -> tuple[str, ...]:
-    """The releases that write a form of KHO, LUO or memfd, oldest first; none for forms that were only posted."""
+    """Names of the releases that write a form of KHO, LUO or memfd, oldest first. Empty: the form is in no release."""
     return tuple(name for name, found in RELEASES.items() if form in (found.kho, found.luo, found.luo and found.memfd))
 
 
 def handlers_of(kho: str) -> frozenset[str]:
-    """The memfd handlers of the releases that write a version of the root and have LUO."""
+    """The memfd handlers of the releases with LUO that write this version of the root."""
     return frozenset(found.memfd for found in RELEASES.values() if found.kho == kho and found.luo is not None)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""C structs as construct schemas that know their own offsets.
+"""C structs as construct schemas with offsets.
 
-A schema is a construct `Struct` whose members are laid out as a C compiler would: `natural` inserts the
-padding of the x86-64 and arm64 LE ABIs (the same for every struct here), `packed` inserts none. Members
-are written `"name" / u32 * "meaning"`. All integers are little-endian unless named be32 or be64.
+A schema is a construct `Struct` with the layout of a C compiler: `natural` inserts the padding of the x86-64
+and arm64 LE ABIs (the same for all structs here), `packed` inserts no padding. A member is written
+`"name" / u32 * "meaning"`. All integers are little-endian, except be32 and be64.
 
-Everything else is derived from the construct objects: offsets, alignment, the C declaration, and for
-arrays of records the format of `struct.iter_unpack`.
+Derived from the construct objects: offsets, alignment, the C declaration, and for arrays of records the format
+of `struct.iter_unpack`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,14 @@ __all__ = [
 ]
 
 Kind = Literal["number", "address", "handle", "token", "size", "flags", "text", "bytes", "struct"]
-"""What a member means, and so how it is shown.
+"""Meaning of a member, which decides how it is shown.
 
-address: physical. handle: opaque, or an address of another kind. token: chosen by user space. size: bytes, a file
-position too. These four are hex strings in JSON. flags: named bits. number: a count, an order, a version.
+address: physical address. A hex string in JSON, as are handle, token and size.
+handle:  opaque to others than its owner, or an address that is not physical.
+token:   chosen by user space.
+size:    size in bytes, or file position.
+flags:   named bits.
+number:  count, order, version.
 """
 
 u8 = construct.Int8ul
@@ -63,9 +67,9 @@ be32 = construct.Int32ub
 be64 = construct.Int64ub
 phys = construct.FormatField("<", "Q")
 phys.kind = "address"
-"""A physical address: a u64 that has its own object so that it can be shown as what it is."""
+"""A physical address: a u64 of kind address."""
 boolean = construct.FormatField("<", "B")
-"""A C bool, kept as the byte it is so that any image builds back to the same bytes."""
+"""A C bool. Kept as a byte, so that other values than 0 and 1 survive."""
 
 _C_NAMES = {"B": "u8", "H": "u16", "L": "u32", "I": "u32", "Q": "u64", "l": "s32", "i": "s32"}
 
@@ -77,51 +81,62 @@ def _of_kind(scalar: Any, kind: Kind, names: Mapping[int, str] | None = None) ->
 
 
 def handle(scalar: Any) -> Any:
-    """A number that only its owner understands: a handle, an address that is not a physical one."""
+    """A member of kind handle. scalar: its type, such as u64."""
     return _of_kind(scalar, "handle")
 
 
 def token(scalar: Any) -> Any:
-    """A number that user space chose."""
+    """A member of kind token. scalar: its type, such as u64."""
     return _of_kind(scalar, "token")
 
 
 def in_bytes(scalar: Any) -> Any:
-    """A size in bytes, or a position in a file."""
+    """A member of kind size. scalar: its type, such as u64."""
     return _of_kind(scalar, "size")
 
 
 def flags(scalar: Any, names: Mapping[int, str]) -> Any:
-    """A number of named bits. names: by bit value, such as {1: "DIRTY"}."""
+    """A member of kind flags.
+
+    scalar: its type, such as u32.
+    names:  by bit value, such as {1: "DIRTY"}.
+    """
     return _of_kind(scalar, "flags", names)
 
 
 def set_bits(value: int, names: Mapping[int, str]) -> list[str]:
-    """Names of the bits of a number that are set; unknown bits stay a number, such as 0x10."""
+    """Names of the bits that are set in a number; the unknown bits as one hex number, such as 0x10.
+
+    names: by bit value.
+    """
     found = [name for bit, name in names.items() if value & bit]
     unknown = value & ~sum(names)
     return [*found, f"{unknown:#x}"] if unknown else found
 
 
 def char(size: int) -> Any:
-    """A NUL-padded text of `size` bytes, kept as bytes."""
+    """A NUL-padded text, kept as bytes. size: bytes."""
     member = Bytes(size)
     member.c_text = True
     return member
 
 
 def raw(size: int) -> Any:
-    """`size` bytes without inner structure: a bitmap, a union, reserved space."""
+    """Bytes without inner structure: a bitmap, a union, reserved space. size: bytes."""
     return Bytes(size)
 
 
 def array(count: int, of: Any) -> Any:
-    """`count` members of one kind; `of` is a schema or a scalar."""
+    """An array.
+
+    count: number of elements.
+    of:    schema or scalar of an element.
+    """
     return construct.Array(count, _unwrap(of))
 
 
 class _Flex(construct.Construct):  # type: ignore[misc]
-    """A flexible array member: takes no space, but its element counts for the alignment."""
+    """A flexible array member: it has no size, but its element has an alignment."""
 
     def __init__(self, element: Any) -> None:
         super().__init__()
@@ -139,7 +154,7 @@ class _Flex(construct.Construct):  # type: ignore[misc]
 
 
 def flex(of: Any) -> Any:
-    """The flexible array member at the end of a header; `of` is a schema or a scalar."""
+    """The flexible array member at the end of a header. of: schema or scalar of an element."""
     return _Flex(_unwrap(of))
 
 
@@ -154,10 +169,10 @@ class _Bits(construct.Subconstruct):  # type: ignore[misc]
 
 
 def bits(size: int, **members: int) -> Any:
-    """A container of `size` bytes with bit-fields name=width, least significant first.
+    """Bit-fields in one container, written as an unnamed member: `"_bits" / bits(8, pfn=52, flags=12)`.
 
-    Written as an unnamed member: `"_bits" / bits(8, pfn=52, flags=12)`; the bit-fields count as
-    fields of the enclosing struct.
+    size:    bytes of the container.
+    members: width in bits by name, least significant first. They are fields of the enclosing struct.
     """
     return _Bits(size, tuple(members.items()))
 
@@ -168,7 +183,7 @@ class _CStruct(construct.Struct):  # type: ignore[misc]
 
 
 def natural(*members: Any) -> Any:
-    """A struct with the compiler's own padding (kept as bytes in members named _padN)."""
+    """A struct with the padding of a compiler, which is kept as bytes in members _padN (N: offset)."""
     laid_out: list[Any] = []
     offset = 0
     for member in members:
@@ -186,7 +201,7 @@ def natural(*members: Any) -> Any:
 
 
 def packed(*members: Any) -> Any:
-    """A struct declared __packed: no padding, alignment 1."""
+    """A struct that is declared __packed: no padding, alignment 1."""
     made = _CStruct(*members)
     made.is_packed = True
     return made
@@ -196,9 +211,17 @@ def packed(*members: Any) -> Any:
 class Field:
     """One member of a schema.
 
-    name: dotted below a nested struct. offset, size: bytes. bit_offset, bit_width: inside the
-    little-endian container at offset, None for a plain member. padding: True for the compiler's own. kind: what it
-    means; of an array its elements. bit_names: of kind flags, name by bit value.
+    name:       with dots for a member of a nested struct.
+    offset:     bytes from the start of the struct.
+    size:       bytes. 0: a flexible array.
+    c_type:     type in C.
+    meaning:    in words.
+    bit_offset: lowest bit of a bit-field in the little-endian container at `offset`. None: not a bit-field.
+    bit_width:  bits of a bit-field. None: not a bit-field.
+    depth:      0 for a member of the struct itself, 1 in a nested struct, and so on.
+    padding:    whether it is padding of the compiler.
+    kind:       meaning of the value, of an array: of its elements.
+    bit_names:  of kind flags: name by bit value.
     """
 
     name: str
@@ -215,16 +238,19 @@ class Field:
 
     @property
     def is_hex(self) -> bool:
-        """Whether documents have it as a hex string."""
+        """Whether it is a hex string in documents."""
         return self.kind in ("address", "handle", "token", "size")
 
 
 class Schema:
-    """One wire struct of one ABI form.
+    """One wire layout of one struct.
 
-    name: the kernel's struct name. label: the catalogue's name of the form (name and label together are
-    unique). status: merged, queued (linux-next), posted or development-branch. seen_in: kernel releases,
-    or the series and its date. meaning: what the struct is for.
+    name:    of the struct in the kernel.
+    label:   in the catalogue; unique together with the name.
+    con:     the construct object.
+    status:  merged, queued (linux-next), posted or development-branch.
+    seen_in: kernel releases, or the series and its date.
+    meaning: what the struct is for.
     """
 
     def __init__(self, name: str, label: str, con: Any, *, status: str, seen_in: str, meaning: str) -> None:
@@ -238,59 +264,63 @@ class Schema:
 
     @property
     def declaration(self) -> str:
+        """`struct NAME`."""
         return f"struct {self.name}"
 
     @property
     def layout(self) -> str:
-        """Packing and byte order in words."""
+        """Packing and byte order, in words."""
         order = "big-endian" if any(field.c_type.startswith("be") for field in self.fields) else "little-endian"
         return f"{'packed' if self.packed else f'natural alignment ({self.align})'}, {order}"
 
     @cached_property
     def size(self) -> int:
+        """Bytes, without a flexible array."""
         return int(self.con.sizeof())
 
     @property
     def align(self) -> int:
+        """Alignment in bytes."""
         return int(self.con.align)
 
     @property
     def packed(self) -> bool:
+        """Whether it is declared __packed."""
         return bool(self.con.is_packed)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
-        """Every member in order of offset, nested ones after the member that holds them."""
+        """All members by ascending offset. Those of a nested struct follow the member that holds it."""
         return tuple(_walk(self.con, 0, "", 0))
 
     def offset(self, name: str) -> int:
-        """Byte offset of a member by its dotted name."""
+        """Offset of a member in bytes. name: as in `field`."""
         return self.field(name).offset
 
     def field(self, name: str) -> Field:
-        """The member of that name."""
+        """The member of that name, with dots for a nested one. Raises StopIteration if there is no such member."""
         return next(field for field in self.fields if field.name == name)
 
     @cached_property
     def record(self) -> _struct.Struct:
-        """The same bytes as a `struct` format, members in the order of `record_fields`.
+        """The struct as a format of the module `struct`; its values are those of `record_fields`.
 
-        Bit-field containers come out as one integer, padding is skipped, nested members are flattened.
+        A container of bit-fields is one integer, padding is skipped, nested structs are flattened.
         """
         order = ">" if set(_orders(self.con)) == {">"} else "<"
         return _struct.Struct(order + "".join(_formats(self.con)))
 
     @cached_property
     def record_fields(self) -> tuple[str, ...]:
-        """What `record` yields: dotted member names; a bit-field container is named after its first bit-field."""
+        """Names of the values of `record`, with dots for nested ones. A container has that of its first bit-field."""
         return tuple(_record_names(self.con, ""))
 
     def parse(self, data: bytes | memoryview) -> Any:
-        """The members as a construct Container. `data` needs at least `size` bytes; more are left alone."""
+        """The members as a construct Container. data: at least `size` bytes; more are ignored."""
         return self.con.parse(bytes(data[: self.size]))
 
     def build(self, values: Mapping[str, Any]) -> bytes:
-        """The bytes of a mapping as `parse` gives it; padding that is not given is zero."""
+        """The bytes of the struct. values: as `parse` returns them; padding may be left out, it is zeros then."""
         return bytes(self.con.build(_with_padding(self.con, values)))
 
 
@@ -346,7 +376,7 @@ def _walk_bits(inner: _Bits, offset: int, prefix: str, meaning: str, depth: int)
 
 
 def _kind(inner: Any) -> tuple[Kind, Mapping[int, str]]:
-    """(what a member means, names of its bits)."""
+    """(meaning of a member, names of its bits)."""
     if isinstance(inner, _CStruct):
         return "struct", {}
     if isinstance(inner, construct.Array | _Flex):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Structs from their members as the state has them: names as text, bit-fields beside the other members."""
+"""Bytes of structs from members as in the state: names are text, bit-fields are members like others."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ __all__ = ["struct_bytes", "text_bytes"]
 
 
 def struct_bytes(schema: Schema, fields: Mapping[str, Any], what: str) -> bytes:
-    """The bytes of a struct; members that are not given are zero. what: names the struct in errors.
+    """The bytes of a struct.
 
-    Raises UsageError for a member that the struct has not, a text that is too long, or a number that does not fit.
+    schema: the struct.
+    fields: values by member name; members that are left out are zero.
+    what:   name of the struct in errors.
+
+    Raises UsageError for a member that the struct does not have, a text that is too long, or a number that is too
+    large.
     """
     try:
         return schema.build(_values(schema.con, fields, what))
@@ -36,12 +41,12 @@ def _values(con: Any, fields: Mapping[str, Any], what: str) -> dict[str, Any]:
             continue
         if hasattr(inner, "members"):  # bit-fields of one container
             made[name] = {bit: _bit(left.pop(bit, 0), width, f"{what}, {bit}") for bit, width in inner.members}
-        elif hasattr(inner, "element"):  # a flexible array member takes no space
+        elif hasattr(inner, "element"):  # a flexible array has no size
             left.pop(name, None)
         else:
             made[name] = _value(inner, left.pop(name, None), f"{what}, {name}")
     if left:
-        raise UsageError(f"{what}: no member is named {safe_text(next(iter(left)))}")
+        raise UsageError(f"{what}: unknown member {safe_text(next(iter(left)))}")
     return made
 
 
@@ -55,7 +60,7 @@ def _value(inner: Any, value: Any, what: str) -> Any:
             raise UsageError(f"{what}: expected a list")
         items = list(value or ())
         if len(items) > inner.count:
-            raise UsageError(f"{what}: {len(items)} items, there is room for {inner.count}")
+            raise UsageError(f"{what}: too many items: expected at most {inner.count}, found {len(items)}")
         return [_value(inner.subcon, item, what) for item in items + [None] * (inner.count - len(items))]
     if isinstance(inner, construct.Bytes):
         return _bytes(inner, value, what)
@@ -85,7 +90,7 @@ def _kind(value: Any) -> str:
 
 
 def _integer(value: Any, what: str) -> int:
-    """A number, as such or as text: 0x617000, 64M."""
+    """A number, given as a number or as text: 0x617000, 64M."""
     number = value
     if isinstance(value, str):
         try:
@@ -98,7 +103,7 @@ def _integer(value: Any, what: str) -> int:
 
 
 def _bytes(inner: Any, value: Any, what: str) -> bytes:
-    """A NUL-padded text, or bytes without inner structure, in hex where they came from a document."""
+    """A NUL-padded text, or bytes without inner structure, which are in hex in a document."""
     size = int(inner.sizeof())
     if value is None:
         return bytes(size)
@@ -109,18 +114,25 @@ def _bytes(inner: Any, value: Any, what: str) -> bytes:
     except (ValueError, TypeError):
         raise UsageError(f"{what}: expected bytes in hex") from None
     if len(data) > size:
-        raise UsageError(f"{what}: {len(data)} bytes, there is room for {size}")
+        raise UsageError(f"{what}: too long: expected at most {size} bytes, found {len(data)}")
     return bytes(data).ljust(size, b"\0")
 
 
 def text_bytes(value: Any, size: int, what: str) -> bytes:
-    """A text in a field of `size` bytes, padded with NULs, of which it needs one. Raises UsageError."""
+    """A text in a fixed-size field, padded with NULs.
+
+    value: text or bytes, without a NUL.
+    size:  bytes of the field, at least one more than those of the text.
+    what:  name of the field in errors.
+
+    Raises UsageError if the text is too long or has a NUL.
+    """
     try:
         data = value if isinstance(value, bytes) else encode_name(value)
     except (ValueError, AttributeError):
         raise UsageError(f"{what}: expected a text") from None
     if len(data) >= size:
-        raise UsageError(f"{what}: {len(data)} bytes, there is room for {size - 1} and a NUL")
+        raise UsageError(f"{what}: too long: expected at most {size - 1} bytes and a NUL, found {len(data)}")
     if b"\0" in data:
-        raise UsageError(f"{what}: a NUL inside of a name")
+        raise UsageError(f"{what}: NUL inside the name")
     return data.ljust(size, b"\0")

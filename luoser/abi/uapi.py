@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What user space sees of LUO: ioctl structs of /dev/liveupdate and the feature section of a kernel image."""
+"""User-space ABI of LUO: ioctl structs of /dev/liveupdate, and the feature section of a kernel image.
+
+Changes with it: nothing, the structs are extensible: size comes first, new members are added at the end.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ __all__ = [
 IOCTL_TYPE = 0xBA
 DEVICE_IOCTLS = {0x00: "CREATE_SESSION", 0x01: "RETRIEVE_SESSION"}
 SESSION_IOCTLS = {0x40: "PRESERVE_FD", 0x41: "RETRIEVE_FD", 0x42: "FINISH", 0x43: "GET_NAME"}
-"""On a session's descriptor; GET_NAME from 7.2 on."""
+"""On the descriptor of a session; GET_NAME from 7.2 on."""
 RFC_IOCTLS = {
     0x00: "FD_PRESERVE",
     0x01: "FD_UNPRESERVE",
@@ -37,13 +40,13 @@ RFC_IOCTLS = {
     0x06: "CANCEL",
     0x07: "FINISH",
 }
-"""Of the postings of May to August 2025; FREEZE was not always there."""
+"""Of the postings of May to August 2025; not all have FREEZE."""
 RFC_STATES = {0: "undefined", 1: "normal", 2: "prepared", 3: "frozen", 4: "updated"}
-"""Global states from v2 (July 2025) to v4; the RFC of May 2025 has no undefined."""
+"""Global states from v2 (July 2025) to v4; the RFC of May 2025 does not have `undefined`."""
 FEATURES_SECTION = ".liveupdate_features"
 FEATURES_MAGIC, FEATURES_VERSION = 0x4C565550, 1
 
-_SIZE = "size" / in_bytes(u32) * "size of this struct as the caller knows it"
+_SIZE = "size" / in_bytes(u32) * "size of this struct in the caller's version"
 
 liveupdate_ver_hdr = Schema(
     "liveupdate_ver_hdr",
@@ -60,13 +63,13 @@ liveupdate_feature_entry = Schema(
         "name" / char(48) * "component",
         "feat_bytes" / u32 * "size of a group of feature words",
         "reserved" / u32 * "0",
-        "supp" / u64 * "bits this kernel knows",
-        "req" / u64 * "bits a reader has to understand",
+        "supp" / u64 * "bits that this kernel supports",
+        "req" / u64 * "bits that a reader must support",
         "active" / u64 * "bits in use",
     ),
     status="development-branch",
     seen_in="mm development branch",
-    meaning="One component of the feature section, compared by user space before a kexec.",
+    meaning="One component of the feature section; user space compares it before a kexec.",
 )
 liveupdate_ioctl_create_session = Schema(
     "liveupdate_ioctl_create_session / _retrieve_session",
@@ -79,7 +82,7 @@ liveupdate_ioctl_create_session = Schema(
 liveupdate_session_preserve_fd = Schema(
     "liveupdate_session_preserve_fd / _retrieve_fd",
     "uapi ioctl",
-    natural(_SIZE, "fd" / s32 * "in to preserve, out when retrieved", "token" / token(u64) * "chosen by user space"),
+    natural(_SIZE, "fd" / s32 * "in: PRESERVE_FD, out: RETRIEVE_FD", "token" / token(u64) * "chosen by user space"),
     status="merged",
     seen_in="6.19..7.3",
     meaning="Argument of PRESERVE_FD and RETRIEVE_FD.",

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""vfio-pci files: the RFC of October 2025 to vfio-pci-v2; nothing is merged up to 7.3.
+"""vfio-pci files: the RFC of October 2025 to vfio-pci-v2; not merged up to 7.3.
 
-Five layouts are called vfio-pci-v1 (`VFIO_PCI_V1`) and each fills a zeroed page, so that the bytes do not
-tell which one it is. A bdf is bus << 8 | devfn.
+Five layouts have the name vfio-pci-v1 (`VFIO_PCI_V1`). Each is in a page of zeros, so the bytes do not always show
+which one it is. A bdf is bus << 8 | devfn.
+
+Changes with it: the handler's string. (It often stayed when the layout changed.)
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ vfio_pci_core_device_ser_rfc_config = Schema(
     packed(
         _BDF,
         "cfg_size" / u32 * "size of the configuration space",
-        "pci_config_map" / raw(4096) * "who owns each configuration byte",
+        "pci_config_map" / raw(4096) * "owner of each configuration byte",
         "vconfig" / raw(4096) * "virtual configuration space",
         "rbar" / array(7, u32) * "BARs",
         _RESET,
@@ -114,4 +116,4 @@ VFIO_PCI_V1 = (
     vfio_pci_core_device_ser_domain32,
     vfio_pci_core_device_ser_domain32_reset,
 )
-"""Every layout that a file called vfio-pci-v1 may have."""
+"""All layouts of a file with the handler vfio-pci-v1."""

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""kho_vmalloc: a vmalloc area as a chain of pages full of physical addresses (6.18 to 7.3)."""
+"""kho_vmalloc: a vmalloc area as a chain of pages of physical addresses (6.18 to 7.3).
+
+Changes with it: the root's string, and all records that embed the descriptor: memfd, kho_test, and the posted ones of
+hugetlb, guest and others.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ __all__ = ["KNOWN_FLAGS", "VM_ALLOC", "chunk_capacity", "kho_vmalloc", "kho_vmal
 
 _SEEN = "6.18..7.3"
 VM_ALLOC = 1
-"""The flag of an area, for all that kernels preserve so."""
+"""Flag of all areas that kernels preserve today."""
 KNOWN_FLAGS = VM_ALLOC | 2
-"""2: huge mappings allowed. A kernel refuses an area with any other flag."""
+"""2: huge mappings allowed. Preserving refuses any other flag, restoring ignores it."""
 
 kho_vmalloc_hdr = Schema(
     "kho_vmalloc_hdr",
@@ -24,10 +28,12 @@ kho_vmalloc_hdr = Schema(
 kho_vmalloc_chunk = Schema(
     "kho_vmalloc_chunk",
     "kho_vmalloc",
-    natural("hdr" / kho_vmalloc_hdr.con * "link", "phys" / array(511, phys) * "blocks of 2^order pages, 0 ends them"),
+    natural(
+        "hdr" / kho_vmalloc_hdr.con * "link", "phys" / array(511, phys) * "blocks of 2^order pages, 0 ends the list"
+    ),
     status="merged",
     seen_in=_SEEN,
-    meaning="A page that names blocks of the area; the last may be empty.",
+    meaning="A page with addresses of the area's blocks; the last one may be empty.",
 )
 kho_vmalloc = Schema(
     "kho_vmalloc",
@@ -45,5 +51,5 @@ kho_vmalloc = Schema(
 
 
 def chunk_capacity(page_size: int) -> int:
-    """Addresses in one chunk page: 511 with 4 KiB pages."""
+    """Number of block addresses in a full chunk: 511 with 4 KiB pages. page_size: bytes."""
     return page_size // 8 - 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""State to findings: one function a rule, judged for each handover by itself."""
+"""State to findings: one function a rule, judged for each handover by itself, and the verdict over all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import luoser.checks.preserved
 import luoser.checks.scratch
 import luoser.checks.topology
 import luoser.checks.vmalloc  # noqa: F401 - their rules enter themselves
-from luoser.checks.model import Finding, Report, Severity, Skip, Skipped
+from luoser.checks.judge import Judgement
+from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unjudged, Verdict
 from luoser.checks.rule import Rule, registered
 from luoser.checks.view import View
 from luoser.state import State
@@ -27,9 +28,18 @@ from luoser.state import State
 if TYPE_CHECKING:
     from luoser.topology import Topology
 
-__all__ = ["Finding", "Report", "Rule", "Severity", "Skipped", "check", "rules"]
-
-_ORDER = list(Severity)
+__all__ = [
+    "Finding",
+    "Judged",
+    "Report",
+    "Rule",
+    "Severity",
+    "Skipped",
+    "Unjudged",
+    "Verdict",
+    "check",
+    "rules",
+]
 
 
 def rules() -> tuple[Rule, ...]:
@@ -44,52 +54,34 @@ def check(
     next_release: str | None = None,
     ram: tuple[tuple[int, int], ...] = (),
     drivers: Collection[str] = (),
+    handlers: Collection[str] = (),
+    flbs: Collection[str] = (),
     select: Collection[str] = (),
     ignore: Collection[str] = (),
+    severity: Severity = Severity.ERROR,
 ) -> Report:
     """Judge each handover by each rule.
 
-    topology: the PCI devices of the machine. next_release: of the kernel that is to take over. ram: physical
-    ranges of memory, where known. drivers: further ones that take part in live update. select, ignore: ids,
-    slugs or families of rules; without `select` all are taken.
+    topology: the PCI devices of the machine.
+    next_release: of the kernel that is to take over.
+    ram: physical ranges of memory, where known.
+    drivers: further ones that take part in live update.
+    handlers, flbs: further file handlers, FLBs and sub-trees that the next kernel has.
+    select, ignore: ids, slugs or families of rules; without `select` all are taken.
+    severity: findings of this severity and above make the verdict `findings`.
     """
-    findings: dict[Finding, None] = {}  # in order, each once
-    skipped: list[Skipped] = []
-    passed: list[str] = []
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
-    for rule in chosen:
-        judged, before = False, len(findings)
-        for handover in state.handovers:
-            view = View(
-                state=state,
-                handover=handover,
-                topology=topology,
-                next_release=next_release,
-                ram=ram,
-                drivers=frozenset(drivers),
-            )
-            try:
-                found = list(rule.judge(view))
-            except Skip as reason:
-                root = "" if handover.address is None else f"KHO root {handover.address:#x}: "
-                skipped.append(Skipped(rule=rule.id, reason=f"{root}{reason}", root=handover.address))
-                continue
-            judged = True
-            for item in found:
-                made = Finding(
-                    rule=rule.id,
-                    slug=rule.slug,
-                    severity=rule.severity,
-                    message=item.message,
-                    root=handover.address,
-                    address=item.address,
-                    where=item.where,
-                    device=item.device,
-                    missing=item.missing,
-                    hint=item.hint,
-                )
-                findings.setdefault(made)
-        if judged and len(findings) == before:
-            passed.append(rule.id)
-    ordered = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
-    return Report(findings=tuple(ordered), skipped=tuple(skipped), passed=tuple(passed))
+    judgement = Judgement(is_whole=not select and not ignore, severity=severity)
+    for handover in state.handovers:
+        view = View(
+            state=state,
+            handover=handover,
+            topology=topology,
+            next_release=next_release,
+            ram=ram,
+            drivers=frozenset(drivers),
+            handlers=frozenset(handlers),
+            flbs=frozenset(flbs),
+        )
+        judgement.judge(view, chosen)
+    return judgement.report(state, chosen)

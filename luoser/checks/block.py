@@ -6,15 +6,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
+from luoser.checks.view import View, cause_of
 from luoser.state import Problem
 
 __all__ = ["BROKEN", "FROZEN_OUT", "PANIC", "UNREAD", "need_chains"]
 
 
-UNREAD = ("missing", "excluded", "too-many", "shared-page")
+UNREAD = ("missing", "excluded", "page-damaged", "too-many", "shared-page")
 """Codes of problems that say that something is not in the source, or was not read."""
 BROKEN = ("bad-pointer", "loop")
 PANIC = "the next kernel's LUO refuses it, and the kernel panics rather than leak what was preserved"
@@ -29,21 +29,19 @@ def _chain_problems(view: View, codes: Iterable[str]) -> list[Problem]:
 
 
 def need_chains(view: View, codes: Iterable[str]) -> None:
-    """Skip when the reader met a problem of these codes in any chain."""
+    """Raises NotJudged when the reader met a problem of these codes in any chain."""
     for problem in _chain_problems(view, codes):
-        raise Skip(f"not all of it can be read: {problem.message}")
+        raise NotJudged(f"not all of it can be read: {problem.message}", cause=cause_of(problem), about=problem.about)
 
 
 def _faults(view: View, codes: Iterable[str]) -> Iterator[Found]:
-    """A finding for each problem of these kinds; with none, a Skip if pages are not there."""
+    """A finding for each problem of these kinds; NotJudged if pages are not there."""
     view.need_unconsumed()
     view.luo()
-    found = _chain_problems(view, codes)
-    if not found:
-        need_chains(view, UNREAD)
-    for problem in found:
+    for problem in _chain_problems(view, codes):
         hint = FROZEN_OUT if problem.about.endswith(".files") else PANIC
         yield Found(problem.message, address=problem.address, where=problem.about, hint=hint)
+    need_chains(view, UNREAD)
 
 
 @register(

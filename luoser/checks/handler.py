@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.abi.registry import layouts
-from luoser.abi.release import RELEASES, handlers_of
+from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
 from luoser.checks.block import FROZEN_OUT
-from luoser.checks.model import Found, Severity
+from luoser.checks.model import Found, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.text import safe_text
@@ -70,3 +70,55 @@ def luo_handler_generation(view: View) -> Iterator[Found]:
                 where=where,
                 hint=FROZEN_OUT,
             )
+
+
+# -- the next kernel --------------------------------------------------------------------------------------
+
+
+@register(
+    "LUO021", "handler-refused", Severity.ERROR, kernels="6.19 to 7.3", source="luo.md#errors; README.md#release-matrix"
+)
+def handler_refused(view: View) -> Iterator[Found]:
+    """The next kernel has no handler for a preserved file: none of that name, or of another version.
+
+    The first open of /dev/liveupdate and all later ones return -EIO: no session can be retrieved. --handlers names
+    what a kernel has beyond the merged ones. One finding for each name.
+    """
+    name, release = view.next_kernel()
+    view.serialised()
+    strange: dict[str, tuple[int, str, int | None]] = {}
+    taker = known_release(release)
+    known = ({taker.memfd} if taker is not None and taker.luo is not None else set()) | view.handlers
+    for where, _, file in view.files():
+        if file.compatible not in known:
+            count, first, address = strange.get(file.compatible, (0, where, file.address))
+            strange[file.compatible] = count + 1, first, address
+    if strange and taker is None:
+        raise NotJudged(f"the handlers of kernel {name} are not known", cause="unknown-form", about="luo.sessions")
+    for handler, (count, where, address) in strange.items():
+        yield Found(
+            f"kernel {name} has no handler {safe_text(handler)}; {_times(count)}",
+            address=address,
+            where=where,
+            hint="boot a kernel that has it; --handlers names what a kernel has beyond the merged ones",
+        )
+
+
+@register("LUO022", "flb-unclaimed", Severity.WARNING, kernels="6.16 to 7.3", source="luo.md#flbs; kho.md#invariants")
+def unclaimed(view: View) -> Iterator[Found]:
+    """Nobody in the next kernel claims an FLB or a sub-tree.
+
+    Its memory stays preserved, and nobody gives it back. --flbs names what a kernel claims beyond the merged ones.
+    """
+    name, release = view.next_kernel()
+    if known_release(release) is None:
+        raise NotJudged(f"what kernel {name} claims is not known", cause="unknown-form", about="luo.flbs")
+    hint = "its memory stays reserved in the next kernel; --flbs names what a kernel claims beyond the merged ones"
+    for index, flb in enumerate(view.handover.luo.flbs if view.handover.luo is not None else ()):
+        if flb.name not in view.flbs and not flb.name.startswith(TEST_FLBS):
+            word = f"kernel {name} has no FLB {safe_text(flb.name)}"
+            yield Found(word, address=flb.address, where=f"luo.flbs[{index}]", hint=hint)
+    for index, subtree in enumerate(view.handover.subtrees):
+        if subtree.name not in claimed_subtrees(release) | view.flbs:
+            word = f"kernel {name} claims no sub-tree {safe_text(subtree.name)}"
+            yield Found(word, address=subtree.address, where=f"subtrees[{index}]", hint=hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotApplicable, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
 
@@ -29,6 +29,7 @@ def metadata(view: View) -> Iterator[Found]:
     hint = "harmless for what is preserved; look for what wrote over the page"
     for problem in view.problems("bad-metadata"):
         yield Found(problem.message, address=problem.address, where="kexec_metadata", hint=hint)
+    view.need_subtree("kexec-metadata", "kexec_metadata")
     found = view.handover.kexec_metadata
     if found is not None and found.kexec_count == 0:
         word = "kexec_count is 0; the first kernel writes 1 for the next"
@@ -50,7 +51,7 @@ def counts(view: View) -> Iterator[Found]:
     """
     luo, found = view.luo(), view.handover.kexec_metadata
     if found is None or luo.number is None:
-        raise Skip("no liveupdate number or no kexec count to compare")
+        raise NotApplicable("no liveupdate number or no kexec count to compare")
     if found.kexec_count and luo.number > found.kexec_count:
         yield Found(
             f"liveupdate_number is {luo.number}, but only {found.kexec_count} KHO kexecs are counted",

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
 from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, root_form
 from luoser.abi.luo import form as luo_form
 from luoser.abi.release import LAST, RELEASES, known_release, writers_of
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.fdt import Fdt
@@ -51,7 +50,7 @@ def _root(view: View) -> Fdt:
     """The root of a handover that is still to be read by a next kernel."""
     view.need_unconsumed()
     if view.handover.fdt is None:
-        raise Skip("the root's devicetree is not in the state")
+        raise NotLookedAt("the root's devicetree, which is not in the state")
     return view.handover.fdt
 
 
@@ -69,7 +68,7 @@ def root_damaged(view: View) -> Iterator[Found]:
     """
     fault = _root(view).fault
     if view.handover.address is None:
-        raise Skip("the root was read from a file of debugfs, which the kernel may cut short")
+        raise NotApplicable("the root was read from a file of debugfs, which the kernel may cut short")
     if fault:
         yield Found(
             f"the root's devicetree cannot be read to its end: {fault}",
@@ -119,7 +118,7 @@ def map_pointer_missing(view: View) -> Iterator[Found]:
     """
     tree = _root(view)
     if tree.fault:
-        raise Skip("the root's devicetree cannot be read to its end")
+        raise NotJudged("the root's devicetree cannot be read to its end", cause="damaged", about="root")
     if _map_pointer(tree) is None:
         names = " or ".join(MAP_PROPERTIES)
         yield Found(
@@ -148,7 +147,7 @@ def map_not_published(view: View) -> Iterator[Found]:
     luo = view.handover.luo
     form = root_form(view.handover.compatible)
     if form is not None and not form.has_map_at_boot and not (luo and luo.serialized and writers_of(luo.layout)):
-        raise Skip(f"{form.name} has no map before it is finalised")
+        raise NotApplicable(f"{form.name} has no map before it is finalised")
     yield Found(
         "the root's map pointer is 0, so that nothing is preserved",
         address=view.handover.address,
@@ -198,23 +197,39 @@ def subtree_names(view: View) -> Iterator[Found]:
             )
 
 
+# -- what was seen ------------------------------------------------------------------------------------------
+
+
+@register("KHO017", "direction-open", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover")
+def direction_open(view: View) -> Iterator[Found]:
+    """The evidence leaves open whether the root was handed to the running kernel, or by it to the next one.
+
+    Which of the other rules apply depends on it.
+    """
+    if view.handover.direction is Direction.UNKNOWN:
+        reason = "; ".join(view.handover.evidence) or "the direction of the root is not known"
+        raise NotJudged(reason, cause="open", about="root")
+    yield from ()
+
+
+@register(
+    "KHO018", "source-truncated", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover"
+)
+def source_truncated(view: View) -> Iterator[Found]:
+    """The end of the source is missing.
+
+    What was there cannot be judged: another root, pages of the handover, the contents of files.
+    """
+    for problem in view.state.problems:
+        if problem.code == "truncated":
+            raise NotJudged(f"{problem.message}; the whole file decides", cause="missing")
+    yield from ()
+
+
 # -- the next kernel --------------------------------------------------------------------------------------
 
-_Release = tuple[int, ...]
 
-
-def _target(view: View) -> tuple[str, _Release]:
-    """The next kernel's release, as written and as numbers."""
-    text = view.target()
-    if view.handover.direction is Direction.INCOMING:
-        raise Skip("a kernel has taken this handover over already")
-    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", text)
-    if match is None:
-        raise Skip(f"{safe_text(text)} is no release such as 7.3.4")
-    return safe_text(text), tuple(int(part) for part in match.groups(default="0"))
-
-
-def _accepted(release: _Release) -> tuple[str | None, str | None]:
+def _accepted(release: tuple[int, ...]) -> tuple[str | None, str | None]:
     """The strings of root and LUO that a kernel accepts; None for a part that it does not have."""
     found = known_release(release)
     luo = luo_form(found.luo) if found is not None and found.luo is not None else None
@@ -234,10 +249,11 @@ def kernel_pair(view: View) -> Iterator[Found]:
     Another string of the root: KHO revival is disabled and all preserved memory is lost. Another string of LUO: LUO
     refuses and its next kernel panics; a kernel without LUO drops all sessions.
     """
-    name, release = _target(view)
+    name, release = view.next_kernel()
     said = view.handover.compatible
     if release[:2] > LAST or said not in _RELEASED:
-        raise Skip(f"it is not established whether kernel {name} accepts {safe_text(said)}")
+        reason = f"it is not established whether kernel {name} accepts {safe_text(said)}"
+        raise NotJudged(reason, cause="unknown-form", about="root")
     root, orchestrator = _accepted(release)
     hint = "live update between these two releases is not possible; boot a kernel that writes the same strings"
     if said != root:
@@ -264,14 +280,14 @@ def bitmap_width(view: View) -> Iterator[Found]:
     Up to 6.17.8 a bitmap has 512 bytes, since 6.17.9 a page; both call it kho-v1. The check of versions passes, the
     wrong memory is reserved, and the preserved memory is overwritten.
     """
-    name, release = _target(view)
+    name, release = view.next_kernel()
     view.map()
     width = view.handover.preserved.bitmap_size
     form, taker = root_form(view.handover.compatible), known_release(release)
     if form is None or form.map != "chunks" or width is None or taker is None or taker.kho != form.name:
-        raise Skip("bitmap width matters only to kho-v1 kernels")
+        raise NotApplicable("bitmap width matters only to kho-v1 kernels")
     if any(view.problems("map-width")):
-        raise Skip("these bytes fit both widths of bitmaps")
+        raise NotJudged("these bytes fit both widths of bitmaps", cause="open", about="preserved")
     wanted = taker.bitmap_size or view.page_size
     if width != wanted:
         yield Found(

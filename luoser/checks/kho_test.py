@@ -24,6 +24,7 @@ def kho_test(view: View) -> Iterator[Found]:
     hint = "only the self-test fails; but what broke it may break other memory"
     for problem in view.problems("bad-kho-test"):
         yield Found(problem.message, address=problem.address, where="kho_test", hint=hint)
+    view.need_subtree("kho_test", "kho_test")
     found = view.handover.kho_test
     if found is not None and found.magic != MAGIC:
         word = f"magic of the KHO self-test is {found.magic:#x}, expected {MAGIC:#x}"

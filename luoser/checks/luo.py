@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from luoser.abi.luo import FLB_VERSIONS, FORMS, LuoForm, form, luo_ser
 from luoser.abi.release import RELEASES, writers_of
 from luoser.checks.block import BROKEN, FROZEN_OUT, PANIC, UNREAD, need_chains
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
+from luoser.checks.view import View, cause_of
 from luoser.fdt import Node
-from luoser.state import Direction, Luo
+from luoser.state import Luo, Problem
 from luoser.text import safe_text
 
 __all__: list[str] = []
@@ -32,7 +32,7 @@ def _form(view: View) -> LuoForm:
     """The form of LUO that the handover has."""
     found = form(view.luo().layout)
     if found is None:
-        raise Skip("LUO has a form that is not known")
+        raise NotJudged("LUO has a form that is not known", cause="unknown-form", about="luo")
     return found
 
 
@@ -44,17 +44,15 @@ def luo_unreadable(view: View) -> Iterator[Found]:
     """
     tree = next((entry for entry in view.handover.subtrees if entry.name == "LUO"), None)
     if tree is None or tree.address is None:
-        raise Skip("the root names no LUO")
+        raise NotApplicable("the root names no LUO")
     view.need_unconsumed()
-    if view.handover.direction is not Direction.OUTGOING:
-        raise Skip("this root may be another machine's, and its addresses mean nothing here")
     found = list(view.problems("luo-reused", "no-fdt", "bad-fdt", about="luo"))
     for problem in found:
         yield Found(
             problem.message, address=problem.address, where="luo", hint=f"{PANIC}; look for what wrote over this page"
         )
-    if not found and view.handover.luo is None:
-        raise Skip("the page of LUO's root object is not in the source")
+    if not found:
+        view.luo()
 
 
 @register(
@@ -103,7 +101,7 @@ def luo_blob_size(view: View) -> Iterator[Found]:
     """
     luo = view.luo()
     if _form(view).is_tree:
-        raise Skip("LUO is a devicetree in this form, and has no blob-size to compare with")
+        raise NotApplicable("LUO is a devicetree in this form, and has no blob-size to compare with")
     for index, tree in enumerate(view.handover.subtrees):
         if tree.name == "LUO" and tree.size is not None and tree.size < luo_ser.size:
             yield Found(
@@ -122,7 +120,7 @@ def luo_number_missing(view: View) -> Iterator[Found]:
     """
     luo = view.luo()
     if not _form(view).is_tree or not writers_of(luo.layout):
-        raise Skip("no devicetree of LUO as 6.19 to 7.1 write it")
+        raise NotApplicable("no devicetree of LUO as 6.19 to 7.1 write it")
     if luo.number is None:
         yield Found("LUO has no liveupdate-number of 8 bytes", address=luo.address, where="luo", hint=PANIC)
 
@@ -164,7 +162,7 @@ def luo_flb_area(view: View) -> Iterator[Found]:
     """
     luo = view.luo()
     if _form(view).flbs != "boot":
-        raise Skip("this form of LUO need not have FLBs")
+        raise NotApplicable("this form of LUO need not have FLBs")
     if not luo.flb_area:
         yield Found("LUO names no FLB page, expected its address", address=luo.address, where="luo", hint=PANIC)
 
@@ -177,7 +175,7 @@ def luo_flb_node(view: View) -> Iterator[Found]:
     """
     luo = view.luo()
     if _form(view).flbs != "none" or not writers_of(luo.layout):
-        raise Skip("no LUO as 6.19 writes it")
+        raise NotApplicable("no LUO as 6.19 writes it")
     release = re.match(r"\d+\.\d+", view.target())
     taker = RELEASES.get(release[0]) if release is not None else None
     if taker is not None and taker.luo == "luo-v1-flb" and taker.kho == view.handover.compatible:
@@ -203,23 +201,23 @@ def luo_file_count(view: View) -> Iterator[Found]:
     view.need_unconsumed()
     view.serialised()
     unread, damaged = view.subjects(*UNREAD, *BROKEN, "bad-count"), view.subjects("bad-file")
-    skipped, found = "", False
+    skipped: Problem | None = None
     for where, session in view.sessions():
         files = f"{where}.files"
         if len(session.files) == session.count or files in damaged:  # entries that LUO015 reports count here
             continue
         if files in unread:
-            skipped = skipped or unread[files][0].message
+            skipped = skipped or unread[files][0]
             continue
-        found = True
         yield Found(
             f"session {safe_text(session.name)} counts {session.count} files, its blocks hold {len(session.files)}",
             address=session.address,
             where=where,
             hint=FROZEN_OUT,
         )
-    if skipped and not found:
-        raise Skip(f"not all files can be read: {skipped}")
+    if skipped is not None:
+        reason = f"not all files can be read: {skipped.message}"
+        raise NotJudged(reason, cause=cause_of(skipped), about=skipped.about)
 
 
 @register("LUO012", "sessions-lost", Severity.ERROR, kernels="7.0 and later", source="luo.md#who-writes-what-when")
@@ -358,7 +356,7 @@ def luo_flb_files(view: View) -> Iterator[Found]:
     need_chains(view, (*UNREAD, *BROKEN, "bad-count", "bad-session"))
     files = sum(session.count for session in luo.sessions)
     if luo.flbs and not files:
-        raise Skip("no session has a file, which LUO012 reports")
+        raise NotApplicable("no session has a file, which LUO012 reports")
     for index, flb in enumerate(luo.flbs):
         if not 1 <= flb.count <= files:
             yield Found(
@@ -398,3 +396,15 @@ def _same_names(luo: Luo) -> Iterator[Found]:
                 where=f"luo.flbs[{index}]",
                 hint="only one of the two will be found",
             )
+
+
+@register("LUO023", "flb-page-zero", Severity.WARNING, kernels="7.0 and later", source="luo.md#flbs; luo.md#invariants")
+def luo_flb_page(view: View) -> Iterator[Found]:
+    """The page of an FLB that files depend on is all zeros.
+
+    An owner that has nothing to say may leave it so; else something cleared it, and what it held is lost.
+    """
+    view.need_unconsumed()
+    view.serialised()
+    for problem in view.problems("zero-flb"):
+        yield Found(problem.message, address=problem.address, where=problem.about, hint="look for what cleared it")

@@ -28,6 +28,7 @@ def memblock(view: View) -> Iterator[Found]:
     hint = "look for what wrote over the devicetree; boot with the same reserve_mem= as this kernel"
     for problem in view.problems("bad-memblock"):
         yield Found(problem.message, address=problem.address, where="memblock", hint=hint)
+    view.need_subtree("memblock", "memblock")
     found = view.handover.memblock
     if found is None:
         return

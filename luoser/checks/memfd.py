@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from luoser.abi.memfd import SEALS, form, form_of_handler, memfd_luo_folio_ser
-from luoser.checks.model import Found, Severity, Skip
+from luoser.abi.memfd import FOLIO_FLAGS, SEALS, form, form_of_handler, memfd_luo_folio_ser
+from luoser.checks.block import BROKEN, UNREAD
+from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
-from luoser.state import File, Memfd
+from luoser.checks.view import View, cause_of
+from luoser.state import Direction, File, Memfd, Problem
 from luoser.text import human_size
 
 __all__ = ["LOST", "each", "memfds"]
 
 _KNOWN_SEALS = sum(SEALS)
-_SOUND_FLAGS = (2, 3)
-"""Up to date, and dirty or not."""
+_SOUND_FLAGS = sum(FOLIO_FLAGS)
+"""Dirty and up to date."""
+_FIRST_FIXED = (6, 19, 14)
+"""The first release that marks every folio so."""
 LOST = "the next kernel cannot retrieve this file: its memory is lost"
 
 
@@ -34,31 +39,38 @@ def memfds(view: View) -> Iterator[tuple[str, str, File]]:
             some = True
             yield where, view.name_of(session, file), file
     if not some:
-        raise Skip("no memfd is preserved")
+        raise NotApplicable("no memfd is preserved")
 
 
 def each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios: bool = True) -> Iterator[Found]:
     """One finding for each memfd in which `judge` finds something.
 
-    folios: whether it looks at the folio array. A Skip when it finds nothing and not all could be read.
+    folios: whether it looks at the folio array. Raises NotJudged at the end when not all could be read.
     """
-    zero, unread, found = view.subjects("zero-memfd"), "", False
+    zero, unread = view.subjects("zero-memfd"), ""
     for where, name, file in memfds(view):
         memfd = file.memfd
         said = judge(memfd) if memfd is not None else None
         if memfd is not None and said is not None:
-            found = True
             yield Found(f"{name}: {said}", address=memfd.address, where=where, hint=hint)
         elif where not in zero and (memfd is None or (folios and not _is_whole(memfd))):
-            unread = unread or name
-    if unread and not found:
-        raise Skip(f"{unread}: its descriptor or folio array cannot be read")
+            unread = unread or where
+    if unread:
+        raise _unread(view, unread)
 
 
 def _is_merged(memfd: Memfd) -> bool:
     """Whether it has one of the merged forms: a struct with a folio array in a vmalloc area."""
     found = form(memfd.layout)
     return found is not None and found.descriptor is not None
+
+
+def _unread(view: View, where: str) -> NotJudged:
+    """That the descriptor or the folio array of a memfd could not be read."""
+    codes = (*UNREAD, *BROKEN, "short-list", "bad-memfd", "no-fdt", "bad-fdt")
+    problems = [*view.problems(*codes, about=where), *view.problems(*codes, about=f"{where}.memfd.folios")]
+    said = problems[0].message if problems else f"{where}: its descriptor or folio array cannot be read"
+    return NotJudged(said, cause=cause_of(problems[0]) if problems else "damaged", about=where)
 
 
 def _is_whole(memfd: Memfd) -> bool:
@@ -90,16 +102,15 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
     Retrieving the file fails and its memory is lost.
     """
     found = view.subjects("bad-memfd", "bad-pointer", "no-fdt", "bad-fdt")
-    unread = view.subjects("missing", "excluded")
-    told, skipped = False, ""
+    unread = view.subjects("missing", "excluded", "page-damaged")
+    skipped: Problem | None = None
     for where, _, file in memfds(view):
         for problem in found.get(where, ()) if file.memfd is None else ():
-            told = True
             yield Found(problem.message, address=problem.address, where=where, hint=LOST)
         if file.memfd is None and where in unread:
-            skipped = skipped or unread[where][0].message
-    if skipped and not told:
-        raise Skip(skipped)
+            skipped = skipped or unread[where][0]
+    if skipped is not None:
+        raise NotJudged(skipped.message, cause=cause_of(skipped), about=skipped.about)
 
 
 @register("MFD002", "descriptor-zero", Severity.INFO, kernels="6.19 and later", source="memfd.md#invariants")
@@ -205,22 +216,35 @@ def memfd_beyond(view: View) -> Iterator[Found]:
 
 @register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_folio_flags(view: View) -> Iterator[Found]:
-    """A folio is not marked as up to date, or has flags that do not exist.
+    """A folio is not marked as dirty and up to date, or has flags that do not exist.
 
     The first releases of 6.19 hand over folios that were never filled, without clearing them: the file then shows old
-    memory where zeros belong.
+    memory where zeros belong. A folio that is not dirty is dropped when memory is short. Fixed by 7e04bf1f3315; where
+    the kernel that wrote them is older or not known, this is a hint.
     """
+    writer = _writer(view)
+    severity = Severity.WARNING if writer is not None and writer >= _FIRST_FIXED else Severity.INFO
 
     def judge(memfd: Memfd) -> str | None:
         if not _is_merged(memfd):
             return None
-        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] not in _SOUND_FLAGS]
+        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] != _SOUND_FLAGS]
         if not odd:
             return None
         _, address, flags = odd[0]
-        return f"{len(odd)} folios with odd flags, the first at {address:#x} with {flags:#x}, expected 3"
+        return f"{len(odd)} folios with flags other than {_SOUND_FLAGS}, the first at {address:#x} with {flags:#x}"
 
-    yield from each(view, judge, "take a kernel of 6.19.14 or later, and write to the whole file before preserving it")
+    hint = "take a kernel with 7e04bf1f3315 (6.19.14 or later), and write to the whole file before preserving it"
+    for found in each(view, judge, hint):
+        yield replace(found, severity=severity)
+
+
+def _writer(view: View) -> tuple[int, ...] | None:
+    """The kernel that wrote the handover, as numbers; None where it is not known."""
+    metadata = view.handover.kexec_metadata
+    said = view.state.source.kernel if view.handover.direction is Direction.OUTGOING else None
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", said or (metadata.previous_release if metadata is not None else ""))
+    return tuple(int(part) for part in match.groups(default="0")) if match is not None else None
 
 
 @register(
@@ -255,8 +279,9 @@ def memfd_shared(view: View) -> Iterator[Found]:
         if stop > end:
             end, owner = stop, number
     unread = {where for where, _, file in files if file.memfd is None or not _is_whole(file.memfd)}
-    if not told and unread - view.subjects("zero-memfd").keys():
-        raise Skip("not all descriptors and folio arrays can be read")
+    left = sorted(unread - view.subjects("zero-memfd").keys())
+    if left:
+        raise _unread(view, left[0])
 
 
 @register("MFD011", "file-incomplete", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
@@ -287,10 +312,8 @@ def memfd_outside_ram(view: View) -> Iterator[Found]:
 
     There is no such page to restore: retrieving the file fails, or the kernel touches what is no memory.
     """
-    if not view.ram:
-        raise Skip("where the machine has RAM is not known")
     ranges: list[tuple[int, int]] = []
-    for start, end in sorted(view.ram):
+    for start, end in sorted(view.known_ram()):
         if ranges and start <= ranges[-1][1]:
             ranges[-1] = ranges[-1][0], max(end, ranges[-1][1])
         else:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from luoser.abi.block import capacity, kho_block_header_ser
-from luoser.abi.pci import BRIDGE_TYPES, FLAG_NAMES, LAYOUTS, PciLayout, Posting
+from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, PciLayout, Posting
 from luoser.abi.pci import layout as layout_named
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Cause, Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
+from luoser.checks.view import View, cause_of
 from luoser.state import Direction, PciList
 from luoser.text import bdf_text, decode_name, safe_text
 
@@ -117,7 +117,7 @@ def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:
         if form is not None and family in ("", form.family) and (not member or member in form.record.record_fields):
             lists.append(Listed(f"pci[{index}]", entry, form, view.page_size))
     if not lists:
-        raise Skip(f"no preserved device list {f'has {member}' if member else f'is of family {family}'}")
+        raise NotApplicable(f"no preserved device list {f'has {member}' if member else f'is of family {family}'}")
     return lists
 
 
@@ -133,7 +133,7 @@ def list_unreadable(view: View) -> Iterator[Found]:
     view.need_unconsumed()
     places = _list_places(view)
     if not places and not view.handover.pci:
-        raise Skip("no preserved device list")
+        raise NotApplicable("no preserved device list")
     listed_at = {entry.address for entry in view.handover.pci} | {0}
     unknown = {path: address for path, address in places.items() if address not in listed_at}
     for problem in view.problems("pci-unknown-layout", "bad-pointer", "short-list"):
@@ -146,7 +146,11 @@ def list_unreadable(view: View) -> Iterator[Found]:
                 hint="if the kernel has a layout of its own, name the one that comes closest with --layout",
             )
     if unknown:
-        raise Skip(f"the device list at {min(unknown.values()):#x} is not in the source")
+        path = min(unknown)
+        reason = f"the device list at {unknown[path]:#x} cannot be read"
+        unread_as = next(view.problems("missing", "excluded", "page-damaged", about=path), None)
+        cause: Cause = cause_of(unread_as) if unread_as is not None else "missing"
+        raise NotJudged(unread_as.message if unread_as is not None else reason, cause=cause, about=path)
 
 
 def _list_places(view: View) -> dict[str, int]:
@@ -200,17 +204,26 @@ def flags_illegal(view: View) -> Iterator[Found]:
     The next kernel takes the flags as they are. Without the known ones the device loses bus mastering, and what its
     guest does with it stops.
     """
-    for entry in listed(view, family="A"):
-        if entry.form.flags is not None:
-            legal, word = range(1, sum(FLAG_NAMES) + 1), "flags {:#x} are not 1, 2 or 3"
-            values = entry.column(entry.form.flags)
-        else:
-            legal, word, values = range(2), "requested is {}, neither 0 nor 1", entry.column("requested")
+    for entry, values in _asking(view):
+        names = entry.form.record.field(entry.form.asked or "").bit_names
+        known = sum(names)
+        word = f"flags {{:#x}}: expected {' or '.join(names.values())}" if names else "requested is {}: expected 0 or 1"
         yield from few(
             entry.found(slot, place, word.format(values[slot]), hint="no kernel writes that: look for a stray write")
             for slot, place in entry.places()
-            if values[slot] not in legal
+            if (values[slot] > 1 if not names else not values[slot] or values[slot] & ~known)
         )
+
+
+def _asking(view: View) -> list[tuple[Listed, list[int]]]:
+    """Lists that say which devices asked for live update, each with that member of every record.
+
+    Raises NotApplicable without one.
+    """
+    lists = [(entry, entry.column(entry.form.asked)) for entry in listed(view, family="A") if entry.form.asked]
+    if not lists:
+        raise NotApplicable("no preserved device list says which devices asked for live update")
+    return lists
 
 
 @register("PCI004", "none-requested", Severity.WARNING, kernels=_A, source="pci.md#a-invariant-3")
@@ -219,8 +232,7 @@ def none_requested(view: View) -> Iterator[Found]:
 
     Bridges are there for devices below them only: with none of these, nothing is kept going.
     """
-    for entry in listed(view, family="A"):
-        values = entry.column(entry.form.asked or "")
+    for entry, values in _asking(view):
         if values and not any(value & 1 for value in values):
             yield Found(
                 f"{entry.name}: none of {len(values)} devices asked for live update",
@@ -266,7 +278,7 @@ def order_unusual(view: View) -> Iterator[Found]:
     The kernel collects children before their bridge, bus by bus. Cancel and freeze go by position: in another order
     each driver gets the data of another.
     """
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         yield from few(_out_of_order(entry))
 
 
@@ -454,7 +466,7 @@ def list_unsorted(view: View) -> Iterator[Found]:
     """
     lists = [entry for entry in listed(view, family="B") if entry.form.is_sorted]
     if not lists:
-        raise Skip("no device list of a sorted form")
+        raise NotApplicable("no device list of a sorted form")
     for entry in lists:
         yield from few(_unsorted(entry))
 
@@ -504,7 +516,7 @@ def capacity_beyond_folio(view: View) -> Iterator[Found]:
     found = view.map()
     lists = [entry for entry in _lists(view) if entry.form.capacity is not None]
     if not lists:
-        raise Skip("no device list with a capacity")
+        raise NotApplicable("no device list with a capacity")
     for entry in lists:
         block = found.find(entry.entry.address)
         if block is None or block.address != entry.entry.address:
@@ -537,11 +549,11 @@ def vfio_not_listed(view: View) -> Iterator[Found]:
     view.need_unconsumed()
     files = [item for item in view.files() if item[2].compatible.startswith("vfio-pci-v") and item[2].detail]
     if not files:
-        raise Skip("no vfio-pci file that can be read")
+        raise NotApplicable("no vfio-pci file that can be read")
     if any(entry.entry.layout == "pci-v1-nr" and not entry.entry.devices for entry in _lists(view)):
-        raise Skip("an empty list of a form that finished devices are taken out of")
+        raise NotApplicable("an empty list of a form that finished devices are taken out of")
     if any(view.problems("pci-unknown-layout", "short-list")):
-        raise Skip("a device list cannot be read")
+        raise NotJudged("a device list cannot be read", cause="damaged", about="pci")
     places = {place for entry in _lists(view) for _, place in entry.places()}
     for where, session, file in files:
         assert file.detail is not None

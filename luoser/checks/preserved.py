@@ -14,10 +14,10 @@ from luoser.abi.memfd import form_of_handler
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.registry import layouts
 from luoser.abi.vmalloc import KNOWN_FLAGS, kho_vmalloc
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
-from luoser.state import Direction, MapStatus, Memfd, PreservedMap
+from luoser.state import MapStatus, Memfd, PreservedMap
 from luoser.text import human_size, safe_text
 
 __all__: list[str] = []
@@ -26,6 +26,9 @@ _MOST = 32
 """Findings of one rule for one handover; the last one says how many more there are."""
 _OWNERS = ("memfd", "hugetlb", "guest", "iommu", "vfio", "other")
 _LIMIT = 1 << 52
+_WILD = "do not kexec: look for what wrote over the pointer"
+_GARBAGE = "do not kexec: look for what wrote over the map, or for who freed its pages"
+_BROKEN_NODE = "do not kexec: look for what wrote over this page of the map"
 
 
 def _capped(found: Iterable[Found]) -> Iterator[Found]:
@@ -52,30 +55,24 @@ def _is_page(view: View, address: int) -> bool:
 
 @register(
     "MAP001",
-    "map-chain-broken",
+    "map-node-broken",
     Severity.ERROR,
     kernels="6.16 and later",
     source="preserved.md#chunks-of-bitmaps; preserved.md#radix-tree; kho.md#invariants",
 )
 def chain(view: View) -> Iterator[Found]:
-    """The chain of chunks leads back to itself, or two entries of the radix tree to one node.
+    """A node below the first page of the map is not a node, or one leads to what is not a page or back to itself.
 
-    The next kernel walks the map early in its boot: it never ends, or reserves other memory than was preserved.
+    The next kernel walks the map early in its boot: it never ends, touches what is not there, or reserves other
+    memory than was preserved.
     """
     view.need_unconsumed()
-    preserved = view.handover.preserved
-    if preserved.map is None:
-        raise Skip(f"the preserved map is {preserved.status.value}")
-    loops = list(view.problems("loop", about="preserved"))
-    if not loops and not preserved.map.complete:
-        raise Skip("parts of the preserved map cannot be read")
-    for problem in loops[:_MOST]:
-        yield Found(
-            problem.message,
-            address=problem.address,
-            where="preserved",
-            hint="do not kexec: look for what wrote over this page of the map",
-        )
+    found = view.known_map()
+    yield from _capped(
+        Found(problem.message, address=problem.address, where="preserved", hint=_BROKEN_NODE)
+        for problem in view.problems("map-node-broken", about="preserved")
+    )
+    view.need_whole(found)
 
 
 @register(
@@ -86,20 +83,14 @@ def chain(view: View) -> Iterator[Found]:
     source="kho.md#what-the-next-kernel-verifies; preserved.md#the-preserved-map",
 )
 def garbage(view: View) -> Iterator[Found]:
-    """The root that is to be handed over next points to a map that cannot be one.
+    """The map pointer of the root leads to a page that is not a node of a map.
 
     The next kernel reserves what these bytes say; everything that is preserved is lost and overwritten.
     """
-    if view.handover.direction is not Direction.OUTGOING:
-        raise Skip("only a root that is known to be outgoing has to have a map")
-    if view.handover.preserved.status is MapStatus.STALE:
-        why = next((problem.message for problem in view.problems("map-stale")), "its bytes are no map")
-        yield Found(
-            f"the map of the outgoing root is none: {why}",
-            address=view.handover.preserved.address,
-            where="preserved",
-            hint="do not kexec: look for what wrote over the map, or for who freed its pages",
-        )
+    view.need_unconsumed()
+    view.known_map()
+    for problem in view.problems("map-garbage", about="preserved"):
+        yield Found(problem.message, address=problem.address, where="preserved", hint=_GARBAGE)
 
 
 @register(
@@ -114,7 +105,8 @@ def overlap(view: View) -> Iterator[Found]:
 
     The next kernel gives the memory to two owners, or restores it with a wrong order: what it held is corrupted.
     """
-    both = view.map().overlap()
+    found = view.known_map()
+    both = found.overlap()
     if both is not None:
         small, large = both
         yield Found(
@@ -124,6 +116,7 @@ def overlap(view: View) -> Iterator[Found]:
             where="preserved",
             hint="look for a page that was preserved twice, or not given back with the order that it was taken with",
         )
+    view.need_whole(found)
 
 
 @register(
@@ -139,7 +132,7 @@ def in_scratch(view: View) -> Iterator[Found]:
     The next kernel boots in scratch and gives it to CMA: what is preserved there is overwritten. Kernels warn and
     refuse to preserve it since 6.17.9 and 6.18.
     """
-    found = view.map()
+    found = view.known_map()
     for area in view.scratch():
         block = found.first_within(area.address, area.address + area.size) if area.size else None
         if block is not None:
@@ -150,6 +143,7 @@ def in_scratch(view: View) -> Iterator[Found]:
                 where="preserved",
                 hint="memory that is to be preserved must not come from CMA or from scratch",
             )
+    view.need_whole(found)
 
 
 @register("MAP007", "preserved-outside-ram", Severity.ERROR, kernels="6.16 and later", source="preserved.md#radix-tree")
@@ -158,25 +152,23 @@ def outside_ram(view: View) -> Iterator[Found]:
 
     The next kernel reserves and later restores pages that are not there.
     """
-    found = view.map()
-    for start, end in _beyond(view):
-        block = found.first_within(start, end)
-        if block is not None:
-            yield Found(
-                f"preserved block {block.address:#x} of order {block.order} is not in RAM",
-                address=block.address,
-                where="preserved",
-                hint="look for what wrote over the map; hot-unplugged memory cannot be preserved",
-            )
-            return
+    found = view.known_map()
+    blocks = (found.first_within(start, end) for start, end in _beyond(view))
+    block = next(filter(None, blocks), None)
+    if block is not None:
+        yield Found(
+            f"preserved block {block.address:#x} of order {block.order} is not in RAM",
+            address=block.address,
+            where="preserved",
+            hint="look for what wrote over the map; hot-unplugged memory cannot be preserved",
+        )
+    view.need_whole(found)
 
 
 def _beyond(view: View) -> Iterator[tuple[int, int]]:
     """Ranges of physical addresses that are no RAM."""
-    if not view.ram:
-        raise Skip("the source does not say where the machine has RAM")
     last = 0
-    for start, end in sorted(view.ram):
+    for start, end in sorted(view.known_ram()):
         if last < start:
             yield last, start
         last = max(last, end)
@@ -195,16 +187,16 @@ def own_nodes(view: View) -> Iterator[Found]:
 
     Kernels never enter these pages. It stays reserved for ever in the next kernel, or the map is damaged.
     """
-    found = view.map()
-    for node in view.handover.preserved.nodes:
-        if found.find(node) is not None:
-            yield Found(
-                f"the map preserves its own page {node:#x}",
-                address=node,
-                where="preserved",
-                hint="look for what set this bit of the map",
-            )
-            return
+    found = view.known_map()
+    node = next((node for node in view.handover.preserved.nodes if found.find(node) is not None), None)
+    if node is not None:
+        yield Found(
+            f"the map preserves its own page {node:#x}",
+            address=node,
+            where="preserved",
+            hint="look for what set this bit of the map",
+        )
+    view.need_whole(found)
 
 
 @register("MAP017", "map-order-overflow", Severity.ERROR, kernels="6.16 to 7.1", source="preserved.md#restoring-a-page")
@@ -213,10 +205,10 @@ def order_overflow(view: View) -> Iterator[Found]:
 
     Kernels up to 7.1 shift the size of a block as a number of 32 bits: they reserve and restore another size.
     """
-    found = view.map()
+    found = view.known_map()
     form = root_form(view.handover.compatible)
     if form is None or form.orders is None:
-        return
+        raise NotApplicable("only kernels with kho-v1 and kho-v3 shift the size of a block as 32 bits")
     for address, order, count in islice(found.extents(above=form.orders - 1), 1):
         yield Found(
             f"{count} blocks of order {order} from {address:#x} on; kernels up to 7.1 can restore orders below "
@@ -224,6 +216,35 @@ def order_overflow(view: View) -> Iterator[Found]:
             address=address,
             where="preserved",
             hint="preserve the memory in smaller blocks",
+        )
+    view.need_whole(found)
+
+
+@register(
+    "MAP019",
+    "map-node-in-scratch",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="scratch.md#invariants; preserved.md#invariants",
+)
+def nodes_in_scratch(view: View) -> Iterator[Found]:
+    """A page of the map lies in a scratch area.
+
+    The next kernel boots in scratch before it has read the map: the page is overwritten, and what it preserves is
+    lost. Fixed in the kernel by e38f65d317df and a2fff99f92da.
+    """
+    areas = view.scratch()
+    preserved = view.handover.preserved
+    if preserved.status is MapStatus.ABSENT:
+        raise NotApplicable("the root names no map yet")
+    nodes = preserved.nodes or (preserved.address,)
+    found = [node for node in nodes for area in areas if area.address <= node < area.address + area.size]
+    if found:
+        yield Found(
+            f"{len(found)} pages of the map lie in scratch, the first at {found[0]:#x}",
+            address=found[0],
+            where="preserved",
+            hint="do not kexec; take a kernel with the fixes e38f65d317df and a2fff99f92da",
         )
 
 
@@ -268,7 +289,7 @@ def root(view: View) -> Iterator[Found]:
     """
     address = view.handover.address
     if address is None:
-        raise Skip("the root has no address")
+        raise NotApplicable("the root has no address")
     if not view.map().covers(address, 1):
         yield _absent("the root", address, "root", "all sub-trees are lost")
 
@@ -307,10 +328,9 @@ def vmalloc(view: View) -> Iterator[Found]:
 
     The area cannot be restored: the file whose folios it lists is lost.
     """
-    found = list(_capped(_vmalloc(view, _to_come(view))))
-    if view.handover.kho_test is None or found:
-        _need_folio_lists(view, found)
-    yield from found
+    yield from _capped(_vmalloc(view, _to_come(view)))
+    if view.handover.kho_test is None:
+        _need_folio_lists(view)
 
 
 def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
@@ -350,19 +370,20 @@ def folios(view: View) -> Iterator[Found]:
     The map says how large the folio is. Without it the folio cannot be restored, the file cannot be retrieved, and
     the memory of a guest is lost.
     """
-    found = list(_capped(_folios(view, _to_come(view))))
-    _need_folio_lists(view, found)
-    yield from found
+    yield from _capped(_folios(view, _to_come(view)))
+    _need_folio_lists(view)
 
 
-def _need_folio_lists(view: View, found: list[Found]) -> None:
+def _need_folio_lists(view: View) -> None:
     """Nothing found means something only when the folios of all memfds could be read."""
     view.serialised()
-    for _, session, file in view.files():
+    zero = view.subjects("zero-memfd")
+    for where, session, file in view.files():
         memfd = file.memfd
         unread = memfd is None or len(memfd.folios.list) < memfd.folios.count
-        if not found and unread and form_of_handler(file.compatible) is not None:
-            raise Skip(f"{view.name_of(session, file)}: its folios cannot all be read")
+        if unread and where not in zero and form_of_handler(file.compatible) is not None:
+            reason = f"{view.name_of(session, file)}: its folios cannot all be read"
+            raise NotJudged(reason, cause="damaged", about=where)
 
 
 def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
@@ -402,7 +423,7 @@ def lists(view: View) -> Iterator[Found]:
     """
     found = _to_come(view)
     if not view.serialised().flbs and not view.luo().subsystems:
-        raise Skip("nothing that LUO serialised names a list of devices")
+        raise NotApplicable("nothing that LUO serialised names a list of devices")
     sizes = {}
     for entry in view.handover.pci:
         form = pci_layout(entry.layout)
@@ -520,7 +541,8 @@ def reservations(view: View) -> Iterator[Found]:
     """
     found, memblock = view.map(), view.handover.memblock
     if memblock is None:
-        raise Skip("no reserve_mem regions")
+        view.need_subtree("memblock", "memblock")
+        raise NotApplicable("no reserve_mem regions")
     for index, region in enumerate(memblock.reservations):
         gap = found.gap(region.start, region.start + region.size)
         if gap is not None:
@@ -536,7 +558,8 @@ def test_orders(view: View) -> Iterator[Found]:
     """
     found, test = _to_come(view), view.handover.kho_test
     if test is None:
-        raise Skip("no KHO self-test")
+        view.need_subtree("kho_test", "kho_test")
+        raise NotApplicable("no KHO self-test")
     effect = "the self-test fails"
     if found.find(test.address) is not None:  # that it is preserved at all is another rule's
         size = view.page_size + 8 * len(test.folios)
@@ -556,6 +579,52 @@ def _test_folios(view: View, found: PreservedMap) -> Iterator[Found]:
                 where=f"kho_test.folios[{index}]",
                 hint="the self-test fails; what broke this may break other memory",
             )
+
+
+@register(
+    "MAP018",
+    "pointer-wild",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="README.md#byte-order-and-addresses; kho.md#invariants",
+)
+def pointers(view: View) -> Iterator[Found]:
+    """An address that the handover names is not preserved and its page cannot be read, lies beyond RAM, contains the
+    bit of memory encryption, or is one bit off a page of the kind that belongs there.
+
+    The next kernel reads something else there, or touches memory that does not exist: what hangs on the pointer is
+    lost, or the kernel oopses.
+    """
+    view.need_unconsumed()
+    told: set[tuple[str, int | None]] = set()
+    for problem in view.problems("pointer-off", "pointer-encrypted"):
+        told.add((problem.about, problem.address))
+        yield Found(problem.message, address=problem.address, where=problem.about, hint=_WILD)
+    unread = [
+        problem
+        for problem in view.problems("missing", "excluded", "page-damaged")
+        if not problem.about.endswith(".contents") and (problem.about, problem.address) not in told
+    ]
+    for problem in unread:
+        if problem.address is not None and view.ram and not _is_ram(view, problem.address):
+            yield Found(f"{problem.message}; it is not in RAM", problem.address, problem.about, hint=_WILD)
+    named = [problem for problem in unread if problem.about != "preserved" and not problem.about.startswith("subtree")]
+    if named:
+        found = view.map()
+        told_of = _told_of(view)
+        for problem in named:
+            if problem.address is None or problem.address in told_of:
+                continue
+            if found.find(problem.address) is None:
+                yield Found(f"{problem.message}; it is not preserved", problem.address, problem.about, hint=_WILD)
+
+
+def _told_of(view: View) -> set[int]:
+    """Addresses of which other rules say that they are not preserved."""
+    if view.handover.luo is None:
+        return set()
+    owned = {address for places in (_list_places(view), _handles(view)) for _, _, address in places}
+    return owned | {address for _, address, _, _ in _luo_places(view)}
 
 
 # -- one owner each ---------------------------------------------------------------------------------------
@@ -662,3 +731,67 @@ def _list_claims(view: View) -> Iterator[_Claim]:
             if piece.address not in drivers:
                 drivers.add(piece.address)
                 yield piece.address, piece.address + piece.size, "driver", "what a device's driver saved", where
+
+
+@register("MAP020", "memory-unnamed", Severity.INFO, kernels="6.16 and later", source="kho.md#invariants")
+def unnamed(view: View) -> Iterator[Found]:
+    """Memory is preserved that nothing in the handover names.
+
+    Its owner may be a handler or driver that luoser does not know; else nobody restores it, and it stays reserved in
+    the next kernel.
+    """
+    found = _to_come(view)
+    view.serialised()
+    totals = _unnamed_pages(found, view)
+    if totals:
+        size = sum(count * view.page_size for count in totals.values())
+        words = ", ".join(f"{human_size(count * view.page_size)} in order {order}" for order, count in totals.items())
+        yield Found(
+            f"{human_size(size)} of preserved memory has no name in the handover: {words}",
+            address=view.handover.preserved.address,
+            where="preserved",
+            hint="`luoser map` shows the ranges; a handler of its own may own them",
+        )
+
+
+def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
+    """Pages that no structure of the handover lies in, by the order of their blocks."""
+    named = _merged([(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view)))
+    totals: dict[int, int] = {}
+    place, last = 0, -1
+    for address, order, count in found.extents():
+        place = 0 if order != last else place
+        last = order
+        end = address + count * (view.page_size << order)
+        while place < len(named) and named[place][1] <= address:
+            place += 1
+        left, at = end - address, place
+        while at < len(named) and named[at][0] < end:
+            left -= min(end, named[at][1]) - max(address, named[at][0])
+            at += 1
+        if left:
+            totals[order] = totals.get(order, 0) + left // view.page_size
+    return totals
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges by address, those that touch or overlap as one."""
+    made: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if made and start <= made[-1][1]:
+            made[-1] = made[-1][0], max(end, made[-1][1])
+        else:
+            made.append((start, end))
+    return made
+
+
+def _driver_pages(view: View) -> Iterator[tuple[int, int]]:
+    """The blocks that a device's driver_data names."""
+    found = view.handover.preserved.map
+    for entry in view.handover.pci:
+        if entry.devices.column("driver_data") is None:
+            continue
+        for device in entry.devices:
+            block = found.find(device.number("driver_data") or 0) if found is not None else None
+            if block is not None:
+                yield block.address, block.address + (view.page_size << block.order)

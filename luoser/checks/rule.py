@@ -18,7 +18,8 @@ class Rule:
 
     id: family and number. slug: in words. kernels: which ones it concerns. source: headings of docs/abi where it is
     written, such as `luo.md#files`, with `; ` between them. doc: what it looks at and why it matters. judge: yields
-    what is wrong with one handover, or raises Skip.
+    what is wrong with one handover, or raises NotApplicable, NotLookedAt or NotJudged, after
+    what it found.
     """
 
     id: str

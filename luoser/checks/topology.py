@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotApplicable, NotLookedAt, Severity
 from luoser.checks.pci import Listed, few, listed
 from luoser.checks.rule import register
 from luoser.checks.view import View
@@ -81,11 +81,11 @@ def _place(device: Device, entry: Listed) -> int:
 
 
 def _machine(view: View, *needs: str) -> _Machine:
-    """Skips without a topology, or when it does not tell something of any device."""
+    """Raises NotLookedAt without a topology, or when it does not say something of any device."""
     topology = view.pci_topology()
     for need in needs:
         if need in topology.unknown:
-            raise Skip(f"the topology does not tell {topology.unknown[need]}")
+            raise NotLookedAt(f"{topology.unknown[need]}: the topology does not say")
     return _Machine(topology)
 
 
@@ -131,7 +131,7 @@ def not_a_bridge(view: View) -> Iterator[Found]:
     The list belongs to other hardware, or bus numbers moved: state goes to the wrong device.
     """
     machine = _machine(view, "is_bridge")
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         flags = entry.column("flags")
         yield from few(
             one.of.found(
@@ -161,9 +161,9 @@ def bridge_chain(view: View) -> Iterator[Found]:
     machine = _machine(view, "parent", "is_bridge")
     lists = [entry for entry in listed(view) if _keeps_bridges(entry)]
     if not lists:
-        raise Skip("a list of the first postings of PCI core live update, which have endpoints only")
+        raise NotApplicable("a list of the first postings of PCI core live update, which have endpoints only")
     if all(_may_lack_bridges(machine, entry) for entry in lists):
-        raise Skip("a list without a single bridge, as the first patches of v6 of PCI core live update write it")
+        raise NotApplicable("a list without a single bridge, as the first patches of v6 write it")
     later = _chains_of_outgoing(view, machine)
     found, open_ends = dict[tuple[str, tuple[str, ...]], Found](), 0
     for entry in lists:
@@ -174,8 +174,8 @@ def bridge_chain(view: View) -> Iterator[Found]:
         if not _asked(entry):  # nobody says which of these are endpoints
             open_ends += sum(device.is_bridge is None for _, device in machine.known(entry))
     yield from found.values()
-    if open_ends and not found:
-        raise Skip(f"the topology does not tell all bridges above {open_ends} of the devices")
+    if open_ends:
+        raise NotLookedAt(f"all bridges above {open_ends} of the devices: the topology does not say")
 
 
 def _keeps_bridges(entry: Listed) -> bool:
@@ -227,7 +227,7 @@ def parent_not_flagged(view: View) -> Iterator[Found]:
     It does not go on forwarding in the next kernel, and the DMA of the device stops.
     """
     machine = _machine(view, "parent", "is_bridge")
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         flags = entry.column("flags")
         slots = {place: slot for slot, place in entry.places()}
         found: dict[int, Found] = {}
@@ -278,7 +278,7 @@ def bridge_without_child(view: View) -> Iterator[Found]:
     Flags were left over, or the device got lost from the list: then its state is lost as well.
     """
     machine = _machine(view, "parent", "is_bridge")
-    for entry in listed(view, member="flags"):
+    for entry in listed(view, family="A", member="flags"):
         flags = entry.column("flags")
         used = _bridges_in_use(machine, entry)
         yield from few(
@@ -322,7 +322,9 @@ def driver_unknown(view: View) -> Iterator[Found]:
     )
 
 
-@register("TOP008", "device-without-driver", Severity.ERROR, kernels=_ALL, source="pci.md#a5-lifecycle; pci.md#a-bug-4")
+@register(
+    "TOP008", "device-without-driver", Severity.WARNING, kernels=_ALL, source="pci.md#a5-lifecycle; pci.md#a-bug-4"
+)
 def device_without_driver(view: View) -> Iterator[Found]:
     """A preserved device has no driver; of PCI core live update, only endpoints need one.
 
@@ -464,7 +466,7 @@ def domain_alias(view: View) -> Iterator[Found]:
     machine = _machine(view)
     narrow = [entry for entry in listed(view) if _is_narrow(entry)]
     if not narrow:
-        raise Skip("every device list has 32 bits for the PCI domain")
+        raise NotApplicable("every device list has 32 bits for the PCI domain")
     for entry in narrow:
         yield from few(
             entry.found(

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from luoser.abi.vmalloc import KNOWN_FLAGS
 from luoser.checks.memfd import LOST, each, memfds
-from luoser.checks.model import Found, Severity, Skip
+from luoser.checks.model import Found, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
-from luoser.state import Memfd
+from luoser.checks.view import View, cause_of
+from luoser.state import Memfd, Problem
 
 __all__: list[str] = []
 
@@ -22,19 +22,18 @@ def memfd_array(view: View) -> Iterator[Found]:
     The array cannot be restored: retrieving the file fails and its memory is lost.
     """
     found = view.subjects("loop", "bad-pointer", "short-list")
-    unread = view.subjects("missing", "excluded", "too-many", "shared-page")
-    told, skipped = False, ""
+    unread = view.subjects("missing", "excluded", "page-damaged", "too-many", "shared-page")
+    skipped: Problem | None = None
     for where, _, file in memfds(view):
         array = f"{where}.memfd.folios"
         if array in unread:
-            skipped = skipped or unread[array][0].message
+            skipped = skipped or unread[array][0]
         elif array in found:
-            told = True
             problem = found[array][0]
             address = problem.address or file.data
             yield Found(problem.message, address=address, where=array, hint=LOST)
-    if skipped and not told:
-        raise Skip(skipped)
+    if skipped is not None:
+        raise NotJudged(skipped.message, cause=cause_of(skipped), about=skipped.about)
 
 
 @register("MFD004", "vmalloc-shape", Severity.ERROR, kernels="6.19 and later", source="vmalloc.md#restore")

@@ -12,11 +12,11 @@ __all__ = ["command"]
 
 @click.group("abi")
 def command() -> None:
-    """Layouts by name: every wire form that luoser knows, with where it comes from."""
+    """Layouts by name: all wire layouts that luoser knows, and where each was seen."""
 
 
 @command.command("list")
-@click.option("--subject", help="Only layouts of one subject: kho, luo, memfd, pci, …")
+@click.option("--subject", help="List only layouts of this subject: kho, luo, memfd, pci, …")
 @format_option("text", "json")
 def list_(subject: str | None, output: str) -> None:
     """List the layouts."""
@@ -26,7 +26,7 @@ def list_(subject: str | None, output: str) -> None:
     entries = [entry for entry in layouts() if subject in (None, entry.subject)]
     if not entries:
         known = ", ".join(dict.fromkeys(entry.subject for entry in layouts()))
-        raise UsageError(f"no layout has the subject {subject!r}; there are {known}")
+        raise UsageError(f"unknown subject {subject!r}: expected one of {known}")
     if output == "json":
         from luoser.render.layouts import layout_document
 
@@ -41,14 +41,14 @@ def list_(subject: str | None, output: str) -> None:
 @click.argument("name")
 @format_option("text", "json")
 def show(name: str, output: str) -> None:
-    """Show one layout struct by struct, field by field, with offsets and sizes like pahole."""
+    """Show the structs of a layout with offset and size of each field, like pahole."""
     from luoser.abi.registry import layout
     from luoser.errors import UsageError
     from luoser.render.layouts import layout_document, print_layout
 
     entry = layout(name)
     if entry is None:
-        raise UsageError(f"no layout is named {name!r}; `luoser abi list` names them all")
+        raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
     if output == "json":
         echo_json({"schema": "luoser/abi/1", "layouts": [layout_document(entry)]})
     else:
@@ -57,11 +57,11 @@ def show(name: str, output: str) -> None:
 
 @command.command("detect")
 @click.argument("file", type=click.Path())
-@click.option("--offset", type=NUMBER, default=0, help="Bytes of FILE to skip.")
-@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text.")
+@click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
+@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
 @format_option("text", "json")
 def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
-    """Say which layouts the bytes of FILE fit, and why. Exit code 1 when none does."""
+    """List the layouts that fit the bytes of FILE, and why. Exit code 1 if none fits."""
     from luoser.errors import UsageError
     from luoser.hextext import parse_hex
     from luoser.limits import LIMITS
@@ -72,7 +72,7 @@ def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
     data = read_file(file, limit=LIMITS.list_size)
     data = parse_hex(data) if is_hex else data
     if offset >= len(data):
-        raise UsageError(f"{safe_text(file)}: offset {offset:#x} is beyond its {len(data):#x} bytes")
+        raise UsageError(f"{safe_text(file)}: offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
     found = candidates(data[offset:])
     if output == "json":
         rows = [{"layout": name, "why": why} for name, why in found]
@@ -81,6 +81,6 @@ def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
         for name, why in found:
             click.echo(f"{name}: {why}")
         if not found:
-            click.echo("no known layout fits these bytes without a fault", err=True)
+            click.echo(f"luoser: {safe_text(file)}: no known layout fits these bytes", err=True)
     if not found:
         raise SystemExit(1)

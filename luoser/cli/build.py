@@ -26,7 +26,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Output:
-    """What to write, and where. form: None for the default of its kind. name: of the array in C."""
+    """What to write, and where.
+
+    form:   format of the output. None: the default.
+    name:   of the array in C. None: the layout's.
+    pad:    fill a blob with zeros up to the size of its folio.
+    source: what it is made from, for a comment in C.
+    """
 
     target: str
     form: str | None
@@ -36,7 +42,7 @@ class _Output:
     source: str
 
     def blob(self, layout: Layout, data: bytes, *, page_size: int = 4096) -> None:
-        """One blob, as bytes or as C around them."""
+        """Write a blob, as bytes or as C."""
         from luoser.output import new_file
         from luoser.writer.place import order_of
 
@@ -58,21 +64,21 @@ class _Output:
     "--format",
     "form",
     type=click.Choice((*_BLOBS, *_IMAGES)),
-    help="Form of the output; by default elf for a state, bin for a blob.",
+    help="Format of the output. Default: elf for a state, bin for a blob.",
 )
-@click.option("--kernel", default="7.3", show_default=True, help="Release whose forms are taken where SPEC names none.")
-@click.option("--layout", metavar="NAME", help="Layout of a device list or blob, where SPEC names none.")
-@click.option("--blob", metavar="WHERE", help="Of a state: this node only, such as pci[0], luo or an address.")
-@click.option("--name", help="Name of the array in C; by default the layout's.")
-@click.option("--mutate", metavar="RULE", help="Break this rule of `luoser check`: a golden for a negative test.")
-@click.option("--pad", is_flag=True, help="Fill a blob with zeros up to the folio that a kernel would allocate for it.")
+@click.option("--kernel", default="7.3", show_default=True, help="Kernel release to assume where SPEC has no layouts.")
+@click.option("--layout", metavar="NAME", help="Layout of a device list or blob where SPEC has none.")
+@click.option("--blob", metavar="WHERE", help="Write only this node of a state, such as pci[0], luo or an address.")
+@click.option("--name", help="Name of the array in C. Default: the layout's.")
+@click.option("--mutate", metavar="RULE", help="Break this rule of `luoser check`, for a negative test.")
+@click.option("--pad", is_flag=True, help="Fill a blob with zeros up to the size of the folio that a kernel allocates.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate: str | None, **output: Any) -> None:
-    """Make the bytes that SPEC describes: one bare blob, C code around it, or the memory of a whole handover.
+    """Make the bytes that SPEC describes: one blob, C code with it, or the memory image of a handover.
 
-    SPEC is the document that `inspect --full --contents --format json` or `decode --format json` prints, or the
-    same in TOML with as much left out as the kernel decides itself (`-` is standard input). What was made is read
-    again: exit code 1 when it does not read as SPEC says, with a line for each difference.
+    SPEC is a document of `inspect --full --contents --format json` or `decode --format json`, or the same in TOML;
+    `-` is standard input. Anything with a default may be left out. The result is read again: exit code 1 if it
+    differs from SPEC, with a line for each difference.
     """
     from luoser.errors import UsageError
     from luoser.limits import LIMITS
@@ -85,10 +91,13 @@ def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate
     values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
     made = _Output(source=safe_text(Path(spec).name), **output)
     if spec != "-" and Path(made.target).exists() and Path(spec).samefile(made.target):
-        raise UsageError(f"{safe_text(made.target)} is the SPEC itself; name another file")
+        raise UsageError(f"{safe_text(made.target)}: output and SPEC are the same file; give another output")
     try:
         if is_blob(values) and (made.form in _IMAGES or blob is not None):
-            raise UsageError(f"a bare blob makes {', '.join(_BLOBS)}; images and --blob need a SPEC with handovers")
+            raise UsageError(
+                f"SPEC is a bare blob: expected --format {', '.join(_BLOBS)}; images and --blob need a SPEC with "
+                "handovers"
+            )
         if is_blob(values) and broken is None:
             words = list(_build_blob(values, layout, made))
         else:
@@ -110,11 +119,11 @@ def _mutation(name: str) -> Mutation:
 
     rule = next((rule for rule in rules() if name in (rule.id, rule.slug)), None)
     if rule is None:
-        raise UsageError(f"no rule is named {name!r}; `luoser rules` lists them")
+        raise UsageError(f"unknown rule {name!r}; `luoser rules` lists all")
     if rule.id not in mutations():
         raise UsageError(
-            f"rule {rule.id} has no mutation: breaking it takes the machine, the next kernel or another kind of list; "
-            f"`luoser rules {rule.id}` says what it looks at"
+            f"rule {rule.id} has no mutation: it depends on topology, next kernel or another list layout; "
+            f"`luoser rules {rule.id}` describes it"
         )
     return mutations()[rule.id]
 
@@ -144,7 +153,7 @@ def _build_state(
     from luoser.writer.verify import differences
 
     if blob is None and made.form in _BLOBS:
-        raise UsageError(f"--format {made.form} is for one blob: name it with --blob, such as --blob pci[0]")
+        raise UsageError(f"--format {made.form} is for one blob: select it with --blob, such as --blob pci[0]")
     full = complete(_with_layout(values, layout), kernel=kernel)
     state = from_document(full)
     image = write(state)
@@ -154,7 +163,7 @@ def _build_state(
     again = read(image.memory(), page_size=state.source.page_size, contents=True)
     if broken is not None:
         _need_broken(broken, again)
-        yield f"breaks {broken.rule}. What a kernel ought to do: {broken.answer}"
+        yield f"breaks {broken.rule}. Expected of a kernel: {broken.answer}"
     if node is not None:
         form, address, size = node
         made.blob(form, image.read(address, size), page_size=image.page_size)
@@ -170,11 +179,11 @@ def _need_broken(broken: Mutation, state: State) -> None:
     from luoser.errors import UsageError
 
     if not check(state, select=(broken.rule,)).findings:
-        raise UsageError(f"nothing in this state shows {broken.rule} when it is broken; describe more of it")
+        raise UsageError(f"{broken.rule} has no finding after breaking it; describe more of the state in SPEC")
 
 
 def _with_layout(values: Json, layout: str | None) -> Json:
-    """The SPEC with a layout for the device lists that have none."""
+    """The SPEC, with this layout for each device list that has none."""
     from luoser.state.from_json import Item
 
     for handover in Item(values, "").items("handovers") if layout is not None else ():
@@ -184,7 +193,7 @@ def _with_layout(values: Json, layout: str | None) -> Json:
 
 
 def _node(image: Image, state: State, where: str) -> tuple[Layout, int, int]:
-    """(layout, address, bytes) of one node."""
+    """(layout, physical address, size in bytes) of a node. Raises UsageError."""
     from luoser.abi.registry import layout
     from luoser.errors import MissingMemory, UsageError
     from luoser.reader.blob import candidates, decode
@@ -196,7 +205,7 @@ def _node(image: Image, state: State, where: str) -> tuple[Layout, int, int]:
         found = node.layout or next((name for name, _ in candidates(page)), None)
         form = layout(found) if found is not None else None
         if form is None or found is None:
-            raise UsageError(f"{where}: the bytes at {node.address:#x} fit no known layout")
+            raise UsageError(f"{where}: no known layout fits the bytes at {node.address:#x}")
         return form, node.address, node.size if node.size is not None else decode(page, found).size
     except MissingMemory as error:
         raise UsageError(f"{where}: {error}") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands share: options, reading a source, printing."""
+"""Shared by the commands: options, reading a source, printing JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Number(click.ParamType):  # type: ignore[type-arg]
         try:
             return parse_number(value)
         except ValueError:
-            self.fail(f"{value!r} is no address or number, such as 0x617000", param, ctx)
+            self.fail(f"expected a number such as 0x617000 or 4096, found {value!r}", param, ctx)
 
 
 NUMBER = _Number()
@@ -67,7 +67,9 @@ class _Range(click.ParamType):  # type: ignore[type-arg]
             length, _, offset = rest.partition("@")
             return parse_number(start), parse_number(length), parse_number(offset)
         except ValueError:
-            self.fail(f"{value!r} is not START:LENGTH@OFFSET, such as 0x100000000:0x40000000@0xc0000000", param, ctx)
+            self.fail(
+                f"expected START:LENGTH@OFFSET such as 0x100000000:0x40000000@0xc0000000, found {value!r}", param, ctx
+            )
 
 
 RANGE = _Range()
@@ -94,29 +96,40 @@ DIRECTION = _Direction()
 
 
 class NoState(click.ClickException):
-    """The source holds no KHO root."""
+    """No KHO root was found in the source. Exit code 3."""
 
     exit_code = NO_STATE
 
     def show(self, file: Any = None) -> None:
+        """Print the message on stderr, in the form of all other errors."""
         click.echo(f"luoser: {self.message}", err=True)
 
 
 def format_option(*formats: str) -> Callable[[_Command], _Command]:
-    """`--format`; the first one is the default."""
+    """A decorator that adds the option --format, passed as `output`. The first format is the default."""
     return click.option(
         "--format",
         "output",
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="Form of the output.",
+        help="Format of the output.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """SOURCE as the command line names it, and how to read it."""
+    """SOURCE and the options that control how it is read.
+
+    source:    paths as the user gave them.
+    root:      physical address of the only KHO root to read. None: all.
+    page_size: of the kernel, in bytes. None: that of the source.
+    layouts:   names of layouts to prefer where several fit.
+    symbols:   path of symbols. None: those of the source, if any.
+    ranges:    (physical address, size in bytes or None, offset) of the parts of a raw image.
+    pc_hole:   physical address where the low memory of a PC ends. None: no hole.
+    pause:     stop a running guest while it is read.
+    """
 
     source: tuple[str, ...]
     root: int | None
@@ -130,7 +143,7 @@ class Reading:
 
     @classmethod
     def plain(cls, name: str, *, layouts: tuple[str, ...] = (), page_size: int | None = None) -> Reading:
-        """One source without further ado."""
+        """A single source without further options."""
         return cls(
             source=(name,),
             root=None,
@@ -143,7 +156,7 @@ class Reading:
         )
 
     def open(self) -> Memory:
-        """The memory; a search in it that takes longer than a second shows how far it is."""
+        """The memory of the source. A long search shows its progress. Raises SourceError."""
         from luoser.memory.open import open_memory
         from luoser.memory.raw import Range, pc_ranges
         from luoser.render.progress import progress
@@ -154,7 +167,12 @@ class Reading:
         return memory
 
     def read(self, memory: Memory, *, contents: bool = False) -> State:
-        """The state of a memory. Raises NoState where there is no root."""
+        """The state in a memory.
+
+        contents: read the contents of driver pages and small files, too.
+
+        Raises NoState if there is no KHO root.
+        """
         from luoser.text import safe_text
 
         try:
@@ -162,15 +180,15 @@ class Reading:
         except SourceError as error:
             if self.symbols is not None or memory.symbols is None:
                 raise
-            memory.remarks.append(f"not used: {error}")  # symbols that nobody asked for
+            memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
             state = self._read(memory, contents, None)
         if not state.handovers:
             for problem in state.problems[:_PROBLEMS_SHOWN]:
                 click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
             raise NoState(
-                f"{safe_text(self.source[0])}: no KHO root in this {state.source.format} source: no page with a "
-                "devicetree that is compatible with kho-vN. Was the kernel booted with kho=on, and does the dump hold "
-                "all of its memory?"
+                f"{safe_text(self.source[0])}: no KHO root in this {state.source.format} source: expected a page with "
+                "a devicetree whose compatible is kho-vN; check that the kernel was booted with kho=on and that the "
+                "dump has all of its memory"
             )
         return state
 
@@ -190,7 +208,7 @@ class Reading:
         )
 
     def load(self, *, contents: bool = False) -> State:
-        """The state of the source."""
+        """The state of the source. As `open`, then `read`."""
         with self.open() as memory:
             return self.read(memory, contents=contents)
 
@@ -201,50 +219,48 @@ _READ_OPTIONS = (
         "layouts",
         multiple=True,
         metavar="NAME",
-        help="Layout to take where the bytes leave a choice; see `luoser abi list`. May be given several times.",
+        help="Layout to use where several fit; see `luoser abi list`. May be given several times.",
     ),
     click.option(
         "--symbols",
         type=click.Path(),
         metavar="FILE",
-        help="System.map, copy of /proc/kallsyms, or vmlinux of the running kernel: its variables name the roots.",
+        help="System.map, copy of /proc/kallsyms, or vmlinux of the running kernel, whose variables have the roots.",
     ),
     click.option(
         "--map",
         "ranges",
         multiple=True,
         type=RANGE,
-        help="Of a raw image: LENGTH bytes from byte OFFSET on lie at physical address START. Several may be given.",
+        help="Raw image: LENGTH bytes from byte OFFSET are at physical address START. May be given several times.",
     ),
-    click.option("--base", type=NUMBER, help="Of a raw image: physical address of its first byte."),
+    click.option("--base", type=NUMBER, help="Raw image: physical address of its first byte."),
     click.option(
-        "--pc-hole", type=NUMBER, help="Of a raw image without the PC's gap: where memory stops, to go on at 4 GiB."
+        "--pc-hole", type=NUMBER, help="Raw image without the PCI hole: address of the hole; the rest is at 4 GiB."
     ),
-    click.option("--pause", is_flag=True, help="Hold the guest of a qmp: source while it is read."),
-    click.option("--page-size", type=NUMBER, help="Page size of the machine in bytes, where the source does not say."),
-    click.option(
-        "--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the KHO root to read, instead of all."
-    ),
+    click.option("--pause", is_flag=True, help="Stop the guest of a qmp: source while it is read."),
+    click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in the source."),
+    click.option("--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the only KHO root to read."),
     click.option(
         "--direction",
         "directions",
         multiple=True,
         type=DIRECTION,
-        help="Direction of a KHO root, ADDRESS=incoming or ADDRESS=outgoing; it overrides all evidence.",
+        help="Direction of a KHO root: ADDRESS=incoming or ADDRESS=outgoing. It overrides all evidence.",
     ),
     click.argument("source", nargs=-1, required=True, type=click.Path(readable=False)),
 )
 
 
 def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """SOURCE and the options that say how to read it: given to the command as one `reading`."""
+    """A decorator that adds SOURCE and the options for reading it, passed as one `reading`."""
 
     @functools.wraps(command)
     def with_reading(
         *, ranges: tuple[tuple[int, int | None, int], ...], base: int | None, pc_hole: int | None, **rest: Any
     ) -> Any:
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
-            raise UsageError("--map, --base and --pc-hole all say where the bytes of an image belong: give one kind")
+            raise UsageError("--map, --base and --pc-hole exclude each other; give only one of them")
         names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions")
         own = {name: rest.pop(name) for name in names}
         spans = ((base, None, 0),) if base is not None else ranges
@@ -256,32 +272,35 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, if each can decide something. Raises UsageError."""
+    """The names, unchanged. Raises UsageError for an unknown layout, or one that --layout cannot select."""
     from luoser.abi.registry import layout
 
     for name in names:
         found = layout(name)
         if found is None:
-            raise UsageError(f"no layout is named {name!r}; `luoser abi list` names them all")
+            raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
         if (found.kind != "list" and not found.handler) or found.kind == "fdt":
-            raise UsageError(f"layout {name} is never in doubt; --layout takes device lists and file handlers' structs")
+            raise UsageError(
+                f"layout {name}: not needed, as its string identifies it; --layout is for device lists and structs of "
+                "file handlers"
+            )
     return names
 
 
 def echo_json(document: Any) -> None:
-    """One JSON document on stdout, ASCII only, so that no name in it reaches the terminal raw."""
+    """Print a JSON document on stdout. It is ASCII only, so that names in it are safe for a terminal."""
     for piece in json_pieces(document):
         sys.stdout.write(piece)
 
 
 def json_pieces(document: Any) -> Iterator[str]:
-    """The text of one JSON document, ASCII only."""
+    """The text of a JSON document in pieces, ASCII only, with a newline at the end."""
     yield from _pretty(document, "\n")
     yield "\n"
 
 
 def _pretty(value: Any, newline: str) -> Iterator[str]:
-    """Indented, but what holds no further lists or objects (a device, an extent) on one line: that is fast, too."""
+    """Indented JSON, with innermost lists and objects (a device, an extent) on one line, which is fast, too."""
     if not isinstance(value, dict | list) or not any(isinstance(item, dict | list) for item in _items(value)):
         yield json.dumps(value, ensure_ascii=True)
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser decode`: a bare blob or folio without the memory around it."""
+"""`luoser decode`: one blob or folio, without other memory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["command"]
     metavar="LAYOUT",
     help="Layout of the blob; see `luoser abi list`.",
 )
-@click.option("--offset", type=NUMBER, default=0, help="Bytes of FILE to skip.")
+@click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
 @click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
 @format_option("text", "json")
 def command(file: str, layout: str, offset: int, is_hex: bool, output: str) -> None:
     """Decode a preserved folio, sub-tree blob or block page that was dumped to FILE (`-` is standard input).
 
-    With `--as auto` the bytes decide; where they do not, every layout that fits is named.
+    With `--as auto` the layout is determined by the bytes. If several layouts fit, all of them are listed.
     """
     from luoser.errors import FormatError, UsageError
     from luoser.hextext import parse_hex
@@ -40,7 +40,7 @@ def command(file: str, layout: str, offset: int, is_hex: bool, output: str) -> N
         if is_hex:
             data = parse_hex(data)
         if offset >= len(data):
-            raise UsageError(f"offset {offset:#x} is beyond its {len(data):#x} bytes")
+            raise UsageError(f"offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
         blob = decode(data[offset:], None if layout == "auto" else layout)
     except (FormatError, UsageError) as error:
         raise type(error)(f"{safe_text(file)}: {error}") from error

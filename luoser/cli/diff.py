@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""`luoser diff`: what changed between two states."""
+"""`luoser diff`: the changes between two states."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_DIFFERENT = 1
+_EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
 
 
 @click.command("diff")
@@ -26,12 +27,14 @@ _DIFFERENT = 1
 @click.option(
     "--against", metavar="BASELINE", type=click.Path(readable=False), help="Compare each source with this one."
 )
-@click.option("--roots", nargs=2, type=NUMBER, metavar="BEFORE AFTER", help="Addresses of the two roots to compare.")
+@click.option(
+    "--roots", nargs=2, type=NUMBER, metavar="BEFORE AFTER", help="Physical addresses of the two KHO roots to compare."
+)
 @click.option("--contents", is_flag=True, help="Compare the bytes of driver pages and memfd folios, too.")
 @click.option("--ignore", multiple=True, metavar="PATTERN", help="Paths that may differ, such as pci/*/driver_data.")
-@click.option("--stat", is_flag=True, help="Counts only.")
-@click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout where the bytes leave a choice.")
-@click.option("--page-size", type=NUMBER, help="Page size of the machine in bytes, where a source does not say.")
+@click.option("--stat", is_flag=True, help="Show only the number of changes.")
+@click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout to use where several fit.")
+@click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in a source.")
 def command(
     sources: tuple[str, ...],
     output: str,
@@ -45,34 +48,35 @@ def command(
 ) -> None:
     """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
 
-    Handovers are paired by their root, by direction, by number; what the next kernel has consumed is progress and
-    no difference. With --against each SOURCE gets one line. Exit code 0 equal or progress only, 1 different.
+    Handovers are paired by root, direction and number. What the next kernel has consumed is progress, not a
+    difference. With --against each SOURCE has one line of output. Exit code 0: equal or progress only, 1: different,
+    4: inconclusive, because something could not be compared and nothing else differs.
     """
+    from luoser.diff import without
     from luoser.errors import UsageError
     from luoser.render.changes import changes_document, print_changes, print_stat, summary
 
     if against is None and len(sources) != 2:
-        raise UsageError(f"diff takes BEFORE and AFTER, or --against BASELINE and sources; {len(sources)} are named")
+        raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {len(sources)} sources")
     pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
-    differs = False
+    verdicts = set[str]()
     for before, after in pairs:
         found = _compare((before, after), roots, contents, layouts, page_size)
-        from luoser.diff import Kind, without
-
-        changes = without(found.changes, ignore)
-        differs |= any(change.kind is not Kind.PROGRESS for change in changes)
+        found = replace(found, changes=without(found.changes, ignore))
+        verdicts.add(found.verdict.value)
         if against is not None and output == "text":
             from luoser.text import safe_text
 
-            click.echo(f"{safe_text(after)}: {summary(changes)}")
+            click.echo(f"{safe_text(after)}: {found.verdict.value}: {summary(found.changes)}")
         elif output == "json":
-            echo_json(changes_document(changes, found.pairing))
+            echo_json(changes_document(found))
         elif stat:
-            print_stat(changes)
+            print_stat(found)
         else:
-            print_changes(changes, found.pairing)
-    if differs:
-        raise SystemExit(_DIFFERENT)
+            print_changes(found)
+    code = next((_EXIT[name] for name in ("different", "inconclusive") if name in verdicts), 0)
+    if code:
+        raise SystemExit(code)
 
 
 def _compare(
@@ -94,7 +98,7 @@ def _compare(
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):
             shown = " and ".join(map(safe_text, names))
-            raise UsageError(f"{shown}: a bare folio can be compared with a bare folio only")
+            raise UsageError(f"{shown}: expected both or none to be a bare folio")
         memories = loaded[0][1], loaded[1][1]
         return compare(first, second, roots=roots, memories=memories, contents=contents)
 
@@ -102,7 +106,7 @@ def _compare(
 def _load_both(
     names: tuple[str, str], stack: ExitStack, contents: bool, layouts: tuple[str, ...], page_size: int | None
 ) -> list[tuple[Any, Memory | None]]:
-    """Both sides; a folio that fits no layout by itself is taken for what the other one is."""
+    """Both sides. If no layout fits one of two folios, the layout of the other one is assumed."""
     from luoser.errors import SourceError
     from luoser.state import Blob
 
@@ -120,7 +124,7 @@ def _load_both(
 def _load(
     name: str, stack: ExitStack, contents: bool, layouts: tuple[str, ...], page_size: int | None
 ) -> tuple[Any, Memory | None]:
-    """A state with its memory, a state of a document without, or a blob."""
+    """A state with its memory, or a state of a document or a blob, both without memory."""
     from luoser.errors import SourceError
 
     document = _document(name)
@@ -138,7 +142,7 @@ def _load(
 
 
 def _document(name: str) -> State | None:
-    """The state of a file that is a state document."""
+    """The state in a file. None if it is not a state document."""
     import json
     from pathlib import Path
 
@@ -164,7 +168,7 @@ def _document(name: str) -> State | None:
 
 
 def _blob(name: str, layouts: tuple[str, ...]) -> Any:
-    """A bare folio or block page, None for anything that is none."""
+    """The folio or block page in a file. None if it is not one."""
     from luoser.errors import LuoserError
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file

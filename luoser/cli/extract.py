@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser extract`: the handover's own pages as a small core, one preserved memfd or one node as a file."""
+"""`luoser extract`: writes the pages of the handovers as a small core, or one memfd, or one node."""
 
 from __future__ import annotations
 
@@ -15,20 +15,18 @@ __all__ = ["command"]
 @click.command("extract")
 @read_options
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
-@click.option(
-    "--memfd", metavar="SESSION/TOKEN", help="Put this preserved memfd together again instead of cutting a core."
-)
+@click.option("--memfd", metavar="SESSION/TOKEN", help="Write the contents of this preserved memfd instead of a core.")
 @click.option(
     "--blob",
     metavar="WHERE",
-    help="Write the bytes of one node instead: an address, or a path such as luo.sessions[0].files[2] or pci[0].",
+    help="Write the bytes of one node instead of a core: an address, or a path such as luo.sessions[0].files[2].",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def command(reading: Reading, target: str, memfd: str | None, blob: str | None, force: bool) -> None:
-    """Cut a small ELF core with only the handover's own pages out of SOURCE: safe to attach to a bug report.
+    """Write a small ELF core with only the pages of the handovers in SOURCE, to attach to a bug report.
 
-    `inspect` reads the cut exactly like the original. It holds metadata, driver pages and the contents of
-    files up to 64 KiB, and no other memory of guests or of the kernel.
+    `inspect` shows the same for it as for SOURCE. It has metadata, driver pages and the contents of files up to
+    64 KiB, but no other memory of guests or of the kernel.
     """
     from luoser.errors import UsageError
     from luoser.extract.blob import write_blob
@@ -39,14 +37,14 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     from luoser.text import human_size, safe_text
 
     if memfd is not None and blob is not None:
-        raise UsageError("--memfd and --blob are two different files: give one of them")
+        raise UsageError("--memfd and --blob exclude each other; give only one of them")
     for name in reading.source:
         if Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
-            raise UsageError(f"{safe_text(target)} is the source itself; name another file")
+            raise UsageError(f"{safe_text(target)}: output and SOURCE are the same file; give another output")
     with reading.open() as below:
         if below.placeless and memfd is None and blob is None:
             raise UsageError(
-                f"{safe_text(reading.source[0])}: blobs of debugfs are no pages to cut out; keep them as they are"
+                f"{safe_text(reading.source[0])}: debugfs blobs have no pages for a core; copy the blobs instead"
             )
         memory = Recorder(below)
         state = reading.read(memory, contents=True)

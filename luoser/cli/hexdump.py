@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser hexdump`: the bytes of one node, with the names of what they are."""
+"""`luoser hexdump`: the bytes of one node, with the names of the members."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["command"]
 @click.command("hexdump")
 @read_options
 @click.argument("where")
-@click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes; see `luoser abi list`, or `none`.")
-@click.option("--length", type=NUMBER, help="Bytes to show, instead of as many as the node has.")
+@click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes (see `luoser abi list`), or `none`.")
+@click.option("--length", type=NUMBER, help="Number of bytes to show. Default: the size of the node.")
 def command(reading: Reading, where: str, name: str | None, length: int | None) -> None:
-    """Show the bytes of SOURCE at WHERE, each row beside the member of a struct that it is.
+    """Show the bytes of SOURCE at WHERE, each row with the member of a struct to which it belongs.
 
-    WHERE is a physical address, or a path as the state document has it: root, luo, luo.sessions[0].files[2], pci[0],
-    subtrees[LUO], luo.sessions[vm].files[0x1a].memfd, preserved.nodes[0]. The node, else the bytes, say which layout
-    to take.
+    WHERE is a physical address, or a path in the state document: root, luo, luo.sessions[0].files[2], pci[0],
+    subtrees[LUO], luo.sessions[vm].files[0x1a].memfd, preserved.nodes[0]. The layout is that of the node if it has
+    one, otherwise it is determined by the bytes.
     """
     from luoser.errors import FormatError, MissingMemory, UsageError
     from luoser.limits import LIMITS
@@ -41,11 +41,11 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
         size = start + size - node.address
         length = size if length is None else length
         if not 0 < length <= LIMITS.list_size:
-            raise UsageError(f"--length: {length:#x} bytes; expected 1 to {LIMITS.list_size:#x}")
+            raise UsageError(f"--length: expected 1 to {LIMITS.list_size:#x} bytes, found {length:#x}")
         try:
             data, gap = _read(memory, node.address, max(size, length))
         except MissingMemory as error:
-            raise UsageError(f"{safe_text(where)}: {node.address:#x} cannot be shown: {error}") from None
+            raise UsageError(f"{safe_text(where)}: cannot read {node.address:#x}: {error}") from None
     layout, why = _layout(data, name, node.layout)
     try:
         lines = list(rows(data, node.address, layout, length=length))
@@ -64,7 +64,7 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
 
 
 def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
-    """(bytes up to the first that is not known, why there are no more)."""
+    """(bytes up to the first missing one, reason in words why it is missing). Raises MissingMemory."""
     from luoser.errors import MissingMemory
 
     data, step = bytearray(), memory.page_size or 4096
@@ -81,26 +81,32 @@ def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
 
 
 def _layout(data: bytes, name: str | None, of_node: str | None) -> tuple[Layout | None, str]:
-    """(layout, how it was found): as named, as the node says, or as the bytes do."""
+    """(layout or None, how it was determined, in words).
+
+    name:    given by the user. None: not given.
+    of_node: name of the layout of the node. None: not known.
+
+    Raises UsageError for an unknown layout.
+    """
     from luoser.abi.registry import layout
     from luoser.errors import UsageError
     from luoser.reader.blob import candidates, tree_layout
     from luoser.text import safe_text
 
     if name == "none":
-        return None, "as asked"
+        return None, "given with --as"
     if name is not None:
         chosen = layout(name)
         if chosen is None:
-            raise UsageError(f"no layout is named {safe_text(name)}; `luoser abi list` names them all")
-        return chosen, "as asked"
+            raise UsageError(f"unknown layout {safe_text(name)}; `luoser abi list` lists all")
+        return chosen, "given with --as"
     tree = tree_layout(data)
     if tree is not None:
         return layout(tree[0]), tree[1]
     if of_node is not None and layout(of_node) is not None:
-        return layout(of_node), "what the state says is there"
+        return layout(of_node), "layout of the node in the state"
     found = candidates(data) if any(data) else []
     if not found:
-        return None, "nothing says what these bytes are; name a layout with --as"
-    others = f", like {', '.join(other for other, _ in found[1:])}" if len(found) > 1 else ""
+        return None, "unknown layout; give one with --as"
+    others = f", also fits {', '.join(other for other, _ in found[1:])}" if len(found) > 1 else ""
     return layout(found[0][0]), f"by shape: {found[0][1]}{others}"

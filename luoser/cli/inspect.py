@@ -13,14 +13,14 @@ __all__ = ["command"]
 @click.command("inspect")
 @read_options
 @format_option("text", "json")
-@click.option("--full", is_flag=True, help="Also what `build` needs: extents, node and block addresses, folio lists.")
+@click.option("--full", is_flag=True, help="Show extents, node and block addresses and folio lists, for `build`, too.")
 @click.option(
-    "--contents", is_flag=True, help="Also the bytes of driver pages and of files up to 64 KiB; implies --full."
+    "--contents", is_flag=True, help="Show the bytes of driver pages and of files up to 64 KiB, too; implies --full."
 )
 def command(reading: Reading, output: str, full: bool, contents: bool) -> None:
-    """Show everything that SOURCE hands over: KHO roots, preserved memory, LUO, PCI devices.
+    """Show everything that is handed over in SOURCE: KHO roots, preserved memory, LUO, PCI devices.
 
-    Broken, missing and stale structures are listed as problems at the end; they do not change the exit code.
+    Broken, missing and stale structures are listed as problems at the end. They do not change the exit code.
     """
     state = reading.load(contents=contents)
     if output == "json":

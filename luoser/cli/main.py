@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The `luoser` command: a group that loads a command's module when that command is run."""
+"""The `luoser` command: a group that imports the module of a command when that command is run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["cli", "main"]
 
 _COMMANDS = {
     "build": "Make golden blobs, C code and memory images from a description.",
-    "abi": "Layouts by name: list, show one field by field, detect which one a file has.",
-    "extract": "Cut the handover out of a dump, or put a preserved memfd together again.",
-    "check": "Cross-check a handover, and compare it with the machine.",
-    "diff": "Compare two states: what arrived, what was lost, what changed.",
-    "decode": "Decode a bare blob or preserved folio.",
-    "hexdump": "Show the bytes of one node with the names of their fields.",
+    "abi": "List layouts, show one field by field, or detect the layout of a file.",
+    "extract": "Write the pages of the handovers, or a preserved memfd, to a file.",
+    "check": "Check a handover, and compare it with the machine.",
+    "diff": "Compare two states.",
+    "decode": "Decode one blob or preserved folio.",
+    "hexdump": "Show the bytes of one node with the names of the members.",
     "inspect": "Show everything that is handed over, as a tree.",
     "map": "List the preserved memory, like /proc/iomem.",
-    "rules": "What `check` looks at, and why.",
+    "rules": "List or explain the rules of `check`.",
     "pci": "Show the preserved PCI devices as a table.",
-    "topology": "Show the PCI topology of a machine, or take a snapshot of it.",
-    "simulate": "Run a live update of PCI devices as a model.",
+    "topology": "Show the PCI topology of a machine, or write a snapshot of it.",
+    "simulate": "Simulate a live update of PCI devices.",
 }
 
 
@@ -51,16 +51,16 @@ class _Commands(click.Group):
 def cli() -> None:
     """Read the state that a Linux kernel hands to its successor over kexec.
 
-    SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also inside
-    .xz or .gz; `-` is standard input. The files of a split kdump, or .vmem and .vmss, are named together.
-    qmp:SOCKET is a running QEMU guest.
+    SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also compressed as
+    .xz or .gz; `-` is standard input. Give all files of a split kdump, or a .vmem and its .vmss. `live:` is this
+    machine, qmp:SOCKET is a running QEMU guest.
 
     Exit codes: 0 done, 2 usage or unreadable input, 3 no KHO state found.
     """
 
 
 def main() -> None:
-    """Entry point: every failure that the input can cause is one line on stderr and exit code 2."""
+    """Entry point. Any error that the input causes is one line on stderr, with exit code 2."""
     try:
         _run()
     except click.exceptions.Exit as done:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    """What `cli.main` does, but a closed pipe stays what it is: click would call it exit code 1, a finding."""
+    """As `cli.main`, but keeps BrokenPipeError: click turns it into exit code 1, which means findings here."""
     if "_LUOSER_COMPLETE" in os.environ:
         cli.main(prog_name="luoser")
     with cli.make_context("luoser", sys.argv[1:]) as context:
@@ -90,7 +90,7 @@ def _run() -> None:
 
 
 def _show(error: click.ClickException) -> None:
-    """Like click's own, but what it quotes of the arguments is made safe."""
+    """As click's own method, but quoted arguments are made safe to print."""
     from luoser.text import safe_text
 
     if not isinstance(error, click.UsageError):

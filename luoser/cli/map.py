@@ -14,7 +14,7 @@ __all__ = ["command"]
 @read_options
 @format_option("text", "json")
 def command(reading: Reading, output: str) -> None:
-    """List the preserved memory of SOURCE, like /proc/iomem, with what is known to lie in it."""
+    """List the preserved memory of SOURCE, like /proc/iomem, with the known owners of each range."""
     state = reading.load()
     if output == "json":
         from luoser.state import to_document

@@ -14,7 +14,7 @@ __all__ = ["command"]
 @read_options
 @format_option("text", "json")
 def command(reading: Reading, output: str) -> None:
-    """Show the preserved PCI devices of SOURCE, list by list, in the order of the list."""
+    """Show the preserved PCI devices of SOURCE as tables, in the order of the lists."""
     state = reading.load()
     if output == "json":
         from luoser.state import to_document

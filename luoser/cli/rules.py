@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser rules`: what `luoser check` looks at, and why."""
+"""`luoser rules`: the rules of `luoser check`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.argument("names", nargs=-1, metavar="[RULE]...")
 @format_option("text", "json")
 def command(names: tuple[str, ...], output: str) -> None:
-    """List the rules of `luoser check`, or explain some: by id, slug or family."""
+    """List the rules of `luoser check`, or explain those with a given id, slug or family."""
     from luoser.checks import rules
     from luoser.checks.rule import known_names
     from luoser.errors import UsageError
@@ -22,7 +22,7 @@ def command(names: tuple[str, ...], output: str) -> None:
 
     for name in names:
         if name not in known_names():
-            raise UsageError(f"no rule or family is named {name!r}; `luoser rules` lists them")
+            raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
     chosen = [rule for rule in rules() if rule.is_meant(names, ())]
     if output == "json":
         echo_json(rules_document(chosen))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser simulate`: a live update of PCI devices as a model."""
+"""`luoser simulate`: simulates a live update of PCI devices."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _STOPPED = 1
 
 @click.command("simulate")
 @click.argument("scenario", type=click.Path())
-@click.option("--topology", type=click.Path(), help="The PCI devices, where SCENARIO does not name or list them.")
+@click.option("--topology", type=click.Path(), help="PCI devices of the machine, if they are not in SCENARIO.")
 @click.option(
     "--until",
     type=click.Choice(_STEPS),
     default="finish",
     show_default=True,
-    help="Last step; cancel ends a prepared update.",
+    help="Last step. cancel ends a prepared live update.",
 )
-@click.option("--fixed", is_flag=True, help="Without the known bugs of the 2025 series.")
-@click.option("--log", "only_log", is_flag=True, help="Of the trace, only the lines that the kernel logs.")
-@click.option("-o", "--output", "target", type=click.Path(), help="Image to write: an ELF core of what is handed over.")
+@click.option("--fixed", is_flag=True, help="Simulate without the known bugs of the 2025 series.")
+@click.option("--log", "only_log", is_flag=True, help="Of the trace, show only the lines that the kernel logs.")
+@click.option("-o", "--output", "target", type=click.Path(), help="ELF core to write, with what is handed over.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def command(
     scenario: str,
@@ -40,11 +40,11 @@ def command(
     target: str | None,
     force: bool,
 ) -> None:
-    """Run a live update of PCI devices as a model: who is called, what is written, what is left behind.
+    """Simulate a live update of PCI devices: callbacks, writes to memory, and what is left over.
 
-    SCENARIO is TOML or JSON: the series to run, devices or a topology, drivers, what is requested or preserved,
-    faults, changes on the way. Lines at the margin are those that the kernel logs; indented are callbacks, writes to
-    memory, and known bugs (!). Exit code 0 when the last step was done, 1 when the machine stopped before.
+    SCENARIO is TOML or JSON: the series to simulate, devices or a topology, drivers, requests or preserved files,
+    faults, and changes between the steps. Lines without indent are those that the kernel logs. Indented lines are
+    callbacks, writes to memory, and known bugs (!). Exit code 0 if the last step was done, 1 if a step failed.
     """
     from luoser.errors import UsageError
     from luoser.render.simulation import lines

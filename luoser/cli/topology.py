@@ -16,10 +16,10 @@ __all__ = ["command"]
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @format_option("text", "json")
 def command(source: str | None, target: str | None, force: bool, output: str) -> None:
-    """Show the PCI devices of a machine and the bridges above them, or take a snapshot with -o.
+    """Show the PCI devices of a machine and the bridges above them, or write a snapshot with -o.
 
-    Without SOURCE it is this machine's sysfs. SOURCE is a copied sysfs tree, the text of `lspci -vmmnnD -k` or
-    `lspci -D -xxxx`, or JSON; `-` is standard input. What SOURCE does not tell is said, and stays unknown.
+    SOURCE is a copy of sysfs, the output of `lspci -vmmnnD -k` or `lspci -D -xxxx`, or JSON; `-` is standard input.
+    Without SOURCE it is the sysfs of this machine. Facts that are not in SOURCE are listed as not known.
     """
     from luoser.output import new_file
     from luoser.text import safe_text

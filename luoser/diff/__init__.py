@@ -8,28 +8,42 @@ from dataclasses import dataclass
 
 from luoser.diff.blob import blob_changes
 from luoser.diff.contents import content_changes
+from luoser.diff.gaps import not_compared
 from luoser.diff.kho import handover_changes
-from luoser.diff.model import Change, Kind, without
+from luoser.diff.model import Change, Kind, NotCompared, Verdict, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, State
 
-__all__ = ["Change", "Comparison", "Kind", "blob_changes", "compare", "without"]
+__all__ = ["Change", "Comparison", "Kind", "NotCompared", "Verdict", "blob_changes", "compare", "without"]
 
 _Pair = tuple[Handover | None, Handover | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """changes: all that differs. pairing: which handovers were compared, and why these, in words."""
+    """changes: all that differs. pairing: which handovers were compared, and why these, in words.
+
+    not_compared: what one of the sources does not hold, or what could not be read in it.
+    """
 
     changes: tuple[Change, ...]
     pairing: tuple[str, ...]
+    not_compared: tuple[NotCompared, ...] = ()
 
     @property
     def is_equal(self) -> bool:
         """Whether there is nothing but progress."""
         return all(change.kind is Kind.PROGRESS for change in self.changes)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Differences win, then what was not compared."""
+        if not self.is_equal:
+            return Verdict.DIFFERENT
+        if self.not_compared:
+            return Verdict.INCONCLUSIVE
+        return Verdict.PROGRESS if self.changes else Verdict.EQUAL
 
 
 def compare(
@@ -49,6 +63,7 @@ def compare(
     pairs, words = _by_roots(before, after, roots) if roots is not None else _pairs(before, after)
     both = sum(old is not None and new is not None for old, new in pairs)
     changes: list[Change] = []
+    gaps: list[NotCompared] = []
     for old, new in pairs:
         if old is None or new is None:
             changes += _alone(old, new, pairs)
@@ -57,8 +72,17 @@ def compare(
         if contents:
             found += content_changes(old, new, memories, page_size=before.source.page_size)
         prefix = f"handovers/{_name(old)}" if both > 1 else ""
-        changes += [change.below(prefix) if prefix else change for change in found]
-    return Comparison(changes=tuple(changes), pairing=tuple(words))
+        found = [change.below(prefix) if prefix else change for change in found]
+        changes += [change for change in found if change.kind is not Kind.UNREAD]
+        gaps += [NotCompared(where=one.where, reason=one.note) for one in found if one.kind is Kind.UNREAD]
+        gaps += not_compared(old, new, (before, after), prefix=prefix, contents=contents)
+    for state in (before, after):
+        gaps += [
+            NotCompared(where="source", reason=problem.message)
+            for problem in state.problems
+            if problem.code in ("truncated", "page-size-doubt")
+        ]
+    return Comparison(changes=tuple(changes), pairing=tuple(words), not_compared=tuple(dict.fromkeys(gaps)))
 
 
 def _name(handover: Handover) -> str:
@@ -78,13 +102,14 @@ def _by_roots(before: State, after: State, roots: tuple[int, int]) -> tuple[list
 
 def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:
     """The root of a handover keeps its address over a kexec; else direction decides, or there is only one."""
-    left, pairs, words = list(after.handovers), list[_Pair](), list[str]()
-    olds = list(before.handovers)
+    left, pairs, words = [one for one in after.handovers if one.own], list[_Pair](), list[str]()
+    olds = [one for one in before.handovers if one.own]
+    others = len(olds) != 1 or len(left) != 1
     for why, matches in (
         ("the same root", lambda old, new: old.address is not None and old.address == new.address),
         ("the same direction", lambda old, new: old.direction is new.direction is not Direction.UNKNOWN),
         ("handed on", lambda old, new: (old.direction, new.direction) == (Direction.OUTGOING, Direction.INCOMING)),
-        ("the only ones", lambda old, new: len(before.handovers) == len(after.handovers) == 1),
+        ("the only ones", lambda old, new: not others),
     ):
         for old in list(olds):
             new = next((one for one in left if matches(old, one)), None)

@@ -14,7 +14,7 @@ from luoser.text import safe_text
 
 __all__ = ["entry_signs", "luo_changes"]
 
-_ROOT_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded"})
+_ROOT_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded", "page-damaged"})
 _SESSION_CODES = UNREAD | {"bad-session", "empty-session"}
 _FILE_CODES = UNREAD | {"bad-file"}
 _FLB_CODES = UNREAD | {"bad-flb"}

@@ -8,16 +8,20 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-__all__ = ["Change", "Kind", "without"]
+__all__ = ["Change", "Kind", "NotCompared", "Verdict", "without"]
 
 
 class Kind(StrEnum):
-    """progress: what the next kernel has consumed, or gone on to do; it is no difference."""
+    """progress: what the next kernel has consumed, or gone on to do; it is no difference.
+
+    unread: a thing that one side has and the other side's source does not hold; it cannot be compared.
+    """
 
     ADDED = "added"
     REMOVED = "removed"
     CHANGED = "changed"
     PROGRESS = "progress"
+    UNREAD = "unread"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,23 @@ class Change:
     def below(self, prefix: str) -> Change:
         """The same, somewhere below."""
         return replace(self, where=f"{prefix}/{self.where}" if self.where else prefix)
+
+
+class Verdict(StrEnum):
+    """Of a comparison. progress: nothing but what the next kernel has consumed. What was not compared is not equal."""
+
+    EQUAL = "equal"
+    PROGRESS = "progress"
+    DIFFERENT = "different"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotCompared:
+    """A thing that could not be compared, by its path, and why."""
+
+    where: str
+    reason: str
 
 
 def without(changes: Iterable[Change], patterns: Iterable[str]) -> tuple[Change, ...]:

@@ -15,7 +15,7 @@ from luoser.text import safe_text
 __all__ = ["device_changes", "pci_changes"]
 
 _LIST_CODES = UNREAD | {"pci-unknown-layout", "bad-flb"}
-_LUO_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded"})
+_LUO_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded", "page-damaged"})
 
 _Named = dict[tuple[int, int], Device]
 

@@ -12,36 +12,37 @@ from luoser.text import human_size
 
 __all__ = ["extent_changes", "map_changes"]
 
+_NOT_SEEN = {MapStatus.MISSING, MapStatus.UNREAD}
+
 
 def map_changes(sides: Sides) -> Iterator[Change]:
-    """What became of the map: its blocks where both sides have one, else its status."""
+    """What became of the map: its status, and its blocks where both sides have one."""
     before, after = sides.before.preserved, sides.after.preserved
-    if before.map is not None and after.map is not None:
-        yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
-        yield from extent_changes(before.map, after.map)
-    elif before.status is not after.status and MapStatus.MISSING not in (before.status, after.status):
-        is_progress = (after.status is MapStatus.STALE and sides.consumed) or before.status is MapStatus.ABSENT
+    if before.status is not after.status and not {before.status, after.status} & _NOT_SEEN:
+        is_freed = sides.consumed and after.status in (MapStatus.STALE, MapStatus.DAMAGED)
+        is_progress = is_freed or before.status is MapStatus.ABSENT
         yield Change(
             kind=Kind.PROGRESS if is_progress else Kind.CHANGED,
             where="preserved/status",
             before=before.status.value,
             after=after.status.value,
-            note="the next kernel freed the map once it had read it"
-            if after.status is MapStatus.STALE and sides.consumed
-            else "",
+            note="the next kernel freed the map once it had read it" if is_freed else "",
         )
+    if before.map is not None and after.map is not None:
+        yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
+        yield from extent_changes(before.map, after.map)
 
 
 def extent_changes(before: PreservedMap, after: PreservedMap) -> Iterator[Change]:
-    """Runs of blocks that only one of the maps has."""
+    """Runs of blocks that only one of the maps has; what a map that was not read to its end lacks is not known."""
     if before == after:
         return
     old, new = _by_order(before), _by_order(after)
     for order in sorted(old.keys() | new.keys()):
         size = before.page_size << order
-        for start, end in _minus(old.get(order, []), new.get(order, [])):
+        for start, end in _minus(old.get(order, []), new.get(order, [])) if after.complete else ():
             yield Change(kind=Kind.REMOVED, where=f"preserved/{start:#x}", before=_text(start, end, order, size))
-        for start, end in _minus(new.get(order, []), old.get(order, [])):
+        for start, end in _minus(new.get(order, []), old.get(order, [])) if before.complete else ():
             yield Change(kind=Kind.ADDED, where=f"preserved/{start:#x}", after=_text(start, end, order, size))
 
 

@@ -11,10 +11,22 @@ from luoser.diff.model import Change, Kind
 from luoser.state import Handover, Problem
 from luoser.text import safe_text
 
-__all__ = ["UNREAD", "Sides", "added", "mapping_changes", "member_changes", "one_sided", "paired", "text_of"]
+__all__ = [
+    "NOT_THERE",
+    "UNREAD",
+    "Sides",
+    "added",
+    "mapping_changes",
+    "member_changes",
+    "one_sided",
+    "paired",
+    "text_of",
+]
 
 _T = TypeVar("_T")
-UNREAD = frozenset({"missing", "excluded", "shared-page", "bad-pointer", "loop", "bad-count", "too-many", "short-list"})
+NOT_THERE = frozenset({"missing", "excluded", "page-damaged"})
+"""Codes of problems that say that a page is not in the source, or cannot be unpacked."""
+UNREAD = NOT_THERE | frozenset({"shared-page", "bad-pointer", "loop", "bad-count", "too-many", "short-list"})
 """Codes of problems that say that a thing could not be read, or not to its end."""
 
 
@@ -41,12 +53,16 @@ class Sides:
         return [problem for where in (path, *paths) for problem in self.about(where, codes)]
 
     def gone(self, where: str, before: str, why: str, signs: Collection[Problem]) -> Change:
-        """Something that is not there any more: consumed, where the problems met in its own place say so, else lost.
+        """Something that is not there any more: consumed, where the problems met in its own place say so; not in the
+        source, where they say that; else lost.
 
         where: path of the change. before: as text. why: of a thing that was consumed. signs: the problems.
         """
         if self.consumed and signs:
             return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
+        lost = next((problem for problem in signs if problem.code in NOT_THERE), None)
+        if lost is not None:
+            return Change(kind=Kind.UNREAD, where=where, before=before, note=lost.message)
         return Change(kind=Kind.REMOVED, where=where, before=before)
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Parts of a source as files of their own: a core of its handover, one memfd, one node."""
+"""Writes parts of a source to files: a small core of its handovers, one memfd, or one node."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One node of a state as a file: its own bytes, or the preserved folio that holds it."""
+"""Writes one node of a state to a file: its own bytes, or the preserved folio that contains it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ __all__ = ["write_blob"]
 
 
 def write_blob(file: BinaryIO, memory: Memory, state: State, where: str) -> str:
-    """Write the node at a path or physical address; gives a line on what was written.
+    """Write the bytes of a node. Returns a line that says what was written, with its SHA-256.
 
-    As many bytes as the node itself says that it has; else the whole folio that holds its address, as an intact
-    map has it; else the page. Raises UsageError when there is no such node, or a byte is missing.
+    The size is that of the node if it is known. Otherwise it is that of the folio that contains the node, according
+    to an intact map. Otherwise it is one page.
+
+    where: path in the state document, or a physical address.
+
+    Raises UsageError if there is no such node, or one of its bytes is not in the source.
     """
     address, size, why = extent(state, find_node(state, where))
     if size > LIMITS.list_size:
-        raise UsageError(f"{safe_text(where)}: {size:#x} bytes, more than {LIMITS.list_size:#x}, the largest list")
+        raise UsageError(f"{safe_text(where)}: size: expected at most {LIMITS.list_size:#x} bytes, found {size:#x}")
     try:
         data = memory.read(address, size)
     except MissingMemory as error:
-        raise UsageError(f"{safe_text(where)}: {size:#x} bytes at {address:#x}: {error}") from None
+        raise UsageError(f"{safe_text(where)}: cannot read {size:#x} bytes at {address:#x}: {error}") from None
     file.write(data)
     return f"{size} bytes at {address:#x} ({why}), sha256 {hashlib.sha256(data).hexdigest()}"

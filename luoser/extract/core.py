@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""ELF cores of a few pages: what `extract` cuts out of a dump."""
+"""Writes ELF cores with some pages of a source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHDR = struct.Struct("<IIQQQQIIQQ")
 _PAGE = 4096
 _PIECE = 16 << 20
 _END = 1 << 64
-"""Behind the last address that ELF can name."""
+"""First address beyond those of ELF."""
 _PT_LOAD, _PT_NOTE, _ET_CORE, _EM_NONE, _PN_XNUM = 1, 4, 4, 0, 0xFFFF
 
 
@@ -34,23 +34,29 @@ class _Run(NamedTuple):
 
     @property
     def stored(self) -> int:
-        """Bytes of it in the file."""
+        """Number of its bytes in the file."""
         return self.end - self.start if self.state is PageState.PRESENT else 0
 
 
 def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ram: bool = True) -> int:
-    """Write the 4 KiB pages at the given physical addresses, with VMCOREINFO and the remarks; gives the size in bytes.
+    """Write an ELF core with some pages, VMCOREINFO and the remarks. Returns its size in bytes.
 
-    Each page has the state in the cut that it has in the source: zero pages take no room, excluded ones are
-    named in a note, absent ones are left out. knows_ram: whether the source covers the machine's memory, or
-    only pages that somebody made. Raises UsageError when there are more runs of pages than are read back.
+    A page has the same state in the core as in the source: zero pages need no space, excluded pages are listed in a
+    note, absent pages are omitted.
+
+    pages:     physical addresses of 4 KiB pages.
+    knows_ram: write the RAM ranges of the source. False for a source that does not have a machine's memory.
+
+    Raises UsageError if there are more runs of pages than luoser reads from an ELF core.
     """
     wanted = sorted(page for page in set(pages) if page < _END)
     runs = list(_joined(run for page in wanted for run in _states(memory, page)))
     loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
     notes = _notes(memory, [run for run in runs if run.state is PageState.EXCLUDED], knows_ram=knows_ram)
     if 1 + len(loads) > LIMITS.elf_headers or len(notes) > LIMITS.note_size:
-        raise UsageError(f"{len(loads)} separate runs of pages are more than one ELF core can say")
+        raise UsageError(
+            f"too many runs of pages for an ELF core: expected at most {LIMITS.elf_headers - 1}, found {len(loads)}"
+        )
     place = _write_headers(file, memory, loads, notes)
     for run, offset in zip(loads, _offsets(loads, place), strict=True):
         if run.stored:
@@ -61,7 +67,10 @@ def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ra
 
 
 def _write_headers(file: BinaryIO, memory: Memory, loads: list[_Run], notes: bytes) -> int:
-    """Everything before the memory; its size. More headers than e_phnum can say are counted in section header 0."""
+    """Write everything before the memory. Returns its size in bytes.
+
+    If the number of headers exceeds e_phnum, it is in section header 0.
+    """
     count = 1 + len(loads)
     many = count >= _PN_XNUM
     section = _SHDR.pack(0, 0, 0, 0, 0, 0, 0, count, 0, 0) if many else b""
@@ -84,7 +93,7 @@ def _write_headers(file: BinaryIO, memory: Memory, loads: list[_Run], notes: byt
 
 
 def _offsets(loads: list[_Run], place: int) -> Iterator[int]:
-    """Where in the file each run begins, from a place on: at the same place within a page as in memory."""
+    """Offset in the file of each run, from an offset on. It is congruent to the address modulo the page size."""
     for run in loads:
         offset = place + (run.start - place) % _PAGE
         yield offset
@@ -98,7 +107,7 @@ def _copy(file: BinaryIO, memory: Memory, run: _Run) -> None:
 
 
 def _states(memory: Memory, page: int) -> Iterator[_Run]:
-    """What the source has of a page: as a rule one run, more where a segment begins or ends inside of it."""
+    """The runs of a page: usually one, more if a segment begins or ends inside the page."""
     start, end = page, page + _PAGE
     while start < end:
         try:
@@ -117,14 +126,14 @@ def _states(memory: Memory, page: int) -> Iterator[_Run]:
 
 
 def _next_start(memory: Memory, address: int, end: int) -> int:
-    """Where behind an address, which is absent, the next segment begins; at most `end`."""
+    """Start of the next segment after an absent address, but at most `end`."""
     segments = memory.segments
     index = bisect_right(segments, address, key=lambda segment: segment.start)
     return min(end, segments[index].start) if index < len(segments) else end
 
 
 def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
-    """Neighbours of the same state as one; runs come by address."""
+    """The runs, with adjacent ones of the same state merged. The runs are ascending."""
     last: _Run | None = None
     for run in runs:
         if last is not None and (last.end, last.state) == (run.start, run.state):

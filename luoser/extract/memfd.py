@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A preserved memfd as a file again: folios at their indices, holes as holes."""
+"""Reassembles a preserved memfd into a file: folios at their indices, holes stay holes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ __all__ = ["write_memfd"]
 _PAGE = 4096
 _PIECE = 16 << 20
 _HASHED = 1 << 30
-"""Bytes of holes that are hashed without bytes to show for them: some seconds' worth."""
+"""Most bytes of holes to hash, as it takes some seconds."""
 _RANGES_NAMED = 8
 _PAGES_PROBED = 1 << 17
 
 
 class _Piece(NamedTuple):
-    """A folio, cut at the end of the file. is_block: whether the preserved map says how large it is."""
+    """A folio, cut at the end of the file.
+
+    offset:   in the file.
+    address:  physical.
+    size:     in bytes.
+    is_block: the size comes from the preserved map. Otherwise one page is assumed.
+    """
 
     offset: int
     address: int
@@ -35,19 +41,24 @@ class _Piece(NamedTuple):
 
 
 def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
-    """Write the memfd SESSION/TOKEN; gives a line on what was written, with the SHA-256 of the file.
+    """Write a preserved memfd. Returns a line that says what was written, with the SHA-256 of the file.
 
-    Where the preserved map is intact a folio is as large as its order says, else one page. Raises UsageError
-    when there is no such memfd, when several handovers have one, when its folios overlap, or when a page of it
-    cannot be read: a file with made-up bytes is worse than none. What was written till then is of no use.
+    The size of a folio comes from its order in an intact map. Otherwise one page is assumed.
+
+    name: SESSION/TOKEN.
+
+    Raises UsageError if there is no such memfd, if several handovers have one, if its folios overlap, or if one of
+    its pages cannot be read, because luoser never makes up bytes. The file is then incomplete.
     """
     handover, memfd = _find(state, name)
     what = f"memfd {safe_text(name)}"
     if len(memfd.folios.list) != memfd.folios.count:
         have, count = len(memfd.folios.list), memfd.folios.count
-        raise UsageError(f"{what}: only {have} of its {count} folios are listed in the source")
+        raise UsageError(f"{what}: incomplete list of folios: expected {count}, found {have}")
     if memfd.size > LIMITS.decompressed:
-        raise UsageError(f"{what}: its descriptor says {memfd.size:#x} bytes, which is not believed")
+        raise UsageError(
+            f"{what}: implausible size: expected at most {LIMITS.decompressed:#x} bytes, found {memfd.size:#x}"
+        )
     file.truncate(memfd.size)
     copy, end, written, guesses, guessed = _Copy(file, memory), 0, 0, 0, list[int]()
     pieces = _pieces(memfd, state.source.page_size, handover.preserved.map)
@@ -59,27 +70,27 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
         except MissingMemory as error:
             raise UsageError(f"{what}: {_lost(memory, error, chain([piece], pieces))}") from None
         if copy.copied > copy.stored:
-            raise UsageError(f"{what}: its folios are more than the source holds, so they are not distinct")
+            raise UsageError(f"{what}: some of its folios are the same: together they have more bytes than the source")
         end, written = piece.offset + piece.size, written + piece.size
         if not piece.is_block:
             guesses += 1
             guessed += [piece.offset] if guesses <= _RANGES_NAMED else []
     file.flush()
-    digest = _digest(file) if memfd.size <= _HASHED + 8 * copy.copied else "left out, nearly all of it is a hole"
+    digest = _digest(file) if memfd.size <= _HASHED + 8 * copy.copied else "not computed, nearly all of it is a hole"
     doubt = _doubt(handover.preserved, guesses, guessed)
     return f"{memfd.size} bytes, {written} of them from folios, sha256 {digest}{doubt}"
 
 
 def _doubt(preserved: Preserved, count: int, offsets: list[int]) -> str:
-    """What is to be said of folios whose size is not known. offsets: of the first of them."""
+    """Warning for folios of unknown size, in words. offsets: in the file, of the first of them."""
     if preserved.map is None:
         reused = "; its pages may have been reused since" if preserved.status is MapStatus.STALE else ""
-        return f"; the map is {preserved.status.value}, each folio was taken for one page{reused}"
+        return f"; the map is {preserved.status.value}, assuming one page for each folio{reused}"
     if not count:
         return ""
-    partial = "" if preserved.map.complete else ", a part of which cannot be read,"
+    partial = "" if preserved.map.complete else " (partly unreadable)"
     where = ", ".join(f"{offset:#x}" for offset in offsets) + (", ..." if count > len(offsets) else "")
-    return f"; no block of the map{partial} begins at {count} of the folios, taken for one page each: at offset {where}"
+    return f"; no block of the map{partial} begins at {count} of the folios, assuming one page each: at offset {where}"
 
 
 def _pieces(memfd: Memfd, page: int, found: PreservedMap | None) -> Iterator[_Piece]:
@@ -94,9 +105,10 @@ def _pieces(memfd: Memfd, page: int, found: PreservedMap | None) -> Iterator[_Pi
 
 
 class _Copy:
-    """Copies folios in bounded pieces; memory that the source knows to be zero stays a hole.
+    """Copies folios in bounded pieces. Memory that is zero according to the source becomes a hole.
 
-    copied: bytes read and written so far. stored: all that the source has; distinct folios cannot be more.
+    copied: number of bytes copied so far.
+    stored: number of bytes that the source has, which distinct folios cannot exceed.
     """
 
     def __init__(self, file: BinaryIO, memory: Memory) -> None:
@@ -116,7 +128,7 @@ class _Copy:
             self._ends.append(end)
 
     def put(self, piece: _Piece) -> None:
-        """Raises MissingMemory. Stops when more is copied than there is."""
+        """Copy a folio. Stops once `copied` exceeds `stored`. Raises MissingMemory."""
         address, end = piece.address, piece.address + piece.size
         while address < end and self.copied <= self.stored:
             index = bisect_right(self._starts, address)
@@ -131,7 +143,11 @@ class _Copy:
 
 
 def _lost(memory: Memory, error: MissingMemory, pieces: Iterable[_Piece]) -> str:
-    """Which parts of the file cannot be read. pieces: from the one on that could not be."""
+    """Which parts of the file cannot be read, in words.
+
+    error:  of the first page that could not be read.
+    pieces: the folio of that page and all later ones.
+    """
     ranges, left, first = list[tuple[int, int]](), _PAGES_PROBED, error.page
     for piece in pieces:
         for skip in range(max(0, first - piece.address), piece.size, _PAGE)[: left + 1]:
@@ -149,8 +165,8 @@ def _lost(memory: Memory, error: MissingMemory, pieces: Iterable[_Piece]) -> str
     where = ", ".join(f"{start:#x}-{end - 1:#x}" for start, end in ranges[:_RANGES_NAMED])
     least, more = ("at least ", ", ...") if left < 0 or len(ranges) > _RANGES_NAMED else ("", "")
     absent = error.state is PageState.ABSENT and memory.format in ("avml", "lime")
-    hint = "; AVML leaves out blocks of zeros, and this may have been one" if absent else ""
-    return f"{least}{size} of it cannot be read, at offset {where}{more}; {error}{hint}"
+    hint = "; AVML omits blocks of zeros, and this may have been one" if absent else ""
+    return f"{least}{size} of it cannot be read, at offset {where}{more}: {error}{hint}"
 
 
 def _digest(file: BinaryIO) -> str:
@@ -160,6 +176,7 @@ def _digest(file: BinaryIO) -> str:
 
 
 def _find(state: State, name: str) -> tuple[Handover, Memfd]:
+    """The memfd SESSION/TOKEN and its handover. Raises UsageError."""
     session_name, _, token_text = name.rpartition("/")
     try:
         token = parse_number(token_text)
@@ -172,30 +189,30 @@ def _find(state: State, name: str) -> tuple[Handover, Memfd]:
         if file.token == token
     ]
     if not found:
-        raise UsageError(f"no file {token:#x} in a session {safe_text(session_name)!r}{_why_none(state)}")
+        raise UsageError(f"no file with token {token:#x} in a session {safe_text(session_name)!r}{_why_none(state)}")
     if len(found) > 1:
         addresses = sorted({handover.address or 0 for handover, _ in found})
         if len(addresses) == 1:
-            raise UsageError(f"{safe_text(name)} is the name of {len(found)} files: which one is meant cannot be said")
+            raise UsageError(f"{safe_text(name)}: ambiguous: {len(found)} files have this session name and token")
         roots = ", ".join(f"{address:#x}" for address in addresses)
-        raise UsageError(f"{safe_text(name)} is in several handovers ({roots}): name one with --root")
+        raise UsageError(f"{safe_text(name)}: ambiguous: it is in several handovers ({roots}); select one with --root")
     handover, file = found[0]
     if file.memfd is None:
         if file.compatible.startswith("memfd"):
-            why = f"no descriptor can be read at {file.data:#x}: a page that was freed, reused or left out of the dump"
-            raise UsageError(f"{safe_text(name)}: {why}; `luoser inspect` lists what was met there")
-        raise UsageError(f"{safe_text(name)} is no memfd but {safe_text(file.compatible)}")
+            why = f"no descriptor can be read at {file.data:#x}: the page was freed, reused or excluded from the dump"
+            raise UsageError(f"{safe_text(name)}: {why}; `luoser inspect` lists the problems")
+        raise UsageError(f"{safe_text(name)}: expected a memfd, found {safe_text(file.compatible)}")
     return handover, file.memfd
 
 
 def _why_none(state: State) -> str:
-    """Why there may be no sessions, in words."""
+    """Why there may be no such file, in words."""
     luos = [handover.luo for handover in state.handovers]
     if any(luo is not None and luo.sessions for luo in luos):
         return "; `luoser inspect` lists them"
     if any(luo is not None and not luo.serialized for luo in luos):
         return ": LUO has not serialised its sessions yet, or the next kernel has consumed them"
-    return ": no sessions can be read, LUO's page was reused or is not in this source"
+    return ": no sessions can be read: LUO's page was reused or is not in this source"
 
 
 def _files(handover: Handover, name: str) -> Iterator[File]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The life of a live update as a model: what is called, what is written, what is left when something fails."""
+"""A model of a live update: the callbacks, the writes to memory, and what is left over after a failure.
+
+docs/liveupdate.md describes it.
+"""
 
 from luoser.liveupdate.drivers import Driver
 from luoser.liveupdate.image import image_of

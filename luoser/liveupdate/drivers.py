@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Drivers as live update sees them, and the ready ones."""
+"""Drivers with their live-update callbacks, and the built-in drivers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["Driver", "LabDriver", "StubDriver", "driver_named"]
 
 
 class Driver:
-    """A driver; subclass it and override the callbacks that yours has. Each may raise Failure(errno).
+    """A driver. To model another one, make a subclass and override its callbacks. A callback can raise Failure(errno).
 
-    has_ops: whether it has a table of live-update callbacks at all. A table may be empty: then the driver takes
-    part and does nothing. pages: the machine's memory, there from the first callback on.
+    name:    of the driver.
+    has_ops: the driver has a table of live-update callbacks, which can be empty.
+    pages:   memory of the machine. It is set before the first callback.
     """
 
     pages: Pages
@@ -30,31 +31,32 @@ class Driver:
         self.has_ops = has_ops
 
     def prepare(self, device: PciDevice) -> int:
-        """Gives driver_data, mostly the address of a preserved folio."""
+        """Prepare a device. Returns driver_data, usually the physical address of a preserved folio."""
         return 0
 
     def freeze(self, device: PciDevice, data: int) -> int:
-        """Gives driver_data as it is to be from now on."""
+        """Freeze a device. Returns the new driver_data. data: the current driver_data."""
         return data
 
     def cancel(self, device: PciDevice, data: int) -> None:
-        """Undo what prepare, and maybe freeze, did."""
+        """Undo prepare and, if it was called, freeze. data: the current driver_data."""
 
     def probe(self, device: PciDevice, data: int) -> None:
-        """Bind in the next kernel to a device that was handed over."""
+        """Bind, in the next kernel, to a device that was handed over. data: its driver_data."""
 
     def finish(self, device: PciDevice, data: int) -> None:
-        """The live update is over."""
+        """Release, in the next kernel, what was handed over. data: the driver_data of the device."""
 
     def has(self, callback: str) -> bool:
-        """Whether this driver has such a callback."""
+        """Whether this driver has a callback. callback: name of a method of this class."""
         return getattr(type(self), callback) is not getattr(Driver, callback)
 
 
 class _PageDriver(Driver):
-    """Preserves a page of its own for each device."""
+    """A driver that preserves a page for each device."""
 
     def text(self, device: PciDevice) -> bytes:
+        """The bytes that the driver writes to the page of a device."""
         raise NotImplementedError
 
     def prepare(self, device: PciDevice) -> int:
@@ -80,15 +82,15 @@ class _PageDriver(Driver):
             raise Failure(errno.EINVAL)
 
     def finish(self, device: PciDevice, data: int) -> None:
-        self.pages.restore(data)  # where probe could not, as it did not get the value
+        self.pages.restore(data)  # no effect after a probe that got driver_data and restored it
         self.pages.free(data)
 
 
 class StubDriver(_PageDriver):
-    """pci-lu-stub: its page holds the bdf.
+    """pci-lu-stub, the test driver of the 2025 series. It writes the bdf to its page.
 
-    is_fixed: cancel un-preserves, which the posted one forgets. wants: the mark that a device has to have, and no
-    other, for this driver to take part; None before the patch that looks at it.
+    is_fixed: cancel un-preserves the page, which the posted driver does not.
+    wants:    the driver accepts only devices with exactly these flags. None: the series does not check them yet.
     """
 
     def __init__(self, name: str = "pci-lu-stub", *, is_fixed: bool = False, wants: int | None = None) -> None:
@@ -136,7 +138,7 @@ class StubDriver(_PageDriver):
 
 
 class LabDriver(_PageDriver):
-    """A well-behaved driver: its page holds `lab driver state of BDF`."""
+    """A driver without known bugs. It writes `lab driver state of BDF` to its page."""
 
     def __init__(self, name: str = "lab") -> None:
         super().__init__(name)
@@ -145,19 +147,20 @@ class LabDriver(_PageDriver):
         return f"lab driver state of {device.name}".encode()
 
 
-_TAKES_PART = ("pcieport", "vfio-pci", "pci-pf-stub", "idpf")
-"""Drivers with a table of callbacks, all of them empty."""
+_EMPTY_OPS = ("pcieport", "vfio-pci", "pci-pf-stub", "idpf")
+"""Drivers with an empty table of callbacks."""
 _STUBS = {"pci-lu-stub": 1, "pci-lu-stub-pf": 2}
-"""The test drivers, with the mark that each is for: asked for, or depended on."""
+"""The test drivers, and the flag of their devices: requested, or depended."""
 
 
 def driver_named(name: str, *, is_fixed: bool = False, checks_marks: bool = False) -> Driver:
-    """The ready driver of that name; any other name is a driver without live-update callbacks, as nvme is.
+    """The built-in driver of this name. An unknown name is a driver without live-update callbacks, such as nvme.
 
-    checks_marks: whether the test drivers look at what a device was marked for.
+    is_fixed:     without the known bugs of the test drivers.
+    checks_marks: the test drivers check the flags of devices.
     """
     if name == "lab":
         return LabDriver()
     if name in _STUBS:
         return StubDriver(name, is_fixed=is_fixed, wants=_STUBS[name] if checks_marks else None)
-    return Driver(name, has_ops=name in _TAKES_PART)
+    return Driver(name, has_ops=name in _EMPTY_OPS)

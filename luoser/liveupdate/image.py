@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The memory that a machine hands over."""
+"""Memory images of a modelled machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from luoser.writer.complete import complete
 __all__ = ["described", "image_of"]
 
 _KERNEL = "6.17"
-"""Release of the time of the 2025 series, whose KHO has 512-byte bitmaps."""
+"""Kernel release of the 2025 series. Its KHO has 512-byte bitmaps."""
 
 
 def image_of(machine: Machine) -> Image:
-    """KHO's own pages, and every page that is carried as the machine left it. Raises UsageError where nothing is handed
-    over.
+    """The image of a machine: KHO's own pages, and the current bytes of every preserved page.
+
+    Raises UsageError if nothing is handed over.
     """
     image = described(machine)
     for folio in machine.carried():
@@ -26,7 +27,10 @@ def image_of(machine: Machine) -> Image:
 
 
 def described(machine: Machine) -> Image:
-    """What the writer makes of a machine's document: old bytes behind a list are not in it."""
+    """The image that the writer makes from the machine's document.
+
+    Unlike `image_of` it does not have old bytes after the end of a list.
+    """
     kernel = getattr(machine, "kernel", _KERNEL)
     ranges = [(folio.address, len(folio.data) // folio.count, folio.count) for folio in machine.carried()]
     return write(from_document(complete(machine.document(), kernel=kernel, preserved=ranges)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A machine that goes through a live update, step by step, whatever the series that it runs."""
+"""The base of modelled machines: runs a live update step by step."""
 
 from __future__ import annotations
 
@@ -19,26 +19,37 @@ __all__ = ["Machine"]
 
 
 class Machine(ABC):
-    """One machine over a kexec.
+    """A machine during a live update, over the kexec.
 
-    is_fixed: without the known bugs of the series. own: Driver objects by device, over those of the scenario.
-    error: what stopped it. kernels: how many have booted. tree: the PCI devices as the running kernel has them.
+    error:   what stopped it. None: nothing.
+    kernels: number of kernels that have booted.
+    tree:    PCI devices of the running kernel.
+    trace:   events so far.
+    pages:   memory.
+    FAULTS:  steps of faults that the series has.
+    CHANGES: kinds of changes that the series has.
     """
 
     FAULTS: ClassVar[frozenset[str]]
     CHANGES: ClassVar[frozenset[str]]
-    """What of a scenario's faults and changes the series knows."""
 
     tree: Tree
 
     def __init__(self, scenario: Scenario, *, is_fixed: bool = False, own: Mapping[str, Driver] | None = None) -> None:
+        """A machine with the first kernel booted.
+
+        is_fixed: without the known bugs of the series.
+        own:      drivers by name of the device, instead of those of the scenario. None: no such drivers.
+
+        Raises UsageError for a scenario that does not fit the series.
+        """
         for kind, asked, known in (
             ("faults", {step for step, _ in scenario.faults}, self.FAULTS),
             ("changes", {change.what for change in scenario.changes}, self.CHANGES),
         ):
             if not asked <= known:
                 names, word = ", ".join(sorted(asked - known)), ", ".join(sorted(known))
-                raise UsageError(f"{kind}: {names}: {scenario.series} knows {word}")
+                raise UsageError(f"{kind}: {scenario.series} does not have {names}: expected {word}")
         self.scenario, self.is_fixed, self.own = scenario, is_fixed, dict(own or {})
         self.trace = Trace()
         self.error: Failure | Panic | None = None
@@ -47,8 +58,10 @@ class Machine(ABC):
         self.pages = Pages(self.trace, scenario.places, self.faults)
 
     def run(self, *, until: str = "finish") -> None:
-        """All steps up to one, or to the first that fails. `cancel` is on the way to no other: it ends a prepared
-        update."""
+        """Run all steps up to `until`, or up to the first one that fails; `error` has the failure.
+
+        `cancel` is run only if it is the last step.
+        """
         steps = ("prepare", "cancel") if until == "cancel" else tuple(step for step in STEPS if step != "cancel")
         for step in steps[: steps.index(until) + 1]:
             try:
@@ -58,7 +71,10 @@ class Machine(ABC):
                 return
 
     def step(self, step: str) -> None:
-        """Raises Failure or Panic, and UsageError for a step that this state does not allow."""
+        """Run one step, after the changes before it.
+
+        Raises Failure or Panic, and UsageError for a step that the current state does not allow.
+        """
         if step == "restore":
             self.boot()
         for change in self.scenario.changes:
@@ -67,32 +83,33 @@ class Machine(ABC):
         getattr(self, step)()
 
     def boot(self) -> None:
-        """A kernel comes up: a tree without marks, drivers waiting."""
+        """Boot a kernel: a new tree without flags, and its drivers."""
         self.kernels += 1
         self.tree = from_topology(self.scenario.topology)
         for change in self.scenario.changes if self.kernels > 1 else ():
             if change.what == "add" and STEPS.index(change.before) < STEPS.index("restore"):
-                self._hot_add(change)  # what was plugged in stays so
+                self._hot_add(change)  # a device that was added before the kexec is still there
         for device in self.tree.enumerate():
             if device.driver is not None:
                 continue
             known = self.scenario.topology.device(device.domain, device.bdf)
             name = self.scenario.drivers.get(device.name, (known.driver if known is not None else "") or "")
             device.driver = self.driver(device.name, name)
-            self.scenario.traits.get(device.name, Traits()).give(device)
+            self.scenario.traits.get(device.name, Traits()).apply(device)
 
     def driver(self, device: str, name: str) -> Driver | None:
+        """The driver for a device, by the name of both. None for an empty name."""
         found = self.own.get(device) or (self.driver_named(name) if name else None)
         if found is not None:
             found.pages = self.pages
         return found
 
     def change(self, change: Change) -> None:
-        """Something happens to a device. Raises Panic, and UsageError for a device that is not there."""
+        """Apply a change. Raises Panic, and UsageError for a device that does not exist."""
         self.trace.call(f"{change.what} {change.name} {change.driver}".rstrip())
         if change.what == "add":
             device = self._hot_add(change)
-            if change.before != "restore":  # what is there before enumeration is enumerated
+            if change.before != "restore":  # otherwise the enumeration finds it
                 self.added(device)
             return
         device = self.tree.find(change.name)
@@ -105,70 +122,76 @@ class Machine(ABC):
             self.removed(device, unlink=change.what == "unlink")
 
     def _hot_add(self, change: Change) -> PciDevice:
-        """A device appears on a bus that is there; one that had the address before is gone by then."""
+        """Add a device on an existing bus. It replaces a device with the same address."""
         domain, bdf = parse_bdf(change.name)
         bus = next((bus for bus in self.tree.buses() if (bus.domain, bus.number) == (domain, bdf >> 8)), None)
         if bus is None:
-            raise UsageError(f"{change.name} cannot be added: there is no bus {bdf_text(domain, bdf)[:-5]}")
+            raise UsageError(f"cannot add {change.name}: there is no bus {bdf_text(domain, bdf)[:-5]}")
         parent = bus.bridge or self.tree.hosts.get((bus.domain, bus.number))
         if parent is None:
-            raise UsageError(f"{change.name} cannot be added: its bus has virtual functions only")
+            raise UsageError(f"cannot add {change.name}: its bus is for virtual functions only")
         device = PciDevice(domain, bdf, bus, parent, driver=self.driver(change.name, change.driver))
         bus.devices = [one for one in bus.devices if one.bdf != bdf]
         bus.devices.append(device)
         return device
 
     def driver_named(self, name: str) -> Driver:
-        """The ready driver of that name."""
+        """The built-in driver of this name, as the series has it."""
         return driver_named(name, is_fixed=self.is_fixed)
 
-    # -- what a series does --
+    # -- the steps --
 
     @abstractmethod
-    def prepare(self) -> None: ...
+    def prepare(self) -> None:
+        """Prepare the live update. Raises Failure or Panic."""
 
     @abstractmethod
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """Undo `prepare`. Raises Failure or Panic."""
 
     @abstractmethod
-    def freeze(self) -> None: ...
+    def freeze(self) -> None:
+        """The last step of the first kernel before the jump. Raises Failure or Panic."""
 
     @abstractmethod
-    def kexec(self) -> None: ...
+    def kexec(self) -> None:
+        """Jump to the next kernel. Raises Failure."""
 
     @abstractmethod
-    def restore(self) -> None: ...
+    def restore(self) -> None:
+        """Take over in the next kernel, after it has booted. Raises Failure or Panic."""
 
     @abstractmethod
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """End the live update in the next kernel. Raises Failure or Panic."""
 
     @abstractmethod
     def added(self, device: PciDevice) -> None:
-        """A device was plugged in."""
+        """What the series does after a device was hot-added. Raises Panic."""
 
     @abstractmethod
     def removed(self, device: PciDevice, *, unlink: bool) -> None:
-        """A device goes. unlink: it is also taken off the series' list."""
+        """Remove a device from the tree, and do what the series does then. unlink: also remove it from its list."""
 
-    # -- what came of it --
+    # -- the result --
 
     @abstractmethod
     def carried(self) -> list[Folio]:
-        """What the map in memory names, as it lies there by now, be it freed since."""
+        """The folios in the preserved map, with their current bytes, even if they were freed since."""
 
     @abstractmethod
     def leaks(self) -> list[Folio]:
-        """Folios that nobody will free any more; none as long as an update is under way."""
+        """Folios that will never be freed. Empty during a live update."""
 
     def unused(self) -> list[str]:
-        """What the scenario asked for that never came up, in words: misspelt, or the machine did not get there."""
+        """Faults and places of the scenario that had no effect, in words: misspelt, or the step was not reached."""
         faults = [f"fault {step} of {name}" for step, name in self.faults if (step, name) not in self.faults.met]
         return faults + [f"place of {what}" for what in self.scenario.places if what not in self.pages.placed]
 
     def flags_left(self) -> list[str]:
-        """Marks on devices that nobody will clear any more."""
+        """Flags of devices that will never be cleared, in words."""
         return []
 
     @abstractmethod
     def document(self) -> dict[str, Any]:
-        """What is handed over, as a state document for the writer. Raises UsageError where nothing is."""
+        """What is handed over, as a state document for `luoser.writer`. Raises UsageError if nothing is."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pages of the modelled machine, and what KHO carries of them into the next kernel."""
+"""Memory of the modelled machine: the page allocator, and KHO's preserved map."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ _LARGEST_ORDER = 10
 
 
 def get_order(size: int) -> int:
-    """The order of the smallest folio that holds so many bytes."""
+    """The order of the smallest folio with at least `size` bytes."""
     return (max(size, 1) - 1 >> 12).bit_length()
 
 
 class Place(StrEnum):
-    """allocated: in use by this kernel. preserved: by this kernel, for the next. incoming: preserved by the kernel
-    before, not restored yet. freed."""
+    """State of a folio.
+
+    ALLOCATED: in use by this kernel.
+    PRESERVED: preserved by this kernel for the next one.
+    INCOMING:  preserved by the previous kernel, not restored yet.
+    FREED:     free.
+    """
 
     ALLOCATED = "allocated"
     PRESERVED = "preserved"
@@ -35,8 +40,16 @@ class Place(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Folio:
-    """what: whose it is, in words. count: so many folios of that order side by side. is_kept: whether it is in use as
-    long as the kernel that allocated it runs."""
+    """A folio, or several adjacent folios.
+
+    address: physical.
+    order:   of each folio.
+    what:    its owner, in words.
+    data:    its bytes.
+    count:   number of adjacent folios.
+    place:   its state.
+    is_kept: it stays in use as long as the kernel that allocated it runs.
+    """
 
     address: int
     order: int
@@ -49,11 +62,14 @@ class Folio:
 
 @dataclass(slots=True)
 class Pages:
-    """The page allocator and KHO's map.
+    """The page allocator and KHO's preserved map.
 
-    places: addresses to give out, by what asks for them; others come one after the other. faults: errno by
-    (`allocate` or `preserve`, what). placed: bytes of what got the address that `places` names. mistakes: frees,
-    restores and un-preserves of what was not there.
+    trace:    gets an event for each operation.
+    places:   physical address of a folio by its owner. Others get increasing addresses.
+    faults:   errno by (`allocate` or `preserve`, owner).
+    folios:   by physical address.
+    mistakes: invalid frees, restores and un-preserves so far, in words.
+    placed:   size in bytes of the folios that got their address from `places`, by owner.
     """
 
     trace: Trace
@@ -67,7 +83,13 @@ class Pages:
     # -- allocating and freeing --
 
     def allocate(self, order: int, what: str, *, count: int = 1) -> int:
-        """A zeroed folio, or so many of them side by side. Raises Failure."""
+        """Allocate a zeroed folio, or several adjacent ones. Returns the physical address.
+
+        what:  the owner, in words.
+        count: number of folios.
+
+        Raises Failure, and UsageError for an address of `places` that cannot be used.
+        """
         self._fail("allocate", what)
         if order > _LARGEST_ORDER:
             raise Failure(errno.ENOMEM)
@@ -79,7 +101,7 @@ class Pages:
         return address
 
     def allocate_preserved(self, order: int, what: str) -> int:
-        """A zeroed folio that KHO preserves. Raises Failure; then it is free again."""
+        """Allocate and preserve a zeroed folio. Returns the physical address. Raises Failure; then nothing is left."""
         if order > _LARGEST_ORDER:
             raise Failure(errno.E2BIG)
         address = self.allocate(order, what)
@@ -104,23 +126,24 @@ class Pages:
 
     def _check_place(self, address: int, align: int, size: int, what: str) -> None:
         if address % align:
-            raise UsageError(f"places.{what}: {address:#x} is no address of a folio of {align} bytes")
+            raise UsageError(f"places.{what}: {address:#x}: expected an address aligned to the folio, {align:#x} bytes")
         for folio in self.left():
             if address < folio.address + len(folio.data) and folio.address < address + size:
-                raise UsageError(f"places.{what}: {address:#x} is taken by {folio.what}")
+                raise UsageError(f"places.{what}: {address:#x} is in use by {folio.what}")
 
     def _is_taken(self, address: int, size: int) -> bool:
-        """Whether a place that the scenario names lies there."""
+        """Whether the range overlaps one of `places`."""
         places = ((start, self.placed.get(what, PAGE_SIZE)) for what, start in self.places.items())
         return any(start < address + size and address < start + length for start, length in places)
 
     def free(self, address: int) -> None:
+        """Free a folio. Records a mistake if it is free, preserved, or not restored."""
         folio = self.folios.get(address)
         if folio is None or folio.place is Place.FREED:
             self._mistake(f"free {address:#x}, which is free already")
             return
         if folio.place is Place.PRESERVED:
-            self._mistake(f"free {address:#x}, which stays preserved")
+            self._mistake(f"free {address:#x}, which is still preserved")
         else:
             if folio.place is Place.INCOMING:
                 self._mistake(f"free {address:#x}, which was not restored")
@@ -130,22 +153,31 @@ class Pages:
     # -- bytes --
 
     def write(self, address: int, offset: int, data: bytes, what: str) -> None:
+        """Write bytes to a folio.
+
+        address: physical, inside the folio.
+        offset:  in bytes from the address.
+        what:    description of the bytes for the trace.
+
+        Raises KeyError for an address in no folio.
+        """
         folio = self._folio_of(address)
         start = address - folio.address + offset
         folio.data[start : start + len(data)] = data
         self.trace.memory(f"write {address + offset:#x}: {what}")
 
     def read(self, address: int, size: int) -> bytes:
+        """`size` bytes of a folio at a physical address. Raises KeyError for an address in no folio."""
         folio = self._folio_of(address)
         return bytes(folio.data[address - folio.address : address - folio.address + size])
 
     def has(self, address: int) -> bool:
-        """Whether there is a folio at an address that is not free."""
+        """Whether a folio that is not free starts at this address."""
         folio = self.folios.get(address)
         return folio is not None and folio.place is not Place.FREED
 
     def holds(self, address: int, data: bytes) -> bool:
-        """Whether a folio starts with these bytes."""
+        """Whether a folio starts at this address, and with these bytes."""
         folio = self.folios.get(address)
         return folio is not None and folio.data.startswith(data)
 
@@ -159,13 +191,14 @@ class Pages:
     # -- KHO --
 
     def preserve(self, address: int) -> None:
-        """Raises Failure."""
+        """Preserve a folio for the next kernel. Raises Failure."""
         folio = self.folios[address]
         self._fail("preserve", folio.what)
         folio.place = Place.PRESERVED
         self.trace.memory(f"{folio.what}: preserve {address:#x}")
 
     def unpreserve(self, address: int) -> None:
+        """Undo `preserve`. Records a mistake if this kernel did not preserve the folio."""
         folio = self.folios.get(address)
         if folio is None or folio.place is not Place.PRESERVED:
             self._mistake(f"un-preserve {address:#x}, which this kernel never preserved")
@@ -174,11 +207,12 @@ class Pages:
         self.trace.memory(f"{folio.what}: un-preserve {address:#x}")
 
     def unpreserve_free(self, address: int) -> None:
+        """Undo `allocate_preserved`."""
         self.unpreserve(address)
         self.free(address)
 
     def restore(self, address: int) -> Folio | None:
-        """Take a folio over from the kernel before; None where it preserved no such folio."""
+        """Take over a folio from the previous kernel. None if it did not preserve one at this address."""
         folio = self.folios.get(address)
         if folio is None or folio.place is not Place.INCOMING:
             return None
@@ -187,23 +221,24 @@ class Pages:
         return folio
 
     def restore_free(self, address: int) -> None:
-        """Take a folio over and free it; nothing is freed where the kernel before preserved no such folio."""
+        """Take over a folio and free it. Records a mistake if the previous kernel did not preserve it."""
         if self.restore(address) is None:
-            self._mistake(f"restore {address:#x}, which the kernel before did not preserve")
+            self._mistake(f"restore {address:#x}, which the previous kernel did not preserve")
         else:
             self.free(address)
 
     def kexec(self) -> None:
-        """The next kernel begins: only what was preserved is still there."""
+        """Jump to the next kernel: only preserved folios are left."""
         self.folios = {folio.address: folio for folio in self.preserved()}
         for folio in self.folios.values():
             folio.place, folio.is_kept = Place.INCOMING, False
 
     def preserved(self) -> Iterator[Folio]:
+        """The folios that this kernel preserved."""
         return (folio for folio in self.folios.values() if folio.place is Place.PRESERVED)
 
     def left(self) -> list[Folio]:
-        """What is not free, by address."""
+        """The folios that are not free, in ascending order."""
         return sorted(
             (folio for folio in self.folios.values() if folio.place is not Place.FREED),
             key=lambda folio: folio.address,

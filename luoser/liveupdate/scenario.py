@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is to be simulated: the machine, its drivers, what is asked for, and what goes wrong."""
+"""Scenarios: the machine to simulate, its drivers, what is requested, faults and changes. See docs/liveupdate.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from luoser.state.from_json import Item
 from luoser.text import bdf_text, parse_bdf, safe_text
 from luoser.topology import Address, Device, Topology
 
-__all__ = ["STEPS", "Change", "FileWish", "Scenario", "SessionWish", "Traits", "load_scenario"]
+__all__ = ["STEPS", "Change", "FileRequest", "Scenario", "SessionRequest", "Traits", "load_scenario"]
 
 STEPS = ("prepare", "cancel", "freeze", "kexec", "restore", "finish")
 _DEVICE_FAULTS = ("freeze", "override", "prepare", "preserve", "probe", "retrieve", "walk")
@@ -28,7 +28,7 @@ _DEVICE_CHANGES = ("add", "bind", "preserve", "remove", "unbind", "unlink")
 _CHANGES = (*_DEVICE_CHANGES, "close", "create")
 _SESSION = "vm"
 _MEMFD_SIZE = 256 << 20
-"""Bytes of all memfds."""
+"""Maximum size in bytes of all memfds together."""
 _SAVED = frozenset(
     field.name for field in pci_dev_ser_v1_12.fields if field.bit_width or field.name in ("current_state", "pm_cap")
 )
@@ -36,8 +36,15 @@ _SAVED = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What happens right before a step. what: one of add, bind, remove, unbind, unlink, of a device; create, close,
-    of a session; preserve, of a device's file in a session under a token."""
+    """Something that happens right before a step.
+
+    before:  the step.
+    what:    add, bind, remove, unbind or unlink a device; create or close a session; preserve a device's file.
+    name:    of the device or session.
+    driver:  of the device, for add and bind.
+    session: where to preserve the file.
+    token:   of the file.
+    """
 
     before: str
     what: str
@@ -49,7 +56,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a topology does not tell of a device; see PciDevice."""
+    """Facts about a device that a topology does not have; see PciDevice."""
 
     members: Mapping[str, int] = field(default_factory=dict)
     resources: tuple[Mapping[str, Any], ...] = ()
@@ -57,14 +64,24 @@ class Traits:
     iommu_group: str = ""
     can_reset: bool = True
 
-    def give(self, device: PciDevice) -> None:
+    def apply(self, device: PciDevice) -> None:
+        """Set these facts in a device."""
         device.members, device.resources = dict(self.members), self.resources
         device.acs_quirk, device.iommu_group, device.can_reset = self.acs_quirk, self.iommu_group, self.can_reset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileWish:
-    """A file to preserve: of a device, or a memfd of that name with so many bytes, the first of which are `data`."""
+class FileRequest:
+    """A file that user space preserves: of a vfio-pci device, or a memfd.
+
+    token:    of the file in its session.
+    device:   name of the device. "" for a memfd.
+    memfd:    name of the memfd. "" for a device.
+    size:     of the memfd in bytes.
+    data:     its first bytes; the others are zero.
+    position: its file position.
+    seals:    its F_SEAL_* bits.
+    """
 
     token: int
     device: str = ""
@@ -76,25 +93,36 @@ class FileWish:
 
     @property
     def name(self) -> str:
+        """Name of the device or memfd."""
         return self.device or self.memfd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionWish:
+class SessionRequest:
+    """A session that user space creates, with the files to preserve in it, in this order."""
+
     name: str
-    files: tuple[FileWish, ...] = ()
+    files: tuple[FileRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """series: of the 2025 series under the orchestrator of its time, or of the PCI core under that of today.
-    next_series: that of the next kernel. kernel: release of the orchestrator of today, "" for the one that the series
-    was posted on. has_iov: whether the kernel is configured with SR-IOV.
+    """What to simulate. docs/liveupdate.md describes the members of the file.
 
-    requested: devices that ask to stay. drivers: names by device, over those of the topology. traits: by device.
-    windows: resources of root buses by name, such as 0000:00. subsystems: those of the orchestrator of 2025 in the
-    order in which they register. sessions: what user space preserves. places: addresses by what asks for a folio,
-    such as `pci folio`. faults: errno by (step, device, memfd, subsystem or folio).
+    topology:    PCI devices of the machine.
+    series:      name of a series: a 2025 one with the LUO of its RFC, or a PCI core one with the LUO of 7.0 and later.
+    next_series: of the next kernel. "": the same.
+    kernel:      release of the LUO of 7.0 and later. "": the one on which the series was posted.
+    has_iov:     the kernel is configured with SR-IOV.
+    requested:   devices that request to be preserved.
+    drivers:     name of the driver by device, instead of the one in the topology.
+    traits:      further facts by device.
+    windows:     resources of root buses, by name of the bus, such as 0000:00.
+    subsystems:  of the LUO of 2025, in the order of registration.
+    sessions:    what user space preserves.
+    places:      physical address of a folio by its owner, such as `pci folio`.
+    faults:      errno by (step, name of a device, memfd, subsystem or folio).
+    changes:     what happens between the steps, in this order.
     """
 
     topology: Topology
@@ -107,13 +135,14 @@ class Scenario:
     traits: Mapping[str, Traits] = field(default_factory=dict)
     windows: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     subsystems: tuple[str, ...] = ("pci",)
-    sessions: tuple[SessionWish, ...] = ()
+    sessions: tuple[SessionRequest, ...] = ()
     places: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
 
     @property
     def is_session_series(self) -> bool:
+        """Whether the series is one of the PCI core, with the LUO of 7.0 and later (sessions)."""
         return self.series in SESSION_SERIES
 
 
@@ -127,17 +156,20 @@ _MEMBERS = frozenset(
 
 
 def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -> Scenario:
-    """A scenario from TOML or JSON. topology: where the scenario does not list devices itself.
+    """The scenario in a document.
 
-    Raises UsageError with the path of what is wrong.
+    values:   the document, from TOML or JSON.
+    topology: of the machine. None if the document lists the devices.
+
+    Raises UsageError with the path of the first error.
     """
     item = _only(Item(dict(values), ""), _MEMBERS)
     if item.get("devices") is not None:
         if item.get("topology") is not None:
-            raise item.fail("topology", "expected the name of a file, or devices, not both")
+            raise item.fail("topology", "expected either a topology or devices, found both")
         topology = Topology(devices=_devices(item), form="scenario")
     if topology is None:
-        raise UsageError("devices: missing; list devices here, or name a topology")
+        raise UsageError("devices: missing: expected a list of devices, or a topology")
     series = _series(item, "series", "pci-lu-v2")
     requested = tuple(_device(item, f"requested[{n}]", text) for n, text in enumerate(item.array("requested")))
     _need_own_members(item, series)
@@ -164,17 +196,18 @@ def load_scenario(values: Mapping[str, Any], topology: Topology | None = None) -
 
 
 def _need_own_members(item: Item, series: str) -> None:
-    """Members that the other orchestrator has are refused: they would be without effect."""
+    """Raises UsageError for members that have no effect in this series."""
     foreign = ("subsystems", "buses") if series in SESSION_SERIES else ("sessions", "kernel")
     for name in foreign:
         if item.get(name) is not None:
-            raise item.fail(name, f"{series} has none")
+            raise item.fail(name, f"not a member for {series}")
     if item.get("requested") is not None and item.get("sessions") is not None:
-        raise item.fail("requested", "expected these devices in the files of sessions, which are listed")
+        raise item.fail("requested", "not allowed with sessions; put these devices into the files of a session")
 
 
 def _check_devices(scenario: Scenario) -> None:
-    """Devices that something is said of have to be there, or to be added on the way."""
+    """Raises UsageError for a device that is referred to, but is neither in the machine nor added, and for the size of
+    memfds."""
     known = {device.name for device in scenario.topology.devices.values()}
     known |= {change.name for change in scenario.changes if change.what == "add"}
     files = (file for session in scenario.sessions for file in session.files)
@@ -187,8 +220,7 @@ def _check_devices(scenario: Scenario) -> None:
                 raise UsageError(f"{what}: {safe_text(name)} is not in this machine")
     total = sum(file.size for session in scenario.sessions for file in session.files)
     if total > _MEMFD_SIZE:
-        word = f"more than the {_MEMFD_SIZE:#x} that the model has for them"
-        raise UsageError(f"sessions: memfds of {total:#x} bytes in all, {word}")
+        raise UsageError(f"sessions: expected memfds of at most {_MEMFD_SIZE:#x} bytes in total, found {total:#x}")
 
 
 def _series(item: Item, name: str, default: str) -> str:
@@ -196,16 +228,16 @@ def _series(item: Item, name: str, default: str) -> str:
     if value not in SUBSYSTEM_SERIES and value not in SESSION_SERIES:
         whole = [known for known in (*SUBSYSTEM_SERIES, *SESSION_SERIES) if known.count("-") < 3]
         word = f"expected one of {', '.join(whole)}, or one of these up to a patch, such as pci-lu-v1-09"
-        raise item.fail(name, f"no series is named {safe_text(value)}; {word}")
+        raise item.fail(name, f"unknown series {safe_text(value)}: {word}")
     return value
 
 
 def _next_series(item: Item, series: str) -> str:
     value = _series(item, "next_series", series)
     if (value in SESSION_SERIES) is not (series in SESSION_SERIES):
-        raise item.fail("next_series", f"{value} belongs to another orchestrator than {series}")
+        raise item.fail("next_series", f"{value} needs another LUO than {series}")
     if value != series and series in SUBSYSTEM_SERIES:
-        raise item.fail("next_series", f"only of the PCI core's series; the next kernel of {series} has that as well")
+        raise item.fail("next_series", f"expected {series}; only series of the PCI core can have another next one")
     return value
 
 
@@ -213,10 +245,10 @@ def _next_series(item: Item, series: str) -> str:
 
 
 def _only(item: Item, known: Iterable[str]) -> Item:
-    """The same. Raises UsageError for a member that is not known: mostly one that is misspelt."""
+    """The item, unchanged. Raises UsageError for an unknown member, which is probably misspelt."""
     for name in item.values:
         if name not in known:
-            raise item.fail(name, f"unknown; expected {', '.join(sorted(known))}")
+            raise item.fail(name, f"unknown: expected {', '.join(sorted(known))}")
     return item
 
 
@@ -239,16 +271,18 @@ def _page(item: Item, name: str) -> int:
     places = _table(item, "places")
     address = places.number(name)
     if not 0 < address < 1 << 52 or address % PAGE_SIZE:
-        raise places.fail(name, f"{address:#x} is no address of a page")
+        raise places.fail(name, f"expected a page address below 2^52, found {address:#x}")
     return address
 
 
 def _device(item: Item, name: str, text: Any) -> str:
-    """A device's name in full."""
+    """The full name of a device. Raises UsageError."""
     try:
         domain, bdf = parse_bdf(text)
     except (ValueError, TypeError):
-        raise item.fail(name, f"{safe_text(str(text)[:40])} is no PCI address such as 0000:05:00.1") from None
+        raise item.fail(
+            name, f"expected a PCI address such as 0000:05:00.1, found {safe_text(str(text)[:40])}"
+        ) from None
     return Device(domain=domain, bdf=bdf).name
 
 
@@ -257,7 +291,9 @@ def _bus(item: Item) -> str:
     try:
         domain, bdf = parse_bdf(f"{item.text('bus')}:00.0")
     except ValueError:
-        raise item.fail("bus", f"{safe_text(item.text('bus')[:40])} is no PCI bus such as 0000:41") from None
+        raise item.fail(
+            "bus", f"expected a PCI bus such as 0000:41, found {safe_text(item.text('bus')[:40])}"
+        ) from None
     return bdf_text(domain, bdf)[:-5]
 
 
@@ -273,7 +309,7 @@ def _traits(item: Item) -> Traits:
 
 
 def _resource(item: Item) -> dict[str, Any]:
-    """Members of a BAR or window; an empty one is a slot that is not used."""
+    """Members of a BAR or window. An empty table is an unused slot."""
     _only(item, pci_resource_ser.record_fields)
     return {name: item.text(name) if name == "name" else item.number(name) for name in item.values}
 
@@ -282,42 +318,42 @@ def _subsystems(item: Item) -> tuple[str, ...]:
     names = item.array("subsystems") or ["pci"]
     for index, name in enumerate(names):
         if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
-            raise item.fail(f"subsystems[{index}]", f"{safe_text(str(name)[:40])} is no name of a subsystem")
+            raise item.fail(f"subsystems[{index}]", f"expected an ASCII identifier, found {safe_text(str(name)[:40])}")
     if len(set(names)) < len(names) or "pci" not in names:
-        raise item.fail("subsystems", "expected names that differ, one of them pci")
+        raise item.fail("subsystems", "expected distinct names, one of them pci")
     return tuple(names)
 
 
 # -- sessions --
 
 
-def _sessions(item: Item, requested: tuple[str, ...]) -> tuple[SessionWish, ...]:
-    """As listed; without a list, what is requested in one session, with tokens from 1 on."""
+def _sessions(item: Item, requested: tuple[str, ...]) -> tuple[SessionRequest, ...]:
+    """The sessions in the document. Without a list, one session with the requested devices and tokens from 1."""
     if item.get("sessions") is None:
-        files = tuple(FileWish(token=token, device=name) for token, name in enumerate(requested, 1))
-        return (SessionWish(name=_SESSION, files=files),)
+        files = tuple(FileRequest(token=token, device=name) for token, name in enumerate(requested, 1))
+        return (SessionRequest(name=_SESSION, files=files),)
     return tuple(_session(session) for session in item.items("sessions"))
 
 
-def _session(item: Item) -> SessionWish:
+def _session(item: Item) -> SessionRequest:
     _only(item, ("name", "files"))
     files = tuple(_file(file, number) for number, file in enumerate(item.items("files"), 1))
-    return SessionWish(name=item.text("name"), files=files)
+    return SessionRequest(name=item.text("name"), files=files)
 
 
-def _file(item: Item, number: int) -> FileWish:
+def _file(item: Item, number: int) -> FileRequest:
     token = item.number("token", number)
     if token >> 64:
-        raise item.fail("token", f"{token:#x} does not fit 64 bits")
+        raise item.fail("token", f"expected 64 bits, found {token:#x}")
     if item.get("device") is not None:
         _only(item, ("token", "device"))
-        return FileWish(token=token, device=_device(item, "device", item.text("device")))
+        return FileRequest(token=token, device=_device(item, "device", item.text("device")))
     _only(item, ("token", "memfd", "size", "bytes", "position", "seals"))
     size, data = item.number("size", 0), item.data("bytes") if item.get("bytes") is not None else b""
     if len(data) > size:
-        raise item.fail("bytes", f"{len(data)} bytes do not fit the {size} of the file")
+        raise item.fail("bytes", f"expected at most the size of the file, {size} bytes, found {len(data)}")
     seals = item.bits("seals", SEALS)
-    return FileWish(
+    return FileRequest(
         token=token,
         memfd=item.text("memfd"),
         size=size,
@@ -327,17 +363,17 @@ def _file(item: Item, number: int) -> FileWish:
     )
 
 
-# -- what goes wrong --
+# -- faults and changes --
 
 
 def _fault(item: Item) -> tuple[tuple[str, str], int]:
     step = _only(item, ("at", "errno", "device", "memfd", "subsystem", "folio")).text("at")
     if step not in _FAULTS:
-        raise item.fail("at", f"{safe_text(step)}: expected one of {', '.join(sorted(_FAULTS))}")
+        raise item.fail("at", f"expected one of {', '.join(sorted(_FAULTS))}, found {safe_text(step)}")
     name = item.text("errno", "ENOMEM" if step == "allocate" else "EIO")
     code = getattr(errno, name, None) if name.startswith("E") else None
     if not isinstance(code, int):
-        raise item.fail("errno", f"{safe_text(name)} is no name of an error, such as EIO")
+        raise item.fail("errno", f"expected the name of an error such as EIO, found {safe_text(name)}")
     if step == "register":
         return (step, "pci"), code
     if step in _DEVICE_FAULTS and item.get("device") is not None:
@@ -347,16 +383,16 @@ def _fault(item: Item) -> tuple[tuple[str, str], int]:
             return (step, item.text(kind)), code
     if step in ("allocate", "preserve"):
         return (step, item.text("folio", "pci folio")), code
-    raise item.fail("device", "missing; expected a PCI address such as 0000:05:00.1")
+    raise item.fail("device", "missing: expected a PCI address such as 0000:05:00.1")
 
 
 def _change(item: Item) -> Change:
     before = _only(item, ("before", *_CHANGES, "driver", "session", "token")).text("before")
     if before not in STEPS:
-        raise item.fail("before", f"{safe_text(before)}: expected one of {', '.join(STEPS)}")
+        raise item.fail("before", f"expected one of {', '.join(STEPS)}, found {safe_text(before)}")
     what = [name for name in _CHANGES if item.get(name) is not None]
     if len(what) != 1:
-        raise item.fail("before", f"expected one of {', '.join(sorted(_CHANGES))} beside it")
+        raise item.fail("before", f"expected exactly one of {', '.join(sorted(_CHANGES))} with it, found {len(what)}")
     text = item.text(what[0])
     return Change(
         before=before,
@@ -372,7 +408,7 @@ def _change(item: Item) -> Change:
 
 
 def _devices(item: Item) -> dict[Address, Device]:
-    """Devices as the scenario lists them: bdf, parent, driver, physfn."""
+    """The devices in the document: bdf, parent, driver, physfn. Raises UsageError."""
     made: dict[Address, Device] = {}
     rows = list(item.items("devices"))
     parents = {_device(row, "parent", row.text("parent")) for row in rows if row.get("parent") is not None}
@@ -400,12 +436,13 @@ def _devices(item: Item) -> dict[Address, Device]:
 
 
 def _check_parents(made: Mapping[Address, Device], device: Device) -> None:
+    """Raises UsageError for a parent or PF that is not listed or is a VF, and for a loop."""
     seen = {device.address}
     for address in (device.physfn, device.parent):
         if address is not None and address not in made:
-            raise UsageError(f"devices: {device.name} names {bdf_text(*address)}, which is not listed")
+            raise UsageError(f"devices: {device.name} refers to {bdf_text(*address)}, which is not listed")
         if address is not None and made[address].is_vf:
-            raise UsageError(f"devices: {device.name} names {bdf_text(*address)}, a virtual function")
+            raise UsageError(f"devices: {device.name} refers to {bdf_text(*address)}, which is a virtual function")
     while device.parent is not None and device.parent in made:
         if device.parent in seen:
             raise UsageError(f"devices: {device.name} is below itself")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A scenario run: the machine that fits its series, after its steps."""
+"""Runs a scenario."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ def simulate(
     is_fixed: bool = False,
     drivers: Mapping[str, Driver] | None = None,
 ) -> Machine:
-    """A machine after all steps up to `until`, or where it stopped.
+    """The machine after all steps up to `until`, or after the first one that failed.
 
-    is_fixed: without the known bugs of the 2025 series. drivers: own Driver objects by device, for that series.
-    Raises UsageError for what the series does not know.
+    until:    prepare, cancel, freeze, kexec, restore or finish.
+    is_fixed: without the known bugs of the 2025 series.
+    drivers:  own drivers by name of the device, for the 2025 series. None: those of the scenario.
+
+    Raises UsageError for a scenario that does not fit its series.
     """
     kind = SessionMachine if scenario.is_session_series else SubsystemMachine
     machine = kind(scenario, is_fixed=is_fixed, own=drivers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What happens in a model, step by step, and the two ways in which a step goes wrong."""
+"""Events of a simulation, and the two kinds of errors of a modelled kernel."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Event", "Failure", "Faults", "Kind", "Panic", "Trace", "errno_name"]
 
 
 def errno_name(code: int) -> str:
-    """As the kernel calls it, with the minus that it returns: -EOPNOTSUPP."""
+    """The name of an errno as the kernel prints it, with a minus: -EOPNOTSUPP."""
     return "-EOPNOTSUPP" if code == errno.EOPNOTSUPP else f"-{errno.errorcode.get(code, str(code))}"
 
 
 class Failure(LuoserError):
-    """A callback or an allocation that returns -errno."""
+    """A callback or an allocation returned -errno. code: the errno, positive."""
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -27,7 +27,7 @@ class Failure(LuoserError):
 
 
 class Faults(dict[tuple[str, str], int]):
-    """errno by (step, name). met: those that came up."""
+    """errno by (step, name). met: keys that were looked up with `in`, so that their fault occurred."""
 
     def __init__(self, values: Mapping[tuple[str, str], int]) -> None:
         super().__init__(values)
@@ -41,12 +41,18 @@ class Faults(dict[tuple[str, str], int]):
 
 
 class Panic(LuoserError):
-    """The modelled kernel does not go on: it panics, follows a null pointer, or waits for itself."""
+    """The modelled kernel stopped: a panic, a null pointer, a use after free, or a deadlock."""
 
 
 class Kind(StrEnum):
-    """What an event is: a line that the kernel logs, a driver's callback, something done to memory, a known bug of
-    the series showing, the end of the kernel."""
+    """Kind of an event.
+
+    LOG:    a line that the kernel logs.
+    CALL:   a callback, or another action.
+    MEMORY: an allocation, or a write to memory.
+    BUG:    a known bug of the series occurred.
+    PANIC:  the kernel stopped.
+    """
 
     LOG = "log"
     CALL = "call"
@@ -57,7 +63,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One step. bug: its number in the list of known bugs of the 2025 PCI series, None for one of another part."""
+    """One event. bug: its number in the list of known bugs of the 2025 PCI series. None if it is not in there."""
 
     kind: Kind
     text: str
@@ -73,42 +79,47 @@ class Event:
 
 @dataclass(slots=True)
 class Trace:
-    """Events in order. Lines of the kernel's log are as the kernel prints them, all else is indented."""
+    """Events in order. As text, lines of the kernel's log are not indented, all other events are."""
 
     events: list[Event] = field(default_factory=list)
 
     def log(self, text: str) -> None:
+        """Add a line that the kernel logs, as the kernel prints it."""
         self.events.append(Event(Kind.LOG, text))
 
     def log_once(self, text: str) -> None:
-        """A line that the kernel prints only the first time."""
+        """Add a line that the kernel logs, unless it was logged before."""
         if text not in self.of(Kind.LOG):
             self.log(text)
 
     def call(self, text: str) -> None:
+        """Add a callback or another action."""
         self.events.append(Event(Kind.CALL, text))
 
     def memory(self, text: str) -> None:
+        """Add an allocation or a write to memory."""
         self.events.append(Event(Kind.MEMORY, text))
 
     def bug(self, number: int, text: str) -> None:
+        """Add a known bug of the 2025 PCI series that occurred. number: in the list A.9 of docs/liveupdate.md."""
         self.events.append(Event(Kind.BUG, text, number))
 
     def flaw(self, text: str) -> None:
-        """A known bug that has no number: not one of the 2025 PCI series itself."""
+        """Add a known bug of another part, which has no number."""
         self.events.append(Event(Kind.BUG, text))
 
     def panic(self, text: str) -> Panic:
-        """Notes the end, and makes the exception to raise."""
+        """Add the end of the kernel. Returns the exception to raise."""
         self.events.append(Event(Kind.PANIC, f"panic: {text}"))
         return Panic(text)
 
     @property
     def bugs(self) -> set[int]:
-        """The numbers of the known bugs that showed."""
+        """Numbers of the known bugs that occurred."""
         return {event.bug for event in self.events if event.bug is not None}
 
     def of(self, kind: Kind) -> list[str]:
+        """Texts of the events of one kind."""
         return [event.text for event in self.events if event.kind is kind]
 
     def __str__(self) -> str:

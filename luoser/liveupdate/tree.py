@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The PCI tree as a kernel keeps it: host bridges, buses in lists, devices on them."""
+"""The PCI tree of a modelled kernel: host bridges, buses and devices, in the kernel's list order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Bus", "HostBridge", "PciDevice", "Tree", "from_topology"]
 
 @dataclass(slots=True, eq=False)
 class HostBridge:
-    """The parent of what is on a root bus; no PCI device itself. flags: its LU_* bits."""
+    """The parent of devices on a root bus. It is not a PCI device. flags: its LU_* bits."""
 
     name: str
     flags: int = 0
@@ -29,10 +29,24 @@ class HostBridge:
 class PciDevice:
     """A device of the running kernel.
 
-    parent: what struct device calls so: the bridge above, or the host bridge. flags: its LU_* bits. entry: index
-    of its record in the list of the kernel before. override: the only driver that may bind. members, resources:
-    what struct pci_dev holds besides, its BARs and windows by slot. acs_quirk: whether isolating it takes a quirk.
-    iommu_group: "" is one of its own. can_reset: whether its function can be reset.
+    domain:      PCI domain.
+    bdf:         bus << 8 | slot << 3 | function.
+    bus:         the bus that it is on.
+    parent:      as in struct device: the bridge above, or the host bridge.
+    physfn:      the PF of a VF. None for other devices.
+    secondary:   the bus below a bridge. None for other devices.
+    driver:      bound driver. None if there is none.
+    busmaster:   bus mastering is enabled.
+    flags:       LU_* bits.
+    entry:       index of its record in the list of the previous kernel. None if it has none.
+    override:    name of the only driver that may bind. "" if any may.
+    is_removed:  it was removed from the machine.
+    members:     further members of struct pci_dev.
+    resources:   BARs and windows by slot.
+    acs_quirk:   its isolation depends on an ACS quirk.
+    iommu_group: "": it is alone in its group.
+    can_reset:   its function can be reset.
+    num_vfs:     number of enabled VFs of a PF.
     """
 
     domain: int
@@ -56,16 +70,17 @@ class PciDevice:
 
     @property
     def name(self) -> str:
+        """`DDDD:BB:SS.F`."""
         return bdf_text(self.domain, self.bdf)
 
     @property
     def path(self) -> int:
-        """domain << 16 | bdf as it fits 32 bits."""
+        """domain << 16 | bdf, truncated to 32 bits as in the 2025 series."""
         return (self.domain << 16 | self.bdf) & 0xFFFFFFFF
 
     @property
     def label(self) -> str:
-        """What the kernel's log says before a message on this device."""
+        """Prefix of the kernel's messages on this device."""
         return f"{self.driver.name if self.driver is not None else 'pci'} {self.name}:"
 
     @property
@@ -81,8 +96,16 @@ class PciDevice:
 
 @dataclass(slots=True, eq=False)
 class Bus:
-    """bridge: None for a root bus and for one that only has virtual functions. is_depended: its mark in v1 of the 2025
-    series. resources: its windows.
+    """A bus of the running kernel.
+
+    domain:      PCI domain.
+    number:      bus number.
+    bridge:      the bridge above it. None for a root bus, and for a bus of VFs only.
+    parent:      the bus above it. None for a root bus.
+    devices:     on it, in list order.
+    children:    buses below it, in list order.
+    is_depended: its mark in v1 of the 2025 series.
+    resources:   its windows.
     """
 
     domain: int
@@ -96,22 +119,28 @@ class Bus:
 
     @property
     def name(self) -> str:
+        """`DDDD:BB`."""
         return f"{self.domain:04x}:{self.number:02x}"
 
     @property
     def is_virtual(self) -> bool:
+        """Whether the bus has VFs only."""
         return self.bridge is None and self.parent is not None
 
 
 @dataclass(slots=True)
 class Tree:
-    """roots: the root buses in list order."""
+    """All devices of the running kernel.
+
+    roots: root buses, in list order.
+    hosts: host bridge by (domain, bus number).
+    """
 
     roots: list[Bus]
     hosts: dict[tuple[int, int], HostBridge]
 
     def enumerate(self) -> Iterator[PciDevice]:
-        """In the order in which a kernel finds them: all of a bus, then what is below its bridges."""
+        """All devices in the order of enumeration: all devices of a bus, then those below its bridges."""
         waiting = list(reversed(self.roots))
         while waiting:
             bus = waiting.pop()
@@ -119,7 +148,7 @@ class Tree:
             waiting += reversed(bus.children)
 
     def find(self, name: str) -> PciDevice:
-        """Raises UsageError."""
+        """The device of this name. Raises UsageError if there is none."""
         try:
             address = parse_bdf(name)
         except ValueError as error:
@@ -130,12 +159,12 @@ class Tree:
         raise UsageError(f"no device {name} in this machine")
 
     def below(self, device: PciDevice) -> list[PciDevice]:
-        """A device, and what goes with it when it is removed: what is below it, virtual functions; the device last."""
+        """The devices that are removed with a device: those below it, its VFs, and last the device itself."""
         found = [one for one in self.enumerate() if device in one.above or one.physfn is device]
         return [*reversed(found), device]
 
     def remove(self, device: PciDevice) -> None:
-        """Take a device, and what goes with it, off the tree. A list that it is on still has it."""
+        """Remove a device, those below it and its VFs from the tree, but not from lists of a series."""
         for one in self.below(device):
             one.driver, one.is_removed = None, True
             one.bus.devices.remove(one)
@@ -143,7 +172,7 @@ class Tree:
             device.bus.children.remove(device.secondary)
 
     def buses(self) -> Iterator[Bus]:
-        """In the order of the walk over a stack that the series uses: the last bus first, children before parents."""
+        """All buses in the order of the 2025 series, which uses a stack: last bus first, children before parents."""
         stack, visited = list(self.roots), set[int]()
         while stack:
             bus = stack[-1]
@@ -155,17 +184,17 @@ class Tree:
 
 
 def from_topology(topology: Topology) -> Tree:
-    """The tree of a machine. Raises UsageError where the topology does not tell the hierarchy."""
+    """The tree of a machine. Raises UsageError if the topology does not have the whole hierarchy."""
     tree = Tree(roots=[], hosts={})
     made: dict[tuple[int, int], PciDevice] = {}
     for device in topology.roots:
         if device.on_root_bus is not True:
-            raise UsageError(f"{device.name}: what is above it is not known; take the topology from sysfs")
+            raise UsageError(f"{device.name}: its parent is not known; use a topology from sysfs")
         if device.physfn is None:
             _root_device(tree, device, made)
     functions = [device for device in topology.roots if device.physfn is not None]
     functions += _fill(topology, made)
-    for device in functions:  # enabled when all buses are there, so their buses come last
+    for device in functions:  # a kernel enables VFs after enumeration, so their buses are the last ones
         _virtual_function(device, made)
     return tree
 
@@ -188,7 +217,7 @@ def _add(device: Device, bus: Bus, parent: PciDevice | HostBridge, made: dict[tu
 
 
 def _virtual_function(device: Device, made: dict[tuple[int, int], PciDevice]) -> None:
-    """A VF has its PF's parent; a bus number beyond the PF's is a bus without bridge below the PF's bus."""
+    """Add a VF. Its parent is that of its PF. If it has another bus number, its bus has no bridge."""
     physical = made.get(device.physfn) if device.physfn is not None else None
     if physical is None:
         raise UsageError(f"{device.name}: its physical function is not in this topology")
@@ -204,7 +233,7 @@ def _virtual_function(device: Device, made: dict[tuple[int, int], PciDevice]) ->
 
 
 def _fill(topology: Topology, made: dict[tuple[int, int], PciDevice]) -> list[Device]:
-    """What is below bridges, from the root down; children lists are in the order of the bridges. VFs are given back."""
+    """Add the devices below bridges, from the root down, in the order of the bridges. Returns the VFs, not added."""
     waiting = list(made)
     functions: list[Device] = []
     while waiting:

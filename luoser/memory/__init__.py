@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: MIT
+"""Bytes by physical address: one module per dump format or live source."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """AVML dumps, version 2: ranges as in LiME, each compressed as one snappy frame stream.
 
-Version 1 is LiME's own format. A stream is a list of chunks of at most 64 KiB of memory, each with a
-checksum; behind it stands its length in eight bytes. Like version 1 it has no range for a block of zeros.
+Version 1 is the format of LiME. A stream is a sequence of chunks of at most 64 KiB of memory, each with a checksum.
+The length of the stream follows it in eight bytes. Both versions omit blocks of zeros.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PAGE = 4096
 class AvmlMemory(SegmentedMemory):
     """A compressed AVML dump.
 
-    The offsets of its segments count unpacked bytes: as if all streams lay unpacked one behind the other.
+    Offsets of segments are positions in the decompressed streams, as if these were one file.
     """
 
     format = "avml"
@@ -46,7 +46,7 @@ class AvmlMemory(SegmentedMemory):
         self._damaged: set[int] = set()
 
     def _unpack(self, number: int) -> bytes | FormatError:
-        """What a chunk holds, as far as its range goes, or what is wrong with it: that is to be remembered as well."""
+        """The memory in a chunk, cut at the end of its range. An error is returned, not raised, to cache it, too."""
         offset = self._offsets[number]
         length = int.from_bytes(self._buffer[offset + 1 : offset + 4], "little")
         size = self._places[number + 1] - self._places[number]
@@ -54,13 +54,13 @@ class AvmlMemory(SegmentedMemory):
             data = decompress_chunk(bytes(self._buffer[offset : offset + 4 + length]))
         except FormatError as error:
             return error
-        return data[:size] if len(data) >= size else FormatError(f"{len(data)} bytes, expected {size}")
+        return data[:size] if len(data) >= size else FormatError(f"expected {size} bytes, found {len(data)}")
 
     def _chunk_of(self, place: int) -> int:
         return bisect_right(self._places, place) - 1
 
     def _piece(self, segment: Segment, skip: int) -> bytes:
-        """What one chunk has of a segment, from byte `skip` on. Raises MissingMemory when it is damaged."""
+        """The bytes of a segment from byte `skip` to the end of their chunk. Raises MissingMemory if it is damaged."""
         place = segment.offset + skip
         number = self._chunk_of(place)
         data = self._unpacked(number)
@@ -72,7 +72,7 @@ class AvmlMemory(SegmentedMemory):
         return data[start : start + segment.stored - skip]
 
     def _note_damage(self, number: int, why: str) -> None:
-        """Damage is known only when a chunk is unpacked, so these remarks come while the source is read."""
+        """Add a remark on a damaged chunk. This happens while the source is read, when the chunk is decompressed."""
         if number not in self._damaged and len(self._damaged) <= LIMITS.overlap_remarks:
             self._damaged.add(number)
             self.remarks.append(why if len(self._damaged) <= LIMITS.overlap_remarks else "more chunks are damaged")
@@ -95,7 +95,7 @@ class AvmlMemory(SegmentedMemory):
         return PageState.PRESENT
 
     def _pieces(self) -> Iterator[tuple[int, bytes]]:
-        """(address, bytes) of all memory that can be unpacked, by address."""
+        """(address, bytes) of all memory that can be decompressed, ascending."""
         for segment in self._segments:
             skip = 0
             while skip < segment.stored:
@@ -120,7 +120,7 @@ class AvmlMemory(SegmentedMemory):
                     yield place - at
 
     def _reads(self, address: int, wanted: bytes) -> bool:
-        """Whether these bytes are there, over the end of a chunk."""
+        """Whether memory has these bytes, which can cross the end of a chunk."""
         try:
             return self.read(address, len(wanted)) == wanted
         except MissingMemory:
@@ -130,16 +130,17 @@ class AvmlMemory(SegmentedMemory):
         search = re.compile(re.escape(pattern), re.DOTALL)
         window, end, reach = b"", -1, len(pattern) - 1
         for address, data in self._pieces():
-            tail = window[max(0, len(window) - reach) :] if address == end else b""  # a match may begin there
+            tail = window[max(0, len(window) - reach) :] if address == end else b""  # a match can begin there
             window, end = tail + data, address + len(data)
             for match in search.finditer(window):
                 yield end - len(window) + match.start()
 
 
 class _Index:
-    """Where the chunks of a file are.
+    """The chunks of a file.
 
-    places: where in the unpacked bytes each begins, and the end of the last. offsets: where in the file.
+    places:  start of each chunk in the decompressed bytes, then the end of the last one.
+    offsets: offset of each chunk in the file.
     """
 
     def __init__(self, path: str, buffer: Buffer) -> None:
@@ -166,10 +167,10 @@ class _Index:
                 self._trailer(place, place - start, f"range {first:#x}-{last:#x}")
             yield Segment(first, size, begin, stored, PageState.ABSENT)
             place += _TRAILER_SIZE
-        self.remarks.append(f"more than {LIMITS.elf_headers} ranges; what follows offset {place:#x} was not read")
+        self.remarks.append(f"more than {LIMITS.elf_headers} ranges; bytes after offset {place:#x} were not read")
 
     def _stream(self, place: int, size: int) -> int:
-        """Note the chunks of a range of `size` bytes; the offset behind the last."""
+        """Add the chunks of a range of `size` bytes. Returns the offset after the last one."""
         end = self.places[-1] + size
         while self.places[-1] < end:
             head = bytes(self.buffer[place : place + _CHUNK_HEAD])
@@ -184,12 +185,12 @@ class _Index:
         return place
 
     def _size(self, place: int, length: int, compressed: bool) -> int:
-        """Bytes of memory in the chunk at an offset. length: its bytes in the file, with the checksum."""
+        """Bytes of memory in the chunk at an offset. length: of the chunk in the file, checksum included."""
         start = place + _CHUNK_HEAD
         size = uncompressed_size(bytes(self.buffer[start : start + min(5, length - 4)])) if compressed else length - 4
         if not 0 < size <= CHUNK:
             raise SourceError(
-                f"{self.path}: snappy chunk of {size} bytes at offset {place:#x}, expected at most {CHUNK}"
+                f"{self.path}: snappy chunk at offset {place:#x}: expected 1 to {CHUNK} bytes, found {size}"
             )
         return size
 
@@ -197,20 +198,20 @@ class _Index:
         place = self.places[-1] + size
         if place > end:
             self._remark(
-                f"the chunk at offset {offset:#x} goes {place - end:#x} bytes beyond its range; they are not used"
+                f"the chunk at offset {offset:#x} extends {place - end:#x} bytes beyond its range; they are ignored"
             )
         self.offsets.append(offset)
         self.places.append(min(place, end))
 
     def _trailer(self, place: int, length: int, what: str) -> None:
-        """Compare the length behind a stream with the stream."""
+        """Compare the length after a stream with the stream."""
         raw = bytes(self.buffer[place : place + _TRAILER_SIZE])
         if len(raw) < _TRAILER_SIZE:
             self._remark(f"truncated: the file ends before the length of the stream of {what}, at offset {place:#x}")
         elif int.from_bytes(raw, "little") != length:
-            said = int.from_bytes(raw, "little")
-            self._remark(f"{what}: its stream has {length:#x} bytes, the length behind it says {said:#x}")
+            claimed = int.from_bytes(raw, "little")
+            self._remark(f"{what}: its stream has {length:#x} bytes, the length after it claims {claimed:#x}")
 
     def _remark(self, text: str) -> None:
         if len(self.remarks) <= LIMITS.overlap_remarks:
-            self.remarks.append(text if len(self.remarks) < LIMITS.overlap_remarks else "more of its streams are odd")
+            self.remarks.append(text if len(self.remarks) < LIMITS.overlap_remarks else "more streams are damaged")

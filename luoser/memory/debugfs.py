@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The blobs of /sys/kernel/debug/kho: a root without the memory around it, and its sub-trees beside it.
+"""The blobs in /sys/kernel/debug/kho: a KHO root and its sub-trees, without other memory.
 
-`kho/in` and `kho/out` each hold `fdt`, the root, and `sub_fdts/NAME`. Nothing tells where the root itself
-lies; each sub-tree lies where the root says. From 6.19 to 7.3 `out/fdt` is cut short before its property names,
-and `out` has none at all on a kernel that was itself handed state.
+`kho/in` and `kho/out` each have `fdt`, the root, and `sub_fdts/NAME`. The physical address of the root is not known.
+The addresses of the sub-trees are in the root. From 6.19 to 7.3 `out/fdt` is truncated before its property names,
+and on a kernel that received state there is no `out/fdt` at all.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from luoser.text import safe_text
 __all__ = ["DebugfsMemory", "is_root"]
 
 _NO_PLACE = 1 << 60
-"""Where a root is put whose place is not known: no machine has such an address."""
+"""First placeholder address, for a blob whose physical address is unknown. It is beyond the 52-bit limit."""
 _ADDRESSES = ("preserved-data", "fdt")
 _COMPATIBLE = re.compile(rb"kho-v[0-9]")
 _STRINGS = (
     b"preserved-memory-map\0compatible\0preserved-data\0blob-size\0",
     b"preserved-memory-map\0compatible\0fdt\0",
 )
-"""The property names of a root in the order in which kernels from 6.19 to 7.3 write them."""
+"""The strings blocks of a root, as kernels from 6.19 to 7.3 write them."""
 _FILES = 4096
 
 
 @dataclass(slots=True)
 class _Blobs:
-    """The bytes of all blobs, one behind the other, and where in memory each belongs."""
+    """The bytes of all blobs in one buffer, and the physical address of each."""
 
     data: bytearray = field(default_factory=bytearray)
     segments: list[Segment] = field(default_factory=list)
@@ -45,11 +45,12 @@ class _Blobs:
     remarks: list[str] = field(default_factory=list)
 
     def add(self, address: int, blob: bytes) -> None:
-        """rest of the page: not known."""
+        """Add a blob at a physical address. The rest of its last page is absent."""
         self.segments.append(Segment(address, len(blob), len(self.data), len(blob), PageState.ABSENT))
         self.data += blob
 
     def add_placeless(self, blob: bytes) -> int:
+        """Add a blob whose physical address is unknown. Returns its placeholder address."""
         address = _NO_PLACE + (len(self.placeless) << 24)
         self.placeless.add(address)
         self.add(address, blob)
@@ -57,7 +58,7 @@ class _Blobs:
 
 
 def is_root(data: bytes) -> bool:
-    """Whether a devicetree, maybe cut short, is a KHO root."""
+    """Whether these bytes are the devicetree of a KHO root, complete or truncated."""
     try:
         tree = fdt.parse(_with_names(data), partial=True)
     except FormatError:
@@ -66,7 +67,7 @@ def is_root(data: bytes) -> bool:
 
 
 def _with_names(data: bytes) -> bytes:
-    """A root that was cut short before its property names, with the names that fit into their place."""
+    """A root that was truncated before its property names, with the names added. Any other root unchanged."""
     header = fdt.parse_header(data)
     start, end = header.off_dt_struct, min(len(data), header.off_dt_struct + header.size_dt_struct)
     strings, size = header.off_dt_strings, header.size_dt_strings
@@ -81,14 +82,17 @@ def _with_names(data: bytes) -> bytes:
 
 
 class DebugfsMemory(SegmentedMemory):
-    """The memory that debugfs blobs show: a file `fdt`, a folder `in` or `out`, or the folder of both."""
+    """The memory in debugfs blobs: a file `fdt`, a folder `in` or `out`, or the folder of both."""
 
     format = "debugfs"
 
     def __init__(self, path: str, source: Path | bytes, *, incoming: KnownRoot | None = None) -> None:
-        """source: a folder, or the bytes of a root. incoming: where the root in `in` lies, and who says so.
+        """Blobs at the addresses in their root.
 
-        Raises SourceError for a folder without any root.
+        source:   a folder, or the bytes of a root.
+        incoming: address of the root in `in`. None if it is not known.
+
+        Raises SourceError for a folder that cannot be read or has no root.
         """
         blobs = _Blobs()
         try:
@@ -103,7 +107,7 @@ class DebugfsMemory(SegmentedMemory):
             raise SourceError(f"{name}: {error.strerror or error}") from error
         if not isinstance(source, bytes) and not blobs.roots:
             raise SourceError(
-                f"{path}: no `fdt` with a KHO root in this folder{''.join(f'; {word}' for word in blobs.remarks)}; "
+                f"{path}: no `fdt` with a KHO root in this folder{''.join(f'; {word}' for word in blobs.remarks)}: "
                 "expected a copy of /sys/kernel/debug/kho, or of its `in` or `out`"
             )
         super().__init__(path, bytes(blobs.data), blobs.segments)
@@ -118,16 +122,18 @@ def _add_folder(blobs: _Blobs, folder: Path, incoming: KnownRoot | None) -> None
     loose = dict(_sub_blobs(folder / "sub_fdts"))
     root = _read(folder / "fdt")
     if root is None or not is_root(root):
-        what = "no file `fdt`" if root is None else "`fdt` is no KHO root"
+        what = "no file `fdt`" if root is None else "`fdt` is not a KHO root"
         if loose:
             names = ", ".join(safe_text(entry) for entry in sorted(loose))
-            what += f", so nothing tells where {names} belong; try `luoser decode`"
+            what += f", so the addresses of {names} are unknown; try `luoser decode`"
         blobs.remarks.append(f"{shown}: {what}")
         return
     whole = _with_names(root)
     if whole is not root:
         size = fdt.parse_header(root).totalsize
-        blobs.remarks.append(f"{shown}: `fdt` is cut short, {len(root)} of its {size} bytes; its names were filled in")
+        blobs.remarks.append(
+            f"{shown}: `fdt` is truncated: expected {size} bytes, found {len(root)}; its property names were added"
+        )
     if incoming is not None and name == "in":
         blobs.add(incoming.root, whole)
         blobs.roots.append(incoming)
@@ -140,9 +146,9 @@ def _add_folder(blobs: _Blobs, folder: Path, incoming: KnownRoot | None) -> None
         place = next((value for key in _ADDRESSES if (value := node.u64(key)) is not None), None)
         if place is not None and (blob := loose.pop(entry, None)):
             blobs.add(place, blob)
-    left = "what is left of the root" if whole is not root else "the root"
+    left = "the truncated root" if whole is not root else "the root"
     for entry in sorted(loose):
-        blobs.remarks.append(f"{shown}/sub_fdts/{safe_text(entry)}: not named in {left}; try `luoser decode`")
+        blobs.remarks.append(f"{shown}/sub_fdts/{safe_text(entry)}: not found in {left}; try `luoser decode`")
 
 
 def _sub_blobs(folder: Path) -> Iterator[tuple[str, bytes]]:

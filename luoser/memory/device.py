@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory that is read block by block from a descriptor: what all live sources have in common."""
+"""Memory that is read block by block from a descriptor, as from /dev/mem and /proc/kcore."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _BLOCK = 4 << 20
 
 
 class BlockMemory(Memory):
-    """Memory in sorted segments whose bytes have to be fetched. A page that cannot be fetched is excluded."""
+    """Memory in sorted segments that is read on demand. A page that cannot be read has the state EXCLUDED."""
 
     _segments: tuple[Segment, ...] = ()
 
     def _fetch(self, segment: Segment, skip: int, size: int) -> bytes:
-        """`size` bytes of a segment from its byte `skip` on, fewer where they cannot be read."""
+        """The bytes [skip, skip + size) of a segment, up to the first one that cannot be read."""
         raise NotImplementedError
 
     @property
@@ -56,7 +56,7 @@ class BlockMemory(Memory):
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
         if not prefix or prefix[0] == 0:
-            raise SourceError(f"cannot look for pages that start with {prefix!r}: the first byte has to tell")
+            raise SourceError(f"cannot search for pages that start with {prefix!r}: expected a first byte other than 0")
         for start, block in self._blocks():
             place = -start % _PAGE + at
             marks = block[place::_PAGE]
@@ -67,19 +67,19 @@ class BlockMemory(Memory):
                 index = marks.find(prefix[0], index + 1)
 
     def find(self, pattern: bytes) -> Iterator[int]:
-        behind, tail = -1, b""
+        end, tail = -1, b""
         for start, block in self._blocks():
-            if start != behind:
+            if start != end:
                 tail = b""
             window = tail + block
             place = window.find(pattern)
             while place >= 0:
                 yield start - len(tail) + place
                 place = window.find(pattern, place + 1)
-            behind, tail = start + len(block), window[max(0, len(window) - len(pattern) + 1) :]
+            end, tail = start + len(block), window[max(0, len(window) - len(pattern) + 1) :]
 
     def _blocks(self) -> Iterator[tuple[int, bytes]]:
-        """(address, bytes) of all that can be read; blocks end on page boundaries where the segment does."""
+        """(address, bytes) of all memory that can be read, ascending. A block ends at a page or with its segment."""
         total, done = sum(segment.size for segment in self._segments), 0
         report = self.on_progress or (lambda done, total: None)
         try:
@@ -92,20 +92,20 @@ class BlockMemory(Memory):
                     if block:
                         yield segment.start + skip, block
                     skip += len(block)
-                    if len(block) < take:  # over the page that cannot be read
+                    if len(block) < take:  # skip the page that cannot be read
                         skip += _PAGE - (segment.start + skip) % _PAGE
                 done += segment.size
-        finally:  # also when nobody asks for the rest
+        finally:  # also if the caller stops early
             report(total, total)
 
 
 class DeviceMemory(BlockMemory):
-    """Memory behind a descriptor that is read by position. A segment's `offset` is its place there."""
+    """Memory that is read from a descriptor with pread(). A segment's `offset` is its file position."""
 
     live = True
 
     def __init__(self, path: str, descriptor: int) -> None:
-        """descriptor: taken over, closed by `close`."""
+        """descriptor: open for reading; `close` closes it."""
         super().__init__(path)
         self._descriptor = descriptor
 
@@ -121,7 +121,7 @@ class DeviceMemory(BlockMemory):
                 parts.append(data)
                 skip += len(data)
             else:
-                whole = False  # something in there cannot be read: up to that, page by page
+                whole = False  # part of it cannot be read: continue page by page up to that part
         return b"".join(parts)
 
     def _pread(self, offset: int, size: int) -> bytes:

@@ -16,44 +16,53 @@ __all__ = ["DEVICE", "DevMemory", "system_ram"]
 
 DEVICE = os.makedev(1, 1)
 _LINE = re.compile(r"^ *([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM(?: \(\w+\))?$", re.MULTILINE)
-"""Memory that a driver plugged in is further in and named after it: `System RAM (kmem)`."""
+"""Memory that a driver added is indented and has the driver's name: `System RAM (kmem)`."""
 _LOW = 1 << 20
-"""Below 1 MiB a kernel with STRICT_DEVMEM gives zeros for memory, which are not what lies there."""
+"""Below 1 MiB a kernel with STRICT_DEVMEM returns zeros instead of the memory."""
 _REFUSED = (
-    "the kernel does not let /dev/mem read memory (CONFIG_STRICT_DEVMEM or lockdown); "
-    "try /proc/kcore or `live:`, or a dump: kdump, or dump-guest-memory of the hypervisor"
+    "the kernel does not allow reading memory through /dev/mem (CONFIG_STRICT_DEVMEM or lockdown); "
+    "use /proc/kcore, `live:`, or a dump made by kdump or the hypervisor"
 )
 
 
 class DevMemory(DeviceMemory):
-    """The memory of this machine. Raises SourceError where the kernel does not show it."""
+    """The memory of this machine through /dev/mem."""
 
     format = "devmem"
 
     def __init__(self, path: str, descriptor: int, *, iomem: str = "/proc/iomem") -> None:
+        """The System RAM of this machine.
+
+        descriptor: of /dev/mem; `close` closes it.
+        iomem:      path of /proc/iomem.
+
+        Raises SourceError if the kernel does not allow reading it, or hides the addresses of RAM.
+        """
         super().__init__(path, descriptor)
         self._segments = tuple(swept(list(system_ram(iomem))))
         self.ram = tuple((segment.start, segment.end) for segment in self._segments)
         probe = next((segment for segment in self._segments if segment.end > _LOW), None)
         if probe is None:
-            raise SourceError(f"{path}: {iomem} names no System RAM above 1 MiB")
+            raise SourceError(f"{path}: {iomem} lists no System RAM above 1 MiB")
         if not self._fetch(probe, max(0, _LOW - probe.start), 1):
             raise SourceError(f"{path}: {_REFUSED}")
-        self.remarks.append("read from a running machine: what changed meanwhile may not fit together")
+        self.remarks.append("read from a running machine: parts that changed in the meantime may be inconsistent")
 
 
 def system_ram(iomem: str) -> Iterator[Segment]:
-    """The System RAM lines of /proc/iomem, as segments at their own addresses, whole pages only.
+    """The System RAM ranges of /proc/iomem as segments, cut to whole 4 KiB pages. Offsets are physical addresses.
 
-    Raises SourceError when it cannot be read, or hides its addresses as it does from all but root.
+    iomem: path of the file.
+
+    Raises SourceError if it cannot be read, or hides the addresses because the reader is not root.
     """
     try:
         text = Path(iomem).read_text("ascii", "replace")
     except OSError as error:
-        raise SourceError(f"{iomem}: {error.strerror or error}; it tells where memory is") from error
+        raise SourceError(f"{iomem}: {error.strerror or error}; the addresses of RAM are needed from it") from error
     spans = [(int(low, 16), int(high, 16) + 1) for low, high in _LINE.findall(text)]
     if not any(low for low, _ in spans) and all(high <= 1 for _, high in spans):
-        raise SourceError(f"{iomem}: no addresses of System RAM; the kernel shows them to root only")
+        raise SourceError(f"{iomem}: no addresses of System RAM: the kernel shows them to root only; read it as root")
     for low, high in spans:
         start, end = -(-low // 4096) * 4096, high // 4096 * 4096
         if start < end:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """ELF cores by physical address: QEMU's dump-guest-memory, /proc/vmcore, makedumpfile -E, luoser's own cuts.
 
-Several segments can map the same memory. /proc/vmcore has the kernel's text twice, QEMU with paging=true names a page
-for every address that it is mapped at. Copies with the same contents are one.
+Several segments can cover the same memory. /proc/vmcore has the kernel's text twice. QEMU with paging=true has a
+segment for every virtual mapping of a page. Segments with the same contents are accepted without a remark.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["EXCLUDED_NOTE", "MAGIC", "RAM_NOTE", "REMARKS_NOTE", "ElfMemory", "c
 
 MAGIC = b"\x7fELF"
 RAM_NOTE = b"LUOSER-RAM"
-"""Note of luoser's own cuts: the ranges that the original dump covered, as pairs of u64, start and end."""
+"""Note of luoser's own cuts: the ranges that the original dump covered, as pairs of u64: start, end."""
 EXCLUDED_NOTE = b"LUOSER-EXCLUDED"
-"""Likewise: ranges that the dump tool had left out of the original, as far as the cut depends on them."""
+"""Note of luoser's own cuts: ranges that the dump tool excluded from the original and that the cut refers to."""
 REMARKS_NOTE = b"LUOSER-REMARKS"
-"""Likewise: what was odd about the original, a sentence a line."""
+"""Note of luoser's own cuts: the remarks on the original, one a line."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _NO_CORE = {1: "a relocatable object", 2: "an executable", 3: "a shared object"}
 _INCOMPLETE = 1
@@ -47,21 +47,28 @@ class _Header(NamedTuple):
 
 
 class ElfMemory(SegmentedMemory):
-    """A 64-bit little-endian ELF core whose PT_LOAD headers give physical addresses."""
+    """A 64-bit little-endian ELF core whose PT_LOAD headers have physical addresses."""
 
     format = "elf"
 
     def __init__(self, path: str, buffer: Buffer, layer: Flattened | None = None) -> None:
-        """layer: the file as it was before makedumpfile flattened it; buffer holds its pieces."""
+        """A core in a buffer.
+
+        layer: the ELF file inside a flattened file, whose pieces are in the buffer. None: the buffer is the ELF file.
+
+        Raises SourceError for a file that is not such a core, or one without memory.
+        """
         file: ByteSource = buffer if layer is None else layer
         remarks: list[str] = []
         headers = list(_program_headers(path, file, remarks))
         notes = _wanted_notes(file, headers)
         loads = list(_loads(headers, len(file), _rest(notes), remarks))
         if not loads:
-            raise SourceError(f"{path}: an ELF file without loadable segments holds no memory; is it a core dump?")
+            raise SourceError(f"{path}: an ELF file without loadable segments; expected a core dump")
         if not any(load.stored or load.rest is PageState.ZERO for load in loads):
-            raise SourceError(f"{path}: a truncated ELF core: no memory is left of its {len(loads)} segments")
+            raise SourceError(
+                f"{path}: truncated ELF core: the file has none of the bytes of its {len(loads)} segments"
+            )
         if layer is not None:
             loads = [part for load in loads for part in _unflattened(load, layer)]
         excluded = _ranges(notes.get(EXCLUDED_NOTE, b""))
@@ -78,7 +85,13 @@ class ElfMemory(SegmentedMemory):
 
 
 def core_segments(path: str, file: ByteSource) -> tuple[dict[str, str], list[Segment]]:
-    """VMCOREINFO and the loadable segments, by the physical address in their headers, of a core that is no file."""
+    """VMCOREINFO and the loadable segments of a core, in the order of its program headers.
+
+    path: for error messages.
+    file: the core, which need not be a file: /proc/kcore.
+
+    Raises SourceError for bytes that are not an ELF core.
+    """
     headers = list(_program_headers(path, file, []))
     notes = _wanted_notes(file, headers)
     return parse_vmcoreinfo(notes.get(b"VMCOREINFO", b"")), list(_loads(headers, len(file), PageState.ZERO, []))
@@ -87,37 +100,40 @@ def core_segments(path: str, file: ByteSource) -> tuple[dict[str, str], list[Seg
 def _program_headers(path: str, file: ByteSource, remarks: list[str]) -> Iterator[_Header]:
     head = file[: _EHDR.size]
     if len(head) < _EHDR.size:
-        raise SourceError(f"{path}: an ELF header has {_EHDR.size} bytes, the file only {len(head)}")
+        raise SourceError(f"{path}: truncated ELF header: expected {_EHDR.size} bytes, found {len(head)}")
     ident, kind, _, _, _, phoff, shoff, flags, _, phentsize, phnum, _, _, _ = _EHDR.unpack(head)
     if ident[4] != 2 or ident[5] != 1:
         bits = {1: "32-bit", 2: "64-bit"}.get(ident[4], f"class {ident[4]}")
         order = {1: "little-endian", 2: "big-endian"}.get(ident[5], f"data {ident[5]}")
-        raise SourceError(f"{path}: a {bits} {order} ELF file; KHO exists on 64-bit little-endian machines only")
+        raise SourceError(f"{path}: a {bits} {order} ELF file: expected a core of a 64-bit little-endian machine")
     if kind in _NO_CORE:
-        raise SourceError(f"{path}: an ELF file, but {_NO_CORE[kind]}, not a core dump")
+        raise SourceError(f"{path}: not a core dump: expected an ELF core, found {_NO_CORE[kind]}")
     if flags & _INCOMPLETE:
-        remarks.append(f"truncated: {path} was left incomplete, says its own header")
+        remarks.append(f"truncated: {path} is marked as incomplete in its header")
     if phnum == _PN_XNUM:
         info = file[shoff + 44 : shoff + 48]
         if len(info) < 4:
-            raise SourceError(f"{path}: PN_XNUM set, but section header 0 at {shoff:#x} is beyond the end of the file")
+            raise SourceError(
+                f"{path}: PN_XNUM is set, but section header 0 at {shoff:#x} is beyond the end of the file"
+            )
         phnum = int.from_bytes(info, "little")
     if phentsize != _PHDR.size:
-        raise SourceError(f"{path}: program headers of {phentsize} bytes, expected {_PHDR.size}")
+        raise SourceError(f"{path}: program header size: expected {_PHDR.size} bytes, found {phentsize}")
     raw = file[phoff : phoff + min(phnum, LIMITS.elf_headers) * _PHDR.size]
     count = len(raw) // _PHDR.size
     if count < phnum:
-        remarks.append(f"truncated: {phnum} program headers in the ELF header, {count} could be read")
+        remarks.append(f"truncated: the ELF header claims {phnum} program headers, {count} could be read")
     for header in map(_Header._make, _PHDR.iter_unpack(raw[: count * _PHDR.size])):
         if header.kind in (_PT_LOAD, _PT_NOTE):
             yield header
 
 
 def _rest(notes: dict[bytes, bytes]) -> PageState:
-    """What p_memsz beyond p_filesz is. The rule of ELF says zeros; the writers of kernel cores mean something else.
+    """State of the bytes from p_filesz to p_memsz. In ELF they are zeros, but kernel dumps differ.
 
-    makedumpfile -E left these pages out, whatever was in them; QEMU maps memory that it does not dump: of devices.
-    Neither names itself, but QEMU alone has notes of that name, and no one else writes VMCOREINFO and such segments.
+    makedumpfile -E excludes these pages, whatever they contain. QEMU does not dump them: they are device memory.
+    Neither writer identifies itself. A note named QEMU is assumed to mean QEMU, VMCOREINFO without one makedumpfile.
+    makedumpfile copies the notes of its input, so the pages that it excluded from a QEMU dump are reported as absent.
     """
     if RAM_NOTE in notes:
         return PageState.ZERO
@@ -127,24 +143,22 @@ def _rest(notes: dict[bytes, bytes]) -> PageState:
 
 
 def _loads(headers: list[_Header], size: int, rest: PageState, remarks: list[str]) -> Iterator[Segment]:
-    """The memory segments, with a word for each of the first that the file cuts short and one for the rest."""
+    """The memory segments. Adds a bounded number of remarks on segments that are truncated."""
     cut: list[str] = []
     for header in headers:
         if header.kind == _PT_LOAD and header.memsz:
             yield from _segments(header, size, rest, cut)
     remarks += cut[: LIMITS.overlap_remarks]
     if len(cut) > LIMITS.overlap_remarks:
-        remarks.append(f"truncated: {len(cut)} segments are not whole in the file")
+        remarks.append(f"truncated: {len(cut)} segments in total are incomplete in the file")
 
 
 def _segments(header: _Header, file_size: int, rest: PageState, remarks: list[str]) -> Iterator[Segment]:
-    """What a header says is in the file, of which a cut file lost the end, and the rest, which is not."""
+    """The segment of a program header. Of a truncated one only the part up to p_filesz."""
     filesz = min(header.filesz, header.memsz)
     stored = max(0, min(filesz, file_size - header.offset))
     if stored < filesz:
-        remarks.append(
-            f"truncated: segment {header.paddr:#x} has {filesz:#x} bytes in its header, {stored:#x} in the file"
-        )
+        remarks.append(f"truncated: segment {header.paddr:#x} has {stored:#x} of its {filesz:#x} bytes in the file")
         yield Segment(header.paddr, filesz, header.offset, stored, PageState.ABSENT)
     elif rest is PageState.ABSENT:
         if filesz:
@@ -154,7 +168,7 @@ def _segments(header: _Header, file_size: int, rest: PageState, remarks: list[st
 
 
 def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:
-    """A segment as the pieces that a flattened file has of it; what it skips is zeros, or lost with its end."""
+    """The pieces of a segment in a flattened file. Gaps are zeros, or absent if the flattened file is truncated."""
     done, gap = load.start, PageState.ABSENT if layer.truncated else PageState.ZERO
     for offset, size, place in layer.pieces(load.offset, load.offset + load.stored):
         start = load.start + offset - load.offset
@@ -170,12 +184,12 @@ def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:
 
 
 def _ranges(note: bytes) -> tuple[tuple[int, int], ...]:
-    """The pairs of a note of luoser's own."""
+    """The (start, end) pairs of a note of luoser's own cuts."""
     return tuple(struct.iter_unpack("<QQ", note[: len(note) // 16 * 16]))
 
 
 def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
-    """The first note of each name that tells something; all note segments together are read up to a bound."""
+    """The first note of each name that is used here. The note segments are read up to a bound for all of them."""
     found: dict[bytes, bytes] = {}
     left = LIMITS.note_size
     for header in headers:
@@ -201,6 +215,6 @@ def _notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def parse_vmcoreinfo(data: bytes) -> dict[str, str]:
-    """KEY=VALUE lines as a dictionary; lines without = are skipped, values are made safe to print."""
+    """VMCOREINFO as value by key, both safe to print. Lines without `=` are skipped."""
     lines = (line.partition(b"=") for line in data.rstrip(b"\0").splitlines())
     return {safe_text(key): safe_text(value) for key, equals, value in lines if equals}

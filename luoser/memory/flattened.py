@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""makedumpfile's flattened format (-F), which QEMU writes too: a file in pieces, each with the offset it belongs to.
+"""makedumpfile's flattened format (-F), also written by QEMU: a file in pieces, each with its offset in that file.
 
-A layer below the formats proper: it gives the bytes of the file that the pieces make up.
+This is a layer below the dump formats: it returns the bytes of the file that was flattened.
 """
 
 from __future__ import annotations
@@ -24,21 +24,25 @@ Run = tuple[int, int]
 
 
 class Flattened:
-    """The rearranged file as something to slice and to measure.
+    """The file that was flattened. It has a length and can be sliced.
 
-    truncated: the end record is missing. Gaps between the pieces are zeros, but in a truncated file they are
-    lost: a slice ends before the first byte that is, as it does at the end of a file.
+    truncated: the end record is missing.
+
+    Gaps between the pieces are zeros. In a truncated file their bytes are lost: a slice ends before the first gap,
+    as it does at the end of a file.
     """
 
     def __init__(self, path: str, buffer: Buffer) -> None:
         if len(buffer) < _HEADER_SIZE:
-            raise SourceError(f"{path}: flattened dump of {len(buffer)} bytes, its header alone has {_HEADER_SIZE}")
+            raise SourceError(
+                f"{path}: truncated flattened dump: expected a header of {_HEADER_SIZE} bytes, found {len(buffer)}"
+            )
         kind, version = struct.unpack_from(">qq", buffer, len(MAGIC))
         if (kind, version) != (1, 1):
-            raise SourceError(f"{path}: flattened dump of type {kind} version {version}, expected 1 and 1")
+            raise SourceError(f"{path}: flattened dump: expected type 1 version 1, found type {kind} version {version}")
         self._buffer = buffer
         self.truncated = True
-        # a dump has a piece for every few pages: three numbers each, not objects
+        # arrays of numbers instead of objects: a dump has a piece for every few pages
         self._starts, self._sizes, self._places = array("q"), array("q"), array("q")
         for piece in self._arranged(*self._records(path)):
             self._starts.append(piece[0])
@@ -47,7 +51,7 @@ class Flattened:
         self._size = self._starts[-1] + self._sizes[-1] if self._starts else 0
 
     def _records(self, path: str) -> tuple[array[int], array[int], array[int]]:
-        """Offset in the file, size and offset in the buffer of each record, in the order of the buffer."""
+        """Three arrays: offset in the file, size, and offset in the buffer of each record, in buffer order."""
         offsets, sizes, places = array("q"), array("q"), array("q")
         place, end = _HEADER_SIZE, len(self._buffer)
         while place + _RECORD.size <= end:
@@ -58,7 +62,7 @@ class Flattened:
                 break
             have = min(size, end - place)
             if offset + have >= 1 << 62:
-                raise SourceError(f"{path}: flattened dump with a piece at {offset:#x}, beyond any file")
+                raise SourceError(f"{path}: flattened dump: piece at {offset:#x}: expected an offset below 2^62")
             if have:
                 offsets.append(offset)
                 sizes.append(have)
@@ -68,7 +72,7 @@ class Flattened:
 
     @staticmethod
     def _arranged(offsets: array[int], sizes: array[int], places: array[int]) -> Iterator[tuple[int, int, int]]:
-        """The records by their offset in the file; where some overlap the later one counts."""
+        """The records by their offset in the file. Where records overlap, the later one is used."""
         group: list[int] = []
         end = 0
         for index in sorted(range(len(offsets)), key=offsets.__getitem__):
@@ -85,7 +89,7 @@ class Flattened:
     def __getitem__(self, span: slice, /) -> bytes:
         start, stop, step = span.indices(self._size)
         if step != 1:
-            raise ValueError("a flattened file is read in steps of one")
+            raise ValueError("a slice of a flattened file needs step 1")
         parts: list[bytes] = []
         for low, size, place in self.pieces(start, stop):
             if low > start:
@@ -99,7 +103,7 @@ class Flattened:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """(offset in the file, size, offset in the buffer) of what is stored of [start, stop)."""
+        """(offset in the file, size, offset in the buffer) of each stored piece of [start, stop) of the file."""
         for index in range(max(0, bisect_right(self._starts, start) - 1), len(self._starts)):
             begin, size, place = self._starts[index], self._sizes[index], self._places[index]
             if begin >= stop:
@@ -112,7 +116,7 @@ class Flattened:
 def _over_each_other(
     group: list[int], offsets: array[int], sizes: array[int], places: array[int]
 ) -> Iterator[tuple[int, int, int]]:
-    """(offset in the file, size, offset in the buffer) of records, each written over those before it."""
+    """(offset in the file, size, offset in the buffer) of overlapping records. Later records replace earlier ones."""
     if len(group) == 1:
         yield offsets[group[0]], sizes[group[0]], places[group[0]]
         return
@@ -122,7 +126,7 @@ def _over_each_other(
 
 
 def stored(source: ByteSource, start: int, stop: int) -> Iterator[Run]:
-    """Runs of [start, stop) that are stored: all but the gaps of a flattened file."""
+    """The parts of [start, stop) that are stored, as runs: all of it except gaps of a flattened file."""
     if isinstance(source, Flattened):
         yield from ((low, low + size) for low, size, _ in source.pieces(start, stop))
     elif start < min(stop, len(source)):
@@ -130,7 +134,7 @@ def stored(source: ByteSource, start: int, stop: int) -> Iterator[Run]:
 
 
 def known(source: ByteSource, start: int, stop: int) -> Iterator[Run]:
-    """Runs of [start, stop) that can be read: all up to the end of the file, but for gaps of a truncated one."""
+    """The parts of [start, stop) that are known, as runs: all of it except gaps of a truncated flattened file."""
     if not (isinstance(source, Flattened) and source.truncated):
         if start < min(stop, len(source)):
             yield start, min(stop, len(source))

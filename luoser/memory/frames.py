@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bitmaps of page frames as they lie in a dump file: not loaded, but indexed."""
+"""Bitmaps of page frames in a dump file. They are indexed, not loaded."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from luoser.memory.source import ByteSource
 __all__ = ["FrameBitmap"]
 
 _BLOCK = 4096
-"""Bytes of bitmap between two stored counts of the ones before."""
+"""Bytes of a block. The index has, for each block, the number of ones before it."""
 _BITS = 8 * _BLOCK
 
 
 class FrameBitmap:
-    """A bit for each page frame, the least significant of a byte first.
+    """One bit for each page frame, least significant bit first.
 
-    size: frames whose bits are known, which ends at the first that a cut file lost. count: ones among them.
-    A bitmap of 1 TiB of memory has 32 MiB, so its bits stay in the file; blocks without ones have no entry.
+    size:  number of frames before the first one whose bit is not in a truncated file.
+    count: number of frames that are set.
+
+    The bitmap of 1 TiB of memory has 32 MiB, so it stays in the file. Blocks without ones are not indexed.
     """
 
     def __init__(self, source: ByteSource, start: int, frames: int) -> None:
+        """start: offset of the bitmap in the file. frames: number of bits."""
         self._source, self._start = source, start
         begin, end = next(known(source, start, start + -(-frames // 8)), (start, start))
         self.size = min(frames, 8 * (end - start)) if begin == start else 0
@@ -46,7 +49,7 @@ class FrameBitmap:
             following = max(following, last + 1)
 
     def _block(self, number: int, size: int | None = None) -> bytes:
-        """The bytes of a block, without bits beyond `size` frames."""
+        """The bytes of a block. Bits from frame `size` on are cleared."""
         size = self.size if size is None else size
         start, end = number * _BLOCK, min((number + 1) * _BLOCK, -(-size // 8))
         raw = self._source[self._start + start : self._start + end]
@@ -61,7 +64,7 @@ class FrameBitmap:
         return bool(self._source[place : place + 1][0] >> (frame & 7) & 1)
 
     def rank(self, frame: int) -> int:
-        """How many frames below this one are set."""
+        """Number of set frames below this one."""
         frame = min(frame, self.size)
         number = frame // _BITS
         index = bisect_left(self._blocks, number)
@@ -71,7 +74,7 @@ class FrameBitmap:
         return self._before[index] + (bits & ((1 << frame % _BITS) - 1)).bit_count()
 
     def frame_of(self, rank: int) -> int:
-        """The frame that has `rank` set ones below it; 0 <= rank < count."""
+        """The set frame that has `rank` set frames below it. Raises IndexError unless 0 <= rank < count."""
         index = bisect_right(self._before, rank) - 1
         left = rank - self._before[index]
         for first, count in bit_runs(self._block(self._blocks[index])):
@@ -81,7 +84,10 @@ class FrameBitmap:
         raise IndexError(rank)
 
     def runs(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
-        """(first frame, count) of runs of set frames within [first, last); one run may come in several parts."""
+        """(first frame, number of frames) of set frames in [first, last). A run can be split at a block boundary.
+
+        last: None is the end of the bitmap.
+        """
         last = self.size if last is None else last
         for index in range(bisect_left(self._blocks, first // _BITS), len(self._blocks)):
             start = self._blocks[index] * _BITS
@@ -93,7 +99,7 @@ class FrameBitmap:
                     yield low, high - low
 
     def agrees(self, other: FrameBitmap) -> bool:
-        """Whether all bits that both know are the same."""
+        """Whether all bits that are known in both bitmaps are equal."""
         size = min(self.size, other.size)
         end = -(-size // _BITS)
         numbers = {number for blocks in (self._blocks, other._blocks) for number in blocks if number < end}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""/proc/kcore: the running kernel's memory as an ELF core, of which the direct map is physical memory."""
+"""/proc/kcore: the running kernel's memory as an ELF core. Its segments of the direct map are physical memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIMIT = 1 << 52
 
 
 class _Positioned:
-    """The bytes of a descriptor whose size nobody tells."""
+    """The bytes of a descriptor whose size is not known."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -32,26 +32,26 @@ class _Positioned:
 
 
 class KcoreMemory(DeviceMemory):
-    """The segments that have a physical address; vmalloc, modules and the vmemmap have none.
+    """The segments that have a physical address. Those of vmalloc, modules and vmemmap have none.
 
-    The kernel gives zeros for a page that it does not want to show (offline, poisoned): those cannot be told
-    from memory that holds zeros.
+    The kernel returns zeros for pages that it does not expose (offline, poisoned), so they look like zero pages.
     """
 
     format = "kcore"
 
     def __init__(self, path: str, descriptor: int) -> None:
+        """descriptor: open for reading; `close` closes it. Raises SourceError for a file that is not such a core."""
         super().__init__(path, descriptor)
         try:
             self.vmcoreinfo, loads = core_segments(path, _Positioned(descriptor))
         except OSError as error:
             raise SourceError(f"{path}: {error.strerror or error}") from error
         except struct.error:
-            raise SourceError(f"{path}: breaks off inside of its headers; expected an ELF core") from None
+            raise SourceError(f"{path}: ends inside its headers: expected an ELF core") from None
         usable = [replace(load, size=load.stored) for load in loads if load.stored and load.end <= _LIMIT]
         if not usable:
-            raise SourceError(f"{path}: no segment of it has a physical address; expected the direct map")
+            raise SourceError(f"{path}: no segment has a physical address: expected the direct map")
         self._segments = tuple(swept(sorted(usable, key=lambda load: -load.size)))
         size = self.vmcoreinfo.get("PAGESIZE", "")
         self.page_size = int(size) if size.isascii() and size.isdigit() and len(size) <= 7 else None
-        self.remarks.append("read from a running machine: what changed meanwhile may not fit together")
+        self.remarks.append("read from a running machine: parts that changed in the meantime may be inconsistent")

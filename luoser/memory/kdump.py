@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """kdump-compressed dumps (KDUMP and the older DISKDUMP header): makedumpfile's and QEMU's.
 
-Two bitmaps say which page frames are RAM and which of them are in the file; a descriptor for each of the
-latter says where its compressed bytes are. A frame of RAM that is not in the file was left out by the dump
-tool: its contents are unknown. Zero pages share one descriptor target and are really zero.
+Two bitmaps mark the page frames that are RAM and those that are in the file. Each frame in the file has a descriptor
+with the offset of its compressed bytes. A frame of RAM that is not in the file was excluded by the dump tool, so its
+contents are unknown. All pages of zeros share one page of compressed bytes.
+
+Source: makedumpfile's diskdump_mod.h.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ _DESCRIPTOR = struct.Struct("<qIIQ")
 _BLOCK_SIZES = (4096, 8192, 16384, 32768, 65536)
 _ZLIB, _LZO, _SNAPPY, _INCOMPLETE, _ZSTD = 1, 2, 4, 8, 0x20
 _MACHINES = {b"x86_64": 62, b"aarch64": 183}
-"""e_machine of ELF by machine of utsname, for those that have KHO."""
+"""e_machine of ELF by the machine field of utsname, for architectures with KHO."""
 _PAGE = 4096
 _STEP = 1 << 15
-"""Descriptors looked at together."""
+"""Number of descriptors that are checked together."""
 
 
 class _Header(NamedTuple):
-    """What struct disk_dump_header and kdump_sub_header say. Sizes in blocks are turned to bytes."""
+    """Members of struct disk_dump_header and struct kdump_sub_header. Sizes and offsets are in bytes."""
 
     version: int
     utsname: bytes
@@ -71,14 +73,14 @@ _OF_ONE_DUMP = {
     "bitmap_offset": "place of the bitmaps",
     "bitmap_size": "size of the bitmaps",
 }
-"""What all files of a split dump have in common, in words."""
+"""Members of the header that must be equal in all files of a split dump, and what to call them in a message."""
 
 
 class _Part:
     """One file of a set.
 
-    first, last: the frames [first, last) whose data it holds. begin: the first of them that this file answers
-    for: those before it are in an earlier file too.
+    first, last: the file has the data of frames [first, last).
+    begin:       the file is used for frames [begin, last). Those before are read from an earlier file.
     """
 
     def __init__(self, path: str, source: ByteSource) -> None:
@@ -112,7 +114,7 @@ class _Part:
         return self.answers_for(frame) and frame in self.dumped
 
     def descriptor(self, frame: int) -> tuple[int, int, int] | None:
-        """(offset, size, flags) of a frame's data, None when the file does not hold them."""
+        """(offset, size, flags) of a frame's data. None if it is not in the file."""
         place = self.header.descriptors + (self.dumped.rank(frame) - self._base) * _DESCRIPTOR.size
         raw = self.source[place : place + _DESCRIPTOR.size]
         if len(raw) < _DESCRIPTOR.size:
@@ -121,19 +123,19 @@ class _Part:
         return None if self._is_lost(offset, size) else (offset, size, flags)
 
     def _is_lost(self, offset: int, size: int) -> bool:
-        """Whether a page's data is not in the file. Zeros: its descriptor was never written."""
+        """Whether a page's data is not in the file. An offset or size of 0 means the descriptor was never written."""
         if offset <= 0 or not 0 < size <= 2 * self.header.block_size:
             return True
         return offset + size > self._sound and len(self.source[offset : offset + size]) < size
 
     @cached_property
     def _sound(self) -> int:
-        """Up to where nothing behind the head of the descriptors is lost."""
+        """Offset of the first byte, from the descriptors on, that is lost. The end of the file if none is."""
         place = self.header.descriptors
         return next((end for begin, end in known(self.source, place, len(self.source)) if begin == place), place)
 
     def walk(self) -> Iterator[tuple[int, int, int, int]]:
-        """(frame, offset, size, flags) of every page of this file whose descriptor is known, by frame."""
+        """(frame, offset, size, flags) of each page of this file whose descriptor is known, ascending."""
         size = _DESCRIPTOR.size
         place = self.header.descriptors + (self.dumped.rank(self.begin) - self._base) * size
         for first, count in self.dumped.runs(self.begin, self.last):
@@ -145,10 +147,10 @@ class _Part:
             place += count * size
 
     def first_lost(self) -> int | None:
-        """The first page frame whose data is not in the file, None where all of it seems to be.
+        """The first page frame whose data is not in the file. None if no such frame was found.
 
-        All descriptors of most dumps are looked at. Of a very large one it is the last ones, as writers go through
-        memory upwards and a cut takes the end of the data, and a few all over the file.
+        Usually all descriptors are checked. Of a very large dump only a sample and the last ones are: writers store
+        pages in ascending order, so a truncated file lacks the last ones.
         """
         steps = range(0, self._count, _STEP)
         most = LIMITS.kdump_descriptors // _STEP
@@ -162,7 +164,7 @@ class _Part:
         return self.dumped.frame_of(self._base + lost) if lost is not None else None
 
     def _steps_at_the_end(self, steps: range) -> Iterator[int]:
-        """From the last step down to one with pages of their own: zero pages all have the same descriptor."""
+        """Steps from the last one down to one with different descriptors. Pages of zeros all have the same."""
         same = None
         for step in reversed(steps):
             raw = self._descriptors(step)
@@ -175,13 +177,13 @@ class _Part:
             same = first
 
     def _descriptors(self, step: int) -> bytes:
-        """The descriptors of a step, up to the first that is lost."""
+        """The descriptors of a step before the first lost one."""
         place = self.header.descriptors + step * _DESCRIPTOR.size
         raw = self.source[place : place + min(_STEP, self._count - step) * _DESCRIPTOR.size]
         return raw[: len(raw) // _DESCRIPTOR.size * _DESCRIPTOR.size]
 
     def _lost_in(self, step: int) -> int | None:
-        """The first lost page of a step, counted from the first descriptor."""
+        """Number of the first descriptor of a step whose page is lost. None if no page is lost."""
         raw = self._descriptors(step)
         offsets = array("q", raw)[::3]
         if sys.byteorder == "big":
@@ -196,7 +198,7 @@ class _Part:
 def _header(path: str, source: ByteSource) -> _Header:
     head = source[: _HEADER.size]
     if len(head) < _HEADER.size:
-        raise SourceError(f"{path}: kdump header breaks off after {len(head)} bytes")
+        raise SourceError(f"{path}: truncated kdump header: expected {_HEADER.size} bytes, found {len(head)}")
     _, version, utsname, timestamp, status, block, sub_blocks, bitmap_blocks, max_mapnr, *_ = _HEADER.unpack(head)
     if block not in _BLOCK_SIZES or sub_blocks < 0 or not 0 <= version <= 64:
         raise SourceError(f"{path}: {_refusal(head, version, block)}")
@@ -208,10 +210,10 @@ def _header(path: str, source: ByteSource) -> _Header:
     bitmap = (1 + sub_blocks) * block
     if max_mapnr > bitmap_blocks * block * 8:
         raise SourceError(
-            f"{path}: kdump header speaks of {max_mapnr} page frames, its bitmaps of {bitmap_blocks * block * 8}"
+            f"{path}: kdump header claims {max_mapnr} page frames, bitmaps cover {bitmap_blocks * block * 8}"
         )
     if max_mapnr > 8 * LIMITS.kdump_bitmap:
-        raise SourceError(f"{path}: kdump of {max_mapnr} page frames; not more than {8 * LIMITS.kdump_bitmap} are read")
+        raise SourceError(f"{path}: kdump: expected at most {8 * LIMITS.kdump_bitmap} page frames, found {max_mapnr}")
     return _Header(
         version=version,
         utsname=utsname,
@@ -233,20 +235,21 @@ def _header(path: str, source: ByteSource) -> _Header:
 
 
 def _refusal(head: bytes, version: int, block: int) -> str:
-    """Why a header is not one of a 64-bit little-endian machine."""
+    """Why a header is not one of a 64-bit little-endian machine, in words."""
     if struct.unpack_from(">i", head, 428)[0] in _BLOCK_SIZES:
-        return "a kdump of a big-endian machine; KHO exists on 64-bit little-endian ones only"
+        return "a kdump of a big-endian machine: expected a 64-bit little-endian one, as KHO needs it"
     if struct.unpack_from("<i", head, 416)[0] in _BLOCK_SIZES:
-        return "a kdump of a 32-bit machine; KHO exists on 64-bit little-endian ones only"
-    return f"kdump header version {version} with blocks of {block} bytes is not one of 64-bit Linux"
+        return "a kdump of a 32-bit machine: expected a 64-bit little-endian one, as KHO needs it"
+    return f"kdump header: expected version 0 to 64 and blocks of 4 to 64 KiB, found version {version}, {block} bytes"
 
 
 class KdumpMemory(Memory):
-    """One kdump-compressed file, or the parts of a split one (`makedumpfile --split`) in any order."""
+    """A kdump-compressed file, or the files of a split one (`makedumpfile --split`) in any order."""
 
     format = "kdump"
 
     def __init__(self, path: str, sources: Sequence[tuple[str, ByteSource]]) -> None:
+        """sources: (name, bytes) of each file. Raises SourceError for a bad header, or files of different dumps."""
         super().__init__(path)
         parts = [_Part(name, source) for name, source in sources]
         self._parts = sorted(parts, key=lambda part: (part.first, -part.last, -len(part.source)))
@@ -256,6 +259,7 @@ class KdumpMemory(Memory):
         self._ram = max(self._parts, key=lambda part: part.ram.size).ram
         self.vmcoreinfo = parse_vmcoreinfo(next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b""))
         self.machine = _machine(self._parts[0].source)
+        self._damaged: set[int] = set()
         self._share_frames()
         self._segments = tuple(self._cover())
         self._inflated = lru_cache(maxsize=512)(self._inflate)
@@ -263,7 +267,7 @@ class KdumpMemory(Memory):
             self._remark_cut(part)
 
     def _share_frames(self) -> None:
-        """Give each frame to one part: the first that has it."""
+        """Assign each frame to the first file that has it. Adds remarks on overlaps and missing files."""
         end, before = 0, self._parts[0]
         for part in self._parts:
             part.begin = max(part.first, end)
@@ -273,18 +277,20 @@ class KdumpMemory(Memory):
                 end, before = part.last, part
         answered = sum(max(0, part.last - part.begin) for part in self._parts)
         if any(part.header.split for part in self._parts) and answered < self._parts[0].header.max_mapnr:
-            self.remarks.append(f"split dump: {len(self._parts)} of its files given, some page frames are in others")
+            self.remarks.append(
+                f"split dump: some page frames are in none of the {len(self._parts)} files; give its other files, too"
+            )
 
     def _remark_cut(self, part: _Part) -> None:
         if part.header.status & _INCOMPLETE:
-            self.remarks.append(f"truncated: {part.path} was left incomplete, says its own header")
+            self.remarks.append(f"truncated: {part.path} is marked as incomplete in its header")
         if part.dumped.size < part.header.max_mapnr:
-            self.remarks.append(f"truncated: {part.path} ends inside of its bitmaps")
+            self.remarks.append(f"truncated: {part.path} ends inside its bitmaps")
             return
         frame = part.first_lost()
         if frame is not None:
             self.remarks.append(
-                f"truncated: {part.path} does not hold the data of page frame {frame:#x} and maybe of others"
+                f"truncated: the data of page frame {frame:#x} and maybe of others is missing in {part.path}"
             )
 
     def _cover(self) -> list[Segment]:
@@ -296,13 +302,20 @@ class KdumpMemory(Memory):
             elif len(found) < LIMITS.kdump_segments:
                 found.append(Segment(first * page, count * page, 0, count * page))
             else:
-                self.remarks.append(f"more than {len(found)} runs of RAM; none is listed from {first * page:#x} on")
+                self.remarks.append(
+                    f"more than {len(found)} runs of RAM; those from {first * page:#x} on are not listed"
+                )
                 break
         return found
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         return self._segments
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the dump level left pages out, or pages cannot be unpacked."""
+        return any(part.header.dump_level for part in self._parts) or bool(self._damaged)
 
     def _part_of(self, frame: int) -> _Part | None:
         return next((part for part in self._parts if part.holds(frame)), None)
@@ -351,15 +364,24 @@ class KdumpMemory(Memory):
         return page
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        """Only the first bytes of a page are unpacked, and each stored page once, however many frames share it."""
+        """As `Memory.find_pages`. Decompresses only the first bytes of a page, and a shared page only once."""
         within = prefix[: _PAGE - at]
         total = self._parts[-1].last * self._page
         try:
             for address in self._find_within(within, at, total):
                 if within == prefix or self._has(address + at, prefix):
                     yield address
-        finally:  # also when nobody asks for the rest
+        finally:  # also if the caller stops early
             self.report(total, total)
+            self._remark_damage()
+
+    def _remark_damage(self) -> None:
+        """A remark on stored pages that a search could not unpack."""
+        if self._damaged and not any(remark.startswith("damaged: ") for remark in self.remarks):
+            count = f"{len(self._damaged)} stored page{'s' if len(self._damaged) > 1 else ''}"
+            self.remarks.append(
+                f"damaged: {count} cannot be unpacked, the first at file offset {min(self._damaged):#x}"
+            )
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -380,13 +402,13 @@ class KdumpMemory(Memory):
                     found = shared.get(offset)
                     if found is None:
                         found = shared[offset] = self._starts(part, offset, size, flags, prefix, at)
-                elif flags == _ZLIB and is_plain and size <= most:  # by far the most, so without a call for each
+                elif flags == _ZLIB and is_plain and size <= most:  # the usual case, inlined for speed
                     last, data = offset, source[offset : offset + size]
                     try:
                         if inflate().decompress(data, end)[at:] == prefix and len(data) == size:
                             yield frame * _PAGE
                     except zlib.error:
-                        pass
+                        self._damaged.add(offset)
                     continue
                 else:
                     last, found = offset, self._starts(part, offset, size, flags, prefix, at)
@@ -394,16 +416,17 @@ class KdumpMemory(Memory):
                     yield frame * self._page + start
 
     def _starts(self, part: _Part, offset: int, size: int, flags: int, prefix: bytes, at: int) -> tuple[int, ...]:
-        """Where 4 KiB pages with the prefix start in a stored page, which can be one of 64 KiB."""
+        """Offsets of 4 KiB pages with the prefix in a stored page, which can have up to 64 KiB."""
         end = at + len(prefix)
         try:
             data = _unpack(part, offset, size, flags, self._page - _PAGE + end)
         except (FormatError, zlib.error):
+            self._damaged.add(offset)
             return ()
         return tuple(start for start in range(0, self._page, _PAGE) if data[start + at : start + end] == prefix)
 
     def find(self, pattern: bytes) -> Iterator[int]:
-        """Over the end of a page as well, when the next one is there; not over more than two pages."""
+        """As `Memory.find`. A match can cross from one page into the next, but not into a third one."""
         reach, following, tail = len(pattern) - 1, -1, b""
         for frame, page in self._pages():
             before = tail if frame == following else b""
@@ -413,7 +436,7 @@ class KdumpMemory(Memory):
             following, tail = frame + 1, page[-reach:] if reach else b""
 
     def _pages(self) -> Iterator[tuple[int, bytes]]:
-        """Every page that can be unpacked, by frame."""
+        """(frame, bytes) of each page that can be decompressed, ascending."""
         for part in self._parts:
             for frame, offset, size, flags in part.walk():
                 try:
@@ -430,38 +453,41 @@ def _places(data: bytes, pattern: bytes) -> Iterator[int]:
 
 
 def _machine(source: ByteSource) -> int | None:
-    """The machine in the utsname of the header, which QEMU fills as well."""
+    """e_machine of ELF for the machine in the header's utsname. None if it has none with KHO."""
     place = 12 + 4 * 65
     return _MACHINES.get(source[place : place + 65].split(b"\0")[0])
 
 
 def _shared(part: _Part, end: int, before: _Part) -> str:
     if part.path == before.path:
-        return f"split dump: {part.path} is named twice"
+        return f"split dump: {part.path} is given twice"
     span = f"page frames {part.first:#x}-{end:#x}"
-    return f"split dump: {span} of {part.path} are in {before.path} too, and taken from there"
+    return f"split dump: {span} are in both {part.path} and {before.path}; the latter is used"
 
 
 def _check_set(first: _Part, part: _Part) -> None:
-    """Raises SourceError for two files that are not of one dump."""
+    """Raises SourceError if two files are not of one dump."""
     for name, meaning in _OF_ONE_DUMP.items():
         if getattr(first.header, name) != getattr(part.header, name):
-            raise SourceError(f"{part.path}: not of the same set as {first.path}: another {meaning}")
+            raise SourceError(f"{part.path}: not of the same dump as {first.path}: different {meaning}")
     if first.vmcoreinfo and part.vmcoreinfo and first.vmcoreinfo != part.vmcoreinfo:
-        raise SourceError(f"{part.path}: not of the same set as {first.path}: another VMCOREINFO")
+        raise SourceError(f"{part.path}: not of the same dump as {first.path}: different VMCOREINFO")
     if not (first.dumped.agrees(part.dumped) and first.ram.agrees(part.ram)):
-        raise SourceError(f"{part.path}: not of the same set as {first.path}: other page frames in its bitmaps")
+        raise SourceError(f"{part.path}: not of the same dump as {first.path}: different page frames in its bitmaps")
 
 
 def _unpack(part: _Part, offset: int, size: int, flags: int, limit: int) -> bytes:
-    """At most `limit` bytes of a stored page, never more than a page out of one page's data."""
+    """At most `limit` bytes of a stored page, and never more than one page.
+
+    Raises FormatError or zlib.error for damaged data.
+    """
     block = part.header.block_size
     limit = min(limit, block)
     if offset < 0 or size > 2 * block or offset + size > len(part.source):
         raise FormatError(f"page data of {size} bytes at {offset:#x} is not in the file")
     data = part.source[offset : offset + size]
     if len(data) < size:
-        raise FormatError(f"page data of {size} bytes at {offset:#x} was lost")
+        raise FormatError(f"page data of {size} bytes at {offset:#x} is lost")
     kind = flags & ~_INCOMPLETE
     if kind == 0:
         return data[:limit]
@@ -480,11 +506,11 @@ def _zstd(data: bytes, block: int) -> bytes:
     try:
         import zstandard
     except ImportError:
-        raise SourceError("this dump is compressed with zstd: pip install 'luoser[zstd]'") from None
+        raise SourceError("the dump is compressed with zstd; pip install 'luoser[zstd]'") from None
     try:
         size = zstandard.frame_content_size(data)
         if size > block:
-            raise FormatError(f"zstd frame of {size} bytes, expected at most {block}")
+            raise FormatError(f"zstd frame: expected at most {block} bytes, found {size}")
         return bytes(zstandard.ZstdDecompressor().decompress(data, max_output_size=block))
     except (zstandard.ZstdError, MemoryError) as error:
         raise FormatError(f"corrupt zstd data: {error}") from None

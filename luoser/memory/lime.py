@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""LiME dumps (format=lime): ranges of physical memory, each behind a header with its first and last address."""
+"""LiME dumps (format=lime): ranges of physical memory, each after a header with its first and last address."""
 
 from __future__ import annotations
 
@@ -20,19 +20,25 @@ Range = tuple[int, int]
 
 
 def range_header(path: str, buffer: Buffer, place: int, magic: bytes, version: int, remarks: list[str]) -> Range | None:
-    """The range header at an offset of a LiME or AVML file; None at its end, and a remark when that is inside of one.
+    """The range in the header at an offset of a LiME or AVML file. None at the end of the file.
 
-    Raises SourceError for garbage, and for a file that does not hold a single header.
+    path:    for error messages.
+    place:   offset of the header in bytes.
+    magic:   expected first bytes: MAGIC, or AVML's.
+    version: expected version.
+    remarks: gets a remark if the file ends inside a header.
+
+    Raises SourceError for bytes that are not such a header, and for a file without a complete header.
     """
     raw = bytes(buffer[place : place + HEADER_SIZE])
     kind = "LiME" if magic == MAGIC else "AVML"
     if len(raw) < HEADER_SIZE:
         if not place:
-            raise SourceError(f"{path}: a {kind} range header has {HEADER_SIZE} bytes, the file only {len(raw)}")
+            raise SourceError(f"{path}: truncated {kind} range header: expected {HEADER_SIZE} bytes, found {len(raw)}")
         if raw:
             remarks.append(
-                f"truncated: the file ends inside of the range header at offset {place:#x}; "
-                "this range and any behind it are lost"
+                f"truncated: the file ends inside the range header at offset {place:#x}; "
+                "this range and any later one are lost"
             )
         return None
     found, number, first, last, _ = _HEADER.unpack(raw)
@@ -43,9 +49,9 @@ def range_header(path: str, buffer: Buffer, place: int, magic: bytes, version: i
 
 
 class LimeMemory(SegmentedMemory):
-    """A LiME dump; AVML writes the same when it does not compress, and leaves out blocks of zeros.
+    """A LiME dump. AVML writes the same format when it does not compress, but omits blocks of zeros.
 
-    What is in no range is therefore absent, not zero: the file does not say which it was.
+    Memory outside all ranges is absent, not zero: the file does not show whether it was zero.
     """
 
     format = "lime"
@@ -70,4 +76,4 @@ def _segments(path: str, buffer: Buffer, remarks: list[str]) -> Iterator[Segment
             remarks.append(f"truncated: range {first:#x}-{last:#x} has {stored:#x} of its {size:#x} bytes in the file")
         yield Segment(first, size, place, stored, PageState.ABSENT)
         place += size
-    remarks.append(f"more than {LIMITS.elf_headers} ranges; what follows offset {place:#x} was not read")
+    remarks.append(f"more than {LIMITS.elf_headers} ranges; bytes after offset {place:#x} were not read")

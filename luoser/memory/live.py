@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`live:`, the running machine: the best source of its memory, and what its kernel says of itself."""
+"""`live:`, the running machine: the best available source of its memory, and the roots that its kernel exposes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ NAME = "live:"
 
 
 def open_live(*, base: Path = Path("/")) -> Memory:
-    """/proc/kcore, else /dev/mem, else the blobs of debugfs; with the roots that the boot parameters name.
+    """The memory of this machine: /proc/kcore, else /dev/mem, else the debugfs blobs of KHO.
 
-    base: the root of the file system. Raises SourceError with what each of them said when none can be read.
+    `known_roots` has the roots in the boot parameters.
+
+    base: root directory of the file system.
+
+    Raises SourceError with the reason for each of them if none can be read.
     """
     failures: list[str] = []
     roots = tuple(_known_roots(base))
@@ -38,10 +42,10 @@ def open_live(*, base: Path = Path("/")) -> Memory:
         return memory
     hint = ""
     if any("Operation not permitted" in failure for failure in failures):
-        hint = " (the kernel is locked down, or CAP_SYS_RAWIO is missing: try a dump of kdump or a hypervisor)"
+        hint = " (the kernel is locked down, or CAP_SYS_RAWIO is missing; use a dump made by kdump or a hypervisor)"
     if os.geteuid() != 0:
         hint = " (only root may read the memory of a running machine)"
-    raise SourceError(f"{NAME} nothing can be read{hint}: {'; '.join(failures)}")
+    raise SourceError(f"{NAME} no source of memory can be read{hint}: {'; '.join(failures)}")
 
 
 def _open(path: Path, kind: Callable[[str, int], Memory]) -> Memory:
@@ -57,28 +61,28 @@ def _open(path: Path, kind: Callable[[str, int], Memory]) -> Memory:
 
 
 def _kcore(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
-    return _as_said(_open(base / "proc/kcore", KcoreMemory), base, roots)
+    return _with_roots(_open(base / "proc/kcore", KcoreMemory), base, roots)
 
 
 def _devmem(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
     iomem = str(base / "proc/iomem")
     memory = _open(base / "dev/mem", lambda path, descriptor: DevMemory(path, descriptor, iomem=iomem))
-    return _as_said(memory, base, roots)
+    return _with_roots(memory, base, roots)
 
 
-def _as_said(memory: Memory, base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
+def _with_roots(memory: Memory, base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
     memory.known_roots, memory.symbols = roots, str(base / "proc/kallsyms")
     return memory
 
 
 def _debugfs(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
-    """The blobs; the boot parameters say where the root in `in` lies."""
+    """The debugfs blobs. The address of the root in `in` comes from the boot parameters."""
     folder = base / "sys/kernel/debug/kho"
     return DebugfsMemory(safe_text(str(folder)), folder, incoming=roots[0] if len(roots) == 1 else None)
 
 
 def _known_roots(base: Path) -> Iterator[KnownRoot]:
-    """What the kernel's own boot parameters name: setup_data on x86-64, /chosen of the devicetree elsewhere."""
+    """The roots in the kernel's boot parameters: setup_data on x86-64, /chosen of the devicetree elsewhere."""
     for folder in sorted((base / "sys/kernel/boot_params/setup_data").glob("*")):
         kind, data = _bytes(folder / "type"), _bytes(folder / "data")
         if kind.strip() in (b"0x%x" % SETUP_KEXEC_KHO, b"%d" % SETUP_KEXEC_KHO) and len(data) >= kho_data.size:
@@ -94,7 +98,7 @@ def _known_roots(base: Path) -> Iterator[KnownRoot]:
 
 
 def _span(tree: Path, value: bytes) -> tuple[int, int] | None:
-    """(address, bytes) in the big-endian cells of a devicetree property."""
+    """(address, size in bytes) of a devicetree property with big-endian cells. None if it does not have that size."""
     cells = 4 * _cells(tree / "#address-cells")
     if len(value) != cells + 4 * _cells(tree / "#size-cells"):
         return None

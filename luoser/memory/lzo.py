@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""LZO1X decompression, bounded: as much output as is asked for, never more than one page.
+"""LZO1X decompression with a bound on the output.
 
-Written from the description of the stream format; the only maintained bindings do not build or carry
-another licence.
+Our own code, because the existing Python bindings do not build or have another licence. The format is described in
+the kernel: Documentation/staging/lzo.rst.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ __all__ = ["decompress"]
 
 
 def decompress(data: bytes, limit: int) -> bytes:
-    """The first `limit` bytes of an LZO1X stream, or all of it. Raises FormatError for a corrupt stream."""
+    """The decompressed LZO1X stream, cut after `limit` bytes. Raises FormatError for a corrupt stream."""
     try:
         return bytes(_run(data, limit)[:limit])
     except IndexError:
-        raise FormatError("LZO stream breaks off or refers to bytes before its start") from None
+        raise FormatError("LZO stream is truncated or refers to bytes before its start") from None
 
 
 def _run(data: bytes, limit: int) -> bytearray:
@@ -48,7 +48,10 @@ def _run(data: bytes, limit: int) -> bytearray:
 
 
 def _match(data: bytes, place: int, code: int, state: int) -> tuple[int, int, int, int]:
-    """(length, distance, next place, byte whose low bits count the literals behind); distance 0 ends the stream."""
+    """(length, distance, next place, byte whose low two bits are the number of literals that follow).
+
+    Distance 0 ends the stream.
+    """
     if code >= 64:
         return (code >> 5) + 1, (data[place] << 3) + (code >> 2 & 7) + 1, place + 1, code
     if code >= 32:
@@ -66,7 +69,7 @@ def _match(data: bytes, place: int, code: int, state: int) -> tuple[int, int, in
 
 
 def _length(data: bytes, place: int, short: int, mask: int, base: int) -> tuple[int, int]:
-    """A length that continues in zero bytes, each worth 255, when its short form is 0."""
+    """(length, next place). If its short form is 0, the length continues in bytes: each zero byte adds 255."""
     if short:
         return short + base, place
     count = mask

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Opens a dump: the format is recognised by content, packed files are unpacked on the way."""
+"""Opens a dump. The format is recognised by content. .xz and .gz files are decompressed first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from luoser.memory.raw import Range, RawMemory, data_segments
 from luoser.memory.source import Buffer, Memory, Segment
 from luoser.text import safe_text
 
-__all__ = ["open_memory", "read_file"]
+__all__ = ["FORMATS", "open_memory", "read_file"]
 
 _PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
 _OTHER = {
@@ -36,7 +36,7 @@ _OTHER = {
 }
 _CHUNK = 1 << 20
 _RAW_AT_LEAST = 16 << 20
-"""A file of this many bytes may be a raw image that was cut off inside of a page."""
+"""Minimum size in bytes of a raw image whose size is not a multiple of the page size (truncated)."""
 
 
 def open_memory(
@@ -45,14 +45,19 @@ def open_memory(
     ranges: Sequence[Range] = (),
     pause: bool = False,
 ) -> Memory:
-    """A memory source for a file, `-` for standard input, `live:` for this machine, `qmp:SOCKET` for a QEMU guest.
+    """The memory source of a dump, a machine or a guest.
 
-    Reads ELF cores (64-bit little-endian), kdump-compressed files (flattened or not), LiME and AVML dumps,
-    VMware .vmem files and raw images, each also inside .xz or .gz. `more`: the other files of a split kdump,
-    or the .vmss or .vmsn of a .vmem. A folder is one of debugfs blobs, /sys/kernel/debug/kho or a copy of it.
+    Formats: ELF cores (64-bit little-endian), kdump-compressed files (flattened or not), LiME and AVML dumps,
+    VMware .vmem files and raw images, each also as .xz or .gz; and folders with the debugfs blobs of KHO.
 
-    ranges: where the bytes of a raw image belong. pause: hold a guest while it is read. Raises SourceError with
-    one clear line when a file cannot be read, is empty, or is of a kind that is no memory image.
+    path:   a file, `-` for standard input, /sys/kernel/debug/kho or a copy of it, /dev/mem, /proc/kcore,
+            `live:` for this machine, or `qmp:SOCKET` for a QEMU guest.
+    more:   the other files of a split kdump, or the .vmss or .vmsn of a .vmem.
+    ranges: physical addresses of the parts of a raw image. Empty: byte N is assumed to be address N.
+    pause:  stop a running guest until the source is closed.
+
+    Raises SourceError for a file that cannot be read, is empty, or is not a memory image; UsageError for ranges that
+    do not fit the image, and for `pause` or `more` with a source that does not support it.
     """
     if os.fspath(path).startswith("qmp:") or pause:
         return _guest(os.fspath(path), more, pause)
@@ -69,14 +74,14 @@ def open_memory(
 
 def _guest(path: str, more: tuple[object, ...], pause: bool) -> Memory:
     if more or not path.startswith("qmp:"):
-        raise UsageError("a guest, qmp:SOCKET, is read by itself, and --pause is for guests only")
-    from luoser.memory.qmp import QmpMemory  # sockets are loaded where one is asked for
+        raise UsageError("expected qmp:SOCKET as the only source; --pause is for guests only")
+    from luoser.memory.qmp import QmpMemory  # imported late: it needs socket, which other sources do not
 
     return QmpMemory(path, path.removeprefix("qmp:"), pause=pause)
 
 
 def _special(name: str) -> Memory | None:
-    """What is no file to be mapped: the live machine, a device, a folder of debugfs blobs. None for all else."""
+    """The source if it is the live machine, a device, or a folder of debugfs blobs. None for any other file."""
     if name == live.NAME:
         return live.open_live()
     if name == "-":
@@ -107,13 +112,17 @@ def _device(shown: str, name: str, kind: Callable[[str, int], Memory]) -> Memory
 def _root_hint(error: OSError) -> str:
     if error.errno == errno.EPERM:
         return (
-            "; the kernel is locked down, or the process lacks CAP_SYS_RAWIO: try a dump made by kdump or a hypervisor"
+            "; the kernel is locked down, or the process lacks CAP_SYS_RAWIO; use a dump made by kdump or a hypervisor"
         )
     return "; only root may read the memory of a running machine" if error.errno == errno.EACCES else ""
 
 
 class _File(NamedTuple):
-    """shown: the name, safe to print. pieces: where a sparse file has data, None for any other."""
+    """A file that was opened.
+
+    shown:  its name, safe to print.
+    pieces: data and holes of a sparse file. None for any other file.
+    """
 
     shown: str
     buffer: Buffer
@@ -121,7 +130,10 @@ class _File(NamedTuple):
 
 
 def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed) -> _File:
-    """limit: bytes that may come out of a pipe or a packed file."""
+    """A file, mapped. Raises SourceError.
+
+    limit: most bytes to read from a pipe or a compressed file.
+    """
     name = os.fspath(path)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
@@ -131,15 +143,21 @@ def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed) -> _Fi
 
 
 def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
-    """The bytes of a small file, `-` for standard input; unpacked where it is .xz or .gz. Raises SourceError."""
+    """The bytes of a small file, decompressed if it is .xz or .gz.
+
+    path:  `-` is standard input.
+    limit: maximum size in bytes, after decompression.
+
+    Raises SourceError for a file that cannot be read or is larger.
+    """
     shown, buffer, _ = _load(path, limit)
     if len(buffer) > limit:
-        raise SourceError(f"{shown}: {len(buffer)} bytes, more than the {limit} that are read here")
+        raise SourceError(f"{shown}: file too large: expected at most {limit} bytes, found {len(buffer)}")
     return bytes(buffer)
 
 
 def _buffer(name: str, shown: str, limit: int) -> _File:
-    """The whole file mapped or, when packed or piped, unpacked into an unnamed temporary file and mapped."""
+    """A file, mapped. A pipe or compressed file is first copied into an unnamed temporary file."""
     if name == "-":
         if sys.stdin is None:
             raise SourceError("standard input is closed")
@@ -151,7 +169,7 @@ def _buffer(name: str, shown: str, limit: int) -> _File:
 
 
 def _unpacked(file: BinaryIO, shown: str, limit: int) -> BinaryIO:
-    """The file itself or, when it is .xz or .gz, its unpacked contents."""
+    """The file itself or, if it is .xz or .gz, its decompressed contents."""
     file.seek(0)
     head = file.read(6)
     file.seek(0)
@@ -169,10 +187,10 @@ def _spool(source: BinaryIO, shown: str, limit: int) -> BinaryIO:
         while block := source.read(_CHUNK):
             size += len(block)
             if size > limit:
-                raise SourceError(f"{shown}: more than the {limit} bytes that are read here")
+                raise SourceError(f"{shown}: file too large: expected at most {limit} bytes after decompression")
             _write_sparse(spool, block, size)
     except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{shown}: damaged compressed file after {size} unpacked bytes: {error}") from error
+        raise SourceError(f"{shown}: compressed file damaged after {size} decompressed bytes: {error}") from error
     spool.truncate(size)
     spool.flush()
     return cast(BinaryIO, spool)
@@ -189,14 +207,14 @@ def _map(file: BinaryIO, shown: str, limit: int) -> _File:
     status = os.fstat(file.fileno())
     size = status.st_size
     if size == 0:
-        if file.read(1):  # files of debugfs and proc do not tell their size
+        if file.read(1):  # files of debugfs and proc have size 0
             file.seek(0)
             return _map(_spool(file, shown, limit), shown, limit)
         raise SourceError(f"{shown}: the file is empty")
     try:
         buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except OSError as error:
-        if error.errno != errno.ENODEV:  # files of debugfs and sysfs can be read only
+        if error.errno != errno.ENODEV:  # files of debugfs and sysfs cannot be mapped
             raise
         return _map(_spool(file, shown, limit), shown, limit)
     pieces = data_segments(file.fileno(), size) if status.st_blocks * 512 < size else None
@@ -206,42 +224,48 @@ def _map(file: BinaryIO, shown: str, limit: int) -> _File:
 def _recognise(file: _File) -> Memory:
     shown, buffer = file.shown, file.buffer
     head = bytes(buffer[:16])
-    if head.startswith(flattened.MAGIC):
-        return _recognise_flattened(shown, buffer, flattened.Flattened(shown, buffer))
-    if head.startswith(elf.MAGIC):
-        return ElfMemory(shown, buffer)
-    if head.startswith(kdump.MAGICS):
-        return kdump.KdumpMemory(shown, [(shown, buffer)])
-    if head.startswith(lime.MAGIC):
-        return lime.LimeMemory(shown, buffer)
-    if head.startswith(avml.MAGIC):
-        return avml.AvmlMemory(shown, buffer)
+    for magics, kind in FORMATS:
+        if head.startswith(magics):
+            return kind(shown, buffer)
     if head.startswith(vmware.MAGICS):
-        raise SourceError(f"{shown}: a VMware state file; name its .vmem first, then this file")
+        raise SourceError(f"{shown}: a VMware state file; give its .vmem first, then this file")
     if head.startswith(fdt.MAGIC) and len(buffer) <= LIMITS.fdt_size:
         if is_root(bytes(buffer)):
             return DebugfsMemory(shown, bytes(buffer))
-        raise SourceError(f"{shown}: a single flattened devicetree that is no KHO root; try `luoser decode`")
-    for magic, kind in _OTHER.items():
+        raise SourceError(f"{shown}: a flattened devicetree, but not a KHO root; try `luoser decode`")
+    for magic, word in _OTHER.items():
         if head.startswith(magic):
-            raise SourceError(f"{shown}: {kind}")
+            raise SourceError(f"{shown}: {word}")
     if len(buffer) < 2 * 4096 or (len(buffer) % 4096 and len(buffer) < _RAW_AT_LEAST):
-        raise SourceError(f"{shown}: no known dump format: {len(buffer)} bytes that start with {head.hex(' ')}")
+        raise SourceError(f"{shown}: unknown dump format: {len(buffer)} bytes that start with {head.hex(' ')}")
     return RawMemory(shown, buffer, file.pieces)
 
 
 def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened) -> Memory:
-    """The format below a flattened file; its pieces stay where they are."""
+    """The source for a flattened file. Its pieces are not copied."""
     head = layer[:16]
     if head.startswith(kdump.MAGICS):
         memory: Memory = kdump.KdumpMemory(shown, [(shown, layer)])
     elif head.startswith(elf.MAGIC):
         memory = ElfMemory(shown, buffer, layer)
     else:
-        raise SourceError(f"{shown}: a flattened dump of neither kdump nor ELF: it starts with {head.hex(' ')}")
+        raise SourceError(f"{shown}: flattened dump: expected kdump or ELF inside, found {head.hex(' ')}")
     if layer.truncated:
         memory.remarks.insert(0, f"truncated: {shown} has no end record")
     return memory
+
+
+FORMATS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[str, Buffer], Memory]], ...] = (
+    (
+        flattened.MAGIC,
+        lambda shown, buffer: _recognise_flattened(shown, buffer, flattened.Flattened(shown, buffer)),
+    ),
+    (elf.MAGIC, ElfMemory),
+    (kdump.MAGICS, lambda shown, buffer: kdump.KdumpMemory(shown, [(shown, buffer)])),
+    (lime.MAGIC, lime.LimeMemory),
+    (avml.MAGIC, avml.AvmlMemory),
+)
+"""The bytes that a file of a format starts with, and what reads it by name and contents: a line for each format."""
 
 
 def _recognise_set(named: list[_File]) -> Memory:
@@ -252,4 +276,4 @@ def _recognise_set(named: list[_File]) -> Memory:
         vmem, state = named
         return vmware.VmwareMemory(vmem.shown, vmem.buffer, state.shown, state.buffer)
     names = ", ".join(file.shown for file in named)
-    raise SourceError(f"{names}: several files are read together only as a split kdump or as .vmem and .vmss")
+    raise SourceError(f"{names}: expected several files to be a split kdump, or a .vmem and its .vmss")

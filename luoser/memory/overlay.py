@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Another source with some bytes replaced: what a dump would read like with one thing changed."""
+"""Another source with some bytes replaced or removed, to see what luoser makes of a changed dump."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAGE = 4096
 
 
 class Overlay(Memory):
-    """Memory below, with whole pages of it rewritten or taken away; the source below is not touched."""
+    """Another source with some pages rewritten or removed. The other source is not changed."""
 
     def __init__(self, below: Memory) -> None:
         super().__init__(below.path)
@@ -28,7 +28,7 @@ class Overlay(Memory):
         self._gone: dict[int, PageState] = {}
 
     def write(self, address: int, data: bytes) -> None:
-        """Replace bytes; pages that the source below does not hold are taken as zeros first."""
+        """Replace bytes at a physical address. A page that the other source does not have starts as zeros."""
         for page in range(address // _PAGE * _PAGE, address + len(data), _PAGE):
             old = bytearray(self._page(page))
             low, high = max(address, page), min(address + len(data), page + _PAGE)
@@ -37,7 +37,7 @@ class Overlay(Memory):
             self._gone.pop(page, None)
 
     def remove(self, address: int, size: int = _PAGE, *, state: PageState = PageState.ABSENT) -> None:
-        """Take pages away."""
+        """Remove the pages of [address, address + size): reading them raises MissingMemory with this state."""
         for page in range(address // _PAGE * _PAGE, address + size, _PAGE):
             self._gone[page] = state
             self._pages.pop(page, None)
@@ -56,7 +56,7 @@ class Overlay(Memory):
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """Those of the source below, with pages rewritten and taken away; the offsets of rewritten ones say nothing."""
+        """The segments of the other source with the changes applied. Offsets of rewritten pages have no meaning."""
         changed = [Segment(page, _PAGE, 0, _PAGE) for page in self._pages]
         changed += [Segment(page, _PAGE, 0, 0, state) for page, state in self._gone.items()]
         return tuple(swept([*changed, *self._below.segments])) if changed else self._below.segments
@@ -92,18 +92,18 @@ class Overlay(Memory):
         yield from sorted({*below, *self._find_own(pattern)})
 
     def _find_own(self, pattern: bytes) -> Iterator[int]:
-        """Matches that touch a rewritten page: looked for with as much of the neighbours as a match can reach."""
+        """Matches that include bytes of a rewritten page. They can begin before it and end after it."""
         reach = len(pattern) - 1
         for page in self._pages:
-            before, behind = self._edge(page - reach, reach), self._edge(page + _PAGE, reach)
-            start, window = page - len(before), before + self._pages[page] + behind
+            before, after = self._edge(page - reach, reach), self._edge(page + _PAGE, reach)
+            start, window = page - len(before), before + self._pages[page] + after
             place = window.find(pattern)
             while place >= 0:
                 yield start + place
                 place = window.find(pattern, place + 1)
 
     def _edge(self, address: int, size: int) -> bytes:
-        """Bytes beside a page, none where they are not all known."""
+        """Bytes next to a page. Empty unless all of them are known."""
         try:
             return self.read(address, size) if address >= 0 else b""
         except MissingMemory:

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Memory of a running QEMU guest, read through QMP: `qmp:/path/to/socket`.
 
-The map comes from the head of an ELF core. `dump-guest-memory` is handed a sealed file of one MiB, writes its headers
-and notes (where RAM is, VMCOREINFO) and gives up at the seal. So the map is the one of QEMU's own dumps, right for
-every machine type, and a running guest stands still for a millisecond and what flushing its disks takes.
+The memory map comes from the head of an ELF core. `dump-guest-memory` writes into a sealed file of one MiB: the headers
+and notes (addresses of RAM, VMCOREINFO) fit, then it fails at the seal. The map is therefore that of QEMU's own dumps,
+for every machine type. A running guest is stopped for a millisecond, plus the time to flush its disks.
 
-The bytes come from `pmemsave`, block by block, into one unnamed file in memory that is used again for each. QEMU is
-handed it with `add-fd` and opens it as /proc/self/fd/N: no path has to be writable for QEMU's user or visible in its
-namespace, and nothing comes to lie on a disk. `pmemsave` does not stop the guest, it keeps QEMU's main loop busy for
-the time of a block; and as it is asked for the map's RAM only, it reads no device registers. Blocks that no one ever
-touched are not asked for, where the host's kernel tells which they are (`untouched`).
+The bytes come from `pmemsave`, block by block, through one unnamed file in memory. QEMU gets it with `add-fd` and opens
+it as /proc/self/fd/N. So QEMU's user needs no writable path, the file need not be visible in its namespace, and no
+guest memory is written to a disk. `pmemsave` does not stop the guest, but blocks QEMU's main loop for the time of a
+block. Only addresses of RAM are requested, so no device register is read. Blocks that were never touched according to
+the host's kernel (`untouched`) are not requested.
 
-Not used: `dump-guest-memory` for the bytes is twice as fast, but stops and starts a running guest for every block.
-`xp` and `info mtree` answer in prose that changes between versions. QMP does not say which part of a shared memory
-file is at which address.
+Alternatives: `dump-guest-memory` for the bytes is twice as fast, but stops and starts a running guest for every block.
+The output of `xp` and `info mtree` changes between versions. QMP does not report which part of a shared memory file is
+at which address.
 """
 
 from __future__ import annotations
@@ -47,26 +47,33 @@ __all__ = ["QmpMemory"]
 _GREETING, _ANSWER, _FAREWELL = 5, 60, 10
 """Seconds to wait for a greeting, for an answer, and for the answers to the last commands."""
 _HEADS = (1 << 20, 64 << 20)
-"""Bytes for a core's headers and notes; only machines with thousands of processors need the second."""
+"""Bytes for a core's headers and notes. Only machines with thousands of processors need the second size."""
 _BLOCK, _WINDOW, _WINDOWS = 8 << 20, 64 << 10, 1024
-"""Bytes asked for at a time by a scan and by a read; how many of the latter are kept."""
+"""Bytes requested at a time by a search, bytes requested at a time by `read`, and number of the latter in the cache."""
 _HOST_ADDRESS = re.compile(r" is (0x[0-9a-f]{1,16})\s*$")
 _NAME = "luoser"
-_SAID = 300
-"""Characters shown of what QEMU says."""
+_ERROR_SIZE = 300
+"""Characters of an error of QEMU that are shown."""
 
 
 class QmpMemory(Memory):
-    """Physical memory of a QEMU guest. socket: path of a UNIX socket that speaks QMP.
+    """Physical memory of a QEMU guest.
 
-    pause: stop the guest until `close`, if it is running; otherwise it runs on, and what is read may be of several
-    moments. A window of 64 KiB that was read once stays as it was read, a block that a scan found to be zero is not
-    looked at by a later scan: open the guest anew to see it anew.
+    A window of 64 KiB that was read is cached, and a block that was zero in a search is not read by later searches.
+    Open the guest again to see later changes.
     """
 
     format = "qmp"
 
     def __init__(self, path: str, socket: str, *, pause: bool = False) -> None:
+        """A guest at a QMP socket.
+
+        path:   as the user gave it.
+        socket: path of a UNIX socket where QEMU serves QMP.
+        pause:  stop the guest, if it is running, until `close`. Otherwise pages are read at different times.
+
+        Raises SourceError if there is no QMP server, or it refuses a command.
+        """
         super().__init__(path)
         self._shown = safe_text(path)
         self._held = False
@@ -87,13 +94,15 @@ class QmpMemory(Memory):
         if running and pause:
             self._hold()
         elif running:
-            self.remarks.append("read from a running guest, page by page as it changed; --pause holds it meanwhile")
+            self.remarks.append(
+                "read from a running guest: parts that changed in the meantime may be inconsistent; --pause stops it"
+            )
         core = self._core()
         self.page_size, self.vmcoreinfo = core.page_size, core.vmcoreinfo
         self._segments = tuple(Segment(part.start, part.size, 0, part.size) for part in core.segments)
         self._starts = [segment.start for segment in self._segments]
         if sum(segment.size for segment in self._segments) > LIMITS.guest_size:
-            raise SourceError(f"{self._shown}: more than {LIMITS.guest_size} bytes of memory, no machine has that")
+            raise SourceError(f"{self._shown}: guest memory: expected at most {LIMITS.guest_size} bytes")
         self._file = os.memfd_create(_NAME, os.MFD_CLOEXEC)
         added = self._monitor.run("add-fd", {"opaque": _NAME}, descriptor=self._file)
         self._set = self._monitor.field(added, "fdset-id", int)
@@ -102,16 +111,16 @@ class QmpMemory(Memory):
             self._skip_untouched(self._monitor.peer())
 
     def _hold(self) -> None:
-        """Stop the guest. Whatever ends luoser from here on lets it go on, but for SIGKILL and SIGQUIT."""
+        """Stop the guest. It is continued however luoser ends, except by SIGKILL and SIGQUIT."""
         atexit.register(self.close)
         if threading.current_thread() is threading.main_thread():
             ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
             self._signals = {number: signal.signal(number, _end) for number in ends}
-        self._held = True  # before the command: an interrupt may come while it is under way
+        self._held = True  # before the command: an interrupt can arrive during it
         self._monitor.run("stop")
 
     def _core(self) -> ElfMemory:
-        """The head of an ELF core, with as much memory as there is room for behind it."""
+        """The head of an ELF core: headers, notes, and as much memory as fits after them. Raises SourceError."""
         fault = SourceError(f"{self._shown}: QEMU wrote no dump")
         for size in _HEADS:
             file = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -125,24 +134,24 @@ class QmpMemory(Memory):
             if not data:
                 raise refusal or fault
             try:
-                return ElfMemory(self._shown, data)  # whole up to the first bytes of memory, or refused
+                return ElfMemory(self._shown, data)  # raises unless all headers and notes are there
             except SourceError as error:
                 fault = error
         raise fault
 
     def _dump(self, file: int) -> _Refused | None:
-        """Have a core written to a file; what QEMU says when it could not write all of it."""
+        """Let QEMU write a core to a file. Returns QEMU's error if it could not write all of it."""
         self._monitor.run("getfd", {"fdname": _NAME}, descriptor=file)
         try:
             self._monitor.run("dump-guest-memory", {"paging": False, "protocol": f"fd:{_NAME}"})
         except _Refused as refusal:
-            with suppress(_Refused):  # it is QEMU's to close once the dump has begun
+            with suppress(_Refused):  # QEMU closes the file itself once the dump has begun
                 self._monitor.run("closefd", {"fdname": _NAME})
             return refusal
         return None
 
     def _skip_untouched(self, process: int) -> None:
-        """Take blocks for zero that the host's kernel says nobody touched; OSError where it does not say."""
+        """Mark blocks as zero that were never touched according to the host's kernel. Raises OSError."""
         its_file = Path(self._target.replace("self", str(process)))
         if not os.path.samestat(its_file.stat(), os.fstat(self._file)):
             return  # the peer is not QEMU itself
@@ -155,7 +164,7 @@ class QmpMemory(Memory):
             self._zero.update(start for (start, _), zero in known if zero)
 
     def _host_address(self, address: int) -> int | None:
-        """Where a byte of the guest is in QEMU's own memory."""
+        """Address of a byte of the guest in QEMU's own address space. None if it has none."""
         said = self._monitor.run("human-monitor-command", {"command-line": f"gpa2hva {address:#x}"})
         found = _HOST_ADDRESS.search(str(said))
         return int(found[1], 16) if found else None
@@ -185,15 +194,15 @@ class QmpMemory(Memory):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _fetch(self, address: int, size: int) -> bytes:
-        """Bytes that are in one segment, as they are now."""
+        """Bytes of one segment, read now."""
         self._monitor.run("pmemsave", {"val": address, "size": size, "filename": self._target})
         data = os.pread(self._file, size, 0)
         if len(data) < size:
-            raise SourceError(f"{self._shown}: QEMU wrote {len(data)} of the {size} bytes at {address:#x}")
+            raise SourceError(f"{self._shown}: pmemsave at {address:#x}: expected {size} bytes, found {len(data)}")
         return data
 
     def _blocks(self, segment: Segment) -> Iterator[tuple[int, int, bytes]]:
-        """Start, end and bytes of each block; no bytes for one of zeros, which is fetched once at most."""
+        """(start, end, bytes) of each block. The bytes of a block of zeros are empty, and it is fetched only once."""
         for start, end in _spans(segment):
             data = b"" if start in self._zero else self._fetch(start, end - start)
             if self._zeros.startswith(data):
@@ -203,7 +212,7 @@ class QmpMemory(Memory):
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
         if not prefix or prefix[0] == 0:
-            raise SourceError(f"cannot look for pages that start with {prefix!r}: the first byte has to tell")
+            raise SourceError(f"cannot search for pages that start with {prefix!r}: expected a first byte other than 0")
         for segment in self._segments:
             for start, _, data in self._blocks(segment):
                 first = -start % 4096 + at
@@ -217,7 +226,7 @@ class QmpMemory(Memory):
 
     def find(self, pattern: bytes) -> Iterator[int]:
         if not any(pattern):
-            raise SourceError(f"cannot look for {pattern!r}: a byte of it has to tell")
+            raise SourceError(f"cannot search for {pattern!r}: expected a byte other than 0")
         search, reach = re.compile(re.escape(pattern), re.DOTALL), len(pattern) - 1
         for segment in self._segments:
             seam = b""
@@ -228,21 +237,24 @@ class QmpMemory(Memory):
                 seam = data[max(0, len(data) - reach) :]
 
     def close(self) -> None:
-        """Let the guest go on if it was held, and QEMU forget the file."""
+        """Continue the guest if it was stopped here, and remove the file from QEMU.
+
+        Raises SourceError if the guest may still be stopped.
+        """
         fault = None
         if self._held:
             try:
                 self._monitor.run("cont", seconds=_FAREWELL)
             except SourceError as error:
                 fault = SourceError(
-                    f"{error}; the guest was held and may still be: `cont` in its monitor lets it go on"
+                    f"{error}; the guest was stopped and may still be: `cont` in its monitor continues it"
                 )
-            self._release()  # not after an interrupt: then the exit closes once more
+            self._release()  # not after an interrupt: then atexit calls close() again
         if self._set >= 0:
             with suppress(SourceError):
                 self._monitor.run("remove-fd", {"fdset-id": self._set}, seconds=_FAREWELL)
         if self._file >= 0:
-            os.ftruncate(self._file, 0)  # QEMU keeps the file until the guest runs again
+            os.ftruncate(self._file, 0)  # QEMU keeps the file open until the guest runs again
             os.close(self._file)
         self._set = self._file = -1
         self._monitor.close()
@@ -258,7 +270,7 @@ class QmpMemory(Memory):
 
 
 def _spans(segment: Segment) -> Iterator[tuple[int, int]]:
-    """[start, end) of the blocks that a scan fetches."""
+    """[start, end) of the blocks that a search fetches."""
     start = segment.start
     while start < segment.end:
         end = min(segment.end, start - start % _BLOCK + _BLOCK)
@@ -267,11 +279,11 @@ def _spans(segment: Segment) -> Iterator[tuple[int, int]]:
 
 
 class _Refused(SourceError):
-    """QEMU answers a command with an error."""
+    """QEMU answered a command with an error."""
 
 
 class _Monitor:
-    """One QMP connection: a command at a time, each wait and each line bounded, events passed over."""
+    """One QMP connection. One command at a time; waits and lines are bounded; events are ignored."""
 
     def __init__(self, shown: str, path: str) -> None:
         self._shown = shown
@@ -291,20 +303,20 @@ class _Monitor:
             self._socket.settimeout(_GREETING)
             self._socket.connect(path)
             if "QMP" not in self._receive(deadline):
-                self._fail("not a QMP socket: it sends JSON, but no QMP greeting")
+                self._fail("not a QMP socket: expected a QMP greeting, found other JSON")
         except (TimeoutError, BlockingIOError):
             self._fail(
-                f"no QMP greeting in {_GREETING} s: QMP serves one client at a time, is another one connected? "
-                "Give QEMU a further socket with -qmp unix:PATH,server=on,wait=off"
+                f"no QMP greeting in {_GREETING} s: QMP serves one client at a time, maybe another one is connected; "
+                "start QEMU with a further socket, -qmp unix:PATH,server=on,wait=off"
             )
         except FileNotFoundError:
             self._fail("no such socket; start QEMU with -qmp unix:PATH,server=on,wait=off")
         except PermissionError:
-            self._fail("permission denied; read the guest as QEMU's user or as root")
+            self._fail("permission denied; run luoser as QEMU's user or as root")
         except ConnectionRefusedError:
-            self._fail("nobody listens there: no socket, or one of a QEMU that has ended")
+            self._fail("connection refused: not a socket, or QEMU has ended")
         except ConnectionResetError:
-            self._fail("not a QMP socket: it closes the connection without a greeting")
+            self._fail("not a QMP socket: expected a QMP greeting, but the connection was closed")
         except OSError as error:
             self._fail(error.strerror or str(error))
 
@@ -316,7 +328,13 @@ class _Monitor:
         descriptor: int | None = None,
         seconds: float | None = None,
     ) -> Any:
-        """What QEMU returns. descriptor: a file to hand over. Raises SourceError, _Refused where QEMU says no."""
+        """QEMU's answer to a command.
+
+        descriptor: of a file to send along. None: no file.
+        seconds:    to wait for the answer. None: the default.
+
+        Raises _Refused if QEMU answers with an error, SourceError if there is no answer.
+        """
         seconds = seconds or _ANSWER
         deadline = time.monotonic() + seconds
         self._number += 1
@@ -328,22 +346,22 @@ class _Monitor:
         except TimeoutError:
             self._fail(f"QEMU did not answer {command} in {seconds:g} s")
         except OSError:
-            self._fail(f"QEMU closed the connection at {command}; it may have ended")
+            self._fail(f"QEMU closed the connection during {command}; it may have ended")
         if "error" in answer:
             error = answer["error"]
             said = error.get("desc") if isinstance(error, dict) else error
-            raise _Refused(f"{self._shown}: QEMU refuses {command}: {safe_text(str(said)[:_SAID])}")
+            raise _Refused(f"{self._shown}: QEMU refuses {command}: {safe_text(str(said)[:_ERROR_SIZE])}")
         return answer["return"]
 
     def _answer(self, deadline: float) -> dict[str, Any]:
-        """The answer to the last command; events and answers to commands that were given up are passed over."""
+        """The answer to the last command. Ignores events, and late answers to commands that timed out."""
         while True:
             message = self._receive(deadline)
             if ("return" in message or "error" in message) and message.get("id", self._number) == self._number:
                 return message
 
     def _receive(self, deadline: float) -> dict[str, Any]:
-        """The next message. Raises TimeoutError and other OSErrors, SourceError for what is no message."""
+        """The next message. Raises OSError (TimeoutError included), and SourceError for bytes that are not QMP."""
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -353,7 +371,7 @@ class _Monitor:
                 self._pending = rest
                 return self._message(bytes(line))
             if len(line) > LIMITS.qmp_line:
-                self._fail(f"not a QMP socket: more than {LIMITS.qmp_line} bytes without an end of line")
+                self._fail(f"not a QMP socket: expected lines of at most {LIMITS.qmp_line} bytes")
             self._socket.settimeout(left)
             data = self._socket.recv(1 << 16)
             if not data:
@@ -366,16 +384,18 @@ class _Monitor:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            hint = "; the human monitor? It takes -qmp, not -monitor" if line.startswith(b"QEMU ") else ""
+            hint = (
+                "; this is the human monitor: use the socket of -qmp, not -monitor" if line.startswith(b"QEMU ") else ""
+            )
             self._fail(f"not a QMP socket: expected a JSON object, found: {safe_text(line[:40].strip())}{hint}")
         return message
 
     def peer(self) -> int:
-        """The process that made the socket."""
+        """Process id of the server."""
         return int(struct.unpack("3i", self._socket.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, 12))[0])
 
     def field(self, answer: Any, name: str, kind: type) -> Any:
-        """A field of an answer, made sure of."""
+        """A field of an answer. Raises SourceError if it is missing or has another type."""
         value = answer.get(name) if isinstance(answer, dict) else None
         if not isinstance(value, kind):
             self._fail(f"not a QMP socket: expected an answer with {name}")
@@ -389,5 +409,5 @@ class _Monitor:
 
 
 def _end(number: int, frame: object) -> NoReturn:
-    """End luoser by way of every `finally`, with the exit code that the signal would give."""
+    """Signal handler: exit with the code of the signal, through every `finally`."""
     raise SystemExit(128 + number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Raw images: byte N of the file is physical address N, unless something says where its parts belong."""
+"""Raw images: byte N of the file is assumed to be physical address N, unless ranges are given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _4G, _LIMIT = 1 << 32, 1 << 52
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of an image: its bytes from `offset` on lie at physical address `start`. size: bytes, None to the end."""
+    """A part of an image and its physical address.
+
+    start:  physical address of its first byte.
+    size:   in bytes. None: up to the end of the image.
+    offset: of its first byte in the image.
+    """
 
     start: int
     size: int | None
@@ -27,35 +32,43 @@ class Range:
 
 
 def pc_ranges(hole: int) -> tuple[Range, Range]:
-    """A PC whose memory stops at physical address `hole` and goes on at 4 GiB, in an image without the gap."""
+    """The ranges of an x86 PC's memory in an image without the PCI hole.
+
+    hole: physical address where the low memory ends; the rest of the image is at 4 GiB.
+
+    Raises UsageError for an address that is not below 4 GiB.
+    """
     if not 0 < hole < _4G:
-        raise UsageError(f"PC hole at {hole:#x}: expected an address below 4 GiB, such as 0xc0000000 or 0x80000000")
+        raise UsageError(f"PC hole {hole:#x}: expected an address below 4 GiB, such as 0xc0000000 or 0x80000000")
     return Range(0, hole, 0), Range(_4G, None, hole)
 
 
 class RawMemory(SegmentedMemory):
-    """A flat image without a header.
-
-    pieces: where a sparse file has data; holes are zeros. That byte N is address N is a guess, which `place`
-    may correct.
-    """
+    """A flat image without a header. Byte N is assumed to be address N until `place` is called."""
 
     format = "raw"
     is_guess = True
 
     def __init__(self, path: str, buffer: Buffer, pieces: Sequence[Segment] | None = None) -> None:
+        """pieces: data and holes (zeros) of a sparse file. None: all of it is data."""
         self._pieces = tuple(pieces) if pieces else (Segment(0, len(buffer), 0, len(buffer)),)
         super().__init__(path, buffer, list(self._pieces))
         self._note_ram()
 
     def place(self, ranges: Sequence[Range]) -> None:
-        """Raises UsageError for a part without a byte in the image or beyond all memory, and for parts that overlap."""
+        """Put the parts of the image at these physical addresses, instead of the current ones.
+
+        Raises UsageError for a part that is empty or outside the image, for an address beyond 52 bits, and for parts
+        that overlap in memory.
+        """
         spans = sorted((part.start, self._end(part) + part.start - part.offset) for part in ranges)
         if any(end > _LIMIT for _, end in spans):
-            raise UsageError(f"{self.path}: a part would end at address {spans[-1][1]:#x}; no machine has memory there")
+            raise UsageError(
+                f"{self.path}: a part would end at address {spans[-1][1]:#x}, beyond the 52-bit physical address limit"
+            )
         for (_, end), (start, _) in pairwise(spans):
             if start < end:
-                raise UsageError(f"{self.path}: two parts of the image are to lie at address {start:#x}")
+                raise UsageError(f"{self.path}: two parts of the image overlap at address {start:#x}")
         self._set_segments([segment for part in ranges for segment in self._part(part)])
         self._note_ram()
 
@@ -63,11 +76,11 @@ class RawMemory(SegmentedMemory):
         self.ram = tuple((segment.start, segment.end) for segment in _joined(self.segments))
 
     def _end(self, part: Range) -> int:
-        """The byte of the image behind a part."""
+        """Offset in the image of the first byte after a part. Raises UsageError."""
         size = len(self._buffer)
         end = size if part.size is None else part.offset + part.size
         if end <= part.offset or part.offset >= size:
-            what = "is empty" if part.offset < size else f"begins at byte {part.offset:#x}, but the image has {size:#x}"
+            what = "is empty" if part.offset < size else f"begins at byte {part.offset:#x}, the image has {size:#x}"
             raise UsageError(f"{self.path}: the part for address {part.start:#x} {what}")
         return end
 
@@ -78,12 +91,12 @@ class RawMemory(SegmentedMemory):
             if low < high:
                 yield Segment(low + shift, high - low, low, high - low if piece.stored else 0)
         if end > size:
-            self.remarks.append(f"truncated: the part at {part.start:#x} ends {end - size:#x} bytes too early")
+            self.remarks.append(f"truncated: the last {end - size:#x} bytes of the part at {part.start:#x} are missing")
             yield Segment(size + shift, end - size, 0, 0, PageState.ABSENT)
 
 
 def _joined(segments: Sequence[Segment]) -> list[Segment]:
-    """Neighbours as one."""
+    """The segments, with adjacent ones merged."""
     made: list[Segment] = []
     for segment in segments:
         if made and made[-1].end == segment.start:
@@ -94,7 +107,13 @@ def _joined(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def data_segments(descriptor: int, size: int) -> list[Segment] | None:
-    """The data of a sparse file with the holes in between, None where that is not known or has too many pieces."""
+    """The data and the holes of a sparse file, ascending. A hole is a segment with nothing stored.
+
+    descriptor: of a regular file.
+    size:       of the file in bytes.
+
+    None if the file has too many pieces.
+    """
     pieces: list[Segment] = []
     for segment in _pieces(descriptor, size):
         pieces.append(segment)
@@ -108,7 +127,7 @@ def _pieces(descriptor: int, size: int) -> Iterator[Segment]:
     while place < size:
         try:
             data = os.lseek(descriptor, place, os.SEEK_DATA)
-        except OSError:  # nothing but a hole up to the end
+        except OSError:  # a hole up to the end
             data = size
         data = min(data - data % 4096, size)
         if data > place:

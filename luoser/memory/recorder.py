@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A source that notes which pages are read: the pages that a reading depends on."""
+"""A source that records which pages are read, to find out which pages a result depends on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _PAGE = 4096
 
 
 class Recorder(Memory):
-    """The source below, unchanged. pages: addresses of the 4 KiB pages read. missing: pages asked for in vain."""
+    """Another source, unchanged, with a record of the pages that were read.
+
+    pages:   physical addresses of the 4 KiB pages that were read.
+    missing: state of each 4 KiB page that could not be read, by physical address.
+    """
 
     def __init__(self, below: Memory) -> None:
         super().__init__(below.path)
@@ -36,7 +40,7 @@ class Recorder(Memory):
 
     @property
     def asked(self) -> set[int]:
-        """All pages that the reading depends on: those read, and those whose lack it has met."""
+        """Physical addresses of all 4 KiB pages that were requested: those read and those missing."""
         return self.pages | self.missing.keys()
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Snappy data, bounded by the size that the caller expects: raw blocks, and chunks of the framing format."""
+"""Snappy decompression with a bound on the output: raw blocks, and chunks of the framing format."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from luoser.errors import FormatError, SourceError
 __all__ = ["CHUNK", "decompress", "decompress_chunk", "uncompressed_size"]
 
 CHUNK = 65536
-"""Bytes that one chunk of the framing format holds at most."""
+"""Maximum size in bytes of a chunk of the framing format, decompressed."""
 _IDENTIFIER = b"\xff\x06\0\0sNaPpY"
 
 
 def uncompressed_size(data: bytes) -> int:
-    """The size that a raw block announces, -1 when its number is broken."""
+    """The size in bytes that a raw block claims to have decompressed. -1 if that number is damaged."""
     size = 0
     for shift, byte in enumerate(data[:5]):
         size |= (byte & 0x7F) << 7 * shift
@@ -25,10 +25,15 @@ def uncompressed_size(data: bytes) -> int:
 
 
 def decompress(data: bytes, limit: int) -> bytes:
-    """A raw block of at most `limit` bytes. Raises FormatError for a corrupt one, SourceError without cramjam."""
+    """A raw block, decompressed.
+
+    limit: maximum size in bytes, decompressed.
+
+    Raises FormatError for a block that is corrupt or larger, SourceError if cramjam is not installed.
+    """
     size = uncompressed_size(data)
     if not 0 <= size <= limit:
-        raise FormatError(f"snappy block of {size} bytes, expected at most {limit}")
+        raise FormatError(f"snappy block: expected at most {limit} bytes, found {size}")
     cramjam = _cramjam()
     try:
         return bytes(cramjam.snappy.decompress_raw(data))
@@ -37,9 +42,11 @@ def decompress(data: bytes, limit: int) -> bytes:
 
 
 def decompress_chunk(chunk: bytes) -> bytes:
-    """What one data chunk with its header and checksum holds, at most CHUNK bytes: the library looks at both.
+    """A data chunk of the framing format, decompressed: at most CHUNK bytes.
 
-    Raises FormatError for a corrupt one, SourceError without cramjam.
+    chunk: with its header and its checksum, which the library verifies.
+
+    Raises FormatError for a corrupt chunk, SourceError if cramjam is not installed.
     """
     cramjam = _cramjam()
     try:
@@ -52,5 +59,5 @@ def _cramjam() -> Any:
     try:
         import cramjam
     except ImportError:
-        raise SourceError("this dump is compressed with snappy: pip install 'luoser[snappy]'") from None
+        raise SourceError("the dump is compressed with snappy; pip install 'luoser[snappy]'") from None
     return cramjam

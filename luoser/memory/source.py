@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The contract of a memory source: bytes by physical address, and what is known of each page."""
+"""The interface of a memory source: bytes by physical address, and the state of each page."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from luoser.limits import LIMITS
 __all__ = ["Buffer", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "swept"]
 
 Buffer = bytes | mmap.mmap
-"""The bytes of a file: mapped, or in memory."""
+"""The bytes of a file, mapped or in memory."""
 _STRIDE_BLOCK = 16 << 20
 _FULL_DUMP = 64 << 20
-"""A source with a segment of this size covers the machine's memory, and is no collection of pages."""
+"""A source with a segment of at least this size is assumed to cover the whole RAM of the machine."""
 _COMPARED = 1 << 20
 _OVERLAP_STEP = 1024
-"""What a look at a part of an overlap costs at least, in bytes compared."""
+"""Minimum cost of checking one part of an overlap, in bytes compared."""
 
 
 class ByteSource(Protocol):
-    """The bytes of a dump file, however they are stored."""
+    """The bytes of a dump file: a mapped file, bytes in memory, or a flattened file."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, span: slice, /) -> bytes: ...
@@ -39,10 +39,12 @@ class ByteSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRoot:
-    """A KHO root that the source itself names, so that it need not be looked for.
+    """A KHO root whose address the source gives, so that no search is needed.
 
-    root: physical address. incoming: whether the running kernel was handed it, None where that is not said.
-    scratch: address and size in bytes of the array of scratch areas. evidence: who says so, in words.
+    root:     physical address.
+    incoming: True if the running kernel received it, False if the running kernel made it, None if not known.
+    scratch:  (physical address, size in bytes) of the array of scratch areas. None if not known.
+    evidence: where the address comes from, in words.
     """
 
     root: int
@@ -53,11 +55,14 @@ class KnownRoot:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Segment:
-    """A run of physical memory: [start, start + size) in bytes.
+    """A run of physical memory, [start, start + size).
 
-    offset: where its bytes stand in the backing buffer. stored: how many of them are there; the rest up
-    to size is memory that the dump tool left out because it was zero (`rest` ZERO), or that a truncated
-    file lost (`rest` ABSENT).
+    start:  physical address.
+    size:   in bytes.
+    offset: of its first byte in the file or buffer.
+    stored: how many of its bytes are in the file.
+    rest:   state of the other bytes: ZERO if the dump tool left out zeros, EXCLUDED if it left out other pages,
+            ABSENT if they are lost or were never dumped.
     """
 
     start: int
@@ -68,21 +73,28 @@ class Segment:
 
     @property
     def end(self) -> int:
+        """First physical address after the segment."""
         return self.start + self.size
 
 
 class Memory(ABC):
     """Physical memory of one dump or machine, opened read-only.
 
-    path: what the user named. format: short name of the format. page_size: bytes, or None where the
-    source does not say. vmcoreinfo: VMCOREINFO as key to value. machine: e_machine of ELF, None where the source
-    does not say. ram: [start, end) ranges that the dump covered of which this source is a cut, empty where it is
-    none. remarks: what is odd about the source, in words (truncated, overlapping segments); damage that shows only
-    when it is read adds to them later. known_roots: roots that the source names itself. placeless: addresses that
-    stand for things of which nobody says where they lie. symbols: path of the symbols of just this kernel. live:
-    whether this is a machine that runs, slow to search and changing while it is read. is_guess: whether nothing
-    says where the bytes of the image belong. on_progress: called now and then during a search with the bytes
-    searched and those to search.
+    path:        as the user gave it.
+    format:      short name of the format.
+    page_size:   of the kernel, in bytes. None if the source does not have it.
+    vmcoreinfo:  VMCOREINFO, value by key. Empty if the source has none.
+    machine:     e_machine of ELF. None if the source does not have it.
+    ram:         [start, end) ranges of the machine's RAM if they differ from the segments, as in a cut of a dump.
+                 Empty if they do not.
+    remarks:     what is wrong with the source, in words (truncated, overlapping segments). Damage that is found
+                 while reading is added later.
+    known_roots: KHO roots whose addresses the source gives.
+    placeless:   placeholder addresses of blobs whose physical address is unknown.
+    symbols:     path of symbols that match the running kernel. None if there are none.
+    live:        the source is a running machine or device: slow to search, and it changes while it is read.
+    is_guess:    the physical addresses are assumed, and `place` can correct them.
+    on_progress: called during a search with (bytes searched, bytes to search).
     """
 
     path: str
@@ -105,45 +117,58 @@ class Memory(ABC):
         self.remarks = []
 
     def place(self, ranges: Sequence[Any]) -> None:
-        """Put the bytes of an image elsewhere: `luoser.memory.raw.Range`. For images with `is_guess` only."""
+        """Change the physical addresses of an image. Only for sources with `is_guess`.
+
+        ranges: `luoser.memory.raw.Range`.
+
+        Raises SourceError for a source that has physical addresses, UsageError for ranges that do not fit.
+        """
         raise SourceError(
-            f"{self.path}: {self.format} says itself where its bytes belong; only raw images can be placed"
+            f"{self.path}: format {self.format} has physical addresses; only raw images can be placed elsewhere"
         )
 
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
-        """Exactly `size` bytes at a physical address. Raises MissingMemory for any byte not known."""
+        """Exactly `size` bytes at a physical address. Raises MissingMemory if any of them is not known."""
 
     @abstractmethod
     def page_state(self, address: int) -> PageState:
-        """What the source knows of the page that holds a physical address."""
+        """State of the page that contains a physical address."""
 
     @abstractmethod
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        """Addresses, ascending, of present 4 KiB-aligned pages with `prefix` at byte `at`."""
+        """Physical addresses of all present 4 KiB pages with `prefix` at byte `at`, ascending.
+
+        Raises SourceError for a prefix that would match too much (for most sources, one that starts with a zero).
+        """
 
     @abstractmethod
     def find(self, pattern: bytes) -> Iterator[int]:
-        """Addresses, ascending, of a byte pattern anywhere in the memory that is present."""
+        """Physical addresses of a byte pattern in all present memory, ascending."""
 
     @property
     def known_ram(self) -> tuple[tuple[int, int], ...]:
-        """[start, end) ranges beyond which the machine has no RAM, sorted; none for a source of single pages only."""
+        """[start, end) ranges of all RAM of the machine, sorted. Empty if the source has only single pages of it."""
         ranges = self.ram or tuple((segment.start, segment.end) for segment in self.segments)
         return tuple(sorted(ranges)) if any(end - start >= _FULL_DUMP for start, end in ranges) else ()
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether pages of the machine's memory were left out of the dump, or cannot be unpacked."""
+        return any(segment.rest is PageState.EXCLUDED and segment.stored < segment.size for segment in self.segments)
+
     def report(self, done: int, total: int) -> None:
-        """Tell whoever wants to know how far a search is, in bytes."""
+        """Call `on_progress`, if it is set. done, total: in bytes."""
         if self.on_progress is not None:
             self.on_progress(done, total)
 
     @property
     @abstractmethod
     def segments(self) -> tuple[Segment, ...]:
-        """Covered runs, sorted by address, not overlapping."""
+        """The memory that the source covers: sorted by address, without overlaps."""
 
-    def close(self) -> None:  # noqa: B027 - most sources have nothing to let go of
-        """Let go of the file."""
+    def close(self) -> None:  # noqa: B027 - optional: most sources have nothing to close
+        """Release the file, descriptor or connection. `read` must not be called afterwards."""
 
     def __enter__(self) -> Memory:
         return self
@@ -153,7 +178,7 @@ class Memory(ABC):
 
 
 class SegmentedMemory(Memory):
-    """Memory whose segments lie as plain bytes in one buffer: raw images, ELF cores, test images."""
+    """Memory whose segments are uncompressed in one buffer: raw images, ELF cores, test images."""
 
     def __init__(self, path: str, buffer: Buffer, segments: list[Segment]) -> None:
         super().__init__(path)
@@ -165,7 +190,7 @@ class SegmentedMemory(Memory):
         self._starts = [segment.start for segment in self._segments]
 
     def _arrange(self, segments: list[Segment]) -> tuple[Segment, ...]:
-        """Sorted, with overlaps cut: the bytes that the file names first are taken, and any bytes before none."""
+        """The segments sorted, without overlaps. Stored bytes win over missing ones, then earlier over later ones."""
         ordered = sorted(segments, key=lambda segment: segment.start)
         if all(known.end <= following.start for known, following in pairwise(ordered)):
             return tuple(ordered)
@@ -176,7 +201,7 @@ class SegmentedMemory(Memory):
         return arranged
 
     def _remark_overlaps(self, stored: list[Segment], arranged: tuple[Segment, ...]) -> None:
-        """A word for each of the first segments whose bytes are not those that are taken; copies deserve none."""
+        """Add remarks on segments that overlap others and have other bytes. Copies get no remark."""
         starts, left, found = [segment.start for segment in arranged], LIMITS.overlap_bytes, 0
         for segment in stored:
             same, left = self._is_copied(segment, arranged, starts, left)
@@ -184,16 +209,16 @@ class SegmentedMemory(Memory):
                 found += 1
                 if found <= LIMITS.overlap_remarks:
                     span = f"{segment.start:#x}-{segment.end:#x}"
-                    self.remarks.append(f"segment {span} overlaps another one; the one named first in the file is used")
+                    self.remarks.append(f"segment {span} overlaps another one; the first one in the file is used")
         if found > LIMITS.overlap_remarks:
-            self.remarks.append(f"{found} segments overlap others in all")
+            self.remarks.append(f"{found} segments in total overlap others")
 
     def _is_copied(
         self, segment: Segment, arranged: tuple[Segment, ...], starts: list[int], left: int
     ) -> tuple[bool, int]:
-        """Whether a segment's bytes are also those of the arranged segments; what is left of the effort for that.
+        """(whether a segment has the same bytes as the arranged segments, remaining budget in bytes compared).
 
-        The same place in the file needs no look. When no effort is left, nothing is taken for a copy.
+        Bytes at the same offset in the file are not compared. Without budget, a segment counts as different.
         """
         for index in range(bisect_right(starts, segment.start) - 1, len(arranged)):
             used = arranged[index]
@@ -209,7 +234,7 @@ class SegmentedMemory(Memory):
         return True, left
 
     def _equal(self, one: int, other: int, size: int) -> bool:
-        """Whether the buffer holds the same bytes at two places."""
+        """Whether the buffer has the same bytes at two offsets."""
         steps = ((done, min(_COMPARED, size - done)) for done in range(0, size, _COMPARED))
         return all(
             self._buffer[one + done : one + done + step] == self._buffer[other + done : other + done + step]
@@ -257,20 +282,20 @@ class SegmentedMemory(Memory):
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
         if not prefix or prefix[0] == 0:
-            raise SourceError(f"cannot look for pages that start with {prefix!r}: the first byte has to tell")
+            raise SourceError(f"cannot search for pages that start with {prefix!r}: expected a first byte other than 0")
         with memoryview(self._buffer) as view:
             total, done = sum(segment.stored for segment in self._segments), 0
             try:
                 for segment in self._segments:
                     yield from self._stride(view, segment, at, prefix, done, total)
                     done += segment.stored
-            finally:  # also when nobody asks for the rest
+            finally:  # also if the caller stops early
                 self.report(total, total)
 
     def _stride(
         self, view: memoryview, segment: Segment, at: int, prefix: bytes, done: int, total: int
     ) -> Iterator[int]:
-        """One byte of each page at a time: a strided copy and a search in it, not a Python loop over pages."""
+        """Matches in one segment. A strided copy of one byte per page is searched, as a loop over pages is slow."""
         offset, end = segment.offset + (at - segment.start) % 4096, segment.offset + segment.stored
         while offset < end:
             stop = min(end, offset + _STRIDE_BLOCK)
@@ -280,7 +305,7 @@ class SegmentedMemory(Memory):
             while index >= 0:
                 place = offset + 4096 * index
                 address = segment.start + place - segment.offset
-                is_whole = place + len(prefix) <= end  # else its rest is in the next segment, or nowhere
+                is_whole = place + len(prefix) <= end  # otherwise the rest can be in the next segment
                 if view[place : place + len(prefix)] == prefix if is_whole else self._has(address, prefix):
                     yield address - at
                 index = marks.find(prefix[0], index + 1)
@@ -293,7 +318,7 @@ class SegmentedMemory(Memory):
             return False
 
     def find(self, pattern: bytes) -> Iterator[int]:
-        search = re.compile(re.escape(pattern), re.DOTALL)  # ten times as fast as find() over zeros
+        search = re.compile(re.escape(pattern), re.DOTALL)  # over zeros ten times as fast as find()
         for segment in self._segments:
             if segment.stored:
                 end = segment.offset + segment.stored
@@ -304,11 +329,11 @@ class SegmentedMemory(Memory):
 
     @cached_property
     def _joints(self) -> set[int]:
-        """Addresses where one segment ends and another begins: a pattern can lie across."""
+        """Addresses where one segment ends and the next begins: a pattern can cross them."""
         return {segment.end for segment in self._segments if segment.stored == segment.size} & set(self._starts)
 
     def _over_the_end(self, segment: Segment, pattern: bytes) -> Iterator[int]:
-        """Matches that begin in a segment and end in one behind it."""
+        """Matches that begin in a segment and end in a later one."""
         first = max(segment.start, segment.end - len(pattern) + 1)
         try:
             edge = self.read(first, segment.end - first + len(pattern) - 1)
@@ -321,7 +346,7 @@ class SegmentedMemory(Memory):
 
 
 def swept(segments: list[Segment]) -> Iterator[Segment]:
-    """Disjoint pieces by address, each of the first segment in the list that covers it."""
+    """Disjoint pieces of segments, ascending. Where several segments overlap, the first one in the list is used."""
     points = sorted({point for segment in segments for point in (segment.start, segment.end)})
     starting = sorted(range(len(segments)), key=lambda index: segments[index].start)
     active: list[int] = []
@@ -347,7 +372,7 @@ def _part(segment: Segment, start: int, end: int) -> Segment:
 
 
 def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Neighbours whose bytes are neighbours in the file as well as one."""
+    """The segments, with those merged that are adjacent both in memory and in the file."""
     last: Segment | None = None
     for segment in segments:
         if last is not None and _continues(last, segment):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Which parts of a process's memory were never touched and so are zeros, by what the host's /proc says.
+"""Which parts of a process's memory were never touched and are therefore zeros, according to the host's /proc.
 
-Reading such a part through the process itself takes time and page tables and, where the memory is a file in memory
-that is shared, makes the host allocate it. Two kinds are told: private anonymous memory for which the page tables have
-no entry, neither a page nor one swapped out, and holes of a shared file in memory. Everything else is not known.
+Reading such a part through the process takes time and page tables. If the memory is a shared file (memfd, /dev/shm),
+it also makes the host allocate the pages. Two kinds are recognised: private anonymous memory that is neither present
+nor swapped out, and holes of a shared file in memory. For anything else the answer is "not known".
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ __all__ = ["untouched"]
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _ENTRY = 8
 _SWAPPED = 0x40
-"""In the last byte of an entry of pagemap; the bit above it is for a page that is present."""
+"""Bit 62 of a pagemap entry (swapped), in its last byte. Bit 63 means present (admin-guide/mm/pagemap.rst)."""
 _LINE = re.compile(r"(\w+)-(\w+) ..(.)(.) (\w+) (\w+):(\w+) (\d+) *(.*)")
 _IN_MEMORY = ("/memfd:", "/dev/shm/")
 
 
 class _Mapping(NamedTuple):
-    """Addresses [start, end). descriptor: the process's pagemap, or the file that is mapped there from offset on."""
+    """A mapping [start, end) of a process.
+
+    descriptor: of the process's pagemap, or of the mapped file.
+    offset:     of the mapping in the file. None for anonymous memory.
+    """
 
     start: int
     end: int
@@ -36,9 +40,12 @@ class _Mapping(NamedTuple):
 
 
 def untouched(process: int, spans: Iterable[tuple[int, int]]) -> Iterator[bool]:
-    """For each (address, size) of a process's memory whether it was never touched; False where that is not known.
+    """Whether each part of a process's memory was never touched. False if that is not known.
 
-    Raises OSError for a process that is not there or that one may not look at.
+    process: its id.
+    spans:   (virtual address, size in bytes) of the parts.
+
+    Raises OSError for a process that has ended, or that the caller may not inspect.
     """
     with ExitStack() as files:
         mappings = list(_mappings(Path(f"/proc/{process}"), files))
@@ -59,11 +66,11 @@ def _is_hole(file: int, offset: int, size: int) -> bool:
     try:
         return os.lseek(file, offset, os.SEEK_DATA) >= offset + size
     except OSError as error:
-        return error.errno == errno.ENXIO  # nothing but a hole up to the end
+        return error.errno == errno.ENXIO  # a hole up to the end
 
 
 def _mappings(process: Path, files: ExitStack) -> Iterator[_Mapping]:
-    """Those mappings of a process of which something is known."""
+    """The mappings of a process whose untouched parts can be recognised."""
     pagemap = _opened(process / "pagemap", files)
     handles: dict[tuple[int, int], Path] | None = None
     for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
@@ -82,10 +89,10 @@ def _mappings(process: Path, files: ExitStack) -> Iterator[_Mapping]:
 
 
 def _handles(process: Path) -> dict[tuple[int, int], Path]:
-    """The files that a process holds open, by device and inode."""
+    """Paths in /proc of the files that a process has open, by device and inode."""
     found = {}
     for handle in (process / "fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
+        with suppress(OSError):  # closed in the meantime
             status = handle.stat()
             found[status.st_dev, status.st_ino] = handle
     return found

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""VMware memory files: a .vmem without any header, and the .vmss or .vmsn beside it that says where it belongs.
+"""VMware memory files: a .vmem without a header, and its .vmss or .vmsn (state file) with the physical addresses.
 
-The state file is a list of groups; the group `memory` has tags regionPPN (where in physical memory),
-regionPageNum (where in the .vmem) and regionSize, all in pages, one of each for a region. A machine with
-less than 3 GiB has no regions: its .vmem is a plain image.
+The state file is a list of groups. The group `memory` has three tags for each region, all in pages: regionPPN is its
+physical address, regionPageNum its offset in the .vmem, regionSize its size. A machine with less than 3 GiB has no
+regions: byte N of its .vmem is address N.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class VmwareMemory(SegmentedMemory):
     format = "vmware"
 
     def __init__(self, path: str, vmem: Buffer, state_path: str, state: Buffer) -> None:
+        """path: of the .vmem. Raises SourceError for a state file that is truncated or lacks tags of a region."""
         tags = dict(_tags(state_path, state))
         remarks: list[str] = []
         super().__init__(path, vmem, list(_segments(state_path, tags, len(vmem), remarks)))
@@ -42,7 +43,7 @@ class VmwareMemory(SegmentedMemory):
 def _segments(path: str, tags: dict[_Tag, int], size: int, remarks: list[str]) -> Iterator[Segment]:
     count = tags.get((b"regionsCount", ()), 0)
     if count > _REGIONS:
-        raise SourceError(f"{path}: {count} memory regions, expected at most {_REGIONS}")
+        raise SourceError(f"{path}: memory regions: expected at most {_REGIONS}, found {count}")
     if not count:
         yield Segment(0, size, 0, size)
     for region in range(count):
@@ -61,8 +62,8 @@ def _segments(path: str, tags: dict[_Tag, int], size: int, remarks: list[str]) -
 def _tags(path: str, state: Buffer) -> Iterator[tuple[_Tag, int]]:
     """The numeric tags in the group `memory`.
 
-    Raises SourceError when the file ends before the group does: a region that is lost would leave the bytes of
-    the .vmem at wrong addresses.
+    Raises SourceError if the file ends inside the group: without one of the regions, later parts of the .vmem would
+    get wrong addresses.
     """
     magic, _, groups = _HEADER.unpack(bytes(state[: _HEADER.size]).ljust(_HEADER.size, b"\0"))
     width = 8 if magic[0] & 0xF else 4
@@ -74,7 +75,7 @@ def _tags(path: str, state: Buffer) -> Iterator[tuple[_Tag, int]]:
         name = tags.take(length)
         indices = tuple(tags.number(4) for _ in range(flags >> 6))
         size = flags & 0x3F
-        if size in (62, 63):  # a block of data: its size, its size in memory, two bytes, then the block
+        if size in (62, 63):  # a block of data: size, size in memory, two bytes, then the data
             block = tags.number(width)
             tags.place += width + 2 + block
         else:
@@ -94,8 +95,8 @@ class _Cursor:
         data = bytes(self.state[self.place : self.place + size])
         if len(data) < size:
             raise SourceError(
-                f"{self.path}: a truncated VMware state file: its group memory goes on at {self.place:#x}, "
-                f"the file ends at {len(self.state):#x}"
+                f"{self.path}: truncated VMware state file: expected {size} bytes of the group memory at "
+                f"{self.place:#x}, the file ends at {len(self.state):#x}"
             )
         self.place += size
         return data

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory to state: finds the KHO roots of a source and reads everything below them."""
+"""Memory to state: finds the KHO roots of a source, and reads everything below them."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def read(
     symbols: Symbols | None = None,
     directions: Mapping[int, Direction] | None = None,
 ) -> State:
-    """Read the state of a source. Nothing that the dump contains raises; it becomes a Problem.
+    """The state of a source. Faults in the dump do not raise; they become Problems.
 
-    root: physical address of the one KHO root to read, instead of all that can be found.
-    page_size: bytes, instead of what VMCOREINFO or the container says, or 4096.
-    layouts: names of layouts; they override what the bytes say.
-    contents: read the bytes of driver pages and small files as well.
-    symbols: those of the running kernel, of the names in `SYMBOLS`; with VMCOREINFO they make the direction of the
-    roots certain.
-    directions: of roots by their physical address; they override all evidence.
+    memory:     the source.
+    root:       physical address of the only KHO root to read. None: all that can be found.
+    page_size:  bytes. None: that of VMCOREINFO, else of the container, else 4096.
+    layouts:    names of layouts; they override detection.
+    contents:   read the bytes of driver pages and small files, too.
+    symbols:    of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
+    directions: of roots by physical address; they override all evidence.
 
-    Raises UsageError for an impossible page size, or when there is no KHO root at `root` or where a direction was
-    given, and SourceError when the symbols are those of another kernel.
+    Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
+    `directions`; SourceError if the symbols are those of another kernel.
     """
     if page_size is not None and page_size not in PAGE_SIZES:
-        raise UsageError(f"page size {page_size}: expected one of {', '.join(map(str, PAGE_SIZES))}")
+        raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
     given = dict(directions or {})
 
     def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
@@ -52,7 +52,7 @@ def read(
         return _read(walk, wanted, symbols if whole else None, whole=whole)
 
     size, who = first_size(memory, page_size)
-    if memory.is_guess:  # all roots say where its bytes belong, whichever one is wanted
+    if memory.is_guess:  # any root can give the base address, also one that is not wanted
         state = reading(size, None)
         again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None, whole=False))
         state = reading(size) if again or root is not None else state
@@ -60,7 +60,7 @@ def read(
         state = reading(size)
     unknown = given.keys() - {handover.address for handover in state.handovers}
     if unknown:
-        raise UsageError(f"no KHO root at {min(unknown):#x}, whose direction was given")
+        raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
     better = best_size(state, size, lambda other: reading(other, whole=False))
     if better != size:
         is_doubt = who in ("--page-size", "VMCOREINFO")
@@ -73,13 +73,21 @@ def read(
 
 
 def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
-    """One reading. whole: with directions and scratch, which may take a search of their own."""
+    """One reading. whole: with directions and scratch areas, which may need another search."""
     memory = walk.memory
     at_first = len(memory.remarks)
-    for remark in memory.remarks:
-        walk.problem("source", None, None, remark)
+    _remark(walk, memory.remarks)
     handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
-    for remark in memory.remarks[at_first:]:  # some damage shows only when it is read
-        walk.problem("source", None, None, remark)
-    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size)
+    _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
+    kernel = memory.vmcoreinfo.get("OSRELEASE")
+    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))
+
+
+def _remark(walk: Walk, remarks: Sequence[str]) -> None:
+    """Note the remarks of the source as problems. A truncated source has a separate code."""
+    for remark in remarks:
+        if remark.startswith("truncated:"):
+            walk.problem("truncated", None, None, remark)
+        else:
+            walk.problem("source", None, None, remark)

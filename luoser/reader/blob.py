@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A bare blob without the memory around it: which layouts it can be, and its members as one of them."""
+"""A bare blob, without other memory: the layouts that fit it, and its members in one of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ _PAGE = 4096
 
 
 def decode(data: bytes, name: str | None = None) -> Blob:
-    """A blob as the layout of that name, or as the one that its bytes decide.
+    """A decoded blob.
 
-    Raises UsageError for an unknown name or when nothing fits, FormatError when the blob is too short.
+    data: the blob, from its first byte on.
+    name: of the layout. None: the layout that fits the bytes best.
+
+    Raises UsageError if the name is unknown or no layout fits, FormatError if the blob is too short.
     """
     if not data:
         raise FormatError("the blob is empty")
@@ -33,31 +36,29 @@ def decode(data: bytes, name: str | None = None) -> Blob:
         return _decided(data)
     chosen = layout(name)
     if chosen is None:
-        raise UsageError(f"no layout is named {name!r}; `luoser abi list` names them all")
+        raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
     return _as(data, chosen, (chosen.name,), "chosen by name")
 
 
 def _decided(data: bytes) -> Blob:
     fits = candidates(data)
     if not fits:
-        raise UsageError(f"these {len(data)} bytes fit no known layout{_closest(data)}; name one with --as")
+        raise UsageError(f"no known layout fits these {len(data)} bytes{_closest(data)}; select one with --as")
     chosen = layout(fits[0][0])
     assert chosen is not None
     names = tuple(name for name, _ in fits)
     confidence = (
-        f"the only layout that fits: {fits[0][1]}"
-        if len(names) == 1
-        else f"these bytes do not decide: {', '.join(names)} fit alike"
+        f"the only layout that fits: {fits[0][1]}" if len(names) == 1 else f"several layouts fit: {', '.join(names)}"
     )
     if not any(data):
-        confidence = f"nothing but zeros, an empty list as {len(names)} layouts write it: {', '.join(names)}"
+        confidence = f"all zeros, an empty list in {len(names)} layouts: {', '.join(names)}"
     return _as(data, chosen, names, confidence)
 
 
 def _closest(data: bytes) -> str:
     fits = best_fits(data)
     if fits:
-        return f" (closest is {fits[0].name}, but {'; '.join(map(str, fits[0].faults))})"
+        return f" (closest is {fits[0].name}: {'; '.join(map(str, fits[0].faults))})"
     text = data.strip()
     if text and all(byte in b"0123456789abcdefABCDEF \t\r\n:|x" for byte in text[:64]):
         return " (they look like hex text: use --hex)"
@@ -68,7 +69,7 @@ def _closest(data: bytes) -> str:
 
 
 def candidates(data: bytes) -> list[tuple[str, str]]:
-    """(layout, why) for each layout that a blob fits without a fault, likeliest first."""
+    """(layout, reason in words) for each layout that fits a blob without a fault, likeliest first."""
     tree = tree_layout(data)
     if tree is not None:
         return [tree]
@@ -85,12 +86,16 @@ def _sound_lists(data: bytes) -> list[Fit]:
 
 def _why(fit: Fit) -> str:
     if not fit.blob.devices:
-        return "an empty list" if fit.blob.layout.blocks is None else "a header whose records lie elsewhere"
+        return (
+            "an empty list"
+            if fit.blob.layout.blocks is None
+            else "a header without its records, which are in KHO blocks"
+        )
     return "a list of devices, by shape"
 
 
 def tree_layout(data: bytes) -> tuple[str, str] | None:
-    """(layout, why) of a devicetree by its compatible string; None for anything else."""
+    """(layout, reason in words) of a devicetree, by its compatible string. None: not a known devicetree."""
     if data[:4] != fdt.MAGIC:
         return None
     try:
@@ -103,7 +108,7 @@ def tree_layout(data: bytes) -> tuple[str, str] | None:
     known = layout(text)
     if known is None or known.kind != "fdt":
         return None
-    return known.name, "a devicetree that says so in its compatible string"
+    return known.name, "a devicetree with this compatible string"
 
 
 def _starts(prefix: bytes, size: int) -> Callable[[bytes], bool]:
@@ -197,7 +202,7 @@ def _is_area(header: Schema, entry: Schema) -> Callable[[bytes], bool]:
 
 
 def _entries(data: bytes, start: int, count: int, entry: Schema, test: Callable[[bytes], bool]) -> bool:
-    """Whether `count` sound entries, at least one, and nothing but zeros follow a header."""
+    """Whether a header is followed by `count` plausible entries, at least one, and then only zeros."""
     end = start + count * entry.size
     if not count >= 1 or end > len(data) or data[end:].strip(b"\0"):
         return False
@@ -205,7 +210,7 @@ def _entries(data: bytes, start: int, count: int, entry: Schema, test: Callable[
 
 
 def _is_named(raw: bytes) -> bool:
-    """An entry that starts with a name field of 48 bytes or more."""
+    """Whether an entry starts with a name, in a field of 48 bytes or more."""
     return is_name(raw[:48]) and raw[0] >= 0x20
 
 
@@ -219,7 +224,7 @@ def _is_session(raw: bytes) -> bool:
 
 
 def _is_device_block(data: bytes) -> bool:
-    """A block of device entries, all with reference counts (holes apart) or, in the first patch of v7, none."""
+    """Whether a block has device entries: all (except holes) with refcounts or, in the first patch of v7, none."""
     schema = pci.pci_dev_ser_b_refcount
     if not _is_block(schema, lambda raw: bool(schema.parse(raw).domain <= pci.MAX_DOMAIN))(data):
         return False
@@ -237,13 +242,16 @@ _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
     "setup-data": (_is_setup_data, "type 10 and the length of a kho_data"),
     "kho-data": (_is_kho_data, "a page of devicetree and a scratch array"),
     "liveupdate-features": (_starts(b"PUVL", 8), "magic PUVL"),
-    "memfd-v2": (_is_memfd(memfd.memfd_luo_ser_v2), "a folio array that its vmalloc area just holds"),
-    "memfd-v1": (_is_memfd(memfd.memfd_luo_ser_v1), "a folio array that its vmalloc area just holds"),
-    "kho-block-sessions": (_is_block(luo.luo_session_ser, _is_session), "a block of sound session entries"),
-    "kho-block-files": (_is_block(luo.luo_file_ser, _is_named), "a block of sound file entries"),
-    "kho-block-pci": (_is_device_block, "a block of sound device entries"),
-    "luo-session-v2": (_is_area(luo.luo_session_header_ser, luo.luo_session_ser), "a count and sound session entries"),
-    "luo-flb-v1": (_is_area(luo.luo_flb_header_ser, luo.luo_flb_ser), "a count and sound FLB entries"),
+    "memfd-v2": (_is_memfd(memfd.memfd_luo_ser_v2), "a folio array of the size of its vmalloc area"),
+    "memfd-v1": (_is_memfd(memfd.memfd_luo_ser_v1), "a folio array of the size of its vmalloc area"),
+    "kho-block-sessions": (_is_block(luo.luo_session_ser, _is_session), "a block of plausible session entries"),
+    "kho-block-files": (_is_block(luo.luo_file_ser, _is_named), "a block of plausible file entries"),
+    "kho-block-pci": (_is_device_block, "a block of plausible device entries"),
+    "luo-session-v2": (
+        _is_area(luo.luo_session_header_ser, luo.luo_session_ser),
+        "a count and plausible session entries",
+    ),
+    "luo-flb-v1": (_is_area(luo.luo_flb_header_ser, luo.luo_flb_ser), "a count and plausible FLB entries"),
 }
 
 
@@ -264,7 +272,9 @@ def _as(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: str) ->
         )
     head = chosen.schemas[0]
     if len(data) < head.size:
-        raise FormatError(f"{chosen.name} needs {head.size} bytes for struct {head.name}, there are {len(data)}")
+        raise FormatError(
+            f"{chosen.name}: too short for struct {head.name}: expected {head.size} bytes, found {len(data)}"
+        )
     return (
         _as_list(data, chosen, names, confidence)
         if chosen.kind == "list"
@@ -278,10 +288,10 @@ def _as_list(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: st
     blob = read_pci(form, data)
     assert blob is not None
     fit = fit_pci(form, data, partial=True)
-    notes = list(map(str, fit.faults) if fit is not None else ["the counts of its header are not possible"])
+    notes = list(map(str, fit.faults) if fit is not None else ["impossible counts in the header"])
     if form.blocks is not None and blob.header[form.blocks]:
         count, first = blob.header[form.count], blob.header[form.blocks]
-        notes.append(f"the records of {count} devices lie elsewhere, in KHO blocks from {first:#x} on")
+        notes.append(f"the records of {count} devices are in KHO blocks from {first:#x} on, not in this blob")
     return Blob(
         layout=chosen.name,
         candidates=names,
@@ -308,7 +318,7 @@ def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: 
         else:
             records = [struct_values(entry, data[place:]) for place in range(head.size, size, entry.size)]
         if have < count:
-            notes.append(f"{count} records in the header, {have} in these {len(data)} bytes")
+            notes.append(f"too short: expected {count} records as in the header, found {have} in {len(data)} bytes")
     return Blob(
         layout=chosen.name,
         candidates=names,

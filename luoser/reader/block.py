@@ -16,7 +16,12 @@ __all__ = ["BlockPage", "read_blocks"]
 
 @dataclass(frozen=True, slots=True)
 class BlockPage:
-    """One page of a chain: its physical address, that of its first entry, and its entries, one after the other."""
+    """One page of a chain.
+
+    address: physical.
+    first:   physical address of the first entry.
+    entries: bytes of the entries, without gaps.
+    """
 
     address: int
     first: int
@@ -24,9 +29,13 @@ class BlockPage:
 
 
 def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> Iterator[BlockPage]:
-    """The pages of a KHO block chain; a loop, a bad count or a bad pointer ends it with a problem.
+    """The pages of a KHO block chain. A loop, a bad count or a bad pointer ends it, with a problem.
 
-    address: of the first block, 0 for no block. entry: the struct of its entries.
+    walk:    the source.
+    address: of the first block. 0: an empty chain.
+    entry:   struct of an entry.
+    subject: what problems are about.
+
     Source: kernel/liveupdate/kho_block.c; docs/abi/block.md.
     """
     seen: set[int] = set()
@@ -34,7 +43,7 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
     before = address
     while address:
         if not walk.is_page_address(address):
-            walk.problem("bad-pointer", before, subject, f"block pointer {address:#x} is no page address")
+            walk.problem("bad-pointer", before, subject, f"block pointer {address:#x} is not a page address")
             return
         if address in seen or len(seen) >= LIMITS.chain:
             walk.problem("loop", before, subject, f"block {before:#x} leads back to {address:#x}")
@@ -42,13 +51,21 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
         seen.add(address)
         if not walk.claim(address, subject):
             return
-        page = walk.read(address, walk.page_size, subject)
+        page = walk.read(address, walk.page_size, subject, kind=lambda raw: _is_block(walk, raw, entry))
         if page is None:
             return
         header = kho_block_header_ser.parse(page)
         if not 1 <= header.count <= most:
-            text = f"block with {header.count} entries, expected 1 to {most}; reused memory?"
+            text = f"block: expected 1 to {most} entries, found {header.count}; reused memory?"
             walk.problem("bad-count", address, subject, text)
             return
         yield BlockPage(address, address + head, page[head : head + header.count * entry.size])
         before, address = address, header.next
+
+
+def _is_block(walk: Walk, page: bytes, entry: Schema) -> bool:
+    """Whether a page can be a block: a possible count, a possible next block, and a first entry."""
+    header, first = kho_block_header_ser.parse(page), kho_block_header_ser.size
+    is_next = header.next == 0 or walk.is_page_address(header.next)
+    is_count = 1 <= header.count <= capacity(walk.page_size, entry.size)
+    return is_next and is_count and any(page[first : first + entry.size])

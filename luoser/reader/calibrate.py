@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Puts a raw image right whose bytes lie elsewhere than it seems: a KHO root names where its sub-trees are.
+"""Find a raw image's real base address from its KHO root, which has the addresses of its sub-trees.
 
-An image can be shifted as a whole (it starts at the machine's first RAM address, or behind a header), or lack
-the hole that a PC has below 4 GiB. A model of either kind is taken only when the handover reads better by at
-least two structures with it than without, and better than with any other.
+An image can be shifted as a whole (it starts at the first RAM address of the machine, or after a header), or lack
+the hole that a PC has below 4 GiB. A model of either kind is used only if it finds at least two structures of the
+handover more than without it, and more than any other model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["calibrate"]
 _4G, _PAGE = 1 << 32, 4096
 _BLOBS, _TREE_SIZE, _TREE_BYTES = 4096, 64 << 10, 1 << 20
 _MODELS = 8
-"""Of each kind: every one is a reading of the whole image."""
+"""At most so many of each kind, as each costs a reading of the whole image."""
 _LUO_PAGE = b"luo-v"
 _KINDS = {
     "LUO": (b"luo-v", b"luo-session-v"),
@@ -38,7 +38,12 @@ _LOOKED_FOR = (COMPATIBLE_PREFIX, *(kind for kinds in _KINDS.values() for kind i
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """Where the bytes may belong. shift: address minus place of a byte, behind the hole where there is one."""
+    """Possible addresses of the bytes of an image.
+
+    ranges: of the image.
+    shift:  address minus offset of a byte; above the hole, if there is one.
+    word:   the model in words.
+    """
 
     ranges: tuple[Range, ...]
     shift: int
@@ -46,10 +51,11 @@ class _Model:
 
 
 def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
-    """Put the bytes of an image where its own KHO root says; whether it has to be read again.
+    """Correct the addresses of a raw image. Returns whether it has to be read again.
 
-    memory: a source whose addresses are a guess; it is changed when another model is better. state: what it
-    reads like now. trial: reads what there is of handovers, directions and scratch aside.
+    memory: a source whose addresses are a guess. They are changed if a model is better.
+    state:  as read with the guess.
+    trial:  reads the source again, without directions and scratch areas.
     """
     if not _is_lost(state) or not _may_move(state):
         return False
@@ -61,7 +67,7 @@ def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
     for model in models:
         try:
             memory.place(model.ranges)
-        except UsageError:  # the image is too small for this one
+        except UsageError:  # the image is too small for this model
             continue
         found = _score(trial())
         if found > score:
@@ -72,25 +78,27 @@ def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
     memory.place(chosen.ranges if chosen is not None else (Range(0, None, 0),))
     memory.remarks[:] = remarks
     if chosen is not None:
-        memory.remarks.append(f"{chosen.word}; --map says otherwise")
+        memory.remarks.append(f"{chosen.word}; --map overrides this")
         memory.is_guess = False
-    return True  # also where nothing moved: what was read on the way is no part of the handover
+    return True  # also without a model: problems and remarks of the trials do not belong to the handover
 
 
 def _chosen(best: list[_Model]) -> _Model | None:
-    """The best model; of several that agree on what lies above 4 GiB only that, none where they do not."""
+    """The only best model. If several agree on the memory above 4 GiB, a model of that memory alone. Else None."""
     if len(best) == 1:
         return best[0]
     shifts = {model.shift for model in best}
     if len(shifts) != 1 or not 0 < (shift := shifts.pop()) < _4G:
         return None
     low = _4G - shift
-    word = f"image without the memory below 4 GiB: byte {low:#x} is taken for address {_4G:#x}, and what is before it"
-    return _Model((Range(_4G, None, low),), shift, f"{word} left out, since nothing tells where that belongs")
+    word = (
+        f"image without the memory below 4 GiB: assuming byte {low:#x} is address {_4G:#x}; earlier bytes are ignored"
+    )
+    return _Model((Range(_4G, None, low),), shift, word)
 
 
 def _is_lost(state: State) -> bool:
-    """Whether there is no root, or one that names something which is not at its place."""
+    """Whether there is no root, or a root with a sub-tree that is not at its address."""
     return not state.handovers or any(
         subtree.address is not None and part is None
         for handover in state.handovers
@@ -105,13 +113,13 @@ def _is_lost(state: State) -> bool:
 
 
 def _may_move(state: State) -> bool:
-    """Whether something may lie elsewhere: where a structure is at its place, only what is above the PC's hole."""
+    """Whether addresses may be wrong: any, or, if some structure is at its address, only those above 4 GiB."""
     named = (subtree.address for handover in state.handovers for subtree in handover.subtrees)
     return not _score(state) or any(address is not None and address >= _4G for address in named)
 
 
 def _score(state: State) -> int:
-    """How many structures were where they should be."""
+    """Number of structures that were found at their addresses."""
     found = 0
     for handover in state.handovers:
         parts = (handover.luo, handover.memblock, handover.kexec_metadata, handover.kho_test)
@@ -122,9 +130,9 @@ def _score(state: State) -> int:
 
 
 def _models(memory: Memory, state: State) -> Iterator[_Model]:
-    """Each shift of the image that puts some sub-tree where its root says, and each hole that does.
+    """Each shift of the image, and each hole, with which some sub-tree is at the address in its root.
 
-    Where a structure is at its place already, the image is not shifted as a whole.
+    If some structure is at its address already, the image is not shifted as a whole.
     """
     roots, below, above = _shifts(memory)
     lows = [0]
@@ -138,27 +146,25 @@ def _models(memory: Memory, state: State) -> Iterator[_Model]:
 
 def _whole(shift: int) -> _Model:
     if shift > 0:
-        word = f"shifted image: its byte 0 is taken for physical address {shift:#x}"
+        word = f"shifted image: assuming byte 0 is physical address {shift:#x}"
         return _Model((Range(shift, None, 0),), shift, word)
-    return _Model(
-        (Range(0, None, -shift),), shift, f"shifted image: its byte {-shift:#x} is taken for physical address 0"
-    )
+    return _Model((Range(0, None, -shift),), shift, f"shifted image: assuming byte {-shift:#x} is physical address 0")
 
 
 def _hole(low: int, shift: int) -> _Model:
-    """The PC's hole, in an image whose part before it may be shifted by itself."""
+    """A model with the PCI hole, in which the part below the hole may be shifted, too."""
     hole = _4G - shift
     before, after = pc_ranges(hole)
-    word = f"image without the PC's hole: byte {hole:#x} is taken for address {_4G:#x}"
+    word = f"image without the PCI hole: assuming byte {hole:#x} is address {_4G:#x}"
     if low > 0:
-        before, word = Range(low, hole, 0), f"{word}, byte 0 for {low:#x}"
+        before, word = Range(low, hole, 0), f"{word}, byte 0 is {low:#x}"
     elif low < 0:
-        before, word = Range(0, hole + low, -low), f"{word}, byte {-low:#x} for 0"
+        before, word = Range(0, hole + low, -low), f"{word}, byte {-low:#x} is 0"
     return _Model((before, after), shift, word)
 
 
 def _shifts(memory: Memory) -> tuple[list[int], Counter[int], Counter[int]]:
-    """(places of roots, shifts that put a sub-tree below 4 GiB where a root says, those that put one above)."""
+    """(offsets of roots, shifts with a sub-tree below 4 GiB at its address, shifts with one above), with counts."""
     trees = _trees(memory)
     roots = [(place, tree) for place, tree in trees if _compatible(tree).startswith(COMPATIBLE_PREFIX)][: LIMITS.roots]
     blobs = [(place, _compatible(tree)) for place, tree in trees]
@@ -174,7 +180,7 @@ def _shifts(memory: Memory) -> tuple[list[int], Counter[int], Counter[int]]:
 
 
 def _named(root: fdt.Fdt) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """Addresses of sub-trees that can be told by what they start with."""
+    """(address, possible first bytes) of sub-trees of known kinds."""
     for name, kinds in _KINDS.items():
         node = root.root.node(name)
         address = next((value for key in SUBTREE_PROPERTIES if (value := node.u64(key))), None) if node else None
@@ -183,7 +189,7 @@ def _named(root: fdt.Fdt) -> Iterator[tuple[int, tuple[bytes, ...]]]:
 
 
 def _trees(memory: Memory) -> list[tuple[int, fdt.Fdt]]:
-    """(address, tree) of the devicetrees, on page boundaries or, where no root is on one, anywhere."""
+    """(offset, tree) of the devicetrees on page boundaries, or anywhere if no root is on a page boundary."""
     found = list(_read_trees(memory, memory.find_pages(fdt.MAGIC)))
     if not any(_compatible(tree).startswith(COMPATIBLE_PREFIX) for _, tree in found):
         found = list(_read_trees(memory, memory.find(fdt.MAGIC)))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which way each root goes: handed to the running kernel, or by it to the next one. See docs/deciding.md."""
+"""Direction of each root: incoming, handed to the running kernel, or outgoing, handed by it to the next one.
+
+Source: docs/deciding.md.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,18 @@ __all__ = ["Draft", "Numbers", "direction_of", "is_left_over", "numbers_of", "ou
 
 @dataclass(slots=True)
 class Draft:
-    """A root as read so far; the map is judged last, when the roots are known to each other.
+    """A root and what is below it, until its direction is known, which depends on all roots.
 
-    messengers: what names the root to a next kernel, nodes of setup_data and devicetrees. is_reused: whether LUO's
-    page holds something else. is_foreign: whether the root is another machine's, or a copy.
+    root:       as found.
+    subtrees:   its children.
+    luo:        None: no LUO, or not readable. So for memblock, metadata and test.
+    reading:    of the map. None: the root has no pointer to a map.
+    is_reused:  whether LUO's page has something else.
+    messengers: setup_data nodes and devicetrees that point to the root.
+    is_foreign: whether the root is of another machine, or a copy.
+    preserved:  the map. None: not judged yet.
+    lists:      of preserved devices.
+    notes:      further evidence, in words.
     """
 
     root: Root
@@ -52,7 +63,7 @@ class Draft:
 
     @property
     def status(self) -> MapStatus:
-        """What became of its map."""
+        """Status of its map."""
         assert self.preserved is not None
         return self.preserved.status
 
@@ -64,7 +75,12 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Two roots whose numbers are neighbours: their addresses, and the numbers in words."""
+    """Two roots with consecutive numbers.
+
+    higher: address of the root with the higher number.
+    lower:  address of the other root.
+    text:   the numbers in words.
+    """
 
     higher: int
     lower: int
@@ -75,9 +91,11 @@ class Numbers:
 
 
 def numbers_of(walk: Walk, drafts: Sequence[Draft]) -> Numbers | None:
-    """The two roots whose liveupdate numbers or kexec counts are neighbours, the highest such pair.
+    """The two roots with consecutive liveupdate numbers or kexec counts, the highest such pair. None: no such pair.
 
-    0 is not a number; where two roots have both kinds, both have to agree. None without such a pair.
+    drafts: all roots of the source.
+
+    0 does not count as a number. If both roots have both kinds of number, both have to be consecutive.
     """
     ours = [draft for draft in drafts if not draft.is_foreign]
     pairs = [
@@ -123,7 +141,7 @@ def _covers_itself(walk: Walk, draft: Draft) -> bool:
 
 
 def _agrees(drafts: Mapping[int, Draft], pair: Numbers) -> bool:
-    """Whether the other kind of number, where both roots have it, says the same."""
+    """Whether both kinds of number, if both roots have them, are consecutive."""
     higher, lower = drafts[pair.higher], drafts[pair.lower]
     for number in (_update, _count):
         high, low = number(higher), number(lower)
@@ -136,16 +154,21 @@ def _agrees(drafts: Mapping[int, Draft], pair: Numbers) -> bool:
 
 
 def outside_signs(walk: Walk, draft: Draft, numbers: Numbers | None) -> list[str]:
-    """Kinds of evidence, one text each, that a root was handed to the running kernel, apart from its map's bits."""
+    """Evidence that a root was handed to the running kernel, apart from the bits of its map: a text per kind.
+
+    walk:    the source.
+    draft:   the root.
+    numbers: of `numbers_of`. None: no pair.
+    """
     signs = []
     if draft.is_reused:
-        signs.append("LUO's page holds something else")
+        signs.append("LUO's page has something else")
     if (text := _other_release(walk, draft)) is not None:
         signs.append(text)
     if numbers is not None and numbers.lower == draft.root.address:
         signs.append(f"the root at {numbers.higher:#x} has the next number")
     if _says_incoming(draft):
-        signs.append("the running kernel was handed it")
+        signs.append("it was handed to the running kernel")
     elif (messenger := _in_scratch(walk, draft)) is not None:
         signs.append(messenger.words)
     return signs
@@ -156,19 +179,23 @@ def _says_incoming(draft: Draft) -> bool:
 
 
 def _in_scratch(walk: Walk, draft: Draft) -> Messenger | None:
-    """What names the root from inside of the scratch areas that it names: kexec puts its segments there at the jump."""
+    """A messenger in a scratch area of its own array, where kexec puts segments at the jump. None: there is none."""
     return next((messenger for messenger in draft.messengers if messenger.is_in_scratch(walk)), None)
 
 
 def _other_release(walk: Walk, draft: Draft) -> str | None:
-    """In words, that another kernel wrote the root. A release that is one bit off is damage, not evidence."""
+    """That another kernel wrote the root, in words. None: no evidence.
+
+    A release that differs by one bit may be damaged. Then the scratch array has to be sane, too, which is still zeros
+    before the jump.
+    """
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
         return None
     writer = draft.metadata.previous_release
     if _is_one_bit_off(writer, release):
         return None
-    return f"written by kernel {safe_text(writer)}, while the running one is {safe_text(release)} (VMCOREINFO)"
+    return f"written by kernel {safe_text(writer)}, the running kernel is {safe_text(release)} (VMCOREINFO)"
 
 
 def _notes(walk: Walk, draft: Draft) -> Iterator[str]:
@@ -193,7 +220,15 @@ def _is_one_bit_off(one: str, other: str) -> bool:
 def direction_of(
     walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers | None
 ) -> tuple[Direction, tuple[str, ...]]:
-    """(direction of a root, the evidence in words), the strongest evidence first. drafts: all roots of the source."""
+    """(direction of a root, evidence in words, the strongest first).
+
+    walk:    the source.
+    draft:   the root.
+    drafts:  all roots of the source.
+    numbers: of `numbers_of`. None: no pair.
+
+    Source: docs/deciding.md.
+    """
     direction, words = _decided(walk, draft, drafts, numbers)
     return direction, (*words, *_notes(walk, draft))
 
@@ -205,25 +240,25 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
     if draft.root.verdict is not None:
         return draft.root.verdict
     if draft.is_foreign:
-        return Direction.UNKNOWN, ["nothing that this root names is at its address: a guest's root, or a copy"]
+        return Direction.UNKNOWN, ["nothing of it is at its address: root of a guest, or a copy"]
     if numbers is not None:
         by_number = _by_number(walk, draft, drafts, numbers)
         if by_number is not None:
             return by_number
     if draft.root.form is None:
-        return Direction.UNKNOWN, ["its version is not known, so neither is what became of its map"]
+        return Direction.UNKNOWN, ["unknown version, so the status of its map is unknown"]
     if (text := _other_release(walk, draft)) is not None:
         return Direction.INCOMING, [text]
     if (messenger := _in_scratch(walk, draft)) is not None:
         return Direction.INCOMING, [f"inferred: {messenger.words}"]
     others = [other for other in drafts if other is not draft and not other.is_foreign]
-    return _alone(draft) if not others else _among_others(draft, others)
+    return _alone(walk, draft) if not others else _among_others(draft, others)
 
 
 def _by_number(
     walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
 ) -> tuple[Direction, list[str]] | None:
-    """By the pair of neighbours; None for a root without a number beside them."""
+    """(direction, evidence) by consecutive numbers. None: the root has no number."""
     by_address = {other.root.address: other for other in drafts}
     higher, lower = by_address[numbers.higher], by_address[numbers.lower]
     if draft not in (higher, lower):
@@ -241,25 +276,32 @@ def _by_number(
     if higher.status is MapStatus.STALE:
         return Direction.UNKNOWN, [f"{numbers.text}, but the map of the higher root, {numbers.higher:#x}, is stale"]
     if lower.status is MapStatus.INTACT and higher.is_serialised:
-        word = f"the map of the lower root, {numbers.lower:#x}, is intact beside a serialised higher one"
+        word = f"the map of the lower root, {numbers.lower:#x}, is intact although the higher one is serialised"
         return Direction.UNKNOWN, [f"{numbers.text}, but {word}"]
     if draft is higher:
-        return Direction.OUTGOING, [f"{numbers.text}: the higher one is the running kernel's own"]
+        return Direction.OUTGOING, [f"{numbers.text}: the higher one is that of the running kernel"]
     return Direction.INCOMING, [f"{numbers.text}: the lower one was handed to the running kernel"]
 
 
 def is_left_over(draft: Draft, numbers: Numbers | None) -> bool:
-    """Whether a root has a number beside two roots whose numbers are neighbours, and no kernel names it."""
+    """Whether a root is left over from another boot: it has a number, but two others have consecutive ones.
+
+    draft:   the root.
+    numbers: of `numbers_of`. None: no pair, so never left over.
+    """
     if numbers is None or draft.root.verdict is not None or draft.root.address in (numbers.higher, numbers.lower):
         return False
     return bool(_update(draft) or _count(draft))
 
 
-def _alone(draft: Draft) -> tuple[Direction, list[str]]:
-    """Of the only root, by what became of its map."""
+def _alone(walk: Walk, draft: Draft) -> tuple[Direction, list[str]]:
+    """(direction, evidence) of the only root, by the status of its map."""
     status = draft.status
     if status is MapStatus.STALE:
-        return Direction.INCOMING, ["inferred: its map was consumed, its pages have been reused"]
+        return Direction.INCOMING, ["inferred: its map was consumed, and its pages were reused"]
+    if status in (MapStatus.INTACT, MapStatus.DAMAGED) and _release_in_doubt(walk, draft):
+        doubt = f"kexec-metadata has another release, one bit off the running one, and its map is {status.value}"
+        return Direction.UNKNOWN, [f"direction unknown: {doubt}; {_DECIDES}"]
     if status in (MapStatus.INTACT, MapStatus.DAMAGED):
         finished = next(filter(None, map(_finished, draft.lists)), None)
         if finished is not None:
@@ -267,8 +309,17 @@ def _alone(draft: Draft) -> tuple[Direction, list[str]]:
             return Direction.UNKNOWN, [f"direction unknown: {doubt}, or the list is damaged; {_DECIDES}"]
         return Direction.OUTGOING, [f"inferred: the only root, and its map is {status.value}"]
     if status is MapStatus.ABSENT and draft.reading is not None:
-        return Direction.OUTGOING, ["inferred: the only root, and it has no map yet, which no next kernel would accept"]
+        return Direction.OUTGOING, [
+            "inferred: the only root, and it has no map yet, so no kernel would have accepted it"
+        ]
     return Direction.UNKNOWN, [f"direction unknown: its map is {status.value}; {_DECIDES}"]
+
+
+def _release_in_doubt(walk: Walk, draft: Draft) -> bool:
+    release = walk.memory.vmcoreinfo.get("OSRELEASE")
+    if not release or draft.metadata is None or draft.metadata.previous_release == release:
+        return False
+    return _is_one_bit_off(draft.metadata.previous_release, release)
 
 
 _DECIDES = "--symbols or --direction decides"
@@ -276,13 +327,13 @@ _DECIDES = "--symbols or --direction decides"
 
 def _among_others(draft: Draft, others: Sequence[Draft]) -> tuple[Direction, list[str]]:
     places = ", ".join(f"{other.root.address:#x}" for other in others[:4])
-    hint = "; a consumed map is a sign of the incoming one" if draft.status is MapStatus.STALE else ""
-    text = f"no numbers that are neighbours tell it from {places}; its map is {draft.status.value}{hint}"
+    hint = "; a consumed map is evidence for incoming" if draft.status is MapStatus.STALE else ""
+    text = f"no consecutive numbers with {places}; its map is {draft.status.value}{hint}"
     return Direction.UNKNOWN, [f"direction unknown: {text}; {_DECIDES}"]
 
 
 def _finished(entry: PciList) -> str:
-    """In words, that devices of a list are finished: their entries have a refcount of 0, and keep the address."""
+    """The number of finished devices in a list, in words: entries with refcount 0 and an address. Empty: none."""
     form = pci_layout(entry.layout)
     if form is None or not form.has_refcounts:
         return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Roots that are not this machine's: guests' roots in a host's memory, and copies in file data."""
+"""Foreign roots: roots of guests in the memory of a host, and copies in file data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from luoser.reader.walk import Walk
 __all__ = ["mark_foreign"]
 
 _KINDS = {"LUO": (b"luo-v", MAGIC), "memblock": (MAGIC,), "kho_test": (MAGIC,)}
-"""What the page of a sub-tree starts with."""
+"""Possible first bytes of the page of a sub-tree, by its name."""
 
 
 def mark_foreign(walk: Walk, drafts: Sequence[Draft]) -> None:
-    """Mark the roots of which nothing is at its address, beside another that is this machine's own.
+    """Mark the foreign roots.
 
-    A root is foreign when its map's address and those of all of its sub-trees hold something else or are not in the
-    source, and no setup_data, /chosen or symbol names it. A lone root never is.
+    walk:   the source.
+    drafts: all its roots.
+
+    A root is foreign if its map and all its sub-trees are not at their addresses, no setup_data node, /chosen or symbol
+    points to it, and another root is not foreign. So a lone root is never foreign. Source: docs/deciding.md.
     """
     strangers = [draft for draft in drafts if _is_stranger(walk, draft)]
     if len(strangers) < len(drafts):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Structs that file handlers and FLBs other than memfd and PCI hand over, decoded as far as bytes decide."""
+"""Structs of file handlers and FLBs other than memfd and PCI."""
 
 from __future__ import annotations
 
@@ -18,17 +18,34 @@ from luoser.state.struct_values import struct_values
 
 __all__ = ["read_detail", "read_flb_detail", "settled", "struct_candidates"]
 
-_SUBJECTS = ("hugetlb", "guest", "iommu", "vfio", "other")
+_ELSEWHERE = ("kho", "luo", "memfd", "pci")
+"""Subjects that other readers read."""
 
 
 def read_detail(walk: Walk, compatible: str, address: int, subject: Subject) -> Record | None:
-    """The handler's struct of a file; None for handlers without a known layout."""
-    forms = [entry for entry in layouts() if entry.subject in _SUBJECTS and entry.handler == compatible]
+    """The struct of a file's handler. None: no known layout for the handler, or none that fits (a problem then).
+
+    walk:       the source.
+    compatible: string of the handler.
+    address:    of the struct.
+    subject:    what problems are about.
+    """
+    forms = [
+        entry
+        for entry in layouts()
+        if entry.handler == compatible and entry.kind == "struct" and entry.subject not in _ELSEWHERE
+    ]
     return _read(walk, forms, address, subject)
 
 
 def read_flb_detail(walk: Walk, name: str, address: int, subject: Subject) -> Record | None:
-    """The owner's struct of an FLB; None for unknown ones, for device lists and for the kernel's test FLBs."""
+    """The struct of an FLB's owner. None: as for a file; also for device lists and the kernel's test FLBs.
+
+    walk:    the source.
+    name:    of the FLB.
+    address: of the struct.
+    subject: what problems are about.
+    """
     if is_test_flb(address):
         return None
     return read_detail(walk, name, address, subject)
@@ -38,7 +55,7 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject) -> Re
     if not forms:
         return None
     if not walk.is_page_address(address):
-        walk.problem("bad-pointer", address, subject, f"{address:#x} is no page address")
+        walk.problem("bad-pointer", address, subject, f"{address:#x} is not a page address")
         return None
     chosen = [entry for name in walk.layouts if (entry := layout(name)) in forms and entry is not None]
     try:
@@ -48,7 +65,7 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject) -> Re
         return None
     fits = chosen[:1] or struct_candidates(forms, page)
     if not fits:
-        text = f"bytes are none of {', '.join(entry.name for entry in forms)}; reused memory?"
+        text = f"no layout fits: expected one of {', '.join(entry.name for entry in forms)}; reused memory?"
         walk.problem("bad-handler-data", address, subject, text)
         return None
     readings = tuple((entry.name, struct_values(entry.schemas[0], page)) for entry in fits)
@@ -58,13 +75,14 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject) -> Re
 def _confidence(readings: int, *, chosen: bool) -> str:
     if chosen:
         return "chosen by --layout"
-    return "the only layout that fits" if readings == 1 else f"{readings} layouts fit, these bytes do not decide"
+    return "the only layout that fits" if readings == 1 else f"{readings} layouts fit these bytes"
 
 
 def settled(record: Record, devices: Set[tuple[int, int]]) -> Record:
-    """A vfio record with the readings that name a device of a preserved list, if that leaves some and not all.
+    """A vfio record with only those readings whose device is in a preserved list. Unchanged if none or all are.
 
-    devices: (domain, bus << 8 | devfn) of every device that the handover preserves.
+    record:  of a file.
+    devices: (domain, bus << 8 | devfn) of all devices in the lists of the handover.
     """
     named = tuple(
         (layout_name, fields)
@@ -78,7 +96,11 @@ def settled(record: Record, devices: Set[tuple[int, int]]) -> Record:
 
 
 def struct_candidates(forms: list[Layout], page: bytes) -> list[Layout]:
-    """The forms of one handler that a zero-filled page fits, likeliest first."""
+    """The layouts that fit a page, the longest first.
+
+    forms: the layouts of one handler.
+    page:  starts with the struct; zeros after it.
+    """
     fits = [entry for entry in forms if entry.schemas[0].size <= len(page) and _is_plausible(entry, page)]
     return sorted(fits, key=lambda entry: -entry.schemas[0].size)
 
@@ -96,7 +118,7 @@ def _is_plausible(entry: Layout, page: bytes) -> bool:
 
 
 def _is_vfio(entry: Layout, fields: Mapping[str, Any], page: bytes) -> bool:
-    """Shorter forms leave zeros where longer ones have members; domain and reset_works have few values."""
+    """Whether a vfio layout fits: zeros after its struct, and a plausible domain and reset_works."""
     size = entry.schemas[0].size
     return fields.get("domain", 0) <= MAX_DOMAIN and fields.get("reset_works", 0) <= 1 and not page[size:].strip(b"\0")
 

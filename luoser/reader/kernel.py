@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The running kernel's own variables: what `kho_in`, `kho_out`, `kho_scratch` and `luo_global` point to.
+"""Variables of the running kernel: the addresses in `kho_in`, `kho_out`, `kho_scratch` and `luo_global`.
 
-With VMCOREINFO a symbol's virtual address becomes a physical one: phys_base on x86-64, kimage_voffset on
-arm64. Offsets inside of the variables differ by release and configuration, so none is written down here: debug
-info names the members, and without it every aligned word is tried that may point to a root.
+VMCOREINFO gives the physical address of a symbol: phys_base on x86-64, kimage_voffset on arm64. Offsets in the
+variables depend on release and configuration, so there are none here: debug info has the members; without it each
+aligned word is tried that may point to a root.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _ANCHORS = (
     *("_stext", "swapper_pg_dir", "init_top_pgt", "init_uts_ns"),
     *("kallsyms_names", "prb", "clear_seq", "node_data"),
 )
-"""Symbols that VMCOREINFO names too, in text, data, read-only data and bss: a build that differs is told by them."""
+"""Symbols that are also in VMCOREINFO, in text, data, read-only data and bss. They identify the build."""
 SYMBOLS = frozenset(
     ("kho_in", "kho_out", "kho_scratch", "kho_scratch_cnt", "luo_global", "page_offset_base", *_ANCHORS)
 )
-"""What `luoser.symbols.read_symbols` has to look for."""
+"""Names that `luoser.symbols.read_symbols` has to find."""
 _START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 _PAGE_OFFSET = 0xFFFF_8880_0000_0000
-"""x86-64's direct map where the kernel was built without a variable for it."""
+"""Start of the direct map of x86-64 if the kernel has no variable for it."""
 _WORD = (1 << 64) - 1
 _TAG = 0xFF << 56
-"""Where arm64 keeps the tags of KASAN in a pointer."""
+"""Bits of the KASAN tag in an arm64 pointer."""
 _WORDS = 128
-"""Bytes of a variable that are searched for a pointer: in all releases it is in there, and what is behind may be
-another variable of which the symbols say nothing."""
+"""Bytes of a variable that are searched for a pointer. In all releases it is in there; bytes after it may be another
+variable without a symbol."""
 _INFO = b"OSRELEASE="
 _INFO_PAGES, _KERNELS = 4096, 16
 _UTS_FIELD, _UTS_RELEASE = 65, 2
@@ -48,7 +48,11 @@ _SCRATCH_AREAS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A physical address that a variable holds, and the name of what holds it, such as `kho_in.fdt_phys`."""
+    """A pointer in a variable.
+
+    address: physical.
+    holder:  the variable with its member, such as `kho_in.fdt_phys`.
+    """
 
     address: int
     holder: str
@@ -56,7 +60,13 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel in memory whose symbols are known. slide: run-time minus the symbols' addresses, in bytes."""
+    """A kernel in memory with known symbols.
+
+    walk:    the source.
+    symbols: of this kernel.
+    info:    its VMCOREINFO, value by key.
+    slide:   bytes to add to the address of a symbol (KASLR).
+    """
 
     walk: Walk
     symbols: Symbols
@@ -64,11 +74,15 @@ class Kernel:
     slide: int
 
     def reads(self, name: str) -> bool:
-        """Whether there is such a variable and the source holds it."""
+        """Whether a variable has a symbol and its bytes are in the source."""
         return bool(self._read(name, _WORDS))
 
     def pointers(self, name: str, members: tuple[str, ...]) -> list[Pointer]:
-        """Where the words of a variable may point to: with debug info only the members of these names."""
+        """Possible pointers to pages in a variable.
+
+        name:    of the variable.
+        members: with debug info, only these members are used.
+        """
         symbol = self.symbols.get(name)
         if symbol is None:
             return []
@@ -85,7 +99,7 @@ class Kernel:
         return found
 
     def scratch(self) -> tuple[int, int] | None:
-        """Address and size in bytes of the array that `kho_scratch` points to."""
+        """(physical address, size in bytes) of the array that `kho_scratch` points to. None: unknown."""
         pointer, count = self._number("kho_scratch", 8), self._number("kho_scratch_cnt", 4)
         if not pointer or not count or count > _SCRATCH_AREAS:
             return None
@@ -93,7 +107,7 @@ class Kernel:
         return None if address is None else (address, count * kho_scratch.size)
 
     def _read(self, name: str, size: int) -> bytes:
-        """The first bytes of a variable, none where there are no such bytes."""
+        """The first bytes of a variable. Empty: no symbol, or not in the source."""
         symbol = self.symbols.get(name)
         address = _image(self.info, symbol.address + self.slide) if symbol is not None else None
         if symbol is None or address is None:
@@ -105,13 +119,13 @@ class Kernel:
         return int.from_bytes(data, "little") if len(data) == size else None
 
     def _meanings(self, word: int) -> Iterator[int]:
-        """The page that a word may mean: by physical address, through the direct map, or as a struct page."""
+        """Pages that a word may point to: as physical address, through the direct map, or as a struct page."""
         for address in (word, self._direct(word), self._page(word)):
             if address is not None and self.walk.is_page_address(address):
                 yield address
 
     def _direct(self, virtual: int) -> int | None:
-        """Physical address behind a pointer into the direct map."""
+        """Physical address of a pointer into the direct map. None: not such a pointer."""
         if _number(self.info, "NUMBER(phys_base)") is not None:
             known = self.symbols.get("page_offset_base")
             base = self._number("page_offset_base", 8) if known is not None else _PAGE_OFFSET
@@ -127,7 +141,7 @@ class Kernel:
         return (virtual - base + start) & _WORD if base <= virtual < end else None
 
     def _page(self, virtual: int) -> int | None:
-        """Physical address of the page that a struct page describes."""
+        """Physical address of the page of a struct page. None: not a pointer to one."""
         base, size = _number(self.info, "SYMBOL(vmemmap)", base=16), _number(self.info, "SIZE(page)")
         if not base or not size:
             return None
@@ -136,17 +150,20 @@ class Kernel:
 
 
 def find_kernels(walk: Walk, symbols: Symbols) -> list[Kernel]:
-    """The kernels in memory that these symbols belong to; more than one where the previous one still lies there.
+    """The kernels in memory with these symbols. Two if the image of the previous kernel is still there.
 
-    None where a kernel with other symbols lies there as well: it may be the one that runs. Raises SourceError
-    when the source has VMCOREINFO and the symbols are those of another kernel.
+    walk:    the source.
+    symbols: of the running kernel.
+
+    Empty, with a problem, if a kernel with other symbols is there, too: it may be the running one. Raises SourceError
+    if the source has VMCOREINFO and the symbols are those of another kernel.
     """
     info = walk.memory.vmcoreinfo
     if info:
         kernel = _checked(walk, symbols, info)
         if _is_there(walk, info) is not False:
             return [kernel]
-        text = f"{_release(info)}, the kernel of VMCOREINFO, is not in memory; symbols not used"
+        text = f"kernel {_release(info)} of VMCOREINFO is not in this source; symbols not used"
         walk.problem("symbols", None, None, text)
         return []
     found: list[Kernel] = []
@@ -157,17 +174,19 @@ def find_kernels(walk: Walk, symbols: Symbols) -> list[Kernel]:
         except SourceError as error:
             others[_release(info)] = str(error)
     if found and others:
-        word = f"{', '.join(others)} lies in this source as well, and nothing tells which kernel runs"
+        word = f"kernel {', '.join(others)} is in this source, too: unknown which kernel is running"
         walk.problem("symbols", None, None, f"{symbols.path}: {word}; symbols not used")
         return []
     if not found:
         word = f" ({'; '.join(others.values())})" if others else ""
-        walk.problem("symbols", None, None, f"{symbols.path}: no kernel of these symbols in the source{word}; not used")
+        walk.problem(
+            "symbols", None, None, f"{symbols.path}: no kernel with these symbols in this source{word}; not used"
+        )
     return found
 
 
 def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
-    """VMCOREINFO of each kernel whose image lies in the source; a crash kernel is given a copy of the page."""
+    """VMCOREINFO of each kernel whose image is in the source. A crash kernel has a copy of the page."""
     images: set[int | None] = set()
     for address in islice(walk.memory.find_pages(_INFO), _INFO_PAGES):
         try:
@@ -184,7 +203,7 @@ def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
 
 
 def _is_there(walk: Walk, info: Mapping[str, str]) -> bool | None:
-    """Whether a kernel lies where its VMCOREINFO says, by the release in its utsname; None where that is not known."""
+    """Whether a kernel is at the addresses of its VMCOREINFO, by the release in its utsname. None: unknown."""
     names, offset = _number(info, "SYMBOL(init_uts_ns)", base=16), _number(info, "OFFSET(uts_namespace.name)")
     address = _image(info, names + offset) if names is not None and offset is not None else None
     if address is None:
@@ -197,11 +216,11 @@ def _is_there(walk: Walk, info: Mapping[str, str]) -> bool | None:
 
 
 def _checked(walk: Walk, symbols: Symbols, info: Mapping[str, str]) -> Kernel:
-    """The kernel, if the symbols that VMCOREINFO names lie as far from each other as here, with the same build id."""
+    """The kernel of some VMCOREINFO, if build id and distances between symbols are the same. Raises SourceError."""
     theirs = info.get("BUILD-ID")
     if symbols.build_id and theirs and symbols.build_id != theirs:
         raise SourceError(
-            f"{symbols.path}: build id {symbols.build_id}, but {_release(info)} in this source has {theirs}"
+            f"{symbols.path}: wrong build id: expected {theirs} of {_release(info)}, found {symbols.build_id}"
         )
     slides = {
         name: said - symbol.address
@@ -209,18 +228,16 @@ def _checked(walk: Walk, symbols: Symbols, info: Mapping[str, str]) -> Kernel:
         if (said := _number(info, f"SYMBOL({name})", base=16)) is not None and (symbol := symbols.get(name))
     }
     if not slides:
-        raise SourceError(f"{symbols.path}: VMCOREINFO and these symbols have none of {', '.join(_ANCHORS)} in common")
+        raise SourceError(f"{symbols.path}: no symbol in common with VMCOREINFO: expected one of {', '.join(_ANCHORS)}")
     first, slide = next(iter(slides.items()))
     other = next((name for name in slides if slides[name] != slide), None)
     if other is not None:
         raise SourceError(
-            f"{symbols.path}: the symbols of another kernel than {_release(info)}: there {other} lies "
-            f"{abs(slides[other] - slide):#x} bytes elsewhere, seen from {first}"
+            f"{symbols.path}: symbols of another kernel than {_release(info)}: the distance from {first} to {other} "
+            f"differs by {abs(slides[other] - slide):#x} bytes"
         )
     if len(slides) == 1 and slide and not (symbols.build_id and theirs):
-        raise SourceError(
-            f"{symbols.path}: only {first} to compare with VMCOREINFO, which does not tell whose symbols these are"
-        )
+        raise SourceError(f"{symbols.path}: only {first} in common with VMCOREINFO, which does not identify the kernel")
     return Kernel(walk, symbols, info, slide)
 
 
@@ -229,7 +246,7 @@ def _release(info: Mapping[str, str]) -> str:
 
 
 def _image(info: Mapping[str, str], virtual: int | None) -> int | None:
-    """Physical address of a virtual one in the kernel image."""
+    """Physical address of a virtual address in the kernel image. None: unknown."""
     base, offset = _number(info, "NUMBER(phys_base)"), _number(info, "NUMBER(kimage_voffset)")
     if virtual is None or (base is None and offset is None):
         return None

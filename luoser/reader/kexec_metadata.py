@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sub-tree kexec-metadata: which kernel wrote the handover, and how many KHO kexecs there were."""
+"""Sub-tree kexec-metadata: release of the kernel that wrote the handover, and number of KHO kexecs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,28 @@ _SUBJECT = Subject("sub-tree kexec-metadata", "kexec_metadata")
 
 
 def read_kexec_metadata(walk: Walk, address: int, size: int | None) -> KexecMetadata | None:
-    """struct kho_kexec_metadata; None and a problem for another version or a short blob.
+    """The struct kho_kexec_metadata. None, with a problem: another version, or too short.
 
-    address: of the sub-tree. size: its blob-size in bytes, None where the root gives none.
+    walk:    the source.
+    address: of the sub-tree.
+    size:    its blob-size in bytes. None: the root does not have it.
+
     Source: kernel/liveupdate/kexec_handover.c, kho_kexec_metadata; docs/abi/kexec_metadata.md.
     """
     if size is not None and size < kho_kexec_metadata.size:
-        walk.problem("bad-metadata", address, _SUBJECT, f"blob-size {size}, expected {kho_kexec_metadata.size}")
+        walk.problem(
+            "bad-metadata",
+            address,
+            _SUBJECT,
+            f"blob-size: expected at least {kho_kexec_metadata.size} bytes, found {size}",
+        )
         return None
     data = walk.read(address, kho_kexec_metadata.size, _SUBJECT)
     if data is None:
         return None
     ser = kho_kexec_metadata.parse(data)
     if ser.version != 1 or not is_name(ser.previous_release):
-        text = f"version {ser.version}, expected 1 and a release; reused memory?"
+        text = f"expected version 1 and a release, found version {ser.version}; reused memory?"
         walk.problem("bad-metadata", address, _SUBJECT, text)
         return None
     return KexecMetadata(

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""From a KHO root down: sub-trees, the map, LUO, the device lists; then which way each root goes."""
+"""Everything below a KHO root: sub-trees, the map, LUO, the device lists; then the direction of each root."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE
+from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
@@ -34,9 +34,11 @@ _ROOT = Subject("KHO root", "root")
 
 
 def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tuple[Handover, ...]:
-    """Everything below each root: the machine's own first, then foreign and left-over ones, by address.
+    """The handovers: those of this machine by address, then foreign and left-over ones by address.
 
-    whole: also the directions that the roots have towards each other, and scratch, which may take a search.
+    walk:  the source.
+    roots: as found.
+    whole: with directions and scratch areas, which may need another search.
     """
     drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
     if whole and not walk.memory.live:
@@ -58,22 +60,22 @@ def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tupl
 
 
 def _need_messengers(drafts: list[Draft]) -> bool:
-    """Whether the kernel itself has not said which way each root goes, and where its scratch is."""
+    """Whether the direction or the scratch areas of some root are not known from the running kernel."""
     return not drafts or any(draft.root.verdict is None or not draft.root.scratch for draft in drafts)
 
 
 def _inherit(handovers: list[Handover]) -> Iterator[Handover]:
-    """Scratch stays what it is over a kexec: an outgoing root without an array of its own has the incoming one's."""
+    """Give an outgoing root without scratch areas those of the incoming one: a kexec does not change them."""
     known = [one for one in handovers if one.direction is Direction.INCOMING and one.scratch is not None]
     for one in handovers:
         if one.scratch is None and one.direction is Direction.OUTGOING and len(known) == 1:
             where = f"{known[0].address:#x}" if known[0].address is not None else "the incoming root"
-            one = replace(one, scratch=known[0].scratch, evidence=(*one.evidence, f"scratch is that of {where}"))
+            one = replace(one, scratch=known[0].scratch, evidence=(*one.evidence, f"scratch areas of {where}"))
         yield one
 
 
 def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
-    """Without pages that are copies of a root (page cache, a read of debugfs): the map covers the true one only."""
+    """The roots without copies (page cache, a read of debugfs): of several with one map only the preserved one."""
     by_map: dict[int, list[Root]] = {}
     for root in roots:
         by_map.setdefault(_map_address(root) or -root.address, []).append(root)
@@ -85,9 +87,7 @@ def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
         if len(true) == 1:
             for root in same:
                 if root is not true[0]:
-                    word = (
-                        f"a copy of the KHO root at {true[0].address:#x}: same map, but not preserved itself; left out"
-                    )
+                    word = f"copy of the KHO root at {true[0].address:#x}, with the same map but not preserved; ignored"
                     walk.problem("root-copy", root.address, None, word)
         kept += true if len(true) == 1 else same
     return sorted(kept, key=lambda root: root.address)
@@ -100,7 +100,7 @@ def _draft(walk: Walk, root: Root) -> Draft:
         walk.problem("bad-fdt", root.address, _ROOT, tree.fault)
     if root.form is None:
         named = safe_text(tree.root.text("compatible") or b"")
-        walk.problem("kho-version", root.address, _ROOT, f"{named} is not known; read as if it were kho-v4")
+        walk.problem("kho-version", root.address, _ROOT, f"unknown version {named}; assuming {FORMS[-1].name}")
     subtrees = tuple(_subtrees(walk, root.address, tree))
     by_name = {subtree.name: subtree for subtree in subtrees}
     luo, metadata = by_name.get(_LUO), by_name.get(_METADATA)
@@ -131,20 +131,20 @@ def _subtrees(walk: Walk, root: int, tree: Fdt) -> Iterator[Subtree]:
         name = decode_name(node.name)
         subject = Subject(f"sub-tree {safe_text(name)}", f"subtrees[{index}]")
         if node.name in seen:
-            walk.problem("bad-subtree", root, subject, "another sub-tree has this name; the last one is read")
+            walk.problem("bad-subtree", root, subject, "duplicate name; only the last sub-tree of this name is read")
         seen.add(node.name)
         address = next((value for name_ in SUBTREE_PROPERTIES if (value := node.u64(name_)) is not None), None)
         size = node.u64(SUBTREE_SIZE)
         if address is None:
             walk.problem("bad-subtree", root, subject, "no 8-byte property with its address")
         elif not walk.is_page_address(address):
-            walk.problem("bad-pointer", root, subject, f"{address:#x} is no page address")
+            walk.problem("bad-pointer", root, subject, f"{address:#x} is not a page address")
             address = None
         yield _subtree(walk, subject, name, address, size, node)
 
 
 def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size: int | None, node: Node) -> Subtree:
-    """Sub-trees that are devicetrees by the kernel's word are read here; others by who knows them."""
+    """A sub-tree, with its devicetree if it is one. Other kinds are read by the modules of their subjects."""
     fdt = None
     if address is not None:
         is_tree = name in (_MEMBLOCK, _TEST) or (name != _LUO and node.get(SUBTREE_PROPERTIES[0]) is not None)
@@ -170,8 +170,11 @@ def _map_address(root: Root) -> int | None:
 
 
 def _read_map(walk: Walk, root: Root) -> MapReading | None:
-    """The map as walked; None when the root has no pointer to one."""
+    """The map before it is judged. None: the root has no pointer to a map."""
     address = _map_address(root)
+    for name, unread in UNREAD_MAPS.items() if address is None else ():
+        if (table := root.tree.root.u64(name)) is not None:
+            return MapReading("chunks", table, unread=unread)
     if address is None:
         walk.problem("no-map", root.address, _ROOT, "no 8-byte property with the preserved map's address")
         return None
@@ -180,7 +183,7 @@ def _read_map(walk: Walk, root: Root) -> MapReading | None:
         return MapReading(form.map, 0)
     if not walk.is_page_address(address):
         reading = MapReading(form.map, address)
-        text = f"the root names {address:#x} as the map, which is not a page address"
+        text = f"the root's pointer to the map, {address:#x}, is not a page address"
         reading.broken.append(Broken(root.address, text))
         return reading
     return read_chunks(walk, address) if form.map == "chunks" else read_radix(walk, address)
@@ -188,16 +191,16 @@ def _read_map(walk: Walk, root: Root) -> MapReading | None:
 
 def _map(walk: Walk, draft: Draft, outside: list[str]) -> Preserved:
     reading = draft.reading
-    if reading is None or reading.address == 0:
+    if reading is None or (reading.address == 0 and not reading.unread):
         form = reading.form if reading is not None else "chunks"
         return Preserved(form=form, address=0, status=MapStatus.ABSENT)
     return judge(walk, reading, _named(walk, draft), outside=outside)
 
 
 def _named(walk: Walk, draft: Draft) -> Iterator[tuple[int, int, str]]:
-    """What a true map covers: the root itself and whatever the root names.
+    """(address, size, what) of memory that a real map covers: the root, and its sub-trees.
 
-    Not LUO's page where that holds something else: a damaged pointer to it explains both.
+    Not LUO's page if something else lies there: a damaged pointer to it explains both.
     """
     if walk.place(draft.root.address) is not None:
         yield draft.root.address, 1, "the KHO root itself"
@@ -229,7 +232,7 @@ def _leads(walk: Walk, draft: Draft) -> list[Lead]:
 
 
 def _settled(luo: Luo, lists: tuple[PciList, ...]) -> Luo:
-    """The same, with vfio files read by the layout that names a device of these lists."""
+    """The same, with vfio files read in the layout whose device is in these lists."""
     if not any(file.detail for session in luo.sessions for file in session.files):
         return luo
     devices = {(device.domain, device.bdf) for entry in lists for device in entry.devices}

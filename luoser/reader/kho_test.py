@@ -19,9 +19,13 @@ _SUBJECT = Subject("sub-tree kho_test", "kho_test")
 
 
 def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
-    """The self-test's folios, from a vmalloc array (6.18 and later) or from the property itself (6.17).
+    """The self-test's folios, from a vmalloc area (6.18 and later) or from the property (6.17).
 
-    address: of the sub-tree. Source: lib/test_kho.c; docs/abi/kho_test.md.
+    walk:    the source.
+    address: of the sub-tree.
+    tree:    its devicetree.
+
+    None, with a problem: not a kho-test-v1 devicetree. Source: lib/test_kho.c; docs/abi/kho_test.md.
     """
     data = tree.root.node("data")
     magic = tree.root.u32("magic")
@@ -29,19 +33,19 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
     info = data.get("folios_info") if data is not None else None
     checksum = data.u32("csum") if data is not None else None
     if tree.root.text("compatible") != COMPATIBLE or None in (magic, count, info, checksum):
-        text = "no kho-test-v1 devicetree with magic, nr_folios, folios_info, csum"
+        text = "expected a kho-test-v1 devicetree with magic, nr_folios, folios_info and csum"
         walk.problem("bad-kho-test", address, _SUBJECT, text)
         return None
     assert magic is not None and count is not None and info is not None and checksum is not None
     words, pages = _test_folios(walk, address, count, info)
     folios = []
     if len(words) // 8 > LIMITS.kho_test_folios:
-        text = f"{count} folios, the first {LIMITS.kho_test_folios} are read"
+        text = f"too many folios: found {count}, only the first {LIMITS.kho_test_folios} are read"
         walk.problem("too-many", address, _SUBJECT, text)
     for (word,) in struct.iter_unpack("<Q", words[: min(len(words) // 8, LIMITS.kho_test_folios) * 8]):
         place, order = word & ~0xFFF, word & 0xFFF
         if order > 40 or not place or place % (walk.page_size << order) or place >= PHYSICAL_LIMIT:
-            text = f"{word:#x} is no folio address with an order; reused memory?"
+            text = f"{word:#x} is not a folio address with an order; reused memory?"
             walk.problem("bad-kho-test", address, _SUBJECT, text)
             break
         folios.append((place, order))
@@ -54,12 +58,17 @@ def _test_folios(walk: Walk, address: int, count: int, info: bytes) -> tuple[byt
         count != 2 or (walk.is_page_address(descriptor.first) and descriptor.total_pages == 1)
     ):
         if not walk.is_page_address(descriptor.first):
-            text = f"vmalloc chunk {descriptor.first:#x} is no page address"
+            text = f"vmalloc chunk {descriptor.first:#x} is not a page address"
             walk.problem("bad-pointer", address, _SUBJECT, text)
             return b"", ()
         wanted = min(count, LIMITS.kho_test_folios + 1) * 8
         area = read_area(walk, descriptor, wanted, _SUBJECT)
         return area.data, area.pages if len(area.data) == wanted else ()
     if len(info) != 8 * count:
-        walk.problem("bad-kho-test", address, _SUBJECT, f"{len(info)} bytes of folios_info for {count} folios")
+        walk.problem(
+            "bad-kho-test",
+            address,
+            _SUBJECT,
+            f"folios_info: expected {8 * count} bytes for {count} folios, found {len(info)}",
+        )
     return info[: 8 * count], ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Finding the KHO roots: the kernel's own variables, page scan, /chosen; and the setup_data node that names one."""
+"""Finding the KHO roots: by variables of the kernel, page scan and /chosen. Finding the setup_data node of a root."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from luoser.state import Direction
 from luoser.symbols import Symbols
 
 _COMPATIBLE = re.compile(rb"kho-v[0-9]{1,4}(;[ -~]*)?")
-"""kho-vN; a posted RFC puts the versions of components behind it."""
+"""kho-vN. A posted RFC appends the versions of components."""
 
 _VARIABLES = (
     (Direction.INCOMING, "kho_in", ("fdt_phys",)),
     (Direction.OUTGOING, "kho_out", ("fdt", "ser.fdt")),
 )
-"""Which variable tells what, and the members that hold the root: all releases from 6.16 to 7.3."""
+"""(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
 _X86_64 = 62
 """e_machine of ELF."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
@@ -47,9 +47,13 @@ __all__ = ["Chosen", "Root", "SetupNode", "find_roots", "find_setup_nodes", "rep
 
 @dataclass(slots=True)
 class Root:
-    """A KHO root. chosen: devicetrees whose /chosen names it. verdict: what the running kernel itself says of it.
+    """A KHO root.
 
-    scratch: the arrays of scratch areas that belong to it, with who says so.
+    address: physical.
+    tree:    its devicetree.
+    chosen:  devicetrees whose /chosen points to it.
+    verdict: (direction, evidence in words) from the running kernel. None: no such evidence.
+    scratch: (physical address, size in bytes, evidence in words) of its arrays of scratch areas.
     """
 
     address: int
@@ -60,15 +64,18 @@ class Root:
 
     @property
     def form(self) -> KhoForm | None:
-        """The version of the root; None for one that is not known."""
+        """The version of the root. None: unknown version."""
         return root_form((self.tree.root.text("compatible") or b"").decode("ascii", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What /chosen of the devicetree at an address says. scratch: address and bytes of the array, if given.
+    """The /chosen of a devicetree. All addresses are physical.
 
-    size: bytes of the devicetree.
+    address: of the devicetree.
+    root:    address of the root.
+    scratch: (address, size in bytes) of the array of scratch areas. None: not in /chosen.
+    size:    of the devicetree in bytes.
     """
 
     address: int
@@ -79,7 +86,13 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class SetupNode:
-    """A setup_data node of type 10: the root and the scratch array that it names, all physical; size in bytes."""
+    """A setup_data node of type 10. All addresses are physical.
+
+    address:         of the node.
+    root:            address of the root.
+    scratch_address: of the array of scratch areas.
+    scratch_size:    of that array, in bytes.
+    """
 
     address: int
     root: int
@@ -88,15 +101,18 @@ class SetupNode:
 
     @property
     def size(self) -> int:
-        """Bytes of the node and its data."""
+        """Bytes of the node with its data."""
         return setup_data.size + kho_data.size
 
 
 def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> list[Root]:
-    """Every KHO root of the source, by address: what a root is depends on the others.
+    """All KHO roots of the source, by ascending address.
 
-    A live machine is not searched when the variables of its kernel say what there is. Raises UsageError when
-    there is no KHO root at `wanted`, SourceError for the symbols of another kernel.
+    walk:    the source. A live machine is not searched if the variables of its kernel could be read.
+    wanted:  physical address where a root has to be. Others are found, too, as directions depend on all roots.
+    symbols: of the running kernel. None: its variables are not used.
+
+    Raises UsageError if there is no KHO root at `wanted`, SourceError if the symbols are those of another kernel.
     """
     roots: dict[int, Root] = {}
     if wanted is not None:
@@ -111,30 +127,30 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
         _keep_likeliest(walk, roots, wanted)
     for root in roots.values() if kernel is not None else ():
         if root.verdict is None and kernel is not None:
-            word = f"neither kho_in nor kho_out of {kernel.symbols.path} points to it: left over, or another machine's"
+            word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
             root.verdict = Direction.UNKNOWN, [word]
     return [roots[address] for address in sorted(roots)]
 
 
 def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:
-    """The roots that the source itself names: by the boot parameters of a live kernel, by folders of debugfs."""
+    """Add the roots that are known from the source: boot parameters of a live kernel, folders of debugfs."""
     for known in walk.memory.known_roots:
         root = _named(walk, roots, known.root, known.evidence)
         if root is not None and known.incoming is not None:
             direction = Direction.INCOMING if known.incoming else Direction.OUTGOING
-            root.verdict = direction, [f"certain: {known.evidence} names it"]
+            root.verdict = direction, [f"certain: {known.evidence} points to it"]
         if root is not None and known.scratch is not None:
             root.scratch.append((*known.scratch, known.evidence))
 
 
 def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols) -> Kernel | None:
-    """The roots that the variables of the running kernel name; the kernel, where both of them could be read."""
+    """Add the roots that the variables of the running kernel point to. Returns it if both variables could be read."""
     kernels = find_kernels(walk, symbols)
     named = [_variables(walk, roots, kernel) for kernel in kernels]
     running = _running(named)
     if running is None:
         if len(kernels) > 1:
-            word = f"the images of {len(kernels)} kernels lie in this source, and nothing tells which one runs"
+            word = f"{len(kernels)} kernels are in this source: unknown which one is running"
             walk.problem("symbols", None, None, f"{word}; symbols not used")
         return None
     kernel, scratch = kernels[running], kernels[running].scratch()
@@ -148,13 +164,13 @@ def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols) -> Kerne
             roots[address].scratch.append((*scratch, "kho_scratch"))
     unnamed = [name for _, name, _ in _VARIABLES if symbols.get(name) is None]
     if unnamed:
-        word = f"no {' and no '.join(unnamed)} among these symbols: an excerpt, or a kernel without KHO"
+        word = f"{' and '.join(unnamed)} missing: an excerpt of the symbols, or a kernel without KHO"
         walk.problem("symbols", None, None, f"{symbols.path}: {word}")
     return kernel if all(kernel.reads(name) for _, name, _ in _VARIABLES) else None
 
 
 def _variables(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> dict[int, tuple[Direction, list[str]]]:
-    """What kho_in and kho_out of a kernel say, by the address of the root."""
+    """(direction, evidence) from kho_in and kho_out of a kernel, by address of the root."""
     said: dict[int, tuple[Direction, list[str]]] = {}
     for direction, name, members in _VARIABLES:
         found: dict[int, str] = {}
@@ -185,7 +201,7 @@ def _luo_evidence(kernel: Kernel, root: Root) -> list[str]:
 
 
 def _running(named: list[dict[int, tuple[Direction, list[str]]]]) -> int | None:
-    """Of several kernels the one that was handed what another one hands over; the only one, if it is alone."""
+    """Index of the running kernel: the only one, or that whose incoming root is outgoing in another. None: unknown."""
     if len(named) == 1:
         return 0
     sides = [
@@ -207,14 +223,14 @@ def _named(walk: Walk, roots: dict[int, Root], address: int, who: str) -> Root |
     root = roots.get(address) or _root_at(walk, address)
     if root is None:
         where = f" at {address:#x}" if walk.place(address) is not None else ""
-        walk.problem("no-root", address, None, f"{who} names a KHO root{where}, but there is none; reused memory?")
+        walk.problem("no-root", address, None, f"{who}: expected a KHO root{where}, found none; reused memory?")
         return None
     roots[address] = root
     return root
 
 
 def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
-    """The roots that a search of all pages finds, directly or through the /chosen of a devicetree.
+    """Add the roots that a search of all pages finds, directly or through the /chosen of a devicetree.
 
     Kernels of x86-64 read no /chosen, so there a page that looks like one says nothing.
     """
@@ -226,7 +242,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
             continue
         if COMPATIBLE_PREFIX in head and (root := _root_at(walk, address)) is not None:
             if len(roots) >= LIMITS.root_candidates:
-                text = f"more than {LIMITS.root_candidates} pages that look like a KHO root; the rest was not read"
+                text = f"too many possible KHO roots: only the first {LIMITS.root_candidates} are considered"
                 walk.problem("too-many-roots", address, None, text)
                 break
             roots.setdefault(address, root)
@@ -240,30 +256,32 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
             roots[address] = root
             root.chosen = sources
         elif _is_readable(walk, address):
-            text = f"/chosen of the devicetree at {sources[0].address:#x} names a KHO root at {address:#x}"
-            walk.problem("no-root", address, None, f"{text}, but there is none; a kernel says that the FDT is invalid")
+            text = (
+                f"/chosen of the devicetree at {sources[0].address:#x}: expected a KHO root at {address:#x}, found none"
+            )
+            walk.problem("no-root", address, None, f"{text}; a kernel reports an invalid FDT")
 
 
 def _is_readable(walk: Walk, address: int) -> bool:
-    """Whether the source knows what is at an address: it cannot say what is not there of others."""
+    """Whether a page is in the source; else the source cannot say that there is no root."""
     return walk.memory.page_state(address) in (PageState.PRESENT, PageState.ZERO)
 
 
 def _keep_likeliest(walk: Walk, roots: dict[int, Root], wanted: int | None) -> None:
-    """Of more roots than are read keep those that somebody names, then those whose sub-trees are where they say."""
+    """Drop roots beyond the limit: the last to go are those with a pointer to them, then those with their sub-trees."""
     if len(roots) <= LIMITS.roots:
         return
     named = {node.root for node in find_setup_nodes(walk, roots)} | walk.directions.keys() | {wanted}
     named |= {address for address, root in roots.items() if root.verdict or root.scratch or root.chosen}
     ranked = sorted(roots, key=lambda address: (address not in named, -_likelihood(walk, roots[address]), address))
-    text = f"{len(roots)} KHO roots; the {LIMITS.roots} likeliest are read"
+    text = f"too many KHO roots: found {len(roots)}, only the {LIMITS.roots} likeliest are read"
     walk.problem("too-many-roots", ranked[LIMITS.roots], None, text)
     for address in ranked[LIMITS.roots :]:
         del roots[address]
 
 
 def _likelihood(walk: Walk, root: Root) -> int:
-    """How many sub-trees of a root lie where it says."""
+    """Number of sub-trees of a root that are at their addresses."""
     found = 0
     for node in root.tree.root.nodes:
         address = next((value for name in SUBTREE_PROPERTIES if (value := node.u64(name))), 0)
@@ -275,7 +293,7 @@ def _likelihood(walk: Walk, root: Root) -> int:
 
 
 def _head(walk: Walk, address: int) -> bytes | None:
-    """The page at an address; less of it where the source ends inside of it."""
+    """The page at an address, shorter if the source ends in it. None: not in the source."""
     try:
         return walk.memory.read(address, walk.page_size)
     except MissingMemory as error:
@@ -285,7 +303,7 @@ def _head(walk: Walk, address: int) -> bytes | None:
 
 
 def _root_at(walk: Walk, address: int) -> Root | None:
-    """The root at an address: a tree whose root node says kho-vN before anything that may be damaged."""
+    """The root at an address: a devicetree with compatible kho-vN that can be read up to there. None: no root."""
     head = _head(walk, address)
     if head is None:
         return None
@@ -303,7 +321,7 @@ def _root_at(walk: Walk, address: int) -> Root | None:
 
 
 def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
-    """(what the /chosen of a boot devicetree at an address names, bytes read for it); its cells are big-endian."""
+    """(the /chosen of a boot devicetree at an address, bytes read for it). Its cells are big-endian."""
     size = 0
     try:
         header = fdt.parse_header(walk.memory.read(address, fdt.HEADER_SIZE))
@@ -315,7 +333,7 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
             return None, size
         if size + header.totalsize > budget:
             return None, size
-        size += header.totalsize  # also for a tree that turns out to be broken
+        size += header.totalsize  # also for a broken tree
         tree = fdt.parse(walk.memory.read(address, header.totalsize))
     except (FormatError, MissingMemory):
         return None, size
@@ -326,14 +344,14 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
 
 
 def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | None:
-    """(address, bytes) that a property of /chosen gives."""
+    """(address, size in bytes) in a property of /chosen. None: no such property, or a malformed one."""
     chosen = root.node("chosen")
     value = chosen.get(name) if chosen is not None else None
     if value is None:
         return None
     cells = _cells(root, "#address-cells")
     if len(value) != 4 * (cells + _cells(root, "#size-cells")):
-        text = f"devicetree at {address:#x}: {name} of {len(value)} bytes; a kernel ignores it"
+        text = f"devicetree at {address:#x}: {name}: wrong size, {len(value)} bytes; a kernel ignores it"
         walk.problem("bad-chosen", address, None, text)
         return None
     return int.from_bytes(value[: 4 * cells], "big"), int.from_bytes(value[4 * cells :], "big")
@@ -346,9 +364,9 @@ def _cells(root: Node, name: str) -> int:
 
 
 def find_setup_nodes(walk: Walk, roots: Collection[int]) -> tuple[SetupNode, ...]:
-    """The setup_data nodes of KHO anywhere in memory, those that name one of these roots first.
+    """All setup_data nodes of KHO in memory, those that point to one of these roots first.
 
-    They prove nothing about a root's direction by themselves: before the jump one lies there for the next kernel.
+    A node alone is not evidence for incoming: before the jump there is one for the next kernel.
     """
     named, others = list[SetupNode](), list[SetupNode]()
     for place in walk.memory.find(struct.pack("<II", SETUP_KEXEC_KHO, kho_data.size)):
@@ -379,8 +397,8 @@ def _setup_node(walk: Walk, place: int) -> SetupNode | None:
 
 
 def report_strays(walk: Walk, nodes: Iterable[SetupNode]) -> None:
-    """A problem for each setup_data node that names a page which is in the source and is not a root."""
+    """Note a problem for each setup_data node whose root is a page of the source, but not a root."""
     for node in nodes:
         if _is_readable(walk, node.root) and _root_at(walk, node.root) is None:
-            text = f"setup_data node at {node.address:#x} names a KHO root at {node.root:#x}, but there is none"
-            walk.problem("no-root", node.root, None, f"{text}; a kernel says that the handover FDT is invalid")
+            text = f"setup_data node at {node.address:#x}: expected a KHO root at {node.root:#x}, found none"
+            walk.problem("no-root", node.root, None, f"{text}; a kernel reports an invalid handover FDT")

@@ -25,19 +25,24 @@ _SESSIONS = Subject("LUO sessions", "luo.sessions")
 _FLBS = Subject("LUO FLBs", "luo.flbs")
 _STRUCT_PREFIX = b"luo-v"
 _MOST_PAGES = 1 << 12
-"""Pages of a session area that are taken for plausible."""
+"""Largest plausible session area, in pages."""
 
 
 def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
-    """The LUO root object at an address; None and a problem when the page holds something else.
+    """LUO's state, from its root object. None, with a problem: no root object at the address.
 
-    size: blob-size in bytes where the root gives one. Source: kernel/liveupdate/luo_core.c; docs/abi/luo.md.
+    walk:    the source.
+    address: of the root object.
+    size:    blob-size in bytes. None: the root does not have it.
+
+    Source: kernel/liveupdate/luo_core.c; docs/abi/luo.md.
     """
     if not walk.is_page_address(address):
-        walk.problem("bad-pointer", address, _LUO, f"{address:#x} is no page address")
+        walk.problem("bad-pointer", address, _LUO, f"{address:#x} is not a page address")
         return None
     least, whole = abi.luo_ser.size, abi.luo_ser_features.size
-    head = walk.read(address, size if size and least <= size < whole else whole, _LUO)
+    wanted = size if size and least <= size < whole else whole
+    head = walk.read(address, wanted, _LUO, kind=lambda page: page.startswith((_STRUCT_PREFIX, MAGIC)))
     if head is None:
         return None
     if head[:4] == MAGIC:
@@ -46,13 +51,13 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
     form = _struct_form(head, size)
     if form is None:
         text = f"expected luo-v5 or a devicetree, found '{safe_text(head[:16])}'"
-        walk.problem("luo-reused", address, _LUO, f"{text}; the next kernel frees this page once it has read it")
+        walk.problem("luo-reused", address, _LUO, f"{text}; the next kernel frees this page after reading it")
         return None
     return _struct_luo(walk, address, form, head)
 
 
 def _struct_form(head: bytes, size: int | None) -> LuoForm | None:
-    """The form of a root object that is a struct. A version that is not known is read as luo-v5."""
+    """The form of a root object that is a struct; luo-v5 for an unknown version. None: not a root object."""
     name = head[:16].split(b"\0", 1)[0]
     if name.startswith(_STRUCT_PREFIX) and name.isascii():
         if b";" in name and is_name(head[:16]):
@@ -79,7 +84,7 @@ def _tree_form(root: Node) -> LuoForm | None:
 
 @dataclass(slots=True)
 class _Found:
-    """Sessions as read. blocks: the pages they came from. said: whether a pointer or count says that there are some."""
+    """Sessions as read. blocks: addresses of pages. said: whether a pointer or count shows that there are some."""
 
     sessions: list[Session]
     blocks: list[int]
@@ -96,7 +101,7 @@ def _struct_luo(walk: Walk, address: int, form: LuoForm, head: bytes) -> Luo:
 def _tree_luo(walk: Walk, address: int, tree: Fdt) -> Luo | None:
     compatible = (tree.root.text("compatible") or b"").decode("utf-8", "surrogateescape")
     if not compatible.startswith(_STRUCT_PREFIX.decode()):
-        text = f"devicetree with compatible '{safe_text(compatible)}', expected luo-v1"
+        text = f"devicetree: expected compatible luo-v1, found '{safe_text(compatible)}'"
         walk.problem("luo-reused", address, _LUO, text)
         return None
     pointer = tree.root.u64("luo-abi-header")
@@ -108,7 +113,7 @@ def _tree_luo(walk: Walk, address: int, tree: Fdt) -> Luo | None:
 
 
 def _pointed_luo(walk: Walk, address: int, compatible: str, pointer: int, tree: Fdt) -> Luo | None:
-    """luo-v2: the devicetree names a struct."""
+    """luo-v2: the devicetree has the address of a struct."""
     form = abi.form("luo-v2")
     assert form is not None and form.pointed is not None
     data = walk.read(pointer, form.pointed.size, _LUO) if walk.is_page_address(pointer) else None
@@ -119,7 +124,7 @@ def _pointed_luo(walk: Walk, address: int, compatible: str, pointer: int, tree: 
 
 
 class _Reader:
-    """One LUO instance of one form."""
+    """Reads one LUO of one form."""
 
     def __init__(self, walk: Walk, form: LuoForm) -> None:
         self.walk, self.form = walk, form
@@ -185,7 +190,7 @@ class _Reader:
         if not address or form is None or form.session_header is None:
             return found
         if not self.walk.is_page_address(address):
-            self.walk.problem("bad-pointer", address, _SESSIONS, f"{address:#x} is no page address")
+            self.walk.problem("bad-pointer", address, _SESSIONS, f"{address:#x} is not a page address")
             return found
         header, size = form.session_header, form.session.size
         head = self.walk.read(address, header.size, _SESSIONS)
@@ -196,7 +201,7 @@ class _Reader:
         pages = ser.get("pgcnt") or form.session_pages
         most = (min(pages, _MOST_PAGES) * self.walk.page_size - header.size) // size
         if ser.count > most:
-            text = f"{ser.count} in the header, at most {most} fit; reused memory?"
+            text = f"count in the header: expected at most {most}, found {ser.count}; reused memory?"
             self.walk.problem("bad-count", address, _SESSIONS, text)
             return found
         data = self.walk.read_some(address + header.size, ser.count * size, _SESSIONS)
@@ -217,10 +222,10 @@ class _Reader:
             raw, where = data[place : place + size], address + place
             ser = form.session.parse(raw)
             if not any(raw):
-                if form.session is abi.luo_session_ser:  # before the merge a released session is one of zeros
-                    self.walk.problem("empty-session", where, _SESSIONS, "an entry of zeros, expected a session")
+                if form.session is abi.luo_session_ser:  # before the merge a released session is all zeros
+                    self.walk.problem("empty-session", where, _SESSIONS, "expected a session, found an entry of zeros")
             elif not is_name(ser.name, empty=True):
-                text = f"no session name at {where:#x}; reused memory?"
+                text = f"not a session name at {where:#x}; reused memory?"
                 self.walk.problem("bad-session", where, _SESSIONS, text)
             else:
                 found.sessions.append(self._session(where, ser, _at(found.sessions)))
@@ -229,12 +234,12 @@ class _Reader:
         name = decode_name(ser.name)
         subject = Subject(f"session {safe_text(name)}", path)
         if not name:
-            self.walk.problem("unnamed-session", where, subject, "it has no name: caught while it was serialised?")
+            self.walk.problem("unnamed-session", where, subject, "no name; was the dump taken while LUO serialised?")
         set_ser = ser.get("file_set_ser") or ser
         blocks: list[int] = []
         files = tuple(self._files(subject, set_ser.files, set_ser.count, ser.get("pgcnt"), blocks))
         if len(files) != set_ser.count:
-            text = f"{set_ser.count} files in the entry, {len(files)} could be read"
+            text = f"expected {set_ser.count} files as in the entry, found {len(files)}"
             self.walk.problem("file-count", where, subject, text)
         return Session(name=name, address=where, files=files, count=set_ser.count, blocks=tuple(blocks))
 
@@ -247,7 +252,7 @@ class _Reader:
         if not address or not count:
             return
         if not self.walk.is_page_address(address):
-            self.walk.problem("bad-pointer", address, subject, f"{address:#x} is no page address")
+            self.walk.problem("bad-pointer", address, subject, f"{address:#x} is not a page address")
             return
         made: list[File] = []
         if self.form.files == "blocks":
@@ -259,7 +264,12 @@ class _Reader:
         size = abi.luo_file_ser.size
         most = (pages or self.form.file_pages) * self.walk.page_size // size
         if count > most:
-            self.walk.problem("bad-count", address, subject, f"{count} files, at most {most} fit; reused memory?")
+            self.walk.problem(
+                "bad-count",
+                address,
+                subject,
+                f"count in the entry: expected at most {most}, found {count}; reused memory?",
+            )
             return
         if not self.walk.claim(address, subject):
             return
@@ -277,7 +287,7 @@ class _Reader:
             if is_name(raw):
                 made.append(self._file(session, len(made), decode_name(raw), handle, token, where))
             else:
-                self.walk.problem("bad-file", where, subject, f"no file entry at {where:#x}; reused memory?")
+                self.walk.problem("bad-file", where, subject, f"not a file entry at {where:#x}; reused memory?")
 
     def _file(self, session: Subject, index: int, compatible: str, handle: int, token: int, where: int | None) -> File:
         subject = session.part(f"file {token:#x}", f".files[{index}]")
@@ -286,7 +296,7 @@ class _Reader:
         return File(compatible=compatible, data=handle, token=token, address=where, memfd=memfd, detail=detail)
 
     def _file_descriptors(self, root: Node, subsystems: tuple[Subsystem, ...], subject: Subject) -> Iterator[File]:
-        """Files of the LUO of 2025: nodes of the root (RFC v2) or of a devicetree of their own (v2, v3)."""
+        """Files of the LUO of 2025: nodes of the root (RFC v2), or of a separate devicetree (v2, v3)."""
         node = root.node(abi.FILE_DESCRIPTORS_NODE)
         if node is None:
             own = next((entry for entry in subsystems if entry.name == abi.FILE_DESCRIPTORS_NODE and entry.data), None)
@@ -304,9 +314,9 @@ class _Reader:
             except ValueError:
                 token = -1
             if compatible is None or data is None or not 0 <= token < 1 << 64:
-                text = f"node {safe_text(child.name)} is no preserved file"
+                text = f"node {safe_text(child.name)} is not a preserved file"
                 self.walk.problem("bad-file", None, subject.part("files", ".files"), text)
-            elif data:  # 0 is the placeholder that stands there until LUO writes the values
+            elif data:  # 0 is a placeholder until LUO writes the values
                 yield self._file(session, index, decode_name(compatible), data, token, None)
                 index += 1
 
@@ -316,7 +326,7 @@ class _Reader:
         if not address:
             return ()
         if not self.walk.is_page_address(address):
-            self.walk.problem("bad-pointer", address, _FLBS, f"{address:#x} is no page address")
+            self.walk.problem("bad-pointer", address, _FLBS, f"{address:#x} is not a page address")
             return ()
         head = self.walk.read(address, abi.luo_flb_header_ser.size, _FLBS)
         if head is None:
@@ -324,7 +334,7 @@ class _Reader:
         ser, size = abi.luo_flb_header_ser.parse(head), abi.luo_flb_ser.size
         most = (self.walk.page_size - len(head)) // size
         if ser.pgcnt != 1 or ser.count > most:
-            text = f"{ser.count} in {ser.pgcnt} pages, at most {most} in one; reused memory?"
+            text = f"expected at most {most} in 1 page, found {ser.count} in {ser.pgcnt} pages; reused memory?"
             self.walk.problem("bad-count", address, _FLBS, text)
             return ()
         self.said_flbs = ser.count > 0
@@ -336,12 +346,16 @@ class _Reader:
         for number, (raw, handle, count) in enumerate(abi.luo_flb_ser.record.iter_unpack(data)):
             where = address + number * abi.luo_flb_ser.size
             if not is_name(raw):
-                self.walk.problem("bad-flb", where, _FLBS, f"no FLB entry at {where:#x}; reused memory?")
+                self.walk.problem("bad-flb", where, _FLBS, f"not an FLB entry at {where:#x}; reused memory?")
                 continue
             name = decode_name(raw)
             subject = Subject(f"FLB {safe_text(name)}", f"luo.flbs[{index}]")
             index += 1
             detail = read_flb_detail(self.walk, name, handle, subject)
+            if count and not abi.is_test_flb(handle) and self.walk.is_zero_page(handle):
+                self.walk.problem(
+                    "zero-flb", handle, subject, f"page {handle:#x} is all zeros, but {count} files depend on it"
+                )
             yield Flb(name=name, data=handle, count=count, address=where, detail=detail)
 
 

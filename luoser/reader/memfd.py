@@ -8,6 +8,7 @@ from typing import Any
 
 from luoser.abi import memfd as abi
 from luoser.abi.memfd import MemfdForm
+from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
@@ -22,23 +23,29 @@ _PRE_MERGE = next(form for form in abi.FORMS if form.descriptor is None)
 
 
 def is_memfd(compatible: str) -> bool:
-    """Whether a file's handler is one of the memfd forms."""
+    """Whether a compatible string is that of a memfd handler."""
     return abi.form_of_handler(compatible) is not None
 
 
 def read_memfd(walk: Walk, compatible: str, address: int, subject: Subject) -> Memfd | None:
-    """The memfd whose descriptor is at an address; None and a problem where it cannot be one.
+    """A memfd with its folios. None, with a problem: no memfd descriptor at the address.
 
-    compatible: a memfd handler. Source: mm/memfd_luo.c; docs/abi/memfd.md.
+    walk:       the source.
+    compatible: string of a memfd handler.
+    address:    of the descriptor.
+    subject:    what problems are about.
+
+    Source: mm/memfd_luo.c; docs/abi/memfd.md.
     """
     if not walk.is_page_address(address):
-        walk.problem("bad-pointer", address, subject, f"{compatible} data {address:#x} is no page address")
+        walk.problem("bad-pointer", address, subject, f"{compatible} data {address:#x} is not a page address")
         return None
     if not walk.claim(address, Subject(f"memfd of {subject.name}", subject.path)):
         return None
     form = abi.form_of_handler(compatible)
     assert form is not None and form.descriptor is not None
-    head = walk.read(address, form.descriptor.size, subject)
+    schema = form.descriptor
+    head = walk.read(address, schema.size, subject, kind=lambda page: _is_descriptor(walk, schema, page))
     if head is None:
         return None
     memfd = _tree(walk, address, subject) if head[:4] == MAGIC else _struct(walk, form, address, head, subject)
@@ -47,15 +54,21 @@ def read_memfd(walk: Walk, compatible: str, address: int, subject: Subject) -> M
     return memfd
 
 
+def _is_descriptor(walk: Walk, schema: Schema, page: bytes) -> bool:
+    """Whether a page can be the descriptor of a file with folios."""
+    ser = schema.parse(page)
+    return bool(ser.nr_folios) and _fault(walk, ser) is None and not any(page[schema.size :])
+
+
 def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Subject) -> Memfd | None:
     assert form.descriptor is not None
     ser = form.descriptor.parse(head)
     fault = _fault(walk, ser)
     if fault:
-        walk.problem("bad-memfd", address, subject, f"no {form.name} descriptor: {fault}; reused memory?")
+        walk.problem("bad-memfd", address, subject, f"not a {form.name} descriptor: {fault}; reused memory?")
         return None
     if not any(head):
-        text = "descriptor of zeros: an empty file without seals, or a freed page"
+        text = "descriptor is all zeros: an empty file without seals, or a freed page"
         walk.problem("zero-memfd", address, subject, text)
         return None
     area = Area((), (), b"")
@@ -82,27 +95,27 @@ def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Sub
 
 
 def _fault(walk: Walk, ser: Any) -> str | None:
-    """What no writer of such a descriptor writes."""
+    """A value of a descriptor that no kernel writes, in words. None: no such value."""
     first, room = ser.folios.first, ser.folios.total_pages * walk.page_size
     if first % walk.page_size or first >= PHYSICAL_LIMIT:
-        return f"vmalloc chunk {first:#x} is no page address"
+        return f"vmalloc chunk {first:#x} is not a page address"
     if ser.nr_folios * _ENTRY > room:
         return f"{ser.nr_folios} folios do not fit the {ser.folios.total_pages} pages of their array"
     if bool(first) != bool(ser.nr_folios):
-        return f"{ser.nr_folios} folios, but the array is at {first:#x}"
+        return f"{ser.nr_folios} folios with their array at {first:#x}"
     if ser.size >= 1 << 63 or ser.pos >= 1 << 63:
         return f"size {ser.size:#x} or position {ser.pos:#x} is negative as a file offset"
     return None
 
 
 def _tree(walk: Walk, address: int, subject: Subject) -> Memfd | None:
-    """memfd-v1 before the merge (LUO v2, v3): the handle is an FDT with pos, size and folios."""
+    """memfd-v1 before the merge (LUO v2, v3): at the handle is a devicetree with pos, size and folios."""
     tree = walk.fdt(address, subject)
     if tree is None:
         return None
     position, size, folios = tree.root.u64("pos"), tree.root.u64("size"), tree.root.get("folios")
     if position is None or size is None or folios is None or len(folios) % _ENTRY:
-        walk.problem("bad-memfd", address, subject, "devicetree without pos, size and folios")
+        walk.problem("bad-memfd", address, subject, "devicetree: expected pos, size and folios")
         return None
     entries = FolioList(folios, page_size=walk.page_size, frame_shift=_PRE_MERGE.frame_shift)
     return Memfd(
@@ -116,7 +129,7 @@ def _tree(walk: Walk, address: int, subject: Subject) -> Memfd | None:
 
 
 def _contents(walk: Walk, memfd: Memfd, subject: Subject) -> tuple[Contents, ...]:
-    """A page for each folio of a small file, holes left out; folios that are not there give a problem."""
+    """The first page of each folio of a small file, without holes. Missing folios give problems."""
     if memfd.size > LIMITS.contents_size:
         return ()
     pieces = []

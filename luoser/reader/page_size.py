@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Which page size a source is read with: what the user says, else VMCOREINFO, else the container, else 4 KiB.
+"""The page size of a source: that of the user, else of VMCOREINFO, else of the container, else 4 KiB.
 
-The map itself is the proof: before anything in it is called stale or damaged, the other sizes are tried.
+The map proves it: unless a map is intact, the other sizes are tried before it is called stale or damaged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ _WALKED = (MapStatus.INTACT, MapStatus.DAMAGED, MapStatus.STALE)
 
 
 def first_size(memory: Memory, given: int | None) -> tuple[int, str]:
-    """(bytes, who says so): the size to begin with. given: by the user, None where nothing was said."""
+    """(page size to begin with in bytes, its origin in words; empty: assumed).
+
+    memory: the source.
+    given:  by the user. None: not given.
+    """
     if given is not None:
         return given, "--page-size"
     stated = memory.vmcoreinfo.get("PAGESIZE", "")
@@ -32,9 +36,11 @@ def first_size(memory: Memory, given: int | None) -> tuple[int, str]:
 
 
 def best_size(state: State, size: int, trial: Callable[[int], State]) -> int:
-    """The size with which most maps are whole; the first one where no other is better.
+    """The page size with which most maps are intact and complete; `size` if no other one is better.
 
-    state: as read with `size`. trial: reads with another one.
+    state: as read with `size`.
+    size:  bytes.
+    trial: reads the source with another page size.
     """
     walked = any(handover.preserved.status in _WALKED for handover in state.handovers)
     if not walked or _proven(state):
@@ -45,16 +51,22 @@ def best_size(state: State, size: int, trial: Callable[[int], State]) -> int:
 
 
 def doubted(state: State, size: int, better: int, who: str, *, code: str) -> State:
-    """The state with a problem that says that another page size fits. who: says `size`. code: of the problem."""
-    said = f"{who} says {size}" if who else "the source does not say it"
-    text = f"page size: {said}, and the map is whole with {better} only"
-    text += f"; read with {state.source.page_size}"
+    """The state with one more problem: only another page size fits.
+
+    state:  as read.
+    size:   that was expected, in bytes.
+    better: that fits, in bytes.
+    who:    origin of `size`, in words. Empty: assumed.
+    code:   of the problem.
+    """
+    found = f"{who} has {size}" if who else "not in the source"
+    text = f"page size: {found}, but the map is intact only with {better}; read with {state.source.page_size}"
     problem = Problem(code=code, address=None, message=text)
     return replace(state, problems=(*state.problems, problem))
 
 
 def _proven(state: State) -> int:
-    """How many maps are whole, hold something, and cover their own root."""
+    """Number of maps that are intact, complete and not empty, and cover their root."""
     return sum(1 for handover in state.handovers if _is_proven(handover))
 
 

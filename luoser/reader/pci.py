@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The preserved devices: lists found through an FLB, a subsystem or a sub-tree, each by its shape."""
+"""The lists of preserved devices: found through an FLB, a subsystem or a sub-tree, recognised by shape."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ __all__ = ["Lead", "chosen_layout", "read_lists", "with_contents"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lead:
-    """A way to something that may be a device list.
+    """A pointer to something that may be a device list.
 
-    via: as the document names it. path: of what names it, relative to the root. size: exact bytes where known.
-    certain: whether this place holds a device list and nothing else, so that one that fits badly is shown with its
-    faults.
+    via:     value for `pci[].via`, such as `flb:pci`.
+    address: physical, of the possible list.
+    path:    of the structure with the pointer, relative to the root.
+    size:    exact size in bytes. None: unknown.
+    certain: whether it can only be a device list. Then a list with faults is shown, with its faults.
     """
 
     via: str
@@ -36,7 +38,12 @@ class Lead:
 
 
 def read_lists(walk: Walk, leads: list[Lead], preserved: PreservedMap | None) -> tuple[PciList, ...]:
-    """One entry for each list, with every way that led to it; leads that hold no list give none."""
+    """The lists, each with all leads to it. Leads to something else are dropped.
+
+    walk:      the source.
+    leads:     of one root.
+    preserved: map of the root, for the sizes of the folios. None: not available.
+    """
     ways: dict[int, list[Lead]] = {}
     for lead in leads:
         ways.setdefault(lead.address, []).append(lead)
@@ -49,19 +56,19 @@ def read_lists(walk: Walk, leads: list[Lead], preserved: PreservedMap | None) ->
 
 
 def chosen_layout(walk: Walk) -> PciLayout | None:
-    """The list layout that the user named; it overrides detection."""
+    """The list layout that the user selected; it overrides detection. None: not selected."""
     named = (layout_named(name) for name in walk.layouts)
     return next((layout for layout in named if layout is not None), None)
 
 
 def _read(walk: Walk, address: int, leads: list[Lead], preserved: PreservedMap | None, path: str) -> PciList | None:
-    """The list at an address, None and a problem about what leads there where it is none. path: of the list."""
+    """The list at an address. None, with a problem if certain: not a list. path: of the list."""
     certain = any(lead.certain for lead in leads)
     name = f"PCI device list ({', '.join(lead.via for lead in leads)})"
     way = Subject(name, next((lead.path for lead in leads if lead.certain), leads[0].path))
     if not walk.is_page_address(address):
         if certain and address:
-            walk.problem("bad-pointer", address, way, f"{address:#x} is no page address")
+            walk.problem("bad-pointer", address, way, f"{address:#x} is not a page address")
         return None
     size = next((lead.size for lead in leads if lead.size is not None), None)
     flb = next((lead.via[4:] for lead in leads if lead.via.startswith("flb:")), None)
@@ -75,15 +82,15 @@ def _read(walk: Walk, address: int, leads: list[Lead], preserved: PreservedMap |
     block = preserved.find(address) if preserved is not None else None
     partial = certain and block is not None and len(data) < walk.page_size << block.order
     fits = best_fits(data, size=size, flb=flb, family=family, blocks=_block_reader(walk), partial=partial)
-    if family is not None:  # the way there proves the family
+    if family is not None:  # only family A is a subsystem
         fits = [fit for fit in fits if fit.blob.layout.family == family]
     if not fits or (fits[0].faults and not certain):
         if certain:
-            text = "fits no known layout; reused memory, or name one with --layout"
+            text = "no known layout fits; reused memory? If not, select a layout with --layout"
             walk.problem("pci-unknown-layout", address, way, text)
         return None
     if fits[0].faults and not _is_close(fits[0]):
-        text = f"closest is {fits[0].name}, but {_words(fits[0].faults)}"
+        text = f"no known layout fits; closest is {fits[0].name}: {_words(fits[0].faults)}"
         walk.problem("pci-unknown-layout", address, way, text)
         return None
     return _entry(walk, address, leads, fits, Subject(name, path))
@@ -94,14 +101,14 @@ def _words(faults: tuple[Fault, ...]) -> str:
 
 
 def _is_close(fit: Fit) -> bool:
-    """Whether a list with faults is still more a list than not: devices, and one kind of fault only."""
+    """Whether a list with faults is still shown as one: it has devices, and only one kind of fault."""
     return len(fit.blob.devices) > 0 and len(fit.faults) == 1
 
 
 def _folio(
     walk: Walk, address: int, size: int | None, preserved: PreservedMap | None, subject: Subject | None
 ) -> bytes | None:
-    """The folio that holds a list: as the map says, else as many pages as a count in its head could ask for."""
+    """The folio of a list. Its size is that in the map, else that of the blob, else it follows from its head."""
     block = preserved.find(address) if preserved is not None else None
     if block is not None and block.address == address:
         wanted = walk.page_size << block.order
@@ -112,7 +119,7 @@ def _folio(
     if not wanted:
         return _grow(walk, address, subject)
     data = _read_upto(walk, address, min(wanted, LIMITS.list_size), subject)
-    if data is None and size is not None:  # a blob of debugfs is all that its source has of the page
+    if data is None and size is not None:  # a source of debugfs has only the blob, not its page
         data = _read_upto(walk, address, min(size, LIMITS.list_size), None)
     return data
 
@@ -127,7 +134,7 @@ def _read_upto(walk: Walk, address: int, size: int, subject: Subject | None) -> 
 
 
 def _grow(walk: Walk, address: int, subject: Subject | None) -> bytes | None:
-    """Without a map: one page, then twice as many, while a layout asks for more than was read."""
+    """Without a map: one page, then doubled until a layout fits, up to 1 MiB."""
     data = _read_upto(walk, address, walk.page_size, subject)
     while data is not None and len(data) < LIMITS.list_size:
         fits = best_fits(data)
@@ -143,7 +150,7 @@ def _grow(walk: Walk, address: int, subject: Subject | None) -> bytes | None:
 
 
 def _block_reader(walk: Walk) -> BlockReader:
-    """Reads block chains for the shape test; what is wrong there is a fault of the shape, not a problem yet."""
+    """A reader of block chains for the shape test. Problems of the chain are only faults of the shape."""
 
     def read(first: int, entry: Schema) -> tuple[bytes, tuple[int, ...], str | None]:
         probe = Walk(walk.memory, walk.page_size)
@@ -165,7 +172,7 @@ def _entry(walk: Walk, address: int, leads: list[Lead], fits: list[Fit], subject
 
 
 def _note(walk: Walk, address: int, faults: tuple[Fault, ...], subject: Subject) -> None:
-    """A problem for each fault; bytes that ought to be zero have a code of their own."""
+    """Note a problem for each fault. Bytes that are not zero have a separate code."""
     for fault in faults:
         if fault.is_zeros:
             walk.problem("pci-not-zero", address, subject, fault.text)
@@ -176,12 +183,12 @@ def _note(walk: Walk, address: int, faults: tuple[Fault, ...], subject: Subject)
 def _confidence(best: Fit, others: tuple[str, ...]) -> str:
     size = " and the blob's exact size" if best.exact else ""
     if best.faults:
-        return f"closest by shape, not certain: {_words(best.faults)}"
+        return f"closest by shape, with faults: {_words(best.faults)}"
     if not others:
         return f"the only layout that fits, by shape{size}"
     if not best.blob.devices:
-        return f"an empty list, which {len(others)} other layouts write alike"
-    return f"by shape{size} also {', '.join(others)}: these bytes do not tell them apart"
+        return f"an empty list, the same in {len(others)} other layouts"
+    return f"by shape{size}; {', '.join(others)} fit, too"
 
 
 def _list(address: int, leads: list[Lead], blob: PciBlob, *, confidence: str) -> PciList:
@@ -202,10 +209,17 @@ def _as_chosen(
 ) -> PciList | None:
     blob = read_pci(layout, data, _block_reader(walk))
     if blob is None:
-        walk.problem("short-list", address, subject, f"{len(data)} bytes, too few for the header of {layout.name}")
+        walk.problem(
+            "short-list",
+            address,
+            subject,
+            f"too short for {layout.name}: expected at least {layout.header.size} bytes, found {len(data)}",
+        )
         return None
     if blob.missing:
-        walk.problem("short-list", address, subject, f"{blob.missing} bytes of records are not there as {layout.name}")
+        walk.problem(
+            "short-list", address, subject, f"too short for {layout.name}: {blob.missing} bytes of records are missing"
+        )
     fit = fit_pci(layout, data, flb=flb, blocks=_block_reader(walk))
     faults = fit.faults if fit is not None else ()
     _note(walk, address, faults, subject)
@@ -214,7 +228,13 @@ def _as_chosen(
 
 
 def with_contents(walk: Walk, entry: PciList, preserved: PreservedMap | None, path: str) -> PciList:
-    """The list with the bytes of every page that a driver_data names and the map covers. path: of the list."""
+    """The list with the contents of the pages at its driver_data.
+
+    walk:      the source.
+    entry:     the list.
+    preserved: map of the root; only preserved pages are read. None: not available.
+    path:      of the list.
+    """
     pieces: dict[int, Contents] = {}
     for device in entry.devices:
         address = device.number("driver_data") or 0
@@ -223,7 +243,7 @@ def with_contents(walk: Walk, entry: PciList, preserved: PreservedMap | None, pa
             continue
         size = min(walk.page_size << block.order, LIMITS.contents_size)
         data = walk.read(address, size, Subject(f"driver_data of {device.name}", f"{path}.contents"))
-        if data is None:  # nothing is not a page of zeros
+        if data is None:  # unknown contents, not zeros
             continue
         pieces[address] = Contents(address=address, size=size, data=data.rstrip(b"\0"))
     return replace(entry, contents=tuple(pieces.values()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which layout a blob has, judged by its shape: no compatible string identifies a PCI list."""
+"""The layout of a PCI list, recognised by its shape: no string identifies it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from luoser.state.columns import columns
 __all__ = ["BlockReader", "Fault", "Fit", "PciBlob", "best_fits", "fit_pci", "read_pci"]
 
 BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
-"""(first block, entry) -> (entries, block pages, fault or None)."""
+"""(address of the first block, struct of an entry) -> (bytes of entries, addresses of blocks, fault or None)."""
 _DEVICES_JUDGED = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that a layout does not allow, in words. is_zeros: whether it is only that bytes ought to be zero."""
+    """Something that a layout does not allow, in words. is_zeros: whether it is only bytes that should be zero."""
 
     text: str
     is_zeros: bool = False
@@ -34,7 +34,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciBlob:
-    """A blob read as one layout, right or wrong. missing: bytes of records that the blob does not hold."""
+    """A blob, read as one layout, which may be the wrong one.
+
+    layout:  that it was read as.
+    header:  values by member name.
+    devices: the records.
+    buses:   of the later patches of v1.
+    blocks:  addresses of the KHO blocks.
+    size:    bytes that the layout covers.
+    missing: bytes of records beyond the end of the blob.
+    faults:  met while reading.
+    """
 
     layout: PciLayout
     header: dict[str, int]
@@ -48,7 +58,12 @@ class PciBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """How well a blob is of a layout. faults: what does not fit. exact: its size says so as well."""
+    """How well a layout fits a blob.
+
+    blob:   read as the layout.
+    faults: what does not fit.
+    exact:  whether the exact size of the blob is known, and fits.
+    """
 
     blob: PciBlob
     faults: tuple[Fault, ...]
@@ -56,13 +71,16 @@ class Fit:
 
     @property
     def name(self) -> str:
+        """Name of the layout."""
         return self.blob.layout.name
 
 
 def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) -> PciBlob | None:
-    """Read a blob as one layout, as far as its bytes go. None when not even the header is there.
+    """A blob, read as one layout as far as its bytes go. None: shorter than the header.
 
-    blocks: reads a KHO block chain; without it a header whose records lie elsewhere gives no devices.
+    layout: to read it as.
+    data:   the blob.
+    blocks: reads a KHO block chain. None: a list in KHO blocks has no devices.
     """
     if len(data) < layout.header.size:
         return None
@@ -74,11 +92,11 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     base, room = layout.header.size, (len(data) - layout.header.size) // record.size
     capacity = header[layout.capacity] if layout.capacity is not None else count
     holes = layout.has_refcounts and count < capacity <= room
-    slots = capacity if holes else count  # entries of devices that were unpreserved are zeros in between
+    slots = capacity if holes else count  # entries of unpreserved devices are zeros, between others
     have = min(slots, room, LIMITS.list_size // record.size)
     rows, end = bytes(data[base : base + have * record.size]), base + slots * record.size
     if holes and layout.is_sorted and _is_dense(rows[: count * record.size], record.size):
-        end = base + count * record.size  # when one goes, those behind it move down
+        end = base + count * record.size  # when one is removed, those after it move down
         rows = rows[: count * record.size].ljust(len(rows), b"\0")
     devices = DeviceList(record.record, columns(record), rows, holes=holes)
     buses: tuple[dict[str, Any], ...] = ()
@@ -94,7 +112,7 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
 
 
 def _is_dense(rows: bytes, size: int) -> bool:
-    """Whether no record is zeros."""
+    """Whether there is no record of zeros."""
     return all(any(rows[place : place + size]) for place in range(0, len(rows), size))
 
 
@@ -125,11 +143,15 @@ def fit_pci(
     blocks: BlockReader | None = None,
     partial: bool = False,
 ) -> Fit | None:
-    """Judge a blob against a layout; None when it cannot be one.
+    """How well a layout fits a blob. None: it cannot be the layout.
 
-    data: the blob, and what follows it up to the end of its folio where that is known. size: exact bytes
-    of the blob where something says so (blob-size). flb: name of the FLB that led here; one of the layout's own lets a
-    list be that the next kernel has finished to the last device. partial: the end of the blob is known to be lost.
+    layout:  to judge.
+    data:    the blob, and the bytes after it up to the end of its folio, if known.
+    size:    exact size of the blob in bytes (blob-size). None: unknown.
+    flb:     name of the FLB that leads to the blob. Under a name of this layout, a list whose devices are all finished
+             is accepted.
+    blocks:  reads a KHO block chain. None: chains are not judged.
+    partial: whether the end of the blob is known to be missing.
     """
     is_named = flb in layout.flb_names
     blob = read_pci(layout, data, blocks)
@@ -144,33 +166,36 @@ def fit_pci(
     if not (is_named and _is_finished(blob)):
         faults += _idle_faults(blob)
     if blob.missing:
-        faults.append(Fault(f"{blob.missing} bytes of records are not there"))
-    behind = data[blob.size :] if size is None else data[blob.size : size]
-    if behind.strip(b"\0"):
+        faults.append(Fault(f"{blob.missing} bytes of records are missing"))
+    rest = data[blob.size :] if size is None else data[blob.size : size]
+    if rest.strip(b"\0"):
         if not blob.devices and layout.blocks is None and not (is_named and layout.is_sorted):
-            return None  # an empty list has nothing behind it, but for what finished devices leave
-        if not _is_left_over(layout, blob, behind):
+            return None  # an empty list is followed by zeros, except remains of finished devices
+        if not _is_left_over(layout, blob, rest):
             faults.append(Fault("bytes after the list are not zero", is_zeros=True))
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
 
 
-def _is_left_over(layout: PciLayout, blob: PciBlob, behind: bytes) -> bool:
-    """Whether bytes behind a sorted list are what removed devices leave there: those behind them move down, and the
-    last slot keeps its bytes, so that what stands there goes on ascending, in PCI domains of the list."""
+def _is_left_over(layout: PciLayout, blob: PciBlob, rest: bytes) -> bool:
+    """Whether the bytes after a sorted list are remains of removed devices.
+
+    Removing a device moves those after it down, and the last slot keeps its bytes. So the remains continue the
+    ascending order, in PCI domains of the list.
+    """
     if not layout.is_sorted or blob.missing:
         return False
     size = layout.record.size
-    used = -(-len(behind.rstrip(b"\0")) // size) * size
-    rest = DeviceList(layout.record.record, columns(layout.record), behind[:used].ljust(used, b"\0"))
+    used = -(-len(rest.rstrip(b"\0")) // size) * size
+    left = DeviceList(layout.record.record, columns(layout.record), rest[:used].ljust(used, b"\0"))
     keys = [
-        layout.sort_key(device.domain << 16 | device.bdf) for device in (*blob.devices[-1:], *rest[:_DEVICES_JUDGED])
+        layout.sort_key(device.domain << 16 | device.bdf) for device in (*blob.devices[-1:], *left[:_DEVICES_JUDGED])
     ]
     domains = {device.domain for device in blob.devices[:_DEVICES_JUDGED]} or range(MAX_DOMAIN + 1)
-    return keys == sorted(keys) and all(device.domain in domains for device in rest[:_DEVICES_JUDGED])
+    return keys == sorted(keys) and all(device.domain in domains for device in left[:_DEVICES_JUDGED])
 
 
 def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
-    """The sizes that a blob of this layout can have: up to the last entry in use, or to the last allocated."""
+    """Possible sizes of a blob of this layout: up to the last entry in use, or to the last allocated one."""
     counts = {blob.header[layout.count], blob.header.get(layout.capacity or "", 0)}
     inline = {layout.header.size + count * layout.record.size for count in counts if count}
     return {blob.size} | (inline if layout.blocks is None and layout.bus is None else set())
@@ -183,21 +208,21 @@ def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockR
     if layout.has_refcounts and layout.blocks is None and not blob.missing:
         count, found = blob.header[layout.count], len(blob.devices)
         if count != found and count != (found := _in_use(blob)):
-            yield Fault(f"{count} devices in the header, {found} entries in use")
+            yield Fault(f"{found} entries in use, expected {count} as in the header")
     if layout.version is not None and blob.header["version"] != layout.version:
-        yield Fault(f"version {blob.header['version']}, expected {layout.version}")
+        yield Fault(f"version is {blob.header['version']}, expected {layout.version}")
     if layout.capacity and blob.header[layout.capacity] > 65536:
-        yield Fault(f"capacity of {blob.header[layout.capacity]} entries is not plausible")
+        yield Fault(f"implausible capacity: {blob.header[layout.capacity]} entries")
     if layout.blocks is not None:
         pointer, count = blob.header[layout.blocks], blob.header[layout.count]
         if pointer % 4096 or pointer >= PHYSICAL_LIMIT or bool(pointer) < bool(count):
-            yield Fault(f"block pointer {pointer:#x} is no page address")
+            yield Fault(f"block pointer {pointer:#x} is not a page address")
         elif blocks is not None and count != (found := len(blob.devices)) and count != (found := _in_use(blob)):
-            yield Fault(f"{count} devices in the header, {found} in the blocks")
+            yield Fault(f"{found} devices in the blocks, expected {count} as in the header")
 
 
 def _in_use(blob: PciBlob) -> int:
-    """Entries that are not finished: the next kernel takes the refcount down to 0 and leaves the address."""
+    """Number of entries that are not finished. A finished one has refcount 0, and keeps its address."""
     if not blob.layout.has_refcounts:
         return len(blob.devices)
     place = blob.layout.record.record_fields.index("refcount")
@@ -205,7 +230,7 @@ def _in_use(blob: PciBlob) -> int:
 
 
 def _is_finished(blob: PciBlob) -> bool:
-    """Whether there are devices, and the next kernel has finished them to the last."""
+    """Whether there are devices, all of them finished by the next kernel."""
     if not blob.layout.has_refcounts or not blob.devices:
         return False
     place = blob.layout.record.record_fields.index("refcount")
@@ -221,10 +246,10 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[Fault]:
     for device in blob.devices[:_DEVICES_JUDGED]:
         place = (device.domain, device.bdf)
         if place in seen:
-            found.setdefault("unique", Fault(f"{device.name} twice"))
+            found.setdefault("unique", Fault(f"{device.name} is in two entries"))
         seen.add(place)
         if device.domain > MAX_DOMAIN:
-            found.setdefault("domain", Fault(f"PCI domain {device.domain:#x} is not plausible"))
+            found.setdefault("domain", Fault(f"implausible PCI domain: {device.domain:#x}"))
         key = layout.sort_key(device.domain << 16 | device.bdf)
         if layout.is_sorted and key < last:
             found.setdefault("sorted", Fault(f"{device.name} is out of order"))
@@ -236,13 +261,13 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[Fault]:
             found.setdefault("padding", Fault(f"{device.name}: padding is not zero", is_zeros=True))
     yield from found.values()
     if not any(_asked(layout, device) for device in blob.devices[:_DEVICES_JUDGED]) and blob.devices:
-        yield Fault("no device that asked for live update")
+        yield Fault("no device requested live update")
     if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
         yield Fault("unknown bridge type")
 
 
 def _idle_faults(blob: PciBlob) -> Iterator[Fault]:
-    """Entries with refcount 0 are finished ones in the next kernel, as long as others of their domain are not."""
+    """A fault for an entry with refcount 0, unless its domain has entries that are in use: then it is finished."""
     devices = blob.devices[:_DEVICES_JUDGED]
     idle = [device for device in devices if device.number("refcount") == 0]
     domains = {device.domain for device in devices if device.number("refcount")}
@@ -252,28 +277,28 @@ def _idle_faults(blob: PciBlob) -> Iterator[Fault]:
 
 
 def _asked(layout: PciLayout, device: Device) -> bool:
-    """Whether a device is there for itself; where a layout has no member for that, all are."""
+    """Whether a device requested live update itself. Without a member for that, all did."""
     return layout.asked is None or bool((device.number(layout.asked) or 0) & 1)
 
 
 def _member_faults(layout: PciLayout, device: Device) -> Iterator[tuple[str, str]]:
-    """(member, what is wrong with it)."""
+    """(member, fault in words) of one device."""
     flags = device.number(layout.flags) if layout.flags is not None else None
     if layout.flags is not None and flags is not None:
         known = sum(layout.record.field(layout.flags).bit_names)
-        if flags == 0 or flags & ~known:
-            yield layout.flags, f"{layout.flags} {flags:#x} are not legal"
+        if flags & ~known or (flags == 0 and layout.asked == layout.flags):
+            yield layout.flags, f"illegal {layout.flags} {flags:#x}"
     requested = device.number("requested")
     if requested is not None and requested > 1:
-        yield "requested", f"requested is {requested}"
+        yield "requested", f"requested is {requested}, expected 0 or 1"
     if device.number("reserved"):
-        yield "reserved", f"reserved is {device.number('reserved')}"
+        yield "reserved", f"reserved is {device.number('reserved')}, expected 0"
     devfn = device.number("devfn")
     if devfn is not None and devfn != device.bdf & 0xFF:
-        yield "devfn", f"devfn {devfn:#x} is not that of the path"
+        yield "devfn", f"devfn is {devfn:#x}, expected {device.bdf & 0xFF:#x} as in the path"
     name = device.fields.get("driver_name")
     if isinstance(name, str) and (not name or not name.isascii() or not name.isprintable() or len(name) > 62):
-        yield "driver_name", "no driver name"
+        yield "driver_name", "not a driver name"
 
 
 def best_fits(
@@ -285,11 +310,15 @@ def best_fits(
     blocks: BlockReader | None = None,
     partial: bool = False,
 ) -> list[Fit]:
-    """The layouts that a blob fits without a fault, likeliest first; without any, the one with the fewest faults.
+    """The layouts that fit a blob without faults, likeliest first. If there are none, the one with the fewest faults.
 
-    flb, family: where the blob was found; they order what the bytes leave open, and the name of an FLB speaks for a
-    list that is finished.
-    """  # fmt: skip
+    data:    the blob, and the bytes after it up to the end of its folio, if known.
+    size:    exact size of the blob in bytes. None: unknown.
+    flb:     name of the FLB that leads to the blob. Its layouts are likelier; see `fit_pci`. None: not an FLB.
+    family:  `A` or `B`, which is likelier. None: unknown.
+    blocks:  reads a KHO block chain. None: chains are not judged.
+    partial: whether the end of the blob is known to be missing.
+    """
     fits = [
         fit
         for layout in LAYOUTS
@@ -312,12 +341,12 @@ def best_fits(
 
     fits.sort(key=likelihood)
     sound = [fit for fit in fits if not fit.faults]
-    if any(_has_records(fit.blob) for fit in sound):  # then no list is empty; one of 0000:00:00.0 alone is not
+    if any(_has_records(fit.blob) for fit in sound):  # then the list is not empty; 0000:00:00.0 alone is a record
         return [fit for fit in sound if _has_records(fit.blob) or fit.blob.devices]
     return sound or fits[:1]
 
 
 def _has_records(blob: PciBlob) -> bool:
-    """Whether a list says more than zeros would: records of its own, or blocks that hold them."""
+    """Whether a list has records that are not zeros, or blocks with records."""
     pointer = blob.header[blob.layout.blocks] if blob.layout.blocks is not None else 0
     return any(blob.devices.data) or bool(pointer)

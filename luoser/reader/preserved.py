@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The preserved map, walked in either form as far as its nodes are possible."""
+"""A walk of the preserved map, in both forms, as far as its nodes are possible."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from luoser.abi.preserved import (
+    KHO_ARRAY_MAGIC,
     SMALL_BITMAP,
     RadixGeometry,
     chunk_capacity,
     khoser_mem_bitmap_ptr,
     khoser_mem_chunk_hdr,
 )
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Bitmap
@@ -31,7 +32,11 @@ _CHAIN = 64
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A node of the map that is impossible. address: of its page. text: what is wrong, with the bytes."""
+    """An impossible node of the map.
+
+    address: of its page.
+    text:    what is wrong, with the bytes.
+    """
 
     address: int
     text: str
@@ -39,14 +44,24 @@ class Broken:
 
 @dataclass(slots=True)
 class MapReading:
-    """A map as walked, as far as that goes.
+    """A map as walked, not judged yet. All addresses are physical.
 
-    bitmaps: what it preserves. nodes: its own pages. missing: why its first page could not be read. broken: nodes
-    that no kernel writes. is_no_map: whether the first page is not a node at all. absent: (address, text) of nodes
-    that are not in the source. faults: (code, address, text) of what leaves the rest readable. places: (address,
-    order, start) of each bitmap, those without a bit included. parents: of each node but the first page the one that
-    leads to it. holders: where each bitmap is, and in which chunk, by its order and start. other: the same map with
-    bitmaps of 512 bytes, where the pointers leave the width open.
+    form:        `chunks` or `radix`.
+    address:     of the first page.
+    bitmaps:     that were read, without leaves of a radix tree that have no bit.
+    nodes:       addresses of the map's own pages.
+    bitmap_size: bytes of a kho-v1 bitmap. None: a radix tree.
+    missing:     why the first page could not be read. None: it was read.
+    unread:      name of a form that luoser does not decode. Empty: a known form.
+    broken:      nodes that no kernel writes.
+    is_no_map:   whether the first page is not a node at all.
+    absent:      (address, error, text) of nodes that are not in the source.
+    off:         (address, address one bit off, text) of absent nodes for which there is a node one bit off.
+    faults:      (problem code, address, text) of faults after which the rest is still readable.
+    places:      (address, order, start) of each bitmap, also of those without a bit.
+    parents:     of each node but the first page, the node that leads to it.
+    holders:     where a bitmap is, and in which chunk, by (order, start) of the bitmap.
+    other:       the same map with bitmaps of 512 bytes. None: the pointers exclude that width.
     """
 
     form: str
@@ -55,9 +70,11 @@ class MapReading:
     nodes: list[int] = field(default_factory=list)
     bitmap_size: int | None = None
     missing: MissingMemory | None = None
+    unread: str = ""
     broken: list[Broken] = field(default_factory=list)
     is_no_map: bool = False
     absent: list[tuple[int, MissingMemory, str]] = field(default_factory=list)
+    off: list[tuple[int, int, str]] = field(default_factory=list)
     faults: list[tuple[str, int, str]] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
     parents: dict[int, int] = field(default_factory=dict)
@@ -89,7 +106,10 @@ class MapReading:
 
 
 def read_radix(walk: Walk, address: int) -> MapReading:
-    """Walk the radix tree from its root page, depth first by ascending index.
+    """The map in the form of a radix tree, walked depth first by ascending index.
+
+    walk:    the source.
+    address: of the root page.
 
     Source: kernel/liveupdate/kho_radix_tree.c; docs/abi/preserved.md.
     """
@@ -116,7 +136,7 @@ def read_radix(walk: Walk, address: int) -> MapReading:
 def _children(
     walk: Walk, reading: MapReading, node: int, entries: tuple[int, ...], seen: set[int]
 ) -> list[tuple[int, int]]:
-    """(index, address) of the nodes that an inner node leads to; none of a page that is not a node at all."""
+    """(index, address) of the children of an inner node. Empty: the page is not a node at all."""
     used = [(index, child) for index, child in enumerate(entries) if child]
     wrong = [(index, child) for index, child in used if not walk.is_page_address(child)]
     if len(wrong) > 1 and 2 * len(wrong) > len(used):
@@ -131,7 +151,7 @@ def _children(
     sound = []
     for index, child in used:
         if child in seen:
-            text = f"entry {index} of node {node:#x} leads to {child:#x}, which is in the tree already"
+            text = f"entry {index} of node {node:#x} leads to {child:#x}, which is already in the tree"
             reading.broken.append(Broken(node, text))
         elif walk.is_page_address(child):
             seen.add(child)
@@ -140,9 +160,9 @@ def _children(
 
 
 def _node(walk: Walk, reading: MapReading, node: int) -> bytes | None:
-    """A page of the map. The first page that is not there makes the map missing; others make it incomplete."""
+    """A page of the map. None: not in the source; the map is missing if it is its first page, else incomplete."""
     if len(reading.nodes) >= LIMITS.map_nodes:
-        text = f"more than {LIMITS.map_nodes} pages of map; the rest was not read"
+        text = f"too many pages in the map: only the first {LIMITS.map_nodes} were read"
         reading.faults.append(("map-too-large", node, text))
         return None
     try:
@@ -150,12 +170,31 @@ def _node(walk: Walk, reading: MapReading, node: int) -> bytes | None:
     except MissingMemory as error:
         if node == reading.address:
             reading.missing = error
+            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+                reading.off.append((node, near, f"page {node:#x} is absent, but {near:#x}, one bit off, is a node"))
         else:
             parent = reading.parents[node]
-            reading.absent.append((node, error, f"node {node:#x} named by {parent:#x}: {error}"))
+            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+                text = f"node {node:#x} in {parent:#x} is absent, but {near:#x}, one bit off, is a node"
+                reading.off.append((node, near, text))
+            reading.absent.append((node, error, f"node {node:#x} in {parent:#x}: {error}"))
         return None
     reading.nodes.append(node)
     return page
+
+
+def _near(walk: Walk, node: int) -> int | None:
+    """A page whose address is one bit off, and that can be an inner node: only page addresses and zeros. None: none."""
+    for bit in range(walk.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
+        near = node ^ 1 << bit
+        try:
+            page = walk.memory.read(near, walk.page_size)
+        except MissingMemory:
+            continue
+        used = [entry for entry in struct.unpack(f"<{walk.page_size // 8}Q", page) if entry]
+        if near and used and all(map(walk.is_page_address, used)):
+            return near
+    return None
 
 
 def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
@@ -165,13 +204,13 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         if address < PHYSICAL_LIMIT:
             reading.places.append((leaf, order, address))
         return
-    if prefix == 0:  # keys below one leaf: orders so high that several share it
+    if prefix == 0:  # the first leaf has the keys of all the highest orders
         for bit in _set_bits(page):
             _single(reading, geometry, bit, page_size=walk.page_size)
         return
     address, order = geometry.decode(base)
     if base >> (geometry.order_bit + 1) or address >= PHYSICAL_LIMIT:
-        text = f"leaf {leaf:#x} is for keys from {base:#x} on, which no memory has; expected keys below "
+        text = f"leaf {leaf:#x} is for keys from {base:#x} on, beyond 52-bit addresses; expected keys below "
         reading.broken.append(Broken(leaf, f"{text}{1 << (geometry.order_bit + 1):#x}"))
         return
     reading.bitmaps.append(Bitmap(order, address, page))
@@ -182,7 +221,7 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
 def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
     order, leaf = geometry.decode(key)[1] if key else 64, reading.nodes[-1]
     if not key or (page_size << order) >= PHYSICAL_LIMIT:
-        text = f"bit {key} of leaf {leaf:#x} preserves a block of order {order}, larger than any memory"
+        text = f"bit {key} of leaf {leaf:#x} is for a block of order {order}, beyond 52-bit addresses"
         reading.broken.append(Broken(leaf, text))
 
 
@@ -197,7 +236,10 @@ def _set_bits(page: bytes) -> Iterator[int]:
 
 
 def read_chunks(walk: Walk, address: int) -> MapReading:
-    """Walk the chain of chunks, decide the width of the bitmaps, then read them.
+    """The map in the form of a chain of chunks, with its bitmaps.
+
+    walk:    the source.
+    address: of the first chunk.
 
     Source: kernel/kexec_handover.c of 6.16 to 7.0; docs/abi/preserved.md.
     """
@@ -220,6 +262,9 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
         page = _node(walk, reading, chunk)
         if page is None:
             break
+        if chunk == address and page.startswith(KHO_ARRAY_MAGIC):
+            reading.unread = "kho_array, of an RFC of September 2025"
+            return reading
         before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
     every, at_first = pointers, list(reading.broken)
     reading.bitmap_size, pointers = _bitmap_size(walk, reading, pointers)
@@ -236,17 +281,17 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
 
 
 _Pointer = tuple[int, int, int, int]
-"""(order, address that bit 0 is for, address of the bitmap, address of the chunk)."""
+"""(order, physical address of bit 0, address of the bitmap, address of the chunk)."""
 
 
 def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: list[_Pointer]) -> int:
-    """Take the sound bitmap pointers of one chunk; gives the next chunk, 0 where there is none to go to."""
+    """Add the possible bitmap pointers of one chunk. Returns the address of the next chunk, 0 if there is none."""
     header = khoser_mem_chunk_hdr.parse(page)
     most = chunk_capacity(walk.page_size)
     is_count, is_order = 1 <= header.num_elms <= most, (walk.page_size << min(header.order, 64)) < PHYSICAL_LIMIT
     is_next = header.next == 0 or walk.is_page_address(header.next)
     if not is_count or not is_order:
-        text = f"chunk {chunk:#x} has {header.num_elms} bitmaps of order {header.order}, expected 1 to {most}"
+        text = f"chunk {chunk:#x}: expected 1 to {most} bitmaps, found {header.num_elms} of order {header.order}"
         reading.broken.append(Broken(chunk, f"{text}; it starts with {page[:_SHOWN].hex(' ')}"))
         if not is_next or not (is_count or is_order):
             reading.is_no_map = reading.is_no_map or chunk == reading.address
@@ -256,7 +301,9 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
     for index, (start, bitmap) in enumerate(khoser_mem_bitmap_ptr.record.iter_unpack(body)):
         span = (SMALL_BITMAP * 8 * walk.page_size) << header.order
         if start % span or start >= PHYSICAL_LIMIT or not bitmap or bitmap % SMALL_BITMAP or bitmap >= PHYSICAL_LIMIT:
-            text = f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for memory from {start:#x} on as its entry {index}"
+            text = (
+                f"entry {index} of chunk {chunk:#x} is impossible: bitmap at {bitmap:#x} for memory from {start:#x} on"
+            )
             reading.broken.append(Broken(chunk, text))
             continue
         pointers.append((header.order, start, bitmap, chunk))
@@ -264,9 +311,9 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
 
 
 def _bitmap_size(walk: Walk, reading: MapReading, pointers: list[_Pointer]) -> tuple[int, list[_Pointer]]:
-    """(bytes of a bitmap, the pointers that fit): 512 up to 6.17.8, a page since. The compatible string is the same.
+    """(bytes of a bitmap, the possible pointers). 512 up to 6.17.8, a page since; the string is the same for both.
 
-    A few pointers that do not fit pages are broken ones; where half of them do not, the bitmaps have 512 bytes.
+    If at least half of the pointers do not fit pages, the bitmaps have 512 bytes; else these pointers are broken.
     """
     wide = walk.page_size * 8 * walk.page_size
     odd = [pointer for pointer in pointers if pointer[2] % walk.page_size or pointer[1] % (wide << pointer[0])]
@@ -274,7 +321,7 @@ def _bitmap_size(walk: Walk, reading: MapReading, pointers: list[_Pointer]) -> t
         return SMALL_BITMAP, pointers
     for order, start, bitmap, chunk in odd:
         text = f"chunk {chunk:#x} has a bitmap at {bitmap:#x} for blocks of order {order} from {start:#x} on"
-        reading.broken.append(Broken(chunk, f"{text}; all others are pages, for {wide << order:#x} bytes each"))
+        reading.broken.append(Broken(chunk, f"{text}; expected pages, for {wide << order:#x} bytes each"))
     return walk.page_size, [pointer for pointer in pointers if pointer not in odd]
 
 
@@ -288,13 +335,13 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[_Pointer], siz
             continue
         seen[order, start] = bitmap
         if len(reading.bitmaps) >= LIMITS.map_nodes:
-            text = f"more than {LIMITS.map_nodes} bitmaps; the rest was not read"
+            text = f"too many bitmaps: only the first {LIMITS.map_nodes} were read"
             reading.faults.append(("map-too-large", bitmap, text))
             return
         try:
             bits = walk.memory.read(bitmap, size)
         except MissingMemory as error:
-            reading.absent.append((bitmap, error, f"bitmap {bitmap:#x} named by {chunk:#x}: {error}"))
+            reading.absent.append((bitmap, error, f"bitmap {bitmap:#x} in {chunk:#x}: {error}"))
             continue
         reading.bitmaps.append(Bitmap(order, start, bits))
         reading.places.append((bitmap, order, start))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The scratch areas of a root, and what names the root to the next kernel: setup_data and devicetrees.
+"""The scratch areas of a root, and its messengers: setup_data nodes and devicetrees that point to root and array.
 
-kexec puts the segments of the next kernel into scratch at the jump. So a messenger that lies in one of the areas that
-it names itself was read by the running kernel; before the jump its copies lie elsewhere, and the array is still zeros.
+At the jump kexec puts the segments of the next kernel into scratch. So a messenger in a scratch area of its own array
+was read by the running kernel; before the jump its copies are elsewhere, and the array is still zeros.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ _SCRATCH_AREAS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Messenger:
-    """What names a root and its scratch array to a next kernel.
+    """What gives a kernel the addresses of the root and of its scratch array.
 
-    what: in words. address, size: where it lies, in bytes. array: (address, bytes) of the scratch array that it
-    names, None where it names none.
+    what:    kind, in words.
+    address: physical.
+    size:    bytes.
+    array:   (physical address, size in bytes) of the scratch array. None: it has no pointer to one.
     """
 
     what: str
@@ -36,11 +38,11 @@ class Messenger:
     array: tuple[int, int] | None
 
     def areas(self, walk: Walk) -> tuple[Area, ...] | None:
-        """The areas of its array; None where these bytes cannot be one."""
+        """The areas of its array. None: not an array of scratch areas."""
         return _areas(walk, *self.array) if self.array is not None else None
 
     def is_in_scratch(self, walk: Walk) -> bool:
-        """Whether one of the areas that it names contains it."""
+        """Whether it is in one of the areas of its own array."""
         return any(
             area.address <= self.address and self.address + self.size <= area.address + area.size
             for area in self.areas(walk) or ()
@@ -48,14 +50,16 @@ class Messenger:
 
     @property
     def words(self) -> str:
-        """That it lies in scratch."""
-        return f"the {self.what} at {self.address:#x} that names it lies in scratch, where kexec puts it at the jump"
+        """That it is in scratch, in words."""
+        return f"the {self.what} at {self.address:#x} that points to it is in scratch, where kexec puts it at the jump"
 
 
 def messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:
-    """Those of a root: nodes of setup_data, and devicetrees with a /chosen.
+    """The messengers of a root: setup_data nodes, and devicetrees with a /chosen.
 
-    nodes: all of the source.
+    walk:  the source.
+    root:  that they point to.
+    nodes: all setup_data nodes of the source.
     """
     return tuple(_messengers(walk, root, nodes))
 
@@ -70,24 +74,26 @@ def _messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> Iterator[
 
 
 def own_scratch(walk: Walk, root: Root, found: Sequence[Messenger]) -> tuple[tuple[Area, ...] | None, list[str]]:
-    """(scratch areas of a root, evidence in words); None where no sane array is named.
+    """(scratch areas of a root, evidence in words). None: no sane array was found.
 
-    What the running kernel itself names comes first, then what the root's messengers name.
+    walk:  the source.
+    root:  whose areas these are. Arrays that the running kernel points to come first.
+    found: messengers of the root.
     """
     for place, size, who in root.scratch:
         areas = _areas(walk, place, size)
         if areas is not None:
-            return areas, [f"{who} names the scratch array at {place:#x}"]
+            return areas, [f"{who} points to the scratch array at {place:#x}"]
     for messenger in found:
         areas = messenger.areas(walk)
         if areas is not None and messenger.array is not None:
             where = f"the {messenger.what} at {messenger.address:#x}"
-            return areas, [f"{where} names it and the scratch array at {messenger.array[0]:#x}"]
+            return areas, [f"{where} points to it and to the scratch array at {messenger.array[0]:#x}"]
     return None, []
 
 
 def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:
-    """The array, or None when these bytes cannot be one."""
+    """The areas of an array. None: not an array of scratch areas."""
     if not size or size % kho_scratch.size or size // kho_scratch.size > _SCRATCH_AREAS:
         return None
     try:

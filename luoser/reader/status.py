@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What became of a preserved map: intact, damaged, or freed and reused by the next kernel.
+"""Status of a preserved map: intact, damaged, or stale, that is freed and reused by the next kernel.
 
-Corruption before the kexec must never look like age. So a map is stale only by two independent kinds of evidence, and
-whatever one broken place of the map can explain counts as one kind. See docs/deciding.md.
+Corruption before the kexec must never look like a stale map. So stale needs two independent kinds of evidence, and all
+that one broken node can explain counts as one kind. Source: docs/deciding.md.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ __all__ = ["Named", "judge", "kernel_text"]
 _MAP = Subject("preserved map", "preserved")
 _RUNS_COMPARED = 1 << 20
 _MANY = 16
-"""Entries that overlap, or ranges outside RAM, that count as evidence: one flipped bit makes fewer."""
+"""So many overlapping entries, or ranges outside RAM, are evidence: one flipped bit causes fewer."""
 
 Named = tuple[int, int, str]
-"""(physical address, bytes, what) of a thing that the handover names and that a true map covers."""
+"""(physical address, size in bytes, what) of memory that a real map covers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
     """One kind of evidence in the bits of a map.
 
-    kind: a word. address: physical. text: in words. holders: for each fault the chains of nodes that lead to the
-    bitmaps which take part in it; none for what is not there.
+    kind:    a word.
+    address: physical.
+    text:    in words.
+    holders: for each fault, the addresses of the nodes on the way to its bitmaps. Empty: something is missing.
     """
 
     kind: str
@@ -44,7 +46,7 @@ class _Sign:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A reading, the map that it makes, and what speaks against it."""
+    """A reading, its map, and the evidence against it."""
 
     reading: MapReading
     map: PreservedMap
@@ -52,19 +54,28 @@ class _Judged:
 
     @property
     def weight(self) -> int:
-        """Faults that count against it."""
+        """Number of faults against it."""
         return len(self.signs) + len(self.reading.broken)
 
 
 def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: Sequence[str] = ()) -> Preserved:
-    """The status of a walked map, with a problem for whatever is wrong.
+    """The preserved map of a reading: its status, and a problem for each fault.
 
-    named: what the handover names and a true map covers. outside: kinds of evidence that do not come from the map
-    itself and say that the next kernel runs already, in words, one each.
+    walk:    the source.
+    reading: the map as walked.
+    named:   memory that a real map covers.
+    outside: evidence from outside the map that the next kernel is running: a text per kind.
+
+    Source: docs/deciding.md.
     """
+    for node, _, text in reading.off:
+        walk.problem("pointer-off", node, _MAP, text)
     if reading.missing is not None:
         walk.missing(reading.missing, _MAP)
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
+    if reading.unread:
+        walk.problem("map-unread", reading.address, _MAP, f"form not decoded by luoser: {reading.unread}")
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.UNREAD)
     chosen = _by_width(walk, reading, list(named))
     kinds = _kinds(chosen)
     if len(kinds) + len(outside) >= 2:
@@ -75,10 +86,10 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
 
 
 def _live(walk: Walk, chosen: _Judged) -> Preserved:
-    """An intact or a damaged map, with its problems."""
+    """An intact or damaged map, with its problems."""
     reading = chosen.reading
     for broken in reading.broken:
-        walk.problem("map-node-broken", broken.address, _MAP, broken.text)
+        walk.problem("map-garbage" if reading.is_no_map else "map-node-broken", broken.address, _MAP, broken.text)
     for node, error, text in reading.absent:
         walk.missing(error, Subject("preserved map", "preserved"))
         walk.problem("map-node-missing", node, _MAP, text)
@@ -98,7 +109,7 @@ def _live(walk: Walk, chosen: _Judged) -> Preserved:
 
 
 def _by_width(walk: Walk, reading: MapReading, named: list[Named]) -> _Judged:
-    """Of the two widths of bitmaps that the pointers allow, the one with less against it."""
+    """Of the two widths of bitmaps that the pointers allow, the one with less evidence against it."""
     judged = _judged(walk, reading, named)
     if reading.other is None:
         return judged
@@ -120,12 +131,12 @@ def _judged(walk: Walk, reading: MapReading, named: list[Named]) -> _Judged:
 
 
 def _kinds(judged: _Judged) -> list[_Sign]:
-    """The kinds of evidence that count: all that one broken place explains is one kind."""
+    """The independent kinds of evidence: all that one node on the way explains is one kind."""
     signs = list(judged.signs)
     faults = [holders for sign in signs for holders in sign.holders]
     if faults and any(all(place in holders for holders in faults) for place in faults[0]):
         return signs[:1]
-    if any(sign.kind == "empty" for sign in signs):  # what preserves nothing covers nothing
+    if any(sign.kind == "empty" for sign in signs):  # an empty map covers nothing: not independent
         signs = [sign for sign in signs if sign.kind != "uncovered"]
     return signs
 
@@ -150,11 +161,11 @@ def _signs(walk: Walk, reading: MapReading, found: PreservedMap, named: list[Nam
 
 def _coverage(reading: MapReading, found: PreservedMap, named: list[Named]) -> Iterator[_Sign]:
     if not found.entries:
-        yield _Sign("empty", reading.address, "it preserves nothing at all")
+        yield _Sign("empty", reading.address, "it preserves nothing")
     uncovered = [(address, what) for address, size, what in named if not found.covers(address, size)]
     if uncovered:
         address, what = uncovered[0]
-        more = f" and {len(uncovered) - 1} more that the handover names" if len(uncovered) > 1 else ""
+        more = f", nor {len(uncovered) - 1} more structures of the handover" if len(uncovered) > 1 else ""
         yield _Sign("uncovered", address, f"it does not cover {what} at {address:#x}{more}")
 
 
@@ -164,7 +175,7 @@ def _leading_to(reading: MapReading, node: int) -> frozenset[int]:
 
 
 def _holders(reading: MapReading, found: PreservedMap, address: int) -> frozenset[int]:
-    """The nodes that lead to the bitmap which covers an address."""
+    """The nodes on the way to the bitmap with the bit of an address."""
     block = found.find(address)
     if block is None:
         return frozenset()
@@ -176,11 +187,11 @@ def _holders(reading: MapReading, found: PreservedMap, address: int) -> frozense
 
 
 _Run = tuple[int, int, int, tuple[int, int]]
-"""(start, end, bytes of an entry, (order, start) of the bitmap)."""
+"""(start, end, bytes of an entry, (order, start) of the bitmap); start and end are physical addresses."""
 
 
 def _runs(found: PreservedMap) -> Iterator[_Run]:
-    """Ranges of neighbouring entries of one bitmap."""
+    """Runs of adjacent entries of one bitmap."""
     for bitmap in found.bitmaps:
         unit = found.page_size << bitmap.order
         for first, count in bit_runs(bitmap.bits):
@@ -195,7 +206,7 @@ def _range_signs(walk: Walk, reading: MapReading, found: PreservedMap) -> Iterat
 
 
 def _overlaps(reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
-    """At least 16 entries that share memory with others."""
+    """A sign if at least 16 entries share memory with others."""
     entries, first, pairs = 0, 0, dict[tuple[tuple[int, int], tuple[int, int]], None]()
     end, last = 0, (0, 0)
     for start, stop, unit, bitmap in runs:
@@ -211,7 +222,7 @@ def _overlaps(reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
 
 
 def _outside(walk: Walk, reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
-    """At least 16 ranges where the machine has no RAM."""
+    """A sign if at least 16 ranges are outside RAM."""
     ram = walk.memory.known_ram
     if not ram:
         return
@@ -228,7 +239,7 @@ def _outside(walk: Walk, reading: MapReading, runs: list[_Run]) -> Iterator[_Sig
 
 
 def kernel_text(walk: Walk) -> int | None:
-    """Physical address of the running x86-64 kernel's text, where VMCOREINFO gives it."""
+    """Physical address of the text of the running x86-64 kernel, from VMCOREINFO. None: unknown."""
     info = walk.memory.vmcoreinfo
     try:
         text, base = int(info["SYMBOL(_stext)"], 16), int(info["NUMBER(phys_base)"], 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A preserved vmalloc area: the chain of chunks, then the bytes of the blocks they name."""
+"""A preserved vmalloc area: the chain of chunks, and the bytes of its blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ __all__ = ["Area", "read_area"]
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """chunks: pages of the chain. pages: blocks of 2^order pages. data: as much as was asked for and is there."""
+    """A vmalloc area as read.
+
+    chunks: addresses of the chunks.
+    pages:  addresses of the blocks of 2^order pages.
+    data:   the first bytes of the area, as many as were requested and could be read.
+    """
 
     chunks: tuple[int, ...]
     pages: tuple[int, ...]
@@ -24,7 +29,15 @@ class Area:
 
 
 def read_area(walk: Walk, descriptor: Any, size: int, subject: Subject) -> Area:
-    """The first `size` bytes of the area that a kho_vmalloc describes; fewer, with a problem, where it is broken."""
+    """The first bytes of a vmalloc area; fewer, with a problem, if it is broken.
+
+    walk:       the source.
+    descriptor: a parsed kho_vmalloc.
+    size:       bytes to read.
+    subject:    what problems are about.
+
+    Source: kernel/liveupdate/kexec_handover.c, kho_restore_vmalloc; docs/abi/vmalloc.md.
+    """
     chunks, blocks = _walk_chunks(walk, descriptor, subject)
     block_size = walk.page_size << min(descriptor.order, 20)
     parts: list[bytes] = []
@@ -45,7 +58,7 @@ def read_area(walk: Walk, descriptor: Any, size: int, subject: Subject) -> Area:
             break
     data = b"".join(parts)
     if left > 0 and len(blocks) * block_size < size:
-        walk.problem("short-list", descriptor.first, subject, f"vmalloc area has {len(data)} bytes, expected {size}")
+        walk.problem("short-list", descriptor.first, subject, f"vmalloc area: expected {size} bytes, found {len(data)}")
     return Area(tuple(chunks), tuple(blocks), data)
 
 
@@ -58,7 +71,7 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
     wanted = descriptor.total_pages >> min(descriptor.order, 31)
     while chunk and len(blocks) <= wanted and len(chunks) < LIMITS.vmalloc_chunks:
         if not walk.is_page_address(chunk):
-            walk.problem("bad-pointer", before, subject, f"vmalloc chunk pointer {chunk:#x} is no page address")
+            walk.problem("bad-pointer", before, subject, f"vmalloc chunk pointer {chunk:#x} is not a page address")
             break
         if chunk in seen:
             walk.problem("loop", before, subject, f"vmalloc chunk {before:#x} leads back to {chunk:#x}")
@@ -66,7 +79,7 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
         seen.add(chunk)
         if not walk.claim(chunk, subject):
             break
-        page = walk.read(chunk, walk.page_size, subject)
+        page = walk.read(chunk, walk.page_size, subject, kind=lambda raw: _is_chunk(walk, raw))
         if page is None:
             break
         chunks.append(chunk)
@@ -74,3 +87,11 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
         used = entries.index(0) if 0 in entries else capacity
         blocks.extend(entries[:used])
     return chunks, blocks[:wanted]
+
+
+def _is_chunk(walk: Walk, page: bytes) -> bool:
+    """Whether a page can be a chunk: page addresses, then only zeros."""
+    following, *entries = struct.unpack(f"<{walk.page_size // 8}Q", page)
+    used = entries.index(0) if 0 in entries else len(entries)
+    names = [*entries[:used], *([following] if following else [])]
+    return used > 0 and not any(entries[used:]) and all(map(walk.is_page_address, names))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What every walker shares: the memory, its page size, and the problems met so far."""
+"""Shared by all walkers: the memory, its page size, and the problems met so far."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from luoser.errors import FormatError, MissingMemory, PageState
@@ -12,31 +12,46 @@ from luoser.limits import LIMITS
 from luoser.memory.source import Memory
 from luoser.state import Direction, Problem
 
-__all__ = ["PHYSICAL_LIMIT", "Subject", "Walk", "is_name"]
+__all__ = ["PHYSICAL_LIMIT", "Kind", "Subject", "Walk", "is_name"]
 
+Kind = Callable[[bytes], bool]
+"""Whether a page can be a structure of some kind."""
 PHYSICAL_LIMIT = 1 << 52
 """No x86-64 or arm64 machine has physical addresses at or above this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a walker reads: problems are about it.
+    """What a walker reads, and problems are about.
 
-    name: in messages, such as `session vm, files`. path: where it is in the state, relative to its root, such as
-    `luo.sessions[1].files`; rules and diff go by the path, never by the name, which a dump may forge.
+    name: in messages, such as `session vm, files`.
+    path: in the state, relative to the root, such as `luo.sessions[1].files`. Rules and diff use only the path, as a
+          dump may forge the name.
     """
 
     name: str
     path: str
 
     def part(self, name: str, path: str) -> Subject:
-        """A part of it, by its own name and the step to it."""
+        """A part of it.
+
+        name: of the part, appended to the name.
+        path: from here to the part, such as `.files`.
+        """
         return Subject(f"{self.name}, {name}", f"{self.path}{path}")
 
 
 @dataclass(slots=True)
 class Walk:
-    """Reads structures of one source and keeps the list of what was wrong. page_size: bytes."""
+    """Reads structures of one source, and collects problems.
+
+    memory:     the source.
+    page_size:  bytes.
+    layouts:    names of layouts to use where several fit.
+    contents:   whether to read the contents of driver pages and small files.
+    directions: of roots by physical address, given by the user.
+    problems:   met so far.
+    """
 
     memory: Memory
     page_size: int = 4096
@@ -52,47 +67,63 @@ class Walk:
     _root: int | None = None
 
     def claim(self, address: int, subject: Subject) -> bool:
-        """Take a page for one structure. A page that another has taken gives a problem: it is not read twice."""
+        """Take a page for one structure. False, with a problem: another structure has it. No page is read twice.
+
+        address: of the page.
+        subject: the structure.
+        """
         owner = self._owners.get(address)
         if owner is not None:
-            self.problem("shared-page", address, subject, f"page {address:#x} was read already, for {owner}")
+            self.problem("shared-page", address, subject, f"page {address:#x} already belongs to {owner}")
             return False
         self._owners[address] = subject.name
         return True
 
     def begin_root(self, root: int) -> None:
-        """Forget what was claimed: each root is read by itself."""
+        """Start reading a root: forget the claims, and assign problems to this root. root: its address."""
         self._owners.clear()
         self._root = root
 
     def at_root(self, root: int | None) -> None:
-        """Problems from here on belong to this root, or to none."""
+        """Assign problems from here on to a root. root: its address. None: to no root."""
         self._root = root
 
     def take_entries(self, count: int, subject: Subject) -> int:
-        """How many of `count` entries may still be taken from this source."""
+        """Number of entries that may be read, up to LIMITS.entries in one source. A problem if it is less than `count`.
+
+        count:   of entries to read.
+        subject: what the problem is about.
+        """
         taken = min(count, self._entries_left)
         self._entries_left -= taken
         if taken < count:
-            text = f"more than {LIMITS.entries} entries in this source; the rest was not read"
+            text = f"too many entries in this source: only the first {LIMITS.entries} were read"
             self.problem("too-many", None, subject, text)
         return taken
 
     def take_array(self, size: int, subject: Subject) -> int:
-        """How many of `size` bytes of array may still be read: LIMITS.array_bytes and the size of the source in all."""
+        """Bytes of an array that may be read. A problem if it is less than `size`.
+
+        size:    of the array in bytes.
+        subject: what the problem is about.
+
+        The limit is LIMITS.list_size for one array, and for all LIMITS.array_bytes plus the size of the source.
+        """
         if self._array_left < 0:
             self._array_left = LIMITS.array_bytes + sum(segment.stored for segment in self.memory.segments)
         taken = min(size, self._array_left, LIMITS.list_size)
         self._array_left -= taken
         if taken < size:
-            self.problem("too-many", None, subject, f"array of {size} bytes, only {taken} were read")
+            self.problem("too-many", None, subject, f"array too large: only {taken} of {size} bytes were read")
         return taken
 
     def problem(self, code: str, address: int | None, subject: Subject | None, text: str) -> None:
-        """Note a problem; the same words about the same place once only.
+        """Note a problem. An equal one is noted only once.
 
-        code: a stable word. address: physical, None where there is none. subject: None for the whole source.
-        text: what is wrong.
+        code:    stable word for its kind.
+        address: physical. None: no address.
+        subject: what it is about. None: the source.
+        text:    what is wrong.
         """
         found = Problem(
             code=code,
@@ -105,19 +136,49 @@ class Walk:
             self.problems.append(found)
 
     def place(self, address: int | None) -> int | None:
-        """The address, None for one that only stands for a thing whose place is not known."""
+        """The address. None: a placeholder for a blob whose physical address is unknown."""
         return None if address in self.memory.placeless else address
 
-    def read(self, address: int, size: int, subject: Subject) -> bytes | None:
-        """`size` bytes of memory, or None and a problem that names the page which is not there."""
+    def read(self, address: int, size: int, subject: Subject, *, kind: Kind | None = None) -> bytes | None:
+        """Bytes of memory. None, with a problem: a page is not in the source.
+
+        address: physical.
+        size:    bytes.
+        subject: what the problem is about.
+        kind:    tests whether a page is of the expected kind. If the page is absent, a problem reports such a page
+                 at an address that is one bit off. None: no such test.
+        """
         try:
             return self.memory.read(address, size)
         except MissingMemory as error:
             self.missing(error, subject)
+            if kind is not None and error.state is PageState.ABSENT:
+                self._near_miss(address, subject, kind)
             return None
 
+    def _near_miss(self, address: int, subject: Subject, kind: Kind) -> None:
+        """Note a problem if a page at an address that is one bit off is of the expected kind."""
+        for bit in range(self.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
+            near = address ^ 1 << bit
+            try:
+                page = self.memory.read(near, self.page_size)
+            except MissingMemory:
+                continue
+            if near and kind(page):
+                text = f"page {address:#x} is absent, but {near:#x}, one bit off, is a page of this kind"
+                self.problem("pointer-off", address, subject, text)
+                return
+
     def missing(self, error: MissingMemory, subject: Subject) -> None:
-        """Note that a page is not in the source."""
+        """Note a problem: a page is not in the source; another one if its address has the bit of memory encryption.
+
+        error:   from the source.
+        subject: what the problems are about.
+        """
+        mask = self._encryption_mask
+        if mask and error.page & mask:
+            text = f"address {error.page:#x} has the bit of memory encryption, {mask:#x} (VMCOREINFO)"
+            self.problem("pointer-encrypted", error.page, subject, text)
         if error.state is PageState.EXCLUDED:
             self.problem("excluded", error.page, subject, str(error))
         elif error.state is PageState.DAMAGED:
@@ -126,7 +187,12 @@ class Walk:
             self.problem("missing", error.page, subject, str(error))
 
     def read_some(self, address: int, size: int, subject: Subject) -> bytes:
-        """The first part of [address, address + size) that is there; a problem when that is not all."""
+        """Bytes of memory up to the first page that is not in the source. A problem if there is such a page.
+
+        address: physical.
+        size:    bytes.
+        subject: what the problem is about.
+        """
         parts: list[bytes] = []
         end = address + size
         while address < end:
@@ -139,27 +205,48 @@ class Walk:
             address += take
         return b"".join(parts)
 
+    @property
+    def _encryption_mask(self) -> int:
+        try:
+            return int(self.memory.vmcoreinfo.get("NUMBER(sme_mask)", "0"), 0)
+        except ValueError:
+            return 0
+
     def is_page_address(self, address: int) -> bool:
-        """Whether a number can be the physical address of a page."""
+        """Whether a number can be the physical address of a page: not 0, aligned, at most 52 bits."""
         return 0 < address < PHYSICAL_LIMIT and address % self.page_size == 0
 
+    def is_zero_page(self, address: int) -> bool:
+        """Whether a number is the address of a page that is in the source and all zeros."""
+        try:
+            return self.is_page_address(address) and not any(self.memory.read(address, self.page_size))
+        except MissingMemory:
+            return False
+
     def fdt(self, address: int, subject: Subject, *, size: int | None = None) -> Fdt | None:
-        """The devicetree at an address, or None and a problem. size: bytes that the blob may take at most."""
+        """The devicetree at an address. None, with a problem: there is none.
+
+        address: physical.
+        subject: what problems are about.
+        size:    maximal size in bytes. None: no limit of its own.
+        """
         if address in self._trees:
             return self._trees[address]
-        head = self.read(address, 40, subject)
+        head = self.read(address, 40, subject, kind=lambda page: page.startswith(MAGIC))
         if head is None:
             return None
         if head[:4] != MAGIC:
-            text = f"expected a devicetree (d00dfeed), found {head[:4].hex()}; reused memory?"
+            text = f"expected a devicetree (magic d00dfeed), found {head[:4].hex()}; reused memory?"
             self.problem("no-fdt", address, subject, text)
             return None
         try:
             header = parse_header(head)
             if size is not None and header.totalsize > size:
-                raise FormatError(f"totalsize {header.totalsize:#x} is larger than its place of {size:#x} bytes")
+                raise FormatError(f"totalsize: expected at most {size:#x} bytes, found {header.totalsize:#x}")
             if header.totalsize > self._fdt_left:
-                raise FormatError(f"totalsize {header.totalsize:#x}, more than is left to read of all devicetrees")
+                raise FormatError(
+                    f"totalsize {header.totalsize:#x} exceeds the limit of all devicetrees, {LIMITS.fdt_bytes:#x} bytes"
+                )
             self._fdt_left -= header.totalsize
             data = self.read_some(address, header.totalsize, subject)
             tree = parse(data, partial=True)
@@ -173,6 +260,10 @@ class Walk:
 
 
 def is_name(raw: bytes, *, empty: bool = False) -> bool:
-    """Whether a fixed-size field holds a kernel name: NUL inside, nothing but zeros behind it."""
+    """Whether a fixed-size field holds a name: with a NUL, and only zeros after it.
+
+    raw:   the field.
+    empty: whether an empty name is accepted.
+    """
     name, nul, rest = raw.partition(b"\0")
     return bool(nul) and (bool(name) or empty) and not rest.strip(b"\0")

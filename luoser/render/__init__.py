@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: MIT
+"""States, findings and changes as text, tables, trees and JSON."""

@@ -17,7 +17,7 @@ __all__ = ["print_blob"]
 
 
 def print_blob(blob: Blob) -> None:
-    """Layout and confidence, the head's members, then records, devices or nodes."""
+    """Print layout and confidence, the members of the head, then records, devices or nodes."""
     out = console()
     out.print(
         text((blob.layout, "bold"), f"  {blob.size} bytes  ", (f"({safe_text(blob.confidence, again=True)})", "dim"))

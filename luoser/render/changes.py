@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Changes as text with the feel of a unified diff, as counts, and as JSON."""
+"""Changes as text similar to a unified diff, as counts, and as JSON."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
-    from luoser.diff import Change
+    from luoser.diff import Change, Comparison
 
 __all__ = ["changes_document", "print_changes", "print_stat", "summary"]
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("!", "yellow"), "progress": ("~", "cyan")}
 
 
-def changes_document(changes: Sequence[Change], pairing: Sequence[str]) -> dict[str, Any]:
-    """luoser/diff/1."""
+def changes_document(found: Comparison) -> dict[str, Any]:
+    """The JSON document luoser/diff/2."""
     return {
-        "schema": "luoser/diff/1",
-        "pairing": list(pairing),
+        "schema": "luoser/diff/2",
+        "verdict": found.verdict.value,
+        "pairing": list(found.pairing),
+        "not_compared": [{"where": gap.where, "reason": gap.reason} for gap in found.not_compared],
         "changes": [
             {
                 "kind": change.kind.value,
@@ -31,13 +33,14 @@ def changes_document(changes: Sequence[Change], pairing: Sequence[str]) -> dict[
                 "also": list(change.also),
                 "note": change.note,
             }
-            for change in changes
+            for change in found.changes
         ],
     }
 
 
-def print_changes(changes: Sequence[Change], pairing: Sequence[str]) -> None:
-    """One line for each thing that is added, removed or only progress; two for what changed."""
+def print_changes(found: Comparison) -> None:
+    """Print a line for each addition, removal or progress, three lines for each other change, then the verdict."""
+    changes, pairing = found.changes, found.pairing
     from rich.console import Console
     from rich.text import Text
 
@@ -55,11 +58,23 @@ def print_changes(changes: Sequence[Change], pairing: Sequence[str]) -> None:
             continue
         values = " → ".join(safe_text(value, again=True) for value in (change.before, change.after) if value)
         console.print(Text(f"{sign} {safe_text(places, again=True)}  {values}{note}", style=style))
-    console.print(Text(summary(changes)))
+    _print_end(found)
 
 
-def print_stat(changes: Sequence[Change]) -> None:
-    """Counts by the first part of the path."""
+def _print_end(found: Comparison) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for gap in found.not_compared:
+        reason = safe_text(gap.reason, again=True)
+        console.print(Text(f"? {safe_text(gap.where, again=True)}: not compared: {reason}", style="yellow"))
+    console.print(Text(f"{found.verdict.value}: {summary(found.changes)}"))
+
+
+def print_stat(found: Comparison) -> None:
+    """Print the number of changes by kind and by the first part of their path, then the verdict."""
+    changes = found.changes
     from rich.console import Console
     from rich.text import Text
 
@@ -68,11 +83,11 @@ def print_stat(changes: Sequence[Change]) -> None:
     for (part, kind), count in sorted(parts.items()):
         sign, style = _SIGNS[kind]
         console.print(Text(f"{sign} {safe_text(part)}: {count} {kind}", style=style))
-    console.print(Text(summary(changes)))
+    _print_end(found)
 
 
 def summary(changes: Sequence[Change]) -> str:
-    """How many of each kind."""
+    """The number of changes of each kind, in words."""
     counts = Counter(change.kind.value for change in changes)
     words = [f"{counts[kind]} {kind}" for kind in _SIGNS if counts[kind]]
     return ", ".join(words) if words else "no difference"

@@ -14,11 +14,11 @@ from luoser.text import human_size, safe_text
 __all__ = ["print_extents"]
 
 _NAMES = 6
-"""Things named behind one extent before the rest is counted."""
+"""Most owners listed after an extent. The others are counted."""
 
 
 def print_extents(state: State) -> None:
-    """Ranges of preserved memory, by order and address, each with what the handover is known to keep there."""
+    """Print the ranges of preserved memory by order and address, each with its known owners."""
     write = sys.stdout.write
     for handover in state.handovers:
         preserved = handover.preserved
@@ -49,7 +49,7 @@ def _lines(handover: Handover, found: PreservedMap, page: int) -> Iterator[str]:
 
 
 def _owners(handover: Handover, page: int) -> Iterator[tuple[int, str]]:
-    """(address, what) of everything that the handover names."""
+    """(address, description) of everything that the handover refers to."""
     if handover.address is not None:
         yield handover.address, "KHO root"
     for subtree in handover.subtrees:

@@ -12,8 +12,18 @@ from luoser.text import safe_text
 
 if TYPE_CHECKING:
     from luoser.checks import Finding, Report, Rule
+    from luoser.state import Source
 
-__all__ = ["findings_document", "ktap", "print_report", "print_rule", "print_rules", "rules_document", "sarif"]
+__all__ = [
+    "findings_document",
+    "ktap",
+    "print_report",
+    "print_rule",
+    "print_rules",
+    "rules_document",
+    "sarif",
+    "verdict_text",
+]
 
 Json = dict[str, Any]
 _STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
@@ -23,13 +33,48 @@ def _hex(value: int | None) -> str | None:
     return None if value is None else f"{value:#x}"
 
 
-def findings_document(report: Report) -> Json:
-    """luoser/findings/1."""
+def findings_document(report: Report, source: Source, *, kernel: str | None, sha256: str | None = None) -> Json:
+    """The JSON document luoser/findings/2.
+
+    kernel: release of the running kernel, None where the source does not say it. sha256: of the source file.
+    """
     return {
-        "schema": "luoser/findings/1",
+        "schema": "luoser/findings/2",
+        "verdict": report.verdict.value,
+        "source": {
+            "path": source.path,
+            "format": source.format,
+            "page_size": source.page_size,
+            "sha256": sha256,
+            "kernel": kernel,
+        },
+        "version": __version__,
+        "remarks": list(report.remarks),
+        "counts": dict(report.counts),
+        "handovers": [
+            {
+                "address": _hex(judged.root),
+                "own": judged.own,
+                "direction": judged.direction,
+                "status": judged.status,
+                "verdict": judged.verdict.value,
+            }
+            for judged in report.handovers
+        ],
         "findings": [_finding(finding) for finding in report.findings],
-        "skipped": [{"rule": entry.rule, "reason": entry.reason} for entry in report.skipped],
         "passed": list(report.passed),
+        "not_judged": [
+            {
+                "rule": entry.rule,
+                "root": _hex(entry.root),
+                "about": entry.about,
+                "cause": entry.cause,
+                "reason": entry.reason,
+            }
+            for entry in report.unjudged
+        ],
+        "skipped": [{"rule": entry.rule, "root": _hex(entry.root), "reason": entry.reason} for entry in report.skipped],
+        "not_looked_at": list(report.not_looked_at),
     }
 
 
@@ -38,6 +83,7 @@ def _finding(finding: Finding) -> Json:
         "rule": finding.rule,
         "slug": finding.slug,
         "severity": finding.severity.value,
+        "root": _hex(finding.root),
         "address": _hex(finding.address),
         "where": finding.where,
         "message": finding.message,
@@ -50,12 +96,20 @@ def _finding(finding: Finding) -> Json:
     return document
 
 
-def print_report(report: Report, *, verbose: bool = False) -> None:
-    """By severity; what was skipped is counted, and with `verbose` listed with its reason."""
+def print_report(report: Report, source: Source, *, kernel: str | None, verbose: bool = False) -> None:
+    """Print source, remarks and verdict, the findings by severity, then what could not be judged, by reason.
+
+    verbose: list the rules that do not apply, too, with the reasons.
+    """
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
+    said = f"kernel {safe_text(kernel)}, " if kernel else ""
+    console.print(Text(f"{safe_text(source.path)}  {source.format}, {said}{source.page_size // 1024} KiB pages"))
+    for remark in report.remarks:
+        console.print(Text(f"remark   {safe_text(remark, again=True)}", style="yellow"))
+    console.print(Text.assemble("verdict  ", verdict_text(report)))
     for finding in report.findings:
         place = f" at {finding.address:#x}" if finding.address is not None else ""
         line = Text.assemble(
@@ -67,16 +121,41 @@ def print_report(report: Report, *, verbose: bool = False) -> None:
         console.print(Text(f"  {safe_text(finding.message, again=True)}"))
         if finding.hint:
             console.print(Text(f"  → {safe_text(finding.hint, again=True)}", style="dim"))
+    for reason, rules in _grouped(report).items():
+        console.print(Text.assemble(("not judged", "yellow"), f"  {', '.join(rules)}"))
+        console.print(Text(f"  {safe_text(reason, again=True)}"))
     for entry in report.skipped if verbose else ():
         console.print(Text(f"skipped {entry.rule}: {safe_text(entry.reason, again=True)}", style="dim"))
+    for word in report.not_looked_at:
+        console.print(Text(f"not looked at: {safe_text(word, again=True)}", style="dim"))
+
+
+def verdict_text(report: Report) -> str:
+    """The verdict in a line: how many findings of each severity, passed and unjudged rules."""
     counts = {name: sum(finding.severity == name for finding in report.findings) for name in _STYLE}
-    words = ", ".join(f"{count} {name}{'s' if count != 1 and name != 'info' else ''}" for name, count in counts.items())
-    rules = len({entry.rule for entry in report.skipped} - set(report.passed))
-    console.print(Text(f"{words}; {len(report.passed)} rules passed, {rules} skipped for lack of evidence"))
+    words = [f"{count} {name}{'s' if count != 1 and name != 'info' else ''}" for name, count in counts.items() if count]
+    unjudged = len({entry.rule for entry in report.unjudged})
+    said = {
+        "findings": ", ".join(words) + (", inconclusive beside that" if report.unjudged else ""),
+        "inconclusive": ", ".join(["inconclusive", *words]),
+        "sound": ", ".join(["sound", *words]),
+    }[report.verdict.value]
+    left = f", {unjudged} not judged" if unjudged else ""
+    return f"{said}: {len(report.passed)} rules passed{left}"
+
+
+def _grouped(report: Report) -> dict[str, list[str]]:
+    """Rules that could not be judged, by the reason."""
+    found: dict[str, list[str]] = {}
+    for entry in report.unjudged:
+        rules = found.setdefault(entry.reason, [])
+        if entry.rule not in rules:
+            rules.append(entry.rule)
+    return found
 
 
 def print_rules(rules: Sequence[Rule]) -> None:
-    """One line a rule."""
+    """Print two lines for each rule: id, severity and slug, then its first sentence."""
     from rich.console import Console
     from rich.text import Text
 
@@ -90,7 +169,7 @@ def print_rules(rules: Sequence[Rule]) -> None:
 
 
 def print_rule(rule: Rule) -> None:
-    """All of one rule."""
+    """Print one rule with its description, kernels and source."""
     from rich.console import Console
     from rich.text import Text
 
@@ -102,7 +181,7 @@ def print_rule(rule: Rule) -> None:
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:
-    """luoser/rules/1."""
+    """The JSON document luoser/rules/1."""
     return {
         "schema": "luoser/rules/1",
         "rules": [
@@ -120,10 +199,18 @@ def rules_document(rules: Sequence[Rule]) -> Json:
 
 
 def ktap(report: Report, rules: Sequence[Rule]) -> str:
-    """A test for each rule, as kselftest reads it: errors fail, what could not be judged is skipped."""
+    """The report in KTAP format, as kselftest reads it: one test for each rule.
+
+    A rule with an error fails. A rule that could not be judged is skipped.
+
+    rules: that were selected.
+
+    Source: Documentation/dev-tools/ktap.rst.
+    """
     lines = ["KTAP version 1", f"1..{len(rules)}"]
     counts = {"pass": 0, "fail": 0, "skip": 0}
     reasons = {entry.rule: entry.reason for entry in report.skipped}
+    reasons |= {entry.rule: f"not judged: {entry.reason}" for entry in report.unjudged}
     for number, rule in enumerate(rules, 1):
         found = [finding for finding in report.findings if finding.rule == rule.id]
         errors = [finding for finding in found if finding.severity == "error"]
@@ -143,12 +230,16 @@ def ktap(report: Report, rules: Sequence[Rule]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A sentence that cannot be taken for a directive."""
+    """A text that KTAP does not parse as a directive."""
     return safe_text(text, again=True).replace("#", "\\#")
 
 
 def sarif(report: Report, rules: Sequence[Rule], source: str) -> Json:
-    """SARIF 2.1.0, for whoever collects findings of many tools."""
+    """The report in SARIF 2.1.0, for systems that collect findings of many tools.
+
+    rules:  that were selected.
+    source: path of what was checked.
+    """
     levels = {"error": "error", "warning": "warning", "info": "note"}
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

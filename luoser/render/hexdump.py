@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bytes in hex, each row beside the member of a struct, or the token of a devicetree, that they are."""
+"""Bytes in hex, each row with the member of a struct, or the token of a devicetree, to which they belong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {"end": "end of node", "nop": "NOP", "last": "end of the tree"}
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """Bytes with a word on them, "" for none."""
+    """Bytes [start, end) and their description, which can be empty."""
 
     start: int
     end: int
@@ -33,11 +33,15 @@ class _Mark:
 
 
 def rows(data: bytes, address: int, layout: Layout | None, *, length: int | None = None) -> Iterator[str]:
-    """Lines of at most 16 bytes. address: physical address of the first byte. layout: None for bytes alone. length:
-    bytes to show of `data`, None for all; the rest only helps to tell what they are.
+    """Lines of at most 16 bytes with the members of structs.
 
-    A member of many bytes takes several lines; runs of zeros that say nothing new are one line. Raises FormatError
-    where the layout does not fit.
+    A member of many bytes has several lines. A long run of zeros has one line.
+
+    address: physical address of the first byte.
+    layout:  of the bytes. None: no members.
+    length:  number of bytes to show. None: all. The others are used to find the members only.
+
+    Raises FormatError if the layout does not fit the bytes.
     """
     size = len(data) if length is None else min(length, len(data))
     for mark in _without_gaps(_marks(data, layout), len(data)):
@@ -55,7 +59,7 @@ def _marks(data: bytes, layout: Layout | None) -> list[_Mark]:
 
 
 def _joined(data: bytes, found: Iterable[Field]) -> list[_Mark]:
-    """Marks of members; elements of an array that are zero are one with those before them."""
+    """A mark for each member. Adjacent elements of an array that are zero have one mark."""
     made: list[_Mark] = []
     first, last = "", ""
     for field in found:
@@ -118,9 +122,9 @@ def _number(value: int) -> str:
 
 
 def _text(value: bytes) -> str:
-    """Up to the NUL; what stands behind it is told."""
+    """The text up to the NUL, then any bytes after it that are not zero."""
     name, _, rest = value.partition(b"\0")
-    return safe_text(name) + ('", then bytes that are not zero: "' + safe_text(rest.rstrip(b"\0")) if any(rest) else "")
+    return safe_text(name) + ('", non-zero bytes after the NUL: "' + safe_text(rest.rstrip(b"\0")) if any(rest) else "")
 
 
 def _token(token: Token) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Layouts for people: a list, and structs field by field."""
+"""Layouts as text: a list of all, or the structs of one, field by field."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["layout_document", "print_layout", "print_layouts"]
 
 
 def print_layouts(entries: Iterable[Layout]) -> None:
-    """A line each: name, size of the head, status, where it was seen."""
+    """Print a line for each layout: name, subject, size of the head in bytes, status, where it was seen."""
     for entry in entries:
         size = f"{entry.schemas[0].size:>5}" if entry.schemas else "  fdt"
         sys.stdout.write(f"{entry.name:<28} {entry.subject:<9} {size}  {entry.status:<19}  {entry.seen_in}\n")
 
 
 def print_layout(entry: Layout) -> None:
-    """What a layout is, then its structs."""
+    """Print the description of a layout and its structs, like pahole."""
     write = sys.stdout.write
     write(f"{entry.name}: {entry.summary}\n")
     write(f"  subject {entry.subject}; {entry.status}; seen in {entry.seen_in}\n")
@@ -56,7 +56,7 @@ def _field(field: Field) -> str:
 
 
 def layout_document(entry: Layout) -> dict[str, Any]:
-    """A layout as plain JSON values."""
+    """A layout in JSON, with the offsets and sizes of all fields in bytes."""
     return {
         "name": entry.name,
         "subject": entry.subject,

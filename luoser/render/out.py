@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The way to stdout for drawn output. rich is loaded here and nowhere earlier; it never sees markup."""
+"""Formatted output on stdout. rich is imported late, as it is slow to load, and never interprets markup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PIPE_WIDTH = 1 << 16
 
 
 def console() -> Console:
-    """A console on stdout: as wide as the terminal, unbounded in a pipe; NO_COLOR and pipes get no colours."""
+    """A console on stdout, as wide as the terminal, or unlimited in a pipe. No colours in a pipe or with NO_COLOR."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
@@ -24,7 +24,7 @@ def console() -> Console:
 
 
 def text(*parts: str | tuple[str, str]) -> Text:
-    """One line of plain pieces and (piece, style) pairs."""
+    """One line of text. parts: texts and (text, style) pairs, which must be safe to print."""
     from rich.text import Text
 
     return Text.assemble(*parts, no_wrap=True, overflow="ignore")

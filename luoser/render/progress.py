@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How far a long search is, on stderr and only on a terminal."""
+"""Progress of a long search, on stderr and only on a terminal."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from collections.abc import Callable
 __all__ = ["progress"]
 
 _PATIENCE = 1.0
-"""Seconds before anything is drawn."""
+"""Seconds before progress is shown."""
 
 
 def progress(what: str) -> Callable[[int, int], None] | None:
-    """A function to call with what is done and what there is to do, in bytes; None where nobody would see it."""
+    """A function to call with (bytes done, bytes in total). None if stderr is not a terminal.
+
+    what: description of the search.
+    """
     if sys.stderr is None or not sys.stderr.isatty():
         return None
     began, shown = time.monotonic(), 0.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a simulated machine went through, and what is left of it."""
+"""A simulated live update as text: the trace, then the state at its end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ __all__ = ["lines"]
 
 
 def lines(machine: Machine, *, only_log: bool = False) -> Iterator[str]:
-    """The trace, or only the lines that the kernel logs; then the state at its end, what leaked, and which known bugs
-    showed."""
+    """Lines of the trace, then of the state at its end, of leaked memory, and of known bugs that occurred.
+
+    only_log: of the trace, only the lines that the kernel logs.
+    """
     for event in machine.trace.events:
         if not only_log or event.kind in (Kind.LOG, Kind.PANIC):
             yield safe_text(str(event), again=True)
@@ -54,7 +56,7 @@ def _driver(entry: dict[str, Any]) -> str:
 
 
 def _sessions(machine: SessionMachine) -> Iterator[str]:
-    word = "of the kernel before" if machine.is_new else "serialised" if machine.luo.is_serialized else "not serialised"
+    word = "incoming" if machine.is_new else "serialised" if machine.luo.is_serialized else "not serialised"
     yield f"sessions: {len(machine.sessions)}, {word}"
     for session in machine.sessions:
         yield f"  {safe_text(session.name)}"
@@ -82,8 +84,8 @@ def _left(machine: Machine) -> Iterator[str]:
     for mistake in machine.pages.mistakes:
         yield f"mistake: {mistake}"
     for what in machine.unused():
-        yield f"never came up: {safe_text(what)}"
+        yield f"not reached: {safe_text(what)}"
     for flags in machine.flags_left():
         yield f"flags left: {flags}"
     if machine.trace.bugs:
-        yield f"known bugs that showed: {', '.join(f'A.9 #{number}' for number in sorted(machine.trace.bugs))}"
+        yield f"known bugs that occurred: {', '.join(f'A.9 #{number}' for number in sorted(machine.trace.bugs))}"

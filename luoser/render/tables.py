@@ -21,7 +21,7 @@ _TABLE_ROWS = 1000
 
 
 def print_devices(state: State) -> None:
-    """One table for each list of each handover, headed by where it is and how its layout was decided."""
+    """Print a table for each list of each handover, with its address and how its layout was determined."""
     out = console()
     for handover in state.handovers:
         head = f"{place_text(handover.address)}  {safe_text(handover.compatible)}  {handover.direction.value}"
@@ -39,14 +39,20 @@ def print_devices(state: State) -> None:
 
 
 def print_lines(devices: PciList, found: PreservedMap | None) -> None:
-    """The devices of a long list, a plain line each: a table has to know all of them before it shows the first."""
+    """Print a line for each device of a long list, without a table: a table needs all rows to size its columns.
+
+    found: the preserved map. None if it cannot be read.
+    """
     for device in devices.devices:
         members = "  ".join(f"{name} {value}" for name, value in device_columns(devices.devices, device, found))
         sys.stdout.write(f"  {device.index:>7}  {device.name}  {members}\n")
 
 
 def device_table(devices: PciList, found: PreservedMap | None) -> Table:
-    """The devices of one list, a row each, a column for each member of the layout."""
+    """A table of the devices of one list, with a column for each member of the layout.
+
+    found: the preserved map. None if it cannot be read.
+    """
     from rich import box
     from rich.table import Table
 

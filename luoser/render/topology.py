@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A topology as a table, devices below their bridges."""
+"""A topology as a table, with devices below their bridges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = ("device", "class", "id", "driver", "bus master", "buses", "")
 
 
 def print_topology(topology: Topology) -> None:
-    """A row for each device, `?` for what is not known; below it what the source does not tell at all."""
+    """Print a row for each device, with `?` for unknown facts, then the facts that the input has for no device."""
     out = console()
     source = "standard input" if topology.source == "-" else safe_text(topology.source)
     out.print(text((source, "bold"), f"  {safe_text(topology.form)}  {summary(topology)}"))
@@ -31,7 +31,7 @@ def print_topology(topology: Topology) -> None:
 
 
 def summary(topology: Topology) -> str:
-    """How much there is."""
+    """The number of devices, bridges and virtual functions, in words."""
     devices = topology.devices.values()
     counts = [f"{len(devices)} devices" if len(devices) != 1 else "1 device"]
     bridges = sum(1 for device in devices if device.is_bridge)
@@ -56,7 +56,7 @@ def _print_table(topology: Topology) -> None:
 
 
 def _rows(topology: Topology) -> Iterator[tuple[str, ...]]:
-    """Depth first, so that a device stands below its bridge."""
+    """The rows in depth-first order, so that a device is below its bridge."""
     rest = [(device, 0) for device in reversed(topology.roots)]
     while rest:
         device, depth = rest.pop()
@@ -85,4 +85,4 @@ def _notes(device: Device) -> Iterator[str]:
     if device.on_root_bus is False and device.parent is None:
         yield "below an unknown bridge"
     elif device.on_root_bus is None:
-        yield "place unknown"
+        yield "parent unknown"

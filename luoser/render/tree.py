@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A state as a tree: what an expert wants to read first, each thing with its physical address."""
+"""A state as a tree. Everything has its physical address."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ if TYPE_CHECKING:
 __all__ = ["device_columns", "preserved_note", "print_state"]
 
 _SHOWN = 200
-"""Items of one list that the tree shows; --full and JSON show all."""
+"""Most items of one list in the tree. --full and JSON have all."""
 _DIRECTION_STYLE = {Direction.OUTGOING: "green", Direction.INCOMING: "cyan", Direction.UNKNOWN: "yellow"}
 _STATUS_STYLE = {
     MapStatus.INTACT: "green",
+    MapStatus.DAMAGED: "bold red",
     MapStatus.STALE: "yellow",
+    MapStatus.UNREAD: "yellow",
     MapStatus.MISSING: "yellow",
     MapStatus.ABSENT: "dim",
 }
 
 
 def print_state(state: State, *, full: bool = False) -> None:
-    """Draw every handover and the problems on stdout."""
+    """Print every handover as a tree, then the problems. full: show all items of long lists."""
     out = console()
     for handover in state.handovers:
         out.print(_Drawing(handover, state.source.page_size, full).tree())
@@ -58,7 +60,10 @@ def print_state(state: State, *, full: bool = False) -> None:
 
 
 def preserved_note(found: PreservedMap | None, address: int) -> str:
-    """What the map says of an address, in words."""
+    """Whether an address is preserved, in words.
+
+    found: the preserved map. None if it cannot be read.
+    """
     if found is None:
         return "map not readable"
     block = found.find(address)
@@ -69,7 +74,10 @@ def preserved_note(found: PreservedMap | None, address: int) -> str:
 
 
 def device_columns(devices: DeviceList, device: Device, found: PreservedMap | None) -> Iterator[tuple[str, str]]:
-    """(member, text) of a device, in the order of the layout. devices: the list that it is in."""
+    """(member, text) for each member of a device except `path`, in the order of the layout.
+
+    devices: the list that it is in. found: the preserved map. None if it cannot be read.
+    """
     for name, value in device.fields.items():
         if name == "path":
             continue
@@ -88,7 +96,7 @@ def device_columns(devices: DeviceList, device: Device, found: PreservedMap | No
 
 
 class _Drawing:
-    """One handover."""
+    """Draws one handover."""
 
     def __init__(self, handover: Handover, page_size: int, full: bool) -> None:
         self.handover, self.page_size, self.full = handover, page_size, full
@@ -125,12 +133,13 @@ class _Drawing:
         status = (preserved.status.value, _STATUS_STYLE[preserved.status])
         what = {"radix": "radix tree", "chunks": "chunks of bitmaps"}[preserved.form]
         if preserved.status is MapStatus.ABSENT:
-            return text("preserved memory  ", status, ": the root names no map yet")
+            return text("preserved memory  ", status, ": the root has no map yet")
         head = f"preserved memory  {what} at {preserved.address:#x}  "
         if preserved.map is None:
             why = {
                 MapStatus.STALE: "freed and reused since it was handed over; not decoded",
                 MapStatus.MISSING: "not in this source",
+                MapStatus.UNREAD: "luoser does not decode this form",
             }
             return text(head, status, f": {why[preserved.status]}")
         size = human_size(preserved.map.pages * self.page_size)
@@ -178,7 +187,7 @@ class _Drawing:
         if luo.serialized:
             state = ("serialised", "green")
         elif self.handover.direction is Direction.INCOMING:
-            state = ("nothing left: consumed, or nothing was handed over", "yellow")
+            state = ("empty: consumed, or nothing was handed over", "yellow")
         else:
             state = ("not serialised yet", "yellow")
         branch = tree.add(
@@ -188,7 +197,7 @@ class _Drawing:
             return
         if self.handover.direction is Direction.INCOMING:
             branch.add(
-                text(("as handed over; what was retrieved or finished since shows until its pages are reused", "dim"))
+                text(("as handed over; retrieved or finished parts are shown until their pages are reused", "dim"))
             )
         for entry in luo.subsystems:
             branch.add(text("subsystem ", (safe_text(entry.name), "bold"), f"  data {entry.data:#x}"))
@@ -198,7 +207,7 @@ class _Drawing:
             branch.add(self._flb(flb))
 
     def _some(self, items: Any, branch: Any) -> Any:
-        """All items with --full, else the first ones and a line that says how many are not shown."""
+        """All items with --full. Otherwise the first ones, after a line with the number of items."""
         if self.full or len(items) <= _SHOWN:
             return items
         branch.add(text((f"the first {_SHOWN} of {len(items)} follow; --full shows all", "yellow")))

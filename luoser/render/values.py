@@ -16,7 +16,7 @@ _PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\x0b\x0c")
 
 
 def members(values: Mapping[str, Any]) -> str:
-    """`name value` of each member; a bdf beside a domain is written as DDDD:BB:SS.F."""
+    """`name value` of each member, on one line. bdf and domain are combined to `device DDDD:BB:SS.F`."""
     shown = dict(values)
     bdf, domain = shown.get("bdf"), shown.get("domain", 0)
     if isinstance(bdf, int) and isinstance(domain, int):
@@ -25,12 +25,12 @@ def members(values: Mapping[str, Any]) -> str:
 
 
 def place_text(address: int | None) -> str:
-    """A physical address, in words where there is none."""
+    """A physical address in hex. In words if it is None."""
     return "at an unknown address" if address is None else f"{address:#x}"
 
 
 def value_text(value: Any) -> str:
-    """One member: numbers in hex, names made safe, long bytes cut."""
+    """The value of a member: numbers in hex, names safe to print, long values cut."""
     if isinstance(value, Mapping):
         return "{ " + members(value) + " }"
     if isinstance(value, list | tuple):
@@ -44,7 +44,7 @@ def value_text(value: Any) -> str:
 
 
 def property_text(value: bytes) -> str:
-    """Text as text; 4 and 8 bytes as native-endian numbers, as KHO writes them; other bytes as they are."""
+    """The value of a devicetree property: a text, a little-endian number of 4 or 8 bytes, or bytes in hex."""
     if value.endswith(b"\0") and len(value) > 1 and set(value[:-1]) <= _PRINTABLE:
         return f'"{safe_text(value[:-1])}"'
     if len(value) in (4, 8):

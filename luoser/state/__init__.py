@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The hub: what a source says about a handover, as plain values, and their JSON form."""
+"""The hub: the state of a source as plain values, and their JSON form."""
 
 from luoser.state.model import (
     Area,

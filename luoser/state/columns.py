@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Records of structs as columns, and plain values back into records."""
+"""The columns of a record, and records from plain values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["columns", "record_bytes", "row_of"]
 
 @cache
 def columns(schema: Schema) -> tuple[Column, ...]:
-    """The members of a record as the state describes them, in the order of `schema.record`."""
+    """The columns of a record, in the order of `schema.record`."""
     made = []
     by_name = {field.name: field for field in schema.fields}
     for name in schema.record_fields:
@@ -43,9 +43,12 @@ def columns(schema: Schema) -> tuple[Column, ...]:
 
 
 def row_of(wanted: tuple[Column, ...], values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Members by name as one row for `schema.record.pack`; what is not given is zero.
+    """One row for `schema.record.pack`.
 
-    Raises UsageError for a member that does not fit; numbers are left to `pack`.
+    wanted: columns of the record.
+    values: by member name; members that are left out are zero.
+
+    Raises UsageError for a text, list or bit-field that does not fit. `pack` checks other numbers.
     """
     row: list[Any] = []
     for column in wanted:
@@ -60,13 +63,20 @@ def row_of(wanted: tuple[Column, ...], values: Mapping[str, Any]) -> tuple[Any, 
             items = values.get(column.name, ())
             if len(items) * column.record.size > column.size:
                 most = column.size // column.record.size
-                raise UsageError(f"{column.name}: {len(items)} items, there is room for {most}")
+                raise UsageError(f"{column.name}: too many items: expected at most {most}, found {len(items)}")
             row.append(b"".join(record_bytes(pci_resource_ser, column.columns, item) for item in items))
     return tuple(row)
 
 
 def record_bytes(schema: Schema, wanted: tuple[Column, ...], values: Mapping[str, Any]) -> bytes:
-    """Members by name as one record. Raises UsageError that names the member that does not fit."""
+    """One record.
+
+    schema: struct of the record.
+    wanted: its columns.
+    values: by member name; members that are left out are zero.
+
+    Raises UsageError with the name of a member that does not fit.
+    """
     row = row_of(wanted, values)
     try:
         return schema.record.pack(*row)

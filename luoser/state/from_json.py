@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The state document read back: the inverse of `to_document(state, full=True)`.
+"""State documents to states: the inverse of `to_document(state, full=True)`.
 
-Every error names the path in the document, such as `handovers[0].luo.sessions[2].name`.
+Every error has the path in the document, such as `handovers[0].luo.sessions[2].name`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from luoser.abi.memfd import SEALS
@@ -54,30 +55,40 @@ from luoser.text import encode_name, parse_bdf, parse_size, safe_text
 __all__ = ["Item", "from_document", "load_buses", "load_devices", "load_extents", "load_fdt"]
 
 _T = TypeVar("_T")
+_Word = TypeVar("_Word", bound=StrEnum)
 _U64 = (1 << 64) - 1
 _SCHEMA = "luoser/state/1"
 _HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]{0,15})")
-"""As documents write addresses, sizes and handles."""
+"""An address, size or handle in a document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One object of a document, and the path that led to it. All its getters raise UsageError with that path."""
+    """One object of a document.
+
+    values: its members.
+    path:   from the top of the document, such as `handovers[0].luo`. Empty: the document itself.
+
+    All getters raise UsageError with the path for a value of the wrong kind.
+    """
 
     values: Mapping[str, Any]
     path: str
 
     def fail(self, name: str, word: str) -> UsageError:
+        """An error to raise. name: of the member. word: what is wrong."""
         return UsageError(f"{safe_text(self.at(name))}: {word}")
 
     def at(self, name: str) -> str:
+        """The path of a member."""
         return f"{self.path}.{name}" if self.path else name
 
     def get(self, name: str) -> Any:
+        """Any value. None: null or missing."""
         return self.values.get(name)
 
     def number(self, name: str, default: int | None = None) -> int:
-        """A number, as such or as text: an address, a size, a count."""
+        """A number below 2^64, also as a text such as 64M. default: if it is null or missing. None: then an error."""
         found = self.maybe(name)
         if found is None:
             if default is None:
@@ -86,11 +97,11 @@ class Item:
         return found
 
     def maybe(self, name: str) -> int | None:
-        """A number, or None where it is null or not there."""
+        """A number below 2^64, also as a text. None: null or missing."""
         return _number(self, name, self.values.get(name))
 
     def bits(self, name: str, names: Mapping[int, str]) -> int | None:
-        """A number, or a list of names of its bits."""
+        """A number, also as a list of names of its bits. names: by bit value. None: null or missing."""
         value = self.values.get(name)
         if not isinstance(value, list):
             return self.maybe(name)
@@ -99,11 +110,12 @@ class Item:
         for index, word in enumerate(value):
             bit = by_name.get(str(word).upper().removeprefix("F_SEAL_"))
             if bit is None:
-                raise self.fail(f"{name}[{index}]", f"{_shown(word)}: expected one of {', '.join(by_name)}")
+                raise self.fail(f"{name}[{index}]", f"expected one of {', '.join(by_name)}, found {_shown(word)}")
             made |= bit
         return made
 
     def text(self, name: str, default: str | None = None) -> str:
+        """A text. default: if it is missing. None: then an error."""
         value = self.values.get(name, default)
         if not isinstance(value, str):
             raise self.fail(name, "expected a text" if name in self.values else "missing; expected a text")
@@ -114,12 +126,14 @@ class Item:
         return value
 
     def truth(self, name: str, default: bool) -> bool:
+        """A boolean. default: if it is missing."""
         value = self.values.get(name, default)
         if not isinstance(value, bool):
             raise self.fail(name, "expected true or false")
         return value
 
     def array(self, name: str) -> list[Any]:
+        """A list, empty if it is null or missing."""
         value = self.values.get(name)
         if value is None:
             return []
@@ -128,10 +142,12 @@ class Item:
         return value
 
     def items(self, name: str) -> Iterator[Item]:
+        """The objects of a list."""
         for index, value in enumerate(self.array(name)):
             yield self._item(value, f"{name}[{index}]")
 
     def item(self, name: str) -> Item | None:
+        """An object. None: null or missing."""
         value = self.values.get(name)
         return None if value is None else self._item(value, name)
 
@@ -145,7 +161,7 @@ class Item:
         return tuple(_known(self, name, index, value) for index, value in enumerate(self.array(name)))
 
     def rows(self, name: str, size: int) -> list[list[int]]:
-        """A list of lists of `size` numbers."""
+        """A list of lists of numbers. size: length of each inner list."""
         rows = []
         for index, row in enumerate(self.array(name)):
             if not isinstance(row, list) or len(row) != size:
@@ -154,7 +170,7 @@ class Item:
         return rows
 
     def data(self, name: str) -> bytes:
-        """Bytes in hex."""
+        """Bytes, in hex in the document."""
         try:
             return bytes.fromhex(self.text(name))
         except ValueError:
@@ -169,7 +185,7 @@ def _number(item: Item, name: str, value: Any) -> int | None:
         try:
             number = parse_size(value)
         except ValueError:
-            raise item.fail(name, f"{_shown(value)} is no number, such as 0x617000 or 64M") from None
+            raise item.fail(name, f"expected a number such as 0x617000 or 64M, found {_shown(value)}") from None
     if not isinstance(number, int) or isinstance(number, bool):
         raise item.fail(name, "expected a number")
     if not 0 <= number <= _U64:
@@ -178,7 +194,7 @@ def _number(item: Item, name: str, value: Any) -> int | None:
 
 
 def _shown(value: Any) -> str:
-    """A value for an error, cut short: a number of a document may have any number of digits."""
+    """A value for an error, cut short: a number in a document may have any number of digits."""
     if isinstance(value, list | Mapping):
         return "a list" if isinstance(value, list) else "an object"
     if isinstance(value, int) and value.bit_length() > 256:
@@ -198,7 +214,7 @@ def _some(item: Item | None, make: Callable[[Item], _T]) -> _T | None:
 
 
 def from_document(document: Mapping[str, Any]) -> State:
-    """The state of a full document. Raises UsageError that names the path of what is missing or impossible."""
+    """The state of a full document. Raises UsageError with the path of a value that is missing or impossible."""
     try:
         return _state(Item(document, ""))
     except RecursionError:
@@ -211,9 +227,14 @@ def _state(top: Item) -> State:
     source = top.item("source") or Item({}, "source")
     page_size = source.number("page_size", 4096)
     if page_size not in (4096, 16384, 65536):
-        raise source.fail("page_size", f"{page_size}: expected 4096, 16384 or 65536")
+        raise source.fail("page_size", f"expected 4096, 16384 or 65536, found {page_size}")
     return State(
-        source=Source(path=source.text("path", ""), format=source.text("format", ""), page_size=page_size),
+        source=Source(
+            path=source.text("path", ""),
+            format=source.text("format", ""),
+            page_size=page_size,
+            kernel=None if source.get("kernel") is None else source.text("kernel"),
+        ),
         handovers=tuple(_handover(item, page_size) for item in top.items("handovers")),
         problems=tuple(
             Problem(
@@ -239,12 +260,13 @@ def _handover(item: Item, page_size: int) -> Handover:
         raise item.fail("preserved", "missing; expected the preserved map")
     subtrees = tuple(_subtree(entry) for entry in item.items("subtrees"))
     luo = _some(item.item("luo"), lambda luo: _luo(luo, page_size))
-    if luo is not None:  # its devicetree, where it has one, is that of the sub-tree
+    if luo is not None:  # the document has its devicetree, if any, at the sub-tree
         tree = next((entry.fdt for entry in reversed(subtrees) if entry.address == luo.address), None)
         luo = replace(luo, fdt=tree)
     return Handover(
         address=item.maybe("address"),
         compatible=item.text("compatible"),
+        own=item.truth("own", True),
         direction=_choice(item, "direction", Direction),
         evidence=tuple(str(word) for word in item.array("evidence")),
         scratch=scratch,
@@ -259,11 +281,11 @@ def _handover(item: Item, page_size: int) -> Handover:
     )
 
 
-def _choice(item: Item, name: str, kind: Callable[[str], _T]) -> _T:
+def _choice(item: Item, name: str, kind: type[_Word]) -> _Word:
     try:
         return kind(item.text(name))
     except ValueError:
-        raise item.fail(name, f"{_shown(item.get(name))} is not one of the known words") from None
+        raise item.fail(name, f"expected one of {', '.join(kind)}, found {_shown(item.get(name))}") from None
 
 
 def _preserved(item: Item, page_size: int) -> Preserved:
@@ -274,7 +296,7 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         found = PreservedMap.from_extents(load_extents(item, page_size), page_size=page_size, complete=complete)
         for name, have in (("entries", found.entries), ("pages", found.pages)):
             if item.get(name) is not None and item.number(name) != have:
-                raise item.fail(name, f"{item.number(name)}, but the extents make {have}")
+                raise item.fail(name, f"expected {have} as in the extents, found {item.number(name)}")
     return Preserved(
         form=item.text("form"),
         address=item.number("address", 0),
@@ -287,14 +309,23 @@ def _preserved(item: Item, page_size: int) -> Preserved:
 
 
 def load_extents(item: Item, page_size: int) -> list[Extent]:
-    """What a map preserves, as far as it can lie in memory."""
+    """The extents of a map.
+
+    item:      object with a member `extents`: lists of address, order and count.
+    page_size: bytes.
+
+    Raises UsageError for blocks that are not aligned, beyond 52-bit physical addresses, or too many for a map.
+    """
     extents, left = list[Extent](), LIMITS.map_nodes
     for index, (address, order, count) in enumerate(item.rows("extents", 3)):
         if order > 40 or address % (page_size << order) or address + count * (page_size << order) > 1 << 52:
-            raise item.fail(f"extents[{index}]", f"{count} blocks of order {order} cannot lie at {address:#x}")
+            raise item.fail(f"extents[{index}]", f"impossible extent: {count} blocks of order {order} at {address:#x}")
         left -= (count >> 15) + 1
         if left < 0:
-            raise item.fail(f"extents[{index}]", f"{count} blocks are more than one map holds")
+            raise item.fail(
+                f"extents[{index}]",
+                f"too many blocks in the map: expected at most {LIMITS.map_nodes << 15}, found {count} here",
+            )
         extents.append((address, order, count))
     return extents
 
@@ -302,7 +333,7 @@ def load_extents(item: Item, page_size: int) -> list[Extent]:
 def _bitmap_size(item: Item, page_size: int) -> int | None:
     size = item.maybe("bitmap_size")
     if size not in (None, SMALL_BITMAP, page_size):
-        raise item.fail("bitmap_size", f"{size}: expected {SMALL_BITMAP} or {page_size}")
+        raise item.fail("bitmap_size", f"expected {SMALL_BITMAP} or {page_size} bytes, found {size}")
     return size
 
 
@@ -316,7 +347,7 @@ def _subtree(item: Item) -> Subtree:
 
 
 def load_fdt(item: Item) -> Fdt:
-    """A devicetree with its own layout."""
+    """A devicetree, as `fdt_document` writes it. Raises UsageError for a missing member, or one that is too large."""
     strings, root = item.data("strings"), item.item("root")
     if root is None:
         raise item.fail("root", "missing; expected the root node")
@@ -334,14 +365,14 @@ def load_fdt(item: Item) -> Fdt:
     )
     for name in header.__slots__:
         if name != "magic" and getattr(header, name) > LIMITS.fdt_size:
-            raise item.fail(name, f"{getattr(header, name):#x} is more than {LIMITS.fdt_size:#x}")
+            raise item.fail(name, f"expected at most {LIMITS.fdt_size:#x}, found {getattr(header, name):#x}")
     return Fdt(header, _node(root, 0), strings)
 
 
 def _node(item: Item, depth: int) -> Node:
-    """A node with its properties, [name, hex] each, and the nodes below it."""
+    """A node with its properties, each [name, hex], and the nodes below it."""
     if depth >= LIMITS.fdt_depth:
-        raise item.fail("nodes", f"more than {LIMITS.fdt_depth} levels")
+        raise item.fail("nodes", f"nested too deeply: expected at most {LIMITS.fdt_depth} levels")
     properties = []
     for index, pair in enumerate(item.array("properties")):
         try:
@@ -413,7 +444,7 @@ def _memfd(item: Item, page_size: int) -> Memfd:
     for index, (place, address, flags) in enumerate(folios.rows("list", 3)):
         frame = address // page_size
         if address % page_size or frame >= 1 << 52 or flags >= 1 << 12:
-            raise folios.fail(f"list[{index}]", f"{address:#x} with flags {flags:#x} is no folio of a file")
+            raise folios.fail(f"list[{index}]", f"not a folio of a file: address {address:#x}, flags {flags:#x}")
         entries += struct.pack("<QQ", frame << 12 | flags if shift else frame | flags << 52, place)
     return Memfd(
         layout=layout,
@@ -439,9 +470,9 @@ def _memfd(item: Item, page_size: int) -> Memfd:
 def _contents(item: Item) -> Contents:
     size, data = item.number("size"), item.data("bytes")
     if size > LIMITS.list_size:
-        raise item.fail("size", f"{size:#x} bytes are more than {LIMITS.list_size:#x}")
+        raise item.fail("size", f"expected at most {LIMITS.list_size:#x} bytes, found {size:#x}")
     if len(data) > size:
-        raise item.fail("bytes", f"{len(data)}, but the size is {size}")
+        raise item.fail("bytes", f"expected at most {size} bytes (size), found {len(data)}")
     return Contents(address=item.number("address"), size=size, data=data)
 
 
@@ -456,7 +487,7 @@ def _record(item: Item) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """Members of a struct: 0x… was an address, a size or a handle."""
+    """Values of a struct. A text 0x… is an address, a size or a handle."""
     if isinstance(value, Mapping):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list):
@@ -469,7 +500,7 @@ def _plain(value: Any) -> Any:
 def _pci(item: Item) -> PciList:
     form = pci_layout(item.text("layout"))
     if form is None:
-        raise item.fail("layout", f"no device list layout is named {item.text('layout')!r}; see `luoser abi list`")
+        raise item.fail("layout", f"unknown device list layout {item.text('layout')!r}; `luoser abi list` lists all")
     header = item.item("header") or Item({}, item.at("header"))
     return PciList(
         layout=form.name,
@@ -486,7 +517,7 @@ def _pci(item: Item) -> PciList:
 
 
 def _header(header: Item, form: PciLayout) -> dict[str, int]:
-    """Its members; those that are addresses come out as documents have them."""
+    """The members of a header, with addresses as Hex."""
     made: dict[str, int] = {name: header.number(name) for name in header.values}
     if form.blocks in made:
         made[form.blocks] = Hex(made[form.blocks])
@@ -494,24 +525,33 @@ def _header(header: Item, form: PciLayout) -> dict[str, int]:
 
 
 def load_devices(item: Item, form: PciLayout, header: Item) -> DeviceList:
-    """Packed records; slots that no device is in are zeros."""
+    """The devices of a list, as packed records. Slots without a device are zeros.
+
+    item:   the list, with members `devices` and `slots`.
+    form:   its layout.
+    header: its header.
+
+    Raises UsageError for indices that do not fit the layout, and for members that do not fit a record.
+    """
     size = form.record.size
     entries = list(item.items("devices"))
     slots = [entry.number("index", place) for place, entry in enumerate(entries)]
     length = max(slots, default=-1) + 1
     wanted = max(length, item.number("slots", 0))
     if wanted * size > LIMITS.list_size:
-        raise item.fail("devices", f"slot {wanted - 1} is beyond the {LIMITS.list_size:#x} bytes of the largest list")
+        raise item.fail(
+            "devices", f"too many: {wanted} slots of {size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
+        )
     capacity = header.number(form.capacity, 0) if form.capacity is not None else 0
     if capacity * size > LIMITS.list_size:
-        word = f"{capacity} entries are more than the {LIMITS.list_size:#x} bytes of the largest list"
+        word = f"too many: {capacity} entries of {size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
         raise header.fail(form.capacity or "", word)
     holes = form.has_refcounts and len(slots) < max(wanted, capacity)
     if len(set(slots)) < len(slots) or (len(slots) < length and not holes):
-        raise item.fail("devices", "every device needs an index of its own, counted from 0 without a gap")
+        raise item.fail("devices", "expected a unique index for each device, from 0 on without gaps")
     if len(slots) < wanted and not holes:
-        raise item.fail("slots", f"{wanted}, but {form.name} has no empty slots beside its {len(slots)} devices")
-    if holes:  # slots of devices that were unpreserved, and those that were not used yet
+        raise item.fail("slots", f"expected {len(slots)}, as {form.name} has no empty slots, found {wanted}")
+    if holes:  # slots of unpreserved devices, and unused slots
         length = max(wanted, capacity)
     data = bytearray(length * size)
     packer = _Packer(form.record)
@@ -539,11 +579,13 @@ class _Packer:
         try:
             domain, bdf = parse_bdf(entry.text("bdf"))
         except ValueError:
-            raise entry.fail("bdf", f"{_shown(entry.get('bdf'))} is no PCI address such as 0000:05:00.1") from None
+            raise entry.fail(
+                "bdf", f"expected a PCI address such as 0000:05:00.1, found {_shown(entry.get('bdf'))}"
+            ) from None
         values: dict[str, Any] = {"domain": domain, "bdf": bdf, "path": (domain << 16 | bdf) & 0xFFFFFFFF}
         for name in entry.values:
             if name not in self.known:
-                raise entry.fail(name, f"struct {self.record.name} has no such member")
+                raise entry.fail(name, f"unknown member of struct {self.record.name}")
             column = self.by_name.get(name)
             if name == "bdf" or column is None:
                 continue
@@ -558,7 +600,7 @@ class _Packer:
 
 
 def _members(column: Column) -> Iterator[str]:
-    """The names under which a document gives a column."""
+    """The names of a column in a document."""
     yield from (name for name, _, _ in column.bits) if column.bits else (column.name,)
 
 
@@ -566,28 +608,34 @@ def _resource(item: Item) -> dict[str, Any]:
     known = pci_resource_ser.record_fields
     for name in item.values:
         if name not in known:
-            raise item.fail(name, f"struct {pci_resource_ser.name} has no such member")
+            raise item.fail(name, f"unknown member of struct {pci_resource_ser.name}")
     return {name: item.text(name) if name == "name" else item.number(name, 0) for name in item.values}
 
 
 def load_buses(item: Item, form: PciLayout) -> tuple[dict[str, Any], ...]:
-    """The records of buses, all members by name."""
+    """The records of buses, as values by member name.
+
+    item: the list, with a member `buses`.
+    form: its layout.
+
+    Raises UsageError for a member that the record does not have, or that does not fit it.
+    """
     if form.bus is None:
         if item.array("buses"):
-            raise item.fail("buses", f"{form.name} has none")
+            raise item.fail("buses", f"expected no buses, as {form.name} has none")
         return ()
     return tuple(_bus(entry, form.bus) for entry in item.items("buses"))
 
 
 def _bus(item: Item, record: Schema) -> dict[str, Any]:
-    """One bus; its place as `0000:41`, as domain and number, or as both."""
+    """One bus, given as `0000:41`, as domain and number, or as both."""
     wanted = columns(record)
     values: dict[str, Any] = {}
     if item.get("bus") is not None:
         try:
             domain, number = parse_bdf(f"{item.text('bus')}:00.0")
         except ValueError:
-            raise item.fail("bus", f"{_shown(item.get('bus'))} is no PCI bus such as 0000:41") from None
+            raise item.fail("bus", f"expected a PCI bus such as 0000:41, found {_shown(item.get('bus'))}") from None
         values |= {"domain": domain, "number": number >> 8}
     for name in item.values:
         if name == "resource" and name in record.record_fields:
@@ -595,7 +643,7 @@ def _bus(item: Item, record: Schema) -> dict[str, Any]:
         elif name in record.record_fields:
             values[name] = item.number(name, 0)
         elif name != "bus":
-            raise item.fail(name, f"struct {record.name} has no such member")
+            raise item.fail(name, f"unknown member of struct {record.name}")
     try:
         return dict(row_fields(wanted, record.record.unpack(record_bytes(record, wanted, values))))
     except UsageError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The state of one source: plain frozen dataclasses in the kernel's terms.
 
-Integers are integers; addresses are physical and in bytes, None where a thing has no place of its own.
-Names are text with bytes that are no UTF-8 kept as surrogate escapes.
+Addresses are physical, sizes in bytes. The address of a thing is None if it has no memory of its own.
+Names are text; bytes that are not UTF-8 are surrogate escapes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class Direction(StrEnum):
-    """Which way a root goes, seen from the kernel that the source shows running."""
+    """Direction of a root: handed to the running kernel, or by it to the next one."""
 
     INCOMING = "incoming"
     OUTGOING = "outgoing"
@@ -53,11 +53,16 @@ class Direction(StrEnum):
 
 
 class MapStatus(StrEnum):
-    """What became of a preserved map.
+    """Status of a preserved map.
 
-    absent: the pointer is 0. missing: its root page is not in the source, or cannot be unpacked. unread: a form that
-    luoser does not decode. stale: the next kernel freed its pages, and they hold other things. damaged: a node of it
-    is impossible, or is not a node; it is read as far as that goes. intact: the rest, complete or not.
+    absent:  the pointer is 0.
+    missing: its first page is not in the source, or cannot be unpacked.
+    unread:  a form that luoser does not decode.
+    stale:   the next kernel freed its pages, and they were reused.
+    damaged: a node is impossible. The rest is read as far as possible.
+    intact:  all others, complete or not.
+
+    Source: docs/deciding.md.
     """
 
     ABSENT = "absent"
@@ -70,10 +75,15 @@ class MapStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something broken, missing, stale or cyclic. code: stable word. address: where, if there is a where.
+    """Something broken, missing, stale or cyclic, which a reader met.
 
-    root: address of the KHO root below which it was met, None for what belongs to none. about: path of the thing
-    relative to that root, such as `luo.sessions[1].files`; empty for the source itself.
+    code:    stable word for its kind.
+    address: physical. None: no address.
+    message: in words.
+    root:    address of the KHO root. None: not below a root.
+    about:   path of the thing, relative to the root, such as `luo.sessions[1].files`. Empty: the source.
+
+    Source: docs/deciding.md, Problem codes.
     """
 
     code: str
@@ -85,16 +95,23 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a state was read from. page_size: bytes."""
+    """The source of a state.
+
+    path:      as the user gave it.
+    format:    name of the dump format.
+    page_size: of the kernel, in bytes.
+    kernel:    release of the running kernel. None: unknown.
+    """
 
     path: str
     format: str
     page_size: int = 4096
+    kernel: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """A scratch area in bytes."""
+    """A scratch area: physical address, size in bytes."""
 
     address: int
     size: int
@@ -102,7 +119,12 @@ class Area:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """Bytes of preserved memory, with the zeros at the end cut off; size counts them."""
+    """Bytes of preserved memory.
+
+    address: physical.
+    size:    bytes.
+    data:    without the zeros at the end, so possibly shorter than `size`.
+    """
 
     address: int
     size: int
@@ -111,10 +133,11 @@ class Contents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A handler's struct that has no class of its own.
+    """A handler's struct that has no class here.
 
-    readings: (layout, members) for each layout that the bytes fit; one where they decide, more where they
-    do not. confidence: why, in words.
+    address:    physical.
+    readings:   (layout, values by member name) for each layout that fits the bytes.
+    confidence: why these layouts, in words.
     """
 
     address: int
@@ -124,11 +147,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preserved:
-    """The preserved map. form: `chunks` or `radix`. map: what could be read of an intact or damaged one, else None.
+    """The preserved map.
 
-    nodes: the map's own pages.
-
-    bitmaps: (address, order, start) of each: where it lies, and the order and address that its first bit is for.
+    form:        `chunks` or `radix`.
+    address:     of its first page, 0 if absent.
+    status:      see MapStatus.
+    map:         as far as it was read. None: not intact or damaged.
+    nodes:       addresses of the map's own pages, in the order of a walk.
+    bitmap_size: bytes of a kho-v1 bitmap. None: a radix tree, or a map that was not read.
+    bitmaps:     (address, order, start) of each bitmap. start: physical address of its first bit.
     """
 
     form: str
@@ -142,7 +169,13 @@ class Preserved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subtree:
-    """A child of the root. size: blob-size in bytes, or the totalsize of an FDT; None where neither is known."""
+    """A child of the root.
+
+    name:    of the node.
+    address: physical. None: the node has no usable address.
+    size:    blob-size in bytes, else totalsize of the devicetree. None: neither is known.
+    fdt:     None: not a devicetree, or not readable.
+    """
 
     name: str
     address: int | None
@@ -152,7 +185,17 @@ class Subtree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folios:
-    """The folio array of a file. address: first vmalloc chunk. chunks, pages: where the array lies."""
+    """The folio array of a file, and its vmalloc area.
+
+    count:       of folios in the descriptor.
+    address:     of the first vmalloc chunk, 0 for an empty file.
+    list:        the folios that were read.
+    total_pages: pages of the vmalloc area.
+    flags:       of the vmalloc area.
+    order:       of each of its blocks.
+    chunks:      addresses of the chunks.
+    pages:       addresses of the blocks.
+    """
 
     count: int
     address: int
@@ -166,7 +209,16 @@ class Folios:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memfd:
-    """A preserved memfd. size, position: bytes. seals: None where the form has none."""
+    """A preserved memfd.
+
+    layout:   form, as in `luoser.abi.memfd`.
+    address:  of the descriptor.
+    size:     bytes.
+    position: file position in bytes.
+    seals:    F_SEAL_* bits. None: the form has no seals.
+    flags:    of the descriptor, 0 as written.
+    contents: of a small file, if contents were read.
+    """
 
     layout: str
     address: int
@@ -180,7 +232,15 @@ class Memfd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """One preserved file of a session. data: the handler's handle. address: of its luo_file_ser."""
+    """One preserved file of a session.
+
+    compatible: string of the handler.
+    data:       handle of the handler.
+    token:      chosen by user space.
+    address:    of its luo_file_ser. None: a node of a devicetree.
+    memfd:      None: not a memfd, or not readable.
+    detail:     struct of another known handler. None: unknown handler, or not readable.
+    """
 
     compatible: str
     data: int
@@ -192,7 +252,14 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One LUO session. blocks: pages that hold its files."""
+    """One LUO session.
+
+    name:    empty for the files of the LUO of 2025, which has no sessions.
+    address: of its luo_session_ser. None: no such struct.
+    files:   that were read.
+    count:   of files in the entry.
+    blocks:  addresses of the pages with its file entries.
+    """
 
     name: str
     address: int | None
@@ -203,7 +270,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flb:
-    """File-lifecycle-bound global data. count: files that depend on it."""
+    """File-lifecycle-bound global data.
+
+    name:    compatible string.
+    data:    handle of the owner.
+    count:   of preserved files that depend on it.
+    address: of its luo_flb_ser.
+    detail:  struct of a known owner. None: unknown owner, or not readable.
+    """
 
     name: str
     data: int
@@ -214,7 +288,7 @@ class Flb:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subsystem:
-    """A subsystem's value in the LUO of 2025."""
+    """The u64 of a subsystem in the LUO of 2025."""
 
     name: str
     data: int
@@ -222,9 +296,18 @@ class Subsystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Luo:
-    """The orchestrator's state. number: live updates so far as the next kernel will see them.
+    """The state of the Live Update Orchestrator.
 
-    compatible: None where the form has no string.
+    layout:         form, as in `luoser.abi.luo`.
+    compatible:     string of the root object. None: the form has no string.
+    address:        of the root object.
+    number:         of live updates, including the coming one. None: the form does not have it.
+    serialized:     whether sessions, FLBs or subsystem values were written.
+    subsystems:     of the LUO of 2025.
+    session_area:   address of the first session block, or of the session area. None: no pointer.
+    session_blocks: addresses of the pages with session entries.
+    flb_area:       address of the FLB page. None: no pointer.
+    fdt:            the root object of forms with a devicetree, else None.
     """
 
     layout: str
@@ -245,9 +328,16 @@ class Luo:
 class PciList:
     """One list of preserved devices.
 
-    layout: registry name. candidates: further layouts that the bytes fit as well. via: the ways that led
-    here. confidence: how sure the layout is, in words. header: members of the head. blocks: KHO
-    block pages where the records do not follow the header. contents: pages that driver_data names.
+    layout:     name in the registry.
+    address:    physical.
+    via:        what leads to it, such as `flb:pci` or `subtree:NAME`.
+    confidence: why this layout, in words.
+    devices:    the records.
+    candidates: all layouts that fit, the chosen one first.
+    header:     values of the head by member name.
+    buses:      records of buses, in later patches of v1.
+    blocks:     addresses of the KHO blocks. Empty: the records follow the header.
+    contents:   pages at the addresses in driver_data, if contents were read.
     """
 
     layout: str
@@ -264,7 +354,7 @@ class PciList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """A reserve_mem area in bytes."""
+    """A reserve_mem region: name, physical address, size in bytes."""
 
     name: str
     start: int
@@ -273,7 +363,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memblock:
-    """Sub-tree memblock."""
+    """The sub-tree memblock: its address, and the reserve_mem regions."""
 
     address: int
     reservations: tuple[Reservation, ...]
@@ -281,7 +371,13 @@ class Memblock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KexecMetadata:
-    """Sub-tree kexec-metadata. kexec_count: KHO kexecs so far as the next kernel will see them."""
+    """The sub-tree kexec-metadata.
+
+    address:          physical.
+    version:          1.
+    previous_release: of the kernel that wrote it.
+    kexec_count:      of KHO kexecs, including the coming one.
+    """
 
     address: int
     version: int
@@ -291,7 +387,15 @@ class KexecMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KhoTest:
-    """Sub-tree of the KHO self-test. folios: (physical address, order) of each. pages: where their array lies."""
+    """The sub-tree of the KHO self-test.
+
+    address:  physical.
+    magic:    0x4b484f21.
+    count:    of folios in the devicetree.
+    checksum: of the contents of the folios.
+    folios:   (physical address, order) of each folio that was read.
+    pages:    addresses of the vmalloc blocks with the array of folios. Empty: the array is in the devicetree.
+    """
 
     address: int
     magic: int
@@ -303,10 +407,19 @@ class KhoTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
-    """Everything below one KHO root. page size as in the source. scratch: None where it cannot be found.
+    """Everything below one KHO root.
 
-    address: None for a root that was read from a file of debugfs, which does not say where it lies. own: whether the
-    root is this machine's, and not a guest's, a copy, or left over from another boot.
+    address:    of the root. None: the root is a file of debugfs, whose address is unknown.
+    compatible: string of the root.
+    direction:  incoming, outgoing or unknown.
+    evidence:   for the direction and the scratch areas, in words.
+    scratch:    the scratch areas. None: their array was not found.
+    preserved:  the preserved map.
+    subtrees:   the children of the root.
+    luo:        None: no LUO, or not readable. So for memblock, kexec_metadata and kho_test.
+    pci:        the lists of preserved devices.
+    fdt:        devicetree of the root. None: the state is from a short document.
+    own:        whether the root is of this machine: not of a guest, a copy, or left over from another boot.
     """
 
     address: int | None
@@ -327,10 +440,18 @@ class Handover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """A bare blob as one layout. candidates: all layouts that fit. size: bytes that the layout accounts for.
+    """A bare blob, decoded as one layout.
 
-    fields: members of the head. devices, buses: of a PCI list. records: of other arrays. notes: what speaks
-    against it, and what lies elsewhere.
+    layout:     name in the registry.
+    candidates: all layouts that fit.
+    confidence: why this layout, in words.
+    size:       bytes that the layout covers.
+    fields:     values of the head by member name.
+    devices:    of a PCI list. None: not a list.
+    buses:      of a PCI list.
+    records:    of other arrays.
+    fdt:        None: not a devicetree.
+    notes:      faults, and what is not in the blob, in words.
     """
 
     layout: str
@@ -347,7 +468,11 @@ class Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What one source says: its handovers, by address, and what was wrong on the way."""
+    """The state of one source.
+
+    handovers: by ascending address of the root.
+    problems:  that the reader met.
+    """
 
     source: Source
     handovers: tuple[Handover, ...]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bulk lists: sequences over packed bytes that make an item when asked for one."""
+"""Bulk lists: sequences over packed bytes that make their items on access."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Value = int | str | tuple[Mapping[str, Any], ...]
 
 
 HEX_KINDS: Final = frozenset({"address", "handle", "token", "size"})
-"""Kinds of members that documents have as hex strings; see `luoser.abi.schema.Kind`."""
+"""Kinds of members that are hex strings in documents; see `luoser.abi.schema.Kind`."""
 
 
 class Hex(int):
-    """A number that is an address, a size in bytes, a handle or a file position: a hex string in JSON."""
+    """An address, a handle, a token, a size in bytes or a file position: a hex string in JSON."""
 
     __slots__ = ()
 
@@ -31,9 +31,13 @@ class Hex(int):
 class Column:
     """One member of a record.
 
-    kind: what it means, as `luoser.abi.schema.Kind` has it; `text` is a NUL-padded name, `bits` a container of (name,
-    first bit, width) bit-fields, `records` an array of records of their own. size: bytes of a member that has no
-    format character of its own, 0 for numbers. bit_names: of kind `flags`, name by bit value.
+    name:      of the member. Of kind `bits`: of its first bit-field.
+    kind:      as `luoser.abi.schema.Kind`; `text`: a NUL-padded name; `bits`: bit-fields; `records`: nested records.
+    bits:      (name, lowest bit, width) of each bit-field.
+    bit_names: of kind `flags`: name by bit value.
+    record:    of kind `records`: format of one record, else None.
+    columns:   of kind `records`: columns of one record.
+    size:      bytes of a text or of nested records, 0 for numbers.
     """
 
     name: str
@@ -46,13 +50,19 @@ class Column:
 
     @property
     def is_hex(self) -> bool:
-        """Whether documents have it as a hex string."""
+        """Whether it is a hex string in documents."""
         return self.kind in HEX_KINDS
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One entry of a device list: its place, its PCI address, and the layout's own members."""
+    """One entry of a device list.
+
+    index:  number of its slot.
+    domain: PCI domain.
+    bdf:    bus << 8 | devfn.
+    fields: values of the other members by name.
+    """
 
     index: int
     domain: int
@@ -65,25 +75,27 @@ class Device:
         return bdf_text(self.domain, self.bdf)
 
     def number(self, name: str) -> int | None:
-        """A numeric member, None where the layout has none of that name."""
+        """Value of a numeric member. None: the layout has no such member."""
         value = self.fields.get(name)
         return value if isinstance(value, int) else None
 
 
 class DeviceList(Sequence[Device]):
-    """Preserved devices of one list, over the packed records.
+    """The preserved devices of one list, over its packed records.
 
-    record: `struct` format of a record. columns: its members in the order of the format. data: the
-    records, one behind the other. holes: records of zeros are slots without a device; they are passed
-    over, and a device's index is that of its slot. The PCI address comes from `path` (domain << 16 | bdf)
-    or from `domain` and `bdf`.
+    record:  `struct` format of a record.
+    columns: its members, in the order of the format; `path` (domain << 16 | bdf), or `domain` and `bdf`.
+    data:    the records, without gaps.
+    holes:   whether a record of zeros is an empty slot, which is skipped. The index of a device is that of its slot.
+
+    Raises ValueError if the data is not a whole number of records.
     """
 
     __slots__ = ("_columns", "_data", "_record", "_slots")
 
     def __init__(self, record: struct.Struct, columns: tuple[Column, ...], data: bytes, *, holes: bool = False) -> None:
         if len(data) % record.size:
-            raise ValueError(f"{len(data)} bytes are no whole number of records of {record.size}")
+            raise ValueError(f"{len(data)} bytes: expected a multiple of the record size, {record.size} bytes")
         self._record, self._columns, self._data = record, columns, data
         self._slots: Sequence[int] = range(len(data) // record.size)
         if holes:
@@ -91,20 +103,21 @@ class DeviceList(Sequence[Device]):
 
     @property
     def columns(self) -> tuple[Column, ...]:
+        """The members of a record."""
         return self._columns
 
     def column(self, name: str) -> Column | None:
-        """The member of that name, None where the layout has none."""
+        """The member of that name. None: the layout has no such member."""
         return next((column for column in self._columns if column.name == name), None)
 
     @property
     def data(self) -> bytes:
-        """The records as they lie in memory, holes included."""
+        """The records as in memory, holes included."""
         return self._data
 
     @property
     def slots(self) -> int:
-        """How many records there are, holes included."""
+        """Number of records, holes included."""
         return len(self._data) // self._record.size
 
     def __len__(self) -> int:
@@ -139,16 +152,16 @@ class DeviceList(Sequence[Device]):
         return self._record.size
 
     def at_rows(self, rows: Iterable[int]) -> list[Device]:
-        """The devices in some of the records, holes left out."""
+        """The devices in the given slots, without holes. rows: numbers of the slots."""
         size, is_hole = self._record.size, not isinstance(self._slots, range)
         return [self._at(row) for row in rows if not is_hole or any(self._data[row * size : (row + 1) * size])]
 
     def position(self, slot: int) -> int:
-        """Where in the sequence the device of a slot stands: holes before it are not counted."""
+        """Index in the sequence of the device in a slot: holes before it are not counted."""
         return bisect_left(self._slots, slot)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """The records as plain tuples in the order of `columns`, holes included: the fast way through a long list."""
+        """The records as tuples in the order of `columns`, holes included. Fast, for long lists."""
         return self._record.iter_unpack(self._data)
 
     def _at(self, slot: int) -> Device:
@@ -165,7 +178,7 @@ class DeviceList(Sequence[Device]):
 
 
 def _used(data: bytes, size: int) -> Iterator[int]:
-    """Slots that are not all zeros; long runs of zeros are passed over at once."""
+    """Numbers of the slots that are not all zeros. Long runs of zeros are skipped at once."""
     step = size * 4096
     for start in range(0, len(data), step):
         piece = data[start : start + step]
@@ -175,7 +188,11 @@ def _used(data: bytes, size: int) -> Iterator[int]:
 
 
 def row_fields(columns: tuple[Column, ...], row: tuple[Any, ...]) -> dict[str, Value]:
-    """One unpacked record as member name to value."""
+    """The values of one unpacked record by member name.
+
+    columns: of the record.
+    row:     its unpacked values.
+    """
     fields: dict[str, Value] = {}
     for column, value in zip(columns, row, strict=True):
         if column.kind == "text":
@@ -192,7 +209,12 @@ def row_fields(columns: tuple[Column, ...], row: tuple[Any, ...]) -> dict[str, V
 
 @dataclass(frozen=True, slots=True)
 class Folio:
-    """One folio of a file. index: page offset in the file. address: physical, 0 for a hole."""
+    """One folio of a file.
+
+    index:   offset in the file, in pages.
+    address: physical, 0 for a hole.
+    flags:   1 DIRTY, 2 UPTODATE.
+    """
 
     index: int
     address: int
@@ -200,10 +222,12 @@ class Folio:
 
 
 class FolioList(Sequence[Folio]):
-    """The folios of a file over packed 16-byte entries: a word with frame number and flags, then the index.
+    """The folios of a file, over packed 16-byte entries: a u64 with frame number and flags, then the index as u64.
 
-    frame_shift: where the frame number starts in the word (0 in the merged forms, 12 before the merge);
-    the flags are the other 12 bits.
+    data:        the entries; a last one that is not whole is ignored.
+    page_size:   bytes.
+    frame_shift: lowest bit of the frame number in the first u64: 0 in the merged forms, 12 before the merge. The
+                 other 12 bits are the flags.
     """
 
     __slots__ = ("_data", "frame_shift", "page_size")
@@ -214,7 +238,7 @@ class FolioList(Sequence[Folio]):
 
     @property
     def data(self) -> bytes:
-        """The entries as they lie in memory."""
+        """The entries as in memory."""
         return self._data
 
     def __len__(self) -> int:
@@ -233,7 +257,7 @@ class FolioList(Sequence[Folio]):
         return (Folio(*row) for row in self.rows())
 
     def rows(self) -> Iterator[tuple[int, int, int]]:
-        """(index, address, flags) of each folio as plain numbers: the fast way through a list of millions."""
+        """(index, physical address, flags) of each folio. Fast, for long lists."""
         shift, page, words = self.frame_shift, self.page_size, self._RECORD.iter_unpack(self._data)
         if shift:
             return ((index, (word >> shift) * page, word & 0xFFF) for word, index in words)
@@ -247,7 +271,7 @@ class FolioList(Sequence[Folio]):
     __hash__ = None  # type: ignore[assignment]
 
     def addresses(self) -> Iterator[int]:
-        """Where each folio lies, 0 for a hole: the fast way through a long list."""
+        """Physical address of each folio, 0 for a hole. Fast, for long lists."""
         shift, page, mask = self.frame_shift, self.page_size, (1 << 52) - 1
         return ((word >> shift & mask) * page for word, _ in self._RECORD.iter_unpack(self._data))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The preserved map as a value: bitmaps of blocks, whatever form they came from."""
+"""The preserved map as a value: bitmaps of blocks, for both forms of the map."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from luoser.bits import bit_runs, next_one, next_zero
 __all__ = ["Bitmap", "Block", "Extent", "PreservedMap"]
 
 Extent = tuple[int, int, int]
-"""(physical address, order, count): count blocks of 2^order pages, one behind the other."""
+"""(physical address, order, count): count adjacent blocks of 2^order pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bitmap:
-    """Bit i (least significant first) stands for the 2^order pages at start + (i * page_size << order)."""
+    """One bit per block of 2^order pages.
+
+    order: of the blocks.
+    start: physical address of bit 0. Bit i is for the block at start + (i * page_size << order).
+    bits:  least significant bit first.
+    """
 
     order: int
     start: int
@@ -33,10 +38,13 @@ class Block:
 
 
 class PreservedMap:
-    """What a handover preserves, as read from chunks or from the radix tree.
+    """The memory that a handover preserves.
 
-    Bits are kept as they came; counting and look-ups work on them without making a list of blocks.
-    complete: False where a part of the map could not be read, so that entries and pages are lower bounds.
+    bitmaps:   from chunks or from the radix tree. They are kept as bits: counts and look-ups do not list the blocks.
+    page_size: bytes.
+    complete:  False: a part of the map could not be read, so that `entries` and `pages` are lower bounds.
+
+    entries: number of preserved blocks. pages: number of their pages.
     """
 
     def __init__(self, bitmaps: Iterable[Bitmap], *, page_size: int, complete: bool = True) -> None:
@@ -54,7 +62,12 @@ class PreservedMap:
 
     @classmethod
     def from_extents(cls, extents: Iterable[Extent], *, page_size: int, complete: bool = True) -> PreservedMap:
-        """The map of given extents, as bitmaps of 32768 bits."""
+        """A map from extents, with bitmaps of 32768 bits.
+
+        extents:   (physical address, order, count of blocks) in any order.
+        page_size: bytes.
+        complete:  as in the constructor.
+        """
         made: dict[tuple[int, int], int] = {}
         for address, order, count in extents:
             first = address // (page_size << order)
@@ -72,7 +85,7 @@ class PreservedMap:
         return cls(bitmaps, page_size=page_size, complete=complete)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the same blocks are preserved, however wide the bitmaps are that say so."""
+        """Whether both maps preserve the same blocks. The widths of their bitmaps may differ."""
         if not isinstance(other, PreservedMap):
             return NotImplemented
         mine, theirs = (self.entries, self.page_size, self.complete), (other.entries, other.page_size, other.complete)
@@ -86,7 +99,7 @@ class PreservedMap:
         return (len(bitmap.bits) * 8 * self.page_size) << bitmap.order
 
     def _at(self, order: int, address: int) -> tuple[Bitmap, int] | None:
-        """The bitmap of an order that holds the bit of an address, and the number of that bit; None if it is 0."""
+        """(bitmap of an order with the bit of an address, number of the bit). None: the bit is 0."""
         bitmap = self._index[order].get(address // self._spans[order])
         if bitmap is None:
             return None
@@ -94,7 +107,7 @@ class PreservedMap:
         return (bitmap, bit) if bitmap.bits[bit >> 3] >> (bit & 7) & 1 else None
 
     def find(self, address: int) -> Block | None:
-        """The preserved block that holds a physical address, or None."""
+        """The preserved block that holds a physical address. None: not preserved."""
         for order in self._index:
             found = self._at(order, address)
             if found is not None:
@@ -103,14 +116,14 @@ class PreservedMap:
         return None
 
     def head(self, address: int) -> int | None:
-        """Order of the preserved block that starts at a physical address; None where none does."""
+        """Order of the preserved block that starts at a physical address. None: no block starts there."""
         for order in self._index:
             if address % (self.page_size << order) == 0 and self._at(order, address) is not None:
                 return order
         return None
 
     def gap(self, start: int, end: int) -> int | None:
-        """The first address of [start, end) that is not preserved, None where all of it is."""
+        """First physical address of [start, end) that is not preserved. None: all of it is preserved."""
         while start < end:
             found = next(filter(None, (self._at(order, start) for order in self._index)), None)
             if found is None:
@@ -124,7 +137,12 @@ class PreservedMap:
         return self.gap(address, address + max(size, 1)) is None
 
     def first_within(self, start: int, end: int, *, below: int | None = None) -> Block | None:
-        """The first block of the lowest order that has a byte in [start, end). below: of orders below this one."""
+        """The first block of the lowest order with a byte in a range. None: no such block.
+
+        start: physical address.
+        end:   physical address after the range.
+        below: consider only orders below this. None: all orders.
+        """
         for order, index in self._index.items():
             if below is not None and order >= below:
                 break
@@ -139,7 +157,7 @@ class PreservedMap:
         return None
 
     def overlap(self) -> tuple[Block, Block] | None:
-        """Two blocks that share memory, the one of lower order first."""
+        """Two blocks that share memory, the one of lower order first. None: there are none."""
         lowest = next(iter(self._index), 0)
         for address, order, count in self.extents(above=lowest):
             unit = self.page_size << order
@@ -149,7 +167,7 @@ class PreservedMap:
         return None
 
     def extents(self, *, above: int = -1) -> Iterator[Extent]:
-        """Runs of neighbouring blocks, by order, then by address. above: of orders above this one."""
+        """Runs of adjacent blocks, by order, then by address. above: yield only orders above this."""
         start = order = count = 0
         for bitmap in self.bitmaps:
             if bitmap.order <= above:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The members of a struct as plain values: what a schema says they mean decides how they are kept."""
+"""The members of a struct as plain values, by their kinds in the schema."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ __all__ = ["marked", "struct_values"]
 
 
 def struct_values(schema: Schema, data: bytes) -> dict[str, Any]:
-    """The members of the struct at the start of some bytes, as plain values by name.
+    """The values of a struct by member name.
 
-    schema: the struct. data: at least its size in bytes. Texts come out as str up to their NUL; addresses, handles,
-    tokens and sizes as Hex; arrays as lists; nested structs as dicts; bit-fields beside the other members. Padding
-    and flexible arrays are left out.
+    schema: the struct.
+    data:   starts with the struct; at least its size in bytes.
+
+    A text is a str up to its NUL. An address, handle, token or size is a Hex. An array is a list, a nested struct a
+    dict. Bit-fields are members like others. Padding and flexible arrays are left out.
     """
     struct = structure(schema)
     return _struct(struct, struct.read(data))
 
 
 def marked(schema: Schema, values: Mapping[str, int]) -> dict[str, int]:
-    """Numbers of a struct by member, with those as Hex that are addresses, handles, tokens or sizes."""
+    """The same numbers, with addresses, handles, tokens and sizes as Hex.
+
+    schema: struct of the members.
+    values: by member name.
+    """
     hexes = {member.name for member in structure(schema).members if member.kind in HEX_KINDS}
     return {name: Hex(value) if name in hexes else value for name, value in values.items()}
 

@@ -2,7 +2,7 @@
 """The JSON form of a state: the document that `inspect` prints and `build` takes.
 
 Addresses, tokens, handles, sizes in bytes and file positions are hex strings; counts, numbers, orders,
-flags, seals and reference counts are numbers; what is missing is null.
+flags, seals and reference counts are numbers; a missing thing is null.
 """
 
 from __future__ import annotations
@@ -42,11 +42,20 @@ Json = dict[str, Any]
 
 
 def to_document(state: State, *, full: bool = False) -> Json:
-    """A state as plain JSON values. `full` adds what is needed to make the same image again."""
+    """The document of a state, as plain JSON values.
+
+    state: any.
+    full:  with all that `build` needs to make the same image.
+    """
     source = state.source
     return {
         "schema": SCHEMA,
-        "source": {"path": source.path, "format": source.format, "page_size": source.page_size},
+        "source": {
+            "path": source.path,
+            "format": source.format,
+            "page_size": source.page_size,
+            "kernel": source.kernel,
+        },
         "handovers": [_handover(handover, full) for handover in state.handovers],
         "problems": [
             {
@@ -62,7 +71,11 @@ def to_document(state: State, *, full: bool = False) -> Json:
 
 
 def blob_document(blob: Blob, *, path: str) -> Json:
-    """A decoded blob as plain JSON values."""
+    """The document of a decoded blob, as plain JSON values.
+
+    blob: any.
+    path: of its source.
+    """
     columns = {column.name: column for column in blob.devices.columns} if blob.devices is not None else {}
     return {
         "schema": BLOB_SCHEMA,
@@ -88,6 +101,7 @@ def _handover(handover: Handover, full: bool) -> Json:
     document: Json = {
         "address": _hex(handover.address),
         "compatible": handover.compatible,
+        "own": handover.own,
         "direction": handover.direction.value,
         "evidence": list(handover.evidence),
         "scratch": None
@@ -319,7 +333,7 @@ def _kho_test(test: KhoTest, full: bool) -> Json:
 
 
 def fdt_document(fdt: Fdt) -> Json:
-    """A devicetree with its own layout, as plain JSON values."""
+    """A devicetree as plain JSON values, with header and strings block, so that it can be made again byte by byte."""
     header = fdt.header
     return {
         "totalsize": header.totalsize,

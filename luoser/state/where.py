@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Paths into a state: `luo.sessions[0].files[2]` names what the state document has at that place."""
+"""Paths into a state, such as `luo.sessions[0].files[2]`, with the names of the state document."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from luoser.text import parse_number, safe_text
 __all__ = ["Node", "extent", "find_node"]
 
 _STEP = re.compile(r"\.?([A-Za-z_][A-Za-z0-9_]*)|\[(.+?)\](?=[.\[]|\Z)", re.DOTALL)
-"""A member, or an item in brackets, whose name may have brackets in it."""
+"""A member, or an item in brackets. The name of an item may have brackets."""
 _KEYS = ("name", "token", "address", "layout")
 _ADDRESSES = frozenset(
     (
@@ -42,14 +42,19 @@ _ADDRESSES = frozenset(
         *("blocks", "session_blocks", "nodes", "chunks", "pages"),
     )
 )
-"""Members whose numbers are addresses, one or a list of them."""
+"""Members that are an address or a list of addresses."""
 _LAYOUTS = {"chunks": "kho-vmalloc-chunk", "pages": "memfd-folio", "flb_area": "luo-flb-v1"}
-"""What lies at the addresses that such a member names, where that is one thing only."""
+"""Layout of the bytes at the addresses in such a member, if there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A place in memory. size: bytes that the node itself accounts for, layout: what they are; None if not said."""
+    """A place in memory.
+
+    address: physical.
+    size:    bytes. None: unknown.
+    layout:  name in the registry. None: unknown.
+    """
 
     address: int
     size: int | None
@@ -59,9 +64,12 @@ class Node:
 def find_node(state: State, where: str) -> Node:
     """The node at a path, or at a physical address such as 0x617000.
 
-    A path starts at `handovers[N]`, or below it where the state has one handover only: `root`, `luo`,
-    `subtrees[NAME]`, `luo.sessions[NAME].files[TOKEN]`, `pci[0]`. An item is named by its index, or by its name,
-    token or address. Raises UsageError where there is nothing, or nothing that has an address.
+    state: to search.
+    where: a path from `handovers[N]` on, or, if the state has only one handover, from below it: `root`, `luo`,
+           `subtrees[NAME]`, `luo.sessions[NAME].files[TOKEN]`, `pci[0]`. The key of an item is its index, name,
+           token or address.
+
+    Raises UsageError if there is nothing at the path, or no address.
     """
     with contextlib.suppress(ValueError):
         return Node(parse_number(where), None)
@@ -76,8 +84,11 @@ def find_node(state: State, where: str) -> Node:
 
 
 def extent(state: State, node: Node) -> tuple[int, int, str]:
-    """(address, bytes, why so many) of a node: as many as it says itself, else the whole folio that holds its address
-    as an intact map has it, else the page."""
+    """(physical address, size in bytes, reason for the size) of the memory of a node.
+
+    state: whose intact maps are used.
+    node:  without a size: the preserved folio that holds its address, else the page.
+    """
     if node.size:
         return node.address, node.size, "its own size"
     page = state.source.page_size
@@ -85,11 +96,11 @@ def extent(state: State, node: Node) -> tuple[int, int, str]:
         block = handover.preserved.map.find(node.address) if handover.preserved.map is not None else None
         if block is not None:
             return block.address, page << block.order, f"the preserved folio of order {block.order}"
-    return node.address // page * page, page, "one page: no intact map has more"
+    return node.address // page * page, page, "one page (not in any intact map)"
 
 
 def _walk(state: State, where: str) -> tuple[Any, str]:
-    """(what is at a path, the last member on the way)."""
+    """(value at a path, name of the last member of the path)."""
     here: Any = state
     place, done, name = 0, "", ""
     while place < len(where):
@@ -106,7 +117,7 @@ def _walk(state: State, where: str) -> tuple[Any, str]:
 def _only(state: State, where: str) -> Handover:
     if len(state.handovers) != 1:
         raise UsageError(
-            f"{safe_text(where)}: there are {len(state.handovers)} handovers: start with handovers[N], or give --root"
+            f"{safe_text(where)}: found {len(state.handovers)} handovers; start with handovers[N], or give --root"
         )
     return state.handovers[0]
 
@@ -127,7 +138,7 @@ def _member(here: Any, name: str, done: str) -> Any:
 
 def _item(here: Any, key: str, done: str) -> Any:
     if not isinstance(here, Sequence) or isinstance(here, str | bytes):
-        raise UsageError(f"{safe_text(done)} is no list")
+        raise UsageError(f"{safe_text(done)} is not a list")
     number: int | None = None
     with contextlib.suppress(ValueError):
         number = parse_number(key)
@@ -136,8 +147,9 @@ def _item(here: Any, key: str, done: str) -> Any:
     found = [item for item in here if any(_is(item, name, key, number) for name in _KEYS)]
     if len(found) == 1:
         return found[0]
-    which = f"{len(found)} items" if found else "no item"
-    raise UsageError(f"{safe_text(done)} has {which} {safe_text(key)}; it has {len(here)} items in all")
+    raise UsageError(
+        f"{safe_text(done)}: expected one item {safe_text(key)}, found {len(found)}; it has {len(here)} items"
+    )
 
 
 def _is(item: Any, name: str, key: str, number: int | None) -> bool:
@@ -148,7 +160,7 @@ def _is(item: Any, name: str, key: str, number: int | None) -> bool:
 
 
 def _node(here: Any, name: str) -> Node | None:
-    """The node that a part of the state is. name: of the member that it was found in."""
+    """The node of a part of the state. name: of the member that holds it. None: it has no address."""
     if isinstance(here, int):
         return Node(here, None, _LAYOUTS.get(name)) if name in _ADDRESSES and not isinstance(here, bool) else None
     if isinstance(here, Handover | Luo) and here.address is not None:

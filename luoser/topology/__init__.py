@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The PCI devices of a machine and the bridges above them: from sysfs, from lspci's text, or from JSON."""
+"""The PCI devices of a machine and the bridges above them, read from sysfs, the output of lspci, or JSON."""
 
 from luoser.topology.document import from_document, to_document
 from luoser.topology.model import Address, Device, Topology

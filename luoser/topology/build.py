@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From what an input tells of each device to a topology: parents, virtual functions, and what does not fit."""
+"""Makes a topology from the facts about each device in an input: parents, virtual functions, inconsistencies."""
 
 from __future__ import annotations
 
@@ -17,35 +17,38 @@ __all__ = ["Found", "Remarks", "address_of", "build", "parse_path"]
 
 _HOST = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _BRIDGE_CLASSES = (0x0604, 0x0607, 0x0609)
-"""PCI-to-PCI, CardBus, semi-transparent PCI-to-PCI. Host and ISA bridges have no bus of this tree below them."""
+"""PCI-to-PCI, CardBus, semi-transparent PCI-to-PCI. Host and ISA bridges are not parents of PCI devices."""
 
 _REMARK_SIZE = 1000
 
 
 class Remarks(list[str]):
-    """Sentences about an input, their quotes made safe; only so many are kept."""
+    """Remarks on an input, safe to print. Their number and size are bounded."""
 
-    _told = 0
+    _seen = 0
 
     def add(self, sentence: str) -> None:
-        """Raises FormatError for an input that is hardly anything else but odd: to read on would take long."""
-        self._told += 1
-        if self._told > LIMITS.topology_oddities:
-            raise FormatError(
-                f"more than {LIMITS.topology_oddities} oddities; the last one is {sentence[:_REMARK_SIZE]}"
-            )
+        """Append a remark, if there is room.
+
+        Raises FormatError after too many calls: then almost all of the input is malformed, and reading is slow.
+        """
+        self._seen += 1
+        if self._seen > LIMITS.topology_errors:
+            raise FormatError(f"more than {LIMITS.topology_errors} errors; the last one is {sentence[:_REMARK_SIZE]}")
         if len(self) < LIMITS.topology_remarks:
             self.append(sentence[:_REMARK_SIZE])
         elif len(self) == LIMITS.topology_remarks:
-            self.append("and more")
+            self.append("further remarks are omitted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What an input tells of one device.
+    """The facts about one device in an input.
 
-    place: where it stands in the input. above: the bridges above it, the topmost first, as a path names them.
-    is_rooted: that path begins at a host bridge, so none is missing.
+    place:     where it is in the input, for remarks.
+    above:     the bridges above it according to its path, the topmost first.
+    is_rooted: that path begins at a host bridge, so no bridge is missing.
+    config:    facts from its configuration space. None if it is not in the input.
     """
 
     device: Device
@@ -56,7 +59,7 @@ class Found:
 
 
 def address_of(name: str) -> Address | None:
-    """The address that a name in sysfs stands for, None for other names."""
+    """The address in a name DDDD:BB:SS.F of sysfs. None for any other name."""
     try:
         return parse_bdf(name) if name.count(":") == 2 else None
     except ValueError:
@@ -64,7 +67,7 @@ def address_of(name: str) -> Address | None:
 
 
 def parse_path(path: str) -> tuple[tuple[Address, ...], bool]:
-    """The addresses at the end of a sysfs path, the device itself last, and whether they begin at a host bridge."""
+    """(addresses at the end of a sysfs path, the device itself last; whether they begin at a host bridge)."""
     found: list[Address] = []
     names = path.rstrip("/").split("/")
     while names and len(found) <= BUSES and (address := address_of(names[-1])) is not None:
@@ -74,7 +77,15 @@ def parse_path(path: str) -> tuple[tuple[Address, ...], bool]:
 
 
 def build(found: Iterable[Found], *, source: str, form: str, remarks: Remarks, infer: bool = True) -> Topology:
-    """The topology of what was found. infer: what no path tells is told by bus numbers and SR-IOV capabilities."""
+    """The topology of the devices in an input.
+
+    source:  what was read, as the user gave it.
+    form:    kind of input, in words.
+    remarks: those on the input so far. Further ones are added.
+    infer:   without a path, derive parents from bus numbers, and PFs from SR-IOV capabilities.
+
+    Raises FormatError for an input that is almost entirely malformed.
+    """
     listed = _listed(found, remarks)
     devices = {address: entry.device for address, entry in listed.items()}
     _follow_paths(devices, listed, remarks)
@@ -94,9 +105,9 @@ def _listed(found: Iterable[Found], remarks: Remarks) -> dict[Address, Found]:
     for entry in found:
         first = listed.get(entry.device.address)
         if first is not None:
-            remarks.add(f"{entry.place}: {entry.device.name} was told before, at {first.place}; this one is left out")
+            remarks.add(f"{entry.place}: {entry.device.name} is a duplicate of the one at {first.place}; ignored")
         elif len(listed) == LIMITS.pci_devices:
-            remarks.add(f"{entry.place}: more than {LIMITS.pci_devices} devices; the rest is left out")
+            remarks.add(f"{entry.place}: more than {LIMITS.pci_devices} devices; the rest is ignored")
             break
         else:
             listed[entry.device.address] = replace(entry, device=_classed(entry.device))
@@ -110,12 +121,12 @@ def _classed(device: Device) -> Device:
 
 
 def _follow_paths(devices: dict[Address, Device], listed: dict[Address, Found], remarks: Remarks) -> None:
-    """Parents as paths name them; a bridge that only a path names is a device as well."""
+    """Set parents from the paths. Adds devices for bridges that are in a path only."""
     for address, entry in listed.items():
         parent: Address | None = None
         for bridge in entry.above:
             if bridge not in devices:
-                remarks.add(f"{entry.place}: {bdf_text(*bridge)} above {entry.device.name} is not listed itself")
+                remarks.add(f"{entry.place}: {bdf_text(*bridge)} is in the path of {entry.device.name}, but not listed")
                 device = Device(domain=bridge[0], bdf=bridge[1], is_bridge=True)
                 devices[bridge] = _below(device, parent, entry.is_rooted)
             parent = bridge
@@ -129,8 +140,8 @@ def _below(device: Device, parent: Address | None, is_rooted: bool) -> Device:
 
 
 def _follow_bus_numbers(devices: dict[Address, Device], listed: dict[Address, Found], remarks: Remarks) -> None:
-    """Parents by the buses that bridges have below them, where no path told them."""
-    above, behind = _buses(devices, remarks)
+    """Set parents from the bus numbers of bridges, for devices without a path."""
+    above, below = _buses(devices, remarks)
     rooted = {(address[0], address[1] >> 8) for address, entry in listed.items() if _is_rooted(entry)}
     for address, device in devices.items():
         if device.parent is not None or device.on_root_bus is not None:
@@ -138,7 +149,7 @@ def _follow_bus_numbers(devices: dict[Address, Device], listed: dict[Address, Fo
         bus = (device.domain, device.bus)
         if above.get(bus) is not None:
             devices[address] = replace(device, parent=above[bus], on_root_bus=False)
-        elif behind.get(device.domain, 0) >> device.bus & 1:
+        elif below.get(device.domain, 0) >> device.bus & 1:
             devices[address] = replace(device, on_root_bus=False)
         elif device.bus == 0 or bus in rooted:
             devices[address] = replace(device, on_root_bus=True)
@@ -151,33 +162,37 @@ def _is_rooted(entry: Found) -> bool:
 def _buses(
     devices: dict[Address, Device], remarks: Remarks
 ) -> tuple[dict[tuple[int, int], Address | None], dict[int, int]]:
-    """(domain, bus) to the bridge right above it, None where two claim it; domain to the buses behind any bridge, a
-    bit each."""
+    """Two mappings: the parent bridge by (domain, bus), and the buses below any bridge by domain, one bit for each bus.
+
+    The parent is None if several bridges have the same secondary bus.
+    """
     above: dict[tuple[int, int], Address | None] = {}
-    behind: dict[int, int] = {}
+    below: dict[int, int] = {}
     for address, device in devices.items():
         first, last = device.secondary_bus, device.subordinate_bus
-        if not first or last is None:  # 0: nobody has numbered the bus yet
+        if not first or last is None:  # 0: the bus has no number yet
             continue
         if first > last or first <= device.bus <= last:
-            remarks.add(f"{device.name}: buses {first:02x} to {last:02x} cannot be below a bridge on {device.bus:02x}")
+            remarks.add(
+                f"{device.name}: buses {first:02x} to {last:02x} are impossible below a bridge on bus {device.bus:02x}"
+            )
             continue
         bus = (device.domain, first)
         if bus in above:
-            remarks.add(f"{device.name}: another bridge has bus {first:02x} right below it as well")
+            remarks.add(f"{device.name}: another bridge has the same secondary bus {first:02x}")
         above[bus] = None if bus in above else address
-        behind[device.domain] = behind.get(device.domain, 0) | (2 << last) - (1 << first)
-    return above, behind
+        below[device.domain] = below.get(device.domain, 0) | (2 << last) - (1 << first)
+    return above, below
 
 
 def _find_functions(devices: dict[Address, Device], listed: dict[Address, Found], remarks: Remarks) -> None:
-    """PFs of VFs by the SR-IOV capability. A VF is below the bridge of its PF, though its bus may have no bridge."""
+    """Set the PF of each VF from SR-IOV capabilities, and its parent: that of the PF, as its bus may have no bridge."""
     steps = 0
     for address, entry in listed.items():
         for bdf in entry.config.vfs if entry.config is not None else ():
             steps += 1
             if steps > LIMITS.pci_devices:
-                remarks.add(f"{entry.place}: more than {LIMITS.pci_devices} virtual functions; the rest is left out")
+                remarks.add(f"{entry.place}: more than {LIMITS.pci_devices} virtual functions; the rest is ignored")
                 return
             device = devices.get((address[0], bdf))
             if device is not None and device.is_vf is not False and device.physfn is None:
@@ -189,6 +204,7 @@ def _find_functions(devices: dict[Address, Device], listed: dict[Address, Found]
 
 
 def _check_functions(devices: dict[Address, Device], remarks: Remarks) -> None:
+    """A PF is another device of the same domain, and its VF is not known to be something else."""
     for address, device in devices.items():
         if device.physfn is None:
             continue
@@ -202,7 +218,7 @@ def _check_functions(devices: dict[Address, Device], remarks: Remarks) -> None:
 def _check_parents(devices: dict[Address, Device], remarks: Remarks) -> None:
     """A parent is a bridge of the same domain."""
     for address in devices:
-        device = devices[address]  # as its children may have changed it meanwhile
+        device = devices[address]  # read again: an earlier child may have changed it
         if device.parent is None:
             continue
         above = devices.get(device.parent)
@@ -211,12 +227,12 @@ def _check_parents(devices: dict[Address, Device], remarks: Remarks) -> None:
             devices[address] = replace(device, parent=None, on_root_bus=None)
         elif not above.is_bridge:
             if above.is_bridge is False:
-                remarks.add(f"{above.name} has {device.name} below it, but says that it is no bridge")
+                remarks.add(f"{above.name} has {device.name} below it, but its header or class is not that of a bridge")
             devices[device.parent] = replace(above, is_bridge=True)
 
 
 def _cut_loops(devices: dict[Address, Device], remarks: Remarks) -> None:
-    """Whatever no walk down from the roots comes to has no known parent."""
+    """Remove the parents of devices that are not reachable from a root."""
     below: dict[Address | None, list[Address]] = {}
     for address, device in devices.items():
         below.setdefault(device.parent, []).append(address)
@@ -225,5 +241,5 @@ def _cut_loops(devices: dict[Address, Device], remarks: Remarks) -> None:
         reached.update(level)
         level = [child for address in level for child in below.get(address, ())]
     for address in sorted(devices.keys() - reached):
-        remarks.add(f"{devices[address].name}: the bridges above it have no end")
+        remarks.add(f"{devices[address].name}: the bridges above it form a loop")
         devices[address] = replace(devices[address], parent=None, on_root_bus=None)

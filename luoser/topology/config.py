@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the configuration space of a device says: its kind, its buses, bus mastering, its virtual functions."""
+"""Facts from the configuration space of a PCI device: kind, bus numbers, bus mastering, virtual functions.
+
+Source: include/uapi/linux/pci_regs.h.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,30 @@ __all__ = ["CONFIG_SIZE", "HEADER_SIZE", "Config", "fill", "parse_config"]
 
 HEADER_SIZE, _CONVENTIONAL_SIZE, CONFIG_SIZE = 64, 256, 4096
 _COMMAND, _STATUS, _CLASS, _HEADER_TYPE = 0x04, 0x06, 0x08, 0x0E
-_SECONDARY, _SUBORDINATE = 0x19, 0x1A  # at the same place behind PCI and CardBus bridges
+_SECONDARY, _SUBORDINATE = 0x19, 0x1A  # at the same offset for PCI and CardBus bridges
 _CAPABILITIES = {0: 0x34, 1: 0x34, 2: 0x14}
 _MASTER, _HAS_CAPABILITIES = 1 << 2, 1 << 4
 _EXPRESS = 0x10
 _SRIOV_ID, _VF_ENABLE = 0x0010, 1
 _SRIOV = struct.Struct("<8xH6xH2xHH")
-"""Control, number of VFs, offset to the first VF, stride."""
+"""Control, number of VFs, offset of the first VF, stride."""
 _ON_ROOT_BUS = (4, 9, 10)
-"""Root ports, integrated endpoints and event collectors of the root complex."""
+"""Port types: root port, root complex integrated endpoint, root complex event collector."""
 _NO_ID = 0xFFFF
 _BDFS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """on_root_bus: the port type is one of those that sit on a root bus only. vfs: bdfs of the enabled VFs of a PF,
-    empty where the bytes do not reach that far."""
+    """Facts from the configuration space of one device. None means not known.
+
+    class_code:      24 bits: base class, sub-class, programming interface.
+    busmaster:       bus mastering is enabled.
+    secondary_bus:   of a bridge, the bus right below it.
+    subordinate_bus: of a bridge, the last bus below it.
+    on_root_bus:     the port type exists on a root bus only.
+    vfs:             bdfs of the enabled VFs of a PF. Empty also if the bytes do not include the capability.
+    """
 
     vendor: int | None
     device: int | None
@@ -44,11 +54,17 @@ class Config:
 
 
 def parse_config(data: bytes, bdf: int) -> Config | None:
-    """The facts in 64, 256 or 4096 bytes. None where these are too few, or all ones: the device did not answer."""
+    """The facts in the first bytes of a configuration space.
+
+    data: 64, 256 or 4096 bytes.
+    bdf:  of the device, 16 bits.
+
+    None if there are fewer bytes, or all are 0xff: then the device did not answer.
+    """
     if len(data) < HEADER_SIZE or data.count(0xFF) == len(data):
         return None
     vendor, device, command = struct.unpack_from("<HHH", data)
-    is_vf = vendor == device == _NO_ID  # a VF answers only through the ids of its PF
+    is_vf = vendor == device == _NO_ID  # a VF has no ids of its own, the kernel takes those of the PF
     kind = data[_HEADER_TYPE] & 0x7F
     is_bridge = kind in (1, 2) if kind in _CAPABILITIES else None
     return Config(
@@ -66,7 +82,7 @@ def parse_config(data: bytes, bdf: int) -> Config | None:
 
 
 def fill(device: Device, config: Config) -> Device:
-    """A device with what its configuration space adds; what the kernel said of it stays."""
+    """The device with the facts from its configuration space. Ids, class and is_vf of the kernel are kept."""
     return replace(
         device,
         is_bridge=device.is_bridge if config.is_bridge is None else config.is_bridge,
@@ -81,7 +97,7 @@ def fill(device: Device, config: Config) -> Device:
 
 
 def _port_type(data: bytes, kind: int) -> int | None:
-    """Device/port type of the PCI Express capability, None where there is none in these bytes."""
+    """Device/port type of the PCI Express capability. None if it is not in these bytes."""
     if kind not in _CAPABILITIES or not data[_STATUS] & _HAS_CAPABILITIES:
         return None
     place, seen = data[_CAPABILITIES[kind]] & ~3, set[int]()
@@ -94,7 +110,7 @@ def _port_type(data: bytes, kind: int) -> int | None:
 
 
 def _virtual_functions(data: bytes, bdf: int) -> Sequence[int]:
-    """The bdfs that the SR-IOV capability gives to the enabled VFs."""
+    """The bdfs of the enabled VFs according to the SR-IOV capability."""
     place = _sriov(data)
     if place is None:
         return ()
@@ -106,7 +122,7 @@ def _virtual_functions(data: bytes, bdf: int) -> Sequence[int]:
 
 
 def _sriov(data: bytes) -> int | None:
-    """Where the SR-IOV capability is."""
+    """Offset of the SR-IOV capability. None if it is not in these bytes."""
     place, seen = _CONVENTIONAL_SIZE, set[int]()
     while _CONVENTIONAL_SIZE <= place <= len(data) - _SRIOV.size and place not in seen:
         seen.add(place)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A topology in JSON: luoser's own snapshot, and plain lists of what sysfs says of each device."""
+"""A topology in JSON: luoser's own snapshot, and plain lists of devices with their paths in sysfs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME_SIZE = 256
 
 
 def to_document(topology: Topology) -> dict[str, Any]:
-    """The snapshot: null is not known; a driver of "" is none."""
+    """The snapshot of a topology, as docs/topology.md describes it. `from_document` reads it."""
     return {
         "schema": SCHEMA,
         "source": {"path": topology.source, "form": topology.form},
@@ -58,9 +58,9 @@ def _hex(number: int | None, digits: int) -> str | None:
 
 
 def from_document(document: Mapping[str, Any]) -> Topology:
-    """The topology of a snapshot. What a device cannot be is left out with a remark.
+    """The topology of a snapshot. Devices with impossible values are ignored, with a remark.
 
-    Raises UsageError for what is no snapshot at all.
+    Raises UsageError for a document that is not a snapshot.
     """
     top = Item(document, "")
     if top.get("schema") != SCHEMA:
@@ -77,8 +77,14 @@ def from_document(document: Mapping[str, Any]) -> Topology:
 
 
 def from_list(entries: Sequence[Any], *, source: str) -> Topology:
-    """The topology of a list of {bdf, sysfs, driver, class}: `sysfs` is the device's path there, a driver of null
-    is none; `vendor`, `device` and `physfn` may be added, and all but bdf left out."""
+    """The topology of a list of objects {bdf, sysfs, driver, class, vendor, device, physfn}, each of them optional but
+    bdf.
+
+    `sysfs` is the device's path in sysfs. A driver of null means that none is bound. Malformed entries are ignored,
+    with a remark.
+
+    source: what was read, as the user gave it.
+    """
     remarks = Remarks()
     return build(_entries(entries, remarks), source=source, form="list", remarks=remarks)
 
@@ -88,7 +94,7 @@ def _devices(top: Item, remarks: Remarks) -> Iterator[Found]:
         try:
             yield _found(_item(value, f"devices[{index}]"))
         except UsageError as error:
-            remarks.add(f"{error}; left out")
+            remarks.add(f"{error}; ignored")
 
 
 def _entries(entries: Sequence[Any], remarks: Remarks) -> Iterator[Found]:
@@ -96,7 +102,7 @@ def _entries(entries: Sequence[Any], remarks: Remarks) -> Iterator[Found]:
         try:
             yield _listed(_item(value, f"[{index}]"), remarks)
         except UsageError as error:
-            remarks.add(f"{error}; left out")
+            remarks.add(f"{error}; ignored")
 
 
 def _item(value: Any, path: str) -> Item:
@@ -131,7 +137,10 @@ def _listed(item: Item, remarks: Remarks) -> Found:
     path = item.text("sysfs") if item.get("sysfs") is not None else ""
     addresses, is_rooted = parse_path(path)
     if path and (not addresses or addresses[-1] != address):
-        remarks.add(f"{item.at('sysfs')}: {safe_text(path[:_NAME_SIZE])} does not end in {bdf_text(*address)}")
+        remarks.add(
+            f"{item.at('sysfs')}: expected a path that ends in {bdf_text(*address)}, found "
+            f"{safe_text(path[:_NAME_SIZE])}; ignored"
+        )
         addresses, is_rooted = (), False
     device = Device(
         domain=address[0],
@@ -160,7 +169,7 @@ def _address(item: Item, name: str) -> Address | None:
     try:
         return parse_bdf(text)
     except ValueError:
-        raise item.fail(name, f"{safe_text(text[:40])} is no PCI address, such as 0000:41:00.0") from None
+        raise item.fail(name, f"expected a PCI address such as 0000:41:00.0, found {safe_text(text[:40])}") from None
 
 
 def _truth(item: Item, name: str) -> bool | None:
@@ -168,7 +177,7 @@ def _truth(item: Item, name: str) -> bool | None:
 
 
 def _number(item: Item, name: str, largest: int) -> int | None:
-    """A number, or hex text with or without 0x in front, as sysfs and lspci write it."""
+    """A number, also as hex text with or without 0x, as sysfs and lspci write it. Raises UsageError."""
     value = item.get(name)
     if isinstance(value, str):
         digits = value.removeprefix("0x")
@@ -176,13 +185,13 @@ def _number(item: Item, name: str, largest: int) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
-        raise item.fail(name, f"{safe_text(str(item.get(name))[:40])} is no number up to {largest:#x}")
+        raise item.fail(name, f"expected a number up to {largest:#x}, found {safe_text(str(item.get(name))[:40])}")
     return value
 
 
 def _driver(item: Item) -> str:
-    """The name, "" for null: none."""
+    """The driver's name, "" for null (none is bound). Raises UsageError for a name that is too long."""
     name = item.text("driver") if item.get("driver") is not None else ""
     if len(name) > _NAME_SIZE:
-        raise item.fail("driver", f"{len(name)} characters are no driver's name")
+        raise item.fail("driver", f"expected a name of at most {_NAME_SIZE} characters, found {len(name)}")
     return name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What lspci prints: records of `-vmm`, and lists of devices with hex dumps of their configuration space."""
+"""The output of lspci: records of `-vmm`, and lists of devices with hex dumps of their configuration space."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BYTE = re.compile(r"[0-9a-f]{2}")
 
 _BDF = r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 _HEAD = re.compile(rf"((?:[0-9a-f]{{4,8}}:)?{_BDF})((?:/{_BDF})*)(?: (.*))?")
-"""Address, or with -PP the addresses of the bridges above it first; then what the device is."""
+"""Address, or with -PP first the addresses of the bridges above it; then the description."""
 _IDS = re.compile(r"[0-9a-f]{4}: ([0-9a-f]{4}):([0-9a-f]{4})(?: .*)?")  # of -n
 _NAMES_AND_IDS = re.compile(r"[^\[\]]* \[[0-9a-f]{4}\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\](?: .*)?")  # of -nn
 _HEX = re.compile(r"([0-9a-f]{2,3}):((?: [0-9a-f]{2}){1,16})\s*")
@@ -45,15 +45,22 @@ def _lines(data: bytes) -> Iterator[tuple[int, str]]:
 
 
 def read_records(data: bytes, remarks: Remarks) -> Iterator[Found]:
-    """The devices of `lspci -vmm` with -n or -nn, -k and -D or without: no hierarchy, no configuration space."""
-    # Without -k no record names a driver; with it, only those that have one.
+    """The devices in the output of `lspci -vmm`, optionally with -n, -nn, -k, -D.
+
+    It has no hierarchy and no configuration space.
+
+    remarks: gets a remark for each line that is ignored.
+
+    Raises FormatError for an output that is almost entirely malformed.
+    """
+    # Without -k no record has a driver; with -k only records of devices with a driver have one.
     has_drivers = re.search(rb"^(?:Driver|Module):[ \t]", data, re.MULTILINE) is not None
     record: dict[str, str] = {}
     first = 0
     for number, line in _lines(data):
         name, colon, value = line.partition(":")
         if line and not (colon and name.isalnum()):
-            remarks.add(f"line {number}: {safe_text(line[:40])} is no line of lspci -vmm; skipped")
+            remarks.add(f"line {number}: expected a line of lspci -vmm, found {safe_text(line[:40])}; ignored")
             continue
         if record and (not line or name == "Slot"):
             yield from _record(record, first, has_drivers, remarks)
@@ -70,10 +77,10 @@ def _record(record: dict[str, str], number: int, has_drivers: bool, remarks: Rem
         domain, bdf = parse_bdf(record.get("Slot", ""))
     except ValueError:
         slot = safe_text(record.get("Slot", "")[:40]) or "nothing"
-        remarks.add(f"line {number}: a record with {slot} for its slot; skipped")
+        remarks.add(f"line {number}: expected a PCI address as the slot of a record, found {slot}; ignored")
         return
     kind, vendor, device = _ids(record)
-    prog_if = record.get("ProgIf", "00")  # older versions leave zeros out
+    prog_if = record.get("ProgIf", "00")  # older versions omit zeros
     driver = record.get("Driver", "")[:_NAME_SIZE] if has_drivers else None
     class_code = kind << 8 | int(prog_if, 16) if kind is not None and _BYTE.fullmatch(prog_if) else None
     found = Device(domain=domain, bdf=bdf, class_code=class_code, vendor=vendor, device=device, driver=driver)
@@ -81,9 +88,9 @@ def _record(record: dict[str, str], number: int, has_drivers: bool, remarks: Rem
 
 
 def _ids(record: dict[str, str]) -> tuple[int | None, int | None, int | None]:
-    """Class, vendor and device, if they are given as numbers.
+    """(class, vendor, device) if all are numbers, else None for each.
 
-    `[ffff]` at the end of a class alone is no sign of -nn: lspci prints it for classes without a name.
+    `[ffff]` at the end of the class only does not imply -nn: lspci prints it for classes without a name.
     """
     values = [record.get(name, "") for name in ("Class", "Vendor", "Device")]
     for form, group in ((_BRACKETS, 1), (_DIGITS, 0)):
@@ -99,7 +106,12 @@ def _ids(record: dict[str, str]) -> tuple[int | None, int | None, int | None]:
 
 @dataclass(slots=True)
 class _Section:
-    """A device of the list, as far as its lines were read."""
+    """A device of the list while its lines are read.
+
+    number:    of its first line.
+    data:      bytes of its configuration space.
+    is_broken: a line of bytes was malformed, so the later ones are ignored.
+    """
 
     device: Device
     number: int
@@ -109,7 +121,12 @@ class _Section:
 
 
 def read_dump(data: bytes, remarks: Remarks) -> Iterator[Found]:
-    """The devices of `lspci` with -x, -xxx or -xxxx, any -v, -n, -nn, -k, -PP, and -D or without."""
+    """The devices in the output of `lspci`, optionally with -x, -xxx, -xxxx, -v, -n, -nn, -k, -PP, -D.
+
+    remarks: gets a remark for each line that is ignored.
+
+    Raises FormatError for an output that is almost entirely malformed.
+    """
     has_drivers = re.search(rb"^\tKernel (?:driver in use|modules): ", data, re.MULTILINE) is not None
     section: _Section | None = None
     for number, line in _lines(data):
@@ -123,7 +140,7 @@ def read_dump(data: bytes, remarks: Remarks) -> Iterator[Found]:
         elif section is not None:
             section.device = _detail(section.device, line)
         elif line.strip():
-            remarks.add(f"line {number}: {safe_text(line[:40])} belongs to no device; skipped")
+            remarks.add(f"line {number}: {safe_text(line[:40])} is not below a device; ignored")
     if section is not None:
         yield _finish(section, remarks)
 
@@ -134,7 +151,7 @@ def _section(head: re.Match[str], number: int, has_drivers: bool, remarks: Remar
         domain, bdf = parse_bdf(first)
         addresses = [(domain, bdf), *((domain, parse_bdf(name)[1]) for name in path.split("/")[1:])]
     except ValueError:
-        remarks.add(f"line {number}: {safe_text((first + path)[:40])} is no PCI address; skipped")
+        remarks.add(f"line {number}: expected a PCI address, found {safe_text((first + path)[:40])}; ignored")
         return None
     ids = _IDS.fullmatch(words) or _NAMES_AND_IDS.fullmatch(words)
     device = Device(domain=domain, bdf=addresses[-1][1], driver="" if has_drivers else None)
@@ -144,16 +161,16 @@ def _section(head: re.Match[str], number: int, has_drivers: bool, remarks: Remar
 
 
 def _hex(section: _Section, number: int, line: str, remarks: Remarks) -> None:
-    """One line of bytes. What does not follow the bytes before it ends the dump of its device."""
+    """Add one line of bytes to its device. A line at an unexpected offset ends the bytes of the device."""
     match = _HEX.fullmatch(line)
     if match is None or section.is_broken:
         if line.strip() and not section.is_broken:
-            remarks.add(f"line {number}: {safe_text(line[:40])} is no line of lspci; skipped")
+            remarks.add(f"line {number}: expected a line of lspci, found {safe_text(line[:40])}; ignored")
         return
     if int(match[1], 16) != len(section.data) or len(section.data) >= CONFIG_SIZE:
         remarks.add(
-            f"line {number}: bytes at {match[1]} of {section.device.name}, expected {len(section.data):02x}; "
-            "the rest of its dump is left out"
+            f"line {number}: {section.device.name}: expected bytes at {len(section.data):02x}, found bytes at "
+            f"{match[1]}; the rest of its bytes is ignored"
         )
         section.is_broken = True
         return
@@ -161,7 +178,7 @@ def _hex(section: _Section, number: int, line: str, remarks: Remarks) -> None:
 
 
 def _detail(device: Device, line: str) -> Device:
-    """A line below the device that -k or -v adds."""
+    """The device with the facts from a line of -k or -v below it."""
     if (match := _DRIVER.fullmatch(line)) is not None:
         return replace(device, driver=match[1].strip()[:_NAME_SIZE])
     if (match := _MASTER.fullmatch(line)) is not None:
@@ -178,7 +195,7 @@ def _finish(section: _Section, remarks: Remarks) -> Found:
         device = fill(device, config)
     elif section.data:
         remarks.add(
-            f"line {section.number}: {device.name} has {len(section.data)} bytes: too few, or those of a device that "
-            "does not answer"
+            f"line {section.number}: {device.name}: configuration space of {len(section.data)} bytes ignored: too few, "
+            "or all are ff because the device does not answer"
         )
     return Found(device=device, place=f"line {section.number}", above=section.above, config=config)

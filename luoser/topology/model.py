@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Devices and the bridges above them. What an input does not tell is None, never a guess."""
+"""PCI devices and the bridges above them. A fact that is not in the input is None, never guessed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from luoser.text import bdf_text
 __all__ = ["BUSES", "Address", "Device", "Topology"]
 
 Address = tuple[int, int]
-"""(domain, bus << 8 | slot << 3 | function); domains above 0xffff are those of VMD."""
+"""(domain, bus << 8 | slot << 3 | function). Domains above 0xffff are those of VMD controllers."""
 
 BUSES = 256
-"""Bus numbers of a domain, and so more bridges than can be above one device."""
+"""Number of buses in a domain, which bounds the number of bridges above one device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One function of a PCI device, as far as it is known.
+    """One function of a PCI device. None means not known.
 
-    parent: the bridge right above. None with on_root_bus True: there is none; with False: there is one, which the
-    input does not name; with None: not known. driver: the driver's name, "" where none is bound, None where that
-    is not known. physfn: the PF of a VF. busmaster: whether bus mastering is enabled. secondary_bus,
-    subordinate_bus: of a bridge, the first and the last bus below it as its registers say.
+    domain:          PCI domain (segment).
+    bdf:             bus << 8 | slot << 3 | function.
+    parent:          the bridge right above. None also if there is none: see on_root_bus.
+    on_root_bus:     True: no bridge above. False: a bridge above, even if `parent` is None.
+    class_code:      24 bits: base class, sub-class, programming interface.
+    driver:          name of the bound driver, "" if none is bound.
+    physfn:          the PF of a VF.
+    busmaster:       bus mastering is enabled.
+    secondary_bus:   of a bridge, the bus right below it.
+    subordinate_bus: of a bridge, the last bus below it.
     """
 
     domain: int
@@ -44,6 +50,7 @@ class Device:
 
     @property
     def address(self) -> Address:
+        """(domain, bdf), the key in `Topology.devices`."""
         return self.domain, self.bdf
 
     @property
@@ -53,28 +60,33 @@ class Device:
 
     @property
     def bus(self) -> int:
+        """The bus number within the domain."""
         return self.bdf >> 8
 
 
-_TOLD_BY = {
-    "parent": "the hierarchy: it takes sysfs, or the bus numbers in config space (lspci -x)",
-    "is_bridge": "which devices are bridges: it takes sysfs, lspci -nn or lspci -x",
-    "class_code": "the class: it takes sysfs, lspci -vmmnn or lspci -x",
-    "vendor": "vendor and device: it takes sysfs, lspci -nn or lspci -x",
-    "driver": "the bound driver: it takes sysfs or lspci -k",
-    "is_vf": "which devices are virtual functions: it takes sysfs or lspci -x",
-    "busmaster": "whether bus mastering is on: it takes config space, of sysfs or lspci -x",
-    "secondary_bus": "the bus numbers of bridges: it takes config space, of sysfs or lspci -x",
+_SOURCES = {
+    "parent": "the hierarchy (needs sysfs, or bus numbers from config space: lspci -x)",
+    "is_bridge": "which devices are bridges (needs sysfs, lspci -nn or lspci -x)",
+    "class_code": "the class (needs sysfs, lspci -vmmnn or lspci -x)",
+    "vendor": "vendor and device ids (needs sysfs, lspci -nn or lspci -x)",
+    "driver": "the bound driver (needs sysfs or lspci -k)",
+    "is_vf": "which devices are virtual functions (needs sysfs or lspci -x)",
+    "busmaster": "whether bus mastering is enabled (needs config space: sysfs or lspci -x)",
+    "secondary_bus": "the bus numbers of bridges (needs config space: sysfs or lspci -x)",
 }
+"""What each member of a device means, and which inputs have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """The PCI devices of a machine, sorted by address.
+    """The PCI devices of a machine.
 
-    source: what was read, as the user named it. form: what kind of input that was. unknown: members of Device
-    that this input tells of no device, each with what it stands for and what would tell it; of a single device any
-    member may be None besides. remarks: what was odd in the input, and what was left out for it.
+    devices: by address, ascending.
+    source:  what was read, as the user gave it.
+    form:    kind of input, in words.
+    remarks: what was wrong in the input and what was therefore ignored, in words.
+    unknown: names of members of Device that the input has for no device; each with its meaning and the inputs that
+             have it, in words. Other members can still be None for some devices.
     """
 
     devices: Mapping[Address, Device]
@@ -88,23 +100,24 @@ class Topology:
         below: dict[Address | None, list[Device]] = {}
         for _, device in sorted(self.devices.items()):
             below.setdefault(device.parent, []).append(device)
-        object.__setattr__(self, "unknown", {name: _TOLD_BY[name] for name in _TOLD_BY if not self._tells(name)})
+        object.__setattr__(self, "unknown", {name: _SOURCES[name] for name in _SOURCES if not self._knows(name)})
         object.__setattr__(self, "_below", {address: tuple(devices) for address, devices in below.items()})
 
     def device(self, domain: int, bdf: int) -> Device | None:
+        """The device at an address. bdf: bus << 8 | slot << 3 | function. None if it is not in the topology."""
         return self.devices.get((domain, bdf))
 
     @property
     def roots(self) -> tuple[Device, ...]:
-        """The devices without a known parent."""
+        """The devices without a known parent, ascending."""
         return self._below.get(None, ())
 
     def children(self, device: Device) -> tuple[Device, ...]:
-        """The devices right below a bridge."""
+        """The devices right below a bridge, ascending."""
         return self._below.get(device.address, ())
 
     def ancestors(self, device: Device) -> tuple[Device, ...]:
-        """The bridges above a device, from its parent up, as far as they are known; see `reaches_root`."""
+        """The known bridges above a device, its parent first. `reaches_root` says whether these are all."""
         found: list[Device] = []
         while device.parent is not None and len(found) < BUSES:
             above = self.devices.get(device.parent)
@@ -115,10 +128,11 @@ class Topology:
         return tuple(found)
 
     def reaches_root(self, device: Device) -> bool:
-        """Whether `ancestors` are all bridges up to the root bus."""
+        """Whether `ancestors` has all bridges up to the root bus."""
         return ([device, *self.ancestors(device)][-1]).on_root_bus is True
 
-    def _tells(self, name: str) -> bool:
+    def _knows(self, name: str) -> bool:
+        """Whether the input has this member for any device, or no device needs it."""
         devices = self.devices.values()
         if name == "parent":
             return any(device.parent for device in devices) or all(device.on_root_bus for device in devices)

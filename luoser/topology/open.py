@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads a topology in whatever form it comes: the form is recognised by content."""
+"""Reads a topology. The kind of input is recognised by content."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def read_topology(source: str | os.PathLike[str] = SYSFS) -> Topology:
-    """The topology of a folder or file, `-` for standard input; `live:` or nothing is the running machine.
+    """The PCI topology of a machine.
 
-    Reads sysfs and copies of it (/sys, /sys/bus/pci/devices, /sys/devices), text of `lspci -vmmnnD -k` and of
-    `lspci -xxxx` (-x, -xxx, -v, -k), JSON (luoser's own, a list of {bdf, sysfs, driver, class}); files also inside
-    .xz or .gz. Raises SourceError for what is none of these, or has no device in it.
+    source: `live:` for the running machine; a folder with sysfs or a copy of it (/sys, /sys/bus/pci/devices,
+            /sys/devices); or a file, `-` for standard input, with the output of `lspci -vmmnnD -k` or
+            `lspci -xxxx` (also -x, -xxx, -v, -k), or JSON (luoser's snapshot, a list of {bdf, sysfs, driver, class}).
+            A file can be .xz or .gz.
+
+    Raises SourceError for any other input, and for one without a device.
     """
     name = SYSFS if source == live.NAME else os.fspath(source)
     shown = "standard input" if name == "-" else safe_text(name)
@@ -38,7 +41,7 @@ def read_topology(source: str | os.PathLike[str] = SYSFS) -> Topology:
         raise SourceError(f"{shown}: {error}") from None
     if not topology.devices:
         why = "".join(f"; {remark}" for remark in topology.remarks[:3])
-        raise SourceError(f"{shown}: no PCI device in what looks like {topology.form}{why}")
+        raise SourceError(f"{shown}: recognised as {topology.form}, but no PCI device in it{why}")
     return topology
 
 
@@ -57,20 +60,20 @@ def _file(name: str, shown: str) -> Topology:
     if DUMP.search(data):
         return build(read_dump(data, remarks), source=name, form="lspci", remarks=remarks)
     raise SourceError(
-        f"{shown}: line 1 and on: no topology; expected text of `lspci -vmmnnD -k` or `lspci -D -xxxx`, JSON of "
-        "`luoser topology -o`, or a folder: a copy of /sys"
+        f"{shown}: not a topology: expected the output of `lspci -vmmnnD -k` or `lspci -D -xxxx`, JSON of "
+        "`luoser topology -o`, or a folder with a copy of /sys"
     )
 
 
 def _json(data: bytes, name: str, shown: str) -> Topology:
     if len(data) > LIMITS.topology_json:
-        raise SourceError(f"{shown}: {len(data)} bytes of JSON; no more than {LIMITS.topology_json} are read here")
+        raise SourceError(f"{shown}: JSON too large: expected at most {LIMITS.topology_json} bytes, found {len(data)}")
     try:
         document = json.loads(data.decode("utf-8", "surrogateescape"))
     except json.JSONDecodeError as error:
-        raise SourceError(f"{shown}: line {error.lineno}, column {error.colno}: no JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, nesting without end
-        raise SourceError(f"{shown}: JSON that is no topology: {safe_text(str(error))}") from None
+        raise SourceError(f"{shown}: line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, very deep nesting
+        raise SourceError(f"{shown}: JSON, but not a topology: {safe_text(str(error))}") from None
     if isinstance(document, list):
         return from_list(document, source=name)
     return from_document(document)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PCI devices of sysfs, of the running machine or a copy of it, with or without its symbolic links."""
+"""PCI devices in sysfs, of the running machine or in a copy with or without symbolic links."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ _NAME_SIZE = 256
 
 
 def read_sysfs(folder: Path, remarks: Remarks) -> list[Found]:
-    """The devices below a folder: /sys, /sys/bus/pci/devices, /sys/devices or what is below it, or copies of them.
+    """The devices in a folder.
 
-    Raises SourceError when the folder cannot be read.
+    folder:  /sys, /sys/bus/pci/devices, /sys/devices or a folder below it, or a copy of one of these.
+    remarks: gets a remark for each attribute or link that is ignored.
+
+    Raises SourceError if the folder cannot be read, FormatError if almost all of it is malformed.
     """
     listing = folder.joinpath(*_LISTING)
     listing = listing if listing.is_dir() else folder
@@ -51,19 +54,22 @@ def _links(listing: Path, names: list[str], remarks: Remarks) -> Iterator[Found]
     for name in names[: LIMITS.pci_devices + 1]:
         try:
             yield _linked(listing / name, top, name, remarks)
-        except OSError as error:  # unplugged meanwhile
+        except OSError as error:  # unplugged in the meantime
             remarks.add(f"{safe_text(name)}: {error.strerror or error}")
 
 
 def _linked(link: Path, top: Path, name: str, remarks: Remarks) -> Found:
-    """A device that a link names: its path is the link's text, even where that leads nowhere."""
+    """The device of a link. Its path is the text of the link, even if the link is broken.
+
+    top: links out of this folder are not followed.
+    """
     target = Path(os.path.realpath(link))  # resolve() may raise RuntimeError for a loop of links
     place: Path | None = target
     if not target.is_relative_to(top):
-        remarks.add(f"{safe_text(name)}: its link leads out of {safe_text(os.fspath(top))}; only its path is read")
+        remarks.add(f"{safe_text(name)}: its link points outside {safe_text(os.fspath(top))}; only its path is used")
         place = None
     elif not target.is_dir():
-        remarks.add(f"{safe_text(name)}: its link leads nowhere; only its path is known")
+        remarks.add(f"{safe_text(name)}: its link is broken; only its path is used")
         place = None
     address = address_of(name)
     assert address is not None
@@ -71,7 +77,7 @@ def _linked(link: Path, top: Path, name: str, remarks: Remarks) -> Found:
 
 
 def _walk(start: Path, remarks: Remarks) -> Iterator[Found]:
-    """The devices in a tree of folders. Links are not followed; inside of a device only devices are looked for."""
+    """The devices in a tree of folders. Links are not followed. Inside a device only folders of devices are read."""
     start = Path(os.path.realpath(start))
     folders, seen = [start], 0
     while folders:
@@ -87,7 +93,7 @@ def _walk(start: Path, remarks: Remarks) -> Iterator[Found]:
             continue
         seen += len(names) + 1
         if seen > LIMITS.sysfs_entries:
-            remarks.add(f"more than {LIMITS.sysfs_entries} folders; the rest is not looked into")
+            remarks.add(f"more than {LIMITS.sysfs_entries} folders; the rest is ignored")
             return
         if address is not None:
             names = [name for name in names if address_of(name) or name.startswith("pci")]
@@ -95,11 +101,15 @@ def _walk(start: Path, remarks: Remarks) -> Iterator[Found]:
 
 
 def _device(address: Address, folder: Path | None, path: str, name: str, remarks: Remarks) -> Found:
-    """What the attributes of a device say, and the path that leads to it."""
+    """The facts about a device.
+
+    folder: with its attributes. None if it cannot be read.
+    path:   in sysfs, which ends with the bridges above the device and the device.
+    """
     place = safe_text(name)
     addresses, is_rooted = parse_path(path)
     if not addresses or addresses[-1] != address:
-        remarks.add(f"{place}: its path {safe_text(path)} does not end in its address")
+        remarks.add(f"{place}: expected a path that ends in its address, found {safe_text(path)}; ignored")
         addresses, is_rooted = (address,), False
     device = Device(domain=address[0], bdf=address[1])
     if folder is None:
@@ -116,20 +126,22 @@ def _device(address: Address, folder: Path | None, path: str, name: str, remarks
         is_vf=is_vf,
         physfn=physfn,
     )
-    # Some devices do not bear to be read beyond the header. With links and a whole path this may be the running
-    # machine, and they tell what the rest would: which devices are VFs, and which buses are root buses.
+    # Some devices fail when they are read beyond the header. With links and a complete path this can be the running
+    # machine, and the rest is not needed: the links show which devices are VFs and which buses are root buses.
     size = HEADER_SIZE if has_links and is_rooted else CONFIG_SIZE
     data = _attribute(folder, "config", size, place, remarks)
     config = parse_config(data, address[1]) if data is not None else None
     if data is not None and config is None:
-        remarks.add(f"{place}: config is {len(data)} bytes: too few, or those of a device that does not answer")
+        remarks.add(
+            f"{place}: config of {len(data)} bytes ignored: too few, or all are ff because the device does not answer"
+        )
     if config is not None:
         device = fill(device, config)
     return Found(device=device, place=place, above=addresses[:-1], is_rooted=is_rooted, config=config)
 
 
 def _attribute(folder: Path, name: str, size: int, place: str, remarks: Remarks) -> bytes | None:
-    """The first bytes of a regular file, None where there is none: in a copy anything may have that name."""
+    """The first bytes of an attribute. None if it is missing or, in a copy, not a regular file."""
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -140,7 +152,7 @@ def _attribute(folder: Path, name: str, size: int, place: str, remarks: Remarks)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return os.read(descriptor, size)
-        remarks.add(f"{place}: {name} is no regular file")
+        remarks.add(f"{place}: {name} is not a regular file; ignored")
     except OSError as error:
         remarks.add(f"{place}: {name}: {error.strerror or error}")
     finally:
@@ -154,13 +166,16 @@ def _number(folder: Path, name: str, largest: int, place: str, remarks: Remarks)
         return None
     match = _HEX.fullmatch(data)
     if match is None or int(match[1], 16) > largest:
-        remarks.add(f"{place}: {name} holds {safe_text(data[:40])}, no number up to {largest:#x}")
+        remarks.add(f"{place}: {name}: expected a hex number up to {largest:#x}, found {safe_text(data[:40])}; ignored")
         return None
     return int(match[1], 16)
 
 
 def _driver(folder: Path, has_links: bool, place: str, remarks: Remarks) -> str | None:
-    """The bound driver's name, "" for none: by its link or, where the links are gone, by the uevent."""
+    """Name of the bound driver, "" if none is bound: from the link `driver` or, in a copy without links, `uevent`.
+
+    None if neither is there.
+    """
     link = folder / "driver"
     if link.is_symlink():
         return link.readlink().name[:_NAME_SIZE] or None
@@ -176,12 +191,12 @@ def _driver(folder: Path, has_links: bool, place: str, remarks: Remarks) -> str 
 
 
 def _physfn(folder: Path, has_links: bool, place: str, remarks: Remarks) -> tuple[bool | None, Address | None]:
-    """(whether a device is a VF, its PF)."""
+    """(whether a device is a VF, its PF), each None if not known."""
     link = folder / "physfn"
     if not link.is_symlink():
         return False if has_links else None, None
     target = link.readlink().name
     address = address_of(target)
     if address is None:
-        remarks.add(f"{place}: physfn leads to {safe_text(target)}, no PCI device")
+        remarks.add(f"{place}: physfn: expected a link to a PCI device, found {safe_text(target)}; ignored")
     return True, address

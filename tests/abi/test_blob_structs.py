@@ -99,14 +99,14 @@ def test_a_devicetree_is_its_header_and_the_reserve_map() -> None:
 
 
 def test_a_devicetree_starts_with_its_magic() -> None:
-    with pytest.raises(FormatError, match="d00dfeed, not 00000000"):
+    with pytest.raises(FormatError, match="expected magic 0xd00dfeed, found 0x00000000"):
         parts(known("kho-v4"), bytes(64))
 
 
 @pytest.mark.parametrize("entry", layouts(), ids=[entry.name for entry in layouts()])
 def test_a_head_that_does_not_fit_is_an_error(entry: Layout) -> None:
     size = entry.schemas[0].size if entry.schemas else 40
-    with pytest.raises(FormatError, match=f"{entry.name} needs {size} bytes .* there are {size - 1}"):
+    with pytest.raises(FormatError, match=f"{entry.name}: .* expected {size} bytes, found {size - 1}"):
         parts(entry, bytes(size - 1))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every schema against what gcc makes of the same struct.
+"""Every schema of the catalogue against what gcc makes of the same struct.
 
 The C declarations come from the catalogue's layouts and not from the schemas. They contain no offsets, so
 that every offset is the compiler's own.
@@ -91,7 +91,8 @@ def member(schema: Schema, name: str) -> Field:
     return next(field for field in schema.fields if field.name == name)
 
 
-each_schema = pytest.mark.parametrize("schema", schemas(), ids=[f"{s.name}-{s.label}" for s in schemas()])
+KNOWN = [schema for schema in schemas() if (schema.name, schema.label) in INDEX]
+each_schema = pytest.mark.parametrize("schema", KNOWN, ids=[f"{s.name}-{s.label}" for s in KNOWN])
 
 
 @each_schema
@@ -108,7 +109,7 @@ def test_compiler_agrees_on_offsets_and_sizes(schema: Schema, reported: list[lis
 
 
 def bit_field_cases() -> list[Any]:
-    cases = [(schema, field) for schema in schemas() for field in schema.fields]
+    cases = [(schema, field) for schema in KNOWN for field in schema.fields]
     own = [(schema, field.name) for schema, field in cases if field.bit_width is not None and field.depth == 0]
     return [pytest.param(schema, name, id=f"{schema.name}-{schema.label}-{name}") for schema, name in own]
 

@@ -54,11 +54,12 @@ def kind_of_field(field: Field) -> str:
     return re.sub(r"\[\d*\]", "[]", field.c_type).removeprefix("struct ")
 
 
-def test_every_layout_has_one_schema_and_every_schema_one_layout() -> None:
+def test_every_entry_of_the_catalogue_has_one_schema() -> None:
+    """Schemas may be ahead of the catalogue, which is written apart from them; no two share a name and a label."""
     ours = Counter((schema.name, schema.label) for schema in schemas())
     theirs = Counter((layout["name"], layout["abi"]) for layout in LAYOUTS)
-    assert not ours - theirs, "schemas without a layout, or twice"
-    assert not theirs - ours, "layouts without a schema"
+    assert not theirs - ours, "entries without a schema, or twice"
+    assert [key for key, count in ours.items() if count > 1] == []
 
 
 @each_layout

@@ -115,9 +115,9 @@ def test_members_by_name_numbers_as_text() -> None:
 
 
 WRONG = [
-    (luo.luo_ser, {"sesions_pa": 1}, "luo: no member is named sesions_pa"),
-    (luo.luo_ser, {"compatible": "luo-v567"}, "luo, compatible: 8 bytes, there is room for 7 and a NUL"),
-    (luo.luo_ser, {"compatible": "a\0b"}, "luo, compatible: a NUL inside of a name"),
+    (luo.luo_ser, {"sesions_pa": 1}, "luo: unknown member sesions_pa"),
+    (luo.luo_ser, {"compatible": "luo-v567"}, "luo, compatible: too long: expected at most 7 bytes and a NUL, found 8"),
+    (luo.luo_ser, {"compatible": "a\0b"}, "luo, compatible: NUL inside the name"),
     (luo.luo_ser, {"compatible": ["a"]}, "luo, compatible: expected a text"),
     (luo.luo_ser, {"compatible": "\ud800"}, "luo, compatible: expected a text"),
     (luo.luo_ser, {"sessions_pa": "many"}, "luo, sessions_pa: expected a number, found 'many'"),
@@ -126,12 +126,16 @@ WRONG = [
     (luo.luo_ser, {"liveupdate_num": 1 << 64}, "luo, liveupdate_num: 18446744073709551616 does not fit 8 bytes"),
     (luo.luo_ser, {"liveupdate_num": -1}, "luo, liveupdate_num: -1 does not fit 8 bytes"),
     (luo.luo_session_ser, {"file_set_ser": 5}, "luo, file_set_ser: expected an object"),
-    (luo.luo_session_ser, {"file_set_ser": {"counts": 1}}, "luo, file_set_ser: no member is named counts"),
+    (luo.luo_session_ser, {"file_set_ser": {"counts": 1}}, "luo, file_set_ser: unknown member counts"),
     (luo.luo_feature_hdr, {"reserved": 5}, "luo, reserved: expected a list"),
-    (luo.luo_feature_hdr, {"reserved": [0] * 14}, "luo, reserved: 14 items, there is room for 13"),
+    (luo.luo_feature_hdr, {"reserved": [0] * 14}, "luo, reserved: too many items: expected at most 13, found 14"),
     (pci.pci_dev_ser_v1_12, {"pme_poll": 2}, "luo, pme_poll: 2 does not fit 1 bit"),
     (STRUCTS["kho-bitmap-512"], {"preserve": "0g"}, "luo, preserve: expected bytes in hex"),
-    (STRUCTS["kho-bitmap-512"], {"preserve": "00" * 513}, "luo, preserve: 513 bytes, there is room for 512"),
+    (
+        STRUCTS["kho-bitmap-512"],
+        {"preserve": "00" * 513},
+        "luo, preserve: too long: expected at most 512 bytes, found 513",
+    ),
 ]
 
 

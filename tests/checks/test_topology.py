@@ -88,10 +88,9 @@ def test_a_healthy_machine_gives_no_warning(name: str) -> None:
 
 def test_all_are_skipped_without_a_topology() -> None:
     report = check(fresh(NAME), select=["TOP"])
-    assert {entry.reason for entry in report.skipped} == {
-        "KHO root 0x5cd000: no --topology to compare with",
-    }
-    assert len(report.skipped) == 15
+    assert report.not_looked_at == ("the machine's PCI devices; --topology names them",)
+    assert {entry.reason for entry in report.skipped} == set(report.not_looked_at)
+    assert len(report.skipped) == 15 and not report.passed
 
 
 def test_a_missing_device() -> None:
@@ -153,7 +152,7 @@ def test_an_unknown_chain_is_not_passed() -> None:
     state = listing("pci-lu-v2-03", ("0000:41:00.0", 1), ("0000:40:00.0", 2))
     open_end = with_device("0000:40:00.0", on_root_bus=None)
     report = check(state, select=["TOP003"], topology=open_end)
-    assert "does not tell all bridges above 1 of the devices" in report.skipped[0].reason
+    assert "all bridges above 1 of the devices: the topology does not say" in report.skipped[0].reason
 
 
 def test_what_the_topology_does_not_tell_is_skipped() -> None:

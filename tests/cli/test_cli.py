@@ -118,12 +118,12 @@ def test_no_state_is_3(luoser_command: Run, empty_image: Path, command: str) -> 
         (["inspect", FOLIO], b"168 bytes"),
         (["inspect", str(golden.GOLDEN / "pci-luo.dtb")], b"devicetree"),
         (["inspect", FROZEN, "--root", "0x1000"], b"no KHO root at 0x1000"),
-        (["inspect", FROZEN, "--root", "over there"], b"no address or number"),
+        (["inspect", FROZEN, "--root", "over there"], b"expected a number such as"),
         (["inspect", FROZEN, "--layout", "no-such-layout"], b"no-such-layout"),
         (["inspect", FROZEN, "--page-size", "4097"], b"4097"),
         (["inspect", FROZEN, "--format", "xml"], b"xml"),
         (["decode", FOLIO, "--as", "no-such-layout"], b"no-such-layout"),
-        (["decode", FOLIO, "--offset", "0x1000"], b"beyond"),
+        (["decode", FOLIO, "--offset", "0x1000"], b"offset 0x1000: expected less than its size"),
         (["decode", FOLIO, "--hex"], b"hex"),
         (["abi", "show", "no-such-layout"], b"no-such-layout"),
         (["abi", "list", "--subject", "weather"], b"weather"),
@@ -140,16 +140,16 @@ def test_what_cannot_be_done_is_2(luoser_command: Run, arguments: list[str], wor
 @pytest.mark.parametrize(
     "content", [b"", b"\x7fELF", b"\xfd7zXZ\0rubbish", b"\x1f\x8brubbish", b"KDUMP   " + bytes(99)]
 )
-def test_broken_files_are_2(luoser_command: Run, tmp_path: Path, content: bytes) -> None:
+def test_broken_files_are_2(luoser_process: Run, tmp_path: Path, content: bytes) -> None:
     place = tmp_path / "broken"
     place.write_bytes(content)
-    result = luoser_command("inspect", place)
+    result = luoser_process("inspect", place)
     assert (result.returncode, result.stdout) == (2, b"")
     assert result.stderr.count(b"\n") == 1 and b"Traceback" not in result.stderr
 
 
-def test_nothing_detected_is_1(luoser_command: Run) -> None:
-    result = luoser_command("abi", "detect", golden.GOLDEN / "kho-chunk-512.bin")
+def test_nothing_detected_is_1(luoser_process: Run) -> None:
+    result = luoser_process("abi", "detect", golden.GOLDEN / "kho-chunk-512.bin")
     assert (result.returncode, result.stdout) == (1, b"")
 
 
@@ -274,9 +274,9 @@ def test_no_control_character_of_a_blob_reaches_stdout(tmp_path: Path) -> None:
     assert b"\x1b" not in invoke("decode", str(page), "--as", "kho-block-sessions").stdout_bytes
 
 
-def test_pipes_get_no_colours(luoser_command: Run) -> None:
+def test_pipes_get_no_colours(luoser_process: Run) -> None:
     for arguments in (["inspect", FROZEN], ["pci", FROZEN], ["decode", FOLIO], ["--help"]):
-        result = luoser_command(*arguments, env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"})
+        result = luoser_process(*arguments, env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"})
         assert result.returncode == 0 and b"\x1b" not in result.stdout
 
 
@@ -297,7 +297,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> bytes:
             break
         shown += part
     os.close(here)
-    assert child.wait(timeout=60) == 0
+    assert child.wait(timeout=600) == 0
     return bytes(shown)
 
 
@@ -325,7 +325,7 @@ def into_a_closed_pipe(arguments: list[str]) -> tuple[int, bytes]:
         child.stdout.read(1)
         child.stdout.close()
         said = child.stderr.read()
-        return child.wait(timeout=60), said
+        return child.wait(timeout=600), said
 
 
 @pytest.mark.parametrize("arguments", PIPED, ids=" ".join)
@@ -340,15 +340,15 @@ def test_a_closed_pipe_is_not_a_finding() -> None:
     assert code != 1
 
 
-def test_standard_input(luoser_command: Run) -> None:
+def test_standard_input(luoser_process: Run) -> None:
     dump = Path(FROZEN).read_bytes()
     assert (
-        luoser_command("decode", "-", input=golden.CATALOGUE["pci-folio.bin"]).stdout == out("decode", FOLIO).encode()
+        luoser_process("decode", "-", input=golden.CATALOGUE["pci-folio.bin"]).stdout == out("decode", FOLIO).encode()
     )
     hexed = golden.CATALOGUE["pci-folio.bin"].hex().encode()
-    assert luoser_command("decode", "-", "--hex", input=hexed).stdout == out("decode", FOLIO).encode()
-    assert luoser_command("inspect", "-", input=b"").returncode == 2
-    unpacked = luoser_command("pci", "-", input=_unpacked(dump))
+    assert luoser_process("decode", "-", "--hex", input=hexed).stdout == out("decode", FOLIO).encode()
+    assert luoser_process("inspect", "-", input=b"").returncode == 2
+    unpacked = luoser_process("pci", "-", input=_unpacked(dump))
     assert unpacked.returncode == 0 and b"0000:41:00.0" in unpacked.stdout
 
 
@@ -358,8 +358,8 @@ def _unpacked(data: bytes) -> bytes:
     return lzma.decompress(data)
 
 
-def test_packed_standard_input(luoser_command: Run) -> None:
-    assert luoser_command("pci", "-", input=Path(FROZEN).read_bytes()).returncode == 0
+def test_packed_standard_input(luoser_process: Run) -> None:
+    assert luoser_process("pci", "-", input=Path(FROZEN).read_bytes()).returncode == 0
 
 
 def test_every_error_is_a_luoser_error() -> None:

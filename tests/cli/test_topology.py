@@ -40,7 +40,7 @@ def test_what_is_not_known_is_said() -> None:
     shown = out(str(GUEST / "lspci-vmmnnDk.txt"))
     for words in ("hierarchy", "virtual functions", "bus mastering", "bus numbers"):
         assert [line for line in shown.splitlines() if line.startswith("not known: ") and words in line]
-    assert "0000:41:00.0   020000   8086:10d3   e1000e     ?            -       place unknown" in shown
+    assert "0000:41:00.0   020000   8086:10d3   e1000e     ?            -       parent unknown" in shown
 
 
 def test_json_is_the_snapshot() -> None:
@@ -67,8 +67,8 @@ def test_an_existing_file_stays(luoser_command: Run, tmp_path: Path) -> None:
     assert read_topology(tmp_path / "snapshot") == read_topology(LIST)
 
 
-def test_standard_input(luoser_command: Run) -> None:
-    result = luoser_command("topology", "-", input=Path(LIST).read_bytes())
+def test_standard_input(luoser_process: Run) -> None:
+    result = luoser_process("topology", "-", input=Path(LIST).read_bytes())
     assert result.returncode == 0
     assert result.stdout.startswith(b"standard input  list  15 devices")
 
@@ -84,7 +84,11 @@ def test_what_is_no_topology_is_2_and_one_line(luoser_command: Run, tmp_path: Pa
 def test_remarks_are_on_standard_error(luoser_command: Run) -> None:
     result = luoser_command("topology", "-", input=b'[{"bdf": "00:01.0"}, {"bdf": "00:01.0"}, {"bdf": "\\u001b[2J"}]')
     assert result.returncode == 0
-    assert result.stderr.count(b"\n") == 2 and b"told before" in result.stderr and b"\x1b" not in result.stderr
+    assert (
+        result.stderr.count(b"\n") == 2
+        and b"is a duplicate of the one at [0]" in result.stderr
+        and b"\x1b" not in result.stderr
+    )
 
 
 def test_names_steer_no_terminal(luoser_command: Run) -> None:

@@ -3,54 +3,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
 
 import luoser
-from luoser.diff import Change, Kind, compare
-from luoser.state import State
-from luoser.state.from_json import from_document
+from luoser.diff import Kind, compare
 from tests import real
-from tests.checks import mutants
-
-FROZEN = "7.3-a/frozen"
-Edit = Callable[[dict[str, Any]], None]
-
-
-@cache
-def _text() -> str:
-    return json.dumps(mutants.document(FROZEN))
-
-
-def document() -> dict[str, Any]:
-    """A real handover, to change as one likes."""
-    made: dict[str, Any] = json.loads(_text())
-    return made
-
-
-@cache
-def sound() -> State:
-    return from_document(document())
-
-
-def handover(values: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = values["handovers"][0]
-    return found
-
-
-def listed(values: dict[str, Any]) -> dict[str, Any]:
-    """The list of family A, without what follows from its devices."""
-    entry: dict[str, Any] = next(entry for entry in handover(values)["pci"] if entry["layout"] == "pci-lu-v2-03")
-    entry.pop("slots", None)
-    return entry
-
-
-def session(values: dict[str, Any], name: str = "vm-web-01") -> dict[str, Any]:
-    return next(entry for entry in handover(values)["luo"]["sessions"] if entry["name"] == name)
+from tests.diff.helpers import Edit, changed, handover, listed, session, states
 
 
 def device_added(values: dict[str, Any]) -> None:
@@ -82,16 +42,6 @@ def extent_dropped(values: dict[str, Any]) -> None:
     preserved = handover(values)["preserved"]
     assert preserved["extents"].pop(0) == ["0x19a000", 0, 2]
     preserved["entries"] = preserved["pages"] = None
-
-
-def changed(path: list[str | int], value: Any) -> Edit:
-    def edit(values: dict[str, Any]) -> None:
-        here: Any = handover(values)
-        for step in path[:-1]:
-            here = here[step]
-        here[path[-1]] = value
-
-    return edit
 
 
 EDITS: dict[str, tuple[Edit, Kind, str]] = {
@@ -136,12 +86,6 @@ EDITS: dict[str, tuple[Edit, Kind, str]] = {
 }  # fmt: skip
 
 
-def states(edit: Edit) -> tuple[State, State]:
-    after = document()
-    edit(after)
-    return sound(), from_document(after)
-
-
 @pytest.mark.parametrize("name", EDITS)
 def test_one_change_is_told_by_its_path_and_nothing_else(name: str) -> None:
     edit, kind, where = EDITS[name]
@@ -159,41 +103,3 @@ def test_the_other_way_round_it_is_one_change_too(name: str) -> None:
 def test_a_state_does_not_differ_from_itself(name: str) -> None:
     state = luoser.read(real.dump(name), contents=True)
     assert compare(state, state, memories=(real.dump(name), real.dump(name)), contents=True).changes == ()
-
-
-def with_byte(address: int) -> tuple[Change, ...]:
-    """What is told when one byte of memory is another."""
-    memory = real.overlay(FROZEN)
-    memory.write(address, bytes([memory.read(address, 1)[0] ^ 0xFF]))
-    before, after = luoser.read(real.dump(FROZEN), contents=True), luoser.read(memory, contents=True)
-    return compare(before, after, memories=(real.dump(FROZEN), memory), contents=True).changes
-
-
-def test_a_byte_of_a_driver_page() -> None:
-    (change,) = with_byte(0x1A96000 + 5)
-    assert change.where == "pci/0000:41:00.0/driver_data/contents"
-    assert "first differing byte 0x5" in change.note
-
-
-def test_a_byte_of_a_folio() -> None:
-    (change,) = with_byte(0x1D69000 + 0x10)
-    assert change.where == "luo/sessions/vm-web-01/files/0x1b/folios/1/contents"
-    assert change.before is not None and change.before.startswith("sha256 ")
-
-
-def test_a_folio_that_two_paths_lead_to_is_one_change_that_names_both() -> None:
-    values = document()
-    memfd = session(values)["files"][1]["memfd"]
-    memfd["folios"]["list"][2][1] = memfd["folios"]["list"][1][1]
-    after = json.loads(json.dumps(values))
-    session(after)["files"][1]["memfd"]["contents"][1]["bytes"] = "ff"
-    (change,) = compare(from_document(values), from_document(after), contents=True).changes
-    assert change.where.endswith("folios/1/contents")
-    assert [path.endswith("folios/2/contents") for path in change.also] == [True]
-
-
-def test_a_count_of_the_head_alone() -> None:
-    memory = real.overlay(FROZEN)
-    memory.write(0x1AD9000, (11).to_bytes(8, "little"))  # max_nr_devices of the list of family B
-    found = compare(luoser.read(real.dump(FROZEN)), luoser.read(memory)).changes
-    assert [change.where for change in found] == ["pci/flb:pci-v2/header/max_nr_devices"]

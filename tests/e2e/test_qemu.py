@@ -82,7 +82,7 @@ class Machine:
             self.command("dump-guest-memory", **arguments)
 
     def close(self) -> None:
-        self.process.communicate(json.dumps({"execute": "quit"}) + "\n", timeout=60)
+        self.process.communicate(json.dumps({"execute": "quit"}) + "\n", timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ from luoser.state import to_document
 LAB = os.environ.get("LUOSER_LAB")
 if not LAB:
     pytest.skip("LUOSER_LAB names no directory with dumps of the lab", allow_module_level=True)
+pytestmark = pytest.mark.slow
 ROOT = Path(LAB)
 PAGE = 4096
 MAGIC = b"\xd0\x0d\xfe\xed"

@@ -24,6 +24,7 @@ from tests.qemu import Guest, needs_qemu
 
 KERNEL, INITRD = os.environ.get("LUOSER_LAB_KERNEL"), os.environ.get("LUOSER_LAB_INITRD")
 pytestmark = [
+    pytest.mark.slow,
     needs_qemu,
     pytest.mark.skipif(not (KERNEL and INITRD), reason="LUOSER_LAB_KERNEL and LUOSER_LAB_INITRD name no kernel"),
 ]

@@ -15,8 +15,9 @@ import luoser
 from luoser.errors import PageState
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
-from luoser.state import to_document
+from luoser.state import Handover, Problem
 from tests import real
+from tests.formats import OF_RANGES
 from tests.memory import writers
 from tests.memory.writers import COMPRESSIONS, PAGE
 
@@ -46,16 +47,18 @@ def info(name: str) -> bytes:
     return "".join(f"{key}={value}\n" for key, value in real.dump(name).vmcoreinfo.items()).encode()
 
 
-def document(memory: Memory) -> dict[str, Any]:
-    """All that can be said, but for where it comes from."""
-    found = to_document(luoser.read(memory, contents=True), full=True)
-    del found["source"]
-    return found
+Reading = tuple[tuple[Handover, ...], tuple[Problem, ...]]
+
+
+def reading(memory: Memory) -> Reading:
+    """All that is read, but for where it comes from."""
+    state = luoser.read(memory, contents=True)
+    return state.handovers, state.problems
 
 
 @cache
-def wanted(name: str) -> dict[str, Any]:
-    return document(real.dump(name))
+def wanted(name: str) -> Reading:
+    return reading(real.dump(name))
 
 
 def split(name: str) -> list[bytes]:
@@ -66,6 +69,10 @@ def split(name: str) -> list[bytes]:
 
 def kdump(pack: str, **options: Any) -> Callable[[str], list[bytes]]:
     return lambda name: [writers.kdump(pages(name), pack=pack, vmcoreinfo=info(name), **options)]
+
+
+def of_ranges(write: Callable[[writers.Spans], bytes]) -> Callable[[str], list[bytes]]:
+    return lambda name: [write(spans(name))]
 
 
 FORMATS: dict[str, tuple[str, Callable[[str], list[bytes]]]] = {
@@ -79,19 +86,19 @@ FORMATS: dict[str, tuple[str, Callable[[str], list[bytes]]]] = {
     ),
     "flattened ELF": ("elf", lambda name: [writers.flattened(elf(name), piece=16384)]),
     "flattened ELF in disorder": ("elf", lambda name: [writers.flattened(elf(name), piece=4096, seed=4)]),
-    "lime": ("lime", lambda name: [writers.lime(spans(name))]),
-    "avml": ("avml", lambda name: [writers.avml(spans(name))]),
+    **{kind: (kind, of_ranges(write)) for kind, write in OF_RANGES.items()},
     "vmware": ("vmware", lambda name: list(writers.vmware(spans(name)))),
     "kdump in .xz": ("kdump", lambda name: [lzma.compress(kdump("plain")(name)[0], preset=0)]),
 }
-WITHOUT_VMCOREINFO = {"lime", "avml", "vmware"}
+WITHOUT_VMCOREINFO = {*OF_RANGES, "vmware"}
 
 
-def without_vmcoreinfo(name: str) -> dict[str, Any]:
+@cache
+def without_vmcoreinfo(name: str) -> Reading:
     """What the ELF file says when its notes are lost."""
     memory = Overlay(real.dump(name))
     memory.vmcoreinfo, memory.page_size = {}, None
-    return document(memory)
+    return reading(memory)
 
 
 @pytest.fixture
@@ -114,14 +121,14 @@ def test_every_format_gives_the_same_document(files: Callable[[list[bytes]], Mem
     assert (memory.format, memory.remarks) == (short, [])
     for start, data in spans(name):
         assert memory.read(start, len(data)) == data
-    assert document(memory) == (without_vmcoreinfo(name) if kind in WITHOUT_VMCOREINFO else wanted(name))
+    assert reading(memory) == (without_vmcoreinfo(name) if kind in WITHOUT_VMCOREINFO else wanted(name))
 
 
 @each_name
 def test_what_vmcoreinfo_adds_is_little(name: str) -> None:
     """The handovers are the same where a format cannot carry it."""
-    assert wanted(name)["handovers"]
-    assert without_vmcoreinfo(name)["handovers"] == wanted(name)["handovers"]
+    assert wanted(name)[0]
+    assert without_vmcoreinfo(name)[0] == wanted(name)[0]
 
 
 def test_raw_image_holds_the_same_handovers(tmp_path: Path) -> None:
@@ -133,20 +140,18 @@ def test_raw_image_holds_the_same_handovers(tmp_path: Path) -> None:
             file.seek(start)
             file.write(data)
         file.truncate(-(-file.tell() // PAGE) * PAGE)
-    found, sound = document(luoser.open(image)), without_vmcoreinfo(name)
+    (found, _), (sound, _) = reading(luoser.open(image)), without_vmcoreinfo(name)
     assert luoser.open(image).format == "raw"
     assert plain(found) == plain(sound)
 
 
-def plain(found: dict[str, Any]) -> Any:
+def plain(found: tuple[Handover, ...]) -> Any:
     """Without what depends on pages that a raw image has as zeros: the scratch array and contents of files."""
     return [
-        {
-            key: handover[key]
-            for key in ("address", "compatible", "direction", "preserved", "subtrees", "pci", "memblock", "kho_test")
-        }
-        | {"luo": handover["luo"] and {key: handover["luo"][key] for key in ("liveupdate_number", "flbs")}}
-        for handover in found["handovers"]
+        (handover.address, handover.compatible, handover.direction, handover.preserved, handover.subtrees)
+        + (handover.pci, handover.memblock, handover.kho_test)
+        + ((handover.luo.number, handover.luo.flbs) if handover.luo is not None else ())
+        for handover in found
     ]
 
 
@@ -157,7 +162,7 @@ def plain(found: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("kind", ["kdump", "flattened"])
 def test_excluded_pages_are_named_so(files: Callable[[list[bytes]], Memory], kind: str, name: str) -> None:
     """Take away the page of each device list: what is said is the same as over an ELF file with that page filtered."""
-    lost = {int(entry["address"], 16) // PAGE for handover in wanted(name)["handovers"] for entry in handover["pci"]}
+    lost = {entry.address // PAGE for handover in wanted(name)[0] for entry in handover.pci}
     assert lost
     kept = {frame: data for frame, data in pages(name).items() if frame not in lost}
     data = writers.kdump(kept, ram=pages(name), vmcoreinfo=info(name))
@@ -166,9 +171,9 @@ def test_excluded_pages_are_named_so(files: Callable[[list[bytes]], Memory], kin
     for frame in lost:
         assert memory.page_state(frame * PAGE) is PageState.EXCLUDED
         overlay.remove(frame * PAGE, state=PageState.EXCLUDED)
-    found = document(memory)
-    assert found == document(overlay)
-    assert any("excluded" in problem["message"] for problem in found["problems"])
+    found = reading(memory)
+    assert found == reading(overlay)
+    assert any("excluded" in problem.message for problem in found[1])
 
 
 # -- an oracle ---------------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_file_that_ends_inside_of_a_header_says_so(open_files: Opened) -> None:
 
 @pytest.mark.parametrize("size", [4, 31])
 def test_less_than_a_header_is_refused(open_files: Opened, size: int) -> None:
-    with pytest.raises(SourceError, match=rf"32 bytes, the file only {size}"):
+    with pytest.raises(SourceError, match=rf"expected 32 bytes, found {size}$"):
         open_files(WHOLE[:size])
 
 
@@ -351,10 +351,10 @@ def test_any_ranges_against_a_dictionary_of_bytes(spans: list[tuple[int, bytes]]
 
 @pytest.mark.parametrize("kind", [stored, packed])
 def test_smallest_chunks_cost_little_memory(bounded: Bounded, kind: Callable[[bytes], bytes]) -> None:
-    data = kind(b"x") * 50_000
-    with bounded(seconds=4, mib=4):
-        memory = AvmlMemory("x", one(0, 50_000, data))
-    assert memory.read(49_990, 10) == b"x" * 10
+    data = kind(b"x") * 12_500
+    with bounded(lines=750_000, mib=1):
+        memory = AvmlMemory("x", one(0, 12_500, data))
+    assert memory.read(12_490, 10) == b"x" * 10
 
 
 @given(st.binary(max_size=300), st.integers(1, 1 << 20))

@@ -102,11 +102,12 @@ def test_cut_root_says_that_it_is_cut_and_what_is_left_out(tmp_path: Path, name:
     state = luoser.read(luoser.open(debugfs(tmp_path, name)))
     said = boot_of(name)["debugfs"]
     whole = int(said["out/fdt"][8:16], 16)
-    assert f"out: `fdt` is cut short, {len(said['out/fdt']) // 2} of its {whole} bytes" in remarks(state)
+    have = len(said["out/fdt"]) // 2
+    assert f"out: `fdt` is truncated: expected {whole} bytes, found {have}; its property names" in remarks(state)
     placed = {subtree.name for subtree in only(state).subtrees if subtree.address is not None}
     for file in said:
         if file.startswith("out/sub_fdts/") and file[13:] not in placed:
-            assert f"{file}: not named in what is left of the root" in remarks(state)
+            assert f"{file}: not found in the truncated root" in remarks(state)
     assert problems(state, "bad-fdt")
 
 
@@ -202,7 +203,7 @@ def test_folder_without_a_root_is_refused_in_one_line(tmp_path: Path, kind: str)
 def test_blobs_without_a_root_are_named(tmp_path: Path) -> None:
     """`out` of a kernel that was itself handed state."""
     state = luoser.read(luoser.open(debugfs(tmp_path, "7.3-a/1")))
-    assert "out: no file `fdt`, so nothing tells where LUO, kexec-metadata, memblock belong" in remarks(state)
+    assert "out: no file `fdt`, so the addresses of LUO, kexec-metadata, memblock are unknown" in remarks(state)
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link to nowhere", "device"])

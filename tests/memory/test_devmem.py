@@ -72,7 +72,7 @@ def test_addresses_that_are_hidden_or_missing_are_refused(tmp_path: Path, text: 
 def test_iomem_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="nothing: No such file"):
         list(system_ram(str(tmp_path / "nothing")))
-    with pytest.raises(SourceError, match="tells where memory is"):
+    with pytest.raises(SourceError, match="the addresses of RAM are needed"):
         list(system_ram(str(tmp_path)))
 
 

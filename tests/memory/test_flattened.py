@@ -20,6 +20,7 @@ from luoser.memory.flattened import Flattened
 from tests.memory.conftest import Bounded, Opened
 from tests.memory.images import Load, core, note
 from tests.memory.writers import FLAT_HEADER, PAGE, ZERO, flattened, kdump, poke, poke_sub
+from tests.work import steps
 
 HEAD = FLAT_HEADER.ljust(4096, b"\0")
 END = struct.pack(">qq", -1, -1)
@@ -109,7 +110,7 @@ def test_makedumpfile_rearranges_to_the_same_bytes(tmp_path: Path) -> None:
         pytest.skip("makedumpfile is not installed")
     data = flattened(KDUMP, seed=3)
     subprocess.run(
-        ["makedumpfile", "-R", tmp_path / "out"], input=data, check=True, capture_output=True, timeout=30
+        ["makedumpfile", "-R", tmp_path / "out"], input=data, check=True, capture_output=True, timeout=600
     )  # fmt: skip
     assert (tmp_path / "out").read_bytes() == KDUMP == Flattened("x", data)[:]
 
@@ -257,12 +258,12 @@ def test_lost_piece_of_a_cut_kdump_hides_no_page_as_excluded(open_files: Opened,
     "head", [struct.pack(">qq", 2, 1), struct.pack(">qq", 1, 2), struct.pack("<qq", 1, 1), bytes(16)]
 )
 def test_other_types_and_versions_are_refused(open_files: Opened, head: bytes) -> None:
-    with pytest.raises(SourceError, match="expected 1 and 1"):
+    with pytest.raises(SourceError, match="expected type 1 version 1, found type"):
         open_files(FLAT_HEADER[:16] + head + bytes(9000))
 
 
 def test_neither_kdump_nor_elf_is_refused(open_files: Opened) -> None:
-    with pytest.raises(SourceError, match="neither kdump nor ELF"):
+    with pytest.raises(SourceError, match="expected kdump or ELF inside"):
         open_files(flattened(b"EMiL" + bytes(9000), zeros=True))
     with pytest.raises(SourceError):
         open_files(HEAD + END)
@@ -307,7 +308,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_pieces_are_quick_and_bounded(open_files: Opened, bounded: Bounded, case: str) -> None:
-    with bounded():
+    with bounded(lines=1_500_000):  # 10,000 pieces, twice, with 25 lines each
         use(open_files, HEAD + piece(0, KDUMP) + HOSTILE[case] + END)
         use(open_files, HEAD + piece(0, ELF) + HOSTILE[case] + END)
 
@@ -333,24 +334,20 @@ def test_frames_in_a_gap_are_bounded(open_files: Opened, bounded: Bounded) -> No
 
 def test_pieces_cost_no_objects(bounded: Bounded) -> None:
     """A dump of 1 TiB has millions of them."""
-    count = 100_000
+    count = 16_000
     data = HEAD + b"".join(piece(64 * (7 * number % count), b"x") for number in range(count)) + END
-    with bounded(seconds=5, mib=16):
+    with bounded(lines=1_000_000, mib=2):
         found = Flattened("x", data)
     assert found[: 64 * 3] == (b"x" + bytes(63)) * 3
 
 
 def test_cost_of_a_read_does_not_grow_with_the_pieces() -> None:
-    count = 400_000
-    data = b"".join(piece(64 * number, b"x") for number in range(count))
-    found = layer(data)
-
-    def seconds(place: int) -> float:
-        import timeit
-
-        return min(timeit.repeat(lambda: found[place : place + 4], number=20, repeat=3))
-
-    assert seconds(0) < 20 * seconds(64 * (count - 2))
+    """The piece is looked up, not looked for: some 20 lines, wherever it is."""
+    count = 10_000
+    found = layer(b"".join(piece(64 * number, b"x") for number in range(count)))
+    for number in (0, count // 2, count - 2):
+        with steps(100):
+            assert found[64 * number : 64 * number + 4] == b"x\0\0\0"
 
 
 @given(st.binary(max_size=400))

@@ -85,15 +85,17 @@ def test_handover_of_a_real_machine(tmp_path: Path) -> None:
 
 
 def test_no_direct_map_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no segment of it has a physical address"):
+    with pytest.raises(SourceError, match="no segment has a physical address"):
         opened(tmp_path, kcore((NOWHERE, filled(1))))
-    with pytest.raises(SourceError, match="no segment of it has a physical address"):
+    with pytest.raises(SourceError, match="no segment has a physical address"):
         opened(tmp_path, kcore())
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 64 + 55, 64 + 56 + 10])
 def test_file_that_breaks_off_in_its_headers_is_refused(tmp_path: Path, size: int) -> None:
-    with pytest.raises(SourceError, match=r"breaks off|no segment|has 64 bytes"):
+    with pytest.raises(
+        SourceError, match=r"ends inside its headers|no segment|truncated ELF header: expected 64 bytes"
+    ):
         opened(tmp_path, kcore((0x1000, filled(2)))[:size])
 
 
@@ -117,7 +119,11 @@ def test_memory_that_is_not_in_the_file_is_not_made_up(tmp_path: Path, filesz: i
 
 @pytest.mark.parametrize(
     ("place", "data", "word"),
-    [(4, b"\1", "32-bit"), (5, b"\2", "big-endian"), (54, b"\x20\0", "program headers of 32 bytes")],
+    [
+        (4, b"\1", "32-bit"),
+        (5, b"\2", "big-endian"),
+        (54, b"\x20\0", "program header size: expected 56 bytes, found 32"),
+    ],
 )
 def test_other_elf_files_are_refused(tmp_path: Path, place: int, data: bytes, word: str) -> None:
     whole = bytearray(kcore((0x1000, filled(2))))

@@ -132,7 +132,7 @@ def test_runs_of_ram_are_bounded(open_files: Opened, bounded: Bounded, monkeypat
     with bounded():
         memory = open_files(data)
     assert [part.start for part in memory.segments] == list(range(0, 2000 * PAGE, 2 * PAGE))
-    assert memory.remarks == ["more than 1000 runs of RAM; none is listed from 0x7d0000 on"]
+    assert memory.remarks == ["more than 1000 runs of RAM; those from 0x7d0000 on are not listed"]
     assert memory.page_state((1 << 19) * PAGE) is EXCLUDED
 
 
@@ -250,13 +250,13 @@ def test_one_part_twice_gives_each_page_once(open_files: Opened) -> None:
 
 
 def test_parts_of_other_machines_are_refused(open_files: Opened) -> None:
-    with pytest.raises(SourceError, match="not of the same set"):
+    with pytest.raises(SourceError, match="not of the same dump"):
         open_files(kdump_set(PAGES, BOUNDS)[0], kdump_set(PAGES, [0, 8, 22, 90_000])[1])
 
 
 def test_parts_of_another_dump_of_the_same_machine_are_refused(open_files: Opened) -> None:
     other = {frame: page(frame) for frame in range(0, 80_000, 7)}
-    with pytest.raises(SourceError, match="same set"):
+    with pytest.raises(SourceError, match="not of the same dump"):
         open_files(kdump_set(PAGES, BOUNDS)[0], kdump_set(other, BOUNDS)[1])
 
 
@@ -274,7 +274,7 @@ OTHER_DUMP = {
 @pytest.mark.parametrize("what", OTHER_DUMP)
 def test_parts_of_different_dumps_are_refused(open_files: Opened, what: str) -> None:
     parts = kdump_set(PAGES, BOUNDS, ram=RAM, vmcoreinfo=INFO)
-    with pytest.raises(SourceError, match=f"not of the same set as .*{what}"):
+    with pytest.raises(SourceError, match=f"not of the same dump as .*different {what}"):
         open_files(parts[0], OTHER_DUMP[what](parts[1]), parts[2])
 
 
@@ -283,7 +283,7 @@ def test_parts_that_share_frames_give_each_page_once(open_files: Opened) -> None
     memory = open_files(*parts)
     assert_holds(memory)
     assert list(memory.find_pages(b"MAGI")) == [frame * PAGE for frame in PAGES if PAGES[frame] != ZERO]
-    assert [remark.split(" of ")[0] for remark in memory.remarks] == [
+    assert [remark.split(" are ")[0] for remark in memory.remarks] == [
         "split dump: page frames 0x4-0x15",
         "split dump: page frames 0x16-0x17",
     ]
@@ -295,12 +295,12 @@ def test_part_beside_the_whole_dump_adds_nothing(open_files: Opened) -> None:
         memory = open_files(*files)
         assert_holds(memory)
         assert len(list(memory.find_pages(b"MAGI"))) == len(PAGES) - 2
-        assert [remark.split(" of ")[0] for remark in memory.remarks] == ["split dump: page frames 0x8-0x16"]
+        assert [remark.split(" are ")[0] for remark in memory.remarks] == ["split dump: page frames 0x8-0x16"]
 
 
-def test_one_file_by_two_names_is_named_twice(tmp_path: Path) -> None:
+def test_one_file_that_is_given_twice_has_a_remark(tmp_path: Path) -> None:
     (tmp_path / "part").write_bytes(kdump(PAGES))
-    assert luoser.open(tmp_path / "part", tmp_path / "part").remarks == [f"split dump: {tmp_path}/part is named twice"]
+    assert luoser.open(tmp_path / "part", tmp_path / "part").remarks == [f"split dump: {tmp_path}/part is given twice"]
 
 
 def test_whole_copy_of_a_part_is_preferred_to_a_cut_one(open_files: Opened) -> None:
@@ -396,7 +396,7 @@ def test_descriptors_that_were_never_written_are_absent_and_told(open_files: Ope
 def test_file_that_its_writer_left_incomplete_says_so(open_files: Opened) -> None:
     """makedumpfile sets a flag when it could not write all, seen in a real file."""
     (remark,) = open_files(poke(WHOLE, status=1 | 8)).remarks
-    assert "truncated" in remark and "its own header" in remark
+    assert "truncated" in remark and "marked as incomplete in its header" in remark
     assert open_files(poke(WHOLE, status=1)).remarks == []
 
 

@@ -117,7 +117,7 @@ def test_garbage_is_refused_with_its_place(open_files: Opened, case: str) -> Non
 
 @pytest.mark.parametrize("size", [4, 31])
 def test_less_than_a_header_is_refused(open_files: Opened, size: int) -> None:
-    with pytest.raises(SourceError, match=rf"32 bytes, the file only {size}"):
+    with pytest.raises(SourceError, match=rf"expected 32 bytes, found {size}$"):
         open_files(WHOLE[:size])
 
 
@@ -157,13 +157,13 @@ def test_range_at_the_top_of_the_address_space(open_files: Opened) -> None:
 
 
 def test_many_ranges_are_not_quadratic(open_files: Opened, bounded: Bounded) -> None:
-    with bounded(seconds=5):
-        assert len(open_files(lime((0x2000 * number, b"x") for number in range(20_000, 0, -1))).segments) == 20_000
+    with bounded(lines=500_000):  # 28 each
+        assert len(open_files(lime((0x2000 * number, b"x") for number in range(5000, 0, -1))).segments) == 5000
 
 
 def test_range_over_many_others_is_not_quadratic(open_files: Opened, bounded: Bounded) -> None:
     spans = lime((0x2000 * number, b"x") for number in range(800))
-    with bounded(seconds=0.5):
+    with bounded(lines=300_000):  # 125 for each of the 800
         open_files(spans + header(0, (1 << 40) - 1))
 
 

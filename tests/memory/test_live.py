@@ -76,7 +76,7 @@ def test_setup_data_of_a_real_kernel_makes_the_incoming_root_certain(tmp_path: P
     state = luoser.read(open_live(base=tmp_path))
     assert directions(state) == directions(real.read("7.3-a/post"))
     incoming = next(handover for handover in state.handovers if handover.direction is INCOMING)
-    assert incoming.evidence[0] == "certain: setup_data 1 names it"
+    assert incoming.evidence[0] == "certain: setup_data 1 points to it"
     scratch = boot_of(AFTER)["debugfs"]
     words = zip(scratch["out/scratch_phys"].split(), scratch["out/scratch_len"].split(), strict=True)
     assert incoming.scratch is not None
@@ -89,7 +89,7 @@ def test_blobs_of_a_real_kernel_lie_where_its_setup_data_says(tmp_path: Path) ->
     state = luoser.read(open_live(base=parameters(tmp_path, AFTER)))
     handover = only(state)
     assert (handover.address, handover.direction) == (0x5CD000, INCOMING)
-    assert handover.evidence == ("certain: setup_data 1 names it",)
+    assert handover.evidence == ("certain: setup_data 1 points to it",)
     assert handover.kexec_metadata is not None
     assert not problems(state, "no-root")
     said = " ".join(problem.message for problem in problems(state, "source"))
@@ -152,7 +152,7 @@ def test_nothing_at_all_says_what_each_of_them_said(tmp_path: Path) -> None:
 
 def test_debugfs_without_a_root_says_what_is_there(tmp_path: Path) -> None:
     write(tmp_path, {"sys/kernel/debug/kho/out/finalize": "0\n", "sys/kernel/debug/kho/in/sub_fdts/LUO": b"x"})
-    with pytest.raises(SourceError, match="nothing tells where LUO belong"):
+    with pytest.raises(SourceError, match="the addresses of LUO are unknown"):
         open_live(base=tmp_path)
 
 
@@ -239,7 +239,7 @@ def test_chosen_of_the_devicetree_makes_the_incoming_root_certain(tmp_path: Path
     chosen(tmp_path, root, array, cells=cells)
     incoming = next(entry for entry in luoser.read(open_live(base=tmp_path)).handovers if entry.direction is INCOMING)
     assert incoming.address == root
-    assert incoming.evidence[0] == "certain: /chosen of the devicetree names it"
+    assert incoming.evidence[0] == "certain: /chosen of the devicetree points to it"
     assert incoming.scratch is not None and [area.size for area in incoming.scratch] == [MIB]
 
 
@@ -310,5 +310,5 @@ def test_symbols_that_were_asked_for_are_refused(tmp_path: Path, inspect: Inspec
 
 def test_live_is_no_place_for_map(tmp_path: Path, inspect: Inspect) -> None:
     machine(tmp_path)
-    with pytest.raises(SourceError, match="kcore says itself"):
+    with pytest.raises(SourceError, match="format kcore has physical addresses"):
         inspect("--base", "0x1000")

@@ -219,7 +219,7 @@ def test_held_guest_goes_on_after_a_signal(place: Path, number: signal.Signals) 
             while guest.status != "paused" or not guest.qmp("query-fdsets"):  # until it reads
                 time.sleep(0.05)
             process.send_signal(number)
-            assert process.communicate(timeout=20)[1] == b""
+            assert process.communicate(timeout=600)[1] == b""
             assert process.returncode == 128 + number
         assert (guest.status, guest.events.count("RESUME")) == ("running", 1)
 
@@ -239,16 +239,17 @@ def test_signal_handlers_are_put_back(place: Path) -> None:
 def test_qemu_that_ends_in_the_middle_is_an_error(place: Path) -> None:
     with Guest(place) as guest, luoser.open(guest.source) as memory:
         guest.end()
-        with pytest.raises(SourceError, match="closed the connection at pmemsave"):
+        with pytest.raises(SourceError, match="closed the connection during pmemsave"):
             memory.read(0x100000, 16)
 
 
 @needs_qemu
 def test_second_client_is_told_of_the_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qmp, "_GREETING", 0.3)
     with Guest(place) as guest:
-        with luoser.open(guest.source), pytest.raises(SourceError, match="one client at a time"):
-            luoser.open(guest.source)
+        with luoser.open(guest.source), monkeypatch.context() as patch:
+            patch.setattr(qmp, "_GREETING", 0.3)
+            with pytest.raises(SourceError, match="one client at a time"):
+                luoser.open(guest.source)
         luoser.open(guest.source).close()
 
 
@@ -310,13 +311,13 @@ def test_socket_that_is_not_there(place: Path) -> None:
 
 def test_file_that_is_no_socket(place: Path) -> None:
     (place / "file").write_bytes(b"")
-    assert "nobody listens" in refusal(f"qmp:{place}/file")
+    assert "connection refused: not a socket" in refusal(f"qmp:{place}/file")
 
 
 def test_socket_that_nobody_serves_any_more(place: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{place}/old")
-    assert "nobody listens" in refusal(f"qmp:{place}/old")
+    assert "connection refused: not a socket" in refusal(f"qmp:{place}/old")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to everything")
@@ -336,7 +337,7 @@ def test_path_that_is_no_socket(path: str) -> None:
 def test_pause_is_for_guests(place: Path) -> None:
     with pytest.raises(UsageError, match="--pause"):
         luoser.open(real.path("7.3-a/frozen"), pause=True)
-    with pytest.raises(UsageError, match="by itself"):
+    with pytest.raises(UsageError, match="expected qmp:SOCKET as the only source"):
         luoser.open("qmp:a", "qmp:b")
 
 
@@ -534,12 +535,12 @@ GREETINGS = {
     b"QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) ": "human monitor",
     b"\x1b[31mlogin:\n": "not a QMP socket",
     b"[1, 2]\n": "not a QMP socket",
-    b'{"event": "STOP"}\n': "no QMP greeting",
+    b'{"event": "STOP"}\n': "expected a QMP greeting, found other JSON",
     b"[" * 100_000 + b"\n": "not a QMP socket",
     b'{"a": ' * 100_000 + b"\n": "not a QMP socket",
     b"9" * 100_000 + b"\n": "not a QMP socket",
     b"\xff\xfe\n": "not a QMP socket",
-    b"x" * (2 << 20): "without an end of line",
+    b"x" * (2 << 20): "lines of at most 1048576 bytes",
     b"": "one client at a time",
     GREETING[:20]: "one client at a time",
 }
@@ -547,13 +548,14 @@ GREETINGS = {
 
 @pytest.mark.parametrize("greeting", GREETINGS, ids=lambda data: data[:10].hex())
 def test_what_is_no_greeting(serve: Serve, monkeypatch: pytest.MonkeyPatch, greeting: bytes) -> None:
-    monkeypatch.setattr(qmp, "_GREETING", 0.5)
+    if GREETINGS[greeting] == "one client at a time":  # the others come, however late
+        monkeypatch.setattr(qmp, "_GREETING", 0.3)
     assert GREETINGS[greeting] in refusal(serve(greeting=greeting).source)
 
 
 def test_server_that_closes_at_once(serve: Serve) -> None:
     server = serve({"qmp_capabilities": hang_up})
-    assert "closed the connection at qmp_capabilities" in refusal(server.source)
+    assert "closed the connection during qmp_capabilities" in refusal(server.source)
 
 
 def test_client_behind_another_waits_a_bounded_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,6 +567,16 @@ def test_client_behind_another_waits_a_bounded_time(place: Path, monkeypatch: py
         first.connect(f"{place}/busy")
         for _ in range(2):
             assert "one client at a time" in refusal(f"qmp:{place}/busy")
+
+
+def wait_little(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Give up one command soon. The others may take as long as a busy machine makes them."""
+    run = qmp._Monitor.run
+
+    def impatient(monitor: Any, name: str, arguments: Any = None, **options: Any) -> Any:
+        return run(monitor, name, arguments, **(options | {"seconds": 0.3} if name == command else options))
+
+    monkeypatch.setattr(qmp._Monitor, "run", impatient)
 
 
 COMMANDS = ["qmp_capabilities", "query-status", "getfd", "dump-guest-memory", "add-fd"]
@@ -580,7 +592,7 @@ def test_refused_command_is_an_error_in_one_line(serve: Serve, command: str) -> 
 def test_command_without_an_answer_is_an_error_in_time(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(qmp, "_ANSWER", 0.3)
+    wait_little(monkeypatch, command)
     assert f"did not answer {command}" in refusal(serve({command: hang}).source)
 
 
@@ -596,7 +608,7 @@ def test_events_between_command_and_answer_are_passed_over(serve: Serve, command
 
 
 def test_endless_events_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qmp, "_ANSWER", 0.5)
+    wait_little(monkeypatch, "query-status")
 
     def endless(server: Server, request: dict[str, Any]) -> Said:
         while True:
@@ -650,11 +662,15 @@ def test_dump_cannot_grow_beyond_its_room(serve: Serve) -> None:
 
 
 def test_impossible_amount_of_memory_is_refused(serve: Serve) -> None:
-    assert "no machine" in refusal(serve(core=core(Load(0, b"x", filesz=1 << 60, memsz=1 << 60))).source)
+    assert "guest memory: expected at most" in refusal(
+        serve(core=core(Load(0, b"x", filesz=1 << 60, memsz=1 << 60))).source
+    )
 
 
 @pytest.mark.parametrize(
-    ("data", "words"), [(b"", "wrote 0 of the 65536"), (b"x" * 100, "wrote 100 of the 65536")], ids=["nothing", "less"]
+    ("data", "words"),
+    [(b"", "expected 65536 bytes, found 0$"), (b"x" * 100, "expected 65536 bytes, found 100$")],
+    ids=["nothing", "less"],
 )
 def test_short_data_is_an_error(serve: Serve, data: bytes, words: str) -> None:
     def short(server: Server, request: dict[str, Any]) -> Said:
@@ -715,7 +731,7 @@ def test_guest_is_let_go_when_opening_fails(serve: Serve, command: str) -> None:
 
 
 def test_guest_is_let_go_after_a_command_that_hangs(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qmp, "_ANSWER", 0.3)
+    wait_little(monkeypatch, "pmemsave")
     server = serve({"pmemsave": hang})
     with pytest.raises(SourceError, match="did not answer"), luoser.open(server.source, pause=True) as memory:
         memory.read(0x100000, 16)
@@ -726,7 +742,8 @@ def test_guest_is_let_go_after_a_command_that_hangs(serve: Serve, monkeypatch: p
 def test_guest_that_may_still_be_held_is_named(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, answer: Answer, word: str
 ) -> None:
-    monkeypatch.setattr(qmp, "_FAREWELL", 0.3)
+    if answer is hang:
+        monkeypatch.setattr(qmp, "_FAREWELL", 0.3)
     memory = luoser.open(serve({"cont": answer}).source, pause=True)
     with pytest.raises(SourceError, match=f"{word}.*may still be.*`cont`"):
         memory.close()

@@ -127,7 +127,7 @@ def test_bytes_may_lie_at_two_addresses(tmp_path: Path) -> None:
     ],
 )
 def test_parts_that_claim_one_address_are_refused(tmp_path: Path, ranges: tuple[Range, ...]) -> None:
-    with pytest.raises(UsageError, match="two parts of the image are to lie at address 0x"):
+    with pytest.raises(UsageError, match="two parts of the image overlap at address 0x"):
         placed(tmp_path, *ranges)
 
 
@@ -135,9 +135,9 @@ def test_parts_that_claim_one_address_are_refused(tmp_path: Path, ranges: tuple[
     ("part", "word"),
     [
         (Range(0x5000, 0, 0), "part for address 0x5000 is empty"),
-        (Range(0x5000, 0x1000, 0x8000), "begins at byte 0x8000, but the image has 0x8000"),
-        (Range(0x5000, None, 1 << 63), "but the image has 0x8000"),
-        (Range(0x5000, None, 0x8000), "but the image has 0x8000"),
+        (Range(0x5000, 0x1000, 0x8000), "begins at byte 0x8000, the image has 0x8000"),
+        (Range(0x5000, None, 1 << 63), "begins at byte 0x8000000000000000, the image has 0x8000"),
+        (Range(0x5000, None, 0x8000), "begins at byte 0x8000, the image has 0x8000"),
     ],
 )
 def test_part_without_a_byte_is_refused(tmp_path: Path, part: Range, word: str) -> None:
@@ -147,7 +147,7 @@ def test_part_without_a_byte_is_refused(tmp_path: Path, part: Range, word: str) 
 
 def test_part_longer_than_the_image_is_cut_short_and_says_so(tmp_path: Path) -> None:
     memory = placed(tmp_path, Range(0x10000, 0x9000, 0))
-    assert memory.remarks == ["truncated: the part at 0x10000 ends 0x1000 bytes too early"]
+    assert memory.remarks == ["truncated: the last 0x1000 bytes of the part at 0x10000 are missing"]
     assert memory.page_state(0x18000) is PageState.ABSENT
     with pytest.raises(MissingMemory) as caught:
         memory.read(0x17FFF, 2)
@@ -188,5 +188,5 @@ def test_hole_beyond_the_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_formats_say_themselves_where_their_bytes_are() -> None:
-    with pytest.raises(SourceError, match="elf says itself where its bytes belong"):
+    with pytest.raises(SourceError, match="format elf has physical addresses"):
         luoser.open(real.path("7.3-a/frozen"), ranges=[Range(0, None, 0)])

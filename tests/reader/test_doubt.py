@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import random
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from luoser.memory.overlay import Overlay
 from luoser.state import Direction, File, MapStatus, State
 from tests import real
 from tests.images import Image, Node, fdt, name, text, u64
+from tests.work import Counted, steps
 
 
 def codes(state: State) -> set[str]:
@@ -38,7 +38,7 @@ def test_page_size_is_not_guessed_from_a_map_that_cannot_be_read() -> None:
     state = luoser.read(image.open())
     assert state.source.page_size == 4096
     assert state.handovers[0].preserved.status is MapStatus.DAMAGED
-    assert codes(state) == {"map-node-broken"}
+    assert codes(state) == {"map-garbage"}
 
 
 # -- the width of kho-v1 bitmaps --
@@ -131,7 +131,7 @@ def test_undecided_vfio_device_has_no_headline() -> None:
     devices = struct.pack("<II", 1, 1) + entry(0x900)
     detail = file_of(vfio_state(struct.pack("<IHB", 0, 0x501, 1), devices)).detail
     assert detail is not None and len(detail.readings) > 1
-    assert "do not decide" in detail.confidence
+    assert "layouts fit these bytes" in detail.confidence
 
 
 # -- roots --
@@ -139,7 +139,7 @@ def test_undecided_vfio_device_has_no_headline() -> None:
 
 def test_root_option_does_not_hide_the_other_root_from_the_judgement() -> None:
     (found,) = luoser.read(real.dump("7.3-chain/frozen2"), root=0xE55000).handovers
-    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher one is the running kernel's own"
+    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher one is that of the running kernel"
     assert found == real.read("7.3-chain/frozen2").handovers[1]
 
 
@@ -227,7 +227,7 @@ def test_map_that_leads_to_itself_only_decides_nothing() -> None:
 
 
 def shared_tree(image: Image) -> None:
-    blob = fdt(Node("", {}, [Node(f"n{number}") for number in range(60000)]))
+    blob = fdt(Node("", {}, [Node(f"n{number}") for number in range(20000)]))
     place = image.alloc(blob, order=9)
     image.handover({f"s{number}": (place, len(blob)) for number in range(25)})
 
@@ -254,12 +254,12 @@ def broken_boot_trees(image: Image) -> None:
 
 @pytest.mark.parametrize("build", [shared_tree, folios_of_one_page, broken_boot_trees])
 def test_hostile_image_costs_no_more_than_its_bytes(build: Callable[[Image], None]) -> None:
+    """A tree is parsed once, a page of a list read once, and the bytes of trees that say nothing are bounded."""
     image = Image(pages=2048)
     build(image)
-    memory = image.open()
-    start = time.process_time()
-    luoser.read(memory)
-    assert time.process_time() - start < 5  # it took minutes and gigabytes
+    memory = Counted(image.open(), most=6 * len(image.data))
+    with steps(2_000_000):
+        luoser.read(memory)
 
 
 def test_star_in_hex_text_cannot_ask_for_more_than_a_list_has() -> None:

@@ -22,7 +22,7 @@ HOST, PAIR = "7.3-a/frozen", "7.3-chain/post"
 GUESTS = ("6.18-a/frozen", "6.19-a/frozen")
 PLACE = 0x2000_0000
 """Memory of guests; nothing of the host is there."""
-FOREIGN = ("nothing that this root names is at its address: a guest's root, or a copy",)
+FOREIGN = ("nothing of it is at its address: root of a guest, or a copy",)
 
 
 def root_page(name: str) -> bytes:
@@ -70,7 +70,7 @@ def test_roots_of_guests_crowd_out_nothing(count: int) -> None:
     assert own(state.handovers) == list(real.read(PAIR).handovers)
     assert len(state.handovers) == 16
     (problem,) = problems(state, "too-many-roots")
-    assert problem.message == f"{count + 2} KHO roots; the 16 likeliest are read"
+    assert problem.message == f"too many KHO roots: found {count + 2}, only the 16 likeliest are read"
 
 
 def test_lone_root_is_not_foreign() -> None:
@@ -92,7 +92,7 @@ def test_roots_that_are_all_strangers_are_not_foreign() -> None:
     assert [(handover.address, handover.own, handover.direction) for handover in found] == [
         (place, True, Direction.UNKNOWN) for place in places
     ]
-    assert found[0].evidence[0].startswith("direction unknown: no numbers that are neighbours tell it from")
+    assert found[0].evidence[0].startswith("direction unknown: no consecutive numbers with")
 
 
 # -- what makes a root the machine's own --
@@ -174,7 +174,7 @@ def test_foreign_root_does_not_make_the_true_one_one_of_two() -> None:
         memory.write(one.address, bytes(one.size))
     found = luoser.read(memory).handovers[0]
     assert (found.direction, found.preserved.status) == (Direction.INCOMING, MapStatus.STALE)
-    assert found.evidence == ("inferred: its map was consumed, its pages have been reused",)
+    assert found.evidence == ("inferred: its map was consumed, and its pages were reused",)
 
 
 def test_copy_of_a_root_is_left_out_beside_guests() -> None:

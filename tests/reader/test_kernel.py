@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests import real
 from tests.images import Image, u64
 from tests.kernels import PLACES, Kernel
 from tests.reader.helpers import codes, only, problems
+from tests.work import steps
 
 INCOMING, OUTGOING, UNKNOWN = Direction.INCOMING, Direction.OUTGOING, Direction.UNKNOWN
 PLACE = Path("System.map")
@@ -106,7 +106,7 @@ def test_real_kernel_names_the_root_that_it_was_handed(case: str) -> None:
     assert directions(state) == {root: INCOMING, own: OUTGOING}
     assert all(map(certain, state.handovers))
     assert by_address(state)[root].scratch == inferred[root].scratch
-    assert "kho_scratch names the scratch array" in " ".join(by_address(state)[root].evidence)
+    assert "kho_scratch points to the scratch array" in " ".join(by_address(state)[root].evidence)
 
 
 def test_real_symbols_of_another_boot_are_those_of_the_same_kernel() -> None:
@@ -119,7 +119,7 @@ def test_real_symbols_of_another_boot_are_those_of_the_same_kernel() -> None:
     assert slide
     moved = {name: replace(symbol, address=symbol.address + slide) for name, symbol in found.found.items()}
     state = luoser.read(memory, symbols=replace(found, found=moved))
-    assert "neither kho_in nor kho_out" in only(state).evidence[0]
+    assert "kho_in and kho_out of" in only(state).evidence[0]
 
 
 def test_real_cut_without_the_variables_says_so_and_infers() -> None:
@@ -195,7 +195,7 @@ def test_root_that_kho_out_points_to_is_outgoing(machine: str) -> None:
     assert handover.evidence == (
         "certain: kho_out, byte 0 of System.map points to it",
         "luo_global, byte 8 points to its LUO page",
-        f"kho_scratch names the scratch array at {array:#x}",
+        f"kho_scratch points to the scratch array at {array:#x}",
     )
     assert handover.scratch is not None and handover.scratch[0].size == 1 << 20
 
@@ -300,7 +300,7 @@ def test_excerpt_without_kho_out_does_not_give_its_words_to_kho_in() -> None:
     state = read(kernel, symbols(kernel.system_map(without=("kho_out", "luo_global"))))
     assert only(state).direction is OUTGOING
     assert only(state).evidence[0].startswith("inferred")
-    assert "no kho_out among these symbols" in problems(state, "symbols")[0].message
+    assert "kho_out missing: an excerpt of the symbols" in problems(state, "symbols")[0].message
 
 
 def test_variable_that_names_two_roots_makes_nothing_certain() -> None:
@@ -336,7 +336,7 @@ def test_root_that_the_kernel_does_not_name_is_left_over() -> None:
     handover = only(read(kernel))
     assert handover.direction is UNKNOWN
     assert handover.evidence == (
-        "neither kho_in nor kho_out of System.map points to it: left over, or another machine's",
+        "kho_in and kho_out of System.map do not point to it: left over, or of another machine",
     )
 
 
@@ -348,7 +348,7 @@ def test_boot_parameters_and_variables_agree() -> None:
     memory.known_roots = (KnownRoot(root=root, incoming=True, evidence="setup_data 1"),)
     handover = only(luoser.read(memory, symbols=symbols(kernel.system_map())))
     assert handover.direction is INCOMING
-    assert handover.evidence[1] == "certain: setup_data 1 names it"
+    assert handover.evidence[1] == "certain: setup_data 1 points to it"
 
 
 def test_boot_parameters_and_variables_contradict_each_other() -> None:
@@ -383,7 +383,7 @@ def test_build_id_of_another_kernel_is_refused() -> None:
     kernel = x86()
     kernel.hand(outgoing=kernel.image.handover())
     found = replace(symbols(kernel.system_map()), build_id="cd" * 20)
-    with pytest.raises(SourceError, match=f"build id {'cd' * 20}.*{kernel.build_id}"):
+    with pytest.raises(SourceError, match=f"wrong build id: expected {kernel.build_id}.*{'cd' * 20}"):
         read(kernel, found)
 
 
@@ -391,14 +391,16 @@ def test_build_id_of_another_kernel_is_refused() -> None:
 def test_symbols_that_differ_anywhere_are_refused(name: str) -> None:
     kernel = x86()
     other = replace(kernel, places={**PLACES, name: PLACES[name] + 8})
-    with pytest.raises(SourceError, match=f"another kernel than 7.3.4: there {name} lies 0x8 bytes elsewhere"):
+    with pytest.raises(
+        SourceError, match=f"another kernel than 7.3.4: the distance from .* to {name} differs by 0x8 bytes"
+    ):
         read(kernel, symbols(other.system_map()))
 
 
 def test_nothing_to_compare_is_refused() -> None:
     kernel = x86()
     found = symbols(kernel.system_map(without=tuple(name for name in PLACES if not name.startswith("kho"))))
-    with pytest.raises(SourceError, match="none of _stext"):
+    with pytest.raises(SourceError, match="no symbol in common with VMCOREINFO: expected one of _stext"):
         read(kernel, found)
 
 
@@ -419,7 +421,7 @@ def test_vmcoreinfo_of_a_kernel_that_is_gone_makes_nothing_certain() -> None:
     kernel.put("init_uts_ns", *[0] * 30)
     state = read(kernel)
     assert only(state).evidence[0].startswith("inferred")
-    assert "is not in memory" in problems(state, "symbols")[0].message
+    assert "is not in this source" in problems(state, "symbols")[0].message
 
 
 def test_utsname_that_was_left_out_does_not_matter() -> None:
@@ -491,7 +493,7 @@ def test_raw_image_without_vmcoreinfo_says_so_and_infers() -> None:
     kernel.hand(outgoing=kernel.image.handover())
     state = read_raw(kernel.image, kernel.system_map())
     assert only(state).evidence[0].startswith("inferred")
-    assert "no kernel of these symbols in the source" in problems(state, "symbols")[0].message
+    assert "no kernel with these symbols in this source" in problems(state, "symbols")[0].message
 
 
 def test_symbols_of_another_kernel_for_a_raw_image_say_why_they_are_not_used() -> None:
@@ -501,7 +503,7 @@ def test_symbols_of_another_kernel_for_a_raw_image_say_why_they_are_not_used() -
     other = replace(kernel, places={**PLACES, "clear_seq": PLACES["clear_seq"] + 64})
     state = read_raw(kernel.image, other.system_map())
     assert only(state).evidence[0].startswith("inferred")
-    assert "there clear_seq lies 0x40 bytes elsewhere" in problems(state, "symbols")[0].message
+    assert "to clear_seq differs by 0x40 bytes" in problems(state, "symbols")[0].message
 
 
 def two_kernels(**options: Any) -> tuple[Image, Kernel, Kernel, int, int]:
@@ -533,7 +535,7 @@ def test_kernel_before_the_last_makes_it_uncertain_which_runs() -> None:
     state = read_raw(image, new.system_map())
     assert set(directions(state)) == {before, handed, own}
     assert not any(map(certain, state.handovers))
-    assert "images of 3 kernels" in problems(state, "symbols")[0].message
+    assert "3 kernels are in this source" in problems(state, "symbols")[0].message
 
 
 def test_symbols_of_the_kernel_before_do_not_speak_for_the_one_that_runs() -> None:
@@ -541,7 +543,7 @@ def test_symbols_of_the_kernel_before_do_not_speak_for_the_one_that_runs() -> No
     image, old, _, handed, _ = two_kernels(release="7.2.6", places={**PLACES, "clear_seq": 0x4000})
     state = read_raw(image, old.system_map())
     assert not any(map(certain, state.handovers))
-    assert "7.3.4 lies in this source as well" in problems(state, "symbols")[0].message
+    assert "kernel 7.3.4 is in this source, too" in problems(state, "symbols")[0].message
     assert handed in directions(state)
 
 
@@ -552,6 +554,7 @@ def test_kernel_before_whose_pages_were_reused_does_not_matter() -> None:
 
 
 def test_many_pages_of_vmcoreinfo_cost_little() -> None:
+    """The pages of VMCOREINFO that are looked at are bounded."""
     image = Image(pages=8192)
     kernel = Kernel(image=image)
     image.handover()
@@ -560,9 +563,8 @@ def test_many_pages_of_vmcoreinfo_cost_little() -> None:
         image.put(place * 4096, page.replace(b"KERNELOFFSET=", b"KERNELOFFSET=%d" % place))
     found = symbols(kernel.system_map())
     memory = opened(bytes(image.data))
-    start = time.monotonic()
-    luoser.read(memory, symbols=found)
-    assert time.monotonic() - start < 2
+    with steps(1_400_000):  # 240 for each of the 4096 that are looked at
+        luoser.read(memory, symbols=found)
 
 
 # -- a live machine ------------------------------------------------------------------------------------------

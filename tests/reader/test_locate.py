@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import struct
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from tests import real
 from tests.images import Image, Node, fdt, text, u64
 from tests.reader.helpers import only, problems
 from tests.reader.messengers import boot_tree, named, setup_node
+from tests.work import steps
 
 
 def root_tree(compatible: bytes, name: str = "") -> bytes:
@@ -88,9 +88,8 @@ def test_number_of_roots_is_bounded() -> None:
     image = Image(pages=1024)
     for _ in range(500):
         image.alloc(root_tree(b"kho-v4\0"))
-    start = time.monotonic()
-    state = image.read()
-    assert time.monotonic() - start < 2
+    with steps(1_000_000):
+        state = image.read()
     assert 0 < len(state.handovers) < 500
     assert problems(state, "too-many-roots")
 
@@ -113,7 +112,9 @@ def test_of_too_many_roots_the_likeliest_are_read() -> None:
     state = image.read()
     assert len(state.handovers) == 16
     assert {handover.address for handover in state.handovers} > {*wanted}
-    assert problems(state, "too-many-roots")[0].message == "32 KHO roots; the 16 likeliest are read"
+    assert (
+        problems(state, "too-many-roots")[0].message == "too many KHO roots: found 32, only the 16 likeliest are read"
+    )
 
 
 def test_of_too_many_roots_one_that_setup_data_names_is_read() -> None:
@@ -158,10 +159,8 @@ def test_setup_data_that_names_a_page_which_is_no_root_is_reported() -> None:
     assert state.handovers == ()
     assert [(problem.address, problem.root) for problem in problems(state, "no-root")] == [(root, None)] * len(nodes)
     for node, problem in zip(nodes, problems(state, "no-root"), strict=True):
-        assert problem.message == (
-            f"setup_data node at {node:#x} names a KHO root at {root:#x}, but there is none; "
-            "a kernel says that the handover FDT is invalid"
-        )
+        word = f"setup_data node at {node:#x}: expected a KHO root at {root:#x}, found none"
+        assert problem.message == f"{word}; a kernel reports an invalid handover FDT"
 
 
 def test_setup_data_that_names_a_page_of_zeros_is_reported_beside_a_root() -> None:
@@ -209,7 +208,8 @@ def test_chosen_that_names_a_page_which_is_no_root_is_reported() -> None:
     tree = image.alloc(boot_tree(page), keep=False)
     (problem,) = problems(image.read(), "no-root")
     assert problem.address == page
-    assert problem.message.startswith(f"/chosen of the devicetree at {tree:#x} names a KHO root at {page:#x}, but ")
+    word = f"/chosen of the devicetree at {tree:#x}: expected a KHO root at {page:#x}, found none"
+    assert problem.message == f"{word}; a kernel reports an invalid FDT"
 
 
 # -- one root --

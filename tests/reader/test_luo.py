@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ from luoser.state import Luo, MapStatus, Session, State, to_document
 from tests import real
 from tests.images import Image, Node, fdt, name, text, u64
 from tests.reader.helpers import codes, number, only, problems
+from tests.work import steps
 
 FROZEN = "7.3-a/frozen"
 OLD = "6.19-a/frozen"
@@ -114,12 +114,12 @@ def test_file_block_that_is_gone_leaves_the_other_sessions(state: PageState) -> 
 
 
 def test_session_block_that_names_itself_is_a_problem() -> None:
+    """The blocks that were visited are remembered: the loop costs no more than the sound dump, 130,000 lines."""
     memory = real.overlay(FROZEN)
     (block,) = sound().session_blocks
     memory.write(block, u64(block))
-    start = time.monotonic()
-    found = luoser.read(memory)
-    assert time.monotonic() - start < 1
+    with steps(400_000):
+        found = luoser.read(memory)
     (problem,) = problems(found, "loop")
     assert problem.address == block and f"{block:#x}" in problem.message
     assert brief(luo_of(found)) == brief(sound())
@@ -395,7 +395,7 @@ def test_luo_v3_has_a_session_area_and_contiguous_files() -> None:
     assert (luo.layout, luo.number) == ("luo-v3", 4)
     assert brief(luo) == [("a", files(1, 2)), ("b", [])]
     assert [flb.name for flb in luo.flbs] == ["x"]
-    assert state.problems == ()
+    assert {problem.code for problem in state.problems} == {"zero-flb"}
 
 
 def test_luo_v2_is_a_devicetree_with_one_pointer() -> None:
@@ -408,7 +408,7 @@ def test_luo_v2_is_a_devicetree_with_one_pointer() -> None:
     assert (luo.layout, luo.compatible, luo.number) == ("luo-v2", "luo-v2", 6)
     assert brief(luo) == [("a", files(9))]
     assert [flb.name for flb in luo.flbs] == ["x"]
-    assert state.problems == ()
+    assert {problem.code for problem in state.problems} == {"zero-flb"}
 
 
 def test_composed_string_has_a_wider_field() -> None:
@@ -465,7 +465,7 @@ def test_luo_v1_with_session_v2_and_flbs(kho: str) -> None:
     assert (luo.compatible, luo.number) == ("luo-v1", 3)
     assert brief(luo) == [("a", files(1))]
     assert [(entry.name, entry.data, entry.count) for entry in luo.flbs] == [("x", 0x99000, 1)]
-    assert state.problems == ()
+    assert {problem.code for problem in state.problems} == {"zero-flb"}
 
 
 def session_v1_entry(label: str, pages: int, address: int, count: int) -> bytes:

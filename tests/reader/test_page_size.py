@@ -57,7 +57,7 @@ def test_users_page_size_with_which_no_map_is_whole_is_doubted(size: int) -> Non
     (problem,) = problems(state, "page-size-doubt")
     assert (problem.root, problem.address) == (None, None)
     assert problem.message == (
-        f"page size: --page-size says {size}, and the map is whole with 4096 only; read with {size}"
+        f"page size: --page-size has {size}, but the map is intact only with 4096; read with {size}"
     )
 
 
@@ -99,7 +99,7 @@ def test_page_size_of_vmcoreinfo_that_no_kernel_has_is_passed_over(stated: str) 
 
 @pytest.mark.parametrize("size", [0, 1, 512, 8192, 1 << 20])
 def test_users_page_size_that_no_kernel_has_is_refused(size: int) -> None:
-    with pytest.raises(UsageError, match=f"page size {size}: expected one of 4096, 16384, 65536"):
+    with pytest.raises(UsageError, match=f"page size: expected one of 4096, 16384, 65536 bytes, found {size}"):
         luoser.read(real.dump(FROZEN), page_size=size)
 
 
@@ -112,7 +112,7 @@ def test_vmcoreinfo_with_which_no_map_is_whole_is_doubted_and_replaced(stated: s
     memory.vmcoreinfo = {**memory.vmcoreinfo, "PAGESIZE": stated}
     state = luoser.read(memory)
     assert (state.source.page_size, page_size_problems(state)) == (4096, ["page-size-doubt"])
-    assert f"VMCOREINFO says {stated}, and the map is whole with 4096 only" in state.problems[-1].message
+    assert f"VMCOREINFO has {stated}, but the map is intact only with 4096" in state.problems[-1].message
     assert state.handovers == real.read(FROZEN).handovers
 
 
@@ -122,7 +122,7 @@ def test_container_with_which_no_map_is_whole_is_replaced(size: int) -> None:
     memory.page_size = size
     state = luoser.read(memory)
     assert (state.source.page_size, page_size_problems(state)) == (4096, ["page-size-guessed"])
-    assert f"the elf header says {size}, and the map is whole with 4096 only" in state.problems[-1].message
+    assert f"the elf header has {size}, but the map is intact only with 4096" in state.problems[-1].message
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from itertools import pairwise
 
 import pytest
@@ -18,6 +17,7 @@ from luoser.state import Direction, MapStatus, PreservedMap, State
 from tests import real
 from tests.images import Image, find_radix_bit, u64
 from tests.reader.helpers import codes, number, only, problems, replace_u64
+from tests.work import steps
 
 RADIX, CHUNKS = "7.3-a/frozen", "6.18-a/frozen"
 both_forms = pytest.mark.parametrize("name", [RADIX, CHUNKS], ids=["radix", "chunks"])
@@ -92,7 +92,7 @@ def test_garbage_in_the_map_root_is_damage_that_names_the_page_and_its_bytes(nam
     assert handover.direction is Direction.OUTGOING
     assert handover.evidence[0] == "inferred: the only root, and its map is damaged"
     (problem,) = state.problems
-    assert (problem.code, problem.address, problem.about) == ("map-node-broken", map_address(name), "preserved")
+    assert (problem.code, problem.address, problem.about) == ("map-garbage", map_address(name), "preserved")
     assert SCRIPT[:16].hex(" ") in problem.message
 
 
@@ -107,7 +107,7 @@ def test_garbage_in_the_map_root_and_in_the_page_of_luo_is_stale_and_was_consume
     assert only(state).direction is Direction.INCOMING
     (problem,) = problems(state, "map-stale")
     assert problem.address == map_address(name)
-    assert SCRIPT[:16].hex(" ") in problem.message and "LUO's page holds something else" in problem.message
+    assert SCRIPT[:16].hex(" ") in problem.message and "LUO's page has something else" in problem.message
 
 
 @both_forms
@@ -241,12 +241,12 @@ def inner_nodes(memory: Overlay, root: int) -> list[int]:
 
 @pytest.mark.parametrize(("depth", "up"), [(depth, up) for depth in range(5) for up in range(depth + 1)])
 def test_radix_node_that_leads_back_is_a_problem_with_both_addresses(depth: int, up: int) -> None:
+    """The pages that were visited are remembered: a loop costs no more than the sound dump, 130,000 lines."""
     memory = real.overlay(RADIX)
     path = inner_nodes(memory, map_address(RADIX))
     memory.write(free_slot(memory, path[depth]), u64(path[up]))
-    start = time.monotonic()
-    state = luoser.read(memory)
-    assert time.monotonic() - start < 1
+    with steps(400_000):
+        state = luoser.read(memory)
     (problem,) = state.problems
     assert (problem.code, problem.address) == ("map-node-broken", path[depth])
     assert f"{path[depth]:#x}" in problem.message and f"{path[up]:#x}" in problem.message
@@ -255,11 +255,11 @@ def test_radix_node_that_leads_back_is_a_problem_with_both_addresses(depth: int,
 
 
 def test_table_full_of_itself_ends_fast() -> None:
+    """The pages that were visited are remembered: 512^5 ways lead to the first leaf."""
     memory = real.overlay(RADIX)
     memory.write(map_address(RADIX), u64(map_address(RADIX)) * 512)
-    start = time.monotonic()
-    state = luoser.read(memory)
-    assert time.monotonic() - start < 1
+    with steps(400_000):
+        state = luoser.read(memory)
     assert only(state).preserved.status is MapStatus.DAMAGED
     assert {(problem.code, problem.address) for problem in state.problems} == {
         ("map-node-broken", map_address(RADIX)),
@@ -273,9 +273,8 @@ def test_shared_subtrees_do_not_multiply() -> None:
     for node, child in pairwise(levels):
         image.put(node, u64(child) * 512)
     image.handover(map_address=levels[0])
-    start = time.monotonic()
-    state = image.read()
-    assert time.monotonic() - start < 1
+    with steps(1_000_000):
+        state = image.read()
     assert only(state).preserved.status is MapStatus.DAMAGED
     broken = {problem.address for problem in problems(state, "map-node-broken")}
     assert broken == set(levels[:-1])  # each names the next one once, which is a way, and then 511 times more
@@ -317,7 +316,7 @@ def test_chunk_with_an_impossible_count_is_broken(count: int) -> None:
     memory.write(map_address(CHUNKS) + 12, count.to_bytes(4, "little"))
     state = luoser.read(memory)
     assert_first_chunk_is_broken(state, memory)
-    assert f" {count} bitmaps" in state.problems[0].message
+    assert f"found {count} of order" in state.problems[0].message
 
 
 def test_chunk_with_an_impossible_order_is_broken() -> None:
@@ -357,7 +356,7 @@ def test_page_size_is_guessed_where_the_source_does_not_say(page_size: int) -> N
 
 
 def test_page_size_that_no_kernel_has_is_refused() -> None:
-    with pytest.raises(luoser.errors.UsageError, match="page size 8192"):
+    with pytest.raises(luoser.errors.UsageError, match=r"page size: expected .* found 8192"):
         luoser.read(real.dump(RADIX), page_size=8192)
 
 

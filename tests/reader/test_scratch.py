@@ -53,7 +53,7 @@ def test_reader_uses_what_lies_in_scratch(name: str) -> None:
     for one in luoser.read(memory).handovers:
         is_in_scratch = one.address in roots_with_a_messenger_in_scratch(name)
         assert (one.direction is Direction.INCOMING) == is_in_scratch
-        assert any("lies in scratch, where kexec puts it at the jump" in word for word in one.evidence) == is_in_scratch
+        assert any("is in scratch, where kexec puts it at the jump" in word for word in one.evidence) == is_in_scratch
 
 
 # -- what counts as lying in scratch --
@@ -79,7 +79,7 @@ def test_node_that_an_area_contains_makes_its_root_incoming_by_inference(node: i
     handover = machine(node=node, areas=((LOW, SIZE), (0, 0)))
     assert handover.direction is Direction.INCOMING
     assert handover.evidence[0] == (
-        f"inferred: the setup_data node at {node:#x} that names it lies in scratch, where kexec puts it at the jump"
+        f"inferred: the setup_data node at {node:#x} that points to it is in scratch, where kexec puts it at the jump"
     )
 
 
@@ -118,7 +118,7 @@ def test_array_that_cannot_be_one_is_no_evidence(array: bytes) -> None:
 def test_devicetree_in_scratch_makes_its_root_incoming_on_arm64() -> None:
     handover = machine(node=LOW, areas=((LOW, SIZE),), arm=True)
     assert handover.direction is Direction.INCOMING
-    assert handover.evidence[0].startswith(f"inferred: the devicetree at {LOW:#x} that names it lies in scratch")
+    assert handover.evidence[0].startswith(f"inferred: the devicetree at {LOW:#x} that points to it is in scratch")
     assert handover.scratch == (Area(address=LOW, size=SIZE),)
 
 
@@ -149,14 +149,14 @@ def test_outgoing_root_without_an_array_inherits_that_of_the_incoming_one(name: 
     by_direction = {one.direction: one for one in real.read(name).handovers}
     incoming, outgoing = by_direction[Direction.INCOMING], by_direction[Direction.OUTGOING]
     assert outgoing.scratch == incoming.scratch is not None
-    assert outgoing.evidence[-1] == f"scratch is that of {incoming.address:#x}"
+    assert outgoing.evidence[-1] == f"scratch areas of {incoming.address:#x}"
 
 
 def test_outgoing_root_with_a_node_of_its_own_has_the_array_that_it_names() -> None:
     incoming, outgoing = real.read("7.3-chain/frozen2").handovers
     node = next(one for one in named(real.dump("7.3-chain/frozen2")) if one.root == outgoing.address)
     assert outgoing.direction is Direction.OUTGOING and outgoing.scratch == incoming.scratch
-    word = f"the setup_data node at {node.address:#x} names it and the scratch array at {node.array:#x}"
+    word = f"the setup_data node at {node.address:#x} points to it and to the scratch array at {node.array:#x}"
     assert outgoing.evidence[-1] == word
 
 

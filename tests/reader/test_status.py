@@ -148,13 +148,13 @@ BITS: dict[str, tuple[Evidence, str]] = {
     "c": (c_kernel_text, "it covers the text of the running kernel"),
     "d": (d_outside_ram, "of its ranges are outside RAM"),
     "i": (i_own_nodes, "it covers its own page"),
-    "j": (j_nothing, "it preserves nothing at all"),
+    "j": (j_nothing, "it preserves nothing"),
 }
 OUTSIDE: dict[str, tuple[Evidence, str]] = {
-    "e": (e_luo_reused, "LUO's page holds something else"),
+    "e": (e_luo_reused, "LUO's page has something else"),
     "f": (f_other_release, "written by kernel"),
     "g": (g_next_number, "has the next number"),
-    "h": (h_messenger_in_scratch, "lies in scratch, where kexec puts it at the jump"),
+    "h": (h_messenger_in_scratch, "is in scratch, where kexec puts it at the jump"),
 }
 KINDS = BITS | OUTSIDE
 INCOMING = "fgh"
@@ -238,7 +238,7 @@ def test_first_page_that_is_no_node_is_one_kind(name: str) -> None:
     memory.write(sound(name).preserved.address, SCRIPT)
     state = luoser.read(memory)
     assert only(state).preserved.status is MapStatus.DAMAGED
-    assert codes(state) == ["map-node-broken"]
+    assert codes(state) == ["map-garbage"]
     assert SCRIPT[:16].hex(" ") in state.problems[0].message
 
 

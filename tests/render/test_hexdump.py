@@ -77,7 +77,7 @@ def test_a_devicetree() -> None:
 def test_what_stands_behind_the_end_of_a_name_is_told() -> None:
     page = b"memfd-v2\0stale".ljust(64, b"\0")
     text = "\n".join(rows(page, 0, known("luo-file")))
-    assert 'compatible = "memfd-v2", then bytes that are not zero: "stale"' in text
+    assert 'compatible = "memfd-v2", non-zero bytes after the NUL: "stale"' in text
 
 
 def test_names_do_not_reach_the_terminal_raw() -> None:

@@ -37,7 +37,8 @@ def whole(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", schemas.KINDS)
 def test_schemas_are_schemas(kind: str) -> None:
     Draft202012Validator.check_schema(schemas.schema(kind))
-    assert schemas.schema(kind)["title"] == f"luoser/{kind}/1"
+    assert schemas.schema(kind)["title"] == schemas.schema(kind)["properties"]["schema"]["const"]
+    assert re.fullmatch(rf"luoser/{kind}/\d", schemas.schema(kind)["title"])
 
 
 def subschemas(schema: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -77,8 +78,15 @@ def test_documents_name_their_schema() -> None:
 
 @each_dump
 def test_state_documents_are_valid(name: str) -> None:
+    """Long lists whole in the largest of them, from each other every 16th item."""
     assert schemas.errors(real.document(name)) == []
-    assert schemas.errors(whole(name)) == []
+    assert schemas.errors(whole(name) if name == "7.3-chain/frozen2" else thinned(whole(name))) == []
+
+
+def thinned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: thinned(item) for key, item in value.items()}
+    return [thinned(item) for item in value[:: 16 if len(value) > 1000 else 1]] if isinstance(value, list) else value
 
 
 @each_dump

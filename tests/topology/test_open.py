@@ -32,7 +32,7 @@ def text_of(name: str) -> bytes:
 )
 def test_what_is_no_topology_is_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
-    with pytest.raises(SourceError, match=r"file: line 1.*lspci -vmmnnD -k"):
+    with pytest.raises(SourceError, match=r"file: not a topology: .*lspci -vmmnnD -k"):
         read_topology(tmp_path / "file")
 
 
@@ -60,13 +60,16 @@ def test_packed_files(tmp_path: Path) -> None:
 
 def test_a_text_of_rubbish_is_given_up_early(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"00:00.0 A device\n" + b"rubbish\n" * 70_000)
-    with pytest.raises(SourceError, match="file: more than 65536 oddities; the last one is line 65538"):
+    with pytest.raises(SourceError, match="file: more than 65536 errors; the last one is line 65538"):
         read_topology(tmp_path / "file")
 
 
 def test_a_text_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_module, "LIMITS", replace(LIMITS, topology_size=1000, topology_json=500))
-    for size, words in ((1001, "1001 bytes, more than the 1000"), (501, "bytes of JSON")):
+    for size, words in (
+        (1001, "at most 1000 bytes, found 1001"),
+        (501, "JSON too large: expected at most 500 bytes, found 501"),
+    ):
         (tmp_path / "file").write_bytes(b"[" + b" " * (size - 1))
         with pytest.raises(SourceError, match=words):
             read_topology(tmp_path / "file")

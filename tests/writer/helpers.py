@@ -11,14 +11,30 @@ from typing import Any
 import luoser
 from luoser.errors import MissingMemory
 from luoser.memory.source import Memory
-from luoser.state import State, to_document
+from luoser.state import File, Luo, State, to_document
 from luoser.state.from_json import from_document
 from luoser.writer import Image, write
 from luoser.writer.complete import complete
 
-__all__ = ["Json", "built", "compared", "differences", "differing", "full_document", "reread"]
+__all__ = [
+    "SCRATCH",
+    "Json",
+    "built",
+    "built_file",
+    "built_luo",
+    "compared",
+    "differences",
+    "differing",
+    "full_document",
+    "order_at",
+    "read_file",
+    "reread",
+    "sessions",
+    "there_and_back",
+]
 
 Json = dict[str, Any]
+SCRATCH = [{"address": "0x1000000", "size": "16M"}, {"address": "0x8000000", "size": "64M"}]
 _OPEN = ("evidence", "confidence", "candidates")
 """What is said about the bytes, not by them."""
 
@@ -37,6 +53,50 @@ def built(document: Json, *, kernel: str = "7.3") -> tuple[State, Image]:
 
 def reread(image: Image, **options: Any) -> State:
     return luoser.read(image.memory(), page_size=image.page_size, contents=True, **options)
+
+
+def built_luo(values: Json, kernel: str = "7.3") -> tuple[Luo, State, Image]:
+    """LUO of a handover of which nothing else is said."""
+    state, image = built({"handovers": [{"luo": values}]}, kernel=kernel)
+    found = state.handovers[0].luo
+    assert found is not None
+    return found, state, image
+
+
+def sessions(count: int, files: int = 0) -> list[Json]:
+    """Descriptions of sessions, each with so many files of a handler that nobody knows."""
+    return [
+        {"name": f"s{number}", "files": [{"compatible": "x-v1", "token": token} for token in range(files)]}
+        for number in range(count)
+    ]
+
+
+def built_file(values: Json, *, page_size: int = 4096, **luo: Any) -> tuple[File, State, Image]:
+    """The only file of the only session of a handover."""
+    document = {
+        "source": {"page_size": page_size},
+        "handovers": [{"luo": {**luo, "sessions": [{"name": "a", "files": [values]}]}}],
+    }
+    state, image = built(document)
+    found = state.handovers[0].luo
+    assert found is not None
+    return found.sessions[0].files[0], state, image
+
+
+def read_file(image: Image) -> File:
+    """The same, read from the image."""
+    found = reread(image).handovers[0].luo
+    assert found is not None
+    return found.sessions[0].files[0]
+
+
+def order_at(state: State, address: int) -> int:
+    """The order of the preserved block that starts at an address."""
+    found = state.handovers[0].preserved.map
+    assert found is not None
+    block = found.find(address)
+    assert block is not None and block.address == address
+    return block.order
 
 
 def compared(document: Json) -> Json:
@@ -88,3 +148,8 @@ def differences(said: Any, read: Any, path: str = "") -> Iterator[str]:
             yield from differences(*pair, f"{path}[{index}]")
     elif said != read:
         yield f"{path}: {str(said)[:60]} said, {str(read)[:60]} read"
+
+
+def there_and_back(*handovers: Json, kernel: str = "7.3") -> tuple[State, Image, State]:
+    state, image = built({"handovers": list(handovers)}, kernel=kernel)
+    return state, image, reread(image)

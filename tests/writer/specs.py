@@ -49,6 +49,8 @@ def device(draw: st.DrawFn, form: PciLayout, bdf: str) -> Json:
             made |= {name: draw(st.integers(0, 1)) for name, _, width in column.bits}
         elif column.kind == "records":
             made[column.name] = draw(st.lists(resources(), max_size=3))
+        elif column.kind == "token":
+            made[column.name] = draw(u64)
     members = set(form.record.record_fields)
     for name, values in (
         ("flags", st.sampled_from([["LU_BUSMASTER"], 1, ["lu_busmaster", "LU_BUSMASTER_BRIDGE"]])),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luoser.abi.pci import LAYOUTS, layout
+from luoser.abi.pci import layout
 from luoser.errors import UsageError
 from luoser.writer.spec import blob_bytes
 from tests import golden, lists
@@ -62,10 +62,6 @@ def spec(name: str, devices: list[Dev], buses: list[Bus] | tuple[Bus, ...] = (),
     if form.bus is not None:
         made["buses"] = [bus(name, entry) for entry in buses]
     return {**made, "fields": fields} if fields else made
-
-
-def test_there_is_an_oracle_for_every_layout() -> None:
-    assert set(FORMS) == {form.name for form in LAYOUTS}
 
 
 def test_the_cover_letter_of_september_2025() -> None:
@@ -138,14 +134,23 @@ def refused(word: str, **values: Any) -> None:
 def test_what_a_list_cannot_hold_is_named() -> None:
     one = {"bdf": "0000:05:00.1", "flags": 1, "driver_name": "nvme"}
     refused("devices[1].bdf: 0000:05:00.1 is devices[0] already", devices=[one, {**one, "bdf": "05:00.1"}])
-    refused("devices[0].driver_name: 63 bytes, there is room for 62", devices=[{**one, "driver_name": "x" * 63}])
+    refused(
+        "devices[0].driver_name: too long: expected at most 62 bytes and a NUL, found 63",
+        devices=[{**one, "driver_name": "x" * 63}],
+    )
     refused("devices[0].driver_data: ", devices=[{**one, "driver_data": 1 << 64}])
-    refused("devices[0].bdf: '0000:05:20.0' is no PCI address", devices=[{"bdf": "0000:05:20.0"}])
+    refused(
+        "devices[0].bdf: expected a PCI address such as 0000:05:00.1, found '0000:05:20.0'",
+        devices=[{"bdf": "0000:05:20.0"}],
+    )
     refused("devices[0].bdf: missing", devices=[{}])
-    refused("devices[0].drivername: struct pci_dev_ser has no such member", devices=[{**one, "drivername": "a"}])
+    refused("devices[0].drivername: unknown member of struct pci_dev_ser", devices=[{**one, "drivername": "a"}])
     refused("header.count is 3, but 1 are listed", devices=[one], fields={"count": 3})
-    refused("no member is named counts", devices=[one], fields={"counts": 1})
-    refused("flags[0]: 'BUSMASTER': expected one of LU_BUSMASTER", devices=[{**one, "flags": ["BUSMASTER"]}])
+    refused("unknown member counts", devices=[one], fields={"counts": 1})
+    refused(
+        "flags[0]: expected one of LU_BUSMASTER, LU_BUSMASTER_BRIDGE, found 'BUSMASTER'",
+        devices=[{**one, "flags": ["BUSMASTER"]}],
+    )
 
 
 def test_what_newer_lists_cannot_hold_is_named() -> None:
@@ -161,7 +166,7 @@ def test_what_newer_lists_cannot_hold_is_named() -> None:
     )
     refused("devices[0].domain: 65536 does not fit 2 bytes", layout="pci-v1-nr", devices=[{"bdf": "10000:05:00.1"}])
     refused(
-        "max_nr_devices: 4294967295 entries are more than",
+        "max_nr_devices: too many: 4294967295 entries of 8 bytes, expected at most",
         layout="pci-v2-u32",
         devices=[one],
         fields={"max_nr_devices": (1 << 32) - 1},
@@ -173,16 +178,21 @@ def test_what_newer_lists_cannot_hold_is_named() -> None:
         devices=[{"bdf": "0:01:00.0", "pme_poll": 2}],
     )
     refused(
-        "resource: 12 items, there is room for 11",
+        "resource: too many items: expected at most 11, found 12",
         layout="pci-lu-v1-resources",
         devices=[{"bdf": "0:01:00.0", "resource": [{}] * 12}],
     )
     refused(
-        "name: 64 bytes, there is room for 63",
+        "name: too long: expected at most 63 bytes and a NUL, found 64",
         layout="pci-lu-v1-resources",
         devices=[{"bdf": "0:01:00.0", "resource": [{"name": "x" * 64}]}],
     )
-    refused("buses[0].bus: '0000:4' is no PCI bus", layout="pci-lu-v1-19", devices=[], buses=[{"bus": "0000:4"}])
+    refused(
+        "buses[0].bus: expected a PCI bus such as 0000:41, found '0000:4'",
+        layout="pci-lu-v1-19",
+        devices=[],
+        buses=[{"bus": "0000:4"}],
+    )
     refused("buses[0].number: 300 does not fit 1 byte", layout="pci-lu-v1-19", devices=[], buses=[{"number": 300}])
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The orchestrator of today: sessions of preserved files, and FLBs that live as long as files need them."""
+"""LUO of 7.0 and later: sessions with preserved files, and FLBs that exist as long as files need them."""

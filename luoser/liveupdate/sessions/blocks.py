@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""KHO block sets (7.2 and later): a growing array in a chain of preserved pages."""
+"""KHO block sets (7.2 and later): a growing array in a chain of preserved pages.
+
+Source: kernel/liveupdate/kho_block.c.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ _MOST = 10_000
 
 @dataclass(slots=True)
 class BlockSet:
-    """size: bytes of an entry. what: whose it is, in words. blocks: addresses of the pages, in order."""
+    """A block set.
+
+    size:        of an entry in bytes.
+    what:        its owner, in words.
+    blocks:      physical addresses of the pages, in order.
+    is_incoming: the previous kernel made it.
+    """
 
     pages: Pages
     size: int
@@ -29,16 +38,16 @@ class BlockSet:
 
     @property
     def room(self) -> int:
-        """Entries of one block."""
+        """Number of entries that fit into one block."""
         return capacity(PAGE_SIZE, self.size)
 
     @property
     def head(self) -> int:
-        """Address of the first block, 0 without one."""
+        """Physical address of the first block. 0 if there is none."""
         return self.blocks[0] if self.blocks else 0
 
     def grow(self, count: int) -> None:
-        """Room for so many entries: a new page goes to the end of the chain. Raises Failure; then none was added."""
+        """Append blocks until `count` entries fit. Raises Failure; then no block was added."""
         before = len(self.blocks)
         while count > len(self.blocks) * self.room:
             try:
@@ -49,22 +58,23 @@ class BlockSet:
                 raise
 
     def shrink(self, count: int) -> None:
-        """Give back the pages that so many entries do not need."""
+        """Remove the last blocks that `count` entries do not need."""
         while self.blocks and count <= (len(self.blocks) - 1) * self.room:
             self._drop_last()
 
     def destroy(self) -> None:
+        """Free all blocks."""
         for block in self.blocks:
             self._free(block)
         self.blocks.clear()
 
     def clear(self) -> None:
-        """No entries any more; the pages and their chain stay."""
+        """Zero all entries and counts. The blocks and their chain stay."""
         for block in self.blocks:
             self.pages.write(block, 8, bytes(PAGE_SIZE - 8), f"{self.what}: count = 0, entries zeroed")
 
     def reserve(self, number: int) -> int:
-        """The address of entry `number`, which is the last one from now on. Raises Failure beyond the last block."""
+        """Make entry `number` the last one. Returns its physical address. Raises Failure if it has no block."""
         block, slot = divmod(number, self.room)
         if block >= len(self.blocks):
             raise Failure(errno.ENOSPC)
@@ -72,22 +82,26 @@ class BlockSet:
         return self.place(number)
 
     def place(self, number: int) -> int:
-        """The address of entry `number`."""
+        """Physical address of entry `number`."""
         block, slot = divmod(number, self.room)
         return self.blocks[block] + _HEADER + slot * self.size
 
     def entries(self) -> Iterator[tuple[int, bytes]]:
-        """(address, bytes) of what the blocks count."""
+        """(physical address, bytes) of each entry, as many as the counts of the blocks say."""
         for block in self.blocks:
             for slot in range(self.count(block)):
                 place = block + _HEADER + slot * self.size
                 yield place, self.pages.read(place, self.size)
 
     def count(self, block: int) -> int:
+        """The number of entries in the header of a block. block: its physical address."""
         return int.from_bytes(self.pages.read(block + 8, 8), "little")
 
     def restore(self, head: int) -> None:
-        """Take over a chain of the kernel before. Raises Failure for one that cannot be."""
+        """Take over the chain of the previous kernel. Raises Failure for an invalid one.
+
+        head: physical address of the first block. 0: an empty chain.
+        """
         self.is_incoming = True
         while head:
             if head in self.blocks or not self.pages.has(head):

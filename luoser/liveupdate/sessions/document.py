@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What sessions hand over, as a state document for the writer."""
+"""What sessions hand over, as parts of a state document for `luoser.writer`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ __all__ = ["list_values", "session_handover"]
 
 
 def session_handover(luo: Luo, core: PciCore, memfds: MemfdFiles) -> dict[str, Any]:
-    """One handover: all of it after the reboot call, before it the pages that are there in any case."""
+    """A handover of the state document.
+
+    Before the reboot call nothing is serialised, so it has only the pages that LUO always hands over.
+
+    core:   its list of devices.
+    memfds: their descriptors and folios.
+    """
     has_sessions = luo.is_serialized
     table = core.table if has_sessions else None
     sessions = luo.outgoing if has_sessions else []
@@ -70,7 +76,7 @@ def _file(file: File, memfds: MemfdFiles) -> dict[str, Any]:
         reading = {"layout": handler.core.series.vfio.layout, "fields": handler.read(file.data)}
         return {**values, "detail": {"address": f"{file.data:#x}", "readings": [reading]}}
     area = memfds.areas[file.data]
-    wish = area.wish
+    request = area.request
     folios = {
         "list": [[index, f"{area.folios + index * PAGE_SIZE:#x}", 3] for index in range(area.count)],
         "pages": _addresses(area.array),
@@ -79,16 +85,21 @@ def _file(file: File, memfds: MemfdFiles) -> dict[str, Any]:
     }
     memfd = {
         "address": f"{file.data:#x}",
-        "size": f"{wish.size:#x}",
-        "position": f"{wish.position:#x}",
-        "seals": wish.seals if memfds.has_seals else None,
+        "size": f"{request.size:#x}",
+        "position": f"{request.position:#x}",
+        "seals": request.seals if memfds.has_seals else None,
         "folios": folios,
     }
     return {**values, "memfd": memfd}
 
 
 def list_values(table: Table, flb: str) -> dict[str, Any]:
-    """The list as it lies in memory now, reached by an FLB. Entries of finished devices have a refcount of 0."""
+    """A list of devices of the state document, with the current contents of memory.
+
+    Entries of finished devices have a refcount of 0.
+
+    flb: name of the FLB through which the list is found.
+    """
     devices = []
     for slot, (domain, bdf, refcount) in enumerate(table.rows()):
         if domain or bdf or refcount:

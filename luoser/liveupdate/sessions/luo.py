@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The orchestrator of today (7.0 to 7.3): sessions of preserved files, FLBs, and what of them is written when.
+"""LUO of 7.0 to 7.3: sessions with preserved files, FLBs, and when they are written to memory.
 
-There is no state of the whole machine. Sessions of up to 7.1 lie in one area of pages and files in another; from 7.2
-on both lie in KHO blocks.
+Up to 7.1 sessions and files are in areas of adjacent pages. From 7.2 on they are in KHO blocks.
+
+Source: kernel/liveupdate/luo_core.c, luo_session.c, luo_file.c, luo_flb.c.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from luoser.abi.release import RELEASES
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.fdt import Node, flatten, parse, sequential
 from luoser.liveupdate.memory import PAGE_SIZE, Pages, get_order
-from luoser.liveupdate.scenario import FileWish
+from luoser.liveupdate.scenario import FileRequest
 from luoser.liveupdate.sessions.blocks import BlockSet
 from luoser.liveupdate.trace import Failure, Trace, errno_name
 from luoser.text import decode_name
@@ -35,38 +36,68 @@ _MOST_FILES = _ARRAY_SIZE // _FILE_SIZE
 
 
 class FileHandler(Protocol):
-    """preserve and freeze give the file's 64-bit handle, or raise Failure. retrieve gives the file's name.
-    No handler here has an unfreeze callback.
+    """struct liveupdate_file_ops of a kind of file. `data` is the 64-bit handle of a preserved file.
+
+    None of the modelled handlers has an unfreeze callback.
     """
 
     @property
-    def compatible(self) -> str: ...
+    def compatible(self) -> str:
+        """The string that identifies the handler in the next kernel."""
 
-    def takes(self, wish: FileWish) -> bool: ...
-    def preserve(self, wish: FileWish) -> int: ...
-    def freeze(self, name: str, data: int) -> int: ...
-    def unpreserve(self, name: str, data: int) -> None: ...
-    def retrieve(self, data: int) -> str: ...
-    def can_finish(self, file: File) -> bool: ...
-    def finish(self, file: File) -> None: ...
+    def can_preserve(self, request: FileRequest) -> bool:
+        """Whether this handler is the one for a file."""
+
+    def preserve(self, request: FileRequest) -> int:
+        """Preserve a file. Returns its handle. Raises Failure; then nothing is left."""
+
+    def freeze(self, name: str, data: int) -> int:
+        """The last callback before the jump. Returns the handle to serialise. Raises Failure."""
+
+    def unpreserve(self, name: str, data: int) -> None:
+        """Undo `preserve`."""
+
+    def retrieve(self, data: int) -> str:
+        """Recreate a file in the next kernel. Returns its name. Raises Failure."""
+
+    def can_finish(self, file: File) -> bool:
+        """Whether the handler allows to finish the session of a file."""
+
+    def finish(self, file: File) -> None:
+        """Release what is left of a preserved file in the next kernel."""
 
 
 class FlbOwner(Protocol):
-    """Data that is there while a file of a handler that depends on it is. retrieve takes it over at once or panics."""
+    """struct liveupdate_flb_ops: data that exists while there are files of handlers that depend on it.
+
+    `data` is the 64-bit handle of the FLB.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The string that identifies the FLB in the next kernel."""
 
-    def flb_preserve(self) -> int: ...
-    def flb_unpreserve(self, data: int) -> None: ...
-    def flb_retrieve(self, data: int) -> bool: ...
-    def flb_finish(self, data: int) -> None: ...
+    def flb_preserve(self) -> int:
+        """Called with the first file. Returns the handle. Raises Failure."""
+
+    def flb_unpreserve(self, data: int) -> None:
+        """Undo `flb_preserve`, with the last file."""
+
+    def flb_retrieve(self, data: int) -> bool:
+        """Take over the data in the next kernel. Returns whether it succeeded. Raises Panic."""
+
+    def flb_finish(self, data: int) -> None:
+        """Release the data in the next kernel, when the last file was finished. Raises Panic."""
 
 
 @dataclass(slots=True, eq=False)
 class File:
-    """name: what the file is of, in the next kernel "" until it is retrieved. status: there, None for not retrieved,
-    0 for retrieved, else the errno that retrieving it failed with."""
+    """A preserved file.
+
+    name:   of the device or memfd. "" in the next kernel until the file is retrieved.
+    data:   its 64-bit handle.
+    status: in the next kernel. None: not retrieved. 0: retrieved. Otherwise the errno of the failed attempt.
+    """
 
     name: str
     token: int
@@ -77,7 +108,12 @@ class File:
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """blocks: of its files, from 7.2 on. area: pages of its files up to 7.1, 0 for none."""
+    """A session.
+
+    blocks: entries of its files, from 7.2 on.
+    area:   physical address of the pages with its files, up to 7.1. 0: none.
+    files:  in the order in which they were preserved.
+    """
 
     name: str
     blocks: BlockSet
@@ -87,8 +123,13 @@ class Session:
 
 @dataclass(slots=True, eq=False)
 class Flb:
-    """count: files that depend on it. In the next kernel it is loaded when somebody asks for the data first, and
-    stays 0 when nobody does."""
+    """A file-lifecycle-bound object, FLB.
+
+    handlers: file handlers that depend on it.
+    data:     its 64-bit handle.
+    count:    number of files that depend on it. In the next kernel it is 0 until the FLB is retrieved, which happens
+              only when somebody needs it.
+    """
 
     owner: FlbOwner
     handlers: tuple[FileHandler, ...]
@@ -100,9 +141,21 @@ class Flb:
 
 @dataclass(slots=True, kw_only=True)
 class Luo:
-    """One kernel's side. kernel: its release. handlers, flbs: in the order in which they registered. outgoing: the
-    sessions of this kernel; incoming: those of the kernel before, once the device was opened. number: live updates
-    so far. is_serialized: from a successful reboot call on, when nothing may change any more.
+    """LUO of one kernel.
+
+    kernel:        its release.
+    number:        number of live updates so far.
+    handlers:      file handlers in the order of registration.
+    flbs:          in the order of registration.
+    outgoing:      sessions of this kernel.
+    incoming:      sessions of the previous kernel, after the device was opened.
+    is_serialized: the reboot call has succeeded, so nothing can change any more.
+    root:          physical address of LUO's page or devicetree for the next kernel.
+    area:          physical address of the sessions, up to 7.1.
+    flb_page:      physical address of the FLBs.
+    blocks:        entries of the sessions, from 7.2 on.
+    incoming_root: physical address of the previous kernel's root. 0: none, or freed.
+    incoming_flbs: physical address of the previous kernel's FLBs. 0: none.
     """
 
     trace: Trace
@@ -128,17 +181,18 @@ class Luo:
 
     @property
     def has_blocks(self) -> bool:
+        """Whether sessions and files are in KHO blocks."""
         return RELEASES[self.kernel].luo == "luo-v5"
 
     @property
-    def knows_twins(self) -> bool:
-        """Whether a file that is preserved already is refused."""
+    def refuses_duplicates(self) -> bool:
+        """Whether preserving a memfd twice is refused. 7.0 does not check it."""
         return self.kernel != "7.0"
 
     # -- boot --
 
     def set_up(self) -> None:
-        """The pages that a kernel hands over in any case. Raises Failure."""
+        """Allocate the pages that LUO always hands over. Raises Failure."""
         self.root = self._kept(0, ROOT)
         if self.has_blocks:
             self._write_root("compatible, liveupdate_num")
@@ -169,14 +223,14 @@ class Luo:
     # -- sessions of this kernel --
 
     def session(self, name: str) -> Session:
-        """Raises Failure."""
+        """The outgoing session of this name. Raises Failure if there is none."""
         for session in self.outgoing:
             if session.name == name:
                 return session
         raise Failure(errno.ENOENT)
 
     def create(self, name: str) -> Session:
-        """Raises Failure."""
+        """Create a session. Raises Failure."""
         self.trace.call(f"LUO: create session {name}")
         self._need_open()
         if not name or len(name.encode()) >= 64:
@@ -188,43 +242,46 @@ class Luo:
             self.blocks.grow(len(self.outgoing) + 1)
         if any(session.name == name for session in self.outgoing):
             if len(self.blocks.blocks) > before:
-                self.trace.flaw(f"the block {self.blocks.blocks[-1]:#x} for the session that is refused stays, empty")
+                self.trace.flaw(f"the empty block {self.blocks.blocks[-1]:#x} for the refused session is not freed")
             raise Failure(errno.EEXIST)
         made = Session(name, BlockSet(self.pages, _FILE_SIZE, f"file block of {name}"))
         self.outgoing.append(made)
         return made
 
-    def preserve(self, session: Session, wish: FileWish) -> None:
-        """Raises Failure; then nothing is left of it."""
+    def preserve(self, session: Session, request: FileRequest) -> None:
+        """Preserve a file in a session. Raises Failure; then nothing is left."""
         self._need_open()
-        if any(file.token == wish.token for file in session.files):
+        if any(file.token == request.token for file in session.files):
             raise Failure(errno.EEXIST)
         self._make_room(session, len(session.files) + 1)
         try:
-            handler = next((handler for handler in self.handlers if handler.takes(wish)), None)
+            handler = next((handler for handler in self.handlers if handler.can_preserve(request)), None)
             if handler is None:
                 raise Failure(errno.ENOENT)
-            if self.knows_twins and wish.memfd and wish.memfd in self.known_files():
+            if self.refuses_duplicates and request.memfd and request.memfd in self.known_files():
                 raise Failure(errno.EBUSY)
-            data = self._preserve_with(handler, wish)
+            data = self._preserve_with(handler, request)
         except Failure:
             self._give_back_room(session)
             raise
-        session.files.append(File(wish.name, wish.token, data, handler))
+        session.files.append(File(request.name, request.token, data, handler))
 
     def known_files(self) -> set[str]:
-        """Names of files that are preserved, or retrieved and not finished. Each open of a device is a file of its
-        own, so that only the PCI core can tell twins there."""
+        """Names of files that are preserved, or retrieved and not finished.
+
+        LUO refuses such a memfd. A device can be open several times, as different files, so there only the PCI core
+        can detect a duplicate.
+        """
         return {file.name for session in (*self.outgoing, *self.incoming) for file in session.files}
 
-    def _preserve_with(self, handler: FileHandler, wish: FileWish) -> int:
+    def _preserve_with(self, handler: FileHandler, request: FileRequest) -> int:
         held: list[Flb] = []
         try:
             for flb in self._flbs_of(handler):
                 self._get_flb(flb)
                 held.append(flb)
-            self.trace.call(f"{handler.compatible} preserve({wish.name})")
-            return handler.preserve(wish)
+            self.trace.call(f"{handler.compatible} preserve({request.name})")
+            return handler.preserve(request)
         except Failure:
             for flb in reversed(held):
                 self._put_flb(flb)
@@ -249,7 +306,7 @@ class Luo:
             session.area = 0
 
     def close(self, session: Session) -> None:
-        """Files go in reverse order. Raises Failure after the reboot call."""
+        """Close a session and un-preserve its files, the last one first. Raises Failure after the reboot call."""
         self._need_open()
         self.trace.call(f"LUO: close session {session.name}")
         while session.files:
@@ -266,7 +323,7 @@ class Luo:
             self.blocks.shrink(len(self.outgoing))
 
     def _need_open(self) -> None:
-        """A call after the reboot call waits for ever; here it is refused."""
+        """Raises Failure after the reboot call. A kernel would block the caller forever."""
         if self.is_serialized:
             raise Failure(errno.EBUSY)
 
@@ -291,7 +348,10 @@ class Luo:
     # -- the reboot call --
 
     def serialize(self) -> None:
-        """Raises Failure: what was written is taken back, the last session first, and sessions can be used on."""
+        """The reboot call: freeze all files and serialise everything.
+
+        Raises Failure; then what was written is zeroed, the last session first, and sessions can still be used.
+        """
         self._need_open()
         done: list[Session] = []
         for index, session in enumerate(self.outgoing):
@@ -357,7 +417,10 @@ class Luo:
     # -- the next kernel --
 
     def take_over(self, root: int) -> None:
-        """Early at boot. Raises Panic for a root, or a chain of sessions, that this kernel does not take."""
+        """Take over LUO's root early at boot. Raises Panic for a root or a chain of sessions that is not accepted.
+
+        root: physical address.
+        """
         self.incoming_root = root
         data = self.pages.read(root, PAGE_SIZE)
         if self.has_blocks:
@@ -394,7 +457,7 @@ class Luo:
         return f"The incoming tree failed to initialize properly [{errno_name(code)}], disabling live update"
 
     def open(self) -> None:
-        """The first open of the device makes sessions of the bytes. Raises Failure -EIO."""
+        """Open /dev/liveupdate. The first time this deserialises the sessions. Raises Failure -EIO."""
         if self._is_open:
             return
         self._is_open = True
@@ -407,7 +470,7 @@ class Luo:
                 self._read_files(session, ser.file_set_ser.files, ser.file_set_ser.count)
             except Failure as failure:
                 self.trace.log(f"luo: Failed to deserialize files for session [{session.name}] {failure}")
-                if self.has_blocks:  # the session stays, without files
+                if self.has_blocks:  # the kernel keeps the session without files
                     session.files.clear()
                     session.blocks.destroy()
                     self._free_sessions()
@@ -449,7 +512,7 @@ class Luo:
             raise Failure(errno.EINVAL)
 
     def retrieve(self, file: File) -> None:
-        """Raises Failure; a file that could not be retrieved cannot be later on."""
+        """Retrieve a file, unless it was retrieved before. Raises Failure, also again after an earlier failure."""
         if file.status:
             raise Failure(file.status)
         if file.status == 0:
@@ -463,7 +526,7 @@ class Luo:
         file.status = 0
 
     def finish(self, session: Session) -> None:
-        """Files go in reverse order, retrieved or not. Raises Failure -EBUSY where a handler is not ready."""
+        """Finish a session and its files, the last one first. Raises Failure -EBUSY if a handler does not allow it."""
         self.trace.call(f"LUO: finish session {session.name}")
         if not all(file.handler.can_finish(file) for file in session.files):
             raise Failure(errno.EBUSY)
@@ -479,11 +542,13 @@ class Luo:
             self.pages.restore_free(session.area)
         self.incoming.remove(session)
 
-    # -- FLBs of the kernel before --
+    # -- FLBs of the previous kernel --
 
     def incoming_flb(self, name: str) -> Flb | None:
-        """The FLB of an owner, taken over when it is asked for first. None where nothing of that name was handed
-        over, it could not be taken over, or is finished."""
+        """The FLB of an owner. It is retrieved at the first call.
+
+        None if none of this name was handed over, if it could not be retrieved, or if it is finished.
+        """
         flb = next((flb for flb in self.flbs if flb.owner.name == name), None)
         if flb is None or flb.is_finished or not self.incoming_flbs:
             return None
@@ -497,11 +562,11 @@ class Luo:
         return flb if flb.owner.flb_retrieve(flb.data) else None
 
     def has_other_flbs(self, name: str) -> bool:
-        """Whether the kernel before handed FLBs over, and none of that name."""
+        """Whether the previous kernel handed over FLBs, but none of this name."""
         return bool(self.incoming_flbs) and self._flb_entry(name) is None
 
     def _flb_entry(self, name: str) -> tuple[int, int] | None:
-        """(data, count) in the incoming page."""
+        """(data, count) of an FLB in the incoming page. None if it is not there."""
         count = int.from_bytes(self.pages.read(self.incoming_flbs + 8, 8), "little")
         size, first = abi.luo_flb_ser.size, self.incoming_flbs + abi.luo_flb_header_ser.size
         for index in range(count):
@@ -512,7 +577,7 @@ class Luo:
 
     def _finish_flb(self, flb: Flb) -> None:
         if not flb.is_retrieved:
-            self.trace.flaw(f"nobody asked for FLB {flb.owner.name}, so its count is 0 and its finish never called")
+            self.trace.flaw(f"FLB {flb.owner.name} was never retrieved, so its count is 0 and finish is not called")
             if self.kernel != "7.0":
                 self.trace.log_once("refcount_t: underflow; use-after-free.")
             return
@@ -524,7 +589,7 @@ class Luo:
 
 
 def _tree(number: int, sessions: int, flbs: int) -> Node:
-    """LUO's root object up to 7.1."""
+    """LUO's devicetree up to 7.1."""
     compatible = b"compatible"
     area = (b"luo-session-header", sessions.to_bytes(8, "little"))
     page = (b"luo-flb-header", flbs.to_bytes(8, "little"))

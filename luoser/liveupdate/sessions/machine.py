@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A machine under the orchestrator of today, run by user space that preserves vfio-pci devices and memfds."""
+"""A machine with the LUO of 7.0 and later, whose user space preserves vfio-pci devices and memfds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from luoser.errors import UsageError
 from luoser.liveupdate.drivers import Driver
 from luoser.liveupdate.machine import Machine
 from luoser.liveupdate.memory import Folio
-from luoser.liveupdate.scenario import Change, FileWish, Scenario
+from luoser.liveupdate.scenario import Change, FileRequest, Scenario
 from luoser.liveupdate.sessions.document import list_values, session_handover
 from luoser.liveupdate.sessions.luo import Flb, Luo, Session
 from luoser.liveupdate.sessions.memfd import MemfdFiles
@@ -30,10 +30,11 @@ _OF_SESSIONS = ("close", "create", "preserve")
 
 
 class SessionMachine(Machine):
-    """prepare is user space that creates its sessions and preserves their files, cancel closes them, freeze is the
-    reboot call; restore is the next kernel with user space that retrieves everything, finish finishes the sessions.
+    """A machine with sessions.
 
-    core: the PCI core of the running kernel. luo: its orchestrator.
+    core:   PCI core of the running kernel.
+    luo:    LUO of the running kernel.
+    memfds: file handler for memfds of the running kernel.
     """
 
     FAULTS = frozenset({"allocate", "freeze", "preserve", "retrieve"})
@@ -44,23 +45,23 @@ class SessionMachine(Machine):
 
     def __init__(self, scenario: Scenario, *, is_fixed: bool = False, own: Mapping[str, Driver] | None = None) -> None:
         if is_fixed:
-            raise UsageError("--fixed: the known bugs are those of the 2025 series")
+            raise UsageError("--fixed: only for the 2025 series, whose bugs are modelled")
         if own:
-            raise UsageError("drivers: only the 2025 series has callbacks of drivers")
+            raise UsageError("drivers: only for the 2025 series, where drivers have callbacks")
         super().__init__(scenario)
         for change in scenario.changes:
             if change.what in _OF_SESSIONS and change.before in ("restore", "finish"):
-                word = "the sessions of the model are those of the first kernel, which restore and finish go through"
+                word = "only sessions of the first kernel can change, before prepare, freeze or kexec"
                 raise UsageError(f"changes: {change.what} before {change.before}: {word}")
         self.kernel = scenario.kernel or SERIES[scenario.series].kernel
         if self.kernel not in _KERNELS:
-            raise UsageError(f"kernel: {self.kernel}: expected one of {', '.join(_KERNELS)}, which have FLBs")
+            raise UsageError(f"kernel: expected one of {', '.join(_KERNELS)}, which have FLBs, found {self.kernel}")
         self.memfds: MemfdFiles
         self.boot()
         try:
             self.luo.set_up()
         except Failure as failure:
-            raise UsageError(f"faults: {failure}: without its own pages LUO is off, and nothing can be run") from None
+            raise UsageError(f"faults: {failure}: LUO is disabled without its own pages; omit this fault") from None
         self._handed: dict[str, Any] | None = None
         self._in_map: list[Folio] = []
 
@@ -77,22 +78,24 @@ class SessionMachine(Machine):
     # -- steps --
 
     def prepare(self) -> None:
-        """Raises Failure; then user space gives up, and closes its sessions."""
+        """User space creates its sessions and preserves their files. Raises Failure; then it closes the sessions."""
         try:
-            for wish in self.scenario.sessions:
-                session = self.luo.create(wish.name)
-                for file in wish.files:
+            for request in self.scenario.sessions:
+                session = self.luo.create(request.name)
+                for file in request.files:
                     self.luo.preserve(session, file)
         except Failure as failure:
-            self.trace.call(f"user space gives up: {failure}")
+            self.trace.call(f"user space closes its sessions: {failure}")
             self.cancel()
             raise
 
     def cancel(self) -> None:
+        """User space closes its sessions."""
         for session in reversed(list(self.luo.outgoing)):
             self.luo.close(session)
 
     def freeze(self) -> None:
+        """The reboot call: LUO serialises the sessions, then devices are shut down. Raises Failure."""
         self.luo.serialize()
         self.core.shut_down()
 
@@ -104,7 +107,10 @@ class SessionMachine(Machine):
         self.trace.call("the next kernel begins")
 
     def restore(self) -> None:
-        """Raises Panic, or the first Failure that user space meets; it goes on with the other files."""
+        """The next kernel takes over, and user space retrieves all files.
+
+        Raises Panic, or Failure for the first file that cannot be retrieved, after the others.
+        """
         self.luo.take_over(self._root())
         self.core.enumerate()
         self.luo.open()
@@ -125,7 +131,10 @@ class SessionMachine(Machine):
         return int(self._handed["luo"]["address"], 16)
 
     def finish(self) -> None:
-        """Raises Failure for the first session that cannot be finished, after the others."""
+        """User space finishes all sessions.
+
+        Raises Failure for the first one that cannot be finished, after the others.
+        """
         failures: list[Failure] = []
         for session in list(self.luo.incoming):
             try:
@@ -139,7 +148,7 @@ class SessionMachine(Machine):
     # -- changes --
 
     def change(self, change: Change) -> None:
-        """A call of user space that fails says so, and the machine goes on."""
+        """Apply a change. A call of user space that fails is in the trace, but does not stop the machine."""
         if change.what not in _OF_SESSIONS:
             super().change(change)
             return
@@ -154,8 +163,8 @@ class SessionMachine(Machine):
         elif change.what == "close":
             self.luo.close(self.luo.session(change.name))
         else:
-            wish = FileWish(token=change.token, device=change.name)
-            self.luo.preserve(self.luo.session(change.session), wish)
+            request = FileRequest(token=change.token, device=change.name)
+            self.luo.preserve(self.luo.session(change.session), request)
 
     def added(self, device: PciDevice) -> None:
         self.core.set_up(device)
@@ -163,30 +172,33 @@ class SessionMachine(Machine):
     def removed(self, device: PciDevice, *, unlink: bool) -> None:
         self.core.remove(device)
 
-    # -- what came of it --
+    # -- the result --
 
     @property
     def sessions(self) -> list[Session]:
+        """Outgoing sessions or, in the next kernel, incoming ones."""
         return self.luo.incoming if self.is_new else self.luo.outgoing
 
     @property
     def is_new(self) -> bool:
-        """Whether the kernel that takes over runs."""
+        """Whether the next kernel is running."""
         return self._handed is not None
 
     def carried(self) -> list[Folio]:
         return self._in_map if self.is_new else list(self.pages.preserved())
 
     def leaks(self) -> list[Folio]:
-        """What is left when no session is, but for what this kernel needs in any case."""
+        """Folios that are left when there are no sessions, except those that LUO always needs."""
         if self.sessions or (self.is_new and self.kernels == 1):
             return []
         forever = {self.luo.incoming_flbs, self.luo.incoming_root}
         return [folio for folio in self.pages.left() if not folio.is_kept and folio.address not in forever]
 
     def document(self) -> dict[str, Any]:
-        """Before the reboot call nothing of the sessions is written yet. In the next kernel the list of devices is as
-        it is by then, all else as it was handed over."""
+        """The state document. In the next kernel the list of devices is current, and everything else is as handed over.
+
+        Before the reboot call the sessions are not serialised yet.
+        """
         handover = self._handed if self._handed is not None else self._handover()
         if self._handed is not None:
             table = self.core.handed or self.core.table

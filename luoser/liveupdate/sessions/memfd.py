@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""memfds: all their folios stay, and an array says which one lies where in the file."""
+"""File handler for memfds: it preserves all folios, and an array with their indices in the file.
+
+Source: mm/memfd_luo.c.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from luoser.abi.schema import Schema
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
 from luoser.liveupdate.memory import PAGE_SIZE, Pages
-from luoser.liveupdate.scenario import FileWish
+from luoser.liveupdate.scenario import FileRequest
 from luoser.liveupdate.sessions.luo import File
 from luoser.liveupdate.trace import Failure
 
@@ -26,22 +29,33 @@ _KNOWN_SEALS = sum(abi.SEALS)
 
 @dataclass(slots=True)
 class Area:
-    """Where a file's data lie. folios: address of the first, 0 for an empty file."""
+    """The memory of a preserved memfd. Addresses are physical.
 
-    wish: FileWish
+    request: the file.
+    folios:  address of the first folio. 0 for an empty file.
+    array:   pages of the array of folios.
+    chunks:  pages with the addresses of `array` (kho_vmalloc).
+    """
+
+    request: FileRequest
     folios: int = 0
     array: list[int] = field(default_factory=list)
     chunks: list[int] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        return -(-self.wish.size // PAGE_SIZE)
+        """Number of folios."""
+        return -(-self.request.size // PAGE_SIZE)
 
 
 @dataclass(slots=True)
 class MemfdFiles:
-    """compatible: memfd-v1 up to 7.0, memfd-v2 after. areas: by the address of their descriptor. faults: errno by
-    (preserve, freeze or retrieve, name)."""
+    """The file handler of memfds.
+
+    compatible: memfd-v1 up to 7.0, memfd-v2 from 7.1 on.
+    faults:     errno by (preserve, freeze or retrieve, name).
+    areas:      memory of each file, by the physical address of its descriptor.
+    """
 
     pages: Pages
     compatible: str
@@ -50,20 +64,22 @@ class MemfdFiles:
 
     @property
     def has_seals(self) -> bool:
+        """Whether descriptors have seals."""
         return self.compatible != "memfd-v1"
 
-    def takes(self, wish: FileWish) -> bool:
-        return bool(wish.memfd)
+    def can_preserve(self, request: FileRequest) -> bool:
+        """Whether the file is a memfd."""
+        return bool(request.memfd)
 
     # -- this kernel --
 
-    def preserve(self, wish: FileWish) -> int:
-        """Raises Failure; then nothing is left of it."""
-        self._fail("preserve", wish.name)
-        area, what = Area(wish), f"memfd {wish.name}"
+    def preserve(self, request: FileRequest) -> int:
+        """Preserve a memfd. Returns the physical address of its descriptor. Raises Failure; then nothing is left."""
+        self._fail("preserve", request.name)
+        area, what = Area(request), f"memfd {request.name}"
         address = self.pages.allocate_preserved(0, what)
         try:
-            if self.has_seals and wish.seals & ~_KNOWN_SEALS:
+            if self.has_seals and request.seals & ~_KNOWN_SEALS:
                 raise Failure(errno.EOPNOTSUPP)
             self._describe(address, area, "pos, size" + (", seals" if self.has_seals else ""))
             if area.count:
@@ -83,18 +99,18 @@ class MemfdFiles:
             "flags": VM_ALLOC,
             "order": 0,
         }
-        values = {"pos": area.wish.position, "size": area.wish.size}
-        values |= {"seals": area.wish.seals} if self.has_seals else {}
+        values = {"pos": area.request.position, "size": area.request.size}
+        values |= {"seals": area.request.seals} if self.has_seals else {}
         values |= {"nr_folios": area.count} if is_done else {}
-        schema, what = _SCHEMAS[self.compatible], f"memfd {area.wish.name}"
+        schema, what = _SCHEMAS[self.compatible], f"memfd {area.request.name}"
         data = struct_bytes(schema, {**values, "folios": folios if is_done else {}}, what)
         self.pages.write(address, 0, data, f"{what}: {word}")
 
     def _fill(self, area: Area, what: str) -> None:
-        """Folios, their array, and the chunks that name its pages. Raises Failure; `area` has what there is by then."""
+        """Allocate and preserve folios, their array and its chunks. Raises Failure; `area` has those made before."""
         area.folios = self.pages.allocate(0, f"{what} folios", count=area.count)
-        if area.wish.data:
-            self.pages.write(area.folios, 0, area.wish.data, f"{what}: contents")
+        if area.request.data:
+            self.pages.write(area.folios, 0, area.request.data, f"{what}: contents")
         self.pages.preserve(area.folios)
         entries = b"".join(
             struct.pack("<QQ", area.folios // PAGE_SIZE + index | _DIRTY_UPTODATE << abi.PFN_BITS, index)
@@ -105,7 +121,7 @@ class MemfdFiles:
             area.array.append(page)
             self.pages.write(page, 0, entries[start : start + PAGE_SIZE], f"{what}: array of folios")
         most = chunk_capacity(PAGE_SIZE)
-        for number in range(len(area.array) // most + 1):  # a full chunk is followed by an empty one
+        for number in range(len(area.array) // most + 1):  # the kernel adds an empty chunk after a full one
             chunk = self.pages.allocate_preserved(0, f"{what} chunk {number}")
             if area.chunks:
                 self.pages.write(area.chunks[-1], 0, chunk.to_bytes(8, "little"), f"{what}: next chunk")
@@ -123,36 +139,39 @@ class MemfdFiles:
             self.pages.free(page)
 
     def freeze(self, name: str, data: int) -> int:
+        """Write the current file position to the descriptor. Returns `data`. Raises Failure."""
         self._fail("freeze", name)
-        position = self.areas[data].wish.position
+        position = self.areas[data].request.position
         self.pages.write(data, 0, position.to_bytes(8, "little"), f"memfd {name}: pos = {position:#x}")
         return data
 
     def unpreserve(self, name: str, data: int) -> None:
+        """Free everything that `preserve` allocated."""
         self._drop(self.areas.pop(data))
         self.pages.unpreserve_free(data)
 
     # -- the next kernel --
 
     def retrieve(self, data: int) -> str:
-        """A new file of the folios; its metadata is freed. Raises Failure."""
+        """Recreate the memfd from its folios, and free its metadata. Returns its name. Raises Failure."""
         if not self.pages.has(data):
             raise Failure(errno.EINVAL)
         area = self._read(data)
-        self._fail("retrieve", area.wish.name)
+        self._fail("retrieve", area.request.name)
         for page in (*area.array, *area.chunks):
             self.pages.restore_free(page)
         if area.folios and self.pages.restore(area.folios) is not None:
-            self.pages.folios[area.folios].is_kept = True  # they are the new file's
+            self.pages.folios[area.folios].is_kept = True  # they belong to the new file
         self.pages.restore_free(data)
         self.areas[data] = area
-        return area.wish.name
+        return area.request.name
 
     def _read(self, data: int) -> Area:
-        """What the descriptor, its chunks and its array say. The name is that of the page, since no byte has it."""
+        """The memory of a memfd according to its descriptor, chunks and array. The model takes the name from the page,
+        as it is not in the bytes."""
         ser = _SCHEMAS[self.compatible].parse(self.pages.read(data, PAGE_SIZE))
         name = self.pages.folios[data].what.removeprefix("memfd ")
-        area = Area(FileWish(token=0, memfd=name, size=ser.size, position=ser.pos, seals=ser.get("seals", 1)))
+        area = Area(FileRequest(token=0, memfd=name, size=ser.size, position=ser.pos, seals=ser.get("seals", 1)))
         chunk = ser.folios.first
         while chunk:
             area.chunks.append(chunk)
@@ -165,10 +184,11 @@ class MemfdFiles:
         return area
 
     def can_finish(self, file: File) -> bool:
+        """Always: a memfd need not be retrieved."""
         return True
 
     def finish(self, file: File) -> None:
-        """A file that nobody retrieved goes with all its folios."""
+        """Free a memfd that was not retrieved, with all its folios."""
         if file.status is not None:
             return
         area = self._read(file.data)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The PCI core's part of live update: its FLB, the devices that drivers preserve, and what the next kernel does."""
+"""The PCI core's part of live update: its FLB, the preserved devices, and what the next kernel does with them.
+
+Source: the series "PCI: liveupdate: PCI core support for Live Update", drivers/pci/liveupdate.c.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,19 @@ _WARNINGS = {
     "root_bus": "Cannot preserve devices behind bridges",
     "group": "Device preservation limited to immutable singleton iommu groups",
 }
-_ALWAYS_WARNS = frozenset({"acs", "frozen", "root_bus", "group"})
+_ALWAYS_LOGGED = frozenset({"acs", "frozen", "root_bus", "group"})
 _GROUP_OF_V3 = "Live Update preserved devices must be in singleton iommu groups!"
 
 
 @dataclass(slots=True, kw_only=True)
 class PciCore:
-    """One kernel's side.
+    """The PCI core of one kernel.
 
-    outgoing: the slot of each device that this kernel preserves, or only that it does in the sorted forms. incoming:
-    the slot of each device that was found in the list of the kernel before, until its finish. frozen: devices that
-    were shut down. table, handed: the list for the next kernel, and that of the kernel before.
+    outgoing: preserved devices, with their slot. In sorted layouts slots change later, so that it is not valid there.
+    incoming: devices that were found in the list of the previous kernel, with their slot, until they are finished.
+    frozen:   devices that were shut down.
+    table:    list for the next kernel. None: no list.
+    handed:   list of the previous kernel. None: no list, not retrieved yet, or finished.
     """
 
     trace: Trace
@@ -53,22 +58,25 @@ class PciCore:
 
     @property
     def name(self) -> str:
+        """Name of the FLB."""
         return self.series.flb
 
     # -- the FLB of this kernel --
 
     def flb_preserve(self) -> int:
+        """Make an empty list. Returns its physical address. Raises Failure."""
         self.table = Table.create(self.pages, self.series.form, self._room())
         return self.table.address
 
     def _room(self) -> int:
-        """All devices there are when the first file is preserved; in v1 those without VFs, and VFs as enabled."""
+        """Number of devices at the time when the first file is preserved. In v1 the enabled VFs are counted by PF."""
         devices = list(self.tree.enumerate())
         if self.series.form.capacity is None and self.series.form.blocks is None:
             return sum(1 + device.num_vfs for device in devices if device.physfn is None) + 1
         return len(devices)
 
     def flb_unpreserve(self, data: int) -> None:
+        """Free the list."""
         assert self.table is not None
         if self.table.count:
             self.trace.call(f"{_PREFIX} WARN_ON: {self.table.count} devices are still preserved")
@@ -79,7 +87,10 @@ class PciCore:
     # -- devices of this kernel --
 
     def preserve(self, device: PciDevice) -> None:
-        """Raises Failure; then nothing is preserved for it, though a hole may remain."""
+        """Preserve a device and, depending on the series, the bridges above it.
+
+        Raises Failure; then nothing is preserved for it, but a hole in the list can be left.
+        """
         if self.table is None:
             raise Failure(errno.ENOENT)
         done: list[PciDevice] = []
@@ -98,12 +109,16 @@ class PciCore:
         return path[::-1] if self.series.path == "down" else path
 
     def _check(self, one: PciDevice, device: PciDevice) -> None:
-        """one: on the path of the device that a driver preserves. Raises Failure."""
+        """Raises Failure if the series refuses a device.
+
+        one:    the device itself, or a bridge above it.
+        device: that a driver preserves.
+        """
         for check in self.series.checks:
             if not self._is_refused(check, one, device):
                 continue
-            if check in _ALWAYS_WARNS or (self.series.warns and check in _WARNINGS):
-                is_v3 = check == "group" and not self.series.talks
+            if check in _ALWAYS_LOGGED or (self.series.logs_refusals and check in _WARNINGS):
+                is_v3 = check == "group" and not self.series.logs
                 self.trace.log(f"{one.label} {_GROUP_OF_V3 if is_v3 else _WARNINGS[check]}")
             raise Failure(self.series.twice if check == "twice" else errno.EINVAL)
 
@@ -154,7 +169,7 @@ class PciCore:
         return next(slot for slot in places if not table.row(slot)[2])
 
     def _count_down(self, table: Table, device: PciDevice) -> bool:
-        """Whether the walk up goes on."""
+        """Remove a reference to a device. Returns whether to continue with the bridge above it."""
         slot = self.outgoing.get(device)
         if slot is None:
             self._log(device, "Cannot unpreserve device that is not preserved")
@@ -173,6 +188,7 @@ class PciCore:
         return True
 
     def unpreserve(self, device: PciDevice) -> None:
+        """Undo `preserve`."""
         if self.table is None:
             self._log(device, "Cannot unpreserve device without outgoing Live Update state")
             return
@@ -183,13 +199,13 @@ class PciCore:
             if not self._count_down(self.table, one):
                 return
 
-    # -- the sorted forms --
+    # -- sorted layouts --
 
     def _key(self, row: Row) -> int:
         return self.series.form.sort_key(row[0] << 16 | row[1])
 
     def _count_up_sorted(self, table: Table, device: PciDevice) -> None:
-        """From the end on, larger ones make room as the place is looked for. Raises Failure."""
+        """Insert a device, moving larger entries up from the end, as the series does. Raises Failure."""
         if device in self.outgoing and self.series.path != "none":
             slot = self._find(table, device)
             domain, bdf, refcount = table.row(slot)
@@ -202,7 +218,7 @@ class PciCore:
         while place:
             below = table.row(place - 1)
             if self._key(below) == self._key(new):
-                self._show_twin(device)
+                self._handle_duplicate(device)
                 return
             if self._key(below) < self._key(new):
                 break
@@ -216,9 +232,9 @@ class PciCore:
     def _mask(self) -> int:
         return (1 << 8 * self.series.form.record.field("domain").size) - 1
 
-    def _show_twin(self, device: PciDevice) -> None:
-        """Raises Failure, but in v1, which takes it for done."""
-        self.trace.flaw(f"{device.name} is in the list already; what is behind it was moved all the same")
+    def _handle_duplicate(self, device: PciDevice) -> None:
+        """Raises Failure for a device that is in the list. v1 ignores it."""
+        self.trace.flaw(f"{device.name} is in the list already, but the entries after it were moved")
         if self.series.twice:
             raise Failure(errno.EBUSY)
 
@@ -236,7 +252,7 @@ class PciCore:
         del self.outgoing[device]
 
     def _take_out(self, table: Table, slot: int, count: int) -> None:
-        """Those behind it move down; the last slot keeps its bytes."""
+        """Remove an entry by moving those after it down. The last slot keeps its old bytes."""
         for place in range(slot, count - 1):
             table.copy(place + 1, place)
         table.set_count(count - 1)
@@ -244,17 +260,20 @@ class PciCore:
     # -- shutdown --
 
     def shut_down(self) -> None:
-        """Right before the jump bus mastering is turned off, but for what is preserved in the later postings."""
+        """Shut down all devices right before the jump.
+
+        This disables bus mastering. The later postings keep it for preserved devices.
+        """
         for device in self.tree.enumerate():
             self.frozen.add(device)
             device.busmaster &= self.series.keeps_busmaster and device in self.outgoing
         names = ", ".join(device.name for device in self.tree.enumerate() if device.busmaster) or "none"
         self.trace.call(f"devices are shut down; bus mastering is still on: {names}")
 
-    # -- the FLB of the kernel before --
+    # -- the FLB of the previous kernel --
 
     def flb_retrieve(self, data: int) -> bool:
-        """Whether the list could be taken over. Raises Panic where the series does not go on without."""
+        """Take over the list. Returns whether it was valid. Raises Panic for an invalid one if the series does."""
         table = Table.at(self.pages, self.series.form, data)
         why = self._why_not(table)
         if why is None:
@@ -265,9 +284,9 @@ class PciCore:
         return False
 
     def _why_not(self, table: Table) -> tuple[int, str] | None:
-        """(errno, the panic of v9) where the list cannot be taken over."""
+        """(errno, text of v9's panic) if the list is not valid. None if it is."""
         if not table.fits:
-            return errno.EINVAL, f"{_PREFIX} {table.address:#x} holds no list of this form"
+            return errno.EINVAL, f"{_PREFIX} {table.address:#x} has no list of this layout"
         form = table.form
         if form.version is not None and table.member("version") != form.version:
             found = table.member("version")
@@ -289,7 +308,7 @@ class PciCore:
     def _give_up(self, table: Table, why: tuple[int, str]) -> None:
         code, text = why
         if self.series.retrieve == "panic":
-            if self.series.tells_all:
+            if self.series.logs_all:
                 raise self.trace.panic(text)
             if "version" in text:
                 self.trace.log(f"{_PREFIX} {text}")
@@ -298,22 +317,20 @@ class PciCore:
             text = "Failed to retrieve incoming FLB data"
             is_later = self.series.placement == "circular"
             self.trace.log(f"WARNING: {text}" if is_later else f"WARNING: PCI: {text} during Live Update")
-        self.trace.flaw(
-            f"the list {table.address:#x} cannot be taken over, and the kernel goes on as after a cold boot"
-        )
+        self.trace.flaw(f"the list {table.address:#x} is not valid, and the kernel continues as after a cold boot")
 
-    # -- devices of the kernel before --
+    # -- devices of the previous kernel --
 
     def enumerate(self) -> None:
-        """Devices are set up, and looked for in the list. Raises Panic."""
+        """Enumerate all devices: set up each of them. Raises Panic."""
         for device in self.tree.enumerate():
             self.set_up(device)
 
     def set_up(self, device: PciDevice) -> None:
-        """One device is found. Raises Panic."""
+        """Set up a device that was found: look it up in the list of the previous kernel. Raises Panic."""
         flb = self.luo.incoming_flb(self.name)
         if flb is None or self.handed is None:
-            if self.series.tells_no_match and self.luo.has_other_flbs(self.name):
+            if self.series.logs_no_match and self.luo.has_other_flbs(self.name):
                 self.trace.log_once(f"{_PREFIX} No incoming FLB matched {self.name}")
             return
         slot = self._incoming_slot(self.handed, device)
@@ -322,11 +339,11 @@ class PciCore:
         self.incoming[device] = slot
         if self.series.leaks_bridges and device.secondary is not None:
             flb.count += 1
-            self.trace.flaw(f"nobody gives back the reference to FLB {self.name} that {device.name} takes")
-        if self.series.talks:
+            self.trace.flaw(f"the reference to FLB {self.name} that {device.name} takes is never released")
+        if self.series.logs:
             self.trace.log(f"pci {device.name}: Device was preserved by previous kernel across Live Update")
         else:
-            self.trace.call(f"{device.name} was preserved by the kernel before")
+            self.trace.call(f"{device.name} was preserved by the previous kernel")
 
     def _incoming_slot(self, table: Table, device: PciDevice) -> int | None:
         domain = device.domain & self._mask
@@ -337,6 +354,7 @@ class PciCore:
         return slot if slot is not None and table.row(slot)[2] else None
 
     def finish(self, device: PciDevice) -> None:
+        """Finish a device and, depending on the series, the bridges above it."""
         if self.handed is None or self.luo.incoming_flb(self.name) is None:
             self._log(device, "Cannot finish preserving device without incoming FLB")
             return
@@ -353,7 +371,7 @@ class PciCore:
             table.write(slot, (domain, bdf, refcount - 1), device.name)
             if refcount > 1:
                 return
-        if self.series.talks:
+        if self.series.logs:
             self._log(device, "Device is finished participating in Live Update")
         if self.series.counts == "both":
             table.set_count(table.count - 1)
@@ -362,13 +380,13 @@ class PciCore:
         del self.incoming[device]
 
     def flb_finish(self, data: int) -> None:
-        """Raises Panic where devices are left, in v8 and v9."""
+        """Free the list of the previous kernel. In v8 and v9 raises Panic if devices are left in it."""
         assert self.handed is not None
         left = [(domain, bdf) for domain, bdf, refcount in self.handed.rows() if refcount]
         count = self.handed.count
         if count and self.series.end == "panic":
             self._show_left(left)
-            several = f"{count} preserved device(s) were" if self.series.tells_all else "Some preserved devices were"
+            several = f"{count} preserved device(s) were" if self.series.logs_all else "Some preserved devices were"
             raise self.trace.panic(f"{several} never finished!")
         if count and self.series.end == "warn":
             self.trace.call(f"WARN_ON: {count} devices are left in the list")
@@ -377,8 +395,8 @@ class PciCore:
         self.handed = None
 
     def _show_left(self, left: Iterable[tuple[int, int]]) -> None:
-        """v9 names all that are in the list, v8 those that were found."""
-        if self.series.tells_all:
+        """Log the devices that are left. v9 logs all in the list, v8 those that were found."""
+        if self.series.logs_all:
             for domain, bdf in left:
                 self.trace.log(f"{_PREFIX} {bdf_text(domain, bdf)} was never finished!")
             return
@@ -386,20 +404,20 @@ class PciCore:
             self._log(device, "Preserved device was never finished!")
 
     def remove(self, device: PciDevice) -> None:
-        """A device goes, which drivers are to prevent while it is preserved."""
+        """Remove a device and those that are removed with it. A driver should prevent this for preserved devices."""
         for one in self.tree.below(device):
-            if one in self.outgoing and self.series.talks:
+            if one in self.outgoing and self.series.logs:
                 self._log(one, "WARNING: Destroying outgoing-preserved device!")
                 if self.series.drops_removed:
                     self.unpreserve(one)
-            if one in self.incoming and self.series.talks:
+            if one in self.incoming and self.series.logs:
                 self._log(one, "WARNING: Destroying incoming-preserved device!")
                 if self.series.drops_removed:
                     self.finish(one)
         self.tree.remove(device)
 
     def _log(self, device: PciDevice, text: str) -> None:
-        if self.series.talks:
+        if self.series.logs:
             self.trace.log(f"{device.label} {text}")
         else:
             self.trace.call(f"{device.name}: {text}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The PCI core's series "PCI: liveupdate: PCI core support for Live Update", v1 of 26 Nov 2025 to v9 of 18 Sep 2026."""
+"""Postings of the series "PCI: liveupdate: PCI core support for Live Update": v1 (26 Nov 2025) to v9 (18 Sep 2026)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,50 @@ __all__ = ["SERIES", "Series", "VfioSeries"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VfioSeries:
-    """The vfio-pci series that was posted beside. layout: of its record. is_record_first: the record is written
-    before the PCI core is told. heeds_core: whether the PCI core's refusal counts. takes_vfs: else they are refused
-    before it is asked.
+    """The vfio-pci series that goes with a posting.
+
+    layout:             of the record of a device.
+    compatible:         string of its file handler.
+    is_record_first:    it writes the record before it calls the PCI core.
+    honours_core_error: it fails if the PCI core refuses a device. Otherwise it ignores that.
+    allows_vfs:         it calls the PCI core for VFs. Otherwise it refuses them itself.
     """
 
     layout: str
     compatible: str = "vfio-pci-v1"
     is_record_first: bool = False
-    heeds_core: bool = True
-    takes_vfs: bool = True
+    honours_core_error: bool = True
+    allows_vfs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """What a complete posting does, or one up to a patch.
+    """The behaviour of a posting, complete or up to a patch.
 
-    layout: of the list. flb: the FLB's name. kernel: release of the orchestrator that it was posted on.
-    placement: `sorted` ascending, `circular` first fit from the number of devices on, `hole` the first free slot.
-    path: which bridges above a device get entries, in which order: `none`, `down` from the root, `up` to it.
-    checks: what a device is looked at for, in this order: `vf`, `pf`, `group` (alone in its IOMMU group), `acs`
-    (needs no quirk), `twice`, `frozen`, `root_bus`. twice: errno for a device that has an entry, 0 for none.
-    full: errno when no entry is left. talks: whether it logs. warns: whether it logs refusals of VFs and twins.
-    retrieve: what becomes of a list that cannot be taken over. counts: what finish of a device does to its entry:
-    `remove` it, `keep` it, take from its `refcount`, or that and nr_devices (`both`). end: what becomes of devices
-    that are left when the last file is finished. tells_all: a panic has words of its own, and devices that are left
-    are named. keeps_busmaster: over the shutdown of devices. tells_no_match: whether it logs that what was handed over
-    has another name. leaks_bridges: each bridge that was preserved takes a reference of the FLB that nobody gives
-    back. drops_removed: a preserved device that is removed is un-preserved, or finished, as it goes.
+    layout:          of the list.
+    flb:             name of the FLB.
+    kernel:          release on which it was posted.
+    vfio:            the vfio-pci series that goes with it.
+    placement:       slot of a new device. `sorted`: ascending. `circular`: the first free one from slot nr_devices on,
+                     wrapping around. `hole`: the first free one.
+    path:            bridges above a device that get entries, too. `none`. `down`: all, from the root bus. `up`: all, to
+                     the root bus.
+    checks:          reasons to refuse a device, in this order: it is a VF (`vf`) or a PF with VFs (`pf`), shares its
+                     IOMMU group (`group`), depends on an ACS quirk (`acs`), has an entry (`twice`), was shut down
+                     (`frozen`), is not on a root bus (`root_bus`).
+    twice:           errno for a device that has an entry. 0: no error.
+    full:            errno if no slot is left.
+    logs:            it logs.
+    logs_refusals:   it logs refusals of VFs and of devices that have an entry.
+    retrieve:        effect of a list that is not valid.
+    counts:          what finish of a device changes: `remove` its entry, `keep` everything, decrement its `refcount`,
+                     or decrement `both` its refcount and nr_devices.
+    end:             effect of devices that are left when the last file is finished.
+    logs_all:        a panic has its own text, and all devices that are left are logged.
+    keeps_busmaster: preserved devices keep bus mastering at shutdown.
+    logs_no_match:   it logs that the FLBs of the previous kernel have other names.
+    leaks_bridges:   each preserved bridge takes a reference to the FLB that is never released.
+    drops_removed:   a preserved device is un-preserved, or finished, when it is removed.
     """
 
     layout: str
@@ -53,33 +69,34 @@ class Series:
     checks: tuple[str, ...]
     twice: int = errno.EBUSY
     full: int = errno.ENOSPC
-    talks: bool = True
-    warns: bool = False
+    logs: bool = True
+    logs_refusals: bool = False
     retrieve: Literal["panic", "warn", "ignore"]
     counts: Literal["remove", "keep", "refcount", "both"]
     end: Literal["warn", "ignore", "panic"]
-    tells_all: bool = False
+    logs_all: bool = False
     keeps_busmaster: bool = True
-    tells_no_match: bool = False
+    logs_no_match: bool = False
     leaks_bridges: bool = False
     drops_removed: bool = False
 
     @property
     def form(self) -> PciLayout:
+        """The layout of the list."""
         found = layout(self.layout)
         assert found is not None
         return found
 
 
-_VFIO_V1 = VfioSeries(layout="vfio-pci-v1-domain16-reset", is_record_first=True, heeds_core=False)
+_VFIO_V1 = VfioSeries(layout="vfio-pci-v1-domain16-reset", is_record_first=True, honours_core_error=False)
 _VFIO_V2 = replace(_VFIO_V1, is_record_first=False)
 _VFIO_V3 = VfioSeries(layout="vfio-pci-v2", compatible="vfio-pci-v2")
 _VFIO_V4 = VfioSeries(layout="vfio-pci-v1-domain32")
-_VFIO_V5 = replace(_VFIO_V4, takes_vfs=False)
+_VFIO_V5 = replace(_VFIO_V4, allows_vfs=False)
 
 _V1 = Series(
     layout="pci-v1-nr", flb="pci-v1", kernel="7.0", vfio=_VFIO_V1, placement="sorted", path="none", checks=("vf",),
-    twice=0, full=errno.E2BIG, talks=False, retrieve="panic", counts="remove", end="warn", keeps_busmaster=False,
+    twice=0, full=errno.E2BIG, logs=False, retrieve="panic", counts="remove", end="warn", keeps_busmaster=False,
 )  # fmt: skip
 _V2 = replace(
     _V1, layout="pci-v1-u64", vfio=_VFIO_V2, checks=("vf", "twice"), twice=errno.EBUSY, retrieve="ignore",
@@ -92,7 +109,7 @@ _BRANCH = Series(
 )  # fmt: skip
 _V4 = Series(
     layout="pci-v2-u32", flb="pci-v2", kernel="7.1", vfio=_VFIO_V4, placement="circular", path="down",
-    checks=("vf", "group", "twice"), retrieve="warn", counts="refcount", end="ignore", tells_no_match=True,
+    checks=("vf", "group", "twice"), retrieve="warn", counts="refcount", end="ignore", logs_no_match=True,
     leaks_bridges=True,
 )  # fmt: skip
 _V5 = replace(_V4, path="up", checks=("vf", "frozen", "twice", "acs"), leaks_bridges=False)
@@ -102,14 +119,14 @@ _V7 = replace(
     drops_removed=False,
 )  # fmt: skip
 _V8 = replace(
-    _V7, layout="pci-version-2", flb="pci", kernel="7.3", checks=("vf", "acs", "frozen", "twice"), warns=True,
-    end="panic", tells_no_match=False,
+    _V7, layout="pci-version-2", flb="pci", kernel="7.3", checks=("vf", "acs", "frozen", "twice"), logs_refusals=True,
+    end="panic", logs_no_match=False,
 )  # fmt: skip
-_V9 = replace(_V8, checks=("vf", "acs", "twice", "frozen"), tells_all=True)
+_V9 = replace(_V8, checks=("vf", "acs", "twice", "frozen"), logs_all=True)
 
 
 def _root_bus_only(series: Series) -> Series:
-    """Version 1, before the patch that gives bridges entries."""
+    """Version 1 of the list, before the patch that adds entries for bridges."""
     return replace(series, layout="pci-version-1", path="none", checks=("vf", "twice", "root_bus"))
 
 
@@ -129,4 +146,5 @@ SERIES = {
     "pci-core-v9-04": _root_bus_only(_V9),
     "pci-core-v9": _V9,
 }
-"""By posting; with a number, up to the last patch before bridges get entries. branch: the author's of early 2026."""
+"""By name of the posting. With a number: up to that patch, the last one before bridges get entries. branch: the
+author's branch of early 2026."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The PCI core's list in memory, in the forms of its series: records behind a header, or in KHO blocks.
+"""The PCI core's list in memory: records after a header, or in KHO blocks.
 
-A slot is one record; what it holds is (domain, bdf, refcount), with a refcount of 1 where the form has none.
+A slot is the place of one record: (domain, bdf, refcount). Layouts without a refcount have a refcount of 1 here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ __all__ = ["BLOCK", "LIST", "Row", "Table"]
 
 LIST, BLOCK = "pci_ser", "pci block"
 Row = tuple[int, int, int]
+"""(domain, bdf, refcount)."""
 
 
 @dataclass(slots=True)
 class Table:
-    """The list at an address. blocks: empty for the forms without."""
+    """A list.
+
+    form:    its layout.
+    address: physical, of the header.
+    blocks:  of the records. Empty for layouts without blocks.
+    """
 
     pages: Pages
     form: PciLayout
@@ -31,7 +37,10 @@ class Table:
 
     @classmethod
     def create(cls, pages: Pages, form: PciLayout, room: int) -> Table:
-        """An empty list with room for so many devices. Raises Failure."""
+        """Allocate an empty list. Raises Failure.
+
+        room: number of devices that must fit. Ignored for layouts with blocks.
+        """
         size = form.header.size + (0 if form.blocks is not None else room * form.record.size)
         made = cls.at(pages, form, pages.allocate_preserved(get_order(size), LIST))
         values = {form.capacity: room} if form.capacity is not None else {}
@@ -43,20 +52,23 @@ class Table:
 
     @classmethod
     def at(cls, pages: Pages, form: PciLayout, address: int) -> Table:
+        """The list at a physical address, without its blocks: see `restore_blocks`."""
         return cls(pages, form, address, BlockSet(pages, form.record.size, BLOCK))
 
     # -- the header --
 
     def member(self, name: str) -> int:
+        """A member of the header."""
         field = self.form.header.field(name)
         return int.from_bytes(self.pages.read(self.address + field.offset, field.size), "little")
 
     @property
     def count(self) -> int:
-        """nr_devices."""
+        """The number of devices, nr_devices."""
         return self.member(self.form.count)
 
     def set_count(self, count: int) -> None:
+        """Write the number of devices to the header."""
         self._set(self.form.count, count)
 
     def _set(self, name: str, value: int) -> None:
@@ -66,7 +78,7 @@ class Table:
 
     @property
     def room(self) -> int:
-        """Devices that fit; blocks grow."""
+        """Number of records that fit into a layout without blocks."""
         if self.form.capacity is not None:
             return self.member(self.form.capacity)
         folio = self.pages.folios[self.address]
@@ -76,15 +88,17 @@ class Table:
 
     @property
     def slots(self) -> int:
-        """Slots that a reader has to look at."""
+        """Number of slots that a reader has to read."""
         if self.form.blocks is not None:
             return sum(self.blocks.count(block) for block in self.blocks.blocks)
         return self.count if self.form.is_sorted or self.form.capacity is None else self.room
 
     def rows(self) -> Iterator[Row]:
+        """The records of all slots."""
         return (self.row(slot) for slot in range(self.slots))
 
     def row(self, slot: int) -> Row:
+        """The record of a slot."""
         values = self.form.record.record.unpack(self.pages.read(self._place(slot), self.form.record.size))
         row = dict(zip(self.form.record.record_fields, values, strict=True))
         return row["domain"], row["bdf"], row.get("refcount", 1)
@@ -95,7 +109,7 @@ class Table:
         return self.address + self.form.header.size + slot * self.form.record.size
 
     def write(self, slot: int, row: Row, name: str) -> None:
-        """Domain and bdf as far as they fit their members."""
+        """Write a record. Domain and bdf are truncated to their members. name: of the device, for the trace."""
         values = {"domain": row[0], "bdf": row[1], "refcount": row[2]}
         sizes = {field.name: field.size for field in self.form.record.fields}
         values = {key: value & (1 << 8 * sizes[key]) - 1 for key, value in values.items() if key in sizes}
@@ -104,11 +118,12 @@ class Table:
         self.pages.write(self._place(slot), 0, data, f"slot {slot}: {name}{count}")
 
     def copy(self, source: int, target: int) -> None:
+        """Copy the record of a slot to another one."""
         data = self.pages.read(self._place(source), self.form.record.size)
         self.pages.write(self._place(target), 0, data, f"slot {target}: what was in {source}")
 
     def add_to_blocks(self) -> int:
-        """The first free slot, or one behind the last. Raises Failure."""
+        """The first free slot or, if there is none, a new one after the last. Raises Failure."""
         slot = self.slots
         if self.count < slot:
             return next(free for free, row in enumerate(self.rows()) if not row[2])
@@ -117,6 +132,7 @@ class Table:
         return slot
 
     def set_head(self) -> None:
+        """Write the address of the first block to the header, unless it is there."""
         assert self.form.blocks is not None
         if self.member(self.form.blocks) != self.blocks.head:
             self._set(self.form.blocks, self.blocks.head)
@@ -124,13 +140,13 @@ class Table:
     # -- taking over --
 
     def restore_blocks(self) -> None:
-        """Raises Failure for a chain that cannot be."""
+        """Take over the blocks of the previous kernel. Raises Failure for an invalid chain."""
         if self.form.blocks is not None:
             self.blocks.restore(self.member(self.form.blocks))
 
     @property
     def fits(self) -> bool:
-        """Whether the folio holds the header, and the records that it counts: no more than a kernel's own trust."""
+        """Whether the folio is large enough for the header and the number of records in it. Kernels do not check it."""
         folio = self.pages.folios.get(self.address)
         if folio is None:
             return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files of vfio-pci devices: a record of their own, and a word to the PCI core."""
+"""File handler for vfio-pci devices: it preserves a record for each device, and calls the PCI core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from luoser.abi.registry import layout
 from luoser.abi.schema import Schema
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.liveupdate.memory import Pages
-from luoser.liveupdate.scenario import FileWish
+from luoser.liveupdate.scenario import FileRequest
 from luoser.liveupdate.sessions.luo import File
 from luoser.liveupdate.sessions.pci import PciCore
 from luoser.liveupdate.trace import Failure
@@ -25,8 +25,11 @@ _DRIVER = "vfio-pci"
 
 @dataclass(slots=True)
 class VfioFiles:
-    """faults: errno by (preserve, freeze or retrieve, device). devices: those of open files, be they gone from the
-    machine."""
+    """The file handler of vfio-pci devices.
+
+    faults:  errno by (preserve, freeze or retrieve, device).
+    devices: of open files, by name, even if they were removed from the machine.
+    """
 
     core: PciCore
     faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -34,6 +37,7 @@ class VfioFiles:
 
     @property
     def compatible(self) -> str:
+        """The string of the handler, as its series has it."""
         return self.core.series.vfio.compatible
 
     @property
@@ -42,29 +46,31 @@ class VfioFiles:
 
     @property
     def record(self) -> Schema:
+        """The schema of the record of a device."""
         found = layout(self.core.series.vfio.layout)
         assert found is not None
         return found.schemas[0]
 
-    def takes(self, wish: FileWish) -> bool:
-        if not wish.device:
+    def can_preserve(self, request: FileRequest) -> bool:
+        """Whether the file is of a device that vfio-pci is bound to, and the series allows."""
+        if not request.device:
             return False
-        device = self.core.tree.find(wish.device)
-        if device.physfn is not None and not self.core.series.vfio.takes_vfs:
+        device = self.core.tree.find(request.device)
+        if device.physfn is not None and not self.core.series.vfio.allows_vfs:
             return False
         return device.driver is not None and device.driver.name == _DRIVER
 
-    def preserve(self, wish: FileWish) -> int:
-        """Raises Failure."""
-        device = self.devices[wish.device] = self.core.tree.find(wish.device)
+    def preserve(self, request: FileRequest) -> int:
+        """Preserve a device. Returns the physical address of its record. Raises Failure."""
+        device = self.devices[request.device] = self.core.tree.find(request.device)
         self._fail("preserve", device.name)
         series = self.core.series.vfio
         if series.is_record_first:
             data = self._new_record(device)
-            self._tell_core(device)
+            self._preserve_in_core(device)
             return data
-        if not series.heeds_core:
-            self._tell_core(device)
+        if not series.honours_core_error:
+            self._preserve_in_core(device)
             return self._new_record(device)
         self.core.preserve(device)
         try:
@@ -73,11 +79,11 @@ class VfioFiles:
             self.core.unpreserve(device)
             raise
 
-    def _tell_core(self, device: PciDevice) -> None:
+    def _preserve_in_core(self, device: PciDevice) -> None:
         try:
             self.core.preserve(device)
         except Failure as failure:
-            self.core.trace.flaw(f"the PCI core refuses {device.name}: {failure}, and vfio-pci does not listen")
+            self.core.trace.flaw(f"the PCI core refuses {device.name}: {failure}, but vfio-pci ignores that")
 
     def _new_record(self, device: PciDevice) -> int:
         what = f"{_DRIVER} {device.name}"
@@ -90,11 +96,11 @@ class VfioFiles:
         return address
 
     def read(self, data: int) -> dict[str, Value]:
-        """The members of a record, by name."""
+        """The members of a record, by name. data: its physical address."""
         return structure(self.record).read(self._pages.read(data, self.record.size))
 
     def freeze(self, name: str, data: int) -> int:
-        """The record stays as it is; a device that can be is reset, which ends its bus mastering."""
+        """Reset the device if possible, which disables bus mastering. Returns `data`. Raises Failure."""
         self._fail("freeze", name)
         if not self.devices[name].can_reset:
             return data
@@ -103,11 +109,12 @@ class VfioFiles:
         return data
 
     def unpreserve(self, name: str, data: int) -> None:
+        """Undo `preserve`."""
         self.core.unpreserve(self.devices[name])
         self._pages.unpreserve_free(data)
 
     def retrieve(self, data: int) -> str:
-        """The device that the record names, among those of this driver. Raises Failure."""
+        """Find the device of a record. Returns its name. Raises Failure if vfio-pci is not bound to such a device."""
         if not self._pages.has(data):
             raise Failure(errno.ENOENT)
         fields = self.read(data)
@@ -125,9 +132,11 @@ class VfioFiles:
         return next((one for one in found if one.driver is not None and one.driver.name == _DRIVER), None)
 
     def can_finish(self, file: File) -> bool:
+        """Whether the device was retrieved."""
         return file.status == 0
 
     def finish(self, file: File) -> None:
+        """Finish the device in the PCI core, and free its record."""
         self.core.finish(self.devices[file.name])
         self._pages.restore_free(file.data)
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The orchestrator of 2025: one state for the whole machine, and subsystems that take part in it."""
+"""LUO of the RFC of 2025: one state for the whole machine, and subsystems with callbacks for each step."""

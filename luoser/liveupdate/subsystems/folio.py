@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The list of devices, and of buses behind it, as it lies in its folio."""
+"""The list of devices in its folio, followed by the list of buses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ListFolio:
-    """The list at a physical address, in one form. Records that the folio does not hold are not there."""
+    """A list. Records that do not fit into the folio do not exist.
+
+    form:    its layout.
+    address: physical, of the header.
+    """
 
     pages: Pages
     form: PciLayout
@@ -32,7 +36,11 @@ class ListFolio:
 
     @classmethod
     def create(cls, pages: Pages, form: PciLayout, count: int, buses: int) -> ListFolio:
-        """A zeroed, preserved folio with its counts. Raises Failure; then it is free again."""
+        """Allocate and preserve a list with zeroed records. Raises Failure; then nothing is left.
+
+        count: number of devices.
+        buses: number of buses.
+        """
         size = form.header.size + count * form.record.size + buses * (form.bus.size if form.bus is not None else 0)
         made = cls(pages, form, pages.allocate(get_order(size), FOLIO))
         counts = {form.count: count} | ({form.bus_count: buses} if form.bus_count is not None else {})
@@ -49,39 +57,44 @@ class ListFolio:
     # -- devices --
 
     def write(self, index: int, entry: Entry) -> None:
+        """Write the record of a device."""
         path, data = entry["path"], entry["driver_data"]
         mark = f"flags {entry['flags']:x}" if "flags" in entry else f"requested {entry['requested']}"
         word = f"entry {index}: path {path:#x} {mark} data {data:#x}"
         self._write(self._place(index), self.form.record, entry, word)
 
     def read(self, index: int) -> Entry | None:
-        """One record, None beyond the folio."""
+        """The record of a device. None if the index is negative or the record is beyond the folio."""
         return self._read(self._place(index), self.form.record) if index >= 0 else None
 
     @property
     def count(self) -> int:
+        """Number of devices in the header."""
         return self._header(self.form.count)
 
     def entries(self) -> list[Entry]:
+        """The records of all devices."""
         found = [self.read(index) for index in range(self.count)]
         return [entry for entry in found if entry is not None]
 
     def find(self, path: int) -> int:
-        """The number of the first entry with a path, -1 where there is none."""
+        """Index of the first record with this path. -1 if there is none."""
         data, wanted = self.pages.folios[self.address].data, path.to_bytes(4, "little")
-        places = (self._place(index) for index in range(self.count))  # the path comes first in every form
+        places = (self._place(index) for index in range(self.count))  # the path is the first member in every layout
         found = (index for index, place in enumerate(places) if data[place : place + 4] == wanted)
         return next(found, -1)
 
     # -- buses --
 
     def write_buses(self, buses: Sequence[Mapping[str, Any]]) -> None:
+        """Write the records of all buses, after those of the devices."""
         assert self.form.bus is not None
         for index, bus in enumerate(buses):
             place = self._place(self.count) + index * self.form.bus.size
             self._write(place, self.form.bus, bus, f"bus {index}: {bus['domain']:04x}:{bus['number']:02x}")
 
     def buses(self) -> list[Entry]:
+        """The records of all buses. Empty for layouts without buses."""
         if self.form.bus is None or self.form.bus_count is None:
             return []
         start, size = self._place(self.count), self.form.bus.size

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The PCI subsystem in the kernel that takes over: devices are matched with the list as they are found."""
+"""The PCI subsystem in the next kernel: devices are matched with the list when they are enumerated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from luoser.liveupdate.subsystems.folio import Entry, ListFolio
 from luoser.liveupdate.subsystems.luo import LuoState
-from luoser.liveupdate.subsystems.side import DEPENDED, PREFIX, REQUESTED, Side
+from luoser.liveupdate.subsystems.side import DEPENDED, PREFIX, REQUESTED, KernelSide
 from luoser.liveupdate.trace import Failure
 from luoser.liveupdate.tree import PciDevice
 
@@ -19,9 +19,13 @@ _KINDS = {0: "PCI_BUS_SER_NULL_BRIDGE", 1: "PCI_BUS_SER_PCI_HOST_BRIDGE", 2: "PC
 
 
 @dataclass(slots=True, kw_only=True)
-class Incoming(Side):
-    """probed: devices of the list in the order in which they were found. is_new: whether this kernel was handed
-    state."""
+class Incoming(KernelSide):
+    """The incoming side of the PCI subsystem.
+
+    probed: devices that match the list, in the order of enumeration.
+    folio:  the list. None before it is restored.
+    is_new: this kernel is the next one. The first kernel has no list.
+    """
 
     probed: list[PciDevice] = field(default_factory=list)
     folio: ListFolio | None = None
@@ -30,13 +34,13 @@ class Incoming(Side):
     # -- enumeration --
 
     def restore(self) -> None:
-        """Enumerate. Virtual functions come last, when the drivers of their PFs are there. Raises Panic."""
+        """Enumerate all devices. VFs are the last ones, after the drivers of their PFs are bound. Raises Panic."""
         devices = list(self.tree.enumerate())
         for device in sorted(devices, key=lambda device: device.physfn is not None):
             self.add(device)
 
     def add(self, device: PciDevice) -> None:
-        """One device is found. Raises Panic."""
+        """A device was found: match it with the list, and probe its driver. Raises Panic."""
         if self.luo.state is not LuoState.UPDATED:
             return
         if self.series.restores and self.series.form is not None:
@@ -92,7 +96,7 @@ class Incoming(Side):
         return f"{mark}{driver} data: [{entry['driver_data']:x}]{num_vfs}"
 
     def _take_members(self, device: PciDevice, entry: Entry) -> None:
-        """What v1 takes over of struct pci_dev. A requested device is in D0 from patch 20 on, whatever was saved."""
+        """The members of struct pci_dev that v1 restores. From patch 20 on a requested device is in D0 in any case."""
         taken = {name: entry[name] for name in sorted(self.series.saved - {"resource"})}
         if self.series.adopts and device.flags & REQUESTED:
             taken |= {"current_state": 0}
@@ -107,7 +111,7 @@ class Incoming(Side):
                 self.trace.call(f"{device.name}: resources taken over: slots {', '.join(map(str, slots))}")
 
     def _check_bus(self, device: PciDevice) -> None:
-        """From v1 patch 23 on. Raises Panic where the bus of a device is not as it was."""
+        """The check of v1 from patch 23 on. Raises Panic if the bus of a device has changed."""
         assert self.folio is not None
         here = (device.bus.domain & 0xFFFF, device.bus.number)
         bus = next((bus for bus in self.folio.buses() if (bus["domain"], bus["number"]) == here), None)
@@ -136,7 +140,7 @@ class Incoming(Side):
         if driver is None:
             return
         if device.override and driver.name != device.override:
-            self.trace.bug(13, f"{device.name} waits for a driver named {device.override}; {driver.name} may not bind")
+            self.trace.bug(13, f"{device.name} needs a driver named {device.override}; {driver.name} cannot bind")
             device.driver = None
         elif device.entry is not None and self.calls(device, "probe") and self.series.has_driver_data:
             try:
@@ -148,7 +152,7 @@ class Incoming(Side):
                 device.driver = None
 
     def driver_data(self, device: PciDevice) -> int:
-        """What a driver asks for in its probe. Raises Failure."""
+        """The driver_data of a device, which its driver requests in its probe. Raises Failure."""
         if self.luo.state is not LuoState.UPDATED or self.folio is None:
             raise Failure(errno.EINVAL)
         entry = self.folio.read(device.entry) if device.entry is not None else None
@@ -157,7 +161,7 @@ class Incoming(Side):
         return int(entry["driver_data"])
 
     def set_busmaster(self, device: PciDevice, value: bool) -> None:
-        """A driver turns bus mastering on or off in the command register."""
+        """A driver enables or disables bus mastering in the command register."""
         if self.series.keeps_busmaster and device.flags:
             if self.is_new and self.luo.state is LuoState.NORMAL and not self.is_fixed:
                 self.trace.bug(11, f"{device.name}: {_SUPPRESSED}")
@@ -167,7 +171,7 @@ class Incoming(Side):
     # -- finish --
 
     def finish(self, data: int) -> None:
-        """Raises Panic."""
+        """Finish all devices and free the list. data: its physical address. Raises Panic."""
         self.log(f"finish data[{data:x}]")
         if self.series.form is None:
             return
@@ -203,7 +207,7 @@ class Incoming(Side):
             if self.folio is None:
                 self.pages.restore(data)
         else:
-            self.trace.bug(8, f"{data:#x} is un-preserved, though this kernel did not preserve it")
+            self.trace.bug(8, f"{data:#x} is un-preserved, but this kernel did not preserve it")
             self.pages.unpreserve(data)
         self.pages.free(data)
         self.folio = None
@@ -213,7 +217,7 @@ class Incoming(Side):
         for index, entry in enumerate(folio.entries()):
             if index not in matched:
                 path, data = entry["path"], entry["driver_data"]
-                text = f"entry {index}, path {path:#x}, was matched by no device; {data:#x} is lost"
+                text = f"entry {index}, path {path:#x}: no device matches; {data:#x} is lost"
                 if self.is_fixed:
                     self.log(text)
                 else:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The orchestrator of 2025 that the PCI series registers with (LUO RFC v2, 15 May 2025): one state for the machine,
-subsystems in the order in which they registered, and a devicetree with a value of each."""
+"""LUO of the RFC v2 (15 May 2025), with which the 2025 PCI series registers.
+
+It has one state for the whole machine, subsystems in the order of registration, and a devicetree with a value of each.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,8 @@ _RFC_TREE_SIZE = 1 << 20
 
 
 class LuoState(StrEnum):
+    """State of the whole machine. UPDATED: the next kernel is running, before finish."""
+
     NORMAL = "normal"
     PREPARED = "prepared"
     FROZEN = "frozen"
@@ -31,21 +35,34 @@ class LuoState(StrEnum):
 
 
 class Subsystem(Protocol):
-    """prepare and freeze give the value for the next kernel, or raise Failure."""
+    """struct liveupdate_subsystem. `data` is its 64-bit value in LUO's devicetree."""
 
     name: str
 
-    def prepare(self) -> int: ...
-    def freeze(self, data: int) -> int: ...
-    def cancel(self, data: int) -> None: ...
-    def finish(self, data: int) -> None: ...
+    def prepare(self) -> int:
+        """Prepare. Returns the value for the next kernel. Raises Failure; then it has to clean up itself."""
+
+    def freeze(self, data: int) -> int:
+        """The last callback before the jump. Returns the new value. Raises Failure."""
+
+    def cancel(self, data: int) -> None:
+        """Undo prepare and freeze."""
+
+    def finish(self, data: int) -> None:
+        """End the live update in the next kernel."""
 
 
 @dataclass(slots=True)
 class Luo:
-    """is_rfc: its devicetree as the RFC lays it out, in 1 MiB and with a node for files; else in one page, as the
-    lab's kernels wrote it. values: what each subsystem handed over last. fdt: address of the tree for the next
-    kernel, 0 while there is none. incoming: that of the kernel before.
+    """LUO, over both kernels.
+
+    is_rfc:     the devicetree has 1 MiB and a node for files, as in the RFC. Otherwise it is one page, as in the
+                kernels that wrote luoser's test dumps.
+    is_fixed:   without its known bugs.
+    subsystems: in the order of registration.
+    values:     current value of each subsystem.
+    fdt:        physical address of the devicetree for the next kernel. 0: none.
+    incoming:   physical address of the devicetree of the previous kernel. 0: none.
     """
 
     trace: Trace
@@ -61,7 +78,7 @@ class Luo:
     # -- steps --
 
     def prepare(self) -> None:
-        """Raises Failure: those that were prepared are cancelled, the failing one is expected to clean up itself."""
+        """Prepare all subsystems. Raises Failure; then those before the failing one are cancelled."""
         self._need(LuoState.NORMAL)
         self.values = {subsystem.name: 0 for subsystem in self.subsystems}
         self._set_up_tree()
@@ -77,7 +94,8 @@ class Luo:
         self._switch(LuoState.PREPARED)
 
     def freeze(self) -> None:
-        """Raises Failure: those before the failing one are cancelled, and the tree with its old values stays."""
+        """Freeze all subsystems. Raises Failure; then those before the failing one are cancelled, and the devicetree
+        stays with its old values."""
         self._need(LuoState.PREPARED)
         for index, subsystem in enumerate(self.subsystems):
             try:
@@ -93,6 +111,7 @@ class Luo:
         self._switch(LuoState.FROZEN)
 
     def cancel(self) -> None:
+        """Cancel all subsystems. Raises Failure in any other state than prepared or frozen."""
         if self.state not in (LuoState.PREPARED, LuoState.FROZEN):
             raise Failure(errno.EINVAL)
         self._cancel(len(self.subsystems))
@@ -100,13 +119,14 @@ class Luo:
         self._switch(LuoState.NORMAL)
 
     def kexec(self) -> None:
-        """The next kernel begins, and finds the tree."""
+        """Jump to the next kernel, which finds the devicetree."""
         self._need(LuoState.FROZEN)
         self.incoming, self.fdt, self.values = self.fdt, 0, {}
         self.state = LuoState.UPDATED
         self.trace.call("the next kernel finds a LUO tree: state updated")
 
     def finish(self) -> None:
+        """Finish all subsystems. Raises Panic."""
         self._need(LuoState.UPDATED)
         handed = self.handed_over
         for subsystem in self.subsystems:
@@ -118,12 +138,12 @@ class Luo:
             self.pages.restore(self.incoming)
             self.pages.free(self.incoming)
         elif self.is_rfc:
-            self.trace.flaw(f"LUO never frees the tree of the kernel before, {self.incoming:#x}")
+            self.trace.flaw(f"LUO never frees the tree of the previous kernel, {self.incoming:#x}")
         self.incoming = 0
         self._switch(LuoState.NORMAL)
 
     def _cancel(self, count: int) -> None:
-        """Those before the boundary, in order."""
+        """Cancel the first `count` subsystems, in order."""
         for subsystem in self.subsystems[:count]:
             subsystem.cancel(self.values[subsystem.name])
             self.values[subsystem.name] = 0
@@ -137,13 +157,16 @@ class Luo:
 
     def _need(self, state: LuoState) -> None:
         if self.state is not state:
-            raise UsageError(f"LUO is in state {self.state}; this step takes {state}")
+            raise UsageError(f"wrong state of LUO: expected {state}, found {self.state}")
 
     # -- the tree --
 
     @property
     def handed_over(self) -> Mapping[str, int]:
-        """The values in memory: of the tree for the next kernel, or of the one before; none without a tree."""
+        """Value by subsystem, from the devicetree in memory: for the next kernel, else of the previous one.
+
+        Empty without a devicetree.
+        """
         address = self.fdt or self.incoming
         if not address:
             return {}
@@ -152,14 +175,14 @@ class Luo:
         return {name.decode(): node.u64(name.decode()) or 0 for name in names if node is not None}
 
     def tree(self) -> Fdt:
-        """The devicetree as the kernel writes it by now."""
+        """The devicetree with the current values, as the kernel writes it."""
         values = [(name.encode(), struct.pack("<Q", value)) for name, value in self.values.items()]
         compatible = b"compatible"
         subsystems = Node(SUBSYSTEMS_NODE.encode(), [(compatible, b"subsystems-v1\0"), *values])
         root = Node(b"", [(compatible, b"luo-v1\0")], [subsystems])
         if not self.is_rfc:
             return sequential(root)
-        subsystems.properties.reverse()  # libfdt puts what it adds to a tree in front
+        subsystems.properties.reverse()  # libfdt inserts a new property in front of the others
         root.nodes.append(Node(FILE_DESCRIPTORS_NODE.encode(), [(compatible, b"file-descriptors-v1\0")]))
         return repacked(root, room=_RFC_TREE_SIZE)
 
@@ -187,7 +210,7 @@ class Luo:
         self.fdt = 0
 
     def _forget_tree(self) -> None:
-        """After a failed prepare, which makes KHO abort."""
+        """After a failed prepare: the RFC loses the address of its devicetree."""
         if self.is_fixed:
             self._destroy_tree()
             return
@@ -197,7 +220,7 @@ class Luo:
 
 @dataclass(slots=True)
 class OtherSubsystem:
-    """Another subsystem, to see what its failures do to PCI: it hands over a page of its own.
+    """Another subsystem, which hands over a page. Its failures affect the PCI subsystem.
 
     faults: errno by (step, name).
     """
@@ -208,6 +231,7 @@ class OtherSubsystem:
     faults: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def prepare(self) -> int:
+        """Preserve a page. Returns its physical address. Raises Failure."""
         self._check("prepare")
         address = self.pages.allocate(0, self.name)
         try:
@@ -218,15 +242,18 @@ class OtherSubsystem:
         return address
 
     def freeze(self, data: int) -> int:
+        """Keep the page. Returns `data`. Raises Failure."""
         self._check("freeze", data)
         return data
 
     def cancel(self, data: int) -> None:
+        """Un-preserve and free the page."""
         self.trace.call(f"subsystem {self.name} cancel({data:#x})")
         self.pages.unpreserve(data)
         self.pages.free(data)
 
     def finish(self, data: int) -> None:
+        """Restore and free the page."""
         self.trace.call(f"subsystem {self.name} finish({data:#x})")
         self.pages.restore(data)
         self.pages.free(data)

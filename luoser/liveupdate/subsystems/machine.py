@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A machine under the orchestrator of 2025 and its PCI subsystem."""
+"""A machine with LUO of the RFC of 2025 and its PCI subsystem."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from luoser.liveupdate.subsystems.folio import ListFolio
 from luoser.liveupdate.subsystems.luo import Luo, LuoState, OtherSubsystem
 from luoser.liveupdate.subsystems.pci import PciSubsystem
 from luoser.liveupdate.subsystems.series import SERIES
-from luoser.liveupdate.subsystems.side import DEPENDED, REQUESTED, Side
+from luoser.liveupdate.subsystems.side import DEPENDED, REQUESTED, KernelSide
 from luoser.liveupdate.tree import Bus, PciDevice
 from luoser.state.to_json import fdt_document
 from luoser.text import bdf_text
@@ -26,11 +26,15 @@ __all__ = ["SubsystemMachine"]
 
 _PCI = "pci"
 _FIRST_WINDOW, _VF_BARS = 13, 6
-"""Slots of struct pci_dev's resources: BARs and ROM, then those of VFs where there is SR-IOV, then windows."""
+"""Slots of struct pci_dev's resources: BARs and ROM, then with SR-IOV the BARs of VFs, then windows."""
 
 
 class SubsystemMachine(Machine):
-    """luo: its orchestrator, over both kernels. pci: the PCI subsystem of the running one."""
+    """A machine with subsystems.
+
+    luo: LUO, over both kernels.
+    pci: PCI subsystem of the running kernel.
+    """
 
     FAULTS = frozenset({"allocate", "freeze", "override", "prepare", "preserve", "probe", "register", "walk"})
     CHANGES = frozenset({"add", "bind", "remove", "unbind", "unlink"})
@@ -48,7 +52,7 @@ class SubsystemMachine(Machine):
             self._request(self.tree.find(name))
 
     def _request(self, device: PciDevice) -> None:
-        """The wish of a device's driver; pci-lu-stub says so in the log when it binds."""
+        """A driver requests to preserve its device. pci-lu-stub logs it when it binds."""
         device.flags |= REQUESTED
         if device.driver is not None and device.driver.name == "pci-lu-stub":
             word = "busmaster" if self.series.posting == 2 else "requested"
@@ -60,7 +64,7 @@ class SubsystemMachine(Machine):
         for bus in self.tree.buses():
             bus.resources = self._windows(bus)
         self.luo.subsystems = []
-        side = Side(
+        side = KernelSide(
             trace=self.trace,
             pages=self.pages,
             luo=self.luo,
@@ -72,14 +76,14 @@ class SubsystemMachine(Machine):
         self.pci = PciSubsystem.of(side, is_new=self.kernels > 1)
 
     def _windows(self, bus: Bus) -> tuple[Mapping[str, Any], ...]:
-        """Of a root bus as the scenario has them, of one below a bridge that bridge's."""
+        """The windows of a bus: those in the scenario for a root bus, else those of the bridge above it."""
         if bus.bridge is None:
             return self.scenario.windows.get(bus.name, ())
         first = _FIRST_WINDOW if self.series.has_iov else _FIRST_WINDOW - _VF_BARS
         return bus.bridge.resources[first : first + 4]
 
     def register(self) -> None:
-        """The subsystems of the scenario register in their order. Raises Panic."""
+        """Register the subsystems of the scenario, in its order. Raises Panic."""
         for name in self.scenario.subsystems:
             if name == _PCI:
                 self.pci.register()
@@ -92,7 +96,7 @@ class SubsystemMachine(Machine):
     # -- steps --
 
     def prepare(self) -> None:
-        """KHO writes its map when this is done, and not again."""
+        """Prepare all subsystems. KHO writes its map afterwards, and not again. Raises Failure."""
         self.luo.prepare()
         self._in_map = list(self.pages.preserved())
 
@@ -107,7 +111,7 @@ class SubsystemMachine(Machine):
         self.pages.kexec()
 
     def restore(self) -> None:
-        """Devices are found before subsystems register."""
+        """Enumerate devices, then register subsystems. Raises Panic."""
         self.pci.incoming.restore()
         self.register()
 
@@ -120,11 +124,11 @@ class SubsystemMachine(Machine):
     def removed(self, device: PciDevice, *, unlink: bool) -> None:
         self.pci.outgoing.remove(device, unlink=unlink)
 
-    # -- what came of it --
+    # -- the result --
 
     @property
     def handed_list(self) -> ListFolio | None:
-        """The list of devices that LUO's tree names."""
+        """The list of devices at the address in LUO's devicetree. None if there is none."""
         address = self.luo.handed_over.get(_PCI, 0)
         if self.series.form is None or address not in self.pages.folios:
             return None
@@ -137,7 +141,7 @@ class SubsystemMachine(Machine):
         return self.pages.left() if self.luo.state is LuoState.NORMAL else []
 
     def flags_left(self) -> list[str]:
-        """In state normal. A device's own mark is its driver's wish until it was met."""
+        """Flags that will never be cleared, in state normal. In the first kernel the flag of a request is not one."""
         if self.luo.state is not LuoState.NORMAL:
             return []
         own = DEPENDED if self.kernels == 1 else DEPENDED | REQUESTED
@@ -146,10 +150,10 @@ class SubsystemMachine(Machine):
         return found + [f"bus {bus.name}" for bus in self.tree.buses() if bus.is_depended]
 
     def document(self) -> dict[str, Any]:
-        """Also after a failed freeze, when the tree is still in memory."""
+        """The state document. There is one also after a failed freeze, as the devicetree is still in memory."""
         address = self.luo.fdt or self.luo.incoming
         if not address:
-            raise UsageError(f"nothing is handed over in state {self.luo.state}, so there is no image")
+            raise UsageError(f"no image: nothing is handed over in state {self.luo.state}")
         values = [{"name": name, "data": f"{value:#x}"} for name, value in self.luo.handed_over.items()]
         tree = fdt_document(parse(bytes(self.pages.folios[address].data)))
         found = self.handed_list
@@ -178,7 +182,7 @@ class SubsystemMachine(Machine):
 
 
 def _document_values(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of a record as a state document has them, without those that name the record."""
+    """The members of a record in a state document, without those that identify the record."""
     values = {name: value for name, value in entry.items() if name not in ("path", "domain", "number")}
     if "driver_data" in values:
         values["driver_data"] = f"{values['driver_data']:#x}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The PCI subsystem in the kernel that hands over: the list of devices, prepare, freeze, cancel.
+"""The PCI subsystem in the first kernel: the list of devices, prepare, freeze, cancel.
 
-Bugs are those of the list A.9 of the ABI; each says so in the trace when it shows. `is_fixed` is the behaviour
-that the series promises: all bridges up to the root are kept, and what is undone leaves nothing behind.
+A known bug of the list A.9 (docs/liveupdate.md) is added to the trace when it occurs. With `is_fixed` the behaviour is
+what the series promises: all bridges up to the root are preserved, and after an undo nothing is left over.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from luoser.liveupdate.subsystems.folio import Entry, ListFolio
-from luoser.liveupdate.subsystems.side import DEPENDED, PREFIX, REQUESTED, Side
+from luoser.liveupdate.subsystems.side import DEPENDED, PREFIX, REQUESTED, KernelSide
 from luoser.liveupdate.trace import Failure
 from luoser.liveupdate.tree import Bus, HostBridge, PciDevice
 
@@ -30,8 +30,13 @@ _NO_BRIDGE, _HOST_BRIDGE, _PCI_BRIDGE = 0, 1, 2
 
 
 @dataclass(slots=True, kw_only=True)
-class Outgoing(Side):
-    """preserved: devices that are prepared, in the order of the list. buses: those of the list, from v1 patch 19."""
+class Outgoing(KernelSide):
+    """The outgoing side of the PCI subsystem.
+
+    preserved: prepared devices, in the order of the list.
+    buses:     in the list, from v1 patch 19 on.
+    folio:     the list. None: no list.
+    """
 
     preserved: list[PciDevice] = field(default_factory=list)
     buses: list[Bus] = field(default_factory=list)
@@ -40,7 +45,7 @@ class Outgoing(Side):
     # -- the list --
 
     def collect(self) -> list[PciDevice]:
-        """Mark what has to stay for others, and list all that is marked, children first."""
+        """Mark the bridges and PFs that other devices need. Returns all marked devices, children first."""
         found: list[PciDevice] = []
         for bus in self.tree.buses():
             listed = len(found)
@@ -70,7 +75,7 @@ class Outgoing(Side):
             parent.flags |= DEPENDED
         elif not self.is_fixed:
             parent.flags |= DEPENDED
-            self.trace.bug(2, f"{parent.name}, no PCI device, is marked for {device.name} and never cleared")
+            self.trace.bug(2, f"{parent.name} is marked for {device.name}, is not a PCI device, and is never cleared")
 
     def _collect_bus(self, bus: Bus) -> None:
         bus.is_depended = True
@@ -83,7 +88,7 @@ class Outgoing(Side):
         for device in devices:
             missing = [bridge.name for bridge in device.above if not bridge.flags]
             if missing and device.flags & REQUESTED:
-                self.trace.bug(1, f"nothing marks {', '.join(missing)} above {device.name}")
+                self.trace.bug(1, f"{', '.join(missing)} above {device.name} is not marked")
 
     def _clean_buses(self) -> None:
         for bus in self.buses:
@@ -93,11 +98,11 @@ class Outgoing(Side):
     # -- prepare --
 
     def prepare(self) -> int:
-        """Gives the folio's address. Raises Failure; then nothing is preserved."""
+        """Make the list and prepare its devices. Returns its physical address. Raises Failure; then nothing is left."""
         if not self.series.collects:
             self.log("prepare data[0]")
             return 0
-        if self.series.form is None:  # the list is built, and nothing made of it
+        if self.series.form is None:  # the series builds the list, but does not write it yet
             self.log("prepare data[0]")
             self.clean(self.collect())
             return 0
@@ -134,7 +139,7 @@ class Outgoing(Side):
                 raise
 
     def _check(self, device: PciDevice) -> None:
-        """Raises Failure; then the entry stays empty."""
+        """Raises Failure for a device that cannot be preserved. Its entry stays empty."""
         driver = device.driver
         if driver is None:
             raise Failure(errno.ENOENT)
@@ -159,7 +164,7 @@ class Outgoing(Side):
         self.preserved.append(device)
 
     def _values(self, folio: ListFolio, device: PciDevice) -> Entry:
-        """The members of a device's entry, but for its driver's value."""
+        """The members of a device's entry, with a driver_data of 0."""
         assert device.driver is not None
         values: Entry = {
             **device.members,
@@ -176,7 +181,7 @@ class Outgoing(Side):
         return {name: value for name, value in values.items() if name in known}
 
     def _resources(self, device: PciDevice) -> tuple[Entry, ...]:
-        """BARs and windows by slot. A slot without a name is not saved, nor is anything of a VF."""
+        """BARs and windows by slot. Slots without a name are empty. A VF has none."""
         if device.physfn is not None:
             return ()
         return tuple(
@@ -202,6 +207,7 @@ class Outgoing(Side):
     # -- cancel and freeze --
 
     def cancel(self, data: int) -> None:
+        """Undo prepare and freeze. data: physical address of the list."""
         self.log(f"cancel data[{data:x}]")
         if self.series.form is None:
             return
@@ -215,7 +221,7 @@ class Outgoing(Side):
         return ListFolio(self.pages, self.series.form, address)
 
     def _cancel_walk(self, folio: ListFolio) -> None:
-        """Devices of the list and entries of the array, side by side."""
+        """Cancel all prepared devices, each with the entry of the same index, as the series does."""
         for index, device in enumerate(list(self.preserved)):
             _, entry = self._entry_of(folio, index, device)
             if self.is_gone(device) or entry is None:
@@ -229,6 +235,7 @@ class Outgoing(Side):
         self.preserved.clear()
 
     def freeze(self, data: int) -> int:
+        """Freeze all prepared devices. data: physical address of the list. Returns it. Raises Failure or Panic."""
         self.log(f"freeze data[{data:x}]")
         if self.series.form is None:
             return data
@@ -256,7 +263,7 @@ class Outgoing(Side):
         if not self.has_ops(device):
             if self.is_fixed:
                 raise Failure(errno.EPERM)
-            self.trace.bug(6, f"{device.name} is bound to {driver.name} by now, which has no callbacks")
+            self.trace.bug(6, f"{device.name} is now bound to {driver.name}, which has no callbacks")
             raise self.trace.panic(f"{device.name}: null pointer: {driver.name} has no live-update callbacks")
         if self.calls(device, "freeze"):
             self.call("freeze", device, entry["driver_data"])
@@ -276,22 +283,22 @@ class Outgoing(Side):
             return
         self.trace.bug(5, f"{folio.address:#x} stays preserved, and LUO does not cancel the one that failed")
         if self.buses:
-            self.trace.flaw(f"{len(self.buses)} buses stay marked, and will be in the next list whatever is below them")
+            self.trace.flaw(f"{len(self.buses)} buses stay marked, and will be in the next list in any case")
             self.buses.clear()
 
     def _entry_of(self, folio: ListFolio, index: int, device: PciDevice) -> tuple[int, Entry | None]:
-        """(number, entry) that the walk takes for a device: the one of the same number, right or not."""
+        """(index, entry) that the series uses for a device: that of the same index, even if it is of another device."""
         if self.is_fixed:
             index = folio.find(device.path)
         entry = folio.read(index)
         if entry is not None and entry["path"] != device.path:
-            self.trace.bug(3, f"{device.name} is given entry {index}, of path {entry['path']:#x}")
+            self.trace.bug(3, f"{device.name} gets entry {index}, of path {entry['path']:#x}")
         return index, entry
 
-    # -- a device goes --
+    # -- removal of a device --
 
     def remove(self, device: PciDevice, *, unlink: bool) -> None:
-        """The series has no hook for that. unlink: as if the device were taken off the list all the same."""
+        """Remove a device from the tree. The series does nothing then. unlink: remove it from its list nevertheless."""
         gone = self.tree.below(device)
         if self.is_fixed and self.folio is not None:
             for one in [one for one in gone if one in self.preserved]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The 2025 series "PCI/LUO" by its patches: RFC v1 of 28 Jul 2025 with 25, v2 of 16 Sep 2025 with 10."""
+"""Patches of the 2025 series "PCI/LUO": RFC v1 (28 Jul 2025, 25 patches) and v2 (16 Sep 2025, 10 patches)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ __all__ = ["SERIES", "Series"]
 _PATCHES = {1: 25, 2: 10}
 _LAYOUTS = {1: ((4, "04"), (7, "07"), (9, "09"), (12, "12"), (19, "19"), (21, "19-resources"), (22, "22")),
             2: ((3, "03"), (6, "06"))}  # fmt: skip
-"""By posting: the first patch that writes a form, and the form."""
+"""By posting: (first patch that writes a layout, end of the layout's name)."""
 _WITHOUT_IOV = ("19-resources", "22")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """What is applied of it.
+    """The applied part of the series.
 
-    posting: 1 or 2. patch: the last patch that is applied. has_iov: whether the kernel is configured with SR-IOV,
-    which makes the entries of v1 longer from patch 21 on. is_lab: the form of v2 patch 05 as kernels wrote it for
-    the dumps that luoser is tested with: with a pcieport that takes part, and LUO's tree in one page.
+    posting: 1 or 2.
+    patch:   the last applied patch.
+    has_iov: the kernel is configured with SR-IOV, so that from v1 patch 21 on entries are longer.
+    is_lab:  as in the kernels that wrote luoser's test dumps: v2 patch 05, but pcieport has callbacks, and LUO's
+             devicetree is in one page.
     """
 
     posting: int
@@ -35,7 +37,7 @@ class Series:
 
     @property
     def form(self) -> PciLayout | None:
-        """The layout of the list, None before the patch that writes one."""
+        """The layout of the list. None before the patch that writes one."""
         names = [name for patch, name in _LAYOUTS[self.posting] if self.patch >= patch]
         if not names:
             return None
@@ -45,12 +47,12 @@ class Series:
 
     @property
     def collects(self) -> bool:
-        """Whether prepare builds the list of devices at all."""
+        """Whether prepare builds the list of devices."""
         return self._is_from(3, 2)
 
     @property
     def restores(self) -> bool:
-        """Whether the next kernel looks at the list."""
+        """Whether the next kernel reads the list."""
         return self._is_from(5, 4)
 
     @property
@@ -60,32 +62,32 @@ class Series:
 
     @property
     def has_names(self) -> bool:
-        """Whether entries hold the driver's name, and the next kernel lets only that driver bind."""
+        """Whether entries have the driver's name, and in the next kernel only that driver can bind."""
         return self._is_from(7, 6)
 
     @property
     def has_pcieport(self) -> bool:
-        """Whether pcieport has its empty table of callbacks. Without it nothing below a port can be prepared."""
+        """Whether pcieport has an empty table of callbacks. Without it no device below a port can be prepared."""
         return self.is_lab or self._is_from(8, 7)
 
     @property
     def has_driver_data(self) -> bool:
-        """Whether a driver can ask for its value in its probe."""
+        """Whether a driver can get its driver_data in its probe."""
         return self.is_lab or self._is_from(10, 8)
 
     @property
     def marks_all(self) -> bool:
-        """Whether what is marked for a child marks what it needs itself: all bridges up to the root, and PFs."""
+        """Whether a device that is marked for a child marks its own parent and PF, so that all up to the root are."""
         return self.posting == 1
 
     @property
     def keeps_busmaster(self) -> bool:
-        """Whether the bus-master bit is left alone while a device is marked."""
+        """Whether the bus-master bit of a marked device cannot be changed."""
         return self.posting == 2 and self.patch >= 9
 
     @property
     def saved(self) -> frozenset[str]:
-        """Members of struct pci_dev that the next kernel takes over from an entry."""
+        """Members of struct pci_dev that the next kernel restores from an entry."""
         if self.posting != 1:
             return frozenset()
         return frozenset(name for patch, names in _TAKEN_OVER if self.patch >= patch for name in names)
@@ -97,16 +99,17 @@ class Series:
 
     @property
     def has_buses(self) -> bool:
+        """Whether the list has buses, too."""
         return self.posting == 1 and self.patch >= 19
 
     @property
     def checks_buses(self) -> bool:
-        """Whether the next kernel panics where a device's bus is not as it was."""
+        """Whether the next kernel panics if the bus of a device has changed."""
         return self.posting == 1 and self.patch >= 23
 
     @property
     def stubs_check_marks(self) -> bool:
-        """Whether pci-lu-stub wants to be asked for, and pci-lu-stub-pf to be depended on."""
+        """Whether pci-lu-stub accepts only requested devices, and pci-lu-stub-pf only depended ones."""
         return self.posting == 1 and self.patch >= 24
 
 
@@ -128,4 +131,4 @@ SERIES = {
     **{f"pci-lu-v{posting}": Series(posting=posting, patch=last) for posting, last in _PATCHES.items()},
     "lab": Series(posting=2, patch=5, is_lab=True),
 }
-"""By posting and last patch; without a patch the whole posting."""
+"""By posting and last patch. Without a patch it is the whole posting."""

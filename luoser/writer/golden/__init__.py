@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Golden blobs as C source: the bytes alone, a KUnit suite around them, a kselftest around them.
+"""Golden blobs as C source for a kernel tree: the bytes alone, or with a KUnit suite, or with a kselftest.
 
-What is written here is text for a kernel tree. The bytes come from elsewhere; where the structs lie in them
-says `luoser.abi.blob_structs`.
+`luoser.abi.blob_structs` finds the structs in the bytes.
 """
 
 from __future__ import annotations
@@ -17,4 +16,4 @@ from luoser.writer.golden.kunit import kunit
 __all__ = ["C_FORMATS", "c_array", "declarations", "kselftest", "kunit"]
 
 C_FORMATS: dict[str, Callable[..., str]] = {"c": c_array, "kunit": kunit, "kselftest": kselftest}
-"""By the name that `luoser build --format` takes."""
+"""Generator of each C format of `luoser build --format`."""

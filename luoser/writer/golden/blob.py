@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A blob as groups of equal structs, and these with their values as C tables."""
+"""Divides a blob into groups of equal structs, and writes their values as C tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ __all__ = ["Group", "groups", "table", "values"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Structs of one kind, one behind the other. symbol: their name in the generated text."""
+    """Adjacent structs of one kind.
+
+    struct: their layout.
+    symbol: their name in the generated C code.
+    offset: of the first one in the blob.
+    count:  number of structs.
+    """
 
     struct: Struct
     symbol: str
@@ -27,20 +33,20 @@ class Group:
 
     @property
     def aligned(self) -> bool:
-        """Whether each may be read in place, in an array that is aligned to 8 bytes."""
+        """Whether each struct can be read in place: it is aligned if the array is aligned to 8 bytes."""
         align, stride = self.struct.align, self.struct.size
         return self.offset % align == 0 and (self.count == 1 or stride % align == 0)
 
     @property
     def each(self) -> tuple[str, str]:
-        """Offset of one struct and its row of the table, in C; of several the one that `i` counts."""
+        """C expressions for (offset of a struct, its row of the table). With several structs, of struct number `i`."""
         if self.count == 1:
             return f"{self.offset:#x}", f"want_{self.symbol}"
         return f"{self.offset:#x} + {self.struct.size} * i", f"&want_{self.symbol}[i]"
 
 
 def groups(layout: Layout, data: bytes) -> tuple[Group, ...]:
-    """The structs of a blob in the order of their bytes. Raises FormatError when not even the head fits."""
+    """The structs of a blob in the order of their bytes. Raises FormatError if the blob is smaller than the head."""
     made: list[Group] = []
     for (schema, _), found in groupby(parts(layout, data), key=lambda part: (part.schema, part.name)):
         run = list(found)
@@ -54,7 +60,7 @@ def groups(layout: Layout, data: bytes) -> tuple[Group, ...]:
 
 
 def _holding(head: Struct, record: Struct) -> Struct:
-    """The head with this form of the record in its flexible array, where the head is that of several forms."""
+    """The head with the layout of its record in its flexible array, as one head can have records of several layouts."""
     *others, last = head.members
     if last.struct is None or last.count != 0 or last.struct.tag != record.tag:
         return head
@@ -62,16 +68,19 @@ def _holding(head: Struct, record: Struct) -> Struct:
 
 
 def values(group: Group, data: bytes) -> Iterator[dict[str, Value]]:
-    """Each struct of a group."""
+    """The values of each struct of a group, by member."""
     for index in range(group.count):
         yield group.struct.read(data, group.offset + index * group.struct.size)
 
 
-# -- a table of what the bytes say ------------------------------------------------------------------------
+# -- a table of the values --------------------------------------------------------------------------------
 
 
 def table(group: Group, data: bytes, *, uapi: bool) -> list[str]:
-    """`want_SYMBOL[]`: the values of a group, in a struct of the generated file's own; zeros are left out."""
+    """C lines of `want_SYMBOL[]`, the values of a group, and of its struct. Zeros are omitted.
+
+    uapi: use the types of user space, `__u32` for `u32`.
+    """
     lines = [f"static const struct {group.symbol}_want {{"]
     for member in group.struct.members:
         if member.count != 0:
@@ -83,7 +92,7 @@ def table(group: Group, data: bytes, *, uapi: bool) -> list[str]:
 
 
 def _plain(member: Member) -> Member:
-    """The member as a table holds it: in the host's byte order, no bit-field, no name for a nested struct."""
+    """The member as it is in a table: in host byte order, not a bit-field, nested structs anonymous."""
     kinds = {"be32": "u32", "be64": "u64", "bool": "u8"}
     struct = member.struct
     if struct is not None:
@@ -94,7 +103,7 @@ def _plain(member: Member) -> Member:
 
 @dataclass(frozen=True, slots=True)
 class _Braces:
-    """`prefix { items }`; dense: several to a line."""
+    """`prefix { items }`. dense: several items on a line."""
 
     prefix: str
     items: list[str | _Braces]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A blob as a C array of bytes, each member of its structs on lines of its own."""
+"""A blob as a C array of bytes. Each member of its structs starts a new line."""
 
 from __future__ import annotations
 
@@ -19,21 +19,28 @@ _ROW = 8
 _COMMENT_COLUMN = 56
 _LIMIT = 100
 _SHORT_REST = 64
-"""Zeros at the end that are written out; more are left to C."""
+"""Most zeros at the end that are written. If there are more, none of them are: C fills the array."""
 
 
 def c_array(*, name: str, layout: Layout, data: bytes, source: str) -> str:
-    """A C file with `static const u8 NAME[SIZE]` alone.
+    """A C file with `static const u8 NAME[SIZE]` only.
 
-    name: of the array. source: what the blob was made from, for the comment. Raises UsageError for a name that C
-    would not take, FormatError when the blob does not hold the head of its layout.
+    name:   of the array.
+    source: what the blob was made from, for the comment.
+
+    Raises UsageError for a name that is not valid in C, FormatError if the blob is smaller than the layout's head.
     """
     lines = [*head(name, layout, data, source), "#include <linux/types.h>", ""]
     return "\n".join([*lines, *array_lines(name, layout, data), ""])
 
 
 def array_lines(name: str, layout: Layout, data: bytes, *, u8: str = "u8") -> list[str]:
-    """The array. Long zeros at the end, the rest of a page say, are left to C: its size is given."""
+    """C lines of the array. Many zeros at the end, as in the rest of a page, are omitted: C fills them in.
+
+    u8: C type of a byte.
+
+    Raises as `c_array` does.
+    """
     check_name(name)
     digits = max(3, len(f"{len(data):x}"))
     lines = [f"static const {u8} {name}[{len(data)}] __aligned(8) = {{"]
@@ -44,11 +51,17 @@ def array_lines(name: str, layout: Layout, data: bytes, *, u8: str = "u8") -> li
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """Bytes of one line, none for a heading. said: its comment. filler: as zeros at the end it may be left out."""
+    """One line.
+
+    offset: in the blob.
+    size:   number of bytes, 0 for a heading.
+    comment:   its comment.
+    filler: it may be omitted if it is zeros at the end of the blob.
+    """
 
     offset: int
     size: int
-    said: str = ""
+    comment: str = ""
     filler: bool = False
 
 
@@ -64,7 +77,7 @@ def _bytes(row: _Row, data: bytes) -> bytes:
 
 
 def _lines(row: _Row, data: bytes, digits: int) -> list[str]:
-    comment = f"/* {row.offset:#0{digits + 2}x}{' ' + row.said if row.said else ''} */"
+    comment = f"/* {row.offset:#0{digits + 2}x}{' ' + row.comment if row.comment else ''} */"
     if not row.size:
         return [f"\t{comment}"]
     line = "\t" + ", ".join(f"{byte:#04x}" for byte in _bytes(row, data)) + ","
@@ -92,10 +105,10 @@ def _heading(part: Part) -> str:
 
 
 def _chunks(row: _Row) -> Iterator[_Row]:
-    """A row in pieces of a line each; the comment goes with the first."""
+    """A row divided into lines. The comment is on the first one."""
     for offset in range(row.offset, row.offset + row.size, _ROW):
         size = min(_ROW, row.offset + row.size - offset)
-        yield replace(row, offset=offset, size=size, said=row.said if offset == row.offset else "")
+        yield replace(row, offset=offset, size=size, comment=row.comment if offset == row.offset else "")
 
 
 def _members(struct: Struct, data: bytes, base: int, path: str) -> Iterator[_Row]:
@@ -115,19 +128,19 @@ def _padding(start: int, end: int) -> Iterator[_Row]:
 
 
 def _bit_fields(group: list[Member], data: bytes, base: int, path: str) -> Iterator[_Row]:
-    said = ", ".join(path + _value(member, member.read(data, base)) for member in group)
+    comment = ", ".join(path + _value(member, member.read(data, base)) for member in group)
     if len(group) > 2:
-        said = f"{path}{group[0].name}..{group[-1].name}"
-    yield _Row(base + group[0].offset, group[0].size, said)
+        comment = f"{path}{group[0].name}..{group[-1].name}"
+    yield _Row(base + group[0].offset, group[0].size, comment)
 
 
 def _member(member: Member, data: bytes, base: int, path: str) -> Iterator[_Row]:
     start = base + member.offset
     if member.is_bytes:
-        said = path + member.name
+        comment = path + member.name
         if member.c_type == "char":
-            said += f' = "{comment_text(decode_name(data[start : start + member.total]), 24)}"'
-        yield from _chunks(_Row(start, member.total, said))
+            comment += f' = "{comment_text(decode_name(data[start : start + member.total]), 24)}"'
+        yield from _chunks(_Row(start, member.total, comment))
     elif member.count is None and member.struct is None:
         yield _Row(start, member.size, path + _value(member, member.read(data, base)))
     elif member.count is None and member.struct is not None:

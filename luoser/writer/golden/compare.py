@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Statements that compare a struct in memory with its row of the table, member by member."""
+"""C statements that compare a struct in memory with its row of the table, member by member."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ _INDICES = "jkl"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One member as the statements name it.
+    """One member in the generated statements.
 
-    path: `resource[j].start`. offset: `17 + 96 * j`, in the struct. holder: tag of the struct that declares it.
+    path:   C expression of the member: `resource[j].start`.
+    offset: C expression of its offset in the outer struct: `17 + 96 * j`.
+    holder: tag of the struct that declares it.
     """
 
     member: Member
@@ -28,21 +30,25 @@ class Place:
 
     @property
     def as_bytes(self) -> bool:
-        """Whether to compare bytes and no number: a text, raw space, a bool (any byte can be in it)."""
+        """Whether to compare bytes instead of a number: a text, raw space, or a bool (which can contain any byte)."""
         return self.member.is_bytes or self.member.c_type == "bool"
 
 
 Write = Callable[[Place, str], list[str]]
-"""Writes the comparison of one member with an indent."""
+"""Returns the lines that compare one member. Parameters: the member, the indent."""
 
 
 def comparisons(group: Group, write: Write, indent: str) -> list[str]:
-    """Statements on `got` and `want` for every member of a group's struct."""
+    """C lines that compare `got` with `want` for every member of a group's struct.
+
+    write:  makes the lines of one member.
+    indent: of the lines.
+    """
     return list(_struct(group.struct, write, indent, "", (0, ""), _INDICES))
 
 
 def indices(group: Group) -> list[str]:
-    """The variables that the statements count in."""
+    """Names of the loop variables in the statements of `comparisons`."""
     return list(_INDICES[: _depth(group.struct)])
 
 
@@ -87,5 +93,5 @@ def _one(
 
 
 def address(member: Member, path: str) -> str:
-    """The bytes of a member, for memcmp(). What is raw here may be a union or a bitmap in the kernel."""
+    """C expression of the address of a member, for memcmp(). A raw member can be a union or a bitmap in the kernel."""
     return path if member.c_type == "char" else f"&{path}"

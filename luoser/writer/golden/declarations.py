@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C declarations of wire structs, and assertions that a compiler lays them out like that."""
+"""C declarations of wire structs, and assertions on the layout that the compiler gives them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ __all__ = ["assertions", "c_type", "declarations", "declare", "declare_member"]
 
 
 def declarations(schemas: Iterable[Schema], *, uapi: bool = False) -> str:
-    """C declarations of schemas, those that they hold first.
+    """C declarations of schemas, nested structs first.
 
-    A second form of one struct gets a number behind its name: `struct pci_dev_ser_2`. uapi: in the types of user
-    space, `__u32` for `u32`. The text needs `__packed` and `__aligned()`.
+    A second layout of a struct gets a number after its name: `struct pci_dev_ser_2`. The text needs `__packed` and
+    `__aligned()`.
+
+    uapi: use the types of user space, `__u32` for `u32`.
     """
     return "\n".join(declare(map(structure, schemas), uapi=uapi))
 
 
 def declare(structs: Iterable[Struct], *, uapi: bool) -> list[str]:
-    """The lines of `declarations`, with an empty one behind each struct."""
+    """The lines of `declarations` for structs, with an empty line after each struct."""
     names: dict[Struct, str] = {}
     lines: list[str] = []
     for struct in _holding_order(structs):
@@ -34,7 +36,7 @@ def declare(structs: Iterable[Struct], *, uapi: bool) -> list[str]:
 
 
 def _holding_order(structs: Iterable[Struct]) -> list[Struct]:
-    """Every named struct once, behind those that it holds."""
+    """Every named struct once, after the structs that it contains."""
     found: dict[Struct, None] = {}
 
     def visit(struct: Struct) -> None:
@@ -54,7 +56,12 @@ def _body(struct: Struct, indent: str, names: Mapping[Struct, str], uapi: bool) 
 
 
 def declare_member(member: Member, indent: str, names: Mapping[Struct, str], *, uapi: bool) -> list[str]:
-    """One member; names: what named structs are called."""
+    """C lines that declare one member.
+
+    indent: of the lines.
+    names:  name of each struct that is declared already. Other structs are declared inside.
+    uapi:   use the types of user space, `__u32` for `u32`.
+    """
     name = member.name if member.count is None else f"{member.name}[{member.count or ''}]"
     if member.first_bit is not None:
         name = f"{name}:{member.width}"
@@ -67,7 +74,7 @@ def declare_member(member: Member, indent: str, names: Mapping[Struct, str], *, 
 
 
 def c_type(member: Member, *, uapi: bool) -> str:
-    """The C type of an element that is no struct."""
+    """The C type of an element of a member, which is not a struct. uapi: use the types of user space."""
     kind = "u64" if member.c_type == "phys" else member.c_type
     if kind in ("char", "bool"):
         return kind
@@ -86,9 +93,9 @@ def _align(member: Member) -> int:
 
 
 def assertions(structs: Iterable[Struct]) -> Iterator[str]:
-    """static_assert lines for size and offset of every member, for what C can say of them.
+    """static_assert lines for the size of structs, and for offset and size of every member that has them.
 
-    C has no offset and no size for a bit-field, and no size for a flexible array.
+    In C a bit-field has neither offset nor size, and a flexible array has no size.
     """
     for struct in _holding_order(structs):
         yield f"static_assert(sizeof(struct {struct.tag}) == {struct.size});"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A blob as a test program of user space, over kselftest_harness.h or on its own."""
+"""A blob as a test program for user space, with kselftest_harness.h or without."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ int main(void)
 
 
 def kselftest(*, name: str, layout: Layout, data: bytes, source: str) -> str:
-    """A C program that prints every member of the structs in the array and compares it; exit status 0 or 1.
+    """A C program that prints and compares every member of the structs in the array. Its exit status is 0 or 1.
 
-    It declares the structs itself. Raises as `c_array` does.
+    It declares the structs itself. Parameters and errors are those of `c_array`.
     """
     found = groups(layout, data)
     structs = [group.struct for group in found]
@@ -115,7 +115,7 @@ def kselftest(*, name: str, layout: Layout, data: bytes, source: str) -> str:
 
 
 def _check(name: str, group: Group) -> list[str]:
-    """The function that compares one group, and gives the number of differences."""
+    """C lines of the function that compares one group and returns the number of differences."""
     struct, one = group.struct, group.count == 1
     indent = "\t" if one else "\t\t"
     at, row = group.each
@@ -137,7 +137,7 @@ def _check(name: str, group: Group) -> list[str]:
 
 
 def _differs(tag: str) -> Write:
-    """What writes a comparison of a member of that struct."""
+    """A function for `comparisons` on a struct with this tag."""
 
     def write(place: Place, indent: str) -> list[str]:
         member, got, want = place.member, f"got.{place.path}", f"want->{place.path}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A blob as a KUnit suite: the kernel's own structs over the bytes, each member compared."""
+"""A blob as a KUnit suite, which compares each member of the kernel's own structs."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ _HEADERS = {
     "setup_data": "asm/setup_data.h",
     "vfio_pci_": "linux/kho/abi/vfio_pci.h",
 }
-"""What declares a struct, by how its name starts; for what is not merged, as its series has it."""
+"""Header that declares a struct, by the start of its name. For structs that are not merged, as in their series."""
 _UNIONS = frozenset({"kho_vmalloc", "kho_vmalloc_hdr", "khoser_mem_chunk_hdr", "khoser_mem_bitmap_ptr"})
 
 
 def kunit(*, name: str, layout: Layout, data: bytes, source: str, include: Sequence[str] = ()) -> str:
-    """A C file with the array, assertions on every struct in it, and a KUnit suite named like the array.
+    """A C file with the array, assertions on the layout of its structs, and a KUnit suite with the name of the array.
 
-    include: headers that declare the structs, in place of the usual ones. Raises as `c_array` does.
+    include: headers that declare the structs. Empty: the usual ones.
+
+    The other parameters are those of `c_array`. Raises as `c_array` does, and UsageError for a bad header name.
     """
     found = groups(layout, data)
     headers, notes = _headers(layout, [group.struct.tag for group in found])
@@ -62,12 +64,12 @@ def kunit(*, name: str, layout: Layout, data: bytes, source: str, include: Seque
 
 def _checked(header: str) -> str:
     if not header or not header.isascii() or not header.isprintable() or any(mark in header for mark in '<>"\\'):
-        raise UsageError(f"{safe_text(header)!r} cannot be the name of a C header")
+        raise UsageError(f"{safe_text(header)!r} is not a valid name of a C header")
     return header
 
 
 def _headers(layout: Layout, tags: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The headers of structs, and lines on those that no header declares."""
+    """(headers that declare these structs, notes on structs that no header declares)."""
     headers, notes = set(), []
     for tag in dict.fromkeys(tags):
         if layout.name.startswith(("pci-lu", "pci-resource")):
@@ -75,12 +77,12 @@ def _headers(layout: Layout, tags: Iterable[str]) -> tuple[list[str], list[str]]
         elif header := next((header for start, header in _HEADERS.items() if tag.startswith(start)), None):
             headers.add(header)
         else:
-            notes.append(f"struct {tag} is in no header: include this file where it is declared.")
+            notes.append(f"No header declares struct {tag}: include this file where it is declared.")
     return sorted(headers), notes
 
 
 def _case(name: str, group: Group) -> list[str]:
-    """The function that checks one group."""
+    """C lines of the test case of one group."""
     struct, one = group.struct, group.count == 1
     indent = "\t" if one else "\t\t"
     at, row = group.each
@@ -111,7 +113,7 @@ def _expect(place: Place, indent: str) -> list[str]:
     left: Argument = got
     if place.as_bytes or _is_union(place):
         left, want = ("memcmp(", [address(member, got), address(member, want), str(member.total)]), "0"
-    elif member.first_bit is not None:  # no typeof() of a bit-field
+    elif member.first_bit is not None:  # typeof() does not accept a bit-field
         left = f"({c_type(member, uapi=False)}){got}"
     elif member.c_type in ("be32", "be64"):
         left = f"{member.c_type}_to_cpu({got})"
@@ -119,7 +121,7 @@ def _expect(place: Place, indent: str) -> list[str]:
 
 
 def _is_union(place: Place) -> bool:
-    """Whether kernels have `union { u64 phys; T *ptr; }` there, and the catalogue an address."""
+    """Whether the member is `union { u64 phys; T *ptr; }` in the kernel, but an address in the schema."""
     if place.member.c_type != "phys" or place.path.endswith("phys_start"):
         return False
     return place.holder in _UNIONS or place.holder.startswith("kvm_")

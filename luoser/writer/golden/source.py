@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C source as text: what every generator writes alike, and the only way of a foreign name into it."""
+"""C source text: what all generators share. Every name from outside passes a function of this module."""
 
 from __future__ import annotations
 
@@ -39,18 +39,20 @@ _PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\?')
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that cannot be that of a C array. Raises UsageError."""
+    """Raises UsageError for a name that is not valid for a C array."""
     if not _IDENTIFIER.fullmatch(name) or name in _KEYWORDS or name.startswith("__"):
         raise UsageError(
-            f"{safe_text(name)!r} cannot name a C array: letters, digits and _, no leading digit, no keyword, "
-            "at most 48 characters"
+            f"{safe_text(name)!r} is not a valid name of a C array: expected at most 48 letters, digits and _, no "
+            "digit or __ in front, not a keyword"
         )
 
 
 def comment_text(text: str | bytes, limit: int = 72) -> str:
-    r"""Foreign text for the inside of a block comment: printable ASCII that can neither end nor start one.
+    r"""Text from outside, made safe for a block comment: printable ASCII that cannot end or start a comment.
 
-    Whatever is not ASCII becomes \uNNNN, stars and question marks \x2a and \x3f; longer text is cut.
+    Other characters become \uNNNN, stars \x2a, question marks \x3f.
+
+    limit: maximum number of characters. Longer text is cut.
     """
     made = ""
     for character in safe_text(text):
@@ -66,7 +68,7 @@ def comment_text(text: str | bytes, limit: int = 72) -> str:
 
 
 def text_literal(raw: bytes) -> str:
-    """The initialiser of a char array: a string when it is nothing but one, else character by character."""
+    """The C initialiser of a char array: a string if possible, otherwise a list of characters."""
     text = raw.rstrip(b"\0")
     if len(text) < len(raw) and set(text) <= _PLAIN:
         return f'"{text.decode("ascii")}"'
@@ -78,23 +80,30 @@ def _character(byte: int) -> str:
 
 
 def number(name: str, c_type: str, value: int) -> str:
-    """A number as a person would write it for this member: counts in decimal, the rest in hex from 10 on."""
+    """A number as a C literal: counts in decimal, other numbers from 10 on in hex.
+
+    name, c_type: of the member, which show whether it is a count.
+    """
     if value < 10 or (c_type != "phys" and value < 1 << 31 and _COUNTED.search(name)):
         return str(value)
     return f"{value:#x}" if value < 1 << 32 else f"{value:#x}ULL"
 
 
 def width(text: str) -> int:
-    """Columns of a line, tabs to the next multiple of eight."""
+    """Width of a line in columns, with tab stops every eight columns."""
     return len(text.expandtabs(8))
 
 
 Argument = str | tuple[str, Sequence[str]]
-"""An argument, or a call in its place: what opens it, and its own arguments."""
+"""An argument of a call: a text, or a nested call as (opening, arguments)."""
 
 
 def call(indent: str, opening: str, arguments: Sequence[Argument], closing: str = ");") -> list[str]:
-    """`opening(a, b);` on as few lines as it takes, continued below the first argument."""
+    """C lines of a call `opening a, b closing`. Further lines are aligned below the first argument.
+
+    opening: text up to and including the parenthesis.
+    closing: text after the last argument.
+    """
     column = width(indent + opening)
     below = "\t" * (column // 8) + " " * (column % 8)
     lines, line = [], indent + opening
@@ -115,13 +124,13 @@ def call(indent: str, opening: str, arguments: Sequence[Argument], closing: str 
 
 
 def assignment(indent: str, left: str, right: str) -> list[str]:
-    """`left = right;` on one line or two."""
+    """C lines of `left = right;`: one, or two if it is too long."""
     line = f"{indent}{left} = {right};"
     return [line] if width(line) <= WIDTH else [f"{indent}{left} =", f"{indent}\t{right};"]
 
 
 def fill(indent: str, items: Iterable[str]) -> list[str]:
-    """`a, b, c,` on lines as full as they can be."""
+    """C lines of `a, b, c,`, each with as many items as fit."""
     lines: list[str] = []
     for item in items:
         if lines and width(f"{lines[-1]} {item},") <= WIDTH:
@@ -132,7 +141,12 @@ def fill(indent: str, items: Iterable[str]) -> list[str]:
 
 
 def head(name: str, layout: Layout, data: bytes, source: str, *more: str) -> list[str]:
-    """Licence, and a comment that says what this is and where it comes from."""
+    """The first C lines of a file: licence, and a comment on the blob and its origin.
+
+    name:   of the array.
+    source: what the blob was made from.
+    more:   further lines of the comment.
+    """
     said = [
         f"{name}: {layout.name}, {len(data)} bytes",
         comment_text(layout.summary),

@@ -11,6 +11,7 @@ from luoser.abi.release import writers_of
 from luoser.state import File, Flb, Luo, Session, State
 from luoser.writer.image import Image
 from luoser.writer.mutate.model import Cannot, first_handover, mutation
+from luoser.writer.mutate.preserved import fresh_page, preserve
 
 __all__ = ["EIO", "PANIC", "form_of", "luo_of", "place_of", "sessions_of"]
 
@@ -176,3 +177,12 @@ def flb_duplicate(image: Image, state: State) -> None:
     """The second FLB gets the first one's name."""
     first, second = _flbs(state, 2)
     image.patch(second.address, image.read(first.address, 48))
+
+
+@mutation("LUO023", "nothing that is known; its owner finds a page of zeros")
+def flb_page(image: Image, state: State) -> None:
+    """The first FLB leads to another page, preserved and of zeros."""
+    flb = _flbs(state)[0]
+    page = fresh_page(image, state)
+    preserve(image, state, page, 0)
+    image.patch(flb.address + abi.luo_flb_ser.offset("data"), struct.pack("<Q", page))

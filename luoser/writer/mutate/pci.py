@@ -30,7 +30,7 @@ def _list(state: State, what: str, wanted: _Wanted) -> tuple[PciList, PciLayout]
 
 def _family_a(state: State, *, devices: int = 1) -> tuple[PciList, PciLayout]:
     what = f"of PCI/LUO v2 with {devices} devices or more"
-    return _list(state, what, lambda form, entry: form.flags is not None and len(entry.devices) >= devices)
+    return _list(state, what, lambda form, entry: form.asked == "flags" and len(entry.devices) >= devices)
 
 
 def _refcounts(state: State) -> tuple[PciList, PciLayout]:

@@ -12,7 +12,7 @@ from luoser.state import Handover, PreservedMap, State
 from luoser.writer.image import Image
 from luoser.writer.mutate.model import Cannot, first_handover, mutation
 
-__all__ = ["forget", "preserve"]
+__all__ = ["forget", "fresh_page", "preserve"]
 
 
 def _map(state: State) -> tuple[Handover, PreservedMap]:
@@ -26,7 +26,7 @@ def _u64(image: Image, place: int) -> int:
     return int.from_bytes(image.read(place, 8), "little")
 
 
-def _fresh(image: Image, state: State) -> int:
+def fresh_page(image: Image, state: State) -> int:
     """A page behind all that the image or a map has; it is in the image from now on."""
     end = image.end
     for handover in state.handovers:
@@ -54,7 +54,7 @@ def _radix_bit(image: Image, state: State, address: int, order: int) -> tuple[in
         entry = node + 8 * index
         node = _u64(image, entry)
         if not node:
-            node = _fresh(image, state)
+            node = fresh_page(image, state)
             image.patch(entry, struct.pack("<Q", node))
     return node, key & (1 << geometry.leaf_bits) - 1
 
@@ -68,7 +68,7 @@ def _chunk_bit(image: Image, state: State, address: int, order: int) -> tuple[in
         for start, bitmap in khoser_mem_bitmap_ptr.record.iter_unpack(body):
             if header.order == order and start <= address < start + span:
                 return bitmap, (address - start) // (image.page_size << order)
-    chunk, bitmap = _fresh(image, state), _fresh(image, state)
+    chunk, bitmap = fresh_page(image, state), fresh_page(image, state)
     image.patch(last, struct.pack("<Q", chunk))
     image.patch(chunk, struct.pack("<QIIQQ", 0, order, 1, address - address % span, bitmap))
     return bitmap, address % span // (image.page_size << order)
@@ -116,10 +116,8 @@ def chain(image: Image, state: State) -> None:
 
 @mutation("MAP002", "the next kernel reserves nonsense; all that was preserved is lost")
 def garbage(image: Image, state: State) -> None:
-    """The first entry of the map's first page becomes an address that is not aligned."""
-    if len(state.handovers) < 2:
-        raise Cannot("a single root with such a map counts as consumed; the state needs the incoming root as well")
-    image.patch(_map(state)[0].preserved.address, struct.pack("<Q", 0x1234567))
+    """A text lies where the map's first page was."""
+    image.patch(_map(state)[0].preserved.address, (b"#!/bin/sh\n" * image.page_size)[: image.page_size])
 
 
 @mutation("MAP005", "two owners get the same memory")
@@ -153,6 +151,28 @@ def outside_ram(image: Image, state: State) -> None:
 def own_nodes(image: Image, state: State) -> None:
     """The first page of the map is preserved."""
     preserve(image, state, first_handover(state).preserved.address, 0)
+
+
+@mutation("MAP019", "the next kernel boots over a part of the map")
+def nodes_in_scratch(image: Image, state: State) -> None:
+    """A node of the map moves to the end of the first scratch area."""
+    areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
+    if not areas:
+        raise Cannot("the state has no scratch areas")
+    preserved = _map(state)[0].preserved
+    place = areas[0].address + areas[0].size - image.page_size
+    if preserved.form == "chunks":
+        raise Cannot("the first chunk is named by the root; this breaks forms with a radix tree only")
+    root = struct.unpack(f"<{image.page_size // 8}Q", image.read(preserved.address, image.page_size))
+    index, node = next((index, child) for index, child in enumerate(root) if child)
+    image.patch(place, image.read(node, image.page_size))
+    image.patch(preserved.address + 8 * index, struct.pack("<Q", place))
+
+
+@mutation("MAP020", "memory stays reserved that nobody gives back")
+def unnamed(image: Image, state: State) -> None:
+    """A page at 16 TiB is preserved that nothing names."""
+    preserve(image, state, 1 << 44, 0)
 
 
 @mutation("MAP017", "the next kernel reserves memory of another size")

@@ -26,3 +26,10 @@ def array_flags(image: Image, state: State) -> None:
     """The folio array's vmalloc flags get bit 2, which does not exist."""
     memfd = memfd_of(state)
     set_member(image, memfd, "folios.flags", memfd.folios.flags | 4)
+
+
+@mutation("MAP018", LOST)
+def first_chunk(image: Image, state: State) -> None:
+    """The address of the folio array's first chunk gets a bit that leads beyond all memory."""
+    memfd = memfd_of(state)
+    set_member(image, memfd, "folios.first", memfd.folios.chunks[0] | 1 << 45)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from luoser.checks import Severity, check
 from luoser.errors import UsageError
 from luoser.liveupdate import Failure, Panic, SessionMachine, load_scenario, simulate
-from luoser.liveupdate.scenario import FileWish
+from luoser.liveupdate.scenario import FileRequest
 from luoser.liveupdate.sessions.blocks import BlockSet
 from luoser.liveupdate.trace import Kind
 from tests.liveupdate.images import image
@@ -191,7 +191,7 @@ def test_nothing_changes_after_the_reboot_call() -> None:
     for call in (
         lambda: machine.luo.create("other"),
         lambda: machine.luo.close(machine.luo.outgoing[0]),
-        lambda: machine.luo.preserve(machine.luo.outgoing[0], FileWish(token=9, device=PLAIN)),
+        lambda: machine.luo.preserve(machine.luo.outgoing[0], FileRequest(token=9, device=PLAIN)),
         machine.luo.serialize,
     ):
         with pytest.raises(Failure, match="-EBUSY"):
@@ -345,10 +345,13 @@ def test_a_chain_has_10000_blocks_at_most() -> None:
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ({"changes": [{"before": "freeze", "unlink": ONE}]}, "changes: unlink"),
-        ({"faults": [{"at": "walk", "device": ONE}]}, "faults: walk"),
+        (
+            {"changes": [{"before": "freeze", "unlink": ONE}]},
+            "changes: pci-core-v9 does not have unlink: expected add, ",
+        ),
+        ({"faults": [{"at": "walk", "device": ONE}]}, "faults: pci-core-v9 does not have walk: expected allocate, "),
         ({"kernel": "6.19"}, "expected one of 7.0"),
-        ({"next_series": "pci-lu-v2"}, "belongs to another orchestrator"),
+        ({"next_series": "pci-lu-v2"}, "pci-lu-v2 needs another LUO than pci-core-v9"),
     ],
 )
 def test_what_belongs_to_the_other_orchestrator_is_refused(more: dict[str, Any], word: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from luoser.checks import Severity, check
 from luoser.liveupdate import Failure, Panic, SessionMachine, load_scenario
-from luoser.liveupdate.scenario import FileWish
+from luoser.liveupdate.scenario import FileRequest
 from luoser.liveupdate.sessions.luo import Session
 from luoser.liveupdate.sessions.series import SERIES
 from luoser.liveupdate.tree import PciDevice
@@ -71,15 +71,15 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data(), token=st.integers(0, 4), memfd=st.none() | st.sampled_from(["m1", "m2"]))
     def preserve(self, data: st.DataObject, token: int, memfd: str | None) -> None:
         session = data.draw(st.sampled_from(self.machine.luo.outgoing))
-        wish = FileWish(token=token, memfd=memfd or "", size=5000) if memfd else None
-        wish = wish or FileWish(token=token, device=data.draw(st.sampled_from(self.devices)))
-        self.open(session, wish)
+        request = FileRequest(token=token, memfd=memfd or "", size=5000) if memfd else None
+        request = request or FileRequest(token=token, device=data.draw(st.sampled_from(self.devices)))
+        self.open(session, request)
 
-    def open(self, session: Session, wish: FileWish) -> None:
+    def open(self, session: Session, request: FileRequest) -> None:
         """vfio-pci of v1 and v2 takes twins, of which the list has one entry: user space knows better."""
         luo = self.machine.luo
-        if wish.memfd or self.machine.core.series.vfio.heeds_core or wish.name not in luo.known_files():
-            self.call(luo.preserve, session, wish)
+        if request.memfd or self.machine.core.series.vfio.honours_core_error or request.name not in luo.known_files():
+            self.call(luo.preserve, session, request)
 
     @precondition(lambda self: self.machine.luo.outgoing)
     @rule(data=st.data())
@@ -198,7 +198,7 @@ def test_the_list_that_is_read_is_what_files_preserve(series: str, calls: list[t
     for token, (name, device) in enumerate(calls):
         session = life.machine.luo.session(name)
         if device:
-            life.open(session, FileWish(token=token, device=device))
+            life.open(session, FileRequest(token=token, device=device))
         else:
             life.machine.luo.close(session)
             life.machine.luo.create(name)

@@ -118,12 +118,12 @@ def test_bit_fields_share_a_line() -> None:
 
 @pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", "int", "x;", "é", "__init", "a" * 49, "a\n", "*/"])
 def test_what_cannot_name_an_array_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a C array"):
+    with pytest.raises(UsageError, match="is not a valid name of a C array"):
         c_array(name=name, layout=known("luo-v5"), data=bytes(32), source="x")
 
 
 def test_a_head_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(FormatError, match="needs 8 bytes"):
+    with pytest.raises(FormatError, match="expected 8 bytes"):
         made("pci-lu-v2-06", bytes(7))
 
 

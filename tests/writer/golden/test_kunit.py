@@ -202,5 +202,5 @@ def test_one_case_for_each_kind_of_struct() -> None:
 
 
 def test_a_head_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(FormatError, match="luo-v5 needs 32 bytes"):
+    with pytest.raises(FormatError, match="luo-v5: too short for struct luo_ser: expected 32 bytes"):
         kunit(name="golden", layout=known("luo-v5"), data=bytes(31), source="x")

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""From rules to a verdict: what was found, what passed, and what could not be seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from luoser.checks.model import (
+    Finding,
+    Found,
+    Judged,
+    NotApplicable,
+    NotJudged,
+    NotLookedAt,
+    Report,
+    Severity,
+    Skipped,
+    Unjudged,
+    Verdict,
+)
+from luoser.checks.rule import Rule
+from luoser.checks.view import View
+from luoser.state import State
+
+__all__ = ["Judgement"]
+
+_ORDER = list(Severity)
+_SOURCE_CODES = ("source", "truncated")
+
+
+@dataclass(slots=True)
+class Judgement:
+    """Collects what the rules say of each handover.
+
+    is_whole: whether all rules are asked; then each structure that is there needs a rule that could judge it.
+    severity: findings of this severity and above count against a handover.
+    """
+
+    is_whole: bool
+    severity: Severity
+    findings: dict[Finding, None] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    unjudged: dict[Unjudged, None] = field(default_factory=dict)
+    not_looked_at: dict[str, None] = field(default_factory=dict)
+    handovers: list[Judged] = field(default_factory=list)
+    outcomes: dict[str, set[str]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def judge(self, view: View, rules: Sequence[Rule]) -> None:
+        """Put all rules to one handover."""
+        handover = view.handover
+        seen: dict[str, str] = {}
+        for rule in rules:
+            outcome = self._put(rule, view)
+            seen[rule.id] = outcome
+            if handover.own:
+                self.outcomes.setdefault(rule.id, set()).add(outcome)
+                self.counts[outcome] += 1
+        if self.is_whole and handover.own:
+            self._need_each_structure(view, seen)
+        self.handovers.append(
+            Judged(
+                root=handover.address,
+                own=handover.own,
+                direction=handover.direction.value,
+                status=handover.preserved.status.value,
+                verdict=self._verdict(handover.address),
+            )
+        )
+
+    def _put(self, rule: Rule, view: View) -> str:
+        """The outcome of one rule: found, not_judged, passed or not_applicable."""
+        root, own = view.handover.address, view.handover.own
+        found, outcome = False, "passed"
+        try:
+            for item in rule.judge(view):
+                found = True
+                if own:
+                    self.findings.setdefault(_finding(rule, item, root))
+        except NotApplicable as reason:
+            outcome = "not_applicable"
+            self.skipped.append(Skipped(rule=rule.id, reason=str(reason), root=root))
+        except NotLookedAt as reason:
+            outcome = "not_applicable"
+            self.not_looked_at.setdefault(str(reason))
+            self.skipped.append(Skipped(rule=rule.id, reason=str(reason), root=root))
+        except NotJudged as reason:
+            outcome = "not_judged"
+            if own:
+                word = Unjudged(rule=rule.id, reason=str(reason), cause=reason.cause, root=root, about=reason.about)
+                self.unjudged.setdefault(word)
+        return "found" if found else outcome
+
+    def _need_each_structure(self, view: View, seen: dict[str, str]) -> None:
+        """A structure that is there, and that no rule could judge, was not seen."""
+        for name, path, families in view.structures():
+            outcomes = {outcome for rule, outcome in seen.items() if rule.startswith(families)}
+            if not outcomes & {"passed", "found", "not_judged"}:
+                rule = next(rule for rule in seen if rule.startswith(families))
+                reason = f"no rule could judge {name}"
+                word = Unjudged(rule=rule, reason=reason, cause="open", root=view.handover.address, about=path)
+                self.unjudged.setdefault(word)
+
+    def _verdict(self, root: int | None) -> Verdict:
+        severities = [finding.severity for finding in self.findings if finding.root == root]
+        if any(severity.is_at_least(self.severity) for severity in severities):
+            return Verdict.FINDINGS
+        return Verdict.INCONCLUSIVE if any(one.root == root for one in self.unjudged) else Verdict.SOUND
+
+    def report(self, state: State, rules: Sequence[Rule]) -> Report:
+        """All of it, with the verdict over the machine's own handovers."""
+        passed = [rule.id for rule in rules if self.outcomes.get(rule.id, set()) & {"passed"}]
+        passed = [name for name in passed if not self.outcomes[name] & {"found", "not_judged"}]
+        return Report(
+            findings=tuple(sorted(self.findings, key=lambda finding: _ORDER.index(finding.severity))),
+            skipped=tuple(self.skipped),
+            passed=tuple(passed),
+            unjudged=tuple(self.unjudged),
+            not_looked_at=tuple(self.not_looked_at),
+            handovers=tuple(self.handovers),
+            remarks=tuple(problem.message for problem in state.problems if problem.code in _SOURCE_CODES),
+            counts={name: self.counts[name] for name in ("passed", "found", "not_applicable", "not_judged")},
+            verdict=_worst(judged.verdict for judged in self.handovers if judged.own),
+        )
+
+
+def _finding(rule: Rule, item: Found, root: int | None) -> Finding:
+    return Finding(
+        rule=rule.id,
+        slug=rule.slug,
+        severity=item.severity or rule.severity,
+        message=item.message,
+        root=root,
+        address=item.address,
+        where=item.where,
+        device=item.device,
+        missing=item.missing,
+        hint=item.hint,
+    )
+
+
+def _worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Findings win, then what was not seen; nothing at all is no green light."""
+    found = set(verdicts)
+    for verdict in (Verdict.FINDINGS, Verdict.INCONCLUSIVE, Verdict.SOUND):
+        if verdict in found:
+            return verdict
+    return Verdict.INCONCLUSIVE

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""Rules on file handlers: what the mutations of test_rules.py cannot show."""
+
+from __future__ import annotations
+
+import pytest
+
+import luoser
+from luoser.checks import check
+from tests import real
+from tests.checks.mutants import luo_of
+
+
+def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
+    files = luo_of(real.read("7.3-a/frozen")).sessions[0].files
+    memory = real.overlay("7.3-a/frozen")
+    for file in files:
+        memory.write(file.address or 0, b"guestos-v1".ljust(48, b"\0"))
+    (finding,) = check(luoser.read(memory), select=["LUO017"]).findings
+    assert "3 files" in finding.message
+
+
+# -- the next kernel --
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "handlers", "refused"),
+    [
+        ("7.3-a/frozen", "7.3.4", (), False),
+        ("7.3-a/frozen", "7.1.1", (), False),
+        ("7.3-a/frozen", "7.0.1", (), True),
+        ("7.3-a/frozen", "6.18.1", (), True),
+        ("7.3-a/frozen", "7.0.1", ("memfd-v2",), False),
+        ("6.19-a/frozen", "6.19.1", (), False),
+        ("6.19-a/frozen", "7.1.1", (), True),
+    ],
+)
+def test_files_whose_handler_the_next_kernel_does_not_have(
+    name: str, release: str, handlers: tuple[str, ...], refused: bool
+) -> None:
+    report = check(real.read(name), next_release=release, handlers=handlers, select=["LUO021"])
+    assert [finding.where for finding in report.findings] == (["luo.sessions[0].files[0]"] if refused else [])
+    assert not report.unjudged and not report.skipped
+
+
+def test_handlers_of_a_release_to_come_are_not_known() -> None:
+    report = check(real.read("7.3-a/frozen"), next_release="7.9", select=["LUO021", "LUO022"])
+    assert [entry.cause for entry in report.unjudged] == ["unknown-form", "unknown-form"]
+    named = check(real.read("7.3-a/frozen"), next_release="7.9", handlers=["memfd-v2"], select=["LUO021"])
+    assert named.passed == ("LUO021",)
+
+
+def test_flbs_and_sub_trees_that_nobody_claims() -> None:
+    state = real.read("7.3-a/frozen")
+    report = check(state, next_release="7.3.4", select=["LUO022"])
+    assert [finding.where for finding in report.findings] == ["luo.flbs[3]", "luo.flbs[4]", "subtrees[0]"]
+    named = check(state, next_release="7.3.4", flbs=["pci", "pci-v2", "pci-luo-lab"], select=["LUO022"])
+    assert named.passed == ("LUO022",)

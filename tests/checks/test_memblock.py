@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""Rules on the sub-tree memblock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from luoser.checks import check
+from tests import real
+from tests.checks.mutants import changed, messages
+
+
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [({"size": 0}, "size of 0"), ({"name": "sixteen-letters-"}, "more than 15 characters")],
+)
+def test_regions_that_no_kernel_makes(members: dict[str, object], fault: str) -> None:
+    memblock = real.read("7.3-a/frozen").handovers[0].memblock
+    assert memblock is not None
+    region = replace(memblock.reservations[0], **members)  # type: ignore[arg-type]
+    report = check(changed("7.3-a/frozen", memblock=replace(memblock, reservations=(region,))), select=("KHO",))
+    (word,) = messages(report, "KHO010")
+    assert fault in word
+
+
+def test_regions_with_one_name_and_more_of_them_than_there_can_be() -> None:
+    memblock = real.read("7.3-a/frozen").handovers[0].memblock
+    assert memblock is not None
+    many = replace(memblock, reservations=memblock.reservations[:1] * 9)
+    words = messages(check(changed("7.3-a/frozen", memblock=many), select=("KHO",)), "KHO010")
+    assert len(words) == 10
+    assert "name of another" in words[0] and "at most 8" in words[-1]

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""Bytes of preserved pages: one of them changed."""
+
+from __future__ import annotations
+
+import json
+
+import luoser
+from luoser.diff import Change, compare
+from luoser.state.from_json import from_document
+from tests import real
+from tests.diff.helpers import FROZEN, document, session
+
+
+def with_byte(address: int) -> tuple[Change, ...]:
+    """What is told when one byte of memory is another."""
+    memory = real.overlay(FROZEN)
+    memory.write(address, bytes([memory.read(address, 1)[0] ^ 0xFF]))
+    before, after = luoser.read(real.dump(FROZEN), contents=True), luoser.read(memory, contents=True)
+    return compare(before, after, memories=(real.dump(FROZEN), memory), contents=True).changes
+
+
+def test_a_byte_of_a_driver_page() -> None:
+    (change,) = with_byte(0x1A96000 + 5)
+    assert change.where == "pci/0000:41:00.0/driver_data/contents"
+    assert "first differing byte 0x5" in change.note
+
+
+def test_a_byte_of_a_folio() -> None:
+    (change,) = with_byte(0x1D69000 + 0x10)
+    assert change.where == "luo/sessions/vm-web-01/files/0x1b/folios/1/contents"
+    assert change.before is not None and change.before.startswith("sha256 ")
+
+
+def test_a_folio_that_two_paths_lead_to_is_one_change_that_names_both() -> None:
+    values = document()
+    memfd = session(values)["files"][1]["memfd"]
+    memfd["folios"]["list"][2][1] = memfd["folios"]["list"][1][1]
+    after = json.loads(json.dumps(values))
+    session(after)["files"][1]["memfd"]["contents"][1]["bytes"] = "ff"
+    (change,) = compare(from_document(values), from_document(after), contents=True).changes
+    assert change.where.endswith("folios/1/contents")
+    assert [path.endswith("folios/2/contents") for path in change.also] == [True]

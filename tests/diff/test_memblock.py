@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""The sub-tree memblock before and after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from luoser.diff import Kind
+from luoser.state import Memblock, Reservation
+from tests.checks.mutants import changed
+from tests.diff.helpers import later, problem, sound, told
+
+ONE, OTHER = Reservation(name="one", start=0x1000, size=0x1000), Reservation(name="other", start=0x4000, size=0x2000)
+
+
+def regions(*reservations: Reservation) -> Memblock:
+    return Memblock(address=0xFDD000, reservations=reservations)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        (regions(ONE), regions(ONE), {}),
+        (regions(ONE), regions(ONE, OTHER), {"memblock/other": Kind.ADDED}),
+        (regions(ONE, OTHER), regions(OTHER), {"memblock/one": Kind.REMOVED}),
+        (regions(ONE, OTHER), regions(OTHER, ONE), {}),
+        (regions(ONE), regions(replace(ONE, size=0x3000)), {"memblock/one/size": Kind.CHANGED}),
+        (regions(ONE), regions(replace(ONE, start=0x2000)), {"memblock/one/start": Kind.CHANGED}),
+        (regions(), None, {"memblock": Kind.REMOVED}),
+        (None, regions(), {"memblock": Kind.ADDED}),
+        (None, None, {}),
+    ],
+)
+def test_regions_by_name(before: Memblock | None, after: Memblock | None, kinds: dict[str, Kind]) -> None:
+    assert told(changed(sound(), memblock=before), changed(sound(), memblock=after)) == kinds
+
+
+@pytest.mark.parametrize("about", ["memblock", "subtrees[1]", "subtrees[2]", "luo"])
+def test_regions_that_are_gone_were_consumed_if_their_own_tree_is_damaged(about: str) -> None:
+    after = later(problem("bad-memblock", about), memblock=None)
+    kind = Kind.PROGRESS if about in ("memblock", "subtrees[1]") else Kind.REMOVED
+    assert told(sound(), after) == {"memblock": kind}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Preserved memfds before and after: their descriptors and folios."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from luoser.diff import Kind
+from luoser.diff.memfd import memfd_changes
+from luoser.state import FolioList, Memfd
+from tests.checks.mutants import memfd_of
+
+
+def with_folios(*folios: tuple[int, int, int]) -> Memfd:
+    """(index, frame, flags) of each."""
+    data = b"".join(
+        (frame | flags << 52).to_bytes(8, "little") + index.to_bytes(8, "little") for index, frame, flags in folios
+    )
+    memfd = memfd_of()
+    return replace(memfd, folios=replace(memfd.folios, count=len(folios), list=FolioList(data, page_size=4096)))
+
+
+def told(before: Memfd, after: Memfd) -> list[tuple[str, Kind]]:
+    return [(change.where, change.kind) for change in memfd_changes("x", before, after)]
+
+
+@pytest.mark.parametrize("name", ["layout", "size", "position", "seals", "flags"])
+def test_members_of_the_descriptor(name: str) -> None:
+    values: dict[str, Any] = {"layout": "memfd-v9"}
+    assert told(memfd_of(), replace(memfd_of(), **{name: values.get(name, 77)})) == [(f"x/{name}", Kind.CHANGED)]
+
+
+FOLIOS = ((0, 10, 3), (1, 11, 3), (2, 12, 3))
+
+
+@pytest.mark.parametrize(
+    ("after", "kinds"),
+    [
+        (FOLIOS, []),
+        (((0, 10, 3), (1, 91, 3), (2, 12, 3)), [("x/folios/1/address", Kind.CHANGED)]),
+        (((0, 10, 3), (1, 11, 1), (2, 12, 3)), [("x/folios/1/flags", Kind.CHANGED)]),
+        (((0, 10, 3), (1, 11, 3), (7, 12, 3)), [("x/folios/2", Kind.CHANGED)]),
+        (((0, 10, 3), (1, 11, 3)), [("x/folios/2", Kind.REMOVED)]),
+        (((0, 10, 3), (2, 12, 3)), [("x/folios/1", Kind.REMOVED)]),
+        ((*FOLIOS, (3, 13, 3)), [("x/folios/3", Kind.ADDED)]),
+        (((1, 91, 1),), [("x/folios/0", Kind.REMOVED), ("x/folios/1/address", Kind.CHANGED),
+                         ("x/folios/1/flags", Kind.CHANGED), ("x/folios/2", Kind.REMOVED)]),
+    ],
+)  # fmt: skip
+def test_folios_by_index(after: tuple[tuple[int, int, int], ...], kinds: list[tuple[str, Kind]]) -> None:
+    assert told(with_folios(*FOLIOS), with_folios(*after)) == kinds

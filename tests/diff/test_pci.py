@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Device lists: one thing changed in a real one or in a made one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import luoser
+from luoser.diff import Kind, Verdict, compare
+from luoser.state import PciList, State
+from tests import real
+from tests.checks.device_lists import a_list
+from tests.checks.mutants import changed
+from tests.diff.helpers import FROZEN, later, lists_of, luo_of, problem, sound, told
+from tests.golden import Dev
+
+ENDPOINT, OTHER = Dev(domain=0, bdf=0x4100), Dev(domain=0, bdf=0x0500)
+
+
+def with_lists(*lists: PciList) -> State:
+    """The real handover with other device lists."""
+    return changed(sound(), pci=lists)
+
+
+# -- counts of the head -----------------------------------------------------------------------------------
+
+
+def test_a_count_of_the_head_alone() -> None:
+    memory = real.overlay(FROZEN)
+    memory.write(0x1AD9000, (11).to_bytes(8, "little"))  # max_nr_devices of the list of family B
+    found = compare(luoser.read(real.dump(FROZEN)), luoser.read(memory)).changes
+    assert [change.where for change in found] == ["pci/flb:pci-v2/header/max_nr_devices"]
+
+
+def test_counts_of_the_head_follow_from_devices_that_came_or_went() -> None:
+    one = with_lists(a_list("pci-v2-u32", [ENDPOINT], max_nr_devices=12, nr_devices=1))
+    two = with_lists(a_list("pci-v2-u32", [ENDPOINT, OTHER], max_nr_devices=12, nr_devices=2))
+    assert told(one, two) == {"pci/0000:05:00.0": Kind.ADDED}
+    assert told(two, one) == {"pci/0000:05:00.0": Kind.REMOVED}
+
+
+def test_counts_of_the_head_do_not_follow_from_devices_that_changed() -> None:
+    one = with_lists(a_list("pci-v2-u32", [ENDPOINT], nr_devices=1))
+    other = with_lists(a_list("pci-v2-u32", [replace(ENDPOINT, refcount=2)], nr_devices=9))
+    kinds = {"pci/0000:41:00.0/refcount": Kind.CHANGED, "pci/flb:pci/header/nr_devices": Kind.CHANGED}
+    assert told(one, other) == kinds
+
+
+def test_heads_of_two_layouts_are_not_compared() -> None:
+    one = with_lists(a_list("pci-v2-u32", [ENDPOINT], nr_devices=1))
+    other = with_lists(a_list("pci-v2-u64", [ENDPOINT], nr_devices=2))
+    assert told(one, other) == {"pci/flb:pci/layout": Kind.CHANGED}
+
+
+# -- lists that are gone ----------------------------------------------------------------------------------
+
+
+def test_a_list_that_is_gone_without_a_sign_is_removed() -> None:
+    refcounts, flags = lists_of()
+    assert told(sound(), later(pci=(refcounts,))) == {"pci/flb:pci": Kind.REMOVED}
+    assert told(sound(), later(pci=(flags,))) == {"pci/flb:pci-v2": Kind.REMOVED}
+
+
+@pytest.mark.parametrize("about", ["luo.flbs[3]", "luo.flbs[4]", "subtrees[0]", "luo.flbs", "pci[1]"])
+@pytest.mark.parametrize("code", ["missing", "pci-unknown-layout", "bad-memfd"])
+def test_only_a_problem_in_the_place_of_a_list_explains_that_it_is_gone(about: str, code: str) -> None:
+    """The list of family A is named by luo.flbs[4] and by subtrees[0]."""
+    after = later(problem(code, about), pci=lists_of()[:1])
+    explained = about in ("luo.flbs[4]", "subtrees[0]") and code != "bad-memfd"
+    assert told(sound(), after) == {"pci/flb:pci": Kind.PROGRESS if explained else Kind.REMOVED}
+
+
+def test_a_list_whose_flb_cannot_be_read_was_consumed_if_the_page_of_flbs_is_gone() -> None:
+    luo = replace(luo_of(), flbs=luo_of().flbs[:4])
+    for problems, kind in (((), Kind.REMOVED), ((problem("missing", "luo.flbs"),), Kind.PROGRESS)):
+        found = told(sound(), later(*problems, luo=luo, pci=lists_of()[:1]))
+        assert found["pci/flb:pci"] is kind
+
+
+def test_a_list_went_with_luo_if_its_page_is_gone() -> None:
+    for code, kind in (("luo-reused", Kind.PROGRESS), ("bad-flb", Kind.REMOVED)):
+        found = told(sound(), later(problem(code, "luo"), luo=None, pci=lists_of()[:1]))
+        assert found["pci/flb:pci"] is kind
+
+
+def test_a_list_that_is_gone_before_the_kexec_is_removed() -> None:
+    state = sound()
+    assert told(state, changed(state, pci=lists_of()[:1])) == {"pci/flb:pci": Kind.REMOVED}
+
+
+def test_a_list_that_is_not_in_the_source_is_not_compared() -> None:
+    state = sound()
+    after = replace(changed(state, pci=lists_of()[:1]), problems=(problem("missing", "luo.flbs[4]"),))
+    found = compare(state, after)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "pci/flb:pci" in [gap.where for gap in found.not_compared]

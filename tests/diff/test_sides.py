@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""What all subjects share: items by key, members, and what became of a thing that is gone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace as Thing
+
+import pytest
+
+from luoser.diff import Kind
+from luoser.diff.sides import Sides, mapping_changes, member_changes, paired, text_of
+from luoser.state import Problem, Subtree
+from tests.checks.mutants import changed
+from tests.diff.helpers import sound
+
+MISSING = Problem(code="missing", address=1, message="not there", root=None, about="a")
+DAMAGED = Problem(code="bad-file", address=1, message="bad", root=None, about="a")
+
+
+def sides(*met: Problem, consumed: bool = True) -> Sides:
+    named = changed(sound(), subtrees=(Subtree(name="x", address=1, size=1), Subtree(name="y", address=2, size=1)))
+    return Sides(sound().handovers[0], named.handovers[0], consumed, met, 4096)
+
+
+@pytest.mark.parametrize(
+    ("consumed", "signs", "kind"),
+    [
+        (True, [], Kind.REMOVED),
+        (False, [], Kind.REMOVED),
+        (True, [MISSING], Kind.PROGRESS),
+        (True, [DAMAGED], Kind.PROGRESS),
+        (False, [DAMAGED], Kind.REMOVED),
+        (False, [MISSING], Kind.UNREAD),
+        (False, [DAMAGED, MISSING], Kind.UNREAD),
+    ],
+)
+def test_what_became_of_a_thing_that_is_gone(consumed: bool, signs: list[Problem], kind: Kind) -> None:
+    change = sides(consumed=consumed).gone("w", "before", "why", signs)
+    assert (change.where, change.kind, change.before) == ("w", kind, "before")
+    assert change.after == ("why" if kind is Kind.PROGRESS else None)
+
+
+def test_problems_about_a_thing_and_about_its_sub_tree() -> None:
+    one = Problem(code="missing", address=1, message="", root=None, about="subtrees[1]")
+    two = sides(MISSING, DAMAGED, one)
+    assert two.about("a", {"missing"}) == [MISSING]
+    assert two.about("b", {"missing"}) == []
+    assert two.about_subtree("y", "a", {"missing"}) == [MISSING, one]
+    assert two.about_subtree("x", "a", {"missing", "bad-file"}) == [MISSING, DAMAGED]
+
+
+def test_items_with_one_key_keep_their_order() -> None:
+    found = list(paired([("a", 1), ("b", 2), ("a", 3)], [("a", 4), ("c", 5)], lambda item: item[0]))
+    assert found == [
+        ("a", ("a", 1), ("a", 4)),
+        ("b", ("b", 2), None),
+        ("a", ("a", 3), None),
+        ("c", None, ("c", 5)),
+    ]
+
+
+def test_members() -> None:
+    one, other = Thing(a=1, b=2, c=3), Thing(a=1, b=1, c=9)
+    assert [change.where for change in member_changes("", one, other, ("a", "b"))] == ["b"]
+    assert [change.where for change in member_changes("x", one, other, ("a", "b", "c"))] == ["x/b", "x/c"]
+
+
+def test_items_of_mappings() -> None:
+    found = list(mapping_changes("x", {"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 2, "c": 2}, "e": True}))
+    assert [(change.where, change.before, change.after) for change in found] == [
+        ("x/a/b", "0x1", "0x2"),
+        ("x/d", "0x1", None),
+        ("x/e", None, "True"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, None), (17, "0x11"), (0, "0x0"), (False, "False"), ("\x1b", "\\x1b")]
+)
+def test_values_as_text(value: object, text: str | None) -> None:
+    assert text_of(value) == text
