@@ -39,6 +39,9 @@ def test_every_problem_code_is_explained() -> None:
     source = "".join(path.read_text() for path in (ROOT / "luoser").rglob("*.py"))
     used = set(re.findall(r"""(?:problem\(|damage\.append\(\s*\()\s*"([a-z-]+)\"""", source))
     used |= set(re.findall(r'code="([a-z-]+)"', source)) | {"missing", "excluded"}
+    used |= set(re.findall(r'faults\.append\(\("([a-z-]+)"', source)) | set(
+        re.findall(r'else "(page-size-[a-z]+)"', source)
+    )
     explained = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs/deciding.md").read_text().split("## Problem codes")[1]))
     assert used == explained
 

@@ -102,7 +102,7 @@ class View:
         if doubt is not None:
             raise NotJudged(f"{doubt.message}; --page-size decides", cause="open", about="preserved")
         if not found.complete:
-            codes = ("map-node-broken", "missing", "excluded", "page-damaged", "map-too-large")
+            codes = ("map-garbage", "map-node-broken", "missing", "excluded", "page-damaged", "map-too-large")
             problem = next(self.problems(*codes, about="preserved"), None)
             said = problem.message if problem is not None else "parts of the map cannot be read"
             cause: Cause = cause_of(problem) if problem is not None else "missing"

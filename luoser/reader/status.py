@@ -89,7 +89,10 @@ def _live(walk: Walk, chosen: _Judged) -> Preserved:
     """An intact or damaged map, with its problems."""
     reading = chosen.reading
     for broken in reading.broken:
-        walk.problem("map-garbage" if reading.is_no_map else "map-node-broken", broken.address, _MAP, broken.text)
+        if reading.is_no_map:
+            walk.problem("map-garbage", broken.address, _MAP, broken.text)
+        else:
+            walk.problem("map-node-broken", broken.address, _MAP, broken.text)
     for node, error, text in reading.absent:
         walk.missing(error, Subject("preserved map", "preserved"))
         walk.problem("map-node-missing", node, _MAP, text)
