@@ -38,6 +38,8 @@ _VARIABLES = (
     (Direction.OUTGOING, "kho_out", ("fdt", "ser.fdt")),
 )
 """(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
+_X86_64 = 62
+"""e_machine of ELF."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
 __all__ = ["Chosen", "Root", "SetupNode", "find_roots", "find_setup_nodes", "report_strays"]
@@ -228,9 +230,12 @@ def _named(walk: Walk, roots: dict[int, Root], address: int, who: str) -> Root |
 
 
 def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
-    """Add the roots that a search of all pages finds, directly or through the /chosen of a devicetree."""
+    """Add the roots that a search of all pages finds, directly or through the /chosen of a devicetree.
+
+    Kernels of x86-64 read no /chosen, so there a page that looks like one says nothing.
+    """
     chosen: dict[int, list[Chosen]] = {}
-    budget = LIMITS.boot_tree_bytes
+    budget = LIMITS.boot_tree_bytes if walk.memory.machine != _X86_64 else 0
     for address in walk.memory.find_pages(fdt.MAGIC):
         head = _head(walk, address)
         if head is None:
@@ -241,7 +246,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
                 walk.problem("too-many-roots", address, None, text)
                 break
             roots.setdefault(address, root)
-        named, size = _chosen(walk, address, budget)
+        named, size = _chosen(walk, address, budget) if budget else (None, 0)
         budget -= size
         if named is not None:
             chosen.setdefault(named.root, []).append(named)

@@ -24,6 +24,8 @@ __all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
 
 _SHOWN = 16
 """Bytes of a broken node that a problem shows."""
+_DECIDES = 4
+"""Bitmaps that all begin a page: bitmaps of 512 bytes do that once in 8^4 maps."""
 _CHAIN = 64
 """At most so many chunks on the way to a chunk are considered."""
 
@@ -269,7 +271,7 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
         before, chunk = chunk, _chunk(walk, reading, chunk, page, pointers)
     every, at_first = pointers, list(reading.broken)
     reading.bitmap_size, pointers = _bitmap_size(walk, reading, pointers)
-    if reading.bitmap_size == walk.page_size and pointers:
+    if reading.bitmap_size == walk.page_size and 0 < len(pointers) < _DECIDES:
         other = replace(
             reading, bitmaps=[], nodes=list(reading.nodes), absent=list(reading.absent), faults=list(reading.faults),
             broken=at_first, places=[], parents=dict(reading.parents), holders={},

@@ -20,8 +20,6 @@ from luoser.state import Area
 __all__ = ["Messenger", "messengers", "own_scratch"]
 
 _SCRATCH_AREAS = 4096
-_X86_64 = 62
-"""e_machine of ELF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Messenger:
 
 
 def messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:
-    """The messengers of a root: setup_data nodes, and on other machines than x86-64 devicetrees with a /chosen.
+    """The messengers of a root: setup_data nodes, and devicetrees with a /chosen.
 
     walk:  the source.
     root:  that they point to.
@@ -67,9 +65,8 @@ def messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> tuple[Mess
 
 
 def _messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> Iterator[Messenger]:
-    if walk.memory.machine != _X86_64:
-        for chosen in root.chosen:
-            yield Messenger("devicetree", chosen.address, chosen.size, chosen.scratch)
+    for chosen in root.chosen:
+        yield Messenger("devicetree", chosen.address, chosen.size, chosen.scratch)
     for node in nodes:
         if node.root == root.address:
             array = (node.scratch_address, node.scratch_size)

@@ -391,11 +391,9 @@ def test_root_written_by_another_release_is_incoming(release: str) -> None:
 def test_release_that_is_one_bit_off_is_damage_and_no_evidence(release: str) -> None:
     handover = only(luoser.read(running(LONE, release)))
     assert handover.direction is Direction.UNKNOWN
+    doubt = "kexec-metadata has another release, one bit off the running one, and its map is intact"
     assert handover.evidence == (
-        (
-            "direction unknown: kexec-metadata has another release, one bit off the running one, "
-            "and its map is intact; --symbols or --direction decides"
-        ),
+        f"direction unknown: {doubt}; --symbols or --direction decides",
         f"kexec-metadata has 7.3.4, one bit off the running kernel, {release}",
     )
 
@@ -510,6 +508,13 @@ def test_chosen_is_no_evidence_on_x86_64(dump: str) -> None:
         memory.write(place, boot_tree(handover.address, array=place + 0x4000, array_size=16))
         memory.write(place + 0x4000, struct.pack("<QQ", place, 0x4000))
         assert luoser.read(memory).handovers == real.read(dump).handovers
+
+
+def test_chosen_that_names_no_root_is_nothing_on_x86_64() -> None:
+    memory = real.overlay(LONE)
+    memory.write(0x40000000 - 0x10000, boot_tree(0x40000000 - 0x8000))
+    memory.write(0x40000000 - 0x8000, b"#!/bin/sh")
+    assert luoser.read(memory).problems == real.read(LONE).problems
 
 
 def test_chosen_property_of_a_wrong_length_is_ignored_as_the_kernel_does() -> None:

@@ -9,9 +9,11 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, UsageError
+from luoser.state import Area, Direction
 from tests import real
 from tests.images import Image, Node, fdt, text, u64
 from tests.reader.helpers import only, problems
+from tests.reader.messengers import boot_tree, named, setup_node
 from tests.work import steps
 
 
@@ -90,6 +92,127 @@ def test_number_of_roots_is_bounded() -> None:
         state = image.read()
     assert 0 < len(state.handovers) < 500
     assert problems(state, "too-many-roots")
+
+
+def crowd(image: Image, count: int) -> list[int]:
+    """Roots of which nothing is there."""
+    subtrees = {"LUO": (0x7000_0000, 32), "memblock": (0x7100_0000, 64)}
+    return [image.handover(subtrees, map_address=0x7200_0000 + 4096 * number) for number in range(count)]
+
+
+def live(image: Image) -> int:
+    """A root that names LUO's page."""
+    return image.handover({"LUO": (image.alloc(b"luo-v5\0\0" + u64(1) + bytes(16)), 32)})
+
+
+def test_of_too_many_roots_the_likeliest_are_read() -> None:
+    image = Image(pages=1024)
+    crowd(image, 30)
+    wanted = [live(image), live(image)]
+    state = image.read()
+    assert len(state.handovers) == 16
+    assert {handover.address for handover in state.handovers} > {*wanted}
+    assert (
+        problems(state, "too-many-roots")[0].message == "too many KHO roots: found 32, only the 16 likeliest are read"
+    )
+
+
+def test_of_too_many_roots_one_that_setup_data_names_is_read() -> None:
+    image = Image(pages=1024)
+    for _ in range(20):
+        live(image)
+    wanted = crowd(image, 5)[-1]
+    array = image.alloc(keep=False)
+    assert wanted not in roots(image)
+    image.alloc(bytes(0xD0) + setup_node(wanted, array, 48), keep=False)
+    assert wanted in roots(image)
+
+
+def test_of_too_many_roots_one_that_the_user_names_is_read() -> None:
+    image = Image(pages=1024)
+    for _ in range(20):
+        live(image)
+    wanted = crowd(image, 5)[-1]
+    assert only(image.read(root=wanted)).address == wanted
+    found = {handover.address: handover for handover in image.read(directions={wanted: Direction.INCOMING}).handovers}
+    assert len(found) == 16 and found[wanted].direction is Direction.INCOMING
+
+
+def test_sixteen_roots_are_all_read() -> None:
+    image = Image(pages=1024)
+    wanted = [*crowd(image, 15), live(image)]
+    state = image.read()
+    assert sorted(handover.address or 0 for handover in state.handovers) == sorted(wanted)
+    assert problems(state, "too-many-roots") == []
+
+
+# -- what names a root --
+
+
+def test_setup_data_that_names_a_page_which_is_no_root_is_reported() -> None:
+    memory = real.overlay("6.18-a/frozen")
+    root = only(real.read("6.18-a/frozen")).address
+    assert root is not None
+    memory.write(root, b"#!/bin/sh\n" * 409)
+    state = luoser.read(memory)
+    nodes = [one.address for one in named(real.dump("6.18-a/frozen"))]
+    assert state.handovers == ()
+    assert [(problem.address, problem.root) for problem in problems(state, "no-root")] == [(root, None)] * len(nodes)
+    for node, problem in zip(nodes, problems(state, "no-root"), strict=True):
+        word = f"setup_data node at {node:#x}: expected a KHO root at {root:#x}, found none"
+        assert problem.message == f"{word}; a kernel reports an invalid handover FDT"
+
+
+def test_setup_data_that_names_a_page_of_zeros_is_reported_beside_a_root() -> None:
+    image = Image()
+    live(image)
+    page, array = image.alloc(keep=False), image.alloc(keep=False)
+    image.alloc(bytes(0xD0) + setup_node(page, array, 48), keep=False)
+    state = image.read()
+    assert [problem.address for problem in problems(state, "no-root")] == [page]
+
+
+@pytest.mark.parametrize("gone", [PageState.ABSENT, PageState.EXCLUDED, PageState.DAMAGED])
+def test_setup_data_that_names_a_page_which_is_not_in_the_source_says_nothing(gone: PageState) -> None:
+    memory = real.overlay("6.18-a/frozen")
+    memory.remove(only(real.read("6.18-a/frozen")).address or 0, state=gone)
+    state = luoser.read(memory)
+    assert (state.handovers, problems(state, "no-root")) == ((), [])
+
+
+def test_setup_data_that_names_one_of_too_many_roots_is_no_stray() -> None:
+    image = Image(pages=1024)
+    named_roots = [live(image) for _ in range(20)]
+    array = image.alloc(keep=False)
+    for root in named_roots:
+        image.alloc(bytes(0xD0) + setup_node(root, array, 48), keep=False)
+    state = image.read()
+    assert problems(state, "too-many-roots") and problems(state, "no-root") == []
+
+
+def test_many_strays_hide_no_node_of_a_root() -> None:
+    """A host's memory holds the setup_data of its guests."""
+    image = Image(pages=1024)
+    for number in range(200):
+        image.alloc(setup_node(0x7000_0000 + 4096 * number, 0x7100_0000, 48), keep=False)
+    root = live(image)
+    array = image.alloc(struct.pack("<QQ", 0x100_0000, 0x20_0000), keep=False)
+    image.alloc(setup_node(root, array, 16), keep=False)
+    assert only(image.read()).scratch == (Area(address=0x100_0000, size=0x20_0000),)
+
+
+def test_chosen_that_names_a_page_which_is_no_root_is_reported() -> None:
+    image = Image()
+    live(image)
+    page = image.alloc(b"#!/bin/sh", keep=False)
+    tree = image.alloc(boot_tree(page), keep=False)
+    (problem,) = problems(image.read(), "no-root")
+    assert problem.address == page
+    word = f"/chosen of the devicetree at {tree:#x}: expected a KHO root at {page:#x}, found none"
+    assert problem.message == f"{word}; a kernel reports an invalid FDT"
+
+
+# -- one root --
 
 
 def test_root_can_be_named() -> None:
