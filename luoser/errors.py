@@ -14,6 +14,7 @@ class PageState(StrEnum):
     PRESENT:  the bytes are in the source.
     ZERO:     the dump tool left the page out because it held zeros.
     EXCLUDED: the dump tool left the page out; its contents are unknown.
+    DAMAGED:  the page is in the dump, but cannot be unpacked.
     ABSENT:   no segment covers the page, or its bytes are lost.
     """
 

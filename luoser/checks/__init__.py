@@ -23,6 +23,7 @@ from luoser.checks.judge import Judgement
 from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unjudged, Verdict
 from luoser.checks.rule import Rule, registered
 from luoser.checks.view import View
+from luoser.errors import UsageError
 from luoser.state import State
 
 if TYPE_CHECKING:
@@ -72,9 +73,13 @@ def check(
     select:       ids, slugs or families of the rules to apply. Empty: all.
     ignore:       ids, slugs or families of the rules to skip.
     severity:     findings of this severity and above make the verdict `findings`.
+
+    Raises UsageError if no rule is left to apply.
     """
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
-    judgement = Judgement(is_whole=not select and not ignore, severity=severity)
+    if not chosen:
+        raise UsageError("no rule to apply; `luoser rules` lists all")
+    judgement = Judgement(severity=severity)
     for handover in state.handovers:
         view = View(
             state=state,

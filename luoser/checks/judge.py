@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from luoser.checks.model import (
@@ -34,7 +34,6 @@ _SOURCE_CODES = ("source", "truncated")
 class Judgement:
     """Collects the outcomes of rules.
 
-    is_whole:      whether all rules are applied. Then each structure of a handover needs a rule that could judge it.
     severity:      findings of this severity and above count against a handover.
     findings:      so far, in order, each once.
     skipped:       rules that do not apply.
@@ -45,7 +44,6 @@ class Judgement:
     counts:        pairs of rule and own handover, by outcome.
     """
 
-    is_whole: bool
     severity: Severity
     findings: dict[Finding, None] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
@@ -69,7 +67,7 @@ class Judgement:
             if handover.own:
                 self.outcomes.setdefault(rule.id, set()).add(outcome)
                 self.counts[outcome] += 1
-        if self.is_whole and handover.own:
+        if handover.own:
             self._need_each_structure(view, seen)
         self.handovers.append(
             Judged(
@@ -105,13 +103,14 @@ class Judgement:
         return "found" if found else outcome
 
     def _need_each_structure(self, view: View, seen: dict[str, str]) -> None:
-        """Add a rule that could not be judged for each structure that no rule could judge."""
+        """Add a rule that could not be judged for each structure about which rules were applied, but none could judge."""
         for name, path, families in view.structures():
-            outcomes = {outcome for rule, outcome in seen.items() if rule.startswith(families)}
-            if not outcomes & {"passed", "found", "not_judged"}:
-                rule = next(rule for rule in seen if rule.startswith(families))
+            outcomes = {rule: outcome for rule, outcome in seen.items() if rule.startswith(families)}
+            if outcomes and set(outcomes.values()) == {"not_applicable"}:
                 reason = f"no rule could judge {name}"
-                word = Unjudged(rule=rule, reason=reason, cause="open", root=view.handover.address, about=path)
+                word = Unjudged(
+                    rule=next(iter(outcomes)), reason=reason, cause="open", root=view.handover.address, about=path
+                )
                 self.unjudged.setdefault(word)
 
     def _verdict(self, root: int | None) -> Verdict:
@@ -137,8 +136,16 @@ class Judgement:
             handovers=tuple(self.handovers),
             remarks=tuple(problem.message for problem in state.problems if problem.code in _SOURCE_CODES),
             counts={name: self.counts[name] for name in ("passed", "found", "not_applicable", "not_judged")},
-            verdict=_worst(judged.verdict for judged in self.handovers if judged.own),
+            verdict=self._worst(),
         )
+
+    def _worst(self) -> Verdict:
+        """The worst verdict of the own handovers. Inconclusive, too, if no rule passed or found something."""
+        found = {judged.verdict for judged in self.handovers if judged.own}
+        if Verdict.FINDINGS in found:
+            return Verdict.FINDINGS
+        is_sound = found == {Verdict.SOUND} and (self.counts["passed"] or self.counts["found"])
+        return Verdict.SOUND if is_sound else Verdict.INCONCLUSIVE
 
 
 def _finding(rule: Rule, item: Found, root: int | None) -> Finding:
@@ -154,12 +161,3 @@ def _finding(rule: Rule, item: Found, root: int | None) -> Finding:
         missing=item.missing,
         hint=item.hint,
     )
-
-
-def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst verdict. Without any verdict, inconclusive."""
-    found = set(verdicts)
-    for verdict in (Verdict.FINDINGS, Verdict.INCONCLUSIVE, Verdict.SOUND):
-        if verdict in found:
-            return verdict
-    return Verdict.INCONCLUSIVE

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS
-from luoser.memory.elf import EXCLUDED_NOTE, RAM_NOTE, REMARKS_NOTE
+from luoser.memory.elf import GAP_NOTES, RAM_NOTE, REMARKS_NOTE
 from luoser.memory.source import Memory
 
 __all__ = ["write_core"]
@@ -41,8 +41,8 @@ class _Run(NamedTuple):
 def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ram: bool = True) -> int:
     """Write an ELF core with some pages, VMCOREINFO and the remarks. Returns its size in bytes.
 
-    A page has the same state in the core as in the source: zero pages need no space, excluded pages are listed in a
-    note, absent pages are omitted.
+    A page has the same state in the core as in the source: zero pages need no space, excluded and damaged pages are
+    listed in notes, absent pages are omitted.
 
     pages:     physical addresses of 4 KiB pages.
     knows_ram: write the RAM ranges of the source. False for a source that does not have a machine's memory.
@@ -52,7 +52,7 @@ def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ra
     wanted = sorted(page for page in set(pages) if page < _END)
     runs = list(_joined(run for page in wanted for run in _states(memory, page)))
     loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
-    notes = _notes(memory, [run for run in runs if run.state is PageState.EXCLUDED], knows_ram=knows_ram)
+    notes = _notes(memory, runs, knows_ram=knows_ram)
     if 1 + len(loads) > LIMITS.elf_headers or len(notes) > LIMITS.note_size:
         raise UsageError(
             f"too many runs of pages for an ELF core: expected at most {LIMITS.elf_headers - 1}, found {len(loads)}"
@@ -115,8 +115,8 @@ def _states(memory: Memory, page: int) -> Iterator[_Run]:
         except MissingMemory as error:
             if start < error.address:
                 yield _Run(start, error.address, PageState.PRESENT)
-            if error.state is PageState.EXCLUDED:
-                yield _Run(max(start, error.address), end, PageState.EXCLUDED)
+            if error.state in GAP_NOTES:
+                yield _Run(max(start, error.address), end, error.state)
                 return
             start = _next_start(memory, max(start, error.address), end)
         else:
@@ -146,11 +146,12 @@ def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
         yield last
 
 
-def _notes(memory: Memory, excluded: list[_Run], *, knows_ram: bool) -> bytes:
+def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool) -> bytes:
     ram = (memory.ram or memory.known_ram) if knows_ram else ()
     notes = _note(RAM_NOTE, _pairs(ram))
-    if excluded:
-        notes += _note(EXCLUDED_NOTE, _pairs((run.start, run.end) for run in excluded))
+    for state, name in GAP_NOTES.items():
+        if gaps := [(run.start, run.end) for run in runs if run.state is state]:
+            notes += _note(name, _pairs(gaps))
     if memory.remarks:
         lines = (" ".join(remark.splitlines()) for remark in memory.remarks)
         notes += _note(REMARKS_NOTE, "\n".join(lines).encode("utf-8", "replace"))

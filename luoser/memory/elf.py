@@ -17,13 +17,13 @@ from luoser.memory.flattened import Flattened
 from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
-__all__ = ["EXCLUDED_NOTE", "MAGIC", "RAM_NOTE", "REMARKS_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
+__all__ = ["GAP_NOTES", "MAGIC", "RAM_NOTE", "REMARKS_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
 
 MAGIC = b"\x7fELF"
 RAM_NOTE = b"LUOSER-RAM"
 """Note of luoser's own cuts: the ranges that the original dump covered, as pairs of u64: start, end."""
-EXCLUDED_NOTE = b"LUOSER-EXCLUDED"
-"""Note of luoser's own cuts: ranges that the dump tool excluded from the original and that the cut refers to."""
+GAP_NOTES = {PageState.EXCLUDED: b"LUOSER-EXCLUDED", PageState.DAMAGED: b"LUOSER-DAMAGED"}
+"""Notes of luoser's own cuts: ranges of this state in the original that the cut refers to, pairs of u64: start, end."""
 REMARKS_NOTE = b"LUOSER-REMARKS"
 """Note of luoser's own cuts: the remarks on the original, one a line."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
@@ -71,8 +71,9 @@ class ElfMemory(SegmentedMemory):
             )
         if layer is not None:
             loads = [part for load in loads for part in _unflattened(load, layer)]
-        excluded = _ranges(notes.get(EXCLUDED_NOTE, b""))
-        loads += [Segment(start, end - start, 0, 0, PageState.EXCLUDED) for start, end in excluded if start < end]
+        for state, note in GAP_NOTES.items():
+            gaps = _ranges(notes.get(note, b""))
+            loads += [Segment(start, end - start, 0, 0, state) for start, end in gaps if start < end]
         super().__init__(path, buffer, loads)
         said = notes.get(REMARKS_NOTE, b"").decode("utf-8", "replace").splitlines()
         self.remarks[:0] = remarks + said[: LIMITS.problems]
@@ -197,7 +198,7 @@ def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes
             data = file[header.offset : header.offset + min(header.filesz, left)]
             left -= len(data)
             for name, description in _notes(data):
-                if name in (b"VMCOREINFO", b"QEMU", RAM_NOTE, EXCLUDED_NOTE, REMARKS_NOTE):
+                if name in (b"VMCOREINFO", b"QEMU", RAM_NOTE, REMARKS_NOTE, *GAP_NOTES.values()):
                     found.setdefault(name, description)
     return found
 

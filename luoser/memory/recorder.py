@@ -17,7 +17,7 @@ _PAGE = 4096
 class Recorder(Memory):
     """Another source, unchanged, with a record of the pages that were read.
 
-    pages:   physical addresses of the 4 KiB pages that were read.
+    pages:   physical addresses of the 4 KiB pages that were read, also by a read that met a missing one behind them.
     missing: state of each 4 KiB page that could not be read, by physical address.
     """
 
@@ -51,7 +51,9 @@ class Recorder(Memory):
         try:
             data = self._below.read(address, size)
         except MissingMemory as error:
-            self.missing[max(address, error.address) // _PAGE * _PAGE] = error.state
+            gap = max(address, error.address) // _PAGE * _PAGE
+            self.pages.update(range(address // _PAGE * _PAGE, gap, _PAGE))  # a cut without them would stop earlier
+            self.missing[gap] = error.state
             raise
         self.pages.update(range(address // _PAGE * _PAGE, address + size, _PAGE))
         return data

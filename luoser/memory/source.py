@@ -62,7 +62,7 @@ class Segment:
     offset: of its first byte in the file or buffer.
     stored: how many of its bytes are in the file.
     rest:   state of the other bytes: ZERO if the dump tool left out zeros, EXCLUDED if it left out other pages,
-            ABSENT if they are lost or were never dumped.
+            DAMAGED if they cannot be unpacked, ABSENT if they are lost or were never dumped.
     """
 
     start: int
@@ -155,7 +155,8 @@ class Memory(ABC):
     @property
     def is_partial(self) -> bool:
         """Whether pages of the machine's memory were left out of the dump, or cannot be unpacked."""
-        return any(segment.rest is PageState.EXCLUDED and segment.stored < segment.size for segment in self.segments)
+        gaps = (PageState.EXCLUDED, PageState.DAMAGED)
+        return any(segment.rest in gaps and segment.stored < segment.size for segment in self.segments)
 
     def report(self, done: int, total: int) -> None:
         """Call `on_progress`, if it is set. done, total: in bytes."""

@@ -157,7 +157,7 @@ def _block_reader(walk: Walk) -> BlockReader:
         subject = Subject("PCI device blocks", "")
         pages = list(read_blocks(probe, first, entry, subject)) if walk.is_page_address(first) else []
         entries = b"".join(page.entries for page in pages)
-        fault = probe.problems[0].message if probe.problems else None
+        fault = next((problem.message for problem in probe.problems), None)
         return entries, tuple(page.address for page in pages), fault
 
     return read

@@ -50,7 +50,7 @@ class Walk:
     layouts:    names of layouts to use where several fit.
     contents:   whether to read the contents of driver pages and small files.
     directions: of roots by physical address, given by the user.
-    problems:   met so far.
+    problems:   met so far, in their order, each once.
     """
 
     memory: Memory
@@ -58,7 +58,7 @@ class Walk:
     layouts: tuple[str, ...] = ()
     contents: bool = False
     directions: Mapping[int, Direction] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: dict[Problem, None] = field(default_factory=dict)
     _owners: dict[int, str] = field(default_factory=dict)
     _trees: dict[int, Fdt] = field(default_factory=dict)
     _fdt_left: int = LIMITS.fdt_bytes
@@ -132,8 +132,8 @@ class Walk:
             root=self.place(self._root),
             about="" if subject is None else subject.path,
         )
-        if len(self.problems) < LIMITS.problems and found not in self.problems[-64:]:
-            self.problems.append(found)
+        if len(self.problems) < LIMITS.problems:
+            self.problems[found] = None
 
     def place(self, address: int | None) -> int | None:
         """The address. None: a placeholder for a blob whose physical address is unknown."""

@@ -48,7 +48,7 @@ def test_a_state_document_compares_with_its_dump(luoser_command: Run, tmp_path: 
     place = tmp_path / "state.json"
     place.write_bytes(luoser_command("inspect", FROZEN, "--full", "--contents", "--format", "json").stdout)
     result = luoser_command("diff", place, FROZEN, "--contents")
-    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, b"no difference")
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, b"equal: no difference")
 
 
 def test_bare_folios(luoser_command: Run, tmp_path: Path) -> None:

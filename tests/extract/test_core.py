@@ -124,7 +124,7 @@ def test_neighbours_are_one_segment(image: Memory) -> None:
     assert [(part.start, part.end) for part in memory.segments] == [(0x1000, 0x4000), (0x5000, 0x6000)]
 
 
-@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.EXCLUDED])
+@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.EXCLUDED, PageState.DAMAGED])
 def test_page_that_is_not_there_has_the_same_state_in_the_cut(image: Memory, state: PageState) -> None:
     overlay = Overlay(image)
     overlay.remove(0x2000, 2 * PAGE, state=state)
@@ -149,7 +149,7 @@ def test_any_states_against_the_source(states: list[PageState], all_asked: bool)
     ]
     source = Overlay(ElfMemory("x", core(Load(1 << 40, b"x"), *loads)))
     for number, state in enumerate(states):
-        if state is PageState.EXCLUDED:
+        if state in (PageState.EXCLUDED, PageState.DAMAGED):
             source.remove(number * PAGE, state=state)
     asked = [number for number in range(len(states)) if all_asked or number % 2]
     data = written(source, [number * PAGE for number in asked] + [1 << 40])

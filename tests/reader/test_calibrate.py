@@ -355,7 +355,7 @@ def test_many_roots_and_pages_that_look_right_cost_little(tmp_path: Path) -> Non
     for place in range(300, 8192):
         image.put(4096 * place, luo_page(place))
     memory = opened(tmp_path, (0, bytes(image.data)))
-    with steps(12_000_000):
+    with steps(5_000_000):
         luoser.read(memory)
 
 

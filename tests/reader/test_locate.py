@@ -88,7 +88,7 @@ def test_number_of_roots_is_bounded() -> None:
     image = Image(pages=1024)
     for _ in range(500):
         image.alloc(root_tree(b"kho-v4\0"))
-    with steps(1_000_000):
+    with steps(250_000):
         state = image.read()
     assert 0 < len(state.handovers) < 500
     assert problems(state, "too-many-roots")

@@ -274,7 +274,7 @@ def test_shared_subtrees_do_not_multiply() -> None:
     for node, child in pairwise(levels):
         image.put(node, u64(child) * 512)
     image.handover(map_address=levels[0])
-    with steps(1_000_000):
+    with steps(200_000):
         state = image.read()
     assert only(state).preserved.status is MapStatus.DAMAGED
     broken = {problem.address for problem in problems(state, "map-node-broken")}
