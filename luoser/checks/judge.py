@@ -103,7 +103,7 @@ class Judgement:
         return "found" if found else outcome
 
     def _need_each_structure(self, view: View, seen: dict[str, str]) -> None:
-        """Add a rule that could not be judged for each structure about which rules were applied, but none could judge."""
+        """Add a rule that could not be judged for each structure that was meant, but that no rule could judge."""
         for name, path, families in view.structures():
             outcomes = {rule: outcome for rule, outcome in seen.items() if rule.startswith(families)}
             if outcomes and set(outcomes.values()) == {"not_applicable"}:

@@ -23,7 +23,8 @@ def mark_foreign(walk: Walk, drafts: Sequence[Draft]) -> None:
     drafts: all its roots.
 
     A root is foreign if its map and all its sub-trees are not at their addresses, no setup_data node, /chosen or symbol
-    points to it, and another root is not foreign. So a lone root is never foreign. Source: docs/deciding.md.
+    points to it, and another root is not foreign. So a lone root is never foreign, nor is one that is damaged so that
+    these addresses are not known. Source: docs/deciding.md.
     """
     strangers = [draft for draft in drafts if _is_stranger(walk, draft)]
     if len(strangers) < len(drafts):
@@ -34,6 +35,9 @@ def mark_foreign(walk: Walk, drafts: Sequence[Draft]) -> None:
 def _is_stranger(walk: Walk, draft: Draft) -> bool:
     root, reading = draft.root, draft.reading
     if root.verdict is not None or root.chosen or draft.messengers or root.address in walk.directions:
+        return False
+    addresses = [subtree.address for subtree in draft.subtrees] + ([reading.address] if reading is not None else [])
+    if root.tree.fault or not any(addresses):
         return False
     if (
         reading is not None
