@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 __all__ = [
     "bdf_text",
     "decode_name",
     "encode_name",
     "human_size",
+    "one_bit_off",
     "parse_bdf",
     "parse_number",
     "parse_size",
@@ -106,3 +108,18 @@ def parse_number(text: str) -> int:
     if value < 0:
         raise ValueError(f"negative number {text!r}")
     return value
+
+
+def one_bit_off(name: str, known: Iterable[str]) -> str | None:
+    """The known name that differs from a name in one bit; the shorter one is padded with zeros. None: there is none.
+
+    name:  as decoded from a dump.
+    known: names to compare with.
+    """
+    raw = encode_name(name)
+    for other in sorted(known):
+        size = max(len(raw), len(other))
+        mine, theirs = (int.from_bytes(text.ljust(size, b"\0"), "big") for text in (raw, encode_name(other)))
+        if (mine ^ theirs).bit_count() == 1:
+            return other
+    return None

@@ -11,7 +11,7 @@ from luoser.checks.block import FROZEN_OUT
 from luoser.checks.model import Found, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
-from luoser.text import safe_text
+from luoser.text import one_bit_off, safe_text
 
 __all__: list[str] = []
 
@@ -25,10 +25,10 @@ def luo_handler(view: View) -> Iterator[Found]:
     """A file's handler is not a merged or posted one.
 
     If the next kernel does not have a handler of that name either, the first open of /dev/liveupdate and all later
-    ones fail. One finding for each name.
+    ones fail. One finding for each name. A name that is one bit off a known one may be damaged: it is not judged.
     """
     view.serialised()
-    known = {entry.handler for entry in layouts()}
+    known = {entry.handler for entry in layouts() if entry.handler} | view.handlers
     strange: dict[str, list[tuple[str, int | None]]] = {}
     for where, _, file in view.files():
         if file.compatible not in known:
@@ -41,6 +41,13 @@ def luo_handler(view: View) -> Iterator[Found]:
             where=where,
             hint="make sure that the next kernel has it, with all its modules",
         )
+    for name, places in strange.items():
+        near = one_bit_off(name, known)
+        if near is not None:
+            reason = (
+                f"handler {safe_text(name)} is unknown, and one bit off {near}; give it with --handlers if it exists"
+            )
+            raise NotJudged(reason, cause="unknown-form", about=places[0][0])
 
 
 def _times(files: int) -> str:

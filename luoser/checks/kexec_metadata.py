@@ -15,7 +15,7 @@ __all__: list[str] = []
 @register(
     "KHO009",
     "kexec-metadata-bad",
-    Severity.WARNING,
+    Severity.ERROR,
     kernels="7.1 and later",
     source="kexec_metadata.md#invariants; kho.md#invariants",
 )

@@ -6,18 +6,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, root_form
+from luoser.abi.kexec_metadata import kho_kexec_metadata
+from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, fdt_reserve_entry, root_form
 from luoser.abi.luo import form as luo_form
-from luoser.abi.release import LAST, RELEASES, known_release, writers_of
+from luoser.abi.release import LAST, RELEASES, claimed_subtrees, known_release, writers_of
 from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
-from luoser.fdt import Fdt
-from luoser.state import Direction
-from luoser.text import safe_text
+from luoser.fdt import Fdt, Header
+from luoser.state import Direction, Subtree
+from luoser.text import decode_name, one_bit_off, safe_text
 
 __all__: list[str] = []
 
+_RESERVE_MAPS = (48, 40)
+"""Offsets of a reserve map: as written in sequence, and after a repack."""
+_CLAIMED = claimed_subtrees(LAST)
 _RELEASED = frozenset(found.kho for found in RELEASES.values())
 
 
@@ -78,28 +82,61 @@ def root_damaged(view: View) -> Iterator[Found]:
         )
 
 
-@register("KHO003", "root-fdt-unusual", Severity.WARNING, kernels="6.16 and later", source="finding.md#page-scan")
-def root_unusual(view: View) -> Iterator[Found]:
-    """The header of the root's devicetree has values that no kernel writes. Expected are version 17, last compatible
-    version 16, CPU 0, and a size of at most a page.
+@register("KHO003", "fdt-header-unusual", Severity.ERROR, kernels="6.16 and later", source="finding.md#page-scan")
+def fdt_headers(view: View) -> Iterator[Found]:
+    """The header of a devicetree has values that no kernel writes.
 
-    The effect is unknown. Something else than KHO wrote these bytes.
+    Kernels write version 17, last compatible version 16, CPU 0, and blocks without gaps up to totalsize; a root fits a
+    page. A kernel may accept other values. But these bytes were changed after they were written, so what is next to
+    them is in doubt.
     """
-    header = _root(view).header
-    expected = {"version": 17, "last_comp_version": 16, "boot_cpuid_phys": 0}
-    for name, value in expected.items():
-        if getattr(header, name) != value:
-            yield Found(
-                f"{name} of the root's devicetree is {getattr(header, name):#x}, expected {value:#x}",
-                address=view.handover.address,
-                where="root",
-                hint="find what overwrote the header of the root",
+    _root(view)
+    for where, address, tree in _trees(view):
+        yield from (
+            Found(
+                f"devicetree at {address:#x}: {name} is {found:#x}, expected {expected:#x}" if address is not None
+                else f"{name} is {found:#x}, expected {expected:#x}",
+                address=address,
+                where=where,
+                hint="find what overwrote the header of this devicetree",
             )
+            for name, found, expected in _unusual(tree.header)
+        )  # fmt: skip
+    header = _root(view).header
     if header.totalsize > view.page_size:
         word = (
             f"totalsize of the root's devicetree is {header.totalsize:#x}, expected at most a page, {view.page_size:#x}"
         )
         yield Found(word, address=view.handover.address, where="root")
+
+
+def _trees(view: View) -> Iterator[tuple[str, int | None, Fdt]]:
+    """(path, address, tree) of each devicetree of the root, its sub-trees and LUO."""
+    handover = view.handover
+    yield "root", handover.address, _root(view)
+    for index, entry in enumerate(handover.subtrees):
+        if entry.fdt is not None:
+            yield f"subtrees[{index}]", entry.address, entry.fdt
+    luo = handover.luo
+    if luo is not None and luo.fdt is not None and luo.address not in {entry.address for entry in handover.subtrees}:
+        yield "luo", luo.address, luo.fdt
+
+
+def _unusual(header: Header) -> Iterator[tuple[str, int, int]]:
+    """(member, value, expected value) of the members of a header that no kernel writes so."""
+    reserved = header.off_mem_rsvmap
+    expected = {
+        "version": 17,
+        "last_comp_version": 16,
+        "boot_cpuid_phys": 0,
+        "off_mem_rsvmap": reserved if reserved in _RESERVE_MAPS else _RESERVE_MAPS[0],
+        "off_dt_struct": reserved + fdt_reserve_entry.size,
+        "off_dt_strings": header.off_dt_struct + header.size_dt_struct,
+        "totalsize": header.off_dt_strings + header.size_dt_strings,
+    }
+    for name, value in expected.items():
+        if getattr(header, name) != value:
+            yield name, getattr(header, name), value
 
 
 def _map_pointer(tree: Fdt) -> int | None:
@@ -187,7 +224,8 @@ def subtree_address(view: View) -> Iterator[Found]:
 def subtree_names(view: View) -> Iterator[Found]:
     """Two children of the root have the same name.
 
-    A look-up by name finds only one of them; the state of the other is lost.
+    A look-up by name finds only one of them; the state of the other is lost. A name that is one bit off that of a
+    merged sub-tree may be damaged: it is not judged.
     """
     names = Counter(node.name for node in _root(view).root.nodes)
     for name, count in names.items():
@@ -198,6 +236,49 @@ def subtree_names(view: View) -> Iterator[Found]:
                 where="subtrees",
                 hint="give each KHO user a unique name",
             )
+    known = _CLAIMED | view.flbs
+    for index, node in enumerate(_root(view).root.nodes):
+        said = decode_name(node.name)
+        near = one_bit_off(said, known) if said not in known else None
+        if near is not None:
+            word = f"sub-tree {safe_text(said)} is unknown, and one bit off {near}; if it exists, give it with --flbs"
+            raise NotJudged(word, cause="unknown-form", about=f"subtrees[{index}]")
+
+
+@register("KHO019", "blob-size-wrong", Severity.ERROR, kernels="7.1 and later", source="kho.md#sub-trees")
+def blob_size(view: View) -> Iterator[Found]:
+    """A child of the root has no blob-size of 8 bytes, or one that is not the size of what is at its address.
+
+    The owner in the next kernel reads less than was written, or something else behind it. Sizes are known of
+    devicetrees, of LUO's root object and of kexec-metadata.
+    """
+    form = root_form(view.handover.compatible)
+    if form is None or not form.has_blob_size:
+        raise NotApplicable("only kernels with kho-v3 and kho-v4 write a blob-size")
+    nodes = {decode_name(node.name): node for node in _root(view).root.nodes}
+    for index, entry in enumerate(view.handover.subtrees):
+        node = nodes.get(entry.name)
+        said, size = node.u64(SUBTREE_SIZE) if node is not None else None, _blob_size(view, entry)
+        if entry.name == "LUO" and said is not None and size is not None and said < size:
+            continue  # LUO003 reports it
+        if said is None or size not in (None, said):
+            expected, found = ("8 bytes" if size is None else size), ("none" if said is None else said)
+            yield Found(
+                f"sub-tree {safe_text(entry.name)}: blob-size: expected {expected}, found {found}",
+                address=entry.address,
+                where=f"subtrees[{index}]",
+                hint="find what overwrote the root",
+            )
+
+
+def _blob_size(view: View, entry: Subtree) -> int | None:
+    """Size in bytes of what is at the address of a sub-tree. None: unknown."""
+    if entry.fdt is not None:
+        return entry.fdt.header.totalsize
+    luo = luo_form(view.handover.luo.layout) if entry.name == "LUO" and view.handover.luo is not None else None
+    if luo is not None and luo.root is not None:
+        return luo.root.size
+    return kho_kexec_metadata.size if entry.name == "kexec-metadata" and view.handover.kexec_metadata else None
 
 
 # -- the source --------------------------------------------------------------------------------------------

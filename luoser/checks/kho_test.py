@@ -13,7 +13,7 @@ from luoser.checks.view import View
 __all__: list[str] = []
 
 
-@register("KHO014", "kho-test-bad", Severity.WARNING, kernels="6.17 and later", source="kho_test.md#invariants")
+@register("KHO014", "kho-test-bad", Severity.ERROR, kernels="6.17 and later", source="kho_test.md#invariants")
 def kho_test(view: View) -> Iterator[Found]:
     """The sub-tree of the KHO self-test has a wrong magic, or its list of folios is broken.
 

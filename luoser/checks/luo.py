@@ -80,6 +80,8 @@ def luo_version(view: View) -> Iterator[Found]:
             where="luo",
             hint="boot the next kernel from the same source, or find what overwrote this page",
         )
+    for problem in view.problems("luo-bad-string"):
+        yield Found(problem.message, address=problem.address, where="luo", hint="find what overwrote this page")
 
 
 def _strange_nodes(root: Node) -> list[str]:
@@ -344,7 +346,7 @@ def luo_token_duplicate(view: View) -> Iterator[Found]:
 
 
 @register(
-    "LUO019", "flb-count-wrong", Severity.WARNING, kernels="7.0 and later", source="luo.md#flbs; luo.md#invariant-7"
+    "LUO019", "flb-count-wrong", Severity.ERROR, kernels="7.0 and later", source="luo.md#flbs; luo.md#invariant-7"
 )
 def luo_flb_files(view: View) -> Iterator[Found]:
     """The count of an FLB is 0, or larger than the number of files in all sessions.

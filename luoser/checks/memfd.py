@@ -152,11 +152,12 @@ def memfd_seals(view: View) -> Iterator[Found]:
     yield from each(view, judge, LOST, folios=False)
 
 
-@register("MFD013", "descriptor-flags", Severity.WARNING, kernels="7.1 and later", source="memfd.md#invariants")
+@register("MFD013", "descriptor-flags", Severity.ERROR, kernels="7.1 and later", source="memfd.md#invariants")
 def memfd_flags(view: View) -> Iterator[Found]:
     """A memfd's flags are not 0.
 
-    They are reserved: kernels write 0, and the effect of other values is unknown.
+    They are reserved: kernels write 0. So the descriptor was changed later, or a kernel that luoser does not know wrote
+    it.
     """
 
     def judge(memfd: Memfd) -> str | None:
@@ -165,11 +166,12 @@ def memfd_flags(view: View) -> Iterator[Found]:
     yield from each(view, judge, "find what overwrote the descriptor", folios=False)
 
 
-@register("MFD006", "array-size", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
+@register("MFD006", "array-size", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_array_size(view: View) -> Iterator[Found]:
     """A folio array has more pages than its folios need.
 
-    Kernels allocate exactly as many pages as needed. So the count or the descriptor was changed later.
+    Kernels allocate exactly as many pages as needed. So the count or the descriptor was changed later: retrieving the
+    file fails with -EINVAL.
     """
 
     def judge(memfd: Memfd) -> str | None:
@@ -224,7 +226,7 @@ def memfd_beyond(view: View) -> Iterator[Found]:
 
 @register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_folio_flags(view: View) -> Iterator[Found]:
-    """A folio is not marked as dirty and up to date, or has flags that do not exist.
+    """A folio is not marked as dirty and up to date.
 
     The first releases of 6.19 hand over folios that were never filled, without clearing them: the file then has old
     memory in place of zeros. A folio that is not dirty is dropped if memory is short. Fixed by 7e04bf1f3315; if the
@@ -236,7 +238,7 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
     def judge(memfd: Memfd) -> str | None:
         if not _is_merged(memfd):
             return None
-        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] != _SOUND_FLAGS]
+        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] & sum(FOLIO_FLAGS) != _SOUND_FLAGS]
         if not odd:
             return None
         _, address, flags = odd[0]
@@ -247,6 +249,23 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
     hint = "use a kernel with 7e04bf1f3315 (6.19.14 or later), and write to the whole file before preserving it"
     for found in each(view, judge, hint):
         yield replace(found, severity=severity)
+
+
+@register("MFD016", "folio-flags-unknown", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
+def memfd_unknown_flags(view: View) -> Iterator[Found]:
+    """A folio has flags that no kernel writes.
+
+    They are the upper bits of the number of its page. So the entry was changed later, and its address is in doubt.
+    """
+    known = sum(FOLIO_FLAGS)
+
+    def judge(memfd: Memfd) -> str | None:
+        odd = [row for row in memfd.folios.list.rows() if row[2] & ~known] if _is_merged(memfd) else []
+        if not odd:
+            return None
+        return f"{len(odd)} folios with unknown flags, the first at {odd[0][1]:#x}: found {odd[0][2]:#x}"
+
+    yield from each(view, judge, "find what overwrote the folio array")
 
 
 def _writer(view: View) -> tuple[int, ...] | None:

@@ -260,7 +260,7 @@ def none_requested(view: View) -> Iterator[Found]:
 @register(
     "PCI006",
     "padding-not-zero",
-    Severity.WARNING,
+    Severity.ERROR,
     kernels=_ALL,
     source="pci.md#a-invariant-2; pci.md#a-invariant-4; pci.md#b3-older-layouts",
 )

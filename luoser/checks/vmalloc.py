@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from luoser.abi.vmalloc import KNOWN_FLAGS
+from luoser.abi.vmalloc import KNOWN_FLAGS, VM_ALLOC
 from luoser.checks.memfd import LOST, each, memfds
 from luoser.checks.model import Found, NotJudged, Severity
 from luoser.checks.rule import register
@@ -38,15 +38,16 @@ def memfd_array(view: View) -> Iterator[Found]:
 
 @register("MFD004", "vmalloc-shape", Severity.ERROR, kernels="6.19 and later", source="vmalloc.md#restore")
 def memfd_array_shape(view: View) -> Iterator[Found]:
-    """A folio array's kho_vmalloc has flags other than 1 and 2, or a number of pages that its order does not divide.
+    """A folio array's kho_vmalloc has no flag 1, has others than 1 and 2, or a number of pages that its order does not
+    divide.
 
     A kernel refuses flags that it does not know when it restores the area: the file's memory is lost.
     """
 
     def judge(memfd: Memfd) -> str | None:
         folios = memfd.folios
-        if folios.flags & ~KNOWN_FLAGS:
-            return f"vmalloc flags of the folio array: expected only 1 and 2, found {folios.flags:#x}"
+        if folios.flags & ~KNOWN_FLAGS or (folios.address and not folios.flags & VM_ALLOC):
+            return f"vmalloc flags of the folio array: expected 1, or 1 and 2, found {folios.flags:#x}"
         if folios.order and folios.total_pages & ((1 << min(folios.order, 32)) - 1):
             return (
                 f"folio array of {folios.total_pages} pages: expected a multiple of its blocks, 2^{folios.order} pages"

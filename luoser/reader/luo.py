@@ -95,6 +95,9 @@ def _struct_luo(walk: Walk, address: int, form: LuoForm, head: bytes) -> Luo:
     assert form.root is not None
     ser = form.root.parse(head)
     compatible = decode_name(ser.compatible) if "compatible" in ser else None
+    if "compatible" in ser and not is_name(ser.compatible):
+        text = f"compatible: expected a string and zeros, found {ser.compatible.hex(' ')}"
+        walk.problem("luo-bad-string", address, _LUO, text)
     return _Reader(walk, form).root_object(address, compatible, ser)
 
 
@@ -249,7 +252,7 @@ class _Reader:
         self, session: Subject, address: int, count: int, pages: int | None, blocks: list[int]
     ) -> Iterator[File]:
         subject = session.part("files", ".files")
-        if not address or not count:
+        if not address:
             return
         if not self.walk.is_page_address(address):
             self.walk.problem("bad-pointer", address, subject, f"{address:#x} is not a page address")
@@ -274,6 +277,8 @@ class _Reader:
         if not self.walk.claim(address, subject):
             return
         blocks.append(address)
+        if not count:  # no kernel writes an address without files: what is there?
+            self.walk.read(address, size, subject)
         data = self.walk.read_some(address, min(count * size, LIMITS.list_size), subject)
         self._file_entries(made, session, address, data)
         yield from made

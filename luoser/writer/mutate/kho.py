@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES
+from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE
 from luoser.fdt import parse_header
 from luoser.state import Handover, State
 from luoser.writer.image import Image
@@ -123,3 +123,13 @@ def subtree_names(image: Image, state: State) -> None:
     if place < 4 or other is None:
         raise Cannot("expected the sub-tree kho_test and another one with a name of 8 to 11 letters")
     image.patch(root + place, other.encode().ljust(12, b"\0"))
+
+
+@mutation("KHO019", "unknown; no kernel writes this")
+def blob_size(image: Image, state: State) -> None:
+    """The blob-size of memblock grows by 4 bytes."""
+    size = next((entry.size for entry in first_handover(state).subtrees if entry.name == "memblock"), None)
+    if size is None:
+        raise Cannot("expected the sub-tree memblock")
+    value = _value_of(image, first_handover(state), (SUBTREE_SIZE,), size)
+    image.patch(value, (size + 4).to_bytes(8, "little"))

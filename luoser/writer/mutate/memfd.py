@@ -120,6 +120,14 @@ def folio_flags(image: Image, state: State) -> None:
     image.patch(array, struct.pack("<Q", word | 1 << abi.PFN_BITS))
 
 
+@mutation("MFD016", "unknown; no kernel writes this")
+def unknown_flags(image: Image, state: State) -> None:
+    """The first folio gets the highest flag."""
+    array = memfd_of(state).folios.pages[0]
+    word = int.from_bytes(image.read(array, 8), "little")
+    image.patch(array, struct.pack("<Q", word | 1 << 63))
+
+
 @mutation("MFD010", "two places of the file have the same page, which is freed twice")
 def shared(image: Image, state: State) -> None:
     """The second folio becomes the memory of the first."""
