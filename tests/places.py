@@ -10,6 +10,7 @@ from luoser.abi import luo, memfd, pci
 from luoser.abi.block import kho_block_header_ser
 from luoser.abi.kexec_metadata import kho_kexec_metadata
 from luoser.abi.kho import fdt_header
+from luoser.abi.release import SUBTREES
 from luoser.abi.schema import Schema
 from luoser.fdt import parse_header, tokens
 from luoser.memory.source import Memory
@@ -24,6 +25,7 @@ PLAIN = {
     "tree: liveupdate-number": "a number: each value is possible",
     "tree: value": "a value of a test, a name, or a size",
     "tree: padding": "nobody reads it",
+    "tree: label": "a name, chosen by a module or on the command line of the kernel",
     "luo_ser.liveupdate_num": "a number: each value is possible",
     "luo_session_ser.name": "a name, chosen by user space",
     "luo_file_ser.token": "a token, chosen by user space",
@@ -33,9 +35,16 @@ PLAIN = {
     "memfd_luo_ser.pos": "a file position: each value is possible",
     "memfd_luo_ser.size": "a size: a file can have holes at its end",
     "memfd_luo_ser.seals": "seals: each combination is possible",
+    "memfd_luo_ser.folios.flags": "flag 2 is possible beside flag 1",
+    "memfd_luo_folio_ser.flags": "a folio can be dirty or not, up to date or not",
     "memfd_luo_folio_ser.index": "a position in a file that can have holes",
     "kho_kexec_metadata.previous_release": "a name: each release is possible",
     "kho_kexec_metadata.kexec_count": "a number: each value is possible",
+    "luo_file_ser of a memfd.token": "a token, chosen by user space",
+    "pci device.driver_data": "data of a driver, which need not be an address",
+    "pci device.refcount": "any number up to that of the devices is possible; --topology decides",
+    "pci header.nr_devices": "the last devices can be removed, and leave their bytes behind",
+    "pci header.max_nr_devices": "any number that fits the folio is possible",
     "pci device.address": "each PCI address is possible",
 }
 """Members whose values luoser cannot judge alone, with the reason."""
@@ -64,10 +73,10 @@ class Place:
 def places(memory: Memory, handover: Handover) -> Iterator[Place]:
     """Every member of the root, of LUO, and of all that is below it. Without the pages of the map."""
     found = _Places(memory, handover)
-    yield from found.tree(handover.address or 0, is_root=True)
+    yield from found.tree(handover.address or 0)
     for subtree in handover.subtrees:
         if subtree.fdt is not None and subtree.address and subtree.name != "LUO":
-            yield from found.tree(subtree.address)
+            yield from found.tree(subtree.address, names="label")
     yield from found.luo()
     if handover.kexec_metadata is not None:
         yield from found.struct(kho_kexec_metadata, handover.kexec_metadata.address)
@@ -99,14 +108,21 @@ class _Places:
                 continue
             yield self.place(f"{label}.{field.name}", address + field.offset, field.size)
 
-    def tree(self, address: int, *, is_root: bool = False) -> Iterator[Place]:
-        """The members of the header, the tokens and the values of a devicetree."""
+    def tree(self, address: int, *, names: str = "node name") -> Iterator[Place]:
+        """The members of the header, the tokens and the values of a devicetree. names: what a node's name is."""
         yield from self.struct(fdt_header, address)
         size = parse_header(self.memory.read(address, fdt_header.size)).totalsize
         for token in tokens(self.memory.read(address, size)):
             start, name = address + token.offset, token.name.decode("latin-1")
+            if token.kind == "node":
+                used = 4 + len(token.name) + 1
+                yield self.place("tree: token", start, 4)
+                is_label = address == self.root and name and name not in SUBTREES
+                yield self.place("tree: label" if is_label else f"tree: {names}", start + 4, used - 4)
+                yield self.place("tree: padding", start + used, token.size - used)
+                continue
             if token.kind != "property":
-                yield self.place(f"tree: {'name' if token.kind in ('node', 'string') else 'token'}", start, token.size)
+                yield self.place(f"tree: {'property name' if token.kind == 'string' else 'token'}", start, token.size)
                 continue
             yield self.place("tree: token", start, 12)
             kind = "pointer" if name in _POINTERS else name if name in _PROPERTIES else "value"

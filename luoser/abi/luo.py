@@ -16,6 +16,7 @@ __all__ = [
     "FILE_DESCRIPTORS_NODE",
     "FLB_VERSIONS",
     "FORMS",
+    "OLD_VERSIONS",
     "SUBSYSTEMS_NODE",
     "TEST_FLB_MAGIC",
     "LuoForm",
@@ -40,6 +41,8 @@ __all__ = [
 FLB_VERSIONS = ("luo-flb-v1",)
 """Compatible strings of the devicetree node luo-flb."""
 SUBSYSTEMS_NODE, FILE_DESCRIPTORS_NODE = "subsystems", "file-descriptors"
+OLD_VERSIONS = {SUBSYSTEMS_NODE: "subsystems-v1", FILE_DESCRIPTORS_NODE: "file-descriptors-v1"}
+"""Compatible string of a node of the LUO of 2025, by name of the node."""
 TEST_FLB_MAGIC = 0xFEEDF00DCAFEBEE0
 """`data` of the kernel's own test FLBs is this plus their number; it is not an address."""
 

@@ -297,6 +297,20 @@ def direction_open(view: View) -> Iterator[Found]:
 
 
 @register(
+    "KHO020", "own-root-missing", Severity.INFO, kernels="6.19 and later", source="finding.md#finding-the-handover"
+)
+def own_root_missing(view: View) -> Iterator[Found]:
+    """The source has the root that the running kernel got, but not the one that it makes at boot for the next kernel.
+
+    So that root is damaged, or its page is not in the source. Nothing below it can be judged.
+    """
+    for problem in view.state.problems:
+        if problem.code == "no-own-root":
+            raise NotJudged(f"{problem.message} A dump of all pages or --symbols decides", cause="missing")
+    yield from ()
+
+
+@register(
     "KHO018", "source-truncated", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover"
 )
 def source_truncated(view: View) -> Iterator[Found]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from luoser.abi.luo import FLB_VERSIONS, FORMS, LuoForm, form, luo_ser
+from luoser.abi.luo import FLB_VERSIONS, FORMS, OLD_VERSIONS, LuoForm, form, luo_ser
 from luoser.abi.release import RELEASES, writers_of
 from luoser.checks.block import BROKEN, FROZEN_OUT, PANIC, UNREAD, need_chains
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
@@ -14,13 +14,14 @@ from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.fdt import Node
 from luoser.state import Luo, Problem
-from luoser.text import safe_text
+from luoser.text import decode_name, safe_text
 
 __all__: list[str] = []
 
 _NODES = {
     "luo-session": frozenset(form.session_version.encode() for form in FORMS if form.session_version is not None),
     "luo-flb": frozenset(version.encode() for version in FLB_VERSIONS),
+    **{name: frozenset((version.encode(),)) for name, version in OLD_VERSIONS.items()},
 }
 """Known compatible strings of the nodes of LUO's devicetree."""
 
@@ -46,7 +47,8 @@ def luo_unreadable(view: View) -> Iterator[Found]:
     if tree is None or tree.address is None:
         raise NotApplicable("the root has no sub-tree LUO")
     view.need_unconsumed()
-    found = list(view.problems("luo-reused", "no-fdt", "bad-fdt", about="luo"))
+    place = f"subtrees[{view.handover.subtrees.index(tree)}]"
+    found = [*view.problems("luo-reused", "no-fdt", "bad-fdt", about="luo"), *view.problems("bad-fdt", about=place)]
     for problem in found:
         yield Found(
             problem.message, address=problem.address, where="luo", hint=f"{PANIC}; find what overwrote this page"
@@ -63,7 +65,7 @@ def luo_unreadable(view: View) -> Iterator[Found]:
     source="luo.md#versions; luo.md#root-object; luo.md#errors",
 )
 def luo_version(view: View) -> Iterator[Found]:
-    """LUO's version string, or that of its session or FLB node, is not one that was released or posted.
+    """LUO's version string, or a node of its devicetree or that node's string, is not one that was released or posted.
 
     Kernels accept only exactly the same string. With any other LUO is disabled, and the boot ends in a panic.
     """
@@ -75,7 +77,7 @@ def luo_version(view: View) -> Iterator[Found]:
         wrong.insert(0, safe_text(luo.compatible))
     for text in wrong:
         yield Found(
-            f"LUO is {text}, which no known kernel accepts",
+            f"LUO: {text}, which no known kernel accepts",
             address=luo.address,
             where="luo",
             hint="boot the next kernel from the same source, or find what overwrote this page",
@@ -92,6 +94,11 @@ def _strange_nodes(root: Node) -> list[str]:
         said = node.text("compatible") if node is not None else None
         if node is not None and said not in known:
             wrong.append(f"{safe_text(said or b'nothing')} in {name}")
+    wrong += [
+        f"unknown node {safe_text(node.name)}"
+        for node in root.nodes
+        if decode_name(node.name) not in (*_NODES, "sessions")
+    ]
     return wrong
 
 

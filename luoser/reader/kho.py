@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
+from luoser.abi.release import writers_of
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
@@ -56,7 +57,20 @@ def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tupl
             draft.luo = _settled(draft.luo, draft.lists)
     made = [_handover(walk, draft, drafts, numbers, whole=whole) for draft in drafts]
     walk.at_root(None)
+    if whole and not walk.memory.known_roots:
+        _need_own_root(walk, made, drafts)
     return tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
+
+
+def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -> None:
+    """Note a problem if the only root is incoming, and its kernel makes one of its own at boot (6.19 and later)."""
+    own = [(one, draft) for one, draft in zip(handovers, drafts, strict=True) if one.own]
+    if len(own) != 1 or own[0][0].direction is not Direction.INCOMING:
+        return
+    form, luo = own[0][1].root.form, own[0][0].luo
+    if (form is not None and form.map == "radix") or (luo is not None and writers_of(luo.layout)):
+        text = "found no KHO root of the running kernel, which makes one at boot; is it damaged, or not in the source?"
+        walk.problem("no-own-root", None, None, text)
 
 
 def _need_messengers(drafts: list[Draft]) -> bool:

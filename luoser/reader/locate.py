@@ -26,7 +26,7 @@ from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS
 from luoser.reader.kernel import Kernel, find_kernels
 from luoser.reader.page_size import PAGE_SIZES
-from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
 from luoser.state import Direction
 from luoser.symbols import Symbols
 
@@ -38,8 +38,6 @@ _VARIABLES = (
     (Direction.OUTGOING, "kho_out", ("fdt", "ser.fdt")),
 )
 """(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
-_X86_64 = 62
-"""e_machine of ELF."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
 __all__ = ["Chosen", "Root", "SetupNode", "find_roots", "find_setup_nodes", "report_strays"]
@@ -235,7 +233,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
     Kernels of x86-64 read no /chosen, so there a page that looks like one says nothing.
     """
     chosen: dict[int, list[Chosen]] = {}
-    budget = LIMITS.boot_tree_bytes if walk.memory.machine != _X86_64 else 0
+    budget = LIMITS.boot_tree_bytes if walk.memory.machine != EM_X86_64 else 0
     for address in walk.memory.find_pages(fdt.MAGIC):
         head = _head(walk, address)
         if head is None:

@@ -17,11 +17,13 @@ from luoser.abi.preserved import (
 )
 from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS
-from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
 from luoser.state import Bitmap
 
 __all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
 
+_LOW_MEMORY = 1 << 20
+"""Kernels for x86-64 reserve all memory below this."""
 _SHOWN = 16
 """Bytes of a broken node that a problem shows."""
 _DECIDES = 4
@@ -129,6 +131,8 @@ def read_radix(walk: Walk, address: int) -> MapReading:
         if level == 0:
             _leaf(walk, reading, geometry, prefix, page)
             continue
+        if node != address and not any(page):
+            reading.broken.append(Broken(node, f"node {node:#x} has no entry; kernels add a node only for an entry"))
         children = _children(walk, reading, node, table.unpack(page), seen)
         reading.parents.update((child, node) for _, child in children)
         below = [(child, level - 1, prefix << geometry.table_bits | index) for index, child in children]
@@ -155,6 +159,11 @@ def _children(
     for index, child in used:
         if child in seen:
             text = f"entry {index} of node {node:#x} leads to {child:#x}, which is already in the tree"
+            reading.broken.append(Broken(node, text))
+        elif walk.memory.machine == EM_X86_64 and child < _LOW_MEMORY:
+            text = (
+                f"entry {index} of node {node:#x} leads to {child:#x}; x86-64 kernels keep no page of their own there"
+            )
             reading.broken.append(Broken(node, text))
         elif walk.is_page_address(child):
             seen.add(child)
@@ -202,11 +211,6 @@ def _near(walk: Walk, node: int) -> int | None:
 
 def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
     base, leaf = prefix << geometry.leaf_bits, reading.nodes[-1]
-    if not any(page):
-        address, order = geometry.decode(base) if prefix else (PHYSICAL_LIMIT, 0)
-        if address < PHYSICAL_LIMIT:
-            reading.places.append((leaf, order, address))
-        return
     if prefix == 0:  # the first leaf has the keys of all the highest orders
         for bit in _set_bits(page):
             _single(reading, geometry, bit, page_size=walk.page_size)
@@ -216,9 +220,10 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         text = f"leaf {leaf:#x} is for keys from {base:#x} on, beyond 52-bit addresses; expected keys below "
         reading.broken.append(Broken(leaf, f"{text}{1 << (geometry.order_bit + 1):#x}"))
         return
-    reading.bitmaps.append(Bitmap(order, address, page))
     reading.places.append((leaf, order, address))
-    reading.holders[order, address] = (leaf,)
+    if any(page):
+        reading.bitmaps.append(Bitmap(order, address, page))
+        reading.holders[order, address] = (leaf,)
 
 
 def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
@@ -300,7 +305,11 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
             reading.is_no_map = reading.is_no_map or chunk == reading.address
             return 0
         return int(header.next)
-    body = page[khoser_mem_chunk_hdr.size :][: header.num_elms * khoser_mem_bitmap_ptr.size]
+    used = khoser_mem_chunk_hdr.size + header.num_elms * khoser_mem_bitmap_ptr.size
+    body, rest = page[khoser_mem_chunk_hdr.size : used], page[used:]
+    if rest.strip(b"\0"):
+        text = f"chunk {chunk:#x}: expected zeros behind its {header.num_elms} bitmaps"
+        reading.broken.append(Broken(chunk, text))
     for index, (start, bitmap) in enumerate(khoser_mem_bitmap_ptr.record.iter_unpack(body)):
         span = (SMALL_BITMAP * 8 * walk.page_size) << header.order
         if start % span or start >= PHYSICAL_LIMIT or not bitmap or bitmap % SMALL_BITMAP or bitmap >= PHYSICAL_LIMIT:

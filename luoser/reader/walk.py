@@ -12,10 +12,12 @@ from luoser.limits import LIMITS
 from luoser.memory.source import Memory
 from luoser.state import Direction, Problem
 
-__all__ = ["PHYSICAL_LIMIT", "Kind", "Subject", "Walk", "is_name"]
+__all__ = ["EM_X86_64", "PHYSICAL_LIMIT", "Kind", "Subject", "Walk", "is_name"]
 
 Kind = Callable[[bytes], bool]
 """Whether a page can be a structure of some kind."""
+EM_X86_64 = 62
+"""e_machine of ELF."""
 PHYSICAL_LIMIT = 1 << 52
 """No x86-64 or arm64 machine has physical addresses at or above this."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 import luoser
-from luoser.checks import check
+from luoser.checks import Verdict, check
 from luoser.state import Direction, Problem
 from tests import real
 from tests.checks.mutants import changed, errors, messages, mutant, reason, report_of, rules_found, written
@@ -138,6 +138,18 @@ def test_an_open_direction_is_not_judged() -> None:
         report = check(changed("7.3-a/frozen", direction=direction), select=["KHO017"])
         assert bool(report.unjudged) == (direction is Direction.UNKNOWN)
         assert report.passed == (() if direction is Direction.UNKNOWN else ("KHO017",))
+
+
+def test_a_source_without_the_root_of_the_running_kernel_is_not_judged() -> None:
+    whole = real.read("7.3-a/post")
+    memory = real.overlay("7.3-a/post")
+    outgoing = next(one for one in whole.handovers if one.direction is Direction.OUTGOING)
+    memory.remove(outgoing.address or 0)
+    report = check(luoser.read(memory))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert ("KHO020", "missing") in {(entry.rule, entry.cause) for entry in report.unjudged}
+    assert "KHO020" in check(whole).passed
+    assert "KHO020" in check(real.read("6.18-a/post")).passed  # a kernel up to 6.18 makes no root before it hands over
 
 
 def test_a_source_that_ends_early_is_not_judged_to_its_end() -> None:
