@@ -231,6 +231,16 @@ class LuoForm:
         """Whether the root object is a devicetree."""
         return self.root is None
 
+    @property
+    def session_span(self) -> int:
+        """Pages of one block of sessions, or of the area."""
+        return self.session_pages if self.sessions == "area" else 1
+
+    @property
+    def file_span(self) -> int:
+        """Pages of one block of files, or of the array."""
+        return self.file_pages if self.files == "array" else 1
+
     def has_sessions(self, pointer: int, count: int) -> bool:
         """Whether there are serialised sessions.
 

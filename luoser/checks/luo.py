@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from luoser.abi.luo import FLB_VERSIONS, FORMS, OLD_VERSIONS, LuoForm, form, luo_ser
+from luoser.abi.luo import FLB_VERSIONS, FORMS, OLD_VERSIONS, LuoForm, form
 from luoser.abi.release import RELEASES, writers_of
 from luoser.checks.block import BROKEN, FROZEN_OUT, PANIC, UNREAD, need_chains
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
@@ -104,17 +104,17 @@ def _strange_nodes(root: Node) -> list[str]:
 
 @register("LUO003", "luo-blob-too-small", Severity.ERROR, kernels="7.2 and later", source="luo.md#root-object")
 def luo_blob_size(view: View) -> Iterator[Found]:
-    """blob-size of LUO's root object is less than the 32 bytes of luo_ser.
+    """blob-size of LUO's root object is less than its struct: 32 bytes of luo_ser in released kernels.
 
     The next kernel's LUO checks blob-size first: LUO is disabled, and the boot ends in a panic.
     """
-    luo = view.luo()
-    if _form(view).is_tree:
+    luo, form = view.luo(), _form(view)
+    if form.root is None:
         raise NotApplicable("LUO is a devicetree in this form, without a blob-size")
     for index, tree in enumerate(view.handover.subtrees):
-        if tree.name == "LUO" and tree.size is not None and tree.size < luo_ser.size:
+        if tree.name == "LUO" and tree.size is not None and tree.size < form.root.size:
             yield Found(
-                f"blob-size of LUO is {tree.size}, expected at least {luo_ser.size} bytes",
+                f"blob-size of LUO is {tree.size}, expected at least {form.root.size} bytes",
                 address=luo.address,
                 where=f"subtrees[{index}]",
                 hint=PANIC,
@@ -214,7 +214,7 @@ def luo_file_count(view: View) -> Iterator[Found]:
     skipped: Problem | None = None
     for where, session in view.sessions():
         files = f"{where}.files"
-        if len(session.files) == session.count or files in damaged:  # LUO015 reports the missing entries
+        if len(session.files) + len(damaged.get(files, ())) == session.count:  # LUO015 reports the damaged entries
             continue
         if files in unread:
             skipped = skipped or unread[files][0]

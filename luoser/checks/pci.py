@@ -572,8 +572,9 @@ def vfio_not_listed(view: View) -> Iterator[Found]:
         raise NotApplicable("no readable vfio-pci file")
     if any(entry.entry.layout == "pci-v1-nr" and not entry.entry.devices for entry in _lists(view)):
         raise NotApplicable("an empty list of a form from which finished devices are removed")
-    if any(view.problems("pci-unknown-layout", "short-list")):
-        raise NotJudged("a device list cannot be read", cause="damaged", about="pci")
+    unread = [one for one in view.problems("pci-unknown-layout", "short-list") if one.about.startswith(_LIST_PATHS)]
+    if unread:
+        raise NotJudged(f"a device list cannot be read: {unread[0].message}", cause="damaged", about=unread[0].about)
     places = {place for entry in _lists(view) for _, place in entry.places()}
     for where, session, file in files:
         assert file.detail is not None
@@ -585,6 +586,10 @@ def vfio_not_listed(view: View) -> Iterator[Found]:
                 where=where,
                 hint="the PCI core must preserve the device when vfio-pci preserves the file",
             )
+
+
+_LIST_PATHS = ("pci[", "subtrees[", "luo.flbs", "luo.subsystems")
+"""Starts of the paths of device lists, and of what leads to them."""
 
 
 def _lists(view: View) -> list[Listed]:

@@ -518,8 +518,7 @@ def _luo_places(view: View) -> Iterator[tuple[str, int, int, str]]:
     """(what, address, pages, path) of LUO's own memory, without its root object."""
     luo = view.luo()
     form = luo_form(luo.layout)
-    area = form.session_pages if form is not None and form.sessions == "area" else 1
-    array = form.file_pages if form is not None and form.files == "array" else 1
+    area, array = (form.session_span, form.file_span) if form is not None else (1, 1)
     places = luo.session_blocks or ((luo.session_area,) if luo.session_area else ())
     for address in places:
         yield "LUO's sessions", address, area, "luo.session_blocks"
@@ -643,7 +642,7 @@ def claims(view: View) -> Iterator[Found]:
 
 
 def _collisions(view: View) -> Iterator[Found]:
-    taken = sorted(_claims(view))
+    taken = sorted(_claims(view), key=lambda claim: claim[:3])  # names decide nothing
     last = taken[0] if taken else None
     for one, other in pairwise(taken):
         assert last is not None

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from luoser.diff.model import Change, Kind
+from luoser.diff.sides import paired, path_part
 from luoser.errors import MissingMemory
 from luoser.memory.source import Memory
-from luoser.state import Contents, Handover, PciList
-from luoser.text import safe_text
+from luoser.state import Contents, Handover, Memfd, PciList
 
 __all__ = ["Bytes", "content_changes"]
 
@@ -84,8 +84,16 @@ def content_changes(
         if address not in places:
             places[address] = _Place(other, _size(before, address, page_size))
         places[address].paths.append(path)
+    unread: dict[str, list[int]] = {}
     for address, place in places.items():
-        yield from _compare(address, place, old, new)
+        change = _compare(address, place, old, new)
+        if change is not None and change.kind is Kind.UNREAD:
+            unread.setdefault(change.where, []).append(address)
+        elif change is not None:
+            yield change
+    for path, addresses in unread.items():
+        note = f"the bytes of {len(addresses)} folios are not in both sources, the first at {addresses[0]:#x}"
+        yield Change(kind=Kind.UNREAD, where=path, note=note)
 
 
 def _size(handover: Handover, address: int, page_size: int) -> int:
@@ -94,26 +102,28 @@ def _size(handover: Handover, address: int, page_size: int) -> int:
     return page_size << block.order if block is not None and block.address == address else page_size
 
 
-def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Iterator[Change]:
+def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Change | None:
+    """The change of one folio, or that it could not be read on both sides. None: its bytes are equal."""
     hashes, first = (hashlib.sha256(), hashlib.sha256()), None
     for skip in range(0, place.size, _PIECE):
         take = min(_PIECE, place.size - skip)
         one, other = old.read(address + skip, take), new.read(place.after + skip, take)
         if one is None or other is None:
-            return
+            return Change(kind=Kind.UNREAD, where=f"{place.paths[0].partition('/folios/')[0]}/contents")
         if first is None and one != other:
             first = skip + next(index for index in range(take) if one[index] != other[index])
         hashes[0].update(one)
         hashes[1].update(other)
-    if first is not None:
-        yield Change(
-            kind=Kind.CHANGED,
-            where=f"{place.paths[0]}/contents",
-            before=f"sha256 {hashes[0].hexdigest()}",
-            after=f"sha256 {hashes[1].hexdigest()}",
-            also=tuple(f"{path}/contents" for path in place.paths[1:]),
-            note=f"first differing byte {first:#x} of {place.size:#x} at {address:#x}",
-        )
+    if first is None:
+        return None
+    return Change(
+        kind=Kind.CHANGED,
+        where=f"{place.paths[0]}/contents",
+        before=f"sha256 {hashes[0].hexdigest()}",
+        after=f"sha256 {hashes[1].hexdigest()}",
+        also=tuple(f"{path}/contents" for path in place.paths[1:]),
+        note=f"first differing byte {first:#x} of {place.size:#x} at {address:#x}",
+    )
 
 
 def _driver_pages(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
@@ -137,15 +147,20 @@ def _named_pages(entry: PciList) -> set[int | None]:
 
 
 def _folios(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
-    now: dict[tuple[str, int], dict[int, int]] = {}
-    for session in after.luo.sessions if after.luo is not None else ():
-        for file in session.files:
-            if file.memfd is not None:
-                now[session.name, file.token] = {folio.index: folio.address for folio in file.memfd.folios.list}
-    for session in before.luo.sessions if before.luo is not None else ():
-        for file in session.files:
-            others = now.get((session.name, file.token), {})
-            for folio in file.memfd.folios.list if file.memfd is not None else ():
-                if folio.address and others.get(folio.index):
-                    where = f"luo/sessions/{safe_text(session.name)}/files/{file.token:#x}/folios/{folio.index}"
-                    yield folio.address, others[folio.index], where
+    """(address before, address after, path) of the folios of memfds on both sides."""
+    for where, old, new in _memfds(before, after):
+        others = {folio.index: folio.address for folio in new.folios.list}
+        for folio in old.folios.list:
+            if folio.address and others.get(folio.index):
+                yield folio.address, others[folio.index], f"{where}/folios/{folio.index}"
+
+
+def _memfds(before: Handover, after: Handover) -> Iterator[tuple[str, Memfd, Memfd]]:
+    """(path, memfd before, memfd after) of the files on both sides."""
+    first, second = (one.luo.sessions if one.luo is not None else () for one in (before, after))
+    for name, old, new in paired(first, second, lambda session: session.name):
+        if old is None or new is None:
+            continue
+        for token, was, now in paired(old.files, new.files, lambda file: file.token):
+            if was is not None and now is not None and was.memfd is not None and now.memfd is not None:
+                yield f"luo/sessions/{path_part(name)}/files/{token:#x}", was.memfd, now.memfd

@@ -12,9 +12,8 @@ from luoser.diff.memblock import memblock_changes
 from luoser.diff.model import Change, Kind
 from luoser.diff.pci import pci_changes
 from luoser.diff.preserved import map_changes
-from luoser.diff.sides import Sides, member_changes, one_sided, paired, text_of
+from luoser.diff.sides import Sides, member_changes, one_sided, paired, path_part, text_of
 from luoser.state import Direction, Handover, MapStatus, State
-from luoser.text import safe_text
 
 __all__ = ["handover_changes"]
 
@@ -46,7 +45,7 @@ def _areas(handover: Handover) -> str:
 
 def _subtrees(sides: Sides) -> Iterator[Change]:
     for name, old, new in paired(sides.before.subtrees, sides.after.subtrees, lambda subtree: subtree.name):
-        where = f"subtrees/{safe_text(name)}"
+        where = f"subtrees/{path_part(name)}"
         if new is None or old is None:
             yield one_sided(where, old, new, lambda subtree: text_of(subtree.address))
         else:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from luoser.abi.luo import form as luo_form
 from luoser.diff.handler import HANDLE_CODES, record_changes
 from luoser.diff.memfd import memfd_changes
 from luoser.diff.model import Change, Kind
-from luoser.diff.sides import UNREAD, Sides, added, member_changes, one_sided, paired, text_of
-from luoser.state import File, Luo, Problem, Session
+from luoser.diff.sides import NOT_THERE, UNREAD, Sides, added, member_changes, one_sided, paired, path_part, text_of
+from luoser.state import File, Flb, Luo, Problem, Session
 from luoser.text import safe_text
 
-__all__ = ["entry_signs", "luo_changes"]
+__all__ = ["flb_signs", "luo_changes"]
 
 _ROOT_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded", "page-damaged"})
 _SESSION_CODES = UNREAD | {"bad-session", "empty-session"}
@@ -44,21 +45,31 @@ def luo_changes(sides: Sides) -> Iterator[Change]:
     yield from _sessions(sides, before, after)
     places = {id(flb): f"luo.flbs[{index}]" for index, flb in enumerate(after.flbs)}
     for name, old, new in paired(before.flbs, after.flbs, lambda flb: flb.name):
-        where = f"luo/flbs/{safe_text(name)}"
+        where = f"luo/flbs/{path_part(name)}"
         if old is not None and new is None:
-            signs = entry_signs(sides, "luo.flbs", _FLB_CODES, "bad-flb", old.address, is_read=bool(after.flbs))
-            yield sides.gone(where, text_of(old.data) or "", "consumed", signs)
+            yield sides.gone(where, text_of(old.data) or "", "consumed", flb_signs(sides, old))
         elif old is None and new is not None:
             yield added(where, text_of(new.data))
         elif old is not None and new is not None:
             yield from member_changes(where, old, new, ("data", "count"))
             yield from record_changes(sides, where, places[id(new)], old.detail, new.detail)
     for name, was, now in paired(before.subsystems, after.subsystems, lambda entry: entry.name):
-        where = f"luo/subsystems/{safe_text(name)}"
+        where = f"luo/subsystems/{path_part(name)}"
         if was is None or now is None:
             yield one_sided(where, was, now, lambda entry: text_of(entry.data))
         else:
             yield from member_changes(where, was, now, ("data",))
+
+
+def flb_signs(sides: Sides, old: Flb) -> list[Problem]:
+    """The problems that explain why an FLB is gone.
+
+    sides: the handover.
+    old:   the FLB before.
+    """
+    luo = sides.after.luo
+    is_read = (luo is not None and bool(luo.flbs)) or not sides.about("luo.flbs", UNREAD)
+    return entry_signs(sides, "luo.flbs", _FLB_CODES, "bad-flb", old.address, is_read=is_read)
 
 
 def entry_signs(
@@ -91,7 +102,7 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
         elif new is not None:
             new_ones.append(new)
     for old in left:
-        where = f"luo/sessions/{safe_text(old.name)}"
+        where = f"luo/sessions/{path_part(old.name)}"
         same = next((new for new in new_ones if _is_renamed(old, new)), None)
         if same is not None:
             new_ones.remove(same)
@@ -100,11 +111,13 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
             )
             yield from _session(sides, places[id(same)], old, same)
         else:
-            is_read = _is_in(old.address, after.session_blocks, sides.page_size)
+            form = luo_form(after.layout)
+            span = form.session_span if form is not None else 1
+            is_read = _is_read(sides, "luo.sessions", old.address, after.session_blocks, span)
             signs = entry_signs(sides, "luo.sessions", _SESSION_CODES, "bad-session", old.address, is_read=is_read)
             yield sides.gone(where, f"{len(old.files)} files", "finished, or its page was reused", signs)
     for new in new_ones:
-        yield added(f"luo/sessions/{safe_text(new.name)}", f"{len(new.files)} files")
+        yield added(f"luo/sessions/{path_part(new.name)}", f"{len(new.files)} files")
 
 
 def _is_renamed(old: Session, new: Session) -> bool:
@@ -113,15 +126,26 @@ def _is_renamed(old: Session, new: Session) -> bool:
     return old.address == new.address or (bool(files) and files == [(file.token, file.data) for file in new.files])
 
 
-def _is_in(address: int | None, pages: Collection[int], page_size: int) -> bool:
-    """Whether an address is in one of some pages."""
-    return address is not None and address - address % page_size in pages
+def _is_read(sides: Sides, path: str, address: int | None, starts: Collection[int], pages: int) -> bool:
+    """Whether the page of an entry could be read after.
+
+    path:   of the array.
+    starts: addresses of its blocks, or of its only area.
+    pages:  of a block, which was read if it is there, or of an area, which may have been read in part.
+    """
+    if address is None:
+        return False
+    lost = [problem.address for problem in sides.about(path, NOT_THERE) if problem.address and pages > 1]
+    size = sides.page_size
+    return any(
+        start <= address < start + pages * size and not any(start <= gap <= address for gap in lost) for start in starts
+    )
 
 
 def _session(sides: Sides, place: str, old: Session, new: Session) -> Iterator[Change]:
     """place: path of the session after."""
     places = {id(file): f"{place}.files[{index}]" for index, file in enumerate(new.files)}
-    where = f"luo/sessions/{safe_text(old.name)}"
+    where = f"luo/sessions/{path_part(old.name)}"
     yield from member_changes(where, old, new, ("address",))
     left: list[File] = []
     new_ones: list[File] = []
@@ -140,7 +164,9 @@ def _session(sides: Sides, place: str, old: Session, new: Session) -> Iterator[C
             yield Change(kind=Kind.CHANGED, where=f"{path}/token", before=text_of(was.token), after=text_of(same.token))
             yield from _file(sides, path, places[id(same)], was, same)
         else:
-            is_read = _is_in(was.address, new.blocks, sides.page_size)
+            form = luo_form(sides.after.luo.layout) if sides.after.luo is not None else None
+            span = form.file_span if form is not None else 1
+            is_read = _is_read(sides, f"{place}.files", was.address, new.blocks, span)
             signs = entry_signs(sides, f"{place}.files", _FILE_CODES, "bad-file", was.address, is_read=is_read)
             yield sides.gone(path, safe_text(was.compatible), "finished, or its page was reused", signs)
     for now in new_ones:

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.diff.model import Change
-from luoser.diff.sides import UNREAD, Sides, added, member_changes, one_sided, paired, text_of
-from luoser.text import safe_text
+from luoser.diff.sides import UNREAD, Sides, added, member_changes, one_sided, paired, path_part, text_of
 
 __all__ = ["memblock_changes"]
 
@@ -19,7 +18,7 @@ def memblock_changes(sides: Sides) -> Iterator[Change]:
     before, after = sides.before.memblock, sides.after.memblock
     if before is not None and after is not None:
         for name, old, new in paired(before.reservations, after.reservations, lambda entry: entry.name):
-            where = f"memblock/{safe_text(name)}"
+            where = f"memblock/{path_part(name)}"
             if old is None or new is None:
                 yield one_sided(where, old, new, lambda entry: text_of(entry.start))
             else:

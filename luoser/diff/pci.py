@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from luoser.diff.luo import flb_signs
 from luoser.diff.model import Change, Kind
 from luoser.diff.rows import common_ends, unequal_rows
-from luoser.diff.sides import UNREAD, Sides, mapping_changes, one_sided, paired, text_of
+from luoser.diff.sides import UNREAD, Sides, mapping_changes, one_sided, paired, path_part, text_of
 from luoser.state import Device, DeviceList, Handover, PciList, Problem
-from luoser.text import safe_text
 
 __all__ = ["device_changes", "pci_changes"]
 
-_LIST_CODES = UNREAD | {"pci-unknown-layout", "bad-flb"}
+_LIST_CODES = UNREAD | {"pci-unknown-layout"}
 _LUO_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded", "page-damaged"})
 
 _Named = dict[tuple[int, int], Device]
@@ -139,7 +139,7 @@ def _is_same_list(old: PciList, new: PciList) -> bool:
 
 
 def _way(entry: PciList) -> str:
-    return safe_text(entry.via[0]) if entry.via else f"{entry.address:#x}"
+    return path_part(entry.via[0]) if entry.via else f"{entry.address:#x}"
 
 
 def _signs(sides: Sides, old: PciList) -> list[Problem]:
@@ -156,6 +156,11 @@ def _signs(sides: Sides, old: PciList) -> list[Problem]:
             "subtree": ("subtrees", [subtree.name for subtree in sides.after.subtrees]),
         }
         path, names = named.get(kind, ("", []))
-        for place in [f"{path}[{index}]" for index, other in enumerate(names) if other == name] or [path]:
+        places = [f"{path}[{index}]" for index, other in enumerate(names) if other == name]
+        for place in places:
             found += sides.about(place, _LIST_CODES)
+        if not places and kind == "flb" and sides.before.luo is not None:
+            found += [sign for flb in sides.before.luo.flbs if flb.name == name for sign in flb_signs(sides, flb)]
+        elif not places:
+            found += sides.about(path, _LIST_CODES)
     return found

@@ -20,6 +20,7 @@ __all__ = [
     "member_changes",
     "one_sided",
     "paired",
+    "path_part",
     "text_of",
 ]
 
@@ -117,6 +118,11 @@ def text_of(value: Any) -> str | None:
     if value is None:
         return None
     return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else safe_text(str(value))
+
+
+def path_part(name: str) -> str:
+    """A name from a dump as one part of a path: safe to print, and without `/`. name: as decoded."""
+    return safe_text(name).replace("/", "\\x2f")
 
 
 def added(where: str, after: str | None) -> Change:

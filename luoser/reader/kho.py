@@ -116,7 +116,7 @@ def _draft(walk: Walk, root: Root) -> Draft:
         named = safe_text(tree.root.text("compatible") or b"")
         walk.problem("kho-version", root.address, _ROOT, f"unknown version {named}; assuming {FORMS[-1].name}")
     subtrees = tuple(_subtrees(walk, root.address, tree))
-    by_name = {subtree.name: subtree for subtree in subtrees}
+    by_name = {subtree.name: subtree for subtree in reversed(subtrees)}  # a kernel finds the first one of a name
     luo, metadata = by_name.get(_LUO), by_name.get(_METADATA)
     test, memblock = by_name.get(_TEST), by_name.get(_MEMBLOCK)
     return Draft(
@@ -145,7 +145,7 @@ def _subtrees(walk: Walk, root: int, tree: Fdt) -> Iterator[Subtree]:
         name = decode_name(node.name)
         subject = Subject(f"sub-tree {safe_text(name)}", f"subtrees[{index}]")
         if node.name in seen:
-            walk.problem("bad-subtree", root, subject, "duplicate name; only the last sub-tree of this name is read")
+            walk.problem("bad-subtree", root, subject, "duplicate name; only the first sub-tree of this name is read")
         seen.add(node.name)
         address = next((value for name_ in SUBTREE_PROPERTIES if (value := node.u64(name_)) is not None), None)
         size = node.u64(SUBTREE_SIZE)

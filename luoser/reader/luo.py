@@ -53,6 +53,10 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
         text = f"expected luo-v5 or a devicetree, found '{safe_text(head[:16])}'"
         walk.problem("luo-reused", address, _LUO, f"{text}; the next kernel frees this page after reading it")
         return None
+    assert form.root is not None
+    if len(head) < form.root.size:  # blob-size is too small, which says nothing about the memory
+        whole_head = walk.read(address, form.root.size, _LUO)
+        return None if whole_head is None else _struct_luo(walk, address, form, whole_head)
     return _struct_luo(walk, address, form, head)
 
 

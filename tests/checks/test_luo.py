@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 import luoser
+from luoser.abi.luo import form as form_named
 from luoser.abi.luo import luo_flb_ser
 from luoser.checks import check
 from luoser.state.from_json import from_document
 from tests import real
-from tests.checks.mutants import document, judged, luo_of, mutant, reason, rules_found, u64
+from tests.checks.mutants import changed, document, judged, luo_of, mutant, reason, report_of, rules_found, u64
 from tests.fuzz.test_mutations import ROUNDS, damaged
+from tests.writer.helpers import built_luo, reread
 
 
 def test_a_step_from_6_19_to_7_0_is_an_error() -> None:
@@ -123,3 +129,24 @@ def test_damaged_dumps_raise_nothing() -> None:
                 luoser.read(damaged(name, seed)), select=["LUO", "MFD"], next_release="7.0", ram=((0, 4096),)
             )
             assert all(finding.message.isprintable() for finding in report.findings)
+
+
+def test_a_wrong_count_of_files_is_found_beside_a_damaged_entry() -> None:
+    files = [{"compatible": "eventfd-v1", "token": token} for token in range(3)]
+    luo, _, image = built_luo({"sessions": [{"name": "vm", "files": files}]})
+    session = luo.sessions[0]
+    image.patch(session.files[1].address or 0, b"m" * 48)
+    assert "LUO010" not in rules_found(report_of(image))
+    image.patch((session.address or 0) + 72, u64(9))
+    assert "LUO010" in rules_found(report_of(image))
+
+
+@pytest.mark.parametrize("layout", ["luo-v5", "luo-composed"])
+def test_a_blob_size_below_the_struct_of_the_form(layout: str) -> None:
+    _, state, image = built_luo({"layout": layout, "sessions": [{"name": "vm"}]})
+    form = form_named(layout)
+    assert form is not None and form.root is not None
+    tree = next(entry for entry in state.handovers[0].subtrees if entry.name == "LUO")
+    assert tree.size == form.root.size and "LUO003" not in rules_found(report_of(image))
+    small = replace(tree, size=form.root.size - 4)
+    assert "LUO003" in rules_found(check(changed(reread(image), subtrees=(small,))))

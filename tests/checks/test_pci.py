@@ -13,8 +13,9 @@ from luoser.checks import check
 from luoser.state import Contents, Direction, File, Flb, Problem, Record
 from tests import real
 from tests.checks.device_lists import a_list, found, fresh, with_lists
-from tests.checks.mutants import changed, mutant, rules_found
+from tests.checks.mutants import changed, mutant, report_of, rules_found
 from tests.golden import FORMS, Dev, devices_of
+from tests.writer.helpers import built
 
 ENDPOINT = Dev(domain=0, bdf=0x4100, driver=b"nvme")
 BRIDGE = Dev(domain=0, bdf=0x4000, flags=2, requested=0, driver=b"pcieport")
@@ -303,3 +304,21 @@ def test_a_list_may_fill_its_folio_but_not_claim_one_entry_more(form: str, room:
     page = fresh("7.3-a/frozen").handovers[0].pci[0].address
     entry = a_list(form, [ENDPOINT], address=page, max_nr_devices=room + more)
     assert len(found(with_lists(entry), "PCI018")) == count
+
+
+def test_damage_of_a_file_says_nothing_about_device_lists() -> None:
+    """PCI019 speaks of a vfio file that is in no list, though the folio array of a memfd is damaged."""
+    detail = {"readings": [{"layout": "vfio-pci-v2", "fields": {"domain": 0, "bdf": 0x1234}}]}
+    sessions = [
+        {"name": "vm", "files": [{"compatible": "vfio-pci-v2", "token": 5, "detail": detail}]},
+        {"name": "other", "files": [{"memfd": {"size": 3 * 4096}}]},
+    ]
+    devices = [{"layout": "pci-version-2", "devices": [{"bdf": "0000:01:00.0"}]}]
+    state, image = built({"handovers": [{"luo": {"sessions": sessions}, "pci": devices}]})
+    assert "PCI019" in rules_found(report_of(image))
+    luo = state.handovers[0].luo
+    assert luo is not None
+    memfd = luo.sessions[1].files[0].memfd
+    assert memfd is not None
+    image.patch(memfd.folios.chunks[0] + 8, bytes(8))
+    assert "PCI019" in rules_found(report_of(image))

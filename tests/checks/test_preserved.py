@@ -24,8 +24,20 @@ from luoser.state import (
 )
 from luoser.writer.mutate import Cannot
 from tests import real
-from tests.checks.mutants import changed, errors, luo_of, memfd_of, messages, mutant, reason, rules_found
+from tests.checks.mutants import (
+    changed,
+    errors,
+    luo_of,
+    memfd_of,
+    messages,
+    mutant,
+    reason,
+    report_of,
+    rules_found,
+    u64,
+)  # fmt: skip
 from tests.work import processor_time, steps
+from tests.writer.helpers import built_luo
 
 A, CHAIN = "7.3-a/frozen", "7.3-chain/frozen2"
 OURS = [rule.id for rule in rules() if rule.id[:3] == "MAP"]
@@ -397,3 +409,15 @@ def test_memory_that_is_named_twice_is_named() -> None:
     """The pages of drivers, once by their contents and once by driver_data."""
     with_contents = check(luoser.read(real.dump(A), contents=True), select=("MAP020",)).findings
     assert with_contents == check(real.read(A), select=("MAP020",)).findings
+
+
+def test_names_of_sessions_do_not_decide_which_of_two_is_named() -> None:
+    """Two files with one descriptor: the later one is named, whatever the sessions are called."""
+    found = []
+    for names in (("a", "b", "c"), ("z", "b", "c")):
+        files = [{"memfd": {"size": 4096}}]
+        luo, _, image = built_luo({"sessions": [{"name": name, "files": files} for name in names]})
+        first, _, last = (session.files[0] for session in luo.sessions)
+        image.patch((last.address or 0) + 48, u64(first.data))
+        found.append([one.where for one in report_of(image).findings if one.rule == "MAP014"])
+    assert found[0] == found[1] != []

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 
 import luoser
-from luoser.diff import Change, compare
+from luoser.diff import Change, Verdict, compare
+from luoser.memory.overlay import Overlay
 from luoser.state.from_json import from_document
 from tests import real
 from tests.diff.helpers import FROZEN, document, session
+from tests.writer.helpers import built_luo
 
 
 def with_byte(address: int) -> tuple[Change, ...]:
@@ -41,3 +43,33 @@ def test_a_folio_that_two_paths_lead_to_is_one_change_that_names_both() -> None:
     (change,) = compare(from_document(values), from_document(after), contents=True).changes
     assert change.where.endswith("folios/1/contents")
     assert [path.endswith("folios/2/contents") for path in change.also] == [True]
+
+
+def test_bytes_that_are_on_one_side_only_are_not_compared() -> None:
+    """More of them than are read with the state."""
+    luo, _, image = built_luo({"sessions": [{"name": "vm", "files": [{"memfd": {"size": 600 * 4096}}]}]})
+    memfd = luo.sessions[0].files[0].memfd
+    assert memfd is not None
+    for folio in memfd.folios.list:
+        image.patch(folio.address, b"A" * 4096)
+    memory = Overlay(image.memory())
+    for folio in list(memfd.folios.list)[1:]:
+        memory.remove(folio.address)
+    before, after = luoser.read(image.memory(), contents=True), luoser.read(memory, contents=True)
+    found = compare(before, after, contents=True, memories=(image.memory(), memory))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    (gap,) = [gap for gap in found.not_compared if gap.where == "luo/sessions/vm/files/0x0/contents"]
+    assert gap.reason.startswith("the bytes of 599 folios are not in both sources, the first at 0x")
+
+
+def test_two_sessions_of_one_name_are_compared_each_with_itself() -> None:
+    files = [{"memfd": {"size": 4096}}]
+    luo, _, image = built_luo({"sessions": [{"name": name, "files": files} for name in ("vm", "vx")]})
+    for letter, session_ in zip(b"AB", luo.sessions, strict=True):
+        memfd = session_.files[0].memfd
+        assert memfd is not None
+        image.patch(memfd.folios.list[0].address, bytes([letter]) * 4096)
+    image.patch(luo.sessions[1].address or 0, b"vm")
+    state = luoser.read(image.memory())
+    found = compare(state, state, contents=True, memories=(image.memory(), image.memory()))
+    assert (found.changes, found.verdict) == ((), Verdict.EQUAL)

@@ -7,12 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from luoser.diff import Kind
+import luoser
+from luoser.diff import Kind, compare, without
 from luoser.diff.luo import entry_signs
 from luoser.diff.sides import Sides
-from luoser.state import Session, State, Subsystem
-from tests.checks.mutants import changed
+from luoser.memory.overlay import Overlay
+from luoser.state import Direction, Session, State, Subsystem
+from luoser.writer.image import Image
+from tests.checks.mutants import changed, u64
 from tests.diff.helpers import later, luo_of, problem, sound, told
+from tests.writer.helpers import built_luo, reread
 
 
 def with_sessions(*sessions: Session) -> State:
@@ -197,3 +201,55 @@ def test_a_descriptor_that_is_gone_was_restored_if_its_page_says_so() -> None:
         found = told(sound(), later(problem("zero-memfd", about), luo=luo))
         assert found == {"luo/sessions/vm-web-01/files/0x1a/memfd": kind}
     assert told(changed(sound(), luo=luo), sound()) == {"luo/sessions/vm-web-01/files/0x1a/memfd": Kind.ADDED}
+
+
+# -- images that luoser wrote -----------------------------------------------------------------------------
+
+NAMES = [f"s{number:03d}" for number in range(100)]
+
+
+def consumed(image: Image, root: int) -> State:
+    return luoser.read(image.memory(), directions={root: Direction.INCOMING})
+
+
+def kinds_after(before: State, after: State, name: str) -> list[Kind]:
+    return [change.kind for change in compare(before, after).changes if name in change.where]
+
+
+@pytest.mark.parametrize("number", [20, 60], ids=["first page", "second page"])
+def test_a_reused_entry_of_a_session_area_was_consumed_on_every_page(number: int) -> None:
+    luo, state, image = built_luo({"sessions": [{"name": name} for name in NAMES]}, "6.19")
+    before = reread(image)
+    image.patch(luo.sessions[number].address or 0, b"\xff" * 80)
+    after = consumed(image, state.handovers[0].address or 0)
+    assert kinds_after(before, after, NAMES[number]) == [Kind.PROGRESS]
+
+
+def test_a_session_that_is_gone_from_a_page_of_its_area_is_removed_though_a_later_page_is_missing() -> None:
+    luo, state, image = built_luo({"sessions": [{"name": name} for name in NAMES]}, "6.19")
+    before, area = reread(image), luo.session_area or 0
+    entries = image.read(area + 8, 80 * len(NAMES))
+    image.patch(area, u64(len(NAMES) - 1) + entries[: 80 * 60] + entries[80 * 61 :])
+    memory = Overlay(image.memory())
+    memory.remove(area + 2 * 4096, 14 * 4096)
+    after = luoser.read(memory, directions={state.handovers[0].address or 0: Direction.INCOMING})
+    assert kinds_after(before, after, NAMES[60]) == [Kind.REMOVED]
+
+
+@pytest.mark.parametrize("reused", [1, 2])
+def test_reused_entries_of_flbs_were_consumed_also_if_none_is_left(reused: int) -> None:
+    flbs = [{"name": name, "data": "0x7000000", "count": 1} for name in ("x", "y")]
+    luo, state, image = built_luo({"sessions": [{"name": "vm", "files": [{"memfd": {"size": 4096}}]}], "flbs": flbs})
+    before = reread(image)
+    image.patch(luo.flbs[0].address, b"\xff" * 64 * reused)
+    after = consumed(image, state.handovers[0].address or 0)
+    found = {change.where: change.kind for change in compare(before, after).changes if "/flbs/" in change.where}
+    assert found == {f"luo/flbs/{name}": Kind.PROGRESS for name in ("x", "y")[:reused]}
+
+
+def test_a_slash_in_a_name_is_no_part_of_a_path() -> None:
+    luo, _, image = built_luo({"sessions": [{"name": "vm"}, {"name": "vm/files/0x7"}]})
+    before = reread(image)
+    image.patch(luo.session_blocks[0] + 8, u64(1))
+    found = without(compare(before, reread(image)).changes, ["luo/sessions/vm"])
+    assert [(change.kind, change.where) for change in found] == [(Kind.REMOVED, "luo/sessions/vm\\x2ffiles\\x2f0x7")]

@@ -74,9 +74,13 @@ def test_only_a_problem_in_the_place_of_a_list_explains_that_it_is_gone(about: s
 
 
 def test_a_list_whose_flb_cannot_be_read_was_consumed_if_the_page_of_flbs_is_gone() -> None:
-    luo = replace(luo_of(), flbs=luo_of().flbs[:4])
-    for problems, kind in (((), Kind.REMOVED), ((problem("missing", "luo.flbs"),), Kind.PROGRESS)):
-        found = told(sound(), later(*problems, luo=luo, pci=lists_of()[:1]))
+    for left, code, kind in (
+        (4, "missing", Kind.REMOVED),  # others are there, so the page was read
+        (0, "missing", Kind.PROGRESS),
+        (0, "bad-flb", Kind.REMOVED),  # of another FLB
+    ):
+        luo = replace(luo_of(), flbs=luo_of().flbs[:left])
+        found = told(sound(), later(problem(code, "luo.flbs"), luo=luo, pci=lists_of()[:1]))
         assert found["pci/flb:pci"] is kind
 
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 import luoser
 from luoser.abi import luo as abi
 from luoser.diff import Kind, compare
+from luoser.diff.sides import path_part
 from luoser.memory.overlay import Overlay
 from luoser.state import Luo, State
-from luoser.text import safe_text
 from tests import real
 
 BEFORE, AFTER = "7.3-chain/frozen", "7.3-chain/post"
@@ -46,7 +46,7 @@ def test_a_lost_session_is_lost_though_the_files_of_another_are_damaged() -> Non
     memory = real.overlay(AFTER)
     lost = without_last_session(memory)
     damage_files(memory, "vm-web-01")
-    assert kinds(memory, f"luo/sessions/{safe_text(lost)}") == [Kind.REMOVED]
+    assert kinds(memory, f"luo/sessions/{path_part(lost)}") == [Kind.REMOVED]
 
 
 def test_a_lost_session_is_lost_though_the_entry_of_another_is_damaged() -> None:
@@ -54,14 +54,14 @@ def test_a_lost_session_is_lost_though_the_entry_of_another_is_damaged() -> None
     lost = without_last_session(memory)
     first = luo_of(real.read(AFTER)).sessions[0].address
     memory.write(first or 0, b"\xff" * abi.luo_session_ser.size)
-    assert kinds(memory, f"luo/sessions/{safe_text(lost)}") == [Kind.REMOVED]
+    assert kinds(memory, f"luo/sessions/{path_part(lost)}") == [Kind.REMOVED]
 
 
 def test_a_session_whose_own_entry_is_damaged_is_progress() -> None:
     memory = real.overlay(AFTER)
     session = luo_of(real.read(AFTER)).sessions[-1]
     memory.write(session.address or 0, b"\xff" * abi.luo_session_ser.size)
-    assert kinds(memory, f"luo/sessions/{safe_text(session.name)}") == [Kind.PROGRESS]
+    assert kinds(memory, f"luo/sessions/{path_part(session.name)}") == [Kind.PROGRESS]
 
 
 def test_sessions_of_a_block_that_was_reused_are_progress() -> None:

@@ -467,3 +467,24 @@ def test_placeholder_of_a_file_descriptor_is_no_file() -> None:
     luo = state.handovers[0].luo
     assert luo is not None and not luo.serialized and luo.sessions == ()
     assert "bad-pointer" not in codes(state)
+
+
+@pytest.mark.parametrize("size", [32, 36, 39, 40])
+def test_root_object_that_is_larger_than_its_blob_size_is_read_whole(size: int) -> None:
+    image = Image()
+    address = image.alloc(b"luo-v5;block-v1\0" + struct.pack("<QQQ", 1, 0, 0))
+    image.handover({"LUO": (address, size)}, compatible="kho-v4")
+    luo = only(image.read()).luo
+    assert luo is not None and (luo.layout, luo.number) == ("luo-composed", 1)
+
+
+def test_of_two_sub_trees_of_one_name_the_first_is_read() -> None:
+    """As a kernel does, which looks for the name."""
+    image = Image()
+    first = image.alloc(b"luo-v5\0\0" + struct.pack("<QQQ", 7, 0, 0))
+    second = image.alloc(b"garbage!" * 4)
+    image.handover({"LUO": (first, 32), "LUp": (second, 32)})
+    data = bytes(image.data).replace(b"LUp\0", b"LUO\0")
+    image.data[:] = data
+    luo = only(image.read()).luo
+    assert luo is not None and luo.number == 7
