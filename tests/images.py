@@ -83,13 +83,16 @@ def _padded(data: bytes) -> bytes:
 
 
 class Image:
-    """Memory from address `base` on, 0 for a raw image. What `alloc` gives out is preserved, but for keep=False."""
+    """Memory from address `base` on, 0 for a raw image. What `alloc` gives out is preserved, but for keep=False.
 
-    def __init__(self, *, page_size: int = 4096, pages: int = 512, base: int = 0) -> None:
+    first: address of the first block. None: that of the 16th page.
+    """
+
+    def __init__(self, *, page_size: int = 4096, pages: int = 512, base: int = 0, first: int | None = None) -> None:
         self.page_size, self.base = page_size, base
         self.data = bytearray(pages * page_size)
         self.kept: list[tuple[int, int]] = []
-        self._next = base + 16 * page_size
+        self._next = base + 16 * page_size if first is None else first
 
     def alloc(self, data: bytes = b"", *, order: int = 0, keep: bool = True) -> int:
         """A block of 2^order pages, naturally aligned, with data at its start."""

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_DOMAIN",
     "PciLayout",
     "Posting",
+    "is_flb_name",
     "layout",
     "pci_dev_ser_b_refcount",
     "pci_lu_stub_ser",
@@ -295,6 +296,7 @@ class PciLayout:
     bus:       struct of the records that follow the devices, in later patches of v1. None: no such records.
     bus_count: header member with the number of these. None: no such member.
     is_sorted: whether records ascend by (domain, bdf).
+    removes_finished: whether the next kernel removes the record of a device that it has finished.
     postings:  by FLB name; `build` writes the first name.
     summary:   what distinguishes it, in words.
 
@@ -312,6 +314,7 @@ class PciLayout:
     bus: Schema | None = None
     bus_count: str | None = None
     is_sorted: bool = False
+    removes_finished: bool = False
     postings: Mapping[str, Posting] = field(default_factory=dict)
     summary: str
 
@@ -449,11 +452,16 @@ LAYOUTS: tuple[PciLayout, ...] = (
     ),
     _family_b(
         "pci-v1-nr", pci_ser_b_nr, pci_dev_ser_b_4, {"pci-v1": _ENDPOINTS},
-        "v1: one u64 count, 16-bit domains, sorted", is_sorted=True,
+        "v1: one u64 count, 16-bit domains, sorted", is_sorted=True, removes_finished=True,
     ),
 )  # fmt: skip
 
 _BY_NAME = {entry.name: entry for entry in LAYOUTS}
+
+
+def is_flb_name(name: str) -> bool:
+    """Whether an FLB of that name points to a device list: `pci`, or `pci-` with a version."""
+    return name.split("-")[0] == "pci"
 
 
 def layout(name: str) -> PciLayout | None:

@@ -86,12 +86,12 @@ def root_damaged(view: View) -> Iterator[Found]:
 def fdt_headers(view: View) -> Iterator[Found]:
     """The header of a devicetree has values that no kernel writes.
 
-    Kernels write version 17, last compatible version 16, CPU 0, and blocks without gaps up to totalsize; a root fits a
-    page. A kernel may accept other values. But these bytes were changed after they were written, so what is next to
-    them is in doubt.
+    Kernels write version 17, last compatible version 16, CPU 0, and merged ones blocks without gaps up to totalsize; a
+    root fits a page. A kernel may accept other values. But these bytes were changed after they were written, so what is
+    next to them is in doubt.
     """
     _root(view)
-    for where, address, tree in _trees(view):
+    for where, address, tree, is_packed in _trees(view):
         yield from (
             Found(
                 f"devicetree at {address:#x}: {name} is {found:#x}, expected {expected:#x}" if address is not None
@@ -100,7 +100,7 @@ def fdt_headers(view: View) -> Iterator[Found]:
                 where=where,
                 hint="find what overwrote the header of this devicetree",
             )
-            for name, found, expected in _unusual(tree.header)
+            for name, found, expected in _unusual(tree.header, is_packed=is_packed)
         )  # fmt: skip
     header = _root(view).header
     if header.totalsize > view.page_size:
@@ -110,30 +110,29 @@ def fdt_headers(view: View) -> Iterator[Found]:
         yield Found(word, address=view.handover.address, where="root")
 
 
-def _trees(view: View) -> Iterator[tuple[str, int | None, Fdt]]:
-    """(path, address, tree) of each devicetree of the root, its sub-trees and LUO."""
+def _trees(view: View) -> Iterator[tuple[str, int | None, Fdt, bool]]:
+    """(path, address, tree, whether its writer packs it) of each devicetree of the root and its sub-trees."""
     handover = view.handover
-    yield "root", handover.address, _root(view)
+    yield "root", handover.address, _root(view), True
     for index, entry in enumerate(handover.subtrees):
         if entry.fdt is not None:
-            yield f"subtrees[{index}]", entry.address, entry.fdt
-    luo = handover.luo
-    if luo is not None and luo.fdt is not None and luo.address not in {entry.address for entry in handover.subtrees}:
-        yield "luo", luo.address, luo.fdt
+            is_packed = entry.name in _CLAIMED
+            if entry.name == "LUO":  # that of 2025 has room for more
+                is_packed = handover.luo is not None and bool(writers_of(handover.luo.layout))
+            yield f"subtrees[{index}]", entry.address, entry.fdt, is_packed
 
 
-def _unusual(header: Header) -> Iterator[tuple[str, int, int]]:
+def _unusual(header: Header, *, is_packed: bool) -> Iterator[tuple[str, int, int]]:
     """(member, value, expected value) of the members of a header that no kernel writes so."""
     reserved = header.off_mem_rsvmap
-    expected = {
-        "version": 17,
-        "last_comp_version": 16,
-        "boot_cpuid_phys": 0,
-        "off_mem_rsvmap": reserved if reserved in _RESERVE_MAPS else _RESERVE_MAPS[0],
-        "off_dt_struct": reserved + fdt_reserve_entry.size,
-        "off_dt_strings": header.off_dt_struct + header.size_dt_struct,
-        "totalsize": header.off_dt_strings + header.size_dt_strings,
-    }
+    expected = {"version": 17, "last_comp_version": 16, "boot_cpuid_phys": 0}
+    if is_packed:
+        expected |= {
+            "off_mem_rsvmap": reserved if reserved in _RESERVE_MAPS else _RESERVE_MAPS[0],
+            "off_dt_struct": reserved + fdt_reserve_entry.size,
+            "off_dt_strings": header.off_dt_struct + header.size_dt_struct,
+            "totalsize": header.off_dt_strings + header.size_dt_strings,
+        }
     for name, value in expected.items():
         if getattr(header, name) != value:
             yield name, getattr(header, name), value

@@ -166,14 +166,19 @@ def luo_number_zero(view: View) -> Iterator[Found]:
 def luo_flb_area(view: View) -> Iterator[Found]:
     """LUO does not have the address of the FLB page, which is made at boot and always exists.
 
-    The next kernel reads the FLB header before the rest of LUO. Without it LUO refuses and the boot ends in a panic,
-    and the data of the FLBs (PCI, IOMMU) are lost.
+    A kernel with luo-v5 accepts 0 and finds no FLB: the data of the FLBs (PCI, IOMMU) are lost, and their memory leaks.
+    LUO of 7.0 and 7.1 refuses to start, and the kernel panics.
     """
     luo = view.luo()
     if _form(view).flbs != "boot":
         raise NotApplicable("FLBs are optional in this form of LUO")
     if not luo.flb_area:
-        yield Found("LUO has no address of the FLB page", address=luo.address, where="luo", hint=PANIC)
+        yield Found(
+            "LUO has no address of the FLB page",
+            address=luo.address,
+            where="luo",
+            hint=PANIC if _form(view).is_tree else "what FLBs handed over is lost; find what overwrote this page",
+        )
 
 
 @register("LUO007", "flb-node-missing", Severity.ERROR, kernels="6.19 to 7.1", source="luo.md#the-devicetree")
@@ -188,7 +193,9 @@ def luo_flb_node(view: View) -> Iterator[Found]:
         raise NotApplicable("not LUO as in 6.19")
     release = re.match(r"\d+\.\d+", view.target())
     taker = RELEASES.get(release[0]) if release is not None else None
-    if taker is not None and taker.luo == "luo-v1-flb" and taker.kho == view.handover.compatible:
+    own = form(taker.luo) if taker is not None and taker.luo is not None else None
+    needs_node = own is not None and own.is_tree and own.flbs == "boot"
+    if taker is not None and needs_node and taker.kho == view.handover.compatible:
         yield Found(
             f"no node luo-flb in LUO's devicetree, which {view.target()} requires",
             address=luo.address,
@@ -287,7 +294,7 @@ def luo_session_name(view: View) -> Iterator[Found]:
 def luo_session_duplicate(view: View) -> Iterator[Found]:
     """Two sessions have the same name, which the kernel refuses when a session is created.
 
-    Only one of them can be retrieved; the files of the other are lost.
+    The next kernel refuses the second one: the first open of /dev/liveupdate and all later ones return -EIO.
     """
     view.serialised()
     first: dict[str, str] = {}

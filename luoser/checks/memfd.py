@@ -121,7 +121,13 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
         raise NotJudged(skipped.message, cause=cause_of(skipped), about=skipped.about)
 
 
-@register("MFD002", "descriptor-zero", Severity.INFO, kernels="6.19 and later", source="memfd.md#invariants")
+@register(
+    "MFD002",
+    "descriptor-zero",
+    Severity.INFO,
+    kernels="6.19 and later",
+    source="memfd.md#invariants; memfd.md#what-a-real-kernel-did-with-broken-memfds",
+)
 def memfd_zero(view: View) -> Iterator[Found]:
     """A memfd's descriptor is all zeros.
 
@@ -282,8 +288,8 @@ def _writer(view: View) -> tuple[int, ...] | None:
 def memfd_shared(view: View) -> Iterator[Found]:
     """Two folios, of one file or of two, are the same memory, or overlap.
 
-    Kernels do not preserve a file twice. If two files share a page, one guest can write to the other's memory, and the
-    page is freed twice. One finding for each file that uses memory of another.
+    Kernels do not preserve a file twice. The next kernel restores a page once: retrieving the second file fails, and
+    its memory is lost. One finding for each file that uses memory of another.
     """
     files = list(memfds(view))
     spans = sorted(

@@ -14,6 +14,7 @@ from typing import Any
 from luoser.abi.block import capacity, kho_block_header_ser
 from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, PciLayout, Posting
 from luoser.abi.pci import layout as layout_named
+from luoser.abi.registry import layouts
 from luoser.checks.model import Cause, Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
@@ -567,10 +568,10 @@ def vfio_not_listed(view: View) -> Iterator[Found]:
     """
     view.serialised()
     view.need_unconsumed()
-    files = [item for item in view.files() if item[2].compatible.startswith("vfio-pci-v") and item[2].detail]
+    files = [item for item in view.files() if item[2].compatible in _VFIO_HANDLERS and item[2].detail]
     if not files:
         raise NotApplicable("no readable vfio-pci file")
-    if any(entry.entry.layout == "pci-v1-nr" and not entry.entry.devices for entry in _lists(view)):
+    if any(entry.form.removes_finished and not entry.entry.devices for entry in _lists(view)):
         raise NotApplicable("an empty list of a form from which finished devices are removed")
     unread = [one for one in view.problems("pci-unknown-layout", "short-list") if one.about.startswith(_LIST_PATHS)]
     if unread:
@@ -588,6 +589,7 @@ def vfio_not_listed(view: View) -> Iterator[Found]:
             )
 
 
+_VFIO_HANDLERS = frozenset(entry.handler for entry in layouts() if entry.subject == "vfio" and entry.handler)
 _LIST_PATHS = ("pci[", "subtrees[", "luo.flbs", "luo.subsystems")
 """Starts of the paths of device lists, and of what leads to them."""
 

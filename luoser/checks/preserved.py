@@ -11,6 +11,7 @@ from luoser.abi.kho import root_form
 from luoser.abi.luo import form as luo_form
 from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import form_of_handler
+from luoser.abi.pci import is_flb_name
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.registry import layouts
 from luoser.abi.vmalloc import KNOWN_FLAGS, kho_vmalloc
@@ -443,7 +444,7 @@ def _list_places(view: View) -> Iterator[tuple[str, str, int]]:
     """(path, owner, address) of each device list to which an FLB or subsystem points."""
     luo = view.luo()
     for index, flb in enumerate(luo.flbs):
-        if flb.name.split("-")[0] == "pci" and not is_test_flb(flb.data):
+        if is_flb_name(flb.name) and not is_test_flb(flb.data):
             yield f"luo.flbs[{index}]", f"FLB {safe_text(flb.name)}", flb.data
     for index, entry in enumerate(luo.subsystems):
         if entry.name == "pci":

@@ -49,7 +49,7 @@ def scratch_overlap(view: View) -> Iterator[Found]:
     "scratch-shape",
     Severity.WARNING,
     kernels="6.16 and later",
-    source="finding.md#setup_data; scratch.md#invariants",
+    source="finding.md#setup_data; scratch.md#invariants; scratch.md#areas",
 )
 def scratch_shape(view: View) -> Iterator[Found]:
     """There are fewer than two scratch areas, the low or the global one is empty, or one is not aligned: to a pageblock

@@ -41,7 +41,8 @@ def memfd_array_shape(view: View) -> Iterator[Found]:
     """A folio array's kho_vmalloc has no flag 1, has others than 1 and 2, or a number of pages that its order does not
     divide.
 
-    A kernel refuses flags that it does not know when it restores the area: the file's memory is lost.
+    No kernel writes others, so the descriptor was changed later. A kernel drops flags that it does not know, and
+    refuses a wrong number of pages: the file is lost.
     """
 
     def judge(memfd: Memfd) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
+from luoser.abi.pci import is_flb_name
 from luoser.abi.release import writers_of
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
@@ -230,7 +231,7 @@ def _leads(walk: Walk, draft: Draft) -> list[Lead]:
     leads: list[Lead] = []
     if draft.luo is not None:
         for index, flb in enumerate(draft.luo.flbs):
-            if flb.name.split("-")[0] == "pci" and not is_test_flb(flb.data):
+            if is_flb_name(flb.name) and not is_test_flb(flb.data):
                 path = f"luo.flbs[{index}]"
                 leads.append(Lead(via=f"flb:{flb.name}", address=flb.data, path=path, certain=True))
         for index, entry in enumerate(draft.luo.subsystems):

@@ -160,12 +160,14 @@ def _children(
         if child in seen:
             text = f"entry {index} of node {node:#x} leads to {child:#x}, which is already in the tree"
             reading.broken.append(Broken(node, text))
-        elif walk.memory.machine == EM_X86_64 and child < _LOW_MEMORY:
+        elif not walk.is_page_address(child):
+            continue  # as above
+        elif walk.memory.machine == EM_X86_64 and walk.page_size == 4096 and child < _LOW_MEMORY:
             text = (
                 f"entry {index} of node {node:#x} leads to {child:#x}; x86-64 kernels keep no page of their own there"
             )
             reading.broken.append(Broken(node, text))
-        elif walk.is_page_address(child):
+        else:
             seen.add(child)
             sound.append((index, child))
     return sound

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from luoser.abi.kexec_metadata import kho_kexec_metadata
+from luoser.abi.luo import form as luo_form
 from luoser.abi.luo import luo_file_ser, luo_session_ser
 from luoser.errors import UsageError
 from luoser.state.model import (
@@ -78,8 +79,9 @@ def find_node(state: State, where: str) -> Node:
     if node is None or not node.address:
         raise UsageError(f"{safe_text(where)}: this part of the state has no address of its own")
     if isinstance(here, Session):
-        forms = {handover.luo.layout for handover in state.handovers if handover.luo and here in handover.luo.sessions}
-        return replace(node, layout=None if "luo-v1-session-v1" in forms else "luo-session")
+        found = [luo_form(one.luo.layout) for one in state.handovers if one.luo and here in one.luo.sessions]
+        is_merged = all(form is not None and form.session is luo_session_ser for form in found)
+        return replace(node, layout="luo-session" if is_merged else None)
     return node
 
 

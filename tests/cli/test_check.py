@@ -21,7 +21,7 @@ RESULT = re.compile(r"^(ok|not ok) (\d+) ([A-Z]{3}\d{3}) [a-z0-9-]+( # SKIP \S.*
 
 def test_a_sound_handover_is_0(luoser_process: Run) -> None:
     result = luoser_process("check", FROZEN)
-    assert result.returncode == 0 and b"\nverdict  sound, 1 info: 70 rules passed\n" in result.stdout
+    assert result.returncode == 0 and re.search(rb"\nverdict  sound, 1 info: \d+ rules passed\n", result.stdout)
 
 
 def test_a_finding_on_the_machine_is_1(luoser_command: Run) -> None:

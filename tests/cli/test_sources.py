@@ -43,7 +43,7 @@ def roots(*arguments: str | Path) -> dict[str, str]:
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
     """A kernel that was handed a root and has one of its own: `core` and `System.map`."""
-    made = Kernel(image=Image())
+    made = Kernel(image=Image(base=MIB))
     made.hand(incoming=made.image.handover(), outgoing=made.image.handover())
     (tmp_path / "core").write_bytes(made.image.core(notes=made.note()))
     (tmp_path / "System.map").write_text(made.system_map())

@@ -45,7 +45,7 @@ def made(
     holes: indices with an entry that names no folio. elsewhere: index to (address, order) of a folio that is
     preserved and not written here. keep: whether the folios are preserved.
     """
-    image = Image(pages=2048)
+    image = Image(pages=2048, first=1 << 20)
     entries = []
     for index, data in folios.items():
         order = (len(data) // PAGE - 1).bit_length() if len(data) > PAGE else 0
@@ -311,7 +311,7 @@ def test_every_part_that_is_not_there_is_named(state: PageState) -> None:
     memory.remove(second, state=state)
     memory.remove(third, state=state)
     reason = refused(memory, "s/1")
-    assert "at offset 0x3000-0x4fff, 0xf000-0x10fff, 0x14000-0x14063: page 0x13000" in reason
+    assert "at offset 0x3000-0x4fff, 0xf000-0x10fff, 0x14000-0x14063: page 0x103000" in reason
     assert f"page {big + 3 * PAGE:#x} is {state.value}" in reason
     assert f"{4 * PAGE + 100} bytes of it" in reason
 

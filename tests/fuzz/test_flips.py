@@ -178,7 +178,7 @@ FORMS = [("kho-v1", None), ("kho-v1", 512), ("kho-v2", None), ("kho-v3", None), 
 @cache
 def machine(compatible: str, bitmap_size: int | None) -> tuple[ElfMemory, State]:
     """A lone outgoing root among pages of zeros, of garbage, of pointers, and of a few pointers."""
-    image, rng = Image(pages=PAGES), random.Random(f"{compatible} {bitmap_size}")
+    image, rng = Image(pages=PAGES, first=1 << 20), random.Random(f"{compatible} {bitmap_size}")
     for _ in range(20):
         image.alloc(rng.randbytes(4096))
     image.alloc(order=4), image.alloc(order=6)

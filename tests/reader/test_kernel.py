@@ -149,7 +149,7 @@ ARM_LINK = 0xFFFF_8000_8000_0000
 
 
 def x86(image: Image | None = None, **options: Any) -> Kernel:
-    return Kernel(image=image or Image(), **options)
+    return Kernel(image=image or Image(first=1 << 20, pages=1024), **options)
 
 
 def arm(bits: int, usable: int, *, base: int = 0, lowest: int = 0, page_size: int = 4096) -> Kernel:
@@ -607,7 +607,7 @@ def test_live_machine_without_kho_is_not_searched() -> None:
 
 def test_live_machine_is_searched_for_what_boot_parameters_do_not_name() -> None:
     """They name the incoming root only."""
-    image = Image()
+    image = Image(first=1 << 20)
     kernel = x86(image)
     root, own = (image.handover({"LUO": (image.alloc(b"luo-v5\0\0" + u64(number)), 32)}) for number in (1, 2))
     memory = live(kernel)

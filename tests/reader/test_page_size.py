@@ -30,7 +30,7 @@ def unsaid(name: str = FROZEN) -> Overlay:
 
 def image(page_size: int) -> Memory:
     """An image that does not say its page size."""
-    made = Image(page_size=page_size)
+    made = Image(page_size=page_size, first=1 << 20)
     made.handover()
     return ElfMemory("x", core(Load(0, bytes(made.data))))
 

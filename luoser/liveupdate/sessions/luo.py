@@ -29,7 +29,7 @@ ROOT = "LUO root"
 _AREA, _FLBS = "LUO sessions", "LUO FLBs"
 _SESSION_SIZE, _FILE_SIZE = abi.luo_session_ser.size, abi.luo_file_ser.size
 _AREA_HEADER = abi.luo_session_header_ser.size
-_AREA_FORM = next(form for form in abi.FORMS if form.name == "luo-v1-flb")
+_AREA_FORM = next(form for form in abi.FORMS if form.name == RELEASES["7.0"].luo)
 _AREA_SIZE, _ARRAY_SIZE = _AREA_FORM.session_pages * PAGE_SIZE, _AREA_FORM.file_pages * PAGE_SIZE
 _MOST_SESSIONS = (_AREA_SIZE - _AREA_HEADER) // _SESSION_SIZE
 _MOST_FILES = _ARRAY_SIZE // _FILE_SIZE
@@ -182,7 +182,8 @@ class Luo:
     @property
     def has_blocks(self) -> bool:
         """Whether sessions and files are in KHO blocks."""
-        return RELEASES[self.kernel].luo == "luo-v5"
+        form = abi.form(RELEASES[self.kernel].luo or "")
+        return form is not None and form.files == "blocks"
 
     @property
     def refuses_duplicates(self) -> bool:

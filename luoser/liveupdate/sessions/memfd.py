@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from luoser.abi import memfd as abi
+from luoser.abi.release import RELEASES
 from luoser.abi.schema import Schema
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
@@ -23,7 +24,10 @@ from luoser.liveupdate.trace import Failure
 __all__ = ["Area", "MemfdFiles"]
 
 _DIRTY_UPTODATE = 3
-_SCHEMAS: Mapping[str, Schema] = {"memfd-v1": abi.memfd_luo_ser_v1, "memfd-v2": abi.memfd_luo_ser_v2}
+_RELEASED = {found.memfd for found in RELEASES.values() if found.luo is not None}
+_SCHEMAS: Mapping[str, Schema] = {
+    form.handler: form.descriptor for form in reversed(abi.FORMS) if form.descriptor and form.handler in _RELEASED
+}
 _KNOWN_SEALS = sum(abi.SEALS)
 
 
@@ -65,7 +69,8 @@ class MemfdFiles:
     @property
     def has_seals(self) -> bool:
         """Whether descriptors have seals."""
-        return self.compatible != "memfd-v1"
+        form = abi.form_of_handler(self.compatible)
+        return form is not None and form.has_seals
 
     def can_preserve(self, request: FileRequest) -> bool:
         """Whether the file is a memfd."""

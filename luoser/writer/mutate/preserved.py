@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from luoser.abi.kho import root_form
 from luoser.abi.preserved import RadixGeometry, khoser_mem_bitmap_ptr, khoser_mem_chunk_hdr
 from luoser.state import Handover, PreservedMap, State
 from luoser.writer.image import Image
@@ -196,7 +197,8 @@ def unnamed(image: Image, state: State) -> None:
 @mutation("MAP017", "the next kernel reserves memory of another size")
 def order_overflow(image: Image, state: State) -> None:
     """A block of order 19 at 16 TiB is preserved."""
-    if first_handover(state).compatible not in ("kho-v1", "kho-v3"):
+    form = root_form(first_handover(state).compatible)
+    if form is None or form.orders is None:
         raise Cannot("expected kho-v1 or kho-v3: later kernels can restore such a block")
     preserve(image, state, 1 << 44, 19)
 
