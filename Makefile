@@ -2,6 +2,7 @@
 # make demo   environment, install, inspect a shipped dump of a real kernel
 # make test   lint, types, tests
 # make test-slow  the tests that make test leaves out: whole machines, LUOSER_LAB names their dumps (tests/lab)
+# make flips  docs/flips.md: what check says of real dumps with one flipped bit (ten minutes)
 # make golden the committed files that are made: golden bytes, dump formats
 # make bench  speed as ratios to peers measured in the same run
 # make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
@@ -11,7 +12,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow bench mutants golden docs clean
+.PHONY: demo test test-slow bench mutants golden docs flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -43,6 +44,9 @@ docs: .venv/tested
 	$(BIN)/python -m tests.live_update_page
 	$(BIN)/python -m tests.abi_pages
 	$(BIN)/python -m tests.architecture_page
+
+flips: .venv/tested
+	$(BIN)/python -m tests.flips > docs/flips.md
 
 # Debian splits venv off into a package of its own.
 .venv/bin/python:

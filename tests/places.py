@@ -41,6 +41,7 @@ PLAIN = {
     "kho_kexec_metadata.previous_release": "a name: each release is possible",
     "kho_kexec_metadata.kexec_count": "a number: each value is possible",
     "luo_file_ser of a memfd.token": "a token, chosen by user space",
+    "pci device.flags": "a device and a bridge above it: each known flag is possible",
     "pci device.driver_data": "data of a driver, which need not be an address",
     "pci device.refcount": "any number up to that of the devices is possible; --topology decides",
     "pci header.nr_devices": "the last devices can be removed, and leave their bytes behind",
@@ -81,7 +82,8 @@ def places(memory: Memory, handover: Handover) -> Iterator[Place]:
     if handover.kexec_metadata is not None:
         yield from found.struct(kho_kexec_metadata, handover.kexec_metadata.address)
     for one in handover.pci:
-        yield from found.devices(one)
+        if any(not way.startswith("subtree:") for way in one.via):  # else it is the blob of an unknown module
+            yield from found.devices(one)
 
 
 def map_pages(handover: Handover) -> Iterator[tuple[str, int]]:

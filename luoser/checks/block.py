@@ -72,11 +72,12 @@ def luo_chain(view: View) -> Iterator[Found]:
     source="block.md#what-the-next-kernel-verifies; luo.md#flbs; luo.md#the-session-area",
 )
 def luo_block_count(view: View) -> Iterator[Found]:
-    """The count of a block or area of sessions, files or FLBs is larger than what fits (FLBs: one page), or that of a
-    block is 0.
+    """The count of a block or area of sessions, files or FLBs is larger than what fits (FLBs: one page), that of an
+    area smaller than its entries, or that of a block 0.
 
-    The kernel refuses such a count with -EINVAL: a panic for sessions and FLBs, an unusable /dev/liveupdate for files.
+    The kernel refuses a large count with -EINVAL: a panic for sessions and FLBs, an unusable /dev/liveupdate for files.
+    With a small one it does not find the last entries: what they hand over is lost.
     7.2 and 7.3 make a block with count 0 themselves: if all blocks of sessions are full (51 each), and another session
     is requested under a name that is in use.
     """
-    yield from _faults(view, ["bad-count"])
+    yield from _faults(view, ["bad-count", "left-over"])

@@ -86,7 +86,7 @@ def root_damaged(view: View) -> Iterator[Found]:
 def fdt_headers(view: View) -> Iterator[Found]:
     """The header of a devicetree has values that no kernel writes.
 
-    Kernels write version 17, last compatible version 16, CPU 0, and merged ones blocks without gaps up to totalsize; a
+    Kernels write version 17, last compatible version 16, CPU 0, and blocks without gaps, merged ones up to totalsize; a
     root fits a page. A kernel may accept other values. But these bytes were changed after they were written, so what is
     next to them is in doubt.
     """
@@ -125,14 +125,16 @@ def _trees(view: View) -> Iterator[tuple[str, int | None, Fdt, bool]]:
 def _unusual(header: Header, *, is_packed: bool) -> Iterator[tuple[str, int, int]]:
     """(member, value, expected value) of the members of a header that no kernel writes so."""
     reserved = header.off_mem_rsvmap
-    expected = {"version": 17, "last_comp_version": 16, "boot_cpuid_phys": 0}
+    expected = {
+        "version": 17,
+        "last_comp_version": 16,
+        "boot_cpuid_phys": 0,
+        "off_mem_rsvmap": reserved if reserved in _RESERVE_MAPS else _RESERVE_MAPS[0],
+        "off_dt_struct": reserved + fdt_reserve_entry.size,
+        "off_dt_strings": header.off_dt_struct + header.size_dt_struct,
+    }
     if is_packed:
-        expected |= {
-            "off_mem_rsvmap": reserved if reserved in _RESERVE_MAPS else _RESERVE_MAPS[0],
-            "off_dt_struct": reserved + fdt_reserve_entry.size,
-            "off_dt_strings": header.off_dt_struct + header.size_dt_struct,
-            "totalsize": header.off_dt_strings + header.size_dt_strings,
-        }
+        expected["totalsize"] = header.off_dt_strings + header.size_dt_strings
     for name, value in expected.items():
         if getattr(header, name) != value:
             yield name, getattr(header, name), value

@@ -20,14 +20,20 @@ __all__ = ["command"]
 def command(reading: Reading, output: str, full: bool, contents: bool) -> None:
     """Show everything that is handed over in SOURCE: KHO roots, preserved memory, LUO, PCI devices.
 
-    Broken, missing and stale structures are listed as problems at the end. They do not change the exit code.
+    The first lines have the source and the verdict of `luoser check`. Broken, missing and stale structures are listed
+    as problems at the end. Neither changes the exit code.
     """
-    state = reading.load(contents=contents)
+    with reading.open() as memory:
+        state = reading.read(memory, contents=contents or output == "text")  # `check` needs them
+        ram, kernel = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
     if output == "json":
         from luoser.state import to_document
 
         echo_json(to_document(state, full=full or contents))
     else:
+        from luoser.checks import check
+        from luoser.render.findings import print_head
         from luoser.render.tree import print_state
 
+        print_head(check(state, ram=ram), state.source, kernel=kernel)
         print_state(state, full=full or contents)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "findings_document",
     "ktap",
+    "print_head",
     "print_report",
     "print_rule",
     "print_rules",
@@ -104,12 +105,8 @@ def print_report(report: Report, source: Source, *, kernel: str | None, verbose:
     from rich.console import Console
     from rich.text import Text
 
+    print_head(report, source, kernel=kernel)
     console = Console(highlight=False, soft_wrap=True)
-    said = f"kernel {safe_text(kernel)}, " if kernel else ""
-    console.print(Text(f"{safe_text(source.path)}  {source.format}, {said}{source.page_size // 1024} KiB pages"))
-    for remark in report.remarks:
-        console.print(Text(f"remark   {safe_text(remark, again=True)}", style="yellow"))
-    console.print(Text.assemble("verdict  ", verdict_text(report)))
     for finding in report.findings:
         place = f" at {finding.address:#x}" if finding.address is not None else ""
         line = Text.assemble(
@@ -128,6 +125,24 @@ def print_report(report: Report, source: Source, *, kernel: str | None, verbose:
         console.print(Text(f"skipped {entry.rule}: {safe_text(entry.reason, again=True)}", style="dim"))
     for word in report.not_looked_at:
         console.print(Text(f"not looked at: {safe_text(word, again=True)}", style="dim"))
+
+
+def print_head(report: Report, source: Source, *, kernel: str | None) -> None:
+    """Print a line with path, format, kernel release and page size of the source, its remarks, and the verdict.
+
+    report: on the source.
+    source: that was read.
+    kernel: release of the running kernel. None: unknown.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    said = f"kernel {safe_text(kernel)}, " if kernel else ""
+    console.print(Text(f"{safe_text(source.path)}  {source.format}, {said}{source.page_size // 1024} KiB pages"))
+    for remark in report.remarks:
+        console.print(Text(f"remark   {safe_text(remark, again=True)}", style="yellow"))
+    console.print(Text.assemble("verdict  ", verdict_text(report)))
 
 
 def verdict_text(report: Report) -> str:

@@ -366,3 +366,9 @@ def test_every_error_is_a_luoser_error() -> None:
     """What main() turns into one line: CliRunner sees the exception itself."""
     with pytest.raises(LuoserError):
         CliRunner().invoke(cli, ["inspect", "/nonexistent"], catch_exceptions=False, standalone_mode=False)
+
+
+@pytest.mark.parametrize("name", real.DUMPS)
+def test_inspect_begins_with_the_verdict_of_check(luoser_command: Run, name: str) -> None:
+    first = [luoser_command(command, real.path(name)).stdout.splitlines()[:2] for command in ("inspect", "check")]
+    assert first[0] == first[1] and first[0][1].startswith(b"verdict  ")

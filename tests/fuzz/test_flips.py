@@ -19,7 +19,7 @@ from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, MapStatus, State
-from tests import real
+from tests import flips, real
 from tests.images import Image, Node, fdt, text, u64
 from tests.memory.images import Load, core
 from tests.reader.helpers import only
@@ -151,6 +151,37 @@ def test_violations_are_seen() -> None:
     assert "is called stale" in words
     assert "there is no root at 0xe55000" in words
     assert "root 0xe55000 is lost" in " ".join(violations(after, (0, 0), before))
+
+
+# -- the verdict --
+
+
+def unseen(name: str, count: int) -> list[str]:
+    """Flips in members that decide, of which `check` says sound."""
+    bits = {member: found for member, found in flips.bits_of(name).items() if not flips.is_plain(member)}
+    return [
+        f"{name}: {flip.name}: bit {flip.bit[1]} of {flip.bit[0]:#x}"
+        for flip in flips.flips(name, flips.sampled(bits, count, name))
+        if flip.verdict == "sound"
+    ]
+
+
+@pytest.mark.parametrize("name", flips.DUMPS)
+def test_a_flipped_bit_of_what_decides_is_not_sound(name: str) -> None:
+    assert unseen(name, 1) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", flips.DUMPS)
+def test_many_flipped_bits_of_what_decides_are_not_sound(name: str) -> None:
+    assert unseen(name, 100) == []
+
+
+def test_dumps_themselves_are_sound() -> None:
+    """Else the tests above could not fail."""
+    for name in flips.DUMPS:
+        (flip,) = flips.flips(name, {"tree: padding": [(max(flips.bits_of(name)["tree: padding"])[0], 0)]})
+        assert flip.verdict == "sound", name
 
 
 # -- each of these was one --
