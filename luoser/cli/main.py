@@ -55,7 +55,8 @@ def cli() -> None:
     .xz or .gz; `-` is standard input. Give all files of a split kdump, or a .vmem and its .vmss. `live:` is this
     machine, qmp:SOCKET is a running QEMU guest.
 
-    Exit codes: 0 done, 2 usage or unreadable input, 3 no KHO state found.
+    Exit codes: 0 done, sound or equal, 1 findings or differences, 2 usage or unreadable input, 3 no KHO state found,
+    4 inconclusive.
     """
 
 
