@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import luoser
 from luoser.checks import check
 from tests import real
-from tests.checks.mutants import luo_of
+from tests.checks.mutants import NAME, changed, luo_of
 
 
 def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
@@ -18,6 +20,13 @@ def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
         memory.write(file.address or 0, b"guestos-v1".ljust(48, b"\0"))
     (finding,) = check(luoser.read(memory), select=["LUO017"]).findings
     assert "3 files" in finding.message
+
+
+def test_an_unknown_handler_of_one_file_is_told_in_the_singular() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(luo_of().sessions[0].files[1].address or 0, b"guestos-v1".ljust(48, b"\0"))
+    (finding,) = check(luoser.read(memory), select=["LUO017"]).findings
+    assert finding.message.endswith(", of one file") and finding.where == "luo.sessions[0].files[1]"
 
 
 # -- the next kernel --
@@ -41,6 +50,18 @@ def test_files_whose_handler_the_next_kernel_does_not_have(
     report = check(real.read(name), next_release=release, handlers=handlers, select=["LUO021"])
     assert [finding.where for finding in report.findings] == (["luo.sessions[0].files[0]"] if refused else [])
     assert not report.unjudged and not report.skipped
+
+
+@pytest.mark.parametrize(
+    ("files", "said"), [(1, "of one file"), (2, "of 2 files, this is the first"), (3, "of 3 files")]
+)
+def test_a_refused_handler_is_told_once_with_its_number_of_files(files: int, said: str) -> None:
+    luo = luo_of()
+    session = replace(luo.sessions[0], files=luo.sessions[0].files[:files])
+    state = changed(NAME, luo=replace(luo, sessions=(session,)))
+    (finding,) = check(state, next_release="7.0.1", select=["LUO021"]).findings
+    assert said in finding.message
+    assert finding.address == session.files[0].address
 
 
 def test_handlers_of_a_release_to_come_are_not_known() -> None:

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 import luoser
+from luoser.abi.release import LAST
 from luoser.checks import Verdict, check
+from luoser.fdt import Node
 from luoser.state import Direction, Problem
 from tests import real
 from tests.checks.mutants import changed, errors, messages, mutant, reason, report_of, rules_found, written
@@ -46,6 +48,14 @@ def test_pairs_of_kernels(name: str, release: str, refused: bool) -> None:
 def test_a_kernel_without_luo_is_told_by_name() -> None:
     (word,) = messages(check(real.read("6.19-a/frozen"), next_release="6.18.15"), "KHO012")
     assert word == "LUO is luo-v1, kernel 6.18.15 accepts no LUO at all"
+
+
+def test_the_last_known_release_is_judged() -> None:
+    last = ".".join(map(str, LAST))
+    assert check(real.read("7.3-a/frozen"), next_release=last, select=["KHO012"]).passed == ("KHO012",)
+    later = f"{LAST[0]}.{LAST[1] + 1}"
+    report = check(real.read("7.3-a/frozen"), next_release=later, select=["KHO012"])
+    assert [(entry.cause, entry.about) for entry in report.unjudged] == [("unknown-form", "root")]
 
 
 def test_a_release_of_which_nothing_is_known_is_skipped() -> None:
@@ -88,6 +98,50 @@ def test_a_map_pointer_of_0_is_normal_before_kho_v1_is_finalised() -> None:
 
 def test_a_map_pointer_of_0_is_never_normal_in_kho_v4() -> None:
     assert errors(mutant("KHO005", "7.3-a/frozen")) == {"KHO005"}
+
+
+@pytest.mark.parametrize(("size", "said"), [(0x100, False), (0x1000, False), (0x1001, True)])
+def test_the_devicetree_of_a_root_fits_a_page(size: int, said: bool) -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    tree = replace(tree, header=replace(tree.header, totalsize=size))
+    words = messages(check(changed("7.3-a/frozen", fdt=tree), select=["KHO003"]), "KHO003")
+    too_large = f"totalsize of the root's devicetree is {size:#x}, expected at most a page, 0x1000"
+    assert (too_large in words) == said
+
+
+def test_a_header_that_is_unusual_is_told_with_what_it_should_be() -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    assert not check(real.read("7.3-a/frozen"), select=["KHO003"]).findings
+    for name, said in (("version", 16), ("last_comp_version", 17), ("boot_cpuid_phys", 1)):
+        wrong = replace(tree, header=replace(tree.header, **{name: said}))
+        (word,) = messages(check(changed("7.3-a/frozen", fdt=wrong), select=["KHO003"]), "KHO003")
+        assert word == f"devicetree at 0x5cd000: {name} is {said:#x}, expected {getattr(tree.header, name):#x}"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [(0, True), (1, True), (0x1000, False), (0x1001, True), ((1 << 52) - 4096, False), (1 << 52, True)],
+)
+def test_a_sub_tree_is_at_a_page_address(address: int, said: bool) -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    named = Node(b"x", [(b"preserved-data", struct.pack("<Q", address)), (b"blob-size", struct.pack("<Q", 8))])
+    root = Node(b"", tree.root.properties, [*tree.root.nodes, named])
+    report = check(changed("7.3-a/frozen", fdt=replace(tree, root=root)), select=["KHO006"])
+    assert [finding.where for finding in report.findings] == ([f"subtrees[{len(tree.root.nodes)}]"] if said else [])
+    assert all(f"found {address:#x}" in finding.message for finding in report.findings)
+
+
+def test_names_of_sub_trees_are_counted() -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    for times in (1, 2, 3):
+        root = Node(b"", tree.root.properties, [*tree.root.nodes, *[Node(b"x", [])] * times])
+        report = check(changed("7.3-a/frozen", fdt=replace(tree, root=root)), select=["KHO007"])
+        said = [] if times == 1 else [f"{times} sub-trees have the name x; a kernel finds only one"]
+        assert messages(report, "KHO007") == said
 
 
 def test_a_root_from_debugfs_may_be_cut_short() -> None:
