@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import luoser
@@ -80,3 +83,11 @@ def test_a_mutation_breaks_its_rule_and_no_other(rule: Rule) -> None:
     report = mutant(rule.id, BASES.get(rule.id, "7.3-a/frozen"), **OPTIONS.get(rule.id, {}))
     assert rule.id in rules_found(report)
     assert errors(report) == ({rule.id} if rule.severity is Severity.ERROR else set())
+
+
+def test_rules_are_judged_without_the_readers_of_topologies() -> None:
+    """They are loaded by who has a topology to read."""
+    code = "import sys, luoser.checks, luoser.diff; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True, cwd=real.ROOT).stdout.split()
+    assert "luoser.checks.topology" in loaded and "luoser.topology" not in loaded
