@@ -7,6 +7,7 @@ import json
 
 import luoser
 from luoser.diff import Change, compare
+from luoser.memory.overlay import Overlay
 from luoser.state.from_json import from_document
 from tests import real
 from tests.diff.helpers import FROZEN, document, session
@@ -24,6 +25,18 @@ def test_a_byte_of_a_driver_page() -> None:
     (change,) = with_byte(0x1A96000 + 5)
     assert change.where == "pci/0000:41:00.0/driver_data/contents"
     assert "first differing byte 0x5" in change.note
+
+
+def test_a_byte_that_is_higher_or_lower() -> None:
+    memory = real.overlay(FROZEN)
+    memory.write(0x1A96000, b"\x40")
+    memory.write(0x1A96000 + 4095, b"\x40")
+    for offset, byte in ((0, b"\x3f"), (0, b"\x41"), (4095, b"\x3f"), (4095, b"\x41")):
+        other = Overlay(memory)
+        other.write(0x1A96000 + offset, byte)
+        states = luoser.read(memory, contents=True), luoser.read(other, contents=True)
+        (change,) = compare(*states, memories=(memory, other), contents=True).changes
+        assert change.note == f"first differing byte {offset:#x} of 0x1000 at 0x1a96000"
 
 
 def test_a_byte_of_a_folio() -> None:

@@ -149,6 +149,14 @@ def test_buses_of_a_list() -> None:
     assert told(with_lists(one), with_lists(changed_bus)) == {"pci/bus/0000:41/bridge_type": Kind.CHANGED}
 
 
+@pytest.mark.parametrize(("domain", "bus", "where"), [(0, 0, "0000:00"), (0, 0x41, "0000:41"), (2, 0, "0002:00"),
+                                                      (0x1234, 0xFF, "1234:ff")])  # fmt: skip
+def test_a_bus_is_named_by_its_domain_and_number(domain: int, bus: int, where: str) -> None:
+    both = a_list("pci-lu-v1-22", [OTHER, Dev(domain=domain, bdf=bus << 8)])
+    one = replace(both, buses=both.buses[:1])
+    assert told(with_lists(both), with_lists(one)) == {f"pci/bus/{where}": Kind.REMOVED}
+
+
 def places(*names: int, **members: int) -> DeviceList:
     return a_list("pci-lu-v2-03", [Dev(domain=0, bdf=name, **members) for name in names]).devices
 
