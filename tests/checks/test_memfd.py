@@ -114,6 +114,52 @@ def test_a_size_of_one_byte_more_than_the_folios_is_incomplete() -> None:
     assert rules_found(descriptor_changed(8, struct.pack("<Q", 0x10001))) == {"MFD011"}
 
 
+def test_folios_behind_the_end_are_counted_and_the_first_of_them_shown() -> None:
+    (word,) = messages(descriptor_changed(8, struct.pack("<Q", 0xDFFF)), "MFD008")
+    assert word.endswith("2 folios begin after the end, 0xdfff bytes, the first at index 0xe")
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (0x3001, None),  # up to the end of the folio
+        (0x4000, None),
+        (0x4001, "folios cover 16 KiB of 20 KiB; the rest will be zeros"),
+        (0x1000, None),  # the folio goes on
+        (0x100000, "folios cover 16 KiB of 1 MiB; the rest will be zeros"),
+    ],
+)
+def test_what_folios_cover_of_a_file(size: int, said: str | None) -> None:
+    state = with_folios([0x4000], blocks=[(0x4000, 2, 1)])
+    file = luo_of(state).sessions[0].files[0]
+    assert file.memfd is not None
+    session = replace(luo_of(state).sessions[0], files=(replace(file, memfd=replace(file.memfd, size=size)),))
+    report = check(changed(state, luo=replace(luo_of(state), sessions=(session,))), select=["MFD011"])
+    assert [finding.message.partition(": ")[2] for finding in report.findings] == ([] if said is None else [said])
+
+
+@pytest.mark.parametrize(
+    ("folios", "pages", "order", "is_wrong"),
+    [(256, 1, 0, False), (257, 1, 0, True), (257, 2, 0, False), (256, 2, 0, True), (0, 0, 0, False), (0, 1, 0, True),
+     (256, 2, 1, False)],
+)  # fmt: skip
+def test_an_array_has_as_many_pages_as_its_folios_need(folios: int, pages: int, order: int, is_wrong: bool) -> None:
+    session, memfd = luo_of().sessions[0], memfd_of()
+    array = replace(memfd.folios, count=folios, total_pages=pages, order=order)
+    file = replace(session.files[1], memfd=replace(memfd, folios=array))
+    state = changed(NAME, luo=replace(luo_of(), sessions=(replace(session, files=(file,)),)))
+    words = [f"folio array has {pages} pages for {folios} folios, expected {-(-folios // 256)}"] if is_wrong else []
+    found = messages(check(state, select=["MFD006"]), "MFD006")
+    assert [word.partition(": ")[2] for word in found] == words
+
+
+def test_a_folio_inside_a_larger_one_is_told() -> None:
+    state = with_folios([0x4000, 0x9000], blocks=[(0x4000, 2, 1), (0x9000, 0, 1)])
+    (finding,) = check(state, select=["MFD007"]).findings
+    assert finding.message.endswith("folio 0x9000 has index 0x1, expected 0x4 or higher")
+    assert check(with_folios([0x4000, 0x9000]), select=["MFD007"]).passed == ("MFD007",)
+
+
 def test_a_hole_is_missing_memory_but_no_folio() -> None:
     assert rules_found(folio_changed(3, word=0)) == {"MFD011"}
 

@@ -81,8 +81,10 @@ def test_an_flb_without_data_is_no_list_that_is_missing() -> None:
     luo = state.handovers[0].luo
     assert luo is not None
     empty = replace(luo.flbs[-1], data=0)
-    report = check(changed(state, luo=replace(luo, flbs=(*luo.flbs[:-1], empty))), select=["PCI001"])
-    assert report.passed == ("PCI001",)
+    empty_one = changed(state, luo=replace(luo, flbs=(*luo.flbs[:-1], empty)))
+    first, last = state.handovers[0].pci
+    for lists in ((first, last), (first, replace(last, address=0))):
+        assert check(changed(empty_one, pci=lists), select=["PCI001"]).passed == ("PCI001",)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -258,6 +260,17 @@ def test_the_second_of_two_is_told_with_the_first(rule: str, word: str) -> None:
     twice = replace(ENDPOINT, data=0x1A96000)
     (finding,) = found(with_lists(a_list("pci-lu-v2-03", [BRIDGE, twice, twice])), rule)
     assert finding.message.endswith(word) and finding.where == "pci[0].devices[2]"
+
+
+@pytest.mark.parametrize(
+    ("domain", "place", "name"),
+    [(0, 0x4100, "0000:41:00.0"), (0, 0xFF09, "0000:ff:01.1"), (0x12, 0x8000, "0012:80:00.0"), (1, 0, "0001:00:00.0")],
+)
+def test_a_device_is_named_by_its_domain_and_place(domain: int, place: int, name: str) -> None:
+    device = Dev(domain=domain, bdf=place)
+    for form in ("pci-lu-v2-03", "pci-version-2"):
+        (finding,) = found(with_lists(a_list(form, [device, device])), "PCI002")
+        assert finding.device == name and finding.message.startswith(f"{name} in the device list {form}")
 
 
 def test_a_record_in_a_second_block_is_told_at_its_address() -> None:

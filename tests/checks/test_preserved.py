@@ -218,6 +218,28 @@ def test_an_unread_list_of_folios_is_not_passed() -> None:
     assert "not all of its folios" in reason(report, "MAP010")
 
 
+@pytest.mark.parametrize(
+    ("handler", "code", "is_judged"),
+    [
+        ("memfd-v2", "missing", False),
+        ("memfd-v2", "zero-memfd", True),  # which says that the file is empty
+        ("guestos-v1", "missing", True),  # which has no folios
+        ("guestos-v1", "zero-memfd", True),
+    ],
+)
+@pytest.mark.parametrize("rule", ["MAP009", "MAP010"])
+def test_only_a_memfd_that_was_not_read_may_have_folios(rule: str, handler: str, code: str, is_judged: bool) -> None:
+    state, session = changed(A, kho_test=None), luo_of().sessions[0]
+    file = replace(session.files[1], compatible=handler, memfd=None)
+    where = "luo.sessions[0].files[1]"
+    met = Problem(code=code, address=None, message="x", root=state.handovers[0].address, about=where)
+    made = replace(session, files=(session.files[0], file))
+    state = replace(changed(state, luo=replace(luo_of(), sessions=(made,))), problems=(met,))
+    report = check(state, select=(rule,))
+    assert [(entry.cause, entry.about) for entry in report.unjudged] == ([] if is_judged else [("damaged", where)])
+    assert report.passed == ((rule,) if is_judged else ())
+
+
 def test_nothing_of_luo_is_judged_before_it_is_serialised() -> None:
     report = check(real.read("7.3-a/pre"), select=("MAP010", "MAP011", "MAP012"))
     assert not report.passed
@@ -238,6 +260,24 @@ def test_a_region_needs_its_first_and_its_last_page(lost: int) -> None:
     pages = [(top + place, 0, 1) for place in range(0, 0x100000, 0x1000) if place != lost]
     (word,) = messages(check(changed(with_map(name, *pages), memblock=grown), select=("MAP015",)), "MAP015")
     assert f"byte at {top + lost:#x} is not preserved" in word
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (0, "data 0x0 is not a page address"),
+        (1, "data 0x1 is not a page address"),
+        (0x1001, "data 0x1001 is not a page address"),
+        (1 << 52, "data 0x10000000000000 is not a page address"),
+        ((1 << 52) - 4096, "data at 0xffffffffff000 is not preserved"),
+        (0x1000, "data at 0x1000 is not preserved"),
+    ],
+)
+def test_the_handle_of_a_file_is_the_address_of_a_preserved_page(data: int, said: str) -> None:
+    session = luo_of().sessions[0]
+    luo = replace(luo_of(), sessions=(replace(session, files=(replace(session.files[0], data=data),)),))
+    (word,) = messages(check(changed(A, luo=luo), select=("MAP012",)), "MAP012")
+    assert word.endswith(said)
 
 
 def test_sessions_need_a_block_of_their_size() -> None:
@@ -473,6 +513,16 @@ def test_blocks_and_pages_of_a_device_list() -> None:
         found = check(with_region(page, state=state), select=("MAP014",)).findings
         assert [owner in finding.message for finding in found if owner] == ([] if owner is None else [True]), owner
         assert len(found) == (owner is not None)
+
+
+def test_a_folio_of_two_files_is_the_finding_of_another_rule() -> None:
+    first, second, third = luo_of().sessions[0].files
+    assert second.memfd is not None
+    shared = replace(second.memfd, address=0, folios=replace(second.memfd.folios, chunks=(), pages=()))
+    session = replace(luo_of().sessions[0], files=(first, second, replace(third, memfd=shared)))
+    state = changed(A, luo=replace(luo_of(), sessions=(session,)))
+    assert check(state, select=("MAP014",)).passed == ("MAP014",)
+    assert errors(check(state, select=("MAP014", "MFD010"))) == {"MFD010"}
 
 
 def test_a_region_over_a_file_after_one_that_cannot_be_read() -> None:

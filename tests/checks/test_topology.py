@@ -220,6 +220,22 @@ def test_a_bridge_before_its_device() -> None:
     assert [finding.device for finding in findings] == ["0000:04:00.0"]
 
 
+@pytest.mark.parametrize(("flags", "count"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+def test_a_bridge_with_its_flag_needs_a_device_below(flags: int, count: int) -> None:
+    state = listing("pci-lu-v2-03", ("0000:41:00.0", 1), ("0000:00:02.0", flags))
+    assert len(found(state, "TOP006", topology=machine())) == count
+    assert (
+        found(listing("pci-lu-v2-03", ("0000:04:00.0", 1), ("0000:00:02.0", flags)), "TOP006", topology=machine()) == []
+    )
+
+
+def test_devices_of_vmd_are_named_as_in_the_list() -> None:
+    devices = [Dev(domain=1, bdf=0x4100), Dev(domain=1, bdf=0x4000)]
+    (finding,) = found(with_lists(a_list("pci-lu-v2-03", devices)), "TOP004", topology=vmd())
+    assert finding.device == "0001:40:00.0"
+    assert finding.message.endswith("expected LU_BUSMASTER_BRIDGE (2): 0001:41:00.0 below it requested it")
+
+
 def test_a_bridge_for_nothing() -> None:
     state = listing("pci-lu-v2-03", ("0000:41:00.0", 1), ("0000:40:00.0", 2), ("0000:00:02.0", 2))
     findings = found(state, "TOP006", topology=machine())
