@@ -122,6 +122,13 @@ def test_counts_of_flbs_are_another_matter_if_no_session_has_a_file() -> None:
     assert check(changed(NAME, luo=replace(luo, flbs=())), select=["LUO019"]).passed == ("LUO019",)
 
 
+def test_a_sub_tree_of_another_name_may_be_small() -> None:
+    trees = real.read(NAME).handovers[0].subtrees
+    for name in ("A", "LUOX", "z"):
+        state = changed(NAME, subtrees=(*trees, replace(trees[0], name=name, size=5)))
+        assert check(state, select=["LUO003"]).passed == ("LUO003",)
+
+
 @pytest.mark.parametrize(("size", "is_wrong"), [(31, True), (32, False), (33, False), (None, False)])
 def test_a_blob_size_of_at_least_luo_ser_is_enough(size: int | None, is_wrong: bool) -> None:
     trees = real.read(NAME).handovers[0].subtrees
