@@ -179,6 +179,17 @@ def test_devices_by_address(before: tuple[int, ...], after: tuple[int, ...], kin
     assert {change.where: change.kind for change in found} == kinds
 
 
+def test_what_is_told_of_devices() -> None:
+    (change,) = device_changes(places(1, 2, 3), places(3, 1, 2))
+    assert (change.where, change.before, change.after) == ("order", "0", "1")
+    assert change.note == "0000:00:00.1 is the first at another position"
+    (change,) = device_changes(places(1, 2, data=0x1000), places(1, data=0x1000))
+    assert (change.before, change.after) == ("flags 0x1, driver_data 0x1000", None)
+    one, other = (change for change in device_changes(places(1), places(1, 2, flags=3)))
+    assert (one.before, one.after) == (None, "flags 0x3, driver_data 0x0")
+    assert (other.where, other.before, other.after) == ("0000:00:00.1/flags", "0x1", "0x3")
+
+
 def test_members_of_devices_that_both_layouts_have() -> None:
     one, other = places(1, 2, data=0x1000), places(1, 2, data=0x2000)
     assert {change.where for change in device_changes(one, other)} == {

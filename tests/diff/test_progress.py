@@ -10,7 +10,7 @@ import pytest
 import luoser
 from luoser.diff import Change, Comparison, Kind, Verdict, compare
 from luoser.errors import UsageError
-from luoser.state import Direction, Handover, Problem
+from luoser.state import Direction, Handover, Problem, State
 from tests import real
 from tests.diff.helpers import sound
 
@@ -78,6 +78,44 @@ def test_an_outgoing_map_that_is_destroyed_is_no_progress() -> None:
     memory.write(0xE54000, b"#!/bin/sh\n" * 409)
     found = compare(luoser.read(real.dump("7.3-chain/frozen2")), luoser.read(memory))
     assert where(found.changes, Kind.CHANGED) == ["handovers/0xe55000/preserved/status"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ([(1, "outgoing")], [(1, "incoming")], ["the same root"]),
+        ([(1, "outgoing")], [(2, "outgoing")], ["the same direction"]),
+        ([(1, "outgoing")], [(2, "incoming")], ["handed on"]),
+        ([(1, "incoming")], [(2, "outgoing")], ["the only ones"]),
+        ([(1, "unknown")], [(2, "unknown")], ["the only ones"]),
+        ([(None, "unknown")], [(None, "unknown")], ["the only ones"]),
+        ([(1, "unknown"), (3, "unknown")], [(2, "unknown")], []),
+        ([(1, "unknown")], [(2, "unknown"), (3, "unknown")], []),
+        ([(1, "incoming"), (2, "outgoing")], [(2, "incoming"), (3, "outgoing")], ["the same root"]),
+        (
+            [(1, "incoming"), (2, "outgoing")],
+            [(3, "outgoing"), (1, "incoming")],
+            ["the same root", "the same direction"],
+        ),
+    ],
+)
+def test_which_handovers_are_compared(
+    before: list[tuple[int | None, str]], after: list[tuple[int | None, str]], why: list[str]
+) -> None:
+    def of(roots: list[tuple[int | None, str]]) -> State:
+        one = sound().handovers[0]
+        made = (replace(one, address=address, direction=Direction(direction)) for address, direction in roots)
+        return replace(sound(), handovers=tuple(made))
+
+    assert [word.rpartition(": ")[2] for word in compare(of(before), of(after)).pairing] == why
+
+
+def test_a_handover_of_another_machine_is_not_compared() -> None:
+    foreign = replace(sound().handovers[0], own=False, address=0x7000000)
+    both = replace(sound(), handovers=(foreign, *sound().handovers))
+    for states in ((both, sound()), (sound(), both)):
+        found = compare(*states)
+        assert found.changes == () and len(found.pairing) == 1
 
 
 # -- handovers on one side only ---------------------------------------------------------------------------
