@@ -138,6 +138,17 @@ def test_what_folios_cover_of_a_file(size: int, said: str | None) -> None:
     assert [finding.message.partition(": ")[2] for finding in report.findings] == ([] if said is None else [said])
 
 
+def test_folios_behind_the_end_cover_nothing_of_a_file() -> None:
+    state = with_folios([0x4000, 0, 0x6000, 0x7000])
+    file = luo_of(state).sessions[0].files[0]
+    assert file.memfd is not None
+    session = replace(luo_of(state).sessions[0], files=(replace(file, memfd=replace(file.memfd, size=0x2000)),))
+    (word,) = messages(
+        check(changed(state, luo=replace(luo_of(state), sessions=(session,))), select=["MFD011"]), "MFD011"
+    )
+    assert word.endswith("folios cover 4 KiB of 8 KiB; the rest will be zeros")
+
+
 @pytest.mark.parametrize(
     ("folios", "pages", "order", "is_wrong"),
     [(256, 1, 0, False), (257, 1, 0, True), (257, 2, 0, False), (256, 2, 0, True), (0, 0, 0, False), (0, 1, 0, True),

@@ -501,14 +501,17 @@ def test_a_block_of_a_folio_array_is_all_of_its_order(order: int, pages: int) ->
 
 
 def test_blocks_and_pages_of_a_device_list() -> None:
-    blocks = a_list("pci-version-2", [Dev(domain=0, bdf=0x4100)], address=1 << 37)
-    long = a_list("pci-lu-v2-03", [Dev(domain=0, bdf=0x4100)] * 256, address=1 << 36)
+    device = Dev(domain=0, bdf=0x4100)
+    blocks = a_list("pci-version-2", [device] * 600, address=1 << 37)  # its head is one page, however many devices
+    long = a_list("pci-lu-v2-03", [device] * 300, address=1 << 36)
     state = changed(A, pci=(blocks, long))
     for page, owner in (
         (blocks.address, "a PCI device list"),
+        (blocks.address + 4096, None),
         (blocks.blocks[0], "a block of a PCI device list"),
         (1 << 36, "a PCI device list"),
-        ((1 << 36) + 4096, None),
+        ((1 << 36) + 4096, "a PCI device list"),
+        ((1 << 36) + 8192, None),
     ):
         found = check(with_region(page, state=state), select=("MAP014",)).findings
         assert [owner in finding.message for finding in found if owner] == ([] if owner is None else [True]), owner

@@ -156,7 +156,7 @@ BESIDE = ("AAA", "zzz")
 
 def with_strangers() -> State:
     """The real handover with sub-trees, subsystems and FLBs of others, whose contents no rule knows."""
-    state, nowhere = real.read(NAME), 0x70000000
+    state, nowhere, elsewhere = real.read(NAME), 0x70000000, 0x71000000
     tree = state.handovers[0].fdt
     assert tree is not None
     info = kho_vmalloc.build({"first": nowhere, "total_pages": 1, "flags": 1, "order": 0})
@@ -168,8 +168,8 @@ def with_strangers() -> State:
             trees.append(Subtree(name=name + kind, address=nowhere, size=size, fdt=found))
             nodes.append(Node((name + kind).encode(), [(b"blob-size", size.to_bytes(8, "little"))]))
     luo = luo_of()
-    flbs = tuple(Flb(name=f"{name}-v1", data=nowhere, count=1, address=luo.flbs[0].address) for name in BESIDE)
-    subsystems = tuple(Subsystem(name=name, data=nowhere) for name in BESIDE)
+    flbs = tuple(Flb(name=f"{name}-v1", data=elsewhere, count=1, address=luo.flbs[0].address) for name in BESIDE)
+    subsystems = tuple(Subsystem(name=name, data=elsewhere) for name in BESIDE)
     return changed(
         state,
         fdt=replace(tree, root=Node(b"", tree.root.properties, nodes)),

@@ -189,6 +189,21 @@ def test_an_unknown_chain_is_not_passed() -> None:
     assert "bridges above 1 of the devices, not all of which are in the topology" in report.skipped[0].reason
 
 
+@pytest.mark.parametrize(("unknown", "count"), [((), 0), (("41:00",), 1), (("41:00", "40:00"), 2)])
+def test_devices_that_may_be_endpoints_are_counted(unknown: tuple[str, ...], count: int) -> None:
+    """In a list that does not say which device asked."""
+
+    def change(devices: dict[Any, Device]) -> None:
+        for name in unknown:
+            place = bdf(f"0000:{name}.0")
+            devices[place] = replace(devices[place], is_bridge=None)
+
+    state = listing("pci-version-2", ("0000:41:00.0", 1), ("0000:40:00.0", 2), ("0000:05:00.0", 1), ("0000:00:03.0", 2))
+    report = check(state, select=["TOP003"], topology=changed(change))
+    reasons = [f"bridges above {count} of the devices, not all of which are in the topology"] if count else []
+    assert [entry.reason for entry in report.skipped] == reasons and not report.findings
+
+
 def test_what_the_topology_does_not_tell_is_skipped() -> None:
     def flatten(devices: dict[Any, Device]) -> None:
         for address, device in devices.items():

@@ -61,7 +61,7 @@ def test_a_folio_that_two_paths_lead_to_is_one_change_that_names_both() -> None:
 
 
 @pytest.mark.parametrize("piece", [512, 1000, 4096])
-@pytest.mark.parametrize("offset", [0, 511, 512, 999, 1000, 4095])
+@pytest.mark.parametrize("offset", [0, 511, 512, 999, 1000, 1009, 4095])
 def test_a_folio_is_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch, piece: int, offset: int) -> None:
     (whole,) = with_byte(0x1D69000 + offset)
     monkeypatch.setattr("luoser.diff.contents._PIECE", piece)
