@@ -151,6 +151,12 @@ def test_one_token_in_two_sessions_is_normal() -> None:
     assert "LUO016" in check(real.read("7.3-a/frozen")).passed
 
 
+@pytest.mark.parametrize(("number", "is_wrong"), [(0, True), (1, False), (2, False), (1 << 63, False), (None, False)])
+def test_the_number_of_live_updates_starts_at_1(number: int | None, is_wrong: bool) -> None:
+    report = check(changed(NAME, luo=replace(luo_of(), number=number)), select=["LUO005"])
+    assert [finding.where for finding in report.findings] == (["luo"] if is_wrong else [])
+
+
 def test_a_duplicate_is_told_at_its_place_with_that_of_the_first_one() -> None:
     luo = luo_of()
     first, second, *_ = luo.sessions

@@ -54,6 +54,12 @@ def test_folios_by_index(after: tuple[tuple[int, int, int], ...], kinds: list[tu
     assert told(with_folios(*FOLIOS), with_folios(*after)) == kinds
 
 
+@pytest.mark.parametrize("index", [0, 1, 3])
+def test_an_index_that_is_another_one(index: int) -> None:
+    (change,) = memfd_changes("x", with_folios((2, 12, 3)), with_folios((index, 12, 3)))
+    assert (change.where, change.before, change.after) == ("x/folios/2", "index 2", f"index {index}")
+
+
 @pytest.mark.parametrize("rows", [FOLIOS, FOLIOS[:1]])
 def test_folios_of_two_forms_are_compared_by_what_they_say(rows: tuple[tuple[int, int, int], ...]) -> None:
     """The frame number is in the upper bits of an entry in the forms before the merge, and the flags are below."""

@@ -133,7 +133,9 @@ def test_a_list_without_luo_came() -> None:
 
 def test_layouts_and_addresses_of_a_list() -> None:
     one = a_list("pci-v2-u32", [ENDPOINT])
-    assert told(with_lists(one), with_lists(replace(one, address=0x5000))) == {"pci/flb:pci/address": Kind.CHANGED}
+    for address in (one.address - 0x1000, one.address + 0x1000):
+        after = with_lists(replace(one, address=address))
+        assert told(with_lists(one), after) == {"pci/flb:pci/address": Kind.CHANGED}
     moved = replace(one, via=("flb:x",))
     assert told(with_lists(one), with_lists(moved)) == {}  # the same address
     other = replace(moved, address=0x5000)
