@@ -12,7 +12,7 @@ from luoser.abi.luo import form as luo_form
 from luoser.abi.release import LAST, RELEASES, claimed_subtrees, known_release, writers_of
 from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
+from luoser.checks.view import View, cause_of
 from luoser.fdt import Fdt, Header
 from luoser.state import Direction, Subtree
 from luoser.text import decode_name, one_bit_off, safe_text
@@ -219,6 +219,9 @@ def subtree_address(view: View) -> Iterator[Found]:
                 where=f"subtrees[{index}]",
                 hint="find what overwrote the root, or the driver that added this sub-tree",
             )
+    for index in range(len(view.handover.subtrees)):
+        for problem in view.problems("missing", "excluded", "page-damaged", about=f"subtrees[{index}]"):
+            raise NotJudged(problem.message, cause=cause_of(problem), about=problem.about)
 
 
 @register("KHO007", "subtree-duplicate-name", Severity.ERROR, kernels="6.16 and later", source="kho.md#invariants")

@@ -721,7 +721,9 @@ def _list_claims(view: View) -> Iterator[_Claim]:
     for index, entry in enumerate(view.handover.pci):
         where = f"pci[{index}]"
         if entry.address not in named:
-            size = -(-max(len(entry.devices.data), 1) // page) * page
+            form = pci_layout(entry.layout)
+            head = form.header.size if form is not None else 0
+            size = -(-max(head + len(entry.devices.data), 1) // page) * page
             end = entry.address + (page if entry.blocks else size)
             yield entry.address, end, "list", "a PCI device list", where
         for block in entry.blocks:

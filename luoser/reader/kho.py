@@ -165,6 +165,8 @@ def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size:
         is_tree = name in (_MEMBLOCK, _TEST) or (name != _LUO and node.get(SUBTREE_PROPERTIES[0]) is not None)
         if is_tree or _starts_as_fdt(walk, address):
             fdt = walk.fdt(address, subject, size=size)
+        elif name not in (_LUO, _METADATA):  # those are read for themselves
+            walk.read(address, 1, subject)
     if size is None and fdt is not None:
         size = fdt.header.totalsize
     return Subtree(name=name, address=address, size=size, fdt=fdt)

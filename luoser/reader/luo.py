@@ -213,7 +213,7 @@ class _Reader:
             self.walk.problem("bad-count", address, _SESSIONS, text)
             return found
         data = self.walk.read_some(address + header.size, ser.count * size, _SESSIONS)
-        self._need_zeros(address + header.size + ser.count * size, address + pages * self.walk.page_size, _SESSIONS)
+        self._need_zeros(address + len(head) + len(data), size, address + pages * self.walk.page_size, _SESSIONS)
         found.blocks.append(address)
         self._session_entries(found, address + header.size, data, form)
         return found
@@ -286,24 +286,24 @@ class _Reader:
         if not count:  # no kernel writes an address without files: what is there?
             self.walk.read(address, size, subject)
         data = self.walk.read_some(address, min(count * size, LIMITS.list_size), subject)
-        self._need_zeros(address + count * size, address + most * size, subject)
+        self._need_zeros(address + count * size, size, address + most * size, subject)
         self._file_entries(made, session, address, data)
         yield from made
 
-    def _need_zeros(self, start: int, end: int, subject: Subject) -> None:
-        """Note a problem if the rest of an array is not zero, as far as it is in the source: its count is wrong."""
-        page = self.walk.page_size
-        while start < end:
-            stop = min(end, start - start % page + page)
-            try:
-                rest = self.walk.memory.read(start, stop - start)
-            except MissingMemory:
-                return
-            if rest.strip(b"\0"):
-                text = f"expected zeros behind the entries that the count includes, found others at {start:#x}"
-                self.walk.problem("left-over", start, subject, text)
-                return
-            start = stop
+    def _need_zeros(self, place: int, size: int, end: int, subject: Subject) -> None:
+        """Note a problem if the entry behind the last one is there and not zero: the count of the array is too small.
+
+        place: physical address of that entry.
+        size:  of an entry in bytes.
+        end:   physical address of the end of the array.
+        """
+        try:
+            rest = self.walk.memory.read(place, size) if place + size <= end else b""
+        except MissingMemory:
+            return
+        if rest.strip(b"\0"):
+            text = f"expected zeros behind the last entry that the count includes, found another one at {place:#x}"
+            self.walk.problem("left-over", place, subject, text)
 
     def _file_entries(self, made: list[File], session: Subject, address: int, data: bytes) -> None:
         size, subject = abi.luo_file_ser.size, session.part("files", ".files")
@@ -366,7 +366,7 @@ class _Reader:
             return ()
         self.said_flbs = ser.count > 0
         data = self.walk.read(address + len(head), ser.count * size, _FLBS) or b""
-        self._need_zeros(address + len(head) + ser.count * size, address + self.walk.page_size, _FLBS)
+        self._need_zeros(address + len(head) + ser.count * size, size, address + self.walk.page_size, _FLBS)
         return tuple(self._flb_entries(address + len(head), data))
 
     def _flb_entries(self, address: int, data: bytes) -> Iterator[Flb]:

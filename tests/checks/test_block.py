@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 import luoser
 from luoser.checks import check
+from luoser.state import Problem
 from luoser.writer.mutate import mutations
 from tests import real
-from tests.checks.mutants import errors, judged, luo_of, reason, report_of, rules_found, u64, written
+from tests.checks.mutants import NAME, errors, judged, luo_of, reason, report_of, rules_found, u64, written
 
 
 def test_a_session_block_that_is_not_in_the_source_skips_what_it_would_show() -> None:
@@ -40,3 +45,20 @@ def test_an_flb_page_of_two_pages_is_refused() -> None:
     memory = real.overlay("7.3-a/frozen")
     memory.write(area or 0, u64(2))
     assert rules_found(judged(memory, "LUO")) == {"LUO009"}
+
+
+@pytest.mark.parametrize(
+    ("about", "effect"),
+    [("luo.sessions", "panics"), ("luo.flbs", "panics"), ("luo.sessions[12].files", "-EIO"),
+     ("luo.sessions[1].files[0]", None), ("luo.sessions[0].files[0].memfd.folios", None), ("luo", None)],
+)  # fmt: skip
+@pytest.mark.parametrize(("rule", "code"), [("LUO008", "loop"), ("LUO008", "bad-pointer"), ("LUO009", "bad-count")])
+def test_only_problems_of_a_chain_itself_are_told(rule: str, code: str, about: str, effect: str | None) -> None:
+    state = real.read(NAME)
+    met = Problem(code=code, address=0x1000, message="broken", root=state.handovers[0].address, about=about)
+    report = check(replace(state, problems=(met,)), select=[rule])
+    assert [(finding.where, finding.address) for finding in report.findings] == ([(about, 0x1000)] if effect else [])
+    assert all(effect in finding.hint for finding in report.findings if effect)
+    unread = replace(met, code="missing")
+    report = check(replace(state, problems=(unread,)), select=[rule])
+    assert [(entry.about, entry.cause) for entry in report.unjudged] == ([(about, "missing")] if effect else [])

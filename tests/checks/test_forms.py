@@ -86,6 +86,14 @@ def test_a_descriptor_in_the_last_page_of_a_session_area_is_claimed_twice(one: L
     assert "MAP014" in rules(image)
 
 
+@pytest.mark.parametrize("one", [one for one in FORMS if one.sessions != "none"], **names)
+def test_only_luo_of_6_19_lacks_the_node_that_7_0_requires(one: LuoForm) -> None:
+    report = check(reread(written(one.name)[1]), next_release="7.0.1", select=["LUO007"])
+    reasons = [entry.reason for entry in report.skipped]
+    assert bool(report.findings) == (one.name == "luo-v1")
+    assert reasons == ([] if one.name == "luo-v1" else ["not LUO as in 6.19"])
+
+
 def test_every_form_that_is_read_is_known() -> None:
     for one in FORMS:
         state = reread(written(one.name)[1]) if one.sessions != "none" else None

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import luoser
 from luoser.checks import check
 from tests import real
-from tests.checks.mutants import luo_of
+from tests.checks.mutants import NAME, changed, luo_of
 
 
 def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
@@ -18,6 +20,13 @@ def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
         memory.write(file.address or 0, b"guestos-v1".ljust(48, b"\0"))
     (finding,) = check(luoser.read(memory), select=["LUO017"]).findings
     assert "3 files" in finding.message
+
+
+def test_an_unknown_handler_of_one_file_is_told_in_the_singular() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(luo_of().sessions[0].files[1].address or 0, b"guestos-v1".ljust(48, b"\0"))
+    (finding,) = check(luoser.read(memory), select=["LUO017"]).findings
+    assert finding.message.endswith(", of one file") and finding.where == "luo.sessions[0].files[1]"
 
 
 # -- the next kernel --
@@ -43,6 +52,18 @@ def test_files_whose_handler_the_next_kernel_does_not_have(
     assert not report.unjudged and not report.skipped
 
 
+@pytest.mark.parametrize(
+    ("files", "said"), [(1, "of one file"), (2, "of 2 files, this is the first"), (3, "of 3 files")]
+)
+def test_a_refused_handler_is_told_once_with_its_number_of_files(files: int, said: str) -> None:
+    luo = luo_of()
+    session = replace(luo.sessions[0], files=luo.sessions[0].files[:files])
+    state = changed(NAME, luo=replace(luo, sessions=(session,)))
+    (finding,) = check(state, next_release="7.0.1", select=["LUO021"]).findings
+    assert said in finding.message
+    assert finding.address == session.files[0].address
+
+
 def test_handlers_of_a_release_to_come_are_not_known() -> None:
     report = check(real.read("7.3-a/frozen"), next_release="7.9", select=["LUO021", "LUO022"])
     assert [entry.cause for entry in report.unjudged] == ["unknown-form", "unknown-form"]
@@ -56,3 +77,51 @@ def test_flbs_and_sub_trees_that_nobody_claims() -> None:
     assert [finding.where for finding in report.findings] == ["luo.flbs[3]", "luo.flbs[4]", "subtrees[0]"]
     named = check(state, next_release="7.3.4", flbs=["pci", "pci-v2", "pci-luo-lab"], select=["LUO022"])
     assert named.passed == ("LUO022",)
+
+
+# -- generations ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("root", "handler", "is_wrong"),
+    [
+        ("kho-v1", "memfd-v1", False),
+        ("kho-v1", "memfd-v2", True),
+        ("kho-v3", "memfd-v1", True),
+        ("kho-v3", "memfd-v2", False),
+        ("kho-v4", "memfd-v1", True),
+        ("kho-v4", "memfd-v2", False),
+        ("kho-v4", "guestos-v1", False),  # LUO017 reports it
+        ("kho-v9", "memfd-v1", False),  # which no kernel is known for
+    ],
+)
+def test_memfds_of_another_generation_than_the_root(root: str, handler: str, is_wrong: bool) -> None:
+    luo = luo_of()
+    first, second = (replace(file, compatible=handler) for file in luo.sessions[0].files[:2])
+    session = replace(luo.sessions[0], files=(first, second))
+    state = changed(NAME, compatible=root, luo=replace(luo, sessions=(session,)))
+    report = check(state, select=["LUO018"])
+    assert [finding.where for finding in report.findings] == (
+        [f"luo.sessions[0].files[{index}]" for index in (0, 1)] if is_wrong else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("handler", "cause"), [("memfd-v3", "unknown-form"), ("memfd-v4", None), ("memfd-w2", "unknown-form")]
+)
+def test_a_handler_that_is_one_bit_off_a_known_one_is_found_and_not_judged(handler: str, cause: str | None) -> None:
+    luo = luo_of()
+    files = tuple(replace(file, compatible=handler) for file in luo.sessions[0].files[:2])
+    report = check(
+        changed(NAME, luo=replace(luo, sessions=(replace(luo.sessions[0], files=files),))), select=["LUO017"]
+    )
+    assert [finding.where for finding in report.findings] == ["luo.sessions[0].files[0]"]
+    named = check(
+        changed(NAME, luo=replace(luo, sessions=(replace(luo.sessions[0], files=files),))),
+        handlers=[handler],
+        select=["LUO017"],
+    )
+    assert named.passed == ("LUO017",)
+    assert [(entry.cause, entry.about) for entry in report.unjudged] == (
+        [] if cause is None else [(cause, "luo.sessions[0].files[0]")]
+    )

@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest
 
 import luoser
+from luoser.abi.release import LAST
 from luoser.checks import Verdict, check
-from luoser.state import Direction, Problem
+from luoser.fdt import Fdt, Node
+from luoser.state import Direction, Problem, Subtree
 from tests import real
-from tests.checks.mutants import changed, errors, messages, mutant, reason, report_of, rules_found, written
+from tests.checks.mutants import changed, errors, luo_of, messages, mutant, reason, report_of, rules_found, written
 from tests.fuzz.test_mutations import damaged
 
 FAMILIES = ("KHO", "MAP")
@@ -46,6 +48,14 @@ def test_pairs_of_kernels(name: str, release: str, refused: bool) -> None:
 def test_a_kernel_without_luo_is_told_by_name() -> None:
     (word,) = messages(check(real.read("6.19-a/frozen"), next_release="6.18.15"), "KHO012")
     assert word == "LUO is luo-v1, kernel 6.18.15 accepts no LUO at all"
+
+
+def test_the_last_known_release_is_judged() -> None:
+    last = ".".join(map(str, LAST))
+    assert check(real.read("7.3-a/frozen"), next_release=last, select=["KHO012"]).passed == ("KHO012",)
+    later = f"{LAST[0]}.{LAST[1] + 1}"
+    report = check(real.read("7.3-a/frozen"), next_release=later, select=["KHO012"])
+    assert [(entry.cause, entry.about) for entry in report.unjudged] == [("unknown-form", "root")]
 
 
 def test_a_release_of_which_nothing_is_known_is_skipped() -> None:
@@ -88,6 +98,153 @@ def test_a_map_pointer_of_0_is_normal_before_kho_v1_is_finalised() -> None:
 
 def test_a_map_pointer_of_0_is_never_normal_in_kho_v4() -> None:
     assert errors(mutant("KHO005", "7.3-a/frozen")) == {"KHO005"}
+
+
+@pytest.mark.parametrize(("size", "said"), [(0x100, False), (0x1000, False), (0x1001, True)])
+def test_the_devicetree_of_a_root_fits_a_page(size: int, said: bool) -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    tree = replace(tree, header=replace(tree.header, totalsize=size))
+    words = messages(check(changed("7.3-a/frozen", fdt=tree), select=["KHO003"]), "KHO003")
+    too_large = f"totalsize of the root's devicetree is {size:#x}, expected at most a page, 0x1000"
+    assert (too_large in words) == said
+
+
+def test_a_header_that_is_unusual_is_told_with_what_it_should_be() -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    assert not check(real.read("7.3-a/frozen"), select=["KHO003"]).findings
+    for name, said in (("version", 16), ("last_comp_version", 17), ("boot_cpuid_phys", 1)):
+        wrong = replace(tree, header=replace(tree.header, **{name: said}))
+        (word,) = messages(check(changed("7.3-a/frozen", fdt=wrong), select=["KHO003"]), "KHO003")
+        assert word == f"devicetree at 0x5cd000: {name} is {said:#x}, expected {getattr(tree.header, name):#x}"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [(0, True), (1, True), (0x1000, False), (0x1001, True), ((1 << 52) - 4096, False), (1 << 52, True)],
+)
+def test_a_sub_tree_is_at_a_page_address(address: int, said: bool) -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    named = Node(b"x", [(b"preserved-data", struct.pack("<Q", address)), (b"blob-size", struct.pack("<Q", 8))])
+    root = Node(b"", tree.root.properties, [*tree.root.nodes, named])
+    report = check(changed("7.3-a/frozen", fdt=replace(tree, root=root)), select=["KHO006"])
+    assert [finding.where for finding in report.findings] == ([f"subtrees[{len(tree.root.nodes)}]"] if said else [])
+    assert all(f"found {address:#x}" in finding.message for finding in report.findings)
+
+
+def root_tree(**properties: bytes | None) -> Fdt:
+    """The devicetree of the real root with other properties; None: without this one. _ stands for -."""
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    new = {name.replace("_", "-").encode(): value for name, value in properties.items()}
+    kept = [(name, value) for name, value in tree.root.properties if name not in new]
+    added = [(name, value) for name, value in new.items() if value is not None]
+    return replace(tree, root=Node(b"", [*kept, *added], tree.root.nodes))
+
+
+@pytest.mark.parametrize(
+    ("value", "is_wrong"), [(None, True), (b"\0" * 4, True), (b"\0" * 9, True), (b"\1" * 8, False)]
+)
+def test_the_pointer_to_the_map_has_8_bytes(value: bytes | None, is_wrong: bool) -> None:
+    report = check(changed("7.3-a/frozen", fdt=root_tree(preserved_memory_map=value)), select=["KHO004"])
+    assert [finding.where for finding in report.findings] == (["root"] if is_wrong else [])
+
+
+def test_what_a_broken_root_lacks_may_be_behind_the_damage() -> None:
+    broken = replace(root_tree(preserved_memory_map=None), fault="breaks off")
+    (entry,) = check(changed("7.3-a/frozen", fdt=broken), select=["KHO004"]).unjudged
+    assert (entry.cause, entry.about) == ("damaged", "root")
+
+
+@pytest.mark.parametrize(
+    ("root", "layout", "is_serialised", "is_wrong"),
+    [
+        ("kho-v1", None, False, False),
+        ("kho-v1", "luo-v1", False, False),
+        ("kho-v1", "luo-v1", True, True),
+        ("kho-v1", "luo-v1-flb", True, True),
+        ("kho-v1", "luo-v1-session-v1", True, False),  # of a posting, which may set it later
+        ("kho-v3", None, False, True),
+        ("kho-v4", "luo-v5", False, True),
+        ("kho-v9", None, False, True),
+    ],
+)
+def test_a_map_pointer_of_0(root: str, layout: str | None, is_serialised: bool, is_wrong: bool) -> None:
+    luo = None if layout is None else replace(luo_of(), layout=layout, serialized=is_serialised)
+    state = changed("7.3-a/frozen", compatible=root, luo=luo, fdt=root_tree(preserved_memory_map=bytes(8)))
+    report = check(state, select=["KHO005"])
+    assert [finding.where for finding in report.findings] == (["root"] if is_wrong else [])
+    assert bool(report.skipped) is not is_wrong
+    assert not check(changed(state, fdt=root_tree(preserved_memory_map=b"\1" + bytes(7))), select=["KHO005"]).findings
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "is_wrong"),
+    [
+        ("memblock", 209, True),
+        ("memblock", 210, False),
+        ("memblock", 211, True),
+        ("kho_test", 0, True),
+        ("kexec-metadata", 72, True),
+        ("kexec-metadata", 74, True),
+        ("LUO", 31, False),  # LUO003 reports it
+        ("LUO", 32, False),
+        ("LUO", 33, True),
+        ("pci-luo-lab", 1, False),  # of which nobody knows the size
+        ("pci-luo-lab", None, True),
+        ("LUO", None, True),
+    ],
+)
+def test_the_size_of_a_sub_tree(name: str, size: int | None, is_wrong: bool) -> None:
+    state, nodes = real.read("7.3-a/frozen"), []
+    tree = state.handovers[0].fdt
+    assert tree is not None
+    for node in tree.root.nodes:
+        others = [(key, value) for key, value in node.properties if key != b"blob-size"]
+        said = [] if size is None else [(b"blob-size", struct.pack("<Q", size))]
+        nodes.append(Node(node.name, [*others, *said], node.nodes) if node.name == name.encode() else node)
+    made = changed(state, fdt=replace(tree, root=Node(b"", tree.root.properties, nodes)))
+    index = [entry.name for entry in state.handovers[0].subtrees].index(name)
+    report = check(made, select=["KHO019"])
+    assert [finding.where for finding in report.findings] == ([f"subtrees[{index}]"] if is_wrong else [])
+    old = check(changed(made, compatible="kho-v1"), select=["KHO019"])
+    assert "blob-size" in reason(old, "KHO019") and not old.findings
+
+
+@pytest.mark.parametrize("name", ["A", "kexec-metadata2", "z"])
+def test_the_size_of_a_sub_tree_of_another_name_is_not_known(name: str) -> None:
+    tree, trees = real.read("7.3-a/frozen").handovers[0].fdt, real.read("7.3-a/frozen").handovers[0].subtrees
+    assert tree is not None
+    node = Node(name.encode(), [(b"blob-size", struct.pack("<Q", 5))])
+    root = Node(b"", tree.root.properties, [*tree.root.nodes, node])
+    more = Subtree(name=name, address=0x1000, size=5)
+    state = changed("7.3-a/frozen", fdt=replace(tree, root=root), subtrees=(*trees, more))
+    assert check(state, select=["KHO019"]).passed == ("KHO019",)
+
+
+def test_both_widths_of_bitmaps_fit_some_bytes() -> None:
+    state = real.read("6.18-a/frozen")
+    met = Problem(code="map-width", address=None, message="both", root=state.handovers[0].address, about="preserved")
+    (entry,) = check(replace(state, problems=(met,)), next_release="6.18.15", select=["KHO013"]).unjudged
+    assert (entry.cause, entry.about) == ("open", "preserved")
+
+
+def test_a_posted_form_of_luo_is_no_matter_of_releases() -> None:
+    luo = replace(luo_of("6.19-a/frozen"), layout="luo-v1-session-v1", compatible="x")
+    report = check(changed("6.19-a/frozen", luo=luo), next_release="6.19.14", select=["KHO012"])
+    assert report.passed == ("KHO012",)
+
+
+def test_names_of_sub_trees_are_counted() -> None:
+    tree = real.read("7.3-a/frozen").handovers[0].fdt
+    assert tree is not None
+    for times in (1, 2, 3):
+        root = Node(b"", tree.root.properties, [*tree.root.nodes, *[Node(b"x", [])] * times])
+        report = check(changed("7.3-a/frozen", fdt=replace(tree, root=root)), select=["KHO007"])
+        said = [] if times == 1 else [f"{times} sub-trees have the name x; a kernel finds only one"]
+        assert messages(report, "KHO007") == said
 
 
 def test_a_root_from_debugfs_may_be_cut_short() -> None:

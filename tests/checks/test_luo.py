@@ -13,7 +13,7 @@ from luoser.abi.luo import luo_flb_ser
 from luoser.checks import check
 from luoser.state.from_json import from_document
 from tests import real
-from tests.checks.mutants import changed, document, judged, luo_of, mutant, reason, report_of, rules_found, u64
+from tests.checks.mutants import NAME, changed, document, judged, luo_of, mutant, reason, report_of, rules_found, u64
 from tests.fuzz.test_mutations import ROUNDS, damaged
 from tests.writer.helpers import built_luo, reread
 
@@ -27,6 +27,12 @@ def test_a_step_from_6_19_to_6_19_is_none() -> None:
     report = check(real.read("6.19-a/frozen"), next_release="6.19.14", select=["LUO"])
     assert rules_found(report) == set()
     assert "LUO007" in report.passed
+
+
+def test_a_step_from_6_19_to_a_kernel_that_refuses_the_root_is_no_matter_of_a_node() -> None:
+    """7.1 requires the node as well, but does not get as far as LUO."""
+    report = check(real.read("6.19-a/frozen"), next_release="7.1.13", select=["LUO007"])
+    assert report.passed == ("LUO007",)
 
 
 def test_without_the_next_release_nothing_is_said_of_its_flb_node() -> None:
@@ -67,8 +73,70 @@ def test_a_count_that_is_wrong_is_told_although_another_session_cannot_be_read()
     assert rules_found(judged(memory, "LUO")) == {"LUO010"}
 
 
-def test_a_blob_size_of_exactly_luo_ser_is_enough() -> None:
-    assert "LUO003" in check(real.read("7.3-a/frozen")).passed
+def test_a_count_that_is_wrong_is_told_although_an_entry_of_another_session_is_damaged() -> None:
+    first, second = luo_of().sessions[:2]
+    memory = real.overlay(NAME)
+    memory.write(first.files[0].address or 0, b"m" * 48)
+    memory.write((second.address or 0) + 72, u64(second.count - 1))
+    found = judged(memory, "LUO010", "LUO015").findings
+    assert [(finding.rule, finding.where) for finding in found] == [
+        ("LUO010", "luo.sessions[1]"),
+        ("LUO015", "luo.sessions[0].files"),
+    ]
+
+
+def test_the_first_session_that_cannot_be_read_is_the_reason() -> None:
+    memory = real.overlay(NAME)
+    for session in luo_of().sessions[1:3]:
+        memory.remove(session.blocks[0])
+    (entry,) = judged(memory, "LUO010").unjudged
+    assert (entry.about, entry.cause) == ("luo.sessions[1].files", "missing")
+
+
+@pytest.mark.parametrize(("count", "files", "are_lost"), [(0, 0, True), (0, 3, True), (3, 0, False), (3, 3, False)])
+def test_whether_sessions_are_lost_is_seen_by_their_counts(count: int, files: int, are_lost: bool) -> None:
+    luo = luo_of()
+    session = replace(luo.sessions[0], count=count, files=luo.sessions[0].files[:files])
+    state = changed(NAME, luo=replace(luo, sessions=(session,)))
+    report = check(state, select=["LUO012"])
+    assert [finding.where for finding in report.findings] == (["luo"] if are_lost else [])
+
+
+def test_without_flbs_that_count_files_no_session_is_missed() -> None:
+    luo = replace(luo_of(), sessions=())
+    for flbs in ((), (replace(luo.flbs[0], count=0),)):
+        assert check(changed(NAME, luo=replace(luo, flbs=flbs)), select=["LUO012"]).passed == ("LUO012",)
+
+
+@pytest.mark.parametrize(("more", "is_wrong"), [(-64, True), (-63, False), (0, False), (1, True)])
+def test_an_flb_counts_at_least_one_and_at_most_all_files(more: int, is_wrong: bool) -> None:
+    luo = luo_of()
+    files = sum(session.count for session in luo.sessions)
+    assert files == 64
+    flbs = (*luo.flbs[:1], replace(luo.flbs[1], count=files + more))
+    report = check(changed(NAME, luo=replace(luo, flbs=flbs)), select=["LUO019"])
+    assert [finding.where for finding in report.findings] == (["luo.flbs[1]"] if is_wrong else [])
+
+
+def test_counts_of_flbs_are_another_matter_if_no_session_has_a_file() -> None:
+    luo = replace(luo_of(), sessions=())
+    assert "LUO012 reports" in reason(check(changed(NAME, luo=luo), select=["LUO019"]), "LUO019")
+    assert check(changed(NAME, luo=replace(luo, flbs=())), select=["LUO019"]).passed == ("LUO019",)
+
+
+def test_a_sub_tree_of_another_name_may_be_small() -> None:
+    trees = real.read(NAME).handovers[0].subtrees
+    for name in ("A", "LUOX", "z"):
+        state = changed(NAME, subtrees=(*trees, replace(trees[0], name=name, size=5)))
+        assert check(state, select=["LUO003"]).passed == ("LUO003",)
+
+
+@pytest.mark.parametrize(("size", "is_wrong"), [(31, True), (32, False), (33, False), (None, False)])
+def test_a_blob_size_of_at_least_luo_ser_is_enough(size: int | None, is_wrong: bool) -> None:
+    trees = real.read(NAME).handovers[0].subtrees
+    trees = tuple(replace(tree, size=size if tree.name == "LUO" else 5) for tree in trees)
+    report = check(changed(NAME, subtrees=trees), select=["LUO003"])
+    assert [finding.where for finding in report.findings] == (["subtrees[2]"] if is_wrong else [])
 
 
 def test_a_session_node_of_an_unknown_version_is_told() -> None:
@@ -83,6 +151,34 @@ def test_one_token_in_two_sessions_is_normal() -> None:
     tokens = [file.token for session in luo_of(real.read("7.3-a/frozen")).sessions for file in session.files]
     assert len(set(tokens)) < len(tokens)
     assert "LUO016" in check(real.read("7.3-a/frozen")).passed
+
+
+@pytest.mark.parametrize(("number", "is_wrong"), [(0, True), (1, False), (2, False), (1 << 63, False), (None, False)])
+def test_the_number_of_live_updates_starts_at_1(number: int | None, is_wrong: bool) -> None:
+    report = check(changed(NAME, luo=replace(luo_of(), number=number)), select=["LUO005"])
+    assert [finding.where for finding in report.findings] == (["luo"] if is_wrong else [])
+
+
+def test_a_duplicate_is_told_at_its_place_with_that_of_the_first_one() -> None:
+    luo = luo_of()
+    first, second, *_ = luo.sessions
+    token = replace(first.files[2], token=first.files[1].token)
+    sessions = (replace(first, files=(*first.files[:2], token)), second, replace(second, name=first.name))
+    flbs = (*luo.flbs[:3], replace(luo.flbs[3], name=luo.flbs[1].name))
+    report = check(changed(NAME, luo=replace(luo, sessions=sessions, flbs=flbs)), select=["LUO014", "LUO016", "LUO020"])
+    told = {finding.rule: (finding.where, finding.message.partition("also of ")[2]) for finding in report.findings}
+    assert len(report.findings) == 3
+    assert told == {
+        "LUO014": ("luo.sessions[2]", "luo.sessions[0]"),
+        "LUO016": ("luo.sessions[0].files[2]", "luo.sessions[0].files[1]"),
+        "LUO020": ("luo.flbs[3]", "luo.flbs[1]"),
+    }
+
+
+def test_sessions_without_a_name_are_no_duplicates() -> None:
+    sessions = tuple(replace(session, name="") for session in luo_of().sessions[:2])
+    report = check(changed(NAME, luo=replace(luo_of(), sessions=sessions)), select=["LUO014"])
+    assert report.passed == ("LUO014",)
 
 
 def test_a_name_with_control_characters_is_legal_and_shown_safely() -> None:

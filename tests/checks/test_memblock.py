@@ -32,3 +32,20 @@ def test_regions_with_one_name_and_more_of_them_than_there_can_be() -> None:
     words = messages(check(changed("7.3-a/frozen", memblock=many), select=("KHO",)), "KHO010")
     assert len(words) == 10
     assert "name of another" in words[0] and "at most 8" in words[-1]
+
+
+def test_as_many_regions_with_as_long_names_as_there_can_be() -> None:
+    memblock = real.read("7.3-a/frozen").handovers[0].memblock
+    assert memblock is not None
+    regions = tuple(replace(memblock.reservations[0], name=f"fourteen-chars{index}") for index in range(8))
+    report = check(changed("7.3-a/frozen", memblock=replace(memblock, reservations=regions)), select=("KHO010",))
+    assert report.passed == ("KHO010",)
+
+
+def test_only_the_region_that_is_wrong_is_told() -> None:
+    memblock = real.read("7.3-a/frozen").handovers[0].memblock
+    assert memblock is not None
+    first = memblock.reservations[0]
+    regions = (first, replace(first, name="b", size=1), replace(first, name="c", size=0), replace(first, name="d"))
+    report = check(changed("7.3-a/frozen", memblock=replace(memblock, reservations=regions)), select=("KHO010",))
+    assert [finding.where for finding in report.findings] == ["memblock.reservations[2]"]

@@ -10,7 +10,7 @@ import pytest
 
 import luoser
 from luoser.checks import check
-from luoser.state import Contents, Direction, File, Flb, Problem, Record
+from luoser.state import Contents, Direction, File, Flb, Problem, Record, State
 from tests import real
 from tests.checks.device_lists import a_list, found, fresh, with_lists
 from tests.checks.mutants import changed, mutant, report_of, rules_found
@@ -82,8 +82,10 @@ def test_an_flb_without_data_is_no_list_that_is_missing() -> None:
     luo = state.handovers[0].luo
     assert luo is not None
     empty = replace(luo.flbs[-1], data=0)
-    report = check(changed(state, luo=replace(luo, flbs=(*luo.flbs[:-1], empty))), select=["PCI001"])
-    assert report.passed == ("PCI001",)
+    empty_one = changed(state, luo=replace(luo, flbs=(*luo.flbs[:-1], empty)))
+    first, last = state.handovers[0].pci
+    for lists in ((first, last), (first, replace(last, address=0))):
+        assert check(changed(empty_one, pci=lists), select=["PCI001"]).passed == ("PCI001",)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -158,6 +160,35 @@ def test_a_bridge_first() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "bridge", "count"),
+    [
+        ((), 0x4000, 1),
+        ((0x4001,), 0x4000, 1),  # of its own bus only
+        ((0x4002, 0x4001), 0x4000, 1),
+        ((0x4003, 0x4002, 0x4001), 0x4000, 1),
+        ((0x4100,), 0x4000, 0),
+        ((0x4100, 0x4001), 0x4000, 0),
+        ((0x4200, 0x4100, 0x4001), 0x4000, 0),
+        ((0x4200, 0x4100), 0x0008, 0),
+        ((0x4200, 0x4100), 0x0108, 0),
+        ((0x0010,), 0x0008, 1),
+    ],
+)
+def test_before_a_bridge_is_a_device_of_another_bus_that_asked(
+    before: tuple[int, ...], bridge: int, count: int
+) -> None:
+    devices = [*(Dev(domain=0, bdf=place) for place in before), Dev(domain=0, bdf=bridge, flags=2)]
+    assert len(found(with_lists(a_list("pci-lu-v2-03", devices)), "PCI007")) == count
+    silent = [Dev(domain=0, bdf=place, flags=0) for place in before]
+    assert len(found(with_lists(a_list("pci-lu-v2-03", [*silent, devices[-1]])), "PCI007")) == 1
+
+
+def test_devices_of_the_first_bus_in_order() -> None:
+    devices = [Dev(domain=0, bdf=place) for place in (0x0010, 0x0008, 0x0000)]
+    assert found(with_lists(a_list("pci-lu-v2-03", devices)), "PCI007") == []
+
+
+@pytest.mark.parametrize(
     ("name", "says"),
     [
         (b"", "is empty"),
@@ -178,6 +209,13 @@ def test_the_stub_page_names_its_device(data: bytes, count: int) -> None:
     entry = a_list("pci-lu-v2-06", [replace(ENDPOINT, driver=b"pci-lu-stub", data=0x1A96000)])
     page = Contents(address=0x1A96000, size=4096, data=data)
     assert len(found(with_lists(replace(entry, contents=(page,))), "PCI010")) == count
+
+
+def test_the_stub_page_is_told_with_what_it_should_have() -> None:
+    device = Dev(domain=1, bdf=0x4100, driver=b"pci-lu-stub", data=0x1A96000)
+    page = Contents(address=0x1A96000, size=4096, data=b"\x08\x42\xff")
+    (finding,) = found(with_lists(replace(a_list("pci-lu-v2-06", [device]), contents=(page,))), "PCI010")
+    assert finding.message.endswith("its page 0x1a96000 has 0x4208, expected bus << 8 | devfn, 0x4100")
 
 
 @pytest.mark.parametrize("driver", [b"e1000e", b"pci-lu-stub-pf", b"vfio-pci"])
@@ -210,6 +248,42 @@ def test_numbers_may_be_shared() -> None:
     for data, count in ((0, 0), (7, 0), (0x1A96000, 1)):
         devices = [replace(dev, data=data) for dev in (ENDPOINT, BRIDGE)]
         assert len(found(with_lists(a_list("pci-lu-v2-03", devices)), "PCI012")) == count
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        ("PCI002", "entry 2 is for the same device as entry 1"),
+        ("PCI012", "driver_data 0x1a96000 is already used by entry 1"),
+    ],
+)
+def test_the_second_of_two_is_told_with_the_first(rule: str, word: str) -> None:
+    twice = replace(ENDPOINT, data=0x1A96000)
+    (finding,) = found(with_lists(a_list("pci-lu-v2-03", [BRIDGE, twice, twice])), rule)
+    assert finding.message.endswith(word) and finding.where == "pci[0].devices[2]"
+
+
+@pytest.mark.parametrize(
+    ("domain", "place", "name"),
+    [(0, 0x4100, "0000:41:00.0"), (0, 0xFF09, "0000:ff:01.1"), (0x12, 0x8000, "0012:80:00.0"), (1, 0, "0001:00:00.0")],
+)
+def test_a_device_is_named_by_its_domain_and_place(domain: int, place: int, name: str) -> None:
+    device = Dev(domain=domain, bdf=place)
+    for form in ("pci-lu-v2-03", "pci-version-2"):
+        (finding,) = found(with_lists(a_list(form, [device, device])), "PCI002")
+        assert finding.device == name and finding.message.startswith(f"{name} in the device list {form}")
+
+
+def test_a_record_in_a_second_block_is_told_at_its_address() -> None:
+    """A block of 4 KiB has room for 510 records of 8 bytes."""
+    devices = [Dev(domain=0, bdf=0x4100 + index) for index in range(512)]
+    devices[511] = devices[3]
+    entry = a_list("pci-version-2", devices)
+    two = replace(entry, blocks=(*entry.blocks, 0x1F1D2B000))
+    (finding,) = found(with_lists(two), "PCI002")
+    assert (finding.where, finding.address) == ("pci[0].devices[511]", 0x1F1D2B000 + 16 + 8)
+    (finding,) = found(with_lists(entry), "PCI002")  # the second block is not known
+    assert finding.address == entry.address
 
 
 def test_a_bus_that_is_not_listed() -> None:
@@ -290,6 +364,66 @@ def test_an_empty_list_says_nothing_of_vfio_files_only_in_one_form(
     session = replace(luo.sessions[0], files=(vfio(0x4100),))
     report = check(changed(state, luo=replace(luo, sessions=(session,))), select=["PCI019"])
     assert (len(report.findings), len(report.skipped)) == ((1, 0) if applies else (0, 1))
+
+
+def with_files(*files: File) -> State:
+    """A handover of one list, with these files only."""
+    state = with_lists(a_list("pci-version-2", [ENDPOINT]))
+    luo = state.handovers[0].luo
+    assert luo is not None
+    return changed(state, luo=replace(luo, sessions=(replace(luo.sessions[0], files=files),)))
+
+
+def test_only_files_of_vfio_pci_whose_struct_was_read_need_a_listed_device() -> None:
+    other = replace(vfio(0x0600), compatible="guestos-v1")
+    unread = replace(vfio(0x0600), detail=None)
+    for file in (other, unread):
+        report = check(with_files(file), select=["PCI019"])
+        assert "no readable vfio-pci file" in skipped(report)["PCI019"]
+    findings = found(with_files(other, unread, vfio(0x4100), vfio(0x0600)), "PCI019")
+    assert [finding.where for finding in findings] == ["luo.sessions[0].files[3]"]
+
+
+@pytest.mark.parametrize("code", ["pci-unknown-layout", "short-list"])
+def test_a_list_that_was_not_read_may_have_the_device_of_a_vfio_file(code: str) -> None:
+    state = with_files(vfio(0x0600))
+    unread = Problem(code=code, address=0x1000, message="no", root=state.handovers[0].address, about="luo.flbs[3]")
+    (entry,) = check(replace(state, problems=(unread,)), select=["PCI019"]).unjudged
+    assert (entry.cause, entry.about) == ("damaged", "luo.flbs[3]")
+    elsewhere = replace(state, problems=(replace(unread, root=0x1000), replace(unread, code="pci-not-zero")))
+    assert len(found(elsewhere, "PCI019")) == 1
+
+
+def test_a_device_that_any_reading_of_its_struct_names_is_listed() -> None:
+    readings = tuple(("x", {"bdf": place}) for place in (0x0600, 0x4100))
+    file = replace(vfio(0), detail=Record(address=0x1A98000, readings=readings, confidence=""))
+    assert found(with_files(file), "PCI019") == []
+
+
+@pytest.mark.parametrize(
+    ("form", "via", "said", "is_right"),
+    [
+        ("pci-version-2", "flb:pci", 1, True),  # a finished device is not counted
+        ("pci-version-2", "flb:pci", 2, False),
+        ("pci-v2-u64", "flb:pci-v2", 1, False),
+        ("pci-v2-u64", "flb:pci-v2", 2, True),
+        ("pci-v2-u32", "flb:pci-v2", 0, False),
+        ("pci-v2-u32", "flb:pci-v2", 1, True),  # depends on the patch
+        ("pci-v2-u32", "flb:pci-v2", 2, True),
+        ("pci-v2-u32", "flb:pci-v2", 3, False),
+    ],
+)
+def test_devices_that_the_next_kernel_has_finished(form: str, via: str, said: int, is_right: bool) -> None:
+    entry = a_list(form, [replace(ENDPOINT, refcount=0), BRIDGE], via=via, nr_devices=said)
+    findings = found(changed(with_lists(entry), direction=Direction.INCOMING), "PCI016")
+    words = [] if is_right else [f"nr_devices is {said}, 2 entries are in use, 1 of them finished"]
+    assert [finding.message.partition(": ")[2] for finding in findings] == words
+
+
+def test_without_finished_devices_the_count_of_the_next_kernel_is_that_of_the_entries() -> None:
+    entry = a_list("pci-version-2", [ENDPOINT, BRIDGE], nr_devices=1)
+    (finding,) = found(changed(with_lists(entry), direction=Direction.INCOMING), "PCI016")
+    assert finding.message.endswith("nr_devices is 1, 2 entries are in use")
 
 
 @pytest.mark.parametrize("name", ["6.18-a/frozen", "7.3-a/frozen"])

@@ -22,8 +22,10 @@ from luoser.state import (
     State,
     Subtree,
 )
+from luoser.text import human_size
 from luoser.writer.mutate import Cannot
 from tests import real
+from tests.checks.device_lists import a_list
 from tests.checks.mutants import (
     changed,
     errors,
@@ -36,8 +38,9 @@ from tests.checks.mutants import (
     rules_found,
     u64,
 )  # fmt: skip
+from tests.golden import Dev
 from tests.work import processor_time, steps
-from tests.writer.helpers import built_luo
+from tests.writer.helpers import built, built_luo
 
 A, CHAIN = "7.3-a/frozen", "7.3-chain/frozen2"
 OURS = [rule.id for rule in rules() if rule.id[:3] == "MAP"]
@@ -190,6 +193,25 @@ def test_a_folio_beyond_ram_is_the_finding_of_another_rule() -> None:
     assert not check(lost, select=("MAP010",), ram=((0, 0x1000000),)).findings
 
 
+FOLIO = memfd_of().folios.list[0].address
+
+
+@pytest.mark.parametrize(
+    ("ram", "is_in"),
+    [
+        (((FOLIO, FOLIO + 4096),), True),
+        (((0, 1), (FOLIO, FOLIO + 1)), True),
+        (((0, FOLIO),), False),
+        (((FOLIO + 1, 1 << 40),), False),
+        (((0, FOLIO), (FOLIO + 4096, 1 << 40)), False),
+        ((), True),
+    ],
+)
+def test_ranges_of_ram_have_their_first_byte_and_not_their_end(ram: tuple[tuple[int, int], ...], is_in: bool) -> None:
+    report = check(with_map(A, without=(FOLIO,)), select=("MAP010",), ram=ram)
+    assert [finding.address for finding in report.findings] == ([FOLIO] if is_in else [])
+
+
 def _folios(state: State) -> list[int]:
     luo = state.handovers[0].luo
     assert luo is not None
@@ -206,6 +228,28 @@ def test_an_unread_list_of_folios_is_not_passed() -> None:
     report = check(luoser.read(memory), select=("MAP010",))
     assert not report.findings and not report.passed
     assert "not all of its folios" in reason(report, "MAP010")
+
+
+@pytest.mark.parametrize(
+    ("handler", "code", "is_judged"),
+    [
+        ("memfd-v2", "missing", False),
+        ("memfd-v2", "zero-memfd", True),  # which says that the file is empty
+        ("guestos-v1", "missing", True),  # which has no folios
+        ("guestos-v1", "zero-memfd", True),
+    ],
+)
+@pytest.mark.parametrize("rule", ["MAP009", "MAP010"])
+def test_only_a_memfd_that_was_not_read_may_have_folios(rule: str, handler: str, code: str, is_judged: bool) -> None:
+    state, session = changed(A, kho_test=None), luo_of().sessions[0]
+    file = replace(session.files[1], compatible=handler, memfd=None)
+    where = "luo.sessions[0].files[1]"
+    met = Problem(code=code, address=None, message="x", root=state.handovers[0].address, about=where)
+    made = replace(session, files=(session.files[0], file))
+    state = replace(changed(state, luo=replace(luo_of(), sessions=(made,))), problems=(met,))
+    report = check(state, select=(rule,))
+    assert [(entry.cause, entry.about) for entry in report.unjudged] == ([] if is_judged else [("damaged", where)])
+    assert report.passed == ((rule,) if is_judged else ())
 
 
 def test_nothing_of_luo_is_judged_before_it_is_serialised() -> None:
@@ -228,6 +272,24 @@ def test_a_region_needs_its_first_and_its_last_page(lost: int) -> None:
     pages = [(top + place, 0, 1) for place in range(0, 0x100000, 0x1000) if place != lost]
     (word,) = messages(check(changed(with_map(name, *pages), memblock=grown), select=("MAP015",)), "MAP015")
     assert f"byte at {top + lost:#x} is not preserved" in word
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (0, "data 0x0 is not a page address"),
+        (1, "data 0x1 is not a page address"),
+        (0x1001, "data 0x1001 is not a page address"),
+        (1 << 52, "data 0x10000000000000 is not a page address"),
+        ((1 << 52) - 4096, "data at 0xffffffffff000 is not preserved"),
+        (0x1000, "data at 0x1000 is not preserved"),
+    ],
+)
+def test_the_handle_of_a_file_is_the_address_of_a_preserved_page(data: int, said: str) -> None:
+    session = luo_of().sessions[0]
+    luo = replace(luo_of(), sessions=(replace(session, files=(replace(session.files[0], data=data),)),))
+    (word,) = messages(check(changed(A, luo=luo), select=("MAP012",)), "MAP012")
+    assert word.endswith(said)
 
 
 def test_sessions_need_a_block_of_their_size() -> None:
@@ -253,6 +315,81 @@ def test_chunks_and_pages_of_a_folio_array() -> None:
     for place in (memfd.folios.chunks[0], memfd.folios.pages[0]):
         (finding,) = check(with_map(A, without=(place,)), select=("MAP009",)).findings
         assert (finding.address, finding.where) == (place, "luo.sessions[0].files[1].memfd.folios")
+
+
+@pytest.mark.parametrize(
+    ("order", "pages", "flags", "is_told"),
+    [
+        (0, 1, 1, False),
+        (1, 2, 1, True),
+        (1, 1, 1, False),  # of a shape that MFD004 reports
+        (1, 2, 4, False),
+        (52, 1 << 52, 1, True),
+        (53, 1 << 53, 1, False),
+    ],
+)
+def test_a_page_of_a_folio_array_in_a_block_of_its_order(order: int, pages: int, flags: int, is_told: bool) -> None:
+    memfd, session = memfd_of(), luo_of().sessions[0]
+    folios = replace(memfd.folios, order=order, total_pages=pages, flags=flags)
+    file = replace(session.files[1], memfd=replace(memfd, folios=folios))
+    state = changed(A, luo=replace(luo_of(), sessions=(replace(session, files=(file,)),)))
+    words = messages(check(state, select=("MAP009",)), "MAP009")
+    expected = f"is preserved in a block of 4 KiB, expected {human_size(4096 << order)}"
+    assert [word.endswith(expected) for word in words] == ([True] if is_told else [])
+
+
+@pytest.mark.parametrize(
+    ("size", "place", "is_told"),
+    [(0x2000, 0, False), (0x2001, 0x2000, True), (None, 0, False), (0, 0, False)],
+)
+def test_a_sub_tree_has_to_be_preserved_to_its_last_byte(size: int | None, place: int, is_told: bool) -> None:
+    top = 1 << 36
+    state = changed(with_map(A, (top, 1, 1)), subtrees=(Subtree(name="x", address=top, size=size),))
+    found = check(state, select=("MAP004",)).findings
+    assert [finding.address for finding in found] == ([top + place] if is_told else [])
+    lost = changed(A, subtrees=(Subtree(name="x", address=top, size=size),))
+    assert [finding.address for finding in check(lost, select=("MAP004",)).findings] == [top]
+
+
+@pytest.mark.parametrize(("devices", "is_told"), [(510, False), (511, True)])
+def test_a_device_list_in_a_block_of_its_size(devices: int, is_told: bool) -> None:
+    """16 bytes and 510 records of 8 fill a page."""
+    state = real.read(A)
+    made = a_list("pci-v2-u64", [Dev(domain=0, bdf=number) for number in range(devices)], address=0x1AD9000)
+    report = check(changed(state, pci=(made, *state.handovers[0].pci[1:])), select=("MAP011",))
+    assert [finding.where for finding in report.findings] == (["luo.flbs[3]"] if is_told else [])
+
+
+def test_a_block_of_a_device_list_has_to_be_preserved() -> None:
+    made = a_list("pci-version-2", [Dev(domain=0, bdf=0x4100)], via="flb:x")
+    report = check(changed(A, pci=(*real.read(A).handovers[0].pci, made)), select=("MAP011",))
+    assert [(finding.address, finding.where) for finding in report.findings] == [(made.blocks[0], "pci[2]")]
+
+
+def test_the_devicetree_of_the_self_test_in_a_block_of_its_size() -> None:
+    """Its header takes a page, and each folio 8 bytes; if it is in no block at all, that is another finding."""
+    test = real.read(A).handovers[0].kho_test
+    assert test is not None
+    for folios, order, is_told in ((0, 0, False), (1, 0, True), (512, 1, False), (513, 1, True)):
+        made = replace(test, folios=test.folios[:1] * folios)
+        state = changed(with_map(A, (test.address, order, 1), without=(test.address,)), kho_test=made)
+        report = check(state, select=("MAP016",))
+        assert [(finding.address, finding.where) for finding in report.findings] == (
+            [(test.address, "kho_test")] if is_told else []
+        )
+    assert check(with_map(A, without=(test.address,)), select=("MAP016",)).passed
+    assert errors(check(with_map(A, without=(test.address,)), select=("MAP004", "MAP016"))) == {"MAP004"}
+
+
+@pytest.mark.parametrize(("order", "said"), [(8, "with order 8"), (10, "with order 10"), (None, "not as a block")])
+def test_a_folio_of_the_self_test_has_the_order_that_it_was_made_with(order: int | None, said: str) -> None:
+    test = real.read(A).handovers[0].kho_test
+    assert test is not None
+    test = replace(test, folios=(test.folios[5], (1 << 36, 9)))
+    blocks = () if order is None else ((1 << 36, order, 1),)
+    (finding,) = check(changed(with_map(A, *blocks), kho_test=test), select=("MAP016",)).findings
+    assert finding.message == f"folio 0x1000000000 of the self-test is preserved {said}, expected order 9"
+    assert finding.where == "kho_test.folios[1]"
 
 
 def test_chunk_and_pages_of_the_self_test() -> None:
@@ -281,6 +418,128 @@ def test_a_region_over_other_structures() -> None:
     assert check(changed(state, memblock=beside), select=("MAP014",)).passed
 
 
+def with_region(start: int, size: int = 4096, state: State | None = None) -> State:
+    """A real state with a reserve_mem region that is nowhere else."""
+    made = state or luoser.read(real.dump(A), contents=True)
+    memblock = made.handovers[0].memblock
+    assert memblock is not None
+    return changed(made, memblock=replace(memblock, reservations=(Reservation(name="x", start=start, size=size),)))
+
+
+OWNED = [
+    (0x5CD000, "the root"),
+    (0x5D3000, "sub-tree kexec-metadata"),
+    (0x1ADC000, "LUO's sessions"),
+    (0x1A12000, "LUO's FLBs"),
+    (0x197D000, "files of session vm-web-01"),
+    (0x1A98000, "data of session vm-web-01, file 0x1b, memfd-v2"),
+    (0x1AC5000, "vmalloc chunk of session vm-web-01, file 0x1b"),
+    (0xE99000, "folio list of session vm-web-01, file 0x1a"),
+    (0x1D69000, "folios of session vm-web-01, file 0x1b"),
+    (0x1A1000, "vmalloc page of the KHO self-test"),
+    (0x9FF000, "folio of the KHO self-test"),
+    (0x1AD9000, "a PCI device list"),
+    (0x1A96000, "the page of a device's driver"),
+]
+"""Pages of the real dump, the last one of a folio of order 9 among them."""
+
+
+@pytest.mark.parametrize(("page", "owner"), OWNED, ids=[owner for _, owner in OWNED])
+def test_a_region_over_a_page_of_any_structure(page: int, owner: str) -> None:
+    (finding,) = check(with_region(page), select=("MAP014",)).findings
+    assert owner in finding.message and "reserve_mem region x" in finding.message
+    assert f"are both at {finding.address:#x}" in finding.message
+
+
+@pytest.mark.parametrize("page", [0x5CC000, 0x5CE000, 0x7FF000, 0xA00000])
+def test_a_region_beside_a_structure_is_no_conflict(page: int) -> None:
+    assert check(with_region(page), select=("MAP014",)).passed
+
+
+def test_each_structure_in_a_region_is_a_conflict_of_its_own() -> None:
+    """The page before that of LUO, LUO, and its FLBs."""
+    found = check(with_region(0x1A10000, 0x3000), select=("MAP014",)).findings
+    assert [finding.address for finding in found] == [0x1A11000, 0x1A12000]
+    assert all("reserve_mem region x" in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("size", "place", "count"),
+    [
+        (0x1000, 0, 1),
+        (0x1000, 0x1000, 0),
+        (0x1001, 0x1000, 1),
+        (0x1001, 0x2000, 0),
+        (None, 0, 1),
+        (None, 0x1000, 0),
+        ((1 << 40) - 1, 0x40000000, 1),
+        (1 << 40, 0x40000000, 0),
+    ],
+)
+def test_a_sub_tree_is_in_all_pages_of_its_size(size: int | None, place: int, count: int) -> None:
+    top = 1 << 36
+    tree = Subtree(name="x", address=top, size=size)
+    state = changed(A, subtrees=(tree,), luo=None, pci=(), kho_test=None)
+    assert len(check(with_region(top + place, state=state), select=("MAP014",)).findings) == count
+
+
+def test_a_folio_is_all_of_its_block() -> None:
+    memfd, top = memfd_of(), 1 << 36
+    rows = b"".join(
+        (address // 4096).to_bytes(8, "little") + index.to_bytes(8, "little")
+        for index, address in ((0, top), (4, top + 0x4000), (8, top + 0x10000))
+    )
+    folios = replace(memfd.folios, count=3, list=FolioList(rows, page_size=4096))
+    session = luo_of().sessions[0]
+    file = replace(session.files[1], memfd=replace(memfd, folios=folios))
+    luo = replace(luo_of(), sessions=(replace(session, files=(file,)),))
+    state = changed(with_map(A, (top, 2, 2), (top + 0x10000, 3, 1)), luo=luo)
+    for place, count in ((0, 1), (0x7000, 1), (0x8000, 0), (0xF000, 0), (0x10000, 1), (0x17000, 1), (0x18000, 0)):
+        found = check(with_region(top + place, state=state), select=("MAP014",)).findings
+        assert len(found) == count, hex(place)
+        assert all("folios of session vm-web-01, file 0x1b" in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(("order", "pages"), [(0, 1), (1, 2), (3, 8)])
+def test_a_block_of_a_folio_array_is_all_of_its_order(order: int, pages: int) -> None:
+    memfd, top = memfd_of(), 1 << 36
+    folios = replace(memfd.folios, order=order, total_pages=pages, pages=(top,))
+    session = luo_of().sessions[0]
+    file = replace(session.files[1], memfd=replace(memfd, folios=folios))
+    state = changed(A, luo=replace(luo_of(), sessions=(replace(session, files=(file,)),)))
+    for place, count in ((pages - 1, 1), (pages, 0)):
+        found = check(with_region(top + place * 4096, state=state), select=("MAP014",)).findings
+        assert len(found) == count
+
+
+def test_blocks_and_pages_of_a_device_list() -> None:
+    device = Dev(domain=0, bdf=0x4100)
+    blocks = a_list("pci-version-2", [device] * 600, address=1 << 37)  # its head is one page, however many devices
+    long = a_list("pci-lu-v2-03", [device] * 300, address=1 << 36)
+    state = changed(A, pci=(blocks, long))
+    for page, owner in (
+        (blocks.address, "a PCI device list"),
+        (blocks.address + 4096, None),
+        (blocks.blocks[0], "a block of a PCI device list"),
+        (1 << 36, "a PCI device list"),
+        ((1 << 36) + 4096, "a PCI device list"),
+        ((1 << 36) + 8192, None),
+    ):
+        found = check(with_region(page, state=state), select=("MAP014",)).findings
+        assert [owner in finding.message for finding in found if owner] == ([] if owner is None else [True]), owner
+        assert len(found) == (owner is not None)
+
+
+def test_a_folio_of_two_files_is_the_finding_of_another_rule() -> None:
+    first, second, third = luo_of().sessions[0].files
+    assert second.memfd is not None
+    shared = replace(second.memfd, address=0, folios=replace(second.memfd.folios, chunks=(), pages=()))
+    session = replace(luo_of().sessions[0], files=(first, second, replace(third, memfd=shared)))
+    state = changed(A, luo=replace(luo_of(), sessions=(session,)))
+    assert check(state, select=("MAP014",)).passed == ("MAP014",)
+    assert errors(check(state, select=("MAP014", "MFD010"))) == {"MFD010"}
+
+
 def test_a_region_over_a_file_after_one_that_cannot_be_read() -> None:
     luo = luo_of()
     first, second = luo.sessions[0].files[:2]
@@ -306,7 +565,12 @@ def test_findings_of_one_kind_do_not_flood() -> None:
     nothing = PreservedMap((), page_size=4096)
     state = changed(state, preserved=replace(state.handovers[0].preserved, map=nothing))
     words = messages(check(state, select=("MAP012",)), "MAP012")
-    assert len(words) == 33 and words[-1].endswith("further ones omitted")
+    assert len(words) == 33 and words[-1] == "32 shown, 32 further ones omitted"  # there are 64 files
+    for files, said in ((31, 31), (32, 32), (33, 33)):
+        (session, *_), every = luo_of().sessions, [one for session in luo_of().sessions for one in session.files]
+        luo = replace(luo_of(), sessions=(replace(session, files=tuple(every[:files])),))
+        words = messages(check(changed(state, luo=luo), select=("MAP012",)), "MAP012")
+        assert len(words) == said and ("omitted" in words[-1]) == (files > 32)
 
 
 def with_folios(count: int, bitmaps: int) -> State:
@@ -373,6 +637,15 @@ def test_a_page_that_cannot_be_read_must_be_preserved_and_in_ram(
     assert {(one.address, one.where) for one in found} == ({(address, about)} if is_wild else set())
 
 
+@pytest.mark.parametrize(("address", "about"), [(None, "luo.flbs[4]"), (luo_of().flbs[3].data, "luo.flbs[3]")])
+def test_a_wild_pointer_after_a_problem_that_is_none(address: int | None, about: str) -> None:
+    """One without an address, and one that another rule reports."""
+    state = unread(OTHER, "luo.flbs[4]")
+    first = replace(state.problems[0], address=address, about=about)
+    report = check(replace(state, problems=(first, *state.problems)), select=("MAP018",))
+    assert [finding.address for finding in report.findings] == [OTHER]
+
+
 def test_what_other_rules_say_of_a_page_is_not_said_twice() -> None:
     """The page of an FLB is not preserved, which MAP011 reports, and cannot be read either."""
     page = luo_of().flbs[3].data
@@ -398,11 +671,43 @@ def test_a_page_of_the_map_in_scratch(offset: int, found: bool) -> None:
     assert [finding.address for finding in report.findings] == ([node] if found else [])
 
 
+def test_pages_of_the_map_in_scratch_are_counted() -> None:
+    nodes = real.read(CHAIN).handovers[-1].preserved.nodes
+    areas = tuple(Area(address=node, size=0x1000) for node in nodes[1:4])
+    (word,) = messages(check(changed(CHAIN, scratch=areas), select=("MAP019",)), "MAP019")
+    assert word == f"3 pages of the map are in scratch, the first at {nodes[1]:#x}"
+
+
 def test_memory_that_nothing_names() -> None:
     (before,) = check(real.read(A), select=("MAP020",)).findings
     assert "8 KiB" in before.message
     (after,) = check(with_map(A, (1 << 36, 3, 2)), select=("MAP020",)).findings
     assert "72 KiB" in after.message and "64 KiB in order 3" in after.message
+
+
+@pytest.mark.parametrize(("order", "place"), [(0, 0), (1, 0), (3, 0), (3, 0x7000)])
+def test_the_block_of_a_driver_is_named_to_its_end(order: int, place: int) -> None:
+    top = 1 << 36
+    (before,) = check(real.read(A), select=("MAP020",)).findings
+    made = a_list("pci-lu-v2-03", [Dev(domain=0, bdf=0x4000), Dev(domain=0, bdf=0x4100, data=top + place)])
+    state = changed(with_map(A, (top, order, 1)), pci=(*real.read(A).handovers[0].pci, made))
+    assert [finding.message for finding in check(state, select=("MAP020",)).findings] == [before.message]
+    more = changed(with_map(A, (top, order, 2)), pci=state.handovers[0].pci)
+    assert check(more, select=("MAP020",)).findings[0].message != before.message
+
+
+def test_memory_is_unnamed_where_no_structure_is() -> None:
+    """Of a run of blocks the second has a region in its middle, and the last one is behind a region that goes on."""
+    top, state = 1 << 36, real.read(A)
+    memblock = state.handovers[0].memblock
+    assert memblock is not None
+    regions = tuple(
+        Reservation(name=name, start=top + start, size=size)
+        for name, start, size in (("a", 0xA000, 0x2000), ("b", 0x18000, 0x1000), ("c", 0x18800, 0x10000))
+    )
+    made = replace(memblock, reservations=(*memblock.reservations, *regions))
+    (finding,) = check(changed(with_map(A, (top, 3, 4)), memblock=made), select=("MAP020",)).findings
+    assert "88 KiB in order 3" in finding.message
 
 
 def test_memory_that_is_named_twice_is_named() -> None:
@@ -421,3 +726,11 @@ def test_names_of_sessions_do_not_decide_which_of_two_is_named() -> None:
         image.patch((last.address or 0) + 48, u64(first.data))
         found.append([one.where for one in report_of(image).findings if one.rule == "MAP014"])
     assert found[0] == found[1] != []
+
+
+def test_the_header_of_a_device_list_is_memory_of_it_too() -> None:
+    """256 records of 16 bytes fill a page, so with the header the list needs two."""
+    devices = [{"bdf": f"0000:{number >> 5:02x}:{number & 31:02x}.0", "flags": 1} for number in range(256)]
+    state, image = built({"handovers": [{"pci": [{"layout": "pci-lu-v2-03", "devices": devices}]}]})
+    assert len(state.handovers[0].pci[0].devices) == 256
+    assert "MAP020" not in rules_found(report_of(image))

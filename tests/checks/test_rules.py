@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import luoser
@@ -46,9 +49,26 @@ WITHOUT: dict[str, str] = {
 
 
 @pytest.mark.parametrize("name", real.DUMPS)
-def test_a_healthy_handover_has_no_error(name: str) -> None:
+def test_a_healthy_handover_has_no_error_and_nothing_that_is_not_judged(name: str) -> None:
     report = check(luoser.read(real.dump(name), contents=True))
     assert [finding for finding in report.findings if finding.severity == "error"] == []
+    assert report.unjudged == ()
+
+
+NOT_FOR = {
+    "7.3-a/frozen": "KHO013 KHO015 KHO016 MAP006 MAP017 MAP019 LUO004 LUO007 PCI008 PCI010 PCI013 PCI019",
+    "6.19-a/frozen": "KHO009 KHO011 KHO015 KHO016 KHO019 MAP006 MAP011 MAP019 LUO003 LUO006",
+}
+"""Rules that do not apply to a real dump: to what its kernel does not have, or does not say."""
+
+
+@pytest.mark.parametrize(("name", "release"), [("7.3-a/frozen", "7.3.4"), ("6.19-a/frozen", "6.19.14")])
+def test_all_other_rules_judge_a_handover_of_which_all_is_known(name: str, release: str) -> None:
+    families = ("KHO", "MAP", "LUO", "MFD", *(("PCI",) if name.startswith("7.3") else ()))
+    state = luoser.read(real.dump(name), contents=True)
+    report = check(state, next_release=release, ram=((0, 1 << 46),), select=families)
+    expected = {rule.id for rule in rules() if rule.id[:3] in families} - set(NOT_FOR[name].split())
+    assert {*report.passed, *rules_found(report)} == expected
 
 
 def test_every_module_of_rules_and_mutations_is_imported() -> None:
@@ -80,3 +100,11 @@ def test_a_mutation_breaks_its_rule_and_no_other(rule: Rule) -> None:
     report = mutant(rule.id, BASES.get(rule.id, "7.3-a/frozen"), **OPTIONS.get(rule.id, {}))
     assert rule.id in rules_found(report)
     assert errors(report) == ({rule.id} if rule.severity is Severity.ERROR else set())
+
+
+def test_rules_are_judged_without_the_readers_of_topologies() -> None:
+    """They are loaded by who has a topology to read."""
+    code = "import sys, luoser.checks, luoser.diff; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True, cwd=real.ROOT).stdout.split()
+    assert "luoser.checks.topology" in loaded and "luoser.topology" not in loaded

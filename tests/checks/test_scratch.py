@@ -24,6 +24,10 @@ AREAS = (Area(address=0x1000000, size=0x400000), Area(address=0x2000000, size=0x
         ((*AREAS, Area(address=0x1000000, size=0x400000)), {"KHO015"}),
         ((*AREAS, Area(address=0x4000000, size=0x401000)), {"KHO016"}),
         ((AREAS[0], Area(address=0x2000000, size=0)), {"KHO016"}),
+        ((Area(address=0x1000000, size=0), AREAS[1]), {"KHO016"}),
+        ((*AREAS, Area(address=0x1001000, size=0)), {"KHO016"}),
+        ((*AREAS, Area(address=0x13FF000, size=0x1000)), {"KHO015", "KHO016"}),
+        ((), {"KHO016"}),
         (AREAS[:1], {"KHO016"}),
     ],
 )
@@ -55,3 +59,15 @@ def test_what_scratch_areas_are_aligned_to(compatible: str, page_size: int, unit
     ):
         report = check(changed(state, scratch=areas, compatible=compatible), select=("KHO016",))
         assert rules_found(report) == rules
+
+
+def test_what_is_wrong_with_scratch_areas_is_told_with_its_place() -> None:
+    empty = Area(address=0x4000000, size=0)
+    for areas, places in (
+        ((empty, AREAS[1]), [("scratch[0]", "the low scratch area is empty")]),
+        ((AREAS[0], empty), [("scratch[1]", "the global scratch area is empty")]),
+        (AREAS[:1], [("scratch", "scratch areas: expected at least 2, low memory and global, found 1")]),
+    ):
+        state = changed("7.3-a/frozen", scratch=areas, direction=Direction.INCOMING)
+        found = check(state, select=("KHO016",)).findings
+        assert [(finding.where, finding.message) for finding in found] == places

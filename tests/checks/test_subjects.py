@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luoser.abi.vmalloc import kho_vmalloc
 from luoser.checks import Report, check
-from luoser.state import State
+from luoser.fdt import Node, flatten, parse, sequential
+from luoser.state import Flb, State, Subsystem, Subtree
+from tests import real
+from tests.checks.mutants import NAME, changed, luo_of
 from tests.real import ROOT
 from tests.writer.helpers import built, reread
 
@@ -141,3 +146,40 @@ def test_a_forged_name_moves_no_finding_to_another_session() -> None:
 def test_a_wrong_count_is_found_beside_a_damaged_session_of_a_forged_name() -> None:
     found = judged(["x", "vm, files: z", "vm"], "flb", ["empty file block", "file count"])
     assert {where for rule, where, _ in found if rule == "LUO010"} == {"luo.sessions[2]"}
+
+
+# -- names that no structure has ----------------------------------------------------------------------------
+
+BESIDE = ("AAA", "zzz")
+"""Names before and after all that are known."""
+
+
+def with_strangers() -> State:
+    """The real handover with sub-trees, subsystems and FLBs of others, whose contents no rule knows."""
+    state, nowhere, elsewhere = real.read(NAME), 0x70000000, 0x71000000
+    tree = state.handovers[0].fdt
+    assert tree is not None
+    info = kho_vmalloc.build({"first": nowhere, "total_pages": 1, "flags": 1, "order": 0})
+    theirs = parse(flatten(sequential(Node(b"", [(b"compatible", b"x\0")], [Node(b"data", [(b"folios_info", info)])]))))
+    trees, nodes = list(state.handovers[0].subtrees), list(tree.root.nodes)
+    for name in BESIDE:
+        for kind, found in (("-tree", theirs), ("", None)):
+            size = found.header.totalsize if found is not None else 5
+            trees.append(Subtree(name=name + kind, address=nowhere, size=size, fdt=found))
+            nodes.append(Node((name + kind).encode(), [(b"blob-size", size.to_bytes(8, "little"))]))
+    luo = luo_of()
+    flbs = tuple(Flb(name=f"{name}-v1", data=elsewhere, count=1, address=luo.flbs[0].address) for name in BESIDE)
+    subsystems = tuple(Subsystem(name=name, data=elsewhere) for name in BESIDE)
+    return changed(
+        state,
+        fdt=replace(tree, root=Node(b"", tree.root.properties, nodes)),
+        subtrees=tuple(trees),
+        luo=replace(luo, flbs=(*luo.flbs, *flbs), subsystems=subsystems),
+    )
+
+
+def test_structures_of_others_are_none_that_a_rule_knows() -> None:
+    state = with_strangers()
+    assert len(state.handovers[0].subtrees) == 9
+    about_all = ["MAP004", "MAP014", "MAP020", "KHO006"]  # rules on all sub-trees
+    assert check(state, ignore=about_all).findings == check(real.read(NAME), ignore=about_all).findings

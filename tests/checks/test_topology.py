@@ -107,6 +107,40 @@ def test_a_device_of_vmd_is_found_by_its_short_name() -> None:
     assert len(found(only(B_LIST), "TOP001", topology=changed(change))) == 1
 
 
+def vmd() -> Topology:
+    """The real machine with 40:00.0 and 41:00.0 below it in a domain of VMD, 0x10001."""
+
+    def change(devices: dict[Any, Device]) -> None:
+        for name, parent in (("0000:40:00.0", None), ("0000:41:00.0", (0x10001, 0x4000))):
+            device = devices.pop(bdf(name))
+            devices[0x10001, device.bdf] = replace(device, domain=0x10001, parent=parent)
+
+    return changed(change)
+
+
+@pytest.mark.parametrize(
+    ("form", "domain", "bridges", "is_missed"),
+    [
+        ("pci-lu-v2-03", 1, (0x4000,), False),
+        ("pci-lu-v2-03", 1, (), True),
+        ("pci-version-2", 0x10001, (0x4000,), False),
+        ("pci-version-2", 0x10001, (), True),
+    ],
+)
+def test_a_bridge_of_vmd_is_listed_under_the_name_that_the_list_has_room_for(
+    form: str, domain: int, bridges: tuple[int, ...], is_missed: bool
+) -> None:
+    devices = [Dev(domain=domain, bdf=0x4100), *(Dev(domain=domain, bdf=place, flags=2) for place in bridges)]
+    findings = found(with_lists(a_list(form, devices)), "TOP003", topology=vmd())
+    assert [finding.missing for finding in findings] == ([("10001:40:00.0",)] if is_missed else [])
+
+
+def test_a_bridge_of_vmd_under_its_short_name_is_none_in_a_list_of_long_ones() -> None:
+    devices = [Dev(domain=0x10001, bdf=0x4100), Dev(domain=1, bdf=0x4000)]
+    (finding,) = found(with_lists(a_list("pci-version-2", devices)), "TOP003", topology=vmd())
+    assert finding.missing == ("10001:40:00.0",)
+
+
 @pytest.mark.parametrize(("flags", "count"), [(1, 0), (2, 1), (3, 1)])
 def test_an_endpoint_as_bridge(flags: int, count: int) -> None:
     state = listing("pci-lu-v2-03", ("0000:41:00.0", flags), ("0000:40:00.0", 2))
@@ -155,6 +189,21 @@ def test_an_unknown_chain_is_not_passed() -> None:
     assert "bridges above 1 of the devices, not all of which are in the topology" in report.skipped[0].reason
 
 
+@pytest.mark.parametrize(("unknown", "count"), [((), 0), (("41:00",), 1), (("41:00", "40:00"), 2)])
+def test_devices_that_may_be_endpoints_are_counted(unknown: tuple[str, ...], count: int) -> None:
+    """In a list that does not say which device asked."""
+
+    def change(devices: dict[Any, Device]) -> None:
+        for name in unknown:
+            place = bdf(f"0000:{name}.0")
+            devices[place] = replace(devices[place], is_bridge=None)
+
+    state = listing("pci-version-2", ("0000:41:00.0", 1), ("0000:40:00.0", 2), ("0000:05:00.0", 1), ("0000:00:03.0", 2))
+    report = check(state, select=["TOP003"], topology=changed(change))
+    reasons = [f"bridges above {count} of the devices, not all of which are in the topology"] if count else []
+    assert [entry.reason for entry in report.skipped] == reasons and not report.findings
+
+
 def test_what_the_topology_does_not_tell_is_skipped() -> None:
     def flatten(devices: dict[Any, Device]) -> None:
         for address, device in devices.items():
@@ -184,6 +233,22 @@ def test_a_bridge_before_its_device() -> None:
     state = listing("pci-lu-v2-03", ("0000:03:00.0", 2), ("0000:04:00.0", 1), ("0000:02:00.0", 2))
     findings = found(state, "TOP005", topology=machine())
     assert [finding.device for finding in findings] == ["0000:04:00.0"]
+
+
+@pytest.mark.parametrize(("flags", "count"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+def test_a_bridge_with_its_flag_needs_a_device_below(flags: int, count: int) -> None:
+    state = listing("pci-lu-v2-03", ("0000:41:00.0", 1), ("0000:00:02.0", flags))
+    assert len(found(state, "TOP006", topology=machine())) == count
+    assert (
+        found(listing("pci-lu-v2-03", ("0000:04:00.0", 1), ("0000:00:02.0", flags)), "TOP006", topology=machine()) == []
+    )
+
+
+def test_devices_of_vmd_are_named_as_in_the_list() -> None:
+    devices = [Dev(domain=1, bdf=0x4100), Dev(domain=1, bdf=0x4000)]
+    (finding,) = found(with_lists(a_list("pci-lu-v2-03", devices)), "TOP004", topology=vmd())
+    assert finding.device == "0001:40:00.0"
+    assert finding.message.endswith("expected LU_BUSMASTER_BRIDGE (2): 0001:41:00.0 below it requested it")
 
 
 def test_a_bridge_for_nothing() -> None:
@@ -262,6 +327,26 @@ def test_a_virtual_function_needs_its_physical_one(physical: str, count: int) ->
     assert {finding.device for finding in found(only(A_LIST), "TOP003", topology=topology)} == {"0000:04:00.0"}
 
 
+@pytest.mark.parametrize(
+    ("form", "domain", "place", "count"),
+    [
+        ("pci-lu-v2-03", 1, 0x4000, 0),
+        ("pci-lu-v2-03", 0, 0x4000, 1),
+        ("pci-lu-v2-03", 1, 0x4008, 1),
+        ("pci-version-2", 0x10001, 0x4000, 0),
+        ("pci-version-2", 0, 0x4000, 1),
+    ],
+)
+def test_a_physical_function_of_vmd(form: str, domain: int, place: int, count: int) -> None:
+    """04:00.0 is said to be a virtual function of 10001:40:00.0."""
+    topology = vmd()
+    devices = dict(topology.devices)
+    devices[0, 0x0400] = replace(devices[0, 0x0400], physfn=(0x10001, 0x4000), is_vf=True)
+    state = with_lists(a_list(form, [Dev(domain=0, bdf=0x0400), Dev(domain=domain, bdf=place)]))
+    findings = found(state, "TOP012", topology=Topology(devices=devices))
+    assert [finding.missing for finding in findings] == [("10001:40:00.0",)] * count
+
+
 def test_two_devices_with_one_short_name() -> None:
     def change(devices: dict[Any, Device]) -> None:
         devices[0x10000, 0x4100] = Device(domain=0x10000, bdf=0x4100)
@@ -286,6 +371,38 @@ def test_refcounts(form: str, endpoint: int, bridge: int, devices: list[str]) ->
     made = [Dev(domain=0, bdf=0x4000, refcount=bridge), Dev(domain=0, bdf=0x4100, refcount=endpoint)]
     findings = found(with_lists(a_list(form, made)), "TOP014", topology=machine())
     assert [finding.device for finding in findings] == devices
+
+
+@pytest.mark.parametrize(
+    ("form", "via", "rights"),
+    [
+        ("pci-version-2", "flb:pci", (2, 3)),
+        ("pci-v2-u32", "flb:pci-v3", (2, 3)),
+        ("pci-v2-u32", "flb:pci-v2", (1, 2, 3)),  # a bridge may always have 1 in these
+        ("pci-v2-u64", "flb:pci-v2", (1, 2, 3)),
+    ],
+)
+@pytest.mark.parametrize("said", [1, 2, 3, 4])
+def test_refcount_of_a_bridge_above_two(form: str, via: str, rights: tuple[int, ...], said: int) -> None:
+    def change(devices: dict[Any, Device]) -> None:
+        devices[0, 0x4101] = replace(devices[0, 0x4100], bdf=0x4101)
+
+    made = [Dev(domain=0, bdf=0x4000, refcount=said), Dev(domain=0, bdf=0x4100), Dev(domain=0, bdf=0x4101)]
+    findings = found(with_lists(a_list(form, made, via=via)), "TOP014", topology=changed(change))
+    word = f"refcount is {said}, expected {' or '.join(map(str, rights))}"
+    assert [finding.message.partition(": ")[2] for finding in findings] == ([] if said in rights else [word])
+
+
+@pytest.mark.parametrize("said", [0, 1, 2, 3])
+def test_virtual_functions_are_counted(said: int) -> None:
+    def change(devices: dict[Any, Device]) -> None:
+        for name in ("0000:05:00.0", "0000:04:00.0"):
+            devices[bdf(name)] = replace(devices[bdf(name)], physfn=bdf("0000:41:00.0"), is_vf=True)
+
+    state = listing("pci-lu-v1-09", ("0000:41:00.0", 1), num_vfs=said)
+    findings = found(state, "TOP015", topology=changed(change))
+    words = [] if said == 2 else [f"num_vfs is {said}, expected 2 as in the topology"]
+    assert [finding.message.partition(": ")[2] for finding in findings] == words
 
 
 @pytest.mark.parametrize(("said", "count"), [(0, 1), (1, 0), (2, 1)])

@@ -44,6 +44,12 @@ def test_members_that_only_one_has_and_nested_ones() -> None:
     ]
 
 
+def test_a_mapping_in_place_of_a_value() -> None:
+    one, other = blob(fields={"a": {"b": 1}}), blob(fields={"a": 2})
+    assert told(one, other) == [("fields/a", Kind.CHANGED, "{'b': 1}", "0x2")]
+    assert told(other, one) == [("fields/a", Kind.CHANGED, "0x2", "{'b': 1}")]
+
+
 def test_records() -> None:
     one, other = blob(records=({"a": 1}, {"a": 2})), blob(records=({"a": 1}, {"a": 9}, {"a": 3, "b": 4}))
     assert told(one, other) == [

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import luoser
 from luoser.diff import Change, Verdict, compare
+from luoser.diff.contents import Bytes
 from luoser.memory.overlay import Overlay
+from luoser.state import Contents
 from luoser.state.from_json import from_document
 from tests import real
 from tests.diff.helpers import FROZEN, document, session
@@ -26,6 +30,18 @@ def test_a_byte_of_a_driver_page() -> None:
     (change,) = with_byte(0x1A96000 + 5)
     assert change.where == "pci/0000:41:00.0/driver_data/contents"
     assert "first differing byte 0x5" in change.note
+
+
+def test_a_byte_that_is_higher_or_lower() -> None:
+    memory = real.overlay(FROZEN)
+    memory.write(0x1A96000, b"\x40")
+    memory.write(0x1A96000 + 4095, b"\x40")
+    for offset, byte in ((0, b"\x3f"), (0, b"\x41"), (4095, b"\x3f"), (4095, b"\x41")):
+        other = Overlay(memory)
+        other.write(0x1A96000 + offset, byte)
+        states = luoser.read(memory, contents=True), luoser.read(other, contents=True)
+        (change,) = compare(*states, memories=(memory, other), contents=True).changes
+        assert change.note == f"first differing byte {offset:#x} of 0x1000 at 0x1a96000"
 
 
 def test_a_byte_of_a_folio() -> None:
@@ -73,3 +89,36 @@ def test_two_sessions_of_one_name_are_compared_each_with_itself() -> None:
     state = luoser.read(image.memory())
     found = compare(state, state, contents=True, memories=(image.memory(), image.memory()))
     assert (found.changes, found.verdict) == ((), Verdict.EQUAL)
+
+
+@pytest.mark.parametrize("piece", [512, 1000, 4096])
+@pytest.mark.parametrize("offset", [0, 511, 512, 999, 1000, 1009, 4095])
+def test_a_folio_is_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch, piece: int, offset: int) -> None:
+    (whole,) = with_byte(0x1D69000 + offset)
+    monkeypatch.setattr("luoser.diff.contents._PIECE", piece)
+    (change,) = with_byte(0x1D69000 + offset)
+    assert change == whole
+    assert change.note == f"first differing byte {offset:#x} of 0x1000 at 0x1d69000"
+
+
+@pytest.mark.parametrize(
+    ("size", "data", "wanted", "found"),
+    [
+        (8, b"abc", 8, b"abc\0\0\0\0\0"),
+        (8, b"abcdefgh", 4, b"abcd"),
+        (8, b"abc", 9, None),
+        (8, b"", 1, b"\0"),
+    ],
+)
+def test_bytes_of_a_document(size: int, data: bytes, wanted: int, found: bytes | None) -> None:
+    known = {0x1000: Contents(address=0x1000, size=size, data=data)}
+    assert Bytes(None, known).read(0x1000, wanted) == found
+    assert Bytes(None, known).read(0x2000, 1) is None
+
+
+def test_bytes_that_the_document_lacks_are_those_of_the_source() -> None:
+    known = {0x1D69000: Contents(address=0x1D69000, size=4, data=b"abcd")}
+    memory = real.dump(FROZEN)
+    assert Bytes(memory, known).read(0x1D69000, 4) == b"abcd"
+    assert Bytes(memory, known).read(0x1D69000, 5) == memory.read(0x1D69000, 5)
+    assert Bytes(memory, known).read(1 << 50, 1) is None

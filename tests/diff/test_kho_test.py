@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from luoser.diff import Kind
+from luoser.diff import Kind, compare
 from tests.checks.mutants import changed
 from tests.diff.helpers import later, problem, sound, told
 
@@ -24,6 +24,8 @@ def test_members_that_changed(members: dict[str, Any]) -> None:
 
 def test_a_self_test_that_came_or_went() -> None:
     without = changed(sound(), kho_test=None)
+    assert [(one.before, one.after) for one in compare(sound(), without).changes] == [("0x680000", None)]
+    assert [(one.before, one.after) for one in compare(without, sound()).changes] == [(None, "0x680000")]
     assert told(sound(), without) == {"kho_test": Kind.REMOVED}
     assert told(without, sound()) == {"kho_test": Kind.ADDED}
     assert told(without, without) == {}

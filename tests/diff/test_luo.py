@@ -48,6 +48,24 @@ def test_a_session_with_the_same_files_elsewhere_was_renamed_and_moved() -> None
     assert told(with_sessions(session), after) == kinds
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("member", ["token", "data"])
+def test_a_session_with_other_files_elsewhere_is_another_one(member: str, more: int) -> None:
+    session = replace(luo_of().sessions[0], files=luo_of().sessions[0].files[:1])
+    file = replace(session.files[0], **{member: getattr(session.files[0], member) + more})
+    after = with_sessions(replace(session, name="other", address=0x1ADC1A0, files=(file,)))
+    kinds = {"luo/sessions/vm-web-01": Kind.REMOVED, "luo/sessions/other": Kind.ADDED}
+    assert told(with_sessions(session), after) == kinds
+
+
+def test_a_session_with_some_of_the_files_is_another_one() -> None:
+    session = luo_of().sessions[0]
+    fewer = replace(session, name="other", address=0x1ADC1A0, files=session.files[:2])
+    for before, after in ((session, fewer), (fewer, session)):
+        found = told(with_sessions(before), with_sessions(after))
+        assert set(found.values()) == {Kind.ADDED, Kind.REMOVED}
+
+
 # -- what explains that an entry is gone ------------------------------------------------------------------
 
 HERE, THERE = 0x1000, 0x1040
@@ -142,6 +160,26 @@ def test_luo_that_came_or_went() -> None:
     assert told(without, without) == {}
 
 
+def test_what_came_or_went_is_told_with_its_value() -> None:
+    """LUO and FLBs with their addresses, sessions with their files, files with their handlers, memfds with a size."""
+    luo, session = luo_of(), luo_of().sessions[0]
+    file = session.files[0]
+    fewer = replace(session, files=session.files[1:])
+    shorter = replace(session, files=(replace(file, memfd=None), *session.files[1:]))
+    subsystems = replace(luo, subsystems=SUBSYSTEMS[1:2])
+    for before, after, value in (
+        (luo, None, "0x1a11000"),
+        (luo, replace(luo, sessions=luo.sessions[1:]), "3 files"),
+        (luo, replace(luo, sessions=(fewer, *luo.sessions[1:])), "memfd-v2"),
+        (luo, replace(luo, sessions=(shorter, *luo.sessions[1:])), "0x400000 bytes"),
+        (luo, replace(luo, flbs=luo.flbs[:-1]), "0x1a97000"),
+        (subsystems, luo, "0x1"),
+    ):
+        one, other = changed(sound(), luo=before, pci=()), changed(sound(), luo=after, pci=())
+        assert [(change.before, change.after) for change in compare(one, other).changes] == [(value, None)]
+        assert [(change.before, change.after) for change in compare(other, one).changes] == [(None, value)]
+
+
 def test_serialising_is_progress_and_its_loss_is_not() -> None:
     empty = replace(luo_of(), serialized=False, sessions=(), flbs=())
     before, after = changed(sound(), luo=empty, pci=()), changed(sound(), pci=())
@@ -187,6 +225,7 @@ def test_files_of_a_session() -> None:
         ((replace(first, data=5), second, third), {"/0x1a/data": Kind.CHANGED}),
         ((replace(first, token=5), second, third), {"/0x1a/token": Kind.CHANGED}),
         ((replace(first, token=5, data=5), second, third), {"/0x1a": Kind.REMOVED, "/0x5": Kind.ADDED}),
+        ((replace(first, token=5, compatible="x"), second, third), {"/0x1a": Kind.REMOVED, "/0x5": Kind.ADDED}),
         ((replace(first, memfd=None), second, third), {"/0x1a/memfd": Kind.REMOVED}),
     ):
         made = replace(luo_of(), sessions=(replace(session, files=files), *luo_of().sessions[1:]))

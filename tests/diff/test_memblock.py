@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from luoser.diff import Kind
+from luoser.diff import Kind, compare
 from luoser.state import Memblock, Reservation
 from tests.checks.mutants import changed
 from tests.diff.helpers import later, problem, sound, told
@@ -35,6 +35,14 @@ def regions(*reservations: Reservation) -> Memblock:
 )
 def test_regions_by_name(before: Memblock | None, after: Memblock | None, kinds: dict[str, Kind]) -> None:
     assert told(changed(sound(), memblock=before), changed(sound(), memblock=after)) == kinds
+
+
+def test_regions_that_came_or_went_are_told_with_their_number_or_start() -> None:
+    both, one, without = (changed(sound(), memblock=found) for found in (regions(ONE, OTHER), regions(ONE), None))
+    assert [(change.before, change.after) for change in compare(both, without).changes] == [("2 regions", None)]
+    assert [(change.before, change.after) for change in compare(without, both).changes] == [(None, "2 regions")]
+    assert [(change.before, change.after) for change in compare(both, one).changes] == [("0x4000", None)]
+    assert [(change.before, change.after) for change in compare(one, both).changes] == [(None, "0x4000")]
 
 
 @pytest.mark.parametrize("about", ["memblock", "subtrees[1]", "subtrees[2]", "luo"])

@@ -52,3 +52,24 @@ FOLIOS = ((0, 10, 3), (1, 11, 3), (2, 12, 3))
 )  # fmt: skip
 def test_folios_by_index(after: tuple[tuple[int, int, int], ...], kinds: list[tuple[str, Kind]]) -> None:
     assert told(with_folios(*FOLIOS), with_folios(*after)) == kinds
+
+
+@pytest.mark.parametrize("index", [0, 1, 3])
+def test_an_index_that_is_another_one(index: int) -> None:
+    (change,) = memfd_changes("x", with_folios((2, 12, 3)), with_folios((index, 12, 3)))
+    assert (change.where, change.before, change.after) == ("x/folios/2", "index 2", f"index {index}")
+
+
+@pytest.mark.parametrize("rows", [FOLIOS, FOLIOS[:1]])
+def test_folios_of_two_forms_are_compared_by_what_they_say(rows: tuple[tuple[int, int, int], ...]) -> None:
+    """The frame number is in the upper bits of an entry in the forms before the merge, and the flags are below."""
+    merged = with_folios(*rows)
+    data = b"".join((frame << 12 | flags).to_bytes(8, "little") + index.to_bytes(8, "little")
+                    for index, frame, flags in rows)  # fmt: skip
+    posted = replace(merged, folios=replace(merged.folios, list=FolioList(data, page_size=4096, frame_shift=12)))
+    assert told(merged, posted) == told(posted, merged) == []
+    moved = replace(posted, folios=replace(posted.folios, list=FolioList(merged.folios.list.data, page_size=4096,
+                                                                         frame_shift=12)))  # fmt: skip
+    assert [where for where, _ in told(merged, moved)] == [
+        f"x/folios/{index}/{member}" for index, _, _ in rows for member in ("address", "flags")
+    ]

@@ -137,7 +137,9 @@ def test_a_list_without_luo_came() -> None:
 
 def test_layouts_and_addresses_of_a_list() -> None:
     one = a_list("pci-v2-u32", [ENDPOINT])
-    assert told(with_lists(one), with_lists(replace(one, address=0x5000))) == {"pci/flb:pci/address": Kind.CHANGED}
+    for address in (one.address - 0x1000, one.address + 0x1000):
+        after = with_lists(replace(one, address=address))
+        assert told(with_lists(one), after) == {"pci/flb:pci/address": Kind.CHANGED}
     moved = replace(one, via=("flb:x",))
     assert told(with_lists(one), with_lists(moved)) == {}  # the same address
     other = replace(moved, address=0x5000)
@@ -151,6 +153,14 @@ def test_buses_of_a_list() -> None:
     assert told(with_lists(one), with_lists(both)) == {"pci/bus/0000:05": Kind.ADDED}
     changed_bus = replace(one, buses=({**one.buses[0], "bridge_type": 9},))
     assert told(with_lists(one), with_lists(changed_bus)) == {"pci/bus/0000:41/bridge_type": Kind.CHANGED}
+
+
+@pytest.mark.parametrize(("domain", "bus", "where"), [(0, 0, "0000:00"), (0, 0x41, "0000:41"), (2, 0, "0002:00"),
+                                                      (0x1234, 0xFF, "1234:ff")])  # fmt: skip
+def test_a_bus_is_named_by_its_domain_and_number(domain: int, bus: int, where: str) -> None:
+    both = a_list("pci-lu-v1-22", [OTHER, Dev(domain=domain, bdf=bus << 8)])
+    one = replace(both, buses=both.buses[:1])
+    assert told(with_lists(both), with_lists(one)) == {f"pci/bus/{where}": Kind.REMOVED}
 
 
 def places(*names: int, **members: int) -> DeviceList:
@@ -173,6 +183,17 @@ def places(*names: int, **members: int) -> DeviceList:
 def test_devices_by_address(before: tuple[int, ...], after: tuple[int, ...], kinds: dict[str, Kind]) -> None:
     found = device_changes(places(*before), places(*after))
     assert {change.where: change.kind for change in found} == kinds
+
+
+def test_what_is_told_of_devices() -> None:
+    (change,) = device_changes(places(1, 2, 3), places(3, 1, 2))
+    assert (change.where, change.before, change.after) == ("order", "0", "1")
+    assert change.note == "0000:00:00.1 is the first at another position"
+    (change,) = device_changes(places(1, 2, data=0x1000), places(1, data=0x1000))
+    assert (change.before, change.after) == ("flags 0x1, driver_data 0x1000", None)
+    one, other = (change for change in device_changes(places(1), places(1, 2, flags=3)))
+    assert (one.before, one.after) == (None, "flags 0x3, driver_data 0x0")
+    assert (other.where, other.before, other.after) == ("0000:00:00.1/flags", "0x1", "0x3")
 
 
 def test_members_of_devices_that_both_layouts_have() -> None:

@@ -14,6 +14,7 @@ from luoser.state import Direction, MapStatus, Preserved, PreservedMap
 from tests import real
 from tests.checks.mutants import changed
 from tests.diff.helpers import FROZEN, sound, told
+from tests.work import steps
 
 Blocks = list[tuple[int, int, int]]
 
@@ -54,6 +55,15 @@ def test_blocks_that_only_one_map_has(before: Blocks, after: Blocks, removed: li
 def test_a_run_of_blocks_is_told_with_its_size() -> None:
     (change,) = extent_changes(found((0x10000, 2, 3)), found())
     assert change.before == "3 x order 2, 48 KiB"
+
+
+def test_many_blocks_cost_in_proportion() -> None:
+    """Every other page of a range, and the pages between: no look at all blocks of one map for each of the other."""
+    count = 4000
+    even, odd = ([(first + 0x2000 * number, 0, 1) for number in range(count)] for first in (0x100000, 0x101000))
+    one, other = found(*even), found(*odd)
+    with steps(100 * count):
+        assert sum(1 for _ in extent_changes(one, other)) == 2 * count
 
 
 # -- maps that were not read to their end -----------------------------------------------------------------

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import luoser
-from luoser.diff import Change, Comparison, Kind, compare
+from luoser.diff import Change, Comparison, Kind, Verdict, compare
 from luoser.errors import UsageError
+from luoser.state import Direction, Handover, Problem, State
 from tests import real
+from tests.diff.helpers import sound
 
 PAIRS = [("6.18-a", "post"), ("6.19-a", "post"), ("7.3-a", "post"), ("7.3-a", "finished"), ("7.3-chain", "post")]
 
@@ -74,3 +78,97 @@ def test_an_outgoing_map_that_is_destroyed_is_no_progress() -> None:
     memory.write(0xE54000, b"#!/bin/sh\n" * 409)
     found = compare(luoser.read(real.dump("7.3-chain/frozen2")), luoser.read(memory))
     assert where(found.changes, Kind.CHANGED) == ["handovers/0xe55000/preserved/status"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ([(1, "outgoing")], [(1, "incoming")], ["the same root"]),
+        ([(1, "outgoing")], [(2, "outgoing")], ["the same direction"]),
+        ([(1, "outgoing")], [(2, "incoming")], ["handed on"]),
+        ([(1, "incoming")], [(2, "outgoing")], ["the only ones"]),
+        ([(1, "unknown")], [(2, "unknown")], ["the only ones"]),
+        ([(None, "unknown")], [(None, "unknown")], ["the only ones"]),
+        ([(1, "unknown"), (3, "unknown")], [(2, "unknown")], []),
+        ([(1, "unknown")], [(2, "unknown"), (3, "unknown")], []),
+        ([(1, "incoming"), (2, "outgoing")], [(2, "incoming"), (3, "outgoing")], ["the same root"]),
+        (
+            [(1, "incoming"), (2, "outgoing")],
+            [(3, "outgoing"), (1, "incoming")],
+            ["the same root", "the same direction"],
+        ),
+    ],
+)
+def test_which_handovers_are_compared(
+    before: list[tuple[int | None, str]], after: list[tuple[int | None, str]], why: list[str]
+) -> None:
+    def of(roots: list[tuple[int | None, str]]) -> State:
+        one = sound().handovers[0]
+        made = (replace(one, address=address, direction=Direction(direction)) for address, direction in roots)
+        return replace(sound(), handovers=tuple(made))
+
+    assert [word.rpartition(": ")[2] for word in compare(of(before), of(after)).pairing] == why
+
+
+def test_a_handover_of_another_machine_is_not_compared() -> None:
+    foreign = replace(sound().handovers[0], own=False, address=0x7000000)
+    both = replace(sound(), handovers=(foreign, *sound().handovers))
+    for states in ((both, sound()), (sound(), both)):
+        found = compare(*states)
+        assert found.changes == () and len(found.pairing) == 1
+
+
+# -- handovers on one side only ---------------------------------------------------------------------------
+
+
+def handover(address: int, direction: Direction, *, is_serialised: bool = True) -> Handover:
+    """The real handover at another place."""
+    found = sound().handovers[0]
+    assert found.luo is not None
+    return replace(found, address=address, direction=direction, luo=replace(found.luo, serialized=is_serialised))
+
+
+FIRST, NEXT = handover(0x1000, Direction.INCOMING), handover(0x2000, Direction.OUTGOING)
+TAKEN, FRESH = replace(NEXT, direction=Direction.INCOMING), handover(0x3000, Direction.OUTGOING, is_serialised=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        # what a kernel was given, and what it hands over, before and after the kexec
+        ([FIRST, NEXT], [TAKEN], {"0x1000": Kind.PROGRESS}),
+        ([FIRST, NEXT], [TAKEN, FRESH], {"0x1000": Kind.PROGRESS, "0x3000": Kind.PROGRESS}),
+        ([NEXT], [TAKEN, replace(FRESH, luo=None)], {"0x3000": Kind.PROGRESS}),
+        ([NEXT], [TAKEN, handover(0x3000, Direction.OUTGOING)], {"0x3000": Kind.ADDED}),
+        ([NEXT], [TAKEN, replace(FRESH, direction=Direction.UNKNOWN)], {"0x3000": Kind.ADDED}),
+        ([NEXT, replace(FIRST, direction=Direction.UNKNOWN)], [TAKEN], {"0x1000": Kind.REMOVED}),
+        ([NEXT, handover(0x1000, Direction.OUTGOING)], [TAKEN], {"0x1000": Kind.REMOVED}),
+        # nothing was handed on
+        ([FIRST, NEXT], [NEXT], {"0x1000": Kind.REMOVED}),
+        ([NEXT], [NEXT, replace(FRESH, direction=Direction.UNKNOWN)], {"0x3000": Kind.ADDED}),
+        ([NEXT], [NEXT, FRESH], {"0x3000": Kind.ADDED}),
+        ([FIRST], [], {"0x1000": Kind.REMOVED}),
+        ([], [FRESH], {"0x3000": Kind.ADDED}),
+    ],
+)
+def test_a_handover_on_one_side_only(before: list[Handover], after: list[Handover], kinds: dict[str, Kind]) -> None:
+    states = [replace(sound(), handovers=tuple(handovers)) for handovers in (before, after)]
+    found = {change.where: change for change in compare(*states).changes if change.where.count("/") == 1}
+    assert {where.removeprefix("handovers/"): change.kind for where, change in found.items()} == kinds
+    for change in found.values():
+        assert (change.before or change.after or "").startswith("kho-v4 ")
+        assert (change.before is None) != (change.after is None)
+
+
+def test_a_comparison_takes_its_states_by_name_and_nothing_else_by_place() -> None:
+    assert compare(before=sound(), after=sound()).verdict is Verdict.EQUAL
+    with pytest.raises(TypeError):
+        compare(sound(), sound(), None)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("code", ["truncated", "page-size-doubt", "no-own-root"])
+def test_a_source_that_is_in_doubt_is_not_compared_to_its_end(code: str) -> None:
+    doubt = replace(sound(), problems=(Problem(code=code, address=None, message="in doubt"),))
+    for states in ((sound(), doubt), (doubt, sound())):
+        gaps = [(gap.where, gap.reason) for gap in compare(*states).not_compared]
+        assert gaps == ([] if code == "no-own-root" else [("source", "in doubt")])

@@ -74,6 +74,12 @@ def test_items_of_mappings() -> None:
     ]
 
 
+def test_a_mapping_in_place_of_a_value() -> None:
+    for one, other in (({"b": 1}, 2), (2, {"b": 1}), ({"b": 1}, None)):
+        (change,) = mapping_changes("x", {"a": one}, {"a": other})
+        assert (change.where, change.before, change.after) == ("x/a", text_of(one), text_of(other))
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(None, None), (17, "0x11"), (0, "0x0"), (False, "False"), ("\x1b", "\\x1b")]
 )

@@ -35,26 +35,19 @@ def verdict(memory: Memory) -> Verdict | None:
 
 @cache
 def metadata(name: str) -> tuple[int, ...]:
-    """Pages that are read of the handovers with an intact map alone."""
+    """Pages that are read of the handovers with an intact map, and belong to them: the root, the map, what it covers.
+
+    Not those that a source need not have: the array of scratch areas, setup_data, the command line.
+    """
     pages = set[int]()
     for one in real.read(name).handovers:
-        if one.preserved.status is MapStatus.INTACT:
-            recorder = Recorder(real.dump(name))
-            luoser.read(recorder, root=one.address)
-            pages |= recorder.pages
-    return tuple(sorted(pages - consumed(name)))
-
-
-@cache
-def consumed(name: str) -> frozenset[int]:
-    """Pages of roots whose map the next kernel has consumed."""
-    found = set[int]()
-    for one in real.read(name).handovers:
-        if one.preserved.status is not MapStatus.INTACT:
-            recorder = Recorder(real.dump(name))
-            luoser.read(recorder, root=one.address)
-            found |= recorder.pages
-    return frozenset(found)
+        if one.preserved.status is not MapStatus.INTACT or one.preserved.map is None:
+            continue
+        recorder = Recorder(real.dump(name))
+        luoser.read(recorder, root=one.address)
+        own = {one.address, *one.preserved.nodes}
+        pages |= {page for page in recorder.pages if page in own or one.preserved.map.find(page) is not None}
+    return tuple(sorted(pages))
 
 
 def sound_without(name: str, pages: tuple[int, ...], states: tuple[PageState, ...]) -> list[str]:

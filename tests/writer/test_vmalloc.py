@@ -27,6 +27,16 @@ def test_blocks_of_a_higher_order_hold_more_of_the_array() -> None:
     assert found.memfd is not None and read is not None and read.folios == found.memfd.folios
 
 
+@pytest.mark.parametrize("order", [20, 21])
+def test_blocks_of_an_array_are_of_order_20_at_most(order: int) -> None:
+    folios: Json = {"list": [], "count": 0, "order": order, "total_pages": 0, "pages": [], "chunks": []}
+    if order == 20:
+        built_file({"memfd": {"size": 0, "position": 5, "folios": folios}})
+        return
+    with pytest.raises(UsageError, match="expected blocks of order 20 or less, found order 21"):
+        built_file({"memfd": {"size": 0, "position": 5, "folios": folios}})
+
+
 def test_arrays_that_do_not_fit_are_refused() -> None:
     rows = [[index, hex(0x40000000 + index * 4096), 3] for index in range(600)]
     with pytest.raises(UsageError, match=r"files\[0\].memfd.folios.pages: expected 3 pages, found 1"):
