@@ -156,9 +156,11 @@ def test_violations_are_seen() -> None:
 # -- the verdict --
 
 
-def unseen(name: str, count: int) -> list[str]:
-    """Flips in members that decide, of which `check` says sound."""
+def unseen(name: str, count: int, *, members: int | None = None) -> list[str]:
+    """Flips in members that decide, of which `check` says sound. members: how many of them. None: all."""
     bits = {member: found for member, found in flips.bits_of(name).items() if not flips.is_plain(member)}
+    if members is not None:
+        bits = {member: bits[member] for member in random.Random(name).sample(list(bits), members)}
     return [
         f"{name}: {flip.name}: bit {flip.bit[1]} of {flip.bit[0]:#x}"
         for flip in flips.flips(name, flips.sampled(bits, count, name))
@@ -168,7 +170,7 @@ def unseen(name: str, count: int) -> list[str]:
 
 @pytest.mark.parametrize("name", flips.DUMPS)
 def test_a_flipped_bit_of_what_decides_is_not_sound(name: str) -> None:
-    assert unseen(name, 1) == []
+    assert unseen(name, 1, members=12) == []
 
 
 @pytest.mark.slow
