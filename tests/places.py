@@ -25,6 +25,7 @@ PLAIN = {
     "tree: liveupdate-number": "a number: each value is possible",
     "tree: value": "a value of a test, a name, or a size",
     "tree: padding": "nobody reads it",
+    "tree: subsystem": "a name: that of a subsystem of the LUO of 2025",
     "tree: label": "a name, chosen by a module or on the command line of the kernel",
     "luo_ser.liveupdate_num": "a number: each value is possible",
     "luo_session_ser.name": "a name, chosen by user space",
@@ -124,7 +125,8 @@ class _Places:
                 yield self.place("tree: padding", start + used, token.size - used)
                 continue
             if token.kind != "property":
-                yield self.place(f"tree: {'property name' if token.kind == 'string' else 'token'}", start, token.size)
+                kind = "token" if token.kind != "string" else "subsystem" if token.name == b"pci" else "property name"
+                yield self.place(f"tree: {kind}", start, token.size)
                 continue
             yield self.place("tree: token", start, 12)
             kind = "pointer" if name in _POINTERS else name if name in _PROPERTIES else "value"

@@ -84,7 +84,7 @@ def root_damaged(view: View) -> Iterator[Found]:
 
 @register("KHO003", "fdt-header-unusual", Severity.ERROR, kernels="6.16 and later", source="finding.md#page-scan")
 def fdt_headers(view: View) -> Iterator[Found]:
-    """The header of a devicetree has values that no kernel writes.
+    """The header of a devicetree has values that no kernel writes, or its root node has a name.
 
     Kernels write version 17, last compatible version 16, CPU 0, and blocks without gaps, merged ones up to totalsize; a
     root fits a page. A kernel may accept other values. But these bytes were changed after they were written, so what is
@@ -102,6 +102,9 @@ def fdt_headers(view: View) -> Iterator[Found]:
             )
             for name, found, expected in _unusual(tree.header, is_packed=is_packed)
         )  # fmt: skip
+        if tree.root.name:
+            word = f"the root node of a devicetree has a name, {safe_text(tree.root.name)}"
+            yield Found(word, address=address, where=where, hint="find what overwrote this devicetree")
     header = _root(view).header
     if header.totalsize > view.page_size:
         word = (

@@ -24,6 +24,8 @@ _NODES = {
     **{name: frozenset((version.encode(),)) for name, version in OLD_VERSIONS.items()},
 }
 """Known compatible strings of the nodes of LUO's devicetree."""
+_POINTERS = {"luo-session": ("luo-session-header", "luo-session-head"), "luo-flb": ("luo-flb-header",)}
+"""Names of the property with an address that such a node needs."""
 
 
 # -- the root object --------------------------------------------------------------------------------------
@@ -65,9 +67,10 @@ def luo_unreadable(view: View) -> Iterator[Found]:
     source="luo.md#versions; luo.md#root-object; luo.md#errors",
 )
 def luo_version(view: View) -> Iterator[Found]:
-    """LUO's version string, or a node of its devicetree or that node's string, is not one that was released or posted.
+    """LUO's version string was never released or posted, or a node of its devicetree, its string or its pointer.
 
-    Kernels accept only exactly the same string. With any other LUO is disabled, and the boot ends in a panic.
+    Kernels accept only exactly the same string, and need each pointer. With anything else LUO is disabled, and the boot
+    ends in a panic.
     """
     luo, form = view.luo(), _form(view)
     trees = [entry.fdt for entry in view.handover.subtrees if entry.name == "LUO" and entry.fdt is not None]
@@ -94,6 +97,10 @@ def _strange_nodes(root: Node) -> list[str]:
         said = node.text("compatible") if node is not None else None
         if node is not None and said not in known:
             wrong.append(f"{safe_text(said or b'nothing')} in {name}")
+    for name, needed in _POINTERS.items():
+        node = root.node(name)
+        if node is not None and not any(node.u64(key) is not None for key in needed):
+            wrong.append(f"no {needed[0]} of 8 bytes in {name}")
     wrong += [
         f"unknown node {safe_text(node.name)}"
         for node in root.nodes

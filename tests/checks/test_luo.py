@@ -246,3 +246,16 @@ def test_a_blob_size_below_the_struct_of_the_form(layout: str) -> None:
     assert tree.size == form.root.size and "LUO003" not in rules_found(report_of(image))
     small = replace(tree, size=form.root.size - 4)
     assert "LUO003" in rules_found(check(changed(reread(image), subtrees=(small,))))
+
+
+@pytest.mark.parametrize(
+    ("word", "other"), [(b"luo-session-header", b"luo-session-heaTer"), (b"luo-session", b"luo-sess9on")]
+)
+def test_a_node_of_luo_that_no_kernel_writes(word: bytes, other: bytes) -> None:
+    """Its sessions are not found: no tree of 6.19 has such a node, or one without its pointer."""
+    memory = real.overlay("6.19-a/frozen")
+    address = luo_of("6.19-a/frozen").address
+    assert address is not None and "LUO002" not in rules_found(judged(memory, "LUO002"))
+    tree = memory.read(address, 236)
+    memory.write(address, tree.replace(word + b"\0", other + b"\0"))
+    assert "LUO002" in rules_found(judged(memory, "LUO002"))
