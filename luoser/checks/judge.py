@@ -61,8 +61,9 @@ class Judgement:
         """
         handover = view.handover
         seen: dict[str, str] = {}
+        doubts = [problem for problem in view.state.problems if problem.code == "page-size-doubt"]
         for rule in rules:
-            outcome = self._put(rule, view)
+            outcome = self._put(rule, view) if not doubts else self._doubt(rule, view, doubts[0].message)
             seen[rule.id] = outcome
             if handover.own:
                 self.outcomes.setdefault(rule.id, set()).add(outcome)
@@ -101,6 +102,12 @@ class Judgement:
                 word = Unjudged(rule=rule.id, reason=str(reason), cause=reason.cause, root=root, about=reason.about)
                 self.unjudged.setdefault(word)
         return "found" if found else outcome
+
+    def _doubt(self, rule: Rule, view: View, reason: str) -> str:
+        """The outcome of a rule with a page size that does not fit: everything may be read wrongly."""
+        if view.handover.own:
+            self.unjudged.setdefault(Unjudged(rule=rule.id, reason=reason, cause="open", root=view.handover.address))
+        return "not_judged"
 
     def _need_each_structure(self, view: View, seen: dict[str, str]) -> None:
         """Add a rule that could not be judged for each structure that was meant, but that no rule could judge."""

@@ -293,13 +293,16 @@ def _blob_size(view: View, entry: Subtree) -> int | None:
 
 @register("KHO017", "direction-open", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover")
 def direction_open(view: View) -> Iterator[Found]:
-    """The direction of the root is unknown: handed to the running kernel, or by it to the next one.
+    """The direction of the root, handed to the running kernel or by it to the next one, is unknown, or inferred from a
+    stale map alone.
 
     It decides which of the other rules apply.
     """
     if view.handover.direction is Direction.UNKNOWN:
         reason = "; ".join(view.handover.evidence) or "unknown direction of the root"
         raise NotJudged(reason, cause="open", about="root")
+    for problem in view.problems("direction-by-map"):
+        raise NotJudged(problem.message, cause="open", about="root")
     yield from ()
 
 
@@ -315,6 +318,20 @@ def own_root_missing(view: View) -> Iterator[Found]:
         if problem.code == "no-own-root":
             raise NotJudged(f"{problem.message} A dump of all pages or --symbols decides", cause="missing")
     yield from ()
+
+
+@register("KHO021", "root-lost", Severity.ERROR, kernels="6.16 and later", source="finding.md#finding-the-handover")
+def root_lost(view: View) -> Iterator[Found]:
+    """setup_data in scratch points to a root, which was handed over, but there is none at its address.
+
+    The running kernel reads its root again when a driver or LUO asks for what was handed over, and does not find it.
+    """
+    for problem in view.state.problems:
+        if problem.code == "root-lost":
+            yield Found(problem.message, address=problem.address, hint="find what overwrote the page of the root")
+    for problem in view.state.problems:
+        if problem.code == "root-unread":
+            raise NotJudged(f"{problem.message}; a dump of all pages decides", cause="missing")
 
 
 @register(

@@ -202,7 +202,11 @@ def memfd_indices(view: View) -> Iterator[Found]:
     """
 
     def judge(memfd: Memfd) -> str | None:
-        end = 0
+        end, last = 0, -1
+        for index, address, _ in memfd.folios.list.rows():
+            if not address and index <= last:
+                return f"a folio without a page has index {index:#x}, expected {last + 1:#x} or higher"
+            last = index
         for index, address, size in _spans(view, memfd):
             if index < end:
                 return f"folio {address:#x} has index {index:#x}, expected {end:#x} or higher"

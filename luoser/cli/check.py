@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from luoser.cli.common import NoState, Reading, echo_json, format_option, read_options
@@ -61,8 +63,11 @@ def command(
     from luoser.checks.rule import known_names
     from luoser.errors import UsageError
     from luoser.render import findings as render
+    from luoser.text import safe_text
     from luoser.topology import read_topology
 
+    if next_release is not None and not re.match(r"\d+\.\d+", next_release):
+        raise UsageError(f"--next: expected a release such as 7.3.4, found {safe_text(next_release)!r}")
     for name in (*select, *ignore):
         if name not in known_names():
             raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
@@ -86,7 +91,7 @@ def command(
         flbs=flbs,
         select=select,
         ignore=ignore,
-        severity=Severity("error" if output == "ktap" else severity),
+        severity=Severity(severity),
     )
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     if output == "json":
@@ -94,7 +99,7 @@ def command(
     elif output == "sarif":
         echo_json(render.sarif(report, chosen, reading.source[0]))
     elif output == "ktap":
-        click.echo(render.ktap(report, chosen), nl=False)
+        click.echo(render.ktap(report, chosen, severity=Severity(severity)), nl=False)
     else:
         render.print_report(report, state.source, kernel=kernel, verbose=verbose)
     code = _EXIT[report.verdict.value]

@@ -14,7 +14,7 @@ from luoser.abi.pci import layout as pci_layout
 from luoser.reader.locate import Root
 from luoser.reader.preserved import MapReading
 from luoser.reader.scratch import Messenger
-from luoser.reader.walk import Walk
+from luoser.reader.walk import Subject, Walk
 from luoser.state import (
     Direction,
     KexecMetadata,
@@ -300,6 +300,8 @@ def _alone(walk: Walk, draft: Draft) -> tuple[Direction, list[str]]:
     """(direction, evidence) of the only root, by the status of its map."""
     status = draft.status
     if status is MapStatus.STALE:
+        text = "its map alone shows that it was handed over: it is stale; damage of several pages could look the same"
+        walk.problem("direction-by-map", draft.root.address, Subject("KHO root", "root"), f"{text}; {_DECIDES}")
         return Direction.INCOMING, ["inferred: its map was consumed, and its pages were reused"]
     if status in (MapStatus.INTACT, MapStatus.DAMAGED) and _release_in_doubt(walk, draft):
         doubt = f"kexec-metadata has another release, one bit off the running one, and its map is {status.value}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
-from luoser.reader.scratch import messengers, own_scratch
+from luoser.reader.scratch import messengers, own_scratch, report_lost_roots
 from luoser.reader.status import judge
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Area, Direction, Handover, Luo, MapStatus, PciList, Preserved, PreservedMap, Subtree
@@ -33,6 +34,8 @@ __all__ = ["read_handovers"]
 
 _LUO, _MEMBLOCK, _METADATA, _TEST = "LUO", "memblock", "kexec-metadata", "kho_test"
 _ROOT = Subject("KHO root", "root")
+_OWN_ROOT = (6, 19)
+"""First release that makes its own root at boot."""
 
 
 def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tuple[Handover, ...]:
@@ -46,6 +49,7 @@ def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tupl
     if whole and not walk.memory.live:
         nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(drafts) else ()
         report_strays(walk, nodes)
+        report_lost_roots(walk, roots, nodes)
         for draft in drafts:
             draft.messengers = messengers(walk, draft.root, nodes)
     mark_foreign(walk, drafts)
@@ -69,7 +73,12 @@ def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -
     if len(own) != 1 or own[0][0].direction is not Direction.INCOMING:
         return
     form, luo = own[0][1].root.form, own[0][0].luo
-    if (form is not None and form.map == "radix") or (luo is not None and writers_of(luo.layout)):
+    release = re.match(r"(\d+)\.(\d+)", walk.memory.vmcoreinfo.get("OSRELEASE", ""))
+    if release is not None:
+        has_own = (int(release[1]), int(release[2])) >= _OWN_ROOT
+    else:
+        has_own = (form is not None and form.map == "radix") or (luo is not None and bool(writers_of(luo.layout)))
+    if has_own:
         text = "found no KHO root of the running kernel, which makes one at boot; is it damaged, or not in the source?"
         walk.problem("no-own-root", None, None, text)
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from luoser.abi.kho import kho_scratch
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.reader.locate import Root, SetupNode
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Area
 
-__all__ = ["Messenger", "messengers", "own_scratch"]
+__all__ = ["Messenger", "messengers", "own_scratch", "report_lost_roots"]
 
 _SCRATCH_AREAS = 4096
 
@@ -52,6 +52,26 @@ class Messenger:
     def words(self) -> str:
         """That it is in scratch, in words."""
         return f"the {self.what} at {self.address:#x} that points to it is in scratch, where kexec puts it at the jump"
+
+
+def report_lost_roots(walk: Walk, roots: Iterable[Root], nodes: Iterable[SetupNode]) -> None:
+    """Note a problem for each root that was handed over, as its messenger in scratch shows, but is not there.
+
+    walk:  the source.
+    roots: that were found.
+    nodes: all setup_data nodes of the source.
+    """
+    found = {root.address for root in roots}
+    for node in nodes:
+        messenger = Messenger("setup_data node", node.address, node.size, (node.scratch_address, node.scratch_size))
+        if node.root in found or not messenger.is_in_scratch(walk):
+            continue
+        text = f"the setup_data node at {node.address:#x} is in scratch and points to a root at {node.root:#x}"
+        state = walk.memory.page_state(node.root)
+        if state in (PageState.PRESENT, PageState.ZERO):
+            walk.problem("root-lost", node.root, None, f"{text}, but there is none")
+        else:
+            walk.problem("root-unread", node.root, None, f"{text}, which is {state.value}")
 
 
 def messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from luoser.render.out import console
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -41,48 +42,45 @@ def changes_document(found: Comparison) -> dict[str, Any]:
 def print_changes(found: Comparison) -> None:
     """Print a line for each addition, removal or progress, three lines for each other change, then the verdict."""
     changes, pairing = found.changes, found.pairing
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for word in pairing:
-        console.print(Text(f"@@ {safe_text(word, again=True)} @@", style="dim"))
+        out.print(Text(f"@@ {safe_text(word, again=True)} @@", style="dim"))
     for change in changes:
         sign, style = _SIGNS[change.kind.value]
         places = " = ".join((change.where, *change.also))
         note = f"  ({safe_text(change.note, again=True)})" if change.note else ""
         if change.kind.value == "changed":
-            console.print(Text(f"  {safe_text(places, again=True)}{note}"))
-            console.print(Text(f"- {safe_text(change.before or 'nothing', again=True)}", style="red"))
-            console.print(Text(f"+ {safe_text(change.after or 'nothing', again=True)}", style="green"))
+            out.print(Text(f"  {safe_text(places, again=True)}{note}"))
+            out.print(Text(f"- {safe_text(change.before or 'nothing', again=True)}", style="red"))
+            out.print(Text(f"+ {safe_text(change.after or 'nothing', again=True)}", style="green"))
             continue
         values = " → ".join(safe_text(value, again=True) for value in (change.before, change.after) if value)
-        console.print(Text(f"{sign} {safe_text(places, again=True)}  {values}{note}", style=style))
+        out.print(Text(f"{sign} {safe_text(places, again=True)}  {values}{note}", style=style))
     _print_end(found)
 
 
 def _print_end(found: Comparison) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for gap in found.not_compared:
         reason = safe_text(gap.reason, again=True)
-        console.print(Text(f"? {safe_text(gap.where, again=True)}: not compared: {reason}", style="yellow"))
-    console.print(Text(f"{found.verdict.value}: {summary(found.changes)}"))
+        out.print(Text(f"? {safe_text(gap.where, again=True)}: not compared: {reason}", style="yellow"))
+    out.print(Text(f"{found.verdict.value}: {summary(found.changes)}"))
 
 
 def print_stat(found: Comparison) -> None:
     """Print the number of changes by kind and by the first part of their path, then the verdict."""
     changes = found.changes
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     parts = Counter((change.where.split("/")[0], change.kind.value) for change in changes)
     for (part, kind), count in sorted(parts.items()):
         sign, style = _SIGNS[kind]
-        console.print(Text(f"{sign} {safe_text(part)}: {count} {kind}", style=style))
+        out.print(Text(f"{sign} {safe_text(part)}: {count} {kind}", style=style))
     _print_end(found)
 
 

@@ -8,10 +8,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from luoser import __version__
+from luoser.render.out import console
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
-    from luoser.checks import Finding, Report, Rule
+    from luoser.checks import Finding, Report, Rule, Severity
     from luoser.state import Source
 
 __all__ = [
@@ -102,11 +103,10 @@ def print_report(report: Report, source: Source, *, kernel: str | None, verbose:
 
     verbose: list the rules that do not apply, too, with the reasons.
     """
-    from rich.console import Console
     from rich.text import Text
 
     print_head(report, source, kernel=kernel)
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for finding in report.findings:
         place = f" at {finding.address:#x}" if finding.address is not None else ""
         line = Text.assemble(
@@ -114,17 +114,17 @@ def print_report(report: Report, source: Source, *, kernel: str | None, verbose:
             f" {finding.rule} {finding.slug}{place}",
             (f"  {safe_text(finding.where)}" if finding.where else "", "dim"),
         )
-        console.print(line)
-        console.print(Text(f"  {safe_text(finding.message, again=True)}"))
+        out.print(line)
+        out.print(Text(f"  {safe_text(finding.message, again=True)}"))
         if finding.hint:
-            console.print(Text(f"  → {safe_text(finding.hint, again=True)}", style="dim"))
+            out.print(Text(f"  → {safe_text(finding.hint, again=True)}", style="dim"))
     for reason, rules in _grouped(report).items():
-        console.print(Text.assemble(("not judged", "yellow"), f"  {', '.join(rules)}"))
-        console.print(Text(f"  {safe_text(reason, again=True)}"))
+        out.print(Text.assemble(("not judged", "yellow"), f"  {', '.join(rules)}"))
+        out.print(Text(f"  {safe_text(reason, again=True)}"))
     for entry in report.skipped if verbose else ():
-        console.print(Text(f"skipped {entry.rule}: {safe_text(entry.reason, again=True)}", style="dim"))
+        out.print(Text(f"skipped {entry.rule}: {safe_text(entry.reason, again=True)}", style="dim"))
     for word in report.not_looked_at:
-        console.print(Text(f"not looked at: {safe_text(word, again=True)}", style="dim"))
+        out.print(Text(f"not looked at: {safe_text(word, again=True)}", style="dim"))
 
 
 def print_head(report: Report, source: Source, *, kernel: str | None) -> None:
@@ -134,15 +134,14 @@ def print_head(report: Report, source: Source, *, kernel: str | None) -> None:
     source: that was read.
     kernel: release of the running kernel. None: unknown.
     """
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     said = f"kernel {safe_text(kernel)}, " if kernel else ""
-    console.print(Text(f"{safe_text(source.path)}  {source.format}, {said}{source.page_size // 1024} KiB pages"))
+    out.print(Text(f"{safe_text(source.path)}  {source.format}, {said}{source.page_size // 1024} KiB pages"))
     for remark in report.remarks:
-        console.print(Text(f"remark   {safe_text(remark, again=True)}", style="yellow"))
-    console.print(Text.assemble("verdict  ", verdict_text(report)))
+        out.print(Text(f"remark   {safe_text(remark, again=True)}", style="yellow"))
+    out.print(Text.assemble("verdict  ", verdict_text(report)))
 
 
 def verdict_text(report: Report) -> str:
@@ -171,28 +170,24 @@ def _grouped(report: Report) -> dict[str, list[str]]:
 
 def print_rules(rules: Sequence[Rule]) -> None:
     """Print two lines for each rule: id, severity and slug, then its first sentence."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     for rule in rules:
         text = rule.doc.split("\n\n")[0].replace("\n", " ")
-        console.print(
-            Text.assemble(f"{rule.id}  ", (f"{rule.severity.value:8}", _STYLE[rule.severity.value]), rule.slug)
-        )
-        console.print(Text(f"        {text}", style="dim"))
+        out.print(Text.assemble(f"{rule.id}  ", (f"{rule.severity.value:8}", _STYLE[rule.severity.value]), rule.slug))
+        out.print(Text(f"        {text}", style="dim"))
 
 
 def print_rule(rule: Rule) -> None:
     """Print one rule with its description, kernels and source."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(Text.assemble(f"{rule.id} {rule.slug}  ", (rule.severity.value, _STYLE[rule.severity.value])))
+    out = console()
+    out.print(Text.assemble(f"{rule.id} {rule.slug}  ", (rule.severity.value, _STYLE[rule.severity.value])))
     for paragraph in rule.doc.split("\n\n"):
-        console.print(Text("\n".join(["", *wrap(paragraph, 100)])))
-    console.print(Text(f"\nKernels: {rule.kernels}\nSource: {', '.join(rule.sources)}"))
+        out.print(Text("\n".join(["", *wrap(paragraph, 100)])))
+    out.print(Text(f"\nKernels: {rule.kernels}\nSource: {', '.join(rule.sources)}"))
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:
@@ -213,12 +208,13 @@ def rules_document(rules: Sequence[Rule]) -> Json:
     }
 
 
-def ktap(report: Report, rules: Sequence[Rule]) -> str:
+def ktap(report: Report, rules: Sequence[Rule], *, severity: Severity) -> str:
     """The report in KTAP format, as kselftest reads it: one test for each rule.
 
-    A rule with an error fails. A rule that could not be judged is skipped.
+    A rule with a finding of some severity fails. A rule that could not be judged is skipped.
 
-    rules: that were selected.
+    rules:    that were selected.
+    severity: the least that fails.
 
     Source: Documentation/dev-tools/ktap.rst.
     """
@@ -228,7 +224,7 @@ def ktap(report: Report, rules: Sequence[Rule]) -> str:
     reasons |= {entry.rule: f"not judged: {entry.reason}" for entry in report.unjudged}
     for number, rule in enumerate(rules, 1):
         found = [finding for finding in report.findings if finding.rule == rule.id]
-        errors = [finding for finding in found if finding.severity == "error"]
+        errors = [finding for finding in found if finding.severity.is_at_least(severity)]
         for finding in found:
             lines.append(f"# {finding.severity.value}: {_plain(finding.message)}")
         name = f"{number} {rule.id} {rule.slug}"

@@ -19,8 +19,12 @@ def console() -> Console:
     """A console on stdout, as wide as the terminal, or unlimited in a pipe. No colours in a pipe or with NO_COLOR."""
     from rich.console import Console
 
+    class _Console(Console):
+        def on_broken_pipe(self) -> None:  # rich would exit with 1, which means findings
+            raise BrokenPipeError
+
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def text(*parts: str | tuple[str, str]) -> Text:

@@ -315,3 +315,22 @@ def test_a_source_that_ends_early_is_not_judged_to_its_end() -> None:
     report = check(replace(state, problems=(cut,)), select=["KHO018"])
     assert [entry.cause for entry in report.unjudged] == ["missing"]
     assert check(state, select=["KHO018"]).passed == ("KHO018",)
+
+
+def test_a_root_that_was_handed_over_and_is_gone() -> None:
+    memory = real.overlay("7.3-a/post")
+    root = next(one for one in luoser.read(memory).handovers if one.direction is Direction.INCOMING).address
+    assert root is not None and "KHO021" in check(luoser.read(memory)).passed
+    memory.write(root, bytes(4096))
+    assert "KHO021" in {finding.rule for finding in check(luoser.read(memory)).findings}
+    memory.remove(root)
+    report = check(luoser.read(memory))
+    assert (report.unjudged[0].rule, report.verdict) == ("KHO021", Verdict.INCONCLUSIVE)
+
+
+def test_damage_of_two_neighbouring_bitmaps_is_not_sound() -> None:
+    """All of its own bits say stale, which is what damage can look like."""
+    memory = real.overlay("6.18-a/frozen")
+    assert check(luoser.read(memory)).verdict is Verdict.SOUND
+    memory.write(0x7A8000, b"\xff" * 8192)
+    assert check(luoser.read(memory)).verdict is not Verdict.SOUND

@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 WITHOUT: dict[str, str] = {
     "KHO012": "the release of the next kernel",
     "KHO017": "a root whose direction is open: test_kho.py",
+    "KHO021": "a messenger whose root is lost: test_kho.py",
     "KHO020": "a source without the root of the running kernel: test_kho.py",
     "KHO018": "a source that is cut off: test_kho.py",
     "LUO021": "the release of the next kernel: test_handler.py",
