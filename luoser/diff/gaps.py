@@ -27,6 +27,9 @@ def not_compared(
     contents: whether bytes were compared.
     """
     for handover, state in zip((before, after), states, strict=True):
+        for problem in state.problems:
+            if problem.root == handover.address and problem.code == "direction-by-map":
+                yield NotCompared(where=f"{prefix}/direction" if prefix else "direction", reason=problem.message)
         if _is_consumed(handover):
             continue  # what is missing was consumed
         for problem in state.problems:

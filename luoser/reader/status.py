@@ -68,7 +68,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
 
     Source: docs/deciding.md.
     """
-    for node, _, text in reading.off:
+    for node, _, text in (one for one in reading.off if one[1] not in reading.nodes):  # else it is in its own place
         walk.problem("pointer-off", node, _MAP, text)
     if reading.missing is not None:
         walk.missing(reading.missing, _MAP)

@@ -62,6 +62,7 @@ class Walk:
     directions: Mapping[int, Direction] = field(default_factory=dict)
     problems: dict[Problem, None] = field(default_factory=dict)
     _owners: dict[int, str] = field(default_factory=dict)
+    _near: dict[Problem, int] = field(default_factory=dict)
     _trees: dict[int, Fdt] = field(default_factory=dict)
     _fdt_left: int = LIMITS.fdt_bytes
     _entries_left: int = LIMITS.entries
@@ -169,7 +170,15 @@ class Walk:
             if near and kind(page):
                 text = f"page {address:#x} is absent, but {near:#x}, one bit off, is a page of this kind"
                 self.problem("pointer-off", address, subject, text)
+                self._near[next(reversed(self.problems))] = near
                 return
+
+    def end_root(self) -> None:
+        """End reading a root: a page that another pointer leads to was not meant by one that is one bit off."""
+        for problem, near in self._near.items():
+            if near in self._owners:
+                self.problems.pop(problem, None)
+        self._near.clear()
 
     def missing(self, error: MissingMemory, subject: Subject) -> None:
         """Note a problem: a page is not in the source; another one if its address has the bit of memory encryption.

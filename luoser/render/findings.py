@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 Json = dict[str, Any]
+_SHOWN_RULES = 16
 _STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -119,7 +120,7 @@ def print_report(report: Report, source: Source, *, kernel: str | None, verbose:
         if finding.hint:
             out.print(Text(f"  → {safe_text(finding.hint, again=True)}", style="dim"))
     for reason, rules in _grouped(report).items():
-        out.print(Text.assemble(("not judged", "yellow"), f"  {', '.join(rules)}"))
+        out.print(Text.assemble(("not judged", "yellow"), f"  {_names(rules)}"))
         out.print(Text(f"  {safe_text(reason, again=True)}"))
     for entry in report.skipped if verbose else ():
         out.print(Text(f"skipped {entry.rule}: {safe_text(entry.reason, again=True)}", style="dim"))
@@ -156,6 +157,11 @@ def verdict_text(report: Report) -> str:
     }[report.verdict.value]
     left = f", {unjudged} not judged" if unjudged else ""
     return f"{said}: {len(report.passed)} rules passed{left}"
+
+
+def _names(rules: list[str]) -> str:
+    """Names of rules in one line, of many only the first, the last and the number."""
+    return ", ".join(rules) if len(rules) <= _SHOWN_RULES else f"{rules[0]} to {rules[-1]}, {len(rules)} rules"
 
 
 def _grouped(report: Report) -> dict[str, list[str]]:

@@ -29,6 +29,7 @@ from tests.reader.helpers import (
     session_entry,
     sound_luo,
 )
+from tests.writer.helpers import built_luo
 
 WEIRD = 'weird name \x1b[31m/../"x'
 
@@ -488,3 +489,14 @@ def test_of_two_sub_trees_of_one_name_the_first_is_read() -> None:
     image.data[:] = data
     luo = only(image.read()).luo
     assert luo is not None and luo.number == 7
+
+
+def test_descriptor_that_is_absent_beside_another_one_is_only_missing() -> None:
+    """The page one bit off belongs to another file, so the pointer is right, and its page is not in the source."""
+    luo, _, image = built_luo({"sessions": [{"name": "vm", "files": [{"memfd": {"size": 4096}} for _ in range(8)]}]})
+    data = [file.data for file in luo.sessions[0].files]
+    gone = next(one for one in data if any((one ^ other).bit_count() == 1 for other in data))
+    memory = Overlay(image.memory())
+    memory.remove(gone)
+    found = codes(luoser.read(memory))
+    assert "missing" in found and "pointer-off" not in found
