@@ -48,6 +48,7 @@ def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tupl
     drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
     if whole and not walk.memory.live:
         nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(drafts) else ()
+        walk.at_root(None)
         report_strays(walk, nodes)
         report_lost_roots(walk, roots, nodes)
         for draft in drafts:

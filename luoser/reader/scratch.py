@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from luoser.abi.kho import kho_scratch
-from luoser.errors import MissingMemory, PageState
+from luoser.errors import MissingMemory
 from luoser.reader.locate import Root, SetupNode
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Area
@@ -67,11 +67,12 @@ def report_lost_roots(walk: Walk, roots: Iterable[Root], nodes: Iterable[SetupNo
         if node.root in found or not messenger.is_in_scratch(walk):
             continue
         text = f"the setup_data node at {node.address:#x} is in scratch and points to a root at {node.root:#x}"
-        state = walk.memory.page_state(node.root)
-        if state in (PageState.PRESENT, PageState.ZERO):
-            walk.problem("root-lost", node.root, None, f"{text}, but there is none")
+        try:
+            walk.memory.read(node.root, 1)
+        except MissingMemory as error:
+            walk.problem("root-unread", node.root, None, f"{text}, which is {error.state.value}")
         else:
-            walk.problem("root-unread", node.root, None, f"{text}, which is {state.value}")
+            walk.problem("root-lost", node.root, None, f"{text}, but there is none")
 
 
 def messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:
