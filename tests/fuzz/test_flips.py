@@ -34,7 +34,7 @@ DUMPS = [
 ]
 PER_ROOT, PER_NODE = 512, 64
 """Bits of a root page and of a page of the map that the slow run flips."""
-SAMPLE = {"root": 40, "map": 24, "luo": 16, "pointer": 24}
+SAMPLE = {"root": 40, "map": 24, "luo": 16, "pointer": 12}
 """Bits of each dump or machine that the default run flips."""
 
 
