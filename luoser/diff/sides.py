@@ -27,6 +27,8 @@ __all__ = [
 _T = TypeVar("_T")
 NOT_THERE = frozenset({"missing", "excluded", "page-damaged"})
 """Codes of problems: a page is not in the source, or cannot be unpacked."""
+LEFT_OUT = frozenset({"excluded", "page-damaged"})
+"""Codes of problems: the machine had the page, but the source does not show it."""
 UNREAD = NOT_THERE | frozenset({"shared-page", "bad-pointer", "loop", "bad-count", "too-many", "short-list"})
 """Codes of problems: something could not be read, or not to its end."""
 
@@ -67,17 +69,18 @@ class Sides:
         return [problem for where in (path, *paths) for problem in self.about(where, codes)]
 
     def gone(self, where: str, before: str, why: str, signs: Collection[Problem]) -> Change:
-        """The change for something that is gone: consumed, if there are problems of it in a consumed handover; not in
-        the source, if its problems report that; else removed.
+        """The change for something that is gone: consumed, if there are problems of it in a consumed handover, but for
+        pages that the source leaves out; not in the source, if its problems report that; else removed.
 
         where:  path of the change.
         before: value as text.
         why:    what happened to it, as text, if it was consumed.
         signs:  problems of the thing after.
         """
-        if self.consumed and signs:
-            return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
         lost = next((problem for problem in signs if problem.code in NOT_THERE), None)
+        is_left_out = lost is not None and lost.code in LEFT_OUT
+        if self.consumed and signs and not is_left_out:
+            return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
         if lost is not None:
             return Change(kind=Kind.UNREAD, where=where, before=before, note=lost.message)
         return Change(kind=Kind.REMOVED, where=where, before=before)

@@ -80,7 +80,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
     kinds = _kinds(chosen)
     if len(kinds) + len(outside) >= 2:
         text = "; ".join([*(sign.text for sign in kinds), *outside])
-        walk.problem("map-stale", reading.address, _MAP, f"stale, its pages were freed and reused: {text}")
+        walk.problem("map-stale", reading.address, _MAP, f"stale, so it is not decoded: {text}")
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)
     return _live(walk, chosen)
 

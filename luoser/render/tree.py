@@ -137,7 +137,7 @@ class _Drawing:
         head = f"preserved memory  {what} at {preserved.address:#x}  "
         if preserved.map is None:
             why = {
-                MapStatus.STALE: "freed and reused since it was handed over; not decoded",
+                MapStatus.STALE: "its pages hold something else, as after a kexec; not decoded",
                 MapStatus.MISSING: "not in this source",
                 MapStatus.UNREAD: "luoser does not decode this form",
             }

@@ -85,3 +85,12 @@ def test_a_mapping_in_place_of_a_value() -> None:
 )
 def test_values_as_text(value: object, text: str | None) -> None:
     assert text_of(value) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("missing", Kind.PROGRESS), ("excluded", Kind.UNREAD), ("page-damaged", Kind.UNREAD), ("bad-fdt", Kind.PROGRESS)],
+)
+def test_what_a_source_leaves_out_was_not_seen_to_be_consumed(code: str, kind: Kind) -> None:
+    sign = Problem(code=code, address=0x1000, message="no", root=0x1000, about="memblock")
+    assert sides(consumed=True).gone("w", "before", "why", [sign]).kind is kind
