@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,27 @@ def test_severity_decides_the_exit_code(luoser_command: Run) -> None:
     assert luoser_command(*arguments, "--severity", "info").returncode == 1
 
 
+@pytest.mark.parametrize("output", ["text", "json", "ktap", "sarif"])
+def test_severity_counts_in_every_format(luoser_command: Run, output: str) -> None:
+    assert luoser_command("check", FROZEN, "--format", output).returncode == 0
+    assert luoser_command("check", FROZEN, "--format", output, "--severity", "info").returncode == 1
+
+
+@pytest.mark.parametrize("command", ["check", "inspect"])
+def test_a_reader_that_went_away_is_141(command: str) -> None:
+    """And not 1, which means findings."""
+    program = [sys.executable, "-c", "from luoser.cli.main import main; main()", command, FROZEN]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 141
+
+
+def test_a_page_size_that_does_not_fit_leaves_all_unjudged(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "--page-size", "16384")
+    assert result.returncode == 4 and b"the map is intact only with 4096" in result.stdout
+
+
 def test_what_was_skipped_has_a_reason(luoser_command: Run) -> None:
     result = luoser_command("check", FROZEN, "-v")
     assert b"skipped TOP003: the PCI devices of the machine; give them with --topology" in result.stdout
@@ -107,6 +130,8 @@ def test_every_rule_is_listed(luoser_command: Run) -> None:
         (["check", FROZEN, "--select", "weather"], b"unknown rule or family"),
         (["check", FROZEN, "--topology", "/nonexistent"], b"No such file"),
         (["check", FROZEN, "--select", "PCI", "--ignore", "PCI"], b"no rule to apply"),
+        (["check", FROZEN, "--next", "abc"], b"expected a release such as 7.3.4"),
+        (["check", FROZEN, "--next", ""], b"expected a release such as 7.3.4"),
         (["rules", "weather"], b"unknown rule or family"),
         (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule 'weather'"),
     ],
