@@ -125,8 +125,9 @@ _TEXT = """# Flipped bits
 What `luoser check` says of a real dump in which one bit was flipped: {dumps} dumps with a map that is intact, up to
 {count} bits of each member in each of them, and of each kind of page of the map. `make flips` makes this page.
 
-A flip in a pointer, a count, a version, a string of a version, or in bytes that have to be zero is never *sound*: it is
-a finding, or the verdict is inconclusive, or no root is left (exit code 3 or 4). The last rows have members of which
+A flip in a pointer, a count, a version, a string of a version, or in bytes that have to be zero ought never to be
+*sound*: it is a finding, or the verdict is inconclusive, or no root is left (exit code 3 or 4). Where the first rows
+have another number than 0 under *sound*, a flip is not found yet. The last rows have members of which
 each value is possible, with the reason: there a flip is found only if it contradicts something else. Findings of
 warning or info do not change the verdict.
 

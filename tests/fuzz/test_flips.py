@@ -34,7 +34,7 @@ DUMPS = [
 ]
 PER_ROOT, PER_NODE = 512, 64
 """Bits of a root page and of a page of the map that the slow run flips."""
-SAMPLE = {"root": 40, "map": 24, "luo": 16, "pointer": 12}
+SAMPLE = {"root": 16, "map": 10, "luo": 8, "pointer": 6}
 """Bits of each dump or machine that the default run flips."""
 
 

@@ -21,7 +21,7 @@ from luoser.state import State, to_document
 from tests import real
 from tests.work import processor_time
 
-ROUNDS = 24
+ROUNDS = 16
 """Damaged copies of each dump."""
 LONGEST = 50
 """No single one may take more processor time than so many undamaged ones."""

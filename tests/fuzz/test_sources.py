@@ -32,7 +32,7 @@ from tests.memory import writers
 from tests.work import processor_time
 
 NAME = "7.3-a/frozen"
-ROUNDS = 24
+ROUNDS = 16
 """Damaged copies of each format."""
 LONGEST = 50
 """No single one may take more processor time than so many undamaged ones."""
