@@ -120,8 +120,8 @@ class Walk:
             self.problem("too-many", None, subject, f"array too large: only {taken} of {size} bytes were read")
         return taken
 
-    def problem(self, code: str, address: int | None, subject: Subject | None, text: str) -> None:
-        """Note a problem. An equal one is noted only once.
+    def problem(self, code: str, address: int | None, subject: Subject | None, text: str) -> Problem:
+        """Note a problem, and return it. An equal one is noted only once, and none beyond LIMITS.problems.
 
         code:    stable word for its kind.
         address: physical. None: no address.
@@ -137,6 +137,7 @@ class Walk:
         )
         if len(self.problems) < LIMITS.problems:
             self.problems[found] = None
+        return found
 
     def place(self, address: int | None) -> int | None:
         """The address. None: a placeholder for a blob whose physical address is unknown."""
@@ -169,8 +170,7 @@ class Walk:
                 continue
             if near and kind(page):
                 text = f"page {address:#x} is absent, but {near:#x}, one bit off, is a page of this kind"
-                self.problem("pointer-off", address, subject, text)
-                self._near[next(reversed(self.problems))] = near
+                self._near[self.problem("pointer-off", address, subject, text)] = near
                 return
 
     def end_root(self) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 
 import luoser
 from luoser.errors import PageState
+from luoser.limits import LIMITS
 from luoser.memory.overlay import Overlay
 from luoser.render.tree import print_state
 from luoser.state import MapStatus, State, to_document
@@ -500,3 +502,15 @@ def test_descriptor_that_is_absent_beside_another_one_is_only_missing() -> None:
     memory.remove(gone)
     found = codes(luoser.read(memory))
     assert "missing" in found and "pointer-off" not in found
+
+
+def test_a_limit_of_problems_drops_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pointer that is one bit off is forgotten if its neighbour is in use; the last problem before it is not."""
+    luo, _, image = built_luo({"sessions": [{"name": "vm", "files": [{"memfd": {"size": 4096}} for _ in range(8)]}]})
+    data = [file.data for file in luo.sessions[0].files]
+    memory = Overlay(image.memory())
+    memory.remove(next(one for one in data if any((one ^ other).bit_count() == 1 for other in data)))
+    whole = codes(luoser.read(memory))
+    assert whole.index("missing") == 0
+    monkeypatch.setattr("luoser.reader.walk.LIMITS", replace(LIMITS, problems=1))
+    assert codes(luoser.read(memory)) == whole[:1]
