@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-NOT_THERE = frozenset({"missing", "excluded", "page-damaged"})
-"""Codes of problems: a page is not in the source, or cannot be unpacked."""
 LEFT_OUT = frozenset({"excluded", "page-damaged"})
 """Codes of problems: the machine had the page, but the source does not show it."""
+NOT_THERE = LEFT_OUT | {"missing"}
+"""Codes of problems: a page is not in the source, or cannot be unpacked."""
 UNREAD = NOT_THERE | frozenset({"shared-page", "bad-pointer", "loop", "bad-count", "too-many", "short-list"})
 """Codes of problems: something could not be read, or not to its end."""
 
@@ -77,10 +77,9 @@ class Sides:
         why:    what happened to it, as text, if it was consumed.
         signs:  problems of the thing after.
         """
-        lost = next((problem for problem in signs if problem.code in NOT_THERE), None)
-        is_left_out = lost is not None and lost.code in LEFT_OUT
-        if self.consumed and signs and not is_left_out:
+        if self.consumed and signs and not any(problem.code in LEFT_OUT for problem in signs):
             return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
+        lost = next((problem for problem in signs if problem.code in NOT_THERE), None)
         if lost is not None:
             return Change(kind=Kind.UNREAD, where=where, before=before, note=lost.message)
         return Change(kind=Kind.REMOVED, where=where, before=before)

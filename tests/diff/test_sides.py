@@ -93,4 +93,5 @@ def test_values_as_text(value: object, text: str | None) -> None:
 )
 def test_what_a_source_leaves_out_was_not_seen_to_be_consumed(code: str, kind: Kind) -> None:
     sign = Problem(code=code, address=0x1000, message="no", root=0x1000, about="memblock")
-    assert sides(consumed=True).gone("w", "before", "why", [sign]).kind is kind
+    for signs in ([sign], [MISSING, sign], [sign, MISSING]):
+        assert sides(consumed=True).gone("w", "before", "why", signs).kind is kind
