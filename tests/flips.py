@@ -22,11 +22,10 @@ from luoser.state import MapStatus, State
 from tests import real
 from tests.places import PLAIN, map_pages, places
 
-__all__ = ["DUMPS", "Bit", "Flip", "bits_of", "flips", "is_plain"]
+__all__ = ["DUMPS", "Bit", "Flip", "bits_of", "flipped", "flips", "is_plain", "sampled"]
 
 Bit = tuple[int, int]
 """(physical address of the byte, number of the bit)."""
-LIVE = (MapStatus.INTACT, MapStatus.ABSENT)
 DUMPS = [
     name
     for name in [*real.DUMPS, *real.MORE]
@@ -77,15 +76,21 @@ def bits_of(name: str) -> dict[str, list[Bit]]:
     return dict(sorted(found.items()))
 
 
+def flipped(memory: Memory, bit: Bit) -> Overlay:
+    """A source with one bit flipped."""
+    address, number = bit
+    overlay = Overlay(memory)
+    overlay.write(address, bytes([memory.read(address, 1)[0] ^ 1 << number]))
+    return overlay
+
+
 def flips(name: str, bits: dict[str, list[Bit]]) -> Iterator[Flip]:
     """What each flipped bit gives. name: of the dump. bits: by member."""
     memory = real.dump(name)
     known = set(_findings(memory)[1])
     for member, places_ in bits.items():
         for address, bit in places_:
-            overlay = Overlay(memory)
-            overlay.write(address, bytes([memory.read(address, 1)[0] ^ 1 << bit]))
-            state, findings, verdict = _findings(overlay)
+            state, findings, verdict = _findings(flipped(memory, (address, bit)))
             rules = tuple(sorted({one.rule for one in findings if one not in known}))
             yield Flip(member, (address, bit), verdict if state.handovers else "none", rules, state)
 

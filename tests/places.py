@@ -59,17 +59,11 @@ class Place:
     name:    `struct.member`, or `tree: property`.
     address: physical.
     size:    bytes.
-    root:    address of the KHO root that they belong to.
     """
 
     name: str
     address: int
     size: int
-    root: int
-
-    @property
-    def is_plain(self) -> bool:
-        return self.name in PLAIN
 
 
 def places(memory: Memory, handover: Handover) -> Iterator[Place]:
@@ -100,7 +94,7 @@ class _Places:
         self.memory, self.handover, self.root = memory, handover, handover.address or 0
 
     def place(self, name: str, address: int, size: int) -> Place:
-        return Place(name, address, size, self.root)
+        return Place(name, address, size)
 
     def struct(self, schema: Schema, address: int, *, name: str = "", members: Iterable[str] = ()) -> Iterator[Place]:
         """The members of one struct. members: those wanted. Empty: all."""

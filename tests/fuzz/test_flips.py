@@ -17,16 +17,13 @@ import pytest
 import luoser
 from luoser.checks import Verdict, check
 from luoser.memory.elf import ElfMemory
-from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, MapStatus, State
 from tests import flips, real
+from tests.flips import Bit
 from tests.images import Image, Node, fdt, text, u64
 from tests.memory.images import Load, core
 from tests.reader.helpers import only
-
-Bit = tuple[int, int]
-"""(physical address of the byte, number of the bit)."""
 
 LIVE = (MapStatus.INTACT, MapStatus.ABSENT)
 DUMPS = [
@@ -88,10 +85,8 @@ KINDS = {"root": root_bits, "map": map_bits, "luo": luo_bits}
 
 
 def flipped(memory: Memory, places: Iterable[Bit]) -> Iterator[tuple[Bit, State]]:
-    for address, bit in places:
-        overlay = Overlay(memory)
-        overlay.write(address, bytes([memory.read(address, 1)[0] ^ 1 << bit]))
-        yield (address, bit), luoser.read(overlay)
+    for bit in places:
+        yield bit, luoser.read(flips.flipped(memory, bit))
 
 
 def violations(before: State, bit: Bit, state: State) -> Iterator[str]:
