@@ -23,6 +23,7 @@ __all__ = [
     "handlers_of",
     "known_release",
     "release",
+    "release_numbers",
     "writers_of",
 ]
 
@@ -63,7 +64,14 @@ RELEASES = {
 LAST = tuple(map(int, next(reversed(RELEASES)).split(".")))
 """The last known release, as numbers."""
 
+_NUMBERS = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 _NAME = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
+
+
+def release_numbers(kernel: str) -> tuple[int, int, int] | None:
+    """(7, 3, 4) of a release such as 7.3.4-lab or v7.3.4; the third is 0 if there is none. None: not a release."""
+    match = _NUMBERS.match(kernel)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match is not None else None
 
 
 def release(kernel: str) -> Release:

@@ -61,9 +61,9 @@ class Judgement:
         """
         handover = view.handover
         seen: dict[str, str] = {}
-        doubts = [problem for problem in view.state.problems if problem.code == "page-size-doubt"]
+        doubt = next(view.source_problems("page-size-doubt"), None)
         for rule in rules:
-            outcome = self._put(rule, view) if not doubts else self._doubt(rule, view, doubts[0].message)
+            outcome = self._put(rule, view) if doubt is None else self._doubt(rule, view, doubt.message)
             seen[rule.id] = outcome
             if handover.own:
                 self.outcomes.setdefault(rule.id, set()).add(outcome)

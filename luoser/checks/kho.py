@@ -314,9 +314,8 @@ def own_root_missing(view: View) -> Iterator[Found]:
 
     So that root is damaged, or its page is not in the source. Nothing below it can be judged.
     """
-    for problem in view.state.problems:
-        if problem.code == "no-own-root":
-            raise NotJudged(f"{problem.message} A dump of all pages or --symbols decides", cause="missing")
+    for problem in view.source_problems("no-own-root"):
+        raise NotJudged(f"{problem.message} A dump of all pages or --symbols decides", cause="missing")
     yield from ()
 
 
@@ -326,12 +325,10 @@ def root_lost(view: View) -> Iterator[Found]:
 
     The running kernel reads its root again when a driver or LUO asks for what was handed over, and does not find it.
     """
-    for problem in view.state.problems:
-        if problem.code == "root-lost":
-            yield Found(problem.message, address=problem.address, hint="find what overwrote the page of the root")
-    for problem in view.state.problems:
-        if problem.code == "root-unread":
-            raise NotJudged(f"{problem.message}; a dump of all pages decides", cause="missing")
+    for problem in view.source_problems("root-lost"):
+        yield Found(problem.message, address=problem.address, hint="find what overwrote the page of the root")
+    for problem in view.source_problems("root-unread"):
+        raise NotJudged(f"{problem.message}; a dump of all pages decides", cause="missing")
 
 
 @register(
@@ -342,9 +339,8 @@ def source_truncated(view: View) -> Iterator[Found]:
 
     What it had cannot be judged: another root, pages of the handover, the contents of files.
     """
-    for problem in view.state.problems:
-        if problem.code == "truncated":
-            raise NotJudged(f"{problem.message}; the complete file decides", cause="missing")
+    for problem in view.source_problems("truncated"):
+        raise NotJudged(f"{problem.message}; the complete file decides", cause="missing")
     yield from ()
 
 

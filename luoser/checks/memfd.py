@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from luoser.abi.memfd import FOLIO_FLAGS, SEALS, form, form_of_handler, memfd_luo_folio_ser
+from luoser.abi.release import release_numbers
 from luoser.checks.block import BROKEN, UNREAD
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
@@ -282,8 +282,7 @@ def _writer(view: View) -> tuple[int, ...] | None:
     """Release of the kernel that wrote the handover, as numbers. None: unknown."""
     metadata = view.handover.kexec_metadata
     said = view.state.source.kernel if view.handover.direction is Direction.OUTGOING else None
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", said or (metadata.previous_release if metadata is not None else ""))
-    return tuple(int(part) for part in match.groups(default="0")) if match is not None else None
+    return release_numbers(said or (metadata.previous_release if metadata is not None else ""))
 
 
 @register(

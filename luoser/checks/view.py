@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from luoser.abi.release import release_numbers
 from luoser.checks.model import Cause, NotApplicable, NotJudged, NotLookedAt
 from luoser.state import (
     Area,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["View", "cause_of"]
 
 
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
 _FOR_MAP = "an undamaged copy of the map's pages, or a dump that has them, decides"
 
@@ -168,12 +167,12 @@ class View:
         text = self.target()
         if self.handover.direction is Direction.INCOMING:
             raise NotApplicable("a kernel has already taken over this handover")
-        match = _RELEASE.match(text)
-        if match is None:
+        numbers = release_numbers(text)
+        if numbers is None:
             raise NotLookedAt(
                 f"whether the next kernel accepts it: expected a release such as 7.3.4, found {safe_text(text)}"
             )
-        return safe_text(text), tuple(int(part) for part in match.groups(default="0"))
+        return safe_text(text), numbers
 
     def known_ram(self) -> tuple[tuple[int, int], ...]:
         """[start, end) ranges of physical memory. Raises NotLookedAt if they are unknown."""
@@ -239,6 +238,10 @@ class View:
         for problem in self.state.problems:
             if problem.code in codes and problem.root == self.handover.address and about in (None, problem.about):
                 yield problem
+
+    def source_problems(self, *codes: str) -> Iterator[Problem]:
+        """Problems of the source as a whole. codes: to select."""
+        return (problem for problem in self.state.problems if problem.code in codes)
 
     def subjects(self, *codes: str) -> dict[str, list[Problem]]:
         """Problems that the reader met below this root, by path of the thing. codes: to select."""

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
 from luoser.cli.common import NoState, Reading, echo_json, format_option, read_options
@@ -59,6 +57,7 @@ def command(
     Exit code 0: sound. 1: there are findings of --severity or above. 4: inconclusive, because something that the
     handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too.
     """
+    from luoser.abi.release import release_numbers
     from luoser.checks import Severity, check, rules
     from luoser.checks.rule import known_names
     from luoser.errors import UsageError
@@ -66,7 +65,7 @@ def command(
     from luoser.text import safe_text
     from luoser.topology import read_topology
 
-    if next_release is not None and not re.match(r"\d+\.\d+", next_release):
+    if next_release is not None and release_numbers(next_release) is None:
         raise UsageError(f"--next: expected a release such as 7.3.4, found {safe_text(next_release)!r}")
     for name in (*select, *ignore):
         if name not in known_names():

@@ -13,6 +13,8 @@ __all__ = ["not_compared"]
 
 _CODES = NOT_THERE | {"map-garbage", "map-node-broken", "map-node-missing", "map-unread", "map-too-large", "too-many"}
 """Codes of problems: something was not read, or not to its end."""
+_ALWAYS = frozenset({"direction-by-map"})
+"""Codes of problems of a handover that may not be consumed."""
 
 
 def not_compared(
@@ -27,13 +29,9 @@ def not_compared(
     contents: whether bytes were compared.
     """
     for handover, state in zip((before, after), states, strict=True):
+        codes = _ALWAYS if _is_consumed(handover) else _ALWAYS | _CODES  # what is missing was consumed
         for problem in state.problems:
-            if problem.root == handover.address and problem.code == "direction-by-map":
-                yield NotCompared(where=f"{prefix}/direction" if prefix else "direction", reason=problem.message)
-        if _is_consumed(handover):
-            continue  # what is missing was consumed
-        for problem in state.problems:
-            if problem.root == handover.address and problem.code in _CODES and _counts(problem, contents=contents):
+            if problem.root == handover.address and problem.code in codes and _counts(problem, contents=contents):
                 where = problem.about or "source"
                 yield NotCompared(where=f"{prefix}/{where}" if prefix else where, reason=problem.message)
 

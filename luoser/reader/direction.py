@@ -27,7 +27,7 @@ from luoser.state import (
     PreservedMap,
     Subtree,
 )
-from luoser.text import safe_text
+from luoser.text import one_bit_off, safe_text
 
 __all__ = ["Draft", "Numbers", "direction_of", "is_left_over", "numbers_of", "outside_signs"]
 
@@ -195,7 +195,7 @@ def _other_release(walk: Walk, draft: Draft) -> str | None:
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
         return None
     writer = draft.metadata.previous_release
-    if _is_one_bit_off(writer, release):
+    if one_bit_off(writer, [release]):
         return None
     return f"written by kernel {safe_text(writer)}, the running kernel is {safe_text(release)} (VMCOREINFO)"
 
@@ -205,15 +205,8 @@ def _notes(walk: Walk, draft: Draft) -> Iterator[str]:
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if release and draft.metadata is not None and draft.metadata.previous_release != release:
         writer = draft.metadata.previous_release
-        if _is_one_bit_off(writer, release):
+        if one_bit_off(writer, [release]):
             yield f"kexec-metadata has {safe_text(writer)}, one bit off the running kernel, {safe_text(release)}"
-
-
-def _is_one_bit_off(one: str, other: str) -> bool:
-    left, right = one.encode("utf-8", "surrogateescape"), other.encode()
-    size = max(len(left), len(right))
-    bits = int.from_bytes(left.ljust(size, b"\0"), "big") ^ int.from_bytes(right.ljust(size, b"\0"), "big")
-    return bits.bit_count() <= 1
 
 
 # -- direction --------------------------------------------------------------------------------------------
@@ -301,7 +294,7 @@ def _alone(walk: Walk, draft: Draft) -> tuple[Direction, list[str]]:
     status = draft.status
     if status is MapStatus.STALE:
         text = "its map alone shows that it was handed over: it is stale; damage of several pages could look the same"
-        walk.problem("direction-by-map", draft.root.address, Subject("KHO root", "root"), f"{text}; {_DECIDES}")
+        walk.problem("direction-by-map", draft.root.address, Subject("KHO root", "direction"), f"{text}; {_DECIDES}")
         return Direction.INCOMING, ["inferred: its map was consumed, and its pages were reused"]
     if status in (MapStatus.INTACT, MapStatus.DAMAGED) and _release_in_doubt(walk, draft):
         doubt = f"kexec-metadata has another release, one bit off the running one, and its map is {status.value}"
@@ -323,7 +316,7 @@ def _release_in_doubt(walk: Walk, draft: Draft) -> bool:
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
         return False
-    return _is_one_bit_off(draft.metadata.previous_release, release)
+    return one_bit_off(draft.metadata.previous_release, [release]) is not None
 
 
 _DECIDES = "--symbols or --direction decides"

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
 from luoser.abi.pci import is_flb_name
-from luoser.abi.release import writers_of
+from luoser.abi.release import release_numbers, writers_of
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
@@ -34,7 +33,7 @@ __all__ = ["read_handovers"]
 
 _LUO, _MEMBLOCK, _METADATA, _TEST = "LUO", "memblock", "kexec-metadata", "kho_test"
 _ROOT = Subject("KHO root", "root")
-_OWN_ROOT = (6, 19)
+_OWN_ROOT = (6, 19, 0)
 """First release that makes its own root at boot."""
 
 
@@ -74,9 +73,9 @@ def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -
     if len(own) != 1 or own[0][0].direction is not Direction.INCOMING:
         return
     form, luo = own[0][1].root.form, own[0][0].luo
-    release = re.match(r"(\d+)\.(\d+)", walk.memory.vmcoreinfo.get("OSRELEASE", ""))
+    release = release_numbers(walk.memory.vmcoreinfo.get("OSRELEASE", ""))
     if release is not None:
-        has_own = (int(release[1]), int(release[2])) >= _OWN_ROOT
+        has_own = release >= _OWN_ROOT
     else:
         has_own = (form is not None and form.map == "radix") or (luo is not None and bool(writers_of(luo.layout)))
     if has_own:

@@ -56,9 +56,8 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
         return None
     assert form.root is not None
     if len(head) < form.root.size:  # blob-size is too small, which says nothing about the memory
-        whole_head = walk.read(address, form.root.size, _LUO)
-        return None if whole_head is None else _struct_luo(walk, address, form, whole_head)
-    return _struct_luo(walk, address, form, head)
+        head = walk.read(address, form.root.size, _LUO)
+    return None if head is None else _struct_luo(walk, address, form, head)
 
 
 def _struct_form(head: bytes, size: int | None) -> LuoForm | None:

@@ -88,6 +88,12 @@ def test_a_reader_that_went_away_is_141(command: str) -> None:
         assert process.wait(60) == 141
 
 
+@pytest.mark.parametrize("release", ["7.3", "v7.3", "7.3.4-lab"])
+def test_releases_that_next_takes(luoser_command: Run, release: str) -> None:
+    result = luoser_command("check", FROZEN, "--next", release, "--select", "KHO012")
+    assert result.returncode == 0 and b"1 rules passed" in result.stdout
+
+
 def test_a_page_size_that_does_not_fit_leaves_all_unjudged(luoser_command: Run) -> None:
     result = luoser_command("check", FROZEN, "--page-size", "16384")
     assert result.returncode == 4 and b"the map is intact only with 4096" in result.stdout
