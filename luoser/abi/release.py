@@ -21,6 +21,7 @@ __all__ = [
     "Release",
     "claimed_subtrees",
     "handlers_of",
+    "kept_subtrees",
     "known_release",
     "release",
     "release_numbers",
@@ -94,6 +95,17 @@ TEST_FLBS = "liveupdate-test-flb-v"
 def claimed_subtrees(numbers: tuple[int, ...]) -> frozenset[str]:
     """Names of the sub-trees that a release such as (7, 3, 4) claims."""
     return frozenset(name for name, first in SUBTREES.items() if tuple(map(int, first.split("."))) <= numbers[:2])
+
+
+_FREES_LUO = (7, 2)
+"""First release that frees LUO's page after it has read it."""
+
+
+def kept_subtrees(kho: str) -> frozenset[str]:
+    """Names of the sub-trees whose pages the next kernel reads and keeps, by version of the root."""
+    writers = [tuple(map(int, name.split("."))) for name in writers_of(kho)]
+    kept = {"memblock", "kexec-metadata"}
+    return frozenset(kept | {"LUO"} if writers and max(writers) < _FREES_LUO else kept)
 
 
 def known_release(numbers: tuple[int, ...]) -> Release | None:

@@ -92,4 +92,6 @@ def check(
             flbs=frozenset(flbs),
         )
         judgement.judge(view, chosen)
+    if not state.handovers:
+        judgement.judge_without_root(state, chosen)
     return judgement.report(state, chosen)

@@ -28,6 +28,9 @@ __all__ = ["Judgement"]
 
 _ORDER = list(Severity)
 _SOURCE_CODES = ("source", "truncated")
+_ROOT_LOST = "root-lost"
+_ROOT_UNSEEN = {"root-unread": "KHO021", "no-root": "KHO021", "truncated": "KHO018", "source": "KHO018"}
+"""Rule for each code of a problem that can be the reason why no root was found."""
 
 
 @dataclass(slots=True)
@@ -79,6 +82,24 @@ class Judgement:
                 verdict=self._verdict(handover.address),
             )
         )
+
+    def judge_without_root(self, state: State, rules: Sequence[Rule]) -> None:
+        """Report what shows that there was a root, and what keeps it from being seen.
+
+        state: without handovers.
+        rules: to apply.
+        """
+        chosen = {rule.id: rule for rule in rules}
+        for problem in state.problems:
+            rule = chosen.get("KHO021" if problem.code == _ROOT_LOST else _ROOT_UNSEEN.get(problem.code, ""))
+            if rule is not None and problem.code == _ROOT_LOST:
+                found = Found(problem.message, address=problem.address)
+                self.findings.setdefault(_finding(rule, found, None))
+            elif rule is not None:
+                self.unjudged.setdefault(Unjudged(rule=rule.id, reason=problem.message, cause="missing"))
+        if not self.findings and not self.unjudged and rules:
+            reason = "no KHO root in what the source has"
+            self.unjudged.setdefault(Unjudged(rule=rules[0].id, reason=reason, cause="missing"))
 
     def _put(self, rule: Rule, view: View) -> str:
         """The outcome of one rule: found, not_judged, passed or not_applicable."""
@@ -149,6 +170,8 @@ class Judgement:
     def _worst(self) -> Verdict:
         """The worst verdict of the own handovers. Inconclusive, too, if no rule passed or found something."""
         found = {judged.verdict for judged in self.handovers if judged.own}
+        if not self.handovers:
+            found = {self._verdict(None)}
         if Verdict.FINDINGS in found:
             return Verdict.FINDINGS
         is_sound = found == {Verdict.SOUND} and (self.counts["passed"] or self.counts["found"])

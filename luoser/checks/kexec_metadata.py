@@ -24,7 +24,6 @@ def metadata(view: View) -> Iterator[Found]:
 
     The next kernel ignores it with a message. Only the history of kexecs is lost.
     """
-    view.need_unconsumed()
     place = view.subtree("kexec-metadata")
     hint = "preserved memory is not affected; find what overwrote the page"
     for problem in view.problems("bad-metadata"):

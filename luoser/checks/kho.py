@@ -51,8 +51,7 @@ def root_version(view: View) -> Iterator[Found]:
 
 
 def _root(view: View) -> Fdt:
-    """The root of a handover that a next kernel will read. Raises NotApplicable or NotLookedAt."""
-    view.need_unconsumed()
+    """The root of a handover. No kernel frees its page. Raises NotLookedAt."""
     if view.handover.fdt is None:
         raise NotLookedAt("the root's devicetree, which is not in the state")
     return view.handover.fdt
@@ -84,7 +83,7 @@ def root_damaged(view: View) -> Iterator[Found]:
 
 @register("KHO003", "fdt-header-unusual", Severity.ERROR, kernels="6.16 and later", source="finding.md#page-scan")
 def fdt_headers(view: View) -> Iterator[Found]:
-    """The header of a devicetree has values that no kernel writes, or its root node has a name.
+    """The header of a devicetree has values that no kernel writes, a root node with a name, or a string without a NUL.
 
     Kernels write version 17, last compatible version 16, CPU 0, and blocks without gaps, merged ones up to totalsize; a
     root fits a page. A kernel may accept other values. But these bytes were changed after they were written, so what is
@@ -102,8 +101,7 @@ def fdt_headers(view: View) -> Iterator[Found]:
             )
             for name, found, expected in _unusual(tree.header, is_packed=is_packed)
         )  # fmt: skip
-        if tree.root.name:
-            word = f"the root node of a devicetree has a name, {safe_text(tree.root.name)}"
+        for word in _strange(tree):
             yield Found(word, address=address, where=where, hint="find what overwrote this devicetree")
     header = _root(view).header
     if header.totalsize > view.page_size:
@@ -113,12 +111,24 @@ def fdt_headers(view: View) -> Iterator[Found]:
         yield Found(word, address=view.handover.address, where="root")
 
 
+def _strange(tree: Fdt) -> Iterator[str]:
+    """In words, what no kernel writes into a tree: a name of the root node, a version string without a NUL."""
+    if tree.root.name:
+        yield f"the root node of a devicetree has a name, {safe_text(tree.root.name)}"
+    for node in tree.root.walk():
+        said = node.get("compatible")
+        if said is not None and not said.endswith(b"\0"):
+            where = safe_text(node.name) or "the root node"
+            yield f"compatible of {where} in a devicetree does not end with a NUL: {safe_text(said)}"
+
+
 def _trees(view: View) -> Iterator[tuple[str, int | None, Fdt, bool]]:
     """(path, address, tree, whether its writer packs it) of each devicetree of the root and its sub-trees."""
     handover = view.handover
     yield "root", handover.address, _root(view), True
     for index, entry in enumerate(handover.subtrees):
-        if entry.fdt is not None:
+        is_there = not view.consumed or not view.may_be_freed(f"subtrees[{index}]")
+        if entry.fdt is not None and is_there:
             is_packed = entry.name in _CLAIMED
             if entry.name == "LUO":  # that of 2025 has room for more
                 is_packed = handover.luo is not None and bool(writers_of(handover.luo.layout))
@@ -222,7 +232,7 @@ def subtree_address(view: View) -> Iterator[Found]:
                 where=f"subtrees[{index}]",
                 hint="find what overwrote the root, or the driver that added this sub-tree",
             )
-    for index in range(len(view.handover.subtrees)):
+    for index in range(len(view.handover.subtrees) if not view.consumed else 0):  # else KHO022 judges them
         for problem in view.problems("missing", "excluded", "page-damaged", about=f"subtrees[{index}]"):
             raise NotJudged(problem.message, cause=cause_of(problem), about=problem.about)
 
@@ -259,6 +269,7 @@ def blob_size(view: View) -> Iterator[Found]:
     The owner in the next kernel reads less than was written, or something else behind it. Sizes are known of
     devicetrees, of LUO's root object and of kexec-metadata.
     """
+    view.need_unconsumed()
     form = root_form(view.handover.compatible)
     if form is None or not form.has_blob_size:
         raise NotApplicable("only kernels with kho-v3 and kho-v4 write a blob-size")
@@ -329,6 +340,31 @@ def root_lost(view: View) -> Iterator[Found]:
         yield Found(problem.message, address=problem.address, hint="find what overwrote the page of the root")
     for problem in view.source_problems("root-unread"):
         raise NotJudged(f"{problem.message}; a dump of all pages decides", cause="missing")
+
+
+@register(
+    "KHO022", "handed-over-unread", Severity.INFO, kernels="6.16 and later", source="finding.md#incoming-or-outgoing"
+)
+def handed_over_unread(view: View) -> Iterator[Found]:
+    """A page of a handover that the running kernel has taken over is not in the source, or damaged there.
+
+    Kernels free most of these pages after they have read them, and a dump without free pages leaves them out. What is
+    damaged or absent, or is in a page that no kernel frees, cannot be judged.
+    """
+    if not view.consumed:
+        raise NotApplicable("a kernel has not taken over this handover yet: the rules of each part judge its pages")
+    free = None
+    for problem in view.problems("missing", "excluded", "page-damaged"):
+        if problem.about.endswith(".contents"):
+            continue
+        if problem.code == "excluded" and view.may_be_freed(problem.about):
+            free = free or problem
+            continue
+        reason = f"{problem.message}; a dump of all pages decides"
+        raise NotJudged(reason, cause=cause_of(problem), about=problem.about)
+    if free is not None:
+        raise NotLookedAt(f"what was at a page that the kernel may have freed: {free.message}")
+    yield from ()
 
 
 @register(

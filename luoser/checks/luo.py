@@ -48,7 +48,7 @@ def luo_unreadable(view: View) -> Iterator[Found]:
     tree = next((entry for entry in view.handover.subtrees if entry.name == "LUO"), None)
     if tree is None or tree.address is None:
         raise NotApplicable("the root has no sub-tree LUO")
-    view.need_unconsumed()
+    view.need_kept("luo")
     place = f"subtrees[{view.handover.subtrees.index(tree)}]"
     found = [*view.problems("luo-reused", "no-fdt", "bad-fdt", about="luo"), *view.problems("bad-fdt", about=place)]
     for problem in found:

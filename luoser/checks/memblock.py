@@ -23,7 +23,6 @@ def memblock(view: View) -> Iterator[Found]:
     The next kernel takes over a reserve_mem region only if name and size match. Otherwise it allocates a new one, and
     the contents of the old one are lost.
     """
-    view.need_unconsumed()
     place = view.subtree("memblock")
     hint = "find what overwrote the devicetree; boot with the same reserve_mem= as this kernel"
     for problem in view.problems("bad-memblock"):

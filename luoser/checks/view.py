@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from luoser.abi.release import release_numbers
+from luoser.abi.release import kept_subtrees, release_numbers
 from luoser.checks.model import Cause, NotApplicable, NotJudged, NotLookedAt
 from luoser.state import (
     Area,
@@ -31,6 +31,8 @@ __all__ = ["View", "cause_of"]
 
 
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
+_SUBTREES = {"luo": "LUO", "kexec_metadata": "kexec-metadata"}
+"""Names of the sub-trees, by path of what is read from them."""
 _FOR_MAP = "an undamaged copy of the map's pages, or a dump that has them, decides"
 
 
@@ -72,15 +74,25 @@ class View:
     @property
     def consumed(self) -> bool:
         """Whether the next kernel has taken over. It frees what was handed over step by step."""
-        handover = self.handover
-        if handover.direction is Direction.OUTGOING:
-            return False
-        return handover.direction is Direction.INCOMING or handover.preserved.status is MapStatus.STALE
+        return self.handover.is_consumed
+
+    def may_be_freed(self, about: str) -> bool:
+        """Whether the next kernel frees the page of a thing after it has read it. about: path of the thing."""
+        part, kept = about.partition(".")[0].partition("[")[0], kept_subtrees(self.handover.compatible)
+        if part == "subtrees":
+            names = {f"subtrees[{index}]": entry.name for index, entry in enumerate(self.handover.subtrees)}
+            return names.get(about, "") not in kept
+        return _SUBTREES.get(about, part) not in kept
 
     def need_unconsumed(self) -> None:
         """Raise NotApplicable if the next kernel has taken over."""
         if self.consumed:
             raise NotApplicable("the next kernel has consumed this handover: it frees the pages that it has read")
+
+    def need_kept(self, about: str) -> None:
+        """As `need_unconsumed`, but not for a thing whose page no kernel frees. about: path of the thing."""
+        if self.may_be_freed(about):
+            self.need_unconsumed()
 
     def known_map(self) -> PreservedMap:
         """The preserved map as far as it could be read; see `need_whole`. Raises NotApplicable or NotJudged."""
@@ -129,7 +141,7 @@ class View:
         tree = next((entry for entry in self.handover.subtrees if entry.name == "LUO"), None)
         if tree is None:
             raise NotApplicable("the root has no sub-tree LUO")
-        self.need_unconsumed()
+        self.need_kept("luo")
         codes = ("missing", "excluded", "page-damaged", "luo-reused", "no-fdt", "bad-fdt", "bad-pointer")
         self.raise_unread("luo", codes, "LUO's root object cannot be read")
         raise NotJudged("LUO's root object cannot be read", cause="missing", about="luo")

@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
 from luoser.cli.common import NoState, Reading, echo_json, format_option, read_options
+
+if TYPE_CHECKING:
+    from luoser.state import Problem, State
 
 __all__ = ["command"]
 
 _EXIT = {"sound": 0, "findings": 1, "inconclusive": 4}
 _SEVERITIES = ("error", "warning", "info")
+
+
+def _names_root(state: State) -> Iterator[Problem]:
+    """The problems of messengers that point to a root."""
+    return (problem for problem in state.problems if problem.code in ("root-lost", "root-unread", "no-root"))
 
 
 @click.command("check")
@@ -75,10 +86,10 @@ def command(
         try:
             state = reading.read(memory, contents=True)
         except NoState as error:
-            if memory.remarks or memory.is_partial:  # what is not there may be what was lost
-                error.show()
-                raise SystemExit(_EXIT["inconclusive"]) from None
-            raise
+            if not (memory.remarks or memory.is_partial or any(_names_root(error.state))):
+                raise
+            error.show()
+            state = error.state  # what is not there may be what was lost
         ram, kernel = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
     report = check(
         state,

@@ -96,9 +96,13 @@ DIRECTION = _Direction()
 
 
 class NoState(click.ClickException):
-    """No KHO root was found in the source. Exit code 3."""
+    """No KHO root was found in the source. Exit code 3. state: of the source, without handovers."""
 
     exit_code = NO_STATE
+
+    def __init__(self, message: str, state: State) -> None:
+        super().__init__(message)
+        self.state = state
 
     def show(self, file: Any = None) -> None:
         """Print the message on stderr, in the form of all other errors."""
@@ -188,7 +192,8 @@ class Reading:
             raise NoState(
                 f"{safe_text(self.source[0])}: no KHO root in this {state.source.format} source: expected a page with "
                 "a devicetree whose compatible is kho-vN; check that the kernel was booted with kho=on and that the "
-                "dump has all of its memory"
+                "dump has all of its memory",
+                state,
             )
         return state
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from luoser.diff.model import NotCompared
 from luoser.diff.sides import NOT_THERE
-from luoser.state import Direction, Handover, MapStatus, Problem, State
+from luoser.state import Handover, Problem, State
 
 __all__ = ["not_compared"]
 
@@ -29,15 +29,11 @@ def not_compared(
     contents: whether bytes were compared.
     """
     for handover, state in zip((before, after), states, strict=True):
-        codes = _ALWAYS if _is_consumed(handover) else _ALWAYS | _CODES  # what is missing was consumed
+        codes = _ALWAYS if handover.is_consumed else _ALWAYS | _CODES  # what is missing was consumed
         for problem in state.problems:
             if problem.root == handover.address and problem.code in codes and _counts(problem, contents=contents):
                 where = problem.about or "source"
                 yield NotCompared(where=f"{prefix}/{where}" if prefix else where, reason=problem.message)
-
-
-def _is_consumed(handover: Handover) -> bool:
-    return handover.direction is Direction.INCOMING or handover.preserved.status is MapStatus.STALE
 
 
 def _counts(problem: Problem, *, contents: bool) -> bool:

@@ -20,6 +20,6 @@ def metadata_changes(sides: Sides) -> Iterator[Change]:
         yield from member_changes("kexec_metadata", before, after, ("version", "previous_release", "kexec_count"))
     elif before is not None:
         signs = sides.about_subtree("kexec-metadata", "kexec_metadata", _CODES)
-        yield sides.gone("kexec_metadata", text_of(before.address) or "", "consumed", signs)
+        yield sides.gone("kexec_metadata", text_of(before.address) or "", "consumed", signs, subtree="kexec-metadata")
     elif after is not None:
         yield added("kexec_metadata", text_of(after.address))

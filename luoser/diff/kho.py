@@ -13,7 +13,7 @@ from luoser.diff.model import Change, Kind
 from luoser.diff.pci import pci_changes
 from luoser.diff.preserved import map_changes
 from luoser.diff.sides import Sides, member_changes, one_sided, paired, path_part, text_of
-from luoser.state import Direction, Handover, MapStatus, State
+from luoser.state import Handover, State
 
 __all__ = ["handover_changes"]
 
@@ -25,13 +25,11 @@ def handover_changes(before: Handover, after: Handover, states: tuple[State, Sta
     after:  the same handover later.
     states: that they belong to, for the problems.
     """
-    consumed = after.direction is Direction.INCOMING and before.direction is not Direction.INCOMING
-    consumed = consumed or (after.preserved.status is MapStatus.STALE and after.direction is not Direction.OUTGOING)
     met = tuple(problem for problem in states[1].problems if problem.root == after.address)
-    sides = Sides(before, after, consumed, met, states[1].source.page_size)
+    sides = Sides(before, after, met, states[1].source.page_size)
     yield from member_changes("", before, after, ("address", "compatible"))
     if before.direction is not after.direction:
-        kind = Kind.PROGRESS if consumed else Kind.CHANGED
+        kind = Kind.PROGRESS if after.is_consumed else Kind.CHANGED
         yield Change(kind=kind, where="direction", before=before.direction.value, after=after.direction.value)
     if before.scratch is not None and after.scratch is not None and before.scratch != after.scratch:
         yield Change(kind=Kind.CHANGED, where="scratch", before=_areas(before), after=_areas(after))

@@ -20,6 +20,6 @@ def test_changes(sides: Sides) -> Iterator[Change]:
         yield from member_changes("kho_test", before, after, ("magic", "checksum"))
     elif before is not None:
         signs = sides.about_subtree("kho_test", "kho_test", _CODES)
-        yield sides.gone("kho_test", text_of(before.address) or "", "consumed", signs)
+        yield sides.gone("kho_test", text_of(before.address) or "", "consumed", signs, subtree="kho_test")
     elif after is not None:
         yield added("kho_test", text_of(after.address))

@@ -29,7 +29,7 @@ def luo_changes(sides: Sides) -> Iterator[Change]:
     if after is None:
         assert before is not None
         signs = sides.about_subtree("LUO", "luo", _ROOT_CODES)
-        yield sides.gone("luo", text_of(before.address) or "", "consumed, its page was reused", signs)
+        yield sides.gone("luo", text_of(before.address) or "", "consumed, its page was reused", signs, subtree="LUO")
         return
     if before is None:
         yield Change(kind=Kind.ADDED, where="luo", after=text_of(after.address))

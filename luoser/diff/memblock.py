@@ -25,6 +25,6 @@ def memblock_changes(sides: Sides) -> Iterator[Change]:
                 yield from member_changes(where, old, new, ("start", "size"))
     elif before is not None:
         signs = sides.about_subtree("memblock", "memblock", _CODES)
-        yield sides.gone("memblock", f"{len(before.reservations)} regions", "consumed", signs)
+        yield sides.gone("memblock", f"{len(before.reservations)} regions", "consumed", signs, subtree="memblock")
     elif after is not None:
         yield added("memblock", f"{len(after.reservations)} regions")

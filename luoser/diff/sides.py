@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from luoser.abi.release import kept_subtrees
 from luoser.diff.model import Change, Kind
 from luoser.state import Handover, Problem
 from luoser.text import safe_text
@@ -39,16 +40,19 @@ class Sides:
 
     before:    first.
     after:     later.
-    consumed:  whether the next kernel has taken it over meanwhile.
     met:       problems below its root after.
     page_size: bytes.
     """
 
     before: Handover
     after: Handover
-    consumed: bool
     met: tuple[Problem, ...]
     page_size: int = 4096
+
+    @property
+    def consumed(self) -> bool:
+        """Whether the next kernel has taken it over."""
+        return self.after.is_consumed
 
     def about(self, path: str, codes: Collection[str]) -> list[Problem]:
         """Problems of one thing after.
@@ -68,16 +72,18 @@ class Sides:
         paths = [f"subtrees[{index}]" for index, entry in enumerate(self.after.subtrees) if entry.name == name]
         return [problem for where in (path, *paths) for problem in self.about(where, codes)]
 
-    def gone(self, where: str, before: str, why: str, signs: Collection[Problem]) -> Change:
+    def gone(self, where: str, before: str, why: str, signs: Collection[Problem], *, subtree: str = "") -> Change:
         """The change for something that is gone: consumed, if there are problems of it in a consumed handover, but for
         pages that the source leaves out; not in the source, if its problems report that; else removed.
 
-        where:  path of the change.
-        before: value as text.
-        why:    what happened to it, as text, if it was consumed.
-        signs:  problems of the thing after.
+        where:   path of the change.
+        before:  value as text.
+        why:     what happened to it, as text, if it was consumed.
+        signs:   problems of the thing after.
+        subtree: name of the sub-tree that it is. Kernels do not free all of them, so those are never consumed.
         """
-        if self.consumed and signs and not any(problem.code in LEFT_OUT for problem in signs):
+        is_kept = subtree in kept_subtrees(self.before.compatible)
+        if self.consumed and signs and not is_kept and not any(problem.code in LEFT_OUT for problem in signs):
             return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
         lost = next((problem for problem in signs if problem.code in NOT_THERE), None)
         if lost is not None:

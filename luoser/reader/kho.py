@@ -18,7 +18,7 @@ from luoser.reader.foreign import mark_foreign
 from luoser.reader.handler import settled
 from luoser.reader.kexec_metadata import read_kexec_metadata
 from luoser.reader.kho_test import read_kho_test
-from luoser.reader.locate import Root, find_setup_nodes, report_strays
+from luoser.reader.locate import Root, Search, find_setup_nodes
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.pci import Lead, read_lists, with_contents
@@ -37,21 +37,22 @@ _OWN_ROOT = (6, 19, 0)
 """First release that makes its own root at boot."""
 
 
-def read_handovers(walk: Walk, roots: list[Root], *, whole: bool = True) -> tuple[Handover, ...]:
+def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[Handover, ...]:
     """The handovers: those of this machine by address, then foreign and left-over ones by address.
 
-    walk:  the source.
-    roots: as found.
-    whole: with directions and scratch areas, which may need another search.
+    walk:   the source.
+    search: its roots.
+    whole:  with directions and scratch areas, which may need another search.
     """
+    roots = search.roots
     drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
     if whole and not walk.memory.live:
         nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(drafts) else ()
         walk.at_root(None)
-        report_strays(walk, nodes)
-        report_lost_roots(walk, roots, nodes)
+        found = messengers([*(one for root in roots for one in root.chosen), *search.strays], nodes)
+        report_lost_roots(walk, found)
         for draft in drafts:
-            draft.messengers = messengers(walk, draft.root, nodes)
+            draft.messengers = [one for one in found if one.root == draft.root.address]
     mark_foreign(walk, drafts)
     numbers = numbers_of(walk, drafts)
     for draft in drafts:

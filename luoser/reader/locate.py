@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from luoser import fdt
@@ -21,7 +21,7 @@ from luoser.abi.kho import (
     root_form,
     setup_data,
 )
-from luoser.errors import FormatError, MissingMemory, PageState, UsageError
+from luoser.errors import FormatError, MissingMemory, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS
 from luoser.reader.kernel import Kernel, find_kernels
@@ -40,7 +40,7 @@ _VARIABLES = (
 """(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
-__all__ = ["Chosen", "Root", "SetupNode", "find_roots", "find_setup_nodes", "report_strays"]
+__all__ = ["Chosen", "Root", "Search", "SetupNode", "find_roots", "find_setup_nodes", "is_root"]
 
 
 @dataclass(slots=True)
@@ -103,8 +103,20 @@ class SetupNode:
         return setup_data.size + kho_data.size
 
 
-def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> list[Root]:
-    """All KHO roots of the source, by ascending address.
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found in a source.
+
+    roots:  by ascending address.
+    strays: the /chosen of devicetrees that point to a page that is no root, or not in the source.
+    """
+
+    roots: list[Root]
+    strays: list[Chosen]
+
+
+def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> Search:
+    """All KHO roots of the source.
 
     walk:    the source. A live machine is not searched if the variables of its kernel could be read.
     wanted:  physical address where a root has to be. Others are found, too, as directions depend on all roots.
@@ -113,6 +125,7 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
     Raises UsageError if there is no KHO root at `wanted`, SourceError if the symbols are those of another kernel.
     """
     roots: dict[int, Root] = {}
+    strays: list[Chosen] = []
     if wanted is not None:
         there = _root_at(walk, wanted)
         if there is None:
@@ -121,13 +134,13 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
     _by_parameters(walk, roots)
     kernel = _by_variables(walk, roots, symbols) if symbols is not None else None
     if not (walk.memory.live and kernel is not None):
-        _by_search(walk, roots)
+        strays = _by_search(walk, roots)
         _keep_likeliest(walk, roots, wanted)
     for root in roots.values() if kernel is not None else ():
         if root.verdict is None and kernel is not None:
             word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
             root.verdict = Direction.UNKNOWN, [word]
-    return [roots[address] for address in sorted(roots)]
+    return Search([roots[address] for address in sorted(roots)], strays)
 
 
 def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:
@@ -227,9 +240,10 @@ def _named(walk: Walk, roots: dict[int, Root], address: int, who: str) -> Root |
     return root
 
 
-def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
+def _by_search(walk: Walk, roots: dict[int, Root]) -> list[Chosen]:
     """Add the roots that a search of all pages finds, directly or through the /chosen of a devicetree.
 
+    Returns the /chosen whose root is not there.
     Kernels of x86-64 read no /chosen, so there a page that looks like one says nothing.
     """
     chosen: dict[int, list[Chosen]] = {}
@@ -253,16 +267,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> None:
         if root is not None:
             roots[address] = root
             root.chosen = sources
-        elif _is_readable(walk, address):
-            text = (
-                f"/chosen of the devicetree at {sources[0].address:#x}: expected a KHO root at {address:#x}, found none"
-            )
-            walk.problem("no-root", address, None, f"{text}; a kernel reports an invalid FDT")
-
-
-def _is_readable(walk: Walk, address: int) -> bool:
-    """Whether a page can be read; else it is unknown whether it is a root."""
-    return walk.memory.page_state(address) in (PageState.PRESENT, PageState.ZERO)
+    return [source for address, sources in chosen.items() if address not in roots for source in sources]
 
 
 def _keep_likeliest(walk: Walk, roots: dict[int, Root], wanted: int | None) -> None:
@@ -298,6 +303,15 @@ def _head(walk: Walk, address: int) -> bytes | None:
         if error.address <= address:
             return None
         return walk.memory.read(address, error.address - address)
+
+
+def is_root(walk: Walk, address: int) -> bool:
+    """Whether there is a root at an address.
+
+    walk:    the source.
+    address: physical.
+    """
+    return _root_at(walk, address) is not None
 
 
 def _root_at(walk: Walk, address: int) -> Root | None:
@@ -395,15 +409,3 @@ def _setup_node(walk: Walk, place: int) -> SetupNode | None:
     if data.fdt_size not in PAGE_SIZES or not is_array or not are_pages:
         return None
     return SetupNode(place - (setup_data.size - 8), data.fdt_addr, data.scratch_addr, data.scratch_size)
-
-
-def report_strays(walk: Walk, nodes: Iterable[SetupNode]) -> None:
-    """Note a problem for each setup_data node whose root is a page of the source, but not a root.
-
-    walk:  the source.
-    nodes: all its setup_data nodes.
-    """
-    for node in nodes:
-        if _is_readable(walk, node.root) and _root_at(walk, node.root) is None:
-            text = f"setup_data node at {node.address:#x}: expected a KHO root at {node.root:#x}, found none"
-            walk.problem("no-root", node.root, None, f"{text}; a kernel reports an invalid handover FDT")

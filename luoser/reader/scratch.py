@@ -8,12 +8,12 @@ was read by the running kernel; before the jump its copies are elsewhere, and th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from luoser.abi.kho import kho_scratch
-from luoser.errors import MissingMemory
-from luoser.reader.locate import Root, SetupNode
+from luoser.errors import MissingMemory, PageState
+from luoser.reader.locate import Chosen, Root, SetupNode, is_root
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Area
 
@@ -29,12 +29,14 @@ class Messenger:
     what:    kind, in words.
     address: physical.
     size:    bytes.
+    root:    physical address of the root.
     array:   (physical address, size in bytes) of the scratch array. None: it has no pointer to one.
     """
 
     what: str
     address: int
     size: int
+    root: int
     array: tuple[int, int] | None
 
     def areas(self, walk: Walk) -> tuple[Area, ...] | None:
@@ -54,44 +56,45 @@ class Messenger:
         return f"the {self.what} at {self.address:#x} that points to it is in scratch, where kexec puts it at the jump"
 
 
-def report_lost_roots(walk: Walk, roots: Iterable[Root], nodes: Iterable[SetupNode]) -> None:
-    """Note a problem for each root that was handed over, as its messenger in scratch shows, but is not there.
+def report_lost_roots(walk: Walk, found: Iterable[Messenger]) -> None:
+    """Note a problem for each messenger whose root is not there.
 
     walk:  the source.
-    roots: that were found.
-    nodes: all setup_data nodes of the source.
+    found: all messengers of the source.
+
+    One in scratch shows that a root was handed over. Any other one may be left over, so a root of it that is not in the
+    source is not reported.
     """
-    found = {root.address for root in roots}
-    for node in nodes:
-        messenger = Messenger("setup_data node", node.address, node.size, (node.scratch_address, node.scratch_size))
-        if node.root in found or not messenger.is_in_scratch(walk):
+    for messenger in found:
+        state = walk.memory.page_state(messenger.root)
+        is_readable = state in (PageState.PRESENT, PageState.ZERO)
+        if is_readable and is_root(walk, messenger.root):
             continue
-        text = f"the setup_data node at {node.address:#x} is in scratch and points to a root at {node.root:#x}"
-        try:
-            walk.memory.read(node.root, 1)
-        except MissingMemory as error:
-            walk.problem("root-unread", node.root, None, f"{text}, which is {error.state.value}")
-        else:
-            walk.problem("root-lost", node.root, None, f"{text}, but there is none")
+        text = f"the {messenger.what} at {messenger.address:#x}"
+        if messenger.is_in_scratch(walk):
+            text = f"{text} is in scratch and points to a root at {messenger.root:#x}"
+            if is_readable:
+                walk.problem("root-lost", messenger.root, None, f"{text}, but there is none")
+            else:
+                walk.problem("root-unread", messenger.root, None, f"{text}, which is {state.value}")
+        elif is_readable:
+            text = f"{text}: expected a KHO root at {messenger.root:#x}, found none"
+            walk.problem("no-root", messenger.root, None, f"{text}; a kernel reports an invalid handover FDT")
 
 
-def messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:
-    """The messengers of a root: setup_data nodes, and devicetrees with a /chosen.
+def messengers(chosen: Iterable[Chosen], nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:
+    """Devicetrees with a /chosen and setup_data nodes as messengers.
 
-    walk:  the source.
-    root:  that they point to.
-    nodes: all setup_data nodes of the source.
+    chosen: of the devicetrees.
+    nodes:  of setup_data.
     """
-    return tuple(_messengers(walk, root, nodes))
-
-
-def _messengers(walk: Walk, root: Root, nodes: Iterable[SetupNode]) -> Iterator[Messenger]:
-    for chosen in root.chosen:
-        yield Messenger("devicetree", chosen.address, chosen.size, chosen.scratch)
-    for node in nodes:
-        if node.root == root.address:
-            array = (node.scratch_address, node.scratch_size)
-            yield Messenger("setup_data node", node.address, node.size, array)
+    return (
+        *(Messenger("devicetree", one.address, one.size, one.root, one.scratch) for one in chosen),
+        *(
+            Messenger("setup_data node", one.address, one.size, one.root, (one.scratch_address, one.scratch_size))
+            for one in nodes
+        ),
+    )
 
 
 def own_scratch(walk: Walk, root: Root, found: Sequence[Messenger]) -> tuple[tuple[Area, ...] | None, list[str]]:

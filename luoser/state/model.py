@@ -437,6 +437,13 @@ class Handover:
     fdt: Fdt | None = None
     own: bool = True
 
+    @property
+    def is_consumed(self) -> bool:
+        """Whether the next kernel has taken it over. It frees what was handed over step by step."""
+        if self.direction is Direction.OUTGOING:
+            return False
+        return self.direction is Direction.INCOMING or self.preserved.status is MapStatus.STALE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:

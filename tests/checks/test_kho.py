@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 import luoser
-from luoser.abi.release import LAST
+from luoser.abi.release import LAST, kept_subtrees
 from luoser.checks import Verdict, check
+from luoser.errors import PageState
 from luoser.fdt import Fdt, Node
 from luoser.state import Direction, Problem, Subtree
 from tests import real
@@ -326,6 +327,47 @@ def test_a_root_that_was_handed_over_and_is_gone() -> None:
     memory.remove(root)
     report = check(luoser.read(memory))
     assert (report.unjudged[0].rule, report.verdict) == ("KHO021", Verdict.INCONCLUSIVE)
+
+
+INCOMING = ["6.18-a/post", "6.19-a/post", "7.3-a/post", "7.3-chain/post"]
+
+
+@pytest.mark.parametrize("name", INCOMING)
+@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.DAMAGED, PageState.EXCLUDED])
+def test_page_of_a_handover_that_was_taken_over_is_not_there(name: str, state: PageState) -> None:
+    """Kernels free most of its pages, and a dump leaves out free pages; but nothing else explains that one is gone."""
+    whole = real.read(name)
+    taken = next(one for one in whole.handovers if one.direction is Direction.INCOMING)
+    assert "KHO022" in check(whole).passed
+    kept = kept_subtrees(taken.compatible)
+    for entry in taken.subtrees:
+        memory = real.overlay(name)
+        memory.remove(entry.address or 0, state=state)
+        report = check(luoser.read(memory))
+        is_free = state is PageState.EXCLUDED and entry.name not in kept
+        assert (report.verdict is Verdict.SOUND) == is_free, entry.name
+        assert any("the kernel may have freed" in text for text in report.not_looked_at) == is_free, entry.name
+
+
+@pytest.mark.parametrize("name", INCOMING)
+def test_sub_tree_that_no_kernel_frees_is_overwritten(name: str) -> None:
+    taken = next(one for one in real.read(name).handovers if one.direction is Direction.INCOMING)
+    there = [entry for entry in taken.subtrees if entry.name in kept_subtrees(taken.compatible)]
+    assert there
+    for entry in there:
+        memory = real.overlay(name)
+        memory.write(entry.address or 0, b"#!/bin/sh\n" * 409)
+        assert check(luoser.read(memory)).verdict is not Verdict.SOUND, entry.name
+
+
+def test_version_string_without_its_nul() -> None:
+    """An incoming handover beside it: the tree is that of the next one. A kernel takes the padding for the NUL."""
+    memory = real.overlay("7.3-a/post")
+    assert memory.read(0x11BB070, 4) == (15).to_bytes(4, "big")
+    memory.write(0x11BB070, (14).to_bytes(4, "big"))
+    (finding,) = check(luoser.read(memory)).findings
+    assert (finding.rule, finding.address) == ("KHO003", 0x11BB000)
+    assert "compatible of labmem in a devicetree does not end with a NUL" in finding.message
 
 
 def test_damage_of_two_neighbouring_bitmaps_is_not_sound() -> None:

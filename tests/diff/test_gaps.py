@@ -68,7 +68,7 @@ def test_problems_of_another_root_are_no_gap() -> None:
     ("direction", "status", "counts"),
     [
         (Direction.OUTGOING, MapStatus.INTACT, True),
-        (Direction.OUTGOING, MapStatus.STALE, False),
+        (Direction.OUTGOING, MapStatus.STALE, True),
         (Direction.INCOMING, MapStatus.INTACT, False),
         (Direction.UNKNOWN, MapStatus.INTACT, True),
         (Direction.UNKNOWN, MapStatus.DAMAGED, True),

@@ -88,7 +88,7 @@ def test_only_damage_of_the_entry_itself_explains_that_it_is_gone_from_a_page_th
     code: str, address: int, is_read: bool, explains: bool
 ) -> None:
     met = replace(problem(code, "luo.flbs"), address=address)
-    sides = Sides(sound().handovers[0], later().handovers[0], True, (met, problem("missing", "luo.sessions")))
+    sides = Sides(sound().handovers[0], later().handovers[0], (met, problem("missing", "luo.sessions")))
     codes = {"missing", "bad-count", "bad-flb"}
     signs = entry_signs(sides, "luo.flbs", codes, "bad-flb", HERE, is_read=is_read)
     assert signs == ([met] if explains else [])

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace as Thing
 
 import pytest
 
 from luoser.diff import Kind
 from luoser.diff.sides import Sides, mapping_changes, member_changes, paired, text_of
-from luoser.state import Problem, Subtree
+from luoser.state import Direction, Problem, Subtree
 from tests.checks.mutants import changed
 from tests.diff.helpers import sound
 
@@ -19,7 +20,8 @@ DAMAGED = Problem(code="bad-file", address=1, message="bad", root=None, about="a
 
 def sides(*met: Problem, consumed: bool = True) -> Sides:
     named = changed(sound(), subtrees=(Subtree(name="x", address=1, size=1), Subtree(name="y", address=2, size=1)))
-    return Sides(sound().handovers[0], named.handovers[0], consumed, met, 4096)
+    direction = Direction.INCOMING if consumed else Direction.OUTGOING
+    return Sides(sound().handovers[0], replace(named.handovers[0], direction=direction), met, 4096)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,11 @@ def test_what_became_of_a_thing_that_is_gone(consumed: bool, signs: list[Problem
     change = sides(consumed=consumed).gone("w", "before", "why", signs)
     assert (change.where, change.kind, change.before) == ("w", kind, "before")
     assert change.after == ("why" if kind is Kind.PROGRESS else None)
+
+
+def test_a_sub_tree_that_no_kernel_frees_is_not_consumed() -> None:
+    for name, kind in (("memblock", Kind.REMOVED), ("kexec-metadata", Kind.REMOVED), ("kho_test", Kind.PROGRESS)):
+        assert sides(consumed=True).gone("w", "before", "why", [DAMAGED], subtree=name).kind is kind
 
 
 def test_problems_about_a_thing_and_about_its_sub_tree() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, UsageError
+from luoser.memory.overlay import Overlay
 from luoser.state import Area, Direction
 from tests import real
 from tests.images import Image, Node, fdt, text, u64
@@ -159,7 +160,7 @@ def test_setup_data_that_names_a_page_which_is_no_root_is_reported() -> None:
     assert state.handovers == ()
     assert [(problem.address, problem.root) for problem in problems(state, "no-root")] == [(root, None)] * len(nodes)
     for node, problem in zip(nodes, problems(state, "no-root"), strict=True):
-        word = f"setup_data node at {node:#x}: expected a KHO root at {root:#x}, found none"
+        word = f"the setup_data node at {node:#x}: expected a KHO root at {root:#x}, found none"
         assert problem.message == f"{word}; a kernel reports an invalid handover FDT"
 
 
@@ -208,8 +209,29 @@ def test_chosen_that_names_a_page_which_is_no_root_is_reported() -> None:
     tree = image.alloc(boot_tree(page), keep=False)
     (problem,) = problems(image.read(), "no-root")
     assert problem.address == page
-    word = f"/chosen of the devicetree at {tree:#x}: expected a KHO root at {page:#x}, found none"
-    assert problem.message == f"{word}; a kernel reports an invalid FDT"
+    word = f"the devicetree at {tree:#x}: expected a KHO root at {page:#x}, found none"
+    assert problem.message == f"{word}; a kernel reports an invalid handover FDT"
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [(None, "root-lost"), (PageState.EXCLUDED, "root-unread"), (PageState.DAMAGED, "root-unread")],
+)
+def test_root_of_a_chosen_in_scratch_that_is_gone(state: PageState | None, code: str) -> None:
+    """The devicetree of a kernel that took over: kexec put it into scratch."""
+    image = Image()
+    root = live(image)
+    array = image.alloc(keep=False)
+    tree = image.alloc(boot_tree(root, array=array, array_size=16), keep=False)
+    image.put(array, struct.pack("<QQ", tree, 4096))
+    assert not problems(image.read(), code)
+    overlay = Overlay(image.open())
+    overlay.write(root, bytes(4096))
+    if state is not None:
+        overlay.remove(root, state=state)
+    (problem,) = problems(luoser.read(overlay), code)
+    assert (problem.address, problem.root) == (root, None)
+    assert problem.message.startswith(f"the devicetree at {tree:#x} is in scratch and points to a root at {root:#x}")
 
 
 # -- one root --
