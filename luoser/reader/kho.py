@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
@@ -23,7 +23,7 @@ from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
-from luoser.reader.scratch import messengers, own_scratch, report_lost_roots
+from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_roots
 from luoser.reader.status import judge
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Area, Direction, Handover, Luo, MapStatus, PciList, Preserved, PreservedMap, Subtree
@@ -45,14 +45,14 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     whole:  with directions and scratch areas, which may need another search.
     """
     roots = search.roots
-    drafts = [_draft(walk, root) for root in _without_copies(walk, roots)]
+    found: tuple[Messenger, ...] = ()
     if whole and not walk.memory.live:
-        nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(drafts) else ()
-        walk.at_root(None)
+        nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(roots) else ()
         found = messengers([*(one for root in roots for one in root.chosen), *search.strays], nodes)
         report_lost_roots(walk, found)
-        for draft in drafts:
-            draft.messengers = [one for one in found if one.root == draft.root.address]
+    drafts = [_draft(walk, root) for root in _without_copies(walk, roots, {one.root for one in found})]
+    for draft in drafts:
+        draft.messengers = [one for one in found if one.root == draft.root.address]
     mark_foreign(walk, drafts)
     numbers = numbers_of(walk, drafts)
     for draft in drafts:
@@ -84,9 +84,9 @@ def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -
         walk.problem("no-own-root", None, None, text)
 
 
-def _need_messengers(drafts: list[Draft]) -> bool:
+def _need_messengers(roots: list[Root]) -> bool:
     """Whether the direction or the scratch areas of some root are not known from the running kernel."""
-    return not drafts or any(draft.root.verdict is None or not draft.root.scratch for draft in drafts)
+    return not roots or any(root.verdict is None or not root.scratch for root in roots)
 
 
 def _inherit(handovers: list[Handover]) -> Iterator[Handover]:
@@ -99,8 +99,13 @@ def _inherit(handovers: list[Handover]) -> Iterator[Handover]:
         yield one
 
 
-def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
-    """The roots without copies (page cache, a read of debugfs): of several with one map only the preserved one."""
+def _without_copies(walk: Walk, roots: list[Root], named: Collection[int]) -> list[Root]:
+    """The roots without copies (page cache, a read of debugfs): of several with one map only the preserved one.
+
+    If the map does not show which that is, because it is consumed, it is the one that has a messenger or a verdict.
+
+    named: addresses of the roots that messengers point to.
+    """
     by_map: dict[int, list[Root]] = {}
     for root in roots:
         by_map.setdefault(_map_address(root) or -root.address, []).append(root)
@@ -109,10 +114,12 @@ def _without_copies(walk: Walk, roots: list[Root]) -> list[Root]:
         reading = _read_map(walk, same[0]) if len(same) > 1 else None
         found = PreservedMap(reading.bitmaps, page_size=walk.page_size) if reading is not None else None
         true = [root for root in same if found is not None and found.find(root.address)]
+        if len(true) != 1:
+            true = [root for root in same if root.verdict is not None or root.address in named]
         if len(true) == 1:
             for root in same:
                 if root is not true[0]:
-                    word = f"copy of the KHO root at {true[0].address:#x}, with the same map but not preserved; ignored"
+                    word = f"copy of the KHO root at {true[0].address:#x}, with the same map; ignored"
                     walk.problem("root-copy", root.address, None, word)
         kept += true if len(true) == 1 else same
     return sorted(kept, key=lambda root: root.address)
