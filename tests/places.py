@@ -10,6 +10,7 @@ from luoser.abi import luo, memfd, pci
 from luoser.abi.block import kho_block_header_ser
 from luoser.abi.kexec_metadata import kho_kexec_metadata
 from luoser.abi.kho import fdt_header
+from luoser.abi.pci import is_flb_name
 from luoser.abi.release import SUBTREES
 from luoser.abi.schema import Schema
 from luoser.fdt import parse_header, tokens
@@ -20,17 +21,17 @@ from luoser.state.model import Folios
 __all__ = ["PLAIN", "Place", "map_pages", "places"]
 
 PLAIN = {
-    "fdt_header.boot_cpuid_phys": "no kernel reads it",
-    "fdt_header.last_comp_version": "a kernel accepts each value up to 17",
     "tree: liveupdate-number": "a number: each value is possible",
     "tree: value": "a value of a test, a name, or a size",
     "tree: padding": "nobody reads it",
+    "tree: blob-size of an unknown module": "a size that only its owner can judge; the block it is in bounds it",
     "tree: subsystem": "a name: that of a subsystem of the LUO of 2025",
     "tree: label": "a name, chosen by a module or on the command line of the kernel",
     "luo_ser.liveupdate_num": "a number: each value is possible",
     "luo_session_ser.name": "a name, chosen by user space",
     "luo_file_ser.token": "a token, chosen by user space",
     "luo_file_ser.data": "a handle that only its owner can judge",
+    "luo_flb_ser of a device list.name": "a name that luoser need not know",
     "luo_flb_ser.name": "a name that luoser need not know",
     "luo_flb_ser.data": "a handle that only its owner can judge",
     "memfd_luo_ser.pos": "a file position: each value is possible",
@@ -45,7 +46,6 @@ PLAIN = {
     "pci device.flags": "a device and a bridge above it: each known flag is possible",
     "pci device.driver_data": "data of a driver, which need not be an address",
     "pci device.refcount": "any number up to that of the devices is possible; --topology decides",
-    "pci header.nr_devices": "the last devices can be removed, and leave their bytes behind",
     "pci header.max_nr_devices": "any number that fits the folio is possible",
     "pci device.address": "each PCI address is possible",
 }
@@ -109,10 +109,11 @@ class _Places:
         """The members of the header, the tokens and the values of a devicetree. names: what a node's name is."""
         yield from self.struct(fdt_header, address)
         size = parse_header(self.memory.read(address, fdt_header.size)).totalsize
+        node = ""
         for token in tokens(self.memory.read(address, size)):
             start, name = address + token.offset, token.name.decode("latin-1")
             if token.kind == "node":
-                used = 4 + len(token.name) + 1
+                node, used = name, 4 + len(token.name) + 1
                 yield self.place("tree: token", start, 4)
                 is_label = address == self.root and name and name not in SUBTREES
                 yield self.place("tree: label" if is_label else f"tree: {names}", start + 4, used - 4)
@@ -124,6 +125,7 @@ class _Places:
                 continue
             yield self.place("tree: token", start, 12)
             kind = "pointer" if name in _POINTERS else name if name in _PROPERTIES else "value"
+            kind = "blob-size of an unknown module" if kind == "blob-size" and node not in SUBTREES else kind
             used = len(token.value)
             yield self.place(f"tree: {kind}", start + 12, used)
             if token.size > 12 + used:
@@ -146,7 +148,8 @@ class _Places:
         if found.flb_area:
             yield from self.struct(luo.luo_flb_header_ser, found.flb_area)
         for flb in found.flbs:
-            yield from self.struct(luo.luo_flb_ser, flb.address)
+            name = "luo_flb_ser of a device list" if is_flb_name(flb.name) else "luo_flb_ser"
+            yield from self.struct(luo.luo_flb_ser, flb.address, name=name)
         for session in found.sessions:
             yield from self.session(form, session)
 

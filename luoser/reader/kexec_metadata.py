@@ -30,7 +30,7 @@ def read_kexec_metadata(walk: Walk, address: int, size: int | None) -> KexecMeta
             f"blob-size: expected at least {kho_kexec_metadata.size} bytes, found {size}",
         )
         return None
-    data = walk.read(address, kho_kexec_metadata.size, _SUBJECT)
+    data = walk.read(address, kho_kexec_metadata.size, _SUBJECT, kind=_is_metadata)
     if data is None:
         return None
     ser = kho_kexec_metadata.parse(data)
@@ -44,3 +44,8 @@ def read_kexec_metadata(walk: Walk, address: int, size: int | None) -> KexecMeta
         previous_release=decode_name(ser.previous_release),
         kexec_count=ser.kexec_count,
     )
+
+
+def _is_metadata(page: bytes) -> bool:
+    ser = kho_kexec_metadata.parse(page)
+    return bool(ser.version == 1 and is_name(ser.previous_release) and not any(page[kho_kexec_metadata.size :]))

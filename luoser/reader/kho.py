@@ -63,6 +63,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
             draft.luo = _settled(draft.luo, draft.lists)
     made = [_handover(walk, draft, drafts, numbers, whole=whole) for draft in drafts]
     walk.at_root(None)
+    walk.end()
     if whole and not walk.memory.known_roots:
         _need_own_root(walk, made, drafts)
     return tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
@@ -155,7 +156,6 @@ def _draft(walk: Walk, root: Root) -> Draft:
             if problem.root == walk.place(root.address)
         ),
     )
-    walk.end_root()
     return made
 
 

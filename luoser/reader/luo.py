@@ -9,6 +9,7 @@ from typing import Any
 
 from luoser.abi import luo as abi
 from luoser.abi.luo import LuoForm
+from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
@@ -200,7 +201,7 @@ class _Reader:
             self.walk.problem("bad-pointer", address, _SESSIONS, f"{address:#x} is not a page address")
             return found
         header, size = form.session_header, form.session.size
-        head = self.walk.read(address, header.size, _SESSIONS)
+        head = self.walk.read(address, header.size, _SESSIONS, kind=lambda page: _is_area(page, header, form.session))
         if head is None:
             return found
         ser = header.parse(head)
@@ -284,7 +285,8 @@ class _Reader:
         blocks.append(address)
         if not count:  # no kernel writes an address without files: what is there?
             self.walk.read(address, size, subject)
-        data = self.walk.read_some(address, min(count * size, LIMITS.list_size), subject)
+        whole = min(count * size, LIMITS.list_size)
+        data = self.walk.read_some(address, whole, subject, kind=lambda page: _has_name(abi.luo_file_ser, page))
         self._need_zeros(address + count * size, size, address + most * size, subject)
         self._file_entries(made, session, address, data)
         yield from made
@@ -354,7 +356,8 @@ class _Reader:
         if not self.walk.is_page_address(address):
             self.walk.problem("bad-pointer", address, _FLBS, f"{address:#x} is not a page address")
             return ()
-        head = self.walk.read(address, abi.luo_flb_header_ser.size, _FLBS)
+        schemas = abi.luo_flb_header_ser, abi.luo_flb_ser
+        head = self.walk.read(address, schemas[0].size, _FLBS, kind=lambda page: _is_area(page, *schemas))
         if head is None:
             return ()
         ser, size = abi.luo_flb_header_ser.parse(head), abi.luo_flb_ser.size
@@ -384,6 +387,19 @@ class _Reader:
                     "zero-flb", handle, subject, f"page {handle:#x} is all zeros; files that depend on it: {count}"
                 )
             yield Flb(name=name, data=handle, count=count, address=where, detail=detail)
+
+
+def _is_area(page: bytes, header: Schema, entry: Schema) -> bool:
+    """Whether a page can be the first of an area: a count, and as many entries with names, followed by zeros."""
+    count, most = header.parse(page).count, (len(page) - header.size) // entry.size
+    end = header.size + min(count, most) * entry.size
+    entries = (page[start : start + entry.size] for start in range(header.size, end, entry.size))
+    return any(page) and (count > most or not any(page[end:])) and all(_has_name(entry, raw) for raw in entries)
+
+
+def _has_name(entry: Schema, raw: bytes) -> bool:
+    """Whether an entry starts with a name. raw: its bytes, or more."""
+    return is_name(raw[: entry.fields[0].size])
 
 
 def _at(sessions: list[Session]) -> str:

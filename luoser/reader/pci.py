@@ -126,11 +126,16 @@ def _folio(
 
 def _read_upto(walk: Walk, address: int, size: int, subject: Subject | None) -> bytes | None:
     if subject is not None:
-        return walk.read_some(address, size, subject) or None
+        return walk.read_some(address, size, subject, kind=_is_list) or None
     try:
         return walk.memory.read(address, size)
     except MissingMemory:
         return None
+
+
+def _is_list(page: bytes) -> bool:
+    """Whether a page can be the first of a list with devices, of any layout."""
+    return any(not fit.faults and len(fit.blob.devices) > 0 for fit in best_fits(page))
 
 
 def _grow(walk: Walk, address: int, subject: Subject | None) -> bytes | None:

@@ -62,6 +62,7 @@ class Walk:
     directions: Mapping[int, Direction] = field(default_factory=dict)
     problems: dict[Problem, None] = field(default_factory=dict)
     _owners: dict[int, str] = field(default_factory=dict)
+    _used: set[int] = field(default_factory=set)
     _near: dict[Problem, int] = field(default_factory=dict)
     _trees: dict[int, Fdt] = field(default_factory=dict)
     _fdt_left: int = LIMITS.fdt_bytes
@@ -153,12 +154,14 @@ class Walk:
                  at an address that is one bit off. None: no such test.
         """
         try:
-            return self.memory.read(address, size)
+            data = self.memory.read(address, size)
         except MissingMemory as error:
             self.missing(error, subject)
             if kind is not None and error.state is PageState.ABSENT:
                 self._near_miss(address, subject, kind)
             return None
+        self._used.add(address)
+        return data
 
     def _near_miss(self, address: int, subject: Subject, kind: Kind) -> None:
         """Note a problem if a page at an address that is one bit off is of the expected kind."""
@@ -173,10 +176,10 @@ class Walk:
                 self._near[self.problem("pointer-off", address, subject, text)] = near
                 return
 
-    def end_root(self) -> None:
-        """End reading a root: a page that another pointer leads to was not meant by one that is one bit off."""
+    def end(self) -> None:
+        """End reading: a page that another pointer leads to, of any root, was not meant by one that is one bit off."""
         for problem, near in self._near.items():
-            if near in self._owners:
+            if near in self._used:
                 self.problems.pop(problem, None)
         self._near.clear()
 
@@ -197,12 +200,13 @@ class Walk:
         else:
             self.problem("missing", error.page, subject, str(error))
 
-    def read_some(self, address: int, size: int, subject: Subject) -> bytes:
+    def read_some(self, address: int, size: int, subject: Subject, *, kind: Kind | None = None) -> bytes:
         """Bytes of memory up to the first page that is not in the source. A problem if there is such a page.
 
         address: physical.
         size:    bytes.
         subject: what the problem is about.
+        kind:    as in `read`, for the first page.
         """
         parts: list[bytes] = []
         end = address + size
@@ -212,7 +216,11 @@ class Walk:
                 parts.append(self.memory.read(address, take))
             except MissingMemory as error:
                 self.missing(error, subject)
+                if kind is not None and not parts and error.state is PageState.ABSENT:
+                    self._near_miss(address, subject, kind)
                 break
+            if not parts[1:]:
+                self._used.add(address)
             address += take
         return b"".join(parts)
 

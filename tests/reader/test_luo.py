@@ -514,3 +514,42 @@ def test_a_limit_of_problems_drops_no_other_one(monkeypatch: pytest.MonkeyPatch)
     assert whole.index("missing") == 0
     monkeypatch.setattr("luoser.reader.walk.LIMITS", replace(LIMITS, problems=1))
     assert codes(luoser.read(memory)) == whole[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "about"),
+    [
+        ("7.3-a/frozen", "luo"),
+        ("7.3-a/frozen", "luo.sessions"),
+        ("7.3-a/frozen", "luo.flbs"),
+        ("7.3-a/frozen", "luo.sessions[0].files"),
+        ("7.3-a/frozen", "kexec_metadata"),
+        ("7.3-a/frozen", "luo.flbs[0]"),
+        ("6.19-a/frozen", "luo.sessions"),
+        ("6.19-a/frozen", "luo.sessions[0].files"),
+    ],
+)
+def test_a_page_that_is_absent_while_one_of_its_kind_is_one_bit_off(name: str, about: str) -> None:
+    """The page itself, moved by one bit: what a flipped bit of the pointer to it looks like."""
+    whole = only(real.read(name))
+    assert whole.luo is not None
+    trees = {entry.name: entry.address for entry in whole.subtrees}
+    lists = {way: entry.address for entry in whole.pci for way in entry.via}
+    pages = {
+        "luo": trees["LUO"],
+        "luo.sessions": whole.luo.session_area,
+        "luo.flbs": whole.luo.flb_area,
+        "luo.flbs[0]": next((lists[f"flb:{flb.name}"] for flb in whole.luo.flbs if f"flb:{flb.name}" in lists), None),
+        "luo.sessions[0].files": whole.luo.sessions[0].blocks[0],
+        "kexec_metadata": trees.get("kexec-metadata"),
+    }
+    page = pages[about]
+    assert page is not None
+    memory = real.overlay(name)
+    near = next(
+        page ^ 1 << bit for bit in range(12, 40) if memory.page_state(page ^ 1 << bit) is PageState.ABSENT and bit > 20
+    )
+    memory.write(near, memory.read(page, 4096))
+    memory.remove(page)
+    found = [one for one in luoser.read(memory).problems if one.code == "pointer-off"]
+    assert [(one.address, f"{near:#x}, one bit off" in one.message) for one in found] == [(page, True)]
