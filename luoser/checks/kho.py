@@ -83,7 +83,7 @@ def root_damaged(view: View) -> Iterator[Found]:
 
 @register("KHO003", "fdt-header-unusual", Severity.ERROR, kernels="6.16 and later", source="finding.md#page-scan")
 def fdt_headers(view: View) -> Iterator[Found]:
-    """The header of a devicetree has values that no kernel writes, a root node with a name, or a string without a NUL.
+    """The header of a devicetree has values that no kernel writes, a root node with a name, or a broken version string.
 
     Kernels write version 17, last compatible version 16, CPU 0, and blocks without gaps, merged ones up to totalsize; a
     root fits a page. A kernel may accept other values. But these bytes were changed after they were written, so what is
@@ -112,14 +112,20 @@ def fdt_headers(view: View) -> Iterator[Found]:
 
 
 def _strange(tree: Fdt) -> Iterator[str]:
-    """In words, what no kernel writes into a tree: a name of the root node, a version string without a NUL."""
+    """In words, what no kernel writes into a tree: a name of the root node, half a name, a broken version string."""
     if tree.root.name:
         yield f"the root node of a devicetree has a name, {safe_text(tree.root.name)}"
+    names = {name for node in tree.root.walk() for name, _ in node.properties}
+    whole = set(tree.strings.split(b"\0"))
+    for name in sorted(names - whole):  # libfdt takes the end of another name, if that is there already
+        holders = [other for other in sorted(whole) if other.endswith(name)]
+        if holders and not names.intersection(holders):
+            yield f"a property has the name {safe_text(name)}, the end of {safe_text(holders[0])}, which has no use"
     for node in tree.root.walk():
         said = node.get("compatible")
-        if said is not None and not said.endswith(b"\0"):
+        if said is not None and said.find(b"\0") != len(said) - 1:
             where = safe_text(node.name) or "the root node"
-            yield f"compatible of {where} in a devicetree does not end with a NUL: {safe_text(said)}"
+            yield f"compatible of {where} in a devicetree is not one string with a NUL at its end: {safe_text(said)}"
 
 
 def _trees(view: View) -> Iterator[tuple[str, int | None, Fdt, bool]]:
@@ -146,11 +152,17 @@ def _unusual(header: Header, *, is_packed: bool) -> Iterator[tuple[str, int, int
         "off_dt_struct": reserved + fdt_reserve_entry.size,
         "off_dt_strings": header.off_dt_struct + header.size_dt_struct,
     }
-    if is_packed:
-        expected["totalsize"] = header.off_dt_strings + header.size_dt_strings
+    packed = header.off_dt_strings + header.size_dt_strings
+    if is_packed or not _is_room(header.totalsize):
+        expected["totalsize"] = packed
     for name, value in expected.items():
         if getattr(header, name) != value:
             yield name, getattr(header, name), value
+
+
+def _is_room(size: int) -> bool:
+    """Whether a number of bytes can be that of a buffer with room for more: whole pages, or a power of two."""
+    return size % 4096 == 0 or size.bit_count() == 1
 
 
 def _map_pointer(tree: Fdt) -> int | None:

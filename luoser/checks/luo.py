@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from luoser.abi.luo import FLB_VERSIONS, FORMS, OLD_VERSIONS, LuoForm, form
+from luoser.abi.luo import FLB_VERSIONS, FORMS, OLD_VERSIONS, SUBSYSTEMS_NODE, LuoForm, form
 from luoser.abi.release import RELEASES, writers_of
 from luoser.checks.block import BROKEN, FROZEN_OUT, PANIC, UNREAD, need_chains
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
@@ -14,7 +14,7 @@ from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.fdt import Node
 from luoser.state import Luo, Problem
-from luoser.text import decode_name, safe_text
+from luoser.text import decode_name, one_bit_off, safe_text
 
 __all__: list[str] = []
 
@@ -87,10 +87,20 @@ def luo_version(view: View) -> Iterator[Found]:
         )
     for problem in view.problems("luo-bad-string"):
         yield Found(problem.message, address=problem.address, where="luo", hint="find what overwrote this page")
+    released = {other.compatible or "" for other in FORMS if view.handover.compatible in _roots_of(other)}
+    near = one_bit_off(luo.compatible or "", released) if luo.compatible not in released else None
+    if near is not None and not wrong:
+        word = f"LUO is {safe_text(luo.compatible or '')}, a posted form and one bit off {near} of released kernels"
+        raise NotJudged(f"{word}; the source of the kernel decides", cause="unknown-form", about="luo")
+
+
+def _roots_of(form: LuoForm) -> set[str]:
+    """Versions of the root that released kernels with a form of LUO write."""
+    return {RELEASES[name].kho for name in writers_of(form.name)}
 
 
 def _strange_nodes(root: Node) -> list[str]:
-    """Unknown version strings of the nodes of LUO's devicetree, each with its node."""
+    """What kernels do not write into the nodes of LUO's devicetree: unknown strings, values of another size."""
     wrong = []
     for name, known in _NODES.items():
         node = root.node(name)
@@ -101,6 +111,12 @@ def _strange_nodes(root: Node) -> list[str]:
         node = root.node(name)
         if node is not None and not any(node.u64(key) is not None for key in needed):
             wrong.append(f"no {needed[0]} of 8 bytes in {name}")
+    node = root.node(SUBSYSTEMS_NODE)
+    wrong += [
+        f"property {safe_text(name)} of {len(value)} bytes, expected 8, in {SUBSYSTEMS_NODE}"
+        for name, value in (node.properties if node is not None else ())
+        if name != b"compatible" and len(value) != 8
+    ]
     wrong += [
         f"unknown node {safe_text(node.name)}"
         for node in root.nodes

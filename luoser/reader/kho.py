@@ -138,7 +138,7 @@ def _draft(walk: Walk, root: Root) -> Draft:
     by_name = {subtree.name: subtree for subtree in reversed(subtrees)}  # a kernel finds the first one of a name
     luo, metadata = by_name.get(_LUO), by_name.get(_METADATA)
     test, memblock = by_name.get(_TEST), by_name.get(_MEMBLOCK)
-    made = Draft(
+    return Draft(
         root=root,
         subtrees=subtrees,
         luo=read_luo(walk, luo.address, luo.size) if luo is not None and luo.address else None,
@@ -156,7 +156,6 @@ def _draft(walk: Walk, root: Root) -> Draft:
             if problem.root == walk.place(root.address)
         ),
     )
-    return made
 
 
 def _subtrees(walk: Walk, root: int, tree: Fdt) -> Iterator[Subtree]:

@@ -12,11 +12,14 @@ import luoser
 from luoser.abi.release import LAST, kept_subtrees
 from luoser.checks import Verdict, check
 from luoser.errors import PageState
-from luoser.fdt import Fdt, Node
+from luoser.fdt import Fdt, Node, parse
 from luoser.state import Direction, Problem, Subtree
 from tests import real
 from tests.checks.mutants import changed, errors, luo_of, messages, mutant, reason, report_of, rules_found, written
+from tests.flips import flipped
 from tests.fuzz.test_mutations import damaged
+from tests.images import Image, fdt, text, u64
+from tests.images import Node as Made
 
 FAMILIES = ("KHO", "MAP")
 
@@ -367,7 +370,46 @@ def test_version_string_without_its_nul() -> None:
     memory.write(0x11BB070, (14).to_bytes(4, "big"))
     (finding,) = check(luoser.read(memory)).findings
     assert (finding.rule, finding.address) == ("KHO003", 0x11BB000)
-    assert "compatible of labmem in a devicetree does not end with a NUL" in finding.message
+    assert "compatible of labmem in a devicetree is not one string with a NUL at its end" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("bit", "rule", "words"),
+    [
+        ((0x117B007, 3), "KHO003", "totalsize is 0xbf, expected 0xb7"),
+        ((0x117B006, 1), "KHO003", "totalsize is 0x2b7, expected 0xb7"),
+        ((0x117B073, 0), "KHO003", "compatible of subsystems in a devicetree is not one string"),
+        ((0x117B093, 1), "KHO003", "a property has the name i, the end of pci, which has no use"),
+        ((0x117B08F, 2), "LUO002", "property pci of 12 bytes, expected 8, in subsystems"),
+    ],
+)
+def test_flipped_bit_of_a_devicetree_that_only_its_writer_contradicts(
+    bit: tuple[int, int], rule: str, words: str
+) -> None:
+    """LUO of 2025, whose tree has one property of each name."""
+    memory = flipped(real.dump("6.18-a/frozen"), bit)
+    found = {finding.rule: finding.message for finding in check(luoser.read(memory)).findings}
+    assert words in found[rule]
+
+
+def test_two_properties_may_share_the_end_of_a_name() -> None:
+    """libfdt stores a name that another one ends with only once."""
+    tree = fdt(Made("", {"compatible": text("x"), "blob-size": u64(1), "size": u64(2)}))
+    strings = tree.index(b"blob-size\0size\0")
+    (place,) = (at for at in range(0, len(tree), 4) if tree[at : at + 4] == (21).to_bytes(4, "big"))
+    shared = tree[:place] + (16).to_bytes(4, "big") + tree[place + 4 :]
+    assert [name for name, _ in parse(shared).root.properties] == [b"compatible", b"blob-size", b"size"]
+    image = Image()
+    image.handover({"odd": (image.alloc(shared), len(shared))})
+    assert strings and "KHO003" in check(image.read()).passed
+
+
+def test_posted_version_of_luo_that_is_one_bit_off_the_released_one() -> None:
+    memory = flipped(real.dump("7.3-a/finished"), (0x11B7005, 0))
+    report = check(luoser.read(memory))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    (word,) = (entry for entry in report.unjudged if entry.rule == "LUO002")
+    assert (word.cause, "LUO is luo-v4, a posted form and one bit off luo-v5" in word.reason) == ("unknown-form", True)
 
 
 def test_damage_of_two_neighbouring_bitmaps_is_not_sound() -> None:
