@@ -24,6 +24,8 @@ SPANNING: dict[str, str] = {
     "diff/test_progress.py": "real dumps before and after a kexec",
     "diff/test_subjects.py": "what explains that a thing is gone, of every subject",
     "memory/test_agreement.py": "one machine in every format",
+    "memory/test_libkdumpfile.py": "the test cases of libkdumpfile",
+    "memory/test_makedumpfile.py": "what makedumpfile itself writes",
     "memory/test_progress.py": "searches of every format",
     "reader/test_hostile.py": "what a hostile image may cost",
     "reader/test_real.py": "real dumps against an independent reader",
