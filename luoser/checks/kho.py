@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from luoser.abi.kexec_metadata import kho_kexec_metadata
 from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, fdt_reserve_entry, root_form
@@ -90,19 +91,14 @@ def fdt_headers(view: View) -> Iterator[Found]:
     next to them is in doubt.
     """
     _root(view)
-    for where, address, tree, is_packed in _trees(view):
-        yield from (
-            Found(
-                f"devicetree at {address:#x}: {name} is {found:#x}, expected {expected:#x}" if address is not None
-                else f"{name} is {found:#x}, expected {expected:#x}",
-                address=address,
-                where=where,
-                hint="find what overwrote the header of this devicetree",
-            )
-            for name, found, expected in _unusual(tree.header, is_packed=is_packed)
-        )  # fmt: skip
-        for word in _strange(tree):
-            yield Found(word, address=address, where=where, hint="find what overwrote this devicetree")
+    for one in _trees(view):
+        place = f"devicetree at {one.address:#x}: " if one.address is not None else ""
+        words = [
+            f"{place}{name} is {found:#x}, expected {expected:#x}"
+            for name, found, expected in _unusual(one.tree.header, is_packed=one.is_packed)
+        ]
+        for word in (*words, *_strange(one)):
+            yield Found(word, address=one.address, where=one.where, hint="find what overwrote this devicetree")
     header = _root(view).header
     if header.totalsize > view.page_size:
         word = (
@@ -111,12 +107,33 @@ def fdt_headers(view: View) -> Iterator[Found]:
         yield Found(word, address=view.handover.address, where="root")
 
 
-def _strange(tree: Fdt) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """One devicetree of a handover.
+
+    where:     its path.
+    address:   physical. None: unknown.
+    tree:      parsed.
+    is_packed: whether its writer packs it.
+    is_edited: whether its writer may remove a property later, which leaves the name behind.
+    """
+
+    where: str
+    address: int | None
+    tree: Fdt
+    is_packed: bool
+    is_edited: bool
+
+
+def _strange(one: _Tree) -> Iterator[str]:
     """In words, what no kernel writes into a tree: a name of the root node, half a name, a broken version string."""
+    tree = one.tree
     if tree.root.name:
         yield f"the root node of a devicetree has a name, {safe_text(tree.root.name)}"
     names = {name for node in tree.root.walk() for name, _ in node.properties}
-    whole = set(tree.strings.split(b"\0"))
+    whole = {name for name in tree.strings.split(b"\0") if name}
+    for name in sorted(whole - names) if not one.is_edited and not tree.fault else ():
+        yield f"no property has the name {safe_text(name)}, which is in the strings of a devicetree"
     for name in sorted(names - whole):  # libfdt takes the end of another name, if that is there already
         holders = [other for other in sorted(whole) if other.endswith(name)]
         if holders and not names.intersection(holders):
@@ -128,17 +145,18 @@ def _strange(tree: Fdt) -> Iterator[str]:
             yield f"compatible of {where} in a devicetree is not one string with a NUL at its end: {safe_text(said)}"
 
 
-def _trees(view: View) -> Iterator[tuple[str, int | None, Fdt, bool]]:
-    """(path, address, tree, whether its writer packs it) of each devicetree of the root and its sub-trees."""
+def _trees(view: View) -> Iterator[_Tree]:
+    """The devicetrees of the root and its sub-trees."""
     handover = view.handover
-    yield "root", handover.address, _root(view), True
+    yield _Tree("root", handover.address, _root(view), is_packed=True, is_edited=True)
     for index, entry in enumerate(handover.subtrees):
         is_there = not view.consumed or not view.may_be_freed(f"subtrees[{index}]")
         if entry.fdt is not None and is_there:
             is_packed = entry.name in _CLAIMED
             if entry.name == "LUO":  # that of 2025 has room for more
                 is_packed = handover.luo is not None and bool(writers_of(handover.luo.layout))
-            yield f"subtrees[{index}]", entry.address, entry.fdt, is_packed
+            is_edited = entry.name not in _CLAIMED
+            yield _Tree(f"subtrees[{index}]", entry.address, entry.fdt, is_packed=is_packed, is_edited=is_edited)
 
 
 def _unusual(header: Header, *, is_packed: bool) -> Iterator[tuple[str, int, int]]:

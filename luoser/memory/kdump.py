@@ -37,6 +37,10 @@ _ZLIB, _LZO, _SNAPPY, _INCOMPLETE, _ZSTD = 1, 2, 4, 8, 0x20
 _MACHINES = {b"x86_64": 62, b"aarch64": 183}
 """e_machine of ELF by the machine field of utsname, for architectures with KHO."""
 _PAGE = 4096
+_CLOCK = struct.Struct("<QQ")
+"""Seconds and microseconds of the time in a header."""
+_APART = 60
+"""Seconds between the times of the files of one dump at most: each writer looks at the clock."""
 _STEP = 1 << 15
 """Number of descriptors that are checked together."""
 
@@ -67,7 +71,6 @@ _OF_ONE_DUMP = {
     "block_size": "block size",
     "max_mapnr": "number of page frames",
     "utsname": "kernel or machine name",
-    "timestamp": "time",
     "phys_base": "kernel load address",
     "dump_level": "dump level",
     "bitmap_offset": "place of the bitmaps",
@@ -327,11 +330,7 @@ class KdumpMemory(Memory):
             found = part.descriptor(frame)
             if found is None:
                 return PageState.ABSENT
-            try:
-                self._inflated(part, *found)
-            except (FormatError, zlib.error):
-                return PageState.DAMAGED
-            return PageState.PRESENT
+            return PageState.PRESENT if self._checked(part, *found) is not None else PageState.DAMAGED
         if frame not in self._ram:
             return PageState.ABSENT
         in_a_part = any(part.answers_for(frame) and frame < part.dumped.size for part in self._parts)
@@ -354,11 +353,20 @@ class KdumpMemory(Memory):
         try:
             return self._inflated(part, *found)
         except (FormatError, zlib.error) as error:
+            self._note_damage(found[0])
             why = f"stored, but it cannot be unpacked: {error}"
             raise MissingMemory(frame * self._page, PageState.DAMAGED, why) from None
 
+    def _checked(self, part: _Part, offset: int, size: int, flags: int) -> bytes | None:
+        """A stored page. None, with a remark: it cannot be unpacked."""
+        try:
+            return self._inflated(part, offset, size, flags)
+        except (FormatError, zlib.error):
+            self._note_damage(offset)
+            return None
+
     def _inflate(self, part: _Part, offset: int, size: int, flags: int) -> bytes:
-        page = _unpack(part, offset, size, flags, self._page)
+        page = _unpack(part, offset, size, flags)
         if len(page) != self._page:
             raise FormatError(f"page of {len(page)} bytes at {offset:#x}, expected {self._page}")
         return page
@@ -375,13 +383,21 @@ class KdumpMemory(Memory):
             self.report(total, total)
             self._remark_damage()
 
+    def _note_damage(self, offset: int) -> None:
+        self._damaged.add(offset)
+        self._remark_damage()
+
     def _remark_damage(self) -> None:
-        """A remark on stored pages that a search could not unpack."""
-        if self._damaged and not any(remark.startswith("damaged: ") for remark in self.remarks):
-            count = f"{len(self._damaged)} stored page{'s' if len(self._damaged) > 1 else ''}"
-            self.remarks.append(
-                f"damaged: {count} cannot be unpacked, the first at file offset {min(self._damaged):#x}"
-            )
+        """A remark on stored pages that could not be unpacked so far."""
+        if not self._damaged:
+            return
+        count = f"{len(self._damaged)} stored page{'s' if len(self._damaged) > 1 else ''}"
+        word = f"damaged: {count} cannot be unpacked, the first at file offset {min(self._damaged):#x}"
+        before = next((place for place, said in enumerate(self.remarks) if said.startswith("damaged: ")), None)
+        if before is None:
+            self.remarks.append(word)
+        else:
+            self.remarks[before] = word
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -439,10 +455,9 @@ class KdumpMemory(Memory):
         """(frame, bytes) of each page that can be decompressed, ascending."""
         for part in self._parts:
             for frame, offset, size, flags in part.walk():
-                try:
-                    yield frame, self._inflated(part, offset, size, flags)
-                except (FormatError, zlib.error):
-                    continue
+                page = self._checked(part, offset, size, flags)
+                if page is not None:
+                    yield frame, page
 
 
 def _places(data: bytes, pattern: bytes) -> Iterator[int]:
@@ -470,19 +485,24 @@ def _check_set(first: _Part, part: _Part) -> None:
     for name, meaning in _OF_ONE_DUMP.items():
         if getattr(first.header, name) != getattr(part.header, name):
             raise SourceError(f"{part.path}: not of the same dump as {first.path}: different {meaning}")
+    seconds = [_CLOCK.unpack(one.header.timestamp)[0] for one in (first, part)]
+    if abs(seconds[0] - seconds[1]) > _APART:
+        raise SourceError(f"{part.path}: not of the same dump as {first.path}: different time")
     if first.vmcoreinfo and part.vmcoreinfo and first.vmcoreinfo != part.vmcoreinfo:
         raise SourceError(f"{part.path}: not of the same dump as {first.path}: different VMCOREINFO")
     if not (first.dumped.agrees(part.dumped) and first.ram.agrees(part.ram)):
         raise SourceError(f"{part.path}: not of the same dump as {first.path}: different page frames in its bitmaps")
 
 
-def _unpack(part: _Part, offset: int, size: int, flags: int, limit: int) -> bytes:
-    """At most `limit` bytes of a stored page, and never more than one page.
+def _unpack(part: _Part, offset: int, size: int, flags: int, limit: int | None = None) -> bytes:
+    """The bytes of a stored page, at most one more than a page has.
+
+    limit: of bytes; damage behind them is not noticed. None: all of the stored data, up to their end.
 
     Raises FormatError or zlib.error for damaged data.
     """
     block = part.header.block_size
-    limit = min(limit, block)
+    most = block + 1 if limit is None else min(limit, block)
     if offset < 0 or size > 2 * block or offset + size > len(part.source):
         raise FormatError(f"page data of {size} bytes at {offset:#x} is not in the file")
     data = part.source[offset : offset + size]
@@ -490,15 +510,19 @@ def _unpack(part: _Part, offset: int, size: int, flags: int, limit: int) -> byte
         raise FormatError(f"page data of {size} bytes at {offset:#x} is lost")
     kind = flags & ~_INCOMPLETE
     if kind == 0:
-        return data[:limit]
+        return data[:most]
     if kind == _ZLIB:
-        return zlib.decompressobj().decompress(data, limit)
+        packed = zlib.decompressobj()
+        page = packed.decompress(data, most)
+        if limit is None and not packed.eof:  # its checksum is at the end
+            raise FormatError(f"zlib data at {offset:#x}: expected their end after {block} bytes")
+        return page
     if kind == _LZO:
-        return lzo.decompress(data, limit)
+        return lzo.decompress(data, most)
     if kind == _SNAPPY:
-        return snappy.decompress(data, block)[:limit]
+        return snappy.decompress(data, block)[:most]
     if kind == _ZSTD:
-        return _zstd(data, block)[:limit]
+        return _zstd(data, block)[:most]
     raise FormatError(f"page data with unknown flags {flags:#x}")
 
 

@@ -24,7 +24,7 @@ from luoser.memory.debugfs import DebugfsMemory, is_root
 from luoser.memory.elf import ElfMemory
 from luoser.memory.kcore import KcoreMemory
 from luoser.memory.raw import Range, RawMemory, data_segments
-from luoser.memory.source import Buffer, Memory, Segment
+from luoser.memory.source import Buffer, ByteSource, Memory, Segment
 from luoser.text import safe_text
 
 __all__ = ["FORMATS", "open_memory", "read_file"]
@@ -250,9 +250,13 @@ def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened)
         memory = ElfMemory(shown, buffer, layer)
     else:
         raise SourceError(f"{shown}: flattened dump: expected kdump or ELF inside, found {head.hex(' ')}")
-    if layer.truncated:
-        memory.remarks.insert(0, f"truncated: {shown} has no end record")
+    _remark_end(memory, shown, layer)
     return memory
+
+
+def _remark_end(memory: Memory, shown: str, layer: ByteSource) -> None:
+    if isinstance(layer, flattened.Flattened) and layer.truncated:
+        memory.remarks.insert(0, f"truncated: {shown} has no end record")
 
 
 FORMATS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[str, Buffer], Memory]], ...] = (
@@ -268,10 +272,20 @@ FORMATS: tuple[tuple[bytes | tuple[bytes, ...], Callable[[str, Buffer], Memory]]
 """The bytes that a file of a format starts with, and what reads it by name and contents: a line for each format."""
 
 
+def _layer(file: _File) -> ByteSource:
+    """The bytes of a file, or of the one that was flattened."""
+    is_flat = bytes(file.buffer[:16]).startswith(flattened.MAGIC)
+    return flattened.Flattened(file.shown, file.buffer) if is_flat else file.buffer
+
+
 def _recognise_set(named: list[_File]) -> Memory:
-    heads = [bytes(file.buffer[:16]) for file in named]
+    layers = [_layer(file) for file in named]
+    heads = [bytes(layer[:16]) for layer in layers]
     if all(head.startswith(kdump.MAGICS) for head in heads):
-        return kdump.KdumpMemory(named[0].shown, [(file.shown, file.buffer) for file in named])
+        memory = kdump.KdumpMemory(named[0].shown, [(file.shown, layers[at]) for at, file in enumerate(named)])
+        for file, layer in zip(named, layers, strict=True):
+            _remark_end(memory, file.shown, layer)
+        return memory
     if len(named) == 2 and heads[1].startswith(vmware.MAGICS):
         vmem, state = named
         return vmware.VmwareMemory(vmem.shown, vmem.buffer, state.shown, state.buffer)

@@ -380,6 +380,8 @@ def test_version_string_without_its_nul() -> None:
         ((0x117B006, 1), "KHO003", "totalsize is 0x2b7, expected 0xb7"),
         ((0x117B073, 0), "KHO003", "compatible of subsystems in a devicetree is not one string"),
         ((0x117B093, 1), "KHO003", "a property has the name i, the end of pci, which has no use"),
+        ((0x117B093, 2), "KHO003", "no property has the name pci, which is in the strings of a devicetree"),
+        ((0x117B093, 3), "KHO003", "no property has the name pci, which is in the strings of a devicetree"),
         ((0x117B08F, 2), "LUO002", "property pci of 12 bytes, expected 8, in subsystems"),
     ],
 )

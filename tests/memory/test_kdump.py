@@ -262,7 +262,7 @@ def test_parts_of_another_dump_of_the_same_machine_are_refused(open_files: Opene
 
 OTHER_DUMP = {
     "kernel or machine name": lambda data: data[:142] + b"another" + data[149:],
-    "time": lambda data: data[:408] + b"\1" + data[409:],
+    "time": lambda data: data[:408] + b"\x3d" + data[409:],  # 61 s later
     "kernel load address": lambda data: poke_sub(data, phys_base=0x2000000),
     "dump level": lambda data: poke_sub(data, dump_level=1),
     "header version": lambda data: poke(data, version=5),
