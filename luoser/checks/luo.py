@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 
 from luoser.abi.luo import FLB_VERSIONS, FORMS, OLD_VERSIONS, SUBSYSTEMS_NODE, LuoForm, form
 from luoser.abi.release import RELEASES, writers_of
@@ -386,11 +387,11 @@ def luo_token_duplicate(view: View) -> Iterator[Found]:
     "LUO019", "flb-count-wrong", Severity.ERROR, kernels="7.0 and later", source="luo.md#flbs; luo.md#invariant-7"
 )
 def luo_flb_files(view: View) -> Iterator[Found]:
-    """The count of an FLB is 0, or larger than the number of files in all sessions.
+    """The count of an FLB is not the number of files of the handlers that depend on it.
 
     Each file that is finished decrements the count. If it is too high it never becomes 0: the FLB is never finished,
-    and its memory leaks. The bytes do not show which handlers depend on an FLB, so the number of files is an upper
-    bound.
+    and its memory leaks; if it is too low, the FLB is finished while files need it. The bytes do not show which
+    handlers depend on an FLB, but all files of a handler do, or none.
     """
     view.need_unconsumed()
     luo = view.serialised()
@@ -398,14 +399,32 @@ def luo_flb_files(view: View) -> Iterator[Found]:
     files = sum(session.count for session in luo.sessions)
     if luo.flbs and not files:
         raise NotApplicable("no session has a file, which LUO012 reports")
+    handlers = Counter(file.compatible for _, _, file in view.files())
+    possible = _sums(handlers.values()) if handlers.total() == files else range(1, files + 1)
     for index, flb in enumerate(luo.flbs):
-        if not 1 <= flb.count <= files:
+        if not 1 <= flb.count <= files or flb.count not in possible:
+            expected = ", ".join(map(str, possible[:_SUMS])) + (", ..." if len(possible) > _SUMS else "")
             yield Found(
-                f"FLB {safe_text(flb.name)}: count is {flb.count}, expected 1 to {files}, the number of files",
+                f"FLB {safe_text(flb.name)}: count is {flb.count}, expected the number of files of some handlers: "
+                f"{expected}",
                 address=flb.address,
                 where=f"luo.flbs[{index}]",
                 hint="the next kernel will not finish it when its files are finished",
             )
+
+
+_SUMS, _MOST_HANDLERS = 8, 12
+"""Numbers that a message lists, and handlers of which all sums are made."""
+
+
+def _sums(counts: Collection[int]) -> Sequence[int]:
+    """The sums of all choices of at least one of these numbers, ascending. Of many numbers all up to their sum."""
+    if len(counts) > _MOST_HANDLERS:
+        return range(1, sum(counts) + 1)
+    sums = {0}
+    for count in counts:
+        sums |= {before + count for before in sums}
+    return sorted(sums - {0})
 
 
 @register(

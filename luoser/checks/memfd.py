@@ -216,7 +216,7 @@ def memfd_indices(view: View) -> Iterator[Found]:
     yield from each(view, judge, "do not boot the next kernel: retrieving the file fails, or its pages are mixed up")
 
 
-@register("MFD008", "index-beyond-size", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
+@register("MFD008", "index-beyond-size", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_beyond(view: View) -> Iterator[Found]:
     """A folio begins after the end of its file.
 
@@ -322,7 +322,7 @@ def memfd_shared(view: View) -> Iterator[Found]:
         raise _unread(view, left[0])
 
 
-@register("MFD011", "file-incomplete", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
+@register("MFD011", "file-incomplete", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_incomplete(view: View) -> Iterator[Found]:
     """A memfd's folios do not cover its size.
 

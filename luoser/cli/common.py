@@ -133,6 +133,7 @@ class Reading:
     ranges:    (physical address, size in bytes or None, offset) of the parts of a raw image.
     pc_hole:   physical address where the low memory of a PC ends. None: no hole.
     pause:     stop a running guest while it is read.
+    raw:       the source is a raw image.
     """
 
     source: tuple[str, ...]
@@ -144,6 +145,7 @@ class Reading:
     pc_hole: int | None
     pause: bool
     directions: tuple[tuple[int, str], ...] = ()
+    raw: bool = False
 
     @classmethod
     def plain(cls, name: str, *, layouts: tuple[str, ...] = (), page_size: int | None = None) -> Reading:
@@ -166,7 +168,7 @@ class Reading:
         from luoser.render.progress import progress
 
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
-        memory = open_memory(*self.source, ranges=ranges, pause=self.pause)
+        memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
         memory.on_progress = progress("searching for KHO roots")
         return memory
 
@@ -175,7 +177,7 @@ class Reading:
 
         contents: read the contents of driver pages and small files, too.
 
-        Raises NoState if there is no KHO root.
+        Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
         from luoser.text import safe_text
 
@@ -187,6 +189,11 @@ class Reading:
             memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
             state = self._read(memory, contents, None)
         if not state.handovers:
+            if memory.is_guess and not self.raw and not any(state.problems):
+                raise SourceError(
+                    f"{safe_text(self.source[0])}: unknown dump format, and as a raw image it has no KHO root; if it "
+                    "is one, give --raw, or its addresses with --base, --map or --pc-hole"
+                )
             for problem in state.problems[:_PROBLEMS_SHOWN]:
                 click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
             raise NoState(
@@ -243,6 +250,7 @@ _READ_OPTIONS = (
     click.option(
         "--pc-hole", type=NUMBER, help="Raw image without the PCI hole: address of the hole; the rest is at 4 GiB."
     ),
+    click.option("--raw", is_flag=True, help="SOURCE is a raw image, whatever it begins with."),
     click.option("--pause", is_flag=True, help="Stop the guest of a qmp: source while it is read."),
     click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in the source."),
     click.option("--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the only KHO root to read."),
@@ -267,7 +275,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
             raise UsageError("--map, --base and --pc-hole exclude each other; give only one of them")
         names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions")
-        own = {name: rest.pop(name) for name in names}
+        own = {name: rest.pop(name) for name in (*names, "raw")}
         spans = ((base, None, 0),) if base is not None else ranges
         return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)
 

@@ -1,39 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""Opens a dump. The format is recognised by content. .xz and .gz files are decompressed first."""
+"""Opens a dump. The format is recognised by content. Packed files are unpacked first."""
 
 from __future__ import annotations
 
 import errno
-import gzip
-import lzma
 import mmap
 import os
 import stat
 import sys
 import tempfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from luoser import fdt
 from luoser.errors import SourceError, UsageError
 from luoser.limits import LIMITS
 from luoser.memory import avml, devmem, elf, flattened, kdump, lime, live, vmware
+from luoser.memory.containers import container
 from luoser.memory.debugfs import DebugfsMemory, is_root
 from luoser.memory.elf import ElfMemory
 from luoser.memory.kcore import KcoreMemory
+from luoser.memory.packed import LONGEST, unpacked
 from luoser.memory.raw import Range, RawMemory, data_segments
 from luoser.memory.source import Buffer, ByteSource, Memory, Segment
 from luoser.text import safe_text
 
 __all__ = ["FORMATS", "open_memory", "read_file"]
 
-_PACKED: dict[bytes, Any] = {b"\xfd7zXZ\0": lzma.open, b"\x1f\x8b": gzip.open}
-_OTHER = {
-    b"QEVM": "a QEMU migration stream; use dump-guest-memory or `virsh dump --memory-only` instead",
-    b"LibvirtQemud": "a guest saved by libvirt; use `virsh dump --memory-only` instead",
-}
 _CHUNK = 1 << 20
 _RAW_AT_LEAST = 16 << 20
 """Minimum size in bytes of a raw image whose size is not a multiple of the page size (truncated)."""
@@ -44,16 +38,18 @@ def open_memory(
     *more: str | os.PathLike[str],
     ranges: Sequence[Range] = (),
     pause: bool = False,
+    raw: bool = False,
 ) -> Memory:
     """The memory source of a dump, a machine or a guest.
 
     Formats: ELF cores (64-bit little-endian), kdump-compressed files (flattened or not), LiME and AVML dumps,
-    VMware .vmem files and raw images, each also as .xz or .gz; and folders with the debugfs blobs of KHO.
+    VMware .vmem files and raw images, each also as .xz, .gz, .bz2 or .zst; and folders with the debugfs blobs of KHO.
 
     path:   a file, `-` for standard input, /sys/kernel/debug/kho or a copy of it, /dev/mem, /proc/kcore,
             `live:` for this machine, or `qmp:SOCKET` for a QEMU guest.
     more:   the other files of a split kdump, or the .vmss or .vmsn of a .vmem.
     ranges: physical addresses of the parts of a raw image. Empty: byte N is assumed to be address N.
+    raw:    the file is a raw image, whatever it begins with.
     pause:  stop a running guest until the source is closed.
 
     Raises SourceError for a file that cannot be read, is empty, or is not a memory image; UsageError for ranges that
@@ -64,7 +60,11 @@ def open_memory(
     memory = _special(os.fspath(path)) if not more else None
     if memory is None:
         named = [_load(name) for name in (path, *more)]
-        memory = _recognise(named[0]) if len(named) == 1 else _recognise_set(named)
+        if raw and more:
+            raise UsageError("--raw is for a single file")
+        memory = _opened(named, raw=raw, is_placed=bool(ranges))
+    elif raw:
+        raise UsageError(f"{memory.path}: --raw is for a file, not for a {memory.format} source")
     if ranges:
         memory.place(ranges)
         memory.is_guess = False
@@ -120,13 +120,15 @@ def _root_hint(error: OSError) -> str:
 class _File(NamedTuple):
     """A file that was opened.
 
-    shown:  its name, safe to print.
-    pieces: data and holes of a sparse file. None for any other file.
+    shown:   its name, safe to print.
+    pieces:  data and holes of a sparse file. None for any other file.
+    remarks: on its packing.
     """
 
     shown: str
     buffer: Buffer
     pieces: list[Segment] | None
+    remarks: list[str]
 
 
 def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed) -> _File:
@@ -143,14 +145,16 @@ def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed) -> _Fi
 
 
 def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
-    """The bytes of a small file, decompressed if it is .xz or .gz.
+    """The bytes of a small file, unpacked if it is packed.
 
     path:  `-` is standard input.
-    limit: maximum size in bytes, after decompression.
+    limit: maximum size in bytes, unpacked.
 
-    Raises SourceError for a file that cannot be read or is larger.
+    Raises SourceError for a file that cannot be read, is larger, or is packed and cut off.
     """
-    shown, buffer, _ = _load(path, limit)
+    shown, buffer, _, remarks = _load(path, limit)
+    if remarks:
+        raise SourceError(f"{shown}: {remarks[0]}")
     if len(buffer) > limit:
         raise SourceError(f"{shown}: file too large: expected at most {limit} bytes, found {len(buffer)}")
     return bytes(buffer)
@@ -161,36 +165,40 @@ def _buffer(name: str, shown: str, limit: int) -> _File:
     if name == "-":
         if sys.stdin is None:
             raise SourceError("standard input is closed")
-        return _map(_unpacked(_spool(sys.stdin.buffer, shown, limit), shown, limit), shown, limit)
+        return _unpacked(_spool(_read(sys.stdin.buffer), shown, limit), shown, limit)
     with Path(name).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
-        plain = file if stat.S_ISREG(mode) else _spool(file, shown, limit)
-        return _map(_unpacked(plain, shown, limit), shown, limit)
+        plain = file if stat.S_ISREG(mode) else _spool(_read(file), shown, limit)
+        return _unpacked(plain, shown, limit)
 
 
-def _unpacked(file: BinaryIO, shown: str, limit: int) -> BinaryIO:
-    """The file itself or, if it is .xz or .gz, its decompressed contents."""
+def _unpacked(file: BinaryIO, shown: str, limit: int) -> _File:
+    """The file itself, mapped, or, if it is packed, what it has."""
     file.seek(0)
-    head = file.read(6)
+    head = file.read(LONGEST)
     file.seek(0)
-    for magic, unpack in _PACKED.items():
-        if head.startswith(magic):
-            with unpack(file, "rb") as packed:
-                return _spool(cast(BinaryIO, packed), shown, limit)
-    return file
+    remarks: list[str] = []
+    try:
+        pieces = unpacked(file, head, remarks)
+        return _map(_spool(pieces, shown, limit) if pieces is not None else file, shown, limit, remarks)
+    except SourceError as error:
+        raise error if str(error).startswith(shown) else SourceError(f"{shown}: {error}") from error
 
 
-def _spool(source: BinaryIO, shown: str, limit: int) -> BinaryIO:
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(_CHUNK):
+        yield block
+
+
+def _spool(source: Iterator[bytes], shown: str, limit: int) -> BinaryIO:
+    """A temporary file with these bytes."""
     spool = tempfile.TemporaryFile(prefix="luoser-")  # noqa: SIM115 - the mapping outlives this function
     size = 0
-    try:
-        while block := source.read(_CHUNK):
-            size += len(block)
-            if size > limit:
-                raise SourceError(f"{shown}: file too large: expected at most {limit} bytes after decompression")
-            _write_sparse(spool, block, size)
-    except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{shown}: compressed file damaged after {size} decompressed bytes: {error}") from error
+    for block in source:
+        size += len(block)
+        if size > limit:
+            raise SourceError(f"{shown}: file too large: expected at most {limit} bytes, unpacked")
+        _write_sparse(spool, block, size)
     spool.truncate(size)
     spool.flush()
     return cast(BinaryIO, spool)
@@ -203,25 +211,39 @@ def _write_sparse(spool: BinaryIO, block: bytes, end: int) -> None:
         spool.write(block)
 
 
-def _map(file: BinaryIO, shown: str, limit: int) -> _File:
+def _map(file: BinaryIO, shown: str, limit: int, remarks: list[str]) -> _File:
     status = os.fstat(file.fileno())
     size = status.st_size
     if size == 0:
         if file.read(1):  # files of debugfs and proc have size 0
             file.seek(0)
-            return _map(_spool(file, shown, limit), shown, limit)
-        raise SourceError(f"{shown}: the file is empty")
+            return _map(_spool(_read(file), shown, limit), shown, limit, remarks)
+        raise SourceError(f"{shown}: {remarks[0] if remarks else 'the file is empty'}")
     try:
         buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except OSError as error:
         if error.errno != errno.ENODEV:  # files of debugfs and sysfs cannot be mapped
             raise
-        return _map(_spool(file, shown, limit), shown, limit)
+        return _map(_spool(_read(file), shown, limit), shown, limit, remarks)
     pieces = data_segments(file.fileno(), size) if status.st_blocks * 512 < size else None
-    return _File(shown, buffer, pieces)
+    return _File(shown, buffer, pieces, remarks)
 
 
-def _recognise(file: _File) -> Memory:
+def _opened(named: list[_File], *, raw: bool, is_placed: bool) -> Memory:
+    """The source for files that were opened, with the remarks on their packing.
+
+    raw:       it is a raw image.
+    is_placed: its addresses are given, so it is a raw image if it is in no other format.
+    """
+    if raw:
+        memory: Memory = RawMemory(named[0].shown, named[0].buffer, named[0].pieces)
+    else:
+        memory = _recognise(named[0], is_placed=is_placed) if len(named) == 1 else _recognise_set(named)
+    memory.remarks[:0] = [remark for file in named for remark in file.remarks]
+    return memory
+
+
+def _recognise(file: _File, *, is_placed: bool) -> Memory:
     shown, buffer = file.shown, file.buffer
     head = bytes(buffer[:16])
     for magics, kind in FORMATS:
@@ -233,11 +255,12 @@ def _recognise(file: _File) -> Memory:
         if is_root(bytes(buffer)):
             return DebugfsMemory(shown, bytes(buffer))
         raise SourceError(f"{shown}: a flattened devicetree, but not a KHO root; try `luoser decode`")
-    for magic, word in _OTHER.items():
-        if head.startswith(magic):
-            raise SourceError(f"{shown}: {word}")
+    found = container(buffer)
+    if found is not None and not is_placed:
+        raise SourceError(f"{shown}: {found}")
     if len(buffer) < 2 * 4096 or (len(buffer) % 4096 and len(buffer) < _RAW_AT_LEAST):
-        raise SourceError(f"{shown}: unknown dump format: {len(buffer)} bytes that start with {head.hex(' ')}")
+        word = f"unknown dump format: {len(buffer)} bytes that start with {head.hex(' ')}"
+        raise SourceError(f"{shown}: {word}; if it is a raw image of memory, give --raw")
     return RawMemory(shown, buffer, file.pieces)
 
 

@@ -72,7 +72,10 @@ def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Sub
         walk.problem("zero-memfd", address, subject, text)
         return None
     area = Area((), (), b"")
-    if ser.nr_folios:
+    if not ser.nr_folios:
+        schema = form.descriptor
+        walk.doubt(address, subject, lambda page: _is_descriptor(walk, schema, page), "an empty file")
+    else:
         area = read_area(walk, ser.folios, ser.nr_folios * _ENTRY, subject.part("folio array", ".memfd.folios"))
     return Memfd(
         layout=form.name,

@@ -158,13 +158,19 @@ class Walk:
         except MissingMemory as error:
             self.missing(error, subject)
             if kind is not None and error.state is PageState.ABSENT:
-                self._near_miss(address, subject, kind)
+                self.doubt(address, subject, kind, "absent")
             return None
         self._used.add(address)
         return data
 
-    def _near_miss(self, address: int, subject: Subject, kind: Kind) -> None:
-        """Note a problem if a page at an address that is one bit off is of the expected kind."""
+    def doubt(self, address: int, subject: Subject, kind: Kind, state: str) -> None:
+        """Note a problem if a page that nothing leads to, at an address that is one bit off, is of the expected kind.
+
+        address: of the page that a pointer leads to.
+        subject: what the problem is about.
+        kind:    as in `read`.
+        state:   why that page may be wrong, in words.
+        """
         for bit in range(self.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
             near = address ^ 1 << bit
             try:
@@ -172,7 +178,7 @@ class Walk:
             except MissingMemory:
                 continue
             if near and kind(page):
-                text = f"page {address:#x} is absent, but {near:#x}, one bit off, is a page of this kind"
+                text = f"page {address:#x} is {state}, but {near:#x}, one bit off, is a page of this kind"
                 self._near[self.problem("pointer-off", address, subject, text)] = near
                 return
 
@@ -217,7 +223,7 @@ class Walk:
             except MissingMemory as error:
                 self.missing(error, subject)
                 if kind is not None and not parts and error.state is PageState.ABSENT:
-                    self._near_miss(address, subject, kind)
+                    self.doubt(address, subject, kind, "absent")
                 break
             if not parts[1:]:
                 self._used.add(address)

@@ -104,7 +104,7 @@ def empty_image(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", ["inspect", "pci", "map"])
 def test_no_state_is_3(luoser_command: Run, empty_image: Path, command: str) -> None:
-    result = luoser_command(command, empty_image)
+    result = luoser_command(command, empty_image, "--raw")
     assert (result.returncode, result.stdout) == (3, b"")
     assert b"no KHO root" in result.stderr and b"Traceback" not in result.stderr
 

@@ -280,7 +280,7 @@ def test_directory_that_is_not_there(tmp_path: Path, luoser_command: Run) -> Non
 
 def test_source_without_a_root_makes_no_file(tmp_path: Path, luoser_process: Run) -> None:
     (tmp_path / "zeros").write_bytes(bytes(1 << 20))
-    result = luoser_process("extract", tmp_path / "zeros", "-o", tmp_path / "out")
+    result = luoser_process("extract", "--raw", tmp_path / "zeros", "-o", tmp_path / "out")
     assert (result.returncode, result.stdout) == (3, b"")
     assert names(tmp_path) == ["zeros"]
 

@@ -16,11 +16,14 @@ from pathlib import Path
 import pytest
 
 import luoser
-from luoser.errors import SourceError
+from luoser.errors import SourceError, UsageError
 from luoser.memory import open as open_module
 from luoser.memory.source import Memory
 from tests import real
 from tests.conftest import Run
+from tests.images import Image
+from tests.memory.trees import debugfs
+from tests.reader.messengers import setup_node
 
 NAME = "7.3-a/frozen"
 ELF = lzma.decompress(real.path(NAME).read_bytes())
@@ -150,11 +153,9 @@ def test_pipe_by_its_name_is_read(tmp_path: Path, luoser_process: Run) -> None:
 XZ, GZ = READABLE["core.elf.xz"], READABLE["core.elf.gz"]
 UNREADABLE = {
     "empty": (b"", "empty"),
-    "truncated.xz": (XZ[: len(XZ) // 2], "compressed file damaged"),
-    "truncated.gz": (GZ[: len(GZ) // 2], "compressed file damaged"),
-    "header-only.xz": (XZ[:6], "compressed file damaged"),
-    "flipped.xz": (XZ[:2000] + bytes([XZ[2000] ^ 0xFF]) + XZ[2001:], "compressed file damaged"),
-    "flipped.gz": (GZ[:2000] + bytes([GZ[2000] ^ 0xFF]) + GZ[2001:], "compressed file damaged"),
+    "header-only.xz": (XZ[:6], "truncated: the packed file ends early, after 0x0 unpacked bytes"),
+    "flipped.xz": (XZ[:2000] + bytes([XZ[2000] ^ 0xFF]) + XZ[2001:], "packed file damaged"),
+    "flipped.gz": (GZ[:2000] + bytes([GZ[2000] ^ 0xFF]) + GZ[2001:], "packed file damaged"),
     "empty.xz": (lzma.compress(b""), "empty"),
     "text.txt": (b"just some text\n" * 100, "unknown dump format"),
     "odd-size": (bytes(4096 * 4 + 1), "unknown dump format"),
@@ -194,7 +195,7 @@ def assert_refused(result: subprocess.CompletedProcess[bytes], code: int = 2) ->
 
 
 @pytest.mark.parametrize(
-    "file", ["empty", "truncated.xz", "truncated.gz", "text.txt", "escape\x1b[31m", "elf32", "kdump", "lime"]
+    "file", ["empty", "header-only.xz", "flipped.gz", "text.txt", "escape\x1b[31m", "elf32", "kdump", "lime"]
 )
 def test_command_refuses_a_file_in_one_line(tmp_path: Path, luoser_command: Run, file: str) -> None:
     data, word = UNREADABLE[file]
@@ -230,7 +231,7 @@ def test_a_small_file_that_unpacks_to_much_is_given_up_early(tmp_path: Path, mon
     written = []
     monkeypatch.setattr(open_module, "_write_sparse", lambda spool, block, end: written.append(end))
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(16 << 20), 1))
-    with pytest.raises(SourceError, match="at most 2097152 bytes after decompression"):
+    with pytest.raises(SourceError, match="at most 2097152 bytes, unpacked"):
         open_module.read_file(tmp_path / "bomb.gz", limit=2 << 20)
     assert max(written) <= 2 << 20
 
@@ -244,9 +245,32 @@ def test_command_refuses_a_file_without_permission(tmp_path: Path, luoser_proces
 
 @pytest.mark.parametrize("command", ["inspect", "pci", "map"])
 def test_image_of_zeros_has_no_state_and_exits_3(tmp_path: Path, luoser_command: Run, command: str) -> None:
+    """If it is called an image of memory; else nothing shows that it is one."""
     with (tmp_path / "zeros").open("wb") as file:
         file.truncate(64 << 20)
-    assert "no KHO root" in assert_refused(luoser_command(command, tmp_path / "zeros"), 3)
+    assert "unknown dump format" in assert_refused(luoser_command(command, tmp_path / "zeros"))
+    for options in (["--raw"], ["--base", "0x100000000"], ["--map", "0:0x1000000@0"], ["--pc-hole", "0x1000000"]):
+        assert "no KHO root" in assert_refused(luoser_command(command, tmp_path / "zeros", *options), 3)
+
+
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_setup_data_shows_that_a_file_is_an_image_of_memory(tmp_path: Path, luoser_command: Run, command: str) -> None:
+    image = Image()
+    image.alloc(bytes(0xD0) + setup_node(image.alloc(bytes(4096)), image.alloc(bytes(4096)), 48))
+    (tmp_path / "image").write_bytes(bytes(image.data))
+    result = luoser_command(command, tmp_path / "image")
+    assert result.returncode == {"inspect": 3, "check": 4}[command]
+    assert b"expected a KHO root" in result.stderr and b"no KHO root in this raw source" in result.stderr
+
+
+def test_any_file_is_a_raw_image_if_the_user_says_so(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(ELF[:5000])
+    with luoser.open(tmp_path / "image", raw=True) as memory:
+        assert (memory.format, memory.read(0, 4)) == ("raw", b"\x7fELF")
+    with pytest.raises(UsageError, match="--raw is for a file, not for a debugfs source"):
+        luoser.open(debugfs(tmp_path, "7.3-a-frozen"), raw=True)
+    with pytest.raises(UsageError, match="--raw is for a single file"):
+        luoser.open(tmp_path / "image", tmp_path / "image", raw=True)
 
 
 def test_command_refuses_a_root_that_is_none(luoser_command: Run) -> None:
