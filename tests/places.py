@@ -46,6 +46,7 @@ PLAIN = {
     "pci device.flags": "a device and a bridge above it: each known flag is possible",
     "pci device.driver_data": "data of a driver, which need not be an address",
     "pci device.refcount": "any number up to that of the devices is possible; --topology decides",
+    "pci header.nr_devices": "the last devices can be removed, and leave their bytes behind",
     "pci header.max_nr_devices": "any number that fits the folio is possible",
     "pci device.address": "each PCI address is possible",
 }

@@ -504,13 +504,22 @@ def _unsorted(entry: Listed) -> Iterator[Found]:
 
 @register("PCI016", "nr-mismatch", Severity.ERROR, kernels=_B, source="pci.md#b2-version-2")
 def nr_mismatch(view: View) -> Iterator[Found]:
-    """nr_devices is not the number of entries in use, or an entry with a device has refcount 0.
+    """nr_devices is not the number of entries in use, or is 0 for an FLB of files, or a device has refcount 0.
 
     Finish decrements nr_devices for each entry whose refcount becomes 0, and panics if it does not become 0. In the
     next kernel, entries with refcount 0 are finished; v4 and v5 of the series still count them.
     """
     is_new = view.handover.direction is Direction.INCOMING
+    files = {flb.data: flb.count for flb in (view.handover.luo.flbs if view.handover.luo is not None else ())}
     for entry in listed(view, member="refcount"):
+        depend = 0 if is_new or len(entry.entry.devices) else files.get(entry.entry.address, 0)
+        if depend:
+            yield Found(
+                f"{entry.name}: no device, but {depend} files depend on its FLB, each of a device",
+                address=entry.entry.address,
+                where=entry.where,
+                hint="do not kexec: the devices of these files are lost; find what overwrote the list",
+            )
         counts = entry.column("refcount")
         idle = [(slot, place) for slot, place in entry.places() if not counts[slot]]
         if not is_new:

@@ -108,14 +108,27 @@ def test_without_flbs_that_count_files_no_session_is_missed() -> None:
         assert check(changed(NAME, luo=replace(luo, flbs=flbs)), select=["LUO012"]).passed == ("LUO012",)
 
 
-@pytest.mark.parametrize(("more", "is_wrong"), [(-64, True), (-63, False), (0, False), (1, True)])
-def test_an_flb_counts_at_least_one_and_at_most_all_files(more: int, is_wrong: bool) -> None:
+@pytest.mark.parametrize(("more", "is_wrong"), [(-64, True), (-63, True), (0, False), (1, True)])
+def test_an_flb_counts_all_files_of_one_handler(more: int, is_wrong: bool) -> None:
     luo = luo_of()
     files = sum(session.count for session in luo.sessions)
     assert files == 64
     flbs = (*luo.flbs[:1], replace(luo.flbs[1], count=files + more))
     report = check(changed(NAME, luo=replace(luo, flbs=flbs)), select=["LUO019"])
     assert [finding.where for finding in report.findings] == (["luo.flbs[1]"] if is_wrong else [])
+
+
+@pytest.mark.parametrize(("count", "is_wrong"), [(0, True), (1, False), (2, True), (3, False), (4, False), (5, True)])
+@pytest.mark.parametrize("is_read", [True, False])
+def test_an_flb_counts_all_files_of_several_handlers(count: int, is_wrong: bool, is_read: bool) -> None:
+    """One file of one handler, three of another. If not all entries can be read, it is only known how many there are."""
+    luo = luo_of()
+    names = ["memfd-v2", "vfio-pci-v1", "vfio-pci-v1", "vfio-pci-v1"]
+    files = [replace(file, compatible=name) for file, name in zip(luo.sessions[1].files, names, strict=False)]
+    session = replace(luo.sessions[1], files=tuple(files if is_read else files[:2]), count=4)
+    made = replace(luo, sessions=(session,), flbs=(replace(luo.flbs[0], count=count),))
+    found = {finding.rule for finding in check(changed(NAME, luo=made), select=["LUO019"]).findings}
+    assert bool(found) == (is_wrong if is_read else not 1 <= count <= 4)
 
 
 def test_counts_of_flbs_are_another_matter_if_no_session_has_a_file() -> None:

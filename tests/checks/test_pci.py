@@ -14,6 +14,7 @@ from luoser.state import Contents, Direction, File, Flb, Problem, Record, State
 from tests import real
 from tests.checks.device_lists import a_list, found, fresh, with_lists
 from tests.checks.mutants import changed, mutant, report_of, rules_found
+from tests.flips import flipped
 from tests.golden import FORMS, Dev, devices_of
 from tests.writer.helpers import built
 
@@ -456,3 +457,11 @@ def test_damage_of_a_file_says_nothing_about_device_lists() -> None:
     assert memfd is not None
     image.patch(memfd.folios.chunks[0] + 8, bytes(8))
     assert "PCI019" in rules_found(report_of(image))
+
+
+def test_list_of_an_flb_of_files_without_a_device() -> None:
+    """A count of 8 whose only bit is gone; removed devices leave their bytes behind, so the list may be empty."""
+    memory = flipped(real.dump("7.3-chain/frozen2"), (0x24DC008, 3))
+    (finding,) = check(luoser.read(memory), select=["PCI"]).findings
+    assert (finding.rule, finding.address) == ("PCI016", 0x24DC000)
+    assert "no device, but 6 files depend on its FLB" in finding.message

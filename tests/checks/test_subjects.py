@@ -168,7 +168,9 @@ def with_strangers() -> State:
             trees.append(Subtree(name=name + kind, address=nowhere, size=size, fdt=found))
             nodes.append(Node((name + kind).encode(), [(b"blob-size", size.to_bytes(8, "little"))]))
     luo = luo_of()
-    flbs = tuple(Flb(name=f"{name}-v1", data=elsewhere, count=1, address=luo.flbs[0].address) for name in BESIDE)
+    flbs = tuple(
+        Flb(name=f"{name}-v1", data=elsewhere, count=luo.flbs[0].count, address=luo.flbs[0].address) for name in BESIDE
+    )
     subsystems = tuple(Subsystem(name=name, data=elsewhere) for name in BESIDE)
     return changed(
         state,
