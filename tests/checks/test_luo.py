@@ -121,7 +121,7 @@ def test_an_flb_counts_all_files_of_one_handler(more: int, is_wrong: bool) -> No
 @pytest.mark.parametrize(("count", "is_wrong"), [(0, True), (1, False), (2, True), (3, False), (4, False), (5, True)])
 @pytest.mark.parametrize("is_read", [True, False])
 def test_an_flb_counts_all_files_of_several_handlers(count: int, is_wrong: bool, is_read: bool) -> None:
-    """One file of one handler, three of another. If not all entries can be read, it is only known how many there are."""
+    """One file of one handler, three of another. If not all are read, only their number is known."""
     luo = luo_of()
     names = ["memfd-v2", "vfio-pci-v1", "vfio-pci-v1", "vfio-pci-v1"]
     files = [replace(file, compatible=name) for file, name in zip(luo.sessions[1].files, names, strict=False)]
