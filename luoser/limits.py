@@ -23,7 +23,8 @@ class Limits:
     blob_size: int = 1 << 20  # bytes read of a sub-tree blob of unknown kind
     contents_size: int = 64 << 10  # bytes of a file or a driver page that --contents shows
     elf_headers: int = 1 << 20  # program headers of one core
-    note_size: int = 16 << 20  # bytes of one ELF note segment
+    notes: int = 1 << 16  # ELF notes of one core
+    note_size: int = 16 << 20  # bytes read of one ELF note
     kdump_bitmap: int = 4 << 30  # bytes of one bitmap of a kdump: 128 TiB in pages of 4 KiB
     kdump_segments: int = 1 << 20  # runs of RAM read from a bitmap
     kdump_descriptors: int = 1 << 20  # page descriptors up to which all are checked when a kdump is opened

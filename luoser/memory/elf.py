@@ -14,6 +14,7 @@ from typing import NamedTuple
 from luoser.errors import PageState, SourceError
 from luoser.limits import LIMITS
 from luoser.memory.flattened import Flattened
+from luoser.memory.notes import NoteSegment, read_notes
 from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
@@ -32,7 +33,9 @@ _INCOMPLETE = 1
 """Flag in the header of makedumpfile's ELF files."""
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
-_NHDR = struct.Struct("<III")
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+_NOWHERE = (1 << 64) - 1
+"""p_paddr of a segment without a physical address, such as that of modules in a copy of /proc/kcore."""
 
 
 class _Header(NamedTuple):
@@ -61,8 +64,12 @@ class ElfMemory(SegmentedMemory):
         file: ByteSource = buffer if layer is None else layer
         remarks: list[str] = []
         headers = list(_program_headers(path, file, remarks))
-        notes = _wanted_notes(file, headers)
-        loads = list(_loads(headers, len(file), _rest(notes), remarks))
+        notes = _named_notes(file, headers)
+        loads = list(_loads(headers, len(file), _rest(notes, headers), remarks))
+        if not loads and _is_xen_core(file):
+            raise SourceError(f"{path}: a core of a Xen guest (xc_core), which luoser does not read; KHO needs no Xen")
+        if not loads and any(header.kind == _PT_LOAD for header in headers):
+            raise SourceError(f"{path}: no segment has a physical address; expected a core of a whole machine")
         if not loads:
             raise SourceError(f"{path}: an ELF file without loadable segments; expected a core dump")
         if not any(load.stored or load.rest is PageState.ZERO for load in loads):
@@ -77,6 +84,8 @@ class ElfMemory(SegmentedMemory):
         super().__init__(path, buffer, loads)
         said = notes.get(REMARKS_NOTE, b"").decode("utf-8", "replace").splitlines()
         self.remarks[:0] = remarks + said[: LIMITS.problems]
+        if any(name.startswith((b"Xen", b"VMCOREINFO_XEN")) for name in notes):
+            self.remarks.append("a dump of a machine with Xen: its addresses are taken for physical ones of the kernel")
         self.machine = int.from_bytes(file[18:20], "little") or None
         self.vmcoreinfo = parse_vmcoreinfo(notes.get(b"VMCOREINFO", b""))
         self.ram = _ranges(notes.get(RAM_NOTE, b""))
@@ -94,7 +103,7 @@ def core_segments(path: str, file: ByteSource) -> tuple[dict[str, str], list[Seg
     Raises SourceError for bytes that are not an ELF core.
     """
     headers = list(_program_headers(path, file, []))
-    notes = _wanted_notes(file, headers)
+    notes = _named_notes(file, headers)
     return parse_vmcoreinfo(notes.get(b"VMCOREINFO", b"")), list(_loads(headers, len(file), PageState.ZERO, []))
 
 
@@ -129,16 +138,17 @@ def _program_headers(path: str, file: ByteSource, remarks: list[str]) -> Iterato
             yield header
 
 
-def _rest(notes: dict[bytes, bytes]) -> PageState:
+def _rest(notes: dict[bytes, bytes], headers: list[_Header]) -> PageState:
     """State of the bytes from p_filesz to p_memsz. In ELF they are zeros, but kernel dumps differ.
 
     makedumpfile -E excludes these pages, whatever they contain. QEMU does not dump them: they are device memory.
-    Neither writer identifies itself. A note named QEMU is assumed to mean QEMU, VMCOREINFO without one makedumpfile.
-    makedumpfile copies the notes of its input, so the pages that it excluded from a QEMU dump are reported as absent.
+    Neither writer identifies itself, and makedumpfile copies the notes of its input. It cuts segments where it leaves
+    pages out, so the first part of a segment is stored; QEMU stores all of a segment or nothing.
     """
     if RAM_NOTE in notes:
         return PageState.ZERO
-    if b"QEMU" in notes:
+    is_cut = any(one.kind == _PT_LOAD and 0 < one.filesz < one.memsz for one in headers)
+    if b"QEMU" in notes and not (is_cut and b"VMCOREINFO" in notes):
         return PageState.ABSENT
     return PageState.EXCLUDED if b"VMCOREINFO" in notes else PageState.ZERO
 
@@ -147,7 +157,7 @@ def _loads(headers: list[_Header], size: int, rest: PageState, remarks: list[str
     """The memory segments. Adds a bounded number of remarks on segments that are truncated."""
     cut: list[str] = []
     for header in headers:
-        if header.kind == _PT_LOAD and header.memsz:
+        if header.kind == _PT_LOAD and header.memsz and header.paddr != _NOWHERE:
             yield from _segments(header, size, rest, cut)
     remarks += cut[: LIMITS.overlap_remarks]
     if len(cut) > LIMITS.overlap_remarks:
@@ -189,30 +199,22 @@ def _ranges(note: bytes) -> tuple[tuple[int, int], ...]:
     return tuple(struct.iter_unpack("<QQ", note[: len(note) // 16 * 16]))
 
 
-def _wanted_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
-    """The first note of each name that is used here. The note segments are read up to a bound for all of them."""
-    found: dict[bytes, bytes] = {}
-    left = LIMITS.note_size
-    for header in headers:
-        if header.kind == _PT_NOTE and left > 0:
-            data = file[header.offset : header.offset + min(header.filesz, left)]
-            left -= len(data)
-            for name, description in _notes(data):
-                if name in (b"VMCOREINFO", b"QEMU", RAM_NOTE, REMARKS_NOTE, *GAP_NOTES.values()):
-                    found.setdefault(name, description)
-    return found
+def _named_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
+    """The first note of each name that is used here; empty for other names."""
+    segments = [NoteSegment(one.offset, one.filesz, one.align) for one in headers if one.kind == _PT_NOTE]
+    return read_notes(file, segments, (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, *GAP_NOTES.values()))
 
 
-def _notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = 0
-    while place + _NHDR.size <= len(data):
-        namesz, descsz, kind = _NHDR.unpack_from(data, place)
-        if not (namesz or descsz or kind):
-            return  # padding
-        name = place + _NHDR.size
-        desc = name + (namesz + 3) // 4 * 4
-        place = desc + (descsz + 3) // 4 * 4
-        yield data[name : name + namesz].rstrip(b"\0"), data[desc : desc + descsz]
+def _is_xen_core(file: ByteSource) -> bool:
+    """Whether the names of the sections are those of a core of a Xen guest, whose pages are in a section."""
+    *_, shoff, _, _, _, _, shentsize, shnum, shstrndx = _EHDR.unpack(file[: _EHDR.size])
+    if not shoff or shentsize != _SHDR.size or shstrndx >= shnum:
+        return False
+    raw = file[shoff + shstrndx * _SHDR.size : shoff + (shstrndx + 1) * _SHDR.size]
+    if len(raw) < _SHDR.size:
+        return False
+    _, _, _, _, offset, size, *_ = _SHDR.unpack(raw)
+    return b".xen_" in file[offset : offset + min(size, 4096)]
 
 
 def parse_vmcoreinfo(data: bytes) -> dict[str, str]:

@@ -66,20 +66,28 @@ def report_lost_roots(walk: Walk, found: Iterable[Messenger]) -> None:
     source is not reported.
     """
     for messenger in found:
-        state = walk.memory.page_state(messenger.root)
-        is_readable = state in (PageState.PRESENT, PageState.ZERO)
-        if is_readable and is_root(walk, messenger.root):
+        missing = _missing(walk, messenger.root)
+        if missing is None and is_root(walk, messenger.root):
             continue
         text = f"the {messenger.what} at {messenger.address:#x}"
         if messenger.is_in_scratch(walk):
             text = f"{text} is in scratch and points to a root at {messenger.root:#x}"
-            if is_readable:
+            if missing is None:
                 walk.problem("root-lost", messenger.root, None, f"{text}, but there is none")
             else:
-                walk.problem("root-unread", messenger.root, None, f"{text}, which is {state.value}")
-        elif is_readable:
+                walk.problem("root-unread", messenger.root, None, f"{text}, which is {missing.value}")
+        elif missing is None:
             text = f"{text}: expected a KHO root at {messenger.root:#x}, found none"
             walk.problem("no-root", messenger.root, None, f"{text}; a kernel reports an invalid handover FDT")
+
+
+def _missing(walk: Walk, address: int) -> PageState | None:
+    """The state of a page that cannot be read. None: it can."""
+    try:
+        walk.memory.read(address, 1)
+    except MissingMemory as error:
+        return error.state
+    return None
 
 
 def messengers(chosen: Iterable[Chosen], nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:

@@ -24,6 +24,7 @@ from luoser.limits import LIMITS
 from luoser.memory import source
 from luoser.memory.source import Memory
 from tests import real
+from tests.memory.conftest import Bounded
 from tests.memory.images import Load, core, note
 from tests.work import steps
 
@@ -177,7 +178,7 @@ RESTS = {
     "luoser": (note("LUOSER-RAM", bytes(8) + b"\0\0\1\0\0\0\0\0") + INFO, PageState.ZERO),
     "makedumpfile": (note("CORE", bytes(336), 1) + INFO, PageState.EXCLUDED),
     "QEMU": (note("CORE", bytes(336), 1) + note("QEMU", bytes(440)), PageState.ABSENT),
-    "QEMU that knows VMCOREINFO": (note("QEMU", bytes(440)) + INFO, PageState.ABSENT),
+    "makedumpfile, of a dump of QEMU": (note("QEMU", bytes(440)) + INFO, PageState.EXCLUDED),
 }
 
 
@@ -193,6 +194,15 @@ def test_what_lies_beyond_the_stored_bytes_depends_on_the_writer(opened: Opened,
     else:
         assert absent(memory, 0x2000) is state
     assert memory.remarks == []
+
+
+def test_qemu_stores_all_of_a_segment_or_nothing(opened: Opened) -> None:
+    """With VMCOREINFO its dumps differ from those that makedumpfile -E makes of them only by that."""
+    device = Load(0xFEC00000, b"", memsz=0x3000)
+    memory = opened(core(Load(0x1000, A), device, notes=note("QEMU", bytes(440)) + INFO))
+    assert absent(memory, 0xFEC00000) is PageState.ABSENT
+    cut = opened(core(Load(0x1000, A, memsz=0x3000), device, notes=note("QEMU", bytes(440)) + INFO))
+    assert absent(cut, 0x2000) is absent(cut, 0xFEC00000) is PageState.EXCLUDED
 
 
 def test_memory_that_qemu_maps_but_does_not_dump_is_no_segment(opened: Opened) -> None:
@@ -406,6 +416,79 @@ def test_control_characters_of_vmcoreinfo_are_escaped(opened: Opened) -> None:
 def test_broken_notes_are_no_notes(opened: Opened, sizes: bytes) -> None:
     memory = opened(core(Load(0x1000, A), notes=sizes + note("VMCOREINFO", b"A=1")))
     assert memory.read(0x1000, 1) == b"A"
+
+
+DUMP = note("LINUX", bytes(100 << 10), 0x700)
+"""A device dump (VMCOREDD), which the kernel puts before all other notes."""
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(note("VMCOREDD", bytes(20 << 20), 0x700), id="one device dump larger than any limit"),
+        pytest.param(DUMP * 300, id="many device dumps"),
+        pytest.param(note("CORE", bytes(336), 1) + bytes(5 * 4096), id="a gap of zeros, up to the next page"),
+        pytest.param(note("CORE", bytes(336), 1) + bytes(4), id="a gap of one word"),
+        pytest.param(bytes(1 << 20), id="zeros first"),
+    ],
+)
+def test_vmcoreinfo_is_found_behind_other_notes(opened: Opened, before: bytes) -> None:
+    memory = opened(core(Load(0x1000, A), notes=before + INFO + note("QEMU", bytes(440))))
+    assert memory.vmcoreinfo == {"OSRELEASE": "7.3.4"}
+
+
+def padded_to_8(name: bytes, data: bytes) -> bytes:
+    head = struct.pack("<III", len(name) + 1, len(data), 0) + name + b"\0"
+    head += bytes(-len(head) % 8) + data
+    return head + bytes(-len(head) % 8)
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 336])
+def test_notes_that_are_aligned_to_8_bytes(opened: Opened, size: int) -> None:
+    notes = padded_to_8(b"CORE", bytes(size)) + padded_to_8(b"VMCOREINFO", b"OSRELEASE=7.3.4\n")
+    data = bytearray(core(Load(0x1000, A), notes=notes))
+    data[64 + 48 : 64 + 56] = (8).to_bytes(8, "little")  # p_align of the first program header
+    assert data[64:68] == (4).to_bytes(4, "little")
+    assert opened(bytes(data)).vmcoreinfo == {"OSRELEASE": "7.3.4"}
+
+
+def test_notes_of_a_segment_that_only_claims_to_be_aligned_to_8(opened: Opened) -> None:
+    data = bytearray(core(Load(0x1000, A), notes=note("CORE", bytes(5)) + INFO))
+    data[64 + 48 : 64 + 56] = (8).to_bytes(8, "little")
+    assert opened(bytes(data)).vmcoreinfo == {"OSRELEASE": "7.3.4"}
+
+
+def test_many_notes_are_bounded(opened: Opened, bounded: Bounded) -> None:
+    notes = note("A", b"") * (1 << 18)
+    with bounded(lines=2_000_000):
+        assert opened(core(Load(0x1000, A), notes=notes + INFO)).vmcoreinfo == {}
+
+
+def test_segments_without_a_physical_address_are_no_memory(opened: Opened) -> None:
+    """A copy of /proc/kcore: vmalloc and modules have p_paddr -1."""
+    nowhere = Load((1 << 64) - 1, B)
+    memory = opened(core(nowhere, Load(0x1000, A)))
+    assert [(part.start, part.size) for part in memory.segments] == [(0x1000, 0x1000)]
+    with pytest.raises(SourceError, match="no segment has a physical address"):
+        opened(core(nowhere))
+
+
+@pytest.mark.parametrize("name", ["Xen", "VMCOREINFO_XEN"])
+def test_dump_of_a_machine_with_xen_is_remarked_on(opened: Opened, name: str) -> None:
+    memory = opened(core(Load(0x1000, A), notes=note(name, bytes(16)) + INFO))
+    (remark,) = memory.remarks
+    assert remark.startswith("a dump of a machine with Xen")
+
+
+def test_core_of_a_xen_guest_is_named(opened: Opened) -> None:
+    """xc_core: no program headers, the pages are in a section."""
+    names = b"\0.shstrtab\0.xen_pages\0"
+    data = bytearray(core(notes=b"")).ljust(64, b"\0")
+    section = struct.pack("<IIQQQQIIQQ", 1, 3, 0, 0, 64, len(names), 0, 0, 1, 0)
+    data[40:48] = (64 + len(names)).to_bytes(8, "little")
+    data[54:64] = struct.pack("<HHHHH", 56, 0, 64, 1, 0)
+    with pytest.raises(SourceError, match=r"a core of a Xen guest \(xc_core\), which luoser does not read"):
+        opened(bytes(data) + names + section)
 
 
 # -- scans --

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""The notes of an ELF file. Only their headers and the notes that are wanted are read: device dumps come first.
+
+Source: the System V ABI, note sections. Cores align notes to 4 bytes; 8 occurs with a p_align of 8.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from luoser.limits import LIMITS
+from luoser.memory.source import ByteSource
+
+__all__ = ["NoteSegment", "read_notes"]
+
+_HEADER = struct.Struct("<III")
+_LONGEST = 32
+"""Bytes of the longest name that is compared."""
+_CHUNK = 1 << 16
+
+
+class NoteSegment(NamedTuple):
+    """Where notes are. offset, size: in the file, in bytes. align: of the segment, 0 if it does not say."""
+
+    offset: int
+    size: int
+    align: int
+
+
+def read_notes(file: ByteSource, segments: Sequence[NoteSegment], names: Collection[bytes]) -> dict[bytes, bytes]:
+    """The first note of each name that is wanted, of at most LIMITS.note_size bytes; empty for all other names.
+
+    file:     the ELF file.
+    segments: with notes.
+    names:    of the wanted ones, without their NUL.
+    """
+    found: dict[bytes, bytes] = {}
+    left = LIMITS.notes
+    for segment in segments:
+        for name, place, size in _walked(file, segment, left):
+            left -= 1
+            if name in names:
+                found.setdefault(name, file[place : place + min(size, LIMITS.note_size)])
+            else:
+                found.setdefault(name, b"")
+    return found
+
+
+def _walked(file: ByteSource, segment: NoteSegment, most: int) -> list[tuple[bytes, int, int]]:
+    """(name, offset, size) of the notes of a segment, by the alignment with which it has VMCOREINFO, or by 4 bytes."""
+    walks = [list(_walk(file, segment, align, most)) for align in ((4, 8) if segment.align == 8 else (4,))]
+    return next((walk for walk in walks if any(name == b"VMCOREINFO" for name, _, _ in walk)), walks[0])
+
+
+def _walk(file: ByteSource, segment: NoteSegment, align: int, most: int) -> Iterator[tuple[bytes, int, int]]:
+    place, end = segment.offset, segment.offset + segment.size
+    while place + _HEADER.size <= end and most > 0:
+        head = file[place : place + _HEADER.size + _LONGEST]
+        if len(head) < _HEADER.size:
+            return
+        name_size, size, _ = _HEADER.unpack_from(head)
+        if not name_size:  # a gap: no writer of cores leaves the name out
+            place = _behind_zeros(file, place, end)
+            continue
+        data = place + _padded(_HEADER.size + name_size, align)
+        if data > end:
+            return
+        yield head[_HEADER.size :][:name_size].rstrip(b"\0"), data, min(size, end - data)
+        place = data + _padded(size, align)
+        most -= 1
+
+
+def _padded(size: int, align: int) -> int:
+    return (size + align - 1) // align * align
+
+
+def _behind_zeros(file: ByteSource, place: int, end: int) -> int:
+    """Offset of the next word that is not zero; the end if there is none."""
+    start = place
+    while place < end:
+        data = file[place : min(end, place + _CHUNK)]
+        if not data:
+            return end
+        zeros = len(data) - len(data.lstrip(b"\0"))
+        if zeros < len(data):
+            return place + zeros - (place + zeros - start) % 4
+        place += len(data)
+    return end
