@@ -21,6 +21,7 @@ from luoser.reader.kho_test import read_kho_test
 from luoser.reader.locate import Root, Search, find_setup_nodes
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
+from luoser.reader.memfd import with_file_contents
 from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
 from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_roots
@@ -290,7 +291,9 @@ def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | 
     assert draft.preserved is not None
     walk.at_root(draft.root.address)
     compatible, lists = draft.root.tree.root.text("compatible") or b"", draft.lists
+    luo = draft.luo
     if walk.contents:
+        luo = with_file_contents(walk, luo, draft.preserved.map) if luo is not None else None
         lists = tuple(
             with_contents(walk, entry, draft.preserved.map, f"pci[{index}]") for index, entry in enumerate(lists)
         )
@@ -309,7 +312,7 @@ def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | 
         scratch=scratch,
         preserved=draft.preserved,
         subtrees=draft.subtrees,
-        luo=draft.luo,
+        luo=luo,
         pci=lists,
         memblock=draft.memblock,
         kexec_metadata=draft.metadata,

@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from luoser.abi import memfd as abi
 from luoser.abi.memfd import MemfdForm
 from luoser.abi.schema import Schema
-from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
 from luoser.reader.vmalloc import Area, read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
-from luoser.state import Contents, FolioList, Folios, Memfd
+from luoser.state import Contents, FolioList, Folios, Luo, Memfd, PreservedMap
+from luoser.text import safe_text
 
-__all__ = ["is_memfd", "read_memfd"]
+__all__ = ["is_memfd", "read_memfd", "with_file_contents"]
 
 _ENTRY = abi.memfd_luo_folio_ser.size
 _PRE_MERGE = next(form for form in abi.FORMS if form.descriptor is None)
@@ -48,10 +49,7 @@ def read_memfd(walk: Walk, compatible: str, address: int, subject: Subject) -> M
     head = walk.read(address, schema.size, subject, kind=lambda page: _is_descriptor(walk, schema, page))
     if head is None:
         return None
-    memfd = _tree(walk, address, subject) if head[:4] == MAGIC else _struct(walk, form, address, head, subject)
-    if memfd is not None and walk.contents:
-        memfd = replace(memfd, contents=_contents(walk, memfd, subject))
-    return memfd
+    return _tree(walk, address, subject) if head[:4] == MAGIC else _struct(walk, form, address, head, subject)
 
 
 def _is_descriptor(walk: Walk, schema: Schema, page: bytes) -> bool:
@@ -131,17 +129,35 @@ def _tree(walk: Walk, address: int, subject: Subject) -> Memfd | None:
     )
 
 
-def _contents(walk: Walk, memfd: Memfd, subject: Subject) -> tuple[Contents, ...]:
-    """The first page of each folio of a small file, without holes. Missing folios give problems."""
-    if memfd.size > LIMITS.contents_size:
-        return ()
-    pieces = []
+def with_file_contents(walk: Walk, luo: Luo, preserved: PreservedMap | None) -> Luo:
+    """LUO's state with the contents of small files, as far as their folios can be read.
+
+    walk:      the source.
+    luo:       whose files are read.
+    preserved: map of the root, which has the sizes of folios. None: not available; then only their first pages.
+    """
+    sessions = []
+    for number, session in enumerate(luo.sessions):
+        name, files = f"session {safe_text(session.name)}", []
+        for index, file in enumerate(session.files):
+            memfd, path = file.memfd, f"luo.sessions[{number}].files[{index}].memfd.contents"
+            if memfd is not None and 0 < memfd.size <= LIMITS.contents_size:
+                subject = Subject(f"{name}, file {file.token:#x}", path)
+                memfd = replace(memfd, contents=tuple(_contents(walk, memfd, preserved, subject)))
+            files.append(replace(file, memfd=memfd))
+        sessions.append(replace(session, files=tuple(files)))
+    return replace(luo, sessions=tuple(sessions))
+
+
+def _contents(walk: Walk, memfd: Memfd, preserved: PreservedMap | None, subject: Subject) -> Iterator[Contents]:
+    """The folios of a file up to its end, without holes. Pages that are not in the source give problems."""
+    pages = -(-memfd.size // walk.page_size)
     for folio in memfd.folios.list:
-        if folio.address:
-            try:
-                data = walk.memory.read(folio.address, walk.page_size)
-            except MissingMemory as error:
-                walk.missing(error, subject.part(f"folio {folio.index}", ".memfd.contents"))
-                continue
-            pieces.append(Contents(address=folio.address, size=walk.page_size, data=data.rstrip(b"\0")))
-    return tuple(pieces)
+        if not folio.address or folio.index >= pages:
+            continue
+        block = preserved.find(folio.address) if preserved is not None else None
+        order = block.order if block is not None and block.address == folio.address else 0
+        size = min(walk.page_size << order, (pages - folio.index) * walk.page_size)
+        data = walk.read_some(folio.address, size, subject.part(f"folio {folio.index}", ""))
+        if data:
+            yield Contents(address=folio.address, size=len(data), data=data.rstrip(b"\0"))

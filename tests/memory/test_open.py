@@ -268,7 +268,7 @@ def test_any_file_is_a_raw_image_if_the_user_says_so(tmp_path: Path) -> None:
     with luoser.open(tmp_path / "image", raw=True) as memory:
         assert (memory.format, memory.read(0, 4)) == ("raw", b"\x7fELF")
     with pytest.raises(UsageError, match="--raw is for a file, not for a debugfs source"):
-        luoser.open(debugfs(tmp_path, "7.3-a-frozen"), raw=True)
+        luoser.open(debugfs(tmp_path, "7.3-a/0"), raw=True)
     with pytest.raises(UsageError, match="--raw is for a single file"):
         luoser.open(tmp_path / "image", tmp_path / "image", raw=True)
 
