@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
+    from luoser.memory.source import Memory
     from luoser.state import State
     from luoser.writer import Image
     from luoser.writer.mutate import Mutation
@@ -160,18 +161,31 @@ def _build_state(
     node = _node(image, state, blob) if blob is not None else None
     if broken is not None:
         broken.apply(image, state)
-    again = read(image.memory(), page_size=state.source.page_size, contents=True)
     if broken is not None:
-        _need_broken(broken, again)
+        _need_broken(broken, read(image.memory(), page_size=image.page_size, contents=True))
         yield f"breaks {broken.rule}. Expected of a kernel: {broken.answer}"
     if node is not None:
         form, address, size = node
         made.blob(form, image.read(address, size), page_size=image.page_size)
+        memory: Memory = image.memory()
     else:
         write_image(made.target, image, made.form or "elf", force=made.force)
+        memory = _written(made, image.page_size)
     yield from image.lacks
     if broken is None:
-        yield from differences(full, to_document(again, full=True))
+        with memory:
+            again = read(memory, page_size=image.page_size if memory.is_guess else None, contents=True)
+            yield from differences(full, to_document(again, full=True), memory)
+
+
+def _written(made: _Output, page_size: int) -> Memory:
+    """The image that was written, as a source."""
+    from luoser.memory.open import open_memory
+
+    memory = open_memory(made.target, raw=made.form == "raw")
+    if memory.page_size is None:
+        memory.page_size = page_size
+    return memory
 
 
 def _need_broken(broken: Mutation, state: State) -> None:

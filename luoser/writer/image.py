@@ -103,7 +103,7 @@ class Image:
             segments.append(Segment(address, len(run), len(data), len(run)))
             data += run
         memory = SegmentedMemory("image", bytes(data), segments)
-        memory.format = "elf"
+        memory.format, memory.page_size = "elf", self.page_size
         return memory
 
     def runs(self) -> Iterator[tuple[int, bytes]]:
@@ -141,4 +141,5 @@ def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
                 file.seek(address)
                 file.write(data)
         else:
-            write_core(file, image.memory(), image.pages, knows_ram=False)
+            pages = (page + part for page in image.pages for part in range(0, image.page_size, 4096))
+            write_core(file, image.memory(), pages, knows_ram=False)
