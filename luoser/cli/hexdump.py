@@ -45,7 +45,8 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
         try:
             data, gap = _read(memory, node.address, max(size, length))
         except MissingMemory as error:
-            raise UsageError(f"{safe_text(where)}: cannot read {node.address:#x}: {error}") from None
+            remark = f"; {memory.remarks[0]}" if memory.remarks else ""
+            raise UsageError(f"{safe_text(where)}: cannot read {node.address:#x}: {error}{remark}") from None
     layout, why = _layout(data, name, node.layout)
     try:
         lines = list(rows(data, node.address, layout, length=length))

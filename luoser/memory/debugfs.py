@@ -3,7 +3,8 @@
 
 `kho/in` and `kho/out` each have `fdt`, the root, and `sub_fdts/NAME`. The physical address of the root is not known.
 The addresses of the sub-trees are in the root. From 6.19 to 7.3 `out/fdt` is truncated before its property names,
-and on a kernel that received state there is no `out/fdt` at all.
+and on a kernel that received state there is no `out/fdt` at all. `out/scratch_phys` and `out/scratch_len` have the
+scratch areas, a line for each; from 7.4 on they may be called bootmem. Copies have other names: `kho-in`, `kho_out`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ _STRINGS = (
 )
 """The strings blocks of a root, as kernels from 6.19 to 7.3 write them."""
 _FILES = 4096
+_SIDES = {"in": True, "incoming": True, "out": False, "outgoing": False}
+"""Whether the root in a folder was handed to the running kernel, by a word of the folder's name."""
+_AREAS = (("scratch_phys", "scratch_len"), ("bootmem_phys", "bootmem_len"))
+"""Names of the files with the addresses and the sizes of the scratch areas."""
+_DEPTH = 3
+"""Levels of folders in which a copy is searched."""
 
 
 @dataclass(slots=True)
@@ -99,9 +106,11 @@ class DebugfsMemory(SegmentedMemory):
             if isinstance(source, bytes):
                 blobs.add_placeless(_with_names(source))
             else:
-                folders = [source / name for name in ("in", "out") if (source / name).is_dir()] or [source]
+                folders = [_Folder(source, path, blobs.remarks) for path in _folders(source, _DEPTH) or [source]]
+                areas = next(filter(None, (folder.areas() for folder in folders)), b"")
+                array = (blobs.add_placeless(areas), len(areas)) if areas else None
                 for folder in folders:
-                    _add_folder(blobs, folder, incoming)
+                    _add_folder(blobs, folder, incoming, array)
         except OSError as error:
             name = safe_text(str(error.filename)) if error.filename is not None else path
             raise SourceError(f"{name}: {error.strerror or error}") from error
@@ -116,11 +125,80 @@ class DebugfsMemory(SegmentedMemory):
         self.remarks += blobs.remarks
 
 
-def _add_folder(blobs: _Blobs, folder: Path, incoming: KnownRoot | None) -> None:
-    name = folder.absolute().name
-    shown = safe_text(name)
-    loose = dict(_sub_blobs(folder / "sub_fdts"))
-    root = _read(folder / "fdt")
+def _side(folder: Path) -> bool | None:
+    """Whether the root in a folder was handed to the running kernel, by the folder's name. None: unknown."""
+    words = re.split(r"[^a-z]+", folder.absolute().name.lower())
+    return next((_SIDES[word] for word in words if word in _SIDES), None)
+
+
+def _folders(folder: Path, depth: int) -> list[Path]:
+    """The folders with a root, or named like one: a folder itself, or those in it. Links to folders do not count."""
+    if (folder / "fdt").is_file():
+        return [folder]
+    found = list[Path]()
+    for child in sorted(folder.iterdir())[:_FILES] if depth else ():
+        if child.is_dir() and not child.is_symlink():
+            found += _folders(child, depth - 1) or ([child] if _side(child) is not None else [])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder of blobs. base: that of the whole copy. remarks: gets one for each link that leads out of it."""
+
+    base: Path
+    path: Path
+    remarks: list[str]
+
+    @property
+    def shown(self) -> str:
+        """Its name, safe to print."""
+        return safe_text(self.path.absolute().name)
+
+    def read(self, name: str) -> bytes | None:
+        """The first bytes of a file. None, for a link out of the copy with a remark: there is no such file."""
+        file = self.path / name
+        if not file.is_file():
+            return None
+        if not file.resolve().is_relative_to(self.base.resolve()):
+            self.remarks.append(f"{self.shown}/{safe_text(name)}: a link to a file outside of the folder; not read")
+            return None
+        with file.open("rb") as stream:
+            return stream.read(LIMITS.blob_size)
+
+    def sub_blobs(self) -> Iterator[tuple[str, bytes]]:
+        """(name, bytes) of each blob of a sub-tree."""
+        inner = self.path / "sub_fdts"
+        for file in sorted(inner.iterdir())[:_FILES] if inner.is_dir() else ():
+            data = self.read(f"sub_fdts/{file.name}")
+            if data is not None:
+                yield file.name, data
+
+    def areas(self) -> bytes:
+        """The scratch areas, as an array of kho_scratch. Empty: there are none, or their files do not fit."""
+        for names in _AREAS:
+            numbers = [_numbers(data) for name in names if (data := self.read(name)) is not None]
+            if len(numbers) == len(names) and None not in numbers:
+                starts, sizes = (found or [] for found in numbers)
+                if len(starts) == len(sizes):
+                    return b"".join(struct.pack("<QQ", *pair) for pair in zip(starts, sizes, strict=True))
+        return b""
+
+
+def _numbers(data: bytes) -> list[int] | None:
+    """The number in each line of a text. None: something else is in it."""
+    try:
+        found = [int(line, 0) for line in data.decode("ascii").split()]
+    except ValueError:
+        return None
+    return found if all(0 <= number < 1 << 64 for number in found) else None
+
+
+def _add_folder(blobs: _Blobs, folder: _Folder, incoming: KnownRoot | None, array: tuple[int, int] | None) -> None:
+    """Add the root of a folder and its sub-trees. array: (address, size) of the scratch array. None: not known."""
+    shown, side = folder.shown, _side(folder.path)
+    loose = dict(folder.sub_blobs())
+    root = folder.read("fdt")
     if root is None or not is_root(root):
         what = "no file `fdt`" if root is None else "`fdt` is not a KHO root"
         if loose:
@@ -134,13 +212,13 @@ def _add_folder(blobs: _Blobs, folder: Path, incoming: KnownRoot | None) -> None
         blobs.remarks.append(
             f"{shown}: `fdt` is truncated: expected {size} bytes, found {len(root)}; its property names were added"
         )
-    if incoming is not None and name == "in":
+    if incoming is not None and side:
         blobs.add(incoming.root, whole)
         blobs.roots.append(incoming)
     else:
-        direction = {"in": True, "out": False}.get(name)
-        evidence = "file fdt" if direction is None else f"folder {name}"
-        blobs.roots.append(KnownRoot(root=blobs.add_placeless(whole), incoming=direction, evidence=evidence))
+        evidence = "file fdt" if side is None else f"folder {shown}"
+        root_place = blobs.add_placeless(whole)
+        blobs.roots.append(KnownRoot(root=root_place, incoming=side, scratch=array, evidence=evidence))
     for node in fdt.parse(whole, partial=True).root.nodes:
         entry = node.name.decode("utf-8", "surrogateescape")
         place = next((value for key in _ADDRESSES if (value := node.u64(key)) is not None), None)
@@ -149,18 +227,3 @@ def _add_folder(blobs: _Blobs, folder: Path, incoming: KnownRoot | None) -> None
     left = "the truncated root" if whole is not root else "the root"
     for entry in sorted(loose):
         blobs.remarks.append(f"{shown}/sub_fdts/{safe_text(entry)}: not found in {left}; try `luoser decode`")
-
-
-def _sub_blobs(folder: Path) -> Iterator[tuple[str, bytes]]:
-    if folder.is_dir():
-        for file in sorted(folder.iterdir())[:_FILES]:
-            data = _read(file)
-            if data is not None:
-                yield file.name, data
-
-
-def _read(file: Path) -> bytes | None:
-    if not file.is_file():
-        return None
-    with file.open("rb") as stream:
-        return stream.read(LIMITS.blob_size)

@@ -115,7 +115,10 @@ def own_scratch(walk: Walk, root: Root, found: Sequence[Messenger]) -> tuple[tup
     for place, size, who in root.scratch:
         areas = _areas(walk, place, size)
         if areas is not None:
-            return areas, [f"{who} points to the scratch array at {place:#x}"]
+            has_place = walk.place(place) is not None
+            return areas, [
+                f"{who} points to the scratch array at {place:#x}" if has_place else "scratch areas as debugfs says"
+            ]
     for messenger in found:
         areas = messenger.areas(walk)
         if areas is not None and messenger.array is not None:

@@ -43,7 +43,7 @@ def remarks(state: State) -> str:
 def test_in_of_a_real_kernel_is_its_incoming_root(tmp_path: Path, name: str) -> None:
     handover = only(luoser.read(luoser.open(debugfs(tmp_path, name))))
     assert (handover.address, handover.direction) == (None, Direction.INCOMING)
-    assert handover.evidence == ("certain: folder in points to it",)
+    assert handover.evidence == ("certain: folder in points to it", "scratch areas as debugfs says")
     assert handover.preserved.status is MapStatus.MISSING
     blobs = {file[12:]: data for file, data in boot_of(name)["debugfs"].items() if file.startswith("in/sub_fdts/")}
     assert {subtree.name for subtree in handover.subtrees} == set(blobs)
@@ -189,7 +189,7 @@ NO_ROOTS = {
     "empty fdt": {"fdt": b""},
     "header only": {"out/fdt": root_file()[:40]},
     "half a header": {"out/fdt": root_file()[:20]},
-    "other folders": {"debug/in/fdt": root_file()},
+    "too deep": {"a/b/c/d/in/fdt": root_file()},
 }
 
 
@@ -198,6 +198,68 @@ def test_folder_without_a_root_is_refused_in_one_line(tmp_path: Path, kind: str)
     with pytest.raises(SourceError, match="no `fdt` with a KHO root in this folder") as caught:
         luoser.open(write(tmp_path, NO_ROOTS[kind]))
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("kho-in", Direction.INCOMING),
+        ("kho_in", Direction.INCOMING),
+        ("kho/in", Direction.INCOMING),
+        ("host7.kho.out", Direction.OUTGOING),
+        ("debug/kho/out", Direction.OUTGOING),
+        ("outgoing", Direction.OUTGOING),
+        ("window", Direction.UNKNOWN),
+        ("route", Direction.UNKNOWN),
+    ],
+)
+def test_folders_as_people_name_them(tmp_path: Path, name: str, direction: Direction) -> None:
+    """The copy itself, and the folder in it."""
+    write(tmp_path, {f"copy/{name}/fdt": root_file()})
+    for place in (tmp_path / "copy", tmp_path / "copy" / name):
+        (one,) = luoser.read(luoser.open(place)).handovers
+        assert one.direction is direction
+
+
+@pytest.mark.parametrize("names", [("scratch_phys", "scratch_len"), ("bootmem_phys", "bootmem_len")])
+def test_scratch_areas_are_those_of_debugfs(tmp_path: Path, names: tuple[str, str]) -> None:
+    said = boot_of("7.3-a/0")["debugfs"]
+    debugfs(tmp_path, "7.3-a/0")
+    for kind, name in zip(("scratch_phys", "scratch_len"), names, strict=True):
+        (tmp_path / "out" / kind).rename(tmp_path / "out" / name)
+    (one,) = luoser.read(luoser.open(tmp_path)).handovers
+    starts, sizes = ([int(line, 0) for line in said[f"out/{kind}"].split()] for kind in ("scratch_phys", "scratch_len"))
+    assert one.scratch is not None and len(starts) == 3
+    assert [(area.address, area.size) for area in one.scratch] == list(zip(starts, sizes, strict=True))
+
+
+def test_scratch_areas_of_a_kernel_that_shows_no_root_of_its_own(tmp_path: Path) -> None:
+    """A kexec does not change them."""
+    (one,) = luoser.read(luoser.open(debugfs(tmp_path, "7.3-a/1"))).handovers
+    assert one.direction is Direction.INCOMING and one.scratch is not None and len(one.scratch) == 3
+
+
+@pytest.mark.parametrize("wrong", ["0x1000", "0x1000 0x2000 0x3000 0x4000", "0x1000\nx\n0x2", "-1 -2 -3", ""])
+def test_scratch_files_that_do_not_fit_are_not_used(tmp_path: Path, wrong: str) -> None:
+    debugfs(tmp_path, "7.3-a/0")
+    (tmp_path / "out" / "scratch_len").write_text(wrong)
+    (one,) = luoser.read(luoser.open(tmp_path)).handovers
+    assert one.scratch is None
+
+
+@pytest.mark.parametrize("name", ["fdt", "sub_fdts/memblock"])
+def test_link_out_of_the_copy_is_not_followed(tmp_path: Path, name: str) -> None:
+    debugfs(tmp_path / "copy", "7.3-a/0")
+    (tmp_path / "secret").write_bytes((tmp_path / "copy" / "out" / name).read_bytes())
+    (tmp_path / "copy" / "out" / name).unlink()
+    (tmp_path / "copy" / "out" / name).symlink_to(tmp_path / "secret")
+    word = f"out/{name}: a link to a file outside of the folder; not read"
+    if name == "fdt":
+        with pytest.raises(SourceError, match=word):
+            luoser.open(tmp_path / "copy")
+        return
+    state = luoser.read(luoser.open(tmp_path / "copy"))
+    assert word in remarks(state) and state.handovers[0].memblock is None
 
 
 def test_blobs_without_a_root_are_named(tmp_path: Path) -> None:
