@@ -87,7 +87,7 @@ def _member(member: Member, data: bytes, base: int, prefix: str) -> Iterator[Fie
             yield from _members(member.struct, data, place, f"{full}.")
         else:
             order: Literal["big", "little"] = "big" if member.c_type.startswith("be") else "little"
-            value = int.from_bytes(data[place : place + member.size], order, signed=member.c_type == "s32")
+            value = int.from_bytes(data[place : place + member.size], order, signed=member.c_type in ("s32", "s64"))
             yield Field(place, member.size, full, member.c_type, value, kind=member.kind, bit_names=member.bit_names)
 
 

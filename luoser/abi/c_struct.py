@@ -24,7 +24,7 @@ class Member:
     """One member of a struct.
 
     name:      in C.
-    c_type:    `u8` to `u64`, `s32`, `be32`, `be64`, `phys` (a u64), `bool`, `char`, or `struct`.
+    c_type:    `u8` to `u64`, `s32`, `s64`, `be32`, `be64`, `phys` (a u64), `bool`, `char`, or `struct`.
     offset:    bytes from the start of its struct.
     size:      bytes of one element.
     count:     elements of an array. 0: a flexible array. None: not an array.
@@ -73,7 +73,7 @@ class Member:
         if self.struct is not None:
             return self.struct.read(data, start)
         order: Literal["big", "little"] = "big" if self.c_type.startswith("be") else "little"
-        number = int.from_bytes(data[start : start + self.size], order, signed=self.c_type == "s32")
+        number = int.from_bytes(data[start : start + self.size], order, signed=self.c_type in ("s32", "s64"))
         return number if self.first_bit is None else number >> self.first_bit & ((1 << self.width) - 1)
 
 

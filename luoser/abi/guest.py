@@ -19,8 +19,10 @@ __all__ = [
     "kvm_caretaker_cb_ser",
     "kvm_kho_folios_ser",
     "kvm_luo_mem_attr",
+    "kvm_luo_ser_arch",
     "kvm_luo_ser_kho_folios",
     "kvm_luo_ser_mem_attrs",
+    "kvm_luo_ser_type",
     "kvm_vcpu_ser",
 ]
 
@@ -60,6 +62,22 @@ kvm_luo_ser_kho_folios = Schema(
     status=_BRANCH,
     seen_in=_BRANCH_SEEN,
     meaning="A preserved VM.",
+)
+kvm_luo_ser_type = Schema(
+    "kvm_luo_ser (type only)",
+    "kvm_vm_luo_v1",
+    packed(_TYPE),
+    status="posted",
+    seen_in="kvm live update v3 (67596237533), v4 28 Jul 2026",
+    meaning="A preserved VM, without anything else of it.",
+)
+kvm_luo_ser_arch = Schema(
+    "kvm_luo_ser (arch_state form)",
+    "kvm with arch state",
+    packed(_TYPE, "arch_state" / phys * "architecture state"),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="A preserved VM with architecture state.",
 )
 kvm_kho_folios_ser = Schema(
     "kvm_kho_folios_ser",

@@ -1,14 +1,154 @@
 # SPDX-License-Identifier: MIT
-"""Small records of development branches: DMA allocations, dmabuf files, tmpfs mounts.
+"""Small records of postings and branches: hardware poison, pstore, eventfd, tmpfs, DMA allocations, CPUs.
+
+The names of structs that were only described are ours.
 
 Changes with it: the name that leads to each; most have no other version.
 """
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, boolean, flex, handle, packed, phys, u16, u32, u64
+from luoser.abi.schema import (
+    Schema,
+    boolean,
+    char,
+    flags,
+    flex,
+    handle,
+    in_bytes,
+    natural,
+    packed,
+    phys,
+    s32,
+    s64,
+    token,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from luoser.abi.vmalloc import kho_vmalloc
 
-__all__ = ["dma_alloc_ser", "dmabuf_ser", "tmpfs_mnt_ser"]
+__all__ = [
+    "EVENTFD_FLAGS",
+    "RECORD_VERSION",
+    "cpu_fh_ser",
+    "cpu_flb_ser",
+    "dma_alloc_ser",
+    "dma_alloc_ser_newer",
+    "dmabuf_ser",
+    "eventfd_ser",
+    "hwpoison_ser",
+    "pstore_kho_ser",
+    "tmpfs_file_ser",
+    "tmpfs_mnt_ser",
+]
+
+RECORD_VERSION = 1
+"""Value of the member version of hwpoison_ser and pstore_kho_ser."""
+EVENTFD_FLAGS = {1: "EFD_SEMAPHORE", 0x800: "EFD_NONBLOCK", 0x80000: "EFD_CLOEXEC"}
+"""Source: include/uapi/linux/eventfd.h."""
+
+_BRANCH, _BRANCH_SEEN = "development-branch", "development branch, 2026"
+
+hwpoison_ser = Schema(
+    "hwpoison_ser",
+    "hwpoison",
+    packed(
+        "version" / u32 * "1",
+        "pad" / u32 * "0",
+        "count" / u64 * "entries of the array",
+        "pfns" / kho_vmalloc.con * "vmalloc area that holds the page frame numbers, u64 each",
+    ),
+    status="posted",
+    seen_in="hwpoison over KHO v5, 15 Sep 2026",
+    meaning="The pages with memory errors.",
+)
+pstore_kho_ser = Schema(
+    "pstore_kho_ser",
+    "pstore-kho",
+    natural(
+        "version" / u32 * "1",
+        "size" / s64 * "bytes of the record after this struct",
+        "sec" / s64 * "time of the record, seconds",
+        "nsec" / u32 * "and nanoseconds",
+        "count" / s32 * "number of the record",
+        "reason" / u32 * "reason of the dump (enum kmsg_dump_reason)",
+        "part" / u32 * "part of the record",
+        "compressed" / u32 * "1 if the record is compressed",
+    ),
+    status="posted",
+    seen_in="pstore over KHO, 2026 (a485b526b2c0)",
+    meaning="A pstore record; its bytes follow.",
+)
+eventfd_ser = Schema(
+    "eventfd_ser",
+    "eventfd-v1",
+    packed("count" / u64 * "value of the counter", "flags" / flags(u32, EVENTFD_FLAGS) * "flags of its creation"),
+    status=_BRANCH,
+    seen_in="development branch, 2026 (4db72369)",
+    meaning="A preserved eventfd.",
+)
+tmpfs_file_ser = Schema(
+    "tmpfs_file_ser",
+    "tmpfs-file-v1",
+    packed(
+        "mnt_token" / token(u64) * "LUO token of the mount in the same session",
+        "pos" / in_bytes(u64) * "file position",
+        "size" / in_bytes(u64) * "file size",
+        "mode" / u32 * "mode",
+        "flags" / u32 * "flags",
+        "nr_folios" / u64 * "entries of the folio array",
+        "folios" / kho_vmalloc.con * "vmalloc area that holds the folio array",
+        "name" / char(256) * "name in the mount",
+    ),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="A preserved file of a tmpfs mount.",
+)
+cpu_flb_ser = Schema(
+    "cpu_flb_ser",
+    "cpu_flb_v1",
+    packed(
+        "text_pa" / phys * "code of the caretaker",
+        "text_size" / in_bytes(u64) * "its size",
+        "data_pa" / phys * "data of the caretaker",
+        "data_size" / in_bytes(u64) * "its size",
+        "cpus" / u64 * "CPUs",
+        "arch_mode" / u64 * "mode of the machine",
+    ),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="What all preserved CPUs share; newest of several layouts under this name.",
+)
+cpu_fh_ser = Schema(
+    "cpu_fh_ser",
+    "cpu_fh_v1",
+    packed(
+        "cpu" / u32 * "number of the CPU",
+        "state" / u32 * "state",
+        "stack_pa" / phys * "its stack",
+        "session" / u64 * "session",
+        "hwid" / u64 * "APIC ID or MPIDR",
+        "next" / phys * "next CPU",
+    ),
+    status=_BRANCH,
+    seen_in=_BRANCH_SEEN,
+    meaning="A preserved CPU; newest of several layouts under this name.",
+)
+dma_alloc_ser_newer = Schema(
+    "dma_alloc_ser",
+    "dma-alloc, newer",
+    natural(
+        "page_phys" / phys * "first page",
+        "size" / in_bytes(u64) * "bytes",
+        "attrs" / u64 * "DMA attributes",
+        "force_decrypted" / u8 * "1 if the memory is decrypted",
+    ),
+    status=_BRANCH,
+    seen_in="development branch, 2026 (6ab4ff2b)",
+    meaning="A preserved DMA allocation, in one piece.",
+)
 
 dma_alloc_ser = Schema(
     "dma_alloc_ser",

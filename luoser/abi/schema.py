@@ -39,6 +39,7 @@ __all__ = [
     "phys",
     "raw",
     "s32",
+    "s64",
     "set_bits",
     "token",
     "u8",
@@ -63,6 +64,7 @@ u16 = construct.Int16ul
 u32 = construct.Int32ul
 u64 = construct.Int64ul
 s32 = construct.Int32sl
+s64 = construct.Int64sl
 be32 = construct.Int32ub
 be64 = construct.Int64ub
 phys = construct.FormatField("<", "Q")
@@ -71,7 +73,7 @@ phys.kind = "address"
 boolean = construct.FormatField("<", "B")
 """A C bool. Kept as a byte, so that other values than 0 and 1 survive."""
 
-_C_NAMES = {"B": "u8", "H": "u16", "L": "u32", "I": "u32", "Q": "u64", "l": "s32", "i": "s32"}
+_C_NAMES = {"B": "u8", "H": "u16", "L": "u32", "I": "u32", "Q": "u64", "l": "s32", "i": "s32", "q": "s64"}
 
 
 def _of_kind(scalar: Any, kind: Kind, names: Mapping[int, str] | None = None) -> Any:

@@ -9,10 +9,12 @@ Changes with it: the handler's string. (It often stayed when the layout changed.
 
 from __future__ import annotations
 
-from luoser.abi.schema import Schema, array, packed, raw, token, u8, u16, u32
+from luoser.abi.schema import Schema, array, boolean, flex, packed, phys, raw, token, u8, u16, u32
 
 __all__ = [
     "VFIO_PCI_V1",
+    "pci_cap_saved_ser",
+    "pci_saved_state_ser",
     "vfio_pci_core_device_ser_domain16",
     "vfio_pci_core_device_ser_domain16_iommufd",
     "vfio_pci_core_device_ser_domain16_reset",
@@ -21,6 +23,7 @@ __all__ = [
     "vfio_pci_core_device_ser_domain32_reset",
     "vfio_pci_core_device_ser_rfc",
     "vfio_pci_core_device_ser_rfc_config",
+    "vfio_pci_core_device_ser_rfc_saved",
 ]
 
 _NAME = "vfio_pci_core_device_ser"
@@ -59,6 +62,46 @@ vfio_pci_core_device_ser_rfc_config = Schema(
     status="posted",
     seen_in=_SEEN_RFC,
     meaning="A preserved device with its configuration space.",
+)
+pci_saved_state_ser = Schema(
+    "pci_saved_state_ser",
+    "vfio RFC Oct 2025, patch 16",
+    packed(
+        "config_space" / array(16, u32) * "the first 64 bytes of the configuration space",
+        "caps" / flex(u8) * "capabilities, each with a pci_cap_saved_ser; one of size 0 ends them",
+    ),
+    status="posted",
+    seen_in=_SEEN_RFC,
+    meaning="What pci_save_state() keeps of a device.",
+)
+pci_cap_saved_ser = Schema(
+    "pci_cap_saved_ser",
+    "vfio RFC Oct 2025, patch 16",
+    packed(
+        "cap_nr" / u16 * "number of the capability",
+        "cap_extended" / boolean * "1 for an extended one",
+        "size" / u32 * "bytes of its data, 0 ends the list",
+        "data" / flex(u32) * "registers",
+    ),
+    status="posted",
+    seen_in=_SEEN_RFC,
+    meaning="One saved capability.",
+)
+vfio_pci_core_device_ser_rfc_saved = Schema(
+    _NAME,
+    "vfio RFC Oct 2025, patch 16",
+    packed(
+        _BDF,
+        "cfg_size" / u32 * "size of the configuration space",
+        "pci_config_map" / raw(4096) * "owner of each configuration byte",
+        "vconfig" / raw(4096) * "virtual configuration space",
+        "rbar" / array(7, u32) * "BARs",
+        _RESET,
+        "pci_saved_state_phys" / phys * "a pci_saved_state_ser",
+    ),
+    status="posted",
+    seen_in=_SEEN_RFC,
+    meaning="A preserved device with its configuration space, and what pci_save_state() keeps.",
 )
 vfio_pci_core_device_ser_domain16 = Schema(
     _NAME,

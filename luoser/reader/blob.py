@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from luoser import fdt
-from luoser.abi import block, kexec_metadata, kho, luo, memfd, pci
+from luoser.abi import block, kexec_metadata, kho, luo, memfd, other, pci
 from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
@@ -95,7 +95,7 @@ def _why(fit: Fit) -> str:
 
 
 def tree_layout(data: bytes) -> tuple[str, str] | None:
-    """(layout, reason in words) of a devicetree, by its compatible string. None: not a known devicetree."""
+    """(layout, reason in words) of a devicetree, by its compatible string. None: not a devicetree."""
     if data[:4] != fdt.MAGIC:
         return None
     try:
@@ -105,9 +105,9 @@ def tree_layout(data: bytes) -> tuple[str, str] | None:
     text = (tree.root.text("compatible") or b"").decode("ascii", "replace").split(";")[0]
     if tree.root.node("luo-session") is None and tree.root.get("luo-abi-header") is not None:
         text = "luo-v2-fdt"
-    known = layout(text)
+    known = layout(text.replace("_", "-"))
     if known is None or known.kind != "fdt":
-        return None
+        return "devicetree", "a devicetree with an unknown compatible string"
     return known.name, "a devicetree with this compatible string"
 
 
@@ -134,6 +134,41 @@ def _is_metadata(data: bytes) -> bool:
         return False
     ser = schema.parse(data)
     return ser.version == 1 and is_name(ser.previous_release) and ser.previous_release[:1].isdigit()
+
+
+def _is_eventfd(data: bytes) -> bool:
+    schema = other.eventfd_ser
+    if len(data) != schema.size:  # so small that more bytes show nothing
+        return False
+    ser, pointer = schema.parse(data), int.from_bytes(data[4:12], "little")
+    is_list = _is_page(pointer)  # u32 and a pointer: the header of a device list in blocks
+    return any(data) and not ser.flags & ~sum(other.EVENTFD_FLAGS) and not is_list
+
+
+def _is_hwpoison(data: bytes) -> bool:
+    schema = other.hwpoison_ser
+    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+        return False
+    ser = schema.parse(data)
+    room = ser.pfns.total_pages * _PAGE
+    is_empty = not ser.count and not ser.pfns.first
+    is_array = _is_page(ser.pfns.first) and 0 < ser.count * 8 <= room < ser.count * 8 + (_PAGE << ser.pfns.order)
+    return ser.version == other.RECORD_VERSION and not ser.pad and (is_empty or is_array)
+
+
+def _is_pstore(data: bytes) -> bool:
+    schema = other.pstore_kho_ser
+    if len(data) < schema.size:
+        return False
+    ser = schema.parse(data)
+    return (
+        ser.version == other.RECORD_VERSION
+        and 0 < ser.size <= len(data) - schema.size
+        and ser.sec > 0
+        and 0 <= ser.nsec < 1_000_000_000
+        and ser.compressed <= 1
+        and not data[schema.size + ser.size :].strip(b"\0")
+    )
 
 
 def _is_setup_data(data: bytes) -> bool:
@@ -239,6 +274,9 @@ _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
     "luo-composed": (_is_composed, "it starts with a composed luo-v string"),
     "luo-v5": (_is_luo, "it starts with luo-v"),
     "kexec-metadata-v1": (_is_metadata, "version 1 and a kernel release"),
+    "eventfd-v1": (_is_eventfd, "12 bytes: a counter and flags of an eventfd"),
+    "hwpoison": (_is_hwpoison, "version 1 and an array of the size of its vmalloc area"),
+    "pstore-kho": (_is_pstore, "version 1 and a record of its size"),
     "setup-data": (_is_setup_data, "type 10 and the length of a kho_data"),
     "kho-data": (_is_kho_data, "a page of devicetree and a scratch array"),
     "liveupdate-features": (_starts(b"PUVL", 8), "magic PUVL"),

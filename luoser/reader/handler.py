@@ -112,6 +112,8 @@ def _is_plausible(entry: Layout, page: bytes) -> bool:
         return _is_vfio(entry, fields, page)
     if entry.name == "kvm-vm-rfc" and bool(fields["nr_mem_attrs"]) != bool(fields["mem_attrs"]["first"]):
         return False
+    if entry.name == "kvm-vm-v1-type" and page[head.size :].strip(b"\0"):
+        return False
     if entry.name == "iommu-liveupdate-1" and fields["version"] != iommu.FLB_VERSION:
         return False
     return all(_member_is_plausible(head, name, value) for name, value in fields.items())

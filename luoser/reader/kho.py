@@ -15,7 +15,7 @@ from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
 from luoser.reader.direction import Draft, Numbers, direction_of, is_left_over, numbers_of, outside_signs
 from luoser.reader.foreign import mark_foreign
-from luoser.reader.handler import settled
+from luoser.reader.handler import read_detail, settled
 from luoser.reader.kexec_metadata import read_kexec_metadata
 from luoser.reader.kho_test import read_kho_test
 from luoser.reader.locate import Root, Search, find_setup_nodes
@@ -26,6 +26,7 @@ from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
 from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_roots
 from luoser.reader.status import judge
+from luoser.reader.unknown import with_unknown_contents
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Area, Direction, Handover, Luo, MapStatus, PciList, Preserved, PreservedMap, Subtree
 from luoser.text import decode_name, safe_text
@@ -179,16 +180,17 @@ def _subtrees(walk: Walk, root: int, tree: Fdt) -> Iterator[Subtree]:
 
 def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size: int | None, node: Node) -> Subtree:
     """A sub-tree, with its devicetree if it is one. Other kinds are read by the modules of their subjects."""
-    fdt = None
+    fdt = detail = None
     if address is not None:
         is_tree = name in (_MEMBLOCK, _TEST) or (name != _LUO and node.get(SUBTREE_PROPERTIES[0]) is not None)
         if is_tree or _starts_as_fdt(walk, address):
             fdt = walk.fdt(address, subject, size=size)
         elif name not in (_LUO, _METADATA):  # those are read for themselves
             walk.read(address, 1, subject)
+            detail = read_detail(walk, name, address, subject)
     if size is None and fdt is not None:
         size = fdt.header.totalsize
-    return Subtree(name=name, address=address, size=size, fdt=fdt)
+    return Subtree(name=name, address=address, size=size, fdt=fdt, detail=detail)
 
 
 def _starts_as_fdt(walk: Walk, address: int) -> bool:
@@ -303,7 +305,7 @@ def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | 
         direction, evidence = direction_of(walk, draft, drafts, numbers)
         scratch, words = own_scratch(walk, draft.root, draft.messengers)
         evidence = (*evidence, *words)
-    return Handover(
+    made = Handover(
         address=walk.place(draft.root.address),
         compatible=compatible.decode("utf-8", "surrogateescape"),
         own=not draft.is_foreign and not is_left_over(draft, numbers),
@@ -319,3 +321,4 @@ def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | 
         kho_test=draft.test,
         fdt=draft.root.tree,
     )
+    return with_unknown_contents(walk, made) if walk.contents else made

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import SEALS
+from luoser.abi.release import SUBTREES
 from luoser.abi.schema import set_bits
+from luoser.fdt import Node
 from luoser.render.out import console, text
-from luoser.render.values import members, place_text
+from luoser.render.values import members, place_text, property_text
 from luoser.state import (
     Device,
     DeviceList,
@@ -167,7 +169,21 @@ class _Drawing:
                 if subtree.address is not None
                 else "no address"
             )
-            branch.add(text((safe_text(subtree.name), "bold"), f"  {where}"))
+            entry = branch.add(text((safe_text(subtree.name), "bold"), f"  {where}"))
+            if subtree.detail is not None:
+                entry.add(text(self._record(subtree.detail)))
+            elif subtree.fdt is not None and subtree.name not in SUBTREES:
+                self._devicetree(entry, subtree.fdt.root)
+
+    def _devicetree(self, branch: Tree, root: Node) -> None:
+        """The properties and nodes of a devicetree of unknown kind. Numbers that are preserved addresses say so."""
+        for name, value in root.properties:
+            number = int.from_bytes(value, "little") if len(value) == 8 else 0
+            block = self.map.find(number) if self.map is not None and number else None
+            note = f"  ({preserved_note(self.map, number)})" if block is not None else ""
+            branch.add(text(f"{safe_text(name)} = {property_text(value)}{note}"))
+        for node in root.nodes:
+            self._devicetree(branch.add(text((safe_text(node.name), "bold"))), node)
 
     def _small_users(self, tree: Tree) -> None:
         handover = self.handover
@@ -227,7 +243,7 @@ class _Drawing:
         head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "bold"), f"  data {file.data:#x}")
         memfd = file.memfd
         if memfd is None:
-            return text(*head)
+            return text(*head, f" ({preserved_note(self.map, file.data)})")
         seals = (
             "" if not memfd.seals else "  seals " + " | ".join(name for bit, name in SEALS.items() if memfd.seals & bit)
         )

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from luoser.state import Hex
@@ -34,13 +35,19 @@ def value_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{ " + members(value) + " }"
     if isinstance(value, list | tuple):
-        used = [item for item in value if item]
-        return "[" + ", ".join(value_text(item) for item in used[:16]) + (", …" if len(used) > 16 else "") + "]"
+        return ", ".join(f"[{place}] {shown}" for place, shown in _elements([value_text(item) for item in value]))
     if isinstance(value, bytes):
         return value[:32].hex(" ") + (" …" if len(value) > 32 else "")
     if isinstance(value, int):
         return f"{value:#x}" if isinstance(value, Hex) or value > 9 else str(value)
     return safe_text(value)
+
+
+def _elements(shown: list[str]) -> Iterator[tuple[str, str]]:
+    """(index, element) of an array, both as text. Equal elements in a row are one, with the range of their indices."""
+    for element, group in groupby(enumerate(shown), key=lambda item: item[1]):
+        places = [index for index, _ in group]
+        yield (f"{places[0]}" if len(places) == 1 else f"{places[0]}-{places[-1]}"), element
 
 
 def property_text(value: bytes) -> str:

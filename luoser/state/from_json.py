@@ -343,6 +343,8 @@ def _subtree(item: Item) -> Subtree:
         address=item.maybe("address"),
         size=item.maybe("size"),
         fdt=_some(item.item("fdt"), load_fdt),
+        detail=_some(item.item("detail"), _record),
+        contents=tuple(_contents(entry) for entry in item.items("contents")),
     )
 
 
@@ -399,6 +401,7 @@ def _luo(item: Item, page_size: int) -> Luo:
                 count=entry.number("count"),
                 address=entry.number("address"),
                 detail=_some(entry.item("detail"), _record),
+                contents=tuple(_contents(piece) for piece in entry.items("contents")),
             )
             for entry in item.items("flbs")
         ),
@@ -430,6 +433,7 @@ def _file(item: Item, page_size: int) -> File:
         address=item.maybe("address"),
         memfd=_some(item.item("memfd"), lambda memfd: _memfd(memfd, page_size)),
         detail=_some(item.item("detail"), _record),
+        contents=tuple(_contents(entry) for entry in item.items("contents")),
     )
 
 

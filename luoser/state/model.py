@@ -171,16 +171,20 @@ class Preserved:
 class Subtree:
     """A child of the root.
 
-    name:    of the node.
-    address: physical. None: the node has no usable address.
-    size:    blob-size in bytes, else totalsize of the devicetree. None: neither is known.
-    fdt:     None: not a devicetree, or not readable.
+    name:     of the node.
+    address:  physical. None: the node has no usable address.
+    size:     blob-size in bytes, else totalsize of the devicetree. None: neither is known.
+    fdt:      None: not a devicetree, or not readable.
+    detail:   struct of a known owner. None: an owner with a reader of its own, an unknown one, or not readable.
+    contents: of a blob of unknown kind, if contents were read.
     """
 
     name: str
     address: int | None
     size: int | None
     fdt: Fdt | None = None
+    detail: Record | None = None
+    contents: tuple[Contents, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +244,7 @@ class File:
     address:    of its luo_file_ser. None: a node of a devicetree.
     memfd:      None: not a memfd, or not readable.
     detail:     struct of another known handler. None: unknown handler, or not readable.
+    contents:   of the folio at `data`, for an unknown handler, if contents were read.
     """
 
     compatible: str
@@ -248,6 +253,7 @@ class File:
     address: int | None
     memfd: Memfd | None = None
     detail: Record | None = None
+    contents: tuple[Contents, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,11 +278,12 @@ class Session:
 class Flb:
     """File-lifecycle-bound global data.
 
-    name:    compatible string.
-    data:    handle of the owner.
-    count:   of preserved files that depend on it.
-    address: of its luo_flb_ser.
-    detail:  struct of a known owner. None: unknown owner, or not readable.
+    name:     compatible string.
+    data:     handle of the owner.
+    count:    of preserved files that depend on it.
+    address:  of its luo_flb_ser.
+    detail:   struct of a known owner. None: unknown owner, or not readable.
+    contents: of the folio at `data`, for an unknown owner, if contents were read.
     """
 
     name: str
@@ -284,6 +291,7 @@ class Flb:
     count: int
     address: int
     detail: Record | None = None
+    contents: tuple[Contents, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

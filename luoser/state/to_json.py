@@ -142,7 +142,9 @@ def _preserved(preserved: Preserved, full: bool) -> Json:
 
 def _subtree(subtree: Subtree, full: bool) -> Json:
     document: Json = {"name": subtree.name, "address": _hex(subtree.address), "size": _hex(subtree.size)}
+    document["detail"] = subtree.detail and _record(subtree.detail)
     if full:
+        document["contents"] = [_contents(piece) for piece in subtree.contents]
         document["fdt"] = subtree.fdt and fdt_document(subtree.fdt)
     return document
 
@@ -155,7 +157,7 @@ def _luo(luo: Luo, full: bool) -> Json:
         "liveupdate_number": luo.number,
         "serialized": luo.serialized,
         "sessions": [_session(session, full) for session in luo.sessions],
-        "flbs": [_flb(flb) for flb in luo.flbs],
+        "flbs": [_flb(flb, full) for flb in luo.flbs],
         "subsystems": [{"name": entry.name, "data": _hex(entry.data)} for entry in luo.subsystems],
     }
     if full:
@@ -178,6 +180,7 @@ def _session(session: Session, full: bool) -> Json:
 
 
 def _file(file: File, full: bool) -> Json:
+    more = {"contents": [_contents(piece) for piece in file.contents]} if full else {}
     return {
         "compatible": file.compatible,
         "data": _hex(file.data),
@@ -185,16 +188,19 @@ def _file(file: File, full: bool) -> Json:
         "address": _hex(file.address),
         "memfd": file.memfd and _memfd(file.memfd, full),
         "detail": file.detail and _record(file.detail),
+        **more,
     }
 
 
-def _flb(flb: Flb) -> Json:
+def _flb(flb: Flb, full: bool) -> Json:
+    more = {"contents": [_contents(piece) for piece in flb.contents]} if full else {}
     return {
         "name": flb.name,
         "data": _hex(flb.data),
         "count": flb.count,
         "address": _hex(flb.address),
         "detail": flb.detail and _record(flb.detail),
+        **more,
     }
 
 

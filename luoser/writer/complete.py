@@ -22,7 +22,7 @@ from luoser.abi.memfd import MemfdForm, form_of_handler
 from luoser.abi.memfd import form as memfd_form
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as pci_layout
-from luoser.abi.release import RELEASES, Release, release
+from luoser.abi.release import RELEASES, SUBTREES, Release, release
 from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
@@ -144,7 +144,7 @@ class _Handover:
         _list(values, "evidence")
         if not values.get("scratch"):
             values["scratch"] = None
-        is_short = values.get("subtrees") is None
+        is_short = self._is_short()
         self._address(self.item, self.page)
         _list(values, "pci")
         has_luo = is_short and (self.forms.luo is not None or bool(values["pci"]))
@@ -154,7 +154,7 @@ class _Handover:
             self._luo(cast(Item, self.item.item("luo")))
         self._plain_subtrees(is_short)
         if is_short:
-            values["subtrees"] = list(self._subtrees())
+            values["subtrees"] = [*self._raw_trees(), *self._subtrees()]
         else:
             self._given_trees()
         if values.get("fdt") is None:
@@ -162,6 +162,31 @@ class _Handover:
             root = root_tree(self.item)
             values["fdt"] = fdt_document(repacked(root) if self.forms.is_repacked else sequential(root))
         self._preserved()
+
+    def _is_short(self) -> bool:
+        """Whether the sub-trees follow from the rest, but for those of unknown kinds that are given as bytes."""
+        given = list(self.item.items("subtrees"))
+        return all(entry.get("contents") and entry.text("name") not in SUBTREES for entry in given)
+
+    def _raw_trees(self) -> Iterator[Json]:
+        for entry in self.item.items("subtrees"):
+            size = self._contents(entry, "address")
+            values = _values(entry)
+            yield self._subtree(entry.text("name"), values["address"], size, None) | values
+
+    def _contents(self, item: Item, name: str) -> int:
+        """Complete bytes of unknown kind, at the address that is a member of an item. Returns their size."""
+        _list(_values(item), "contents")
+        size = 0
+        for piece in item.items("contents"):
+            values = _values(piece)
+            values.setdefault("size", _hex(len(piece.data("bytes"))))
+            if values.get("address") is None:
+                self._address(item, max(piece.number("size"), 1), name)
+                values["address"] = _values(item)[name]
+            self.placer.preserve(piece.number("address"), piece.number("size"))
+            size += piece.number("size")
+        return size
 
     def _root_form(self) -> KhoForm:
         """The version of the root; the newest if it is unknown."""
@@ -387,6 +412,8 @@ class _Handover:
             values["data"] = _hex(self._memfd(found, memfd, form.name if form is not None else _PRE_MERGE))
         elif detail is not None:
             self._detail(item, values, detail)
+        elif item.get("contents"):
+            self._contents(item, "data")
         elif values.get("data") is None:
             self._address(item, self.page, "data")
         else:
@@ -468,6 +495,8 @@ class _Handover:
             detail = _part(values, "detail", None)
             if detail is not None:
                 self._detail(flb, values, detail)
+            elif flb.get("contents"):
+                self._contents(flb, "data")
             elif values.get("data") is None:
                 values["data"] = _hex(dict(self._ways("flb:")).get(flb.text("name"), 0))
             self._handle(flb.number("data"))

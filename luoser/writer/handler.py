@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from luoser.abi.registry import layout
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import UsageError
-from luoser.state import File, Record
+from luoser.state import Contents, File, Record
 from luoser.text import safe_text
 from luoser.writer.image import Image
 from luoser.writer.memfd import write_memfd
 
-__all__ = ["write_handle", "write_record"]
+__all__ = ["write_contents", "write_handle", "write_record"]
 
 
 def write_handle(image: Image, file: File, what: str) -> None:
@@ -27,9 +29,17 @@ def write_handle(image: Image, file: File, what: str) -> None:
         write_memfd(image, file.memfd, what)
     elif file.detail is not None:
         write_record(image, file.detail, what)
+    elif file.contents:
+        write_contents(image, file.contents, what)
     else:
         kind = safe_text(file.compatible)
         image.lacks.append(f"{what}: no data of {kind} for {file.data:#x} in the state; left out")
+
+
+def write_contents(image: Image, pieces: Iterable[Contents], what: str) -> None:
+    """Write bytes of unknown kind. what: their name in errors. Raises UsageError."""
+    for piece in pieces:
+        image.put(piece.address, piece.data.ljust(piece.size, b"\0"), what)
 
 
 def write_record(image: Image, record: Record, what: str) -> None:

@@ -11,6 +11,7 @@ from luoser.fdt import Fdt, Node, flatten
 from luoser.state import Handover, MapStatus, State, Subtree
 from luoser.state.from_json import Item
 from luoser.text import encode_name, safe_text
+from luoser.writer.handler import write_contents, write_record
 from luoser.writer.image import Image
 from luoser.writer.kexec_metadata import metadata_bytes
 from luoser.writer.kho_test import write_test
@@ -87,6 +88,10 @@ def _write_subtree(image: Image, handover: Handover, subtree: Subtree) -> None:
         image.put(subtree.address, metadata_bytes(handover.kexec_metadata, what), what)
     elif subtree.name == _LUO and handover.luo is not None and not _is_tree(handover.luo.layout):
         return  # with the rest of LUO
+    elif subtree.detail is not None:
+        write_record(image, subtree.detail, what)
+    elif subtree.contents:
+        write_contents(image, subtree.contents, what)
     elif not any(entry.address == subtree.address for entry in handover.pci):
         image.lacks.append(f"{what}: no data for {subtree.address:#x} in the state; left out")
 
@@ -95,7 +100,7 @@ def _note_lost_flbs(image: Image, handover: Handover) -> None:
     assert handover.luo is not None
     lists = {entry.address for entry in handover.pci}
     for flb in handover.luo.flbs:
-        if flb.detail is None and flb.data and flb.data not in lists and not is_test_flb(flb.data):
+        if flb.detail is None and not flb.contents and flb.data and flb.data not in lists and not is_test_flb(flb.data):
             word = f"FLB {safe_text(flb.name)}: no data for {flb.data:#x} in the state; left out"
             image.lacks.append(word)
 

@@ -16,7 +16,7 @@ from luoser.state import File, Luo, Session
 from luoser.state.from_json import Item
 from luoser.text import encode_name, safe_text
 from luoser.writer.block import write_blocks
-from luoser.writer.handler import write_handle, write_record
+from luoser.writer.handler import write_contents, write_handle, write_record
 from luoser.writer.image import Image
 from luoser.writer.tree_values import text, u64
 
@@ -183,6 +183,8 @@ def _write_flbs(image: Image, luo: Luo) -> None:
         data += struct_bytes(abi.luo_flb_ser, {"name": flb.name, "data": flb.data, "count": flb.count}, what)
         if flb.detail is not None:
             write_record(image, flb.detail, what)
+        elif flb.contents:
+            write_contents(image, flb.contents, what)
     if len(data) > image.page_size:
         raise UsageError(f"LUO FLBs: {len(luo.flbs)} do not fit one page")
     image.put(luo.flb_area, data.ljust(image.page_size, b"\0"), "LUO FLBs")

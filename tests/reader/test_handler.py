@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
+from luoser.abi.registry import layouts
+from luoser.reader.handler import struct_candidates
 from luoser.state import File, State
 from tests.images import Image, name
 from tests.reader.helpers import pci_entry
@@ -39,3 +43,56 @@ def test_undecided_vfio_device_has_no_headline() -> None:
     detail = only_file(vfio_state(struct.pack("<IHB", 0, 0x501, 1), devices)).detail
     assert detail is not None and len(detail.readings) > 1
     assert "layouts fit these bytes" in detail.confidence
+
+
+VMALLOC = struct.pack("<QIHH", 0x1234000, 1, 1, 0)
+PSTORE = struct.pack("<I4xqqIiIIII", 1, 5, 1_700_000_000, 3, 7, 1, 2, 1, 0)
+FILES = {
+    "eventfd-v1": (struct.pack("<QI", 7, 0x800), {"count": 7, "flags": 0x800}),
+    "tmpfs-file-v1": (
+        struct.pack("<QQQIIQ", 0x2A, 1, 4097, 0o100644, 0, 2) + VMALLOC + b"log".ljust(256, b"\0"),
+        {"mnt_token": 0x2A, "size": 4097, "mode": 0o100644, "nr_folios": 2, "name": "log"},
+    ),
+    "kvm_vm_luo_v1": (struct.pack("<Q", 3), {"type": 3}),
+    "cpu_fh_v1": (struct.pack("<IIQQQQ", 4, 1, 0x5000, 9, 12, 0), {"cpu": 4, "stack_pa": 0x5000, "hwid": 12}),
+}
+
+
+@pytest.mark.parametrize("handler", FILES)
+def test_struct_of_a_posted_handler(handler: str) -> None:
+    data, wanted = FILES[handler]
+    image = Image()
+    page = image.alloc(data)
+    files = image.blocks([name(handler, 48) + struct.pack("<QQ", page, 7)])
+    sessions = image.blocks([name("vm", 64) + struct.pack("<QQ", files, 1)])
+    image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, 0)), 32)})
+    detail = only_file(image.read()).detail
+    assert detail is not None and detail.address == page
+    fields = {name: value for _, values in reversed(detail.readings) for name, value in values.items()}
+    assert {member: fields[member] for member in wanted} == wanted
+
+
+SUBTREES = {
+    "hwpoison": (struct.pack("<IIQ", 1, 0, 3) + VMALLOC, {"version": 1, "count": 3}),
+    "pstore-kho": (PSTORE + b"panic", {"version": 1, "size": 5, "sec": 1_700_000_000, "nsec": 3, "count": 7}),
+}
+
+
+@pytest.mark.parametrize("subtree", SUBTREES)
+def test_struct_of_a_posted_sub_tree(subtree: str) -> None:
+    data, wanted = SUBTREES[subtree]
+    image = Image()
+    image.handover({subtree: (image.alloc(data), len(data))})
+    (entry,) = image.read(contents=True).handovers[0].subtrees
+    assert entry.detail is not None and entry.contents == ()
+    ((layout, fields),) = entry.detail.readings
+    assert layout == subtree
+    assert {member: fields[member] for member in wanted} == wanted
+
+
+def test_type_of_a_vm_is_all_of_a_page_that_has_no_more() -> None:
+    forms = [entry for entry in layouts() if entry.handler == "kvm_vm_luo_v1"]
+    short = struct.pack("<Q", 3).ljust(4096, b"\0")
+    long = struct.pack("<QQ", 3, 0x7000).ljust(4096, b"\0")
+    assert "kvm-vm-v1-type" in {entry.name for entry in struct_candidates(forms, short)}
+    assert [entry.name for entry in struct_candidates(forms, long)] == ["kvm-vm-v1"]

@@ -58,6 +58,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef int s32;
+typedef long long s64;
 typedef u32 __be32;
 typedef u64 __be64;
 #define be32_to_cpu(x) __builtin_bswap32(x)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The bytes of what luoser cannot decode: blobs of unknown sub-trees, folios of unknown handlers and FLBs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from luoser.abi.luo import is_test_flb
+from luoser.abi.release import SUBTREES
+from luoser.limits import LIMITS
+from luoser.reader.memfd import is_memfd
+from luoser.reader.walk import Subject, Walk
+from luoser.state import Contents, File, Flb, Handover, Subtree
+from luoser.text import safe_text
+
+__all__ = ["with_unknown_contents"]
+
+
+def with_unknown_contents(walk: Walk, handover: Handover) -> Handover:
+    """A handover with the first bytes of each blob of unknown kind, as far as they can be read.
+
+    walk:     the source.
+    handover: as far as it could be decoded.
+    """
+    found = _Unknown(walk, handover)
+    luo = handover.luo
+    if luo is not None:
+        sessions = tuple(
+            replace(session, files=tuple(found.file(file, f"luo.sessions[{place}].files[{index}]")
+                                         for index, file in enumerate(session.files)))
+            for place, session in enumerate(luo.sessions)
+        )  # fmt: skip
+        flbs = tuple(found.flb(flb, f"luo.flbs[{index}]") for index, flb in enumerate(luo.flbs))
+        luo = replace(luo, sessions=sessions, flbs=flbs)
+    trees = tuple(found.subtree(entry, f"subtrees[{index}]") for index, entry in enumerate(handover.subtrees))
+    return replace(handover, luo=luo, subtrees=trees)
+
+
+class _Unknown:
+    """Reads bytes. Those of device lists are not unknown."""
+
+    def __init__(self, walk: Walk, handover: Handover) -> None:
+        self.walk, self.map = walk, handover.preserved.map
+        self.lists = {entry.address for entry in handover.pci}
+
+    def subtree(self, entry: Subtree, path: str) -> Subtree:
+        is_known = entry.name in SUBTREES or entry.fdt is not None or entry.detail is not None
+        if is_known or not entry.address or not entry.size or entry.address in self.lists:
+            return entry
+        subject = Subject(f"sub-tree {safe_text(entry.name)}", f"{path}.contents")
+        return replace(entry, contents=self._bytes(entry.address, entry.size, subject))
+
+    def file(self, file: File, path: str) -> File:
+        if file.memfd is not None or file.detail is not None or is_memfd(file.compatible):
+            return file
+        subject = Subject(f"file {file.token:#x}", f"{path}.contents")
+        return replace(file, contents=self._folio(file.data, subject))
+
+    def flb(self, flb: Flb, path: str) -> Flb:
+        if flb.detail is not None or is_test_flb(flb.data) or flb.data in self.lists:
+            return flb
+        return replace(flb, contents=self._folio(flb.data, Subject(f"FLB {safe_text(flb.name)}", f"{path}.contents")))
+
+    def _folio(self, address: int, subject: Subject) -> tuple[Contents, ...]:
+        """The bytes of the preserved folio at a handle. Empty: the handle is no address of one."""
+        block = self.map.find(address) if self.map is not None else None
+        if block is None or block.address != address or not self.walk.is_page_address(address):
+            return ()
+        return self._bytes(address, self.walk.page_size << block.order, subject)
+
+    def _bytes(self, address: int, size: int, subject: Subject) -> tuple[Contents, ...]:
+        data = self.walk.read_some(address, min(size, LIMITS.contents_size), subject)
+        return (Contents(address=address, size=len(data), data=data.rstrip(b"\0")),) if data else ()
