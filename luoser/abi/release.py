@@ -21,6 +21,7 @@ __all__ = [
     "Release",
     "claimed_subtrees",
     "handlers_of",
+    "is_release",
     "kept_subtrees",
     "known_release",
     "release",
@@ -73,6 +74,11 @@ def release_numbers(kernel: str) -> tuple[int, int, int] | None:
     """(7, 3, 4) of a release such as 7.3.4-lab or v7.3.4; the third is 0 if there is none. None: not a release."""
     match = _NUMBERS.match(kernel)
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match is not None else None
+
+
+def is_release(kernel: str) -> bool:
+    """Whether a text can be the release of a kernel: printable ASCII that begins with two numbers."""
+    return kernel.isascii() and kernel.isprintable() and release_numbers(kernel) is not None
 
 
 def release(kernel: str) -> Release:

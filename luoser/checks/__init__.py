@@ -71,12 +71,14 @@ def check(
     handlers:     names of further file handlers of the next kernel.
     flbs:         names of further FLBs and sub-trees that the next kernel claims.
     select:       ids, slugs or families of the rules to apply. Empty: all.
-    ignore:       ids, slugs or families of the rules to skip.
+    ignore:       ids, slugs or families of the rules to skip. What the source lacks, and a direction that is open, make
+                  the verdict inconclusive all the same.
     severity:     findings of this severity and above make the verdict `findings`.
 
     Raises UsageError if no rule is left to apply.
     """
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
+    gates = [rule for rule in rules() if rule.is_gate and rule not in chosen]
     if not chosen:
         raise UsageError("no rule to apply; `luoser rules` lists all")
     judgement = Judgement(severity=severity)
@@ -91,7 +93,7 @@ def check(
             handlers=frozenset(handlers),
             flbs=frozenset(flbs),
         )
-        judgement.judge(view, chosen)
+        judgement.judge(view, chosen, gates)
     if not state.handovers:
-        judgement.judge_without_root(state, chosen)
+        judgement.judge_without_root(state, rules())
     return judgement.report(state, chosen)

@@ -56,11 +56,12 @@ class Judgement:
     outcomes: dict[str, set[str]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
-    def judge(self, view: View, rules: Sequence[Rule]) -> None:
+    def judge(self, view: View, rules: Sequence[Rule], gates: Sequence[Rule] = ()) -> None:
         """Apply rules to one handover.
 
         view:  the handover.
         rules: to apply.
+        gates: further rules, of which only what they cannot judge counts.
         """
         handover = view.handover
         seen: dict[str, str] = {}
@@ -71,6 +72,8 @@ class Judgement:
             if handover.own:
                 self.outcomes.setdefault(rule.id, set()).add(outcome)
                 self.counts[outcome] += 1
+        for gate in gates:
+            self._pass(gate, view)
         if handover.own:
             self._need_each_structure(view, seen)
         self.handovers.append(
@@ -105,11 +108,13 @@ class Judgement:
         """The outcome of one rule: found, not_judged, passed or not_applicable."""
         root, own = view.handover.address, view.handover.own
         found, outcome = False, "passed"
+        view.used.clear()
         try:
             for item in rule.judge(view):
                 found = True
                 if own:
                     self.findings.setdefault(_finding(rule, item, root))
+            view.need_used()
         except NotApplicable as reason:
             outcome = "not_applicable"
             self.skipped.append(Skipped(rule=rule.id, reason=str(reason), root=root))
@@ -120,9 +125,23 @@ class Judgement:
         except NotJudged as reason:
             outcome = "not_judged"
             if own:
-                word = Unjudged(rule=rule.id, reason=str(reason), cause=reason.cause, root=root, about=reason.about)
-                self.unjudged.setdefault(word)
+                self._add_unjudged(rule, view, reason)
         return "found" if found else outcome
+
+    def _pass(self, gate: Rule, view: View) -> None:
+        try:
+            for _ in gate.judge(view):
+                pass
+        except NotJudged as reason:
+            if view.handover.own:
+                self._add_unjudged(gate, view, reason)
+        except (NotApplicable, NotLookedAt):
+            pass
+
+    def _add_unjudged(self, rule: Rule, view: View, reason: NotJudged) -> None:
+        root = view.handover.address
+        word = Unjudged(rule=rule.id, reason=str(reason), cause=reason.cause, root=root, about=reason.about)
+        self.unjudged.setdefault(word)
 
     def _doubt(self, rule: Rule, view: View, reason: str) -> str:
         """The outcome of a rule with a page size that does not fit: everything may be read wrongly."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from luoser.abi.release import is_release
 from luoser.checks.model import Found, NotApplicable, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
+from luoser.text import safe_text
 
 __all__: list[str] = []
 
@@ -30,6 +32,9 @@ def metadata(view: View) -> Iterator[Found]:
         yield Found(problem.message, address=problem.address, where="kexec_metadata", hint=hint)
     view.need_subtree("kexec-metadata", "kexec_metadata")
     found = view.handover.kexec_metadata
+    if found is not None and not is_release(found.previous_release):
+        word = f"previous_release is {safe_text(found.previous_release)}, expected a release such as 7.3.4"
+        yield Found(word, address=place, where="kexec_metadata", hint=hint)
     if found is not None and found.kexec_count == 0:
         word = "kexec_count is 0, expected 1 or more"
         yield Found(word, address=place, where="kexec_metadata", hint=hint)

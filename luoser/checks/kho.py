@@ -195,14 +195,22 @@ def _map_pointer(tree: Fdt) -> int | None:
     source="kho.md#what-the-next-kernel-verifies; kho.md#kho-v1",
 )
 def map_pointer_missing(view: View) -> Iterator[Found]:
-    """The root does not have a property of 8 bytes with the address of the preserved map.
+    """The root does not have a property of 8 bytes with the address of the preserved map, or it is not that of a page.
 
     From 6.19 on a kernel refuses such a root; for earlier ones nothing is preserved. All preserved memory is lost.
     """
     tree = _root(view)
     if tree.fault:
         raise NotJudged("the root's devicetree cannot be read to its end", cause="damaged", about="root")
-    if _map_pointer(tree) is None:
+    pointer = _map_pointer(tree)
+    if pointer is not None and (pointer >= 1 << 52 or pointer % view.page_size):
+        yield Found(
+            f"the root's pointer to the map, {pointer:#x}, is not the address of a page",
+            address=view.handover.address,
+            where="root",
+            hint="a next kernel refuses it; find what overwrote the root",
+        )
+    if pointer is None:
         names = " or ".join(MAP_PROPERTIES)
         yield Found(
             f"the root has no property {names} of 8 bytes",
@@ -299,14 +307,14 @@ def blob_size(view: View) -> Iterator[Found]:
     The owner in the next kernel reads less than was written, or something else behind it. Sizes are known of
     devicetrees, of LUO's root object and of kexec-metadata.
     """
-    view.need_unconsumed()
     form = root_form(view.handover.compatible)
     if form is None or not form.has_blob_size:
         raise NotApplicable("only kernels with kho-v3 and kho-v4 write a blob-size")
     nodes = {decode_name(node.name): node for node in _root(view).root.nodes}
     for index, entry in enumerate(view.handover.subtrees):
         node = nodes.get(entry.name)
-        said, size = node.u64(SUBTREE_SIZE) if node is not None else None, _blob_size(view, entry)
+        said = node.u64(SUBTREE_SIZE) if node is not None else None
+        size = _blob_size(view, entry, f"subtrees[{index}]")
         if entry.name == "LUO" and said is not None and size is not None and said < size:
             continue  # LUO003 reports it
         if said is None or size not in (None, said):
@@ -319,8 +327,12 @@ def blob_size(view: View) -> Iterator[Found]:
             )
 
 
-def _blob_size(view: View, entry: Subtree) -> int | None:
-    """Size in bytes of what is at the address of a sub-tree. None: unknown."""
+def _blob_size(view: View, entry: Subtree, path: str) -> int | None:
+    """Size in bytes of what is at the address of a sub-tree, or was before the page was freed. None: unknown."""
+    if view.consumed and view.may_be_freed(path):
+        roots = {luo_form(RELEASES[name].luo or "") for name in writers_of(view.handover.compatible)}
+        sizes = {found.root.size for found in roots if found is not None and found.root is not None}
+        return sizes.pop() if entry.name == "LUO" and len(sizes) == 1 else None
     if entry.fdt is not None:
         return entry.fdt.header.totalsize
     luo = luo_form(view.handover.luo.layout) if entry.name == "LUO" and view.handover.luo is not None else None
@@ -332,7 +344,14 @@ def _blob_size(view: View, entry: Subtree) -> int | None:
 # -- the source --------------------------------------------------------------------------------------------
 
 
-@register("KHO017", "direction-open", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover")
+@register(
+    "KHO017",
+    "direction-open",
+    Severity.INFO,
+    kernels="6.16 and later",
+    source="finding.md#finding-the-handover",
+    is_gate=True,
+)
 def direction_open(view: View) -> Iterator[Found]:
     """The direction of the root, handed to the running kernel or by it to the next one, is unknown, or inferred from a
     stale map alone.
@@ -348,19 +367,33 @@ def direction_open(view: View) -> Iterator[Found]:
 
 
 @register(
-    "KHO020", "own-root-missing", Severity.INFO, kernels="6.19 and later", source="finding.md#finding-the-handover"
+    "KHO020",
+    "own-root-missing",
+    Severity.INFO,
+    kernels="6.19 and later",
+    source="finding.md#finding-the-handover",
+    is_gate=True,
 )
 def own_root_missing(view: View) -> Iterator[Found]:
     """The source has the root that the running kernel got, but not the one that it makes at boot for the next kernel.
 
     So that root is damaged, or its page is not in the source. Nothing below it can be judged.
     """
+    for problem in view.source_problems("too-many-candidates"):
+        raise NotJudged(problem.message, cause="limit")
     for problem in view.source_problems("no-own-root"):
         raise NotJudged(f"{problem.message} A dump of all pages or --symbols decides", cause="missing")
     yield from ()
 
 
-@register("KHO021", "root-lost", Severity.ERROR, kernels="6.16 and later", source="finding.md#finding-the-handover")
+@register(
+    "KHO021",
+    "root-lost",
+    Severity.ERROR,
+    kernels="6.16 and later",
+    source="finding.md#finding-the-handover",
+    is_gate=True,
+)
 def root_lost(view: View) -> Iterator[Found]:
     """setup_data in scratch points to a root, which was handed over, but there is none at its address.
 
@@ -373,7 +406,12 @@ def root_lost(view: View) -> Iterator[Found]:
 
 
 @register(
-    "KHO022", "handed-over-unread", Severity.INFO, kernels="6.16 and later", source="finding.md#incoming-or-outgoing"
+    "KHO022",
+    "handed-over-unread",
+    Severity.INFO,
+    kernels="6.16 and later",
+    source="finding.md#incoming-or-outgoing",
+    is_gate=True,
 )
 def handed_over_unread(view: View) -> Iterator[Found]:
     """A page of a handover that the running kernel has taken over is not in the source, or damaged there.
@@ -397,8 +435,32 @@ def handed_over_unread(view: View) -> Iterator[Found]:
     yield from ()
 
 
+@register("KHO023", "contents-unread", Severity.INFO, kernels="6.16 and later", source="finding.md#dump-files")
+def contents_unread(view: View) -> Iterator[Found]:
+    """Bytes of small files, of drivers, or of unknown kinds are not in the source, or damaged there.
+
+    They are nobody's metadata: a cut leaves them out on purpose. But damaged ones were meant to be there.
+    """
+    view.need_unconsumed()
+    lost = [
+        problem for problem in view.problems("missing", "excluded", "page-damaged")
+        if problem.about.endswith(".contents")
+    ]  # fmt: skip
+    for problem in lost:
+        if problem.code == "page-damaged":
+            raise NotJudged(problem.message, cause=cause_of(problem), about=problem.about)
+    if lost:
+        raise NotLookedAt(f"the bytes of {len(lost)} folios of files and drivers; the first: {lost[0].message}")
+    yield from ()
+
+
 @register(
-    "KHO018", "source-truncated", Severity.INFO, kernels="6.16 and later", source="finding.md#finding-the-handover"
+    "KHO018",
+    "source-truncated",
+    Severity.INFO,
+    kernels="6.16 and later",
+    source="finding.md#finding-the-handover",
+    is_gate=True,
 )
 def source_truncated(view: View) -> Iterator[Found]:
     """The end of the source is missing.

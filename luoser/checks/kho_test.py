@@ -22,7 +22,7 @@ def kho_test(view: View) -> Iterator[Found]:
     view.need_unconsumed()
     place = view.subtree("kho_test")
     hint = "only the self-test fails, but the cause may corrupt other memory, too"
-    for problem in view.problems("bad-kho-test"):
+    for problem in (*view.problems("bad-kho-test"), *view.subtree_problems("kho_test", "no-fdt", "bad-fdt")):
         yield Found(problem.message, address=problem.address, where="kho_test", hint=hint)
     view.need_subtree("kho_test", "kho_test")
     found = view.handover.kho_test

@@ -306,6 +306,7 @@ def luo_session_name(view: View) -> Iterator[Found]:
             where=problem.about,
             hint="its files cannot be retrieved; if the kernel was still serialising, take the dump later",
         )
+    need_chains(view, (*UNREAD, *BROKEN, "bad-count"))
 
 
 @register(

@@ -25,7 +25,7 @@ def memblock(view: View) -> Iterator[Found]:
     """
     place = view.subtree("memblock")
     hint = "find what overwrote the devicetree; boot with the same reserve_mem= as this kernel"
-    for problem in view.problems("bad-memblock"):
+    for problem in (*view.problems("bad-memblock"), *view.subtree_problems("memblock", "no-fdt", "bad-fdt")):
         yield Found(problem.message, address=problem.address, where="memblock", hint=hint)
     view.need_subtree("memblock", "memblock")
     found = view.handover.memblock

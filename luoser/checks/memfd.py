@@ -105,7 +105,7 @@ def _rounded(view: View, size: int) -> int:
 @register("MFD001", "descriptor-illegal", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_descriptor(view: View) -> Iterator[Found]:
     """The handle of a memfd is not the address of a page, or its descriptor has values that no kernel writes: more
-    folios than fit the array, an array without folios, a negative size or position.
+    folios than fit the array, an array without folios, a negative size or position, other bytes in its page.
 
     Retrieving the file fails, and its memory is lost.
     """
@@ -113,7 +113,7 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
     unread = view.subjects("missing", "excluded", "page-damaged")
     skipped: Problem | None = None
     for where, _, file in memfds(view):
-        for problem in found.get(where, ()) if file.memfd is None else ():
+        for problem in found.get(where, ()):
             yield Found(problem.message, address=problem.address, where=where, hint=LOST)
         if file.memfd is None and where in unread:
             skipped = skipped or unread[where][0]

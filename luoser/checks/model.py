@@ -34,6 +34,16 @@ unknown-form: its form, or what a kernel does with it, is unknown.
 limit:        a limit of luoser was reached.
 open:         the evidence is not conclusive.
 """
+_DECIDES: dict[Cause, str] = {
+    "missing": "a dump that has it decides",
+    "excluded": "a dump of all pages, such as makedumpfile -d 1 writes, decides",
+    "damaged": "an undamaged copy of it decides",
+    "unread": "a release of luoser that knows this form decides",
+    "unknown-form": "--layout, or a release of luoser that knows this form, decides",
+    "limit": "--root ADDRESS, which reads less, decides",
+    "open": "--symbols or --direction decides",
+}
+"""What would decide, by the reason why a rule could not be judged."""
 
 
 class Severity(StrEnum):
@@ -73,13 +83,13 @@ class NotLookedAt(Exception):
 class NotJudged(Exception):
     """Raised by a rule if something of the handover is not in the source or not understood. Earlier findings count.
 
-    reason: in words.
+    reason: in words. What would decide is added if they do not say it.
     cause:  kind of the reason.
     about:  path of the thing, relative to the root.
     """
 
     def __init__(self, reason: str, *, cause: Cause, about: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(reason if "decides" in reason else f"{reason}; {_DECIDES[cause]}")
         self.cause, self.about = cause, about
 
 

@@ -744,6 +744,7 @@ def unnamed(view: View) -> Iterator[Found]:
     found = _to_come(view)
     view.serialised()
     totals = _unnamed_pages(found, view)
+    view.need_used()  # else the owner may be what was not read
     if totals:
         size = sum(count * view.page_size for count in totals.values())
         words = ", ".join(f"{human_size(count * view.page_size)} in order {order}" for order, count in totals.items())

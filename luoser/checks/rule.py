@@ -22,6 +22,7 @@ class Rule:
     kernels:  that it concerns, in words.
     source:   headings of docs/abi, such as `luo.md#files`, separated by `; `.
     doc:      what it checks, and why it matters.
+    is_gate:  judges the source and the direction, which every verdict depends on: it cannot be ignored.
     judge:    yields findings on one handover; may raise NotApplicable, NotLookedAt or NotJudged, also after findings.
     """
 
@@ -32,6 +33,7 @@ class Rule:
     source: str
     doc: str
     judge: Callable[[View], Iterator[Found]]
+    is_gate: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -52,7 +54,9 @@ _RULES: dict[str, Rule] = {}
 _Judge = Callable[[View], Iterator[Found]]
 
 
-def register(rule_id: str, slug: str, severity: Severity, *, kernels: str, source: str) -> Callable[[_Judge], _Judge]:
+def register(
+    rule_id: str, slug: str, severity: Severity, *, kernels: str, source: str, is_gate: bool = False
+) -> Callable[[_Judge], _Judge]:
     """A decorator that registers a function as a rule. Its docstring says what it checks, and why it matters.
 
     rule_id:  family and number, unique.
@@ -60,13 +64,14 @@ def register(rule_id: str, slug: str, severity: Severity, *, kernels: str, sourc
     severity: of its findings.
     kernels:  that it concerns, in words.
     source:   headings of docs/abi, separated by `; `.
+    is_gate:  as in Rule.
     """
 
     def enter(judge: _Judge) -> _Judge:
         assert rule_id not in _RULES, rule_id
         assert judge.__doc__, rule_id
         doc = "\n".join(line.strip() for line in judge.__doc__.strip().splitlines())
-        _RULES[rule_id] = Rule(rule_id, slug, severity, kernels, source, doc, judge)
+        _RULES[rule_id] = Rule(rule_id, slug, severity, kernels, source, doc, judge, is_gate)
         return judge
 
     return enter

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from luoser.abi.release import kept_subtrees, release_numbers
@@ -33,6 +34,13 @@ __all__ = ["View", "cause_of"]
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
 _SUBTREES = {"luo": "LUO", "kexec_metadata": "kexec-metadata"}
 """Names of the sub-trees, by path of what is read from them."""
+_CHAIN = re.compile(r"luo\.sessions(\[\d+\]\.files)?")
+"""Paths of the chain of sessions, and of the chain of files of each session."""
+_UNSEEN = (
+    "missing", "excluded", "page-damaged", "too-many", "shared-page", "bad-pointer", "loop", "bad-count", "bad-session",
+    "bad-file", "left-over",
+)  # fmt: skip
+"""Codes of problems of such a chain: not all of its entries were read."""
 _FOR_MAP = "an undamaged copy of the map's pages, or a dump that has them, decides"
 
 
@@ -55,6 +63,7 @@ class View:
     drivers:      names of further drivers that are able to live update.
     handlers:     names of further file handlers of the next kernel.
     flbs:         names of further FLBs and sub-trees that the next kernel claims.
+    used:         what a rule has asked for: `sessions`.
     """
 
     state: State
@@ -65,6 +74,7 @@ class View:
     drivers: frozenset[str] = frozenset()
     handlers: frozenset[str] = frozenset()
     flbs: frozenset[str] = frozenset()
+    used: set[str] = field(default_factory=set, compare=False)
 
     @property
     def page_size(self) -> int:
@@ -221,10 +231,17 @@ class View:
         name: of the sub-tree.
         path: of what is read from it.
         """
-        codes = ("missing", "excluded", "page-damaged", "no-fdt", "bad-fdt", "bad-pointer", "short-list", "too-many")
-        places = [f"subtrees[{index}]" for index, entry in enumerate(self.handover.subtrees) if entry.name == name]
-        for about in (path, *places):
+        codes = ("missing", "excluded", "page-damaged", "bad-pointer", "short-list", "too-many")
+        for about in (path, *self._places(name)):
             self.raise_unread(about, codes, f"sub-tree {name} cannot be read")
+
+    def subtree_problems(self, name: str, *codes: str) -> Iterator[Problem]:
+        """Problems that the reader met of a sub-tree itself. name: of the sub-tree. codes: to select."""
+        for about in self._places(name):
+            yield from self.problems(*codes, about=about)
+
+    def _places(self, name: str) -> list[str]:
+        return [f"subtrees[{index}]" for index, entry in enumerate(self.handover.subtrees) if entry.name == name]
 
     def structures(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         """(what, path, prefixes of ids of its rules) of each structure that exists and is not consumed."""
@@ -271,9 +288,22 @@ class View:
 
     def sessions(self) -> Iterator[tuple[str, Session]]:
         """(path, session) of each session."""
+        self.used.add("sessions")
         luo = self.handover.luo
         for index, session in enumerate(luo.sessions if luo is not None else ()):
             yield f"luo.sessions[{index}]", session
+
+    def need_used(self) -> None:
+        """Raise NotJudged if what a rule has asked for was not read to its end, so that it saw only a part.
+
+        Of a handover that was taken over, the next kernel frees the pages.
+        """
+        if "sessions" not in self.used or self.consumed:
+            return
+        for problem in self.problems(*_UNSEEN):
+            if _CHAIN.fullmatch(problem.about):
+                reason = f"not all sessions and files can be read: {problem.message}"
+                raise NotJudged(reason, cause=cause_of(problem), about=problem.about)
 
     def files(self) -> Iterator[tuple[str, Session, File]]:
         """(path, session, file) of each file."""

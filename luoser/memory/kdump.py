@@ -281,7 +281,7 @@ class KdumpMemory(Memory):
         answered = sum(max(0, part.last - part.begin) for part in self._parts)
         if any(part.header.split for part in self._parts) and answered < self._parts[0].header.max_mapnr:
             self.remarks.append(
-                f"split dump: some page frames are in none of the {len(self._parts)} files; give its other files, too"
+                f"truncated: some page frames are in none of the {len(self._parts)} files of a split dump; give all"
             )
 
     def _remark_cut(self, part: _Part) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from luoser.abi.pci import layout as pci_layout
+from luoser.abi.release import is_release
 from luoser.reader.locate import Root
 from luoser.reader.preserved import MapReading
 from luoser.reader.scratch import Messenger
@@ -188,16 +189,20 @@ def _in_scratch(walk: Walk, draft: Draft) -> Messenger | None:
 def _other_release(walk: Walk, draft: Draft) -> str | None:
     """That another kernel wrote the root, in words. None: no evidence.
 
-    A release that differs by one bit may be damaged. Then the scratch array has to be sane, too, which is still zeros
-    before the jump.
+    A release that differs by one bit, or is none, may be damaged.
     """
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
         return None
     writer = draft.metadata.previous_release
-    if one_bit_off(writer, [release]):
+    if _is_damaged(writer, release):
         return None
     return f"written by kernel {safe_text(writer)}, the running kernel is {safe_text(release)} (VMCOREINFO)"
+
+
+def _is_damaged(writer: str, release: str) -> bool:
+    """Whether the release in kexec-metadata may be damaged: it is none, or one bit off the running one."""
+    return not is_release(writer) or one_bit_off(writer, [release]) is not None
 
 
 def _notes(walk: Walk, draft: Draft) -> Iterator[str]:
@@ -205,8 +210,9 @@ def _notes(walk: Walk, draft: Draft) -> Iterator[str]:
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if release and draft.metadata is not None and draft.metadata.previous_release != release:
         writer = draft.metadata.previous_release
-        if one_bit_off(writer, [release]):
-            yield f"kexec-metadata has {safe_text(writer)}, one bit off the running kernel, {safe_text(release)}"
+        if _is_damaged(writer, release):
+            how = "no release" if not is_release(writer) else "one bit off the running kernel"
+            yield f"kexec-metadata has {safe_text(writer)}, {how}; VMCOREINFO has {safe_text(release)}"
 
 
 # -- direction --------------------------------------------------------------------------------------------
@@ -297,7 +303,7 @@ def _alone(walk: Walk, draft: Draft) -> tuple[Direction, list[str]]:
         walk.problem("direction-by-map", draft.root.address, Subject("KHO root", "direction"), f"{text}; {_DECIDES}")
         return Direction.INCOMING, ["inferred: its map was consumed, and its pages were reused"]
     if status in (MapStatus.INTACT, MapStatus.DAMAGED) and _release_in_doubt(walk, draft):
-        doubt = f"kexec-metadata has another release, one bit off the running one, and its map is {status.value}"
+        doubt = f"the release in kexec-metadata may be damaged, and the map is {status.value}"
         return Direction.UNKNOWN, [f"direction unknown: {doubt}; {_DECIDES}"]
     if status in (MapStatus.INTACT, MapStatus.DAMAGED):
         finished = next(filter(None, map(_finished, draft.lists)), None)
@@ -316,7 +322,7 @@ def _release_in_doubt(walk: Walk, draft: Draft) -> bool:
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
         return False
-    return one_bit_off(draft.metadata.previous_release, [release]) is not None
+    return _is_damaged(draft.metadata.previous_release, release)
 
 
 _DECIDES = "--symbols or --direction decides"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.fdt import MAGIC
 from luoser.reader.direction import Draft
 from luoser.reader.walk import Walk
@@ -14,6 +14,7 @@ __all__ = ["mark_foreign"]
 
 _KINDS = {"LUO": (b"luo-v", MAGIC), "memblock": (MAGIC,), "kho_test": (MAGIC,)}
 """Possible first bytes of the page of a sub-tree, by its name."""
+_LEFT_OUT = (PageState.EXCLUDED, PageState.DAMAGED)
 
 
 def mark_foreign(walk: Walk, drafts: Sequence[Draft]) -> None:
@@ -24,7 +25,7 @@ def mark_foreign(walk: Walk, drafts: Sequence[Draft]) -> None:
 
     A root is foreign if its map and all its sub-trees are not at their addresses, no setup_data node, /chosen or symbol
     points to it, and another root is not foreign. So a lone root is never foreign, nor is one that is damaged so that
-    these addresses are not known. Source: docs/deciding.md.
+    these addresses are not known, nor one with a page that the source leaves out. Source: docs/deciding.md.
     """
     strangers = [draft for draft in drafts if _is_stranger(walk, draft)]
     if len(strangers) < len(drafts):
@@ -38,6 +39,8 @@ def _is_stranger(walk: Walk, draft: Draft) -> bool:
         return False
     addresses = [subtree.address for subtree in draft.subtrees] + ([reading.address] if reading is not None else [])
     if root.tree.fault or not any(addresses):
+        return False
+    if any(walk.memory.page_state(address) in _LEFT_OUT for address in addresses if address):
         return False
     if (
         reading is not None

@@ -220,7 +220,7 @@ def _read_map(walk: Walk, root: Root) -> MapReading | None:
     if address == 0:
         return MapReading(form.map, 0)
     if not walk.is_page_address(address):
-        reading = MapReading(form.map, address)
+        reading = MapReading(form.map, address, is_nowhere=True)
         text = f"the root's pointer to the map, {address:#x}, is not a page address"
         reading.broken.append(Broken(root.address, text))
         return reading

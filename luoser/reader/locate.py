@@ -255,7 +255,10 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> list[Chosen]:
         if COMPATIBLE_PREFIX in head and (root := _root_at(walk, address)) is not None:
             if len(roots) >= LIMITS.root_candidates:
                 text = f"too many possible KHO roots: only the first {LIMITS.root_candidates} are considered"
-                walk.problem("too-many-roots", address, None, text)
+                walk.problem("too-many-candidates", address, None, f"{text}, and those that setup_data points to")
+                for node in find_setup_nodes(walk, ()):
+                    if (named_root := _root_at(walk, node.root)) is not None:
+                        roots.setdefault(node.root, named_root)
                 break
             roots.setdefault(address, root)
         named, size = _chosen(walk, address, budget) if budget else (None, 0)

@@ -292,19 +292,25 @@ class _Reader:
         yield from made
 
     def _need_zeros(self, place: int, size: int, end: int, subject: Subject) -> None:
-        """Note a problem if the entry behind the last one is there and not zero: the count of the array is too small.
+        """Note a problem if the array has something behind the last entry: its count is too small, or it is damaged.
 
-        place: physical address of that entry.
+        place: physical address of the entry behind the last one.
         size:  of an entry in bytes.
         end:   physical address of the end of the array.
         """
-        try:
-            rest = self.walk.memory.read(place, size) if place + size <= end else b""
-        except MissingMemory:
-            return
-        if rest.strip(b"\0"):
-            text = f"expected zeros behind the last entry that the count includes, found another one at {place:#x}"
-            self.walk.problem("left-over", place, subject, text)
+        page = self.walk.page_size
+        starts = [place, *range(place - place % page + page, end, page)]
+        for start, stop in zip(starts, [*starts[1:], end], strict=True):
+            try:
+                rest = self.walk.memory.read(start, stop - start) if start < stop else b""
+            except MissingMemory:
+                continue
+            if rest.strip(b"\0"):
+                found = start + len(rest) - len(rest.lstrip(b"\0"))
+                what = "another one" if found < place + size else "other bytes"
+                text = f"expected zeros behind the last entry that the count includes, found {what} at {found:#x}"
+                self.walk.problem("left-over", found, subject, text)
+                return
 
     def _file_entries(self, made: list[File], session: Subject, address: int, data: bytes) -> None:
         size, subject = abi.luo_file_ser.size, session.part("files", ".files")

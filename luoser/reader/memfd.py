@@ -10,6 +10,7 @@ from typing import Any
 from luoser.abi import memfd as abi
 from luoser.abi.memfd import MemfdForm
 from luoser.abi.schema import Schema
+from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
 from luoser.reader.vmalloc import Area, read_area
@@ -65,6 +66,12 @@ def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Sub
     if fault:
         walk.problem("bad-memfd", address, subject, f"not a {form.name} descriptor: {fault}; reused memory?")
         return None
+    rest = _rest(walk, address, form.descriptor.size)
+    if rest is not None:
+        text = f"expected zeros behind the {form.name} descriptor, found other bytes at {rest:#x}"
+        walk.problem("bad-memfd", rest, subject, text)
+        if not any(head):
+            return None
     if not any(head):
         text = "descriptor is all zeros: an empty file without seals, or a freed page"
         walk.problem("zero-memfd", address, subject, text)
@@ -93,6 +100,16 @@ def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Sub
             pages=area.pages,
         ),
     )
+
+
+def _rest(walk: Walk, address: int, size: int) -> int | None:
+    """Address of the first byte behind a descriptor that is not zero, in its page. None: there is none."""
+    try:
+        page = walk.memory.read(address, walk.page_size)
+    except MissingMemory:
+        return None
+    rest = page[size:].lstrip(b"\0")
+    return address + len(page) - len(rest) if rest else None
 
 
 def _fault(walk: Walk, ser: Any) -> str | None:

@@ -57,6 +57,7 @@ class MapReading:
     unread:      name of a form that luoser does not decode. Empty: a known form.
     broken:      nodes that no kernel writes.
     is_no_map:   whether the first page is not a node at all.
+    is_nowhere:  whether the root's pointer to it is no address of a page. No kernel frees the root's page.
     absent:      (address, error, text) of nodes that are not in the source.
     off:         (address, address one bit off, text) of absent nodes for which there is a node one bit off.
     faults:      (problem code, address, text) of faults after which the rest is still readable.
@@ -75,6 +76,7 @@ class MapReading:
     unread: str = ""
     broken: list[Broken] = field(default_factory=list)
     is_no_map: bool = False
+    is_nowhere: bool = False
     absent: list[tuple[int, MissingMemory, str]] = field(default_factory=list)
     off: list[tuple[int, int, str]] = field(default_factory=list)
     faults: list[tuple[str, int, str]] = field(default_factory=list)

@@ -78,7 +78,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.UNREAD)
     chosen = _by_width(walk, reading, list(named))
     kinds = _kinds(chosen)
-    if len(kinds) + len(outside) >= 2:
+    if len(kinds) + len(outside) >= 2 and not reading.is_nowhere:
         text = "; ".join([*(sign.text for sign in kinds), *outside])
         walk.problem("map-stale", reading.address, _MAP, f"stale, so it is not decoded: {text}")
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+import luoser
 from luoser.checks import Severity, Verdict, check
-from luoser.state import Direction, MapStatus, State
+from luoser.errors import PageState
+from luoser.state import Direction, MapStatus, Problem, State
 from tests import real
 from tests.checks.mutants import NAME, changed, luo_of, rules_found
 
@@ -138,3 +140,68 @@ def test_a_structure_that_no_rule_could_judge_was_not_seen() -> None:
         report = check(changed(sound(), direction=Direction.INCOMING, pci=pci))
         assert [entry.about for entry in report.unjudged] == expected
         assert (report.verdict is Verdict.INCONCLUSIVE) == bool(expected)
+
+
+# -- what no selection can switch off --
+
+CHOICES = [{"select": ["MAP"]}, {"select": ["LUO"]}, {"ignore": ["KHO"]}, {"ignore": ["KHO018", "KHO017", "KHO020"]}]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("how", ["truncated", "direction", "own root", "handed-over root"])
+def test_a_selection_does_not_make_up_for_what_was_not_seen(how: str, choice: dict[str, list[str]]) -> None:
+    memory = real.overlay("7.3-a/post")
+    incoming, outgoing = real.read("7.3-a/post").handovers
+    assert (incoming.direction, outgoing.direction) == (Direction.INCOMING, Direction.OUTGOING)
+    state = luoser.read(memory)
+    assert check(state, **choice).verdict is Verdict.SOUND  # type: ignore[arg-type]
+    if how == "truncated":
+        cut = Problem(code="truncated", address=None, message="the file ends early", root=None, about="")
+        state = replace(state, problems=(*state.problems, cut))
+    elif how == "direction":
+        state = replace(state, handovers=(incoming, replace(outgoing, direction=Direction.UNKNOWN)))
+    else:
+        memory.remove((outgoing if how == "own root" else incoming).address or 0)
+        state = luoser.read(memory)
+    report = check(state, **choice)  # type: ignore[arg-type]
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.unjudged
+
+
+def test_rules_do_not_pass_over_sessions_that_were_not_read() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    luo = real.read("7.3-a/frozen").handovers[0].luo
+    assert luo is not None
+    rules = [
+        "MAP009",
+        "MAP010",
+        "MAP012",
+        "LUO013",
+        "LUO014",
+        "LUO015",
+        "LUO016",
+        "LUO017",
+        "LUO018",
+        "MFD001",
+        "MFD010",
+    ]
+    assert set(rules) <= set(check(luoser.read(memory), select=rules).passed)
+    for page in (luo.session_blocks[0], luo.sessions[0].blocks[0]):
+        for state in (PageState.ABSENT, PageState.DAMAGED):
+            memory = real.overlay("7.3-a/frozen")
+            memory.remove(page, state=state)
+            report = check(luoser.read(memory), select=rules)
+            assert report.passed == () and report.verdict is Verdict.INCONCLUSIVE
+            assert {entry.rule for entry in report.unjudged} == set(rules)
+
+
+def test_each_reason_says_what_would_decide() -> None:
+    for name in ("7.3-a/frozen", "6.19-a/frozen", "6.18-a/frozen"):
+        one = real.read(name).handovers[0]
+        pages = [entry.address for entry in one.subtrees] + list(one.preserved.nodes[:3])
+        for page in filter(None, pages):
+            for state in (PageState.ABSENT, PageState.EXCLUDED, PageState.DAMAGED):
+                memory = real.overlay(name)
+                memory.remove(page, state=state)
+                unjudged = check(luoser.read(memory)).unjudged
+                assert unjudged and all("decides" in entry.reason for entry in unjudged)

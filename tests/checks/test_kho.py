@@ -13,13 +13,15 @@ from luoser.abi.release import LAST, kept_subtrees
 from luoser.checks import Verdict, check
 from luoser.errors import PageState
 from luoser.fdt import Fdt, Node, parse
-from luoser.state import Direction, Problem, Subtree
+from luoser.limits import LIMITS
+from luoser.state import Direction, MapStatus, Problem, Subtree
 from tests import real
 from tests.checks.mutants import changed, errors, luo_of, messages, mutant, reason, report_of, rules_found, written
 from tests.flips import flipped
 from tests.fuzz.test_mutations import damaged
 from tests.images import Image, fdt, text, u64
 from tests.images import Node as Made
+from tests.reader.messengers import setup_node
 
 FAMILIES = ("KHO", "MAP")
 
@@ -149,9 +151,11 @@ def root_tree(**properties: bytes | None) -> Fdt:
 
 
 @pytest.mark.parametrize(
-    ("value", "is_wrong"), [(None, True), (b"\0" * 4, True), (b"\0" * 9, True), (b"\1" * 8, False)]
-)
-def test_the_pointer_to_the_map_has_8_bytes(value: bytes | None, is_wrong: bool) -> None:
+    ("value", "is_wrong"), [(None, True), (b"\0" * 4, True), (b"\0" * 9, True), (b"\1" * 8, True)]
+    + [(value.to_bytes(8, "little"), is_wrong) for value, is_wrong in ((0x5CC000, False), (0x5CC004, True),
+                                                                       (1 << 52, True), (0, False))],
+)  # fmt: skip
+def test_the_pointer_to_the_map_is_that_of_a_page(value: bytes | None, is_wrong: bool) -> None:
     report = check(changed("7.3-a/frozen", fdt=root_tree(preserved_memory_map=value)), select=["KHO004"])
     assert [finding.where for finding in report.findings] == (["root"] if is_wrong else [])
 
@@ -361,6 +365,108 @@ def test_sub_tree_that_no_kernel_frees_is_overwritten(name: str) -> None:
         memory = real.overlay(name)
         memory.write(entry.address or 0, b"#!/bin/sh\n" * 409)
         assert check(luoser.read(memory)).verdict is not Verdict.SOUND, entry.name
+
+
+@pytest.mark.parametrize("name", ["7.3-a/post", "7.3-a/finished", "7.3-chain/post"])
+@pytest.mark.parametrize("pointer", [0x20000000005CC000, 0x5CC004])
+def test_pointer_to_a_consumed_map_that_is_no_address_is_damage(name: str, pointer: int) -> None:
+    """No kernel frees the page of the root."""
+    memory = real.overlay(name)
+    taken = next(one for one in real.read(name).handovers if one.direction is Direction.INCOMING)
+    assert taken.address is not None
+    place = memory.read(taken.address, 4096).index(taken.preserved.address.to_bytes(8, "little"))
+    memory.write(taken.address + place, pointer.to_bytes(8, "little"))
+    state = luoser.read(memory)
+    (one,) = (one for one in state.handovers if one.address == taken.address)
+    assert one.preserved.status is MapStatus.DAMAGED
+    assert "KHO004" in {finding.rule for finding in check(state).findings}
+
+
+@pytest.mark.parametrize("name", ["7.3-a/post", "7.3-chain/post"])
+@pytest.mark.parametrize("entry", ["memblock", "LUO", "kexec-metadata"])
+def test_blob_size_in_a_root_that_was_taken_over(name: str, entry: str) -> None:
+    """Readers of sub-trees use it after boot. That of LUO is known, whatever is in its page by now."""
+    memory = real.overlay(name)
+    taken = next(one for one in real.read(name).handovers if one.direction is Direction.INCOMING)
+    assert taken.address is not None and "KHO019" in check(luoser.read(memory)).passed
+    size = next(tree.size for tree in taken.subtrees if tree.name == entry)
+    assert size is not None
+    page = memory.read(taken.address, 4096)
+    place = page.index(size.to_bytes(8, "little"), page.index(entry.encode()))
+    memory.write(taken.address + place, (size + 256).to_bytes(8, "little"))
+    assert "KHO019" in {finding.rule for finding in check(luoser.read(memory)).findings}
+
+
+def test_property_name_of_a_root_that_was_taken_over() -> None:
+    memory = real.overlay("7.3-a/post")
+    taken = next(one for one in real.read("7.3-a/post").handovers if one.direction is Direction.INCOMING)
+    assert taken.address is not None
+    place = taken.address + memory.read(taken.address, 4096).index(b"blob-size\0")
+    memory.write(place, b"blob-sIze")
+    assert check(luoser.read(memory)).verdict is Verdict.FINDINGS
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [(PageState.EXCLUDED, Verdict.SOUND), (PageState.ABSENT, Verdict.SOUND), (PageState.DAMAGED, Verdict.INCONCLUSIVE)],
+)
+def test_bytes_of_a_small_file_that_are_not_there(state: PageState, verdict: Verdict) -> None:
+    """A cut may leave them out; damaged ones were not left out."""
+    memory = real.overlay("7.3-a/frozen")
+    whole = luoser.read(memory, contents=True)
+    luo = whole.handovers[0].luo
+    assert luo is not None and "KHO023" in check(whole).passed
+    pieces = [
+        piece for session in luo.sessions for file in session.files if file.memfd for piece in file.memfd.contents
+    ]
+    assert pieces
+    memory.remove(pieces[0].address, state=state)
+    report = check(luoser.read(memory, contents=True))
+    assert report.verdict is verdict
+    assert any("the bytes of 1 folios" in text for text in report.not_looked_at) == (verdict is Verdict.SOUND)
+
+
+@pytest.mark.parametrize("name", ["6.18-a/frozen", "7.3-a/frozen", "7.3-a/post"])
+def test_memblock_that_is_garbage_is_an_error(name: str) -> None:
+    memory = real.overlay(name)
+    one = real.read(name).handovers[0]
+    memory.write(next(entry.address for entry in one.subtrees if entry.name == "memblock") or 0, b"\xff" * 4096)
+    assert "KHO010" in {finding.rule for finding in check(luoser.read(memory)).findings}
+
+
+def test_self_test_that_is_garbage_is_an_error_before_it_is_consumed() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(0x680000, b"\xff" * 4096)
+    assert "KHO014" in {finding.rule for finding in check(luoser.read(memory)).findings}
+
+
+@pytest.mark.parametrize("name", ["7.3-a/frozen", "7.3-chain/frozen2"])
+@pytest.mark.parametrize("release", [b"\1\2\3", b"7.3.4\xff", b"ZZZZZZZ"])
+def test_release_that_is_none(name: str, release: bytes) -> None:
+    """It is no evidence that another kernel wrote the root."""
+    memory = real.overlay(name)
+    one = next(one for one in real.read(name).handovers if one.direction is Direction.OUTGOING)
+    assert one.kexec_metadata is not None
+    memory.write(one.kexec_metadata.address + 4, release.ljust(65, b"\0"))
+    state = luoser.read(memory)
+    (again,) = (found for found in state.handovers if found.address == one.address)
+    assert again.direction is not Direction.INCOMING and again.preserved.status is MapStatus.INTACT
+    assert "KHO009" in {finding.rule for finding in check(state).findings}
+
+
+def test_many_guests_hide_no_root_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of so many pages that look like a root, setup_data names one; the verdict is open all the same."""
+    monkeypatch.setattr("luoser.reader.locate.LIMITS", replace(LIMITS, root_candidates=20))
+    image = Image(pages=2048)
+    for _ in range(30):
+        image.handover(map_address=0x7000000 + 4096 * len(image.kept), root=image.alloc(keep=False))
+    root = image.handover({"memblock": (image.alloc(fdt(Made("", {"compatible": text("memblock-v1")}))), 80)})
+    image.alloc(bytes(0xD0) + setup_node(root, image.alloc(keep=False), 16), keep=False)
+    state = image.read()
+    assert root in {one.address for one in state.handovers if one.own}
+    report = check(state)
+    assert report.verdict is not Verdict.SOUND
+    assert "limit" in {entry.cause for entry in report.unjudged if entry.rule == "KHO020"}
 
 
 def test_version_string_without_its_nul() -> None:

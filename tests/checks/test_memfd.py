@@ -88,7 +88,7 @@ def test_the_first_page_that_cannot_be_read_is_the_reason(rule: str) -> None:
     sessions = (replace(luo.sessions[0], files=files), *luo.sessions[1:])
     lost = replace(changed(state, luo=replace(luo, sessions=sessions)), problems=problems)
     (entry,) = check(lost, select=[rule]).unjudged
-    assert (entry.reason, entry.about) == ("page 0", about[0])
+    assert (entry.reason, entry.about) == ("page 0; a dump that has it decides", about[0])
 
 
 def test_an_array_page_that_is_not_in_the_source_is_skipped_and_not_broken() -> None:
@@ -310,3 +310,15 @@ def test_memfd_v1_is_judged_as_well() -> None:
 
 def test_a_handover_without_memfds_says_so() -> None:
     assert "no memfd" in reason(check(real.read("6.18-a/frozen"), select=["MFD"]), "MFD007")
+
+
+@pytest.mark.parametrize("zeros", [0, 64])
+def test_other_bytes_in_the_page_of_a_descriptor(zeros: int) -> None:
+    """An empty file is a page of zeros: zeros and then something else are damage."""
+    memory = real.overlay(NAME)
+    file = luo_of().sessions[0].files[0]
+    memory.write(file.data + 100, b"k" * 3000)
+    if zeros:
+        memory.write(file.data, bytes(zeros))
+    (finding, *_) = (one for one in check(luoser.read(memory)).findings if one.rule == "MFD001")
+    assert finding.address == file.data + 100 and "found other bytes at" in finding.message

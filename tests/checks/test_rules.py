@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 WITHOUT: dict[str, str] = {
     "KHO012": "the release of the next kernel",
     "KHO017": "a root whose direction is open: test_kho.py",
+    "KHO023": "bytes of a file that are not in the source: test_kho.py",
     "KHO022": "a handover that was taken over: test_kho.py",
     "KHO021": "a messenger whose root is lost: test_kho.py",
     "KHO020": "a source without the root of the running kernel: test_kho.py",

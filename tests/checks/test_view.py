@@ -192,9 +192,9 @@ def test_problems_of_this_root_by_code_and_subject() -> None:
 
 @pytest.mark.parametrize("about", ["memblock", "subtrees[1]", "subtrees[2]", "luo"])
 def test_a_sub_tree_that_was_not_read(about: str) -> None:
-    found = with_problems(problem("bad-fdt", about))
+    found = with_problems(problem("excluded", about))
     if about in ("memblock", "subtrees[1]"):
-        assert why(lambda: found.need_subtree("memblock", "memblock")) == ("damaged", about)
+        assert why(lambda: found.need_subtree("memblock", "memblock")) == ("excluded", about)
     else:
         found.need_subtree("memblock", "memblock")
 

@@ -57,7 +57,7 @@ def test_the_first_page_of_a_chain_that_cannot_be_read_is_the_reason() -> None:
         for number, about in enumerate(f"luo.sessions[0].files[{file}].memfd.folios" for file in (1, 1, 2))
     )
     (entry,) = check(replace(state, problems=problems), select=["MFD003"]).unjudged
-    assert entry.reason == "page 0"
+    assert entry.reason == "page 0; a dump that has it decides"
 
 
 @pytest.mark.parametrize(

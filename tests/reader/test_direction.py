@@ -391,10 +391,10 @@ def test_root_written_by_another_release_is_incoming(release: str) -> None:
 def test_release_that_is_one_bit_off_is_damage_and_no_evidence(release: str) -> None:
     handover = only(luoser.read(running(LONE, release)))
     assert handover.direction is Direction.UNKNOWN
-    doubt = "kexec-metadata has another release, one bit off the running one, and its map is intact"
+    doubt = "the release in kexec-metadata may be damaged, and the map is intact"
     assert handover.evidence == (
         f"direction unknown: {doubt}; --symbols or --direction decides",
-        f"kexec-metadata has 7.3.4, one bit off the running kernel, {release}",
+        f"kexec-metadata has 7.3.4, one bit off the running kernel; VMCOREINFO has {release}",
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 import luoser
+from luoser.checks import Verdict, check
 from luoser.errors import PageState
 from luoser.limits import LIMITS
 from luoser.memory.overlay import Overlay
@@ -553,3 +554,17 @@ def test_a_page_that_is_absent_while_one_of_its_kind_is_one_bit_off(name: str, a
     memory.remove(page)
     found = [one for one in luoser.read(memory).problems if one.code == "pointer-off"]
     assert [(one.address, f"{near:#x}, one bit off" in one.message) for one in found] == [(page, True)]
+
+
+@pytest.mark.parametrize("place", [104, 4096, 0xF000])
+def test_session_area_of_zeros_with_other_bytes(place: int) -> None:
+    """Not an area without sessions: it is made of zeros, and never shrinks."""
+    memory = real.overlay("6.19-a/frozen")
+    area = only(real.read("6.19-a/frozen")).luo
+    assert area is not None and area.session_area is not None
+    memory.write(area.session_area, bytes(16 * 4096))
+    assert "left-over" not in codes(luoser.read(memory))
+    memory.write(area.session_area + place, b"kkkk")
+    (problem,) = (one for one in luoser.read(memory).problems if one.code == "left-over")
+    assert (problem.about, problem.address) == ("luo.sessions", area.session_area + place)
+    assert check(luoser.read(memory)).verdict is Verdict.FINDINGS
