@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from luoser.checks.model import (
@@ -108,13 +108,11 @@ class Judgement:
         """The outcome of one rule: found, not_judged, passed or not_applicable."""
         root, own = view.handover.address, view.handover.own
         found, outcome = False, "passed"
-        view.used.clear()
         try:
-            for item in rule.judge(view):
+            for item in _found(rule, view):
                 found = True
                 if own:
                     self.findings.setdefault(_finding(rule, item, root))
-            view.need_used()
         except NotApplicable as reason:
             outcome = "not_applicable"
             self.skipped.append(Skipped(rule=rule.id, reason=str(reason), root=root))
@@ -195,6 +193,17 @@ class Judgement:
             return Verdict.FINDINGS
         is_sound = found == {Verdict.SOUND} and (self.counts["passed"] or self.counts["found"])
         return Verdict.SOUND if is_sound else Verdict.INCONCLUSIVE
+
+
+def _found(rule: Rule, view: View) -> Iterator[Found]:
+    """The findings of a rule. Raises NotJudged, too, if it saw only a part of what it asked for."""
+    view.used.clear()
+    try:
+        yield from rule.judge(view)
+    except NotApplicable:
+        view.need_used()
+        raise
+    view.need_used()
 
 
 def _finding(rule: Rule, item: Found, root: int | None) -> Finding:
