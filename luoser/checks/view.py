@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from luoser.abi.release import kept_subtrees, release_numbers
+from luoser.abi.release import release_numbers
 from luoser.checks.model import Cause, NotApplicable, NotJudged, NotLookedAt
 from luoser.state import (
     Area,
@@ -32,8 +32,6 @@ __all__ = ["View", "cause_of"]
 
 
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
-_SUBTREES = {"luo": "LUO", "kexec_metadata": "kexec-metadata"}
-"""Names of the sub-trees, by path of what is read from them."""
 _CHAIN = re.compile(r"luo\.sessions(\[\d+\]\.files)?")
 """Paths of the chain of sessions, and of the chain of files of each session."""
 _UNSEEN = (
@@ -87,12 +85,8 @@ class View:
         return self.handover.is_consumed
 
     def may_be_freed(self, about: str) -> bool:
-        """Whether the next kernel frees the page of a thing after it has read it. about: path of the thing."""
-        part, kept = about.partition(".")[0].partition("[")[0], kept_subtrees(self.handover.compatible)
-        if part == "subtrees":
-            names = {f"subtrees[{index}]": entry.name for index, entry in enumerate(self.handover.subtrees)}
-            return names.get(about, "") not in kept
-        return _SUBTREES.get(about, part) not in kept
+        """As `Handover.may_be_freed`."""
+        return self.handover.may_be_freed(about)
 
     def need_unconsumed(self) -> None:
         """Raise NotApplicable if the next kernel has taken over."""

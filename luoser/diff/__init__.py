@@ -17,6 +17,10 @@ from luoser.state import Direction, Handover, State
 
 __all__ = ["Change", "Comparison", "Kind", "NotCompared", "Verdict", "blob_changes", "compare", "without"]
 
+_UNSEEN = (
+    "truncated", "page-size-doubt", "no-own-root", "root-lost", "root-unread", "too-many-candidates",
+)  # fmt: skip
+"""Codes of problems of a source: a handover may not have been seen, or not as it is."""
 _Pair = tuple[Handover | None, Handover | None]
 
 
@@ -86,7 +90,7 @@ def compare(
         gaps += [
             NotCompared(where="source", reason=problem.message)
             for problem in state.problems
-            if problem.code in ("truncated", "page-size-doubt")
+            if problem.root is None and problem.code in _UNSEEN
         ]
     return Comparison(changes=tuple(changes), pairing=tuple(words), not_compared=tuple(dict.fromkeys(gaps)))
 

@@ -9,10 +9,18 @@ from luoser.diff.model import NotCompared
 from luoser.diff.sides import NOT_THERE
 from luoser.state import Handover, Problem, State
 
-__all__ = ["not_compared"]
+__all__ = ["UNCOMPARED", "not_compared"]
 
-_CODES = NOT_THERE | {"map-garbage", "map-node-broken", "map-node-missing", "map-unread", "map-too-large", "too-many"}
+UNCOMPARED = NOT_THERE | {
+    "map-garbage",
+    "map-node-broken",
+    "map-node-missing",
+    "map-unread",
+    "map-too-large",
+    "too-many",
+}
 """Codes of problems: something was not read, or not to its end."""
+_NOT_FREE = NOT_THERE - {"excluded"}
 _ALWAYS = frozenset({"direction-by-map"})
 """Codes of problems of a handover that may not be consumed."""
 
@@ -29,11 +37,20 @@ def not_compared(
     contents: whether bytes were compared.
     """
     for handover, state in zip((before, after), states, strict=True):
-        codes = _ALWAYS if handover.is_consumed else _ALWAYS | _CODES  # what is missing was consumed
         for problem in state.problems:
-            if problem.root == handover.address and problem.code in codes and _counts(problem, contents=contents):
+            is_own = problem.root == handover.address and _counts(problem, contents=contents)
+            if is_own and problem.code in _codes(handover, problem):
                 where = problem.about or "source"
                 yield NotCompared(where=f"{prefix}/{where}" if prefix else where, reason=problem.message)
+
+
+def _codes(handover: Handover, problem: Problem) -> frozenset[str]:
+    """The codes of problems that keep a thing from being compared. A kernel frees most pages of what it has taken over;
+    only a dump without free pages explains that one is not there.
+    """
+    if not handover.is_consumed:
+        return _ALWAYS | UNCOMPARED
+    return _ALWAYS | (_NOT_FREE if handover.may_be_freed(problem.about) else NOT_THERE)
 
 
 def _counts(problem: Problem, *, contents: bool) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.diff.model import Change, Kind
-from luoser.diff.sides import UNREAD, Sides, added, mapping_changes
+from luoser.diff.sides import UNREAD, Sides, mapping_changes
 from luoser.state import Record
 
 __all__ = ["HANDLE_CODES", "record_changes"]
@@ -15,12 +15,15 @@ HANDLE_CODES = UNREAD | {"bad-memfd", "zero-memfd", "bad-handler-data", "no-fdt"
 """Codes of problems: what was at a handle is gone."""
 
 
-def record_changes(sides: Sides, where: str, place: str, old: Record | None, new: Record | None) -> Iterator[Change]:
+def record_changes(
+    sides: Sides, where: str, place: str, place_before: str, old: Record | None, new: Record | None
+) -> Iterator[Change]:
     """Changes in a struct.
 
     sides: the handover.
     where: path of the changes.
     place: path of its file or FLB after.
+    place_before: the same before.
     old:   before. None: no struct.
     new:   after. None: no struct.
     """
@@ -30,7 +33,7 @@ def record_changes(sides: Sides, where: str, place: str, old: Record | None, new
         if new is None and old is not None:
             yield sides.gone(f"{where}/detail", old.readings[0][0], "consumed", sides.about(place, HANDLE_CODES))
         elif new is not None:
-            yield added(f"{where}/detail", new.readings[0][0])
+            yield sides.come(f"{where}/detail", new.readings[0][0], place_before)
         return
     was, now = dict(old.readings), dict(new.readings)
     name = next((layout for layout in was if layout in now), None)

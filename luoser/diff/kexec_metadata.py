@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.diff.model import Change
-from luoser.diff.sides import UNREAD, Sides, added, member_changes, text_of
+from luoser.diff.sides import UNREAD, Sides, member_changes, text_of
 
 __all__ = ["metadata_changes"]
 
@@ -22,4 +22,4 @@ def metadata_changes(sides: Sides) -> Iterator[Change]:
         signs = sides.about_subtree("kexec-metadata", "kexec_metadata", _CODES)
         yield sides.gone("kexec_metadata", text_of(before.address) or "", "consumed", signs, subtree="kexec-metadata")
     elif after is not None:
-        yield added("kexec_metadata", text_of(after.address))
+        yield sides.come("kexec_metadata", text_of(after.address), "kexec_metadata", subtree="kexec-metadata")

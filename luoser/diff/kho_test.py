@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.diff.model import Change
-from luoser.diff.sides import UNREAD, Sides, added, member_changes, text_of
+from luoser.diff.sides import UNREAD, Sides, member_changes, text_of
 
 __all__ = ["test_changes"]
 
@@ -17,9 +17,9 @@ def test_changes(sides: Sides) -> Iterator[Change]:
     """Changes of its members, or the whole sub-tree. sides: the handover."""
     before, after = sides.before.kho_test, sides.after.kho_test
     if before is not None and after is not None:
-        yield from member_changes("kho_test", before, after, ("magic", "checksum"))
+        yield from member_changes("kho_test", before, after, ("magic", "count", "checksum"))
     elif before is not None:
         signs = sides.about_subtree("kho_test", "kho_test", _CODES)
         yield sides.gone("kho_test", text_of(before.address) or "", "consumed", signs, subtree="kho_test")
     elif after is not None:
-        yield added("kho_test", text_of(after.address))
+        yield sides.come("kho_test", text_of(after.address), "kho_test", subtree="kho_test")

@@ -9,7 +9,7 @@ from luoser.abi.luo import form as luo_form
 from luoser.diff.handler import HANDLE_CODES, record_changes
 from luoser.diff.memfd import memfd_changes
 from luoser.diff.model import Change, Kind
-from luoser.diff.sides import NOT_THERE, UNREAD, Sides, added, member_changes, one_sided, paired, path_part, text_of
+from luoser.diff.sides import NOT_THERE, UNREAD, Sides, member_changes, one_sided, paired, path_part, text_of
 from luoser.state import File, Flb, Luo, Problem, Session
 from luoser.text import safe_text
 
@@ -32,33 +32,41 @@ def luo_changes(sides: Sides) -> Iterator[Change]:
         yield sides.gone("luo", text_of(before.address) or "", "consumed, its page was reused", signs, subtree="LUO")
         return
     if before is None:
-        yield Change(kind=Kind.ADDED, where="luo", after=text_of(after.address))
+        yield sides.come("luo", text_of(after.address), "luo", subtree="LUO")
         return
-    yield from member_changes("luo", before, after, ("layout", "compatible", "address", "number"))
-    if not before.serialized and after.serialized:
+    yield from member_changes("luo", before, after, ("layout", "compatible", "address", "number", "flb_area"))
+    if not before.serialized and after.serialized and _has_any(after):
         yield Change(kind=Kind.PROGRESS, where="luo/serialized", before="not yet", after="serialised")
         return
     if before.serialized and not after.serialized:
         signs = [*sides.about("luo.sessions", _SESSION_CODES), *sides.about("luo.flbs", _FLB_CODES)]
         yield sides.gone("luo/serialized", "serialised", "no session or FLB can be read", signs)
         return
+    # what was taken over may have been read in part
+    yield from member_changes("luo", before, after, () if sides.consumed else ("session_area", "session_blocks"))
     yield from _sessions(sides, before, after)
+    was_places = {id(flb): f"luo.flbs[{index}]" for index, flb in enumerate(before.flbs)}
     places = {id(flb): f"luo.flbs[{index}]" for index, flb in enumerate(after.flbs)}
     for name, old, new in paired(before.flbs, after.flbs, lambda flb: flb.name):
         where = f"luo/flbs/{path_part(name)}"
         if old is not None and new is None:
             yield sides.gone(where, text_of(old.data) or "", "consumed", flb_signs(sides, old))
         elif old is None and new is not None:
-            yield added(where, text_of(new.data))
+            yield sides.come(where, text_of(new.data), "luo.flbs")
         elif old is not None and new is not None:
             yield from member_changes(where, old, new, ("data", "count"))
-            yield from record_changes(sides, where, places[id(new)], old.detail, new.detail)
+            yield from record_changes(sides, where, places[id(new)], was_places[id(old)], old.detail, new.detail)
     for name, was, now in paired(before.subsystems, after.subsystems, lambda entry: entry.name):
         where = f"luo/subsystems/{path_part(name)}"
         if was is None or now is None:
             yield one_sided(where, was, now, lambda entry: text_of(entry.data))
         else:
             yield from member_changes(where, was, now, ("data",))
+
+
+def _has_any(luo: Luo) -> bool:
+    """Whether LUO has handed over anything that could be read."""
+    return bool(luo.sessions or luo.flbs or any(entry.data for entry in luo.subsystems))
 
 
 def flb_signs(sides: Sides, old: Flb) -> list[Problem]:
@@ -91,12 +99,16 @@ def entry_signs(
 
 
 def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
-    places = {id(session): f"luo.sessions[{index}]" for index, session in enumerate(after.sessions)}
+    places = {
+        id(session): f"luo.sessions[{index}]"
+        for luo in (before, after)
+        for index, session in enumerate(luo.sessions)
+    }  # fmt: skip
     left: list[Session] = []
     new_ones: list[Session] = []
     for _, old, new in paired(before.sessions, after.sessions, lambda session: session.name):
         if old is not None and new is not None:
-            yield from _session(sides, places[id(new)], old, new)
+            yield from _session(sides, (places[id(old)], places[id(new)]), old, new)
         elif old is not None:
             left.append(old)
         elif new is not None:
@@ -109,7 +121,7 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
             yield Change(
                 kind=Kind.CHANGED, where=f"{where}/name", before=safe_text(old.name), after=safe_text(same.name)
             )
-            yield from _session(sides, places[id(same)], old, same)
+            yield from _session(sides, (places[id(old)], places[id(same)]), old, same)
         else:
             form = luo_form(after.layout)
             span = form.session_span if form is not None else 1
@@ -117,7 +129,7 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
             signs = entry_signs(sides, "luo.sessions", _SESSION_CODES, "bad-session", old.address, is_read=is_read)
             yield sides.gone(where, f"{len(old.files)} files", "finished, or its page was reused", signs)
     for new in new_ones:
-        yield added(f"luo/sessions/{path_part(new.name)}", f"{len(new.files)} files")
+        yield sides.come(f"luo/sessions/{path_part(new.name)}", f"{len(new.files)} files", "luo.sessions")
 
 
 def _is_renamed(old: Session, new: Session) -> bool:
@@ -142,16 +154,23 @@ def _is_read(sides: Sides, path: str, address: int | None, starts: Collection[in
     )
 
 
-def _session(sides: Sides, place: str, old: Session, new: Session) -> Iterator[Change]:
-    """place: path of the session after."""
-    places = {id(file): f"{place}.files[{index}]" for index, file in enumerate(new.files)}
+def _session(sides: Sides, both: tuple[str, str], old: Session, new: Session) -> Iterator[Change]:
+    """both: paths of the session before and after."""
+    place_before, place = both
+    places = {
+        id(file): f"{path}.files[{index}]"
+        for path, session in zip(both, (old, new), strict=True)
+        for index, file in enumerate(session.files)
+    }  # fmt: skip
     where = f"luo/sessions/{path_part(old.name)}"
-    yield from member_changes(where, old, new, ("address",))
+    yield from member_changes(
+        where, old, new, ("address", "count") if sides.consumed else ("address", "count", "blocks")
+    )
     left: list[File] = []
     new_ones: list[File] = []
     for _, was, now in paired(old.files, new.files, lambda file: file.token):
         if was is not None and now is not None:
-            yield from _file(sides, f"{where}/files/{was.token:#x}", places[id(now)], was, now)
+            yield from _file(sides, f"{where}/files/{was.token:#x}", (places[id(was)], places[id(now)]), was, now)
         elif was is not None:
             left.append(was)
         elif now is not None:
@@ -162,7 +181,7 @@ def _session(sides: Sides, place: str, old: Session, new: Session) -> Iterator[C
         if same is not None:
             new_ones.remove(same)
             yield Change(kind=Kind.CHANGED, where=f"{path}/token", before=text_of(was.token), after=text_of(same.token))
-            yield from _file(sides, path, places[id(same)], was, same)
+            yield from _file(sides, path, (places[id(was)], places[id(same)]), was, same)
         else:
             form = luo_form(sides.after.luo.layout) if sides.after.luo is not None else None
             span = form.file_span if form is not None else 1
@@ -170,11 +189,12 @@ def _session(sides: Sides, place: str, old: Session, new: Session) -> Iterator[C
             signs = entry_signs(sides, f"{place}.files", _FILE_CODES, "bad-file", was.address, is_read=is_read)
             yield sides.gone(path, safe_text(was.compatible), "finished, or its page was reused", signs)
     for now in new_ones:
-        yield added(f"{where}/files/{now.token:#x}", safe_text(now.compatible))
+        yield sides.come(f"{where}/files/{now.token:#x}", safe_text(now.compatible), f"{place_before}.files")
 
 
-def _file(sides: Sides, where: str, place: str, old: File, new: File) -> Iterator[Change]:
-    """where: path of the change. place: path of the file after."""
+def _file(sides: Sides, where: str, both: tuple[str, str], old: File, new: File) -> Iterator[Change]:
+    """where: path of the change. both: paths of the file before and after."""
+    place_before, place = both
     yield from member_changes(where, old, new, ("compatible", "data"))
     if old.memfd is not None and new.memfd is not None:
         yield from memfd_changes(where, old.memfd, new.memfd)
@@ -182,5 +202,5 @@ def _file(sides: Sides, where: str, place: str, old: File, new: File) -> Iterato
         signs = sides.about(place, HANDLE_CODES)
         yield sides.gone(f"{where}/memfd", f"{old.memfd.size:#x} bytes", "restored, its descriptor was freed", signs)
     elif new.memfd is not None:
-        yield added(f"{where}/memfd", f"{new.memfd.size:#x} bytes")
-    yield from record_changes(sides, where, place, old.detail, new.detail)
+        yield sides.come(f"{where}/memfd", f"{new.memfd.size:#x} bytes", place_before)
+    yield from record_changes(sides, where, place, place_before, old.detail, new.detail)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.diff.model import Change
-from luoser.diff.sides import UNREAD, Sides, added, member_changes, one_sided, paired, path_part, text_of
+from luoser.diff.sides import UNREAD, Sides, member_changes, one_sided, paired, path_part, text_of
 
 __all__ = ["memblock_changes"]
 
@@ -27,4 +27,4 @@ def memblock_changes(sides: Sides) -> Iterator[Change]:
         signs = sides.about_subtree("memblock", "memblock", _CODES)
         yield sides.gone("memblock", f"{len(before.reservations)} regions", "consumed", signs, subtree="memblock")
     elif after is not None:
-        yield added("memblock", f"{len(after.reservations)} regions")
+        yield sides.come("memblock", f"{len(after.reservations)} regions", "memblock", subtree="memblock")

@@ -13,6 +13,10 @@ from luoser.state import Memfd
 __all__ = ["memfd_changes"]
 
 
+_FOLIOS = ("count", "address", "total_pages", "flags", "order")
+"""Members of the descriptor that are about the array."""
+
+
 def memfd_changes(where: str, old: Memfd, new: Memfd) -> Iterator[Change]:
     """Changes of members, and of folios by index.
 
@@ -21,6 +25,7 @@ def memfd_changes(where: str, old: Memfd, new: Memfd) -> Iterator[Change]:
     new:   after.
     """
     yield from member_changes(where, old, new, ("layout", "size", "position", "seals", "flags"))
+    yield from member_changes(f"{where}/folios", old.folios, new.folios, _FOLIOS)
     was, now = old.folios.list, new.folios.list
     if len(was) == len(now) and was.frame_shift == now.frame_shift:
         rows: Sequence[int] = list(unequal_rows(was.data, now.data, 16))

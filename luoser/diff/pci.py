@@ -126,8 +126,28 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
     serialised = not _is_serialised(sides.before) and _is_serialised(sides.after)
     for new in left:
         is_late = serialised and all(way.startswith("flb:") for way in new.via)
-        kind = Kind.PROGRESS if is_late else Kind.ADDED
-        yield Change(kind=kind, where=f"pci/{_way(new)}", after=f"{len(new.devices)} devices")
+        where, text = f"pci/{_way(new)}", f"{len(new.devices)} devices"
+        if is_late:
+            yield Change(kind=Kind.PROGRESS, where=where, after=text)
+        else:
+            yield sides.come(where, text, *_paths(sides.before, new))
+
+
+def _paths(handover: Handover, entry: PciList) -> Iterator[str]:
+    """The paths of all that leads to a list, in another state of its handover."""
+    luo = handover.luo
+    for way in entry.via:
+        kind, _, name = way.partition(":")
+        yield from ("luo", "luo.flbs") if kind == "flb" else ("luo",) if kind == "subsystem" else ()
+        for index, flb in enumerate(luo.flbs if luo is not None else ()):
+            if flb.name == name:
+                yield f"luo.flbs[{index}]"
+        for index, other in enumerate(luo.subsystems if luo is not None else ()):
+            if other.name == name:
+                yield f"luo.subsystems[{index}]"
+        for index, subtree in enumerate(handover.subtrees):
+            if subtree.name in (name, "LUO"):
+                yield f"subtrees[{index}]"
 
 
 def _is_serialised(handover: Handover) -> bool:

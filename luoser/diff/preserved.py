@@ -28,6 +28,9 @@ def map_changes(sides: Sides) -> Iterator[Change]:
             after=after.status.value,
             note="the next kernel freed the map after reading it" if is_freed else "",
         )
+    is_rebuilt = before.form == "chunks" and not sides.consumed  # each finalisation makes a new one
+    if MapStatus.ABSENT not in (before.status, after.status) and not is_rebuilt:
+        yield from member_changes("preserved", before, after, ("address",))
     if before.map is not None and after.map is not None:
         yield from member_changes("preserved", before, after, ("form", "bitmap_size"))
         yield from extent_changes(before.map, after.map)

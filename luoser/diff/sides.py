@@ -16,7 +16,6 @@ __all__ = [
     "NOT_THERE",
     "UNREAD",
     "Sides",
-    "added",
     "mapping_changes",
     "member_changes",
     "one_sided",
@@ -26,9 +25,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-LEFT_OUT = frozenset({"excluded", "page-damaged"})
-"""Codes of problems: the machine had the page, but the source does not show it."""
-NOT_THERE = LEFT_OUT | {"missing"}
+NOT_THERE = frozenset({"excluded", "page-damaged", "missing"})
 """Codes of problems: a page is not in the source, or cannot be unpacked."""
 UNREAD = NOT_THERE | frozenset({"shared-page", "bad-pointer", "loop", "bad-count", "too-many", "short-list"})
 """Codes of problems: something could not be read, or not to its end."""
@@ -42,12 +39,14 @@ class Sides:
     after:     later.
     met:       problems below its root after.
     page_size: bytes.
+    was:       problems below its root before.
     """
 
     before: Handover
     after: Handover
     met: tuple[Problem, ...]
     page_size: int = 4096
+    was: tuple[Problem, ...] = ()
 
     @property
     def consumed(self) -> bool:
@@ -74,7 +73,7 @@ class Sides:
 
     def gone(self, where: str, before: str, why: str, signs: Collection[Problem], *, subtree: str = "") -> Change:
         """The change for something that is gone: consumed, if there are problems of it in a consumed handover, but for
-        pages that the source leaves out; not in the source, if its problems report that; else removed.
+        pages that are not there; not in the source, if its problems report that; else removed.
 
         where:   path of the change.
         before:  value as text.
@@ -83,12 +82,27 @@ class Sides:
         subtree: name of the sub-tree that it is. Kernels do not free all of them, so those are never consumed.
         """
         is_kept = subtree in kept_subtrees(self.before.compatible)
-        if self.consumed and signs and not is_kept and not any(problem.code in LEFT_OUT for problem in signs):
+        if self.consumed and signs and not is_kept and not any(problem.code in NOT_THERE for problem in signs):
             return Change(kind=Kind.PROGRESS, where=where, before=before, after=why)
         lost = next((problem for problem in signs if problem.code in NOT_THERE), None)
         if lost is not None:
             return Change(kind=Kind.UNREAD, where=where, before=before, note=lost.message)
         return Change(kind=Kind.REMOVED, where=where, before=before)
+
+    def come(self, where: str, after: str | None, *paths: str, subtree: str = "") -> Change:
+        """The change for something that is only after: added, or not in the source before.
+
+        where:   path of the change.
+        after:   value as text.
+        paths:   of what is not read if it was there before.
+        subtree: name of the sub-tree that it is, or is read from.
+        """
+        trees = enumerate(self.before.subtrees)
+        named = {*paths, *(f"subtrees[{index}]" for index, entry in trees if subtree and entry.name == subtree)}
+        lost = next((one for one in self.was if one.code in NOT_THERE and one.about in named), None)
+        if lost is not None:
+            return Change(kind=Kind.UNREAD, where=where, after=after, note=lost.message)
+        return Change(kind=Kind.ADDED, where=where, after=after)
 
 
 def member_changes(where: str, before: Any, after: Any, names: Sequence[str]) -> Iterator[Change]:
@@ -131,15 +145,6 @@ def text_of(value: Any) -> str | None:
 def path_part(name: str) -> str:
     """A name from a dump as one part of a path: safe to print, and without `/`. name: as decoded."""
     return safe_text(name).replace("/", "\\x2f")
-
-
-def added(where: str, after: str | None) -> Change:
-    """The change for something that is only after.
-
-    where: path of the change.
-    after: value as text.
-    """
-    return Change(kind=Kind.ADDED, where=where, after=after)
 
 
 def one_sided(where: str, old: _T | None, new: _T | None, text: Callable[[_T], str | None]) -> Change:

@@ -141,7 +141,7 @@ def _is_eventfd(data: bytes) -> bool:
     if len(data) != schema.size:  # so small that more bytes show nothing
         return False
     ser, pointer = schema.parse(data), int.from_bytes(data[4:12], "little")
-    is_list = _is_page(pointer)  # u32 and a pointer: the header of a device list in blocks
+    is_list = _is_page(pointer) and bool(pointer % (1 << 32))  # u32 and a pointer: a device list in blocks
     return any(data) and not ser.flags & ~sum(other.EVENTFD_FLAGS) and not is_list
 
 

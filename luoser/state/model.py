@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from luoser.abi.release import kept_subtrees
 from luoser.fdt import Fdt
 from luoser.state.packed import DeviceList, FolioList
 from luoser.state.preserved import PreservedMap
@@ -413,6 +414,10 @@ class KhoTest:
     pages: tuple[int, ...] = ()
 
 
+_SUBTREES = {"luo": "LUO", "kexec_metadata": "kexec-metadata"}
+"""Names of the sub-trees, by path of what is read from them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
     """Everything below one KHO root.
@@ -451,6 +456,14 @@ class Handover:
         if self.direction is Direction.OUTGOING:
             return False
         return self.direction is Direction.INCOMING or self.preserved.status is MapStatus.STALE
+
+    def may_be_freed(self, about: str) -> bool:
+        """Whether the next kernel frees the page of a thing after it has read it. about: path of the thing."""
+        part, kept = about.partition(".")[0].partition("[")[0], kept_subtrees(self.compatible)
+        if part == "subtrees":
+            names = {f"subtrees[{index}]": entry.name for index, entry in enumerate(self.subtrees)}
+            return names.get(about, "") not in kept
+        return part != "root" and _SUBTREES.get(about, part) not in kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

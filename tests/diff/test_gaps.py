@@ -38,7 +38,8 @@ def test_what_was_not_read_on_either_side_is_not_compared(code: str, counts: boo
     for states in ((with_problem(code, FILE), sound()), (sound(), with_problem(code, FILE))):
         found = compare(*states)
         assert [(gap.where, gap.reason) for gap in found.not_compared] == ([(FILE, f"{code} there")] if counts else [])
-        assert found.verdict is (Verdict.INCONCLUSIVE if counts else Verdict.EQUAL)
+        is_damage = code == "bad-count"
+        assert found.verdict is (Verdict.INCONCLUSIVE if counts else Verdict.DIFFERENT if is_damage else Verdict.EQUAL)
 
 
 @pytest.mark.parametrize(("about", "contents", "counts"), [(f"{FILE}.memfd.contents", False, False),
@@ -69,16 +70,25 @@ def test_problems_of_another_root_are_no_gap() -> None:
     [
         (Direction.OUTGOING, MapStatus.INTACT, True),
         (Direction.OUTGOING, MapStatus.STALE, True),
-        (Direction.INCOMING, MapStatus.INTACT, False),
+        (Direction.INCOMING, MapStatus.INTACT, True),
         (Direction.UNKNOWN, MapStatus.INTACT, True),
         (Direction.UNKNOWN, MapStatus.DAMAGED, True),
-        (Direction.UNKNOWN, MapStatus.STALE, False),
+        (Direction.UNKNOWN, MapStatus.STALE, True),
     ],
 )
-def test_what_a_consumed_handover_lacks_was_consumed(direction: Direction, status: MapStatus, counts: bool) -> None:
+@pytest.mark.parametrize("code", ["missing", "page-damaged", "excluded"])
+def test_what_a_handover_lacks(code: str, direction: Direction, status: MapStatus, counts: bool) -> None:
+    """Of one that was taken over, a dump without free pages lacks what was freed, and nothing else."""
     preserved = replace(sound().handovers[0].preserved, status=status)
-    state = changed(with_problem("missing", FILE), direction=direction, preserved=preserved)
-    assert [gap.where for gap in compare(state, state).not_compared] == ([FILE] if counts else [])
+    state = changed(with_problem(code, FILE), direction=direction, preserved=preserved)
+    is_free = code == "excluded" and state.handovers[0].is_consumed
+    assert [gap.where for gap in compare(state, state).not_compared] == ([FILE] if counts and not is_free else [])
+
+
+@pytest.mark.parametrize("about", ["memblock", "kexec_metadata", "subtrees[1]", "root"])
+def test_what_no_kernel_frees_is_never_lacking_for_that_reason(about: str) -> None:
+    state = changed(with_problem("excluded", about), direction=Direction.INCOMING)
+    assert [gap.where for gap in compare(state, state).not_compared] == [about]
 
 
 def test_gaps_of_two_handovers_are_told_below_their_roots() -> None:

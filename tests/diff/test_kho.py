@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from luoser.diff import Kind, compare
+from luoser.diff import Kind, Verdict, compare
 from luoser.state import Area, Direction, MapStatus, Subtree
 from tests.checks.mutants import changed
 from tests.diff.helpers import later, problem, sound, told
@@ -81,3 +81,24 @@ def test_what_is_gone_was_consumed_only_after_the_kexec(
 def test_problems_of_another_root_explain_nothing() -> None:
     other = replace(problem("luo-reused", "luo"), root=0x1000)
     assert told(sound(), later(other, luo=None))["luo"] is Kind.REMOVED
+
+
+# -- damage --
+
+
+@pytest.mark.parametrize("about", ["root", "luo.sessions", "luo.flbs", "memblock", "subtrees[0]", "pci[0]"])
+def test_what_the_reader_objects_to_on_one_side_is_a_difference(about: str) -> None:
+    damaged = replace(sound(), problems=(problem("bad-count", about),))
+    for states, said in (((sound(), damaged), ("sound", "damaged")), ((damaged, sound()), ("damaged", "sound"))):
+        (change,) = compare(*states).changes
+        assert (change.kind, change.where) == (Kind.CHANGED, f"damage/{about}/bad-count")
+        assert (change.before, change.after) == said
+    assert compare(damaged, damaged).verdict is Verdict.EQUAL
+
+
+@pytest.mark.parametrize(
+    ("about", "is_freed"), [("luo.sessions", True), ("kho_test", True), ("memblock", False), ("root", False)]
+)
+def test_only_what_a_kernel_frees_is_damaged_by_age(about: str, is_freed: bool) -> None:
+    found = compare(sound(), later(problem("bad-count", about)))
+    assert found.verdict is (Verdict.PROGRESS if is_freed else Verdict.DIFFERENT)

@@ -166,9 +166,9 @@ def test_a_comparison_takes_its_states_by_name_and_nothing_else_by_place() -> No
         compare(sound(), sound(), None)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("code", ["truncated", "page-size-doubt", "no-own-root"])
+@pytest.mark.parametrize("code", ["truncated", "page-size-doubt", "no-own-root", "root-lost", "root-unread", "no-root"])
 def test_a_source_that_is_in_doubt_is_not_compared_to_its_end(code: str) -> None:
     doubt = replace(sound(), problems=(Problem(code=code, address=None, message="in doubt"),))
     for states in ((sound(), doubt), (doubt, sound())):
         gaps = [(gap.where, gap.reason) for gap in compare(*states).not_compared]
-        assert gaps == ([] if code == "no-own-root" else [("source", "in doubt")])
+        assert gaps == ([] if code == "no-root" else [("source", "in doubt")])

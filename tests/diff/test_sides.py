@@ -29,7 +29,7 @@ def sides(*met: Problem, consumed: bool = True) -> Sides:
     [
         (True, [], Kind.REMOVED),
         (False, [], Kind.REMOVED),
-        (True, [MISSING], Kind.PROGRESS),
+        (True, [MISSING], Kind.UNREAD),
         (True, [DAMAGED], Kind.PROGRESS),
         (False, [DAMAGED], Kind.REMOVED),
         (False, [MISSING], Kind.UNREAD),
@@ -96,9 +96,9 @@ def test_values_as_text(value: object, text: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("missing", Kind.PROGRESS), ("excluded", Kind.UNREAD), ("page-damaged", Kind.UNREAD), ("bad-fdt", Kind.PROGRESS)],
+    [("missing", Kind.UNREAD), ("excluded", Kind.UNREAD), ("page-damaged", Kind.UNREAD), ("bad-fdt", Kind.PROGRESS)],
 )
 def test_what_a_source_leaves_out_was_not_seen_to_be_consumed(code: str, kind: Kind) -> None:
     sign = Problem(code=code, address=0x1000, message="no", root=0x1000, about="memblock")
-    for signs in ([sign], [MISSING, sign], [sign, MISSING]):
+    for signs in ([sign], [DAMAGED, sign], [sign, DAMAGED]):
         assert sides(consumed=True).gone("w", "before", "why", signs).kind is kind
