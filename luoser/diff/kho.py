@@ -86,9 +86,7 @@ def _subtrees(sides: Sides) -> Iterator[Change]:
 
 
 def _tree(where: str, old: Fdt | None, new: Fdt | None) -> Iterator[Change]:
-    """Changes of a devicetree: as a whole, but for the root, whose nodes are compared elsewhere, and of the members of its
-    header, of which some depend on the nodes.
-    """
+    """Changes of a devicetree as a whole (the nodes of the root are compared elsewhere), and of its header."""
     if old is None or new is None:
         return
     if old.root != new.root and where != "fdt":

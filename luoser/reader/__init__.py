@@ -62,10 +62,10 @@ def read(
     if unknown:
         raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
     better = best_size(state, size, lambda other: reading(other, whole=False))
-    if better != size:
+    if better[0] != size:
         is_doubt = who in ("--page-size", "VMCOREINFO")
         if page_size is None:  # the page size of the user is never replaced
-            state = reading(better)
+            state = reading(better[0])
         state = doubted(state, size, better, who, code="page-size-doubt" if is_doubt else "page-size-guessed")
     if root is None:
         return state

@@ -52,7 +52,8 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
         nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(roots) else ()
         found = messengers([*(one for root in roots for one in root.chosen), *search.strays], nodes)
         report_lost_roots(walk, found)
-    drafts = [_draft(walk, root) for root in _without_copies(walk, roots, {one.root for one in found})]
+    kept = _without_copies(walk, roots, {one.root for one in found}, search.wanted)
+    drafts = [_draft(walk, root) for root in kept]
     for draft in drafts:
         draft.messengers = [one for one in found if one.root == draft.root.address]
     mark_foreign(walk, drafts)
@@ -102,12 +103,13 @@ def _inherit(handovers: list[Handover]) -> Iterator[Handover]:
         yield one
 
 
-def _without_copies(walk: Walk, roots: list[Root], named: Collection[int]) -> list[Root]:
+def _without_copies(walk: Walk, roots: list[Root], named: Collection[int], wanted: int | None) -> list[Root]:
     """The roots without copies (page cache, a read of debugfs): of several with one map only the preserved one.
 
     If the map does not show which that is, because it is consumed, it is the one that has a messenger or a verdict.
 
-    named: addresses of the roots that messengers point to.
+    named:  addresses of the roots that messengers point to.
+    wanted: address of a root that is kept, as the user asked for it. None: no such root.
     """
     by_map: dict[int, list[Root]] = {}
     for root in roots:
@@ -124,7 +126,7 @@ def _without_copies(walk: Walk, roots: list[Root], named: Collection[int]) -> li
                 if root is not true[0]:
                     word = f"copy of the KHO root at {true[0].address:#x}, with the same map; ignored"
                     walk.problem("root-copy", root.address, None, word)
-        kept += true if len(true) == 1 else same
+        kept += [one for one in same if one is true[0] or one.address == wanted] if len(true) == 1 else same
     return sorted(kept, key=lambda root: root.address)
 
 

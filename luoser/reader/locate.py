@@ -109,10 +109,12 @@ class Search:
 
     roots:  by ascending address.
     strays: the /chosen of devicetrees that point to a page that is no root, or not in the source.
+    wanted: address of the root that the user asked for. None: all.
     """
 
     roots: list[Root]
     strays: list[Chosen]
+    wanted: int | None = None
 
 
 def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> Search:
@@ -140,7 +142,7 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
         if root.verdict is None and kernel is not None:
             word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
             root.verdict = Direction.UNKNOWN, [word]
-    return Search([roots[address] for address in sorted(roots)], strays)
+    return Search([roots[address] for address in sorted(roots)], strays, wanted)
 
 
 def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:

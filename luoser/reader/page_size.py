@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The page size of a source: that of the user, else of VMCOREINFO, else of the container, else 4 KiB.
 
-The map proves it: unless a map is intact, the other sizes are tried before it is called stale or damaged.
+The map proves it: unless a map is intact, the other sizes are tried before it is called stale or damaged. Where no map
+can prove anything, because all are consumed, sub-trees that are not aligned to the size disprove it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from luoser.abi.kho import SUBTREE_PROPERTIES
 from luoser.memory.source import Memory
 from luoser.state import Handover, MapStatus, Problem, State
 
@@ -35,8 +37,8 @@ def first_size(memory: Memory, given: int | None) -> tuple[int, str]:
     return PAGE_SIZES[0], ""
 
 
-def best_size(state: State, size: int, trial: Callable[[int], State]) -> int:
-    """The page size with which most maps are intact and complete; `size` if no other one is better.
+def best_size(state: State, size: int, trial: Callable[[int], State]) -> tuple[int, str]:
+    """(the page size with which most maps are intact and complete, why it is better); `size` if no other one is.
 
     state: as read with `size`.
     size:  bytes.
@@ -44,23 +46,38 @@ def best_size(state: State, size: int, trial: Callable[[int], State]) -> int:
     """
     walked = any(handover.preserved.status in _WALKED for handover in state.handovers)
     if not walked or _proven(state):
-        return size
+        return size, ""
     scores = {other: _proven(trial(other)) for other in PAGE_SIZES if other != size}
     best = max(scores, key=lambda other: scores[other])
-    return best if scores[best] else size
+    if scores[best]:
+        return best, "the map is intact only with"
+    fits = {other: _aligned(state, other) for other in PAGE_SIZES}
+    if fits[size] == max(fits.values()):
+        return size, ""
+    return next(other for other in PAGE_SIZES if fits[other] == max(fits.values())), "sub-trees are aligned only to"
 
 
-def doubted(state: State, size: int, better: int, who: str, *, code: str) -> State:
+def _aligned(state: State, size: int) -> int:
+    """Number of roots whose sub-trees are all at addresses of pages of a size."""
+    roots = [
+        [value % size == 0 for node in one.fdt.root.nodes for name in SUBTREE_PROPERTIES if (value := node.u64(name))]
+        for one in state.handovers
+        if one.fdt is not None
+    ]
+    return sum(map(all, roots))
+
+
+def doubted(state: State, size: int, better: tuple[int, str], who: str, *, code: str) -> State:
     """The state with one more problem: only another page size fits.
 
     state:  as read.
     size:   that was expected, in bytes.
-    better: that fits, in bytes.
+    better: that fits, in bytes, and why.
     who:    origin of `size`, in words. Empty: assumed.
     code:   of the problem.
     """
     found = f"{who} has {size}" if who else "not in the source"
-    text = f"page size: {found}, but the map is intact only with {better}; read with {state.source.page_size}"
+    text = f"page size: {found}, but {better[1]} {better[0]}; read with {state.source.page_size}"
     problem = Problem(code=code, address=None, message=text)
     return replace(state, problems=(*state.problems, problem))
 

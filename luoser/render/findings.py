@@ -279,9 +279,27 @@ def sarif(report: Report, rules: Sequence[Rule], source: str) -> Json:
                         ],
                     }
                 },
+                "invocations": [_invocation(report)],
                 "results": [_result(finding, levels, source) for finding in report.findings],
             }
         ],
+    }
+
+
+def _invocation(report: Report) -> Json:
+    """What was not judged, as notifications, so that no results do not look like nothing to complain of."""
+    texts = [f"not judged: {entry.reason}" for entry in report.unjudged]
+    notes: list[Json] = [
+        {"level": "warning", "message": {"text": text}, "associatedRule": {"id": entry.rule}}
+        for entry, text in zip(report.unjudged, texts, strict=True)
+    ]
+    if report.verdict.value == "inconclusive" and not notes:
+        notes.append({"level": "warning", "message": {"text": "no rule was judged"}})
+    notes += [{"level": "note", "message": {"text": text}} for text in (*report.remarks, *report.not_looked_at)]
+    return {
+        "executionSuccessful": report.verdict.value != "inconclusive",
+        "toolExecutionNotifications": notes,
+        "properties": {"verdict": report.verdict.value},
     }
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import subprocess
 import sys
@@ -64,6 +65,20 @@ def test_sarif_has_a_result_for_each_finding(luoser_command: Run) -> None:
     known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
     assert {entry["ruleId"] for entry in run["results"]} <= known
     assert any(entry["level"] == "error" for entry in run["results"])
+
+
+def test_sarif_says_what_was_not_judged(luoser_command: Run, tmp_path: Path) -> None:
+    """No results do not mean that there is nothing to complain of."""
+    (tmp_path / "cut").write_bytes(lzma.decompress(Path(FROZEN).read_bytes())[:-4096])
+    result = luoser_command("check", tmp_path / "cut", "--format", "sarif")
+    (run,) = json.loads(result.stdout)["runs"]
+    (invocation,) = run["invocations"]
+    assert (result.returncode, invocation["executionSuccessful"]) == (4, False)
+    assert {entry["level"] for entry in run["results"]} <= {"note"}
+    assert invocation["properties"]["verdict"] == "inconclusive"
+    assert any("truncated" in entry["message"]["text"] for entry in invocation["toolExecutionNotifications"])
+    (run,) = json.loads(luoser_command("check", FROZEN, "--format", "sarif").stdout)["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is True
 
 
 def test_severity_decides_the_exit_code(luoser_command: Run) -> None:

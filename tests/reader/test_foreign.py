@@ -14,7 +14,7 @@ from luoser.memory.overlay import Overlay
 from luoser.memory.source import KnownRoot
 from luoser.state import Direction, Handover, MapStatus
 from tests import real
-from tests.images import Image, u64
+from tests.images import Image, Node, fdt, text, u64
 from tests.reader.helpers import codes, only, problems
 from tests.reader.messengers import named, setup_node
 
@@ -194,3 +194,17 @@ def test_lone_root_whose_subtrees_are_all_something_else_is_not_foreign() -> Non
     (found,) = image.read().handovers
     assert (found.own, found.direction) == (True, Direction.OUTGOING)
     assert found.evidence == ("inferred: the only root, and its map is intact",)
+
+
+@pytest.mark.parametrize("state", [PageState.EXCLUDED, PageState.DAMAGED, PageState.ABSENT])
+def test_a_root_whose_pages_were_left_out_is_not_foreign(state: PageState) -> None:
+    """What is absent shows nothing of the machine; what was left out was there."""
+    image = Image()
+    live = image.handover({"memblock": (image.alloc(fdt(Node("", {"compatible": text("memblock-v1")}))), 80)})
+    first = image.alloc(keep=False)
+    other = image.handover({"module": (image.alloc(b"x", keep=False), 1)}, map_address=image.alloc(b"y", keep=False))
+    memory = Overlay(image.open())
+    for page in range(first, other, 4096):
+        memory.remove(page, state=state)
+    found = {one.address: one.own for one in luoser.read(memory).handovers}
+    assert found == {live: True, other: state is not PageState.ABSENT}

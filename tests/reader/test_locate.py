@@ -321,3 +321,11 @@ def test_copy_of_a_root_is_left_out() -> None:
     state = image.read()
     assert [handover.address for handover in state.handovers] == [root]
     assert [problem.address for problem in state.problems if problem.code == "root-copy"] == [copy]
+
+
+def test_a_copy_is_read_if_it_is_asked_for() -> None:
+    image = Image()
+    root = image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, 0, 0)), 32)})
+    copy = image.alloc(bytes(image.data[root : root + 4096]), keep=False)
+    assert [one.address for one in image.read(root=copy).handovers] == [copy]
+    assert [one.address for one in image.read(root=root).handovers] == [root]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 import luoser
+from luoser.checks import Verdict, check
 from luoser.errors import UsageError
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
@@ -186,3 +187,17 @@ def test_page_size_is_not_guessed_from_a_map_that_cannot_be_read() -> None:
     assert state.source.page_size == 4096
     assert state.handovers[0].preserved.status is MapStatus.DAMAGED
     assert codes(state) == ["map-garbage"]
+
+
+@pytest.mark.parametrize("name", ["6.18-a/post", "6.19-a/post"])
+@pytest.mark.parametrize("how", ["--page-size", "VMCOREINFO"])
+def test_a_size_to_which_sub_trees_are_not_aligned_is_in_doubt(name: str, how: str) -> None:
+    """No map can prove it: the next kernel has consumed it, and does not find one of its own."""
+    memory = real.overlay(name)
+    assert check(luoser.read(memory)).verdict is Verdict.SOUND
+    if how == "VMCOREINFO":
+        memory.vmcoreinfo = {**memory.vmcoreinfo, "PAGESIZE": "16384"}
+    state = luoser.read(memory, page_size=16384 if how == "--page-size" else None)
+    (problem,) = (one for one in state.problems if one.code == "page-size-doubt")
+    assert f"{how} has 16384, but sub-trees are aligned only to 4096" in problem.message
+    assert check(state).verdict is Verdict.INCONCLUSIVE
