@@ -44,13 +44,13 @@ def best_size(state: State, size: int, trial: Callable[[int], State]) -> tuple[i
     size:  bytes.
     trial: reads the source with another page size.
     """
-    walked = any(handover.preserved.status in _WALKED for handover in state.handovers)
-    if not walked or _proven(state):
+    if _proven(state):
         return size, ""
-    scores = {other: _proven(trial(other)) for other in PAGE_SIZES if other != size}
-    best = max(scores, key=lambda other: scores[other])
-    if scores[best]:
-        return best, "the map is intact only with"
+    if any(handover.preserved.status in _WALKED for handover in state.handovers):
+        scores = {other: _proven(trial(other)) for other in PAGE_SIZES if other != size}
+        best = max(scores, key=lambda other: scores[other])
+        if scores[best]:
+            return best, "the map is intact only with"
     fits = {other: _aligned(state, other) for other in PAGE_SIZES}
     if fits[size] == max(fits.values()):
         return size, ""
