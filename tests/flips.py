@@ -18,7 +18,7 @@ import luoser
 from luoser.checks import Finding, check
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
-from luoser.state import MapStatus, State
+from luoser.state import Handover, MapStatus, State
 from tests import real
 from tests.places import PLAIN, map_pages, places
 
@@ -26,12 +26,15 @@ __all__ = ["DUMPS", "Bit", "Flip", "bits_of", "flipped", "flips", "is_plain", "s
 
 Bit = tuple[int, int]
 """(physical address of the byte, number of the bit)."""
-DUMPS = [
-    name
-    for name in [*real.DUMPS, *real.MORE]
-    if any(one.preserved.status is MapStatus.INTACT for one in real.read(name).handovers)
-]
-"""Dumps with a map that the next kernel has not consumed."""
+
+
+def _is_judged(one: Handover) -> bool:
+    """Whether a handover has an intact map, or was taken over: then what no kernel frees is judged."""
+    return one.preserved.status is MapStatus.INTACT or one.is_consumed
+
+
+DUMPS = [name for name in [*real.DUMPS, *real.MORE] if any(_is_judged(one) for one in real.read(name).handovers)]
+"""Dumps with a handover of which bits are judged."""
 PLAIN_BITS = {
     "map leaf": "the bit of a block that nobody names",
     "map bitmap": "the bit of a block that nobody names",
@@ -67,11 +70,11 @@ def bits_of(name: str) -> dict[str, list[Bit]]:
     memory, state, rng = real.dump(name), luoser.read(real.dump(name), contents=True), random.Random(name)
     found: dict[str, list[Bit]] = defaultdict(list)
     for handover in state.handovers:
-        if handover.preserved.status is not MapStatus.INTACT:
+        if not _is_judged(handover):
             continue
         for place in places(memory, handover):
             found[place.name] += [(place.address + bit // 8, bit % 8) for bit in range(8 * place.size)]
-        for kind, page in map_pages(handover):
+        for kind, page in map_pages(handover) if not handover.is_consumed else ():
             found[f"map {kind}"] += [(page + rng.randrange(4096), rng.randrange(8)) for _ in range(PER_NODE)]
     return dict(sorted(found.items()))
 

@@ -11,7 +11,7 @@ from luoser.abi.block import kho_block_header_ser
 from luoser.abi.kexec_metadata import kho_kexec_metadata
 from luoser.abi.kho import fdt_header
 from luoser.abi.pci import is_flb_name
-from luoser.abi.release import SUBTREES
+from luoser.abi.release import SUBTREES, kept_subtrees
 from luoser.abi.schema import Schema
 from luoser.fdt import parse_header, tokens
 from luoser.memory.source import Memory
@@ -24,6 +24,8 @@ PLAIN = {
     "tree: liveupdate-number": "a number: each value is possible",
     "tree: value": "a value of a test, a name, or a size",
     "tree: padding": "nobody reads it",
+    "tree: pointer to what was consumed": "the page has been freed, so nothing shows that it is another one",
+    "tree: blob-size of what was consumed": "the page has been freed, so nothing shows its size",
     "tree: blob-size of an unknown module": "a size that only its owner can judge; the block it is in bounds it",
     "tree: subsystem": "a name: that of a subsystem of the LUO of 2025",
     "tree: label": "a name, chosen by a module or on the command line of the kernel",
@@ -68,12 +70,21 @@ class Place:
 
 
 def places(memory: Memory, handover: Handover) -> Iterator[Place]:
-    """Every member of the root, of LUO, and of all that is below it. Without the pages of the map."""
+    """Every member of the root, of LUO, and of all that is below it. Without the pages of the map.
+
+    Of a handover that was taken over, only what no kernel frees.
+    """
     found = _Places(memory, handover)
     yield from found.tree(handover.address or 0)
-    for subtree in handover.subtrees:
-        if subtree.fdt is not None and subtree.address and subtree.name != "LUO":
-            yield from found.tree(subtree.address, names="label")
+    for index, subtree in enumerate(handover.subtrees):
+        if handover.is_consumed and handover.may_be_freed(f"subtrees[{index}]"):
+            continue
+        if subtree.fdt is not None and subtree.address and (subtree.name != "LUO" or handover.is_consumed):
+            yield from found.tree(subtree.address, names="node name" if subtree.name == "LUO" else "label")
+    if handover.is_consumed:
+        if handover.kexec_metadata is not None:
+            yield from found.struct(kho_kexec_metadata, handover.kexec_metadata.address)
+        return
     yield from found.luo()
     if handover.kexec_metadata is not None:
         yield from found.struct(kho_kexec_metadata, handover.kexec_metadata.address)
@@ -93,6 +104,11 @@ def map_pages(handover: Handover) -> Iterator[tuple[str, int]]:
 class _Places:
     def __init__(self, memory: Memory, handover: Handover) -> None:
         self.memory, self.handover, self.root = memory, handover, handover.address or 0
+
+    def is_freed(self, node: str) -> bool:
+        """Whether the next kernel has freed what a node of the root points to; without a name the map."""
+        one = self.handover
+        return one.is_consumed and node not in kept_subtrees(one.compatible)
 
     def place(self, name: str, address: int, size: int) -> Place:
         return Place(name, address, size)
@@ -127,6 +143,8 @@ class _Places:
             yield self.place("tree: token", start, 12)
             kind = "pointer" if name in _POINTERS else name if name in _PROPERTIES else "value"
             kind = "blob-size of an unknown module" if kind == "blob-size" and node not in SUBTREES else kind
+            if address == self.root and kind.startswith(("pointer", "blob-size")) and self.is_freed(node):
+                kind = f"{kind.split(' ')[0]} {'to' if kind == 'pointer' else 'of'} what was consumed"
             used = len(token.value)
             yield self.place(f"tree: {kind}", start + 12, used)
             if token.size > 12 + used:
