@@ -96,3 +96,8 @@ def test_gaps_of_two_handovers_are_told_below_their_roots() -> None:
     other = replace(state.handovers[0], address=0x7000000, direction=Direction.UNKNOWN)
     both = replace(state, handovers=(*state.handovers, other))
     assert [gap.where for gap in compare(both, both).not_compared] == [f"handovers/0x5cd000/{FILE}"]
+
+
+def test_a_direction_that_only_a_stale_map_shows_is_open_for_a_consumed_handover_too() -> None:
+    state = changed(with_problem("direction-by-map", "direction"), direction=Direction.INCOMING)
+    assert [gap.where for gap in compare(sound(), state).not_compared] == ["direction"]

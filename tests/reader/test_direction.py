@@ -555,3 +555,27 @@ def test_unknown_version_decides_nothing() -> None:
     state = image.read()
     assert state.handovers[0].direction is Direction.UNKNOWN
     assert "kho-version" in codes(state)
+
+
+@pytest.mark.parametrize(("name", "has_own"), [("7.3-a/post", True), ("6.19-a/post", True), ("6.18-a/post", False)])
+def test_a_kernel_without_vmcoreinfo_has_its_own_root_by_the_form_of_the_other(name: str, has_own: bool) -> None:
+    """6.19 and later make one at boot."""
+    memory = real.overlay(name)
+    memory.vmcoreinfo = {}
+    for one in real.read(name).handovers:
+        if one.direction is Direction.OUTGOING:
+            memory.remove(one.address or 0)
+    state = luoser.read(memory)
+    assert [one.direction for one in state.handovers] == [Direction.INCOMING]
+    assert bool(problems(state, "no-own-root")) == has_own
+
+
+def test_finished_devices_before_an_intact_map_leave_the_direction_open() -> None:
+    """Either the next kernel has finished them, and the map is not freed yet, or the list is damaged."""
+    memory = real.overlay("7.3-a/frozen")
+    assert only(luoser.read(memory)).direction is Direction.OUTGOING
+    entry = next(one for one in only(real.read("7.3-a/frozen")).pci if one.layout == "pci-v2-u64")
+    memory.write(entry.address + 16 + 6, b"\0\0")
+    found = only(luoser.read(memory))
+    assert found.direction is Direction.UNKNOWN
+    assert "1 devices of the list at" in found.evidence[0] and "are finished" in found.evidence[0]

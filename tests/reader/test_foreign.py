@@ -208,3 +208,15 @@ def test_a_root_whose_pages_were_left_out_is_not_foreign(state: PageState) -> No
         memory.remove(page, state=state)
     found = {one.address: one.own for one in luoser.read(memory).handovers}
     assert found == {live: True, other: state is not PageState.ABSENT}
+
+
+def test_a_root_that_is_damaged_is_not_foreign() -> None:
+    """What it points to may be behind the damage."""
+    image = Image()
+    host = host_and(image)
+    other = stranger(image)
+    assert {one.address: one.own for one in image.read().handovers} == {host: True, other: False}
+    page = bytes(image.data[other - image.base : other - image.base + 4096])
+    end = other + page.index((9).to_bytes(4, "big"), 40 + 16)
+    image.put(end, (0x77).to_bytes(4, "big"))
+    assert {one.address: one.own for one in image.read().handovers} == {host: True, other: True}
