@@ -303,8 +303,9 @@ class _Reader:
         for start, stop in zip(starts, [*starts[1:], end], strict=True):
             try:
                 rest = self.walk.memory.read(start, stop - start) if start < stop else b""
-            except MissingMemory:
-                continue
+            except MissingMemory as error:
+                self.walk.missing(error, subject)
+                return
             if rest.strip(b"\0"):
                 found = start + len(rest) - len(rest.lstrip(b"\0"))
                 what = "another one" if found < place + size else "other bytes"
