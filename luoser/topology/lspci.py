@@ -13,11 +13,13 @@ from luoser.topology.build import Found, Remarks
 from luoser.topology.config import CONFIG_SIZE, fill, parse_config
 from luoser.topology.model import Address, Device
 
-__all__ = ["DUMP", "RECORDS", "read_dump", "read_records"]
+__all__ = ["DUMP", "RECORDS", "read_dump", "read_records", "unpasted"]
 
 RECORDS = re.compile(rb"^Slot:[ \t]", re.MULTILINE)
 DUMP = re.compile(rb"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?:[\s/]|$)", re.MULTILINE)
 
+_QUOTE = re.compile(rb"[ \t]*(?:[>|][ \t]?)+")
+_SPACES = re.compile(rb"(?m)^ +")
 _LINE_SIZE = 4096
 _NAME_SIZE = 256
 _BRACKETS = re.compile(r".*\[([0-9a-f]{4})\]")
@@ -34,6 +36,23 @@ _DRIVER = re.compile(r"\tKernel driver in use: (.*)")
 _MODULES = "\tKernel modules: "
 _MASTER = re.compile(r"\tControl: .*\bBusMaster([+-]).*")
 _BUSES = re.compile(r"\tBus: primary=[0-9a-f]{2}, secondary=([0-9a-f]{2}), subordinate=([0-9a-f]{2}),.*")
+
+
+def unpasted(data: bytes) -> bytes:
+    """The output of lspci as it was before somebody pasted it: without marks of a quotation and an indentation that all
+    lines have, and with tabs where there are spaces now.
+    """
+    lines = data.splitlines(keepends=True)
+    if not lines or not any(line[:1] in b" >|\t" and line.strip() for line in lines):
+        return data
+    marks = [_QUOTE.match(line) for line in lines]
+    if all(mark or not line.strip() for mark, line in zip(marks, lines, strict=True)):
+        lines = [line[mark.end() :] if mark else line for mark, line in zip(marks, lines, strict=True)]
+    indent = min((len(line) - len(line.lstrip(b" \t")) for line in lines if line.strip()), default=0)
+    joined = b"".join(line[indent:] if line.strip() else line for line in lines)
+    deep = [len(found) for found in _SPACES.findall(joined)]
+    unit = min(deep, default=0)
+    return _SPACES.sub(lambda found: b"\t" * (len(found[0]) // unit), joined) if unit else joined
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, str]]:

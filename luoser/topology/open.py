@@ -14,7 +14,7 @@ from luoser.memory.open import read_file
 from luoser.text import safe_text
 from luoser.topology.build import Remarks, build
 from luoser.topology.document import from_document, from_list
-from luoser.topology.lspci import DUMP, RECORDS, read_dump, read_records
+from luoser.topology.lspci import DUMP, RECORDS, read_dump, read_records, unpasted
 from luoser.topology.model import Topology
 from luoser.topology.sysfs import SYSFS, read_sysfs
 
@@ -55,6 +55,7 @@ def _file(name: str, shown: str) -> Topology:
     remarks = Remarks()
     if data.lstrip()[:1] in (b"[", b"{"):
         return _json(data, name, shown)
+    data = unpasted(data)
     if RECORDS.search(data):
         return build(read_records(data, remarks), source=name, form="lspci -vmm", remarks=remarks)
     if DUMP.search(data):

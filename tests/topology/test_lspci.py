@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from luoser.errors import SourceError
 from luoser.topology import Device, Topology, read_topology
+from luoser.topology.lspci import unpasted
 from tests.topology.guest import bridge, config, dump_text, parents
 
 
@@ -187,3 +189,53 @@ def test_a_very_long_line_is_cut(read: Read) -> None:
 def test_a_text_without_a_usable_device_is_refused_with_what_was_wrong(read: Read) -> None:
     with pytest.raises(SourceError, match=r"recognised as lspci, but no PCI device.*line 1: .*00:20\.0"):
         read("00:20.0 no such slot\n")
+
+
+# -- pastes -----------------------------------------------------------------------------------------------
+
+VERBOSE = """00:01.0 PCI bridge [0604]: Intel Corporation Device [8086:3420] (rev 05)
+\tControl: I/O+ Mem+ BusMaster+ SpecCycle- MemWINV- VGASnoop- ParErr-
+\tBus: primary=00, secondary=01, subordinate=02, sec-latency=0
+\tCapabilities: [40] Express (v2) Root Port (Slot+), MSI 00
+\t\tControl: AttnInd Unknown, PwrInd Unknown, BusMaster- Interlock-
+\tKernel driver in use: pcieport
+
+01:00.0 Ethernet controller [0200]: Intel Corporation Device [8086:1572]
+\tControl: I/O- Mem+ BusMaster- SpecCycle-
+\tKernel driver in use: i40e
+"""
+RECORDS_TEXT = "".join(
+    RECORD.format(slot=slot, kind=kind, vendor="8086", device="3420") + "Driver:\tpcieport\n\n"
+    for slot, kind in (("00:01.0", "0604"), ("01:00.0", "0200"))
+)
+DUMP_TEXT = dump_text({"41:00.0": config()})
+
+
+@pytest.mark.parametrize("text", [VERBOSE, RECORDS_TEXT, DUMP_TEXT], ids=["-vnn", "-vmm", "-x"])
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        pytest.param(lambda text: text.replace("\t", "        "), id="tabs of 8 spaces"),
+        pytest.param(lambda text: text.replace("\t", "  "), id="tabs of 2 spaces"),
+        pytest.param(lambda text: "".join(f"    {line}" for line in text.splitlines(True)), id="indented"),
+        pytest.param(lambda text: "".join(f"\t{line}" for line in text.splitlines(True)), id="indented by a tab"),
+        pytest.param(lambda text: "".join(f"> {line}" for line in text.splitlines(True)), id="quoted"),
+        pytest.param(lambda text: "".join(f">>> {line}" for line in text.splitlines(True)), id="quoted thrice"),
+        pytest.param(lambda text: "".join(f"> > {line}" for line in text.splitlines(True)), id="quoted twice"),
+        pytest.param(
+            lambda text: "".join(f"| {line}" for line in text.replace("\t", "    ").splitlines(True)),
+            id="a bar, spaces",
+        ),
+        pytest.param(lambda text: text.replace("\n\n", "\n \n"), id="a blank line that is not empty"),
+    ],
+)
+def test_what_was_pasted_reads_like_the_original(read: Read, text: str, pasted: Callable[[str], str]) -> None:
+    whole, again = read(text), read(pasted(text))
+    assert whole.devices and again.devices == whole.devices
+    if text is VERBOSE:
+        assert [device.busmaster for device in again.devices.values()] == [True, False]
+
+
+def test_output_that_was_not_pasted_is_left_as_it_is() -> None:
+    for text in (VERBOSE, RECORDS_TEXT, DUMP_TEXT):
+        assert unpasted(text.encode()) == text.encode()
