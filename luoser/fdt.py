@@ -33,6 +33,7 @@ MAGIC = b"\xd0\x0d\xfe\xed"
 HEADER_SIZE = 40
 _BEGIN_NODE, _END_NODE, _PROPERTY, _NOP, _END = 1, 2, 3, 4, 9
 _HEADER = struct.Struct(">10I")
+_RESERVED = struct.Struct(">QQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +103,15 @@ class Node:
 class Fdt:
     """A tree with the header and the strings block of its blob.
 
-    fault: where and why reading stopped early; None if the whole blob was read.
+    fault:    where and why reading stopped early; None if the whole blob was read.
+    reserved: (address, size in bytes) of the entries of the reserve map. Kernels write none for KHO.
     """
 
     header: Header
     root: Node
     strings: bytes
     fault: str | None = None
+    reserved: tuple[tuple[int, int], ...] = ()
 
 
 def parse_header(data: bytes) -> Header:
@@ -122,9 +125,9 @@ def parse_header(data: bytes) -> Header:
     if data[:4] != MAGIC:
         raise FormatError(f"expected devicetree magic d00dfeed, found {data[:4].hex()}")
     if header.version < 16 or header.last_comp_version > 17:
-        raise FormatError(
-            f"devicetree version: expected 17, found {header.version} (compatible with {header.last_comp_version})"
-        )
+        how = f"expected 17, found {header.version} (compatible with {header.last_comp_version})"
+        hint = "; `dtc -I dtb -O dtb` converts old ones" if 0 < header.version < 16 else ""
+        raise FormatError(f"devicetree version: {how}{hint}")
     if not HEADER_SIZE <= header.totalsize <= LIMITS.fdt_size:
         raise FormatError(
             f"devicetree totalsize: expected {HEADER_SIZE} to {LIMITS.fdt_size} bytes, found {header.totalsize}"
@@ -156,14 +159,28 @@ def parse(data: bytes, *, partial: bool = False) -> Fdt:
         raise FormatError(f"truncated devicetree: expected {header.totalsize} bytes, found {len(data)}")
     strings = data[header.off_dt_strings : header.off_dt_strings + header.size_dt_strings]
     block = data[header.off_dt_struct : header.off_dt_struct + header.size_dt_struct]
-    root = Node(b"")
+    root, reserved = Node(b""), list[tuple[int, int]]()
     try:
         _Walker(block, strings).run(root)
+        reserved += _reserved(data, header)
     except FormatError as error:
         if not partial:
             raise
         return Fdt(header, root, strings, str(error))
-    return Fdt(header, root, strings)
+    return Fdt(header, root, strings, reserved=tuple(reserved))
+
+
+def _reserved(data: bytes, header: Header) -> Iterator[tuple[int, int]]:
+    """The entries of the reserve map, up to one of zeros. Raises FormatError if there is none before another block."""
+    start = header.off_mem_rsvmap
+    ends = (header.off_dt_struct, header.off_dt_strings, header.totalsize)
+    end = min(place for place in ends if place > start)
+    for place in range(start, end - _RESERVED.size + 1, _RESERVED.size):
+        entry = _RESERVED.unpack_from(data[place : place + _RESERVED.size].ljust(_RESERVED.size, b"\0"))
+        if entry == (0, 0):
+            return
+        yield entry
+    raise FormatError(f"devicetree reserve map at {start:#x} has no end: expected an entry of zeros before {end:#x}")
 
 
 class _Walker:

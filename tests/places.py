@@ -125,7 +125,9 @@ class _Places:
     def tree(self, address: int, *, names: str = "node name") -> Iterator[Place]:
         """The members of the header, the tokens and the values of a devicetree. names: what a node's name is."""
         yield from self.struct(fdt_header, address)
-        size = parse_header(self.memory.read(address, fdt_header.size)).totalsize
+        header = parse_header(self.memory.read(address, fdt_header.size))
+        yield self.place("fdt_reserve_entry, zero", address + header.off_mem_rsvmap, 16)
+        size = header.totalsize
         node = ""
         for token in tokens(self.memory.read(address, size)):
             start, name = address + token.offset, token.name.decode("latin-1")

@@ -575,3 +575,40 @@ def test_names_that_cannot_be_written_are_refused() -> None:
     tree.root.properties.append((b"other", b""))
     with pytest.raises(FormatError, match="not in the strings block"):
         fdt.flatten(tree)
+
+
+# -- the reserve map --
+
+
+def with_reserved(*entries: tuple[int, int], end: bool = True) -> bytes:
+    """A tree with these entries in its reserve map."""
+    plain = fdt.flatten(fdt.sequential(fdt.Node(b"", [(b"compatible", b"x\0")])))
+    header = list(struct.unpack(">10I", plain[:40]))
+    more = b"".join(struct.pack(">QQ", *entry) for entry in entries) + (bytes(16) if end else b"")
+    shift = len(more) - 16
+    header[1:4] = [header[1] + shift, header[2] + shift, header[3] + shift]
+    start = header[4]
+    return struct.pack(">10I", *header) + plain[40:start] + more + plain[start + 16 :]
+
+
+def test_entries_of_the_reserve_map_are_read() -> None:
+    tree = fdt.parse(with_reserved((0x1000, 0x2000), (0x8000, 1)))
+    assert (tree.reserved, tree.fault) == (((0x1000, 0x2000), (0x8000, 1)), None)
+    assert tree.root.text("compatible") == b"x"
+    assert fdt.parse(with_reserved()).reserved == ()
+
+
+def test_reserve_map_without_an_end_is_told() -> None:
+    data = with_reserved((0x1000, 0x2000), end=False)
+    with pytest.raises(FormatError, match="reserve map at 0x30 has no end: expected an entry of zeros before 0x40"):
+        fdt.parse(data)
+    tree = fdt.parse(data, partial=True)
+    assert "reserve map" in (tree.fault or "") and tree.root.text("compatible") == b"x"
+
+
+@pytest.mark.parametrize("version", [1, 3, 15])
+def test_old_versions_are_refused_with_what_to_do(version: int) -> None:
+    data = bytearray(with_reserved())
+    data[20:24] = version.to_bytes(4, "big")
+    with pytest.raises(FormatError, match=rf"expected 17, found {version} .*dtc -I dtb -O dtb"):
+        fdt.parse(bytes(data))

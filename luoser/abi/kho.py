@@ -47,7 +47,9 @@ SUBTREE_PROPERTIES = ("fdt", "preserved-data")
 """Properties of a sub-node for the physical address of its blob: v1 and early v2, then v2 of mainline to v4."""
 SUBTREE_SIZE = "blob-size"
 SETUP_KEXEC_KHO = 10
-CHOSEN_FDT, CHOSEN_SCRATCH = "linux,kho-fdt", "linux,kho-scratch"
+CHOSEN_FDT = "linux,kho-fdt"
+CHOSEN_SCRATCH = ("linux,kho-scratch", "linux,kho-bootmem")
+"""Names of the property with the array of scratch areas; scratch is to be called bootmem from 7.4 on."""
 
 _MERGED = {"status": "merged"}
 

@@ -130,6 +130,8 @@ def _strange(one: _Tree) -> Iterator[str]:
     tree = one.tree
     if tree.root.name:
         yield f"the root node of a devicetree has a name, {safe_text(tree.root.name)}"
+    if tree.reserved:
+        yield f"the reserve map of a devicetree has {len(tree.reserved)} entries, expected none"
     names = {name for node in tree.root.walk() for name, _ in node.properties}
     whole = {name for name in tree.strings.split(b"\0") if name}
     for name in sorted(whole - names) if not one.is_edited and not tree.fault else ():

@@ -58,7 +58,7 @@ def scratch_shape(view: View) -> Iterator[Found]:
     The next kernel allocates all its early memory from scratch. It cannot boot without the first two areas.
     """
     areas, unit = view.scratch(), _unit(view)
-    hint = "find what overwrote the array of scratch areas; check kho_scratch= on the command line"
+    hint = "find what overwrote the array of scratch areas; check kho_scratch= or kho_bootmem= on the command line"
     if len(areas) < 2:
         yield Found(
             f"scratch areas: expected at least 2, low memory and global, found {len(areas)}", where="scratch", hint=hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -35,6 +35,13 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
 @click.option("--stat", is_flag=True, help="Show only the number of changes.")
 @click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout to use where several fit.")
 @click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in a source.")
+@click.option(
+    "--symbols",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="System.map or vmlinux of the running kernel. Given twice: of BEFORE, then of AFTER.",
+)
 def command(
     sources: tuple[str, ...],
     output: str,
@@ -45,6 +52,7 @@ def command(
     stat: bool,
     layouts: tuple[str, ...],
     page_size: int | None,
+    symbols: tuple[str, ...],
 ) -> None:
     """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
 
@@ -58,10 +66,13 @@ def command(
 
     if against is None and len(sources) != 2:
         raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {len(sources)} sources")
+    if len(symbols) > 2:
+        raise UsageError(f"--symbols: expected those of BEFORE and AFTER, found {len(symbols)} files")
+    reading = _Reading(contents, layouts, page_size, symbols)
     pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
     verdicts = set[str]()
     for before, after in pairs:
-        found = _compare((before, after), roots, contents, layouts, page_size)
+        found = _compare((before, after), roots, reading)
         found = replace(found, changes=without(found.changes, ignore))
         verdicts.add(found.verdict.value)
         if against is not None and output == "text":
@@ -79,20 +90,27 @@ def command(
         raise SystemExit(code)
 
 
-def _compare(
-    names: tuple[str, str],
-    roots: tuple[int, int] | None,
-    contents: bool,
-    layouts: tuple[str, ...],
-    page_size: int | None,
-) -> Comparison:
+class _Reading(NamedTuple):
+    """How both sources are read. symbols: none, one file for both, or one for each."""
+
+    contents: bool
+    layouts: tuple[str, ...]
+    page_size: int | None
+    symbols: tuple[str, ...]
+
+    def symbols_of(self, side: int) -> str | None:
+        """The symbols of the first (0) or second (1) source. None: not given."""
+        return self.symbols[min(side, len(self.symbols) - 1)] if self.symbols else None
+
+
+def _compare(names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading) -> Comparison:
     from luoser.diff import Comparison, blob_changes, compare
     from luoser.errors import UsageError
     from luoser.state import Blob
     from luoser.text import safe_text
 
     with ExitStack() as stack:
-        loaded = _load_both(names, stack, contents, layouts, page_size)
+        loaded = _load_both(names, stack, reading)
         first, second = loaded[0][0], loaded[1][0]
         if isinstance(first, Blob) and isinstance(second, Blob):
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
@@ -100,37 +118,34 @@ def _compare(
             shown = " and ".join(map(safe_text, names))
             raise UsageError(f"{shown}: expected both or none to be a bare folio")
         memories = loaded[0][1], loaded[1][1]
-        return compare(first, second, roots=roots, memories=memories, contents=contents)
+        return compare(first, second, roots=roots, memories=memories, contents=reading.contents)
 
 
-def _load_both(
-    names: tuple[str, str], stack: ExitStack, contents: bool, layouts: tuple[str, ...], page_size: int | None
-) -> list[tuple[Any, Memory | None]]:
+def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> list[tuple[Any, Memory | None]]:
     """Both sides. If no layout fits one of two folios, the layout of the other one is assumed."""
     from luoser.errors import SourceError
     from luoser.state import Blob
 
     try:
-        first = _load(names[0], stack, contents, layouts, page_size)
+        first = _load(names[0], stack, reading, 0)
     except SourceError:
-        other = _load(names[1], stack, contents, layouts, page_size)
+        other = _load(names[1], stack, reading, 1)
         if not isinstance(other[0], Blob):
             raise
-        return [_load(names[0], stack, contents, (other[0].layout,), page_size), other]
-    own = (first[0].layout,) if isinstance(first[0], Blob) else layouts
-    return [first, _load(names[1], stack, contents, own, page_size)]
+        return [_load(names[0], stack, reading._replace(layouts=(other[0].layout,)), 0), other]
+    own = (first[0].layout,) if isinstance(first[0], Blob) else reading.layouts
+    return [first, _load(names[1], stack, reading._replace(layouts=own), 1)]
 
 
-def _load(
-    name: str, stack: ExitStack, contents: bool, layouts: tuple[str, ...], page_size: int | None
-) -> tuple[Any, Memory | None]:
-    """A state with its memory, or a state of a document or a blob, both without memory."""
+def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:
+    """A state with its memory, or a state of a document or a blob, both without memory. side: 0 before, 1 after."""
     from luoser.errors import SourceError
 
     document = _document(name)
     if document is not None:
         return document, None
-    reading = Reading.plain(name, layouts=layouts, page_size=page_size)
+    layouts = how.layouts
+    reading = replace(Reading.plain(name, layouts=layouts, page_size=how.page_size), symbols=how.symbols_of(side))
     try:
         memory = stack.enter_context(reading.open())
     except SourceError:
@@ -138,7 +153,7 @@ def _load(
         if blob is None:
             raise
         return blob, None
-    return reading.read(memory, contents=contents), memory
+    return reading.read(memory, contents=how.contents), memory
 
 
 def _document(name: str) -> State | None:

@@ -93,7 +93,8 @@ def _known_roots(base: Path) -> Iterator[KnownRoot]:
     tree = base / "proc/device-tree"
     root = _span(tree, _bytes(tree / "chosen" / CHOSEN_FDT))
     if root is not None:
-        scratch_span = _span(tree, _bytes(tree / "chosen" / CHOSEN_SCRATCH))
+        spans = (_span(tree, _bytes(tree / "chosen" / name)) for name in CHOSEN_SCRATCH)
+        scratch_span = next(filter(None, spans), None)
         yield KnownRoot(root=root[0], incoming=True, scratch=scratch_span, evidence="/chosen of the devicetree")
 
 

@@ -22,13 +22,15 @@ from luoser.text import safe_text
 
 __all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels"]
 
+_AREAS = (("kho_scratch", "kho_scratch_cnt"), ("kho_bootmem", "kho_bootmem_cnt"))
+"""Pointer to the array of scratch areas, and their number; scratch is to be called bootmem from 7.4 on."""
 _ANCHORS = (
     *("_stext", "swapper_pg_dir", "init_top_pgt", "init_uts_ns"),
     *("kallsyms_names", "prb", "clear_seq", "node_data"),
 )
 """Symbols that are also in VMCOREINFO, in text, data, read-only data and bss. They identify the build."""
 SYMBOLS = frozenset(
-    ("kho_in", "kho_out", "kho_scratch", "kho_scratch_cnt", "luo_global", "page_offset_base", *_ANCHORS)
+    ("kho_in", "kho_out", *(name for names in _AREAS for name in names), "luo_global", "page_offset_base", *_ANCHORS)
 )
 """Names that `luoser.symbols.read_symbols` has to find."""
 _START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
@@ -99,8 +101,9 @@ class Kernel:
         return found
 
     def scratch(self) -> tuple[int, int] | None:
-        """(physical address, size in bytes) of the array that `kho_scratch` points to. None: unknown."""
-        pointer, count = self._number("kho_scratch", 8), self._number("kho_scratch_cnt", 4)
+        """(physical address, size in bytes) of the array that `kho_scratch` (bootmem) points to. None: unknown."""
+        known = next((names for names in _AREAS if self.symbols.get(names[0]) is not None), _AREAS[0])
+        pointer, count = self._number(known[0], 8), self._number(known[1], 4)
         if not pointer or not count or count > _SCRATCH_AREAS:
             return None
         address = self._direct(pointer)

@@ -357,7 +357,8 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
     root = _span(walk, tree.root, address, CHOSEN_FDT)
     if root is None:
         return None, size
-    return Chosen(address, root[0], _span(walk, tree.root, address, CHOSEN_SCRATCH), header.totalsize), size
+    scratch = next(filter(None, (_span(walk, tree.root, address, name) for name in CHOSEN_SCRATCH)), None)
+    return Chosen(address, root[0], scratch, header.totalsize), size
 
 
 def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | None:

@@ -526,3 +526,10 @@ def test_damage_of_two_neighbouring_bitmaps_is_not_sound() -> None:
     assert check(luoser.read(memory)).verdict is Verdict.SOUND
     memory.write(0x7A8000, b"\xff" * 8192)
     assert check(luoser.read(memory)).verdict is not Verdict.SOUND
+
+
+def test_entry_of_the_reserve_map_of_a_devicetree() -> None:
+    """No kernel reserves anything in a tree for its successor."""
+    memory = flipped(real.dump("7.3-a/frozen"), (0x5CD000 + 0x28 + 9, 3))
+    found = {finding.rule: finding.message for finding in check(luoser.read(memory)).findings}
+    assert "reserve map" in (found.get("KHO003") or found.get("KHO002") or "")

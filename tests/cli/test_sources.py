@@ -63,6 +63,21 @@ def test_every_command_takes_symbols(tmp_path: Path, kernel: Kernel, command: st
     assert "incoming" in shown and "outgoing" in shown
 
 
+def test_both_sides_of_a_comparison_have_symbols(tmp_path: Path, kernel: Kernel) -> None:
+    core, symbols = tmp_path / "core", tmp_path / "System.map"
+    other = tmp_path / "other.map"
+    other.write_text(symbols.read_text().replace(" _stext\n", " _stext_\n") + "ffffffff81234567 T _stext\n")
+    pairing = out("diff", core, core, "--symbols", symbols)
+    assert pairing.count("(incoming) and") == 1 and pairing.count("(outgoing) and") == 1
+    assert "(unknown) and" in out("diff", core, core)
+    assert out("diff", core, core, "--symbols", symbols, "--symbols", symbols) == pairing
+    for given in ((symbols, other), (other, symbols)):
+        with pytest.raises(SourceError, match=r"other\.map: symbols of another kernel"):
+            invoke("diff", core, core, *(word for name in given for word in ("--symbols", name)))
+    with pytest.raises(UsageError, match="--symbols: expected those of BEFORE and AFTER, found 3 files"):
+        invoke("diff", core, core, *["--symbols", symbols] * 3)
+
+
 def test_cut_with_symbols_keeps_what_they_told(tmp_path: Path, kernel: Kernel) -> None:
     """The pages of the variables are in it; those of the kernel's text are not."""
     out("extract", tmp_path / "core", "--symbols", tmp_path / "System.map", "-o", tmp_path / "cut")

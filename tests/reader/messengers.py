@@ -35,12 +35,19 @@ def setup_node(root: int, array: int, array_size: int) -> bytes:
 
 
 def boot_tree(
-    root: int, *, cells: int = 2, size: int = 4096, array: int = 0, array_size: int = 0, pad: int = 0
+    root: int,
+    *,
+    cells: int = 2,
+    size: int = 4096,
+    array: int = 0,
+    array_size: int = 0,
+    pad: int = 0,
+    scratch: str = "linux,kho-scratch",
 ) -> bytes:
     """A boot devicetree whose /chosen names a root and a scratch array; its cells are big-endian."""
     width = 4 * cells
     number = cells.to_bytes(4, "big")
-    spans = {"linux,kho-fdt": (root, size), "linux,kho-scratch": (array, array_size)}
+    spans = {"linux,kho-fdt": (root, size), scratch: (array, array_size)}
     chosen = Node(
         "chosen", {name: b"".join(cell.to_bytes(width, "big") for cell in span) for name, span in spans.items()}
     )

@@ -72,6 +72,8 @@ def real_variables(name: str, boot: int, words: dict[str, bytes]) -> tuple[Overl
     """A cut of a real dump with variables of its kernel as truth.json knows them, at the addresses that it gives."""
     memory, truth = real.overlay(name), real.truth(name.split("/")[0])[boot]
     said = {line.split()[0]: int(line.split()[1], 16) for line in truth["sym"]}
+    if "kho_bootmem" in words:  # as the variables may be called from 7.4 on
+        said = {name.replace("kho_scratch", "kho_bootmem"): address for name, address in said.items()}
     base = int(memory.vmcoreinfo["NUMBER(phys_base)"])
     for variable, data in words.items():
         memory.write(said[variable] - 0xFFFFFFFF80000000 + base, data)
@@ -87,8 +89,9 @@ def real_variables(name: str, boot: int, words: dict[str, bytes]) -> tuple[Overl
 DIRECT = 0xFF11_0000_0000_0000
 
 
+@pytest.mark.parametrize("areas", ["kho_scratch", "kho_bootmem"])
 @pytest.mark.parametrize("case", ["7.3-a", "7.3-chain"])
-def test_real_kernel_names_the_root_that_it_was_handed(case: str) -> None:
+def test_real_kernel_names_the_root_that_it_was_handed(case: str, areas: str) -> None:
     setup = bytes.fromhex(real.truth(case)[1]["setup_data"][1]["data"])
     root, scratch = (int.from_bytes(setup[at : at + 8], "little") for at in (0, 16))
     inferred = by_address(real.read(f"{case}/post"))
@@ -98,8 +101,8 @@ def test_real_kernel_names_the_root_that_it_was_handed(case: str) -> None:
         "kho_in": u64(root) + u64(scratch),
         "kho_out": u64(DIRECT + own),
         "page_offset_base": u64(DIRECT),
-        "kho_scratch": u64(DIRECT + scratch),
-        "kho_scratch_cnt": u64(3),
+        areas: u64(DIRECT + scratch),
+        f"{areas}_cnt": u64(3),
     }
     memory, found = real_variables(f"{case}/post", 1, words)
     state = luoser.read(memory, symbols=found)

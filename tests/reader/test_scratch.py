@@ -191,3 +191,13 @@ def test_chosen_names_the_scratch_array() -> None:
     areas = image.read().handovers[0].scratch
     assert areas is not None
     assert [(area.address, area.size) for area in areas] == [(0x40000000, 0x200000), (0x50000000, 0x400000)]
+
+
+@pytest.mark.parametrize("name", ["linux,kho-scratch", "linux,kho-bootmem"])
+def test_chosen_names_the_areas_by_either_name(name: str) -> None:
+    """Scratch is to be called bootmem from 7.4 on."""
+    image = Image()
+    root = image.handover()
+    array = image.alloc(struct.pack("<QQ", 0x100_0000, 0x20_0000), keep=False)
+    image.alloc(boot_tree(root, array=array, array_size=16, scratch=name), keep=False)
+    assert only(image.read()).scratch == (Area(address=0x100_0000, size=0x20_0000),)
