@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 import luoser
+from luoser.checks import Verdict, check
 from luoser.errors import MissingMemory, PageState
 from luoser.memory.open import FORMATS
 from luoser.memory.source import Memory
-from luoser.state import to_document
+from luoser.state import MapStatus, to_document
 from tests import formats, real
+from tests.memory import writers
+from tests.memory.images import Load, core, note
 from tests.memory.writers import PAGE
+from tests.writer.helpers import built
 
 SPLIT = {part for parts in formats.SETS.values() for part in parts}
 NAMES = sorted(file.name.removesuffix(".xz") for file in formats.FORMATS.glob("*.xz"))
@@ -126,3 +132,70 @@ def test_drgn_reads_the_same_pages(tmp_path: Path, kind: str) -> None:
         for program in programs
         if kind == "elf"
     )
+
+
+# -- other page sizes ----------------------------------------------------------------------------------------
+
+SIZES = (4096, 16384, 65536)
+
+
+@cache
+def built_runs(size: int) -> tuple[tuple[int, bytes], ...]:
+    """The memory of one handover with pages of this size, as `build` writes it."""
+    memfds = [{"memfd": {"size": "192K"}}, {"token": 7, "memfd": {"size": "1M", "seals": ["SHRINK"]}}]
+    spec = {
+        "source": {"page_size": size},
+        "handovers": [
+            {
+                "memblock": {"reservations": [{"name": "trace", "size": "1M"}]},
+                "luo": {"sessions": [{"name": "vm", "files": memfds}]},
+                "pci": [{"layout": "pci-lu-v2-03", "devices": [{"bdf": "0000:05:00.1", "flags": 1}]}],
+            }
+        ],
+    }
+    return tuple(built(spec)[1].runs())
+
+
+@cache
+def written(size: int) -> dict[str, tuple[bytes, ...]]:
+    """The files of each format. A kdump has blocks of the kernel's page size, as makedumpfile writes them."""
+    runs = built_runs(size)
+    pages = {(start + at) // size: data[at : at + size] for start, data in runs for at in range(0, len(data), size)}
+    info = f"OSRELEASE=7.3.0\nPAGESIZE={size}\n".encode()
+    shared: dict[str, Any] = {"vmcoreinfo": info, "block": size}
+    packs = ("plain", "zlib", "lzo", "snappy", "zstd")
+    made = {f"kdump-{pack}": (writers.kdump(pages, pack=pack, **shared),) for pack in packs}
+    frames = sorted(pages)
+    bounds = [0, frames[len(frames) // 2], frames[-1] + 1]
+    made["kdump-split"] = tuple(writers.kdump_set(pages, bounds, **shared))
+    made["kdump-split-flat"] = tuple(writers.flattened(part) for part in made["kdump-split"])
+    made["kdump-flat"] = (writers.flattened(made["kdump-zlib"][0], piece=16384, zeros=True),)
+    notes = note("CORE", bytes(336), 1) + note("VMCOREINFO", info)
+    made["elf"] = (core(*(Load(start, data) for start, data in runs), notes=notes),)
+    made["elf-flat"] = (writers.flattened(made["elf"][0], piece=65536, zeros=True),)
+    made |= {name: (write(runs),) for name, write in formats.OF_RANGES.items()}
+    made["vmware"] = writers.vmware(runs)
+    image = bytearray(max(start + len(data) for start, data in runs))
+    for start, data in runs:
+        image[start : start + len(data)] = data
+    made["raw"] = (bytes(image),)
+    made["elf.gz"] = (gzip.compress(made["elf"][0], 1),)
+    made["raw.zst"] = (zstandard.ZstdCompressor().compress(made["raw"][0]),)
+    return made
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", sorted(written(4096)))
+def test_every_format_at_every_page_size_is_one_document(kind: str, size: int, tmp_path: Path) -> None:
+    names = [tmp_path / str(number) for number in range(len(written(size)[kind]))]
+    for name, data in zip(names, written(size)[kind], strict=True):
+        name.write_bytes(data)
+    (tmp_path / "elf").write_bytes(written(size)["elf"][0])
+    with luoser.open(*names) as memory, luoser.open(tmp_path / "elf") as reference:
+        state, wanted = luoser.read(memory, contents=True), luoser.read(reference, contents=True)
+        assert state.source.page_size == wanted.source.page_size == size
+        (one,) = state.handovers
+        assert one.preserved.status is MapStatus.INTACT and one.luo is not None and one.luo.sessions and one.pci
+        found, expected = (to_document(found, full=True)["handovers"] for found in (state, wanted))
+        assert found == expected
+        assert check(state).verdict is Verdict.SOUND
