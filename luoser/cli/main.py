@@ -52,8 +52,8 @@ def cli() -> None:
     """Read the state that a Linux kernel hands to its successor over kexec.
 
     SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also compressed as
-    .xz or .gz; `-` is standard input. Give all files of a split kdump, or a .vmem and its .vmss. `live:` is this
-    machine, qmp:SOCKET is a running QEMU guest.
+    .xz, .gz, .bz2 or .zst; `-` is standard input. Give all files of a split kdump, or a .vmem and its .vmss. `live:` is
+    this machine, qmp:SOCKET is a running QEMU guest.
 
     Exit codes: 0 done, sound or equal, 1 findings or differences, 2 usage or unreadable input, 3 no KHO state found,
     4 inconclusive.

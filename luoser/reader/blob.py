@@ -50,6 +50,9 @@ def _decided(data: bytes) -> Blob:
     confidence = (
         f"the only layout that fits: {fits[0][1]}" if len(names) == 1 else f"several layouts fit: {', '.join(names)}"
     )
+    lists = [pci.layout(name) for name in names]
+    if any(data) and all(lists) and chosen.kind == "list" and not any(fit.blob.devices for fit in _sound_lists(data)):
+        confidence += "; nothing in it is a device, so it may be a record of another kind: --as LAYOUT"
     if not any(data):
         confidence = f"all zeros, an empty list in {len(names)} layouts: {', '.join(names)}"
     return _as(data, chosen, names, confidence)
