@@ -53,7 +53,7 @@ def print_state(state: State, *, full: bool = False) -> None:
     """Print every handover as a tree, then the problems. full: show all items of long lists."""
     out = console()
     for handover in state.handovers:
-        out.print(_Drawing(handover, state.source.page_size, full).tree())
+        out.print(_Drawing(handover, state, full).tree())
     if state.problems:
         out.print(text((f"Problems: {len(state.problems)}", "bold yellow")))
         for problem in state.problems:
@@ -100,8 +100,9 @@ def device_columns(devices: DeviceList, device: Device, found: PreservedMap | No
 class _Drawing:
     """Draws one handover."""
 
-    def __init__(self, handover: Handover, page_size: int, full: bool) -> None:
-        self.handover, self.page_size, self.full = handover, page_size, full
+    def __init__(self, handover: Handover, state: State, full: bool) -> None:
+        self.handover, self.page_size, self.full = handover, state.source.page_size, full
+        self.problems = [problem for problem in state.problems if problem.root == handover.address]
         self.map = handover.preserved.map
 
     def tree(self) -> Tree:
@@ -140,13 +141,20 @@ class _Drawing:
         if preserved.map is None:
             why = {
                 MapStatus.STALE: "its pages hold something else, as after a kexec; not decoded",
-                MapStatus.MISSING: "not in this source",
+                MapStatus.MISSING: self._lost(),
                 MapStatus.UNREAD: "luoser does not decode this form",
             }
             return text(head, status, f": {why[preserved.status]}")
         size = human_size(preserved.map.pages * self.page_size)
         least = "" if preserved.map.complete else "at least "
         return text(head, status, f": {least}{preserved.map.entries} entries, {preserved.map.pages} pages ({size})")
+
+    def _lost(self) -> str:
+        """Why the first page of the map cannot be read."""
+        codes = {problem.code for problem in self.problems if problem.about == "preserved"}
+        if "page-damaged" in codes:
+            return "its page is damaged in this source"
+        return "the dump tool left its page out" if "excluded" in codes else "not in this source"
 
     def _scratch(self, tree: Tree) -> None:
         if self.handover.scratch:

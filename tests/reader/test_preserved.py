@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import luoser
 from luoser.errors import PageState
 from luoser.memory.overlay import Overlay
+from luoser.render.tree import print_state
 from luoser.state import Direction, MapStatus, PreservedMap, State
 from tests import real
 from tests.images import Image, Node, fdt, find_radix_bit, text, u64
@@ -475,3 +476,19 @@ def test_map_that_leads_to_itself_only_decides_nothing() -> None:
     assert (found.preserved.status, found.preserved.nodes) == (MapStatus.DAMAGED, (node,))
     assert found.preserved.map is not None
     assert (found.preserved.map.entries, found.preserved.map.complete) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (PageState.DAMAGED, "missing: its page is damaged in this source"),
+        (PageState.EXCLUDED, "missing: the dump tool left its page out"),
+        (PageState.ABSENT, "missing: not in this source"),
+    ],
+)
+def test_why_a_map_cannot_be_read_is_shown(state: PageState, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    memory = real.overlay("7.3-a/frozen")
+    (one,) = real.read("7.3-a/frozen").handovers
+    memory.remove(one.preserved.address, state=state)
+    print_state(luoser.read(memory))
+    assert words in capsys.readouterr().out
