@@ -80,9 +80,13 @@ def content_changes(
     """
     old, new = Bytes.of(before, memories[0]), Bytes.of(after, memories[1])
     places: dict[int, _Place] = {}
-    for address, other, path in (*_driver_pages(before, after), *_folios(before, after)):
+    for address, other, path, used in (*_driver_pages(before, after, page_size), *_folios(before, after, page_size)):
         if address not in places:
-            places[address] = _Place(other, _size(before, address, page_size))
+            size = _size(before, address, page_size)
+            # Documents have no more than what is used: a folio may reach behind the end of its file.
+            places[address] = _Place(
+                other, size if None not in memories else min(size, -(-used // page_size) * page_size)
+            )
         places[address].paths.append(path)
     unread: dict[str, list[int]] = {}
     for address, place in places.items():
@@ -126,8 +130,8 @@ def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Change | No
     )
 
 
-def _driver_pages(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
-    """(address before, address after, path) of the pages at driver_data on both sides."""
+def _driver_pages(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
+    """(address before, address after, path, bytes used) of the pages at driver_data on both sides."""
     now: dict[tuple[int, int], int] = {}
     for entry in after.pci:
         for device in entry.devices:
@@ -139,20 +143,21 @@ def _driver_pages(before: Handover, after: Handover) -> Iterator[tuple[int, int,
         for device in entry.devices:
             data, other = device.number("driver_data"), now.get((device.domain, device.bdf))
             if data in named and other:
-                yield data or 0, other, f"pci/{device.name}/driver_data"
+                yield data or 0, other, f"pci/{device.name}/driver_data", page_size
 
 
 def _named_pages(entry: PciList) -> set[int | None]:
     return {piece.address for piece in entry.contents}
 
 
-def _folios(before: Handover, after: Handover) -> Iterator[tuple[int, int, str]]:
-    """(address before, address after, path) of the folios of memfds on both sides."""
+def _folios(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
+    """(address before, address after, path, bytes of the file from there on) of the folios on both sides."""
     for where, old, new in _memfds(before, after):
         others = {folio.index: folio.address for folio in new.folios.list}
         for folio in old.folios.list:
             if folio.address and others.get(folio.index):
-                yield folio.address, others[folio.index], f"{where}/folios/{folio.index}"
+                used = max(old.size - folio.index * page_size, page_size)
+                yield folio.address, others[folio.index], f"{where}/folios/{folio.index}", used
 
 
 def _memfds(before: Handover, after: Handover) -> Iterator[tuple[str, Memfd, Memfd]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import pytest
 
@@ -11,10 +12,11 @@ import luoser
 from luoser.diff import Change, Verdict, compare
 from luoser.diff.contents import Bytes
 from luoser.memory.overlay import Overlay
-from luoser.state import Contents
+from luoser.state import Contents, to_document
 from luoser.state.from_json import from_document
 from tests import real
 from tests.diff.helpers import FROZEN, document, session
+from tests.images import Image, name, u64
 from tests.writer.helpers import built_luo
 
 
@@ -122,3 +124,57 @@ def test_bytes_that_the_document_lacks_are_those_of_the_source() -> None:
     assert Bytes(memory, known).read(0x1D69000, 4) == b"abcd"
     assert Bytes(memory, known).read(0x1D69000, 5) == memory.read(0x1D69000, 5)
     assert Bytes(memory, known).read(1 << 50, 1) is None
+
+
+LARGE = 16
+"""Pages of a folio of order 4."""
+
+
+def large_folio() -> Image:
+    """A file of 60 KiB in one folio of order 4."""
+    made = Image()
+    page = made.alloc(b"".join(bytes([number]) * 4096 for number in range(LARGE)), order=4)
+    array = made.alloc(struct.pack("<QQ", 3 << 52 | page // 4096, 0))
+    chunk = made.alloc(struct.pack("<QQ", 0, array))
+    blob = struct.pack("<QQIIQQIHH", 0, 60 << 10, 0, 0, 1, chunk, 1, 1, 0)
+    files = made.blocks([name("memfd-v2", 48) + struct.pack("<QQ", made.alloc(blob), 7)])
+    sessions = made.blocks([name("vm", 64) + struct.pack("<QQ", files, 1)])
+    made.handover({"LUO": (made.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, made.alloc(u64(1)))), 32)})
+    return made
+
+
+def test_all_pages_of_a_large_folio_are_contents() -> None:
+    state = luoser.read(large_folio().open(), contents=True)
+    luo = state.handovers[0].luo
+    assert luo is not None and luo.sessions[0].files[0].memfd is not None
+    (piece,) = luo.sessions[0].files[0].memfd.contents
+    assert piece.size == 15 * 4096  # up to the end of the file
+    assert [piece.data[4096 * page] for page in range(1, 15)] == list(range(1, 15))
+
+
+@pytest.mark.parametrize("page", [0, 1, 14])
+def test_a_byte_of_each_page_of_a_large_folio(page: int) -> None:
+    image = large_folio()
+    memory = Overlay(image.open())
+    before = luoser.read(image.open(), contents=True)
+    luo = before.handovers[0].luo
+    assert luo is not None and luo.sessions[0].files[0].memfd is not None
+    place = luo.sessions[0].files[0].memfd.folios.list[0].address + 4096 * page + 77
+    memory.write(place, b"\xaa")
+    states = before, luoser.read(memory, contents=True)
+    (change,) = compare(*states, memories=(image.open(), memory), contents=True).changes
+    assert change.where == "luo/sessions/vm/files/0x7/folios/0/contents"
+    assert f"first differing byte {4096 * page + 77:#x} of 0x10000" in change.note
+
+
+def test_documents_have_all_of_a_large_folio() -> None:
+    """So that they show a difference in its last page, too."""
+    image = large_folio()
+    document = to_document(luoser.read(image.open(), contents=True), full=True)
+    other = json.loads(json.dumps(document))
+    piece = other["handovers"][0]["luo"]["sessions"][0]["files"][0]["memfd"]["contents"][0]
+    data = bytearray(bytes.fromhex(piece["bytes"]))
+    data[14 * 4096] ^= 1
+    piece["bytes"] = data.hex()
+    found = compare(from_document(document), from_document(other), contents=True)
+    assert [change.where for change in found.changes] == ["luo/sessions/vm/files/0x7/folios/0/contents"]
