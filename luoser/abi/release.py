@@ -67,6 +67,7 @@ LAST = tuple(map(int, next(reversed(RELEASES)).split(".")))
 """The last known release, as numbers."""
 
 _NUMBERS = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
+_FULL = re.compile(r"\d+\.\d+\.\d+(?!.*[-.~]$)")
 _NAME = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
 
 
@@ -77,8 +78,8 @@ def release_numbers(kernel: str) -> tuple[int, int, int] | None:
 
 
 def is_release(kernel: str) -> bool:
-    """Whether a text can be the release of a kernel: printable ASCII that begins with two numbers."""
-    return kernel.isascii() and kernel.isprintable() and release_numbers(kernel) is not None
+    """Whether a text can be the release of a running kernel: printable ASCII that begins with three numbers."""
+    return kernel.isascii() and kernel.isprintable() and _FULL.match(kernel) is not None
 
 
 def release(kernel: str) -> Release:

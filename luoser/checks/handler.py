@@ -122,7 +122,7 @@ def unclaimed(view: View) -> Iterator[Found]:
     if known_release(release) is None:
         raise NotJudged(f"unknown FLBs and sub-trees of kernel {name}", cause="unknown-form", about="luo.flbs")
     hint = "its memory stays reserved in the next kernel; --flbs adds names to the merged ones"
-    for index, flb in enumerate(view.handover.luo.flbs if view.handover.luo is not None else ()):
+    for index, flb in enumerate(view.flb_entries()):
         if flb.name not in view.flbs and not flb.name.startswith(TEST_FLBS):
             word = f"kernel {name} has no FLB {safe_text(flb.name)}"
             yield Found(word, address=flb.address, where=f"luo.flbs[{index}]", hint=hint)

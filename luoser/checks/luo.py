@@ -14,7 +14,7 @@ from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.fdt import Node
-from luoser.state import Luo, Problem
+from luoser.state import Problem
 from luoser.text import decode_name, one_bit_off, safe_text
 
 __all__: list[str] = []
@@ -271,10 +271,10 @@ def luo_sessions_lost(view: View) -> Iterator[Found]:
     view.need_unconsumed()
     luo = view.serialised()
     need_chains(view, (*UNREAD, *BROKEN, "bad-count", "bad-session"))
-    if any(flb.count for flb in luo.flbs) and not any(session.count for session in luo.sessions):
+    if any(flb.count for flb in view.flb_entries()) and not any(session.count for session in luo.sessions):
         area = "has no address of sessions" if not luo.session_area else "has no session with a file"
         yield Found(
-            f"LUO {area}, but {len(luo.flbs)} FLBs have files that depend on them",
+            f"LUO {area}, but {len(view.flb_entries())} FLBs have files that depend on them",
             address=luo.address,
             where="luo",
             hint="do not boot the next kernel: memory of sessions would be lost; find what cleared this pointer",
@@ -398,11 +398,11 @@ def luo_flb_files(view: View) -> Iterator[Found]:
     luo = view.serialised()
     need_chains(view, (*UNREAD, *BROKEN, "bad-count", "bad-session"))
     files = sum(session.count for session in luo.sessions)
-    if luo.flbs and not files:
+    if view.flb_entries() and not files:
         raise NotApplicable("no session has a file, which LUO012 reports")
     handlers = Counter(file.compatible for _, _, file in view.files())
     possible = _sums(handlers.values()) if handlers.total() == files else range(1, files + 1)
-    for index, flb in enumerate(luo.flbs):
+    for index, flb in enumerate(view.flb_entries()):
         if not 1 <= flb.count <= files or flb.count not in possible:
             expected = ", ".join(map(str, possible[:_SUMS])) + (", ..." if len(possible) > _SUMS else "")
             yield Found(
@@ -440,17 +440,17 @@ def luo_flb_name(view: View) -> Iterator[Found]:
 
     An FLB is found by its name. So the data of this one, or of one of the two, are lost.
     """
-    luo = view.serialised()
+    view.serialised()
     for problem in view.problems("bad-flb") if not view.consumed else ():
         yield Found(
             problem.message, address=problem.address, where=problem.about, hint="the next kernel does not find its data"
         )
-    yield from _same_names(luo)
+    yield from _same_names(view)
 
 
-def _same_names(luo: Luo) -> Iterator[Found]:
+def _same_names(view: View) -> Iterator[Found]:
     first: dict[str, int] = {}
-    for index, flb in enumerate(luo.flbs):
+    for index, flb in enumerate(view.flb_entries()):
         other = first.setdefault(flb.name, index)
         if other != index:
             yield Found(

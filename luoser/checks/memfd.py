@@ -129,9 +129,10 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
     source="memfd.md#invariants; memfd.md#what-a-real-kernel-did-with-broken-memfds",
 )
 def memfd_zero(view: View) -> Iterator[Found]:
-    """A memfd's descriptor is all zeros.
+    """A memfd's descriptor is all zeros, or has nothing but a position.
 
-    So is that of an empty file without seals. Otherwise the page was cleared, and the contents of the file are lost.
+    The first is that of an empty file without seals, the second, a warning, that of one in which somebody moved on.
+    Otherwise the page was cleared, or a part of it, and the contents of the file are lost.
     """
     zero = view.subjects("zero-memfd")
     for where, name, file in memfds(view):
@@ -140,8 +141,19 @@ def memfd_zero(view: View) -> Iterator[Found]:
                 f"{name}: descriptor is all zeros, as of an empty file",
                 address=file.data,
                 where=where,
-                hint="if the file was not empty when it was preserved, it is lost: find what cleared this page",
+                hint=_CLEARED,
             )
+        elif file.memfd is not None and file.memfd.position and not file.memfd.size and not file.memfd.folios.count:
+            yield Found(
+                f"{name}: empty, but its position is {file.memfd.position:#x}",
+                address=file.data,
+                where=where,
+                hint=_CLEARED,
+                severity=Severity.WARNING,
+            )
+
+
+_CLEARED = "if the file was not empty when it was preserved, it is lost: find what cleared this page"
 
 
 @register("MFD012", "seals-unknown", Severity.ERROR, kernels="7.1 and later", source="memfd.md#invariants")

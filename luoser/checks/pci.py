@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luoser.abi.block import capacity, kho_block_header_ser
-from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, PciLayout, Posting
+from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, MAX_DOMAIN, PciLayout, Posting
 from luoser.abi.pci import layout as layout_named
 from luoser.abi.registry import layouts
 from luoser.checks.model import Cause, Found, NotApplicable, NotJudged, Severity
@@ -143,15 +143,16 @@ def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:
 @register("PCI001", "list-unreadable", Severity.ERROR, kernels=_ALL, source="pci.md#a-invariant-1; pci.md#b1-postings")
 def list_unreadable(view: View) -> Iterator[Found]:
     """There is no device list at an address that must have one: a count beyond its folio, more entries in use than
-    allocated, or other bytes.
+    allocated, or other bytes; or a list has a domain, capacity or block that none can have.
 
     PCI/LUO searches as many entries as the count, beyond the folio. The PCI core cannot retrieve its FLB, and panics.
     """
     view.need_unconsumed()
     places = _list_places(view)
-    if not places and not view.handover.pci:
+    if not places and not view.device_lists():
         raise NotApplicable("no preserved device list")
-    listed_at = {entry.address for entry in view.handover.pci} | {0}
+    yield from _impossible(view)
+    listed_at = {entry.address for entry in view.device_lists()} | {0}
     unknown = {path: address for path, address in places.items() if address not in listed_at}
     for problem in view.problems("pci-unknown-layout", "bad-pointer", "short-list"):
         if problem.about in places:
@@ -168,6 +169,19 @@ def list_unreadable(view: View) -> Iterator[Found]:
         unread_as = next(view.problems("missing", "excluded", "page-damaged", about=path), None)
         cause: Cause = cause_of(unread_as) if unread_as is not None else "missing"
         raise NotJudged(unread_as.message if unread_as is not None else reason, cause=cause, about=path)
+
+
+def _impossible(view: View) -> Iterator[Found]:
+    """Values that no list has, apart from those that have a rule of their own."""
+    hint = "no kernel writes this: find what overwrote the list"
+    for entry in _lists(view):
+        for problem in view.problems("pci-impossible", about=entry.where):
+            yield Found(f"{entry.name}: {problem.message}", address=problem.address, where=entry.where, hint=hint)
+        yield from few(
+            entry.found(slot, place, f"domain {place >> 16:#x}: expected at most {MAX_DOMAIN:#x}", hint=hint)
+            for slot, place in entry.places()
+            if place >> 16 > MAX_DOMAIN
+        )
 
 
 def _list_places(view: View) -> dict[str, int]:
@@ -510,7 +524,7 @@ def nr_mismatch(view: View) -> Iterator[Found]:
     next kernel, entries with refcount 0 are finished; v4 and v5 of the series still count them.
     """
     is_new = view.handover.direction is Direction.INCOMING
-    files = {flb.data: flb.count for flb in (view.handover.luo.flbs if view.handover.luo is not None else ())}
+    files = {flb.data: flb.count for flb in view.flb_entries()}
     for entry in listed(view, member="refcount"):
         depend = 0 if is_new or len(entry.entry.devices) else files.get(entry.entry.address, 0)
         if depend:
@@ -604,4 +618,4 @@ _LIST_PATHS = ("pci[", "subtrees[", "luo.flbs", "luo.subsystems")
 
 
 def _lists(view: View) -> list[Listed]:
-    return listed(view) if view.handover.pci else []
+    return listed(view) if view.device_lists() else []

@@ -422,10 +422,10 @@ def lists(view: View) -> Iterator[Found]:
     The PCI core restores it at the first device, and panics if it cannot.
     """
     found = _to_come(view)
-    if not view.serialised().flbs and not view.luo().subsystems:
+    if not view.flb_entries() and not view.serialised().subsystems:
         raise NotApplicable("no FLB or subsystem")
     sizes = {}
-    for entry in view.handover.pci:
+    for entry in view.device_lists():
         form = pci_layout(entry.layout)
         sizes[entry.address] = (form.header.size if form is not None and not entry.blocks else 0) + len(
             entry.devices.data
@@ -435,7 +435,7 @@ def lists(view: View) -> Iterator[Found]:
     for where, what, address in _list_places(view):
         if address not in named and _is_page(view, address):
             yield from _as_block(found, f"PCI device list of {what}", address, sizes.get(address, 1), where, effect)
-    for index, entry in enumerate(view.handover.pci):
+    for index, entry in enumerate(view.device_lists()):
         for block in entry.blocks:
             yield from _as_block(found, "block of the PCI device list", block, view.page_size, f"pci[{index}]", effect)
 
@@ -443,7 +443,7 @@ def lists(view: View) -> Iterator[Found]:
 def _list_places(view: View) -> Iterator[tuple[str, str, int]]:
     """(path, owner, address) of each device list to which an FLB or subsystem points."""
     luo = view.luo()
-    for index, flb in enumerate(luo.flbs):
+    for index, flb in enumerate(view.flb_entries()):
         if is_flb_name(flb.name) and not is_test_flb(flb.data):
             yield f"luo.flbs[{index}]", f"FLB {safe_text(flb.name)}", flb.data
     for index, entry in enumerate(luo.subsystems):
@@ -462,7 +462,7 @@ def _handles(view: View) -> Iterator[tuple[str, str, int]]:
     for where, session, file in view.files():
         if file.compatible in _owners():
             yield where, f"{view.name_of(session, file)}, {safe_text(file.compatible)}", file.data
-    for index, flb in enumerate(view.luo().flbs):
+    for index, flb in enumerate(view.flb_entries()):
         if flb.name in _owners() and not is_test_flb(flb.data):
             yield f"luo.flbs[{index}]", f"FLB {safe_text(flb.name)}", flb.data
 
@@ -718,7 +718,7 @@ def _list_claims(view: View) -> Iterator[_Claim]:
     page = view.page_size
     named = {subtree.address for subtree in view.handover.subtrees}
     drivers: set[int] = set()
-    for index, entry in enumerate(view.handover.pci):
+    for index, entry in enumerate(view.device_lists()):
         where = f"pci[{index}]"
         if entry.address not in named:
             form = pci_layout(entry.layout)
@@ -790,7 +790,7 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 def _driver_pages(view: View) -> Iterator[tuple[int, int]]:
     """[start, end) ranges of the blocks at driver_data of devices."""
     found = view.handover.preserved.map
-    for entry in view.handover.pci:
+    for entry in view.device_lists():
         if entry.devices.column("driver_data") is None:
             continue
         for device in entry.devices:

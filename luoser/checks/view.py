@@ -14,6 +14,7 @@ from luoser.state import (
     Area,
     Direction,
     File,
+    Flb,
     Handover,
     Luo,
     MapStatus,
@@ -32,11 +33,14 @@ __all__ = ["View", "cause_of"]
 
 
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
-_CHAIN = re.compile(r"luo\.sessions(\[\d+\]\.files)?")
-"""Paths of the chain of sessions, and of the chain of files of each session."""
+_CHAINS = {
+    "sessions and files": re.compile(r"luo\.sessions(\[\d+\]\.files)?"),
+    "FLBs": re.compile(r"luo\.flbs"),
+}
+"""What rules ask for, and the paths of its chains: of the sessions, of the files of each session, of the FLBs."""
 _UNSEEN = (
     "missing", "excluded", "page-damaged", "too-many", "shared-page", "bad-pointer", "loop", "bad-count", "bad-session",
-    "bad-file", "left-over",
+    "bad-file", "bad-flb", "left-over",
 )  # fmt: skip
 """Codes of problems of such a chain: not all of its entries were read."""
 _FOR_MAP = "an undamaged copy of the map's pages, or a dump that has them, decides"
@@ -61,7 +65,7 @@ class View:
     drivers:      names of further drivers that are able to live update.
     handlers:     names of further file handlers of the next kernel.
     flbs:         names of further FLBs and sub-trees that the next kernel claims.
-    used:         what a rule has asked for: `sessions`.
+    used:         what a rule has asked for: a key of `_CHAINS`.
     """
 
     state: State
@@ -159,9 +163,20 @@ class View:
 
     def lists(self) -> tuple[PciList, ...]:
         """The preserved device lists. Raises NotApplicable if there is none."""
-        if not self.handover.pci:
+        found = self.device_lists()
+        if not found:
             raise NotApplicable("no preserved device list")
+        return found
+
+    def device_lists(self) -> tuple[PciList, ...]:
+        """As `lists`, but may be empty."""
+        self.used.add("FLBs")
         return self.handover.pci
+
+    def flb_entries(self) -> tuple[Flb, ...]:
+        """The FLBs. Empty without LUO."""
+        self.used.add("FLBs")
+        return self.handover.luo.flbs if self.handover.luo is not None else ()
 
     def pci_topology(self) -> Topology:
         """The PCI devices of the machine. Raises NotLookedAt if they were not given."""
@@ -282,7 +297,7 @@ class View:
 
     def sessions(self) -> Iterator[tuple[str, Session]]:
         """(path, session) of each session."""
-        self.used.add("sessions")
+        self.used.add("sessions and files")
         luo = self.handover.luo
         for index, session in enumerate(luo.sessions if luo is not None else ()):
             yield f"luo.sessions[{index}]", session
@@ -292,12 +307,13 @@ class View:
 
         Of a handover that was taken over, the next kernel frees the pages.
         """
-        if "sessions" not in self.used or self.consumed:
+        if self.consumed or not self.used:
             return
         for problem in self.problems(*_UNSEEN):
-            if _CHAIN.fullmatch(problem.about):
-                reason = f"not all sessions and files can be read: {problem.message}"
-                raise NotJudged(reason, cause=cause_of(problem), about=problem.about)
+            for what in sorted(self.used):
+                if _CHAINS[what].fullmatch(problem.about):
+                    reason = f"not all {what} can be read: {problem.message}"
+                    raise NotJudged(reason, cause=cause_of(problem), about=problem.about)
 
     def files(self) -> Iterator[tuple[str, Session, File]]:
         """(path, session, file) of each file."""

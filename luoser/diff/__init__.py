@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from luoser.diff.blob import blob_changes
 from luoser.diff.contents import content_changes
 from luoser.diff.gaps import not_compared
-from luoser.diff.kho import handover_changes
+from luoser.diff.kho import damage_changes, handover_changes
 from luoser.diff.model import Change, Kind, NotCompared, Verdict, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
-from luoser.state import Direction, Handover, State
+from luoser.state import Direction, Handover, Problem, State
 
 __all__ = ["Change", "Comparison", "Kind", "NotCompared", "Verdict", "blob_changes", "compare", "without"]
 
@@ -76,16 +76,18 @@ def compare(
     gaps: list[NotCompared] = []
     for old, new in pairs:
         if old is None or new is None:
-            changes += _alone(old, new, pairs)
-            continue
-        found = list(handover_changes(old, new, (before, after)))
-        if contents:
-            found += content_changes(old, new, memories, page_size=before.source.page_size)
-        prefix = f"handovers/{_name(old)}" if both > 1 else ""
+            found = list(_alone(old, new, pairs, (before, after)))
+        else:
+            found = list(handover_changes(old, new, (before, after)))
+            if contents:
+                found += content_changes(old, new, memories, page_size=before.source.page_size)
+        prefix = f"handovers/{_name(old or new)}" if both > 1 or None in (old, new) else ""
         found = [change.below(prefix) if prefix else change for change in found]
         changes += [change for change in found if change.kind is not Kind.UNREAD]
         gaps += [NotCompared(where=one.where, reason=one.note) for one in found if one.kind is Kind.UNREAD]
-        gaps += not_compared(old, new, (before, after), prefix=prefix, contents=contents)
+        for handover, state in ((old, before), (new, after)):
+            if handover is not None:
+                gaps += not_compared(handover, state, prefix=prefix, contents=contents)
     for state in (before, after):
         gaps += [
             NotCompared(where="source", reason=problem.message)
@@ -95,8 +97,8 @@ def compare(
     return Comparison(changes=tuple(changes), pairing=tuple(words), not_compared=tuple(dict.fromkeys(gaps)))
 
 
-def _name(handover: Handover) -> str:
-    return "?" if handover.address is None else f"{handover.address:#x}"
+def _name(handover: Handover | None) -> str:
+    return "?" if handover is None or handover.address is None else f"{handover.address:#x}"
 
 
 def _by_roots(before: State, after: State, roots: tuple[int, int]) -> tuple[list[_Pair], list[str]]:
@@ -133,21 +135,27 @@ def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:
     return pairs, words
 
 
-def _alone(old: Handover | None, new: Handover | None, pairs: list[_Pair]) -> Iterator[Change]:
-    """The change for a handover on one side only."""
+def _alone(
+    old: Handover | None, new: Handover | None, pairs: list[_Pair], states: tuple[State, State]
+) -> Iterator[Change]:
+    """The changes for a handover on one side only: that it is, and its damage. Their paths are relative to it."""
     one = old or new
     assert one is not None
-    where, text = f"handovers/{_name(one)}", f"{one.compatible} {one.direction.value}"
+    where, text = "", f"{one.compatible} {one.direction.value}"
     moved_on = any(
         was is not None
         and now is not None
         and (was.direction, now.direction) == (Direction.OUTGOING, Direction.INCOMING)
         for was, now in pairs
     )
-    if new is not None:
-        is_fresh = new.direction is Direction.OUTGOING and not (new.luo is not None and new.luo.serialized)
-        if moved_on and is_fresh:
-            note = "the next kernel has its own handover now, not serialised yet"
+    if any(_is_lost(one, problem) for problem in states[new is None].problems):
+        pass  # which is reported as not compared
+    elif new is not None:
+        if moved_on and new.direction is Direction.OUTGOING:
+            is_serialised = new.luo is not None and new.luo.serialized
+            note = (
+                f"the next kernel has its own handover now, {'serialised' if is_serialised else 'not serialised yet'}"
+            )
             yield Change(kind=Kind.PROGRESS, where=where, after=text, note=note)
         else:
             yield Change(kind=Kind.ADDED, where=where, after=text)
@@ -156,3 +164,10 @@ def _alone(old: Handover | None, new: Handover | None, pairs: list[_Pair]) -> It
         yield Change(kind=Kind.PROGRESS, where=where, before=text, note=note)
     else:
         yield Change(kind=Kind.REMOVED, where=where, before=text)
+    was, now = ((side, state) if side is not None else None for side, state in zip((old, new), states, strict=True))
+    yield from damage_changes(was, now)
+
+
+def _is_lost(handover: Handover, problem: Problem) -> bool:
+    """Whether a problem of a source is that this root is not in it, or cannot be read."""
+    return problem.code in ("root-lost", "root-unread") and problem.address == handover.address

@@ -25,23 +25,19 @@ _ALWAYS = frozenset({"direction-by-map"})
 """Codes of problems of a handover that may not be consumed."""
 
 
-def not_compared(
-    before: Handover, after: Handover, states: tuple[State, State], *, prefix: str, contents: bool
-) -> Iterator[NotCompared]:
-    """What could not be compared in one handover.
+def not_compared(handover: Handover, state: State, *, prefix: str, contents: bool) -> Iterator[NotCompared]:
+    """What could not be compared of one handover, because of what is on this side.
 
-    before:   first handover.
-    after:    the same handover later.
-    states:   that they belong to.
+    handover: to look at.
+    state:    that it belongs to.
     prefix:   of the paths. Empty: none.
     contents: whether bytes were compared.
     """
-    for handover, state in zip((before, after), states, strict=True):
-        for problem in state.problems:
-            is_own = problem.root == handover.address and _counts(problem, contents=contents)
-            if is_own and problem.code in _codes(handover, problem):
-                where = problem.about or "source"
-                yield NotCompared(where=f"{prefix}/{where}" if prefix else where, reason=problem.message)
+    for problem in state.problems:
+        is_own = problem.root == handover.address and _counts(problem, contents=contents)
+        if is_own and problem.code in _codes(handover, problem):
+            where = problem.about or "source"
+            yield NotCompared(where=f"{prefix}/{where}" if prefix else where, reason=problem.message)
 
 
 def _codes(handover: Handover, problem: Problem) -> frozenset[str]:

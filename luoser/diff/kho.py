@@ -13,11 +13,11 @@ from luoser.diff.memblock import memblock_changes
 from luoser.diff.model import Change, Kind
 from luoser.diff.pci import pci_changes
 from luoser.diff.preserved import map_changes
-from luoser.diff.sides import Sides, member_changes, one_sided, paired, path_part, text_of
+from luoser.diff.sides import NOT_THERE, Sides, member_changes, one_sided, paired, path_part, text_of
 from luoser.fdt import Fdt
 from luoser.state import Handover, State
 
-__all__ = ["handover_changes"]
+__all__ = ["damage_changes", "handover_changes"]
 
 
 def handover_changes(before: Handover, after: Handover, states: tuple[State, State]) -> Iterator[Change]:
@@ -41,29 +41,51 @@ def handover_changes(before: Handover, after: Handover, states: tuple[State, Sta
         yield Change(kind=Kind.CHANGED, where="scratch", before=_areas(before), after=_areas(after))
     for changes in _SUBJECTS:
         yield from changes(sides)
-    yield from _damage(sides)
+    yield from damage_changes((before, states[0]), (after, states[1]))
 
 
-def _damage(sides: Sides) -> Iterator[Change]:
-    """What the reader objected to on one side only: neither pages that are not there, nor what was consumed."""
-    before, after = (
-        {(one.about or "root", one.code): one.message for one in problems if one.code not in _NO_DAMAGE}
-        for problems in (sides.was, sides.met)
-    )
-    for key in dict.fromkeys((*before, *after)):
-        about, code = key
-        if (key in before) == (key in after) or (sides.consumed and sides.after.may_be_freed(about)):
-            continue
-        if about.endswith(".contents"):
-            continue
-        said = before.get(key) or after.get(key)
-        yield Change(
-            kind=Kind.CHANGED,
-            where=f"damage/{path_part(about)}/{code}",
-            before="damaged" if key in before else "sound",
-            after="damaged" if key in after else "sound",
-            note=said or "",
-        )
+def damage_changes(before: tuple[Handover, State] | None, after: tuple[Handover, State] | None) -> Iterator[Change]:
+    """What the reader objected to on one side only: neither pages that are not there, nor what was freed.
+
+    before: first handover, and its state. None: it is not there.
+    after:  the same handover later.
+    """
+    old, new = (_damage(*side) if side is not None else {} for side in (before, after))
+    for key in dict.fromkeys((*old, *new)):
+        if (key in old) != (key in new):
+            yield Change(
+                kind=Kind.CHANGED,
+                where=f"damage/{path_part(key[0])}/{key[1]}",
+                before=_condition(before, key, old),
+                after=_condition(after, key, new),
+                note=old.get(key) or new.get(key) or "",
+            )
+
+
+_Damage = dict[tuple[str, str], str]
+"""Messages of problems, by path of the thing and code."""
+
+
+def _damage(handover: Handover, state: State) -> _Damage:
+    problems = [problem for problem in state.problems if problem.root == handover.address]
+    cut = {(problem.about, "short-list") for problem in problems if problem.code in NOT_THERE}
+    return {
+        (problem.about or "root", problem.code): problem.message
+        for problem in problems
+        if problem.code not in _NO_DAMAGE and (problem.about, problem.code) not in cut
+        if not problem.about.endswith(".contents") and not _is_freed(handover, problem.about)
+    }
+
+
+def _is_freed(handover: Handover, about: str) -> bool:
+    return handover.is_consumed and handover.may_be_freed(about)
+
+
+def _condition(side: tuple[Handover, State] | None, key: tuple[str, str], found: _Damage) -> str:
+    """The condition of a thing on one side in a word."""
+    if side is None:
+        return "not there"
+    return "damaged" if key in found else "freed" if _is_freed(side[0], key[0]) else "sound"
 
 
 _NO_DAMAGE = UNCOMPARED | {"zero-memfd", "zero-flb", "map-width", "direction-by-map", "kho-version", "map-stale"}

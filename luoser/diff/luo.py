@@ -9,7 +9,17 @@ from luoser.abi.luo import form as luo_form
 from luoser.diff.handler import HANDLE_CODES, record_changes
 from luoser.diff.memfd import memfd_changes
 from luoser.diff.model import Change, Kind
-from luoser.diff.sides import NOT_THERE, UNREAD, Sides, member_changes, one_sided, paired, path_part, text_of
+from luoser.diff.sides import (
+    NOT_THERE,
+    UNREAD,
+    Sides,
+    member_changes,
+    one_sided,
+    paired,
+    path_part,
+    text_of,
+    tuple_changes,
+)
 from luoser.state import File, Flb, Luo, Problem, Session
 from luoser.text import safe_text
 
@@ -43,8 +53,20 @@ def luo_changes(sides: Sides) -> Iterator[Change]:
         yield sides.gone("luo/serialized", "serialised", "no session or FLB can be read", signs)
         return
     # what was taken over may have been read in part
-    yield from member_changes("luo", before, after, () if sides.consumed else ("session_area", "session_blocks"))
+    yield from member_changes("luo", before, after, () if sides.consumed else ("session_area",))
+    if not sides.consumed and not sides.is_unread("luo.sessions", "luo.sessions"):
+        yield from tuple_changes("luo/session_blocks", before.session_blocks, after.session_blocks)
     yield from _sessions(sides, before, after)
+    yield from _flbs(sides, before, after)
+    for name, was, now in paired(before.subsystems, after.subsystems, lambda entry: entry.name):
+        where = f"luo/subsystems/{path_part(name)}"
+        if was is None or now is None:
+            yield one_sided(where, was, now, lambda entry: text_of(entry.data))
+        else:
+            yield from member_changes(where, was, now, ("data",))
+
+
+def _flbs(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
     was_places = {id(flb): f"luo.flbs[{index}]" for index, flb in enumerate(before.flbs)}
     places = {id(flb): f"luo.flbs[{index}]" for index, flb in enumerate(after.flbs)}
     for name, old, new in paired(before.flbs, after.flbs, lambda flb: flb.name):
@@ -56,12 +78,6 @@ def luo_changes(sides: Sides) -> Iterator[Change]:
         elif old is not None and new is not None:
             yield from member_changes(where, old, new, ("data", "count"))
             yield from record_changes(sides, where, places[id(new)], was_places[id(old)], old.detail, new.detail)
-    for name, was, now in paired(before.subsystems, after.subsystems, lambda entry: entry.name):
-        where = f"luo/subsystems/{path_part(name)}"
-        if was is None or now is None:
-            yield one_sided(where, was, now, lambda entry: text_of(entry.data))
-        else:
-            yield from member_changes(where, was, now, ("data",))
 
 
 def _has_any(luo: Luo) -> bool:
@@ -163,9 +179,9 @@ def _session(sides: Sides, both: tuple[str, str], old: Session, new: Session) ->
         for index, file in enumerate(session.files)
     }  # fmt: skip
     where = f"luo/sessions/{path_part(old.name)}"
-    yield from member_changes(
-        where, old, new, ("address", "count") if sides.consumed else ("address", "count", "blocks")
-    )
+    yield from member_changes(where, old, new, ("address", "count"))
+    if not sides.consumed and not sides.is_unread(f"{place_before}.files", f"{place}.files"):
+        yield from tuple_changes(f"{where}/blocks", old.blocks, new.blocks)
     left: list[File] = []
     new_ones: list[File] = []
     for _, was, now in paired(old.files, new.files, lambda file: file.token):
@@ -197,7 +213,11 @@ def _file(sides: Sides, where: str, both: tuple[str, str], old: File, new: File)
     place_before, place = both
     yield from member_changes(where, old, new, ("compatible", "data"))
     if old.memfd is not None and new.memfd is not None:
-        yield from memfd_changes(where, old.memfd, new.memfd)
+        is_unread = sides.is_unread(f"{place_before}.memfd.folios", f"{place}.memfd.folios")
+        yield from memfd_changes(where, old.memfd, new.memfd, is_whole=not is_unread)
+        for name in ("chunks", "pages") if not is_unread and not sides.consumed else ():
+            was, now = getattr(old.memfd.folios, name), getattr(new.memfd.folios, name)
+            yield from tuple_changes(f"{where}/memfd/folios/{name}", was, now)
     elif old.memfd is not None:
         signs = sides.about(place, HANDLE_CODES)
         yield sides.gone(f"{where}/memfd", f"{old.memfd.size:#x} bytes", "restored, its descriptor was freed", signs)

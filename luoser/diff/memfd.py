@@ -17,12 +17,13 @@ _FOLIOS = ("count", "address", "total_pages", "flags", "order")
 """Members of the descriptor that are about the array."""
 
 
-def memfd_changes(where: str, old: Memfd, new: Memfd) -> Iterator[Change]:
+def memfd_changes(where: str, old: Memfd, new: Memfd, *, is_whole: bool = True) -> Iterator[Change]:
     """Changes of members, and of folios by index.
 
-    where: path of the memfd.
-    old:   before.
-    new:   after.
+    where:    path of the memfd.
+    old:      before.
+    new:      after.
+    is_whole: whether all pages of the two lists of folios were read. Else those on one side only are left out.
     """
     yield from member_changes(where, old, new, ("layout", "size", "position", "seals", "flags"))
     yield from member_changes(f"{where}/folios", old.folios, new.folios, _FOLIOS)
@@ -40,7 +41,7 @@ def memfd_changes(where: str, old: Memfd, new: Memfd) -> Iterator[Change]:
         return
     for index, one_, other_ in paired(list(was), list(now), lambda folio: folio.index):
         path = f"{where}/folios/{index}"
-        if one_ is None or other_ is None:
+        if (one_ is None or other_ is None) and is_whole:
             yield one_sided(path, one_, other_, lambda folio: text_of(folio.address))
-        else:
+        elif one_ is not None and other_ is not None:
             yield from member_changes(path, one_, other_, ("address", "flags"))

@@ -28,7 +28,9 @@ def map_changes(sides: Sides) -> Iterator[Change]:
             after=after.status.value,
             note="the next kernel freed the map after reading it" if is_freed else "",
         )
-    is_rebuilt = before.form == "chunks" and not sides.consumed  # each finalisation makes a new one
+    is_final = sides.before.luo is not None and sides.before.luo.serialized
+    # each finalisation makes a new one, the last of them before the jump
+    is_rebuilt = before.form == "chunks" and not sides.before.is_consumed and not (sides.consumed and is_final)
     if MapStatus.ABSENT not in (before.status, after.status) and not is_rebuilt:
         yield from member_changes("preserved", before, after, ("address",))
     if before.map is not None and after.map is not None:

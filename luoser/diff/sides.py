@@ -22,6 +22,7 @@ __all__ = [
     "paired",
     "path_part",
     "text_of",
+    "tuple_changes",
 ]
 
 _T = TypeVar("_T")
@@ -60,6 +61,15 @@ class Sides:
         codes: to select.
         """
         return [problem for problem in self.met if problem.about == path and problem.code in codes]
+
+    def is_unread(self, before: str, after: str) -> bool:
+        """Whether pages of a thing are not in one of the sources, or cannot be unpacked.
+
+        before: path of the thing before, relative to the root.
+        after:  the same after.
+        """
+        sides = ((self.was, before), (self.met, after))
+        return any(one.about == path and one.code in NOT_THERE for problems, path in sides for one in problems)
 
     def about_subtree(self, name: str, path: str, codes: Collection[str]) -> list[Problem]:
         """Problems of a sub-tree after, and of what is read from it.
@@ -135,10 +145,28 @@ def mapping_changes(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) 
             yield Change(kind=Kind.CHANGED, where=f"{where}/{name}", before=text_of(was), after=text_of(now))
 
 
+def tuple_changes(where: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Change]:
+    """One change if two sequences differ: their first different entries.
+
+    where: path of the sequences.
+    old:   first.
+    new:   second.
+    """
+    if tuple(old) == tuple(new):
+        return
+    index = next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
+    place = min(len(old), len(new)) if index is None else index
+    texts = [text_of(entries[place]) if place < len(entries) else "none" for entries in (old, new)]
+    note = f"{len(old)} entries before, {len(new)} after"
+    yield Change(kind=Kind.CHANGED, where=f"{where}[{place}]", before=texts[0], after=texts[1], note=note)
+
+
 def text_of(value: Any) -> str | None:
-    """A value as the text in a change: numbers in hex. None: no value."""
+    """A value as the text in a change: numbers in hex, also those of a tuple. None: no value."""
     if value is None:
         return None
+    if isinstance(value, tuple):
+        return ", ".join(filter(None, map(text_of, value))) or "none"
     return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else safe_text(str(value))
 
 

@@ -143,13 +143,14 @@ def _rest(notes: dict[bytes, bytes], headers: list[_Header]) -> PageState:
 
     makedumpfile -E excludes these pages, whatever they contain. QEMU does not dump them: they are device memory.
     Neither writer identifies itself, and makedumpfile copies the notes of its input. It cuts segments where it leaves
-    pages out, so the first part of a segment is stored; QEMU stores all of a segment or nothing.
+    pages out, so the first part of a segment is stored; QEMU stores all of a segment or nothing. Of a core of QEMU
+    without VMCOREINFO, makedumpfile can leave out pages, too: those of zeros, or any with the kernel's debug symbols.
     """
     if RAM_NOTE in notes:
         return PageState.ZERO
     is_cut = any(one.kind == _PT_LOAD and 0 < one.filesz < one.memsz for one in headers)
-    if b"QEMU" in notes and not (is_cut and b"VMCOREINFO" in notes):
-        return PageState.ABSENT
+    if b"QEMU" in notes:
+        return PageState.EXCLUDED if is_cut else PageState.ABSENT
     return PageState.EXCLUDED if b"VMCOREINFO" in notes else PageState.ZERO
 
 

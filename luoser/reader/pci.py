@@ -177,12 +177,9 @@ def _entry(walk: Walk, address: int, leads: list[Lead], fits: list[Fit], subject
 
 
 def _note(walk: Walk, address: int, faults: tuple[Fault, ...], subject: Subject) -> None:
-    """Note a problem for each fault. Bytes that are not zero have a separate code."""
+    """Note a problem for each fault."""
     for fault in faults:
-        if fault.is_zeros:
-            walk.problem("pci-not-zero", address, subject, fault.text)
-        else:
-            walk.problem("pci-fault", address, subject, fault.text)
+        walk.problem(fault.code, address, subject, fault.text)
 
 
 def _confidence(best: Fit, others: tuple[str, ...]) -> str:

@@ -23,10 +23,10 @@ _DEVICES_JUDGED = 512
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that a layout does not allow, in words. is_zeros: whether it is only bytes that should be zero."""
+    """Something that a layout does not allow, in words. code: of its problem."""
 
     text: str
-    is_zeros: bool = False
+    code: str = "pci-fault"
 
     def __str__(self) -> str:
         return self.text
@@ -130,7 +130,7 @@ def _read_blocks(layout: PciLayout, header: dict[str, int], blocks: BlockReader 
         devices=devices,
         blocks=pages,
         size=layout.header.size,
-        faults=(Fault(fault),) if fault else (),
+        faults=(Fault(fault, code="pci-impossible"),) if fault else (),
     )
 
 
@@ -172,7 +172,7 @@ def fit_pci(
         if not blob.devices and layout.blocks is None and not (is_named and layout.is_sorted):
             return None  # an empty list is followed by zeros, except remains of finished devices
         if not _is_left_over(layout, blob, rest):
-            faults.append(Fault("bytes after the list are not zero", is_zeros=True))
+            faults.append(Fault("bytes after the list are not zero", code="pci-not-zero"))
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
 
 
@@ -191,7 +191,9 @@ def _is_left_over(layout: PciLayout, blob: PciBlob, rest: bytes) -> bool:
         layout.sort_key(device.domain << 16 | device.bdf) for device in (*blob.devices[-1:], *left[:_DEVICES_JUDGED])
     ]
     domains = {device.domain for device in blob.devices[:_DEVICES_JUDGED]} or range(MAX_DOMAIN + 1)
-    return keys == sorted(keys) and all(device.domain in domains for device in left[:_DEVICES_JUDGED])
+    return keys == sorted(keys) and all(
+        device.domain in domains and device.domain <= MAX_DOMAIN for device in left[:_DEVICES_JUDGED]
+    )
 
 
 def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
@@ -204,7 +206,7 @@ def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
 def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockReader | None) -> Iterator[Fault]:
     for field in layout.header.fields:
         if field.padding and any(data[field.offset : field.offset + field.size]):
-            yield Fault("padding of the header is not zero", is_zeros=True)
+            yield Fault("padding of the header is not zero", code="pci-not-zero")
     if layout.has_refcounts and layout.blocks is None and not blob.missing:
         count, found = blob.header[layout.count], len(blob.devices)
         if count != found and count != (found := _in_use(blob)):
@@ -216,7 +218,7 @@ def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockR
     if layout.blocks is not None:
         pointer, count = blob.header[layout.blocks], blob.header[layout.count]
         if pointer % 4096 or pointer >= PHYSICAL_LIMIT or bool(pointer) < bool(count):
-            yield Fault(f"block pointer {pointer:#x} is not a page address")
+            yield Fault(f"block pointer {pointer:#x} is not a page address", code="pci-impossible")
         elif blocks is not None and count != (found := len(blob.devices)) and count != (found := _in_use(blob)):
             yield Fault(f"{found} devices in the blocks, expected {count} as in the header")
 
@@ -255,10 +257,11 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[Fault]:
             found.setdefault("sorted", Fault(f"{device.name} is out of order"))
         last = key
         for member, fault in _member_faults(layout, device):
-            found.setdefault(member, Fault(f"{device.name}: {fault}", is_zeros=member == "reserved"))
+            code = "pci-not-zero" if member == "reserved" else "pci-fault"
+            found.setdefault(member, Fault(f"{device.name}: {fault}", code=code))
         start = device.index * layout.record.size
         if any(blob.devices.data[start + offset : start + offset + size].strip(b"\0") for offset, size in pads):
-            found.setdefault("padding", Fault(f"{device.name}: padding is not zero", is_zeros=True))
+            found.setdefault("padding", Fault(f"{device.name}: padding is not zero", code="pci-not-zero"))
     yield from found.values()
     if not any(_asked(layout, device) for device in blob.devices[:_DEVICES_JUDGED]) and blob.devices:
         yield Fault("no device requested live update")

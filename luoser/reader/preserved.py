@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from luoser.abi.preserved import (
     KHO_ARRAY_MAGIC,
@@ -29,7 +30,7 @@ _SHOWN = 16
 _DECIDES = 4
 """Bitmaps that all begin a page: bitmaps of 512 bytes do that once in 8^4 maps."""
 _CHAIN = 64
-"""At most so many chunks on the way to a chunk are considered."""
+"""At most so many chunks on the way to a chunk are considered, and nodes below one that may be meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def read_radix(walk: Walk, address: int) -> MapReading:
     table = struct.Struct(f"<{walk.page_size // 8}Q")
     while stack:
         node, level, prefix = stack.pop()
-        page = _node(walk, reading, node)
+        page = _node(walk, reading, node, partial(_is_subtree, walk, level))
         if page is None:
             continue
         if level == 0:
@@ -175,8 +176,11 @@ def _children(
     return sound
 
 
-def _node(walk: Walk, reading: MapReading, node: int) -> bytes | None:
-    """A page of the map. None: not in the source; the map is missing if it is its first page, else incomplete."""
+def _node(walk: Walk, reading: MapReading, node: int, is_one: Callable[[int], bool]) -> bytes | None:
+    """A page of the map. None: not in the source; the map is missing if it is its first page, else incomplete.
+
+    is_one: whether the page at an address can be the one that is meant.
+    """
     if len(reading.nodes) >= LIMITS.map_nodes:
         text = f"too many pages in the map: only the first {LIMITS.map_nodes} were read"
         reading.faults.append(("map-too-large", node, text))
@@ -186,11 +190,11 @@ def _node(walk: Walk, reading: MapReading, node: int) -> bytes | None:
     except MissingMemory as error:
         if node == reading.address:
             reading.missing = error
-            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+            if error.state is PageState.ABSENT and (near := _near(walk, node, is_one)):
                 reading.off.append((node, near, f"page {node:#x} is absent, but {near:#x}, one bit off, is a node"))
         else:
             parent = reading.parents[node]
-            if error.state is PageState.ABSENT and (near := _near(walk, node)):
+            if error.state is PageState.ABSENT and (near := _near(walk, node, is_one)):
                 text = f"node {node:#x} in {parent:#x} is absent, but {near:#x}, one bit off, is a node"
                 reading.off.append((node, near, text))
             reading.absent.append((node, error, f"node {node:#x} in {parent:#x}: {error}"))
@@ -199,18 +203,48 @@ def _node(walk: Walk, reading: MapReading, node: int) -> bytes | None:
     return page
 
 
-def _near(walk: Walk, node: int) -> int | None:
-    """A page whose address is one bit off, and that can be an inner node: only page addresses and zeros. None: none."""
+def _near(walk: Walk, node: int, is_one: Callable[[int], bool]) -> int | None:
+    """A page whose address is one bit off, and that can be the one that is meant. None: none."""
     for bit in range(walk.page_size.bit_length() - 1, PHYSICAL_LIMIT.bit_length() - 1):
         near = node ^ 1 << bit
         try:
-            page = walk.memory.read(near, walk.page_size)
+            if near and is_one(near):
+                return near
         except MissingMemory:
             continue
-        used = [entry for entry in struct.unpack(f"<{walk.page_size // 8}Q", page) if entry]
-        if near and used and all(map(walk.is_page_address, used)):
-            return near
     return None
+
+
+def _is_subtree(walk: Walk, level: int, node: int) -> bool:
+    """Whether a page and all below it have the shape of nodes from a level of the tree down. Nodes of a lower level do
+    not: theirs would be bitmaps where nodes are expected. A bitmap alone has no shape.
+
+    Raises MissingMemory if one is not in the source.
+    """
+    if not level:
+        return False
+    left = [(node, level)]
+    for _ in range(_CHAIN):
+        if not left:
+            break
+        place, height = left.pop()
+        page = walk.memory.read(place, walk.page_size)
+        used = [entry for entry in struct.unpack(f"<{walk.page_size // 8}Q", page) if entry]
+        if not used or (height and not all(map(walk.is_page_address, used))):
+            return False
+        left += [(entry, height - 1) for entry in used if height]
+    return True
+
+
+def _is_chunk(walk: Walk, address: int) -> bool:
+    """Whether a page begins as a chunk does. Raises MissingMemory if it is not in the source."""
+    header = khoser_mem_chunk_hdr.parse(walk.memory.read(address, walk.page_size))
+    is_next = header.next == 0 or walk.is_page_address(header.next)
+    return (
+        is_next
+        and 1 <= header.num_elms <= chunk_capacity(walk.page_size)
+        and (walk.page_size << min(header.order, 64)) < PHYSICAL_LIMIT
+    )
 
 
 def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
@@ -271,7 +305,7 @@ def read_chunks(walk: Walk, address: int) -> MapReading:
         seen.add(chunk)
         if chunk != address:
             reading.parents[chunk] = before
-        page = _node(walk, reading, chunk)
+        page = _node(walk, reading, chunk, partial(_is_chunk, walk))
         if page is None:
             break
         if chunk == address and page.startswith(KHO_ARRAY_MAGIC):

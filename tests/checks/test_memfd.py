@@ -322,3 +322,17 @@ def test_other_bytes_in_the_page_of_a_descriptor(zeros: int) -> None:
         memory.write(file.data, bytes(zeros))
     (finding, *_) = (one for one in check(luoser.read(memory)).findings if one.rule == "MFD001")
     assert finding.address == file.data + 100 and "found other bytes at" in finding.message
+
+
+@pytest.mark.parametrize(("size", "rules"), [(0, {"MFD002"}), (0x2000, set())])
+def test_an_empty_file_that_has_a_position_is_doubted(size: int, rules: set[str]) -> None:
+    """As of a descriptor that was cleared behind its position."""
+    memory = real.overlay(NAME)
+    page = file_of().data
+    whole = memory.read(page, 4096)
+    memory.write(page, whole if size else whole[:8] + bytes(4088))
+    report = judged(memory, "MFD")
+    assert rules_found(report) == rules
+    assert [(one.severity.value, "empty, but its position is 0x1234" in one.message) for one in report.findings] == [
+        ("warning", True) for _ in rules
+    ]

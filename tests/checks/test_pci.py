@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import luoser
-from luoser.checks import check
+from luoser.checks import Verdict, check
 from luoser.state import Contents, Direction, File, Flb, Problem, Record, State
 from tests import real
 from tests.checks.device_lists import a_list, found, fresh, with_lists
@@ -465,3 +466,37 @@ def test_list_of_an_flb_of_files_without_a_device() -> None:
     (finding,) = check(luoser.read(memory), select=["PCI"]).findings
     assert (finding.rule, finding.address) == ("PCI016", 0x24DC000)
     assert "no device, but 6 files depend on its FLB" in finding.message
+
+
+# -- values that no list has, and lists that nobody saw -----------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [72, 80])
+def test_more_garbage_hides_nothing(start: int) -> None:
+    """From 72 on the last record has a domain that no machine has, and what follows it is of the same."""
+    memory = real.overlay("7.3-a/frozen")
+    page = fresh("7.3-a/frozen").handovers[0].pci[0].address
+    memory.write(page + start, b"\x6b" * (4096 - start))
+    assert check(luoser.read(memory)).verdict is Verdict.FINDINGS
+
+
+@pytest.mark.parametrize("domain", [0x20000, 0xFFFFFFFF])
+def test_a_domain_that_no_machine_has(domain: int) -> None:
+    page = fresh("7.3-a/frozen").handovers[0].pci[0].address
+    entry = a_list("pci-v2-u64", [ENDPOINT], address=page)
+    columns = bytearray(entry.devices.data)
+    columns[:4] = struct.pack("<I", domain)
+    state = with_lists(replace(entry, devices=replace(entry.devices, data=bytes(columns))))
+    assert [f"domain {domain:#x}: expected at most 0x1ffff" in one.message for one in found(state, "PCI001")] == [True]
+
+
+@pytest.mark.parametrize(
+    "options", [{"select": ["PCI"]}, {"select": ["PCI001"]}, {"select": ["MAP"]}, {"ignore": ["LUO"]}]
+)
+def test_lists_of_flbs_that_were_not_read_are_not_passed_over(options: dict[str, list[str]]) -> None:
+    memory, luo = real.overlay("7.3-a/frozen"), fresh("7.3-a/frozen").handovers[0].luo
+    assert luo is not None and luo.flb_area
+    memory.remove(luo.flb_area)
+    report = check(luoser.read(memory), **options)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert all(not rule.startswith("PCI") for rule in report.passed)

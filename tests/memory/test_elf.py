@@ -177,7 +177,10 @@ RESTS = {
     "no notes": (b"", PageState.ZERO),
     "luoser": (note("LUOSER-RAM", bytes(8) + b"\0\0\1\0\0\0\0\0") + INFO, PageState.ZERO),
     "makedumpfile": (note("CORE", bytes(336), 1) + INFO, PageState.EXCLUDED),
-    "QEMU": (note("CORE", bytes(336), 1) + note("QEMU", bytes(440)), PageState.ABSENT),
+    "makedumpfile, of a dump of QEMU without VMCOREINFO": (
+        note("CORE", bytes(336), 1) + note("QEMU", bytes(440)),
+        PageState.EXCLUDED,
+    ),
     "makedumpfile, of a dump of QEMU": (note("QEMU", bytes(440)) + INFO, PageState.EXCLUDED),
 }
 

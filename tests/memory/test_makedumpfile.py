@@ -7,6 +7,7 @@ page structs, so the core of `kernel` has as much of a kernel of 5.10 as it need
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import struct
@@ -139,7 +140,9 @@ def made(source: bytes, *options: str, files: int = 1) -> tuple[bytes, ...]:
         (Path(folder) / "core").write_bytes(source)
         outs = [Path(folder) / f"out-{number}" for number in range(0 if "-F" in options else files)]
         command = [PROGRAM, "--message-level", "4", *options, "core", *(out.name for out in outs)]
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=60)
+        # its threads end with a library that glibc opens only then, which fails at times
+        own = os.environ | {"LD_PRELOAD": "libgcc_s.so.1"}
+        done = subprocess.run(command, cwd=folder, env=own, capture_output=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
         return tuple(out.read_bytes() for out in outs) if outs else (done.stdout,)
 

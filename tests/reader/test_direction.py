@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import luoser
+from luoser.checks import Verdict, check
 from luoser.errors import UsageError
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import KnownRoot
@@ -579,3 +580,21 @@ def test_finished_devices_before_an_intact_map_leave_the_direction_open() -> Non
     found = only(luoser.read(memory))
     assert found.direction is Direction.UNKNOWN
     assert "1 devices of the list at" in found.evidence[0] and "are finished" in found.evidence[0]
+
+
+@pytest.mark.parametrize("kept", [2, 3, 4])
+@pytest.mark.parametrize("is_map_overwritten", [False, True])
+def test_a_release_that_is_cut_off_is_no_other_release(kept: int, is_map_overwritten: bool) -> None:
+    """7.3 and 7.3. are releases of no kernel: all have three numbers."""
+    memory = real.overlay(LONE)
+    found = only(luoser.read(memory))
+    assert found.kexec_metadata is not None and found.preserved.address
+    page = found.kexec_metadata.address
+    place = page + memory.read(page, 4096).index(b"7.3.4")
+    memory.write(place + kept, bytes(64 - kept))
+    if is_map_overwritten:
+        memory.write(found.preserved.address, b"#!/bin/sh\n" * 409)
+    after = luoser.read(memory)
+    assert only(after).direction is Direction.UNKNOWN
+    assert check(after).verdict is not Verdict.SOUND
+    assert not is_map_overwritten or "MAP002" in {one.rule for one in check(after).findings}

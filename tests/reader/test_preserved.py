@@ -492,3 +492,22 @@ def test_why_a_map_cannot_be_read_is_shown(state: PageState, words: str, capsys:
     memory.remove(one.preserved.address, state=state)
     print_state(luoser.read(memory))
     assert words in capsys.readouterr().out
+
+
+def test_a_node_below_one_that_is_absent_is_not_taken_for_it() -> None:
+    """Nodes are made one after the other: the neighbour of an absent root is likely one of its own."""
+    memory = real.overlay("7.3-a/post")
+    state = real.read("7.3-a/post")
+    found = next(one for one in state.handovers if one.direction is Direction.OUTGOING).preserved
+    assert found.address and any((found.address ^ node).bit_count() == 1 for node in found.nodes)
+    memory.remove(found.address)
+    assert "pointer-off" not in [problem.code for problem in luoser.read(memory).problems]
+
+
+def test_a_root_of_the_map_that_is_one_bit_off_is_found() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    found = only(real.read("7.3-a/frozen"))
+    root, own = found.address or 0, found.preserved.address or 0
+    place = root + memory.read(root, 4096).index(own.to_bytes(8, "little"))  # a value of KHO's own, not of a devicetree
+    memory.write(place, (own ^ 1 << 30).to_bytes(8, "little"))
+    assert "pointer-off" in [problem.code for problem in luoser.read(memory).problems]
