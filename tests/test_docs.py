@@ -38,7 +38,7 @@ def test_traces_of_the_model_are_current() -> None:
 def test_every_problem_code_is_explained() -> None:
     source = "".join(path.read_text() for path in (ROOT / "luoser").rglob("*.py"))
     used = set(re.findall(r"""(?:problem\(|damage\.append\(\s*\()\s*"([a-z-]+)\"""", source))
-    used |= set(re.findall(r'code="([a-z-]+)"', source)) | {"missing", "excluded"}
+    used |= set(re.findall(r'code(?:: str )?= ?"([a-z-]+)"', source)) | {"missing", "excluded"}
     used |= set(re.findall(r'faults\.append\(\("([a-z-]+)"', source)) | set(
         re.findall(r'else "(page-size-[a-z]+)"', source)
     )

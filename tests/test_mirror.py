@@ -15,6 +15,7 @@ SPANNING: dict[str, str] = {
     "abi/test_invented_layout.py": "a layout that no kernel has, through every row",
     "abi/test_layouts.py": "every struct against the catalogue",
     "checks/test_forms.py": "all rules in every form of LUO",
+    "diff/test_seen.py": "sources that are damaged or incomplete",
     "checks/test_rules.py": "what holds for every rule",
     "checks/test_subjects.py": "what no rule may go by",
     "cli/test_build_specs.py": "the shipped descriptions",

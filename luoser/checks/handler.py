@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from luoser.abi.registry import layouts
 from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
 from luoser.checks.block import FROZEN_OUT
-from luoser.checks.model import Found, NotJudged, Severity
+from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
+from luoser.checks.view import View, cause_of
 from luoser.text import one_bit_off, safe_text
 
 __all__: list[str] = []
@@ -78,6 +79,41 @@ def luo_handler_generation(view: View) -> Iterator[Found]:
                 where=where,
                 hint=FROZEN_OUT,
             )
+
+
+@register(
+    "LUO024",
+    "handler-area-broken",
+    Severity.ERROR,
+    kernels="postings of 2026",
+    source="vmalloc.md#invariants; others.md#sub-trees",
+)
+def handler_area(view: View) -> Iterator[Found]:
+    """A vmalloc area that the struct of a handler, FLB or sub-tree has is a loop, has an address that is not that of a
+    page, or too few blocks.
+
+    Its owner in the next kernel cannot restore it, and what it has is lost.
+    """
+    view.need_unconsumed()
+    details = [entry.detail for entry in view.handover.subtrees] + [flb.detail for flb in view.flb_entries()]
+    if not any((*details, *(file.detail for _, _, file in view.files()))):
+        raise NotApplicable("no struct of a handler, FLB or sub-tree")
+    subjects = view.subjects(*_AREA_UNREAD, *_AREA_BROKEN).items()
+    areas = [(path, problems) for path, problems in subjects if _AREA.fullmatch(path)]
+    for path, problems in areas:
+        for problem in problems:
+            if problem.code in _AREA_BROKEN and not any(other.code in _AREA_UNREAD for other in problems):
+                yield Found(problem.message, address=problem.address, where=path, hint="find what overwrote the struct")
+    for path, problems in areas:
+        for problem in problems:
+            if problem.code in _AREA_UNREAD:
+                raise NotJudged(problem.message, cause=cause_of(problem), about=path)
+
+
+_AREA = re.compile(r"(subtrees|luo\.flbs|luo\.sessions\[\d+\]\.files)\[\d+\]\.(?!memfd|contents)\w+")
+"""Paths of the areas of such structs."""
+_AREA_UNREAD = ("missing", "excluded", "page-damaged", "too-many", "shared-page")
+_AREA_BROKEN = ("loop", "bad-pointer", "short-list")
 
 
 # -- the next kernel --------------------------------------------------------------------------------------

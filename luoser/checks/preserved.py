@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import islice, pairwise
@@ -27,6 +28,8 @@ _MOST = 32
 """At most so many findings of one rule on one handover; the last one reports how many more there are."""
 _OWNERS = ("memfd", "hugetlb", "guest", "iommu", "vfio", "other")
 _LIMIT = 1 << 52
+_SUBTREE = re.compile(r"subtrees\[\d+\]")
+"""The path of a sub-tree itself, which rules of KHO judge."""
 _WILD = "do not kexec: find what overwrote the pointer"
 _GARBAGE = "do not kexec: find what overwrote the map or freed its pages"
 _BROKEN_NODE = "do not kexec: find what overwrote this page of the map"
@@ -607,7 +610,7 @@ def pointers(view: View) -> Iterator[Found]:
     for problem in unread:
         if problem.address is not None and view.ram and not _is_ram(view, problem.address):
             yield Found(f"{problem.message}; it is not in RAM", problem.address, problem.about, hint=_WILD)
-    named = [problem for problem in unread if problem.about != "preserved" and not problem.about.startswith("subtree")]
+    named = [problem for problem in unread if problem.about != "preserved" and not _SUBTREE.fullmatch(problem.about)]
     if named:
         found = view.map()
         others = _reported_by_others(view)

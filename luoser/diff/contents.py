@@ -11,7 +11,7 @@ from luoser.diff.model import Change, Kind
 from luoser.diff.sides import paired, path_part
 from luoser.errors import MissingMemory
 from luoser.memory.source import Memory
-from luoser.state import Contents, Handover, Memfd, PciList
+from luoser.state import Contents, File, Flb, Handover, Memfd, PciList, Subtree
 
 __all__ = ["Bytes", "content_changes"]
 
@@ -52,10 +52,11 @@ class Bytes:
         handover: whose contents are used, too.
         memory:   its source. None: not available.
         """
-        pieces = [piece for entry in handover.pci for piece in entry.contents]
-        for session in handover.luo.sessions if handover.luo is not None else ():
-            for file in session.files:
-                pieces += file.memfd.contents if file.memfd is not None else ()
+        holders: list[PciList | Subtree | Flb | File | Memfd] = [*handover.pci, *handover.subtrees]
+        if handover.luo is not None:
+            files = [file for session in handover.luo.sessions for file in session.files]
+            holders += [*handover.luo.flbs, *files, *(file.memfd for file in files if file.memfd is not None)]
+        pieces = [piece for holder in holders for piece in holder.contents]
         return cls(memory, {piece.address: piece for piece in pieces})
 
 
@@ -80,13 +81,11 @@ def content_changes(
     """
     old, new = Bytes.of(before, memories[0]), Bytes.of(after, memories[1])
     places: dict[int, _Place] = {}
-    for address, other, path, used in (*_driver_pages(before, after, page_size), *_folios(before, after, page_size)):
+    for address, other, path, used in _pieces(before, after, page_size):
         if address not in places:
-            size = _size(before, address, page_size)
             # Documents have no more than what is used: a folio may reach behind the end of its file.
-            places[address] = _Place(
-                other, size if None not in memories else min(size, -(-used // page_size) * page_size)
-            )
+            whole = max(used, _size(before, address, page_size))
+            places[address] = _Place(other, whole if None not in memories else -(-used // page_size) * page_size)
         places[address].paths.append(path)
     unread: dict[str, list[int]] = {}
     for address, place in places.items():
@@ -130,6 +129,19 @@ def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Change | No
     )
 
 
+def _pieces(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
+    """(address before, address after, path, bytes used) of all whose bytes are compared."""
+    yield from _driver_pages(before, after, page_size)
+    yield from _folios(before, after, page_size)
+    for name, old, new in paired(before.subtrees, after.subtrees, lambda entry: entry.name):
+        if old is not None and new is not None and (old.contents or new.contents) and old.address and new.address:
+            yield old.address, new.address, f"subtrees/{path_part(name)}", min(old.size or 0, new.size or 0)
+    handles: list[tuple[str, File | Flb, File | Flb]] = [*_files(before, after), *_flbs(before, after)]
+    for where, was, now in handles:
+        if was.contents or now.contents:
+            yield was.data, now.data, where, _size(before, was.data, page_size)
+
+
 def _driver_pages(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
     """(address before, address after, path, bytes used) of the pages at driver_data on both sides."""
     now: dict[tuple[int, int], int] = {}
@@ -151,21 +163,37 @@ def _named_pages(entry: PciList) -> set[int | None]:
 
 
 def _folios(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
-    """(address before, address after, path, bytes of the file from there on) of the folios on both sides."""
+    """(address before, address after, path, bytes of the file in it) of the folios on both sides."""
     for where, old, new in _memfds(before, after):
         others = {folio.index: folio.address for folio in new.folios.list}
         for folio in old.folios.list:
             if folio.address and others.get(folio.index):
-                used = max(old.size - folio.index * page_size, page_size)
+                left = max(old.size - folio.index * page_size, page_size)
+                used = min(left, _size(before, folio.address, page_size))
                 yield folio.address, others[folio.index], f"{where}/folios/{folio.index}", used
 
 
 def _memfds(before: Handover, after: Handover) -> Iterator[tuple[str, Memfd, Memfd]]:
     """(path, memfd before, memfd after) of the files on both sides."""
+    for where, was, now in _files(before, after):
+        if was.memfd is not None and now.memfd is not None:
+            yield where, was.memfd, now.memfd
+
+
+def _files(before: Handover, after: Handover) -> Iterator[tuple[str, File, File]]:
+    """(path, file before, file after) of the files on both sides."""
     first, second = (one.luo.sessions if one.luo is not None else () for one in (before, after))
     for name, old, new in paired(first, second, lambda session: session.name):
         if old is None or new is None:
             continue
         for token, was, now in paired(old.files, new.files, lambda file: file.token):
-            if was is not None and now is not None and was.memfd is not None and now.memfd is not None:
-                yield f"luo/sessions/{path_part(name)}/files/{token:#x}", was.memfd, now.memfd
+            if was is not None and now is not None:
+                yield f"luo/sessions/{path_part(name)}/files/{token:#x}", was, now
+
+
+def _flbs(before: Handover, after: Handover) -> Iterator[tuple[str, Flb, Flb]]:
+    """(path, FLB before, FLB after) of the FLBs on both sides."""
+    first, second = (one.luo.flbs if one.luo is not None else () for one in (before, after))
+    for name, was, now in paired(first, second, lambda flb: flb.name):
+        if was is not None and now is not None:
+            yield f"luo/flbs/{path_part(name)}", was, now

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.diff.gaps import UNCOMPARED
+from luoser.diff.handler import record_changes
 from luoser.diff.kexec_metadata import metadata_changes
 from luoser.diff.kho_test import test_changes
 from luoser.diff.luo import luo_changes
@@ -105,6 +106,11 @@ def _subtrees(sides: Sides) -> Iterator[Change]:
             yield from member_changes(where, old, new, ("address", "size"))
             if not (sides.consumed and sides.after.may_be_freed(f"subtrees[{sides.after.subtrees.index(new)}]")):
                 yield from _tree(f"{where}/fdt", old.fdt, new.fdt)
+            places = [
+                f"subtrees[{entries.index(entry)}]"
+                for entries, entry in ((sides.after.subtrees, new), (sides.before.subtrees, old))
+            ]
+            yield from record_changes(sides, where, places[0], places[1], old.detail, new.detail)
 
 
 def _tree(where: str, old: Fdt | None, new: Fdt | None) -> Iterator[Change]:

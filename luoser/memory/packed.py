@@ -4,66 +4,59 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Protocol
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, cast
 
 from luoser.errors import SourceError
 
 __all__ = ["LONGEST", "unpacked"]
 
-_CHUNK = 1 << 20
 _PIECE = 4096
-"""Bytes of a .zst file that are unpacked together: a block of 4 bytes can give 128 KiB."""
-_JUNK = "Not a gzipped file"
+"""Bytes that are unpacked together: each can give thousands of times as many."""
 
 
-class _Reader(Protocol):
-    def read1(self, size: int, /) -> bytes: ...
+class _Stream(Protocol):
+    """What unpacks one stream (member, frame) of a file."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
-class _Zstd:
-    """A .zst file. The library's own reader does not show that the end of a frame is missing."""
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """A kind of packed file.
 
-    def __init__(self, file: BinaryIO) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            raise SourceError(
-                "packed with zstd; pip install 'luoser[zstd]', or unpack it first with `zstd -d`"
-            ) from None
-        self._file, self._zstd = file, zstandard
-        self._frame: Any = None
-        self._left = b""
+    magics: that a stream can begin with.
+    stream: makes what unpacks one stream.
+    """
 
-    def read1(self, size: int, /) -> bytes:
-        """The next unpacked bytes; empty at the end. Raises EOFError if the last frame is cut off."""
-        while piece := self._left or self._file.read(_PIECE):
-            if self._frame is None:
-                self._frame = self._zstd.ZstdDecompressor().decompressobj()
-            try:
-                data: bytes = self._frame.decompress(piece)
-            except self._zstd.ZstdError as error:
-                raise lzma.LZMAError(str(error)) from None
-            self._left = b""
-            if self._frame.eof:
-                self._left, self._frame = self._frame.unused_data, None
-            if data:
-                return data
-        if self._frame is not None:
-            raise EOFError("the file ends inside a frame")
-        return b""
+    magics: tuple[bytes, ...]
+    stream: Callable[[], _Stream]
 
 
-_PACKINGS: dict[bytes, Callable[[BinaryIO], _Reader]] = {
-    b"\xfd7zXZ\0": lzma.open,
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\x28\xb5\x2f\xfd": _Zstd,
-}
-LONGEST = max(map(len, _PACKINGS))
+def _zstd() -> _Stream:
+    try:
+        import zstandard
+    except ImportError:
+        raise SourceError("packed with zstd; pip install 'luoser[zstd]', or unpack it first with `zstd -d`") from None
+    return cast(_Stream, zstandard.ZstdDecompressor().decompressobj())
+
+
+_SKIPPABLE = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
+"""Frames of .zst without data, which pzstd writes first."""
+_PACKINGS = (
+    _Packing((b"\xfd7zXZ\0",), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    _Packing((b"\x1f\x8b\x08",), lambda: cast(_Stream, zlib.decompressobj(16 + zlib.MAX_WBITS))),
+    _Packing((b"BZh",), bz2.BZ2Decompressor),
+    _Packing((b"\x28\xb5\x2f\xfd", *_SKIPPABLE), _zstd),
+)
+LONGEST = max(len(magic) for packing in _PACKINGS for magic in packing.magics)
 """Bytes of the longest magic number."""
 
 
@@ -76,21 +69,61 @@ def unpacked(file: BinaryIO, head: bytes, remarks: list[str]) -> Iterator[bytes]
 
     The iterator raises SourceError for data that are damaged.
     """
-    for magic, packing in _PACKINGS.items():
-        if head.startswith(magic):
-            return _pieces(packing(file), remarks)
-    return None
+    packing = next((one for one in _PACKINGS if head.startswith(one.magics)), None)
+    return _pieces(file, packing, remarks) if packing is not None else None
 
 
-def _pieces(reader: _Reader, remarks: list[str]) -> Iterator[bytes]:
-    size = 0
+def _pieces(file: BinaryIO, packing: _Packing, remarks: list[str]) -> Iterator[bytes]:
+    size, left = 0, b""
+    while True:
+        left = _padding_skipped(file, left)
+        if not left:
+            return
+        if not left.startswith(packing.magics):
+            if any(_is_near(left, magic) for magic in packing.magics):
+                raise SourceError(f"packed file damaged after {size:#x} unpacked bytes: the head of its next stream")
+            remarks.append(f"the packed file goes on behind its end, after {size:#x} unpacked bytes; that was not read")
+            return
+        stream = packing.stream()
+        while not stream.eof:
+            piece, left = left or file.read(_PIECE), b""
+            if not piece:
+                remarks.append(f"truncated: the packed file ends early, after {size:#x} unpacked bytes")
+                return
+            data = _decompressed(stream, piece, size)
+            size += len(data)
+            if data:
+                yield data
+        left = stream.unused_data
+
+
+def _padding_skipped(file: BinaryIO, left: bytes) -> bytes:
+    """The bytes behind a stream from the first on that is not zero, at least LONGEST of them if there are so many.
+
+    left: bytes that were read already. Those behind them are the next of the file.
+    """
+    left = left.lstrip(b"\0")
+    while len(left) < LONGEST and (piece := file.read(_PIECE)):
+        left = (left + piece).lstrip(b"\0")
+    return left
+
+
+def _is_near(head: bytes, magic: bytes) -> bool:
+    """Whether a stream may begin here, with damage in its magic number: at most two wrong bits."""
+    wrong = int.from_bytes(head[: len(magic)], "big") ^ int.from_bytes(magic, "big")
+    return len(head) >= len(magic) and wrong.bit_count() <= 2
+
+
+def _decompressed(stream: _Stream, piece: bytes, size: int) -> bytes:
+    """The bytes that a piece gives. size: bytes before it. Raises SourceError for one that is damaged."""
     try:
-        while piece := reader.read1(_CHUNK):
-            size += len(piece)
-            yield piece
-    except EOFError:
-        remarks.append(f"truncated: the packed file ends early, after {size:#x} unpacked bytes")
+        return stream.decompress(piece)
     except (lzma.LZMAError, OSError, zlib.error) as error:
-        if not (size and isinstance(error, gzip.BadGzipFile) and str(error).startswith(_JUNK)):
-            raise SourceError(f"packed file damaged after {size:#x} unpacked bytes: {error}") from error
-        remarks.append(f"the packed file goes on behind its end, after {size:#x} unpacked bytes; that was not read")
+        raise SourceError(f"packed file damaged after {size:#x} unpacked bytes: {error}") from error
+    except Exception as error:
+        if type(error).__name__ != "ZstdError":
+            raise
+        if "too much memory" in str(error):
+            text = "packed with a window of more than 128 MiB; unpack it first with `zstd -d --long=31`"
+            raise SourceError(text) from error
+        raise SourceError(f"packed file damaged after {size:#x} unpacked bytes: {error}") from error

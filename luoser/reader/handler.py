@@ -7,11 +7,15 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
+from construct import Container
+
 from luoser.abi import iommu
 from luoser.abi.luo import is_test_flb
 from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
+from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
+from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 from luoser.state import Record
 from luoser.state.struct_values import struct_values
@@ -69,7 +73,21 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject) -> Re
         walk.problem("bad-handler-data", address, subject, text)
         return None
     readings = tuple((entry.name, struct_values(entry.schemas[0], page)) for entry in fits)
+    if len(fits) == 1:
+        _walk_areas(walk, fits[0].schemas[0], page, subject)
     return Record(address=address, readings=readings, confidence=_confidence(len(readings), chosen=bool(chosen)))
+
+
+def _walk_areas(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> None:
+    """Walk the vmalloc areas that a struct has, so that what of them is not there becomes a problem.
+
+    schema: of the struct.
+    page:   starts with it.
+    """
+    for name, value in schema.parse(page).items():
+        if isinstance(value, Container) and {"first", "total_pages", "order"} <= value.keys() and value.first:
+            size = value.total_pages * walk.page_size
+            read_area(walk, value, size, subject.part(name, f".{name}"))
 
 
 def _confidence(readings: int, *, chosen: bool) -> str:

@@ -188,11 +188,15 @@ def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size:
         if is_tree or _starts_as_fdt(walk, address):
             fdt = walk.fdt(address, subject, size=size)
         elif name not in (_LUO, _METADATA):  # those are read for themselves
-            walk.read(address, 1, subject)
+            walk.read_some(address, min(size or 1, _LARGEST), subject)
             detail = read_detail(walk, name, address, subject)
     if size is None and fdt is not None:
         size = fdt.header.totalsize
     return Subtree(name=name, address=address, size=size, fdt=fdt, detail=detail)
+
+
+_LARGEST = 4 << 20
+"""Bytes of a blob that are read, so that what of it is not there becomes a problem: the largest that KHO preserves."""
 
 
 def _starts_as_fdt(walk: Walk, address: int) -> bool:

@@ -7,6 +7,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
 from luoser.state import Area, Handover, Luo, MapStatus, PreservedMap, State
 from luoser.text import human_size, safe_text
@@ -23,7 +24,10 @@ def print_extents(state: State) -> None:
     for handover in state.handovers:
         preserved = handover.preserved
         head = f"KHO root {place_text(handover.address)}  {safe_text(handover.compatible)}  {handover.direction.value}"
-        write(f"{head}  map {preserved.status.value}\n")
+        is_part = preserved.map is not None and not preserved.map.complete
+        write(f"{head}  map {preserved.status.value}{', incomplete' if is_part else ''}\n")
+        for line in unread_lines(state, handover, "preserved"):
+            write(f"  {line}\n")
         for area in handover.scratch or ():
             if area.size:
                 write(_scratch(area))

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from luoser.render.out import console, text
 from luoser.render.tree import device_columns
+from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
-from luoser.state import PciList, PreservedMap, State
+from luoser.state import Handover, PciList, PreservedMap, State
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ def print_devices(state: State) -> None:
     for handover in state.handovers:
         head = f"{place_text(handover.address)}  {safe_text(handover.compatible)}  {handover.direction.value}"
         out.print(text(("KHO root ", "bold"), head))
+        unread = list(unread_lines(state, handover, "pci", *_ways(handover)))
         if not handover.pci:
-            out.print(text("  no list of preserved PCI devices"))
+            out.print(text(f"  no list of preserved PCI devices{' can be read' if unread else ''}"))
         for devices in handover.pci:
             via = ", ".join(safe_text(way) for way in devices.via)
             confidence = safe_text(devices.confidence, again=True)
@@ -36,6 +39,18 @@ def print_devices(state: State) -> None:
                 print_lines(devices, handover.preserved.map)
             else:
                 out.print(device_table(devices, handover.preserved.map))
+        for line in unread:
+            out.print(text(f"  {line}"))
+
+
+def _ways(handover: Handover) -> Iterator[str]:
+    """Paths of what leads to device lists."""
+    yield from ("luo.flbs", "luo.subsystems")
+    if handover.luo is None:
+        yield "luo"
+    for index, subtree in enumerate(handover.subtrees):
+        if subtree.name == "LUO" or "pci" in subtree.name:
+            yield f"subtrees[{index}]"
 
 
 def print_lines(devices: PciList, found: PreservedMap | None) -> None:

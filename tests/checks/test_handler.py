@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 import luoser
-from luoser.checks import check
+from luoser.checks import Report, Verdict, check
+from luoser.memory.overlay import Overlay
 from tests import real
-from tests.checks.mutants import NAME, changed, luo_of
+from tests.checks.mutants import NAME, changed, luo_of, rules_found
+from tests.posted import BLOB, Places, posted
 
 
 def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
@@ -125,3 +129,45 @@ def test_a_handler_that_is_one_bit_off_a_known_one_is_found_and_not_judged(handl
     assert [(entry.cause, entry.about) for entry in report.unjudged] == (
         [] if cause is None else [(cause, "luo.sessions[0].files[0]")]
     )
+
+
+# -- areas of structs ---------------------------------------------------------------------------------------
+
+
+def area_judged(change: Callable[[Overlay, Places], None]) -> Report:
+    image, places = posted()
+    memory = Overlay(image.open())
+    change(memory, places)
+    return check(luoser.read(memory), select=["LUO024", "MAP018"])
+
+
+def test_an_area_that_is_there_is_sound() -> None:
+    assert area_judged(lambda _, __: None).verdict is Verdict.SOUND
+
+
+@pytest.mark.parametrize("part", ["chunk", "page"])
+def test_an_area_that_is_not_in_the_source_is_not_judged(part: str) -> None:
+    report = area_judged(lambda memory, places: memory.remove(getattr(places, part)))
+    assert [(one.rule, one.about) for one in report.unjudged if one.rule == "LUO024"] == [
+        ("LUO024", "subtrees[1].pfns")
+    ]
+    assert report.verdict is Verdict.INCONCLUSIVE
+
+
+def test_an_area_of_zeros_is_broken() -> None:
+    report = area_judged(lambda memory, places: memory.write(places.chunk, bytes(4096)))
+    assert rules_found(report) == {"LUO024"}
+
+
+def test_a_wild_address_of_an_area_is_an_error() -> None:
+    wild = struct.pack("<Q", 0x123456789000)
+    report = area_judged(lambda memory, places: memory.write(places.hwpoison + 16, wild))
+    assert rules_found(report) == {"MAP018"}
+
+
+@pytest.mark.parametrize("page", range(BLOB // 4096))
+def test_each_page_of_an_unknown_sub_tree_counts(page: int) -> None:
+    image, places = posted()
+    memory = Overlay(image.open())
+    memory.remove(places.blob + 4096 * page)
+    assert check(luoser.read(memory)).verdict is Verdict.INCONCLUSIVE

@@ -65,7 +65,10 @@ def test_bare_folios(luoser_command: Run, tmp_path: Path) -> None:
 def test_one_line_for_each_dump(luoser_command: Run) -> None:
     result = luoser_command("diff", "--against", POST, POST, FROZEN2)
     assert result.returncode == 1
-    assert [line.rsplit(b": ")[-1] for line in result.stdout.splitlines()] == [b"no difference", b"69 added, 3 progress"]
+    assert [line.rsplit(b": ")[-1] for line in result.stdout.splitlines()] == [
+        b"no difference",
+        b"69 added, 3 progress",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from luoser.state.from_json import from_document
 from tests import real
 from tests.diff.helpers import FROZEN, document, session
 from tests.images import Image, name, u64
+from tests.posted import posted
 from tests.writer.helpers import built_luo
 
 
@@ -178,3 +179,30 @@ def test_documents_have_all_of_a_large_folio() -> None:
     piece["bytes"] = data.hex()
     found = compare(from_document(document), from_document(other), contents=True)
     assert [change.where for change in found.changes] == ["luo/sessions/vm/files/0x7/folios/0/contents"]
+
+
+@pytest.mark.parametrize(
+    ("what", "where"),
+    [
+        ("blob", "subtrees/unknown-tree/contents"),
+        ("flb", "luo/flbs/unknown-flb/contents"),
+        ("file", "luo/sessions/vm/files/0x1/contents"),
+    ],
+)
+def test_bytes_of_unknown_things(what: str, where: str) -> None:
+    image, places = posted()
+    memory = Overlay(image.open())
+    at = getattr(places, what) + (4 * 4096 if what == "blob" else 0) + 5
+    memory.write(at, b"?")
+    states = luoser.read(image.open(), contents=True), luoser.read(memory, contents=True)
+    (change,) = compare(*states, memories=(image.open(), memory), contents=True).changes
+    assert change.where == where
+    assert f"first differing byte {at - getattr(places, what):#x} of" in change.note
+    (change,) = compare(*states, contents=True).changes
+    assert change.where == where
+
+
+def test_members_of_a_struct_of_a_sub_tree() -> None:
+    (image, _), (other, _) = posted(), posted(count=2)
+    (change,) = compare(luoser.read(image.open()), luoser.read(other.open())).changes
+    assert (change.where, change.before, change.after) == ("subtrees/hwpoison/detail/count", "0x3", "0x2")

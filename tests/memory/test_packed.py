@@ -68,7 +68,31 @@ def test_cut_off_dump_is_read_as_far_as_it_goes(kind: str, part: float, tmp_path
         read_file(tmp_path / "dump", limit=1 << 30)
 
 
-@pytest.mark.parametrize("kind", ["gz"])
+@pytest.mark.parametrize("kind", PACK)
+@pytest.mark.parametrize("padding", [4, 512, 5000])
+def test_padding_between_streams_and_behind_them(kind: str, padding: int, tmp_path: Path) -> None:
+    half = len(DATA) // 2
+    parts = [PACK[kind](DATA[:half]), PACK[kind](DATA[half:])]
+    (tmp_path / "dump").write_bytes(b"".join(part + bytes(padding) for part in parts))
+    assert read_file(tmp_path / "dump", limit=len(DATA)) == DATA
+
+
+@pytest.mark.parametrize("kind", PACK)
+def test_a_damaged_head_of_a_later_stream_is_damage(kind: str, tmp_path: Path) -> None:
+    first, second = PACK[kind](DATA), bytearray(PACK[kind](DATA))
+    second[1] ^= 0x10
+    (tmp_path / "dump").write_bytes(first + second)
+    with pytest.raises(SourceError, match=f"packed file damaged after {len(DATA):#x} unpacked bytes"):
+        luoser.open(tmp_path / "dump")
+
+
+def test_zst_with_frames_that_are_skipped(tmp_path: Path) -> None:
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    (tmp_path / "dump").write_bytes(skipped + PACK["zst"](DATA) + skipped)
+    assert read_file(tmp_path / "dump", limit=len(DATA)) == DATA
+
+
+@pytest.mark.parametrize("kind", PACK)
 def test_junk_behind_the_end(kind: str, tmp_path: Path) -> None:
     (tmp_path / "dump").write_bytes(PACK[kind](DATA) + b"signature of a download\n")
     with luoser.open(tmp_path / "dump") as memory:
