@@ -15,7 +15,7 @@ from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Se
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.fdt import Fdt, Header
-from luoser.state import Direction, Subtree
+from luoser.state import Direction, MapStatus, Subtree
 from luoser.text import decode_name, one_bit_off, safe_text
 
 __all__: list[str] = []
@@ -212,6 +212,9 @@ def map_pointer_missing(view: View) -> Iterator[Found]:
             where="root",
             hint="a next kernel refuses it; find what overwrote the root",
         )
+    if pointer is None and view.handover.preserved.status is MapStatus.UNREAD:
+        said = next((one.message for one in view.problems("map-unread")), "luoser does not decode this form of the map")
+        raise NotJudged(said, cause="unread", about="preserved")
     if pointer is None:
         names = " or ".join(MAP_PROPERTIES)
         yield Found(

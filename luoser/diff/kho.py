@@ -16,7 +16,7 @@ from luoser.diff.pci import pci_changes
 from luoser.diff.preserved import map_changes
 from luoser.diff.sides import NOT_THERE, Sides, member_changes, one_sided, paired, path_part, text_of
 from luoser.fdt import Fdt
-from luoser.state import Handover, State
+from luoser.state import Direction, Handover, MapStatus, State
 
 __all__ = ["damage_changes", "handover_changes"]
 
@@ -36,13 +36,22 @@ def handover_changes(before: Handover, after: Handover, states: tuple[State, Sta
     yield from member_changes("", before, after, ("address", "compatible"))
     yield from _tree("fdt", before.fdt, after.fdt)
     if before.direction is not after.direction:
-        kind = Kind.PROGRESS if after.is_consumed else Kind.CHANGED
-        yield Change(kind=kind, where="direction", before=before.direction.value, after=after.direction.value)
+        yield _direction(before, after)
     if before.scratch is not None and after.scratch is not None and before.scratch != after.scratch:
         yield Change(kind=Kind.CHANGED, where="scratch", before=_areas(before), after=_areas(after))
     for changes in _SUBJECTS:
         yield from changes(sides)
     yield from damage_changes((before, states[0]), (after, states[1]))
+
+
+def _direction(before: Handover, after: Handover) -> Change:
+    """The change of the direction. It is inferred from the map: of a source without one it cannot be compared."""
+    unseen = any(
+        one.direction is Direction.UNKNOWN and one.preserved.status is MapStatus.MISSING for one in (before, after)
+    )
+    kind = Kind.UNREAD if unseen else Kind.PROGRESS if after.is_consumed else Kind.CHANGED
+    note = "the map, which shows it, is not in one of the sources" if unseen else ""
+    return Change(kind=kind, where="direction", before=before.direction.value, after=after.direction.value, note=note)
 
 
 def damage_changes(before: tuple[Handover, State] | None, after: tuple[Handover, State] | None) -> Iterator[Change]:

@@ -143,12 +143,17 @@ def _rest(notes: dict[bytes, bytes], headers: list[_Header]) -> PageState:
 
     makedumpfile -E excludes these pages, whatever they contain. QEMU does not dump them: they are device memory.
     Neither writer identifies itself, and makedumpfile copies the notes of its input. It cuts segments where it leaves
-    pages out, so the first part of a segment is stored; QEMU stores all of a segment or nothing. Of a core of QEMU
-    without VMCOREINFO, makedumpfile can leave out pages, too: those of zeros, or any with the kernel's debug symbols.
+    pages out, so of segments that adjoin some parts are stored; QEMU stores all of a segment or nothing. Of a core of
+    QEMU without VMCOREINFO, makedumpfile can leave out pages, too: zeros, or any with the kernel's debug symbols.
     """
     if RAM_NOTE in notes:
         return PageState.ZERO
-    is_cut = any(one.kind == _PT_LOAD and 0 < one.filesz < one.memsz for one in headers)
+    loads = [one for one in headers if one.kind == _PT_LOAD and one.memsz]
+    stored = {end for one in loads if one.filesz for end in (one.paddr, one.paddr + one.memsz)}
+    is_cut = any(
+        one.filesz < one.memsz and (one.filesz or not stored.isdisjoint((one.paddr, one.paddr + one.memsz)))
+        for one in loads
+    )
     if b"QEMU" in notes:
         return PageState.EXCLUDED if is_cut else PageState.ABSENT
     return PageState.EXCLUDED if b"VMCOREINFO" in notes else PageState.ZERO

@@ -175,15 +175,23 @@ class _Handover:
             yield self._subtree(entry.text("name"), values["address"], size, None) | values
 
     def _contents(self, item: Item, name: str) -> int:
-        """Complete bytes of unknown kind, at the address that is a member of an item. Returns their size."""
+        """Complete bytes of unknown kind, at the address that is a member of an item. Returns their size.
+
+        New ones are in one folio. A handle leads to all of it, so its rest is part of them.
+        """
         _list(_values(item), "contents")
         size = 0
         for piece in item.items("contents"):
             values = _values(piece)
+            given = values.get("size") is not None
             values.setdefault("size", _hex(len(piece.data("bytes"))))
             if values.get("address") is None:
-                self._address(item, max(piece.number("size"), 1), name)
+                pages = -(-max(piece.number("size"), 1) // self.page)
+                order = (pages - 1).bit_length()
+                self._address(item, self.page << order, name, order=order)
                 values["address"] = _values(item)[name]
+                if name == "data" and not given:
+                    values["size"] = _hex(self.page << order)
             self.placer.preserve(piece.number("address"), piece.number("size"))
             size += piece.number("size")
         return size

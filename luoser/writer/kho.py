@@ -8,7 +8,7 @@ from luoser.abi.luo import form as luo_form
 from luoser.abi.luo import is_test_flb
 from luoser.errors import FormatError, UsageError
 from luoser.fdt import Fdt, Node, flatten
-from luoser.state import Handover, MapStatus, State, Subtree
+from luoser.state import Contents, Handover, MapStatus, State, Subtree
 from luoser.state.from_json import Item
 from luoser.text import encode_name, safe_text
 from luoser.writer.handler import write_contents, write_record
@@ -54,6 +54,7 @@ def _write_handover(image: Image, handover: Handover) -> None:
         tree = next((subtree.fdt for subtree in handover.subtrees if subtree.name == _LUO), None)
         write_luo(image, handover.luo, tree)
         _note_lost_flbs(image, handover)
+    _note_cut(image, handover)
     for entry in handover.pci:
         write_list(image, entry)
     if handover.kho_test is not None:
@@ -103,6 +104,27 @@ def _note_lost_flbs(image: Image, handover: Handover) -> None:
         if flb.detail is None and not flb.contents and flb.data and flb.data not in lists and not is_test_flb(flb.data):
             word = f"FLB {safe_text(flb.name)}: no data for {flb.data:#x} in the state; left out"
             image.lacks.append(word)
+
+
+def _note_cut(image: Image, handover: Handover) -> None:
+    """Notes on bytes of unknown kind of which the state has only the first."""
+    luo, found = handover.luo, handover.preserved.map
+    things = [(f"sub-tree {safe_text(one.name)}", one.size or 0, one.contents) for one in handover.subtrees]
+    handles: list[tuple[str, int, tuple[Contents, ...]]] = []
+    if luo is not None:
+        handles += [(f"FLB {safe_text(flb.name)}", flb.data, flb.contents) for flb in luo.flbs]
+        files = [file for session in luo.sessions for file in session.files]
+        handles += [(f"file {file.token:#x}", file.data, file.contents) for file in files]
+    for what, address, contents in handles:
+        block = found.find(address) if found is not None and contents else None
+        if block is not None:
+            things.append((what, image.page_size << block.order, contents))
+    for what, size, contents in things:
+        known = sum(piece.size for piece in contents)
+        if 0 < known < size:
+            image.lacks.append(
+                f"{what}: the first {known:#x} of {size:#x} bytes are in the state; the rest is left out"
+            )
 
 
 def _is_tree(layout: str) -> bool:

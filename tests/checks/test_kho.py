@@ -533,3 +533,13 @@ def test_entry_of_the_reserve_map_of_a_devicetree() -> None:
     memory = flipped(real.dump("7.3-a/frozen"), (0x5CD000 + 0x28 + 9, 3))
     found = {finding.rule: finding.message for finding in check(luoser.read(memory)).findings}
     assert "reserve map" in (found.get("KHO003") or found.get("KHO002") or "")
+
+
+def test_a_map_of_another_property_is_unread_and_no_damage() -> None:
+    """preserved-order-table, of two RFCs of 2025 under the same version string."""
+    image = Image()
+    page = image.alloc(bytes(4096))
+    image.tree(Made("", {"compatible": text("kho-v1"), "preserved-order-table": u64(page)}))
+    report = check(luoser.read(image.open()))
+    assert report.verdict is Verdict.INCONCLUSIVE and "KHO004" not in {one.rule for one in report.findings}
+    assert ("KHO004", "unread") in {(one.rule, one.cause) for one in report.unjudged}

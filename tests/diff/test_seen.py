@@ -9,6 +9,7 @@ import pytest
 
 import luoser
 from luoser.diff import Comparison, Kind, Verdict, compare
+from luoser.errors import PageState
 from luoser.memory.overlay import Overlay
 from luoser.state import Direction, Handover
 from tests import real
@@ -149,3 +150,10 @@ def test_another_map_after_the_jump_than_before_is_a_difference() -> None:
     memory.write(root.address or 0, data[:place] + (address + 0x1000).to_bytes(8, "little") + data[place + 8 :])
     changes = compare(luoser.read(memory), real.read("6.19-a/post")).changes
     assert "preserved/address" in [change.where for change in changes]
+
+
+def test_a_direction_that_needs_the_map_is_not_compared_without_it() -> None:
+    memory = real.overlay("7.3-a/frozen")
+    memory.remove(page_of("7.3-a/frozen", MAP), state=PageState.DAMAGED)
+    found = against("7.3-a/frozen", memory)
+    assert (found.changes, found.verdict) == ((), Verdict.INCONCLUSIVE)

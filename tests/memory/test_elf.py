@@ -208,6 +208,14 @@ def test_qemu_stores_all_of_a_segment_or_nothing(opened: Opened) -> None:
     assert absent(cut, 0x2000) is absent(cut, 0xFEC00000) is PageState.EXCLUDED
 
 
+@pytest.mark.parametrize(("place", "state"), [(0x2000, PageState.EXCLUDED), (0xFEC00000, PageState.ABSENT)])
+def test_a_segment_of_nothing_beside_a_stored_one_was_left_out(opened: Opened, place: int, state: PageState) -> None:
+    """makedumpfile -E of a core of QEMU, where what it leaves out begins a segment."""
+    empty = Load(place, b"", memsz=0x3000)
+    memory = opened(core(Load(0x1000, A), empty, notes=note("QEMU", bytes(440)) + INFO))
+    assert absent(memory, place) is state
+
+
 def test_memory_that_qemu_maps_but_does_not_dump_is_no_segment(opened: Opened) -> None:
     device = Load(0xFEC00000, b"", memsz=0x1000, offset=(1 << 64) - 1)
     memory = opened(core(Load(0x1000, A), device, notes=note("QEMU", bytes(440))))

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+import luoser
 from luoser.errors import UsageError
 from luoser.fdt import parse
 from luoser.state import Direction, to_document
+from luoser.state.from_json import from_document
+from luoser.writer import write
 from tests.golden import CATALOGUE
 from tests.writer.helpers import SCRATCH, built, compared, differences, there_and_back
 
@@ -89,3 +92,41 @@ def test_what_is_no_handover_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match=word):
             built(document)
+
+
+_FILE = {"compatible": "mine-v1", "token": 1, "contents": [{"bytes": "61" * 12288}]}
+UNKNOWN = {
+    "luo": {
+        "sessions": [{"name": "vm", "files": [_FILE]}],
+        "flbs": [{"name": "mine", "contents": [{"bytes": "62" * 9000}]}],
+    },
+    "subtrees": [{"name": "mine", "contents": [{"bytes": "63" * 12288}]}],
+}
+"""Bytes of three kinds that nobody knows, each of three pages."""
+
+
+def test_raw_bytes_lie_in_one_folio_each() -> None:
+    _, image = built({"handovers": [UNKNOWN]})
+    (handover,) = luoser.read(image.memory(), contents=True).handovers
+    assert handover.luo is not None and handover.preserved.map is not None
+    file, flb = handover.luo.sessions[0].files[0], handover.luo.flbs[0]
+    (tree,) = (one for one in handover.subtrees if one.name == "mine")
+    assert [len(one.contents[0].data) for one in (file, flb, tree)] == [12288, 9000, 12288]
+    assert tree.size == 12288
+    for address in (file.data, flb.data, tree.address or 0):
+        block = handover.preserved.map.find(address)
+        assert block is not None and (block.address, block.order) == (address, 2)
+    assert image.lacks == []
+
+
+def test_bytes_that_the_state_has_only_in_part_are_said_to_be_left_out() -> None:
+    _, image = built({"handovers": [UNKNOWN]})
+    document = to_document(luoser.read(image.memory(), contents=True), full=True)
+    (handover,) = document["handovers"]
+    trees = [one for one in handover["subtrees"] if one["name"] == "mine"]
+    for one in (handover["luo"]["sessions"][0]["files"][0], handover["luo"]["flbs"][0], *trees):
+        one["contents"][0] |= {"size": "0x1000", "bytes": "61"}
+    lacks = write(from_document(document)).lacks
+    assert [word.split(":")[0] for word in lacks] == ["sub-tree mine", "FLB mine", "file 0x1"]
+    assert lacks[0].endswith("the first 0x1000 of 0x3000 bytes are in the state; the rest is left out")
+    assert lacks[2].endswith("the first 0x1000 of 0x4000 bytes are in the state; the rest is left out")
