@@ -42,6 +42,7 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
     metavar="FILE",
     help="System.map or vmlinux of the running kernel. Given twice: of BEFORE, then of AFTER.",
 )
+@click.option("--raw", is_flag=True, help="Both sources are raw images, whatever they begin with.")
 def command(
     sources: tuple[str, ...],
     output: str,
@@ -53,6 +54,7 @@ def command(
     layouts: tuple[str, ...],
     page_size: int | None,
     symbols: tuple[str, ...],
+    raw: bool,
 ) -> None:
     """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
 
@@ -68,7 +70,7 @@ def command(
         raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {len(sources)} sources")
     if len(symbols) > 2:
         raise UsageError(f"--symbols: expected those of BEFORE and AFTER, found {len(symbols)} files")
-    reading = _Reading(contents, layouts, page_size, symbols)
+    reading = _Reading(contents, layouts, page_size, symbols, raw)
     pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
     verdicts = set[str]()
     for before, after in pairs:
@@ -97,6 +99,7 @@ class _Reading(NamedTuple):
     layouts: tuple[str, ...]
     page_size: int | None
     symbols: tuple[str, ...]
+    raw: bool
 
     def symbols_of(self, side: int) -> str | None:
         """The symbols of the first (0) or second (1) source. None: not given."""
@@ -145,7 +148,8 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
     if document is not None:
         return document, None
     layouts = how.layouts
-    reading = replace(Reading.plain(name, layouts=layouts, page_size=how.page_size), symbols=how.symbols_of(side))
+    plain = Reading.plain(name, layouts=layouts, page_size=how.page_size)
+    reading = replace(plain, symbols=how.symbols_of(side), raw=how.raw)
     try:
         memory = stack.enter_context(reading.open())
     except SourceError:

@@ -126,9 +126,14 @@ class _Part:
         return None if self._is_lost(offset, size) else (offset, size, flags)
 
     def _is_lost(self, offset: int, size: int) -> bool:
-        """Whether a page's data is not in the file. An offset or size of 0 means the descriptor was never written."""
-        if offset <= 0 or not 0 < size <= 2 * self.header.block_size:
+        """Whether a page's data is not in the file. An offset or size of 0 means the descriptor was never written.
+
+        A size of more than two blocks is damage, not loss.
+        """
+        if offset <= 0 or size == 0:
             return True
+        if size > 2 * self.header.block_size:
+            return False
         return offset + size > self._sound and len(self.source[offset : offset + size]) < size
 
     @cached_property

@@ -59,7 +59,7 @@ def open_memory(
         return _guest(os.fspath(path), more, pause)
     memory = _special(os.fspath(path)) if not more else None
     if memory is None:
-        named = [_load(name) for name in (path, *more)]
+        named = [_load(name, raw=raw) for name in (path, *more)]
         if raw and more:
             raise UsageError("--raw is for a single file")
         memory = _opened(named, raw=raw, is_placed=bool(ranges))
@@ -131,15 +131,16 @@ class _File(NamedTuple):
     remarks: list[str]
 
 
-def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed) -> _File:
+def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed, *, raw: bool = False) -> _File:
     """A file, mapped. Raises SourceError.
 
     limit: most bytes to read from a pipe or a compressed file.
+    raw:   one that cannot be unpacked is not packed.
     """
     name = os.fspath(path)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
-        return _buffer(name, shown, limit)
+        return _buffer(name, shown, limit, raw=raw)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
 
@@ -160,19 +161,19 @@ def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
     return bytes(buffer)
 
 
-def _buffer(name: str, shown: str, limit: int) -> _File:
+def _buffer(name: str, shown: str, limit: int, *, raw: bool) -> _File:
     """A file, mapped. A pipe or compressed file is first copied into an unnamed temporary file."""
     if name == "-":
         if sys.stdin is None:
             raise SourceError("standard input is closed")
-        return _unpacked(_spool(_read(sys.stdin.buffer), shown, limit), shown, limit)
+        return _unpacked(_spool(_read(sys.stdin.buffer), shown, limit), shown, limit, raw=raw)
     with Path(name).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         plain = file if stat.S_ISREG(mode) else _spool(_read(file), shown, limit)
-        return _unpacked(plain, shown, limit)
+        return _unpacked(plain, shown, limit, raw=raw)
 
 
-def _unpacked(file: BinaryIO, shown: str, limit: int) -> _File:
+def _unpacked(file: BinaryIO, shown: str, limit: int, *, raw: bool) -> _File:
     """The file itself, mapped, or, if it is packed, what it has."""
     file.seek(0)
     head = file.read(LONGEST)
@@ -182,6 +183,8 @@ def _unpacked(file: BinaryIO, shown: str, limit: int) -> _File:
         pieces = unpacked(file, head, remarks)
         return _map(_spool(pieces, shown, limit) if pieces is not None else file, shown, limit, remarks)
     except SourceError as error:
+        if raw and remarks == [] and "packed file damaged" in str(error):
+            return _map(file, shown, limit, remarks)
         raise error if str(error).startswith(shown) else SourceError(f"{shown}: {error}") from error
 
 

@@ -23,7 +23,7 @@ from luoser.state import MapStatus, State
 
 __all__ = ["calibrate"]
 
-_4G, _PAGE = 1 << 32, 4096
+_3G, _4G, _PAGE = 3 << 30, 1 << 32, 4096
 _BLOBS, _TREE_SIZE, _TREE_BYTES = 4096, 64 << 10, 1 << 20
 _MODELS = 8
 """At most so many of each kind, as each costs a reading of the whole image."""
@@ -57,7 +57,10 @@ def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
     state:  as read with the guess.
     trial:  reads the source again, without directions and scratch areas.
     """
-    if not _is_lost(state) or not _may_move(state):
+    if not _is_lost(state):
+        return False
+    if not _may_move(state):
+        _doubt(memory, state)
         return False
     models = list(_models(memory, state))
     if not models and not state.handovers:
@@ -80,7 +83,16 @@ def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
     if chosen is not None:
         memory.remarks.append(f"{chosen.word}; --map overrides this")
         memory.is_guess = False
+    else:
+        _doubt(memory, state)
     return True  # also without a model: problems and remarks of the trials do not belong to the handover
+
+
+def _doubt(memory: Memory, state: State) -> None:
+    """Add a remark that the addresses in a large image are not known. state: that was read from it."""
+    if state.handovers and max(segment.end for segment in memory.segments) > _3G:
+        word = "raw image of more than 3 GiB: assuming byte N is address N, though not all sub-trees are found there"
+        memory.remarks.append(f"{word}; on a PC memory from 3 GiB or so on is moved to 4 GiB: --pc-hole or --map")
 
 
 def _chosen(best: list[_Model]) -> _Model | None:

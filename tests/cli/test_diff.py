@@ -91,3 +91,11 @@ def test_a_document_that_is_none_is_2(luoser_command: Run, tmp_path: Path) -> No
     place.write_text('{"schema": "luoser/state/1", "handovers": [{"compatible": 7}]}')
     result = luoser_command("diff", place, FROZEN)
     assert result.returncode == 2 and b"handovers[0]" in result.stderr
+
+
+def test_raw_images_without_evidence(luoser_command: Run, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"\x1f\x8b\x08" + bytes(8189))
+    assert b"packed file damaged" in luoser_command("diff", str(image), str(image)).stderr
+    result = luoser_command("diff", "--raw", str(image), str(image))
+    assert result.returncode == 3 and b"no KHO root in this raw source" in result.stderr

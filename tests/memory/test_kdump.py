@@ -677,9 +677,15 @@ def test_page_that_cannot_be_unpacked_is_missing(open_files: Opened, bounded: Bo
         assert 0 in list(memory.find_pages(b"MAGI"))
 
 
-@pytest.mark.parametrize("case", ["offset before the file", "least offset", "size of 4 GiB"])
+@pytest.mark.parametrize("case", ["offset before the file", "least offset"])
 def test_page_whose_data_is_outside_of_the_file_is_absent(open_files: Opened, case: str) -> None:
     assert states(open_files(BAD_PAGES[case]), [1]) == [ABSENT]
+
+
+def test_page_of_an_impossible_size_is_damaged(open_files: Opened) -> None:
+    memory = open_files(BAD_PAGES["size of 4 GiB"])
+    assert states(memory, [1]) == [PageState.DAMAGED]
+    assert not any(remark.startswith("truncated") for remark in memory.remarks)
 
 
 def test_page_marked_incomplete_is_read(open_files: Opened) -> None:

@@ -122,3 +122,13 @@ def test_what_unpacks_to_much_is_given_up_early(kind: str, tmp_path: Path) -> No
     (tmp_path / "bomb").write_bytes(PACK[kind](bytes(64 << 20)))
     with pytest.raises(SourceError, match="at most 1048576 bytes, unpacked"):
         read_file(tmp_path / "bomb", limit=1 << 20)
+
+
+@pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0"])
+def test_raw_image_that_begins_as_a_packed_file(magic: bytes, tmp_path: Path) -> None:
+    data = magic + b"?" * 8190
+    (tmp_path / "dump").write_bytes(data[:8192])
+    with luoser.open(tmp_path / "dump", raw=True) as memory:
+        assert memory.format == "raw" and memory.read(0, 4096) == data[:4096]
+    with pytest.raises(SourceError, match="packed file damaged"):
+        luoser.open(tmp_path / "dump")
