@@ -107,6 +107,7 @@ class DebugfsMemory(SegmentedMemory):
                 blobs.add_placeless(_with_names(source))
             else:
                 folders = [_Folder(source, path, blobs.remarks) for path in _folders(source, _DEPTH) or [source]]
+                _need_one_machine(path, folders)
                 areas = next(filter(None, (folder.areas() for folder in folders)), b"")
                 array = (blobs.add_placeless(areas), len(areas)) if areas else None
                 for folder in folders:
@@ -123,6 +124,19 @@ class DebugfsMemory(SegmentedMemory):
         self.known_roots = tuple(blobs.roots)
         self.placeless = frozenset(blobs.placeless)
         self.remarks += blobs.remarks
+
+
+def _need_one_machine(shown: str, folders: list[_Folder]) -> None:
+    """Raise SourceError if two folders have the root of the same side: their addresses are of different machines."""
+    first: dict[bool, Path] = {}
+    for folder in folders:
+        side = _side(folder.path)
+        if side is None or not (folder.path / "fdt").is_file():
+            continue
+        other = first.setdefault(side, folder.path)
+        if other is not folder.path:
+            two = " and ".join(safe_text(str(one)) for one in (other, folder.path))
+            raise SourceError(f"{shown}: copies of several machines or boots, {two}; give one of them")
 
 
 def _side(folder: Path) -> bool | None:

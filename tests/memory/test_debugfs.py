@@ -361,3 +361,15 @@ def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
     (debugfs(tmp_path, "7.3-a/1") / "in" / "sub_fdts").chmod(0)
     with pytest.raises(SourceError, match="Permission denied"):
         luoser.open(tmp_path)
+
+
+@pytest.mark.parametrize("side", ["in", "out"])
+def test_copies_of_two_machines_are_not_mixed(tmp_path: Path, side: str) -> None:
+    for host in ("a", "b"):
+        folder = tmp_path / host / "kho" / side
+        folder.mkdir(parents=True)
+        (folder / "fdt").write_bytes(root_file())
+        with luoser.open(tmp_path / host) as memory:
+            assert len(memory.known_roots) == 1
+    with pytest.raises(SourceError, match=rf"several machines or boots, .*a/kho/{side} and .*b/kho/{side}; give one"):
+        luoser.open(tmp_path)
