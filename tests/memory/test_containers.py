@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import shutil
 import struct
 import subprocess
@@ -49,6 +52,15 @@ MADE: dict[str, Callable[[bytes], bytes]] = {
     "qcow2": lambda data: b"QFI\xfb\0\0\0\3" + data,
     "vmdk": lambda data: b"KDMV" + data,
     "packed with lz4": lambda data: b"\x04\x22\x4d\x18" + data,
+    "packed with lz4 ": lambda data: b"\x02\x21\x4c\x18" + data,
+    "packed twice": lambda data: gzip.compress(gzip.compress(data, 1), 1),
+    "packed twice ": lambda data: gzip.compress(lzma.compress(data, preset=0), 1),
+    "packed twice  ": lambda data: gzip.compress(bz2.compress(data, 1), 1),
+    "a cpio archive": lambda data: b"070707" + data,
+    "an ext file system": lambda data: bytes(1080) + b"\x53\xef\5\0" + data,
+    "an NTFS file system": lambda data: b"\xeb\x52\x90NTFS    " + data,
+    "an encrypted disk": lambda data: b"LUKS\xba\xbe\0\2" + data,
+    "swap space": lambda data: bytes(4086) + b"SWAPSPACE2" + data,
     "a 7z archive": lambda data: b"7z\xbc\xaf\x27\x1c" + data,
     "an sadump file": lambda data: b"sadump\0\0" + data,
     "an LKCD dump": lambda data: b"\xed\x23\x8f\x61\x73\x01\x19\xa8" + data,
@@ -71,7 +83,7 @@ def test_container_is_named(words: str, size: int, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(SourceError) as caught:
         luoser.open(tmp_path / "file")
-    assert str(caught.value).startswith(f"{tmp_path / 'file'}: {words}")
+    assert str(caught.value).startswith(f"{tmp_path / 'file'}: {words.strip()}")
 
 
 @pytest.mark.parametrize(
