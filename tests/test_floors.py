@@ -31,7 +31,13 @@ FLOORS: list[set[str]] = [
     {"cli"},
 ]
 MAY_NOT = {("render", "reader"), ("render", "writer"), ("reader", "writer"), ("writer", "reader")}
-SAME_FLOOR = {("writer", "extract"), ("checks", "topology"), ("liveupdate", "topology"), ("liveupdate", "writer")}
+SAME_FLOOR = {
+    ("writer", "extract"),
+    ("diff", "checks"),
+    ("checks", "topology"),
+    ("liveupdate", "topology"),
+    ("liveupdate", "writer"),
+}
 
 
 def room(module: str) -> str:

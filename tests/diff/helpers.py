@@ -42,7 +42,9 @@ def _text() -> str:
     for entry in made["handovers"][0]["luo"]["sessions"]:
         for file in entry["files"]:
             if file["memfd"] is not None and file["memfd"]["folios"]["count"] > 1024:
-                file["memfd"]["folios"] |= {"count": 1024, "list": file["memfd"]["folios"]["list"][:1024]}
+                folios = file["memfd"]["folios"]
+                folios |= {"count": 1024, "list": folios["list"][:1024], "total_pages": 4, "pages": folios["pages"][:4]}
+                file["memfd"]["size"] = f"{1024 * 4096:#x}"
     return json.dumps(made)
 
 

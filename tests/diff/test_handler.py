@@ -55,4 +55,5 @@ def test_structs_by_the_layout_that_both_have(before: list[Any], after: list[Any
 def test_a_struct_that_is_gone_was_consumed_if_its_handle_leads_nowhere(about: str) -> None:
     after = later(problem("bad-handler-data", about), luo=with_detail(), pci=())
     before = state(ONE)
-    assert told(before, after) == {WHERE: Kind.PROGRESS if about == PLACE else Kind.REMOVED}
+    found = {where: kind for where, kind in told(before, after).items() if "/damage/" not in where}  # no device list
+    assert found == {WHERE: Kind.PROGRESS if about == PLACE else Kind.REMOVED}

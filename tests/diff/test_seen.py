@@ -157,3 +157,25 @@ def test_a_direction_that_needs_the_map_is_not_compared_without_it() -> None:
     memory.remove(page_of("7.3-a/frozen", MAP), state=PageState.DAMAGED)
     found = against("7.3-a/frozen", memory)
     assert (found.changes, found.verdict) == ((), Verdict.INCONCLUSIVE)
+
+
+# -- damage that only rules show ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [bytes(4096), b"drwxr-xr-x 2 root root 4096\n" * 146, b"\x6b" * 4096])
+def test_a_damaged_list_of_folios_before_the_jump_is_no_progress(data: bytes) -> None:
+    memory = real.overlay("7.3-a/frozen")
+    memory.write(folios_of()[1], data[:4096])
+    found = compare(luoser.read(memory), real.read("7.3-a/post"))
+    damage = [change for change in found.changes if change.kind is not Kind.PROGRESS]
+    assert damage and found.verdict is Verdict.DIFFERENT
+    for change in damage:
+        assert (change.before, change.after) == ("damaged", "consumed")
+        assert change.where.startswith("handovers/0x5cd000/damage/luo.sessions[0].files[0]")
+
+
+def test_two_sources_without_a_root_are_not_equal() -> None:
+    memory = real.overlay("6.19-a/frozen")
+    memory.remove(outgoing("6.19-a/frozen").address or 0)
+    state = luoser.read(memory)
+    assert compare(state, state).verdict is Verdict.INCONCLUSIVE
