@@ -246,16 +246,16 @@ def memfd_beyond(view: View) -> Iterator[Found]:
     yield from each(view, judge, "compare the size with that expected by the owner of the file")
 
 
-@register("MFD009", "folio-flags", Severity.WARNING, kernels="6.19 and later", source="memfd.md#invariants")
+@register("MFD009", "folio-flags", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_folio_flags(view: View) -> Iterator[Found]:
     """A folio is not marked as dirty and up to date.
 
     The first releases of 6.19 hand over folios that were never filled, without clearing them: the file then has old
-    memory in place of zeros. A folio that is not dirty is dropped if memory is short. Fixed by 7e04bf1f3315; if the
-    kernel that wrote them is older or unknown, this is only a hint.
+    memory in place of zeros. A folio that is not dirty is dropped if memory is short. Fixed by 7e04bf1f3315: later
+    kernels mark all, so it is an error; if the kernel that wrote them is older or unknown, this is only a hint.
     """
     writer = _writer(view)
-    severity = Severity.WARNING if writer is not None and writer >= _FIRST_FIXED else Severity.INFO
+    severity = Severity.ERROR if writer is not None and writer >= _FIRST_FIXED else Severity.INFO
 
     def judge(memfd: Memfd) -> str | None:
         if not _is_merged(memfd):
