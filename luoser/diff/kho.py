@@ -15,8 +15,9 @@ from luoser.diff.model import Change, Kind
 from luoser.diff.pci import pci_changes
 from luoser.diff.preserved import map_changes
 from luoser.diff.sides import NOT_THERE, Sides, member_changes, one_sided, paired, path_part, text_of
-from luoser.fdt import Fdt
+from luoser.fdt import Fdt, Node
 from luoser.state import Direction, Handover, MapStatus, State
+from luoser.text import decode_name, safe_text
 
 __all__ = ["damage_changes", "handover_changes"]
 
@@ -120,6 +121,21 @@ def _subtrees(sides: Sides) -> Iterator[Change]:
                 for entries, entry in ((sides.after.subtrees, new), (sides.before.subtrees, old))
             ]
             yield from record_changes(sides, where, places[0], places[1], old.detail, new.detail)
+    if sides.before.fdt is not None and sides.after.fdt is not None:
+        yield from _shapes(sides.before.fdt.root, sides.after.fdt.root)
+
+
+def _shapes(before: Node, after: Node) -> Iterator[Change]:
+    """Changes of the names and sizes of the properties of each sub-tree's node in the root."""
+    for name, old, new in paired(before.nodes, after.nodes, lambda node: node.name):
+        if old is not None and new is not None and _shape(old) != _shape(new):
+            where = f"subtrees/{path_part(decode_name(name))}/properties"
+            yield Change(kind=Kind.CHANGED, where=where, before=_shape(old), after=_shape(new))
+
+
+def _shape(node: Node) -> str:
+    found = [f"{safe_text(decode_name(name))} {len(value):#x}" for name, value in node.properties]
+    return ", ".join([*found, *(f"node {safe_text(decode_name(child.name))}" for child in node.nodes)])
 
 
 def _tree(where: str, old: Fdt | None, new: Fdt | None) -> Iterator[Change]:

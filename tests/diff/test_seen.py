@@ -179,3 +179,13 @@ def test_two_sources_without_a_root_are_not_equal() -> None:
     memory.remove(outgoing("6.19-a/frozen").address or 0)
     state = luoser.read(memory)
     assert compare(state, state).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_property_of_a_sub_tree_that_is_gone_is_a_difference() -> None:
+    """Its value can be known otherwise: that of blob-size from the devicetree itself."""
+    root = outgoing("7.3-a/frozen").address or 0
+    memory = real.overlay("7.3-a/frozen")
+    data = memory.read(root, 4096)
+    memory.write(root + data.index(b"blob-size\0"), b"blob-sizf\0")
+    changes = {change.where for change in against("7.3-a/frozen", memory).changes}
+    assert {"subtrees/LUO/properties", "subtrees/kho_test/properties"} <= changes
