@@ -77,7 +77,7 @@ def places(memory: Memory, handover: Handover) -> Iterator[Place]:
     found = _Places(memory, handover)
     yield from found.tree(handover.address or 0)
     for index, subtree in enumerate(handover.subtrees):
-        if handover.is_consumed and handover.may_be_freed(f"subtrees[{index}]"):
+        if handover.may_be_freed(f"subtrees[{index}]"):
             continue
         if subtree.fdt is not None and subtree.address and (subtree.name != "LUO" or handover.is_consumed):
             yield from found.tree(subtree.address, names="node name" if subtree.name == "LUO" else "label")

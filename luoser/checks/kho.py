@@ -152,8 +152,7 @@ def _trees(view: View) -> Iterator[_Tree]:
     handover = view.handover
     yield _Tree("root", handover.address, _root(view), is_packed=True, is_edited=True)
     for index, entry in enumerate(handover.subtrees):
-        is_there = not view.consumed or not view.may_be_freed(f"subtrees[{index}]")
-        if entry.fdt is not None and is_there:
+        if entry.fdt is not None and not view.may_be_freed(f"subtrees[{index}]"):
             is_packed = entry.name in _CLAIMED
             if entry.name == "LUO":  # that of 2025 has room for more
                 is_packed = handover.luo is not None and bool(writers_of(handover.luo.layout))
@@ -334,7 +333,7 @@ def blob_size(view: View) -> Iterator[Found]:
 
 def _blob_size(view: View, entry: Subtree, path: str) -> int | None:
     """Size in bytes of what is at the address of a sub-tree, or was before the page was freed. None: unknown."""
-    if view.consumed and view.may_be_freed(path):
+    if view.may_be_freed(path):
         roots = {luo_form(RELEASES[name].luo or "") for name in writers_of(view.handover.compatible)}
         sizes = {found.root.size for found in roots if found is not None and found.root is not None}
         return sizes.pop() if entry.name == "LUO" and len(sizes) == 1 else None

@@ -122,7 +122,7 @@ class View:
 
     def need_whole(self, found: PreservedMap) -> None:
         """Raise NotJudged if a part of the map could not be read, or the page size is in doubt."""
-        doubt = next(iter(self.doubts()), None)
+        doubt = next(self.source_problems("page-size-doubt"), None)
         if doubt is not None:
             raise NotJudged(f"{doubt.message}; --page-size decides", cause="open", about="preserved")
         if not found.complete:
@@ -131,10 +131,6 @@ class View:
             said = problem.message if problem is not None else "parts of the map cannot be read"
             cause: Cause = cause_of(problem) if problem is not None else "missing"
             raise NotJudged(f"{said}; {_FOR_MAP}", cause=cause, about="preserved")
-
-    def doubts(self) -> Iterator[Problem]:
-        """The problems because of which the page size of the source is in doubt."""
-        yield from (problem for problem in self.state.problems if problem.code == "page-size-doubt")
 
     def map(self) -> PreservedMap:
         """The whole preserved map. Raises NotApplicable or NotJudged."""

@@ -84,19 +84,15 @@ def _damage(handover: Handover, state: State) -> _Damage:
         (problem.about or "root", problem.code): problem.message
         for problem in problems
         if problem.code not in _NO_DAMAGE and (problem.about, problem.code) not in cut
-        if not problem.about.endswith(".contents") and not _is_freed(handover, problem.about)
+        if not problem.about.endswith(".contents") and not handover.may_be_freed(problem.about)
     }
-
-
-def _is_freed(handover: Handover, about: str) -> bool:
-    return handover.is_consumed and handover.may_be_freed(about)
 
 
 def _condition(side: tuple[Handover, State] | None, key: tuple[str, str], found: _Damage) -> str:
     """The condition of a thing on one side in a word."""
     if side is None:
         return "not there"
-    return "damaged" if key in found else "freed" if _is_freed(side[0], key[0]) else "sound"
+    return "damaged" if key in found else "freed" if side[0].may_be_freed(key[0]) else "sound"
 
 
 _NO_DAMAGE = UNCOMPARED | {"zero-memfd", "zero-flb", "map-width", "direction-by-map", "kho-version", "map-stale"}
@@ -113,14 +109,14 @@ def _subtrees(sides: Sides) -> Iterator[Change]:
         if new is None or old is None:
             yield one_sided(where, old, new, lambda subtree: text_of(subtree.address))
         else:
-            yield from member_changes(where, old, new, ("address", "size"))
-            if not (sides.consumed and sides.after.may_be_freed(f"subtrees[{sides.after.subtrees.index(new)}]")):
-                yield from _tree(f"{where}/fdt", old.fdt, new.fdt)
-            places = [
+            place_before, place = (
                 f"subtrees[{entries.index(entry)}]"
-                for entries, entry in ((sides.after.subtrees, new), (sides.before.subtrees, old))
-            ]
-            yield from record_changes(sides, where, places[0], places[1], old.detail, new.detail)
+                for entries, entry in ((sides.before.subtrees, old), (sides.after.subtrees, new))
+            )
+            yield from member_changes(where, old, new, ("address", "size"))
+            if not sides.after.may_be_freed(place):
+                yield from _tree(f"{where}/fdt", old.fdt, new.fdt)
+            yield from record_changes(sides, where, place, place_before, old.detail, new.detail)
     if sides.before.fdt is not None and sides.after.fdt is not None:
         yield from _shapes(sides.before.fdt.root, sides.after.fdt.root)
 

@@ -458,7 +458,12 @@ class Handover:
         return self.direction is Direction.INCOMING or self.preserved.status is MapStatus.STALE
 
     def may_be_freed(self, about: str) -> bool:
-        """Whether the next kernel frees the page of a thing after it has read it. about: path of the thing."""
+        """Whether the next kernel may have freed the page of a thing: it has taken over, and does not keep it.
+
+        about: path of the thing.
+        """
+        if not self.is_consumed:
+            return False
         part, kept = about.partition(".")[0].partition("[")[0], kept_subtrees(self.compatible)
         if part == "subtrees":
             names = {f"subtrees[{index}]": entry.name for index, entry in enumerate(self.subtrees)}
