@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from luoser.diff.blob import blob_changes
 from luoser.diff.contents import content_changes
-from luoser.diff.damage import rule_changes
 from luoser.diff.gaps import not_compared
 from luoser.diff.kho import damage_changes, handover_changes
 from luoser.diff.model import Change, Kind, NotCompared, Verdict, without
@@ -90,6 +89,8 @@ def compare(
             if handover is not None:
                 gaps += not_compared(handover, state, prefix=prefix, contents=contents)
     if changes and all(change.kind is Kind.PROGRESS for change in changes):
+        from luoser.diff.damage import rule_changes  # imported late: it needs all rules, most comparisons none
+
         changes += rule_changes(before, after)
     if not pairs:
         gaps.append(NotCompared(where="source", reason="no KHO root in either source"))

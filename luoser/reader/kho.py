@@ -28,7 +28,19 @@ from luoser.reader.scratch import Messenger, messengers, own_scratch, report_los
 from luoser.reader.status import judge
 from luoser.reader.unknown import with_unknown_contents
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Area, Direction, Handover, Luo, MapStatus, PciList, Preserved, PreservedMap, Subtree
+from luoser.state import (
+    Area,
+    Direction,
+    File,
+    Handover,
+    Luo,
+    MapStatus,
+    PciList,
+    Preserved,
+    PreservedMap,
+    Session,
+    Subtree,
+)
 from luoser.text import decode_name, safe_text
 
 __all__ = ["read_handovers"]
@@ -280,19 +292,13 @@ def _settled(luo: Luo, lists: tuple[PciList, ...]) -> Luo:
     if not any(file.detail for session in luo.sessions for file in session.files):
         return luo
     devices = {(device.domain, device.bdf) for entry in lists for device in entry.devices}
-    sessions = tuple(
-        replace(
-            session,
-            files=tuple(
-                replace(file, detail=settled(file.detail, devices))
-                if file.detail is not None and file.compatible.startswith("vfio-pci")
-                else file
-                for file in session.files
-            ),
-        )
-        for session in luo.sessions
-    )
-    return replace(luo, sessions=sessions)
+
+    def with_device(_: str, __: Session, file: File) -> File:
+        if file.detail is None or not file.compatible.startswith("vfio-pci"):
+            return file
+        return replace(file, detail=settled(file.detail, devices))
+
+    return luo.with_files(with_device)
 
 
 def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | None, *, whole: bool) -> Handover:

@@ -15,7 +15,7 @@ from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
 from luoser.reader.vmalloc import Area, read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
-from luoser.state import Contents, FolioList, Folios, Luo, Memfd, PreservedMap
+from luoser.state import Contents, File, FolioList, Folios, Luo, Memfd, PreservedMap, Session
 from luoser.text import safe_text
 
 __all__ = ["is_memfd", "read_memfd", "with_file_contents"]
@@ -153,17 +153,15 @@ def with_file_contents(walk: Walk, luo: Luo, preserved: PreservedMap | None) -> 
     luo:       whose files are read.
     preserved: map of the root, which has the sizes of folios. None: not available; then only their first pages.
     """
-    sessions = []
-    for number, session in enumerate(luo.sessions):
-        name, files = f"session {safe_text(session.name)}", []
-        for index, file in enumerate(session.files):
-            memfd, path = file.memfd, f"luo.sessions[{number}].files[{index}].memfd.contents"
-            if memfd is not None and 0 < memfd.size <= LIMITS.contents_size:
-                subject = Subject(f"{name}, file {file.token:#x}", path)
-                memfd = replace(memfd, contents=tuple(_contents(walk, memfd, preserved, subject)))
-            files.append(replace(file, memfd=memfd))
-        sessions.append(replace(session, files=tuple(files)))
-    return replace(luo, sessions=tuple(sessions))
+
+    def with_contents(path: str, session: Session, file: File) -> File:
+        memfd = file.memfd
+        if memfd is None or not 0 < memfd.size <= LIMITS.contents_size:
+            return file
+        subject = Subject(f"session {safe_text(session.name)}, file {file.token:#x}", f"{path}.memfd.contents")
+        return replace(file, memfd=replace(memfd, contents=tuple(_contents(walk, memfd, preserved, subject))))
+
+    return luo.with_files(with_contents)
 
 
 def _contents(walk: Walk, memfd: Memfd, preserved: PreservedMap | None, subject: Subject) -> Iterator[Contents]:

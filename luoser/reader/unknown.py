@@ -10,7 +10,7 @@ from luoser.abi.release import SUBTREES
 from luoser.limits import LIMITS
 from luoser.reader.memfd import is_memfd
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Contents, File, Flb, Handover, Subtree
+from luoser.state import Contents, File, Flb, Handover, Session, Subtree
 from luoser.text import safe_text
 
 __all__ = ["with_unknown_contents"]
@@ -25,13 +25,8 @@ def with_unknown_contents(walk: Walk, handover: Handover) -> Handover:
     found = _Unknown(walk, handover)
     luo = handover.luo
     if luo is not None:
-        sessions = tuple(
-            replace(session, files=tuple(found.file(file, f"luo.sessions[{place}].files[{index}]")
-                                         for index, file in enumerate(session.files)))
-            for place, session in enumerate(luo.sessions)
-        )  # fmt: skip
-        flbs = tuple(found.flb(flb, f"luo.flbs[{index}]") for index, flb in enumerate(luo.flbs))
-        luo = replace(luo, sessions=sessions, flbs=flbs)
+        luo = luo.with_files(found.file)
+        luo = replace(luo, flbs=tuple(found.flb(flb, f"luo.flbs[{index}]") for index, flb in enumerate(luo.flbs)))
     trees = tuple(found.subtree(entry, f"subtrees[{index}]") for index, entry in enumerate(handover.subtrees))
     return replace(handover, luo=luo, subtrees=trees)
 
@@ -50,7 +45,7 @@ class _Unknown:
         subject = Subject(f"sub-tree {safe_text(entry.name)}", f"{path}.contents")
         return replace(entry, contents=self._bytes(entry.address, entry.size, subject))
 
-    def file(self, file: File, path: str) -> File:
+    def file(self, path: str, _: Session, file: File) -> File:
         if file.memfd is not None or file.detail is not None or is_memfd(file.compatible):
             return file
         subject = Subject(f"file {file.token:#x}", f"{path}.contents")

@@ -7,8 +7,8 @@ Names are text; bytes that are not UTF-8 are surrogate escapes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -331,6 +331,22 @@ class Luo:
     session_blocks: tuple[int, ...] = ()
     flb_area: int | None = None
     fdt: Fdt | None = None
+
+    def with_files(self, change: Callable[[str, Session, File], File]) -> Luo:
+        """The same with other files. change: of the path of a file, its session, and the file."""
+        return replace(
+            self,
+            sessions=tuple(
+                replace(
+                    session,
+                    files=tuple(
+                        change(f"luo.sessions[{number}].files[{index}]", session, file)
+                        for index, file in enumerate(session.files)
+                    ),
+                )
+                for number, session in enumerate(self.sessions)
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
