@@ -21,7 +21,7 @@ from luoser.memory.containers import container
 from luoser.memory.debugfs import DebugfsMemory, is_root
 from luoser.memory.elf import ElfMemory
 from luoser.memory.kcore import KcoreMemory
-from luoser.memory.packed import LONGEST, unpacked
+from luoser.memory.packed import LONGEST, DamagedError, unpacked
 from luoser.memory.raw import Range, RawMemory, data_segments
 from luoser.memory.source import Buffer, ByteSource, Memory, Segment
 from luoser.text import safe_text
@@ -183,7 +183,7 @@ def _unpacked(file: BinaryIO, shown: str, limit: int, *, raw: bool) -> _File:
         pieces = unpacked(file, head, remarks)
         return _map(_spool(pieces, shown, limit) if pieces is not None else file, shown, limit, remarks)
     except SourceError as error:
-        if raw and remarks == [] and "packed file damaged" in str(error):
+        if raw and not remarks and isinstance(error, DamagedError):
             return _map(file, shown, limit, remarks)
         raise error if str(error).startswith(shown) else SourceError(f"{shown}: {error}") from error
 

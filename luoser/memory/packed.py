@@ -12,10 +12,17 @@ from typing import BinaryIO, Protocol, cast
 
 from luoser.errors import SourceError
 
-__all__ = ["LONGEST", "unpacked"]
+__all__ = ["LONGEST", "DamagedError", "unpacked"]
 
 _PIECE = 4096
 """Bytes that are unpacked together: each can give thousands of times as many."""
+
+
+class DamagedError(SourceError):
+    """A packed file that cannot be unpacked to its end. size: unpacked bytes before the damage. why: in words."""
+
+    def __init__(self, size: int, why: object) -> None:
+        super().__init__(f"packed file damaged after {size:#x} unpacked bytes: {why}")
 
 
 class _Stream(Protocol):
@@ -67,7 +74,7 @@ def unpacked(file: BinaryIO, head: bytes, remarks: list[str]) -> Iterator[bytes]
     head:    its first LONGEST bytes.
     remarks: gets one if the file is cut off, so that its end is missing, or goes on with something else.
 
-    The iterator raises SourceError for data that are damaged.
+    The iterator raises DamagedError, or SourceError for what cannot be unpacked here.
     """
     packing = next((one for one in _PACKINGS if head.startswith(one.magics)), None)
     return _pieces(file, packing, remarks) if packing is not None else None
@@ -81,7 +88,7 @@ def _pieces(file: BinaryIO, packing: _Packing, remarks: list[str]) -> Iterator[b
             return
         if not left.startswith(packing.magics):
             if any(_is_near(left, magic) for magic in packing.magics):
-                raise SourceError(f"packed file damaged after {size:#x} unpacked bytes: the head of its next stream")
+                raise DamagedError(size, "the head of its next stream")
             remarks.append(f"the packed file goes on behind its end, after {size:#x} unpacked bytes; that was not read")
             return
         stream = packing.stream()
@@ -115,15 +122,15 @@ def _is_near(head: bytes, magic: bytes) -> bool:
 
 
 def _decompressed(stream: _Stream, piece: bytes, size: int) -> bytes:
-    """The bytes that a piece gives. size: bytes before it. Raises SourceError for one that is damaged."""
+    """The bytes that a piece gives. size: bytes before it. Raises DamagedError or SourceError."""
     try:
         return stream.decompress(piece)
     except (lzma.LZMAError, OSError, zlib.error) as error:
-        raise SourceError(f"packed file damaged after {size:#x} unpacked bytes: {error}") from error
+        raise DamagedError(size, error) from error
     except Exception as error:
         if type(error).__name__ != "ZstdError":
             raise
         if "too much memory" in str(error):
             text = "packed with a window of more than 128 MiB; unpack it first with `zstd -d --long=31`"
             raise SourceError(text) from error
-        raise SourceError(f"packed file damaged after {size:#x} unpacked bytes: {error}") from error
+        raise DamagedError(size, error) from error
