@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from luoser.abi.registry import layouts
 from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
-from luoser.checks.block import FROZEN_OUT
+from luoser.checks.block import BROKEN, FROZEN_OUT, UNREAD
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View, cause_of
+from luoser.checks.view import View
+from luoser.checks.vmalloc import broken_areas
 from luoser.text import one_bit_off, safe_text
 
 __all__: list[str] = []
@@ -98,22 +99,14 @@ def handler_area(view: View) -> Iterator[Found]:
     details = [entry.detail for entry in view.handover.subtrees] + [flb.detail for flb in view.flb_entries()]
     if not any((*details, *(file.detail for _, _, file in view.files()))):
         raise NotApplicable("no struct of a handler, FLB or sub-tree")
-    subjects = view.subjects(*_AREA_UNREAD, *_AREA_BROKEN).items()
-    areas = [(path, problems) for path, problems in subjects if _AREA.fullmatch(path)]
-    for path, problems in areas:
+    paths = [path for path in view.subjects("short-list", *BROKEN, *UNREAD) if _AREA.fullmatch(path)]
+    for path, problems in broken_areas(view, paths):
         for problem in problems:
-            if problem.code in _AREA_BROKEN and not any(other.code in _AREA_UNREAD for other in problems):
-                yield Found(problem.message, address=problem.address, where=path, hint="find what overwrote the struct")
-    for path, problems in areas:
-        for problem in problems:
-            if problem.code in _AREA_UNREAD:
-                raise NotJudged(problem.message, cause=cause_of(problem), about=path)
+            yield Found(problem.message, address=problem.address, where=path, hint="find what overwrote the struct")
 
 
 _AREA = re.compile(r"(subtrees|luo\.flbs|luo\.sessions\[\d+\]\.files)\[\d+\]\.(?!memfd|contents)\w+")
 """Paths of the areas of such structs."""
-_AREA_UNREAD = ("missing", "excluded", "page-damaged", "too-many", "shared-page")
-_AREA_BROKEN = ("loop", "bad-pointer", "short-list")
 
 
 # -- the next kernel --------------------------------------------------------------------------------------

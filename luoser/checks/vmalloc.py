@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from luoser.abi.vmalloc import KNOWN_FLAGS, VM_ALLOC
+from luoser.checks.block import BROKEN, UNREAD
 from luoser.checks.memfd import LOST, each, memfds
 from luoser.checks.model import Found, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.state import Memfd, Problem
 
-__all__: list[str] = []
+__all__ = ["broken_areas"]
 
 
 @register("MFD003", "vmalloc-chain-broken", Severity.ERROR, kernels="6.19 and later", source="vmalloc.md#invariants")
@@ -21,17 +22,25 @@ def memfd_array(view: View) -> Iterator[Found]:
 
     The array cannot be restored: retrieving the file fails and its memory is lost.
     """
-    found = view.subjects("loop", "bad-pointer", "short-list")
-    unread = view.subjects("missing", "excluded", "page-damaged", "too-many", "shared-page")
+    handles = {f"{where}.memfd.folios": file.data for where, _, file in memfds(view)}
+    for array, problems in broken_areas(view, handles):
+        problem = problems[0]
+        yield Found(problem.message, address=problem.address or handles[array], where=array, hint=LOST)
+
+
+def broken_areas(view: View, paths: Iterable[str]) -> Iterator[tuple[str, list[Problem]]]:
+    """(path, what the reader met) of each area that is broken. Raises NotJudged at the end for one that was not read.
+
+    view:  the handover.
+    paths: of the areas to look at.
+    """
+    found, unread = view.subjects("short-list", *BROKEN), view.subjects(*UNREAD)
     skipped: Problem | None = None
-    for where, _, file in memfds(view):
-        array = f"{where}.memfd.folios"
-        if array in unread:
-            skipped = skipped or unread[array][0]
-        elif array in found:
-            problem = found[array][0]
-            address = problem.address or file.data
-            yield Found(problem.message, address=address, where=array, hint=LOST)
+    for path in paths:
+        if path in unread:
+            skipped = skipped or unread[path][0]
+        elif path in found:
+            yield path, found[path]
     if skipped is not None:
         raise NotJudged(skipped.message, cause=cause_of(skipped), about=skipped.about)
 

@@ -81,10 +81,9 @@ def content_changes(
     """
     old, new = Bytes.of(before, memories[0]), Bytes.of(after, memories[1])
     places: dict[int, _Place] = {}
-    for address, other, path, used in _pieces(before, after, page_size):
+    for address, other, path, whole, used in _pieces(before, after, page_size):
         if address not in places:
             # Documents have no more than what is used: a folio may reach behind the end of its file.
-            whole = max(used, _size(before, address, page_size))
             places[address] = _Place(other, whole if None not in memories else -(-used // page_size) * page_size)
         places[address].paths.append(path)
     unread: dict[str, list[int]] = {}
@@ -129,21 +128,24 @@ def _compare(address: int, place: _Place, old: Bytes, new: Bytes) -> Change | No
     )
 
 
-def _pieces(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
-    """(address before, address after, path, bytes used) of all whose bytes are compared."""
+def _pieces(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int, int]]:
+    """(address before, address after, path, bytes of the folio, bytes used) of all whose bytes are compared."""
     yield from _driver_pages(before, after, page_size)
     yield from _folios(before, after, page_size)
     for name, old, new in paired(before.subtrees, after.subtrees, lambda entry: entry.name):
         if old is not None and new is not None and (old.contents or new.contents) and old.address and new.address:
-            yield old.address, new.address, f"subtrees/{path_part(name)}", min(old.size or 0, new.size or 0)
+            size = min(old.size or 0, new.size or 0)
+            whole = max(size, _size(before, old.address, page_size))
+            yield old.address, new.address, f"subtrees/{path_part(name)}", whole, size
     handles: list[tuple[str, File | Flb, File | Flb]] = [*_files(before, after), *_flbs(before, after)]
     for where, was, now in handles:
         if was.contents or now.contents:
-            yield was.data, now.data, where, _size(before, was.data, page_size)
+            whole = _size(before, was.data, page_size)
+            yield was.data, now.data, where, whole, whole
 
 
-def _driver_pages(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
-    """(address before, address after, path, bytes used) of the pages at driver_data on both sides."""
+def _driver_pages(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int, int]]:
+    """The same of the pages at driver_data on both sides."""
     now: dict[tuple[int, int], int] = {}
     for entry in after.pci:
         for device in entry.devices:
@@ -155,22 +157,22 @@ def _driver_pages(before: Handover, after: Handover, page_size: int) -> Iterator
         for device in entry.devices:
             data, other = device.number("driver_data"), now.get((device.domain, device.bdf))
             if data in named and other:
-                yield data or 0, other, f"pci/{device.name}/driver_data", page_size
+                yield data or 0, other, f"pci/{device.name}/driver_data", _size(before, data or 0, page_size), page_size
 
 
 def _named_pages(entry: PciList) -> set[int | None]:
     return {piece.address for piece in entry.contents}
 
 
-def _folios(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int]]:
-    """(address before, address after, path, bytes of the file in it) of the folios on both sides."""
+def _folios(before: Handover, after: Handover, page_size: int) -> Iterator[tuple[int, int, str, int, int]]:
+    """(address before, address after, path, bytes of the folio, of these in the file) of those on both sides."""
     for where, old, new in _memfds(before, after):
         others = {folio.index: folio.address for folio in new.folios.list}
         for folio in old.folios.list:
             if folio.address and others.get(folio.index):
                 left = max(old.size - folio.index * page_size, page_size)
-                used = min(left, _size(before, folio.address, page_size))
-                yield folio.address, others[folio.index], f"{where}/folios/{folio.index}", used
+                whole = _size(before, folio.address, page_size)
+                yield folio.address, others[folio.index], f"{where}/folios/{folio.index}", whole, min(left, whole)
 
 
 def _memfds(before: Handover, after: Handover) -> Iterator[tuple[str, Memfd, Memfd]]:

@@ -23,9 +23,10 @@ from luoser.diff.sides import (
 from luoser.state import File, Flb, Luo, Problem, Session
 from luoser.text import safe_text
 
-__all__ = ["flb_signs", "luo_changes"]
+__all__ = ["ROOT_CODES", "flb_signs", "luo_changes"]
 
-_ROOT_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded", "page-damaged"})
+ROOT_CODES = NOT_THERE | {"luo-reused", "no-fdt", "bad-fdt"}
+"""Codes of problems: LUO's root object is gone."""
 _SESSION_CODES = UNREAD | {"bad-session", "empty-session"}
 _FILE_CODES = UNREAD | {"bad-file"}
 _FLB_CODES = UNREAD | {"bad-flb"}
@@ -38,7 +39,7 @@ def luo_changes(sides: Sides) -> Iterator[Change]:
         return
     if after is None:
         assert before is not None
-        signs = sides.about_subtree("LUO", "luo", _ROOT_CODES)
+        signs = sides.about_subtree("LUO", "luo", ROOT_CODES)
         yield sides.gone("luo", text_of(before.address) or "", "consumed, its page was reused", signs, subtree="LUO")
         return
     if before is None:

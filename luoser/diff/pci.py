@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from luoser.diff.luo import flb_signs
+from luoser.diff.luo import ROOT_CODES, flb_signs
 from luoser.diff.model import Change, Kind
 from luoser.diff.rows import common_ends, unequal_rows
 from luoser.diff.sides import UNREAD, Sides, mapping_changes, one_sided, paired, path_part, text_of
@@ -15,7 +15,6 @@ from luoser.state import Device, DeviceList, Handover, PciList, Problem
 __all__ = ["device_changes", "pci_changes"]
 
 _LIST_CODES = UNREAD | {"pci-unknown-layout"}
-_LUO_CODES = frozenset({"luo-reused", "no-fdt", "bad-fdt", "missing", "excluded", "page-damaged"})
 
 _Named = dict[tuple[int, int], Device]
 
@@ -166,7 +165,7 @@ def _signs(sides: Sides, old: PciList) -> list[Problem]:
     """The problems that explain why a list is gone: of its FLB, subsystem or sub-tree, or of LUO."""
     luo = sides.after.luo
     if luo is None:
-        return sides.about_subtree("LUO", "luo", _LUO_CODES)
+        return sides.about_subtree("LUO", "luo", ROOT_CODES)
     found: list[Problem] = []
     for way in old.via:
         kind, _, name = way.partition(":")
