@@ -56,7 +56,7 @@ _KNOWN = (
     _Container(b"# Disk DescriptorFile", f"vmdk: {_DISK}"),
     _Container(b"vhdxfile", f"vhdx: {_DISK}"),
     _Container(b"conectix", f"vhd: {_DISK}"),
-    _Container(b"<<< Oracle VM VirtualBox Disk Image", f"vdi: {_DISK}"),
+    _Container(b"\x7f\x10\xda\xbe", f"vdi: {_DISK}", 64),
     _Container(b"EFI PART", f"a partition table: {_DISK}", 512),
     _Container(b"EFI PART", f"a partition table: {_DISK}", 4096),
     *(_Container(bytes([0x53, 0xEF, state, 0]), f"an ext file system: {_DISK}", 1080) for state in range(8)),

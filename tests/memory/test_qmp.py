@@ -129,7 +129,7 @@ def test_guest_with_the_memory_of_a_real_dump_gives_its_handovers(place: Path, n
         found = to_document(luoser.read(memory, contents=True), full=True)
         with luoser.open(place / "raw") as raw:
             wanted = to_document(luoser.read(raw, contents=True), full=True)
-    assert found["source"] == {"path": guest.source, "format": "qmp", "page_size": 4096}
+    assert found["source"] == {"path": guest.source, "format": "qmp", "page_size": 4096, "kernel": None}
     assert found["handovers"] == wanted["handovers"] != []
     assert found["problems"] == wanted["problems"]
 
@@ -271,7 +271,7 @@ def test_qemu_of_another_user_can_write_what_luoser_reads(place: Path) -> None:
 @needs_qemu
 def test_reading_a_guest_opens_nothing_for_writing(place: Path) -> None:
     with Guest(place, running=True) as guest:
-        code, seen = watched("inspect", guest.source, "--pause")
+        ((code, seen),) = watched(["inspect", guest.source, "--pause"])
         assert code == 3
         assert {event[0] for event in seen} == {"socket.__new__", "socket.connect", "socket.sendmsg", "os.truncate"}
         assert all(event[1].isdigit() for event in seen if event[0] == "os.truncate")  # its own unnamed files
