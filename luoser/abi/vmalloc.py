@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from luoser.abi.schema import Schema, array, natural, phys, u16, u32
 
-__all__ = ["KNOWN_FLAGS", "VM_ALLOC", "chunk_capacity", "kho_vmalloc", "kho_vmalloc_chunk", "kho_vmalloc_hdr"]
+__all__ = [
+    "KNOWN_FLAGS",
+    "MAX_ORDER",
+    "VM_ALLOC",
+    "chunk_capacity",
+    "kho_vmalloc",
+    "kho_vmalloc_chunk",
+    "kho_vmalloc_hdr",
+]
 
 _SEEN = "6.18..7.3"
 VM_ALLOC = 1
 """Flag of all areas that kernels preserve today."""
 KNOWN_FLAGS = VM_ALLOC | 2
 """2: huge mappings allowed. Preserving refuses any other flag, restoring ignores it."""
+MAX_ORDER = 20
+"""Largest order of a block that luoser writes: 4 GiB with 4 KiB pages."""
 
 kho_vmalloc_hdr = Schema(
     "kho_vmalloc_hdr",

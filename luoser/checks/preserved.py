@@ -19,7 +19,7 @@ from luoser.abi.vmalloc import KNOWN_FLAGS, kho_vmalloc
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
-from luoser.state import MapStatus, Memfd, PreservedMap
+from luoser.state import Array, MapStatus, Memfd, PreservedMap
 from luoser.text import human_size, safe_text
 
 __all__: list[str] = []
@@ -337,6 +337,9 @@ def vmalloc(view: View) -> Iterator[Found]:
 
 
 def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
+    for where, what, array in _arrays(view):
+        for address, size, word in _array_blocks(array, view.page_size):
+            yield from _as_block(found, f"{what}, {word}", address, size, where, "the array is lost")
     for where, session, file in view.files():
         folios = file.memfd.folios if file.memfd is not None else None
         if folios is None or not folios.chunks or folios.order > 52:
@@ -354,6 +357,21 @@ def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
         yield from _as_block(
             found, "KHO self-test: vmalloc page", page, view.page_size, "kho_test", "the self-test fails"
         )
+
+
+def _arrays(view: View) -> Iterator[tuple[str, str, Array]]:
+    """(path, name, array) of each array of a handler's struct."""
+    for where, what, record in view.records():
+        for array in record.arrays:
+            yield where, f"{what}: {array.member}", array
+
+
+def _array_blocks(array: Array, page: int) -> Iterator[tuple[int, int, str]]:
+    """(address, size in bytes, word) of each chunk and block of an array."""
+    for chunk in array.chunks:
+        yield chunk, page, "chunk"
+    for place in array.pages:
+        yield place, page << min(array.order, 40), "block"
 
 
 def _test_chunk(view: View) -> Iterator[int]:
@@ -681,6 +699,9 @@ def _claims(view: View) -> Iterator[_Claim]:
     if handover.luo is not None:
         yield from _luo_claims(view)
     yield from _list_claims(view)
+    for where, what, array in _arrays(view):
+        for place, size, word in _array_blocks(array, page):
+            yield place, place + size, "array", f"{word} of {what}", where
 
 
 def _luo_claims(view: View) -> Iterator[_Claim]:

@@ -21,6 +21,7 @@ from luoser.state import (
     PciList,
     PreservedMap,
     Problem,
+    Record,
     Session,
     State,
 )
@@ -316,6 +317,18 @@ class View:
         for where, session in self.sessions():
             for index, file in enumerate(session.files):
                 yield f"{where}.files[{index}]", session, file
+
+    def records(self) -> Iterator[tuple[str, str, Record]]:
+        """(path, owner, struct) of each struct of a handler, an FLB or a sub-tree that has no class of its own."""
+        for index, subtree in enumerate(self.handover.subtrees):
+            if subtree.detail is not None:
+                yield f"subtrees[{index}].detail", f"sub-tree {safe_text(subtree.name)}", subtree.detail
+        for where, session, file in self.files():
+            if file.detail is not None:
+                yield f"{where}.detail", self.name_of(session, file), file.detail
+        for index, flb in enumerate(self.handover.luo.flbs if self.handover.luo is not None else ()):
+            if flb.detail is not None:
+                yield f"luo.flbs[{index}].detail", f"FLB {safe_text(flb.name)}", flb.detail
 
     def name_of(self, session: Session, file: File) -> str:
         """Name of a file in messages.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.diff.model import Change, Kind
-from luoser.diff.sides import UNREAD, Sides, mapping_changes
+from luoser.diff.sides import UNREAD, Sides, mapping_changes, path_part, tuple_changes
 from luoser.state import Record
 
 __all__ = ["HANDLE_CODES", "record_changes"]
@@ -41,3 +41,8 @@ def record_changes(
         yield Change(kind=Kind.CHANGED, where=f"{where}/detail/layout", before=", ".join(was), after=", ".join(now))
     else:
         yield from mapping_changes(f"{where}/detail", was[name], now[name])
+        arrays = [{array.member: array for array in record.arrays} for record in (old, new)]
+        for member in arrays[0].keys() & arrays[1].keys():
+            for part in ("chunks", "pages", "words"):
+                lists = [getattr(side[member], part) for side in arrays]
+                yield from tuple_changes(f"{where}/detail/{path_part(member)}/{part}", *lists)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+import struct
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
-from luoser.state import Record
+from luoser.state import Array, Record
 from luoser.state.struct_values import struct_values
 
 __all__ = ["read_detail", "read_flb_detail", "settled", "struct_candidates"]
@@ -73,21 +74,24 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject) -> Re
         walk.problem("bad-handler-data", address, subject, text)
         return None
     readings = tuple((entry.name, struct_values(entry.schemas[0], page)) for entry in fits)
-    if len(fits) == 1:
-        _walk_areas(walk, fits[0].schemas[0], page, subject)
-    return Record(address=address, readings=readings, confidence=_confidence(len(readings), chosen=bool(chosen)))
+    arrays = tuple(_arrays(walk, fits[0].schemas[0], page, subject)) if len(fits) == 1 else ()
+    word = _confidence(len(readings), chosen=bool(chosen))
+    return Record(address=address, readings=readings, confidence=word, arrays=arrays)
 
 
-def _walk_areas(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> None:
-    """Walk the vmalloc areas that a struct has, so that what of them is not there becomes a problem.
+def _arrays(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> Iterator[Array]:
+    """The arrays in the vmalloc areas that a struct has. What of them is not there becomes a problem.
 
     schema: of the struct.
     page:   starts with it.
     """
     for name, value in schema.parse(page).items():
         if isinstance(value, Container) and {"first", "total_pages", "order"} <= value.keys() and value.first:
-            size = value.total_pages * walk.page_size
-            read_area(walk, value, size, subject.part(name, f".{name}"))
+            area = read_area(walk, value, value.total_pages * walk.page_size, subject.part(name, f".{name}"))
+            data = area.data[: len(area.data) // 8 * 8]
+            data = data[: -(-len(data.rstrip(b"\0")) // 8) * 8]
+            words = struct.unpack(f"<{len(data) // 8}Q", data)
+            yield Array(member=name, order=value.order, chunks=area.chunks, pages=area.pages, words=words)
 
 
 def _confidence(readings: int, *, chosen: bool) -> str:

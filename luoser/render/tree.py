@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["device_columns", "preserved_note", "print_state"]
 
+_WORDS = 16
+"""Most words of an array in a line. --full and JSON have all."""
 _SHOWN = 200
 """Most items of one list in the tree. --full and JSON have all."""
 _DIRECTION_STYLE = {Direction.OUTGOING: "green", Direction.INCOMING: "cyan", Direction.UNKNOWN: "yellow"}
@@ -277,7 +279,13 @@ class _Drawing:
 
     def _record(self, record: Record) -> str:
         readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
-        return f"{' or '.join(readings)}  ({safe_text(record.confidence, again=True)})"
+        arrays = [f"  {safe_text(array.member)}: {self._words(array.words)}" for array in record.arrays]
+        return f"{' or '.join(readings)}{''.join(arrays)}  ({safe_text(record.confidence, again=True)})"
+
+    def _words(self, words: tuple[int, ...]) -> str:
+        shown = words if self.full else words[:_WORDS]
+        more = f" and {len(words) - len(shown)} more" if len(words) > len(shown) else ""
+        return f"[{', '.join(f'{word:#x}' for word in shown)}]{more}"
 
     def _pci(self, tree: Tree, devices: PciList) -> None:
         count = len(devices.devices)

@@ -3,6 +3,7 @@
 
 from luoser.state.model import (
     Area,
+    Array,
     Blob,
     Contents,
     Direction,
@@ -34,6 +35,7 @@ from luoser.state.to_json import SCHEMA, blob_document, to_document
 __all__ = [
     "SCHEMA",
     "Area",
+    "Array",
     "Bitmap",
     "Blob",
     "Block",

@@ -25,6 +25,7 @@ from luoser.limits import LIMITS
 from luoser.state.columns import columns, record_bytes
 from luoser.state.model import (
     Area,
+    Array,
     Contents,
     Direction,
     File,
@@ -487,7 +488,22 @@ def _record(item: Item) -> Record:
         readings.append((entry.text("layout"), {name: _plain(value) for name, value in fields.values.items()}))
     if not readings:
         raise item.fail("readings", "missing; expected at least one layout with its fields")
-    return Record(address=item.number("address"), readings=tuple(readings), confidence=item.text("confidence", ""))
+    return Record(
+        address=item.number("address"),
+        readings=tuple(readings),
+        confidence=item.text("confidence", ""),
+        arrays=tuple(_array(entry) for entry in item.items("arrays")),
+    )
+
+
+def _array(item: Item) -> Array:
+    return Array(
+        member=item.text("member"),
+        order=item.number("order", 0),
+        chunks=item.numbers("chunks"),
+        pages=item.numbers("pages"),
+        words=item.numbers("words"),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -133,17 +133,37 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Array:
+    """An array of a struct, in a preserved vmalloc area.
+
+    member: of the struct that describes the area.
+    order:  of each block.
+    chunks: addresses of the chunks.
+    pages:  addresses of the blocks.
+    words:  the bytes as little-endian u64, as far as they could be read, without zeros at the end.
+    """
+
+    member: str
+    order: int
+    chunks: tuple[int, ...]
+    pages: tuple[int, ...]
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """A handler's struct that has no class here.
 
     address:    physical.
     readings:   (layout, values by member name) for each layout that fits the bytes.
     confidence: why these layouts, in words.
+    arrays:     that the struct describes, if only one layout fits.
     """
 
     address: int
     readings: tuple[tuple[str, Mapping[str, Any]], ...]
     confidence: str
+    arrays: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,6 +245,16 @@ def _record(record: Record) -> Json:
             {"layout": layout, "fields": {name: _plain(value) for name, value in fields.items()}}
             for layout, fields in record.readings
         ],
+        "arrays": [
+            {
+                "member": array.member,
+                "order": array.order,
+                "chunks": [_hex(chunk) for chunk in array.chunks],
+                "pages": [_hex(page) for page in array.pages],
+                "words": [_hex(word) for word in array.words],
+            }
+            for array in record.arrays
+        ],
     }
 
 

@@ -22,8 +22,9 @@ from luoser.abi.memfd import MemfdForm, form_of_handler
 from luoser.abi.memfd import form as memfd_form
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as pci_layout
+from luoser.abi.registry import layout
 from luoser.abi.release import RELEASES, SUBTREES, Release, release
-from luoser.abi.vmalloc import VM_ALLOC, chunk_capacity
+from luoser.abi.vmalloc import MAX_ORDER, VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
 from luoser.limits import LIMITS
@@ -166,12 +167,14 @@ class _Handover:
     def _is_short(self) -> bool:
         """Whether the sub-trees follow from the rest, but for those of unknown kinds that are given as bytes."""
         given = list(self.item.items("subtrees"))
-        return all(entry.get("contents") and entry.text("name") not in SUBTREES for entry in given)
+        raw = [entry.get("contents") or (entry.get("detail") and entry.get("address") is None) for entry in given]
+        return all(raw) and not any(entry.text("name") in SUBTREES for entry in given)
 
     def _raw_trees(self) -> Iterator[Json]:
         for entry in self.item.items("subtrees"):
-            size = self._contents(entry, "address")
-            values = _values(entry)
+            values, record = _values(entry), entry.item("detail")
+            size = self._record(record) if record is not None else self._contents(entry, "address")
+            values.setdefault("address", record and record.get("address"))
             yield self._subtree(entry.text("name"), values["address"], size, None) | values
 
     def _contents(self, item: Item, name: str) -> int:
@@ -430,8 +433,32 @@ class _Handover:
     def _detail(self, item: Item, values: Json, detail: Json) -> None:
         """Complete the struct of a handler or an FLB, at the address in its handle."""
         detail.setdefault("address", values.get("data"))
-        detail.setdefault("confidence", "as described")
-        values["data"] = _hex(self._address(cast(Item, item.item("detail")), self.page))
+        record = cast(Item, item.item("detail"))
+        self._record(record)
+        values["data"] = record.get("address")
+
+    def _record(self, record: Item) -> int:
+        """Complete a struct and its arrays. Returns its size in bytes."""
+        _values(record).setdefault("confidence", "as described")
+        self._address(record, self.page)
+        self._arrays(record)
+        form = layout(next((entry.text("layout") for entry in record.items("readings")), ""))
+        return form.schemas[0].size if form is not None and form.schemas else self.page
+
+    def _arrays(self, record: Item) -> None:
+        """Complete the arrays of a struct, and the members that describe their vmalloc areas."""
+        for item in record.items("arrays"):
+            array, order = _values(item), item.number("order", 0)
+            array["order"] = order
+            count = len(item.numbers("words")) * 8
+            pages = self._addresses(item, "pages", -(-count // self.page) if order == 0 else 0)
+            for page in pages if order <= MAX_ORDER else ():
+                self.placer.preserve(page, self.page << order)
+            chunks = self._addresses(item, "chunks", -(-len(pages) // chunk_capacity(self.page)))
+            area = {"first": _hex(chunks[0]) if chunks else "0x0", "total_pages": len(pages) << min(order, MAX_ORDER)}
+            for reading in record.items("readings"):
+                fields = _part(_values(reading), "fields", {}) or {}
+                fields.setdefault(item.text("member"), {**area, "flags": VM_ALLOC, "order": order})
 
     def _memfd(self, item: Item, memfd: Json, layout: str) -> int:
         memfd.setdefault("layout", layout)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Mapping
 
 from luoser.abi.registry import layout
 from luoser.abi.struct_bytes import struct_bytes
@@ -12,6 +13,7 @@ from luoser.state import Contents, File, Record
 from luoser.text import safe_text
 from luoser.writer.image import Image
 from luoser.writer.memfd import write_memfd
+from luoser.writer.vmalloc import write_area
 
 __all__ = ["write_contents", "write_handle", "write_record"]
 
@@ -58,7 +60,15 @@ def write_record(image: Image, record: Record, what: str) -> None:
     head = form.schemas[0]
     data = struct_bytes(head, fields, what)
     image.put(record.address, data.ljust(-(-len(data) // image.page_size) * image.page_size, b"\0"), what)
+    for array in record.arrays:
+        words = struct.pack(f"<{len(array.words)}Q", *array.words)
+        write_area(image, array.chunks, array.pages, array.order, words, f"{what}, {safe_text(array.member)}")
+    written = {array.member for array in record.arrays}
     for member in head.fields:
+        value = fields.get(member.name)
+        if isinstance(value, Mapping) and value.get("first") and member.name not in written:
+            word = f"no array for {value['first']:#x} ({member.name} of {head.name}) in the state"
+            image.lacks.append(f"{what}: {word}; left out")
         place = int.from_bytes(data[member.offset : member.offset + member.size], "little")
         if member.kind == "address" and place:
             word = f"no data for {place:#x} ({member.name} of {head.name}) in the state"

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import struct
 
-from luoser.abi.vmalloc import chunk_capacity
+from luoser.abi.vmalloc import MAX_ORDER, chunk_capacity
 from luoser.errors import UsageError
 from luoser.writer.image import Image
 
 __all__ = ["write_area"]
-
-_MAX_ORDER = 20
-"""Largest order of a block of an area: 4 GiB with 4 KiB pages."""
 
 
 def write_area(
@@ -29,8 +26,8 @@ def write_area(
 
     Raises UsageError if the bytes do not fit the blocks, or the blocks the chunks.
     """
-    if order > _MAX_ORDER:
-        raise UsageError(f"{what}: expected blocks of order {_MAX_ORDER} or less, found order {order}")
+    if order > MAX_ORDER:
+        raise UsageError(f"{what}: expected blocks of order {MAX_ORDER} or less, found order {order}")
     most, size = chunk_capacity(image.page_size), image.page_size << order
     if len(pages) * size < len(data) or len(chunks) * most < len(pages):
         raise UsageError(

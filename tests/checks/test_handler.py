@@ -12,6 +12,7 @@ import pytest
 import luoser
 from luoser.checks import Report, Verdict, check
 from luoser.memory.overlay import Overlay
+from luoser.state import PreservedMap
 from tests import real
 from tests.checks.mutants import NAME, changed, luo_of, rules_found
 from tests.posted import BLOB, Places, posted
@@ -171,3 +172,33 @@ def test_each_page_of_an_unknown_sub_tree_counts(page: int) -> None:
     memory = Overlay(image.open())
     memory.remove(places.blob + 4096 * page)
     assert check(luoser.read(memory)).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("part", ["chunk", "page"])
+def test_an_area_that_is_not_preserved_is_an_error(part: str) -> None:
+    image, places = posted()
+    (handover,) = (state := luoser.read(image.open())).handovers
+    found = handover.preserved.map
+    assert found is not None and found.find(getattr(places, part)) is not None
+    left = PreservedMap.from_extents(
+        [row for row in found.extents() if not row[0] <= getattr(places, part) < row[0] + row[2] * 4096 << row[1]],
+        page_size=4096,
+    )
+    report = check(
+        replace(state, handovers=(replace(handover, preserved=replace(handover.preserved, map=left)),)),
+        select=["MAP009"],
+    )
+    assert rules_found(report) == {"MAP009"}
+    assert all(finding.where == "subtrees[1].detail" for finding in report.findings)
+
+
+def test_the_pages_of_an_array_have_an_owner() -> None:
+    state = luoser.read(posted()[0].open())
+    (handover,) = state.handovers
+    lone = replace(handover, subtrees=tuple(replace(tree, detail=None) for tree in handover.subtrees))
+    totals = [
+        finding.message
+        for one in (handover, lone)
+        for finding in check(replace(state, handovers=(one,)), select=["MAP020"]).findings
+    ]
+    assert [text.split(" of preserved")[0] for text in totals] == ["20 KiB", "28 KiB"]

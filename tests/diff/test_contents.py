@@ -206,3 +206,11 @@ def test_members_of_a_struct_of_a_sub_tree() -> None:
     (image, _), (other, _) = posted(), posted(count=2)
     (change,) = compare(luoser.read(image.open()), luoser.read(other.open())).changes
     assert (change.where, change.before, change.after) == ("subtrees/hwpoison/detail/count", "0x3", "0x2")
+
+
+def test_entries_of_an_array_of_a_struct() -> None:
+    image, places = posted()
+    memory = Overlay(image.open())
+    memory.write(places.page + 8, b"\x01")
+    (change,) = compare(luoser.read(image.open()), luoser.read(memory)).changes
+    assert (change.where, change.before, change.after) == ("subtrees/hwpoison/detail/pfns/words[1]", "0x200", "0x201")

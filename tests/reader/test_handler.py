@@ -7,10 +7,12 @@ import struct
 
 import pytest
 
+import luoser
 from luoser.abi.registry import layouts
 from luoser.reader.handler import struct_candidates
-from luoser.state import File, State
+from luoser.state import Array, File, State
 from tests.images import Image, name
+from tests.posted import posted
 from tests.reader.helpers import pci_entry
 
 
@@ -96,3 +98,12 @@ def test_type_of_a_vm_is_all_of_a_page_that_has_no_more() -> None:
     long = struct.pack("<QQ", 3, 0x7000).ljust(4096, b"\0")
     assert "kvm-vm-v1-type" in {entry.name for entry in struct_candidates(forms, short)}
     assert [entry.name for entry in struct_candidates(forms, long)] == ["kvm-vm-v1"]
+
+
+def test_the_array_of_a_struct_is_read() -> None:
+    image, places = posted()
+    (handover,) = luoser.read(image.open()).handovers
+    detail = next(tree.detail for tree in handover.subtrees if tree.name == "hwpoison")
+    assert detail is not None
+    array = Array(member="pfns", order=0, chunks=(places.chunk,), pages=(places.page,), words=(0x100, 0x200, 0x300))
+    assert detail.arrays == (array,)

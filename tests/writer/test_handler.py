@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+import luoser
 from luoser.abi.registry import layouts
+from luoser.checks import check
 from luoser.errors import UsageError
 from luoser.state import to_document
 from tests.writer.helpers import built, built_file, compared, differences, order_at, read_file, reread
@@ -73,3 +75,15 @@ def test_structs_that_nobody_knows_are_refused() -> None:
         built_file({"compatible": "x", "detail": {"readings": [{"layout": "vfio-pci-v2", "fields": {"bfd": 1}}]}})
     with pytest.raises(UsageError, match="unknown memfd layout memfd-v9"):
         built_file({"memfd": {"layout": "memfd-v9"}})
+
+
+@pytest.mark.parametrize("words", [3, 1024])
+def test_a_struct_with_an_array_is_described_by_its_words(words: int) -> None:
+    fields = {"version": 1, "pad": 0, "count": words}
+    array = {"member": "pfns", "words": [f"{0x1000 + word:#x}" for word in range(words)]}
+    detail = {"readings": [{"layout": "hwpoison", "fields": fields}], "arrays": [array]}
+    _, image = built({"handovers": [{"subtrees": [{"name": "hwpoison", "detail": detail}]}]})
+    state = luoser.read(image.memory())
+    (tree,) = (tree for tree in state.handovers[0].subtrees if tree.name == "hwpoison")
+    assert tree.detail is not None and tree.detail.arrays[0].words == tuple(range(0x1000, 0x1000 + words))
+    assert not check(state).findings
