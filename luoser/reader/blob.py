@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from luoser import fdt
-from luoser.abi import block, kexec_metadata, kho, luo, memfd, other, pci
+from luoser.abi import block, guest, kexec_metadata, kho, luo, memfd, other, pci
 from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
@@ -51,8 +51,10 @@ def _decided(data: bytes) -> Blob:
         f"the only layout that fits: {fits[0][1]}" if len(names) == 1 else f"several layouts fit: {', '.join(names)}"
     )
     lists = [pci.layout(name) for name in names]
-    if any(data) and all(lists) and chosen.kind == "list" and not any(fit.blob.devices for fit in _sound_lists(data)):
-        confidence += "; nothing in it is a device, so it may be a record of another kind: --as LAYOUT"
+    is_bare = chosen.kind == "list" and not any(fit.blob.devices for fit in _sound_lists(data))
+    if any(data) and ((all(lists) and is_bare) or any(name in _WEAK for name in names)):
+        word = "nothing in it is a device" if is_bare else "only its first bytes are not zero"
+        confidence += f"; {word}, so it may be a record of another kind: --as LAYOUT"
     if not any(data):
         confidence = f"all zeros, an empty list in {len(names)} layouts: {', '.join(names)}"
     return _as(data, chosen, names, confidence)
@@ -80,7 +82,8 @@ def candidates(data: bytes) -> list[tuple[str, str]]:
     lists = [(fit.name, _why(fit)) for fit in _sound_lists(data)]
     if any(data) and structs:
         lists = [] if all(not fit.blob.devices for fit in _sound_lists(data)) else lists
-    return structs + lists
+    weak = [(name, why) for name, (test, why) in _WEAK.items() if any(data) and not structs and test(data)]
+    return structs + lists + weak
 
 
 def _sound_lists(data: bytes) -> list[Fit]:
@@ -148,15 +151,30 @@ def _is_eventfd(data: bytes) -> bool:
     return any(data) and not ser.flags & ~sum(other.EVENTFD_FLAGS) and not is_list
 
 
+def _is_eventfd_page(data: bytes) -> bool:
+    size = other.eventfd_ser.size
+    return len(data) > size and not data[size:].strip(b"\0") and _is_eventfd(data[:size])
+
+
+def _is_kvm_type(data: bytes) -> bool:
+    """Whether it can be the type of a KVM machine, which is a small number, and zeros."""
+    size = guest.kvm_luo_ser_type.size
+    return len(data) >= size and 0 < int.from_bytes(data[:size], "little") < 1 << 16 and not data[size:].strip(b"\0")
+
+
 def _is_hwpoison(data: bytes) -> bool:
     schema = other.hwpoison_ser
     if len(data) < schema.size or data[schema.size :].strip(b"\0"):
         return False
     ser = schema.parse(data)
     room = ser.pfns.total_pages * _PAGE
-    is_empty = not ser.count and not ser.pfns.first
     is_array = _is_page(ser.pfns.first) and 0 < ser.count * 8 <= room < ser.count * 8 + (_PAGE << ser.pfns.order)
-    return ser.version == other.RECORD_VERSION and not ser.pad and (is_empty or is_array)
+    return ser.version == other.RECORD_VERSION and not ser.pad and is_array
+
+
+def _is_empty_hwpoison(data: bytes) -> bool:
+    version = other.RECORD_VERSION.to_bytes(4, "little")
+    return len(data) >= other.hwpoison_ser.size and data.rstrip(b"\0") == version.rstrip(b"\0")
 
 
 def _is_pstore(data: bytes) -> bool:
@@ -294,6 +312,12 @@ _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
     ),
     "luo-flb-v1": (_is_area(luo.luo_flb_header_ser, luo.luo_flb_ser), "a count and plausible FLB entries"),
 }
+_WEAK: dict[str, tuple[Callable[[bytes], bool], str]] = {
+    "eventfd-v1": (_is_eventfd_page, "a counter and flags of an eventfd, then zeros"),
+    "hwpoison": (_is_empty_hwpoison, "version 1, then zeros: no pages with errors"),
+    "kvm-vm-v1-type": (_is_kvm_type, "a small number, then zeros"),
+}
+"""Records of so few bytes that much else looks like them: never a reason not to name a list."""
 
 
 # -- as one of them ---------------------------------------------------------------------------------------

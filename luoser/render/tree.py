@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import SEALS
 from luoser.abi.release import SUBTREES
 from luoser.abi.schema import set_bits
-from luoser.fdt import Node
+from luoser.errors import FormatError
+from luoser.fdt import MAGIC, Node, parse
 from luoser.render.out import console, text
 from luoser.render.values import members, place_text, property_text
 from luoser.state import (
+    Contents,
     Device,
     DeviceList,
     Direction,
@@ -195,6 +198,12 @@ class _Drawing:
         for node in root.nodes:
             self._devicetree(branch.add(text((safe_text(node.name), "bold"))), node)
 
+    def _foreign(self, branch: Tree, contents: tuple[Contents, ...]) -> None:
+        """The devicetree in the bytes of an unknown handler or FLB, if they are one."""
+        if contents and contents[0].data.startswith(MAGIC):
+            with suppress(FormatError):
+                self._devicetree(branch, parse(contents[0].data.ljust(contents[0].size, b"\0"), partial=True).root)
+
     def _small_users(self, tree: Tree) -> None:
         handover = self.handover
         if handover.kexec_metadata is not None:
@@ -230,7 +239,7 @@ class _Drawing:
         for session in self._some(luo.sessions, branch):
             self._session(branch, session)
         for flb in luo.flbs:
-            branch.add(self._flb(flb))
+            self._foreign(branch.add(self._flb(flb)), flb.contents)
 
     def _some(self, items: Any, branch: Any) -> Any:
         """All items with --full. Otherwise the first ones, after a line with the number of items."""
@@ -248,6 +257,7 @@ class _Drawing:
             entry = leaf.add(self._file(file))
             if file.detail is not None:
                 entry.add(text(self._record(file.detail)))
+            self._foreign(entry, file.contents)
 
     def _file(self, file: File) -> Any:
         head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "bold"), f"  data {file.data:#x}")

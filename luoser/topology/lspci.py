@@ -18,7 +18,7 @@ __all__ = ["DUMP", "RECORDS", "read_dump", "read_records", "unpasted"]
 RECORDS = re.compile(rb"^Slot:[ \t]", re.MULTILINE)
 DUMP = re.compile(rb"^(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?:[\s/]|$)", re.MULTILINE)
 
-_QUOTE = re.compile(rb"[ \t]*(?:[>|][ \t]?)+")
+_QUOTE = re.compile(rb"[ \t]*(?:[>|] ?)+")
 _SPACES = re.compile(rb"(?m)^ +")
 _LINE_SIZE = 4096
 _NAME_SIZE = 256
@@ -27,6 +27,8 @@ _DIGITS = re.compile(r"[0-9a-f]{4}")
 _BYTE = re.compile(r"[0-9a-f]{2}")
 
 _BDF = r"[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+_MAIL_LINES = 3
+"""Most lines of a mail above a quotation, such as "On Monday somebody wrote:"."""
 _HEAD = re.compile(rf"((?:[0-9a-f]{{4,8}}:)?{_BDF})((?:/{_BDF})*)(?: (.*))?")
 """Address, or with -PP first the addresses of the bridges above it; then the description."""
 _IDS = re.compile(r"[0-9a-f]{4}: ([0-9a-f]{4}):([0-9a-f]{4})(?: .*)?")  # of -n
@@ -40,14 +42,17 @@ _BUSES = re.compile(r"\tBus: primary=[0-9a-f]{2}, secondary=([0-9a-f]{2}), subor
 
 def unpasted(data: bytes) -> bytes:
     """The output of lspci as it was before somebody pasted it: without marks of a quotation and an indentation that all
-    lines have, and with tabs where there are spaces now.
+    lines have, and with tabs where there are spaces now. Lines of a mail above a quotation become empty.
     """
     lines = data.splitlines(keepends=True)
     if not lines or not any(line[:1] in b" >|\t" and line.strip() for line in lines):
         return data
     marks = [_QUOTE.match(line) for line in lines]
-    if all(mark or not line.strip() for mark, line in zip(marks, lines, strict=True)):
-        lines = [line[mark.end() :] if mark else line for mark, line in zip(marks, lines, strict=True)]
+    plain = [place for place, line in enumerate(lines) if not marks[place] and line.strip()]
+    above = plain[-1] + 1 if plain else 0
+    if above <= _MAIL_LINES and any(marks):
+        quoted = zip(marks[above:], lines[above:], strict=True)
+        lines = [b"\n"] * above + [line[mark.end() :] if mark else line for mark, line in quoted]
     indent = min((len(line) - len(line.lstrip(b" \t")) for line in lines if line.strip()), default=0)
     joined = b"".join(line[indent:] if line.strip() else line for line in lines)
     deep = [len(found) for found in _SPACES.findall(joined)]

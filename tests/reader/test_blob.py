@@ -329,3 +329,22 @@ def test_changed_and_cut_goldens_raise_nothing_else(
 )
 def test_things_like_devicetrees_raise_nothing_else(words: list[int], name: str | None) -> None:
     harmless(b"".join(struct.pack(">I", word) for word in (0xD00DFEED, *words)), name)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (struct.pack("<QI", 7, 1), "eventfd-v1"),
+        (struct.pack("<QI", 7, 0x800), "eventfd-v1"),
+        (struct.pack("<Q", 1), "kvm-vm-v1-type"),
+    ],
+)
+@pytest.mark.parametrize("size", [4096, 8192])
+def test_a_record_of_a_few_bytes_in_a_page_is_not_said_to_be_a_device_list(data: bytes, name: str, size: int) -> None:
+    blob = decode(data.ljust(size, b"\0"))
+    assert name in blob.candidates and "it may be a record of another kind" in blob.confidence
+
+
+def test_eight_bytes_can_be_the_type_of_a_machine() -> None:
+    blob = decode(struct.pack("<Q", 1))
+    assert "kvm-vm-v1-type" in blob.candidates and "another kind" in blob.confidence

@@ -124,6 +124,20 @@ def test_an_unknown_devicetree_is_shown_with_the_addresses_that_it_has(capsys: p
     assert "part" in shown and "id = <0x5>" in shown
 
 
+def test_devicetrees_of_an_unknown_handler_and_flb_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Image()
+    table = made.alloc(b"table")
+    file, flb = (made.alloc(fdt(Node("", {where: u64(table)}))) for where in ("in-file", "in-flb"))
+    files = made.blocks([name("mine-v9", 48) + struct.pack("<QQ", file, 1)])
+    sessions = made.blocks([name("vm", 64) + struct.pack("<QQ", files, 1)])
+    flbs = made.alloc(struct.pack("<QQ", 1, 1) + name("my-flb-v3", 48) + struct.pack("<QQ", flb, 1))
+    made.handover({"LUO": (made.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, flbs)), 32)})
+    print_state(luoser.read(made.open(), contents=True))
+    shown = capsys.readouterr().out
+    for where in ("in-file", "in-flb"):
+        assert f"{where} = <{table:#x}>  (preserved, order 0)" in shown
+
+
 def test_data_of_an_unknown_handler_say_whether_they_are_preserved(capsys: pytest.CaptureFixture[str]) -> None:
     print_state(image().read())
     shown = capsys.readouterr().out

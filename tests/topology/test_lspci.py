@@ -221,6 +221,11 @@ DUMP_TEXT = dump_text({"41:00.0": config()})
         pytest.param(lambda text: "".join(f"\t{line}" for line in text.splitlines(True)), id="indented by a tab"),
         pytest.param(lambda text: "".join(f"> {line}" for line in text.splitlines(True)), id="quoted"),
         pytest.param(lambda text: "".join(f">>> {line}" for line in text.splitlines(True)), id="quoted thrice"),
+        pytest.param(lambda text: "".join(f">{line}" for line in text.splitlines(True)), id="quoted without a space"),
+        pytest.param(
+            lambda text: "On Monday somebody wrote:\n\n" + "".join(f"> {line}" for line in text.splitlines(True)),
+            id="quoted in a mail",
+        ),
         pytest.param(lambda text: "".join(f"> > {line}" for line in text.splitlines(True)), id="quoted twice"),
         pytest.param(
             lambda text: "".join(f"| {line}" for line in text.replace("\t", "    ").splitlines(True)),
