@@ -21,6 +21,7 @@ __all__ = [
     "COMPATIBLE_PREFIX",
     "FORMS",
     "MAP_PROPERTIES",
+    "SCRATCH_UNIT",
     "SETUP_KEXEC_KHO",
     "SUBTREE_PROPERTIES",
     "SUBTREE_SIZE",
@@ -47,6 +48,8 @@ SUBTREE_PROPERTIES = ("fdt", "preserved-data")
 """Properties of a sub-node for the physical address of its blob: v1 and early v2, then v2 of mainline to v4."""
 SUBTREE_SIZE = "blob-size"
 SETUP_KEXEC_KHO = 10
+SCRATCH_UNIT = {4096: 4 << 20, 16384: 32 << 20, 65536: 512 << 20}
+"""Bytes of the largest block of the buddy allocator by page size: alignment of scratch areas from 7.2 on."""
 CHOSEN_FDT = "linux,kho-fdt"
 CHOSEN_SCRATCH = ("linux,kho-scratch", "linux,kho-bootmem")
 """Names of the property with the array of scratch areas; scratch is to be called bootmem from 7.4 on."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from luoser.abi.kho import SCRATCH_UNIT
 from luoser.abi.release import writers_of
 from luoser.checks.model import Found, Severity
 from luoser.checks.rule import register
@@ -16,15 +17,13 @@ __all__: list[str] = []
 
 _PAGEBLOCK = {4096: 2 << 20, 16384: 32 << 20, 65536: 512 << 20}
 """Bytes of a pageblock by page size, with huge pages: alignment of scratch areas in kernels up to 7.1."""
-_LARGEST = {4096: 4 << 20, 16384: 32 << 20, 65536: 512 << 20}
-"""Bytes of the largest block of the buddy allocator by page size: alignment of scratch areas from 7.2 on."""
 
 
 def _unit(view: View) -> int:
     """Alignment of a scratch area in bytes."""
     release = writers_of(view.handover.compatible)
     is_old = bool(release) and tuple(map(int, release[-1].split("."))) < (7, 2)
-    return (_PAGEBLOCK if is_old else _LARGEST)[view.page_size]
+    return (_PAGEBLOCK if is_old else SCRATCH_UNIT)[view.page_size]
 
 
 @register("KHO015", "scratch-overlap", Severity.WARNING, kernels="6.16 and later", source="scratch.md#invariants")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from luoser.cli.common import NUMBER
+
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
     from luoser.memory.source import Memory
@@ -58,6 +60,69 @@ class _Output:
             file.write(data)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Boot:
+    """How a kernel is to find an incoming root.
+
+    machine:    `x86-64` or `arm64`. None: as the page size says.
+    base:       first address of what has none. None: the machine's.
+    chosen:     file to write the /chosen to. setup_data: file to write the node to.
+    """
+
+    machine: str | None
+    base: int | None
+    chosen: str | None
+    setup_data: str | None
+    force: bool
+
+    @property
+    def first(self) -> int | None:
+        """First address that is assigned. None: the default of the writer."""
+        from luoser.writer.place import FIRST
+
+        return FIRST[self.machine] if self.base is None else self.base
+
+    def report(self, image: Image) -> None:
+        """Say and write what has to be passed to the kernel of each incoming root.
+
+        Raises UsageError if there is none.
+        """
+        from luoser.errors import UsageError
+        from luoser.output import new_file
+        from luoser.writer.scratch import chosen_source, machine_of, node_bytes
+
+        machine = self.machine or machine_of(image.page_size)
+        what = "setup_data node" if machine == "x86-64" else "devicetree with /chosen"
+        for told in image.passed:
+            words = f"root {told.root:#x}, scratch array {told.array:#x} of {told.size} bytes, {what} {told.node:#x}"
+            click.echo(f"luoser: to boot with: {words}", err=True)
+        outputs = [(self.chosen, "arm64"), (self.setup_data, "x86-64")]
+        for target, of in outputs:
+            if target is None:
+                continue
+            if machine != of:
+                raise UsageError(f"{'--chosen' if of == 'arm64' else '--setup-data'} is for {of}, not for {machine}")
+            if len(image.passed) != 1:
+                raise UsageError(f"expected one incoming root with scratch areas, found {len(image.passed)}")
+            told = image.passed[0]
+            with new_file(target, force=self.force) as file:
+                file.write(node_bytes(told, machine) if of == "x86-64" else chosen_source(told).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Reads a file that a SPEC names, by its place."""
+
+    spec: str
+
+    def __call__(self, name: str) -> bytes:
+        from luoser.limits import LIMITS
+        from luoser.memory.open import read_file
+
+        folder = Path() if self.spec == "-" else Path(self.spec).parent
+        return read_file(str(folder / name), limit=LIMITS.spec_size)
+
+
 @click.command("build")
 @click.argument("spec", type=click.Path())
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
@@ -72,19 +137,46 @@ class _Output:
 @click.option("--blob", metavar="WHERE", help="Write only this node of a state, such as pci[0], luo or an address.")
 @click.option("--name", help="Name of the array in C. Default: the layout's.")
 @click.option("--mutate", metavar="RULE", help="Break this rule of `luoser check`, for a negative test.")
+@click.option(
+    "--machine",
+    type=click.Choice(("x86-64", "arm64")),
+    help="Machine that boots the image: what points its kernel to an incoming root, and the default of --base. "
+    "Default: x86-64 for pages of 4 KiB, else arm64.",
+)
+@click.option(
+    "--base",
+    type=NUMBER,
+    help="First address of what has none in SPEC. Default: 16 MiB; with --machine "
+    "0x20000000 (x86-64) or 0x60000000 (arm64), where a kernel with 1 GiB has nothing of its own.",
+)
+@click.option("--chosen", metavar="FILE", type=click.Path(), help="Write the /chosen of an incoming root, as DTS.")
+@click.option("--setup-data", metavar="FILE", type=click.Path(), help="Write the setup_data node of an incoming root.")
 @click.option("--pad", is_flag=True, help="Fill a blob with zeros up to the size of the folio that a kernel allocates.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate: str | None, **output: Any) -> None:
+def command(
+    spec: str,
+    kernel: str,
+    layout: str | None,
+    blob: str | None,
+    mutate: str | None,
+    machine: str | None,
+    base: int | None,
+    chosen: str | None,
+    setup_data: str | None,
+    **output: Any,
+) -> None:
     """Make the bytes that SPEC describes: one blob, C code with it, or the memory image of a handover.
 
     SPEC is a document of `inspect --full --contents --format json` or `decode --format json`, or the same in TOML;
-    `-` is standard input. Anything with a default may be left out. The result is read again: exit code 1 if it
-    differs from SPEC, with a line for each difference.
+    `-` is standard input. Anything with a default may be left out. Contents of a memfd may be `contents_text`, or
+    `contents_file`, a file beside SPEC. The result is read again: exit code 1 if it differs from SPEC, with a line
+    for each difference.
     """
     from luoser.errors import UsageError
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.text import safe_text
+    from luoser.writer.contents import with_contents
     from luoser.writer.spec import is_blob, list_as_state, parse_spec
 
     broken = _mutation(mutate) if mutate is not None else None
@@ -104,7 +196,9 @@ def command(spec: str, kernel: str, layout: str | None, blob: str | None, mutate
         else:
             if is_blob(values):
                 values, blob = list_as_state(values, layout), "pci[0]"
-            words = list(_build_state(values, kernel, layout, blob, broken, made))
+            boot = _Boot(machine=machine, base=base, chosen=chosen, setup_data=setup_data, force=made.force)
+            values = with_contents(values, _Beside(spec))
+            words = list(_build_state(values, kernel, layout, blob, broken, made, boot))
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
     for word in words:
@@ -142,7 +236,13 @@ def _build_blob(values: Json, layout: str | None, made: _Output) -> Iterator[str
 
 
 def _build_state(
-    values: Json, kernel: str, layout: str | None, blob: str | None, broken: Mutation | None, made: _Output
+    values: Json,
+    kernel: str,
+    layout: str | None,
+    blob: str | None,
+    broken: Mutation | None,
+    made: _Output,
+    boot: _Boot,
 ) -> Iterator[str]:
     from luoser.errors import UsageError
     from luoser.reader import read
@@ -155,9 +255,10 @@ def _build_state(
 
     if blob is None and made.form in _BLOBS:
         raise UsageError(f"--format {made.form} is for one blob: select it with --blob, such as --blob pci[0]")
-    full = complete(_with_layout(values, layout), kernel=kernel)
+    full = complete(_with_layout(values, layout), kernel=kernel, base=boot.first)
     state = from_document(full)
-    image = write(state)
+    image = write(state, machine=boot.machine)
+    boot.report(image)
     node = _node(image, state, blob) if blob is not None else None
     if broken is not None:
         broken.apply(image, state)

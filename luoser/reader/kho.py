@@ -313,9 +313,10 @@ def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | 
         )
     direction, evidence = Direction.UNKNOWN, tuple[str, ...]()
     scratch: tuple[Area, ...] | None = None
+    array: int | None = None
     if whole:
         direction, evidence = direction_of(walk, draft, drafts, numbers)
-        scratch, words = own_scratch(walk, draft.root, draft.messengers)
+        scratch, array, words = own_scratch(walk, draft.root, draft.messengers)
         evidence = (*evidence, *words)
     made = Handover(
         address=walk.place(draft.root.address),
@@ -324,6 +325,7 @@ def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | 
         direction=direction,
         evidence=evidence,
         scratch=scratch,
+        scratch_array=array,
         preserved=draft.preserved,
         subtrees=draft.subtrees,
         luo=luo,

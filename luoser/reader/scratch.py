@@ -105,8 +105,10 @@ def messengers(chosen: Iterable[Chosen], nodes: Iterable[SetupNode]) -> tuple[Me
     )
 
 
-def own_scratch(walk: Walk, root: Root, found: Sequence[Messenger]) -> tuple[tuple[Area, ...] | None, list[str]]:
-    """(scratch areas of a root, evidence in words). None: no sane array was found.
+def own_scratch(
+    walk: Walk, root: Root, found: Sequence[Messenger]
+) -> tuple[tuple[Area, ...] | None, int | None, list[str]]:
+    """(scratch areas of a root, address of their array, evidence in words). None: no sane array was found.
 
     walk:  the source.
     root:  whose areas these are. Arrays that the running kernel points to come first.
@@ -116,15 +118,16 @@ def own_scratch(walk: Walk, root: Root, found: Sequence[Messenger]) -> tuple[tup
         areas = _areas(walk, place, size)
         if areas is not None:
             has_place = walk.place(place) is not None
-            return areas, [
-                f"{who} points to the scratch array at {place:#x}" if has_place else "scratch areas as debugfs says"
-            ]
+            if not has_place:
+                return areas, None, ["scratch areas as debugfs says"]
+            return areas, place, [f"{who} points to the scratch array at {place:#x}"]
     for messenger in found:
         areas = messenger.areas(walk)
         if areas is not None and messenger.array is not None:
             where = f"the {messenger.what} at {messenger.address:#x}"
-            return areas, [f"{where} points to it and to the scratch array at {messenger.array[0]:#x}"]
-    return None, []
+            array = messenger.array[0]
+            return areas, array, [f"{where} points to it and to the scratch array at {array:#x}"]
+    return None, None, []
 
 
 def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""The bytes of what luoser cannot decode: blobs of unknown sub-trees, folios of unknown handlers and FLBs."""
+"""The bytes of what luoser cannot decode: blobs of unknown sub-trees, folios of unknown handlers and FLBs, and of the
+KHO self-test.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from luoser.abi.luo import is_test_flb
 from luoser.abi.release import SUBTREES
+from luoser.errors import MissingMemory
 from luoser.limits import LIMITS
 from luoser.reader.memfd import is_memfd
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Contents, File, Flb, Handover, Session, Subtree
+from luoser.state import Contents, File, Flb, Handover, KhoTest, Session, Subtree
 from luoser.text import safe_text
 
 __all__ = ["with_unknown_contents"]
@@ -28,7 +32,8 @@ def with_unknown_contents(walk: Walk, handover: Handover) -> Handover:
         luo = luo.with_files(found.file)
         luo = replace(luo, flbs=tuple(found.flb(flb, f"luo.flbs[{index}]") for index, flb in enumerate(luo.flbs)))
     trees = tuple(found.subtree(entry, f"subtrees[{index}]") for index, entry in enumerate(handover.subtrees))
-    return replace(handover, luo=luo, subtrees=trees)
+    test = found.test(handover.kho_test) if handover.kho_test is not None else None
+    return replace(handover, luo=luo, subtrees=trees, kho_test=test)
 
 
 class _Unknown:
@@ -55,6 +60,19 @@ class _Unknown:
         if flb.detail is not None or is_test_flb(flb.data) or flb.data in self.lists:
             return flb
         return replace(flb, contents=self._folio(flb.data, Subject(f"FLB {safe_text(flb.name)}", f"{path}.contents")))
+
+    def test(self, test: KhoTest) -> KhoTest:
+        """With those folios that are in the source, up to a limit for all; a cut of a dump rarely has them."""
+        left, pieces = LIMITS.list_size, list[Contents]()
+        for address, order in test.folios:
+            size = self.walk.page_size << order
+            left -= size
+            if left < 0:
+                break
+            with suppress(MissingMemory):
+                data = self.walk.memory.read(address, size).rstrip(b"\0")
+                pieces.append(Contents(address=address, size=size, data=data))
+        return replace(test, contents=tuple(pieces))
 
     def _folio(self, address: int, subject: Subject) -> tuple[Contents, ...]:
         """The bytes of the preserved folio at a handle. Empty: the handle is no address of one."""

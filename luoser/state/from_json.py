@@ -271,6 +271,7 @@ def _handover(item: Item, page_size: int) -> Handover:
         direction=_choice(item, "direction", Direction),
         evidence=tuple(str(word) for word in item.array("evidence")),
         scratch=scratch,
+        scratch_array=item.maybe("scratch_array"),
         preserved=_preserved(preserved, page_size),
         subtrees=subtrees,
         luo=luo,
@@ -698,4 +699,5 @@ def _kho_test(item: Item) -> KhoTest:
         checksum=item.number("checksum", 0),
         folios=folios,
         pages=item.numbers("pages"),
+        contents=tuple(_contents(entry) for entry in item.items("contents")),
     )

@@ -440,6 +440,7 @@ class KhoTest:
     checksum: of the contents of the folios.
     folios:   (physical address, order) of each folio that was read.
     pages:    addresses of the vmalloc blocks with the array of folios. Empty: the array is in the devicetree.
+    contents: of the folios that are in the source, if contents were read.
     """
 
     address: int
@@ -448,6 +449,7 @@ class KhoTest:
     checksum: int
     folios: tuple[tuple[int, int], ...]
     pages: tuple[int, ...] = ()
+    contents: tuple[Contents, ...] = ()
 
 
 _SUBTREES = {"luo": "LUO", "kexec_metadata": "kexec-metadata"}
@@ -463,6 +465,7 @@ class Handover:
     direction:  incoming, outgoing or unknown.
     evidence:   for the direction and the scratch areas, in words.
     scratch:    the scratch areas. None: their array was not found.
+    scratch_array: address of their array. None: it was not found, or has no address.
     preserved:  the preserved map.
     subtrees:   the children of the root.
     luo:        None: no LUO, or not readable. So for memblock, kexec_metadata and kho_test.
@@ -485,6 +488,7 @@ class Handover:
     kho_test: KhoTest | None = None
     fdt: Fdt | None = None
     own: bool = True
+    scratch_array: int | None = None
 
     @property
     def is_consumed(self) -> bool:

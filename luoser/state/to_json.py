@@ -107,6 +107,7 @@ def _handover(handover: Handover, full: bool) -> Json:
         "scratch": None
         if handover.scratch is None
         else [{"address": _hex(area.address), "size": _hex(area.size)} for area in handover.scratch],
+        "scratch_array": _hex(handover.scratch_array),
         "preserved": _preserved(handover.preserved, full),
         "subtrees": [_subtree(subtree, full) for subtree in handover.subtrees],
         "luo": handover.luo and _luo(handover.luo, full),
@@ -345,6 +346,7 @@ def _kho_test(test: KhoTest, full: bool) -> Json:
     if full:
         document["folios"] = [[_hex(address), order] for address, order in test.folios]
         document["pages"] = [_hex(page) for page in test.pages]
+        document["contents"] = [_contents(piece) for piece in test.contents]
     return document
 
 

@@ -15,7 +15,7 @@ from luoser.abi import luo as luo_abi
 from luoser.abi.block import capacity, kho_block_header_ser
 from luoser.abi.kexec_metadata import kho_kexec_metadata
 from luoser.abi.kho import FORMS as KHO_FORMS
-from luoser.abi.kho import KhoForm, root_form
+from luoser.abi.kho import SCRATCH_UNIT, KhoForm, root_form
 from luoser.abi.luo import LuoForm
 from luoser.abi.memfd import FORMS as MEMFD_FORMS
 from luoser.abi.memfd import MemfdForm, form_of_handler
@@ -32,6 +32,7 @@ from luoser.state.from_json import Item, load_extents
 from luoser.state.preserved import PreservedMap
 from luoser.state.to_json import fdt_document
 from luoser.text import parse_bdf, safe_text
+from luoser.writer.contents import pieces_of
 from luoser.writer.description import check_description
 from luoser.writer.kho import root_tree
 from luoser.writer.kho_test import test_tree
@@ -47,29 +48,40 @@ Json = dict[str, Any]
 _DIRTY, _UPTODATE, _F_SEAL_SEAL = 1, 2, 1
 _PRE_MERGE = next(form.name for form in MEMFD_FORMS if form.descriptor is None)
 _LIMIT = 1 << 52
+_SCRATCH_SIZE = 32 << 20
+"""Bytes of a scratch area, if a unit of it is not more: a kernel with 1 GiB and pages of 4 KiB needs no more."""
 
 
 _POSTED = replace(RELEASES["7.1"], kho="kho-v2", metadata=False)
 """Forms of the 7.1 cycle that are in no release."""
 
 
-def complete(document: Json, *, kernel: str = "7.3", preserved: Sequence[tuple[int, int, int]] = ()) -> Json:
+def complete(
+    document: Json,
+    *,
+    kernel: str = "7.3",
+    preserved: Sequence[tuple[int, int, int]] = (),
+    base: int | None = None,
+) -> Json:
     """The full document for a short one.
 
     document:  short or full.
     kernel:    release whose forms are the default.
     preserved: (address, bytes, count) of adjacent folios of that size that are preserved, too, although they are not in
                the document.
+    base:      first physical address of what has none. None: 16 MiB.
 
     Raises UsageError with the path of a value that is wrong, or that has no default.
     """
     try:
-        return _complete(document, release(kernel), kernel, preserved)
+        return _complete(document, release(kernel), kernel, preserved, base)
     except RecursionError:
         raise UsageError("nested too deeply") from None
 
 
-def _complete(document: Json, forms: Release, kernel: str, preserved: Sequence[tuple[int, int, int]]) -> Json:
+def _complete(
+    document: Json, forms: Release, kernel: str, preserved: Sequence[tuple[int, int, int]], base: int | None
+) -> Json:
     check_description(document)
     made: Json = _copied(document)
     made.setdefault("schema", "luoser/state/1")
@@ -84,7 +96,8 @@ def _complete(document: Json, forms: Release, kernel: str, preserved: Sequence[t
     _list(made, "problems")
     if not _list(made, "handovers"):
         raise UsageError("handovers: missing; expected a list with at least one handover")
-    placer = Placer(page_size, made, taken=[(address, size * count) for address, size, count in preserved])
+    taken = [(address, size * count) for address, size, count in preserved]
+    placer = Placer(page_size, made, taken=taken, base=base)
     for item in Item(made, "").items("handovers"):
         placer.preserved = {}
         for address, size, count in preserved:
@@ -143,8 +156,7 @@ class _Handover:
         values.setdefault("compatible", self.forms.kho)
         values.setdefault("direction", "outgoing")
         _list(values, "evidence")
-        if not values.get("scratch"):
-            values["scratch"] = None
+        self._scratch()
         is_short = self._is_short()
         self._address(self.item, self.page)
         _list(values, "pci")
@@ -163,6 +175,25 @@ class _Handover:
             root = root_tree(self.item)
             values["fdt"] = fdt_document(repacked(root) if self.forms.is_repacked else sequential(root))
         self._preserved()
+
+    def _scratch(self) -> None:
+        """Complete the scratch areas and the address of their array, which is not preserved.
+
+        A new incoming root gets two areas, in which a kernel with 1 GiB of memory can boot.
+        """
+        values, unit = self.values, SCRATCH_UNIT[self.page]
+        is_new = values["direction"] == "incoming" and "scratch" not in values and values.get("fdt") is None
+        areas = _list(values, "scratch") or ([{}, {}] if is_new else [])
+        values["scratch"] = areas or None
+        for area in self.item.items("scratch"):
+            entry = _values(area)
+            size = area.number("size", max(unit, _SCRATCH_SIZE))
+            entry["size"] = _hex(size)
+            if entry.get("address") is None:
+                entry["address"] = _hex(self.placer.take(-(-size // unit) * unit, order=order_of(unit, self.page)))
+        array = values.setdefault("scratch_array", None)
+        if areas and array is None and values["direction"] == "incoming":
+            values["scratch_array"] = _hex(self.placer.take(2 * self.page, order=0))
 
     def _is_short(self) -> bool:
         """Whether the sub-trees follow from the rest, but for those of unknown kinds that are given as bytes."""
@@ -463,7 +494,8 @@ class _Handover:
     def _memfd(self, item: Item, memfd: Json, layout: str) -> int:
         memfd.setdefault("layout", layout)
         address = self._address(item, self.page)
-        memfd["size"] = _hex(item.number("size", 0))
+        data = self._file_bytes(item)
+        memfd["size"] = _hex(item.number("size", len(data or b"")))
         memfd["position"] = _hex(item.number("position", 0))
         form = memfd_form(item.text("layout"))
         if form is None:
@@ -480,7 +512,23 @@ class _Handover:
             if place and place not in self.placer.preserved:
                 self.placer.preserve(place, self.page)
         self._area(entry, folios, len(rows), form, address)
+        if data is not None:
+            memfd["contents"] = list(pieces_of(item, data, self.page))
         return address
+
+    def _file_bytes(self, item: Item) -> bytes | None:
+        """The bytes of a file whose contents have no address. None: they have one, or there are none."""
+        given = list(item.items("contents"))
+        if not given or given[0].get("address") is not None:
+            return None
+        if len(given) > 1:
+            raise item.fail("contents", "expected one piece without an address, or pieces with addresses")
+        data = given[0].data("bytes")
+        if item.get("size") is not None and item.number("size") < len(data):
+            raise item.fail(
+                "size", f"expected at least {len(data)}, the bytes of the file, found {item.number('size')}"
+            )
+        return data
 
     def _new_folios(self, item: Item) -> list[list[Any]]:
         """A separate folio for each page of a file, in adjacent pages."""
@@ -662,10 +710,14 @@ class _Handover:
         form, width = item.text("form"), item.maybe("bitmap_size")
         bitmaps = [(row[0], row[1], row[2]) for row in item.rows("bitmaps", 3)]
         needed = map_pages(found, form, bitmap_size=width, bitmaps=bitmaps)
-        nodes = list(item.numbers("nodes")) or [item.number("address")]
-        nodes += [self.placer.take(self.page) for _ in range(needed - len(nodes))]
-        for index, node in enumerate(nodes):
+        given = item.numbers("nodes")
+        for index, node in enumerate(given):
             self._check_page(item, f"nodes[{index}]", node)
+        if given and len(given) < needed:
+            raise item.fail("nodes", f"expected {needed} pages for this map, found {len(given)}")
+        nodes = list(given) or [item.number("address")]
+        nodes += [self.placer.take(self.page) for _ in range(needed - len(nodes))]
+        self._check_page(item, "address", nodes[0])
         preserved["nodes"] = [_hex(node) for node in nodes]
         if not bitmaps:
             places = bitmap_places(found, form, bitmap_size=width, nodes=nodes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from luoser.errors import UsageError
 from luoser.extract.core import write_core
@@ -12,9 +13,27 @@ from luoser.memory.source import Segment, SegmentedMemory
 from luoser.output import new_file
 from luoser.text import human_size
 
-__all__ = ["Image", "write_image"]
+__all__ = ["Image", "Passed", "write_image"]
 
 _RAW_LIMIT = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """What a kernel is told at boot: where the root and the array of scratch areas are. All addresses are physical.
+
+    root:      of the KHO root.
+    root_size: bytes of the root's page.
+    array:     of the scratch areas.
+    size:      bytes of that array.
+    node:      of the setup_data node that points to both (x86-64), or of a devicetree with the /chosen (arm64).
+    """
+
+    root: int
+    root_size: int
+    array: int
+    size: int
+    node: int
 
 
 class Image:
@@ -22,11 +41,13 @@ class Image:
 
     page_size: bytes.
     lacks:     notes on what is not in the image because the state does not have it.
+    passed:    what a boot loader passes to the kernel of each incoming root.
     """
 
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self.lacks: list[str] = []
+        self.passed: list[Passed] = []
         self._pages: dict[int, bytearray] = {}
         self._owners: dict[int, list[tuple[int, int, str]]] = {}
 
@@ -79,6 +100,10 @@ class Image:
             if first < end and start < last:
                 raise UsageError(f"{what} at {start:#x} and {other} at {first:#x} overlap")
         owners.insert(index, (start, end, what))
+
+    def is_free(self, address: int) -> bool:
+        """Whether nothing is in a page. address: physical."""
+        return address not in self._pages
 
     @property
     def pages(self) -> dict[int, bytes]:

@@ -18,7 +18,7 @@ from luoser.writer.kho_test import write_test
 from luoser.writer.luo import write_luo
 from luoser.writer.pci import write_list
 from luoser.writer.preserved import write_map
-from luoser.writer.scratch import write_scratch
+from luoser.writer.scratch import machine_of, write_scratch
 from luoser.writer.tree_values import text, u64
 
 __all__ = ["root_tree", "write"]
@@ -26,10 +26,11 @@ __all__ = ["root_tree", "write"]
 _LUO, _METADATA = "LUO", "kexec-metadata"
 
 
-def write(state: State) -> Image:
+def write(state: State, *, machine: str | None = None) -> Image:
     """The memory image of a state. Reading it gives the same state.
 
-    state: with all handovers.
+    state:   with all handovers.
+    machine: `x86-64` or `arm64`, for what points an incoming kernel to its root. None: as the page size says.
 
     What cannot be restored is a note in `lacks` of the image: a stale map, blobs of unknown kind. Raises UsageError if
     the state is inconsistent: two things at one address, a name that is too long for its field, a wrong count.
@@ -38,7 +39,7 @@ def write(state: State) -> Image:
     for handover in state.handovers:
         _write_handover(image, handover)
     for handover in state.handovers:
-        write_scratch(image, handover, state)
+        write_scratch(image, handover, state, machine or machine_of(image.page_size))
     return image
 
 

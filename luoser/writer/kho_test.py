@@ -10,6 +10,7 @@ from luoser.abi.vmalloc import VM_ALLOC, kho_vmalloc
 from luoser.fdt import Node
 from luoser.state import Handover, KhoTest
 from luoser.state.from_json import Item
+from luoser.writer.handler import write_contents
 from luoser.writer.image import Image
 from luoser.writer.tree_values import u32_of, u64
 from luoser.writer.vmalloc import write_area
@@ -49,6 +50,10 @@ def write_test(image: Image, handover: Handover, test: KhoTest) -> None:
     handover: with the devicetree.
     test:     with the folios.
     """
+    write_contents(image, test.contents, "folio of the KHO self-test")
+    lost = len(test.folios) - len(test.contents)
+    if test.contents and lost:
+        image.lacks.append(f"sub-tree kho_test: contents of {lost} of {len(test.folios)} folios are not in the state")
     tree = next((subtree.fdt for subtree in handover.subtrees if subtree.name == _TEST), None)
     node = tree.root.node("data") if tree is not None else None
     info = node.get("folios_info") if node is not None else None

@@ -10,10 +10,10 @@ from typing import Any
 from luoser.errors import UsageError
 from luoser.text import parse_size
 
-__all__ = ["Placer", "blocks_of", "order_of"]
+__all__ = ["FIRST", "Placer", "blocks_of", "order_of"]
 
-_FIRST = 16 << 20
-"""First address that is assigned, above the memory of firmware and boot code on a PC."""
+FIRST = {None: 16 << 20, "x86-64": 0x2000_0000, "arm64": 0x6000_0000}
+"""First address that is assigned, by machine: where a kernel that boots with 1 GiB of memory has nothing of its own."""
 _LIMIT = 1 << 52
 
 
@@ -47,16 +47,19 @@ class Placer:
     preserved: order by address of the preserved blocks.
     """
 
-    def __init__(self, page_size: int, document: Any, *, taken: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self, page_size: int, document: Any, *, taken: Iterable[tuple[int, int]] = (), base: int | None = None
+    ) -> None:
         """page_size: bytes.
 
         document:  to build; all its addresses are in use.
+        base:      first address that is assigned. None: 16 MiB.
         taken:     (address, bytes) of further ranges in use.
         """
         self.page_size = page_size
         self.preserved: dict[int, int] = {}
         self._taken = _merged((start, start + size) for start, size in (*_named(document, page_size), *taken))
-        self._next = _FIRST
+        self._next = FIRST[None] if base is None else base
 
     def take(self, size: int, *, order: int | None = None) -> int:
         """Physical address of unused pages.

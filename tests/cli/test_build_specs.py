@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
+import luoser
 from tests.cli.test_cli import Run
 from tests.golden import GOLDEN
 from tests.real import ROOT
@@ -85,3 +87,46 @@ def test_the_segments_of_an_image_are_whole_pages(luoser_command: Run, tmp_path:
         notes = [note["n_name"] for part in elf.iter_segments("PT_NOTE") for note in part.iter_notes()]
     assert loads and all(load.p_paddr % 65536 == 0 and load.p_memsz % 65536 == 0 for load in loads)
     assert "VMCOREINFO" in notes
+
+
+# -- for a kernel that boots --
+
+
+INCOMING = '{"handovers": [{"direction": "incoming", "luo": {"sessions": [{"name": "vm", "files": [{}]}]}}]}'
+
+
+@pytest.mark.parametrize(("machine", "base"), [("x86-64", 0x20000000), ("arm64", 0x60000000)])
+def test_the_machine_says_where_an_image_is(luoser_command: Run, tmp_path: Path, machine: str, base: int) -> None:
+    (tmp_path / "spec").write_text(INCOMING)
+    out, words = tmp_path / "out", ("build", str(tmp_path / "spec"), "--machine", machine)
+    made = luoser_command(*words, "-o", str(out))
+    assert made.returncode == 0
+    with luoser.open(out) as memory:
+        (handover,) = luoser.read(memory).handovers
+        assert min(part.start for part in memory.segments) >= base
+        assert (
+            f"to boot with: root {handover.address:#x}, scratch array {handover.scratch_array:#x} of 32" in made.stderr
+        )
+    again = luoser_command(*words, "--base", "0x30000000", "-o", str(tmp_path / "other"))
+    assert "root 0x30000000, " in again.stderr
+
+
+def test_what_a_kernel_is_told_is_written(luoser_command: Run, tmp_path: Path) -> None:
+    spec, node, chosen = (str(tmp_path / name) for name in ("spec", "node", "chosen.dts"))
+    Path(spec).write_text(INCOMING)
+    for machine, option, target in (("x86-64", "--setup-data", node), ("arm64", "--chosen", chosen)):
+        words = ("build", spec, "--machine", machine, "-o", str(tmp_path / machine))
+        assert luoser_command(*words, option, target).returncode == 0
+        other = "--chosen" if option == "--setup-data" else "--setup-data"
+        refused = luoser_command(*words, other, str(tmp_path / "no"), "--force")
+        assert refused.returncode == 2 and f"{other} is for" in refused.stderr and not (tmp_path / "no").exists()
+    assert struct.unpack_from("<QII3Q", Path(node).read_bytes())[1:5] == (10, 32, 0x20000000 + (64 << 20), 4096)
+    assert "linux,kho-fdt = <0x0 0x6" in Path(chosen).read_text()
+
+
+def test_a_root_without_scratch_has_nothing_to_boot_with(luoser_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "spec").write_text('{"handovers": [{}]}')
+    refused = luoser_command(
+        "build", str(tmp_path / "spec"), "-o", str(tmp_path / "out"), "--setup-data", str(tmp_path / "n")
+    )
+    assert refused.returncode == 2 and "expected one incoming root" in refused.stderr

@@ -150,6 +150,6 @@ def differences(said: Any, read: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {str(said)[:60]} said, {str(read)[:60]} read"
 
 
-def there_and_back(*handovers: Json, kernel: str = "7.3") -> tuple[State, Image, State]:
-    state, image = built({"handovers": list(handovers)}, kernel=kernel)
+def there_and_back(*handovers: Json, kernel: str = "7.3", **document: Any) -> tuple[State, Image, State]:
+    state, image = built({"handovers": list(handovers), **document}, kernel=kernel)
     return state, image, reread(image)

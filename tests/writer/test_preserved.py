@@ -15,6 +15,7 @@ from luoser.errors import UsageError
 from luoser.reader.preserved import read_chunks, read_radix
 from luoser.reader.walk import Walk
 from luoser.state import Extent, MapStatus, Preserved, PreservedMap
+from luoser.writer.complete import complete
 from luoser.writer.image import Image
 from luoser.writer.preserved import bitmap_places, map_pages, write_map
 from tests.golden import CATALOGUE
@@ -180,3 +181,8 @@ def test_maps_that_cannot_be_written_are_refused() -> None:
 def test_a_terabyte_is_written_in_no_time() -> None:
     image = written(preserved([(0, 0, 1 << 28)], "radix"))
     assert len(image.pages) > 8192
+
+
+def test_too_few_pages_for_the_map_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"preserved\.nodes: expected 6 pages for this map, found 2"):
+        complete({"handovers": [{"preserved": {"nodes": ["0x5000000", "0x5001000"]}}]})

@@ -5,7 +5,14 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
+from luoser.checks import check
+from luoser.fdt import parse
+from luoser.state import Direction
 from tests.writer.helpers import SCRATCH, there_and_back
+
+AREAS = [(0x1000000, 16 << 20), (0x8000000, 64 << 20)]
 
 
 def test_the_setup_data_node_of_an_incoming_root() -> None:
@@ -16,7 +23,10 @@ def test_the_setup_data_node_of_an_incoming_root() -> None:
     assert image.read(array, 32) == struct.pack("<4Q", 0x1000000, 16 << 20, 0x8000000, 64 << 20)
     assert image.read(node, 16) == struct.pack("<QII", 0, 10, 32)
     assert image.read(node + 16, 32) == struct.pack("<4Q", state.handovers[0].address or 0, 4096, array, 32)
-    assert min(array, node) >= 0x8000000 + (64 << 20)
+    assert node == array + 4096
+    found = state.handovers[0].preserved.map
+    assert found is not None and found.find(array) is None and found.find(node) is None
+    assert not any(start <= place < start + size for start, size in AREAS for place in (array, node))
 
 
 def test_nothing_lies_in_scratch() -> None:
@@ -34,3 +44,28 @@ def test_scratch_of_an_outgoing_root_is_told() -> None:
     _, image, again = there_and_back({"scratch": SCRATCH})
     assert len(image.lacks) == 1 and "only variables of the kernel point to them" in image.lacks[0]
     assert again.handovers[0].scratch is None
+
+
+@pytest.mark.parametrize(("page", "unit"), [(4096, 32 << 20), (16384, 32 << 20), (65536, 512 << 20)])
+def test_a_new_incoming_root_has_areas_of_whole_units(page: int, unit: int) -> None:
+    state, image, again = there_and_back({"direction": "incoming"}, source={"page_size": page})
+    (handover,) = state.handovers
+    assert handover.scratch is not None and [area.size for area in handover.scratch] == [unit, unit]
+    assert not [area for area in handover.scratch if area.address % unit]
+    assert again.handovers[0].scratch == handover.scratch and again.handovers[0].direction is Direction.INCOMING
+    assert not check(again).findings and image.passed[0].array == handover.scratch_array
+
+
+def test_an_arm64_kernel_is_told_by_the_devicetree() -> None:
+    state, image, again = there_and_back({"direction": "incoming"}, source={"page_size": 65536})
+    (told,) = image.passed
+    assert [what for _, _, what in image.pieces if what in ("setup_data", "devicetree with /chosen")] == [
+        "devicetree with /chosen"
+    ]
+    chosen = parse(image.read(told.node, 4096)[: int.from_bytes(image.read(told.node + 4, 4), "big")]).root.node(
+        "chosen"
+    )
+    assert chosen is not None
+    assert chosen.get("linux,kho-fdt") == struct.pack(">QQ", state.handovers[0].address or 0, 65536)
+    assert chosen.get("linux,kho-scratch") == struct.pack(">QQ", told.array, 32)
+    assert again.handovers[0].direction is Direction.INCOMING

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""Small kernels with KHO and LUO, built from Debian's source packages into a cache outside of the tree."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CACHE", "Kernel", "NoKernel", "kernel"]
+
+CACHE = Path(os.environ.get("LUOSER_KERNELS", Path.home() / ".cache" / "luoser-kernels"))
+"""Sources and kernels, one folder per series. Nothing else is written outside of the folder of a run."""
+_HERE = Path(__file__).parent / "kernel"
+_SUITES = "trixie trixie-backports sid"
+_REQUIRED = "CONFIG_KEXEC_HANDOVER=y"
+_MAKE = {"x86-64": ("x86_64", "bzImage", "arch/x86/boot/bzImage"), "arm64": ("arm64", "Image", "arch/arm64/boot/Image")}
+_CROSS = {"x86-64": "x86_64-linux-gnu-", "arm64": "aarch64-linux-gnu-"}
+
+
+class NoKernel(Exception):
+    """The kernel cannot be had here. Its text is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel in the cache.
+
+    series:  such as 7.3.
+    release: as uname -r says.
+    machine: `x86-64` or `arm64`.
+    pages:   `4K`, `16K` or `64K`.
+    image:   bzImage or Image.
+    symbols: its System.map.
+    """
+
+    series: str
+    release: str
+    machine: str
+    pages: str
+    image: Path
+    symbols: Path
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page."""
+        return int(self.pages.removesuffix("K")) << 10
+
+
+def kernel(series: str, machine: str = "x86-64", pages: str = "4K", *, build: bool = True) -> Kernel:
+    """A kernel, built if it is not in the cache.
+
+    series:  such as 7.3; the newest of it that the archive has.
+    machine: `x86-64` or `arm64`.
+    pages:   size of a page; other than 4K only on arm64.
+    build:   False: only if it is in the cache.
+
+    Raises NoKernel with the reason.
+    """
+    out = CACHE / series / f"{machine}-{pages}"
+    stamp, wanted = out / "made-from", _fingerprint(machine, pages)
+    if not stamp.exists() or stamp.read_text() != wanted:
+        if not build:
+            raise NoKernel(f"no kernel {series} for {machine} with pages of {pages} in the cache")
+        _build(_source(series), out, machine, pages)
+        stamp.write_text(wanted)
+    release = (out / "include/config/kernel.release").read_text().strip()
+    image = out / _MAKE[machine][2]
+    return Kernel(series=series, release=release, machine=machine, pages=pages, image=image, symbols=out / "System.map")
+
+
+def _fragments(machine: str, pages: str) -> list[Path]:
+    own = [_HERE / f"config.{pages}"] if machine == "arm64" else []
+    return [_HERE / "config", _HERE / f"config.{machine}", *own]
+
+
+def _fingerprint(machine: str, pages: str) -> str:
+    files = [*_fragments(machine, pages), *sorted(_HERE.glob("*.c"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+# -- the source -------------------------------------------------------------------------------------------
+
+
+def _source(series: str) -> Path:
+    """The unpacked source of a series."""
+    place = CACHE / series / "source"
+    if (place / "Makefile").exists():
+        return place
+    archive, found = _Archive(), CACHE / series / "package"
+    shutil.rmtree(found, ignore_errors=True)
+    found.mkdir(parents=True)
+    package = f"linux-source-{series}"
+    if archive.ask("show", package):
+        archive.get(found, "download", package)
+        _run(["dpkg-deb", "-x", *map(str, found.glob("*.deb")), "."], found)
+        tarball = found / f"usr/src/{package}.tar.xz"
+    else:
+        versions = re.findall(rf"^Version: ({re.escape(series)}\.\S+)", archive.ask("showsrc", "linux"), re.MULTILINE)
+        if not versions:
+            raise NoKernel(f"the archive has no source of a kernel {series}")
+        tarball = archive.tarball(found, sorted(set(versions), key=_numbers, reverse=True))
+    part = place.with_suffix(".part")
+    part.mkdir(exist_ok=True)
+    _run(["tar", "xf", str(tarball), "-C", str(part), "--strip-components=1"], found)
+    _add_pci(part)
+    part.rename(place)
+    shutil.rmtree(found)
+    return place
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
+
+
+class _Archive:
+    """Debian's archive, by the sources that apt has here, with more suites in a configuration of its own."""
+
+    def __init__(self) -> None:
+        if shutil.which("apt-get") is None:
+            raise NoKernel("apt-get is not installed; kernels come from Debian's archive")
+        lists = CACHE / "lists"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        sources = CACHE / "debian.sources"
+        places = "\n\n".join(file.read_text() for file in Path("/etc/apt/sources.list.d").glob("*.sources"))
+        uri = re.search(r"^URIs: *(\S*/debian/?)(?: |$)", places, re.MULTILINE)
+        if uri is None:
+            raise NoKernel("no source of Debian's archive in /etc/apt/sources.list.d")
+        keys = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"
+        sources.write_text(f"Types: deb deb-src\nURIs: {uri[1]}\nSuites: {_SUITES}\nComponents: main\n{keys}\n")
+        self.options = [
+            *("-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"),
+            *("-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"),
+        ]
+        _run(["apt-get", *self.options, "-qq", "update"], CACHE)
+
+    def ask(self, *words: str) -> str:
+        """What apt-cache says, or nothing."""
+        command = ["apt-cache", *self.options, *words]
+        return subprocess.run(command, check=False, capture_output=True, text=True).stdout
+
+    def tarball(self, place: Path, versions: Sequence[str]) -> Path:
+        """The first upstream tarball that the archive still has; its lists name some that have left."""
+        for version in versions:
+            with suppress(NoKernel):
+                self.get(place, "source", "--download-only", "--tar-only", f"linux={version}")
+            for found in place.glob("linux_*.orig.tar.xz"):
+                return found
+        raise NoKernel(f"the archive has none of linux {', '.join(versions)} any more")
+
+    def get(self, place: Path, *words: str) -> None:
+        """Download into a folder."""
+        _run(["apt-get", *self.options, "-qq", *words], place)
+
+
+# -- the build --------------------------------------------------------------------------------------------
+
+
+def _add_pci(source: Path) -> None:
+    """Add the lists of PCI devices that no released kernel has: an FLB of each file handler of a LUO with FLBs."""
+    luo = source / "kernel/liveupdate"
+    if "liveupdate_test_register(fh);" not in (text := _text(luo / "luo_file.c")):
+        return
+    shutil.copy(_HERE / "pci_flb.c", luo / "pci_flb.c")
+    with (luo / "Makefile").open("a") as file:
+        file.write("obj-$(CONFIG_LIVEUPDATE_TEST) += pci_flb.o\n")
+    call = "liveupdate_test_register(fh);\n\t{ extern void pci_flb_register(struct liveupdate_file_handler *); "
+    (luo / "luo_file.c").write_text(text.replace("liveupdate_test_register(fh);", f"{call}pci_flb_register(fh); }}", 1))
+
+
+def _text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+def _build(source: Path, out: Path, machine: str, pages: str) -> None:
+    for tool in ("flex", "bison", "bc", "make", _compiler(machine)):
+        if shutil.which(tool) is None:
+            raise NoKernel(f"{tool} is not installed; docs/kernels.md lists what a build needs")
+    out.mkdir(parents=True, exist_ok=True)
+    fragment = out / "fragment"
+    fragment.write_text("".join(file.read_text() for file in _fragments(machine, pages)))
+    arch, target, _ = _MAKE[machine]
+    make = ["make", "-s", f"O={out}", f"ARCH={arch}", f"-j{os.cpu_count()}"]
+    if machine != _host():
+        make.append(f"CROSS_COMPILE={_CROSS[machine]}")
+    _run([*make, f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"], source)
+    if _REQUIRED not in (out / ".config").read_text():
+        raise NoKernel(f"the kernel in {source} has no KHO on {machine}")
+    _run([*make, target], source, log=out / "build.log")
+
+
+def _compiler(machine: str) -> str:
+    return "gcc" if machine == _host() else f"{_CROSS[machine]}gcc"
+
+
+def _host() -> str:
+    return {"x86_64": "x86-64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def _run(command: Sequence[str], place: Path, *, log: Path | None = None) -> None:
+    result = subprocess.run(command, check=False, cwd=place, capture_output=True, text=True)
+    if log is not None:
+        log.write_text(result.stdout + result.stderr)
+    if result.returncode:
+        raise NoKernel(f"{command[0]} {command[-1]} failed: {result.stderr.strip()[-300:]}")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Contents of memfds that a description has as text or file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import luoser
+from luoser.errors import UsageError
+from luoser.writer.complete import complete
+from luoser.writer.contents import with_contents
+from tests.conftest import Run
+from tests.writer.helpers import built
+
+Json = dict[str, Any]
+
+
+def described(*memfds: Json) -> Json:
+    files = [{"token": token, "memfd": memfd} for token, memfd in enumerate(memfds)]
+    return {"handovers": [{"luo": {"sessions": [{"name": "vm", "files": files}]}}]}
+
+
+def memfds(image: Any) -> list[tuple[int, list[bytes]]]:
+    (handover,) = luoser.read(image.memory(), contents=True).handovers
+    assert handover.luo is not None
+    found = [file.memfd for file in handover.luo.sessions[0].files]
+    return [(memfd.size, [piece.data for piece in memfd.contents]) for memfd in found if memfd is not None]
+
+
+def test_text_and_file_become_the_pages_of_a_memfd() -> None:
+    values = described({"contents_text": "hello"}, {"contents_file": "big"}, {"contents_text": "a", "size": 5000})
+    made = with_contents(values, {"big": b"x" * 4096 + b"y"}.__getitem__)
+    _, image = built(made)
+    assert memfds(image) == [(5, [b"hello"]), (4097, [b"x" * 4096, b"y"]), (5000, [b"a", b""])]
+
+
+@pytest.mark.parametrize(
+    ("memfd", "words"),
+    [
+        ({"contents_text": "a", "contents_file": "b"}, "expected one of"),
+        ({"contents_text": "a", "contents": [{"bytes": "00"}]}, "expected one of"),
+        ({"contents_text": 5}, "contents_text: expected a text"),
+    ],
+)
+def test_contents_that_contradict_each_other(memfd: Json, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        with_contents(described(memfd), lambda _: b"")
+
+
+def test_a_size_below_the_bytes_of_a_file() -> None:
+    with pytest.raises(UsageError, match="expected at least 3"):
+        complete(described({"size": 2, "contents": [{"bytes": "616263"}]}))
+
+
+def test_a_file_is_beside_its_spec(luoser_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "ram.bin").write_bytes(b"guest memory")
+    (tmp_path / "spec.json").write_text(json.dumps(described({"contents_file": "ram.bin"})))
+    assert luoser_command("build", str(tmp_path / "spec.json"), "-o", str(tmp_path / "out")).returncode == 0
+    with luoser.open(tmp_path / "out") as memory:
+        assert b"guest memory" in b"".join(memory.read(part.start, part.size) for part in memory.segments)
+    (tmp_path / "ram.bin").unlink()
+    failed = luoser_command("build", str(tmp_path / "spec.json"), "-o", str(tmp_path / "other"))
+    assert failed.returncode == 2 and "ram.bin" in failed.stderr
