@@ -193,7 +193,7 @@ class _Handover:
                 entry["address"] = _hex(self.placer.take(-(-size // unit) * unit, order=order_of(unit, self.page)))
         array = values.setdefault("scratch_array", None)
         if areas and array is None and values["direction"] == "incoming":
-            values["scratch_array"] = _hex(self.placer.take(2 * self.page, order=0))
+            values["scratch_array"] = _hex(self.placer.take(self.page))
 
     def _is_short(self) -> bool:
         """Whether the sub-trees follow from the rest, but for those of unknown kinds that are given as bytes."""

@@ -38,7 +38,7 @@ def write_scratch(image: Image, handover: Handover, state: State, machine: str) 
     array = handover.scratch_array or _free_page(image, state)
     areas = b"".join(kho_scratch.build({"addr": area.address, "size": area.size}) for area in handover.scratch)
     image.put(array, areas, "scratch array")
-    place = _node_page(image, handover, state, array + len(areas), machine)
+    place = _node_page(image, handover, state)
     told = Passed(root=handover.address, root_size=image.page_size, array=array, size=len(areas), node=place)
     image.put(place, node_bytes(told, machine), "devicetree with /chosen" if machine in _TREES else "setup_data")
     image.passed.append(told)
@@ -78,29 +78,16 @@ def _pair(address: int, size: int) -> bytes:
     return address.to_bytes(8, "big") + size.to_bytes(8, "big")
 
 
-def _node_page(image: Image, handover: Handover, state: State, end: int, machine: str) -> int:
-    """Page of the node: in scratch for a devicetree, where kexec puts it; else after the array."""
-    page = image.page_size
-    if machine in _TREES:
-        area = next((area for area in handover.scratch or () if area.size >= page and area.address), None)
-        if area is not None and image.is_free(area.address):
-            return area.address
-    following = -(-end // page) * page
-    if handover.scratch_array is not None and image.is_free(following) and not _is_used(state, following):
-        return following
+def _node_page(image: Image, handover: Handover, state: State) -> int:
+    """Page of the node: the last one of a scratch area, as kexec puts its segments there.
+
+    Beside an outgoing root that would say that the map, which is described as intact, was consumed long ago.
+    """
+    for area in (handover.scratch or ()) if len(state.handovers) == 1 else ():
+        place = area.address + area.size - image.page_size
+        if area.size >= image.page_size and image.is_free(place):
+            return place
     return _free_page(image, state)
-
-
-def _is_used(state: State, address: int) -> bool:
-    """Whether a page is in scratch, or preserved."""
-    for handover in state.handovers:
-        found = handover.preserved.map
-        areas = handover.scratch or ()
-        if any(area.address <= address < area.address + area.size for area in areas):
-            return True
-        if found is not None and found.find(address) is not None:
-            return True
-    return False
 
 
 def _free_page(image: Image, state: State) -> int:

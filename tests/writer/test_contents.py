@@ -64,4 +64,4 @@ def test_a_file_is_beside_its_spec(luoser_command: Run, tmp_path: Path) -> None:
         assert b"guest memory" in b"".join(memory.read(part.start, part.size) for part in memory.segments)
     (tmp_path / "ram.bin").unlink()
     failed = luoser_command("build", str(tmp_path / "spec.json"), "-o", str(tmp_path / "other"))
-    assert failed.returncode == 2 and "ram.bin" in failed.stderr
+    assert failed.returncode == 2 and b"ram.bin" in failed.stderr
