@@ -26,7 +26,7 @@ class Limits:
     notes: int = 1 << 16  # ELF notes of one core
     note_size: int = 16 << 20  # bytes read of one ELF note
     kdump_bitmap: int = 4 << 30  # bytes of one bitmap of a kdump: 128 TiB in pages of 4 KiB
-    kdump_segments: int = 1 << 20  # runs of RAM read from a bitmap
+    kdump_segments: int = 1 << 17  # runs of RAM read from a bitmap
     kdump_descriptors: int = 1 << 20  # page descriptors up to which all are checked when a kdump is opened
     decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
     roots: int = 16  # KHO roots read from one source

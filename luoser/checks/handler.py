@@ -93,16 +93,20 @@ def handler_area(view: View) -> Iterator[Found]:
     """A vmalloc area that the struct of a handler, FLB or sub-tree has is a loop, has an address that is not that of a
     page, or too few blocks.
 
-    Its owner in the next kernel cannot restore it, and what it has is lost.
+    Its owner in the next kernel cannot restore it, and what it has is lost. A struct that no known layout fits is not
+    judged: its version, counts or sizes can be wrong, or newer than what is known.
     """
     view.need_unconsumed()
+    strange = list(view.subjects("bad-handler-data"))
     details = [entry.detail for entry in view.handover.subtrees] + [flb.detail for flb in view.flb_entries()]
-    if not any((*details, *(file.detail for _, _, file in view.files()))):
+    if not any((*strange, *details, *(file.detail for _, _, file in view.files()))):
         raise NotApplicable("no struct of a handler, FLB or sub-tree")
     paths = [path for path in view.subjects("short-list", *BROKEN, *UNREAD) if _AREA.fullmatch(path)]
     for path, problems in broken_areas(view, paths):
         for problem in problems:
             yield Found(problem.message, address=problem.address, where=path, hint="find what overwrote the struct")
+    if strange:
+        raise NotJudged("no known layout fits the struct of its owner", cause="unknown-form", about=strange[0])
 
 
 _AREA = re.compile(r"(subtrees|luo\.flbs|luo\.sessions\[\d+\]\.files)\[\d+\]\.(?!memfd|contents)\w+")

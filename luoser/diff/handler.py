@@ -43,6 +43,8 @@ def record_changes(
         yield from mapping_changes(f"{where}/detail", was[name], now[name])
         arrays = [{array.member: array for array in record.arrays} for record in (old, new)]
         for member in arrays[0].keys() & arrays[1].keys():
+            if not all(side[member].complete for side in arrays):
+                continue  # that it could not be read is a problem of its source
             for part in ("chunks", "pages", "words"):
                 lists = [getattr(side[member], part) for side in arrays]
                 yield from tuple_changes(f"{where}/detail/{path_part(member)}/{part}", *lists)

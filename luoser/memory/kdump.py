@@ -147,6 +147,8 @@ class _Part:
         size = _DESCRIPTOR.size
         place = self.header.descriptors + (self.dumped.rank(self.begin) - self._base) * size
         for first, count in self.dumped.runs(self.begin, self.last):
+            if place >= len(self.source):
+                return
             for low, high in known(self.source, place, place + count * size):
                 skip = -(-(low - place) // size)
                 raw = self.source[place + skip * size : place + (high - place) // size * size]

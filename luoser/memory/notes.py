@@ -37,9 +37,9 @@ def read_notes(file: ByteSource, segments: Sequence[NoteSegment], names: Collect
     names:    of the wanted ones, without their NUL.
     """
     found: dict[bytes, bytes] = {}
-    left = LIMITS.notes
-    for segment in segments:
-        for name, place, size in _walked(file, segment, left):
+    left, gaps = LIMITS.notes, _Gaps(file)
+    for segment in dict.fromkeys(segments):
+        for name, place, size in _walked(file, segment, left, gaps):
             left -= 1
             if name in names:
                 found.setdefault(name, file[place : place + min(size, LIMITS.note_size)])
@@ -48,13 +48,15 @@ def read_notes(file: ByteSource, segments: Sequence[NoteSegment], names: Collect
     return found
 
 
-def _walked(file: ByteSource, segment: NoteSegment, most: int) -> list[tuple[bytes, int, int]]:
+def _walked(file: ByteSource, segment: NoteSegment, most: int, gaps: _Gaps) -> list[tuple[bytes, int, int]]:
     """(name, offset, size) of the notes of a segment, by the alignment with which it has VMCOREINFO, or by 4 bytes."""
-    walks = [list(_walk(file, segment, align, most)) for align in ((4, 8) if segment.align == 8 else (4,))]
+    walks = [list(_walk(file, segment, align, most, gaps)) for align in ((4, 8) if segment.align == 8 else (4,))]
     return next((walk for walk in walks if any(name == b"VMCOREINFO" for name, _, _ in walk)), walks[0])
 
 
-def _walk(file: ByteSource, segment: NoteSegment, align: int, most: int) -> Iterator[tuple[bytes, int, int]]:
+def _walk(
+    file: ByteSource, segment: NoteSegment, align: int, most: int, gaps: _Gaps
+) -> Iterator[tuple[bytes, int, int]]:
     place, end = segment.offset, segment.offset + segment.size
     while place + _HEADER.size <= end and most > 0:
         head = file[place : place + _HEADER.size + _LONGEST]
@@ -62,7 +64,7 @@ def _walk(file: ByteSource, segment: NoteSegment, align: int, most: int) -> Iter
             return
         name_size, size, _ = _HEADER.unpack_from(head)
         if not name_size:  # a gap: no writer of cores leaves the name out
-            place = _behind_zeros(file, place, end)
+            place = gaps.end(place, end)
             continue
         data = place + _padded(_HEADER.size + name_size, align)
         if data > end:
@@ -76,15 +78,22 @@ def _padded(size: int, align: int) -> int:
     return (size + align - 1) // align * align
 
 
-def _behind_zeros(file: ByteSource, place: int, end: int) -> int:
-    """Offset of the next word that is not zero; the end if there is none."""
-    start = place
-    while place < end:
-        data = file[place : min(end, place + _CHUNK)]
-        if not data:
-            return end
-        zeros = len(data) - len(data.lstrip(b"\0"))
-        if zeros < len(data):
-            return place + zeros - (place + zeros - start) % 4
-        place += len(data)
-    return end
+class _Gaps:
+    """Gaps of zeros between notes. Segments may overlap: in all, no more is read than twice the file."""
+
+    def __init__(self, file: ByteSource) -> None:
+        self.file, self.left = file, 2 * len(file) + _CHUNK
+
+    def end(self, place: int, end: int) -> int:
+        """Offset of the next word that is not zero; the end if there is none, or if too much was read."""
+        start = place
+        while place < end and self.left > 0:
+            data = self.file[place : min(end, place + _CHUNK)]
+            if not data:
+                return end
+            self.left -= len(data)
+            zeros = len(data) - len(data.lstrip(b"\0"))
+            if zeros < len(data):
+                return place + zeros - (place + zeros - start) % 4
+            place += len(data)
+        return end

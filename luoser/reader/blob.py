@@ -12,14 +12,13 @@ from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
 from luoser.reader.pci_layout import Fit, best_fits, fit_pci, read_pci
-from luoser.reader.walk import PHYSICAL_LIMIT, is_name
+from luoser.reader.plausible import PAGE_SIZES, is_array, is_hwpoison, is_page, is_pstore
+from luoser.reader.walk import is_name
 from luoser.state import Blob, DeviceList
 from luoser.state.columns import columns
 from luoser.state.struct_values import marked, struct_values
 
 __all__ = ["candidates", "decode", "tree_layout"]
-
-_PAGE = 4096
 
 
 def decode(data: bytes, name: str | None = None) -> Blob:
@@ -147,7 +146,7 @@ def _is_eventfd(data: bytes) -> bool:
     if len(data) != schema.size:  # so small that more bytes show nothing
         return False
     ser, pointer = schema.parse(data), int.from_bytes(data[4:12], "little")
-    is_list = _is_page(pointer) and bool(pointer % (1 << 32))  # u32 and a pointer: a device list in blocks
+    is_list = is_page(pointer) and bool(pointer % (1 << 32))  # u32 and a pointer: a device list in blocks
     return any(data) and not ser.flags & ~sum(other.EVENTFD_FLAGS) and not is_list
 
 
@@ -162,14 +161,17 @@ def _is_kvm_type(data: bytes) -> bool:
     return len(data) >= size and 0 < int.from_bytes(data[:size], "little") < 1 << 16 and not data[size:].strip(b"\0")
 
 
-def _is_hwpoison(data: bytes) -> bool:
-    schema = other.hwpoison_ser
+def _is_kvm_arch(data: bytes) -> bool:
+    schema = guest.kvm_luo_ser_arch
     if len(data) < schema.size or data[schema.size :].strip(b"\0"):
         return False
     ser = schema.parse(data)
-    room = ser.pfns.total_pages * _PAGE
-    is_array = _is_page(ser.pfns.first) and 0 < ser.count * 8 <= room < ser.count * 8 + (_PAGE << ser.pfns.order)
-    return ser.version == other.RECORD_VERSION and not ser.pad and is_array
+    return 0 < ser.type < 1 << 16 and is_page(ser.arch_state)
+
+
+def _is_hwpoison(data: bytes) -> bool:
+    schema = other.hwpoison_ser
+    return is_hwpoison(data) and bool(schema.parse(data).count) and not data[schema.size :].strip(b"\0")
 
 
 def _is_empty_hwpoison(data: bytes) -> bool:
@@ -179,17 +181,7 @@ def _is_empty_hwpoison(data: bytes) -> bool:
 
 def _is_pstore(data: bytes) -> bool:
     schema = other.pstore_kho_ser
-    if len(data) < schema.size:
-        return False
-    ser = schema.parse(data)
-    return (
-        ser.version == other.RECORD_VERSION
-        and 0 < ser.size <= len(data) - schema.size
-        and ser.sec > 0
-        and 0 <= ser.nsec < 1_000_000_000
-        and ser.compressed <= 1
-        and not data[schema.size + ser.size :].strip(b"\0")
-    )
+    return is_pstore(data, len(data)) and not data[schema.size + schema.parse(data).size :].strip(b"\0")
 
 
 def _is_setup_data(data: bytes) -> bool:
@@ -205,8 +197,8 @@ def _is_kho_data(data: bytes) -> bool:
     ser = kho.kho_data.parse(data)
     return (
         ser.fdt_size in (4096, 16384, 65536)
-        and _is_page(ser.fdt_addr)
-        and _is_page(ser.scratch_addr)
+        and is_page(ser.fdt_addr)
+        and is_page(ser.scratch_addr)
         and not ser.scratch_size % 16
     )
 
@@ -216,10 +208,9 @@ def _is_memfd(schema: Schema) -> Callable[[bytes], bool]:
         if len(data) < schema.size or data[schema.size :].strip(b"\0"):
             return False
         ser = schema.parse(data)
-        room = ser.folios.total_pages * _PAGE
         return (
-            0 < ser.nr_folios * 16 <= room < ser.nr_folios * 16 + (_PAGE << ser.folios.order)
-            and _is_page(ser.folios.first)
+            ser.nr_folios > 0
+            and is_array(ser.nr_folios * 16, ser.folios)
             and ser.folios.flags <= 3
             and ser.get("seals", 0) <= 0x3F
             and not ser.get("flags", 0)
@@ -229,8 +220,20 @@ def _is_memfd(schema: Schema) -> Callable[[bytes], bool]:
     return test
 
 
-def _is_page(address: int) -> bool:
-    return 0 < address < PHYSICAL_LIMIT and address % _PAGE == 0
+def _is_guest_memfd(data: bytes) -> bool:
+    """Whether it can be a guest_memfd: its size is a multiple of a page, and not less than its folios."""
+    schema = guest.guest_memfd_luo_ser
+    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+        return False
+    ser = schema.parse(data)
+    folios = ser.nr_folios
+    return (
+        0 < folios <= ser.size // PAGE_SIZES[0]
+        and not ser.size % PAGE_SIZES[0]
+        and ser.size <= 1 << 52
+        and not ser.flags & ~sum(guest.GUEST_FLAGS)
+        and is_array(folios * 16, ser.folios)
+    )
 
 
 def _is_block(entry: Schema, test: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
@@ -238,7 +241,7 @@ def _is_block(entry: Schema, test: Callable[[bytes], bool]) -> Callable[[bytes],
         if len(data) < block.kho_block_header_ser.size:
             return False
         ser = block.kho_block_header_ser.parse(data)
-        return (ser.next == 0 or _is_page(ser.next)) and _entries(
+        return (ser.next == 0 or is_page(ser.next)) and _entries(
             data, block.kho_block_header_ser.size, ser.count, entry, test
         )
 
@@ -275,7 +278,7 @@ def _is_session(raw: bytes) -> bool:
     return (
         is_name(ser.name)
         and bool(ser.file_set_ser.files) == bool(ser.file_set_ser.count)
-        and ser.file_set_ser.files % _PAGE == 0
+        and ser.file_set_ser.files % PAGE_SIZES[0] == 0
     )
 
 
@@ -301,6 +304,7 @@ _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
     "setup-data": (_is_setup_data, "type 10 and the length of a kho_data"),
     "kho-data": (_is_kho_data, "a page of devicetree and a scratch array"),
     "liveupdate-features": (_starts(b"PUVL", 8), "magic PUVL"),
+    "guest-memfd-v1": (_is_guest_memfd, "a size of whole pages, and a folio array of the size of its vmalloc area"),
     "memfd-v2": (_is_memfd(memfd.memfd_luo_ser_v2), "a folio array of the size of its vmalloc area"),
     "memfd-v1": (_is_memfd(memfd.memfd_luo_ser_v1), "a folio array of the size of its vmalloc area"),
     "kho-block-sessions": (_is_block(luo.luo_session_ser, _is_session), "a block of plausible session entries"),
@@ -315,6 +319,7 @@ _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
 _WEAK: dict[str, tuple[Callable[[bytes], bool], str]] = {
     "eventfd-v1": (_is_eventfd_page, "a counter and flags of an eventfd, then zeros"),
     "hwpoison": (_is_empty_hwpoison, "version 1, then zeros: no pages with errors"),
+    "kvm-vm-arch": (_is_kvm_arch, "a small number and the address of a page, then zeros"),
     "kvm-vm-v1-type": (_is_kvm_type, "a small number, then zeros"),
 }
 """Records of so few bytes that much else looks like them: never a reason not to name a list."""

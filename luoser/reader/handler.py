@@ -16,6 +16,7 @@ from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
+from luoser.reader.plausible import is_hwpoison, is_pstore
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 from luoser.state import Array, Record
@@ -27,20 +28,23 @@ _ELSEWHERE = ("kho", "luo", "memfd", "pci")
 """Subjects that other readers read."""
 
 
-def read_detail(walk: Walk, compatible: str, address: int, subject: Subject) -> Record | None:
+def read_detail(
+    walk: Walk, compatible: str, address: int, subject: Subject, *, size: int | None = None
+) -> Record | None:
     """The struct of a file's handler. None: no known layout for the handler, or none that fits (a problem then).
 
     walk:       the source.
     compatible: string of the handler.
     address:    of the struct.
     subject:    what problems are about.
+    size:       bytes of the blob. None: unknown.
     """
     forms = [
         entry
         for entry in layouts()
         if entry.handler == compatible and entry.kind == "struct" and entry.subject not in _ELSEWHERE
     ]
-    return _read(walk, forms, address, subject)
+    return _read(walk, forms, address, subject, size)
 
 
 def read_flb_detail(walk: Walk, name: str, address: int, subject: Subject) -> Record | None:
@@ -56,7 +60,7 @@ def read_flb_detail(walk: Walk, name: str, address: int, subject: Subject) -> Re
     return read_detail(walk, name, address, subject)
 
 
-def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject) -> Record | None:
+def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject, size: int | None) -> Record | None:
     if not forms:
         return None
     if not walk.is_page_address(address):
@@ -68,7 +72,7 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject) -> Re
     except MissingMemory as error:
         walk.missing(error, subject)
         return None
-    fits = chosen[:1] or struct_candidates(forms, page)
+    fits = chosen[:1] or struct_candidates(forms, page, size=size)
     if not fits:
         text = f"no layout fits: expected one of {', '.join(entry.name for entry in forms)}; reused memory?"
         walk.problem("bad-handler-data", address, subject, text)
@@ -87,11 +91,28 @@ def _arrays(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> Iterat
     """
     for name, value in schema.parse(page).items():
         if isinstance(value, Container) and {"first", "total_pages", "order"} <= value.keys() and value.first:
-            area = read_area(walk, value, value.total_pages * walk.page_size, subject.part(name, f".{name}"))
+            size = value.total_pages * walk.page_size
+            area = read_area(walk, value, size, subject.part(name, f".{name}"))
             data = area.data[: len(area.data) // 8 * 8]
-            data = data[: -(-len(data.rstrip(b"\0")) // 8) * 8]
-            words = struct.unpack(f"<{len(data) // 8}Q", data)
-            yield Array(member=name, order=value.order, chunks=area.chunks, pages=area.pages, words=words)
+            used = max(-(-len(data.rstrip(b"\0")) // 8), min(_words(schema, page), len(data) // 8))
+            yield Array(
+                member=name,
+                order=value.order,
+                chunks=area.chunks,
+                pages=area.pages,
+                words=struct.unpack(f"<{used}Q", data[: used * 8]),
+                complete=len(area.data) == size,
+            )
+
+
+def _words(schema: Schema, page: bytes) -> int:
+    """The number of u64 in the array of a struct, by its count. 0: it has no count that is known."""
+    count, words = _COUNTS.get(schema.name, ("", 0))
+    return schema.parse(page)[count] * words if count else 0
+
+
+_COUNTS = {"hwpoison_ser": ("count", 1), "tmpfs_file_ser": ("nr_folios", 2), "guest_memfd_luo_ser": ("nr_folios", 2)}
+"""Member with the entries of the array, and the u64 of an entry, by struct."""
 
 
 def _confidence(readings: int, *, chosen: bool) -> str:
@@ -117,18 +138,23 @@ def settled(record: Record, devices: Set[tuple[int, int]]) -> Record:
     return replace(record, readings=named, confidence=f"{_confidence(len(named), chosen=False)}; {word}")
 
 
-def struct_candidates(forms: list[Layout], page: bytes) -> list[Layout]:
+def struct_candidates(forms: list[Layout], page: bytes, *, size: int | None = None) -> list[Layout]:
     """The layouts that fit a page, the longest first.
 
     forms: the layouts of one handler.
     page:  starts with the struct; zeros after it.
+    size:  bytes of the blob. None: unknown.
     """
-    fits = [entry for entry in forms if entry.schemas[0].size <= len(page) and _is_plausible(entry, page)]
+    fits = [entry for entry in forms if entry.schemas[0].size <= len(page) and _is_plausible(entry, page, size)]
     return sorted(fits, key=lambda entry: -entry.schemas[0].size)
 
 
-def _is_plausible(entry: Layout, page: bytes) -> bool:
+def _is_plausible(entry: Layout, page: bytes, size: int | None) -> bool:
     head = entry.schemas[0]
+    if entry.name == "hwpoison":
+        return is_hwpoison(page, (len(page),))
+    if entry.name == "pstore-kho":
+        return is_pstore(page, size if size is not None else PHYSICAL_LIMIT)
     fields = struct_values(head, page)
     if entry.subject == "vfio":
         return _is_vfio(entry, fields, page)

@@ -201,7 +201,7 @@ def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size:
             fdt = walk.fdt(address, subject, size=size)
         elif name not in (_LUO, _METADATA):  # those are read for themselves
             walk.read_some(address, min(size or 1, _LARGEST), subject)
-            detail = read_detail(walk, name, address, subject)
+            detail = read_detail(walk, name, address, subject, size=size)
     if size is None and fdt is not None:
         size = fdt.header.totalsize
     return Subtree(name=name, address=address, size=size, fdt=fdt, detail=detail)

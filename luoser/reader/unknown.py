@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from luoser.abi.luo import is_test_flb
+from luoser.abi.registry import layout
 from luoser.abi.release import SUBTREES
 from luoser.errors import MissingMemory
 from luoser.limits import LIMITS
 from luoser.reader.memfd import is_memfd
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Contents, File, Flb, Handover, KhoTest, Session, Subtree
+from luoser.state import Contents, File, Flb, Handover, KhoTest, Record, Session, Subtree
 from luoser.text import safe_text
 
 __all__ = ["with_unknown_contents"]
@@ -44,22 +45,33 @@ class _Unknown:
         self.lists = {entry.address for entry in handover.pci}
 
     def subtree(self, entry: Subtree, path: str) -> Subtree:
-        is_known = entry.name in SUBTREES or entry.fdt is not None or entry.detail is not None
+        is_known = entry.name in SUBTREES or entry.fdt is not None
         if is_known or not entry.address or not entry.size or entry.address in self.lists:
             return entry
         subject = Subject(f"sub-tree {safe_text(entry.name)}", f"{path}.contents")
-        return replace(entry, contents=self._bytes(entry.address, entry.size, subject))
+        return replace(entry, contents=self._after(entry.detail, self._bytes(entry.address, entry.size, subject)))
 
     def file(self, path: str, _: Session, file: File) -> File:
-        if file.memfd is not None or file.detail is not None or is_memfd(file.compatible):
+        if file.memfd is not None or is_memfd(file.compatible):
             return file
         subject = Subject(f"file {file.token:#x}", f"{path}.contents")
-        return replace(file, contents=self._folio(file.data, subject))
+        return replace(file, contents=self._after(file.detail, self._folio(file.data, subject)))
 
     def flb(self, flb: Flb, path: str) -> Flb:
-        if flb.detail is not None or is_test_flb(flb.data) or flb.data in self.lists:
+        if is_test_flb(flb.data) or flb.data in self.lists:
             return flb
-        return replace(flb, contents=self._folio(flb.data, Subject(f"FLB {safe_text(flb.name)}", f"{path}.contents")))
+        subject = Subject(f"FLB {safe_text(flb.name)}", f"{path}.contents")
+        return replace(flb, contents=self._after(flb.detail, self._folio(flb.data, subject)))
+
+    @staticmethod
+    def _after(detail: Record | None, pieces: tuple[Contents, ...]) -> tuple[Contents, ...]:
+        """The bytes after a known struct, if they are not zeros: a record of pstore, say. Without a struct, all."""
+        form = layout(detail.readings[0][0]) if detail is not None else None
+        if form is None or not pieces:
+            return pieces
+        (piece,), size = pieces, form.schemas[0].size
+        rest = piece.data[size:]
+        return (Contents(address=piece.address + size, size=piece.size - size, data=rest),) if rest else ()
 
     def test(self, test: KhoTest) -> KhoTest:
         """With those folios that are in the source, up to a limit for all; a cut of a dump rarely has them."""

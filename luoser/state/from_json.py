@@ -504,6 +504,7 @@ def _array(item: Item) -> Array:
         chunks=item.numbers("chunks"),
         pages=item.numbers("pages"),
         words=item.numbers("words"),
+        complete=item.truth("complete", True),
     )
 
 

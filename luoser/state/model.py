@@ -140,7 +140,8 @@ class Array:
     order:  of each block.
     chunks: addresses of the chunks.
     pages:  addresses of the blocks.
-    words:  the bytes as little-endian u64, as far as they could be read, without zeros at the end.
+    words:  the bytes as little-endian u64, as many as the struct counts, or without zeros at the end.
+    complete: whether all of the area could be read.
     """
 
     member: str
@@ -148,6 +149,7 @@ class Array:
     chunks: tuple[int, ...]
     pages: tuple[int, ...]
     words: tuple[int, ...]
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -253,6 +253,7 @@ def _record(record: Record) -> Json:
                 "chunks": [_hex(chunk) for chunk in array.chunks],
                 "pages": [_hex(page) for page in array.pages],
                 "words": [_hex(word) for word in array.words],
+                "complete": array.complete,
             }
             for array in record.arrays
         ],

@@ -44,6 +44,7 @@ def unpasted(data: bytes) -> bytes:
     """The output of lspci as it was before somebody pasted it: without marks of a quotation and an indentation that all
     lines have, and with tabs where there are spaces now. Lines of a mail above a quotation become empty.
     """
+    data = data.replace("\u00a0".encode(), b" ")  # of a page of the web
     lines = data.splitlines(keepends=True)
     if not lines or not any(line[:1] in b" >|\t" and line.strip() for line in lines):
         return data
@@ -54,7 +55,7 @@ def unpasted(data: bytes) -> bytes:
         quoted = zip(marks[above:], lines[above:], strict=True)
         lines = [b"\n"] * above + [line[mark.end() :] if mark else line for mark, line in quoted]
     indent = min((len(line) - len(line.lstrip(b" \t")) for line in lines if line.strip()), default=0)
-    joined = b"".join(line[indent:] if line.strip() else line for line in lines)
+    joined = b"".join(line[indent:] if line.strip() else b"\n" for line in lines)
     deep = [len(found) for found in _SPACES.findall(joined)]
     unit = min(deep, default=0)
     return _SPACES.sub(lambda found: b"\t" * (len(found[0]) // unit), joined) if unit else joined

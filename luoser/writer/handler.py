@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from luoser.abi.registry import layout
 from luoser.abi.struct_bytes import struct_bytes
@@ -31,6 +31,7 @@ def write_handle(image: Image, file: File, what: str) -> None:
         write_memfd(image, file.memfd, what)
     elif file.detail is not None:
         write_record(image, file.detail, what)
+        write_contents(image, file.contents, what)
     elif file.contents:
         write_contents(image, file.contents, what)
     else:
@@ -59,18 +60,14 @@ def write_record(image: Image, record: Record, what: str) -> None:
         raise UsageError(f"{what}: unknown struct layout {safe_text(name)}")
     head = form.schemas[0]
     data = struct_bytes(head, fields, what)
-    image.put(record.address, data.ljust(-(-len(data) // image.page_size) * image.page_size, b"\0"), what)
+    image.put(record.address, data, what)
     for array in record.arrays:
         words = struct.pack(f"<{len(array.words)}Q", *array.words)
         write_area(image, array.chunks, array.pages, array.order, words, f"{what}, {safe_text(array.member)}")
     written = {array.member for array in record.arrays}
     for member in head.fields:
-        value = fields.get(member.name)
-        if isinstance(value, Mapping) and value.get("first") and member.name not in written:
-            word = f"no array for {value['first']:#x} ({member.name} of {head.name}) in the state"
-            image.lacks.append(f"{what}: {word}; left out")
         place = int.from_bytes(data[member.offset : member.offset + member.size], "little")
-        if member.kind == "address" and place:
+        if member.kind == "address" and place and member.name.partition(".")[0] not in written:
             word = f"no data for {place:#x} ({member.name} of {head.name}) in the state"
             image.lacks.append(f"{what}: {word}; left out")
     if form.count and fields.get(form.count):

@@ -92,6 +92,7 @@ def _write_subtree(image: Image, handover: Handover, subtree: Subtree) -> None:
         return  # with the rest of LUO
     elif subtree.detail is not None:
         write_record(image, subtree.detail, what)
+        write_contents(image, subtree.contents, what)
     elif subtree.contents:
         write_contents(image, subtree.contents, what)
     elif not any(entry.address == subtree.address for entry in handover.pci):
@@ -110,7 +111,9 @@ def _note_lost_flbs(image: Image, handover: Handover) -> None:
 def _note_cut(image: Image, handover: Handover) -> None:
     """Notes on bytes of unknown kind of which the state has only the first."""
     luo, found = handover.luo, handover.preserved.map
-    things = [(f"sub-tree {safe_text(one.name)}", one.size or 0, one.contents) for one in handover.subtrees]
+    things = [
+        (f"sub-tree {safe_text(one.name)}", one.address or 0, one.size or 0, one.contents) for one in handover.subtrees
+    ]
     handles: list[tuple[str, int, tuple[Contents, ...]]] = []
     if luo is not None:
         handles += [(f"FLB {safe_text(flb.name)}", flb.data, flb.contents) for flb in luo.flbs]
@@ -119,9 +122,9 @@ def _note_cut(image: Image, handover: Handover) -> None:
     for what, address, contents in handles:
         block = found.find(address) if found is not None and contents else None
         if block is not None:
-            things.append((what, image.page_size << block.order, contents))
-    for what, size, contents in things:
-        known = sum(piece.size for piece in contents)
+            things.append((what, address, image.page_size << block.order, contents))
+    for what, address, size, contents in things:
+        known = max((piece.address + piece.size - address for piece in contents), default=0)
         if 0 < known < size:
             image.lacks.append(
                 f"{what}: the first {known:#x} of {size:#x} bytes are in the state; the rest is left out"

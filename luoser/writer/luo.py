@@ -183,6 +183,7 @@ def _write_flbs(image: Image, luo: Luo) -> None:
         data += struct_bytes(abi.luo_flb_ser, {"name": flb.name, "data": flb.data, "count": flb.count}, what)
         if flb.detail is not None:
             write_record(image, flb.detail, what)
+            write_contents(image, flb.contents, what)
         elif flb.contents:
             write_contents(image, flb.contents, what)
     if len(data) > image.page_size:

@@ -202,3 +202,21 @@ def test_the_pages_of_an_array_have_an_owner() -> None:
         for finding in check(replace(state, handovers=(one,)), select=["MAP020"]).findings
     ]
     assert [text.split(" of preserved")[0] for text in totals] == ["20 KiB", "28 KiB"]
+
+
+@pytest.mark.parametrize(
+    "struct_bytes",
+    [
+        pytest.param(lambda first: struct.pack("<IIQ", 7, 0, 3) + first, id="version"),
+        pytest.param(lambda first: struct.pack("<IIQ", 1, 99, 3) + first, id="padding"),
+        pytest.param(lambda first: struct.pack("<IIQ", 1, 0, 5000) + first, id="more entries than the area holds"),
+        pytest.param(lambda first: struct.pack("<IIQ", 1, 0, 3) + bytes(16), id="entries without an area"),
+    ],
+)
+def test_a_struct_whose_values_contradict_each_other_is_not_judged(struct_bytes: Callable[[bytes], bytes]) -> None:
+    def change(memory: Overlay, places: Places) -> None:
+        memory.write(places.hwpoison, struct_bytes(memory.read(places.hwpoison + 16, 16)))
+
+    report = area_judged(change)
+    assert [(one.rule, one.cause, one.about) for one in report.unjudged] == [("LUO024", "unknown-form", "subtrees[1]")]
+    assert report.verdict is Verdict.INCONCLUSIVE

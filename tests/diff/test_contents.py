@@ -214,3 +214,11 @@ def test_entries_of_an_array_of_a_struct() -> None:
     memory.write(places.page + 8, b"\x01")
     (change,) = compare(luoser.read(image.open()), luoser.read(memory)).changes
     assert (change.where, change.before, change.after) == ("subtrees/hwpoison/detail/pfns/words[1]", "0x200", "0x201")
+
+
+def test_what_is_not_there_of_an_array_is_not_removed() -> None:
+    image, places = posted()
+    memory = Overlay(image.open())
+    memory.remove(places.page)
+    result = compare(luoser.read(image.open()), luoser.read(memory))
+    assert result.changes == () and result.verdict is Verdict.INCONCLUSIVE

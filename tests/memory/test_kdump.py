@@ -10,7 +10,7 @@ import lzma
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -845,3 +845,20 @@ def test_shared_zero_page_is_unpacked_at_most_twice(open_files: Opened, monkeypa
     monkeypatch.setattr(module, "_unpack", counting)
     assert list(memory.find_pages(b"MAGI")) == []
     assert len(asked) <= 2
+
+
+def test_page_frames_after_the_end_of_the_descriptors_are_not_walked(
+    open_files: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bitmap of many runs costs nothing if the file has no descriptors for them."""
+    data = kdump({frame: page(1) for frame in range(0, 40_000, 2)})
+    calls = itertools.count()
+
+    def counted(*arguments: Any) -> Iterator[tuple[int, int]]:
+        next(calls)
+        return known(*arguments)
+
+    known = module.known
+    monkeypatch.setattr(module, "known", counted)
+    assert list(open_files(data[: 64 << 10]).find_pages(b"MAGI")) == []
+    assert next(calls) < 5000

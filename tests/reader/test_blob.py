@@ -348,3 +348,30 @@ def test_a_record_of_a_few_bytes_in_a_page_is_not_said_to_be_a_device_list(data:
 def test_eight_bytes_can_be_the_type_of_a_machine() -> None:
     blob = decode(struct.pack("<Q", 1))
     assert "kvm-vm-v1-type" in blob.candidates and "another kind" in blob.confidence
+
+
+def vmalloc(size: int, page: int) -> bytes:
+    return struct.pack("<QIHH", 0x1234000 & -65536, -(-size // page), 1, 0)
+
+
+@pytest.mark.parametrize("page", [4096, 16384, 65536])
+@pytest.mark.parametrize(
+    ("name", "head", "size"),
+    [
+        ("hwpoison", struct.pack("<IIQ", 1, 0, 8000), 64000),
+        ("memfd-v2", struct.pack("<QQIIQ", 0, 1000 << 12, 0, 0, 1000), 16000),
+    ],
+)
+def test_arrays_of_kernels_with_larger_pages(page: int, name: str, head: bytes, size: int) -> None:
+    blob = decode((head + vmalloc(size, page)).ljust(page, b"\0"))
+    assert blob.layout == blob.candidates[0] == name
+
+
+def test_a_guest_memfd_is_not_taken_for_a_memfd() -> None:
+    data = struct.pack("<QQQQ", 6 << 20, 1, 3, 5) + vmalloc(48, 4096)
+    assert decode(data.ljust(4096, b"\0")).candidates[0] == "guest-memfd-v1"
+
+
+def test_a_number_and_an_address_can_be_a_machine_with_its_state() -> None:
+    blob = decode(struct.pack("<QQ", 1, 0x123000))
+    assert "kvm-vm-arch" in blob.candidates and "another kind" in blob.confidence

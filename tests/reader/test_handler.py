@@ -8,7 +8,7 @@ import struct
 import pytest
 
 import luoser
-from luoser.abi.registry import layouts
+from luoser.abi.registry import layout, layouts
 from luoser.reader.handler import struct_candidates
 from luoser.state import Array, File, State
 from tests.images import Image, name
@@ -86,9 +86,10 @@ def test_struct_of_a_posted_sub_tree(subtree: str) -> None:
     image = Image()
     image.handover({subtree: (image.alloc(data), len(data))})
     (entry,) = image.read(contents=True).handovers[0].subtrees
-    assert entry.detail is not None and entry.contents == ()
-    ((layout, fields),) = entry.detail.readings
-    assert layout == subtree
+    assert entry.detail is not None
+    assert b"".join(piece.data for piece in entry.contents) == data[layout(subtree).schemas[0].size :].rstrip(b"\0")
+    ((form, fields),) = entry.detail.readings
+    assert form == subtree
     assert {member: fields[member] for member in wanted} == wanted
 
 
@@ -107,3 +108,26 @@ def test_the_array_of_a_struct_is_read() -> None:
     assert detail is not None
     array = Array(member="pfns", order=0, chunks=(places.chunk,), pages=(places.page,), words=(0x100, 0x200, 0x300))
     assert detail.arrays == (array,)
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "shown"), [((0x100, 0), 2, (0x100, 0)), ((0,), 1, (0,)), ((5, 6, 7), 2, (5, 6, 7))]
+)
+def test_an_array_has_as_many_entries_as_the_struct_counts(
+    words: tuple[int, ...], count: int, shown: tuple[int, ...]
+) -> None:
+    image = Image()
+    area = image.vmalloc(struct.pack(f"<{len(words)}Q", *words))
+    image.handover({"hwpoison": (image.alloc(struct.pack("<IIQ", 1, 0, count) + area), 32)})
+    (handover,) = luoser.read(image.open()).handovers
+    detail = handover.subtrees[0].detail
+    assert detail is not None and detail.arrays[0].words == shown and detail.arrays[0].complete
+
+
+@pytest.mark.parametrize(("size", "fits"), [(48 + 200, True), (48 + 199, False)])
+def test_a_record_of_pstore_is_in_its_blob(size: int, fits: bool) -> None:
+    image = Image()
+    record = struct.pack("<I4xqqIiIII4x", 1, 200, 5, 0, 1, 2, 0, 0) + b"x" * 200
+    image.handover({"pstore-kho": (image.alloc(record), size)})
+    (handover,) = luoser.read(image.open()).handovers
+    assert (handover.subtrees[0].detail is not None) is fits

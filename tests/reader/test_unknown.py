@@ -143,3 +143,15 @@ def test_data_of_an_unknown_handler_say_whether_they_are_preserved(capsys: pytes
     shown = capsys.readouterr().out
     assert "mine-v9  data 0x" in shown and "(preserved, order 2)" in shown
     assert "data 0x4d (not preserved)" in shown and "data 0x7654000 (not preserved)" in shown
+
+
+def test_the_bytes_after_a_known_struct_are_read_and_written() -> None:
+    made = Image()
+    record = struct.pack("<I4xqqIiIII4x", 1, 200, 5, 0, 1, 2, 0, 0) + b"x" * 200
+    made.handover({"pstore-kho": (made.alloc(record), len(record))})
+    state = luoser.read(made.open(), contents=True)
+    (tree,) = state.handovers[0].subtrees
+    assert tree.detail is not None and [piece.data for piece in tree.contents] == [b"x" * 200]
+    document = to_document(state, full=True)
+    _, image = built(document)
+    assert image.lacks == [] and image.read(tree.address or 0, len(record)) == record

@@ -232,6 +232,11 @@ DUMP_TEXT = dump_text({"41:00.0": config()})
             id="a bar, spaces",
         ),
         pytest.param(lambda text: text.replace("\n\n", "\n \n"), id="a blank line that is not empty"),
+        pytest.param(
+            lambda text: "".join(f"    {line}" for line in text.expandtabs().splitlines(True)),
+            id="spaces before all lines",
+        ),
+        pytest.param(lambda text: text.replace("\t", "\u00a0" * 8), id="spaces that do not break"),
     ],
 )
 def test_what_was_pasted_reads_like_the_original(read: Read, text: str, pasted: Callable[[str], str]) -> None:

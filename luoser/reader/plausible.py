@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Whether the values of a struct can be what their writer wrote: versions, counts and sizes that fit each other."""
+
+from __future__ import annotations
+
+from luoser.abi import other
+from luoser.reader.walk import PHYSICAL_LIMIT
+
+__all__ = ["PAGE_SIZES", "is_array", "is_hwpoison", "is_page", "is_pstore"]
+
+PAGE_SIZES = (4096, 16384, 65536)
+"""Bytes of a page, smallest first."""
+
+
+def is_page(address: int) -> bool:
+    """Whether a number can be the address of a page. address: physical."""
+    return 0 < address < PHYSICAL_LIMIT and address % PAGE_SIZES[0] == 0
+
+
+def is_array(size: int, area: object, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
+    """Whether a vmalloc area has the size that an array of so many bytes needs.
+
+    size:       of the array in bytes; 0: no area.
+    area:       a parsed kho_vmalloc.
+    page_sizes: bytes of a page, one of which it is.
+    """
+    first, pages, order = (getattr(area, name) for name in ("first", "total_pages", "order"))
+    if not size:
+        return not first
+    fits = any(size <= pages * page < size + (page << order) for page in page_sizes)
+    return is_page(first) and order < 52 and fits
+
+
+def is_hwpoison(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
+    """Whether bytes start with a hwpoison_ser: version 1, and an array of the size of its vmalloc area.
+
+    data:       from the struct on.
+    page_sizes: bytes of a page, one of which it is.
+    """
+    if len(data) < other.hwpoison_ser.size:
+        return False
+    ser = other.hwpoison_ser.parse(data)
+    is_known = bool(ser.version == other.RECORD_VERSION and not ser.pad)
+    return is_known and is_array(ser.count * 8, ser.pfns, page_sizes)
+
+
+def is_pstore(data: bytes, size: int) -> bool:
+    """Whether bytes start with a pstore_kho_ser: version 1, a time, and a record of a size that is there.
+
+    data: from the struct on.
+    size: bytes of the blob.
+    """
+    if len(data) < other.pstore_kho_ser.size:
+        return False
+    ser = other.pstore_kho_ser.parse(data)
+    return bool(
+        ser.version == other.RECORD_VERSION
+        and 0 < ser.size <= size - other.pstore_kho_ser.size
+        and ser.sec > 0
+        and 0 <= ser.nsec < 1_000_000_000
+        and ser.compressed <= 1
+    )
