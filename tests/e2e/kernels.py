@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CACHE", "Kernel", "NoKernel", "kernel"]
+__all__ = ["CACHE", "Archive", "Kernel", "NoKernel", "compiler", "host", "kernel"]
 
 CACHE = Path(os.environ.get("LUOSER_KERNELS", Path.home() / ".cache" / "luoser-kernels"))
 """Sources and kernels, one folder per series. Nothing else is written outside of the folder of a run."""
@@ -94,13 +94,12 @@ def _source(series: str) -> Path:
     place = CACHE / series / "source"
     if (place / "Makefile").exists():
         return place
-    archive, found = _Archive(), CACHE / series / "package"
+    archive, found = Archive(), CACHE / series / "package"
     shutil.rmtree(found, ignore_errors=True)
     found.mkdir(parents=True)
     package = f"linux-source-{series}"
     if archive.ask("show", package):
-        archive.get(found, "download", package)
-        _run(["dpkg-deb", "-x", *map(str, found.glob("*.deb")), "."], found)
+        archive.unpack(found, package)
         tarball = found / f"usr/src/{package}.tar.xz"
     else:
         versions = re.findall(rf"^Version: ({re.escape(series)}\.\S+)", archive.ask("showsrc", "linux"), re.MULTILINE)
@@ -120,13 +119,14 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)]
 
 
-class _Archive:
+class Archive:
     """Debian's archive, by the sources that apt has here, with more suites in a configuration of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: str = "amd64") -> None:
+        """architecture: of binary packages, as Debian calls it."""
         if shutil.which("apt-get") is None:
             raise NoKernel("apt-get is not installed; kernels come from Debian's archive")
-        lists = CACHE / "lists"
+        lists = CACHE / f"lists-{architecture}"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         sources = CACHE / "debian.sources"
         places = "\n\n".join(file.read_text() for file in Path("/etc/apt/sources.list.d").glob("*.sources"))
@@ -138,6 +138,7 @@ class _Archive:
         self.options = [
             *("-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"),
             *("-o", f"Dir::State::Lists={lists}", "-o", "APT::Sandbox::User=root"),
+            *("-o", f"APT::Architecture={architecture}", "-o", f"APT::Architectures::={architecture}"),
         ]
         _run(["apt-get", *self.options, "-qq", "update"], CACHE)
 
@@ -154,6 +155,13 @@ class _Archive:
             for found in place.glob("linux_*.orig.tar.xz"):
                 return found
         raise NoKernel(f"the archive has none of linux {', '.join(versions)} any more")
+
+    def unpack(self, place: Path, package: str) -> None:
+        """Download a binary package, and unpack it into a folder."""
+        self.get(place, "download", package)
+        for found in place.glob("*.deb"):
+            _run(["dpkg-deb", "-x", found.name, "."], place)
+            found.unlink()
 
     def get(self, place: Path, *words: str) -> None:
         """Download into a folder."""
@@ -180,7 +188,7 @@ def _text(file: Path) -> str:
 
 
 def _build(source: Path, out: Path, machine: str, pages: str) -> None:
-    for tool in ("flex", "bison", "bc", "make", _compiler(machine)):
+    for tool in ("flex", "bison", "bc", "make", compiler(machine)):
         if shutil.which(tool) is None:
             raise NoKernel(f"{tool} is not installed; docs/kernels.md lists what a build needs")
     out.mkdir(parents=True, exist_ok=True)
@@ -188,7 +196,7 @@ def _build(source: Path, out: Path, machine: str, pages: str) -> None:
     fragment.write_text("".join(file.read_text() for file in _fragments(machine, pages)))
     arch, target, _ = _MAKE[machine]
     make = ["make", "-s", f"O={out}", f"ARCH={arch}", f"-j{os.cpu_count()}"]
-    if machine != _host():
+    if machine != host():
         make.append(f"CROSS_COMPILE={_CROSS[machine]}")
     _run([*make, f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"], source)
     if _REQUIRED not in (out / ".config").read_text():
@@ -196,11 +204,13 @@ def _build(source: Path, out: Path, machine: str, pages: str) -> None:
     _run([*make, target], source, log=out / "build.log")
 
 
-def _compiler(machine: str) -> str:
-    return "gcc" if machine == _host() else f"{_CROSS[machine]}gcc"
+def compiler(machine: str) -> str:
+    """The C compiler for a machine."""
+    return "gcc" if machine == host() else f"{_CROSS[machine]}gcc"
 
 
-def _host() -> str:
+def host() -> str:
+    """The machine that this runs on."""
     return {"x86_64": "x86-64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
