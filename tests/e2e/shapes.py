@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""Descriptions of handovers of many shapes for `luoser build`, and what user space has to find in them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from luoser.writer.place import FIRST
+from tests.e2e.boot import File
+
+__all__ = ["SHAPES", "Shape"]
+
+Json = dict[str, Any]
+_SEAL, _SHRINK, _GROW = 1, 2, 4
+_NEAR, _FAR = 128 << 20, 1280 << 20
+"""Bytes from the first address of an image to a place that it does not use: after scratch of 64 MiB, or of 1 GiB."""
+
+
+class Shape:
+    """A handover to build.
+
+    page:    bytes of a page.
+    machine: `x86-64` or `arm64`.
+    files:   what user space has to find, by (session, token).
+    """
+
+    def __init__(self, page: int, machine: str) -> None:
+        self.page, self.machine = page, machine
+        self.files: dict[tuple[str, int], File] = {}
+        self._sessions: list[Json] = []
+        self._more: Json = {}
+
+    @property
+    def description(self) -> Json:
+        """For `luoser build`."""
+        handover = {"direction": "incoming", "luo": {"liveupdate_number": 41, "sessions": self._sessions}} | self._more
+        return {"source": {"page_size": self.page}, "handovers": [handover]}
+
+    @property
+    def tokens(self) -> dict[str, list[int]]:
+        """The tokens of each session that has files, and of one that has none."""
+        found: dict[str, list[int]] = {
+            name: [] for name in ("empty",) if any(e["name"] == name for e in self._sessions)
+        }
+        for name, token in self.files:
+            found.setdefault(name, []).append(token)
+        return found
+
+    def session(self, name: str, *files: Json) -> None:
+        """Add a session."""
+        self._sessions.append({"name": name, "files": list(files)})
+
+    def file(
+        self, session: str, token: int, data: bytes, *, position: int = 0, seals: int = _SEAL, size: int = 0
+    ) -> Json:
+        """A file of a session. size: with zeros after the data; 0: that of the data."""
+        size = size or len(data)
+        digest = hashlib.sha256(data.ljust(size, b"\0")).hexdigest()
+        self.files[session, token] = File(size, position, seals, digest)
+        memfd: Json = {"position": position, "seals": seals, "size": size}
+        if size:
+            memfd["contents"] = [{"bytes": data.hex()}]
+        return {"token": token, "memfd": memfd}
+
+    def more(self, **members: Any) -> None:
+        """Add members of the handover."""
+        self._more |= members
+
+
+def _text(name: str, size: int) -> bytes:
+    return b"".join(b"%s, line %06d of a memfd\n" % (name.encode(), line) for line in range(size // 20 + 1))[:size]
+
+
+def several(page: int, machine: str) -> Shape:
+    """Files of several sizes, seals and positions, an empty one, an empty session, memory of memblock."""
+    made = Shape(page, machine)
+    name = "several"
+    made.session(
+        name,
+        made.file(name, 1, _text("plain", 64 << 10)),
+        made.file(name, 2, _text("odd", 12345), position=0x1234, seals=_SHRINK | _GROW),
+        made.file(name, 3, b""),
+        made.file(name, (1 << 64) - 1, _text("large", 1 << 20), seals=15),
+        made.file(name, 4, _text("zeros after", page), size=5 * page),
+    )
+    made.session("empty")
+    made.more(memblock={"reservations": [{"name": "labmem", "size": "1M"}]})
+    return made
+
+
+def sparse(page: int, machine: str) -> Shape:
+    """A file with holes: folios 0 and 5 of 9."""
+    made = Shape(page, machine)
+    first, second = _text("first", page), _text("second", page)
+    data = first + bytes(4 * page) + second
+    name = "sparse"
+    entry = made.file(name, 1, data, size=9 * page)
+    base = FIRST[machine] + (_FAR if page == 65536 else _NEAR)
+    places = [base, base + page]
+    entry["memfd"] |= {
+        "folios": {"list": [[0, f"{places[0]:#x}", 3], [5, f"{places[1]:#x}", 3]]},
+        "contents": [
+            {"address": f"{place:#x}", "size": page, "bytes": piece.hex()}
+            for place, piece in zip(places, (first, second), strict=True)
+        ],
+    }
+    made.session(name, entry)
+    return made
+
+
+def many_files(page: int, machine: str) -> Shape:
+    """More files than a block of a session holds."""
+    made, name = Shape(page, machine), "many files"
+    count = 3 * page // 64 + 8
+    made.session(name, *(made.file(name, token, _text(f"file {token}", 100)) for token in range(count)))
+    return made
+
+
+def many_sessions(page: int, machine: str) -> Shape:
+    """More sessions than a block holds."""
+    made = Shape(page, machine)
+    for number in range(min(2 * page // 80 + 20, 400)):
+        name = f"s{number}"
+        made.session(name, *([made.file(name, 7, _text(name, 200))] if number % 10 == 0 else []))
+    return made
+
+
+def names(page: int, machine: str) -> Shape:
+    """Names that a terminal must not see."""
+    made = Shape(page, machine)
+    for name in ('a \x1b[31m/../"', "x" * 63, "ü"):
+        made.session(name, made.file(name, 1, _text("name", 50)))
+    return made
+
+
+def everything(page: int, machine: str) -> Shape:
+    """A part of each kind: what the mutations of rules need."""
+    made = Shape(page, machine)
+    name, base = "vm", FIRST[machine] + (_FAR if page == 65536 else _NEAR)
+    made.session(
+        name,
+        made.file(name, 0x1A, _text("first", 64 << 10)),
+        made.file(name, 0x1B, _text("second", 12345), position=0x1234, seals=_SHRINK | _GROW),
+    )
+    made.session("second", made.file("second", 1, _text("third", 2 * page)), made.file("second", 2, _text("f", 100)))
+    folios, at = [(base, 0), (base + 4 * page, 2)], 0
+    pieces = [_text(f"order {order}", page << order) for _, order in folios]
+    for piece in pieces:
+        at = checksum(piece, at, machine)
+    made.more(
+        memblock={"reservations": [{"name": "labmem", "size": "1M"}]},
+        kho_test={
+            "folios": [[f"{place:#x}", order] for place, order in folios],
+            "checksum": f"{at:#x}",
+            "contents": [
+                {"address": f"{place:#x}", "size": len(piece), "bytes": piece.hex()}
+                for (place, _), piece in zip(folios, pieces, strict=True)
+            ],
+        },
+        pci=[
+            {
+                "layout": "pci-v2-u64",
+                "via": ["flb:pci-v2"],
+                "devices": [{"bdf": "0000:01:00.0", "refcount": 1}, {"bdf": "0000:02:00.0", "refcount": 1}],
+            }
+        ],
+    )
+    return made
+
+
+def checksum(data: bytes, start: int, machine: str) -> int:
+    """csum_partial() of the kernel, by which the KHO self-test knows its folios. start: of the bytes before.
+
+    Source: arch/x86/lib/csum-partial_64.c; lib/checksum.c with arch/arm64/lib/csum.c.
+    """
+    words = sum(memoryview(data).cast("I"))
+    if machine == "x86-64":
+        return _folded(words + start, 32)
+    return _folded(_folded(words, 16) + start, 32)
+
+
+def _folded(number: int, bits: int) -> int:
+    while number >> bits:
+        number = (number & ((1 << bits) - 1)) + (number >> bits)
+    return number
+
+
+SHAPES = {shape.__name__: shape for shape in (several, sparse, many_files, many_sessions, names, everything)}
+"""The shapes by name: each makes one for a size of pages in bytes."""
