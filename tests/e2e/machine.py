@@ -150,10 +150,12 @@ class Machine:
         """A dump of the memory. form: of dump-guest-memory."""
         path = self.place / f"{name}.{form}"
         path.unlink(missing_ok=True)
+        is_running = self.command("query-status")["running"]
         self.command("stop")
         more = {} if form == "elf" else {"format": form}
         self.command("dump-guest-memory", paging=False, protocol=f"file:{path}", **more)
-        self.command("cont")
+        if is_running:
+            self.command("cont")
         return path
 
     def go_to(self, address: int) -> _Stopped:
@@ -171,14 +173,14 @@ class _Stopped:
         self._machine, self._stub, self._buffer, self._address = machine, stub, b"", address
         self._stub.settimeout(_LONGEST)
         self._ask("?")
-        self._ask(f"Z1,{address:x},1")
+        self._until_ok(f"Z1,{address:x},1")
         self._send("c")
 
     def __enter__(self) -> _Stopped:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ask(f"z1,{self._address:x},1")
+        self._until_ok(f"z1,{self._address:x},1")
         self._ask("D")
         self._stub.close()
         with suppress(MachineError):
@@ -191,6 +193,12 @@ class _Stopped:
     def _ask(self, text: str) -> bytes:
         self._send(text)
         return self._receive()
+
+    def _until_ok(self, text: str) -> None:
+        """Ask, and pass over the stops that the stub reports first."""
+        answer = self._ask(text)
+        while answer != b"OK":
+            answer = self._receive()
 
     def _send(self, text: str) -> None:
         self._stub.sendall(b"$" + text.encode() + b"#%02x" % (sum(text.encode()) & 255))

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""What luoser says of the dumps of a live update, against what the kernels and their user space said."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import luoser
+from luoser.checks import Verdict as CheckVerdict
+from luoser.checks import check
+from luoser.diff import Verdict as DiffVerdict
+from luoser.diff import compare
+from luoser.extract.core import write_core
+from luoser.extract.memfd import write_memfd
+from luoser.memory.recorder import Recorder
+from luoser.memory.source import Memory
+from luoser.reader import SYMBOLS
+from luoser.state import Direction, Handover, State, to_document
+from luoser.symbols import read_symbols
+from tests.e2e.boot import File
+from tests.e2e.live_update import DEVICES, Moment, Run
+
+__all__ = ["Compared", "judged"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One comparison. fault: what differs; empty: it agrees."""
+
+    moment: str
+    what: str
+    fault: str = ""
+
+
+def judged(run: Run) -> Iterator[Compared]:
+    """All comparisons of a live update."""
+    states: dict[str, State] = {}
+    for moment in run.moments:
+        with luoser.open(moment.dumps["elf"]) as memory:
+            states[moment.name] = state = luoser.read(memory)
+            for what, fault in _moment(run, moment, state, memory):
+                yield Compared(moment.name, what, fault)
+        for form in moment.dumps.keys() - {"elf"}:
+            with luoser.open(moment.dumps[form]) as other:
+                same = _document(luoser.read(other)) == _document(state)
+                yield Compared(moment.name, f"{form} as elf", "" if same else "another document")
+    for before, after in (("pre", "frozen"), ("frozen", "post"), ("post", "finished"), ("frozen2", "post2")):
+        if before in states and after in states:
+            found = compare(states[before], states[after])
+            wrong = found.verdict is DiffVerdict.DIFFERENT
+            yield Compared(after, f"diff of {before}", "; ".join(map(str, found.changes[:3])) if wrong else "")
+    missing = {key for key in run.retrieved if run.preserved.get(key) != run.retrieved[key]}
+    if run.retrieved:
+        yield Compared("finished", "the kernel's own files", f"{sorted(missing)[:3]}" if missing else "")
+
+
+def _document(state: State) -> Json:
+    document = to_document(state, full=True)
+    del document["source"]
+    return document
+
+
+def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
+    yield "check", _verdict(state)
+    symbols = read_symbols(run.kernel.symbols, SYMBOLS)
+    sure = luoser.read(memory, symbols=symbols)
+    yield "direction by symbols", _same(_directions(state), _directions(sure))
+    for where, direction in (("in", Direction.INCOMING), ("out", Direction.OUTGOING)):
+        files = moment.debugfs(where)
+        if where == "out" and moment.name.startswith("frozen"):
+            files.pop("sub_fdts/LUO", None)  # of before: sessions are serialised at the reboot call
+        roots = [one for one in sure.handovers if one.direction is direction and one.own]
+        if "fdt" in files:
+            yield f"debugfs {where}", _blobs(files, roots, memory)
+        if "scratch_phys" in files:
+            yield f"debugfs {where}, scratch", _scratch(files, sure)
+    told = moment.told()
+    if told is not None:
+        found = [(one.address, one.scratch_array) for one in state.handovers if one.direction is Direction.INCOMING]
+        yield "root and array that the kernel was told", _same(found, [told])
+    yield from _numbers(moment, state)
+    if moment.name == "frozen":
+        yield from _files(run, state, memory)
+        yield "cut", _cut(state, memory, moment.dumps["elf"])
+
+
+def _verdict(state: State) -> str:
+    report = check(state)
+    words = [f"{finding.rule} {finding.message}" for finding in report.findings]
+    words += [f"{one.rule} not judged: {one.about} {one.cause}" for one in report.unjudged]
+    return "" if report.verdict is CheckVerdict.SOUND else "; ".join(words[:4]) or str(report.verdict)
+
+
+def _same(found: object, wanted: object) -> str:
+    return "" if found == wanted else f"expected {wanted}, found {found}"
+
+
+def _directions(state: State) -> list[tuple[int | None, Direction]]:
+    return [(one.address, one.direction) for one in state.handovers]
+
+
+def _blobs(files: dict[str, bytes], roots: list[Handover], memory: Memory) -> str:
+    """Whether the blobs of debugfs are what is at the addresses that luoser gives."""
+    if len(roots) != 1 or roots[0].address is None:
+        return f"expected one root, found {len(roots)}"
+    places = {"fdt": roots[0].address} | {f"sub_fdts/{entry.name}": entry.address for entry in roots[0].subtrees}
+    for name, data in files.items():
+        address = places.get(name)
+        if name.startswith("scratch"):
+            continue
+        if address is None:
+            return f"{name} is not in the state"
+        if memory.read(address, len(data)) != data:
+            return f"{name}: other bytes at {address:#x}"
+    return ""
+
+
+def _scratch(files: dict[str, bytes], state: State) -> str:
+    numbers = [[int(line, 0) for line in files[name].split()] for name in ("scratch_phys", "scratch_len")]
+    wanted = sorted(zip(*numbers, strict=True))
+    found = [sorted((area.address, area.size) for area in one.scratch) for one in state.handovers if one.scratch]
+    return "" if wanted in found else f"expected {wanted}, found {found}"
+
+
+def _numbers(moment: Moment, state: State) -> Iterator[tuple[str, str]]:
+    """The number of the live update and the kernel before, as the log has them."""
+    incoming = next((one for one in state.handovers if one.direction is Direction.INCOMING), None)
+    number = moment.log(r"luo: Retrieved live update data, liveupdate number: (\d+)")
+    if number and incoming is not None and incoming.luo is not None:
+        yield "live update number", _same(incoming.luo.number, int(number[-1]))
+    before = moment.log(r"KHO: exec from: (\S+ \(count \d+\))")
+    if before and incoming is not None and incoming.kexec_metadata is not None:
+        data = incoming.kexec_metadata
+        yield "kexec-metadata", _same(f"{data.previous_release} (count {data.kexec_count})", before[-1])
+
+
+def _files(run: Run, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
+    """Sessions, files, their bytes and devices, as user space had them."""
+    handover = next((one for one in state.handovers if one.luo is not None and one.luo.sessions), None)
+    if handover is None or handover.luo is None:
+        if run.preserved:
+            yield "sessions", "no session found"
+        return
+    found = {
+        (session.name, file.token): file.memfd
+        for session in handover.luo.sessions
+        for file in session.files
+        if file.memfd is not None
+    }
+    said = {key: (memfd.size, memfd.position, memfd.seals) for key, memfd in found.items()}
+    for problem in state.problems:  # an empty file without seals is a page of zeros, as a freed page can be
+        match = re.search(r"session (\S+), file (0x[0-9a-f]+): descriptor is all zeros", problem.message)
+        if problem.code == "zero-memfd" and match is not None:
+            said[match[1], int(match[2], 16)] = 0, 0, 0
+    wanted = {key: (file.size, file.position, _seals(file, said.get(key))) for key, file in run.preserved.items()}
+    wanted = {key: value for key, value in wanted.items() if not key[0].endswith("-again")}
+    yield "sessions and files", "" if said == wanted else f"{set(said.items()) ^ set(wanted.items())}"[:300]
+    bad = [key for key in wanted if key in found and _hash(memory, state, key) != run.preserved[key].sha256]
+    yield "bytes of files", f"other bytes of {bad[:3]}" if bad else ""
+    lists = [[device.name for device in entry.devices] for entry in handover.pci]
+    if lists:
+        yield "devices", _same(lists, [list(DEVICES)])
+
+
+def _seals(file: File, found: tuple[int, int, int | None] | None) -> int | None:
+    """The seals as the layout has them: those before 7.1 have none."""
+    return None if found is not None and found[2] is None else file.seals
+
+
+def _hash(memory: Memory, state: State, key: tuple[str, int]) -> str:
+    with tempfile.TemporaryFile() as file:
+        line = write_memfd(file, memory, state, f"{key[0]}/{key[1]:#x}")
+    return line.rpartition("sha256 ")[2][:64]
+
+
+def _cut(state: State, memory: Memory, path: Path) -> str:
+    """Whether the pages that a reading needs read alike."""
+    with luoser.open(path) as source:
+        recorder = Recorder(source)
+        luoser.read(recorder, contents=True)
+        with tempfile.TemporaryDirectory() as name:
+            cut = Path(name) / "cut"
+            data = io.BytesIO()
+            write_core(data, source, recorder.asked)
+            cut.write_bytes(data.getvalue())
+            with luoser.open(cut) as again:
+                return "" if _document(luoser.read(again)) == _document(state) else "another document"
