@@ -3,6 +3,7 @@
 # make test   lint, types, tests
 # make test-slow  the tests that make test leaves out: whole machines, LUOSER_LAB names their dumps (tests/lab)
 # make flips  docs/flips.md: what check says of real dumps with one flipped bit (ten minutes)
+# make e2e    kernels as judges: KERNEL=7.3 MACHINE=arm64 PAGES=64K choose; without them all that docs/kernels.md has
 # make golden the committed files that are made: golden bytes, dump formats
 # make bench  speed as ratios to peers measured in the same run
 # make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
@@ -12,7 +13,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow bench mutants golden docs flips clean
+.PHONY: demo test test-slow bench e2e mutants golden docs flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -28,6 +29,9 @@ test-slow: .venv/tested
 
 bench: .venv/tested
 	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable
+
+e2e: .venv/tested
+	$(BIN)/python -m tests.e2e $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(PAGES:%=--pages %)
 
 mutants: .venv/tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutants]'

@@ -244,6 +244,7 @@ def _build_state(
     made: _Output,
     boot: _Boot,
 ) -> Iterator[str]:
+    from luoser.checks.outcome import outcomes
     from luoser.errors import UsageError
     from luoser.reader import read
     from luoser.state import to_document
@@ -265,6 +266,7 @@ def _build_state(
     if broken is not None:
         _need_broken(broken, read(image.memory(), page_size=image.page_size, contents=True))
         yield f"breaks {broken.rule}. Expected of a kernel: {broken.answer}"
+        yield from (f"recorded of {outcome.words}" for outcome in outcomes(broken.rule))
     if node is not None:
         form, address, size = node
         made.blob(form, image.read(address, size), page_size=image.page_size)

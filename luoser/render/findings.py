@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from luoser import __version__
+from luoser.checks.outcome import outcomes
 from luoser.render.out import console
 from luoser.text import safe_text
 
@@ -194,6 +195,8 @@ def print_rule(rule: Rule) -> None:
     for paragraph in rule.doc.split("\n\n"):
         out.print(Text("\n".join(["", *wrap(paragraph, 100)])))
     out.print(Text(f"\nKernels: {rule.kernels}\nSource: {', '.join(rule.sources)}"))
+    for outcome in outcomes(rule.id):
+        out.print(Text(f"Its mutation, booted: {outcome.words}"))
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:
@@ -208,6 +211,10 @@ def rules_document(rules: Sequence[Rule]) -> Json:
                 "doc": rule.doc,
                 "kernels": rule.kernels,
                 "source": "; ".join(rule.sources),
+                "booted": [
+                    {"kernel": outcome.kernel, "machine": outcome.machine, "effect": outcome.effect}
+                    for outcome in outcomes(rule.id)
+                ],
             }
             for rule in rules
         ],

@@ -31,7 +31,7 @@ __all__ = ["main", "page"]
 
 SERIES = ("6.17", "6.18", "6.19", "7.1", "7.2", "7.3")
 PAGE = Path(__file__).parents[2] / "docs" / "kernels.md"
-RESULTS = PAGE.with_suffix(".json")
+RESULTS = Path(__file__).with_name("kernels.json")
 _FIRST_LUO = (6, 19)
 Json = dict[str, Any]
 
@@ -76,11 +76,13 @@ def page(results: Json) -> str:
     lines = [
         "# Kernels",
         "",
-        "What `make e2e` compared: kernels of Debian's source packages, built small, booted in QEMU under emulation. Each",
-        "takes images that `luoser build` made, and does live updates; dumps of each moment, in each format, are held",
-        "against what the kernel and its user space said. A cell has the comparisons that agree, of all; `-`: none at that",
-        "moment. `tests/e2e` has what is compared. A build needs gcc, flex, bison, bc, make, libelf-dev, libssl-dev, for",
-        "arm64 gcc-aarch64-linux-gnu, and a run qemu-system-x86, qemu-system-arm and busybox-static.",
+        "What `make e2e` compared. The kernels are built small from Debian's source packages, and boot in QEMU under",
+        "emulation. Each takes images that `luoser build` made, and does live updates; dumps of each moment, in each",
+        "format, are held against what the kernel and its user space said (tests/e2e). A cell has the comparisons that",
+        "agree, of all; `-`: none at that moment.",
+        "",
+        "A build needs gcc, flex, bison, bc, make, libelf-dev and libssl-dev, for arm64 gcc-aarch64-linux-gnu. A run",
+        "needs qemu-system-x86, qemu-system-arm and busybox-static.",
         "",
         f"| kernel | machine | pages | {' | '.join(names)} | seconds |",
         f"| --- | --- | --- | {' | '.join('---' for _ in names)} | --- |",
@@ -105,6 +107,10 @@ def page(results: Json) -> str:
             f"| {row['kernel']} | {row['machine']} | {row['pages']} | {' | '.join(cells)} | {row['seconds']} |"
         )
     return "\n".join([*lines, *(["", *notes] if notes else []), ""])
+
+
+def _line(row: Json, cells: list[str], seconds: str) -> str:
+    return f"| {row['kernel']} | {row['machine']} | {row['pages']} | {' | '.join(cells)} | {seconds} |"
 
 
 def _order(key: str) -> tuple[list[int], str]:

@@ -30,6 +30,8 @@ __all__ = ["File", "Outcome", "boot", "files_of", "passed"]
 
 _SETUP_DATA = 0x250
 """Offset of hdr.setup_data in a bzImage."""
+_EARLY = {"x86-64": "earlyprintk=serial", "arm64": "earlycon"}
+"""By which a kernel writes to the console before it has one."""
 _MEMORY = {4096: "1G", 16384: "1G", 65536: "3G"}
 
 
@@ -79,7 +81,7 @@ def boot(
     """
     place.mkdir(parents=True, exist_ok=True)
     wanted = ",".join(f"{name.encode().hex()}:{':'.join(f'{token:#x}' for token in show[name])}" for name in show)
-    line, memory = f"earlycon stage=boot show={wanted} {words}", _MEMORY[told.root_size]
+    line, memory = f"{_EARLY[kernel.machine]} stage=boot show={wanted} {words}", _MEMORY[told.root_size]
     more = ["-device", f"loader,file={image}", *_told(place, kernel, told, memory)]
     with Machine(place, kernel, initramfs(kernel), line, memory=memory, more=more) as machine:
         try:
@@ -88,14 +90,13 @@ def boot(
         except MachineError:
             ended = "panic" if "Kernel panic" in machine.console else "silent"
         console = machine.console
-    if ended == "done" and re.search(r"\bOops\b|BUG: unable to handle|Unable to handle kernel", console):
+    if ended != "panic" and re.search(r"\bOops\b|BUG: unable to handle|Unable to handle kernel", console):
         ended = "oops"
-    log = [found[1] for found in re.finditer(r"^(?:DMESG )?\[ *[\d.]+\] (.*)$", console, re.MULTILINE)]
-    about = dict.fromkeys(
-        entry for entry in log if re.search(_ABOUT, entry, re.IGNORECASE) and "ommand line" not in entry
-    )
+    head = "DMESG " if ended == "done" else ""  # the console has lines that are cut by others
+    log = [found[1] for found in re.finditer(rf"^{head}\[ *[\d.]+\] (.*)$", console, re.MULTILINE)]
+    about = [entry for entry in log if re.search(_ABOUT, entry, re.IGNORECASE) and "ommand line" not in entry]
     said = tuple(re.findall(r"^LUO (.*: .*)$", console, re.MULTILINE))
-    return Outcome(ended=ended, log=tuple(about), said=said, files=files_of(console, "retrieved"))
+    return Outcome(ended=ended, log=tuple(dict.fromkeys(about)), said=said, files=files_of(console, "retrieved"))
 
 
 _ABOUT = (

@@ -73,13 +73,13 @@ def _value_of(image: Image, handover: Handover, pointers: tuple[str, ...], value
 
 @mutation("KHO002", "KHO revival is disabled, or part of the root is not found")
 def root_damaged(image: Image, state: State) -> None:
-    """The end token of the root's devicetree becomes another one."""
-    root = _root(state)
-    header = parse_header(image.read(root, 40))
-    image.patch(root + header.off_dt_struct + header.size_dt_struct - 4, struct.pack(">I", 4))
+    """The token of the property with the map becomes an unknown one."""
+    handover = first_handover(state)
+    value = _value_of(image, handover, MAP_PROPERTIES, handover.preserved.address)
+    image.patch(value - 12, struct.pack(">I", 7))
 
 
-@mutation("KHO003", "unknown; no kernel writes this")
+@mutation("KHO003", "nothing: libfdt does not read it. No kernel writes it, so the page was overwritten")
 def root_unusual(image: Image, state: State) -> None:
     """boot_cpuid_phys of the root becomes 1."""
     image.patch(_root(state) + 28, struct.pack(">I", 1))
@@ -125,7 +125,7 @@ def subtree_names(image: Image, state: State) -> None:
     image.patch(root + place, other.encode().ljust(12, b"\0"))
 
 
-@mutation("KHO019", "unknown; no kernel writes this")
+@mutation("KHO019", "nothing: memblock does not read its size. No kernel writes this")
 def blob_size(image: Image, state: State) -> None:
     """The blob-size of memblock grows by 4 bytes."""
     size = next((entry.size for entry in first_handover(state).subtrees if entry.name == "memblock"), None)

@@ -118,7 +118,7 @@ def number_zero(image: Image, state: State) -> None:
     _set_root(image, luo_of(state), "liveupdate_num", 0)
 
 
-@mutation("LUO006", PANIC)
+@mutation("LUO006", "from luo-v5 on the FLBs are not found; before, LUO refuses, and the kernel panics")
 def flb_area(image: Image, state: State) -> None:
     """The pointer to the FLB page becomes 0."""
     _set_root(image, luo_of(state), "flbs_pa", 0)
@@ -150,7 +150,7 @@ def session_name(image: Image, state: State) -> None:
     image.patch(place_of(sessions_of(state, 1)[0]), bytes(56))
 
 
-@mutation("LUO014", "only one of the two sessions can be retrieved")
+@mutation("LUO014", EIO)
 def session_duplicate(image: Image, state: State) -> None:
     """The second session gets the first one's name."""
     first, second = sessions_of(state, count=2)
@@ -187,7 +187,7 @@ def flb_duplicate(image: Image, state: State) -> None:
     image.patch(second.address, image.read(first.address, 48))
 
 
-@mutation("LUO023", "unknown; its owner finds a page of zeros")
+@mutation("LUO023", "its owner finds a page of zeros when it retrieves the FLB")
 def flb_page(image: Image, state: State) -> None:
     """The data of the first FLB becomes the address of another page, which is preserved and all zeros."""
     flb = _flbs(state)[0]

@@ -61,7 +61,7 @@ def set_member(image: Image, memfd: Memfd, name: str, value: int) -> None:
 # -- the descriptor and its array -------------------------------------------------------------------------
 
 
-@mutation("MFD001", LOST)
+@mutation("MFD001", "an Oops when the file is retrieved")
 def descriptor(image: Image, state: State) -> None:
     """The number of folios becomes more than fit the array."""
     memfd = memfd_of(state)
@@ -75,7 +75,7 @@ def zero(image: Image, state: State) -> None:
     image.patch(memfd.address, bytes(schema.size if (schema := _descriptor(memfd)) is not None else 0))
 
 
-@mutation("MFD006", "the file is unchanged; a page of the array's area is not found")
+@mutation("MFD006", LOST)
 def array_size(image: Image, state: State) -> None:
     """The folio array gets one page more than it needs."""
     memfd = memfd_of(state)
@@ -88,7 +88,7 @@ def seals(image: Image, state: State) -> None:
     set_member(image, memfd_of(state), "seals", 0x40)
 
 
-@mutation("MFD013", "unknown")
+@mutation("MFD013", "nothing: nobody reads the flags. No kernel writes them")
 def flags(image: Image, state: State) -> None:
     """The reserved flags become 1."""
     set_member(image, memfd_of(state), "flags", 1)
@@ -120,7 +120,7 @@ def folio_flags(image: Image, state: State) -> None:
     image.patch(array, struct.pack("<Q", word | 1 << abi.PFN_BITS))
 
 
-@mutation("MFD016", "unknown; no kernel writes this")
+@mutation("MFD016", "nothing: the bits are not looked at. No kernel writes them")
 def unknown_flags(image: Image, state: State) -> None:
     """The first folio gets the highest flag."""
     array = memfd_of(state).folios.pages[0]
@@ -128,7 +128,7 @@ def unknown_flags(image: Image, state: State) -> None:
     image.patch(array, struct.pack("<Q", word | 1 << 63))
 
 
-@mutation("MFD010", "two places of the file have the same page, which is freed twice")
+@mutation("MFD010", "retrieving the file fails at the second restore of the folio")
 def shared(image: Image, state: State) -> None:
     """The second folio becomes the memory of the first."""
     array = memfd_of(state).folios.pages[0]

@@ -119,7 +119,7 @@ def forget(image: Image, state: State, address: int) -> int:
 # -- the map itself ---------------------------------------------------------------------------------------
 
 
-@mutation("MAP001", "the next kernel walks the map without end, or reserves the wrong memory")
+@mutation("MAP001", "an Oops while the map is walked, early in boot, or wrong memory is reserved")
 def chain(image: Image, state: State) -> None:
     """The last chunk points to the first one; a free entry of the tree's root points to its first child."""
     preserved = _map(state)[0].preserved
@@ -133,13 +133,13 @@ def chain(image: Image, state: State) -> None:
     image.patch(preserved.address + 8 * free, struct.pack("<Q", root[used]))
 
 
-@mutation("MAP002", "the next kernel reserves wrong memory; all that was preserved is lost")
+@mutation("MAP002", "an Oops while the map is walked, early in boot, or wrong memory is reserved")
 def garbage(image: Image, state: State) -> None:
     """The map's first page becomes a text."""
     image.patch(_map(state)[0].preserved.address, (b"#!/bin/sh\n" * image.page_size)[: image.page_size])
 
 
-@mutation("MAP005", "two owners get the same memory")
+@mutation("MAP005", "nothing, until two owners use the memory")
 def overlap(image: Image, state: State) -> None:
     """A preserved page is preserved again, as part of a block of order 1."""
     handover, found = _map(state)
@@ -151,7 +151,7 @@ def overlap(image: Image, state: State) -> None:
     raise Cannot("expected a memfd with a folio of order 0 at an even page")
 
 
-@mutation("MAP006", "the next kernel overwrites what is preserved there")
+@mutation("MAP006", "what is preserved there is lost if the kernel allocates it early in boot")
 def in_scratch(image: Image, state: State) -> None:
     """A page of the first scratch area is preserved."""
     areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
@@ -160,7 +160,7 @@ def in_scratch(image: Image, state: State) -> None:
     preserve(image, state, areas[0].address, 0)
 
 
-@mutation("MAP007", "the next kernel restores pages that do not exist")
+@mutation("MAP007", "an Oops while the map is walked, early in boot")
 def outside_ram(image: Image, state: State) -> None:
     """A page at 256 TiB is preserved."""
     preserve(image, state, 1 << 48, 0)
@@ -188,7 +188,7 @@ def nodes_in_scratch(image: Image, state: State) -> None:
     image.patch(preserved.address + 8 * index, struct.pack("<Q", place))
 
 
-@mutation("MAP020", "memory stays reserved forever")
+@mutation("MAP020", "memory stays reserved forever, or an Oops early in boot if there is no such memory")
 def unnamed(image: Image, state: State) -> None:
     """A page at 16 TiB without an owner is preserved."""
     preserve(image, state, 1 << 44, 0)
@@ -222,7 +222,7 @@ def _first(places: Iterator[int], what: str) -> int:
     return place
 
 
-@mutation("MAP003", "the root's page is reused; everything is lost")
+@mutation("MAP003", "everything is lost if the page is used again before the root is read")
 def root(image: Image, state: State) -> None:
     """The root's page is unpreserved."""
     address = first_handover(state).address
@@ -231,7 +231,7 @@ def root(image: Image, state: State) -> None:
     forget(image, state, address)
 
 
-@mutation("MAP004", "LUO cannot be restored: the next kernel panics")
+@mutation("MAP004", "the kernel panics if the page is used again before LUO reads it, else it warns")
 def subtrees(image: Image, state: State) -> None:
     """LUO's page is unpreserved."""
     luo = first_handover(state).luo
@@ -255,7 +255,7 @@ def folios(image: Image, state: State) -> None:
     forget(image, state, _first((folio for _, folio in _folios(first_handover(state))), "memfd with a folio"))
 
 
-@mutation("MAP011", "the PCI core panics at the first device")
+@mutation("MAP011", "nothing, until the owner of the FLB retrieves the list; the PCI core then panics")
 def lists(image: Image, state: State) -> None:
     """The folio of a device list of an FLB or subsystem is unpreserved."""
     handover = first_handover(state)
@@ -269,14 +269,14 @@ def handler_data(image: Image, state: State) -> None:
     forget(image, state, _first((data for data, _ in _folios(first_handover(state))), "memfd with a folio"))
 
 
-@mutation("MAP013", "LUO refuses and the next kernel panics")
+@mutation("MAP013", "LUO refuses and the next kernel panics, or an Oops when a session is opened")
 def luo_pages(image: Image, state: State) -> None:
     """The first page with sessions is unpreserved."""
     luo = first_handover(state).luo
     forget(image, state, _first(iter(luo.session_blocks if luo is not None else ()), "page with sessions"))
 
 
-@mutation("MAP015", "the region is used before memblock claims it")
+@mutation("MAP015", "the region is lost if its memory is used before memblock claims it")
 def reservations(image: Image, state: State) -> None:
     """The block at the start of a reserve_mem region is unpreserved."""
     memblock = first_handover(state).memblock

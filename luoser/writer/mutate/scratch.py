@@ -23,7 +23,7 @@ def _scratch(image: Image, state: State) -> tuple[int, tuple[Area, ...]]:
     raise Cannot("expected an array of two scratch areas in the image")
 
 
-@mutation("KHO015", "unknown; no kernel writes this")
+@mutation("KHO015", "nothing if both areas are RAM. No kernel writes this")
 def scratch_overlap(image: Image, state: State) -> None:
     """The smallest scratch area gets the start of the largest one."""
     place, areas = _scratch(image, state)
@@ -31,7 +31,7 @@ def scratch_overlap(image: Image, state: State) -> None:
     image.patch(place + 16 * by_size[0], struct.pack("<Q", max(areas, key=lambda area: area.size).address))
 
 
-@mutation("KHO016", "unknown; no kernel writes this")
+@mutation("KHO016", "the kernel may run out of early memory, and panics then")
 def scratch_shape(image: Image, state: State) -> None:
     """The global scratch area becomes empty."""
     place, _ = _scratch(image, state)

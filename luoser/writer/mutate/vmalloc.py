@@ -21,14 +21,14 @@ def array_loop(image: Image, state: State) -> None:
     image.patch(chunks[-1] + kho_vmalloc_hdr.offset("next"), struct.pack("<Q", chunks[0]))
 
 
-@mutation("MFD004", LOST)
+@mutation("MFD004", "nothing: flags that are not known are dropped. No kernel writes them")
 def array_flags(image: Image, state: State) -> None:
     """The unknown bit 2 is set in the vmalloc flags of the folio array."""
     memfd = memfd_of(state)
     set_member(image, memfd, "folios.flags", memfd.folios.flags | 4)
 
 
-@mutation("MAP018", LOST)
+@mutation("MAP018", "an Oops when the file is retrieved")
 def first_chunk(image: Image, state: State) -> None:
     """A high bit is set in the address of the folio array's first chunk, so that it is beyond RAM."""
     memfd = memfd_of(state)

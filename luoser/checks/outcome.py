@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""What kernels did when they booted an image with the mutation of a rule, as tests/e2e/mutations.py recorded it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["Outcome", "outcomes"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one kernel did.
+
+    kernel:  its release. machine: `x86-64` or `arm64`.
+    effect:  in words, worst first. None: as with a sound image.
+    """
+
+    kernel: str
+    machine: str
+    effect: str | None
+
+    @property
+    def words(self) -> str:
+        """In a line."""
+        found = self.effect or "no effect in one boot, also with all free memory written to before"
+        return f"{self.kernel} on {self.machine}: {found}"
+
+
+def outcomes(rule: str) -> tuple[Outcome, ...]:
+    """The outcomes of a rule's mutation, by machine. Empty: it was not booted. rule: id."""
+    found, kernels = _recorded()["rules"].get(rule, {}), _recorded()["kernels"]
+    return tuple(
+        Outcome(kernel=kernels[machine], machine=machine, effect=_effect(boots)) for machine, boots in found.items()
+    )
+
+
+@cache
+def _recorded() -> Json:
+    found: Json = json.loads((files("luoser.checks") / "outcomes.json").read_text())
+    return found
+
+
+def _effect(boots: Json) -> str | None:
+    """The effect of the first boot that shows one."""
+    for name in ("boot", "filled"):
+        parts = list(_parts(boots.get(name, {})))
+        if parts:
+            return "; ".join(([] if name == "boot" else ["after all free memory was written to"]) + parts)
+    return None
+
+
+def _parts(boot: Json) -> list[str]:
+    """The parts of an effect: a crash, what the kernel logs, what user space is told, files."""
+    new, lost, files_of = boot.get("new", []), boot.get("lost", []), boot.get("files", {})
+    crash = next((line for line in new if line.startswith(("Kernel panic", "RIP: 0010:", "pc : "))), None)
+    parts = []
+    if boot.get("ended") == "panic":
+        parts.append("panic" if crash is None else f"panic: {crash.partition(': ')[2]}")
+    elif boot.get("ended") == "oops":
+        parts.append(f"Oops in {re.split(r'[:+ ]+', crash)[-1]}" if crash else "Oops")
+    elif boot.get("ended") == "silent":
+        parts.append("hangs")
+    warned = dict.fromkeys(re.findall(r"WARNING: \S+ at (\w+)", "\n".join(new)))
+    if warned:
+        parts.append(f"WARNING in {', '.join(warned)}")
+    logged = [line for line in new if not re.match(r"WARNING|RIP|pc :|Kernel panic|Oops|BUG|Unable|Internal", line)]
+    parts += [f'logs "{line}"' for line in logged[:2]]
+    parts += [f'no longer logs "{line}"' for line in lost[:1] if not logged and "WARNING" not in line]
+    parts += [f"user space: {line}" for line in boot.get("said", [])[:2]]
+    gone = sum(word == "not retrieved" for word in files_of.values())
+    if gone and boot.get("ended") == "done":
+        parts.append(f"{gone} file{'s' if gone > 1 else ''} not retrieved")
+    others = sorted({word for word in files_of.values() if word != "not retrieved"})
+    return parts + [f"a file has {word}" for word in others]
