@@ -124,7 +124,7 @@ def _told(place: Path, kernel: Kernel, told: Passed, memory: str) -> list[str]:
         return ["-kernel", str(place / "bzImage")]
     plain, changed = place / "board.dtb", place / "told.dtb"
     plain.unlink(missing_ok=True)
-    board = ["-machine", f"virt,dumpdtb={plain}", "-cpu", "cortex-a76", "-smp", "2", "-m", memory]
+    board = ["-machine", f"virt,dumpdtb={plain}", "-cpu", "cortex-a76", "-m", memory]
     command = ["qemu-system-aarch64", *board, "-nographic", "-no-user-config", "-nodefaults", "-device", "vmcoreinfo"]
     subprocess.run([*command, "-serial", "null"], check=True, capture_output=True)
     root = fdt.parse(plain.read_bytes()).root

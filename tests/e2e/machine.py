@@ -21,9 +21,10 @@ __all__ = ["Machine", "MachineError"]
 
 _PROGRAMS = {"x86-64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 _BOARDS = {
-    "x86-64": ["-machine", "q35", "-cpu", "max"],
+    "x86-64": ["-machine", "q35", "-cpu", "max", "-smp", "2"],
     "arm64": ["-machine", "virt", "-cpu", "cortex-a76"],
 }
+"""The board and its processors: one on arm64, where a kexec has to switch off the others and these kernels cannot."""
 CONSOLES = {"x86-64": "ttyS0", "arm64": "ttyAMA0"}
 """The console of a machine on the command line of its kernel."""
 _LONGEST = 900
@@ -53,10 +54,10 @@ class Machine:
         (place / "initrd").write_bytes(initrd)
         self._log = (place / "console").open("w")
         self._sockets = {name: place / name for name in ("qmp", "serial", "gdb")}
-        board = [] if "-machine" in more else _BOARDS[kernel.machine]
+        board = _BOARDS[kernel.machine]
         boot = [] if "-kernel" in more else ["-kernel", str(kernel.image)]
         command = [
-            program, *board, "-accel", "tcg,thread=multi", "-m", memory, "-smp", "2", "-nographic", "-no-user-config",
+            program, *board, "-accel", "tcg,thread=multi", "-m", memory, "-nographic", "-no-user-config",
             "-nodefaults", "-no-reboot", *boot, "-initrd", str(place / "initrd"),
             "-append", f"console={CONSOLES[kernel.machine]} kho=on liveupdate=on {words}", "-device", "vmcoreinfo",
             "-serial", f"unix:{self._sockets['serial']},server=on,wait=off",
