@@ -25,6 +25,7 @@ from tests.e2e.kernels import Kernel, NoKernel, kernel
 from tests.e2e.live_update import live_update
 from tests.e2e.machine import MachineError
 from tests.e2e.mutations import built
+from tests.e2e.rebuilt import rebuilt
 from tests.e2e.shapes import SHAPES
 
 __all__ = ["main", "page"]
@@ -50,8 +51,12 @@ def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
         wrong = [key for key, file in made.files.items() if outcome.files.get(key) != file]
         fault = f"{len(wrong)} files differ, such as {wrong[0]}" if wrong else ""
         yield Compared("built image", name, fault or ("" if outcome.ended == "done" else outcome.ended))
-    if not short:
-        yield from judged(live_update(place / "live", kernel, chain=is_luo))
+    if short:
+        return
+    run = live_update(place / "live", kernel, chain=is_luo)
+    yield from judged(run)
+    if is_luo:
+        yield Compared("built image", "a real frozen dump", rebuilt(run, place / "rebuilt"))
 
 
 def _row(kernel: Kernel, found: list[Compared], seconds: float) -> Json:

@@ -28,8 +28,8 @@ from tests.e2e.machine import Machine, MachineError
 
 __all__ = ["File", "Outcome", "boot", "files_of", "passed"]
 
-_SETUP_DATA = 0x250
-"""Offset of hdr.setup_data in a bzImage."""
+_SETUP_SECTORS, _CODE32, _SETUP_DATA = 0x1F1, 0x214, 0x250
+"""Offsets of hdr.setup_sects, hdr.code32_start and hdr.setup_data. Source: Documentation/arch/x86/boot.rst."""
 _EARLY = {"x86-64": "earlyprintk=serial", "arm64": "earlycon"}
 """By which a kernel writes to the console before it has one."""
 _MEMORY = {4096: "1G", 16384: "1G", 65536: "3G"}
@@ -70,6 +70,7 @@ def boot(
     *,
     words: str = "",
     seconds: int = 240,
+    scratch: int | None = None,
 ) -> Outcome:
     """What a kernel does with an image.
 
@@ -78,11 +79,13 @@ def boot(
     told:  what the kernel is told at boot.
     show:  tokens to retrieve, by session.
     words: of the command line.
+    scratch: address in a scratch area where a kernel of x86-64 is put, as kexec does. None: where QEMU puts it.
     """
     place.mkdir(parents=True, exist_ok=True)
     wanted = ",".join(f"{name.encode().hex()}:{':'.join(f'{token:#x}' for token in show[name])}" for name in show)
-    line, memory = f"{_EARLY[kernel.machine]} stage=boot show={wanted} {words}", _MEMORY[told.root_size]
-    more = ["-device", f"loader,file={image}", *_told(place, kernel, told, memory)]
+    line = f"{_EARLY[kernel.machine]} stage=boot show={wanted} {words}"
+    memory = _MEMORY[told.root_size] if scratch is None else "1280M"  # so that the initrd is above what was handed over
+    more = ["-device", f"loader,file={image}", *_told(place, kernel, told, memory, scratch)]
     with Machine(place, kernel, initramfs(kernel), line, memory=memory, more=more) as machine:
         try:
             machine.wait("DONE boot", seconds=seconds)
@@ -115,13 +118,19 @@ def files_of(console: str, what: str) -> dict[tuple[str, int], File]:
     return found
 
 
-def _told(place: Path, kernel: Kernel, told: Passed, memory: str) -> list[str]:
+def _told(place: Path, kernel: Kernel, told: Passed, memory: str, scratch: int | None) -> list[str]:
     """Options of QEMU by which the kernel is told."""
     if kernel.machine == "x86-64":
-        data = bytearray(kernel.image.read_bytes())
+        data, more = bytearray(kernel.image.read_bytes()), list[str]()
         data[_SETUP_DATA : _SETUP_DATA + 8] = told.node.to_bytes(8, "little")
+        if scratch is not None:
+            start = (data[_SETUP_SECTORS] + 1) * 512
+            (place / "protected").write_bytes(data[start:])
+            data[_CODE32 : _CODE32 + 4] = scratch.to_bytes(4, "little")
+            del data[start + 4096 :]  # what is left QEMU puts to 1 MiB
+            more = ["-device", f"loader,file={place / 'protected'},addr={scratch:#x},force-raw=on"]
         (place / "bzImage").write_bytes(data)
-        return ["-kernel", str(place / "bzImage")]
+        return ["-kernel", str(place / "bzImage"), *more]
     plain, changed = place / "board.dtb", place / "told.dtb"
     plain.unlink(missing_ok=True)
     board = ["-machine", f"virt,dumpdtb={plain}", "-cpu", "cortex-a76", "-m", memory]

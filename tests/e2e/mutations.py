@@ -114,7 +114,7 @@ def main() -> int:
                 continue
             document["rules"].setdefault(rule, {})[found.machine] = made
             print(rule, json.dumps(made), flush=True)
-    OUTCOMES.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+            OUTCOMES.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     return 0
 
 
