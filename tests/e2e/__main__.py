@@ -48,7 +48,7 @@ def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
         write_image(str(place / "image.elf"), image, "elf", force=True)
         words = "reserve_mem=1M:4096:labmem"
         outcome = boot(place / name, kernel, place / "image.elf", image.passed[0], made.tokens, words=words)
-        wrong = [key for key, file in made.files.items() if outcome.files.get(key) != file]
+        wrong = [key for key, file in made.shown.items() if outcome.files.get(key) != file]
         fault = f"{len(wrong)} files differ, such as {wrong[0]}" if wrong else ""
         yield Compared("built image", name, fault or ("" if outcome.ended == "done" else outcome.ended))
     if short:

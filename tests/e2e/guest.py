@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.e2e.kernels import CACHE, Archive, Kernel, NoKernel, compiler, host
@@ -16,11 +17,12 @@ _HERE = Path(__file__).parent / "guest"
 _DIRECTORY, _PROGRAM, _FILE = 0o040755, 0o100755, 0o100644
 
 
-def initramfs(kernel: Kernel, *, kexecs: int = 0) -> bytes:
+def initramfs(kernel: Kernel, *, kexecs: int = 0, more: Mapping[str, tuple[int, bytes]] | None = None) -> bytes:
     """A root file system, as a packed cpio archive.
 
     kernel: that boots it, and that it loads for a kexec.
     kexecs: in a row; each needs the kernel and the file system of the next boot.
+    more:   (mode, bytes) of further files and folders by name; a folder comes before what is in it.
     """
     own = {
         "bin": (_DIRECTORY, b""),
@@ -28,6 +30,7 @@ def initramfs(kernel: Kernel, *, kexecs: int = 0) -> bytes:
         "bin/luo": (_PROGRAM, _luo(kernel.machine).read_bytes()),
         "init": (_PROGRAM, (_HERE / "init").read_bytes()),
     }
+    own = {**(more or {}), **own}
     made = gzip.compress(_cpio(own), 1)
     for _ in range(kexecs):
         own |= {"kernel": (_FILE, kernel.image.read_bytes()), "initrd.img": (_FILE, made)}

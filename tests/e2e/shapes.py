@@ -13,6 +13,8 @@ __all__ = ["SHAPES", "Shape"]
 
 Json = dict[str, Any]
 _SEAL, _SHRINK, _GROW = 1, 2, 4
+_MOST = 200
+"""Most files that are retrieved: a command line has 2048 bytes."""
 _NEAR, _FAR = 128 << 20, 1280 << 20
 """Bytes from the first address of an image to a place that it does not use: after scratch of 64 MiB, or of 1 GiB."""
 
@@ -38,12 +40,18 @@ class Shape:
         return {"source": {"page_size": self.page}, "handovers": [handover]}
 
     @property
+    def shown(self) -> dict[tuple[str, int], File]:
+        """The files to retrieve: all, or as many of them, evenly, as a command line can name."""
+        keys = list(self.files)
+        step = -(-len(keys) // _MOST)
+        return {key: self.files[key] for key in [*keys[: len(keys) - 1 : step], *keys[-1:]]}
+
+    @property
     def tokens(self) -> dict[str, list[int]]:
-        """The tokens of each session that has files, and of one that has none."""
-        found: dict[str, list[int]] = {
-            name: [] for name in ("empty",) if any(e["name"] == name for e in self._sessions)
-        }
-        for name, token in self.files:
+        """The tokens to retrieve, by session; also of a session without files."""
+        empty = [entry["name"] for entry in self._sessions if not entry["files"]]
+        found: dict[str, list[int]] = {name: [] for name in empty[:1]}
+        for name, token in self.shown:
             found.setdefault(name, []).append(token)
         return found
 
