@@ -6,13 +6,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from luoser.abi.memfd import form_of_handler
 from luoser.abi.registry import layouts
 from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
 from luoser.checks.block import BROKEN, FROZEN_OUT, UNREAD
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
-from luoser.checks.view import View
+from luoser.checks.view import View, cause_of
 from luoser.checks.vmalloc import broken_areas
+from luoser.state import Problem
 from luoser.text import one_bit_off, safe_text
 
 __all__: list[str] = []
@@ -97,16 +99,27 @@ def handler_area(view: View) -> Iterator[Found]:
     judged: its version, counts or sizes can be wrong, or newer than what is known.
     """
     view.need_unconsumed()
-    strange = list(view.subjects("bad-handler-data"))
+    strange, lost = list(view.subjects("bad-handler-data")), _lost_structs(view)
     details = [entry.detail for entry in view.handover.subtrees] + [flb.detail for flb in view.flb_entries()]
-    if not any((*strange, *details, *(file.detail for _, _, file in view.files()))):
+    if not any((*strange, *lost, *details, *(file.detail for _, _, file in view.files()))):
         raise NotApplicable("no struct of a handler, FLB or sub-tree")
     paths = [path for path in view.subjects("short-list", *BROKEN, *UNREAD) if _AREA.fullmatch(path)]
     for path, problems in broken_areas(view, paths):
         for problem in problems:
             yield Found(problem.message, address=problem.address, where=path, hint="find what overwrote the struct")
+    for path, problem in lost.items():
+        raise NotJudged(problem.message, cause=cause_of(problem), about=path)
     if strange:
         raise NotJudged("no known layout fits the struct of its owner", cause="unknown-form", about=strange[0])
+
+
+def _lost_structs(view: View) -> dict[str, Problem]:
+    """Problems with structs of known owners that are not in the source, by path. Memfds have rules of their own."""
+    owners = {entry.handler for entry in layouts() if entry.kind == "struct" and entry.handler}
+    names = {f"subtrees[{index}]": entry.name for index, entry in enumerate(view.handover.subtrees)}
+    names |= {f"luo.flbs[{index}]": flb.name for index, flb in enumerate(view.flb_entries())}
+    names |= {where: file.compatible for where, _, file in view.files() if form_of_handler(file.compatible) is None}
+    return {path: found[0] for path, found in view.subjects(*UNREAD).items() if names.get(path) in owners}
 
 
 _AREA = re.compile(r"(subtrees|luo\.flbs|luo\.sessions\[\d+\]\.files)\[\d+\]\.(?!memfd|contents)\w+")

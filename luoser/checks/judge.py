@@ -27,7 +27,7 @@ from luoser.state import State
 __all__ = ["Judgement"]
 
 _ORDER = list(Severity)
-_SOURCE_CODES = ("source", "truncated")
+_SOURCE_CODES = ("source", "truncated", "address-doubt")
 _ROOT_LOST = "root-lost"
 _ROOT_UNSEEN = {"root-unread": "KHO021", "no-root": "KHO021", "truncated": "KHO018", "source": "KHO018"}
 """Rule for each code of a problem that can be the reason why no root was found."""
@@ -65,7 +65,7 @@ class Judgement:
         """
         handover = view.handover
         seen: dict[str, str] = {}
-        doubt = next(view.source_problems("page-size-doubt"), None)
+        doubt = next(view.source_problems("page-size-doubt", "address-doubt"), None)
         for rule in rules:
             outcome = self._put(rule, view) if doubt is None else self._doubt(rule, view, doubt.message)
             seen[rule.id] = outcome

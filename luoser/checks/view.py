@@ -123,9 +123,10 @@ class View:
 
     def need_whole(self, found: PreservedMap) -> None:
         """Raise NotJudged if a part of the map could not be read, or the page size is in doubt."""
-        doubt = next(self.source_problems("page-size-doubt"), None)
+        doubt = next(self.source_problems("page-size-doubt", "address-doubt"), None)
         if doubt is not None:
-            raise NotJudged(f"{doubt.message}; --page-size decides", cause="open", about="preserved")
+            decides = "; --page-size decides" if doubt.code == "page-size-doubt" else ""
+            raise NotJudged(f"{doubt.message}{decides}", cause="open", about="preserved")
         if not found.complete:
             codes = ("map-garbage", "map-node-broken", "missing", "excluded", "page-damaged", "map-too-large")
             problem = next(self.problems(*codes, about="preserved"), None)

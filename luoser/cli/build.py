@@ -82,12 +82,20 @@ class _Boot:
 
         return FIRST[self.machine] if self.base is None else self.base
 
-    def report(self, image: Image) -> None:
-        """Say and write what has to be passed to the kernel of each incoming root.
-
-        Raises UsageError if there is none.
-        """
+    def check(self, image: Image) -> None:
+        """Raise UsageError for an output that does not fit the machine, or if no kernel has to be told anything."""
         from luoser.errors import UsageError
+        from luoser.writer.scratch import machine_of
+
+        machine = self.machine or machine_of(image.page_size)
+        for target, of in ((self.chosen, "arm64"), (self.setup_data, "x86-64")):
+            if target is not None and machine != of:
+                raise UsageError(f"{'--chosen' if of == 'arm64' else '--setup-data'} is for {of}, not for {machine}")
+            if target is not None and len(image.passed) != 1:
+                raise UsageError(f"expected one incoming root with scratch areas, found {len(image.passed)}")
+
+    def report(self, image: Image) -> None:
+        """Say what has to be passed to the kernel of each incoming root, and write it."""
         from luoser.output import new_file
         from luoser.writer.scratch import chosen_source, machine_of, node_bytes
 
@@ -96,17 +104,11 @@ class _Boot:
         for told in image.passed:
             words = f"root {told.root:#x}, scratch array {told.array:#x} of {told.size} bytes, {what} {told.node:#x}"
             click.echo(f"luoser: to boot with: {words}", err=True)
-        outputs = [(self.chosen, "arm64"), (self.setup_data, "x86-64")]
-        for target, of in outputs:
-            if target is None:
-                continue
-            if machine != of:
-                raise UsageError(f"{'--chosen' if of == 'arm64' else '--setup-data'} is for {of}, not for {machine}")
-            if len(image.passed) != 1:
-                raise UsageError(f"expected one incoming root with scratch areas, found {len(image.passed)}")
-            told = image.passed[0]
+        target = self.setup_data if machine == "x86-64" else self.chosen
+        if target is not None:
+            (told,) = image.passed
             with new_file(target, force=self.force) as file:
-                file.write(node_bytes(told, machine) if of == "x86-64" else chosen_source(told).encode())
+                file.write(node_bytes(told, machine) if machine == "x86-64" else chosen_source(told).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,22 @@ class _Beside:
     spec: str
 
     def __call__(self, name: str) -> bytes:
+        from luoser.errors import UsageError
         from luoser.limits import LIMITS
-        from luoser.memory.open import read_file
+        from luoser.text import safe_text
 
-        folder = Path() if self.spec == "-" else Path(self.spec).parent
-        return read_file(str(folder / name), limit=LIMITS.spec_size)
+        place = (Path() if self.spec == "-" else Path(self.spec).parent) / name
+        shown, most = safe_text(str(place)), LIMITS.spec_size
+        try:
+            if not place.is_file():
+                raise UsageError(f"{shown}: expected a file with the contents of a memfd")
+            with place.open("rb") as file:
+                data = file.read(most + 1)  # as it is: also what is packed is what a guest has
+        except OSError as error:
+            raise UsageError(f"{shown}: {error.strerror or error}") from error
+        if len(data) > most:
+            raise UsageError(f"{shown}: too large for a SPEC: expected at most {most} bytes")
+        return data
 
 
 @click.command("build")
@@ -183,8 +196,14 @@ def command(
     shown = "standard input" if spec == "-" else safe_text(spec)
     values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
     made = _Output(source=safe_text(Path(spec).name), **output)
-    if spec != "-" and Path(made.target).exists() and Path(spec).samefile(made.target):
-        raise UsageError(f"{safe_text(made.target)}: output and SPEC are the same file; give another output")
+    targets = [target for target in (made.target, chosen, setup_data) if target is not None]
+    for number, target in enumerate(targets):
+        if spec != "-" and Path(target).exists() and Path(spec).samefile(target):
+            raise UsageError(f"{safe_text(target)}: output and SPEC are the same file; give another output")
+        if any(Path(target).absolute() == Path(other).absolute() for other in targets[:number]):
+            raise UsageError(f"{safe_text(target)}: given as two outputs; give another one")
+        if Path(target).exists() and not made.force:
+            raise UsageError(f"{safe_text(target)}: exists; --force replaces it")
     try:
         if is_blob(values) and (made.form in _IMAGES or blob is not None):
             raise UsageError(
@@ -259,7 +278,7 @@ def _build_state(
     full = complete(_with_layout(values, layout), kernel=kernel, base=boot.first)
     state = from_document(full)
     image = write(state, machine=boot.machine)
-    boot.report(image)
+    boot.check(image)
     node = _node(image, state, blob) if blob is not None else None
     if broken is not None:
         broken.apply(image, state)
@@ -274,6 +293,7 @@ def _build_state(
     else:
         write_image(made.target, image, made.form or "elf", force=made.force)
         memory = _written(made, image.page_size)
+        boot.report(image)
     yield from image.lacks
     if broken is None:
         with memory:

@@ -18,7 +18,7 @@ from luoser.state import Direction, Handover, Problem, State
 __all__ = ["Change", "Comparison", "Kind", "NotCompared", "Verdict", "blob_changes", "compare", "without"]
 
 _UNSEEN = (
-    "truncated", "page-size-doubt", "no-own-root", "root-lost", "root-unread", "too-many-candidates",
+    "truncated", "page-size-doubt", "address-doubt", "no-own-root", "root-lost", "root-unread", "too-many-candidates",
 )  # fmt: skip
 """Codes of problems of a source: a handover may not have been seen, or not as it is."""
 _Pair = tuple[Handover | None, Handover | None]

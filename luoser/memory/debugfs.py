@@ -35,9 +35,11 @@ _STRINGS = (
 _FILES = 4096
 _SIDES = {"in": True, "incoming": True, "out": False, "outgoing": False}
 """Whether the root in a folder was handed to the running kernel, by a word of the folder's name."""
+_BESIDE = frozenset(("kho", "luo", "debugfs"))
+"""Words that stand beside it in a longer name: kho-in, but not plug-in."""
 _AREAS = (("scratch_phys", "scratch_len"), ("bootmem_phys", "bootmem_len"))
 """Names of the files with the addresses and the sizes of the scratch areas."""
-_DEPTH = 3
+_DEPTH = 6
 """Levels of folders in which a copy is searched."""
 
 
@@ -141,8 +143,13 @@ def _need_one_machine(shown: str, folders: list[_Folder]) -> None:
 
 def _side(folder: Path) -> bool | None:
     """Whether the root in a folder was handed to the running kernel, by the folder's name. None: unknown."""
-    words = re.split(r"[^a-z]+", folder.absolute().name.lower())
-    return next((_SIDES[word] for word in words if word in _SIDES), None)
+    words = [word for word in re.split(r"[^a-z]+", folder.absolute().name.lower()) if word]
+    places = [place for place, word in enumerate(words) if word in _SIDES]
+    if len(places) != 1:
+        return None
+    (place,) = places
+    is_named = len(words) == 1 or _BESIDE & set(words[max(0, place - 1) : place + 2])
+    return _SIDES[words[place]] if is_named else None
 
 
 def _folders(folder: Path, depth: int) -> list[Path]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from luoser.errors import MissingMemory, PageState
@@ -35,8 +36,17 @@ class Recorder(Memory):
     def place(self, ranges: Sequence[Any]) -> None:
         self._below.place(ranges)
         self.ram = self._below.ram
+        self.start_again()
+
+    def start_again(self) -> None:
         self.pages.clear()
         self.missing.clear()
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        pages, missing = set(self.pages), dict(self.missing)
+        yield
+        self.pages, self.missing = pages, missing
 
     @property
     def asked(self) -> set[int]:

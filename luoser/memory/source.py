@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
@@ -115,6 +116,14 @@ class Memory(ABC):
         self.path = path
         self.vmcoreinfo = {}
         self.remarks = []
+
+    def start_again(self) -> None:  # noqa: B027 - most sources record nothing
+        """Forget what was read, if it is recorded: it is not what the result is made of."""
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What is read in here is not recorded."""
+        yield
 
     def place(self, ranges: Sequence[Any]) -> None:
         """Change the physical addresses of an image. Only for sources with `is_guess`.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
-from luoser.reader.calibrate import calibrate
+from luoser.reader.calibrate import ADDRESS_DOUBT, calibrate
 from luoser.reader.kernel import SYMBOLS
 from luoser.reader.kho import read_handovers
 from luoser.reader.locate import find_roots
@@ -61,10 +61,12 @@ def read(
     unknown = given.keys() - {handover.address for handover in state.handovers}
     if unknown:
         raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
-    better = best_size(state, size, lambda other: reading(other, whole=False))
+    with memory.trial():
+        better = best_size(state, size, lambda other: reading(other, whole=False))
     if better[0] != size:
         is_doubt = who in ("--page-size", "VMCOREINFO")
         if page_size is None:  # the page size of the user is never replaced
+            memory.start_again()
             state = reading(better[0])
         state = doubted(state, size, better, who, code="page-size-doubt" if is_doubt else "page-size-guessed")
     if root is None:
@@ -89,5 +91,7 @@ def _remark(walk: Walk, remarks: Sequence[str]) -> None:
     for remark in remarks:
         if remark.startswith("truncated:"):
             walk.problem("truncated", None, None, remark)
+        elif remark.startswith(ADDRESS_DOUBT):
+            walk.problem("address-doubt", None, None, remark)
         else:
             walk.problem("source", None, None, remark)

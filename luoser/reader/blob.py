@@ -12,7 +12,7 @@ from luoser.abi.registry import Layout, layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
 from luoser.reader.pci_layout import Fit, best_fits, fit_pci, read_pci
-from luoser.reader.plausible import PAGE_SIZES, is_array, is_hwpoison, is_page, is_pstore
+from luoser.reader.plausible import PAGE_SIZES, is_array, is_guest_memfd, is_hwpoison, is_page, is_pstore
 from luoser.reader.walk import is_name
 from luoser.state import Blob, DeviceList
 from luoser.state.columns import columns
@@ -81,7 +81,10 @@ def candidates(data: bytes) -> list[tuple[str, str]]:
     lists = [(fit.name, _why(fit)) for fit in _sound_lists(data)]
     if any(data) and structs:
         lists = [] if all(not fit.blob.devices for fit in _sound_lists(data)) else lists
-    weak = [(name, why) for name, (test, why) in _WEAK.items() if any(data) and not structs and test(data)]
+    is_small = all(len(fit.blob.devices) <= 1 for fit in _sound_lists(data)) and {name for name, _ in structs} <= {
+        "hwpoison"
+    }
+    weak = [(name, why) for name, (test, why) in _WEAK.items() if any(data) and is_small and test(data)]
     return structs + lists + weak
 
 
@@ -181,7 +184,10 @@ def _is_empty_hwpoison(data: bytes) -> bool:
 
 def _is_pstore(data: bytes) -> bool:
     schema = other.pstore_kho_ser
-    return is_pstore(data, len(data)) and not data[schema.size + schema.parse(data).size :].strip(b"\0")
+    if not is_pstore(data, len(data)):
+        return False
+    end = schema.size + schema.parse(data).size
+    return any(data[schema.size : end]) and not data[end:].strip(b"\0")
 
 
 def _is_setup_data(data: bytes) -> bool:
@@ -214,26 +220,36 @@ def _is_memfd(schema: Schema) -> Callable[[bytes], bool]:
             and ser.folios.flags <= 3
             and ser.get("seals", 0) <= 0x3F
             and not ser.get("flags", 0)
-            and ser.size <= 1 << 52
+            and (ser.nr_folios - 1) * PAGE_SIZES[0] <= ser.size <= 1 << 52
         )
 
     return test
 
 
 def _is_guest_memfd(data: bytes) -> bool:
-    """Whether it can be a guest_memfd: its size is a multiple of a page, and not less than its folios."""
     schema = guest.guest_memfd_luo_ser
+    if not is_guest_memfd(data) or data[schema.size :].strip(b"\0"):
+        return False
+    return bool(schema.parse(data).nr_folios)
+
+
+def _is_vcpu(data: bytes) -> bool:
+    """Whether it can be a virtual CPU: numbers, a token, and the addresses of two pages."""
+    schema = guest.kvm_vcpu_ser
     if len(data) < schema.size or data[schema.size :].strip(b"\0"):
         return False
     ser = schema.parse(data)
-    folios = ser.nr_folios
-    return (
-        0 < folios <= ser.size // PAGE_SIZES[0]
-        and not ser.size % PAGE_SIZES[0]
-        and ser.size <= 1 << 52
-        and not ser.flags & ~sum(guest.GUEST_FLAGS)
-        and is_array(folios * 16, ser.folios)
-    )
+    return ser.vcpu_id < 1 << 16 and is_page(ser.arch_state) and is_page(ser.cb)
+
+
+def _is_kvm_rfc(data: bytes) -> bool:
+    """Whether it can be the type of a KVM machine with an array of memory attributes."""
+    schema = guest.kvm_luo_ser_mem_attrs
+    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+        return False
+    ser = schema.parse(data)
+    is_array = bool(ser.nr_mem_attrs) == bool(ser.mem_attrs.first) and is_page(ser.mem_attrs.first or PAGE_SIZES[0])
+    return ser.type < 1 << 16 and bool(ser.nr_mem_attrs) and is_array
 
 
 def _is_block(entry: Schema, test: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
@@ -319,6 +335,8 @@ _TESTS: dict[str, tuple[Callable[[bytes], bool], str]] = {
 _WEAK: dict[str, tuple[Callable[[bytes], bool], str]] = {
     "eventfd-v1": (_is_eventfd_page, "a counter and flags of an eventfd, then zeros"),
     "hwpoison": (_is_empty_hwpoison, "version 1, then zeros: no pages with errors"),
+    "kvm-vcpu-v1": (_is_vcpu, "a number, a token and the addresses of two pages"),
+    "kvm-vm-rfc": (_is_kvm_rfc, "a small number and an array of memory attributes"),
     "kvm-vm-arch": (_is_kvm_arch, "a small number and the address of a page, then zeros"),
     "kvm-vm-v1-type": (_is_kvm_type, "a small number, then zeros"),
 }
@@ -389,6 +407,9 @@ def _as_struct(data: bytes, chosen: Layout, names: tuple[str, ...], confidence: 
             records = [struct_values(entry, data[place:]) for place in range(head.size, size, entry.size)]
         if have < count:
             notes.append(f"too short: expected {count} records as in the header, found {have} in {len(data)} bytes")
+    if chosen.name == "setup-data" and fields["len"] == kho.kho_data.size <= len(data) - size:
+        values = struct_values(kho.kho_data, data[size:]).items()
+        notes.append(f"its data is a kho_data: {', '.join(f'{name} {value:#x}' for name, value in values)}")
     return Blob(
         layout=chosen.name,
         candidates=names,

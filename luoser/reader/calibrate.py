@@ -19,11 +19,16 @@ from luoser.errors import FormatError, MissingMemory, UsageError
 from luoser.limits import LIMITS
 from luoser.memory.raw import Range, pc_ranges
 from luoser.memory.source import Memory
-from luoser.state import MapStatus, State
+from luoser.state import Handover, MapStatus, State
 
-__all__ = ["calibrate"]
+__all__ = ["ADDRESS_DOUBT", "calibrate"]
+
+ADDRESS_DOUBT = "addresses guessed:"
+"""A remark that starts so means that nothing in the source can be judged."""
 
 _3G, _4G, _PAGE = 3 << 30, 1 << 32, 4096
+_HOLES = (3 << 30, 2 << 30, 7 << 29)
+"""Where the hole of a PC usually starts: QEMU's pc and q35, and others."""
 _BLOBS, _TREE_SIZE, _TREE_BYTES = 4096, 64 << 10, 1 << 20
 _MODELS = 8
 """At most so many of each kind, as each costs a reading of the whole image."""
@@ -91,8 +96,11 @@ def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
 def _doubt(memory: Memory, state: State) -> None:
     """Add a remark that the addresses in a large image are not known. state: that was read from it."""
     if state.handovers and max(segment.end for segment in memory.segments) > _3G:
-        word = "raw image of more than 3 GiB: assuming byte N is address N, though not all sub-trees are found there"
-        memory.remarks.append(f"{word}; on a PC memory from 3 GiB or so on is moved to 4 GiB: --pc-hole or --map")
+        word = "raw image of more than 3 GiB: assuming byte N is address N, though not all structures are found there"
+        hint = (
+            "on a PC memory from 3 GiB or so on is moved to 4 GiB: --pc-hole or --map; if byte N is address N: --base 0"
+        )
+        memory.remarks.append(f"{ADDRESS_DOUBT} {word}; {hint}")
 
 
 def _chosen(best: list[_Model]) -> _Model | None:
@@ -110,32 +118,82 @@ def _chosen(best: list[_Model]) -> _Model | None:
 
 
 def _is_lost(state: State) -> bool:
-    """Whether there is no root, or a root with a sub-tree that is not at its address."""
-    return not state.handovers or any(
-        subtree.address is not None and part is None
-        for handover in state.handovers
-        for subtree in handover.subtrees
-        for name, part in (
-            ("LUO", handover.luo),
-            ("memblock", handover.memblock),
-            ("kexec-metadata", handover.kexec_metadata),
+    """Whether there is no root, or a root with a sub-tree that is not at its address, or with anything that is not
+    there and is named at 3 GiB or above, where a PC has its hole.
+    """
+    return (
+        not state.handovers
+        or _is_lost_above(state)
+        or any(
+            subtree.address is not None and part is None
+            for handover in state.handovers
+            for subtree in handover.subtrees
+            for name, part in (
+                ("LUO", handover.luo),
+                ("memblock", handover.memblock),
+                ("kexec-metadata", handover.kexec_metadata),
+            )
+            if subtree.name == name
         )
-        if subtree.name == name
     )
+
+
+def _is_lost_above(state: State) -> bool:
+    """Whether things at 3 GiB or above are missing, zeros, or something else, and none was found there."""
+    if any(address >= _3G for handover in state.handovers for address in _found(handover)):
+        return False
+    if any(problem.code in _LOST and (problem.address or 0) >= _3G for problem in state.problems):
+        return True
+    maps = (handover.preserved for handover in state.handovers)
+    return any(entry.address >= _3G and (entry.map is None or not entry.map.entries) for entry in maps)
+
+
+def _found(handover: Handover) -> Iterator[int]:
+    """Addresses of structures that were found there."""
+    parts = (handover.luo, handover.memblock, handover.kexec_metadata, handover.kho_test)
+    yield from (part.address for part in parts if part is not None and part.address is not None)
+    if handover.preserved.map is not None and handover.preserved.map.entries:
+        yield from handover.preserved.nodes
+    for session in handover.luo.sessions if handover.luo is not None else ():
+        yield from (file.memfd.address for file in session.files if file.memfd is not None)
+
+
+_LOST = frozenset(
+    (
+        *(
+            "missing",
+            "excluded",
+            "bad-pointer",
+            "bad-memfd",
+            "zero-memfd",
+            "bad-handler-data",
+            "short-list",
+            "bad-file",
+        ),
+        *("bad-session", "bad-flb", "no-fdt", "bad-fdt", "luo-reused", "pci-impossible", "pci-unknown-layout"),
+        *("bad-kho-test", "bad-memblock", "bad-metadata", "map-garbage", "map-node-broken"),
+    )
+)
+"""Codes of problems: at an address there is not what is named there."""
 
 
 def _may_move(state: State) -> bool:
     """Whether addresses may be wrong: any, or, if some structure is at its address, only those above 4 GiB."""
     named = (subtree.address for handover in state.handovers for subtree in handover.subtrees)
-    return not _score(state) or any(address is not None and address >= _4G for address in named)
+    return (
+        not _score(state) or _is_lost_above(state) or any(address is not None and address >= _4G for address in named)
+    )
 
 
 def _score(state: State) -> int:
-    """Number of structures that were found at their addresses."""
+    """Number of structures that were found at their addresses. A memfd is two: its descriptor and its folio list."""
     found = 0
     for handover in state.handovers:
         parts = (handover.luo, handover.memblock, handover.kexec_metadata, handover.kho_test)
         found += sum(part is not None for part in parts)
+        sessions = handover.luo.sessions if handover.luo is not None else ()
+        memfds = [file.memfd for session in sessions for file in session.files]
+        found += 2 * sum(memfd is not None and len(memfd.folios.list) > 0 for memfd in memfds)
         preserved = handover.preserved
         found += preserved.status is MapStatus.INTACT and preserved.map is not None and preserved.map.entries > 0
     return found
@@ -152,7 +210,9 @@ def _models(memory: Memory, state: State) -> Iterator[_Model]:
         whole = [shift for shift, _ in (below + above).most_common() if any((at + shift) % _PAGE == 0 for at in roots)]
         yield from (_whole(shift) for shift in whole[:_MODELS] if shift)
         lows += [shift for shift, _ in below.most_common(_MODELS) if shift]
-    holes = (_hole(low, shift) for shift, _ in above.most_common(_MODELS) if 0 < shift < _4G for low in lows)
+    shifts = [shift for shift, _ in above.most_common(_MODELS) if 0 < shift < _4G]
+    shifts += [_4G - hole for hole in _HOLES if _4G - hole not in shifts] if _is_lost_above(state) else []
+    holes = (_hole(low, shift) for shift in shifts for low in lows)
     yield from islice(holes, _MODELS)
 
 

@@ -16,7 +16,7 @@ from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
-from luoser.reader.plausible import is_hwpoison, is_pstore
+from luoser.reader.plausible import is_guest_memfd, is_hwpoison, is_pstore, is_tmpfs_file
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 from luoser.state import Array, Record
@@ -153,6 +153,10 @@ def _is_plausible(entry: Layout, page: bytes, size: int | None) -> bool:
     head = entry.schemas[0]
     if entry.name == "hwpoison":
         return is_hwpoison(page, (len(page),))
+    if entry.name == "guest-memfd-v1":
+        return is_guest_memfd(page, (len(page),))
+    if entry.name == "tmpfs-file-v1":
+        return is_tmpfs_file(page, (len(page),))
     if entry.name == "pstore-kho":
         return is_pstore(page, size if size is not None else PHYSICAL_LIMIT)
     fields = struct_values(head, page)

@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
-from luoser.abi import other
+from luoser.abi import guest, other
 from luoser.reader.walk import PHYSICAL_LIMIT
 
-__all__ = ["PAGE_SIZES", "is_array", "is_hwpoison", "is_page", "is_pstore"]
+__all__ = [
+    "PAGE_SIZES",
+    "is_array",
+    "is_guest_memfd",
+    "is_hwpoison",
+    "is_page",
+    "is_pstore",
+    "is_tmpfs_file",
+]
 
+_REASONS = 16
+"""More than the reasons of a dump in enum kmsg_dump_reason."""
 PAGE_SIZES = (4096, 16384, 65536)
 """Bytes of a page, smallest first."""
 
@@ -44,6 +54,31 @@ def is_hwpoison(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
     return is_known and is_array(ser.count * 8, ser.pfns, page_sizes)
 
 
+def is_guest_memfd(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
+    """Whether bytes start with a guest_memfd_luo_ser: whole pages, not fewer than folios, and an array of their size.
+
+    data:       from the struct on.
+    page_sizes: bytes of a page, one of which it is.
+    """
+    if len(data) < guest.guest_memfd_luo_ser.size:
+        return False
+    ser, page = guest.guest_memfd_luo_ser.parse(data), page_sizes[0]
+    is_known = not ser.flags & ~sum(guest.GUEST_FLAGS) and ser.size <= 1 << 52 and not ser.size % page
+    return bool(is_known and ser.nr_folios <= ser.size // page) and is_array(ser.nr_folios * 16, ser.folios, page_sizes)
+
+
+def is_tmpfs_file(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
+    """Whether bytes start with a tmpfs_file_ser: an array of the size of its folios.
+
+    data:       from the struct on.
+    page_sizes: bytes of a page, one of which it is.
+    """
+    if len(data) < other.tmpfs_file_ser.size:
+        return False
+    ser = other.tmpfs_file_ser.parse(data)
+    return is_array(ser.nr_folios * 16, ser.folios, page_sizes) and ser.size <= 1 << 52
+
+
 def is_pstore(data: bytes, size: int) -> bool:
     """Whether bytes start with a pstore_kho_ser: version 1, a time, and a record of a size that is there.
 
@@ -56,7 +91,9 @@ def is_pstore(data: bytes, size: int) -> bool:
     return bool(
         ser.version == other.RECORD_VERSION
         and 0 < ser.size <= size - other.pstore_kho_ser.size
-        and ser.sec > 0
+        and 0 < ser.sec < 1 << 32
+        and ser.reason < _REASONS
+        and not data[4:8].strip(b"\0")
         and 0 <= ser.nsec < 1_000_000_000
         and ser.compressed <= 1
     )

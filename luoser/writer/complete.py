@@ -513,8 +513,20 @@ class _Handover:
                 self.placer.preserve(place, self.page)
         self._area(entry, folios, len(rows), form, address)
         if data is not None:
-            memfd["contents"] = list(pieces_of(item, data, self.page))
+            memfd["contents"] = list(pieces_of(item, data, self.page, self._given_orders()))
         return address
+
+    def _given_orders(self) -> dict[int, int]:
+        """Orders of the blocks in a given map, by address."""
+        preserved = self.item.item("preserved")
+        if preserved is None or preserved.get("extents") is None:
+            return {}
+        extents = load_extents(preserved, self.page)
+        if sum(count for _, _, count in extents) > LIMITS.entries:
+            return {}
+        return {
+            start + number * (self.page << order): order for start, order, count in extents for number in range(count)
+        }
 
     def _file_bytes(self, item: Item) -> bytes | None:
         """The bytes of a file whose contents have no address. None: they have one, or there are none."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from luoser.errors import UsageError
@@ -37,14 +37,22 @@ def with_contents(values: Json, read: Callable[[str], bytes]) -> Json:
     return cast(Json, [with_contents(item, read) for item in values]) if isinstance(values, list) else values
 
 
-def pieces_of(item: Item, data: bytes, page_size: int) -> Iterator[Json]:
+def pieces_of(item: Item, data: bytes, page_size: int, orders: Mapping[int, int]) -> Iterator[Json]:
     """The contents of a memfd by address: bytes of its folios.
 
-    item:      the memfd, with its folios, each of one page.
+    item:      the memfd, with its folios.
     data:      the bytes of the file.
     page_size: bytes.
+    orders:    of preserved blocks by address; a folio that is none has one page.
+
+    Raises UsageError for bytes, other than zeros, that are in no folio.
     """
-    folios = cast(Item, item.item("folios"))
+    folios, left = cast(Item, item.item("folios")), bytearray(data)
     for index, address, _ in folios.rows("list", 3):
-        piece = data[index * page_size : (index + 1) * page_size]
-        yield {"address": f"{address:#x}", "size": f"{page_size:#x}", "bytes": piece.rstrip(b"\0").hex()}
+        start, size = index * page_size, page_size << orders.get(address, 0)
+        piece = data[start : start + size]
+        left[start : start + size] = bytes(len(piece))
+        yield {"address": f"{address:#x}", "size": f"{size:#x}", "bytes": piece.rstrip(b"\0").hex()}
+    if any(left):
+        place = next(place for place, byte in enumerate(left) if byte)
+        raise item.fail("folios.list", f"expected a folio for byte {place:#x} of the contents, found none")

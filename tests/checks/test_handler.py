@@ -220,3 +220,11 @@ def test_a_struct_whose_values_contradict_each_other_is_not_judged(struct_bytes:
     report = area_judged(change)
     assert [(one.rule, one.cause, one.about) for one in report.unjudged] == [("LUO024", "unknown-form", "subtrees[1]")]
     assert report.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_struct_that_is_not_in_the_source_is_not_judged() -> None:
+    report = area_judged(lambda memory, places: memory.remove(places.hwpoison))
+    assert {(one.rule, one.cause, one.about) for one in report.unjudged if one.rule == "LUO024"} == {
+        ("LUO024", "missing", "subtrees[1]")
+    }
+    assert report.verdict is Verdict.INCONCLUSIVE

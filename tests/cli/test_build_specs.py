@@ -132,3 +132,24 @@ def test_a_root_without_scratch_has_nothing_to_boot_with(luoser_command: Run, tm
         "build", str(tmp_path / "spec"), "-o", str(tmp_path / "out"), "--setup-data", str(tmp_path / "n")
     )
     assert refused.returncode == 2 and b"expected one incoming root" in refused.stderr
+
+
+def test_no_output_is_another_one_or_the_spec(luoser_command: Run, tmp_path: Path) -> None:
+    spec, out = str(tmp_path / "spec"), str(tmp_path / "out")
+    Path(spec).write_text(INCOMING)
+    words = ("build", spec, "--machine", "arm64", "--force")
+    same = luoser_command(*words, "-o", out, "--chosen", out)
+    assert same.returncode == 2 and b"given as two outputs" in same.stderr and not Path(out).exists()
+    over = luoser_command(*words, "-o", out, "--chosen", spec)
+    assert over.returncode == 2 and b"are the same file" in over.stderr and Path(spec).read_text() == INCOMING
+    Path(out).write_text("kept")
+    there = luoser_command(*words[:-1], "-o", out, "--chosen", str(tmp_path / "chosen"))
+    assert there.returncode == 2 and Path(out).read_text() == "kept" and not (tmp_path / "chosen").exists()
+
+
+def test_decode_shows_what_a_setup_data_node_points_to(luoser_command: Run, tmp_path: Path) -> None:
+    spec, node = str(tmp_path / "spec"), str(tmp_path / "node")
+    Path(spec).write_text(INCOMING)
+    assert luoser_command("build", spec, "-o", str(tmp_path / "out"), "--setup-data", node).returncode == 0
+    shown = luoser_command("decode", node).stdout
+    assert b"setup-data" in shown and b"fdt_size 0x1000" in shown and b"scratch_size 0x20" in shown

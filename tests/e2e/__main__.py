@@ -20,6 +20,7 @@ from typing import Any
 
 from luoser.writer.image import write_image
 from tests.e2e.boot import boot
+from tests.e2e.inside import inside
 from tests.e2e.judge import Compared, judged
 from tests.e2e.kernels import Kernel, NoKernel, kernel
 from tests.e2e.live_update import live_update
@@ -57,6 +58,8 @@ def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
     yield from judged(run)
     if is_luo:
         yield Compared("built image", "a real frozen dump", rebuilt(run, place / "rebuilt"))
+    if kernel.series == SERIES[-1]:
+        yield from inside(kernel, place / "inside")
 
 
 def _row(kernel: Kernel, found: list[Compared], seconds: float) -> Json:
@@ -77,7 +80,7 @@ def _row(kernel: Kernel, found: list[Compared], seconds: float) -> Json:
 
 def page(results: Json) -> str:
     """docs/kernels.md. results: rows by series, machine and pages."""
-    names = ("built image", "pre", "frozen", "post", "finished", "pre2", "frozen2", "post2")
+    names = ("built image", "pre", "frozen", "post", "finished", "pre2", "frozen2", "post2", "in the guest")
     lines = [
         "# Kernels",
         "",

@@ -103,8 +103,8 @@ def _same(found: object, wanted: object) -> str:
     return "" if found == wanted else f"expected {wanted}, found {found}"
 
 
-def _directions(state: State) -> list[tuple[int | None, Direction]]:
-    return [(one.address, one.direction) for one in state.handovers]
+def _directions(state: State) -> list[tuple[int, Direction]]:
+    return sorted((one.address or 0, one.direction) for one in state.handovers)
 
 
 def _blobs(files: dict[str, bytes], roots: list[Handover], memory: Memory) -> str:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import luoser
+from luoser import reader
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.extract.core import write_core
 from luoser.limits import Limits
@@ -26,7 +27,7 @@ from luoser.memory.kdump import KdumpMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory, Segment
-from luoser.state import Handover, Problem
+from luoser.state import Direction, Handover, Problem
 from tests import real
 from tests.images import Image
 from tests.memory import writers
@@ -382,3 +383,19 @@ def test_control_characters_of_vmcoreinfo_stay_as_shown(tmp_path: Path) -> None:
     assert second.vmcoreinfo["B"] == "caf\u00e9"
     assert "\x1b" not in second.vmcoreinfo["A"]
     assert len(third.vmcoreinfo) == 2
+
+
+@pytest.mark.parametrize("page_size", [None, 4096])
+def test_pages_that_only_a_trial_reads_are_not_in_a_cut(page_size: int | None) -> None:
+    """Other page sizes are tried on a lone root whose map was consumed; what they read is none of its memory."""
+    memory, state = real.overlay("7.3-a/post"), real.read("7.3-a/post")
+    for handover in state.handovers:
+        if handover.direction is Direction.OUTGOING:
+            memory.remove(handover.address or 0)
+    recorder = Recorder(memory)
+    luoser.read(recorder, page_size=page_size)
+    alone = Recorder(memory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "best_size", lambda state, size, _: (size, 0))
+        luoser.read(alone, page_size=page_size)
+    assert recorder.asked == alone.asked

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import PageState, SourceError
+from luoser.memory import debugfs as module
 from luoser.memory.debugfs import DebugfsMemory
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, MapStatus, State, to_document
@@ -189,7 +190,7 @@ NO_ROOTS = {
     "empty fdt": {"fdt": b""},
     "header only": {"out/fdt": root_file()[:40]},
     "half a header": {"out/fdt": root_file()[:20]},
-    "too deep": {"a/b/c/d/in/fdt": root_file()},
+    "too deep": {"a/b/c/d/e/f/g/in/fdt": root_file()},
 }
 
 
@@ -373,3 +374,15 @@ def test_copies_of_two_machines_are_not_mixed(tmp_path: Path, side: str) -> None
             assert len(memory.known_roots) == 1
     with pytest.raises(SourceError, match=rf"several machines or boots, .*a/kho/{side} and .*b/kho/{side}; give one"):
         luoser.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plug-in", "built-in", "check-out", "in-kernel-7.3-out"])
+def test_a_word_of_another_name_says_nothing_of_the_direction(tmp_path: Path, name: str) -> None:
+    assert module._side(tmp_path / name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [("in", True), ("kho-in", True), ("KHO_out", False), ("host7.kho.out", False)]
+)
+def test_folders_that_are_named_for_a_direction(tmp_path: Path, name: str, side: bool) -> None:
+    assert module._side(tmp_path / name) is side

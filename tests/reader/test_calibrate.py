@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 
 import luoser
+from luoser.checks import Verdict, check
 from luoser.errors import UsageError
 from luoser.memory.overlay import Overlay
 from luoser.memory.raw import Range
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.state import Direction, MapStatus, State, to_document
+from luoser.state.from_json import from_document
+from luoser.writer import write
+from luoser.writer.complete import complete
 from tests import real
 from tests.images import Image, Node, fdt, text, u32, u64
 from tests.reader.helpers import only, problems
@@ -380,3 +384,50 @@ def test_address_that_no_shift_reaches(tmp_path: Path, named: int) -> None:
     image.alloc(luo_page())
     memblock(image)
     luoser.read(opened(tmp_path, (0, bytes(image.data))))
+
+
+# -- only a part of the handover is above the hole --
+
+
+def moved(tmp_path: Path, description: object, hole: int = HOLE) -> Memory:
+    """A raw image of a PC of 8 GiB, without the hole, with a built handover."""
+    assert isinstance(description, dict)
+    image = write(from_document(complete(description)))
+    parts = [(start if start < hole else start - ((4 << 30) - hole), data) for start, data in image.runs()]
+    return opened(tmp_path, *parts, size=8 << 30)
+
+
+HIGH_FILE = {
+    "address": "0x150000000", "size": 8192,
+    "folios": {
+        "list": [[0, "0x150010000", 3], [1, "0x150011000", 3]], "pages": ["0x150020000"], "chunks": ["0x150021000"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hole", [0xC000_0000, 0x8000_0000])
+def test_a_file_above_the_hole_shows_the_hole(tmp_path: Path, hole: int) -> None:
+    sessions = [{"name": "vm", "files": [{"token": 1, "memfd": HIGH_FILE}]}]
+    memory = moved(tmp_path, {"handovers": [{"luo": {"sessions": sessions}}]}, hole)
+    state = luoser.read(memory)
+    luo = only(state).luo
+    assert luo is not None and luo.sessions[0].files[0].memfd is not None
+    assert f"assuming byte {hole:#x} is address 0x100000000" in said(state)
+    assert check(state).verdict is Verdict.SOUND
+
+
+def test_nothing_is_judged_if_no_hole_shows(tmp_path: Path) -> None:
+    tree = {"name": "unknown", "contents": [{"bytes": "6162"}]}
+    description = {"handovers": [{"luo": False, "kexec_metadata": False, "subtrees": [tree]}]}
+    image = write(from_document(complete(description, base=0x1_4000_0000)))
+    parts = [(start - (1 << 30), data) for start, data in image.runs()]
+    report = check(luoser.read(opened(tmp_path, *parts, size=8 << 30)))
+    assert report.verdict is Verdict.INCONCLUSIVE and not report.passed
+    assert all("addresses guessed" in one.reason for one in report.unjudged)
+
+
+def test_an_image_whose_addresses_are_right_is_judged(tmp_path: Path) -> None:
+    description = {"handovers": [{"luo": {"sessions": [{"name": "vm", "files": [{"token": 1, "memfd": HIGH_FILE}]}]}}]}
+    image = write(from_document(complete(description)))
+    report = check(luoser.read(opened(tmp_path, *image.runs(), size=8 << 30)))
+    assert report.verdict is Verdict.SOUND

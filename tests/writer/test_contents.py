@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,34 @@ def test_a_file_is_beside_its_spec(luoser_command: Run, tmp_path: Path) -> None:
     (tmp_path / "ram.bin").unlink()
     failed = luoser_command("build", str(tmp_path / "spec.json"), "-o", str(tmp_path / "other"))
     assert failed.returncode == 2 and b"ram.bin" in failed.stderr
+
+
+def test_a_large_folio_gets_all_its_pages() -> None:
+    memfd = {"contents_text": "a" * 4096 + "b" * 9000, "folios": {"list": [[0, "0x30000000", 3]]}}
+    values = described(memfd)
+    with pytest.raises(UsageError, match=r"folios\.list: expected a folio for byte 0x1000 of the contents, found none"):
+        complete(with_contents(values, lambda _: b""))
+    page = 4096
+    values["handovers"][0]["preserved"] = {"extents": [["0x30000000", 2, 1]]}
+    made = complete(with_contents(values, lambda _: b""))
+    (piece,) = made["handovers"][0]["luo"]["sessions"][0]["files"][0]["memfd"]["contents"]
+    assert bytes.fromhex(piece["bytes"]) == b"a" * page + b"b" * 9000 and piece["size"] == f"{4 * page:#x}"
+
+
+def test_zeros_need_no_folio() -> None:
+    memfd = {"contents_text": "a" + "\0" * 9000, "folios": {"list": [[0, "0x30000000", 3]]}}
+    _, image = built(with_contents(described(memfd), lambda _: b""))
+    assert memfds(image) == [(9001, [b"a"])]
+
+
+@pytest.mark.parametrize("name", ["ram.gz", "ram.xz"])
+def test_a_packed_file_is_taken_as_it_is(luoser_command: Run, tmp_path: Path, name: str) -> None:
+    data = {"ram.gz": gzip.compress, "ram.xz": lzma.compress}[name](b"contents of a guest")
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "spec.json").write_text(json.dumps(described({"contents_file": name})))
+    assert luoser_command("build", str(tmp_path / "spec.json"), "-o", str(tmp_path / "out")).returncode == 0
+    with luoser.open(tmp_path / "out") as memory:
+        (handover,) = luoser.read(memory, contents=True).handovers
+    assert handover.luo is not None
+    memfd = handover.luo.sessions[0].files[0].memfd
+    assert memfd is not None and memfd.size == len(data) and memfd.contents[0].data == data.rstrip(b"\0")
