@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice, pairwise
 
 from luoser.abi.kho import root_form
 from luoser.abi.luo import form as luo_form
 from luoser.abi.luo import is_test_flb
-from luoser.abi.memfd import form_of_handler
+from luoser.abi.memfd import PFN_BITS, form_of_handler
 from luoser.abi.pci import is_flb_name
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.registry import layouts
@@ -386,7 +386,7 @@ def _test_chunk(view: View) -> Iterator[int]:
 
 @register("MAP010", "memfd-folio-not-preserved", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def folios(view: View) -> Iterator[Found]:
-    """A folio of a preserved memfd is not in the map as the start of a block.
+    """A folio of a preserved memfd or guest_memfd is not in the map as the start of a block.
 
     The map has the size of the folio. Without it the folio cannot be restored, the file cannot be retrieved, and the
     memory of a guest is lost.
@@ -408,21 +408,33 @@ def _need_folio_lists(view: View) -> None:
 
 
 def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
-    for where, session, file in view.files():
-        if file.memfd is None:
-            continue
-        lost = [address for address in file.memfd.folios.list.addresses() if address and found.head(address) is None]
+    for where, name, addresses in _folio_lists(view):
+        lost = [address for address in addresses if address and found.head(address) is None]
         lost = [address for address in lost if _is_ram(view, address)]
         if lost:
-            more = f", and {len(lost) - 1} more of {file.memfd.folios.count}" if len(lost) > 1 else ""
+            more = f", and {len(lost) - 1} more of {len(addresses)}" if len(lost) > 1 else ""
             fault = _misplaced(found, lost[0], 1)
             state = f"is preserved {fault}" if fault else "is not preserved"
             yield Found(
-                f"{view.name_of(session, file)}: the folio at {lost[0]:#x} {state}{more}",
+                f"{name}: the folio at {lost[0]:#x} {state}{more}",
                 address=lost[0],
-                where=f"{where}.memfd.folios",
+                where=where,
                 hint="the file is lost; find what freed this memory, or cleared its bit in the map",
             )
+
+
+def _folio_lists(view: View) -> Iterator[tuple[str, str, Sequence[int]]]:
+    """(path, name of the file, addresses of its folios) of each memfd and guest_memfd."""
+    for where, session, file in view.files():
+        if file.memfd is not None:
+            yield f"{where}.memfd.folios", view.name_of(session, file), list(file.memfd.folios.list.addresses())
+    for where, name, record in view.records():
+        if record.readings[0][0] == _GUEST:
+            entries = [one for array in record.arrays if array.member == "folios" for one in array.words[::2]]
+            yield where, name, [(entry & ((1 << PFN_BITS) - 1)) * view.page_size for entry in entries]
+
+
+_GUEST = "guest-memfd-v1"
 
 
 def _is_ram(view: View, address: int) -> bool:

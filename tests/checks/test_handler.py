@@ -15,6 +15,7 @@ from luoser.memory.overlay import Overlay
 from luoser.state import PreservedMap
 from tests import real
 from tests.checks.mutants import NAME, changed, luo_of, rules_found
+from tests.images import Image, name
 from tests.posted import BLOB, Places, posted
 
 
@@ -228,3 +229,29 @@ def test_a_struct_that_is_not_in_the_source_is_not_judged() -> None:
         ("LUO024", "missing", "subtrees[1]")
     }
     assert report.verdict is Verdict.INCONCLUSIVE
+
+
+def guest(*, size: int = 6 << 20, count: int = 3, keep: bool = True) -> Image:
+    """A guest_memfd of three folios. keep: preserve them."""
+    image = Image()
+    places = [image.alloc(order=1, keep=keep) for _ in range(3)]
+    area = image.vmalloc(b"".join(struct.pack("<QQ", place >> 12, number * 2) for number, place in enumerate(places)))
+    file = image.alloc(struct.pack("<QQQQ", size, 1, count, 5) + area)
+    files = image.blocks([name("guest_memfd_luo_v1", 48) + struct.pack("<QQ", file, 1)])
+    sessions = image.blocks([name("vm", 64) + struct.pack("<QQ", files, 1)])
+    luo = image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, image.alloc(struct.pack("<QQ", 1, 0))))
+    image.handover({"LUO": (luo, 32)})
+    return image
+
+
+def test_folios_of_a_guest_memfd_have_to_be_preserved() -> None:
+    assert check(luoser.read(guest().open()), select=["MAP010", "LUO024"]).verdict is Verdict.SOUND
+    report = check(luoser.read(guest(keep=False).open()), select=["MAP010", "LUO024"])
+    (finding,) = report.findings
+    assert finding.rule == "MAP010" and "and 2 more of 3" in finding.message
+
+
+@pytest.mark.parametrize("change", [{"count": 0}, {"count": 1 << 20}, {"size": 7}, {"size": 4096}])
+def test_a_guest_memfd_whose_values_contradict_each_other_is_not_judged(change: dict[str, int]) -> None:
+    report = check(luoser.read(guest(**change).open()), select=["LUO024"])
+    assert [(one.rule, one.cause) for one in report.unjudged] == [("LUO024", "unknown-form")]
