@@ -60,12 +60,14 @@ def _effect(boots: Json) -> str | None:
 def _parts(boot: Json) -> list[str]:
     """The parts of an effect: a crash, what the kernel logs, what user space is told, files."""
     new, lost, files_of = boot.get("new", []), boot.get("lost", []), boot.get("files", {})
-    crash = next((line for line in new if line.startswith(("Kernel panic", "RIP: 0010:", "pc : "))), None)
+    panic = next((line for line in new if line.startswith("Kernel panic")), "")
+    crash = next((line for line in new if line.startswith(("RIP: 0010:", "pc : "))), "")
+    oops = f"Oops in {re.split(r'[:+ ]+', crash)[-1]}" if crash else "Oops"
     parts = []
     if boot.get("ended") == "panic":
-        parts.append("panic" if crash is None else f"panic: {crash.partition(': ')[2]}")
+        parts.append(f"{oops}, panic" if crash else f"panic: {panic.partition(': ')[2]}" if panic else "panic")
     elif boot.get("ended") == "oops":
-        parts.append(f"Oops in {re.split(r'[:+ ]+', crash)[-1]}" if crash else "Oops")
+        parts.append(oops)
     elif boot.get("ended") == "silent":
         parts.append("hangs")
     warned = dict.fromkeys(re.findall(r"WARNING: \S+ at (\w+)", "\n".join(new)))

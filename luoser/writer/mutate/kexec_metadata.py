@@ -19,7 +19,7 @@ def metadata(image: Image, state: State) -> None:
     image.patch(subtree_at(state, "kexec-metadata"), struct.pack("<I", 2))
 
 
-@mutation("KHO011", "nothing; the numbers are only informative")
+@mutation("KHO011", "the log has another number; else nothing")
 def counts(image: Image, state: State) -> None:
     """liveupdate_number becomes one more than the kexec count."""
     handover = first_handover(state)

@@ -118,7 +118,7 @@ def number_zero(image: Image, state: State) -> None:
     _set_root(image, luo_of(state), "liveupdate_num", 0)
 
 
-@mutation("LUO006", "from luo-v5 on the FLBs are not found; before, LUO refuses, and the kernel panics")
+@mutation("LUO006", "nothing at boot, but the FLBs are lost; a panic if LUO is that of 7.0 or 7.1")
 def flb_area(image: Image, state: State) -> None:
     """The pointer to the FLB page becomes 0."""
     _set_root(image, luo_of(state), "flbs_pa", 0)
@@ -173,7 +173,7 @@ def token_duplicate(image: Image, state: State) -> None:
 # -- FLBs -------------------------------------------------------------------------------------------------
 
 
-@mutation("LUO019", "the FLB is not finished with its last file, and its memory leaks")
+@mutation("LUO019", "nothing until the FLB is to be finished: it never is, and its memory leaks")
 def flb_count(image: Image, state: State) -> None:
     """The count of the first FLB becomes one more than the number of files."""
     files = sum(session.count for session in luo_of(state).sessions)
@@ -187,7 +187,7 @@ def flb_duplicate(image: Image, state: State) -> None:
     image.patch(second.address, image.read(first.address, 48))
 
 
-@mutation("LUO023", "its owner finds a page of zeros when it retrieves the FLB")
+@mutation("LUO023", "nothing until its owner retrieves the FLB: it finds a page of zeros")
 def flb_page(image: Image, state: State) -> None:
     """The data of the first FLB becomes the address of another page, which is preserved and all zeros."""
     flb = _flbs(state)[0]

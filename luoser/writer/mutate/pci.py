@@ -79,14 +79,16 @@ def _set(**members: Any) -> Callable[[int, dict[str, Any]], None]:
     return change
 
 
-@mutation("PCI001", "PCI/LUO searches beyond the folio; the PCI core cannot retrieve its list and panics")
+@mutation(
+    "PCI001", "nothing unless the owner retrieves the list: PCI/LUO then searches beyond the folio, the PCI core panics"
+)
 def list_unreadable(image: Image, state: State) -> None:
     """The count in the head becomes larger than what fits the folio, or than the capacity."""
     entry, form = _list(state, "", lambda form, entry: any(via[:4] in ("flb:", "subs") for via in entry.via))
     _patch_head(image, entry, form, form.count, 0xFFFF)
 
 
-@mutation("PCI002", "the second entry is never matched; the PCI core's FLB panics at finish")
+@mutation("PCI002", "nothing until the FLB is finished: the second entry is never matched, and the PCI core panics")
 def path_duplicate(image: Image, state: State) -> None:
     """The second device gets the address of the first."""
     entry, form = _list(state, "of two devices or more", lambda form, entry: len(entry.devices) > 1)
@@ -185,7 +187,7 @@ def saved_state(image: Image, state: State) -> None:
     _as_form(image, _family_a(state)[0], "pci-lu-v1-12", change)
 
 
-@mutation("PCI015", "the search does not find some devices; they lose their state")
+@mutation("PCI015", "nothing unless the owner retrieves the list: some devices are not found and lose their state")
 def list_unsorted(image: Image, state: State) -> None:
     """The first two devices are swapped."""
     entry, form = _list(state, "of a sorted form", lambda form, entry: form.is_sorted and len(entry.devices) > 1)
@@ -201,7 +203,7 @@ def capacity_beyond_folio(image: Image, state: State) -> None:
     _patch_head(image, entry, form, form.capacity, 1_000_000)
 
 
-@mutation("PCI016", "panic at the FLB's finish, as nr_devices does not become 0")
+@mutation("PCI016", "nothing until the FLB is finished: nr_devices does not become 0, and the PCI core panics")
 def nr_mismatch(image: Image, state: State) -> None:
     """nr_devices is incremented."""
     entry, form = _refcounts(state)

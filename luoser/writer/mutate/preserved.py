@@ -119,7 +119,7 @@ def forget(image: Image, state: State, address: int) -> int:
 # -- the map itself ---------------------------------------------------------------------------------------
 
 
-@mutation("MAP001", "an Oops while the map is walked, early in boot, or wrong memory is reserved")
+@mutation("MAP001", "an Oops and a panic while the map is walked, early in boot, or wrong memory is reserved")
 def chain(image: Image, state: State) -> None:
     """The last chunk points to the first one; a free entry of the tree's root points to its first child."""
     preserved = _map(state)[0].preserved
@@ -133,7 +133,7 @@ def chain(image: Image, state: State) -> None:
     image.patch(preserved.address + 8 * free, struct.pack("<Q", root[used]))
 
 
-@mutation("MAP002", "an Oops while the map is walked, early in boot, or wrong memory is reserved")
+@mutation("MAP002", "an Oops and a panic while the map is walked, early in boot, or wrong memory is reserved")
 def garbage(image: Image, state: State) -> None:
     """The map's first page becomes a text."""
     image.patch(_map(state)[0].preserved.address, (b"#!/bin/sh\n" * image.page_size)[: image.page_size])
@@ -160,13 +160,13 @@ def in_scratch(image: Image, state: State) -> None:
     preserve(image, state, areas[0].address, 0)
 
 
-@mutation("MAP007", "an Oops while the map is walked, early in boot")
+@mutation("MAP007", "an Oops and a panic while the map is walked, early in boot")
 def outside_ram(image: Image, state: State) -> None:
     """A page at 256 TiB is preserved."""
     preserve(image, state, 1 << 48, 0)
 
 
-@mutation("MAP008", "a page that is never freed")
+@mutation("MAP008", "nothing; the page is never freed")
 def own_nodes(image: Image, state: State) -> None:
     """The first page of the map is preserved."""
     preserve(image, state, first_handover(state).preserved.address, 0)
@@ -188,7 +188,7 @@ def nodes_in_scratch(image: Image, state: State) -> None:
     image.patch(preserved.address + 8 * index, struct.pack("<Q", place))
 
 
-@mutation("MAP020", "memory stays reserved forever, or an Oops early in boot if there is no such memory")
+@mutation("MAP020", "memory stays reserved forever, or an Oops and a panic early in boot if there is no such memory")
 def unnamed(image: Image, state: State) -> None:
     """A page at 16 TiB without an owner is preserved."""
     preserve(image, state, 1 << 44, 0)
