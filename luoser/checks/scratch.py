@@ -11,6 +11,7 @@ from luoser.abi.release import writers_of
 from luoser.checks.model import Found, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
+from luoser.text import human_size
 
 __all__: list[str] = []
 
@@ -52,9 +53,11 @@ def scratch_overlap(view: View) -> Iterator[Found]:
 )
 def scratch_shape(view: View) -> Iterator[Found]:
     """There are fewer than two scratch areas, the low or the global one is empty, or one is not aligned: to a pageblock
-    up to 7.1, from 7.2 on to the largest block of the buddy allocator.
+    up to 7.1, from 7.2 on to the largest block of the buddy allocator. Or all of them together do not hold the memmap
+    of the machine's RAM.
 
-    The next kernel allocates all its early memory from scratch. It cannot boot without the first two areas.
+    The next kernel allocates all its early memory from scratch. It cannot boot without the first two areas, and panics
+    with "Failed to allocate memmap" if they are too small.
     """
     areas, unit = view.scratch(), _unit(view)
     hint = "find what overwrote the array of scratch areas; check kho_scratch= or kho_bootmem= on the command line"
@@ -70,3 +73,19 @@ def scratch_shape(view: View) -> Iterator[Found]:
         elif (area.address | area.size) % unit:
             word = f"scratch area {area.address:#x} of {area.size:#x} bytes is not aligned to {unit:#x}"
             yield Found(word, address=area.address, where=where, hint=hint)
+    size, needed = sum(area.size for area in areas), _needed(view)
+    if areas and size < needed:
+        word = f"scratch areas: {human_size(size)} in all, expected {human_size(needed)} or more for the memmap"
+        yield Found(word, where="scratch", hint="give kho_scratch= or kho_bootmem= larger sizes")
+
+
+def _needed(view: View) -> int:
+    """Bytes of scratch that a kernel needs at least early in boot. 0: RAM is unknown."""
+    ram = sum(end - start for start, end in view.ram)
+    return ram // view.page_size * _PAGE_STRUCT + _OTHER if ram else 0
+
+
+_PAGE_STRUCT = 64
+"""Bytes of a struct page. Source: include/linux/mm_types.h."""
+_OTHER = 4 << 20
+"""Bytes of page tables, per-CPU areas and hash tables beside the memmap. Booted: 1 GiB with 16 MiB panics."""

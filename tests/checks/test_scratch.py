@@ -71,3 +71,15 @@ def test_what_is_wrong_with_scratch_areas_is_told_with_its_place() -> None:
         state = changed("7.3-a/frozen", scratch=areas, direction=Direction.INCOMING)
         found = check(state, select=("KHO016",)).findings
         assert [(finding.where, finding.message) for finding in found] == places
+
+
+@pytest.mark.parametrize(
+    ("size", "ram", "is_small"),
+    [(16 << 20, 1 << 30, True), (32 << 20, 1 << 30, False), (32 << 20, 2 << 30, True)],
+)
+def test_scratch_has_to_hold_the_memmap(size: int, ram: int, is_small: bool) -> None:
+    areas = (Area(address=0x1000000, size=size // 2), Area(address=0x8000000, size=size // 2))
+    state = changed("7.3-a/frozen", scratch=areas, direction=Direction.INCOMING)
+    report = check(state, select=("KHO016",), ram=((0, ram),))
+    assert [finding.rule for finding in report.findings] == (["KHO016"] if is_small else [])
+    assert not check(state, select=("KHO016",)).findings  # RAM is unknown
