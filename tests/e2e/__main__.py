@@ -40,11 +40,11 @@ Json = dict[str, Any]
 
 def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
     """All comparisons of a kernel. short: one boot of one image."""
-    is_luo = tuple(map(int, kernel.series.split("."))) >= _FIRST_LUO
+    is_luo = kernel.number >= _FIRST_LUO
     for name, shape in SHAPES.items() if is_luo else ():
         if short and name != "everything":
             continue
-        made = shape(kernel.page_size, kernel.machine)
+        made = shape(kernel)
         _, image = built(made, kernel)
         write_image(str(place / "image.elf"), image, "elf", force=True)
         words = "reserve_mem=1M:4096:labmem"

@@ -49,6 +49,11 @@ class Kernel:
     symbols: Path
 
     @property
+    def number(self) -> tuple[int, ...]:
+        """The series as numbers."""
+        return tuple(map(int, self.series.split(".")))
+
+    @property
     def page_size(self) -> int:
         """Bytes of a page."""
         return int(self.pages.removesuffix("K")) << 10

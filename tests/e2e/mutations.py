@@ -93,7 +93,7 @@ def main() -> int:
     except NoKernel as error:
         print(error, file=sys.stderr)
         return 2
-    shape = everything(found.page_size, found.machine)
+    shape = everything(found)
     document: Json = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {"kernels": {}, "rules": {}}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

@@ -8,11 +8,14 @@ from typing import Any
 
 from luoser.writer.place import FIRST
 from tests.e2e.boot import File
+from tests.e2e.kernels import Kernel
 
 __all__ = ["SHAPES", "Shape"]
 
 Json = dict[str, Any]
 _SEAL, _SHRINK, _GROW = 1, 2, 4
+_FLBS = (7, 0)
+"""The first kernel whose LUO has FLBs."""
 _MOST = 200
 """Most files that are retrieved: a command line has 2048 bytes."""
 _NEAR, _FAR = 128 << 20, 1280 << 20
@@ -22,13 +25,14 @@ _NEAR, _FAR = 128 << 20, 1280 << 20
 class Shape:
     """A handover to build.
 
-    page:    bytes of a page.
-    machine: `x86-64` or `arm64`.
-    files:   what user space has to find, by (session, token).
+    kernel: for which it is.
+    page:   bytes of a page.
+    files:  what user space has to find, by (session, token).
     """
 
-    def __init__(self, page: int, machine: str) -> None:
-        self.page, self.machine = page, machine
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel, self.page = kernel, kernel.page_size
+        self._has_seals = kernel.number >= (7, 1)
         self.files: dict[tuple[str, int], File] = {}
         self._sessions: list[Json] = []
         self._more: Json = {}
@@ -65,8 +69,8 @@ class Shape:
         """A file of a session. size: with zeros after the data; 0: that of the data."""
         size = size or len(data)
         digest = hashlib.sha256(data.ljust(size, b"\0")).hexdigest()
-        self.files[session, token] = File(size, position, seals, digest)
-        memfd: Json = {"position": position, "seals": seals, "size": size}
+        self.files[session, token] = File(size, position, seals if self._has_seals else _SEAL, digest)
+        memfd: Json = {"position": position, "size": size} | ({"seals": seals} if self._has_seals else {})
         if size:
             memfd["contents"] = [{"bytes": data.hex()}]
         return {"token": token, "memfd": memfd}
@@ -80,9 +84,10 @@ def _text(name: str, size: int) -> bytes:
     return b"".join(b"%s, line %06d of a memfd\n" % (name.encode(), line) for line in range(size // 20 + 1))[:size]
 
 
-def several(page: int, machine: str) -> Shape:
+def several(kernel: Kernel) -> Shape:
     """Files of several sizes, seals and positions, an empty one, an empty session, memory of memblock."""
-    made = Shape(page, machine)
+    page = kernel.page_size
+    made = Shape(kernel)
     name = "several"
     made.session(
         name,
@@ -97,14 +102,15 @@ def several(page: int, machine: str) -> Shape:
     return made
 
 
-def sparse(page: int, machine: str) -> Shape:
+def sparse(kernel: Kernel) -> Shape:
     """A file with holes: folios 0 and 5 of 9."""
-    made = Shape(page, machine)
+    page = kernel.page_size
+    made = Shape(kernel)
     first, second = _text("first", page), _text("second", page)
     data = first + bytes(4 * page) + second
     name = "sparse"
     entry = made.file(name, 1, data, size=9 * page)
-    base = FIRST[machine] + (_FAR if page == 65536 else _NEAR)
+    base = FIRST[kernel.machine] + (_FAR if page == 65536 else _NEAR)
     places = [base, base + page]
     entry["memfd"] |= {
         "folios": {"list": [[0, f"{places[0]:#x}", 3], [5, f"{places[1]:#x}", 3]]},
@@ -117,35 +123,38 @@ def sparse(page: int, machine: str) -> Shape:
     return made
 
 
-def many_files(page: int, machine: str) -> Shape:
+def many_files(kernel: Kernel) -> Shape:
     """More files than a block of a session holds."""
-    made, name = Shape(page, machine), "many files"
+    page = kernel.page_size
+    made, name = Shape(kernel), "many files"
     count = 3 * page // 64 + 8
     made.session(name, *(made.file(name, token, _text(f"file {token}", 100)) for token in range(count)))
     return made
 
 
-def many_sessions(page: int, machine: str) -> Shape:
+def many_sessions(kernel: Kernel) -> Shape:
     """More sessions than a block holds."""
-    made = Shape(page, machine)
+    page = kernel.page_size
+    made = Shape(kernel)
     for number in range(min(2 * page // 80 + 20, 400)):
         name = f"s{number}"
         made.session(name, *([made.file(name, 7, _text(name, 200))] if number % 10 == 0 else []))
     return made
 
 
-def names(page: int, machine: str) -> Shape:
+def names(kernel: Kernel) -> Shape:
     """Names that a terminal must not see."""
-    made = Shape(page, machine)
+    made = Shape(kernel)
     for name in ('a \x1b[31m/../"', "x" * 63, "ü"):
         made.session(name, made.file(name, 1, _text("name", 50)))
     return made
 
 
-def everything(page: int, machine: str) -> Shape:
+def everything(kernel: Kernel) -> Shape:
     """A part of each kind: what the mutations of rules need."""
-    made = Shape(page, machine)
-    name, base = "vm", FIRST[machine] + (_FAR if page == 65536 else _NEAR)
+    page = kernel.page_size
+    made = Shape(kernel)
+    name, base = "vm", FIRST[kernel.machine] + (_FAR if page == 65536 else _NEAR)
     made.session(
         name,
         made.file(name, 0x1A, _text("first", 64 << 10)),
@@ -155,7 +164,7 @@ def everything(page: int, machine: str) -> Shape:
     folios, at = [(base, 0), (base + 4 * page, 2)], 0
     pieces = [_text(f"order {order}", page << order) for _, order in folios]
     for piece in pieces:
-        at = checksum(piece, at, machine)
+        at = checksum(piece, at, kernel.machine)
     made.more(
         memblock={"reservations": [{"name": "labmem", "size": "1M"}]},
         kho_test={
@@ -166,7 +175,9 @@ def everything(page: int, machine: str) -> Shape:
                 for (place, _), piece in zip(folios, pieces, strict=True)
             ],
         },
-        pci=[
+        pci=[]
+        if kernel.number < _FLBS
+        else [
             {
                 "layout": "pci-v2-u64",
                 "via": ["flb:pci-v2"],

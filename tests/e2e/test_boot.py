@@ -23,7 +23,7 @@ def cached(request: pytest.FixtureRequest) -> Kernel:
 
 
 def test_a_kernel_takes_what_was_built(cached: Kernel, tmp_path: Path) -> None:
-    shape = everything(cached.page_size, cached.machine)
+    shape = everything(cached)
     _, image = built(shape, cached)
     write_image(str(tmp_path / "image"), image, "elf", force=False)
     try:
