@@ -15,6 +15,7 @@ from luoser.abi.release import is_release
 from luoser.reader.locate import Root
 from luoser.reader.preserved import MapReading
 from luoser.reader.scratch import Messenger
+from luoser.reader.status import kernel_text
 from luoser.reader.walk import Subject, Walk
 from luoser.state import (
     Direction,
@@ -174,6 +175,9 @@ def outside_signs(walk: Walk, draft: Draft, numbers: Numbers | None) -> list[str
         signs.append("it was handed to the running kernel")
     elif (messenger := _in_scratch(walk, draft)) is not None:
         signs.append(messenger.words)
+        place, areas = kernel_text(walk), messenger.areas(walk) or ()
+        if place is not None and any(area.address <= place < area.address + area.size for area in areas):
+            signs.append(f"the running kernel, with its text at {place:#x}, is in a scratch area of the root")
     return signs
 
 

@@ -598,3 +598,20 @@ def test_a_release_that_is_cut_off_is_no_other_release(kept: int, is_map_overwri
     assert only(after).direction is Direction.UNKNOWN
     assert check(after).verdict is not Verdict.SOUND
     assert not is_map_overwritten or "MAP002" in {one.rule for one in check(after).findings}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_kernel_in_scratch_shows_that_a_broken_map_was_consumed(is_known: bool) -> None:
+    """Of a map whose pages are reused one by one, at first one node is broken, which alone could be damage."""
+    before, memory = real.dump("6.18-a/frozen"), real.overlay("6.18-a/post")
+    (frozen,) = real.read("6.18-a/frozen").handovers
+    preserved = frozen.preserved
+    for page in {address & ~0xFFF for address in (*preserved.nodes, *(place for place, _, _ in preserved.bitmaps))}:
+        memory.write(page, before.read(page, 4096))
+    broken = 0x2460000
+    memory.write(broken, bytes(4096))
+    memory.write(preserved.address, struct.pack("<Q", broken))
+    if not is_known:
+        memory.vmcoreinfo = {}
+    (handover,) = luoser.read(memory).handovers
+    assert handover.preserved.status is (MapStatus.STALE if is_known else MapStatus.DAMAGED)
