@@ -107,7 +107,7 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
     """The handle of a memfd is not the address of a page, or its descriptor has values that no kernel writes: more
     folios than fit the array, an array without folios, a negative size or position, other bytes in its page.
 
-    Retrieving the file fails, and its memory is lost.
+    Retrieving the file fails, or the kernel oopses, and its memory is lost.
     """
     found = view.subjects("bad-memfd", "bad-pointer", "no-fdt", "bad-fdt")
     unread = view.subjects("missing", "excluded", "page-damaged")

@@ -536,7 +536,7 @@ def luo_pages(view: View) -> Iterator[Found]:
     """A page with LUO's sessions, files or FLBs is not in the map as a block of the size that LUO allocates.
 
     Sessions and FLBs: LUO refuses, and the next kernel panics. Files: opening this session and all later ones fails
-    with EIO.
+    with EIO, or the kernel oopses. It depends on what the memory is used for first.
     """
     yield from _capped(_luo_pages(view, _to_come(view)))
 

@@ -90,7 +90,7 @@ def page(results: Json) -> str:
         "agree, of all; `-`: none at that moment.",
         "",
         "A build needs gcc, flex, bison, bc, make, libelf-dev and libssl-dev, for arm64 gcc-aarch64-linux-gnu. A run",
-        "needs qemu-system-x86, qemu-system-arm and busybox-static. Debian's own kernels of 7.2 and 7.3 are built without",
+        "needs qemu-system-x86, qemu-system-arm and busybox-static. Debian's own kernels of 7.2 and 7.3 have no",
         "CONFIG_KEXEC_HANDOVER, on amd64 and arm64, so none of them hands anything over.",
         "",
         f"| kernel | machine | pages | {' | '.join(names)} | seconds |",
