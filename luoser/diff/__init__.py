@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from luoser.diff.blob import blob_changes
@@ -123,12 +123,13 @@ def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:
     left, pairs, words = [one for one in after.handovers if one.own], list[_Pair](), list[str]()
     olds = [one for one in before.handovers if one.own]
     others = len(olds) != 1 or len(left) != 1
-    for why, matches in (
-        ("the same root", lambda old, new: old.address is not None and old.address == new.address),
+    ways: tuple[tuple[str, Callable[[Handover, Handover], bool]], ...] = (
+        ("the same root", lambda old, new: _is_same_root(old, new, before)),
         ("the same direction", lambda old, new: old.direction is new.direction is not Direction.UNKNOWN),
         ("handed on", lambda old, new: (old.direction, new.direction) == (Direction.OUTGOING, Direction.INCOMING)),
         ("the only ones", lambda old, new: not others),
-    ):
+    )
+    for why, matches in ways:
         for old in list(olds):
             new = next((one for one in left if matches(old, one)), None)
             if new is not None:
@@ -139,6 +140,18 @@ def _pairs(before: State, after: State) -> tuple[list[_Pair], list[str]]:
     pairs += [(old, None) for old in olds]
     pairs += [(None, new) for new in left]
     return pairs, words
+
+
+def _is_same_root(old: Handover, new: Handover, before: State) -> bool:
+    """Whether two roots at one address are the same, and the second is not one that a later kernel made in that page:
+    an outgoing one, whose number is above all that were there before.
+    """
+    if old.address is None or old.address != new.address:
+        return False
+    if (old.direction, new.direction) != (Direction.INCOMING, Direction.OUTGOING) or new.luo is None:
+        return True
+    numbers = [one.luo.number for one in before.handovers if one.luo is not None and one.luo.number is not None]
+    return new.luo.number is None or not numbers or new.luo.number <= max(numbers)
 
 
 def _alone(

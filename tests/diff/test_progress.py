@@ -173,3 +173,15 @@ def test_a_source_that_is_in_doubt_is_not_compared_to_its_end(code: str) -> None
     for states in ((sound(), doubt), (doubt, sound())):
         gaps = [(gap.where, gap.reason) for gap in compare(*states).not_compared]
         assert gaps == ([] if code == "no-root" else [("source", "in doubt")])
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(3, Verdict.PROGRESS), (1, Verdict.DIFFERENT)])
+def test_a_later_kernel_makes_its_root_where_an_old_one_was(number: int, verdict: Verdict) -> None:
+    """Of roots whose directions are only turned round, the numbers stay."""
+    before = luoser.read(real.dump("7.3-chain/frozen2"))
+    old, handed = sorted(before.handovers, key=lambda one: one.direction is Direction.OUTGOING)
+    assert handed.luo is not None and handed.luo.number == 2
+    fresh = replace(handed, address=old.address, luo=replace(handed.luo, number=number, sessions=(), serialized=False))
+    incoming = replace(handed, direction=Direction.INCOMING)
+    found = compare(before, replace(before, handovers=(fresh, incoming), problems=()))
+    assert found.verdict is verdict
