@@ -19,8 +19,10 @@ __all__ = [
     "CHOSEN_FDT",
     "CHOSEN_SCRATCH",
     "COMPATIBLE_PREFIX",
+    "EARLY_MEMORY",
     "FORMS",
     "MAP_PROPERTIES",
+    "PAGE_STRUCT",
     "SCRATCH_UNIT",
     "SETUP_KEXEC_KHO",
     "SUBTREE_PROPERTIES",
@@ -35,6 +37,7 @@ __all__ = [
     "kho_mem",
     "kho_page_info",
     "kho_scratch",
+    "memmap_of",
     "root_form",
     "setup_data",
 ]
@@ -50,6 +53,10 @@ SUBTREE_SIZE = "blob-size"
 SETUP_KEXEC_KHO = 10
 SCRATCH_UNIT = {4096: 4 << 20, 16384: 32 << 20, 65536: 512 << 20}
 """Bytes of the largest block of the buddy allocator by page size: alignment of scratch areas from 7.2 on."""
+PAGE_STRUCT = 64
+"""Bytes of a struct page. Source: include/linux/mm_types.h."""
+EARLY_MEMORY = 4 << 20
+"""Bytes of page tables, per-CPU areas and hash tables beside the memmap. Booted: 1 GiB with 16 MiB panics."""
 CHOSEN_FDT = "linux,kho-fdt"
 CHOSEN_SCRATCH = ("linux,kho-scratch", "linux,kho-bootmem")
 """Names of the property with the array of scratch areas; scratch is to be called bootmem from 7.4 on."""
@@ -198,3 +205,8 @@ def root_form(compatible: str) -> KhoForm | None:
     """The version of a root by its compatible string. The part after a `;` is ignored. None: not a known version."""
     name = compatible.split(";")[0]
     return next((entry for entry in FORMS if entry.name == name), None)
+
+
+def memmap_of(scratch: int, page_size: int) -> int:
+    """Bytes of RAM whose memmap some scratch holds at most, beside what else is allocated early. scratch: bytes."""
+    return max(0, scratch - EARLY_MEMORY) // PAGE_STRUCT * page_size

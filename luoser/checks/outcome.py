@@ -21,25 +21,33 @@ class Outcome:
 
     kernel:  its release. machine: `x86-64` or `arm64`.
     effect:  in words, worst first. None: as with a sound image.
+    silence: what no effect means, in words.
     """
 
     kernel: str
     machine: str
     effect: str | None
+    silence: str = "no effect in one boot, nor in one with most of the free memory written to before"
 
     @property
     def words(self) -> str:
         """In a line."""
-        found = self.effect or "no effect in one boot, also with all free memory written to before"
+        found = self.effect or self.silence
         return f"{self.kernel} on {self.machine}: {found}"
 
 
 def outcomes(rule: str) -> tuple[Outcome, ...]:
     """The outcomes of a rule's mutation, by machine. Empty: it was not booted. rule: id."""
-    found, kernels = _recorded()["rules"].get(rule, {}), _recorded()["kernels"]
+    found = _recorded()["rules"].get(rule, {})
+    more = {"silence": _UNREAD} if rule.startswith("PCI") or rule in _OF_FLBS else {}
     return tuple(
-        Outcome(kernel=kernels[machine], machine=machine, effect=_effect(boots)) for machine, boots in found.items()
+        Outcome(kernel=boots["kernel"], machine=machine, effect=_effect(boots), **more)
+        for machine, boots in found.items()
     )
+
+
+_OF_FLBS = ("LUO006", "LUO019", "LUO020", "LUO023", "MAP011")
+_UNREAD = "not shown: nothing in the kernel that was booted retrieves an FLB"
 
 
 @cache

@@ -288,7 +288,7 @@ def _as_block(found: PreservedMap, what: str, address: int, size: int, where: st
 def root(view: View) -> Iterator[Found]:
     """The page of the root is not in the root's own map.
 
-    The next kernel frees and reuses the page: all sub-trees are lost.
+    The next kernel frees the page: all sub-trees are lost if it is used again before they are looked up.
     """
     address = view.handover.address
     if address is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from luoser.abi.kho import SCRATCH_UNIT
+from luoser.abi.kho import EARLY_MEMORY, PAGE_STRUCT, SCRATCH_UNIT
 from luoser.abi.release import writers_of
 from luoser.checks.model import Found, Severity
 from luoser.checks.rule import register
@@ -56,8 +56,8 @@ def scratch_shape(view: View) -> Iterator[Found]:
     up to 7.1, from 7.2 on to the largest block of the buddy allocator. Or all of them together do not hold the memmap
     of the machine's RAM.
 
-    The next kernel allocates all its early memory from scratch. It cannot boot without the first two areas, and panics
-    with "Failed to allocate memmap" if they are too small.
+    Kernels make at least two areas, so the array was cut or overwritten. The next kernel allocates all its early memory
+    from scratch, and panics with "Failed to allocate memmap" if that is too small.
     """
     areas, unit = view.scratch(), _unit(view)
     hint = "find what overwrote the array of scratch areas; check kho_scratch= or kho_bootmem= on the command line"
@@ -82,10 +82,4 @@ def scratch_shape(view: View) -> Iterator[Found]:
 def _needed(view: View) -> int:
     """Bytes of scratch that a kernel needs at least early in boot. 0: RAM is unknown."""
     ram = sum(end - start for start, end in view.ram)
-    return ram // view.page_size * _PAGE_STRUCT + _OTHER if ram else 0
-
-
-_PAGE_STRUCT = 64
-"""Bytes of a struct page. Source: include/linux/mm_types.h."""
-_OTHER = 4 << 20
-"""Bytes of page tables, per-CPU areas and hash tables beside the memmap. Booted: 1 GiB with 16 MiB panics."""
+    return ram // view.page_size * PAGE_STRUCT + EARLY_MEMORY if ram else 0

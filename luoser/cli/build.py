@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from luoser.memory.source import Memory
     from luoser.state import State
     from luoser.writer import Image
+    from luoser.writer.image import Passed
     from luoser.writer.mutate import Mutation
 
 __all__ = ["command"]
@@ -82,6 +83,18 @@ class _Boot:
 
         return FIRST[self.machine] if self.base is None else self.base
 
+    @staticmethod
+    def _room(image: Image, told: Passed) -> str:
+        """How much RAM the scratch areas allow, in words: they have to hold its memmap."""
+        from luoser.abi.kho import kho_scratch, memmap_of
+        from luoser.text import human_size
+
+        array, size = image.read(told.array, told.size), kho_scratch.size
+        scratch = sum(kho_scratch.parse(array[place : place + size]).size for place in range(0, told.size, size))
+        return (
+            f"scratch of {human_size(scratch)} is for {human_size(memmap_of(scratch, image.page_size))} of RAM at most"
+        )
+
     def check(self, image: Image) -> None:
         """Raise UsageError for an output that does not fit the machine, or if no kernel has to be told anything."""
         from luoser.errors import UsageError
@@ -103,7 +116,7 @@ class _Boot:
         what = "setup_data node" if machine == "x86-64" else "devicetree with /chosen"
         for told in image.passed:
             words = f"root {told.root:#x}, scratch array {told.array:#x} of {told.size} bytes, {what} {told.node:#x}"
-            click.echo(f"luoser: to boot with: {words}", err=True)
+            click.echo(f"luoser: to boot with: {words}; {self._room(image, told)}", err=True)
         target = self.setup_data if machine == "x86-64" else self.chosen
         if target is not None:
             (told,) = image.passed

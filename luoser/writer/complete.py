@@ -96,6 +96,9 @@ def _complete(
     _list(made, "problems")
     if not _list(made, "handovers"):
         raise UsageError("handovers: missing; expected a list with at least one handover")
+    for handover in Item(made, "").items("handovers"):  # before anything is placed: what has no size takes one, too
+        for area in handover.items("scratch"):
+            _values(area)["size"] = _hex(area.number("size", max(SCRATCH_UNIT[page_size], _SCRATCH_SIZE)))
     taken = [(address, size * count) for address, size, count in preserved]
     placer = Placer(page_size, made, taken=taken, base=base)
     for item in Item(made, "").items("handovers"):

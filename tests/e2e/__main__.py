@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from luoser.writer.image import write_image
 from tests.e2e.boot import boot
 from tests.e2e.inside import inside
 from tests.e2e.judge import Compared, judged
-from tests.e2e.kernels import Kernel, NoKernel, kernel
+from tests.e2e.kernels import FIRST_LUO, Kernel, NoKernel, kernel
 from tests.e2e.live_update import live_update
 from tests.e2e.machine import MachineError
 from tests.e2e.mutations import built
@@ -34,13 +35,14 @@ __all__ = ["main", "page"]
 SERIES = ("6.17", "6.18", "6.19", "7.1", "7.2", "7.3")
 PAGE = Path(__file__).parents[2] / "docs" / "kernels.md"
 RESULTS = Path(__file__).with_name("kernels.json")
-_FIRST_LUO = (6, 19)
+_REFUSED = re.compile(r"KHO restore failed|disabling KHO|incompatible|[Ff]ailed to (prepare|deserialize|insert)")
+"""What a kernel logs of an image that it does not take as a whole."""
 Json = dict[str, Any]
 
 
 def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
     """All comparisons of a kernel. short: one boot of one image."""
-    is_luo = kernel.number >= _FIRST_LUO
+    is_luo = kernel.number >= FIRST_LUO
     for name, shape in SHAPES.items() if is_luo else ():
         if short and name != "everything":
             continue
@@ -50,7 +52,9 @@ def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
         words = "reserve_mem=1M:4096:labmem"
         outcome = boot(place / name, kernel, place / "image.elf", image.passed[0], made.tokens, words=words)
         wrong = [key for key, file in made.shown.items() if outcome.files.get(key) != file]
-        fault = f"{len(wrong)} files differ, such as {wrong[0]}" if wrong else ""
+        bad = [line for line in outcome.said if not line.endswith(": done")]
+        bad += [line for line in outcome.log if _REFUSED.search(line)]
+        fault = f"{len(wrong)} files differ, such as {wrong[0]}" if wrong else "; ".join(bad[:2])
         yield Compared("built image", name, fault or ("" if outcome.ended == "done" else outcome.ended))
     if short:
         return
@@ -85,9 +89,9 @@ def page(results: Json) -> str:
         "# Kernels",
         "",
         "What `make e2e` compared. The kernels are built small from Debian's source packages, and boot in QEMU under",
-        "emulation. Each takes images that `luoser build` made, and does live updates; dumps of each moment, in each",
-        "format, are held against what the kernel and its user space said (tests/e2e). A cell has the comparisons that",
-        "agree, of all; `-`: none at that moment.",
+        "emulation. Each takes images that `luoser build` made, and does live updates; dumps of each moment, as ELF",
+        "and as kdump, are held against what the kernel and its user space said (tests/e2e). A cell has what agrees, of",
+        "all comparisons; `-`: none at that moment.",
         "",
         "A build needs gcc, flex, bison, bc, make, libelf-dev and libssl-dev, for arm64 gcc-aarch64-linux-gnu. A run",
         "needs qemu-system-x86, qemu-system-arm and busybox-static. Debian's own kernels of 7.2 and 7.3 have no",

@@ -32,6 +32,11 @@ _SETUP_SECTORS, _CODE32, _SETUP_DATA = 0x1F1, 0x214, 0x250
 """Offsets of hdr.setup_sects, hdr.code32_start and hdr.setup_data. Source: Documentation/arch/x86/boot.rst."""
 _EARLY = {"x86-64": "earlyprintk=serial", "arm64": "earlycon"}
 """By which a kernel writes to the console before it has one."""
+_ENDS = {
+    "x86-64": {4096: (1 << 30) - (32 << 20)},
+    "arm64": {4096: 2 << 30, 16384: 2 << 30, 65536: 4 << 30},
+}
+"""End of the memory that an image may use, by machine and bytes of a page."""
 _MEMORY = {4096: "1G", 16384: "1G", 65536: "3G"}
 
 
@@ -151,8 +156,19 @@ def _told(place: Path, kernel: Kernel, told: Passed, memory: str, scratch: int |
 def passed(image: Path, machine: str) -> Passed:
     """What a kernel has to be told of an image, by the image itself. Raises SystemExit if it does not say."""
     with luoser.open(image) as memory:
-        (handover,) = luoser.read(memory).handovers
+        handovers = luoser.read(memory).handovers
         page = memory.page_size or 4096
+    if len(handovers) != 1:
+        raise SystemExit(f"{image}: expected one handover, found {len(handovers)}")
+    (handover,) = handovers
+    preserved = handover.preserved.map
+    end = (
+        max((start + count * (page << order) for start, order, count in preserved.extents()), default=0)
+        if preserved
+        else 0
+    )
+    if end > _ENDS[machine][page]:
+        raise SystemExit(f"{image}: it reaches {end:#x}, where the machine that boots it has no RAM or the initrd")
     found = re.search(r"the (?:setup_data node|devicetree) at (0x[0-9a-f]+)", "\n".join(handover.evidence))
     if handover.address is None or handover.scratch_array is None or found is None or handover.scratch is None:
         raise SystemExit(

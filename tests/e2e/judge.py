@@ -24,9 +24,10 @@ from luoser.reader import SYMBOLS
 from luoser.state import Direction, Handover, State, to_document
 from luoser.symbols import read_symbols
 from tests.e2e.boot import File
-from tests.e2e.live_update import DEVICES, Moment, Run
+from tests.e2e.kernels import FIRST_LUO
+from tests.e2e.live_update import DEVICES, SHAPES, Moment, Run
 
-__all__ = ["Compared", "judged"]
+__all__ = ["Compared", "judged", "unsealed"]
 
 Json = dict[str, Any]
 
@@ -55,16 +56,17 @@ def judged(run: Run) -> Iterator[Compared]:
     for before, after in (("pre", "frozen"), ("frozen", "post"), ("post", "finished"), ("frozen2", "post2")):
         if before in states and after in states:
             found = compare(states[before], states[after])
-            wrong = found.verdict is DiffVerdict.DIFFERENT
-            yield Compared(after, f"diff of {before}", "; ".join(map(str, found.changes[:3])) if wrong else "")
-    missing = {
-        key for key, file in run.retrieved.items() if _unsealed(run, run.preserved.get(key)) != _unsealed(run, file)
-    }
-    if run.retrieved:
+            fault = "" if found.verdict in (DiffVerdict.PROGRESS, DiffVerdict.EQUAL) else f"{found.verdict}: "
+            changes = "; ".join(map(str, found.changes[:3]))
+            yield Compared(after, f"diff of {before}", fault + changes if fault else "")
+    name, tokens = SHAPES
+    pairs = {(name, token): (run.preserved.get((name, token)), run.retrieved.get((name, token))) for token in tokens}
+    missing = {key for key, pair in pairs.items() if None in pair or len({unsealed(run, file) for file in pair}) > 1}
+    if run.kernel.number >= FIRST_LUO:
         yield Compared("finished", "the kernel's own files", f"{sorted(missing)[:3]}" if missing else "")
 
 
-def _unsealed(run: Run, file: File | None) -> File | None:
+def unsealed(run: Run, file: File | None) -> File | None:
     """A file without its seals where a kernel does not hand them over."""
     return file if file is None or run.kernel.number >= (7, 1) else replace(file, seals=0)
 
@@ -84,6 +86,8 @@ def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[
         files = moment.debugfs(where)
         if where == "out" and moment.name.startswith("frozen"):
             files.pop("sub_fdts/LUO", None)  # of before: sessions are serialised at the reboot call
+            if run.kernel.number < (7, 0):
+                files.pop("fdt", None)  # and the map is published then
         roots = [one for one in sure.handovers if one.direction is direction and one.own]
         if "fdt" in files:
             yield f"debugfs {where}", _blobs(files, roots, memory)

@@ -14,11 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CACHE", "Archive", "Kernel", "NoKernel", "compiler", "host", "kernel"]
+__all__ = ["CACHE", "FIRST_LUO", "Archive", "Kernel", "NoKernel", "compiler", "host", "kernel"]
 
 CACHE = Path(os.environ.get("LUOSER_KERNELS", Path.home() / ".cache" / "luoser-kernels"))
 """Sources and kernels, one folder per series. Nothing else is written outside of the folder of a run."""
 _HERE = Path(__file__).parent / "kernel"
+FIRST_LUO = (6, 19)
+"""The first series that has LUO."""
 _SUITES = "trixie trixie-backports sid"
 _REQUIRED = "CONFIG_KEXEC_HANDOVER=y"
 _MAKE = {"x86-64": ("x86_64", "bzImage", "arch/x86/boot/bzImage"), "arm64": ("arm64", "Image", "arch/arm64/boot/Image")}

@@ -14,9 +14,11 @@ from tests.e2e.guest import initramfs
 from tests.e2e.kernels import Kernel
 from tests.e2e.machine import Machine, MachineError
 
-__all__ = ["FORMATS", "Moment", "Run", "live_update"]
+__all__ = ["DEVICES", "FORMATS", "SHAPES", "Moment", "Run", "live_update"]
 
 FORMATS = ("elf", "kdump-zlib")
+SHAPES = ("shapes", (0x10, 0x11, 0x12, 0x13, 0x14, 0x15, (1 << 64) - 1))
+"""The session that user space retrieves after the first kexec, and its tokens."""
 DEVICES = ("0000:01:00.0", "0000:02:00.0")
 """The devices that kernels with FLBs preserve."""
 _PORTS = [

@@ -94,17 +94,16 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     shape = everything(found)
-    document: Json = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {"kernels": {}, "rules": {}}
+    document: Json = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {"rules": {}}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         good = {fill: _booted(place, found, shape, None, fill=fill) for fill in (False, True)}
         assert all(dict(outcome.files) == shape.files for outcome in good.values()), "the sound image is not taken"
-        document["kernels"][found.machine] = found.release
         for rule, broken in mutations().items():
             if given.rules and rule not in given.rules:
                 continue
             try:
-                made = {}
+                made: Json = {"kernel": found.release}
                 for fill, word in ((False, "boot"), (True, "filled")):
                     made[word] = effect(good[fill], _booted(place, found, shape, broken, fill=fill))
                     if made[word] != {"ended": "done"}:
