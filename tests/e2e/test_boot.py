@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from luoser.writer.image import write_image
+from tests.e2e import __main__ as main
 from tests.e2e.boot import File, Outcome, boot, files_of
+from tests.e2e.judge import judged
 from tests.e2e.kernels import Kernel, NoKernel, kernel
+from tests.e2e.live_update import SHAPES, Run
 from tests.e2e.mutations import built, effect
 from tests.e2e.shapes import everything
 
@@ -67,3 +71,19 @@ def test_what_differs_is_the_effect() -> None:
 def test_files_of_a_console() -> None:
     console = "x\nMEMFD retrieved 766d 0x1 0x5 0 0x1 aa\nMEMFD preserved 766d 0x2 0x5 0 0x1 aa\nMEMFD retr"
     assert files_of(console, "retrieved") == {("vm", 1): FILE}
+
+
+def test_the_page_of_kernels_is_that_of_the_last_runs() -> None:
+    assert main.PAGE.read_text() == main.page(json.loads(main.RESULTS.read_text())), "run `make e2e`"
+
+
+def test_a_file_that_is_not_retrieved_differs() -> None:
+    name, tokens = SHAPES
+    kernel = Kernel(
+        series="7.3", release="7.3.4", machine="x86-64", pages="4K", image=Path("image"), symbols=Path("System.map")
+    )
+    run = Run(kernel=kernel, preserved=dict.fromkeys(((name, token) for token in tokens), FILE))
+    (found,) = judged(run)
+    assert found.what == "the kernel's own files" and found.fault
+    run.retrieved = dict(run.preserved)
+    assert [one.fault for one in judged(run)] == [""]
