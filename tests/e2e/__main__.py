@@ -49,7 +49,7 @@ def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
         made = shape(kernel)
         _, image = built(made, kernel)
         write_image(str(place / "image.elf"), image, "elf", force=True)
-        words = "reserve_mem=1M:4096:labmem"
+        words = "reserve_mem=1M:4096:labmem" if "memblock" in made.description["handovers"][0] else ""
         outcome = boot(place / name, kernel, place / "image.elf", image.passed[0], made.tokens, words=words)
         wrong = [key for key, file in made.shown.items() if outcome.files.get(key) != file]
         bad = [line for line in outcome.said if not line.endswith(": done")]
@@ -90,8 +90,8 @@ def page(results: Json) -> str:
         "",
         "What `make e2e` compared. The kernels are built small from Debian's source packages, and boot in QEMU under",
         "emulation. Each takes images that `luoser build` made, and does live updates; dumps of each moment, as ELF",
-        "and as kdump, are held against what kernel and user space said. A cell has the comparisons that agree, of all;",
-        "`-`: none at that moment.",
+        "and as kdump, are held against what kernel and user space said. A cell has the comparisons that agree, of",
+        "all; `-`: none at that moment.",
         "",
         "A build needs gcc, flex, bison, bc, make, libelf-dev and libssl-dev, for arm64 gcc-aarch64-linux-gnu. A run",
         "needs qemu-system-x86, qemu-system-arm and busybox-static. Debian's own kernels of 7.2 and 7.3 have no",

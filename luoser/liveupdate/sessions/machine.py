@@ -203,7 +203,7 @@ class SessionMachine(Machine):
         if self._handed is not None:
             table = self.core.handed or self.core.table
             lists = [list_values(table, self.core.name)] if table is not None else handover["pci"]
-            handover = {**handover, "direction": "incoming", "pci": lists}
+            handover = {**handover, "direction": "incoming", "scratch": None, "pci": lists}
         return {"handovers": [handover]}
 
     def _handover(self) -> dict[str, Any]:

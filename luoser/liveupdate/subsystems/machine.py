@@ -160,6 +160,7 @@ class SubsystemMachine(Machine):
         handover = {
             "compatible": "kho-v1",
             "direction": "incoming" if self.luo.incoming else "outgoing",
+            "scratch": None,
             "subtrees": [{"name": "LUO", "address": f"{address:#x}", "size": None, "fdt": tree}],
             "luo": {"layout": "luo-v1-subsystems", "address": f"{address:#x}", "subsystems": values},
             "pci": [self._list(found)] if found is not None else [],
