@@ -76,6 +76,7 @@ def _told(document: Json) -> Json:
                 "sessions": [
                     (session["name"], [file["token"] for file in session["files"]])
                     for session in (root["luo"] or {"sessions": []})["sessions"]
+                    if root["direction"] == "outgoing"  # else their memory is freed while luoser reads
                 ],
             }
             for root in sorted(document["handovers"], key=lambda root: str(root["address"]))
