@@ -198,17 +198,45 @@ def _build(source: Path, out: Path, machine: str, pages: str) -> None:
     for tool in ("flex", "bison", "bc", "make", compiler(machine)):
         if shutil.which(tool) is None:
             raise NoKernel(f"{tool} is not installed; docs/kernels.md lists what a build needs")
+    if (flb := source / "kernel/liveupdate/pci_flb.c").exists():
+        shutil.copy(_HERE / "pci_flb.c", flb)
     out.mkdir(parents=True, exist_ok=True)
     fragment = out / "fragment"
     fragment.write_text("".join(file.read_text() for file in _fragments(machine, pages)))
     arch, target, _ = _MAKE[machine]
-    make = ["make", "-s", f"O={out}", f"ARCH={arch}", f"-j{os.cpu_count()}"]
+    make = ["make", "-s", f"O={out}", f"ARCH={arch}", f"PAHOLE={_pahole()}", f"-j{os.cpu_count()}"]
     if machine != host():
         make.append(f"CROSS_COMPILE={_CROSS[machine]}")
     _run([*make, f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"], source)
     if _REQUIRED not in (out / ".config").read_text():
         raise NoKernel(f"the kernel in {source} has no KHO on {machine}")
     _run([*make, target], source, log=out / "build.log")
+
+
+_PAHOLE = ("pahole", "libdwarves1", "libbpf1", "libelf1t64", "libdw1t64", "zlib1g", "libzstd1", "liblzma5", "libbz2-1.0")
+_LOADER = "usr/lib64/ld-linux-x86-64.so.2"
+
+
+def _pahole() -> str:
+    """A pahole that writes BTF as kernels of the day want it: the one here, or the archive's with its own libraries."""
+    here = subprocess.run(["pahole", "--version"], check=False, capture_output=True, text=True) if _has("pahole") else None
+    if here is not None and _numbers(here.stdout) >= [1, 26] or host() != "x86-64":
+        return "pahole"
+    root, wrapper = CACHE / "pahole", CACHE / "pahole" / "run"
+    if not wrapper.exists():
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
+        archive = Archive()
+        for package in (*_PAHOLE, "libc6"):
+            archive.unpack(root, package)
+        libraries = root / "usr/lib/x86_64-linux-gnu"
+        wrapper.write_text(f'#!/bin/sh\nexec {root}/{_LOADER} --library-path {libraries} {root}/usr/bin/pahole "$@"\n')
+        wrapper.chmod(0o755)
+    return str(wrapper)
+
+
+def _has(tool: str) -> bool:
+    return shutil.which(tool) is not None
 
 
 def compiler(machine: str) -> str:

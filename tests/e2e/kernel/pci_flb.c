@@ -9,6 +9,7 @@
 #include <linux/liveupdate.h>
 #include <linux/pci.h>
 #include <linux/sort.h>
+#include <linux/version.h>
 
 #define SPARE 4
 
@@ -79,7 +80,10 @@ static void pci_flb_unpreserve(struct liveupdate_flb_op_args *args)
 
 static int pci_flb_retrieve(struct liveupdate_flb_op_args *args)
 {
-	args->obj = phys_to_virt(args->data);
+	struct pci_flb_ser *ser = phys_to_virt(args->data);
+
+	pr_info("retrieved %llu of %llu devices at %#llx\n", ser->nr_devices, ser->max_nr_devices, args->data);
+	args->obj = ser;
 	return 0;
 }
 
@@ -105,3 +109,19 @@ void pci_flb_register(struct liveupdate_file_handler *handler)
 	if (error)
 		pr_err("not registered: %d\n", error);
 }
+
+/* What a subsystem does that wants its state back at boot: without it no kernel looks at the list of FLBs. */
+static int __init pci_flb_take(void)
+{
+	void *ser;
+	int error = liveupdate_flb_get_incoming(&pci_flb, &ser);
+
+	if (error)
+		pr_info("not retrieved: %d\n", error);
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0)
+	else
+		liveupdate_flb_put_incoming(&pci_flb);
+#endif
+	return 0;
+}
+late_initcall_sync(pci_flb_take);
