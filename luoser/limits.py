@@ -51,6 +51,9 @@ class Limits:
     topology_remarks: int = 100
     topology_errors: int = 1 << 16  # stop after this many malformed lines
     sysfs_entries: int = 1 << 20  # names read in a copy of sysfs
+    kallsyms: int = 1 << 22  # symbols of one kernel: distributions have 200 000
+    types: int = 1 << 21  # types of one kernel or module: distributions have 150 000
+    type_bytes: int = 64 << 20  # bytes of BTF: distributions have 6 MiB
 
 
 LIMITS = Limits()

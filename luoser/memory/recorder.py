@@ -27,7 +27,7 @@ class Recorder(Memory):
         self._below = below
         self.format, self.page_size = below.format, below.page_size
         self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
-        self.live, self.is_guess = below.live, below.is_guess
+        self.live, self.is_guess, self.answers = below.live, below.is_guess, below.answers
         self.vmcoreinfo, self.remarks, self.ram = below.vmcoreinfo, below.remarks, below.ram
         self.machine = below.machine
         self.pages: set[int] = set()

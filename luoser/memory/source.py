@@ -93,6 +93,7 @@ class Memory(ABC):
     known_roots: KHO roots whose addresses the source gives.
     placeless:   placeholder addresses of blobs whose physical address is unknown.
     symbols:     path of symbols that match the running kernel. None if there are none.
+    answers:     what the kernel said of itself when a cut was made: the bytes of a note. Empty if there is none.
     live:        the source is a running machine or device: slow to search, and it changes while it is read.
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
@@ -108,6 +109,7 @@ class Memory(ABC):
     known_roots: tuple[KnownRoot, ...] = ()
     placeless: frozenset[int] = frozenset()
     symbols: str | None = None
+    answers: bytes = b""
     live: bool = False
     is_guess: bool = False
     on_progress: Callable[[int, int], None] | None = None

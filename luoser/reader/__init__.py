@@ -28,6 +28,7 @@ def read(
     layouts: Sequence[str] = (),
     contents: bool = False,
     symbols: Symbols | None = None,
+    kallsyms: bool = True,
     directions: Mapping[int, Direction] | None = None,
 ) -> State:
     """The state of a source. Faults in the dump do not raise; they become Problems.
@@ -38,6 +39,7 @@ def read(
     layouts:    names of layouts; they override detection.
     contents:   read the bytes of driver pages and small files, too.
     symbols:    of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
+    kallsyms:   without `symbols`, use the kernel's own symbols and types, if they are in its memory.
     directions: of roots by physical address; they override all evidence.
 
     Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
@@ -49,7 +51,7 @@ def read(
 
     def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
         walk = Walk(memory, size, tuple(layouts), contents and whole, given)
-        return _read(walk, wanted, symbols if whole else None, whole=whole)
+        return _read(walk, wanted, symbols if whole else None, whole=whole, kallsyms=kallsyms and whole)
 
     size, who = first_size(memory, page_size)
     if memory.is_guess:  # any root can give the base address, also one that is not wanted
@@ -74,12 +76,15 @@ def read(
     return replace(state, handovers=tuple(handover for handover in state.handovers if handover.address == root))
 
 
-def _read(walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True) -> State:
+def _read(
+    walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True, kallsyms: bool = False
+) -> State:
     """One reading. whole: with directions and scratch areas, which may need another search."""
     memory = walk.memory
     at_first = len(memory.remarks)
     _remark(walk, memory.remarks)
-    handovers = read_handovers(walk, find_roots(walk, wanted=root, symbols=symbols), whole=whole)
+    search = find_roots(walk, wanted=root, symbols=symbols, kallsyms=kallsyms)
+    handovers = read_handovers(walk, search, whole=whole)
     _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
     kernel = memory.vmcoreinfo.get("OSRELEASE")
     source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)

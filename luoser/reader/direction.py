@@ -243,7 +243,7 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
     if address in walk.directions:
         return walk.directions[address], ["given: --direction"]
     if draft.root.verdict is not None:
-        return draft.root.verdict
+        return _by_kernel(walk, draft, *draft.root.verdict)
     if draft.is_foreign:
         return Direction.UNKNOWN, ["nothing of it is at its address: root of a guest, or a copy"]
     if numbers is not None:
@@ -258,6 +258,15 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
         return Direction.INCOMING, [f"inferred: {messenger.words}"]
     others = [other for other in drafts if other is not draft and not other.is_foreign]
     return _alone(walk, draft) if not others else _among_others(draft, others)
+
+
+def _by_kernel(walk: Walk, draft: Draft, direction: Direction, words: list[str]) -> tuple[Direction, list[str]]:
+    """(direction, evidence) by the variables of a kernel. One that was found in memory may be that before the jump."""
+    messenger = _in_scratch(walk, draft) if draft.root.is_doubtful and direction is Direction.OUTGOING else None
+    if messenger is None:
+        return direction, words
+    text = f"but {messenger.words}: a kernel that did not begin yet may be running; {_DECIDES}"
+    return Direction.UNKNOWN, [*words, text]
 
 
 def _by_number(

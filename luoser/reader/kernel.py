@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: MIT
-"""Variables of the running kernel: the addresses in `kho_in`, `kho_out`, `kho_scratch` and `luo_global`.
+"""The running kernel: its symbols, its types, and the addresses in `kho_in`, `kho_out`, `kho_scratch` and `luo_global`.
 
-VMCOREINFO gives the physical address of a symbol: phys_base on x86-64, kimage_voffset on arm64. Offsets in the
-variables depend on release and configuration, so there are none here: debug info has the members; without it each
-aligned word is tried that may point to a root.
+Symbols are given, or come from the kallsyms in its memory. Offsets in variables depend on release and configuration,
+so there are none here: types have the members; without them each aligned word is tried that may point to a root.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory, SourceError
+from luoser.kernel.answers import Answers
+from luoser.kernel.btf import Btf
+from luoser.kernel.kallsyms import NoKallsyms, find_kallsyms
+from luoser.kernel.space import AddressSpace, Unmapped, hex_number, info_number
+from luoser.kernel.types import Kind, Types, TypesError
+from luoser.limits import LIMITS
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.reader.walk import Subject, Walk
-from luoser.symbols import Symbols
+from luoser.symbols import Symbol, Symbols
 from luoser.text import safe_text
 
-__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels"]
+__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "variable_type"]
 
 _AREAS = (("kho_scratch", "kho_scratch_cnt"), ("kho_bootmem", "kho_bootmem_cnt"))
 """Pointer to the array of scratch areas, and their number; scratch is to be called bootmem from 7.4 on."""
@@ -29,16 +34,18 @@ _ANCHORS = (
     *("kallsyms_names", "prb", "clear_seq", "node_data"),
 )
 """Symbols that are also in VMCOREINFO, in text, data, read-only data and bss. They identify the build."""
+_OBJECTS = ("luo_global", "luo_session_global", "luo_flb_global", "luo_file_handler_list")
+_TYPES = ("__start_BTF", "__stop_BTF")
 SYMBOLS = frozenset(
-    ("kho_in", "kho_out", *(name for names in _AREAS for name in names), "luo_global", "page_offset_base", *_ANCHORS)
+    ("kho_in", "kho_out", *(name for names in _AREAS for name in names), "page_offset_base")
+    + _OBJECTS
+    + _TYPES
+    + _ANCHORS
 )
 """Names that `luoser.symbols.read_symbols` has to find."""
-_START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 _PAGE_OFFSET = 0xFFFF_8880_0000_0000
 """Start of the direct map of x86-64 if the kernel has no variable for it."""
 _WORD = (1 << 64) - 1
-_TAG = 0xFF << 56
-"""Bits of the KASAN tag in an arm64 pointer."""
 _WORDS = 128
 """Bytes of a variable that are searched for a pointer. In all releases it is in there; bytes after it may be another
 variable without a symbol."""
@@ -46,6 +53,7 @@ _INFO = b"OSRELEASE="
 _INFO_PAGES, _KERNELS = 4096, 16
 _UTS_FIELD, _UTS_RELEASE = 65, 2
 _SCRATCH_AREAS = 4096
+_BTF_SIZE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +72,25 @@ class Pointer:
 class Kernel:
     """A kernel in memory with known symbols.
 
-    walk:    the source.
-    symbols: of this kernel.
-    info:    its VMCOREINFO, value by key.
-    slide:   bytes to add to the address of a symbol (KASLR).
+    walk:     the source.
+    symbols:  of this kernel.
+    space:    its virtual memory, with its VMCOREINFO.
+    slide:    bytes to add to the address of a symbol (KASLR).
+    types:    its own. None: not known.
+    is_found: nobody said that it is the running one; it was found in memory.
     """
 
     walk: Walk
     symbols: Symbols
-    info: Mapping[str, str]
+    space: AddressSpace
     slide: int
+    types: Types | None = None
+    is_found: bool = False
+
+    def address(self, name: str) -> int | None:
+        """Virtual address of a symbol. None: it has none."""
+        symbol = self.symbols.get(name)
+        return None if symbol is None else symbol.address + self.slide
 
     def reads(self, name: str) -> bool:
         """Whether a variable has a symbol and its bytes are in the source."""
@@ -106,13 +123,13 @@ class Kernel:
         pointer, count = self._number(known[0], 8), self._number(known[1], 4)
         if not pointer or not count or count > _SCRATCH_AREAS:
             return None
-        address = self._direct(pointer)
+        address = self.space.direct(pointer)
         return None if address is None else (address, count * kho_scratch.size)
 
     def _read(self, name: str, size: int) -> bytes:
         """The first bytes of a variable. Empty: no symbol, or not in the source."""
         symbol = self.symbols.get(name)
-        address = _image(self.info, symbol.address + self.slide) if symbol is not None else None
+        address = self.space.image(symbol.address + self.slide) if symbol is not None else None
         if symbol is None or address is None:
             return b""
         return self.walk.read(address, min(size, symbol.size), Subject(f"variable {name}", "")) or b""
@@ -123,44 +140,34 @@ class Kernel:
 
     def _meanings(self, word: int) -> Iterator[int]:
         """Pages that a word may point to: as physical address, through the direct map, or as a struct page."""
-        for address in (word, self._direct(word), self._page(word)):
+        for address in (word, self.space.direct(word), self._page(word)):
             if address is not None and self.walk.is_page_address(address):
                 yield address
 
-    def _direct(self, virtual: int) -> int | None:
-        """Physical address of a pointer into the direct map. None: not such a pointer."""
-        if _number(self.info, "NUMBER(phys_base)") is not None:
-            known = self.symbols.get("page_offset_base")
-            base = self._number("page_offset_base", 8) if known is not None else _PAGE_OFFSET
-            return virtual - base if base is not None and base <= virtual < _START_KERNEL_MAP else None
-        bits, start = _number(self.info, "NUMBER(VA_BITS)"), _number(self.info, "NUMBER(PHYS_OFFSET)")
-        if bits is None or start is None or not 36 <= bits <= 52:
-            return None
-        # A 52-bit kernel on a machine with less keeps its formula and moves PHYS_OFFSET, below zero if need be.
-        unused = _number(self.info, "NUMBER(TCR_EL1_T1SZ)")
-        usable = 64 - unused if unused is not None and 64 - bits <= unused <= 28 else bits
-        base, end = -(1 << bits) & _WORD, -(1 << usable - 1) & _WORD
-        virtual |= _TAG
-        return (virtual - base + start) & _WORD if base <= virtual < end else None
-
     def _page(self, virtual: int) -> int | None:
         """Physical address of the page of a struct page. None: not a pointer to one."""
-        base, size = _number(self.info, "SYMBOL(vmemmap)", base=16), _number(self.info, "SIZE(page)")
+        info = self.space.info
+        base, size = hex_number(info, "SYMBOL(vmemmap)"), info_number(info, "SIZE(page)")
         if not base or not size:
             return None
         index, rest = divmod((virtual - base) & _WORD, size)
         return None if rest else index * self.walk.page_size
 
 
-def find_kernels(walk: Walk, symbols: Symbols) -> list[Kernel]:
-    """The kernels in memory with these symbols. Two if the image of the previous kernel is still there.
+def find_kernels(walk: Walk, symbols: Symbols | None) -> list[Kernel]:
+    """The kernels in memory with known symbols. Two if the image of the previous kernel is still there.
 
     walk:    the source.
-    symbols: of the running kernel.
+    symbols: of the running kernel. None: those in the memory of each kernel.
 
-    Empty, with a problem, if a kernel with other symbols is there, too: it may be the running one. Raises SourceError
-    if the source has VMCOREINFO and the symbols are those of another kernel.
+    With symbols: empty, with a problem, if a kernel with other symbols is there, too: it may be the running one. Raises
+    SourceError if the source has VMCOREINFO and the symbols are those of another kernel.
     """
+    made = _with_own(walk) if symbols is None else _with_given(walk, symbols)
+    return [_complete(kernel) for kernel in made]
+
+
+def _with_given(walk: Walk, symbols: Symbols) -> list[Kernel]:
     info = walk.memory.vmcoreinfo
     if info:
         kernel = _checked(walk, symbols, info)
@@ -188,6 +195,118 @@ def find_kernels(walk: Walk, symbols: Symbols) -> list[Kernel]:
     return found
 
 
+# -- out of the memory itself -----------------------------------------------------------------------------
+
+
+def _with_own(walk: Walk) -> list[Kernel]:
+    """The kernels of which VMCOREINFO, kallsyms or a cut's note are in the source; without these, none."""
+    info, found = walk.memory.vmcoreinfo, []
+    infos = [info] if info and _is_there(walk, info) is not False else [] if info else [*_kernel_infos(walk)]
+    for each in infos:
+        space = AddressSpace(walk.memory, each, walk.page_size)
+        name = f"kernel {_release(each)}"
+        if len(infos) > 1:
+            name += f" (_stext at {space.image(hex_number(each, 'SYMBOL(_stext)') or 0):#x})"
+        symbols = _own_symbols(walk, space, name)
+        if symbols is not None:
+            found.append(Kernel(walk, symbols, space, 0, is_found=True))
+    return found
+
+
+def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
+    """The symbols that a kernel has in its own memory, or in the note of a cut. None: not in the source."""
+    answers = Answers.unpack(walk.memory.answers) if walk.memory.answers else None
+    if answers is not None and answers.text == hex_number(space.info, "SYMBOL(_stext)"):
+        places = {key: Symbol(key, address, min(size, _BTF_SIZE)) for key, (address, size) in answers.symbols.items()}
+        return Symbols(path=name, found=places)
+    with walk.memory.trial():  # megabytes, of which a cut needs only the answers
+        try:
+            kallsyms = find_kallsyms(space)
+            found = kallsyms.get(SYMBOLS)
+        except NoKallsyms as error:
+            if not error.is_absent:
+                walk.problem("symbols", None, None, f"{name}: {error}; its own symbols are not used")
+            return None
+        except (Unmapped, MissingMemory):
+            return None
+    if "init_uts_ns" not in found:
+        text = "kallsyms have functions only (no CONFIG_KALLSYMS_ALL); --symbols System.map gives its variables"
+        walk.problem("symbols", None, None, f"{name}: {text}")
+        return None
+    single = {key: places[0] for key, places in found.items() if len(places) == 1}
+    return Symbols(path=name, found={key: Symbol(key, one.address, one.size) for key, one in single.items()})
+
+
+def _complete(kernel: Kernel) -> Kernel:
+    """With its direct map, its types, and the members of its variables."""
+    if kernel.space.is_x86:
+        known = kernel.symbols.get("page_offset_base")
+        kernel.space.page_offset = kernel._number("page_offset_base", 8) if known is not None else _PAGE_OFFSET
+    types = _own_types(kernel)
+    if types is None:
+        return kernel
+    symbols = dict(kernel.symbols.found)
+    for name in ("kho_in", "kho_out", "luo_global"):
+        variable, number = symbols.get(name), variable_type(types, name)
+        if variable is not None and not variable.members and number is not None:
+            symbols[name] = replace(variable, members=_paths(types, number))
+    return replace(kernel, symbols=replace(kernel.symbols, found=symbols), types=types)
+
+
+def _own_types(kernel: Kernel) -> Types | None:
+    walk, where = kernel.walk, f"BTF of {kernel.symbols.path}"
+    answers = Answers.unpack(walk.memory.answers) if walk.memory.answers else None
+    start, end = map(kernel.address, _TYPES)
+    try:
+        if answers is not None and answers.btf:
+            return Btf(answers.btf, where=where)
+        if start is None or end is None:
+            return None
+        if not 0 < end - start <= LIMITS.type_bytes:
+            raise TypesError(f"{where}: {end - start} bytes from {start:#x}")
+        with walk.memory.trial():
+            return Btf(kernel.space.read(start, end - start), where=where)
+    except TypesError as error:
+        walk.problem("types", None, None, f"{error}; types are not used")
+    except (Unmapped, MissingMemory):
+        pass
+    return None
+
+
+_MARKS = {"luo_global": "liveupdate_num"}
+"""A member by which the type of a variable is known that has no name."""
+
+
+def variable_type(types: Types, name: str) -> int | None:
+    """Number of the struct of a variable: that of its name, or the one without a name that has a member of its own.
+
+    types: of the kernel.
+    name:  of the variable, one of `luo_global`, `kho_in` and the like.
+
+    None: there is none, or several.
+    """
+    if name not in _MARKS:
+        return types.struct(name)
+    found = [
+        number
+        for number, struct_name in types.structs()
+        if not struct_name and any(member == _MARKS[name] for member, _ in types.members(number))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _paths(types: Types, number: int, path: str = "", base: int = 0, deep: int = 3) -> dict[int, str]:
+    """Path of each member of a struct by offset in bytes, members of inner structs included."""
+    found: dict[int, str] = {}
+    for name, place in types.members(number):
+        inner = types.plain(place.type) if place.type else 0
+        if deep and inner and types.type(inner).kind is Kind.STRUCT:
+            found |= _paths(types, inner, f"{path}{name}.", base + place.offset, deep - 1)
+        else:
+            found.setdefault(base + place.offset, path + name)
+    return found
+
+
 def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
     """VMCOREINFO of each kernel whose image is in the source. A crash kernel has a copy of the page."""
     images: set[int | None] = set()
@@ -197,7 +316,8 @@ def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
         except MissingMemory:
             continue
         info = parse_vmcoreinfo(page.partition(b"\0")[0])
-        image = _image(info, _number(info, "SYMBOL(_stext)", base=16))
+        start = hex_number(info, "SYMBOL(_stext)")
+        image = AddressSpace(walk.memory, info).image(start) if start is not None else None
         if image not in images and _is_there(walk, info):
             images.add(image)
             yield info
@@ -207,8 +327,9 @@ def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
 
 def _is_there(walk: Walk, info: Mapping[str, str]) -> bool | None:
     """Whether a kernel is at the addresses of its VMCOREINFO, by the release in its utsname. None: unknown."""
-    names, offset = _number(info, "SYMBOL(init_uts_ns)", base=16), _number(info, "OFFSET(uts_namespace.name)")
-    address = _image(info, names + offset) if names is not None and offset is not None else None
+    names, offset = hex_number(info, "SYMBOL(init_uts_ns)"), info_number(info, "OFFSET(uts_namespace.name)")
+    space = AddressSpace(walk.memory, info)
+    address = space.image(names + offset) if names is not None and offset is not None else None
     if address is None:
         return None
     try:
@@ -228,7 +349,7 @@ def _checked(walk: Walk, symbols: Symbols, info: Mapping[str, str]) -> Kernel:
     slides = {
         name: said - symbol.address
         for name in _ANCHORS
-        if (said := _number(info, f"SYMBOL({name})", base=16)) is not None and (symbol := symbols.get(name))
+        if (said := hex_number(info, f"SYMBOL({name})")) is not None and (symbol := symbols.get(name))
     }
     if not slides:
         raise SourceError(f"{symbols.path}: no symbol in common with VMCOREINFO: expected one of {', '.join(_ANCHORS)}")
@@ -241,23 +362,8 @@ def _checked(walk: Walk, symbols: Symbols, info: Mapping[str, str]) -> Kernel:
         )
     if len(slides) == 1 and slide and not (symbols.build_id and theirs):
         raise SourceError(f"{symbols.path}: only {first} in common with VMCOREINFO, which does not identify the kernel")
-    return Kernel(walk, symbols, info, slide)
+    return Kernel(walk, symbols, AddressSpace(walk.memory, info, walk.page_size), slide)
 
 
 def _release(info: Mapping[str, str]) -> str:
     return safe_text(info.get("OSRELEASE", "?"), again=True)
-
-
-def _image(info: Mapping[str, str], virtual: int | None) -> int | None:
-    """Physical address of a virtual address in the kernel image. None: unknown."""
-    base, offset = _number(info, "NUMBER(phys_base)"), _number(info, "NUMBER(kimage_voffset)")
-    if virtual is None or (base is None and offset is None):
-        return None
-    return (virtual - _START_KERNEL_MAP + base if base is not None else virtual - (offset or 0)) & _WORD
-
-
-def _number(info: Mapping[str, str], key: str, *, base: int = 0) -> int | None:
-    try:
-        return int(info[key], base)
-    except (KeyError, ValueError):
-        return None

@@ -23,6 +23,7 @@ from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.memfd import with_file_contents
 from luoser.reader.pci import Lead, read_lists, with_contents
+from luoser.reader.pending import read_pending
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
 from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_roots
 from luoser.reader.status import judge
@@ -81,7 +82,8 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     walk.end()
     if whole and not walk.memory.known_roots:
         _need_own_root(walk, made, drafts)
-    return tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
+    ordered = tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
+    return read_pending(walk, search.kernel, ordered) if whole else ordered
 
 
 def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -> None:
@@ -102,7 +104,7 @@ def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -
 
 def _need_messengers(roots: list[Root]) -> bool:
     """Whether the direction or the scratch areas of some root are not known from the running kernel."""
-    return not roots or any(root.verdict is None or not root.scratch for root in roots)
+    return not roots or any(root.verdict is None or not root.scratch or root.is_doubtful for root in roots)
 
 
 def _inherit(handovers: list[Handover]) -> Iterator[Handover]:

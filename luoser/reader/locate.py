@@ -52,6 +52,7 @@ class Root:
     chosen:  devicetrees whose /chosen points to it.
     verdict: (direction, evidence in words) from the running kernel. None: no such evidence.
     scratch: (physical address, size in bytes, evidence in words) of its arrays of scratch areas.
+    is_doubtful: nobody said that the kernel of the verdict is the running one; it was found in memory.
     """
 
     address: int
@@ -59,6 +60,7 @@ class Root:
     chosen: list[Chosen] = field(default_factory=list)
     verdict: tuple[Direction, list[str]] | None = None
     scratch: list[tuple[int, int, str]] = field(default_factory=list)
+    is_doubtful: bool = False
 
     @property
     def form(self) -> KhoForm | None:
@@ -110,19 +112,24 @@ class Search:
     roots:  by ascending address.
     strays: the /chosen of devicetrees that point to a page that is no root, or not in the source.
     wanted: address of the root that the user asked for. None: all.
+    kernel: the running one. None: its symbols are not known.
     """
 
     roots: list[Root]
     strays: list[Chosen]
     wanted: int | None = None
+    kernel: Kernel | None = None
 
 
-def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None) -> Search:
+def find_roots(
+    walk: Walk, *, wanted: int | None = None, symbols: Symbols | None = None, kallsyms: bool = False
+) -> Search:
     """All KHO roots of the source.
 
     walk:    the source. A live machine is not searched if the variables of its kernel could be read.
     wanted:  physical address where a root has to be. Others are found, too, as directions depend on all roots.
-    symbols: of the running kernel. None: its variables are not used.
+    symbols: of the running kernel.
+    kallsyms: without symbols, use those in the memory of the kernel.
 
     Raises UsageError if there is no KHO root at `wanted`, SourceError if the symbols are those of another kernel.
     """
@@ -134,7 +141,7 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
             raise UsageError(f"no KHO root at {wanted:#x}: expected a devicetree with compatible kho-vN there")
         roots[wanted] = there
     _by_parameters(walk, roots)
-    kernel = _by_variables(walk, roots, symbols) if symbols is not None else None
+    kernel = _by_variables(walk, roots, symbols) if symbols is not None or kallsyms else None
     if not (walk.memory.live and kernel is not None):
         strays = _by_search(walk, roots)
         _keep_likeliest(walk, roots, wanted)
@@ -142,7 +149,7 @@ def find_roots(walk: Walk, *, wanted: int | None = None, symbols: Symbols | None
         if root.verdict is None and kernel is not None:
             word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
             root.verdict = Direction.UNKNOWN, [word]
-    return Search([roots[address] for address in sorted(roots)], strays, wanted)
+    return Search([roots[address] for address in sorted(roots)], strays, wanted, kernel)
 
 
 def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:
@@ -156,13 +163,13 @@ def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:
             root.scratch.append((*known.scratch, known.evidence))
 
 
-def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols) -> Kernel | None:
+def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -> Kernel | None:
     """Add the roots that the variables of the running kernel point to. Returns it if both variables could be read."""
     kernels = find_kernels(walk, symbols)
     named = [_variables(walk, roots, kernel) for kernel in kernels]
     running = _running(named)
     if running is None:
-        if len(kernels) > 1:
+        if len(kernels) > 1 and symbols is not None:
             word = f"{len(kernels)} kernels are in this source: unknown which one is running"
             walk.problem("symbols", None, None, f"{word}; symbols not used")
         return None
@@ -173,10 +180,11 @@ def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols) -> Kerne
         if before is not None and before[0] is not direction:
             direction = Direction.UNKNOWN
         roots[address].verdict = direction, evidence + also
+        roots[address].is_doubtful = kernel.is_found
         if scratch is not None:
             roots[address].scratch.append((*scratch, "kho_scratch"))
-    unnamed = [name for _, name, _ in _VARIABLES if symbols.get(name) is None]
-    if unnamed:
+    unnamed = [name for _, name, _ in _VARIABLES if kernel.symbols.get(name) is None]
+    if unnamed and symbols is not None:
         word = f"{' and '.join(unnamed)} missing: an excerpt of the symbols, or a kernel without KHO"
         walk.problem("symbols", None, None, f"{symbols.path}: {word}")
     return kernel if all(kernel.reads(name) for _, name, _ in _VARIABLES) else None

@@ -39,6 +39,10 @@ from luoser.state.model import (
     Memblock,
     Memfd,
     PciList,
+    Pending,
+    PendingFile,
+    PendingFlb,
+    PendingSession,
     Preserved,
     Problem,
     Record,
@@ -275,6 +279,7 @@ def _handover(item: Item, page_size: int) -> Handover:
         preserved=_preserved(preserved, page_size),
         subtrees=subtrees,
         luo=luo,
+        pending=_some(item.item("pending"), _pending),
         pci=tuple(_pci(entry) for entry in item.items("pci")),
         memblock=_some(item.item("memblock"), _memblock),
         kexec_metadata=_some(item.item("kexec_metadata"), _metadata),
@@ -413,6 +418,46 @@ def _luo(item: Item, page_size: int) -> Luo:
         session_area=item.maybe("session_area"),
         session_blocks=item.numbers("session_blocks"),
         flb_area=item.maybe("flb_area"),
+    )
+
+
+def _pending(item: Item) -> Pending:
+    return Pending(
+        sessions=tuple(
+            PendingSession(
+                name=entry.text("name"),
+                address=entry.number("address"),
+                files=tuple(_pending_file(file) for file in entry.items("files")),
+                retrieved=entry.truth("retrieved", False),
+            )
+            for entry in item.items("sessions")
+        ),
+        flbs=tuple(
+            PendingFlb(
+                name=entry.text("name"),
+                count=entry.number("count"),
+                data=entry.number("data"),
+                address=entry.number("address"),
+            )
+            for entry in item.items("flbs")
+        ),
+        lists=tuple(_pci(entry) for entry in item.items("devices")),
+        subtrees=tuple(str(word) for word in item.array("subtrees")),
+        handlers=tuple(str(word) for word in item.array("handlers")),
+        evidence=tuple(str(word) for word in item.array("evidence")),
+        complete=item.truth("complete", True),
+    )
+
+
+def _pending_file(item: Item) -> PendingFile:
+    return PendingFile(
+        compatible=item.text("compatible"),
+        token=item.number("token"),
+        data=item.number("data"),
+        address=item.number("address"),
+        private=item.maybe("private"),
+        size=item.maybe("size"),
+        position=item.maybe("position"),
     )
 
 

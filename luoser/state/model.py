@@ -33,6 +33,10 @@ __all__ = [
     "Memblock",
     "Memfd",
     "PciList",
+    "Pending",
+    "PendingFile",
+    "PendingFlb",
+    "PendingSession",
     "Preserved",
     "Problem",
     "Record",
@@ -459,6 +463,80 @@ _SUBTREES = {"luo": "LUO", "kexec_metadata": "kexec-metadata"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PendingFile:
+    """A file of a session, as the running kernel has it.
+
+    compatible: string of its handler.
+    token:      chosen by user space.
+    data:       handle of the handler; 0 until it has preserved something.
+    address:    of its struct luo_file.
+    private:    address of the handler's private data. None: none, or not mapped.
+    size:       of the file in bytes. None: the kernel has not opened it again.
+    position:   file position in bytes. None: as for `size`.
+    """
+
+    compatible: str
+    token: int
+    data: int
+    address: int
+    private: int | None = None
+    size: int | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingSession:
+    """A session, as the running kernel has it.
+
+    address:   of its struct luo_session.
+    retrieved: whether user space has taken it back.
+    """
+
+    name: str
+    address: int
+    files: tuple[PendingFile, ...] = ()
+    retrieved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingFlb:
+    """A registered FLB.
+
+    name:    compatible string.
+    count:   of preserved files that depend on it, as its reference count.
+    data:    handle of the owner, 0 until it has preserved something.
+    address: of its struct liveupdate_flb.
+    """
+
+    name: str
+    count: int
+    data: int
+    address: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What the running kernel will hand over, or was handed and has not finished: its own objects.
+
+    sessions: in their order.
+    flbs:     that are registered.
+    lists:    of devices, which the FLBs have built.
+    subtrees: names of the root's children.
+    handlers: compatible strings of the registered file handlers.
+    evidence: where this is from, in words.
+    complete: whether all of it could be read.
+    """
+
+    sessions: tuple[PendingSession, ...] = ()
+    flbs: tuple[PendingFlb, ...] = ()
+    lists: tuple[PciList, ...] = ()
+    subtrees: tuple[str, ...] = ()
+    handlers: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
     """Everything below one KHO root.
 
@@ -468,6 +546,7 @@ class Handover:
     evidence:   for the direction and the scratch areas, in words.
     scratch:    the scratch areas. None: their array was not found.
     scratch_array: address of their array. None: it was not found, or has no address.
+    pending:    the running kernel's own objects. None: its symbols or types are not known.
     preserved:  the preserved map.
     subtrees:   the children of the root.
     luo:        None: no LUO, or not readable. So for memblock, kexec_metadata and kho_test.
@@ -491,6 +570,7 @@ class Handover:
     fdt: Fdt | None = None
     own: bool = True
     scratch_array: int | None = None
+    pending: Pending | None = None
 
     @property
     def is_consumed(self) -> bool:

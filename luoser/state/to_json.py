@@ -25,6 +25,8 @@ from luoser.state.model import (
     Memblock,
     Memfd,
     PciList,
+    Pending,
+    PendingFile,
     Preserved,
     Record,
     Session,
@@ -111,6 +113,7 @@ def _handover(handover: Handover, full: bool) -> Json:
         "preserved": _preserved(handover.preserved, full),
         "subtrees": [_subtree(subtree, full) for subtree in handover.subtrees],
         "luo": handover.luo and _luo(handover.luo, full),
+        "pending": handover.pending and _pending(handover.pending, full),
         "pci": [_pci(devices, full) for devices in handover.pci],
         "memblock": handover.memblock and _memblock(handover.memblock),
         "kexec_metadata": handover.kexec_metadata and _kexec_metadata(handover.kexec_metadata),
@@ -202,6 +205,41 @@ def _flb(flb: Flb, full: bool) -> Json:
         "address": _hex(flb.address),
         "detail": flb.detail and _record(flb.detail),
         **more,
+    }
+
+
+def _pending(pending: Pending, full: bool) -> Json:
+    return {
+        "complete": pending.complete,
+        "sessions": [
+            {
+                "name": session.name,
+                "address": _hex(session.address),
+                "retrieved": session.retrieved,
+                "files": [_pending_file(file) for file in session.files],
+            }
+            for session in pending.sessions
+        ],
+        "flbs": [
+            {"name": flb.name, "count": flb.count, "data": _hex(flb.data), "address": _hex(flb.address)}
+            for flb in pending.flbs
+        ],
+        "devices": [_pci(devices, full) for devices in pending.lists],
+        "subtrees": list(pending.subtrees),
+        "handlers": list(pending.handlers),
+        "evidence": list(pending.evidence),
+    }
+
+
+def _pending_file(file: PendingFile) -> Json:
+    return {
+        "compatible": file.compatible,
+        "token": _hex(file.token),
+        "data": _hex(file.data),
+        "address": _hex(file.address),
+        "private": _hex(file.private),
+        "size": _hex(file.size),
+        "position": _hex(file.position),
     }
 
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""What a kernel in memory said of itself, as a note of a cut: the symbols and types that a reading used.
+
+The tables that they come from are megabytes; the answers are kilobytes. A cut with them reads like its original.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from luoser.limits import LIMITS
+
+__all__ = ["Answers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Symbols and types of one kernel.
+
+    text:    virtual address of `_stext`, by which the kernel is known.
+    symbols: (virtual address, size in bytes) of each symbol, by name.
+    btf:     types that were used, as BTF. Empty: none.
+    """
+
+    text: int
+    symbols: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    btf: bytes = b""
+
+    def pack(self) -> bytes:
+        """The note's bytes: JSON in ASCII."""
+        symbols = {name: [f"{address:#x}", size] for name, (address, size) in sorted(self.symbols.items())}
+        document = {"text": f"{self.text:#x}", "symbols": symbols, "btf": base64.b64encode(self.btf).decode()}
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    @classmethod
+    def unpack(cls, note: bytes) -> Answers | None:
+        """The answers in a note. None: it is damaged, or empty."""
+        try:
+            document = json.loads(note)
+            return cls(
+                text=int(document["text"], 16),
+                symbols={
+                    str(name): (int(address, 16), int(size))
+                    for name, (address, size) in document["symbols"].items()
+                },
+                btf=base64.b64decode(document["btf"], validate=True)[: LIMITS.type_bytes],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
+            return None
+
+

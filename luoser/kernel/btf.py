@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""BTF: the types of a kernel as the kernel itself carries them.
+
+The whole blob is walked once, without making types: places and names are noted. A type is made when it is asked for.
+
+Source: Documentation/bpf/btf.rst, include/uapi/linux/btf.h of 7.3.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+
+from luoser.kernel.types import Kind, Member, Type, Types, TypesError
+from luoser.limits import LIMITS
+from luoser.text import safe_text
+
+__all__ = ["MAGIC", "Btf"]
+
+MAGIC = 0xEB9F
+_HEAD = struct.Struct("<HBBIIIII")
+_LAYOUTS = struct.Struct("<II")
+_TYPE = struct.Struct("<III")
+_MEMBER = struct.Struct("<III")
+_KINDS = (
+    *("void", "int", "ptr", "array", "struct", "union", "enum", "fwd", "typedef", "volatile", "const", "restrict"),
+    *("func", "func_proto", "var", "datasec", "float", "decl_tag", "type_tag", "enum64"),
+)
+_INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _ENUM64 = 1, 3, 4, 5, 6, 7, 19
+_ALIASES = frozenset({8, 9, 10, 11, 18})
+_EXTRA = {
+    **{1: (4, 0), 3: (12, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8)},
+    **{14: (4, 0), 15: (0, 12), 17: (4, 0), 19: (0, 12)},
+}
+"""Bytes after the head of a type, by kind: fixed, and for each of its `vlen` elements."""
+_LONGEST = 256
+"""Bytes of a name."""
+
+
+class Btf(Types):
+    """The types of a blob of BTF."""
+
+    def __init__(self, data: bytes, *, where: str = "BTF", base: Btf | None = None) -> None:
+        """Walk a blob.
+
+        data:  the blob; bytes after it are not looked at.
+        where: it is from, for messages.
+        base:  of a module, whose types begin after those of the kernel proper.
+
+        Raises TypesError if it is no BTF, or damaged.
+        """
+        self.where, self._data, self._base = where, data, base
+        if len(data) < _HEAD.size or struct.unpack_from("<H", data)[0] != MAGIC:
+            raise TypesError(f"{where}: expected BTF, which begins with 9f eb, found {data[:4].hex(' ') or 'nothing'}")
+        _, version, _, size, types, types_size, strings, strings_size = _HEAD.unpack_from(data)
+        if version != 1:
+            raise TypesError(f"{where}: expected BTF of version 1, found {version}")
+        if max(size, size + types + types_size, size + strings + strings_size) > len(data) or size < _HEAD.size:
+            raise TypesError(f"{where}: BTF is cut short: {len(data)} bytes")
+        self._strings = data[size + strings : size + strings + strings_size]
+        self._first = base.count if base is not None else 1
+        self._layouts = self._read_layouts(size)
+        self._places = array("Q")
+        self._walk(size + types, size + types + types_size)
+
+    @property
+    def count(self) -> int:
+        """Number after the last type."""
+        return self._first + len(self._places)
+
+    def _read_layouts(self, size: int) -> dict[int, tuple[int, int]]:
+        """Sizes of kinds that are newer than this reader, from the header of kernels that have such a table."""
+        if size < _HEAD.size + _LAYOUTS.size:
+            return _EXTRA
+        place, length = _LAYOUTS.unpack_from(self._data, _HEAD.size)
+        table = self._data[size + place : size + place + min(length, 4 * 128)]
+        given = {kind: (table[4 * kind], table[4 * kind + 1]) for kind in range(len(table) // 4)}
+        return {**given, **_EXTRA}
+
+    def _walk(self, place: int, end: int) -> None:
+        """Note where each type is."""
+        data, extra, places, unpack = self._data, self._layouts, self._places, _TYPE.unpack_from
+        while place + _TYPE.size <= end:
+            info = unpack(data, place)[1]
+            places.append(place)
+            kind = info >> 24 & 0x7F
+            fixed, each = extra.get(kind, (0, 0))
+            if kind >= len(_KINDS) and kind not in extra:
+                raise TypesError(f"{self.where}: type {self.count - 1} is of kind {kind}, which is not known")
+            place += _TYPE.size + fixed + each * (info & 0xFFFFFF)
+            if len(places) > LIMITS.types:
+                raise TypesError(f"{self.where}: more than {LIMITS.types} types")
+        if place != end:
+            raise TypesError(f"{self.where}: type {self.count - 1} does not end where BTF does")
+
+    def _text(self, offset: int) -> str:
+        if self._base is not None:
+            if offset < len(self._base._strings):
+                return self._base._text(offset)
+            offset -= len(self._base._strings)
+        end = self._strings.find(b"\0", offset, offset + _LONGEST)
+        return safe_text(self._strings[offset:end]) if end >= 0 else ""
+
+    def type(self, number: int) -> Type:
+        if self._base is not None and number < self._first:
+            return self._base.type(number)
+        if number == 0:
+            return Type(Kind.OTHER, "void", word="void")
+        if not 0 <= number - self._first < len(self._places):
+            raise TypesError(f"{self.where}: no type {number}: expected less than {self.count}")
+        return self._made(self._places[number - self._first])
+
+    def _made(self, place: int) -> Type:
+        name_at, info, last = _TYPE.unpack_from(self._data, place)
+        kind, count, flag = info >> 24 & 0x7F, info & 0xFFFFFF, bool(info >> 31)
+        name, body = self._text(name_at), place + _TYPE.size
+        word = _KINDS[kind] if kind < len(_KINDS) else "?"
+        if kind in (_STRUCT, _UNION):
+            made = Kind.STRUCT if kind == _STRUCT else Kind.UNION
+            return Type(made, name, last, members=self._members_at(body, count, flag), word=word)
+        if kind == _INT:
+            encoding = int.from_bytes(self._data[body : body + 4], "little")
+            return Type(Kind.INTEGER, name, last, signed=bool(encoding >> 24 & 1), word=word)
+        if kind == _ARRAY:
+            target, _, length = _TYPE.unpack_from(self._data, body)
+            return Type(Kind.ARRAY, name, target=target, count=length, word=word)
+        if kind == 2:
+            return Type(Kind.POINTER, name, 8, target=last, word=word)
+        if kind in (_ENUM, _ENUM64):
+            return Type(Kind.ENUM, name, last, signed=flag, word="enum")
+        if kind in _ALIASES:
+            return Type(Kind.ALIAS, name if kind == 8 else "", target=last, word=word)
+        return Type(Kind.OTHER, name, word="struct" if kind == _FWD else word)
+
+    def _members_at(self, place: int, count: int, flag: bool) -> tuple[Member, ...]:
+        """flag: offsets have the size of a bit-field in their upper byte."""
+        data = self._data[place : place + _MEMBER.size * count]
+        return tuple(
+            Member(self._text(name), number, bit & 0xFFFFFF if flag else bit, bit >> 24 if flag else 0)
+            for name, number, bit in _MEMBER.iter_unpack(data)
+        )
+
+    def named(self, name: str) -> list[int]:
+        found = self._base.named(name) if self._base is not None else []
+        raw = b"\0" + name.encode("utf-8", "surrogateescape") + b"\0"
+        bias = len(self._base._strings) if self._base is not None else 0
+        offsets, at = set(), self._strings.find(raw)
+        while at >= 0:
+            offsets.add(at + 1 + bias)
+            at = self._strings.find(raw, at + 1)
+        if self._base is not None and (there := self._base._strings.find(raw)) >= 0:
+            offsets.add(there + 1)
+        return found + [number for number, at, _ in self._heads() if at in offsets]
+
+    def structs(self) -> Iterator[tuple[int, str]]:
+        if self._base is not None:
+            yield from self._base.structs()
+        for number, name, _ in self._heads():
+            yield number, self._text(name)
+
+    def _heads(self) -> Iterator[tuple[int, int, int]]:
+        """(number, offset of its name, size in bytes) of each struct and union."""
+        unpack, data = _TYPE.unpack_from, self._data
+        for number, place in enumerate(self._places, self._first):
+            if data[place + 7] & 0x7F in (_STRUCT, _UNION):
+                name, _, size = unpack(data, place)
+                yield number, name, size

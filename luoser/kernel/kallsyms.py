@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: MIT
+"""kallsyms: the symbols of a kernel, out of its own memory.
+
+Names are packed with a table of 256 tokens and sorted by address; a second table has their order by name, so that a
+look-up unpacks some twenty names of 200 000. VMCOREINFO names the tables, but for the two that only a look-up needs:
+these are beside the others, and are not used unless they fit.
+
+Source: kernel/kallsyms.c, scripts/kallsyms.c, kernel/vmcore_info.c, from 6.12 to 7.3.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from luoser.errors import MissingMemory
+from luoser.kernel.space import AddressSpace, Unmapped, hex_number
+from luoser.limits import LIMITS
+
+__all__ = ["Kallsyms", "KernelSymbol", "NoKallsyms", "find_kallsyms"]
+
+_MARKED = 256
+"""Symbols from one marker to the next."""
+_TOKENS = 256
+_LONGEST = 1024
+"""Bytes of a packed or unpacked name; the kernel's own bound is KSYM_NAME_LEN, 512."""
+_WORD = (1 << 64) - 1
+_SAMPLES = 24
+"""Neighbours in the table by name that are compared before it is used."""
+_ANCHORS = ("_stext", "swapper_pg_dir", "init_uts_ns")
+"""Symbols of VMCOREINFO that kallsyms have with and without CONFIG_KALLSYMS_ALL: the first, and only with it: the
+others."""
+
+
+class NoKallsyms(Exception):
+    """The symbols cannot be had from memory. Its text says why.
+
+    is_absent: the source does not have them, or does not say where they are; nothing is wrong with it.
+    """
+
+    def __init__(self, text: str, *, is_absent: bool = False) -> None:
+        super().__init__(text)
+        self.is_absent = is_absent
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSymbol:
+    """A symbol.
+
+    name:    as the kernel has it.
+    kind:    letter as in nm.
+    address: virtual, at run time.
+    size:    bytes to the next symbol; an upper bound.
+    """
+
+    name: str
+    kind: str
+    address: int
+    size: int
+
+
+class Kallsyms:
+    """The symbols of a kernel. Made by `find_kallsyms`."""
+
+    def __init__(self, space: AddressSpace, places: _Places, tokens: list[bytes]) -> None:
+        self._space, self._places, self._tokens = space, places, tokens
+        self.count = places.count
+        self._address: Callable[[int], int] = self._form()
+        self._markers = self._find_markers()
+        self._by_name = self._find_order() if self._markers is not None else None
+
+    # -- addresses ----------------------------------------------------------------------------------------
+
+    def _form(self) -> Callable[[int], int]:
+        """How addresses are written: that which gives VMCOREINFO's own address of a symbol."""
+        places, space = self._places, self._space
+        if places.addresses is not None:
+            start = places.addresses
+            return lambda index: space.number(start + 8 * index, 8)
+        offsets = places.offsets
+        if places.relative_base is None:  # 7.0 and later: from the offset's own place
+
+            def near(index: int) -> int:
+                return (offsets + 4 * index + _signed(space.number(offsets + 4 * index, 4))) & _WORD
+
+            return near
+        base = space.number(places.relative_base, 8)
+        return lambda index: (base + space.number(offsets + 4 * index, 4)) & _WORD
+
+    def _absolute(self) -> Callable[[int], int]:
+        """Addresses up to 6.14 on x86-64: of per-CPU variables as they are, all others below the base."""
+        space, offsets = self._space, self._places.offsets
+        base = space.number(self._places.relative_base or 0, 8)
+
+        def address(index: int) -> int:
+            offset = _signed(space.number(offsets + 4 * index, 4))
+            return offset if offset >= 0 else (base - 1 - offset) & _WORD
+
+        return address
+
+    def agree(self) -> None:
+        """Take the form of addresses that gives VMCOREINFO's own. Raises NoKallsyms if none does."""
+        known = {name: address for name in _ANCHORS if (address := hex_number(self._space.info, f"SYMBOL({name})"))}
+        found = self._indices([*known])
+        if not any(found.values()):
+            raise NoKallsyms(f"kallsyms have none of {', '.join(_ANCHORS)}, which VMCOREINFO has")
+        forms = [self._address, *([self._absolute()] if self._places.relative_base is not None else [])]
+        for form in forms:
+            if all(known[name] in map(form, indices) for name, indices in found.items() if indices):
+                self._address = form
+                return
+        name, indices = next((name, indices) for name, indices in found.items() if indices)
+        said = ", ".join(f"{self._address(index):#x}" for index in indices[:4])
+        raise NoKallsyms(f"kallsyms are of another kernel: {name} is at {said}, VMCOREINFO has {known[name]:#x}")
+
+    # -- names --------------------------------------------------------------------------------------------
+
+    def _find_markers(self) -> int | None:
+        """Address of the table with the place of each 256th name: right before the tokens, with padding or without."""
+        count = -(-self.count // _MARKED)
+        for padding in (0, 4):
+            start = self._places.token_table - 4 * count - padding
+            try:
+                marks = struct.unpack(f"<{min(count, 3)}I", self._space.read(start, 4 * min(count, 3)))
+                if marks[0] == 0 and (count == 1 or marks[1] == self._skip(0, _MARKED)):
+                    return start
+            except (Unmapped, MissingMemory, NoKallsyms):
+                continue
+        return None
+
+    def _find_order(self) -> int | None:
+        """Address of the table of symbols by name: 3 bytes each, big-endian, after the offsets."""
+        places = self._places
+        last = places.relative_base + 8 if places.relative_base is not None else places.offsets + 4 * self.count
+        if places.addresses is not None:
+            last = places.addresses + 8 * self.count
+        for start in dict.fromkeys((last, -(-last // 8) * 8)):
+            try:
+                if self._is_order(start):
+                    return start
+            except (Unmapped, MissingMemory, NoKallsyms, IndexError):
+                continue
+        return None
+
+    def _is_order(self, start: int) -> bool:
+        step = max(1, (self.count - 1) // _SAMPLES)
+        names = [self._unpack(self._ordered(start, index)) for index in range(0, self.count, step)]
+        return names == sorted(names) and (len(set(names)) > len(names) // 2 or len(names) < 4)
+
+    def _ordered(self, start: int, index: int) -> int:
+        number = int.from_bytes(self._space.read(start + 3 * index, 3), "big")
+        if number >= self.count:
+            raise NoKallsyms("the table of kallsyms by name has a number beyond the last")
+        return number
+
+    def _skip(self, place: int, count: int) -> int:
+        """Offset of the name that is `count` names after the one at an offset."""
+        end = self._places.token_table - self._places.names
+        read, names = self._space.read, self._places.names
+        for _ in range(count):
+            head = read(names + place, 2)
+            size = head[0] if head[0] < 0x80 else (head[0] & 0x7F) | head[1] << 7
+            place += size + (1 if head[0] < 0x80 else 2)
+            if size > _LONGEST or place > end:
+                raise NoKallsyms(f"kallsyms: a name of {size} bytes")
+        return place
+
+    def _at(self, place: int) -> bytes:
+        """Kind and name of the symbol whose packed name is at an offset, unpacked."""
+        start = self._places.names + place
+        head = self._space.read(start, 2)
+        size, skip = (head[0], 1) if head[0] < 0x80 else ((head[0] & 0x7F) | head[1] << 7, 2)
+        if size > _LONGEST:
+            raise NoKallsyms(f"kallsyms: a name of {size} bytes")
+        return b"".join([self._tokens[byte] for byte in self._space.read(start + skip, size)])[:_LONGEST]
+
+    def _unpack(self, index: int) -> bytes:
+        """Name of a symbol, without its kind. Needs the markers."""
+        place = self._space.number((self._markers or 0) + 4 * (index // _MARKED), 4)
+        return self._at(self._skip(place, index % _MARKED))[1:]
+
+    def _entry(self, index: int, text: bytes) -> KernelSymbol:
+        address = self._address(index)
+        end = next(
+            (other for step in range(index + 1, min(index + 64, self.count)) if (other := self._address(step)) > address),
+            address,
+        )
+        name = text[1:].decode("utf-8", "surrogateescape")
+        return KernelSymbol(name, chr(text[0]) if text else "?", address, end - address)
+
+    # -- look-up ------------------------------------------------------------------------------------------
+
+    def get(self, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
+        """The symbols of some names; several if a name is that of more than one. Names that are not there are left out.
+
+        Raises NoKallsyms if the tables are damaged, MissingMemory or Unmapped if they are not in the source.
+        """
+        found = self._indices(names)
+        return {name: [self._entry(index, self._text(index)) for index in found[name]] for name in found if found[name]}
+
+    def _text(self, index: int) -> bytes:
+        place = self._space.number((self._markers or 0) + 4 * (index // _MARKED), 4) if self._markers is not None else 0
+        return self._at(self._skip(place, index % _MARKED if self._markers is not None else index))
+
+    def _indices(self, names: Iterable[str]) -> dict[str, list[int]]:
+        wanted = {name.encode("utf-8", "surrogateescape"): name for name in names}
+        if self._by_name is not None:
+            return {name: self._search(raw, self._by_name) for raw, name in wanted.items()}
+        found: dict[str, list[int]] = {name: [] for name in wanted.values()}
+        for index, text in enumerate(self._texts()):
+            if text[1:] in wanted:
+                found[wanted[text[1:]]].append(index)
+        return found
+
+    def _search(self, name: bytes, order: int) -> list[int]:
+        low, high = 0, self.count
+        while low < high:
+            middle = (low + high) // 2
+            if self._unpack(self._ordered(order, middle)) < name:
+                low = middle + 1
+            else:
+                high = middle
+        found = []
+        while low < self.count and len(found) < _MARKED and self._unpack(index := self._ordered(order, low)) == name:
+            found.append(index)
+            low += 1
+        return found
+
+    def _texts(self) -> Iterator[bytes]:
+        """Kind and name of all symbols by address."""
+        places, tokens = self._places, self._tokens
+        data, place = self._space.read(places.names, places.token_table - places.names), 0
+        for _ in range(self.count):
+            if place + 2 > len(data):
+                raise NoKallsyms("kallsyms: the names end too early")
+            size, place = data[place], place + 1
+            if size >= 0x80:
+                size, place = (size & 0x7F) | data[place] << 7, place + 1
+            if size > _LONGEST:
+                raise NoKallsyms(f"kallsyms: a name of {size} bytes")
+            yield b"".join([tokens[byte] for byte in data[place : place + size]])
+            place += size
+
+    def __iter__(self) -> Iterator[KernelSymbol]:
+        """All symbols, by address as far as the kernel sorts them. Raises as `get`."""
+        for index, text in enumerate(self._texts()):
+            yield self._entry(index, text)
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 32) if number & 1 << 31 else number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """Virtual addresses of the tables. addresses: only without CONFIG_KALLSYMS_BASE_RELATIVE."""
+
+    count: int
+    names: int
+    token_table: int
+    token_index: int
+    offsets: int
+    relative_base: int | None
+    addresses: int | None
+
+
+def find_kallsyms(space: AddressSpace) -> Kallsyms:
+    """The symbols of the kernel whose memory this is, by the tables that its VMCOREINFO names.
+
+    Raises NoKallsyms if there are none, with the reason in words: VMCOREINFO without them, not in the source, damaged,
+    of another kernel.
+    """
+    try:
+        places = _places(space)
+        found = Kallsyms(space, places, _tokens(space, places))
+        found.agree()
+    except (Unmapped, MissingMemory) as error:
+        raise NoKallsyms(f"kallsyms: {error}", is_absent=True) from None
+    return found
+
+
+def _places(space: AddressSpace) -> _Places:
+    def place(name: str) -> int | None:
+        return hex_number(space.info, f"SYMBOL(kallsyms_{name})")
+
+    names, number, tokens, index = map(place, ("names", "num_syms", "token_table", "token_index"))
+    offsets, addresses = place("offsets"), place("addresses")
+    if names is None or number is None or tokens is None or index is None or (offsets or addresses) is None:
+        raise NoKallsyms("VMCOREINFO does not say where kallsyms are", is_absent=True)
+    count = space.number(number, 4)
+    if not names < tokens < index or not 0 < count <= min(LIMITS.kallsyms, tokens - names):
+        raise NoKallsyms(f"kallsyms: {count} symbols between {names:#x} and {tokens:#x}")
+    if tokens - names > LIMITS.kallsyms * 32:
+        raise NoKallsyms(f"kallsyms: names from {names:#x} to {tokens:#x}")
+    return _Places(
+        count=count,
+        names=names,
+        token_table=tokens,
+        token_index=index,
+        offsets=offsets or 0,
+        relative_base=place("relative_base"),
+        addresses=addresses if offsets is None else None,
+    )
+
+
+def _tokens(space: AddressSpace, places: _Places) -> list[bytes]:
+    starts = struct.unpack(f"<{_TOKENS}H", space.read(places.token_index, 2 * _TOKENS))
+    size = places.token_index - places.token_table
+    if list(starts) != sorted(starts) or starts[-1] >= size or size > 1 << 16:
+        raise NoKallsyms("kallsyms: the table of tokens is damaged")
+    data = space.read(places.token_table, size)
+    tokens = [data[start : data.find(b"\0", start)] for start in starts]
+    if not all(0 < len(token) <= _LONGEST for token in tokens):
+        raise NoKallsyms("kallsyms: the table of tokens is damaged")
+    return tokens

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""Types of a kernel: structs by name, with their members. Made from BTF or DWARF."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["FUNCTION", "Kind", "Member", "Place", "Type", "Types", "TypesError", "described"]
+
+FUNCTION = "function"
+"""How a type without a name that is neither struct nor number is shown: only pointers to functions have such."""
+_DEEPEST = 16
+"""Levels of anonymous structs that a member may be in, and of arrays in arrays."""
+_CHAIN = 64
+"""Typedefs and qualifiers before a type."""
+
+
+class TypesError(Exception):
+    """Types that cannot be read. Its text says why."""
+
+
+class Kind(StrEnum):
+    """Kind of a type, as far as it matters for reading memory."""
+
+    INTEGER = "integer"
+    POINTER = "pointer"
+    ARRAY = "array"
+    STRUCT = "struct"
+    UNION = "union"
+    ENUM = "enum"
+    ALIAS = "alias"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a struct or union.
+
+    name: empty for an anonymous struct or union.
+    type: number of its type.
+    bit:  its offset in bits.
+    bits: its size if it is a bit-field, else 0.
+    """
+
+    name: str
+    type: int
+    bit: int
+    bits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A type.
+
+    kind:    see Kind.
+    name:    empty for an anonymous one.
+    size:    in bytes: of a struct, union, integer or enum.
+    target:  number of the type that an alias or a pointer stands for, or of the elements of an array. 0 is void.
+    count:   of elements of an array.
+    signed:  of an integer or enum.
+    members: of a struct or union.
+    word:    of the C declaration: `const`, `typedef`, `enum`, ...
+    """
+
+    kind: Kind
+    name: str
+    size: int = 0
+    target: int = 0
+    count: int = 0
+    signed: bool = False
+    members: tuple[Member, ...] = ()
+    word: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a member is in a struct, found by its path.
+
+    bit:  offset in bits.
+    bits: size of a bit-field, else 0.
+    type: number of its type.
+    """
+
+    bit: int
+    bits: int
+    type: int
+
+    @property
+    def offset(self) -> int:
+        """Offset in bytes."""
+        return self.bit // 8
+
+
+class Types(ABC):
+    """The types of one kernel, by number."""
+
+    where: str
+    """Where they are from, in words."""
+
+    @abstractmethod
+    def type(self, number: int) -> Type:
+        """The type of a number. Raises TypesError if there is none, or it cannot be read."""
+
+    @abstractmethod
+    def named(self, name: str) -> list[int]:
+        """Numbers of the structs and unions of a name, complete ones only."""
+
+    @abstractmethod
+    def structs(self) -> Iterator[tuple[int, str]]:
+        """(number, name) of all structs and unions, anonymous ones included."""
+
+    def struct(self, name: str) -> int | None:
+        """Number of the struct of a name; of the first one if several have it. None: there is none."""
+        return next(iter(self.named(name)), None)
+
+    def plain(self, number: int) -> int:
+        """The number of a type without typedefs and qualifiers. Raises TypesError for a chain that does not end."""
+        for _ in range(_CHAIN):
+            found = self.type(number)
+            if found.kind is not Kind.ALIAS:
+                return number
+            number = found.target
+        raise TypesError(f"{self.where}: typedefs without an end at type {number}")
+
+    def size(self, number: int) -> int:
+        """Bytes of a type. Raises TypesError."""
+        times = 1
+        for _ in range(_DEEPEST):
+            found = self.type(self.plain(number))
+            if found.kind is Kind.POINTER:
+                return 8 * times
+            if found.kind is not Kind.ARRAY:
+                return found.size * times
+            times *= found.count
+            number = found.target
+        raise TypesError(f"{self.where}: arrays in arrays without an end at type {number}")
+
+    def members(self, number: int) -> Iterator[tuple[str, Place]]:
+        """(name, place) of all members, those of anonymous structs and unions included, in their order."""
+        yield from self._members(number, 0, _DEEPEST)
+
+    def _members(self, number: int, base: int, deep: int) -> Iterator[tuple[str, Place]]:
+        for member in self.type(self.plain(number)).members:
+            if member.name:
+                yield member.name, Place(base + member.bit, member.bits, member.type)
+            elif deep and self.type(self.plain(member.type)).members:
+                yield from self._members(member.type, base + member.bit, deep - 1)
+
+    def find(self, number: int, path: str) -> Place | None:
+        """The place of a member, such as `outgoing.list`. None: the struct has none of this name."""
+        bit, bits = 0, 0
+        for name in path.split("."):
+            found = next((place for member, place in self.members(number) if member == name), None)
+            if found is None:
+                return None
+            bit, bits, number = bit + found.bit, found.bits, found.type
+        return Place(bit, bits, number)
+
+
+def described(types: Types, number: int) -> str:
+    """A type as C has it, such as `struct list_head *`, `char[64]`."""
+    stars, counts = "", ""
+    for _ in range(_CHAIN):
+        if not number:
+            return f"void{' ' if stars else ''}{stars}{counts}"
+        found = types.type(number)
+        if found.kind is Kind.POINTER:
+            stars, number = "*" + stars, found.target
+        elif found.kind is Kind.ARRAY:
+            counts, number = f"{counts}[{found.count}]", found.target
+        elif found.kind is Kind.ALIAS and not found.name:
+            number = found.target
+        else:
+            word = f"{found.word} " if found.word in ("struct", "union", "enum") else ""
+            name = found.name or ("{…}" if word else FUNCTION)
+            return f"{word}{name}{' ' if stars else ''}{stars}{counts}"
+    return "?"

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""What the running kernel will hand over, or was handed and did not finish: its own objects, by its own types.
+
+Before the reboot call nothing of LUO is serialised; the sessions, files and FLBs are lists in the kernel's memory.
+
+Source: kernel/liveupdate/luo_session.c, luo_file.c, luo_flb.c of 6.19 to 7.3. Members are found by their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from luoser.abi.luo import is_test_flb
+from luoser.abi.pci import is_flb_name
+from luoser.errors import MissingMemory
+from luoser.kernel.objects import BrokenList, NoMember, Object, list_items
+from luoser.kernel.space import Unmapped
+from luoser.kernel.types import Types, TypesError
+from luoser.limits import LIMITS
+from luoser.reader.kernel import Kernel, variable_type
+from luoser.reader.pci import Lead, read_lists
+from luoser.reader.walk import Subject, Walk
+from luoser.state import Direction, Handover, PciList, Pending, PendingFile, PendingFlb, PendingSession
+from luoser.text import decode_name
+
+__all__ = ["STRUCTS", "read_pending"]
+
+STRUCTS = (
+    *("luo_session_global", "luo_session_header", "luo_session", "luo_file_set", "luo_file", "kho_block_set"),
+    *("luo_flb_global", "luo_flb_private", "luo_flb_private_state", "liveupdate_flb", "liveupdate_file_handler"),
+    *("kho_in", "kho_out", "list_head", "file", "inode"),
+)
+"""Structs of the kernel that are walked."""
+_SIDES = {Direction.OUTGOING: "outgoing", Direction.INCOMING: "incoming"}
+
+
+def read_pending(walk: Walk, kernel: Kernel | None, handovers: tuple[Handover, ...]) -> tuple[Handover, ...]:
+    """The handovers, those of the running kernel with what its own objects say.
+
+    walk:      the source.
+    kernel:    the running one. None, or without types: nothing is added.
+    handovers: all of the source.
+    """
+    if kernel is None or kernel.types is None or kernel.address("luo_session_global") is None:
+        return handovers
+    made = []
+    for one in handovers:
+        side = _SIDES.get(one.direction)
+        if side is not None and one.own and _is_of(kernel, one):
+            walk.at_root(one.address)
+            one = replace(one, pending=_Reader(walk, kernel, kernel.types, one, side).read())
+            walk.at_root(None)
+        made.append(one)
+    return tuple(made)
+
+
+def _is_of(kernel: Kernel, handover: Handover) -> bool:
+    """Whether the kernel's own variables name the root."""
+    return any(f"of {kernel.symbols.path} points to it" in text for text in handover.evidence)
+
+
+class _Reader:
+    """Reads one side of the kernel's objects. What cannot be read is noted, and `complete` is False from then on."""
+
+    def __init__(self, walk: Walk, kernel: Kernel, types: Types, handover: Handover, side: str) -> None:
+        self.walk, self.kernel, self.types, self.handover, self.side = walk, kernel, types, handover, side
+        self.complete = True
+        self.left = LIMITS.entries
+
+    def read(self) -> Pending:
+        flbs = tuple(self.flbs())
+        return Pending(
+            sessions=tuple(self.sessions()),
+            flbs=flbs,
+            lists=self.lists(flbs),
+            subtrees=tuple(subtree.name for subtree in self.handover.subtrees),
+            handlers=tuple(self.handlers()),
+            evidence=(f"{self.side} lists of {self.kernel.symbols.path}, by {self.types.where}",),
+            complete=self.complete,
+        )
+
+    @contextmanager
+    def noted(self, subject: Subject) -> Iterator[None]:
+        """What cannot be read in here becomes a problem."""
+        try:
+            yield
+            return
+        except MissingMemory as error:
+            self.walk.missing(error, subject)
+        except BrokenList as error:
+            self.walk.problem("pending-broken", None, subject, str(error))
+        except (Unmapped, NoMember, TypesError) as error:
+            self.walk.problem("pending-unread", None, subject, str(error))
+        self.complete = False
+
+    def variable(self, name: str) -> Object:
+        address, number = self.kernel.address(name), variable_type(self.types, name)
+        if address is None or number is None:
+            raise NoMember(f"{self.kernel.symbols.path} has no {name}, or not its type")
+        return Object(self.kernel.space, self.types, address, number)
+
+    def items(self, head: Object, struct: str, link: str) -> Iterator[Object]:
+        for item in list_items(head, struct, link, self.left):
+            self.left -= 1
+            yield item
+
+    def counted(self, subject: Subject, owner: Object, found: int, what: str) -> None:
+        """Note a problem if a list that could be read has another number of items than its owner says."""
+        if self.complete and (count := owner.number("count")) != found:
+            raise BrokenList(f"count is {count}, the list has {found} {what}")
+
+    # -- sessions -----------------------------------------------------------------------------------------
+
+    def sessions(self) -> Iterator[PendingSession]:
+        subject, found = Subject("pending sessions", "pending.sessions"), 0
+        with self.noted(subject):
+            header = self.variable("luo_session_global").member(self.side)
+            for item in self.items(header.member("list"), "luo_session", "list"):
+                with self.noted(Subject(f"pending session {found}", f"pending.sessions[{found}]")):
+                    yield self.session(item, found)
+                found += 1
+            self.counted(subject, header, found, "sessions")
+
+    def session(self, item: Object, index: int) -> PendingSession:
+        owner = item.member("file_set") if item.has("file_set") else item
+        return PendingSession(
+            name=decode_name(item.text("name")),
+            address=item.physical,
+            files=tuple(self.files(owner, index)),
+            retrieved=bool(item.number("retrieved")) if item.has("retrieved") else False,
+        )
+
+    def files(self, owner: Object, index: int) -> Iterator[PendingFile]:
+        subject, found = Subject(f"pending session {index}, files", f"pending.sessions[{index}].files"), 0
+        with self.noted(subject):
+            for entry in self.items(owner.member("files_list"), "luo_file", "list"):
+                with self.noted(Subject(f"{subject.name}[{found}]", f"{subject.path}[{found}]")):
+                    yield self.file(entry)
+                found += 1
+            self.counted(subject, owner, found, "files")
+
+    def file(self, entry: Object) -> PendingFile:
+        handler = entry.follow("fh", "liveupdate_file_handler")
+        file = entry.follow("file", "file")
+        inode = file.follow("f_inode", "inode") if file is not None else None
+        return PendingFile(
+            compatible=decode_name(handler.text("compatible")) if handler is not None else "",
+            token=entry.number("token"),
+            data=entry.number("serialized_data"),
+            address=entry.physical,
+            private=self.physical(entry.number("private_data")) if entry.has("private_data") else None,
+            size=inode.number("i_size") if inode is not None else None,
+            position=file.number("f_pos") if file is not None else None,
+        )
+
+    def physical(self, virtual: int) -> int | None:
+        try:
+            return self.kernel.space.physical(virtual) if virtual else None
+        except (Unmapped, MissingMemory):
+            return None
+
+    # -- FLBs and handlers --------------------------------------------------------------------------------
+
+    def flbs(self) -> Iterator[PendingFlb]:
+        if self.kernel.address("luo_flb_global") is None:  # 6.19 has none
+            return
+        with self.noted(Subject("pending FLBs", "pending.flbs")):
+            for item in self.items(self.variable("luo_flb_global").member("list"), "luo_flb_private", "list"):
+                owner, state = item.of("liveupdate_flb", "private"), item.member(self.side)
+                yield PendingFlb(
+                    name=decode_name(owner.text("compatible")),
+                    count=int.from_bytes(state.member("count").bytes()[:4], "little"),
+                    data=state.number("data"),
+                    address=owner.physical,
+                )
+
+    def handlers(self) -> Iterator[str]:
+        with self.noted(Subject("registered handlers", "pending.handlers")):
+            address, number = self.kernel.address("luo_file_handler_list"), self.types.struct("list_head")
+            if address is None or number is None:
+                raise NoMember(f"{self.kernel.symbols.path} has no luo_file_handler_list")
+            head = Object(self.kernel.space, self.types, address, number)
+            for item in self.items(head, "liveupdate_file_handler", "list"):
+                yield decode_name(item.text("compatible"))
+
+    def lists(self, flbs: tuple[PendingFlb, ...]) -> tuple[PciList, ...]:
+        """The lists of devices that the FLBs have built."""
+        leads = [
+            Lead(via=f"flb:{flb.name}", address=flb.data, path=f"pending.flbs[{index}]")
+            for index, flb in enumerate(flbs)
+            if is_flb_name(flb.name) and flb.data and not is_test_flb(flb.data)
+        ]
+        return read_lists(self.walk, leads, self.handover.preserved.map)
