@@ -25,6 +25,7 @@ FLOORS: list[set[str]] = [
     {"errors", "limits", "text", "hextext", "bits", "output"},
     {"fdt", "abi", "symbols"},
     {"memory"},
+    {"kernel"},
     {"state"},
     {"reader", "writer", "extract", "checks", "diff", "liveupdate", "topology"},
     {"render"},

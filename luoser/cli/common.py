@@ -134,6 +134,7 @@ class Reading:
     pc_hole:   physical address where the low memory of a PC ends. None: no hole.
     pause:     stop a running guest while it is read.
     raw:       the source is a raw image.
+    no_symbols: use no symbols and types that the user did not give.
     """
 
     source: tuple[str, ...]
@@ -146,6 +147,7 @@ class Reading:
     pause: bool
     directions: tuple[tuple[int, str], ...] = ()
     raw: bool = False
+    no_symbols: bool = False
 
     @classmethod
     def plain(cls, name: str, *, layouts: tuple[str, ...] = (), page_size: int | None = None) -> Reading:
@@ -182,7 +184,8 @@ class Reading:
         from luoser.text import safe_text
 
         try:
-            state = self._read(memory, contents, self.symbols if self.symbols is not None else memory.symbols)
+            own = None if self.no_symbols else memory.symbols
+            state = self._read(memory, contents, self.symbols if self.symbols is not None else own)
         except SourceError as error:
             if self.symbols is not None or memory.symbols is None:
                 raise
@@ -216,6 +219,7 @@ class Reading:
             layouts=usable_layouts(self.layouts),
             contents=contents,
             symbols=read_symbols(path, SYMBOLS) if path is not None else None,
+            kallsyms=not self.no_symbols,
             directions={address: Direction(direction) for address, direction in self.directions},
         )
 
@@ -238,6 +242,11 @@ _READ_OPTIONS = (
         type=click.Path(),
         metavar="FILE",
         help="System.map, copy of /proc/kallsyms, or vmlinux of the running kernel, whose variables have the roots.",
+    ),
+    click.option(
+        "--no-symbols",
+        is_flag=True,
+        help="Do not use the symbols and types that the kernel has in its own memory.",
     ),
     click.option(
         "--map",
@@ -275,7 +284,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
             raise UsageError("--map, --base and --pc-hole exclude each other; give only one of them")
         names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions")
-        own = {name: rest.pop(name) for name in (*names, "raw")}
+        own = {name: rest.pop(name) for name in (*names, "raw", "no_symbols")}
         spans = ((base, None, 0),) if base is not None else ranges
         return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)
 

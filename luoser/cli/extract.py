@@ -54,6 +54,6 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
             elif blob is not None:
                 report = write_blob(file, below, state, blob)
             else:
-                size = write_core(file, below, memory.asked)
+                size = write_core(file, below, memory.asked, answers=memory.answers)
                 report = f"{len(memory.pages)} pages, {human_size(size)}"
             click.echo(f"{safe_text(target)}: {report}")

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS
-from luoser.memory.elf import GAP_NOTES, RAM_NOTE, REMARKS_NOTE
+from luoser.memory.elf import ANSWERS_NOTE, GAP_NOTES, RAM_NOTE, REMARKS_NOTE
 from luoser.memory.source import Memory
 
 __all__ = ["write_core"]
@@ -38,13 +38,16 @@ class _Run(NamedTuple):
         return self.end - self.start if self.state is PageState.PRESENT else 0
 
 
-def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ram: bool = True) -> int:
+def write_core(
+    file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ram: bool = True, answers: bytes = b""
+) -> int:
     """Write an ELF core with some pages, VMCOREINFO and the remarks. Returns its size in bytes.
 
     A page has the same state in the core as in the source: zero pages need no space, excluded and damaged pages are
     listed in notes, absent pages are omitted.
 
     pages:     physical addresses of 4 KiB pages.
+    answers:   what the kernel said of itself, for a note; see `Memory.answers`.
     knows_ram: write the RAM ranges of the source. False for a source that does not have a machine's memory.
 
     Raises UsageError if there are more runs of pages than luoser reads from an ELF core.
@@ -52,7 +55,7 @@ def write_core(file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ra
     wanted = sorted(page for page in set(pages) if page < _END)
     runs = list(_joined(run for page in wanted for run in _states(memory, page)))
     loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
-    notes = _notes(memory, runs, knows_ram=knows_ram)
+    notes = _notes(memory, runs, knows_ram=knows_ram, answers=answers)
     if 1 + len(loads) > LIMITS.elf_headers or len(notes) > LIMITS.note_size:
         raise UsageError(
             f"too many runs of pages for an ELF core: expected at most {LIMITS.elf_headers - 1}, found {len(loads)}"
@@ -146,7 +149,7 @@ def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
         yield last
 
 
-def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool) -> bytes:
+def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool, answers: bytes) -> bytes:
     ram = (memory.ram or memory.known_ram) if knows_ram else ()
     notes = _note(RAM_NOTE, _pairs(ram))
     for state, name in GAP_NOTES.items():
@@ -155,6 +158,8 @@ def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool) -> bytes:
     if memory.remarks:
         lines = (" ".join(remark.splitlines()) for remark in memory.remarks)
         notes += _note(REMARKS_NOTE, "\n".join(lines).encode("utf-8", "replace"))
+    if answers:
+        notes += _note(ANSWERS_NOTE, answers)
     info = dict(memory.vmcoreinfo)
     if memory.page_size is not None:
         info.setdefault("PAGESIZE", str(memory.page_size))

@@ -44,12 +44,9 @@ class Answers:
             return cls(
                 text=int(document["text"], 16),
                 symbols={
-                    str(name): (int(address, 16), int(size))
-                    for name, (address, size) in document["symbols"].items()
+                    str(name): (int(address, 16), int(size)) for name, (address, size) in document["symbols"].items()
                 },
                 btf=base64.b64decode(document["btf"], validate=True)[: LIMITS.type_bytes],
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
             return None
-
-

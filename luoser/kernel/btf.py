@@ -30,8 +30,16 @@ _KINDS = (
 _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _ENUM64 = 1, 3, 4, 5, 6, 7, 19
 _ALIASES = frozenset({8, 9, 10, 11, 18})
 _EXTRA = {
-    **{1: (4, 0), 3: (12, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8)},
-    **{14: (4, 0), 15: (0, 12), 17: (4, 0), 19: (0, 12)},
+    1: (4, 0),
+    3: (12, 0),
+    4: (0, 12),
+    5: (0, 12),
+    6: (0, 8),
+    13: (0, 8),
+    14: (4, 0),
+    15: (0, 12),
+    17: (4, 0),
+    19: (0, 12),
 }
 """Bytes after the head of a type, by kind: fixed, and for each of its `vlen` elements."""
 _LONGEST = 256

@@ -183,7 +183,11 @@ class Kallsyms:
     def _entry(self, index: int, text: bytes) -> KernelSymbol:
         address = self._address(index)
         end = next(
-            (other for step in range(index + 1, min(index + 64, self.count)) if (other := self._address(step)) > address),
+            (
+                other
+                for step in range(index + 1, min(index + 64, self.count))
+                if (other := self._address(step)) > address
+            ),
             address,
         )
         name = text[1:].decode("utf-8", "surrogateescape")
@@ -221,7 +225,7 @@ class Kallsyms:
                 low = middle + 1
             else:
                 high = middle
-        found = []
+        found = list[int]()
         while low < self.count and len(found) < _MARKED and self._unpack(index := self._ordered(order, low)) == name:
             found.append(index)
             low += 1

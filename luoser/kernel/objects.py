@@ -57,12 +57,12 @@ class Object:
         place = self.place(path)
         return Object(self.space, self.types, self.address + place.offset, place.type)
 
-    def bytes(self) -> bytes:
+    def raw(self) -> bytes:
         """Its bytes. Raises Unmapped, MissingMemory, TypesError."""
         return self.space.read(self.address, self.types.size(self.type))
 
     def number(self, path: str) -> int:
-        """A member that is a number, a pointer or a bit-field. Raises as `place` and `bytes`."""
+        """A member that is a number, a pointer or a bit-field. Raises as `place` and `raw`."""
         place = self.place(path)
         kind = self.types.type(self.types.plain(place.type))
         if place.bits:
@@ -78,7 +78,7 @@ class Object:
         member = self.member(path)
         kind = self.types.type(self.types.plain(member.type)).kind
         if kind is Kind.ARRAY:
-            return member.bytes().split(b"\0")[0]
+            return member.raw().split(b"\0")[0]
         start, found = self.number(path), b""
         while start and len(found) < most and b"\0" not in found:
             found += self.space.read(start + len(found), min(64, -(start + len(found)) % 64 or 64))

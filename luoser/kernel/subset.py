@@ -40,7 +40,7 @@ class _Writer:
     def written(self) -> bytes:
         for number in sorted(self.wanted):
             self.number(number)
-        bodies = []
+        bodies = list[bytes]()
         while len(bodies) < len(self.todo):
             number, is_whole = self.todo[len(bodies)]
             found = self.types.type(number)

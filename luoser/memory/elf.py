@@ -18,13 +18,23 @@ from luoser.memory.notes import NoteSegment, read_notes
 from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
-__all__ = ["GAP_NOTES", "MAGIC", "RAM_NOTE", "REMARKS_NOTE", "ElfMemory", "core_segments", "parse_vmcoreinfo"]
+__all__ = [
+    "ANSWERS_NOTE",
+    "GAP_NOTES",
+    "MAGIC",
+    "RAM_NOTE",
+    "REMARKS_NOTE",
+    "ElfMemory",
+    "core_segments",
+    "parse_vmcoreinfo",
+]
 
 MAGIC = b"\x7fELF"
 RAM_NOTE = b"LUOSER-RAM"
 """Note of luoser's own cuts: the ranges that the original dump covered, as pairs of u64: start, end."""
 GAP_NOTES = {PageState.EXCLUDED: b"LUOSER-EXCLUDED", PageState.DAMAGED: b"LUOSER-DAMAGED"}
 """Notes of luoser's own cuts: ranges of this state in the original that the cut refers to, pairs of u64: start, end."""
+ANSWERS_NOTE = b"LUOSER-KERNEL"
 REMARKS_NOTE = b"LUOSER-REMARKS"
 """Note of luoser's own cuts: the remarks on the original, one a line."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
@@ -88,6 +98,7 @@ class ElfMemory(SegmentedMemory):
             self.remarks.append("a dump of a machine with Xen: its addresses are taken for physical ones of the kernel")
         self.machine = int.from_bytes(file[18:20], "little") or None
         self.vmcoreinfo = parse_vmcoreinfo(notes.get(b"VMCOREINFO", b""))
+        self.answers = notes.get(ANSWERS_NOTE, b"")
         self.ram = _ranges(notes.get(RAM_NOTE, b""))
         size = self.vmcoreinfo.get("PAGESIZE", "")
         if size.isascii() and size.isdigit() and len(size) <= 7:
@@ -208,7 +219,7 @@ def _ranges(note: bytes) -> tuple[tuple[int, int], ...]:
 def _named_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
     """The first note of each name that is used here; empty for other names."""
     segments = [NoteSegment(one.offset, one.filesz, one.align) for one in headers if one.kind == _PT_NOTE]
-    return read_notes(file, segments, (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, *GAP_NOTES.values()))
+    return read_notes(file, segments, (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, *GAP_NOTES.values()))
 
 
 def _is_xen_core(file: ByteSource) -> bool:

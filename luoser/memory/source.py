@@ -122,6 +122,9 @@ class Memory(ABC):
     def start_again(self) -> None:  # noqa: B027 - most sources record nothing
         """Forget what was read, if it is recorded: it is not what the result is made of."""
 
+    def remember(self, make: Callable[[], bytes]) -> None:  # noqa: B027 - most sources record nothing
+        """Set `answers`, if what is read is recorded. make: gives them."""
+
     @contextmanager
     def trial(self) -> Iterator[None]:
         """What is read in here is not recorded."""

@@ -85,6 +85,8 @@ def _read(
     _remark(walk, memory.remarks)
     search = find_roots(walk, wanted=root, symbols=symbols, kallsyms=kallsyms)
     handovers = read_handovers(walk, search, whole=whole)
+    if search.kernel is not None:
+        memory.remember(search.kernel.answers)
     _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
     kernel = memory.vmcoreinfo.get("OSRELEASE")
     source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)

@@ -7,6 +7,7 @@ so there are none here: types have the members; without them each aligned word i
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from luoser.kernel.answers import Answers
 from luoser.kernel.btf import Btf
 from luoser.kernel.kallsyms import NoKallsyms, find_kallsyms
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number, info_number
+from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError
 from luoser.limits import LIMITS
 from luoser.memory.elf import parse_vmcoreinfo
@@ -37,12 +39,23 @@ _ANCHORS = (
 _OBJECTS = ("luo_global", "luo_session_global", "luo_flb_global", "luo_file_handler_list")
 _TYPES = ("__start_BTF", "__stop_BTF")
 SYMBOLS = frozenset(
-    ("kho_in", "kho_out", *(name for names in _AREAS for name in names), "page_offset_base")
-    + _OBJECTS
-    + _TYPES
-    + _ANCHORS
+    (
+        "kho_in",
+        "kho_out",
+        *(name for names in _AREAS for name in names),
+        "page_offset_base",
+        *_OBJECTS,
+        *_TYPES,
+        *_ANCHORS,
+    )
 )
 """Names that `luoser.symbols.read_symbols` has to find."""
+STRUCTS = (
+    *("luo_session_global", "luo_session_header", "luo_session", "luo_file_set", "luo_file", "kho_block_set"),
+    *("luo_flb_global", "luo_flb_private", "luo_flb_private_state", "liveupdate_flb", "liveupdate_file_handler"),
+    *("kho_in", "kho_out", "list_head", "file", "inode"),
+)
+"""Structs of the kernel that are walked."""
 _PAGE_OFFSET = 0xFFFF_8880_0000_0000
 """Start of the direct map of x86-64 if the kernel has no variable for it."""
 _WORD = (1 << 64) - 1
@@ -91,6 +104,14 @@ class Kernel:
         """Virtual address of a symbol. None: it has none."""
         symbol = self.symbols.get(name)
         return None if symbol is None else symbol.address + self.slide
+
+    def answers(self) -> bytes:
+        """What a cut needs to know the same: the symbols that were found, and the types that are used."""
+        return Answers(
+            text=hex_number(self.space.info, "SYMBOL(_stext)") or 0,
+            symbols={name: (symbol.address + self.slide, symbol.size) for name, symbol in self.symbols.found.items()},
+            btf=write_btf(self.types, _kept(self.types)) if self.types is not None else b"",
+        ).pack()
 
     def reads(self, name: str) -> bool:
         """Whether a variable has a symbol and its bytes are in the source."""
@@ -273,6 +294,8 @@ def _own_types(kernel: Kernel) -> Types | None:
     return None
 
 
+_OURS = re.compile(r"kho|luo|liveupdate|pci_ser|pci_dev_ser|memfd_luo|reserve_mem")
+"""Names of structs of KHO, LUO and their users."""
 _MARKS = {"luo_global": "liveupdate_num"}
 """A member by which the type of a variable is known that has no name."""
 
@@ -293,6 +316,12 @@ def variable_type(types: Types, name: str) -> int | None:
         if not struct_name and any(member == _MARKS[name] for member, _ in types.members(number))
     ]
     return found[0] if len(found) == 1 else None
+
+
+def _kept(types: Types) -> list[int]:
+    """Numbers of the types that a cut keeps: those of KHO, LUO and their users, and what is walked."""
+    wanted = [number for number, name in types.structs() if name in STRUCTS or _OURS.search(name)]
+    return [*wanted, *filter(None, (variable_type(types, name) for name in _MARKS))]
 
 
 def _paths(types: Types, number: int, path: str = "", base: int = 0, deep: int = 3) -> dict[int, str]:

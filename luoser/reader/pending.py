@@ -25,14 +25,8 @@ from luoser.reader.walk import Subject, Walk
 from luoser.state import Direction, Handover, PciList, Pending, PendingFile, PendingFlb, PendingSession
 from luoser.text import decode_name
 
-__all__ = ["STRUCTS", "read_pending"]
+__all__ = ["read_pending"]
 
-STRUCTS = (
-    *("luo_session_global", "luo_session_header", "luo_session", "luo_file_set", "luo_file", "kho_block_set"),
-    *("luo_flb_global", "luo_flb_private", "luo_flb_private_state", "liveupdate_flb", "liveupdate_file_handler"),
-    *("kho_in", "kho_out", "list_head", "file", "inode"),
-)
-"""Structs of the kernel that are walked."""
 _SIDES = {Direction.OUTGOING: "outgoing", Direction.INCOMING: "incoming"}
 
 
@@ -171,7 +165,7 @@ class _Reader:
                 owner, state = item.of("liveupdate_flb", "private"), item.member(self.side)
                 yield PendingFlb(
                     name=decode_name(owner.text("compatible")),
-                    count=int.from_bytes(state.member("count").bytes()[:4], "little"),
+                    count=int.from_bytes(state.member("count").raw()[:4], "little"),
                     data=state.number("data"),
                     address=owner.physical,
                 )
@@ -188,7 +182,7 @@ class _Reader:
     def lists(self, flbs: tuple[PendingFlb, ...]) -> tuple[PciList, ...]:
         """The lists of devices that the FLBs have built."""
         leads = [
-            Lead(via=f"flb:{flb.name}", address=flb.data, path=f"pending.flbs[{index}]")
+            Lead(via=f"flb:{flb.name}", address=flb.data, path=f"pending.flbs[{index}]", certain=True)
             for index, flb in enumerate(flbs)
             if is_flb_name(flb.name) and flb.data and not is_test_flb(flb.data)
         ]

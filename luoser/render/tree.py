@@ -14,6 +14,7 @@ from luoser.abi.schema import set_bits
 from luoser.errors import FormatError
 from luoser.fdt import MAGIC, Node, parse
 from luoser.render.out import console, text
+from luoser.render.pending import draw_pending
 from luoser.render.values import members, place_text, property_text
 from luoser.state import (
     Contents,
@@ -133,6 +134,7 @@ class _Drawing:
             self._luo(tree, handover.luo)
         elif any(subtree.name == "LUO" for subtree in handover.subtrees):
             tree.add(text("LUO  ", ("cannot be read", "yellow"), ", see problems"))
+        draw_pending(tree, handover, self._some)
         for devices in handover.pci:
             self._pci(tree, devices)
         return tree

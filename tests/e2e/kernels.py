@@ -213,14 +213,26 @@ def _build(source: Path, out: Path, machine: str, pages: str) -> None:
     _run([*make, target], source, log=out / "build.log")
 
 
-_PAHOLE = ("pahole", "libdwarves1", "libbpf1", "libelf1t64", "libdw1t64", "zlib1g", "libzstd1", "liblzma5", "libbz2-1.0")
+_PAHOLE = (
+    "pahole",
+    "libdwarves1",
+    "libbpf1",
+    "libelf1t64",
+    "libdw1t64",
+    "zlib1g",
+    "libzstd1",
+    "liblzma5",
+    "libbz2-1.0",
+)
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 
 
 def _pahole() -> str:
     """A pahole that writes BTF as kernels of the day want it: the one here, or the archive's with its own libraries."""
-    here = subprocess.run(["pahole", "--version"], check=False, capture_output=True, text=True) if _has("pahole") else None
-    if here is not None and _numbers(here.stdout) >= [1, 26] or host() != "x86-64":
+    here = (
+        subprocess.run(["pahole", "--version"], check=False, capture_output=True, text=True) if _has("pahole") else None
+    )
+    if (here is not None and _numbers(here.stdout) >= [1, 26]) or host() != "x86-64":
         return "pahole"
     root, wrapper = CACHE / "pahole", CACHE / "pahole" / "run"
     if not wrapper.exists():
