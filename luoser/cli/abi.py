@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from luoser.cli.common import NUMBER, echo_json, format_option
+from luoser.cli.common import INCONCLUSIVE, NUMBER, echo_json, format_option
+
+if TYPE_CHECKING:
+    from luoser.kernel.types import Types
 
 __all__ = ["command"]
+
+LIVE = "live:"
+OWN_BTF = Path("/sys/kernel/btf/vmlinux")
+"""The types of the running kernel, as it shows them itself."""
 
 
 @click.group("abi")
@@ -53,6 +63,60 @@ def show(name: str, output: str) -> None:
         echo_json({"schema": "luoser/abi/1", "layouts": [layout_document(entry)]})
     else:
         print_layout(entry)
+
+
+@command.command("verify")
+@click.option("--btf", "file", type=click.Path(), metavar="FILE", help="BTF, or a vmlinux or module with BTF or DWARF.")
+@click.option("--base", type=click.Path(), metavar="FILE", help="Types of the kernel proper, if FILE is of a module.")
+@click.argument("source", nargs=-1, type=click.Path(readable=False))
+@format_option("text", "json", "ktap")
+def verify(file: str | None, base: str | None, source: tuple[str, ...], output: str) -> None:
+    """Compare the layouts with a kernel's own types: those of SOURCE, a dump or live:, or of a file.
+
+    Exit code 1 if a struct of the kernel has a form that no layout has, 4 if SOURCE has no types.
+    """
+    from luoser.errors import UsageError
+    from luoser.kernel.types import TypesError
+    from luoser.kernel.verify import verify as verified
+    from luoser.render.verified import print_verified, verified_document, verified_ktap
+
+    if (file is None) == (not source):
+        raise UsageError("expected either --btf FILE or SOURCE")
+    if base is not None and file is None:
+        raise UsageError("--base is for a module that --btf names")
+    types = _types(file, base) if file is not None else _types_of(source)
+    try:
+        found = verified(types)
+    except TypesError as error:
+        from luoser.errors import SourceError
+
+        raise SourceError(str(error)) from None
+    if output == "json":
+        echo_json(verified_document(found, types.where))
+    else:
+        (print_verified if output == "text" else verified_ktap)(found, types.where)
+    if any(one.result == "different" for one in found):
+        raise SystemExit(1)
+
+
+def _types(file: str, base: str | None) -> Types:
+    from luoser.kernel.files import read_types
+
+    return read_types(file, base=base)
+
+
+def _types_of(source: tuple[str, ...]) -> Types:
+    from luoser.memory.open import open_memory
+    from luoser.reader.kernel import types_of
+
+    if source == (LIVE,) and OWN_BTF.exists():
+        return _types(str(OWN_BTF), None)
+    with open_memory(*source) as memory:
+        found, reason = types_of(memory)
+    if found is None:
+        click.echo(f"luoser: {reason}", err=True)
+        raise SystemExit(INCONCLUSIVE)
+    return found
 
 
 @command.command("detect")

@@ -32,6 +32,7 @@ __all__ = [
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 NO_STATE = 3
+INCONCLUSIVE = 4
 _PROBLEMS_SHOWN = 3
 
 

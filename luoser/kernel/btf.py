@@ -70,6 +70,7 @@ class Btf(Types):
         self._first = base.count if base is not None else 1
         self._layouts = self._read_layouts(size)
         self._places = array("Q")
+        self._by_name: dict[str, list[int]] | None = None
         self._walk(size + types, size + types + types_size)
 
     @property
@@ -151,15 +152,11 @@ class Btf(Types):
 
     def named(self, name: str) -> list[int]:
         found = self._base.named(name) if self._base is not None else []
-        raw = b"\0" + name.encode("utf-8", "surrogateescape") + b"\0"
-        bias = len(self._base._strings) if self._base is not None else 0
-        offsets, at = set(), self._strings.find(raw)
-        while at >= 0:
-            offsets.add(at + 1 + bias)
-            at = self._strings.find(raw, at + 1)
-        if self._base is not None and (there := self._base._strings.find(raw)) >= 0:
-            offsets.add(there + 1)
-        return found + [number for number, at, _ in self._heads() if at in offsets]
+        if self._by_name is None:
+            self._by_name = {}
+            for number, place, _ in self._heads():
+                self._by_name.setdefault(self._text(place), []).append(number)
+        return [*found, *self._by_name.get(name, ())]
 
     def structs(self) -> Iterator[tuple[int, str]]:
         if self._base is not None:

@@ -140,14 +140,14 @@ class Types(ABC):
 
     def members(self, number: int) -> Iterator[tuple[str, Place]]:
         """(name, place) of all members, those of anonymous structs and unions included, in their order."""
-        yield from self._members(number, 0, _DEEPEST)
+        yield from self._flattened(number, 0, _DEEPEST)
 
-    def _members(self, number: int, base: int, deep: int) -> Iterator[tuple[str, Place]]:
+    def _flattened(self, number: int, base: int, deep: int) -> Iterator[tuple[str, Place]]:
         for member in self.type(self.plain(number)).members:
             if member.name:
                 yield member.name, Place(base + member.bit, member.bits, member.type)
             elif deep and self.type(self.plain(member.type)).members:
-                yield from self._members(member.type, base + member.bit, deep - 1)
+                yield from self._flattened(member.type, base + member.bit, deep - 1)
 
     def find(self, number: int, path: str) -> Place | None:
         """The place of a member, such as `outgoing.list`. None: the struct has none of this name."""

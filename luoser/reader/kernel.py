@@ -23,11 +23,12 @@ from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError
 from luoser.limits import LIMITS
 from luoser.memory.elf import parse_vmcoreinfo
+from luoser.memory.source import Memory
 from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbol, Symbols
 from luoser.text import safe_text
 
-__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "variable_type"]
+__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "types_of", "variable_type"]
 
 _AREAS = (("kho_scratch", "kho_scratch_cnt"), ("kho_bootmem", "kho_bootmem_cnt"))
 """Pointer to the array of scratch areas, and their number; scratch is to be called bootmem from 7.4 on."""
@@ -216,6 +217,18 @@ def _with_given(walk: Walk, symbols: Symbols) -> list[Kernel]:
     return found
 
 
+def types_of(memory: Memory) -> tuple[Types | None, str]:
+    """(types of the kernel in a source, why there are none)."""
+    walk = Walk(memory, memory.page_size or 4096)
+    kernels = find_kernels(walk, None)
+    found = next((kernel.types for kernel in kernels if kernel.types is not None), None)
+    said = "; ".join(problem.message for problem in walk.problems)
+    if kernels and not said:
+        said = f"{kernels[0].symbols.path} has no BTF (CONFIG_DEBUG_INFO_BTF), or it is not in this source"
+    name = safe_text(memory.path)
+    return found, f"{name}: {said or 'the symbols of the kernel (kallsyms) are not in this source'}; give --btf FILE"
+
+
 # -- out of the memory itself -----------------------------------------------------------------------------
 
 
@@ -294,7 +307,7 @@ def _own_types(kernel: Kernel) -> Types | None:
     return None
 
 
-_OURS = re.compile(r"kho|luo|liveupdate|pci_ser|pci_dev_ser|memfd_luo|reserve_mem")
+_OURS = re.compile(r"kho|luo|liveupdate|_ser$|_ser_|^setup_data$|^fdt_")
 """Names of structs of KHO, LUO and their users."""
 _MARKS = {"luo_global": "liveupdate_num"}
 """A member by which the type of a variable is known that has no name."""

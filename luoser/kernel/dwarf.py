@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""DWARF: the types of a vmlinux that has no BTF. Slow: only units of KHO, LUO and their users are read.
+
+Needs pyelftools (`luoser[vmlinux]`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from luoser.errors import SourceError
+from luoser.kernel.types import Kind, Member, Type, Types, TypesError
+from luoser.limits import LIMITS
+from luoser.text import safe_text
+
+__all__ = ["Dwarf"]
+
+_UNITS = re.compile(rb"(liveupdate|kexec_handover|luo|kho)[^/]*(/|\.c$)")
+"""Paths of source files whose types are read."""
+_STRUCTS = re.compile(r"_ser$|_ser_|kho|luo|liveupdate")
+"""Names of structs that are read. Of others only those inside of them are, and the names of those they point to."""
+_KINDS = {
+    "DW_TAG_structure_type": Kind.STRUCT,
+    "DW_TAG_union_type": Kind.UNION,
+    "DW_TAG_pointer_type": Kind.POINTER,
+    "DW_TAG_array_type": Kind.ARRAY,
+    "DW_TAG_base_type": Kind.INTEGER,
+    "DW_TAG_enumeration_type": Kind.ENUM,
+    "DW_TAG_typedef": Kind.ALIAS,
+    "DW_TAG_const_type": Kind.ALIAS,
+    "DW_TAG_volatile_type": Kind.ALIAS,
+    "DW_TAG_restrict_type": Kind.ALIAS,
+    "DW_TAG_atomic_type": Kind.ALIAS,
+}
+_SIGNED = (5, 6, 13)
+"""DW_ATE_signed, DW_ATE_signed_char, DW_ATE_signed_fixed."""
+
+
+class Dwarf(Types):
+    """The types of some units of a vmlinux, numbered in the order of their entries."""
+
+    def __init__(self, path: Path, *, where: str) -> None:
+        """Read the structs of a file.
+
+        path:  of an ELF file with DWARF.
+        where: it is from, for messages.
+
+        Raises SourceError if pyelftools is not installed, TypesError if there is no DWARF, or it is damaged.
+        """
+        self.where = where
+        try:
+            from elftools.elf.elffile import ELFFile
+        except ImportError:
+            raise SourceError(f"{where}: reading DWARF needs pyelftools: pip install 'luoser[vmlinux]'") from None
+        self._numbers: dict[int, int] = {0: 0}
+        self._types: list[Type] = [Type(Kind.OTHER, "void", word="void")]
+        self._todo: list[Any] = []
+        try:
+            with path.open("rb") as file:
+                elf = ELFFile(file)
+                if not elf.has_dwarf_info():
+                    raise TypesError(f"{where}: neither BTF nor DWARF in this file")
+                self._read(elf.get_dwarf_info())
+        except (TypesError, SourceError, OSError):
+            raise
+        except Exception as error:  # pyelftools raises many kinds of errors for a damaged file
+            raise TypesError(f"{where}: damaged: {safe_text(str(error))}") from None
+
+    def _read(self, info: Any) -> None:
+        for unit in info.iter_CUs():
+            top = unit.get_top_DIE()
+            name = top.attributes.get("DW_AT_name")
+            if name is None or not _UNITS.search(name.value):
+                continue
+            for entry in top.iter_children():
+                if entry.tag == "DW_TAG_structure_type" and _STRUCTS.search(_text(entry)):
+                    self._number(entry)
+            while self._todo:
+                number, entry = self._todo.pop()
+                self._types[number] = self._made(entry)
+
+    def _number(self, entry: Any) -> int:
+        if entry.offset not in self._numbers:
+            if len(self._types) > LIMITS.types:
+                raise TypesError(f"{self.where}: more than {LIMITS.types} types")
+            self._numbers[entry.offset] = len(self._types)
+            self._todo.append((len(self._types), entry))
+            self._types.append(Type(Kind.OTHER, ""))
+        return self._numbers[entry.offset]
+
+    def _target(self, entry: Any) -> int:
+        return self._number(entry.get_DIE_from_attribute("DW_AT_type")) if "DW_AT_type" in entry.attributes else 0
+
+    def _pointed(self, entry: Any) -> int:
+        """Number of the type that a pointer leads to. A struct has only its name, unless it is one that is read."""
+        target = entry.get_DIE_from_attribute("DW_AT_type") if "DW_AT_type" in entry.attributes else None
+        if target is None or target.tag == "DW_TAG_subroutine_type":
+            return 0
+        if _KINDS.get(target.tag) not in (Kind.STRUCT, Kind.UNION) or _STRUCTS.search(_text(target)):
+            return self._number(target)
+        self._types.append(Type(Kind.OTHER, _text(target), word="struct"))
+        return len(self._types) - 1
+
+    def _made(self, entry: Any) -> Type:
+        kind = _KINDS.get(entry.tag, Kind.OTHER)
+        name, size = _text(entry), _value(entry, "DW_AT_byte_size")
+        if kind in (Kind.STRUCT, Kind.UNION):
+            word = "struct" if kind is Kind.STRUCT else "union"
+            if "DW_AT_declaration" in entry.attributes:
+                return Type(Kind.OTHER, name, word=word)
+            return Type(kind, name, size, members=tuple(self._members(entry)), word=word)
+        if kind is Kind.ARRAY:
+            return self._array(entry)
+        if kind is Kind.INTEGER:
+            return Type(kind, name, size, signed=_value(entry, "DW_AT_encoding") in _SIGNED, word="int")
+        if kind is Kind.ALIAS:
+            is_typedef = entry.tag == "DW_TAG_typedef"
+            word = "typedef" if is_typedef else entry.tag.removeprefix("DW_TAG_").removesuffix("_type")
+            return Type(kind, name if is_typedef else "", target=self._target(entry), word=word)
+        if kind is Kind.POINTER:
+            return Type(kind, "", 8, target=self._pointed(entry), word="ptr")
+        return Type(kind, name, size, word="enum" if kind is Kind.ENUM else "")
+
+    def _array(self, entry: Any) -> Type:
+        counts = []
+        for child in entry.iter_children():
+            if child.tag == "DW_TAG_subrange_type":
+                upper = child.attributes.get("DW_AT_upper_bound")
+                counts.append(_value(child, "DW_AT_count") if upper is None else upper.value + 1)
+        target = self._target(entry)
+        for count in reversed(counts[1:]):
+            self._types.append(Type(Kind.ARRAY, "", target=target, count=count, word="array"))
+            target = len(self._types) - 1
+        return Type(Kind.ARRAY, "", target=target, count=counts[0] if counts else 0, word="array")
+
+    def _members(self, entry: Any) -> Iterator[Member]:
+        for child in entry.iter_children():
+            if child.tag != "DW_TAG_member":
+                continue
+            bits = _value(child, "DW_AT_bit_size")
+            bit = _value(child, "DW_AT_data_bit_offset") if bits else 0
+            yield Member(_text(child), self._target(child), bit + 8 * _value(child, "DW_AT_data_member_location"), bits)
+
+    def type(self, number: int) -> Type:
+        if not 0 <= number < len(self._types):
+            raise TypesError(f"{self.where}: no type {number}")
+        return self._types[number]
+
+    def named(self, name: str) -> list[int]:
+        return [number for number, struct in self.structs() if struct == name]
+
+    def structs(self) -> Iterator[tuple[int, str]]:
+        for number, found in enumerate(self._types):
+            if found.kind in (Kind.STRUCT, Kind.UNION):
+                yield number, found.name
+
+
+def _text(entry: Any) -> str:
+    named = entry.attributes.get("DW_AT_name")
+    return safe_text(named.value) if named is not None else ""
+
+
+def _value(entry: Any, name: str) -> int:
+    found = entry.attributes.get(name)
+    return found.value if found is not None and isinstance(found.value, int) else 0

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""The registry's structs against those that a kernel has: the same, moved, grown, renamed, gone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from luoser.abi.c_struct import Member, Struct, structure
+from luoser.abi.registry import layouts
+from luoser.abi.schema import Schema
+from luoser.kernel.types import Kind, Place, Types, described
+
+__all__ = ["Difference", "KernelMember", "Verified", "verify"]
+
+_WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
+"""Names of structs that are written into preserved memory, or may be."""
+_DEEPEST = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A difference between the registry and the kernel.
+
+    what:   `moved`, `size`, `renamed`, `gone` or `new`.
+    member: its path; empty for the struct itself.
+    ours:   offset, size or name in the registry, in words. Empty: `new`.
+    theirs: in the kernel. Empty: `gone`.
+    """
+
+    what: Literal["moved", "size", "renamed", "gone", "new"]
+    member: str
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelMember:
+    """A member of a kernel's struct: path, C type, offset and size in bytes; bits of a bit-field, else 0."""
+
+    name: str
+    c_type: str
+    offset: int
+    size: int
+    bits: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a kernel has of one struct.
+
+    name:        of the struct in C.
+    result:      `equal`; `different`: no layout of the registry has this form; `absent`: the kernel has no such struct;
+                 `unknown`: the registry has none of this name.
+    layouts:     names of the layouts with this form; of `different` the nearest ones, of `absent` all.
+    status:      of the layout in the registry, such as merged. Empty: unknown.
+    differences: to the nearest layout.
+    size:        of the kernel's struct in bytes, 0 if absent.
+    members:     of the kernel's struct, if it is different or unknown.
+    """
+
+    name: str
+    result: Literal["equal", "different", "absent", "unknown"]
+    layouts: tuple[str, ...] = ()
+    status: str = ""
+    differences: tuple[Difference, ...] = ()
+    size: int = 0
+    members: tuple[KernelMember, ...] = ()
+
+
+def verify(types: Types) -> list[Verified]:
+    """Every struct of the registry, then those of the kernel that look like it and are not in there.
+
+    types: of the kernel.
+
+    Raises TypesError if types cannot be read.
+    """
+    named: dict[str, list[Schema]] = {}
+    owners: dict[int, list[str]] = {}
+    for layout in layouts():
+        for schema in layout.schemas:
+            owners.setdefault(id(schema), []).append(layout.name)
+            if schema not in named.setdefault(structure(schema).tag, []):
+                named[structure(schema).tag].append(schema)
+    found = [_verified(types, name, forms, owners) for name, forms in named.items()]
+    return [*found, *_unknown(types, named.keys())]
+
+
+def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, list[str]]) -> Verified:
+    def names(schemas: list[Schema]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(owner for schema in schemas for owner in owners[id(schema)]))
+
+    best: tuple[int, list[Schema], list[Difference], int] | None = None
+    for number in types.named(name):
+        compared = [(form, list(_differences(types, number, structure(form)))) for form in forms]
+        least = min(len(differences) for _, differences in compared)
+        nearest = [form for form, differences in compared if len(differences) == least]
+        if best is None or least < best[0]:
+            best = least, nearest, next(diff for form, diff in compared if form is nearest[0]), number
+    if best is None:
+        return Verified(name=name, result="absent", layouts=names(forms), status=_status(forms))
+    count, nearest, differences, number = best
+    return Verified(
+        name=name,
+        result="different" if count else "equal",
+        layouts=names(nearest),
+        status=_status(nearest),
+        differences=tuple(differences),
+        size=types.size(number),
+        members=tuple(kernel_members(types, number)) if count else (),
+    )
+
+
+def _status(schemas: list[Schema]) -> str:
+    return "merged" if any(schema.status == "merged" for schema in schemas) else schemas[0].status
+
+
+def _differences(types: Types, number: int, ours: Struct, path: str = "", deep: int = _DEEPEST) -> Iterator[Difference]:
+    theirs = dict(types.members(number))
+    unnamed = {name: place for name, place in theirs.items() if name not in {member.name for member in ours.members}}
+    if types.size(number) != ours.size:
+        yield Difference(what="size", member=path, ours=f"{ours.size}", theirs=f"{types.size(number)}")
+    for member in ours.members:
+        where, place = f"{path}{'.' if path else ''}{member.name}", theirs.get(member.name)
+        if place is None:
+            other = next((name for name, there in unnamed.items() if _span(types, there) == _our_span(member)), None)
+            if other is not None:
+                unnamed.pop(other)
+                yield Difference(what="renamed", member=where, ours=member.name, theirs=other)
+            else:
+                yield Difference(what="gone", member=where, ours=f"at {member.offset}", theirs="")
+        else:
+            yield from _member_differences(types, place, member, where, deep)
+    for name, place in unnamed.items():
+        start, size = _span(types, place)
+        if any(start < our + length and our < start + size for our, length in map(_our_span, ours.members)):
+            continue  # another member of a union
+        where = f"{path}{'.' if path else ''}{name}"
+        yield Difference(what="new", member=where, ours="", theirs=f"{described(types, place.type)} at {place.offset}")
+
+
+def _member_differences(types: Types, place: Place, member: Member, where: str, deep: int) -> Iterator[Difference]:
+    start, size = _span(types, place)
+    our_start, our_size = _our_span(member)
+    if start != our_start:
+        yield Difference(what="moved", member=where, ours=_bits(our_start), theirs=_bits(start))
+    if size != our_size:
+        yield Difference(what="size", member=where, ours=_bits(our_size), theirs=_bits(size))
+    inner = types.plain(place.type) if place.type else 0
+    if inner and types.type(inner).kind is Kind.ARRAY:
+        inner = types.plain(types.type(inner).target)
+    if deep and member.struct is not None and types.type(inner).kind is Kind.STRUCT:
+        yield from _differences(types, inner, member.struct, where, deep - 1)
+
+
+def _span(types: Types, place: Place) -> tuple[int, int]:
+    """(offset, size) of a kernel's member in bits."""
+    return place.bit, place.bits or 8 * types.size(place.type)
+
+
+def _our_span(member: Member) -> tuple[int, int]:
+    return 8 * member.offset + (member.first_bit or 0), member.width or 8 * member.total
+
+
+def _bits(count: int) -> str:
+    return f"{count // 8}" if count % 8 == 0 else f"{count // 8}, bit {count % 8}"
+
+
+def kernel_members(
+    types: Types, number: int, path: str = "", base: int = 0, deep: int = _DEEPEST
+) -> Iterator[KernelMember]:
+    """The members of a kernel's struct, those of inner structs after the one that holds them."""
+    for name, place in types.members(number):
+        where = f"{path}{'.' if path else ''}{name}"
+        size = types.size(place.type) if place.type else 0
+        yield KernelMember(
+            name=where, c_type=described(types, place.type), offset=base + place.offset, size=size, bits=place.bits
+        )
+        inner = types.plain(place.type) if place.type else 0
+        if deep and inner and types.type(inner).kind is Kind.STRUCT:
+            yield from kernel_members(types, inner, where, base + place.offset, deep - 1)
+
+
+def _unknown(types: Types, known: Container[str]) -> Iterator[Verified]:
+    seen = set[str]()
+    for number, name in types.structs():
+        if name and name not in seen and name not in known and _WIRE.search(name) and _is_wire(types, number):
+            seen.add(name)
+            members = tuple(kernel_members(types, number))
+            yield Verified(name=name, result="unknown", size=types.size(number), members=members)
+
+
+def _is_wire(types: Types, number: int) -> bool:
+    """Whether a struct can be read by another kernel: plain numbers, no pointers."""
+    members = list(types.members(number))
+    return bool(members) and all(_is_plain(types, place.type, _DEEPEST) for _, place in members)
+
+
+def _is_plain(types: Types, number: int, deep: int) -> bool:
+    found = types.type(types.plain(number)) if number else None
+    if found is None or not deep:
+        return False
+    if found.kind is Kind.ARRAY:
+        return _is_plain(types, found.target, deep)
+    if found.kind is Kind.STRUCT:
+        return all(_is_plain(types, place.type, deep - 1) for _, place in types.members(types.plain(number)))
+    if found.kind is Kind.UNION:  # an address beside the pointer that it was
+        return any(_is_plain(types, place.type, deep - 1) for _, place in types.members(types.plain(number)))
+    return found.kind in (Kind.INTEGER, Kind.ENUM)
