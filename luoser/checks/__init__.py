@@ -15,6 +15,7 @@ import luoser.checks.luo
 import luoser.checks.memblock
 import luoser.checks.memfd
 import luoser.checks.pci
+import luoser.checks.pending
 import luoser.checks.preserved
 import luoser.checks.scratch
 import luoser.checks.topology
@@ -57,6 +58,8 @@ def check(
     drivers: Collection[str] = (),
     handlers: Collection[str] = (),
     flbs: Collection[str] = (),
+    pending: bool = False,
+    pending_moved: bool = False,
     select: Collection[str] = (),
     ignore: Collection[str] = (),
     severity: Severity = Severity.ERROR,
@@ -70,6 +73,8 @@ def check(
     drivers:      names of further drivers that are able to live update.
     handlers:     names of further file handlers of the next kernel.
     flbs:         names of further FLBs and sub-trees that the next kernel claims.
+    pending:      what the running kernel will hand over has to be judged: if it is not known, that is inconclusive.
+    pending_moved: a second reading found other objects of the kernel.
     select:       ids, slugs or families of the rules to apply. Empty: all.
     ignore:       ids, slugs or families of the rules to skip. What the source lacks, and a direction that is open, make
                   the verdict inconclusive all the same.
@@ -92,6 +97,8 @@ def check(
             drivers=frozenset(drivers),
             handlers=frozenset(handlers),
             flbs=frozenset(flbs),
+            pending_wanted=pending,
+            pending_moved=pending_moved,
         )
         judgement.judge(view, chosen, gates)
     if not state.handovers:

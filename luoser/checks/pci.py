@@ -131,7 +131,7 @@ def listed(view: View, *, family: str = "", member: str = "") -> list[Listed]:
     for index, entry in enumerate(view.lists()):
         form = layout_named(entry.layout)
         if form is not None and family in ("", form.family) and (not member or member in form.record.record_fields):
-            lists.append(Listed(f"pci[{index}]", entry, form, view.page_size))
+            lists.append(Listed(view.list_path(index), entry, form, view.page_size))
     if not lists:
         raise NotApplicable(f"no preserved device list {f'has {member}' if member else f'is of family {family}'}")
     return lists
@@ -613,7 +613,7 @@ def vfio_not_listed(view: View) -> Iterator[Found]:
 
 
 _VFIO_HANDLERS = frozenset(entry.handler for entry in layouts() if entry.subject == "vfio" and entry.handler)
-_LIST_PATHS = ("pci[", "subtrees[", "luo.flbs", "luo.subsystems")
+_LIST_PATHS = ("pci[", "pending.devices[", "subtrees[", "luo.flbs", "luo.subsystems")
 """Starts of the paths of device lists, and of what leads to them."""
 
 

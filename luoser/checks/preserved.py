@@ -470,7 +470,9 @@ def lists(view: View) -> Iterator[Found]:
             yield from _as_block(found, f"PCI device list of {what}", address, sizes.get(address, 1), where, effect)
     for index, entry in enumerate(view.device_lists()):
         for block in entry.blocks:
-            yield from _as_block(found, "block of the PCI device list", block, view.page_size, f"pci[{index}]", effect)
+            yield from _as_block(
+                found, "block of the PCI device list", block, view.page_size, view.list_path(index), effect
+            )
 
 
 def _list_places(view: View) -> Iterator[tuple[str, str, int]]:
@@ -755,7 +757,7 @@ def _list_claims(view: View) -> Iterator[_Claim]:
     named = {subtree.address for subtree in view.handover.subtrees}
     drivers: set[int] = set()
     for index, entry in enumerate(view.device_lists()):
-        where = f"pci[{index}]"
+        where = view.list_path(index)
         if entry.address not in named:
             form = pci_layout(entry.layout)
             head = form.header.size if form is not None else 0

@@ -79,7 +79,7 @@ def register(
 
 def registered() -> tuple[Rule, ...]:
     """All registered rules, by family in the order of the layers, then by number."""
-    families = ("KHO", "MAP", "LUO", "MFD", "PCI", "TOP")
+    families = ("KHO", "MAP", "LUO", "MFD", "PCI", "TOP", "PEN")
     return tuple(sorted(_RULES.values(), key=lambda rule: (families.index(rule.id[:3]), rule.id)))
 
 

@@ -66,6 +66,8 @@ class View:
     drivers:      names of further drivers that are able to live update.
     handlers:     names of further file handlers of the next kernel.
     flbs:         names of further FLBs and sub-trees that the next kernel claims.
+    pending_wanted: what is pending has to be judged.
+    pending_moved: a second reading found other objects of the kernel.
     used:         what a rule has asked for: a key of `_CHAINS`.
     """
 
@@ -77,6 +79,8 @@ class View:
     drivers: frozenset[str] = frozenset()
     handlers: frozenset[str] = frozenset()
     flbs: frozenset[str] = frozenset()
+    pending_wanted: bool = False
+    pending_moved: bool = False
     used: set[str] = field(default_factory=set, compare=False)
 
     @property
@@ -167,9 +171,19 @@ class View:
         return found
 
     def device_lists(self) -> tuple[PciList, ...]:
-        """As `lists`, but may be empty."""
+        """As `lists`, but may be empty. Before LUO is serialised those that the running kernel's FLBs have built."""
         self.used.add("FLBs")
-        return self.handover.pci
+        return self.handover.pci or self._pending_lists
+
+    @property
+    def _pending_lists(self) -> tuple[PciList, ...]:
+        luo, pending = self.handover.luo, self.handover.pending
+        is_early = luo is not None and not luo.serialized and not self.consumed
+        return pending.lists if pending is not None and is_early else ()
+
+    def list_path(self, index: int) -> str:
+        """Path of a device list in the state."""
+        return f"pci[{index}]" if self.handover.pci else f"pending.devices[{index}]"
 
     def flb_entries(self) -> tuple[Flb, ...]:
         """The FLBs. Empty without LUO."""
@@ -256,8 +270,10 @@ class View:
         yield "the root", "root", ("KHO",)
         if handover.luo is not None:
             yield "LUO", "luo", ("LUO",)
-        if handover.pci:
+        if handover.pci or self._pending_lists:
             yield "the device lists", "pci", ("PCI",)
+        if handover.pending is not None:
+            yield "what is pending", "pending", ("PEN",)
         if self.consumed:
             return
         if handover.preserved.status is not MapStatus.ABSENT:

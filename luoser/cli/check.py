@@ -11,7 +11,7 @@ import click
 from luoser.cli.common import NoState, Reading, echo_json, format_option, read_options
 
 if TYPE_CHECKING:
-    from luoser.state import Problem, State
+    from luoser.state import Pending, Problem, State
 
 __all__ = ["command"]
 
@@ -22,6 +22,10 @@ _SEVERITIES = ("error", "warning", "info")
 def _names_root(state: State) -> Iterator[Problem]:
     """The problems of messengers that point to a root."""
     return (problem for problem in state.problems if problem.code in ("root-lost", "root-unread", "no-root"))
+
+
+def _pending(state: State) -> list[Pending | None]:
+    return [handover.pending for handover in state.handovers]
 
 
 @click.command("check")
@@ -49,6 +53,11 @@ def _names_root(state: State) -> Iterator[Problem]:
     show_default=True,
     help="Exit code 1 if there are findings of this severity or above.",
 )
+@click.option(
+    "--pending",
+    is_flag=True,
+    help="Judge what the running kernel will hand over, by its own objects; inconclusive if these are not known.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="List the rules that do not apply with the reasons.")
 def command(
     reading: Reading,
@@ -61,6 +70,7 @@ def command(
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     severity: str,
+    pending: bool,
     verbose: bool,
 ) -> None:
     """Check every handover of SOURCE: addresses, counts, flags, and with --topology the device lists.
@@ -90,6 +100,7 @@ def command(
                 raise
             error.show()
             state = error.state  # what is not there may be what was lost
+        moved = pending and memory.live and _pending(state) != _pending(reading.read(memory))
         ram, kernel = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
     report = check(
         state,
@@ -99,6 +110,8 @@ def command(
         drivers=drivers,
         handlers=handlers,
         flbs=flbs,
+        pending=pending,
+        pending_moved=moved,
         select=select,
         ignore=ignore,
         severity=Severity(severity),

@@ -298,11 +298,14 @@ def _by_number(
 
 
 def is_left_over(draft: Draft, numbers: Numbers | None) -> bool:
-    """Whether a root is left over from another boot: it has a number, but two others have consecutive ones.
+    """Whether a root is left over from another boot: the running kernel names others, or two others have consecutive
+    numbers, and it has one.
 
     draft:   the root.
     numbers: of `numbers_of`. None: no pair, so never left over.
     """
+    if draft.root.is_left_over:
+        return True
     if numbers is None or draft.root.verdict is not None or draft.root.address in (numbers.higher, numbers.lower):
         return False
     return bool(_update(draft) or _count(draft))

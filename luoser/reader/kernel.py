@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -28,7 +28,7 @@ from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbol, Symbols
 from luoser.text import safe_text
 
-__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "types_of", "variable_type"]
+__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "find_successors", "types_of", "variable_type"]
 
 _AREAS = (("kho_scratch", "kho_scratch_cnt"), ("kho_bootmem", "kho_bootmem_cnt"))
 """Pointer to the array of scratch areas, and their number; scratch is to be called bootmem from 7.4 on."""
@@ -234,8 +234,19 @@ def types_of(memory: Memory) -> tuple[Types | None, str]:
 
 def _with_own(walk: Walk) -> list[Kernel]:
     """The kernels of which VMCOREINFO, kallsyms or a cut's note are in the source; without these, none."""
-    info, found = walk.memory.vmcoreinfo, []
+    info = walk.memory.vmcoreinfo
     infos = [info] if info and _is_there(walk, info) is not False else [] if info else [*_kernel_infos(walk)]
+    return [*_found(walk, infos)]
+
+
+def find_successors(walk: Walk, kernel: Kernel) -> list[Kernel]:
+    """Other kernels in memory, by their own VMCOREINFO. kernel: that of the source's."""
+    text = hex_number(kernel.space.info, "SYMBOL(_stext)")
+    infos = [info for info in _kernel_infos(walk) if hex_number(info, "SYMBOL(_stext)") != text]
+    return [_complete(other) for other in _found(walk, infos)]
+
+
+def _found(walk: Walk, infos: Sequence[Mapping[str, str]]) -> Iterator[Kernel]:
     for each in infos:
         space = AddressSpace(walk.memory, each, walk.page_size)
         name = f"kernel {_release(each)}"
@@ -243,8 +254,7 @@ def _with_own(walk: Walk) -> list[Kernel]:
             name += f" (_stext at {space.image(hex_number(each, 'SYMBOL(_stext)') or 0):#x})"
         symbols = _own_symbols(walk, space, name)
         if symbols is not None:
-            found.append(Kernel(walk, symbols, space, 0, is_found=True))
-    return found
+            yield Kernel(walk, symbols, space, 0, is_found=True)
 
 
 def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:

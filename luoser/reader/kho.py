@@ -79,11 +79,13 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
             draft.luo = _settled(draft.luo, draft.lists)
     made = [_handover(walk, draft, drafts, numbers, whole=whole) for draft in drafts]
     walk.at_root(None)
-    walk.end()
     if whole and not walk.memory.known_roots:
         _need_own_root(walk, made, drafts)
     ordered = tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
-    return read_pending(walk, search.kernel, ordered) if whole else ordered
+    if whole:
+        ordered = read_pending(walk, search.kernel, ordered)
+    walk.end()
+    return ordered
 
 
 def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -> None:

@@ -24,7 +24,7 @@ from luoser.abi.kho import (
 from luoser.errors import FormatError, MissingMemory, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS
-from luoser.reader.kernel import Kernel, find_kernels
+from luoser.reader.kernel import Kernel, find_kernels, find_successors
 from luoser.reader.page_size import PAGE_SIZES
 from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
 from luoser.state import Direction
@@ -52,6 +52,7 @@ class Root:
     chosen:  devicetrees whose /chosen points to it.
     verdict: (direction, evidence in words) from the running kernel. None: no such evidence.
     scratch: (physical address, size in bytes, evidence in words) of its arrays of scratch areas.
+    is_left_over: the running kernel names other roots.
     is_doubtful: nobody said that the kernel of the verdict is the running one; it was found in memory.
     """
 
@@ -61,6 +62,7 @@ class Root:
     verdict: tuple[Direction, list[str]] | None = None
     scratch: list[tuple[int, int, str]] = field(default_factory=list)
     is_doubtful: bool = False
+    is_left_over: bool = False
 
     @property
     def form(self) -> KhoForm | None:
@@ -145,10 +147,10 @@ def find_roots(
     if not (walk.memory.live and kernel is not None):
         strays = _by_search(walk, roots)
         _keep_likeliest(walk, roots, wanted)
-    for root in roots.values() if kernel is not None else ():
-        if root.verdict is None and kernel is not None:
-            word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
-            root.verdict = Direction.UNKNOWN, [word]
+    if kernel is not None and kernel.is_found and any(root.verdict is None for root in roots.values()):
+        kernel = _by_successor(walk, roots, kernel)
+    if kernel is not None:
+        _mark_left_over(roots, kernel)
     return Search([roots[address] for address in sorted(roots)], strays, wanted, kernel)
 
 
@@ -173,8 +175,23 @@ def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -
             word = f"{len(kernels)} kernels are in this source: unknown which one is running"
             walk.problem("symbols", None, None, f"{word}; symbols not used")
         return None
-    kernel, scratch = kernels[running], kernels[running].scratch()
-    for address, (direction, evidence) in named[running].items():
+    kernel = kernels[running]
+    _accept(roots, kernel, named[running])
+    unnamed = [name for _, name, _ in _VARIABLES if kernel.symbols.get(name) is None]
+    if unnamed and symbols is not None:
+        word = f"{' and '.join(unnamed)} missing: an excerpt of the symbols, or a kernel without KHO"
+        walk.problem("symbols", None, None, f"{symbols.path}: {word}")
+    return kernel if all(kernel.reads(name) for _, name, _ in _VARIABLES) else None
+
+
+_Named = dict[int, tuple[Direction, list[str]]]
+"""(direction, evidence) of roots by the variables of a kernel, by address of the root."""
+
+
+def _accept(roots: dict[int, Root], kernel: Kernel, named: _Named) -> None:
+    """Take the word of the running kernel."""
+    scratch = kernel.scratch()
+    for address, (direction, evidence) in named.items():
         before = roots[address].verdict
         also = before[1] if before is not None else []
         if before is not None and before[0] is not direction:
@@ -183,16 +200,33 @@ def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -
         roots[address].is_doubtful = kernel.is_found
         if scratch is not None:
             roots[address].scratch.append((*scratch, "kho_scratch"))
-    unnamed = [name for _, name, _ in _VARIABLES if kernel.symbols.get(name) is None]
-    if unnamed and symbols is not None:
-        word = f"{' and '.join(unnamed)} missing: an excerpt of the symbols, or a kernel without KHO"
-        walk.problem("symbols", None, None, f"{symbols.path}: {word}")
-    return kernel if all(kernel.reads(name) for _, name, _ in _VARIABLES) else None
 
 
-def _variables(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> dict[int, tuple[Direction, list[str]]]:
+def _by_successor(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Kernel:
+    """The kernel, or another one in memory to which it handed over: VMCOREINFO of a dump can be that of the first."""
+    handed = {address for address, root in roots.items() if root.verdict and root.verdict[0] is Direction.OUTGOING}
+    for other in find_successors(walk, kernel):
+        named = _variables(walk, roots, other)
+        if any(address in handed and said[0] is Direction.INCOMING for address, said in named.items()):
+            for root in roots.values():
+                root.verdict, root.scratch = None, []
+            _accept(roots, other, named)
+            return other
+    return kernel
+
+
+def _mark_left_over(roots: dict[int, Root], kernel: Kernel) -> None:
+    """All roots that the running kernel does not name: of another boot, or of another machine."""
+    is_known = any(root.verdict is not None for root in roots.values())
+    for root in roots.values():
+        if root.verdict is None:
+            word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
+            root.verdict, root.is_left_over = (Direction.UNKNOWN, [word]), is_known
+
+
+def _variables(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> _Named:
     """(direction, evidence) from kho_in and kho_out of a kernel, by address of the root."""
-    said: dict[int, tuple[Direction, list[str]]] = {}
+    said: _Named = {}
     for direction, name, members in _VARIABLES:
         found: dict[int, str] = {}
         for pointer in kernel.pointers(name, members):
@@ -221,7 +255,7 @@ def _luo_evidence(kernel: Kernel, root: Root) -> list[str]:
     return [f"{holders[0]} points to its LUO page"] if holders else []
 
 
-def _running(named: list[dict[int, tuple[Direction, list[str]]]]) -> int | None:
+def _running(named: list[_Named]) -> int | None:
     """Index of the running kernel: the only one, or that whose incoming root is outgoing in another. None: unknown."""
     if len(named) == 1:
         return 0

@@ -186,4 +186,7 @@ class _Reader:
             for index, flb in enumerate(flbs)
             if is_flb_name(flb.name) and flb.data and not is_test_flb(flb.data)
         ]
-        return read_lists(self.walk, leads, self.handover.preserved.map)
+        before = len(self.walk.problems)
+        found = read_lists(self.walk, leads, self.handover.preserved.map)
+        self.complete &= len(self.walk.problems) == before
+        return found

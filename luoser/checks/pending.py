@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""Rules on what the running kernel will hand over: its own sessions, files and FLBs, before and while it serialises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luoser.abi.luo import is_test_flb
+from luoser.abi.release import known_release
+from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
+from luoser.checks.rule import register
+from luoser.checks.view import View, cause_of
+from luoser.state import Direction, Pending
+from luoser.text import safe_text
+
+__all__: list[str] = []
+
+_SATURATED = 0xC000_0000
+"""A refcount_t that lost a reference too many: REFCOUNT_SATURATED."""
+
+
+def _pending(view: View) -> Pending:
+    """What is pending. Raises NotApplicable without the kernel's own word, NotJudged if it was asked for."""
+    found = view.handover.pending
+    if found is not None:
+        return found
+    if view.pending_wanted and view.handover.direction is not Direction.INCOMING:
+        reason = next((problem.message for problem in view.source_problems("pending-unknown")), "")
+        raise NotJudged(
+            reason or "the running kernel's own objects could not be read: its symbols or types are not known",
+            cause="missing",
+            about="pending",
+        )
+    raise NotApplicable("the running kernel's symbols and types are not in this source")
+
+
+def _outgoing(view: View) -> Pending:
+    """What is pending of an outgoing handover. Raises as `_pending`."""
+    if view.handover.direction is Direction.INCOMING:
+        raise NotApplicable("handed to the running kernel, which hands over another root")
+    return _pending(view)
+
+
+def _whole(view: View, pending: Pending) -> None:
+    """Raise NotJudged if not all of it was read."""
+    if view.pending_moved:
+        raise NotJudged("the kernel's lists changed while they were read", cause="open", about="pending")
+    if pending.complete:
+        return
+    codes = ("pending-unread", "pending-broken", "missing", "excluded", "page-damaged")
+    problem = next((one for one in view.problems(*codes) if one.about.startswith("pending")), None)
+    said = problem.message if problem is not None else "not all of the kernel's own objects could be read"
+    raise NotJudged(said, cause=cause_of(problem) if problem is not None else "missing", about="pending")
+
+
+@register("PEN001", "pending-list-broken", Severity.ERROR, kernels="6.19 and later", source="luo.md#kernel-symbols")
+def list_broken(view: View) -> Iterator[Found]:
+    """A list of the running kernel contradicts itself: a link that does not lead back, or a count of other items.
+
+    The kernel walks these lists when it serialises, and follows the wrong link. Something overwrote its objects.
+    """
+    pending = _pending(view)
+    for problem in view.problems("pending-broken"):
+        yield Found(
+            problem.message,
+            address=problem.address,
+            where=problem.about,
+            hint="do not update: find what overwrote the kernel's own memory",
+        )
+    _whole(view, pending)
+
+
+@register("PEN002", "pending-lost", Severity.ERROR, kernels="6.19 and later", source="luo.md#who-writes-what-when")
+def lost(view: View) -> Iterator[Found]:
+    """A session or file of the running kernel is not in what it has serialised, or is another one there.
+
+    The next kernel does not get it. Before LUO serialises, nothing is judged.
+    """
+    pending, luo = _outgoing(view), view.serialised()
+    _whole(view, pending)
+    there = {session.name: session for session in luo.sessions}
+    for index, session in enumerate(pending.sessions):
+        where, other = f"pending.sessions[{index}]", there.get(session.name)
+        name = f"session {safe_text(session.name)}"
+        if other is None:
+            yield Found(f"{name} is not serialised", address=session.address, where=where)
+            continue
+        handles = {file.token: (file.data, file.compatible) for file in other.files}
+        for file in session.files:
+            if file.token not in handles:
+                yield Found(f"{name}, file {file.token:#x} is not serialised", address=file.address, where=where)
+            elif handles[file.token] != (file.data, file.compatible):
+                data, handler = handles[file.token]
+                yield Found(
+                    f"{name}, file {file.token:#x}: serialised as {data:#x} of {safe_text(handler)}, "
+                    f"the kernel has {file.data:#x} of {safe_text(file.compatible)}",
+                    address=file.address,
+                    where=where,
+                )
+    view.need_used()
+
+
+@register("PEN003", "pending-unpreserved", Severity.ERROR, kernels="6.19 and later", source="README.md#release-matrix")
+def unpreserved(view: View) -> Iterator[Found]:
+    """What a handler or an FLB will hand over is not in preserved memory.
+
+    The next kernel uses these pages for something else before anybody retrieves them. The self-test's FLBs hand over a
+    number instead of an address.
+    """
+    pending = _outgoing(view)
+    _whole(view, pending)
+    known = view.known_map()
+    for index, session in enumerate(pending.sessions):
+        for number, file in enumerate(session.files):
+            if file.compatible.startswith("memfd") and file.data and known.find(file.data) is None:
+                name = f"session {safe_text(session.name)}, file {file.token:#x}"
+                where = f"pending.sessions[{index}].files[{number}]"
+                yield Found(f"{name}: data at {file.data:#x} is not preserved", address=file.data, where=where)
+    for index, flb in enumerate(pending.flbs):
+        is_address = flb.count and flb.data and not is_test_flb(flb.data) and flb.data % view.page_size == 0
+        if is_address and known.find(flb.data) is None:
+            text = f"FLB {safe_text(flb.name)}: data at {flb.data:#x} is not preserved"
+            yield Found(text, address=flb.data, where=f"pending.flbs[{index}]")
+    view.need_whole(known)
+
+
+@register(
+    "PEN004", "pending-refused", Severity.ERROR, kernels="6.19 to 7.3", source="luo.md#errors; README.md#release-matrix"
+)
+def refused(view: View) -> Iterator[Found]:
+    """The next kernel does not have the handler of a file that will be handed over, or only in another version.
+
+    The first open of /dev/liveupdate and all later ones return -EIO: no session can be retrieved. --handlers adds
+    handlers to the merged ones.
+    """
+    name, release = view.next_kernel()
+    pending = _outgoing(view)
+    _whole(view, pending)
+    taker = known_release(release)
+    files = [file for session in pending.sessions for file in session.files]
+    known = ({taker.memfd} if taker is not None and taker.luo is not None else set()) | view.handlers
+    strange = dict.fromkeys(file.compatible for file in files if file.compatible not in known)
+    if strange and taker is None:
+        raise NotJudged(f"unknown handlers of kernel {name}", cause="unknown-form", about="pending")
+    for handler in strange:
+        first = next(file for file in files if file.compatible == handler)
+        yield Found(
+            f"kernel {name} has no handler {safe_text(handler)}, that of "
+            f"{sum(file.compatible == handler for file in files)} files",
+            address=first.address,
+            where="pending.sessions",
+            hint="boot a kernel that has it; --handlers adds handlers to the merged ones",
+        )
+
+
+@register("PEN005", "flb-count-saturated", Severity.WARNING, kernels="7.0 and later", source="luo.md#flbs")
+def saturated(view: View) -> Iterator[Found]:
+    """The reference count of an FLB is saturated: the kernel dropped a reference that it did not have.
+
+    The FLB is never finished, and its memory never freed. Kernels up to 7.3 do this with an FLB that nobody retrieved.
+    """
+    pending = _pending(view)
+    for index, flb in enumerate(pending.flbs):
+        if flb.count >= _SATURATED:
+            yield Found(
+                f"FLB {safe_text(flb.name)}: count {flb.count:#x} is saturated",
+                address=flb.address,
+                where=f"pending.flbs[{index}]",
+            )
+    _whole(view, pending)
