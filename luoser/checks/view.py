@@ -36,7 +36,7 @@ __all__ = ["View", "cause_of"]
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
 _CHAINS = {
     "sessions and files": re.compile(r"luo\.sessions(\[\d+\]\.files)?"),
-    "FLBs": re.compile(r"luo\.flbs"),
+    "FLBs": re.compile(r"luo\.flbs|pending\.flbs\[\d+\]"),
 }
 """What rules ask for, and the paths of its chains: of the sessions, of the files of each session, of the FLBs."""
 _UNSEEN = (

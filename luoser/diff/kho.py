@@ -13,6 +13,7 @@ from luoser.diff.luo import luo_changes
 from luoser.diff.memblock import memblock_changes
 from luoser.diff.model import Change, Kind
 from luoser.diff.pci import pci_changes
+from luoser.diff.pending import pending_changes
 from luoser.diff.preserved import map_changes
 from luoser.diff.sides import NOT_THERE, Sides, member_changes, one_sided, paired, path_part, text_of
 from luoser.fdt import Fdt, Node
@@ -150,6 +151,7 @@ _SUBJECTS = (
     map_changes,
     _subtrees,
     luo_changes,
+    pending_changes,
     pci_changes,
     memblock_changes,
     metadata_changes,

@@ -186,7 +186,4 @@ class _Reader:
             for index, flb in enumerate(flbs)
             if is_flb_name(flb.name) and flb.data and not is_test_flb(flb.data)
         ]
-        before = len(self.walk.problems)
-        found = read_lists(self.walk, leads, self.handover.preserved.map)
-        self.complete &= len(self.walk.problems) == before
-        return found
+        return read_lists(self.walk, leads, self.handover.preserved.map)
