@@ -94,7 +94,7 @@ def command(
     topology = read_topology(machine) if machine is not None else None
     with reading.open() as memory:
         try:
-            state = reading.read(memory, contents=True)
+            state = reading.read(memory, contents=True, pending=pending)
         except NoState as error:
             if not (memory.remarks or memory.is_partial or any(_names_root(error.state))):
                 raise

@@ -175,10 +175,11 @@ class Reading:
         memory.on_progress = progress("searching for KHO roots")
         return memory
 
-    def read(self, memory: Memory, *, contents: bool = False) -> State:
+    def read(self, memory: Memory, *, contents: bool = False, pending: bool = False) -> State:
         """The state in a memory.
 
         contents: read the contents of driver pages and small files, too.
+        pending:  say why, if what the running kernel will hand over is not known.
 
         Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
@@ -186,12 +187,12 @@ class Reading:
 
         try:
             own = None if self.no_symbols else memory.symbols
-            state = self._read(memory, contents, self.symbols if self.symbols is not None else own)
+            state = self._read(memory, contents, self.symbols if self.symbols is not None else own, pending)
         except SourceError as error:
             if self.symbols is not None or memory.symbols is None:
                 raise
             memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
-            state = self._read(memory, contents, None)
+            state = self._read(memory, contents, None, pending)
         if not state.handovers:
             if memory.is_guess and not self.raw and not any(state.problems):
                 raise SourceError(
@@ -208,7 +209,7 @@ class Reading:
             )
         return state
 
-    def _read(self, memory: Memory, contents: bool, path: str | None) -> State:
+    def _read(self, memory: Memory, contents: bool, path: str | None, pending: bool) -> State:
         from luoser.reader import SYMBOLS, read
         from luoser.state import Direction
         from luoser.symbols import read_symbols
@@ -221,6 +222,7 @@ class Reading:
             contents=contents,
             symbols=read_symbols(path, SYMBOLS) if path is not None else None,
             kallsyms=not self.no_symbols,
+            pending=pending,
             directions={address: Direction(direction) for address, direction in self.directions},
         )
 

@@ -17,14 +17,15 @@ __all__ = ["command"]
 @click.option(
     "--contents", is_flag=True, help="Show the bytes of driver pages and of files up to 64 KiB, too; implies --full."
 )
-def command(reading: Reading, output: str, full: bool, contents: bool) -> None:
+@click.option("--pending", is_flag=True, help="Say why, if what the running kernel will hand over is not known.")
+def command(reading: Reading, output: str, full: bool, contents: bool, pending: bool) -> None:
     """Show everything that is handed over in SOURCE: KHO roots, preserved memory, LUO, PCI devices.
 
     The first lines have the source and the verdict of `luoser check`. Broken, missing and stale structures are listed
     as problems at the end. Neither changes the exit code.
     """
     with reading.open() as memory:
-        state = reading.read(memory, contents=contents or output == "text")  # `check` needs them
+        state = reading.read(memory, contents=contents or output == "text", pending=pending)  # `check` needs them
         ram, kernel = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
     if output == "json":
         from luoser.state import to_document

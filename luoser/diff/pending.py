@@ -92,7 +92,8 @@ def _files(where: str, old: dict[int, _File], new: dict[int, _File], left: Kind,
         was, now = old.get(token), new.get(token)
         if was is None or now is None:
             kind = left if now is None else come
-            yield Change(kind=kind, where=place, before=was and was.compatible, after=now and now.compatible)
+            names = tuple(side.compatible if side is not None else None for side in (was, now))
+            yield Change(kind=kind, where=place, before=names[0], after=names[1])
             continue
         for member in _File.__slots__:
             first, second = getattr(was, member), getattr(now, member)

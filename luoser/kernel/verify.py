@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from luoser.abi.c_struct import Member, Struct, structure
-from luoser.abi.registry import layouts
+from luoser.abi.registry import Layout, layouts
 from luoser.abi.schema import Schema
 from luoser.kernel.types import Kind, Place, Types, described
 
-__all__ = ["Difference", "KernelMember", "Verified", "verify"]
+__all__ = ["Difference", "KernelMember", "Verified", "verify", "verify_layout"]
 
 _WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
 """Names of structs that are written into preserved memory, or may be."""
@@ -86,6 +86,18 @@ def verify(types: Types) -> list[Verified]:
                 named[structure(schema).tag].append(schema)
     found = [_verified(types, name, forms, owners) for name, forms in named.items()]
     return [*found, *_unknown(types, named.keys())]
+
+
+def verify_layout(types: Types, layout: Layout) -> list[Verified]:
+    """The structs of one layout against those of a kernel of the same names.
+
+    types:  of the kernel.
+    layout: of the registry.
+
+    Raises TypesError if types cannot be read.
+    """
+    owners = {id(schema): [layout.name] for schema in layout.schemas}
+    return [_verified(types, structure(schema).tag, [schema], owners) for schema in layout.schemas]
 
 
 def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, list[str]]) -> Verified:

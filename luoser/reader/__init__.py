@@ -13,6 +13,7 @@ from luoser.reader.kernel import SYMBOLS
 from luoser.reader.kho import read_handovers
 from luoser.reader.locate import find_roots
 from luoser.reader.page_size import PAGE_SIZES, best_size, doubted, first_size
+from luoser.reader.pending import why_unknown
 from luoser.reader.walk import Walk
 from luoser.state import Direction, Source, State
 from luoser.symbols import Symbols
@@ -29,6 +30,7 @@ def read(
     contents: bool = False,
     symbols: Symbols | None = None,
     kallsyms: bool = True,
+    pending: bool = False,
     directions: Mapping[int, Direction] | None = None,
 ) -> State:
     """The state of a source. Faults in the dump do not raise; they become Problems.
@@ -40,6 +42,7 @@ def read(
     contents:   read the bytes of driver pages and small files, too.
     symbols:    of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
     kallsyms:   without `symbols`, use the kernel's own symbols and types, if they are in its memory.
+    pending:    note a problem if what the running kernel will hand over is not known.
     directions: of roots by physical address; they override all evidence.
 
     Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
@@ -51,7 +54,9 @@ def read(
 
     def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
         walk = Walk(memory, size, tuple(layouts), contents and whole, given)
-        return _read(walk, wanted, symbols if whole else None, whole=whole, kallsyms=kallsyms and whole)
+        return _read(
+            walk, wanted, symbols if whole else None, whole=whole, kallsyms=kallsyms and whole, pending=pending
+        )
 
     size, who = first_size(memory, page_size)
     if memory.is_guess:  # any root can give the base address, also one that is not wanted
@@ -77,7 +82,13 @@ def read(
 
 
 def _read(
-    walk: Walk, root: int | None, symbols: Symbols | None, *, whole: bool = True, kallsyms: bool = False
+    walk: Walk,
+    root: int | None,
+    symbols: Symbols | None,
+    *,
+    whole: bool = True,
+    kallsyms: bool = False,
+    pending: bool = False,
 ) -> State:
     """One reading. whole: with directions and scratch areas, which may need another search."""
     memory = walk.memory
@@ -87,6 +98,8 @@ def _read(
     handovers = read_handovers(walk, search, whole=whole)
     if search.kernel is not None:
         memory.remember(search.kernel.answers)
+    if pending and whole and not any(handover.pending for handover in handovers):
+        walk.problem("pending-unknown", None, None, why_unknown(search.kernel))
     _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
     kernel = memory.vmcoreinfo.get("OSRELEASE")
     source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)

@@ -22,6 +22,7 @@ from luoser.reader.locate import Root, Search, find_setup_nodes
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.memfd import with_file_contents
+from luoser.reader.own_types import with_own_types
 from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.pending import read_pending
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
@@ -83,7 +84,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
         _need_own_root(walk, made, drafts)
     ordered = tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
     if whole:
-        ordered = read_pending(walk, search.kernel, ordered)
+        ordered = with_own_types(walk, search.kernel, read_pending(walk, search.kernel, ordered))
     walk.end()
     return ordered
 

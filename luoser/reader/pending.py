@@ -25,7 +25,7 @@ from luoser.reader.walk import Subject, Walk
 from luoser.state import Direction, Handover, PciList, Pending, PendingFile, PendingFlb, PendingSession
 from luoser.text import decode_name
 
-__all__ = ["read_pending"]
+__all__ = ["read_pending", "why_unknown"]
 
 _SIDES = {Direction.OUTGOING: "outgoing", Direction.INCOMING: "incoming"}
 
@@ -48,6 +48,18 @@ def read_pending(walk: Walk, kernel: Kernel | None, handovers: tuple[Handover, .
             walk.at_root(None)
         made.append(one)
     return tuple(made)
+
+
+def why_unknown(kernel: Kernel | None) -> str:
+    """Why nothing is known of what is pending, in words. kernel: the running one. None: its symbols are not known."""
+    what = "what the running kernel will hand over is not known"
+    if kernel is None:
+        return f"{what}: its symbols (kallsyms) are not in this source; --symbols System.map gives them"
+    if kernel.types is None:
+        return f"{what}: {kernel.symbols.path} has no BTF (CONFIG_DEBUG_INFO_BTF), or it is not in this source"
+    if kernel.address("luo_session_global") is None:
+        return f"{what}: {kernel.symbols.path} has no luo_session_global: no LUO, or symbols of functions only"
+    return f"{what}: no root in this source is that of {kernel.symbols.path}"
 
 
 def _is_of(kernel: Kernel, handover: Handover) -> bool:
