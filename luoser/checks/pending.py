@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules on what the running kernel will hand over: its own sessions, files and FLBs, before and while it serialises."""
+"""Rules on the running kernel's own word: what it will hand over, and its types."""
 
 from __future__ import annotations
 
@@ -168,3 +168,23 @@ def saturated(view: View) -> Iterator[Found]:
                 where=f"pending.flbs[{index}]",
             )
     _whole(view, pending)
+
+
+@register(
+    "PEN006", "layout-not-of-this-kernel", Severity.ERROR, kernels="6.16 and later", source="README.md#release-matrix"
+)
+def other_layout(view: View) -> Iterator[Found]:
+    """A struct of the handover has another form in the running kernel's own types.
+
+    Of an incoming handover: the kernel reads it by its own form, so otherwise than it was written. Of an outgoing one:
+    the kernel wrote its own form, so what is shown and checked here is read wrongly, and is not judged.
+    """
+    problems = list(view.problems("layout-not-of-this-kernel"))
+    if not problems and view.handover.pending is None:
+        raise NotApplicable("the running kernel's symbols and types are not in this source")
+    for problem in problems:
+        if view.handover.direction is not Direction.INCOMING:
+            raise NotJudged(problem.message, cause="unknown-form", about=problem.about)
+        yield Found(
+            problem.message, where=problem.about, hint="boot a kernel whose structs have the form of the writer"
+        )

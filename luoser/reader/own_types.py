@@ -11,7 +11,7 @@ from luoser.kernel.types import Types, TypesError
 from luoser.kernel.verify import Verified, verify_layout
 from luoser.reader.kernel import Kernel
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Handover, PciList
+from luoser.state import Handover, PciList, Record
 
 __all__ = ["with_own_types"]
 
@@ -58,9 +58,8 @@ def _used(handover: Handover) -> Iterator[tuple[str, str]]:
                 yield name, f"luo.sessions[{number}].files[{index}]"
 
 
-def _only(detail: object) -> str:
-    readings = getattr(detail, "readings", ())
-    return readings[0][0] if len(readings) == 1 else ""
+def _only(detail: Record | None) -> str:
+    return detail.readings[0][0] if detail is not None and len(detail.readings) == 1 else ""
 
 
 class _Judge:

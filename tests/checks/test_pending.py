@@ -143,3 +143,17 @@ def test_device_lists_of_the_kernels_flbs_are_judged_before_they_are_serialised(
     assert "PCI004" in report.passed
     without = replace(made, pending=replace(pending, lists=()))
     assert "PCI004" not in check(replace(state, handovers=(without,))).passed
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"), [(Direction.INCOMING, "findings"), (Direction.OUTGOING, "inconclusive")]
+)
+def test_a_layout_that_is_not_that_of_the_kernel(direction: Direction, expected: str) -> None:
+    state = state_with()
+    (handover,) = state.handovers
+    text = "layout luo-file: struct luo_file_ser of kernel 9.9 has another form (moved token, 72 bytes)"
+    problem = Problem(
+        code="layout-not-of-this-kernel", address=None, message=text, root=handover.address, about="luo.sessions"
+    )
+    report = check(replace(state, handovers=(replace(handover, direction=direction),), problems=(problem,)))
+    assert report.verdict == expected
