@@ -48,6 +48,7 @@ docs: .venv/tested
 	$(BIN)/python -m tests.live_update_page
 	$(BIN)/python -m tests.abi_pages
 	$(BIN)/python -m tests.architecture_page
+	$(BIN)/luoser compat --matrix > docs/compat.md
 
 flips: .venv/tested
 	$(BIN)/python -m tests.flips > docs/flips.md

@@ -13,7 +13,7 @@ from referencing import Registry, Resource
 
 __all__ = ["KINDS", "errors", "schema"]
 
-KINDS = ("abi", "decode", "detect", "diff", "findings", "map", "pci", "rules", "state", "topology", "verify")
+KINDS = ("abi", "compat", "decode", "detect", "diff", "findings", "map", "pci", "rules", "state", "topology", "verify")
 
 
 @cache

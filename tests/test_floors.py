@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"memory"},
     {"kernel"},
     {"state"},
-    {"reader", "writer", "extract", "checks", "diff", "liveupdate", "topology"},
+    {"reader", "writer", "extract", "checks", "compat", "diff", "liveupdate", "topology"},
     {"render"},
     {"cli"},
 ]

@@ -20,6 +20,7 @@ _COMMANDS = {
     "abi": "List layouts, show one field by field, or detect the layout of a file.",
     "extract": "Write the pages of the handovers, or a preserved memfd, to a file.",
     "check": "Check a handover, and compare it with the machine.",
+    "compat": "Say whether one kernel can hand over to another.",
     "diff": "Compare two states.",
     "decode": "Decode one blob or preserved folio.",
     "hexdump": "Show the bytes of one node with the names of the members.",

@@ -13,7 +13,7 @@ from luoser.abi.registry import Layout, layouts
 from luoser.abi.schema import Schema
 from luoser.kernel.types import Kind, Place, Types, described
 
-__all__ = ["Difference", "KernelMember", "Verified", "verify", "verify_layout"]
+__all__ = ["Difference", "KernelMember", "Verified", "changed", "verify", "verify_layout"]
 
 _WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
 """Names of structs that are written into preserved memory, or may be."""
@@ -221,3 +221,34 @@ def _is_plain(types: Types, number: int, deep: int) -> bool:
     if found.kind is Kind.UNION:  # an address beside the pointer that it was
         return any(_is_plain(types, place.type, deep - 1) for _, place in types.members(types.plain(number)))
     return found.kind in (Kind.INTEGER, Kind.ENUM)
+
+
+def changed(before: Types, after: Types) -> Iterator[tuple[str, str]]:
+    """(name, first difference in words) of structs that two kernels write and read, and that are not the same in both.
+
+    before: types of the first kernel.
+    after:  types of the second one.
+
+    Raises TypesError if types cannot be read.
+    """
+    tags = {structure(schema).tag for layout in layouts() for schema in layout.schemas}
+    names = [name for _, name in before.structs() if name in tags or (name and _WIRE.search(name))]
+    for name in dict.fromkeys(names):
+        one, other = before.struct(name), after.struct(name)
+        if one is None or other is None or not (name in tags or _is_wire(before, one)):
+            continue
+        if (word := _first_change(list(kernel_members(before, one)), list(kernel_members(after, other)))) is not None:
+            yield name, word
+        elif before.size(one) != after.size(other):
+            yield name, f"{before.size(one)} bytes become {after.size(other)}"
+
+
+def _first_change(before: list[KernelMember], after: list[KernelMember]) -> str | None:
+    there = {member.name: member for member in after}
+    for member in before:
+        now = there.get(member.name)
+        if now is None:
+            return f"{member.name} is gone"
+        if (member.offset, member.size, member.bits) != (now.offset, now.size, now.bits):
+            return f"{member.name} of {member.size} bytes at {member.offset} is now of {now.size} at {now.offset}"
+    return None

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Whether one kernel can hand over to another: text, JSON, and a page with all releases."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from luoser.abi.release import RELEASES
+from luoser.compat import Clash, Effect, Profile, clashes
+
+__all__ = ["compat_document", "matrix_page", "print_clashes"]
+
+_SPLIT = {"6.17": ("6.17.8", "6.17.9")}
+"""Releases of a series of which the form changed."""
+_WORDS = {Effect.REFUSED: "refused", Effect.BROKEN: "**breaks**", Effect.LOST: "sessions lost"}
+_HEAD = """# Which kernel hands over to which
+
+What happens between each two released kernels, as `luoser compat FROM TO` says it; `luoser compat --matrix` made this
+page. The running kernel is in the rows, the next one in the columns. *refused*: the next kernel says so and takes
+nothing. *breaks*: all version strings match, and it fails all the same. *sessions lost*: it has no LUO.
+
+"""
+
+
+def print_clashes(writer: Profile, reader: Profile, found: Sequence[Clash]) -> None:
+    """Print what two kernels do not agree on, with what the second one logs."""
+    write = sys.stdout.write
+    write(f"{writer.name} → {reader.name}\n")
+    for profile in (writer, reader):
+        write(f"  {profile.name}: {_facts(profile)}\n")
+    for one in found:
+        write(f"{one.effect.value:<8} {one.what}: {one.text}\n")
+        if one.message:
+            write(f"         {one.message}\n")
+    write(f"{_verdict(found)}\n")
+
+
+def _facts(profile: Profile) -> str:
+    known = {
+        "KHO": profile.kho or ("none" if profile.kho is not None else None),
+        "LUO": profile.luo or ("none" if profile.luo is not None else None),
+        "handlers": _names(profile.handlers),
+        "FLBs": _names(profile.flbs),
+        "pages": f"{profile.page_size // 1024} KiB" if profile.page_size else None,
+        "machine": profile.machine,
+        "types": profile.types.where if profile.types is not None else None,
+    }
+    return ", ".join(f"{name} {value if value is not None else 'not known'}" for name, value in known.items())
+
+
+def _names(names: frozenset[str] | None) -> str | None:
+    return None if names is None else " ".join(sorted(names)) or "none"
+
+
+def _verdict(found: Sequence[Clash]) -> str:
+    if any(one.is_error for one in found):
+        return "no: the live update fails"
+    if any(one.effect is Effect.UNKNOWN for one in found):
+        return "not known"
+    return "nothing is known against it" + (", with losses" if found else "")
+
+
+def compat_document(writer: Profile, reader: Profile, found: Sequence[Clash]) -> dict[str, Any]:
+    """The JSON document luoser/compat/1."""
+    is_error = any(one.is_error for one in found)
+    unknown = any(one.effect is Effect.UNKNOWN for one in found)
+    return {
+        "schema": "luoser/compat/1",
+        "verdict": "fails" if is_error else "unknown" if unknown else "works",
+        "from": _profile_document(writer),
+        "to": _profile_document(reader),
+        "clashes": [
+            {"effect": one.effect.value, "what": one.what, "text": one.text, "message": one.message or None}
+            for one in found
+        ],
+    }
+
+
+def _profile_document(profile: Profile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "kho": profile.kho,
+        "luo": profile.luo,
+        "handlers": None if profile.handlers is None else sorted(profile.handlers),
+        "flbs": None if profile.flbs is None else sorted(profile.flbs),
+        "subtrees": None if profile.subtrees is None else sorted(profile.subtrees),
+        "page_size": profile.page_size,
+        "machine": profile.machine,
+        "types": profile.types.where if profile.types is not None else None,
+    }
+
+
+def matrix_page(of_release: Callable[[str], Profile]) -> str:
+    """The page with all pairs of releases. of_release: gives the profile of one."""
+    names = [name for series in RELEASES for name in _SPLIT.get(series, (series,))]
+    profiles = {name: of_release(name) for name in names}
+    lines = [f"| from, to | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    reasons = dict[str, list[str]]()
+    for name, writer in profiles.items():
+        cells = []
+        for other, reader in profiles.items():
+            found = [one for one in clashes(writer, reader) if one.is_error]
+            cells.append(_WORDS[found[0].effect] if found else "works")
+            for one in found:
+                says = f" The next kernel logs `{one.message}`." if one.message else ""
+                reasons.setdefault(f"{_sentence(one.text, reader.name)}{says}", []).append(f"{name} → {other}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    items = [f"- {text}\n  {', '.join(pairs)}.\n" for text, pairs in reasons.items()]
+    return f"{_HEAD}" + "\n".join(lines) + "\n\n## Why\n\n" + "".join(items)
+
+
+def _sentence(text: str, name: str) -> str:
+    said = text.replace(name, "the next kernel", 1) if text.startswith(name) else text
+    return f"{said[0].upper()}{said[1:]}."
