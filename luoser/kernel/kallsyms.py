@@ -269,8 +269,11 @@ class _Places:
     addresses: int | None
 
 
-def find_kallsyms(space: AddressSpace) -> Kallsyms:
+def find_kallsyms(space: AddressSpace, *, alone: bool = False) -> Kallsyms:
     """The symbols of the kernel whose memory this is, by the tables that its VMCOREINFO names.
+
+    space: with VMCOREINFO.
+    alone: nothing else of VMCOREINFO is known, by which the symbols could be tested.
 
     Raises NoKallsyms if there are none, with the reason in words: VMCOREINFO without them, not in the source, damaged,
     of another kernel.
@@ -278,7 +281,8 @@ def find_kallsyms(space: AddressSpace) -> Kallsyms:
     try:
         places = _places(space)
         found = Kallsyms(space, places, _tokens(space, places))
-        found.agree()
+        if not alone:
+            found.agree()
     except (Unmapped, MissingMemory) as error:
         raise NoKallsyms(f"kallsyms: {error}", is_absent=True) from None
     return found

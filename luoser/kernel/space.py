@@ -129,7 +129,7 @@ class AddressSpace:
         return start is not None and start - (2 << 20) <= virtual < start + (256 << 20)
 
     def _by_tables(self, virtual: int) -> int:
-        root = hex_number(self.info, "SYMBOL(swapper_pg_dir)")
+        root = hex_number(self.info, "SYMBOL(swapper_pg_dir)") or hex_number(self.info, "SYMBOL(init_top_pgt)")
         table = self.image(root) if root is not None else None
         if table is None:
             raise Unmapped(f"{virtual:#x}: VMCOREINFO does not say where the page tables are")

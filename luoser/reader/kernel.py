@@ -18,6 +18,7 @@ from luoser.errors import MissingMemory, SourceError
 from luoser.kernel.answers import Answers
 from luoser.kernel.btf import Btf
 from luoser.kernel.kallsyms import NoKallsyms, find_kallsyms
+from luoser.kernel.shape import recovered_infos
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number, info_number
 from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError
@@ -235,7 +236,11 @@ def types_of(memory: Memory) -> tuple[Types | None, str]:
 def _with_own(walk: Walk) -> list[Kernel]:
     """The kernels of which VMCOREINFO, kallsyms or a cut's note are in the source; without these, none."""
     info = walk.memory.vmcoreinfo
-    infos = [info] if info and _is_there(walk, info) is not False else [] if info else [*_kernel_infos(walk)]
+    if info:
+        return [*_found(walk, [info])] if _is_there(walk, info) is not False else []
+    infos = [*_kernel_infos(walk)]
+    if not infos and not walk.memory.live:
+        infos = [*islice(recovered_infos(walk.memory), _KERNELS)]
     return [*_found(walk, infos)]
 
 
