@@ -18,9 +18,14 @@ from luoser.diff import Verdict as DiffVerdict
 from luoser.diff import compare
 from luoser.extract.core import write_core
 from luoser.extract.memfd import write_memfd
+from luoser.kernel.kallsyms import find_kallsyms
+from luoser.kernel.space import AddressSpace
+from luoser.kernel.types import Types
+from luoser.kernel.verify import verify
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.reader import SYMBOLS
+from luoser.reader.kernel import types_of
 from luoser.state import Direction, Handover, State, to_document
 from luoser.symbols import read_symbols
 from tests.e2e.boot import File
@@ -81,7 +86,13 @@ def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[
     yield "check", _verdict(state)
     symbols = read_symbols(run.kernel.symbols, SYMBOLS)
     sure = luoser.read(memory, symbols=symbols)
-    yield "direction by symbols", _same(_directions(state), _directions(sure))
+    yield "direction by symbols", _same(_directions(luoser.read(memory, kallsyms=False)), _directions(sure))
+    yield "direction by kallsyms", _same(_directions(state), _directions(sure))
+    yield "kallsyms", _kallsyms(run, memory)
+    types, reason = types_of(memory)
+    yield "types", _types(types) if types is not None else reason
+    if moment.name in ("pre", "frozen") and run.kernel.number >= FIRST_LUO:
+        yield "pending", _pending(run, state)
     for where, direction in (("in", Direction.INCOMING), ("out", Direction.OUTGOING)):
         files = moment.debugfs(where)
         if where == "out" and moment.name.startswith("frozen"):
@@ -101,6 +112,41 @@ def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[
     if moment.name == "frozen":
         yield from _files(run, state, memory)
         yield "cut", _cut(state, memory, moment.dumps["elf"])
+
+
+def _kallsyms(run: Run, memory: Memory) -> str:
+    """All symbols of the running kernel, against its System.map."""
+    space = AddressSpace(memory, memory.vmcoreinfo, run.kernel.page_size)
+    slide = int(memory.vmcoreinfo["KERNELOFFSET"], 16)
+    wanted = [(int(line.split()[0], 16), line.split()[2]) for line in run.kernel.symbols.read_text().splitlines()]
+    known = {*wanted, *((address + slide, name) for address, name in wanted)}
+    strange = [symbol for symbol in find_kallsyms(space) if (symbol.address, symbol.name) not in known]
+    return f"not in System.map: {strange[:2]}" if strange else ""
+
+
+def _types(types: Types) -> str:
+    """The layouts that the kernel has, against its own types."""
+    found = [one for one in verify(types) if one.result == "different"]
+    return f"{found[0].name}: {found[0].differences[:2]}" if found else ""
+
+
+def _pending(run: Run, state: State) -> str:
+    """What is pending, against what user space preserved and, at the jump, against what was serialised."""
+    (handover,) = [one for one in state.handovers if one.direction is Direction.OUTGOING and one.own]
+    pending, luo = handover.pending, handover.luo
+    if pending is None or not pending.complete:
+        return "not known, or not read to the end"
+    found = {(session.name, file.token) for session in pending.sessions for file in session.files}
+    missing = {key for key in run.preserved if not key[0].endswith("-again")} - found
+    if missing:
+        return f"not pending: {sorted(missing)[:3]}"
+    if luo is not None and luo.serialized:
+        written = [(session.name, [(file.token, file.data) for file in session.files]) for session in luo.sessions]
+        return _same(
+            [(session.name, [(file.token, file.data) for file in session.files]) for session in pending.sessions],
+            written,
+        )
+    return ""
 
 
 def _verdict(state: State) -> str:
@@ -200,7 +246,7 @@ def _cut(state: State, memory: Memory, path: Path) -> str:
         with tempfile.TemporaryDirectory() as name:
             cut = Path(name) / "cut"
             data = io.BytesIO()
-            write_core(data, source, recorder.asked)
+            write_core(data, source, recorder.asked, answers=recorder.answers)
             cut.write_bytes(data.getvalue())
             with luoser.open(cut) as again:
                 return "" if _document(luoser.read(again)) == _document(state) else "another document"

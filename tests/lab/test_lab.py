@@ -362,7 +362,7 @@ def test_cut_of_a_vmcore_without_some_of_its_metadata_inspects_alike(crash: str,
             source.remove(address, state=rng.choice([PageState.EXCLUDED, PageState.ABSENT]))
         second, file = Recorder(source), io.BytesIO()
         wanted = document(second)
-        write_core(file, source, second.asked)
+        write_core(file, source, second.asked, answers=second.answers)
         cut = ElfMemory("cut", file.getvalue())
         assert document(cut) == wanted
         assert {page: cut.page_state(page) for page in second.missing} == second.missing
