@@ -58,7 +58,8 @@ class Btf(Types):
 
         Raises TypesError if it is no BTF, or damaged.
         """
-        self.where, self._data, self._base = where, data, base
+        super().__init__(where)
+        self._data, self._base = data, base
         if len(data) < _HEAD.size or struct.unpack_from("<H", data)[0] != MAGIC:
             raise TypesError(f"{where}: expected BTF, which begins with 9f eb, found {data[:4].hex(' ') or 'nothing'}")
         _, version, _, size, types, types_size, strings, strings_size = _HEAD.unpack_from(data)
