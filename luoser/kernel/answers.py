@@ -7,7 +7,6 @@ The tables that they come from are megabytes; the answers are kilobytes. A cut w
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,11 +41,18 @@ class Answers:
         try:
             document = json.loads(note)
             return cls(
-                text=int(document["text"], 16),
+                text=_word(int(document["text"], 16)),
                 symbols={
-                    str(name): (int(address, 16), int(size)) for name, (address, size) in document["symbols"].items()
+                    str(name): (_word(int(address, 16)), _word(int(size)))
+                    for name, (address, size) in document["symbols"].items()
                 },
                 btf=base64.b64decode(document["btf"], validate=True)[: LIMITS.type_bytes],
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
+
+
+def _word(number: int) -> int:
+    if not 0 <= number < 1 << 64:
+        raise ValueError(number)
+    return number

@@ -44,6 +44,8 @@ _EXTRA = {
 """Bytes after the head of a type, by kind: fixed, and for each of its `vlen` elements."""
 _LONGEST = 256
 """Bytes of a name."""
+_MEMBERS = 1 << 16
+"""Members of a struct, at most."""
 
 
 class Btf(Types):
@@ -56,9 +58,10 @@ class Btf(Types):
         where: it is from, for messages.
         base:  of a module, whose types begin after those of the kernel proper.
 
-        Raises TypesError if it is no BTF, or damaged.
+        Raises TypesError if it is no BTF, or damaged, or of a module and there is no base.
         """
-        self.where, self._data, self._base = where, data, base
+        super().__init__(where)
+        self._data, self._base = data, base
         if len(data) < _HEAD.size or struct.unpack_from("<H", data)[0] != MAGIC:
             raise TypesError(f"{where}: expected BTF, which begins with 9f eb, found {data[:4].hex(' ') or 'nothing'}")
         _, version, _, size, types, types_size, strings, strings_size = _HEAD.unpack_from(data)
@@ -67,6 +70,8 @@ class Btf(Types):
         if max(size, size + types + types_size, size + strings + strings_size) > len(data) or size < _HEAD.size:
             raise TypesError(f"{where}: BTF is cut short: {len(data)} bytes")
         self._strings = data[size + strings : size + strings + strings_size]
+        if base is None and self._strings[:1] != b"\0":
+            raise TypesError(f"{where}: types of a module; give those of its kernel, too")
         self._first = base.count if base is not None else 1
         self._layouts = self._read_layouts(size)
         self._places = array("Q")
@@ -126,6 +131,8 @@ class Btf(Types):
         name, body = self._text(name_at), place + _TYPE.size
         word = _KINDS[kind] if kind < len(_KINDS) else "?"
         if kind in (_STRUCT, _UNION):
+            if count > _MEMBERS:
+                raise TypesError(f"{self.where}: struct {name or '{…}'} has {count} members")
             made = Kind.STRUCT if kind == _STRUCT else Kind.UNION
             return Type(made, name, last, members=self._members_at(body, count, flag), word=word)
         if kind == _INT:

@@ -50,7 +50,7 @@ class Dwarf(Types):
 
         Raises SourceError if pyelftools is not installed, TypesError if there is no DWARF, or it is damaged.
         """
-        self.where = where
+        super().__init__(where)
         try:
             from elftools.elf.elffile import ELFFile
         except ImportError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from luoser.errors import MissingMemory
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number
@@ -65,6 +66,7 @@ class Kallsyms:
 
     def __init__(self, space: AddressSpace, places: _Places, tokens: list[bytes]) -> None:
         self._space, self._places, self._tokens = space, places, tokens
+        self._sizes = [*map(len, tokens)]
         self.count = places.count
         self._address: Callable[[int], int] = self._form()
         self._markers = self._find_markers()
@@ -110,7 +112,11 @@ class Kallsyms:
             if all(known[name] in map(form, indices) for name, indices in found.items() if indices):
                 self._address = form
                 return
-        name, indices = next((name, indices) for name, indices in found.items() if indices)
+        name, indices = next(
+            (name, indices)
+            for name, indices in found.items()
+            if indices and known[name] not in map(self._address, indices)
+        )
         said = ", ".join(f"{self._address(index):#x}" for index in indices[:4])
         raise NoKallsyms(f"kallsyms are of another kernel: {name} is at {said}, VMCOREINFO has {known[name]:#x}")
 
@@ -162,7 +168,7 @@ class Kallsyms:
             head = read(names + place, 2)
             size = head[0] if head[0] < 0x80 else (head[0] & 0x7F) | head[1] << 7
             place += size + (1 if head[0] < 0x80 else 2)
-            if size > _LONGEST or place > end:
+            if not 0 < size <= _LONGEST or place > end:
                 raise NoKallsyms(f"kallsyms: a name of {size} bytes")
         return place
 
@@ -171,9 +177,14 @@ class Kallsyms:
         start = self._places.names + place
         head = self._space.read(start, 2)
         size, skip = (head[0], 1) if head[0] < 0x80 else ((head[0] & 0x7F) | head[1] << 7, 2)
-        if size > _LONGEST:
+        return self._unpacked(self._space.read(start + skip, size))
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        """Kind and name of a symbol out of its tokens."""
+        size = sum([self._sizes[byte] for byte in packed]) if len(packed) <= _LONGEST else len(packed)
+        if not 0 < size <= _LONGEST:
             raise NoKallsyms(f"kallsyms: a name of {size} bytes")
-        return b"".join([self._tokens[byte] for byte in self._space.read(start + skip, size)])[:_LONGEST]
+        return b"".join([self._tokens[byte] for byte in packed])
 
     def _unpack(self, index: int) -> bytes:
         """Name of a symbol, without its kind. Needs the markers."""
@@ -233,7 +244,7 @@ class Kallsyms:
 
     def _texts(self) -> Iterator[bytes]:
         """Kind and name of all symbols by address."""
-        places, tokens = self._places, self._tokens
+        places = self._places
         data, place = self._space.read(places.names, places.token_table - places.names), 0
         for _ in range(self.count):
             if place + 2 > len(data):
@@ -241,9 +252,7 @@ class Kallsyms:
             size, place = data[place], place + 1
             if size >= 0x80:
                 size, place = (size & 0x7F) | data[place] << 7, place + 1
-            if size > _LONGEST:
-                raise NoKallsyms(f"kallsyms: a name of {size} bytes")
-            yield b"".join([tokens[byte] for byte in data[place : place + size]])
+            yield self._unpacked(data[place : place + size])
             place += size
 
     def __iter__(self) -> Iterator[KernelSymbol]:
@@ -315,10 +324,9 @@ def _places(space: AddressSpace) -> _Places:
 def _tokens(space: AddressSpace, places: _Places) -> list[bytes]:
     starts = struct.unpack(f"<{_TOKENS}H", space.read(places.token_index, 2 * _TOKENS))
     size = places.token_index - places.token_table
-    if list(starts) != sorted(starts) or starts[-1] >= size or size > 1 << 16:
-        raise NoKallsyms("kallsyms: the table of tokens is damaged")
-    data = space.read(places.token_table, size)
-    tokens = [data[start : data.find(b"\0", start)] for start in starts]
-    if not all(0 < len(token) <= _LONGEST for token in tokens):
+    data = space.read(places.token_table, size) if size <= 1 << 16 else b""
+    tokens = data.split(b"\0")[:_TOKENS]
+    ends = [*accumulate(len(token) + 1 for token in tokens)]
+    if [*starts] != [0, *ends[:-1]] or ends[-1] > size or not all(tokens):
         raise NoKallsyms("kallsyms: the table of tokens is damaged")
     return tokens

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from luoser.errors import MissingMemory
 from luoser.kernel.space import AddressSpace, Unmapped
-from luoser.kernel.types import Kind, Place, Types
+from luoser.kernel.types import Kind, Place, Types, TypesError
 
 __all__ = ["BrokenList", "NoMember", "Object", "list_items"]
+
+_MOST_BYTES = 1 << 20
+"""Bytes of one object that are read."""
 
 
 class NoMember(Exception):
@@ -59,7 +62,10 @@ class Object:
 
     def raw(self) -> bytes:
         """Its bytes. Raises Unmapped, MissingMemory, TypesError."""
-        return self.space.read(self.address, self.types.size(self.type))
+        size = self.types.size(self.type)
+        if size > _MOST_BYTES:
+            raise TypesError(f"{self.types.where}: {size} bytes of one object")
+        return self.space.read(self.address, size)
 
     def number(self, path: str) -> int:
         """A member that is a number, a pointer or a bit-field. Raises as `place` and `raw`."""
@@ -71,7 +77,7 @@ class Object:
             return word >> place.bit % 8 & (1 << place.bits) - 1
         size = min(self.types.size(place.type), 8)
         value = self.space.number(self.address + place.offset, size)
-        return value - (1 << 8 * size) if kind.signed and value >> 8 * size - 1 else value
+        return value - (1 << 8 * size) if kind.signed and 2 * value >> 8 * size else value
 
     def text(self, path: str, most: int = 256) -> bytes:
         """The bytes of a text up to its NUL: an array of char, or what a pointer leads to. Raises as `number`."""

@@ -23,8 +23,10 @@ _TAG = 0xFF << 56
 """Bits of the KASAN tag in an arm64 pointer."""
 _UPPER_HALF = 1 << 63
 _PRESENT, _HUGE = 1, 0x80
-_PAGES = 1 << 14
-"""Pages and translations that are remembered; beyond that all are forgotten."""
+_TRANSLATIONS, _BYTES = 1 << 14, 32 << 20
+"""Translations, and bytes of pages, that are remembered; beyond that all are forgotten."""
+_BEFORE, _AFTER = 2 << 20, 256 << 20
+"""Bytes of an arm64 image before and after `_stext`, at most."""
 _NARROWEST, _WIDEST = 36, 52
 """Bits of an arm64 virtual address."""
 
@@ -106,7 +108,7 @@ class AddressSpace:
             if virtual < _UPPER_HALF:
                 raise Unmapped(f"{virtual:#x} is no address of a kernel")
             known = self._translated(page * self.page_size)
-            if len(self._known) >= _PAGES:
+            if len(self._known) >= _TRANSLATIONS:
                 self._known.clear()
             self._known[page] = known
         return known + virtual % self.page_size
@@ -115,18 +117,31 @@ class AddressSpace:
         direct = self.direct(virtual)
         if direct is not None:
             return direct
-        if self._is_image(virtual):
-            image = self.image(virtual)
-            if image is not None:
+        start, last, end = self._image_bounds()
+        image = self.image(virtual)
+        if image is not None and start <= virtual < last:
+            return image
+        try:
+            return self._by_tables(virtual)
+        except MissingMemory:
+            if image is not None and last <= virtual < end:
                 return image
-        return self._by_tables(virtual)
+            raise
 
-    def _is_image(self, virtual: int) -> bool:
-        start = hex_number(self.info, "SYMBOL(_stext)")
+    def _image_bounds(self) -> tuple[int, int, int]:
+        """(start, end that is certain, end at most) of the image.
+
+        That of arm64 may be among vmalloc areas: what is after the last symbol of VMCOREINFO may not be the image.
+        """
         if self.is_x86:
-            size = info_number(self.info, "NUMBER(KERNEL_IMAGE_SIZE)") or _IMAGE_SIZE
-            return _START_KERNEL_MAP <= virtual < _START_KERNEL_MAP + size
-        return start is not None and start - (2 << 20) <= virtual < start + (256 << 20)
+            end = _START_KERNEL_MAP + (info_number(self.info, "NUMBER(KERNEL_IMAGE_SIZE)") or _IMAGE_SIZE)
+            return _START_KERNEL_MAP, end, end
+        start = hex_number(self.info, "SYMBOL(_stext)")
+        if start is None:
+            return 0, 0, 0
+        symbols = (hex_number(self.info, key) or 0 for key in self.info if key.startswith("SYMBOL("))
+        last = max(symbol for symbol in symbols if symbol < start + _AFTER)
+        return start - _BEFORE, last + self.page_size, start + _AFTER
 
     def _by_tables(self, virtual: int) -> int:
         root = hex_number(self.info, "SYMBOL(swapper_pg_dir)") or hex_number(self.info, "SYMBOL(init_top_pgt)")
@@ -198,7 +213,7 @@ class AddressSpace:
         known = self._pages.get(page)
         if known is None:
             known = self.memory.read(self.physical(page * self.page_size), self.page_size)
-            if len(self._pages) >= _PAGES:
+            if len(self._pages) * self.page_size >= _BYTES:
                 self._pages.clear()
             self._pages[page] = known
         return known

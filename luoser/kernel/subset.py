@@ -76,14 +76,17 @@ class _Writer:
 
     def whole(self, found: Type) -> bytes:
         if found.kind in (Kind.STRUCT, Kind.UNION):
+            flag = any(one.bits for one in found.members)  # else offsets have all 32 bits
             members = b"".join(
                 _TYPE.pack(self.text(one.name), self.number(one.type), one.bits << 24 | one.bit)
                 for one in found.members
             )
             kind = _STRUCT if found.kind is Kind.STRUCT else _UNION
-            return self.head(found.name, kind, len(found.members), found.size, flag=True) + members
+            return self.head(found.name, kind, len(found.members), found.size, flag=flag) + members
         if found.kind is Kind.INTEGER:
-            return self.head(found.name, _INT, 0, found.size) + struct.pack("<I", found.signed << 24 | 8 * found.size)
+            return self.head(found.name, _INT, 0, found.size) + struct.pack(
+                "<I", found.signed << 24 | 8 * found.size & 0xFF
+            )
         if found.kind is Kind.POINTER:
             return self.head("", _PTR, 0, self.number(found.target, is_whole=False))
         if found.kind is Kind.ARRAY:

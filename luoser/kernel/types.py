@@ -16,6 +16,9 @@ _DEEPEST = 16
 """Levels of anonymous structs that a member may be in, and of arrays in arrays."""
 _CHAIN = 64
 """Typedefs and qualifiers before a type."""
+_ANONYMOUS = 1 << 17
+"""Members inside of anonymous structs that are visited in all: each level of them may double their number."""
+_REMEMBERED = 1 << 12
 
 
 class TypesError(Exception):
@@ -97,8 +100,11 @@ class Place:
 class Types(ABC):
     """The types of one kernel, by number."""
 
-    where: str
-    """Where they are from, in words."""
+    def __init__(self, where: str) -> None:
+        """where: they are from, in words."""
+        self.where = where
+        self._found: dict[tuple[int, str], Place | None] = {}
+        self._left = _ANONYMOUS
 
     @abstractmethod
     def type(self, number: int) -> Type:
@@ -139,18 +145,33 @@ class Types(ABC):
         raise TypesError(f"{self.where}: arrays in arrays without an end at type {number}")
 
     def members(self, number: int) -> Iterator[tuple[str, Place]]:
-        """(name, place) of all members, those of anonymous structs and unions included, in their order."""
+        """(name, place) of all members, those of anonymous structs and unions included, in their order.
+
+        Raises TypesError, also for anonymous structs that contain themselves.
+        """
         yield from self._flattened(number, 0, _DEEPEST)
 
     def _flattened(self, number: int, base: int, deep: int) -> Iterator[tuple[str, Place]]:
         for member in self.type(self.plain(number)).members:
+            if deep < _DEEPEST:
+                self._left -= 1
+            if self._left < 0 or (not deep and not member.name):
+                raise TypesError(f"{self.where}: anonymous structs without an end in type {number}")
             if member.name:
                 yield member.name, Place(base + member.bit, member.bits, member.type)
-            elif deep and self.type(self.plain(member.type)).members:
+            else:
                 yield from self._flattened(member.type, base + member.bit, deep - 1)
 
     def find(self, number: int, path: str) -> Place | None:
-        """The place of a member, such as `outgoing.list`. None: the struct has none of this name."""
+        """The place of a member, such as `outgoing.list`. None: the struct has none of this name. Raises TypesError."""
+        key = number, path
+        if key not in self._found:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[key] = self._find(number, path)
+        return self._found[key]
+
+    def _find(self, number: int, path: str) -> Place | None:
         bit, bits = 0, 0
         for name in path.split("."):
             found = next((place for member, place in self.members(number) if member == name), None)
@@ -162,19 +183,24 @@ class Types(ABC):
 
 def described(types: Types, number: int) -> str:
     """A type as C has it, such as `struct list_head *`, `char[64]`."""
-    stars, counts = "", ""
+    inner = ""
     for _ in range(_CHAIN):
         if not number:
-            return f"void{' ' if stars else ''}{stars}{counts}"
+            return _declared("void", inner)
         found = types.type(number)
         if found.kind is Kind.POINTER:
-            stars, number = "*" + stars, found.target
+            inner, number = "*" + inner, found.target
         elif found.kind is Kind.ARRAY:
-            counts, number = f"{counts}[{found.count}]", found.target
+            inner, number = f"({inner})" if inner.startswith("*") else inner, found.target
+            inner += f"[{found.count}]"
         elif found.kind is Kind.ALIAS and not found.name:
             number = found.target
         else:
             word = f"{found.word} " if found.word in ("struct", "union", "enum") else ""
             name = found.name or ("{…}" if word else FUNCTION)
-            return f"{word}{name}{' ' if stars else ''}{stars}{counts}"
+            return _declared(word + name, inner)
     return "?"
+
+
+def _declared(name: str, inner: str) -> str:
+    return f"{name}{'' if inner.startswith('[') or not inner else ' '}{inner}"

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: MIT
+"""kallsyms: those of a real kernel, those of every form, and those that somebody broke."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable
+from time import process_time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luoser.errors import MissingMemory
+from luoser.kernel.kallsyms import Kallsyms, NoKallsyms, find_kallsyms
+from luoser.kernel.space import AddressSpace, Unmapped
+from luoser.limits import LIMITS
+from luoser.memory.overlay import Overlay
+from tests.kernel import real
+from tests.kernel.made import IMAGE, Form, Tables, kallsyms_memory
+
+NAMES = ("kho_in", "kho_out", "luo_session_global", "__start_BTF", "__stop_BTF", "page_offset_base", "_stext")
+
+
+# -- a real kernel -----------------------------------------------------------------------------------------
+
+
+def test_all_symbols_equal_those_of_system_map() -> None:
+    found = find_kallsyms(real.space("pre"))
+    assert found.count == 40_019
+    listed = Counter((one.address, one.kind, one.name) for one in found)
+    left = Counter(real.symbols())
+    assert listed <= left
+    assert [name for _, _, name in left - listed] == ["phys_startup_64", "xen_elfnote_phys32_entry_value"]  # absolute
+
+
+def test_a_look_up_equals_the_list_for_every_name() -> None:
+    found = find_kallsyms(real.space("pre"))
+    listed: dict[str, list[int]] = {}
+    for one in found:
+        listed.setdefault(one.name, []).append(one.address)
+    some = [*listed][::23] + [name for name, places in listed.items() if len(places) > 3]
+    got = found.get([*some, "no_such_symbol", "", "\udcff"])
+    assert {name: sorted(one.address for one in got[name]) for name in got} == {
+        name: sorted(listed[name]) for name in some
+    }
+
+
+def test_a_look_up_reads_little() -> None:
+    """Names are unpacked one by one: some pages of the tables, which are megabytes with 200 000 symbols."""
+    place = real.space("pre")
+    found = find_kallsyms(place).get(NAMES)
+    assert set(found) == set(NAMES)
+    assert len(place._pages) < 150
+
+
+def test_sizes_go_to_the_next_symbol() -> None:
+    found = find_kallsyms(real.space("pre")).get(["kho_in"])["kho_in"][0]
+    after = min(address for address, _, _ in real.symbols() if address > found.address)
+    assert found.size == after - found.address
+
+
+def test_symbols_of_another_boot_are_refused() -> None:
+    """The same kernel with another KASLR offset in VMCOREINFO."""
+    info = {**real.memory("pre").vmcoreinfo}
+    info["SYMBOL(init_uts_ns)"] = f"{int(info['SYMBOL(init_uts_ns)'], 16) + 0x20_0000:x}"
+    with pytest.raises(NoKallsyms, match="kallsyms are of another kernel: init_uts_ns is at"):
+        find_kallsyms(AddressSpace(real.memory("pre"), info))
+
+
+def test_tables_that_are_left_out_are_absent() -> None:
+    memory = Overlay(real.memory("pre"))
+    place = real.space("pre")
+    memory.remove(place.physical(int(place.info["SYMBOL(kallsyms_token_table)"], 16)))
+    with pytest.raises(NoKallsyms) as raised:
+        find_kallsyms(AddressSpace(memory, place.info))
+    assert raised.value.is_absent
+
+
+@pytest.mark.parametrize("machine", ["x86-64", "arm64"])
+def test_the_tables_of_a_vmlinux(machine: str) -> None:
+    """A kernel of the cache, its sections as memory: every symbol equals its System.map."""
+    from elftools.elf.elffile import ELFFile
+
+    image = real.vmlinux(machine)
+    lines = [line.split() for line in image.with_name("System.map").read_text().splitlines()]
+    listed = [(int(address, 16), kind, name) for address, kind, name in lines]
+    places = {name: address for address, _, name in listed}
+    wanted = ("_stext", "init_uts_ns", *(name for name in places if name.startswith("kallsyms_")))
+    memory, slide = Overlay(real.memory("pre")), min(address for address, _, name in listed if name == "_text")
+    with image.open("rb") as file:
+        for section in ELFFile(file).iter_sections():
+            if section["sh_addr"] >= slide and section["sh_type"] == "SHT_PROGBITS":
+                memory.write(0x1_0000_0000 + section["sh_addr"] - slide, section.data())
+    info = {
+        "NUMBER(kimage_voffset)": f"{slide - 0x1_0000_0000:#x}",
+        **{f"SYMBOL({name})": f"{places[name]:x}" for name in wanted},
+    }
+    found = Counter((one.address, one.kind, one.name) for one in find_kallsyms(AddressSpace(memory, info)))
+    assert found <= Counter(listed)
+    left = Counter(listed) - found
+    assert len(left) < 20 and {kind for _, kind, _ in left} <= set("AaBb")
+
+
+# -- every form --------------------------------------------------------------------------------------------
+
+LONG = b"_RNv" + b"x" * 0x90
+SYMBOLS: list[tuple[int, str, bytes]] = [
+    (IMAGE, "T", b"_stext"),
+    (IMAGE, "T", b"_text"),
+    *((IMAGE + 0x100 * number, "t", b"function_%d" % number) for number in range(1, 700)),
+    (IMAGE + 0x8_0000, "t", b"init_luo_kho_"),
+    (IMAGE + 0x8_0000, "t", LONG),
+    (IMAGE + 0x8_1000, "t", b"twice"),
+    (IMAGE + 0x8_2000, "d", b"twice"),
+    (IMAGE + 0x8_3000, "D", "größe".encode()),
+    (IMAGE + 0x8_4000, "D", b"init_uts_ns"),
+    (IMAGE + 0x8_5000, "d", b"\xff\x1b[31m"),
+    (IMAGE + 0x8_6000, "B", b"_end"),
+]
+FORMS: list[tuple[Form, int]] = [("near", 4), ("base", 8), ("percpu", 8), ("addresses", 8)]
+every_form = pytest.mark.parametrize(("form", "align"), FORMS, ids=[form for form, _ in FORMS])
+
+
+def triples(found: Kallsyms) -> list[tuple[int, str, bytes]]:
+    return [(one.address, one.kind, one.name.encode("utf-8", "surrogateescape")) for one in found]
+
+
+@every_form
+@pytest.mark.parametrize("count", [len(SYMBOLS), 513, 512, 257, 256, 255], ids=str)
+@pytest.mark.parametrize(("ordered", "markers"), [(True, True), (False, True), (True, False), (False, False)])
+def test_symbols_of_every_form(form: Form, align: int, count: int, ordered: bool, markers: bool) -> None:
+    """An odd number of markers has padding after it where tables are aligned to 8."""
+    some = [*SYMBOLS[: count - 8], *SYMBOLS[-8:]]
+    percpu = [(0x1000 + 64 * number, "A", b"percpu_%d" % number) for number in range(3)] if form == "percpu" else []
+    tables = Tables(symbols=[*percpu, *some], form=form, align=align, ordered=ordered, markers=markers)
+    found = find_kallsyms(kallsyms_memory(tables)[1])
+    assert triples(found) == [*percpu, *some]
+    listed: dict[str, list[int]] = {}
+    for address, _, name in [*percpu, *some]:
+        listed.setdefault(name.decode("utf-8", "surrogateescape"), []).append(address)
+    got = found.get([*listed, "nothing", "twic", "twicf"])
+    assert {name: [one.address for one in got[name]] for name in got} == listed
+    assert (found._by_name is not None) == (ordered and (markers or (count < 257 and found._markers is not None)))
+
+
+@every_form
+def test_a_kernel_without_variables_in_its_symbols(form: Form, align: int) -> None:
+    """Without CONFIG_KALLSYMS_ALL only `_stext` is there to compare."""
+    functions = [one for one in SYMBOLS if one[1] in "tT"]
+    found = find_kallsyms(kallsyms_memory(Tables(symbols=functions, form=form, align=align))[1])
+    assert triples(found) == functions and "init_uts_ns" not in found.get(["init_uts_ns"])
+
+
+def test_one_symbol_is_enough() -> None:
+    assert triples(find_kallsyms(kallsyms_memory(Tables(symbols=SYMBOLS[:1]))[1])) == SYMBOLS[:1]
+
+
+def test_an_order_that_is_none_is_not_used() -> None:
+    tables = Tables(symbols=SYMBOLS)
+    ram, place = kallsyms_memory(tables)
+    data, places = tables.written()
+    start = places["seqs_of_names"] - 0xFFFF_FFFF_8000_0000
+    ram.write(start, b"".join(index.to_bytes(3, "big") for index in range(len(SYMBOLS))))
+    found = find_kallsyms(place)
+    assert found._by_name is None
+    assert [one.address for one in found.get(["twice"])["twice"]] == [IMAGE + 0x8_1000, IMAGE + 0x8_2000]
+
+
+# -- nothing there -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["names", "num_syms", "token_table", "token_index", "offsets"])
+def test_a_table_that_vmcoreinfo_does_not_name_is_absent(lost: str) -> None:
+    _, place = kallsyms_memory(Tables(symbols=SYMBOLS))
+    info = {key: value for key, value in place.info.items() if key != f"SYMBOL(kallsyms_{lost})"}
+    with pytest.raises(NoKallsyms, match="VMCOREINFO does not say where kallsyms are") as raised:
+        find_kallsyms(AddressSpace(place.memory, info))
+    assert raised.value.is_absent
+
+
+def test_symbols_without_any_that_vmcoreinfo_has() -> None:
+    with pytest.raises(NoKallsyms, match="kallsyms have none of _stext"):
+        find_kallsyms(kallsyms_memory(Tables(symbols=SYMBOLS[1:-4]))[1])
+
+
+# -- hostile -----------------------------------------------------------------------------------------------
+
+
+def outcome(place: AddressSpace) -> str | None:
+    """Why there are no symbols, or None. Other errors go through. A table that is read by name may be damaged later."""
+    try:
+        found = find_kallsyms(place)
+        found.get(["kho_in", "_stext", "init_uts_ns"])
+        for _ in found:
+            pass
+    except (NoKallsyms, Unmapped, MissingMemory) as error:
+        return str(error)
+    return None
+
+
+def in_time(run: Callable[[], Any], seconds: float = 2.0) -> Any:
+    start = process_time()
+    result = run()
+    assert process_time() - start < seconds
+    return result
+
+
+def test_tokens_that_overlap_are_damage() -> None:
+    """256 tokens that are each the same 1000 bytes, in names of 1000 tokens: a megabyte for each symbol."""
+    count = 20_000
+    tables = Tables(symbols=SYMBOLS)
+    ram, place = kallsyms_memory(tables)
+    names = b"\xe8\x07" + b"x" * 1000
+    start = 0x400_0000
+    parts = [struct.pack("<I", count), names * count, b"x" * 1000 + b"\0", struct.pack("<256H", *[0] * 256), b""]
+    places = dict[str, str]()
+    for name, data in zip(("num_syms", "names", "token_table", "token_index", "offsets"), parts, strict=True):
+        ram.write(start, data)
+        places[f"SYMBOL(kallsyms_{name})"] = f"{0xFFFF_FFFF_8000_0000 + start:x}"
+        start += len(data)
+    space = AddressSpace(ram, {**place.info, **places})
+    assert in_time(lambda: outcome(space)) == "kallsyms: the table of tokens is damaged"
+
+
+def test_many_long_tokens_in_one_name_are_damage() -> None:
+    long = [bytes([byte]) * 200 for byte in range(1, 128)] + [bytes([byte or 1]) for byte in range(129)]
+    tables = Tables(symbols=[(IMAGE, "T", b"\x05" * 500)] * 20_000 + SYMBOLS, tokens=long)
+    assert "a name of" in (in_time(lambda: outcome(kallsyms_memory(tables)[1])) or "")
+
+
+def test_four_million_names_of_nothing_are_damage() -> None:
+    """Pages of zeros: each byte would be an empty name."""
+    ram, place = kallsyms_memory(Tables(symbols=SYMBOLS))
+    start, size = 0x400_0000, LIMITS.kallsyms + 0x1000
+    ram.write(start, bytes(size))
+    ram.write(start - 0x1000, struct.pack("<I", LIMITS.kallsyms))
+    tokens = 0xFFFF_FFFF_8000_0000 + start + size
+    ram.write(start + size, b"".join(bytes([byte or 1, 0]) for byte in range(256)))
+    ram.write(start + size + 512, struct.pack("<256H", *range(0, 512, 2)))
+    info = {
+        "SYMBOL(kallsyms_names)": f"{0xFFFF_FFFF_8000_0000 + start:x}",
+        "SYMBOL(kallsyms_num_syms)": f"{0xFFFF_FFFF_8000_0000 + start - 0x1000:x}",
+        "SYMBOL(kallsyms_token_table)": f"{tokens:x}",
+        "SYMBOL(kallsyms_token_index)": f"{tokens + 512:x}",
+    }
+    assert in_time(lambda: outcome(AddressSpace(ram, {**place.info, **info}))) == "kallsyms: a name of 0 bytes"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 0x3000), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6),
+    st.sampled_from(FORMS),
+    st.booleans(),
+)
+def test_no_damage_breaks_it(damage: list[tuple[int, bytes]], form: tuple[Form, int], ordered: bool) -> None:
+    some = [*SYMBOLS[:300], *SYMBOLS[-8:]]
+    tables = Tables(symbols=some, form=form[0], align=form[1], ordered=ordered)
+    ram, place = kallsyms_memory(tables)
+    for where, data in damage:
+        ram.write(tables.at - 0xFFFF_FFFF_8000_0000 + where, data)
+    outcome(place)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["names", "num_syms", "token_table", "token_index", "offsets", "relative_base", "addresses"]),
+        st.integers(-(1 << 65), 1 << 65) | st.integers(IMAGE, IMAGE + 0x20_0000),
+    )
+)
+def test_no_place_of_a_table_breaks_it(places: dict[str, int]) -> None:
+    _, place = kallsyms_memory(Tables(symbols=SYMBOLS))
+    said = {f"SYMBOL(kallsyms_{name})": f"{address:x}" for name, address in places.items()}
+    outcome(AddressSpace(place.memory, {**place.info, **said}))

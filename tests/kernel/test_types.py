@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Types by number: sizes, members through anonymous structs, paths, C declarations; and types without an end."""
+
+from __future__ import annotations
+
+from time import process_time
+
+import pytest
+
+from luoser.kernel.btf import Btf
+from luoser.kernel.types import Place, TypesError, described
+from tests.kernel import real
+from tests.kernel.made import Blob
+
+
+def test_members_through_anonymous_structs_and_unions() -> None:
+    blob = Blob()
+    u64, u32 = blob.integer(b"u64", 8), blob.integer(b"u32", 4)
+    inner = blob.structure(b"", 8, (b"low", u32, 0), (b"high", u32, 32))
+    either = blob.structure(b"", 8, (b"whole", u64, 0), (b"", inner, 0), union=True)
+    outer = blob.structure(b"outer", 16, (b"first", u64, 0), (b"", either, 64))
+    alias = blob.add(8, b"outer_t", blob.add(10, last=outer))
+    types = Btf(blob.data())
+    assert [(name, place.offset) for name, place in types.members(alias)] == [
+        ("first", 0),
+        ("whole", 8),
+        ("low", 8),
+        ("high", 12),
+    ]
+    assert types.find(alias, "high") == Place(96, 0, u32)
+    assert types.find(alias, "low.x") is None and types.find(alias, "none") is None
+    assert types.size(alias) == 16
+
+
+def test_a_path_goes_through_structs() -> None:
+    types = real.running("pre").types
+    assert types is not None
+    number = types.struct("luo_session")
+    assert number is not None
+    place = types.find(number, "file_set.files_list.next")
+    assert place is not None and place.offset == 88
+
+
+def test_sizes_of_arrays() -> None:
+    blob = Blob()
+    row = blob.array(blob.integer(b"u16", 2), 3)
+    assert Btf(blob.data()).size(row) == 6
+    blob.array(row, 5), blob.array(blob.pointer(0), 4)
+    types = Btf(blob.data())
+    assert (types.size(3), types.size(5)) == (30, 32)
+
+
+def test_declarations_as_c_has_them() -> None:
+    blob = Blob()
+    char = blob.integer(b"char", 1)
+    thing = blob.structure(b"thing", 8, (b"x", char, 0))
+    made = {
+        "struct thing *": blob.pointer(thing),
+        "struct thing **": blob.pointer(blob.pointer(thing)),
+        "char[64]": blob.array(char, 64),
+        "char[2][3]": blob.array(blob.array(char, 3), 2),
+        "char *[4]": blob.array(blob.pointer(char), 4),
+        "char (*)[4]": blob.pointer(blob.array(char, 4)),
+        "char (*[2])[4]": blob.array(blob.pointer(blob.array(char, 4)), 2),
+        "void *": blob.pointer(0),
+        "void": 0,
+        "word_t": blob.add(8, b"word_t", char),
+        "char": blob.add(10, last=blob.add(9, last=char)),
+        "enum colour": blob.add(6, b"colour", 4),
+        "union {…} *": blob.pointer(blob.structure(b"", 4, union=True)),
+        "function *": blob.pointer(blob.add(13, last=0)),
+    }
+    types = Btf(blob.data())
+    assert {text: described(types, number) for text, number in made.items()} == {text: text for text in made}
+
+
+# -- without an end ----------------------------------------------------------------------------------------
+
+
+def test_typedefs_in_a_circle() -> None:
+    blob = Blob()
+    blob.add(8, b"a", 2), blob.add(8, b"b", 1)
+    types = Btf(blob.data())
+    with pytest.raises(TypesError, match="typedefs without an end"):
+        types.size(1)
+    assert described(types, 1) == "a"
+    blob = Blob(types=[])
+    blob.add(10, last=1)
+    assert described(Btf(blob.data()), 1) == "?"
+
+
+def test_arrays_of_arrays_in_a_circle() -> None:
+    blob = Blob()
+    blob.array(2, 1 << 31), blob.array(1, 1 << 31)
+    types = Btf(blob.data())
+    with pytest.raises(TypesError, match="arrays in arrays without an end"):
+        types.size(1)
+    assert len(described(types, 1)) < 2000
+
+
+@pytest.mark.parametrize("width", [1, 2, 50])
+def test_anonymous_structs_that_contain_themselves(width: int) -> None:
+    blob = Blob()
+    blob.structure(b"outer", 8, *[(b"", 2, 0)] * width)
+    blob.structure(b"", 8, *[(b"", 2, 0)] * width, union=True)
+    types = Btf(blob.data())
+    start = process_time()
+    with pytest.raises(TypesError, match="anonymous structs without an end"):
+        [*types.members(1)]
+    with pytest.raises(TypesError, match="anonymous structs without an end"):
+        types.find(1, "missing")
+    assert process_time() - start < 2
+
+
+def test_many_structs_with_the_same_deep_inside() -> None:
+    """Each level doubles: 2^14 members in each of 500 structs."""
+    blob = Blob()
+    leaf = blob.structure(b"", 8, (b"x", 0, 0))
+    for _ in range(14):
+        leaf = blob.structure(b"", 8, (b"", leaf, 0), (b"", leaf, 0))
+    for _ in range(500):
+        blob.structure(b"", 8, (b"", leaf, 0))
+    types = Btf(blob.data())
+    start = process_time()
+    with pytest.raises(TypesError, match="anonymous structs without an end"):
+        for number, _ in types.structs():
+            [*types.members(number)]
+    assert process_time() - start < 3
