@@ -15,6 +15,9 @@ Extent = tuple[int, int, int]
 """(physical address, order, count): count adjacent blocks of 2^order pages."""
 
 
+_FULL = (1 << 32768) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Bitmap:
     """One bit per block of 2^order pages.
@@ -75,13 +78,11 @@ class PreservedMap:
                 place = first & 32767
                 take = min(count, 32768 - place)
                 key = order, first >> 15
-                made[key] = made.get(key, 0) | ((1 << take) - 1) << place
+                made[key] = made.get(key, 0) | ((1 << take) - 1) << place if take < 32768 else _FULL
                 first, count = first + take, count - take
         span = page_size << 15
-        bitmaps = (
-            Bitmap(order, (number * span) << order, bits.to_bytes(4096, "little"))
-            for (order, number), bits in made.items()
-        )
+        equal = {bits: bits.to_bytes(4096, "little") for bits in set(made.values())}
+        bitmaps = (Bitmap(order, (number * span) << order, equal[bits]) for (order, number), bits in made.items())
         return cls(bitmaps, page_size=page_size, complete=complete)
 
     def __eq__(self, other: object) -> bool:
