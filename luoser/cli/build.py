@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from luoser.cli.common import NUMBER
+from luoser.cli.common import NUMBER, limit_option
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
@@ -179,6 +179,7 @@ class _Beside:
 @click.option("--setup-data", metavar="FILE", type=click.Path(), help="Write the setup_data node of an incoming root.")
 @click.option("--pad", is_flag=True, help="Fill a blob with zeros up to the size of the folio that a kernel allocates.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@limit_option
 def command(
     spec: str,
     kernel: str,

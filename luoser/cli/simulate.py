@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luoser.cli.common import limit_option
+
 if TYPE_CHECKING:
     from luoser.liveupdate import Machine, Scenario
 
@@ -31,6 +33,7 @@ _STOPPED = 1
 @click.option("--log", "only_log", is_flag=True, help="Of the trace, show only the lines that the kernel logs.")
 @click.option("-o", "--output", "target", type=click.Path(), help="ELF core to write, with what is handed over.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@limit_option
 def command(
     scenario: str,
     topology: str | None,

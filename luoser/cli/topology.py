@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import echo_json, format_option, json_pieces
+from luoser.cli.common import echo_json, format_option, json_pieces, limit_option
 
 __all__ = ["command"]
 
@@ -14,6 +14,7 @@ __all__ = ["command"]
 @click.argument("source", required=False, type=click.Path())
 @click.option("-o", "--output", "target", type=click.Path(), help="File to write: the snapshot in JSON.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@limit_option
 @format_option("text", "json")
 def command(source: str | None, target: str | None, force: bool, output: str) -> None:
     """Show the PCI devices of a machine and the bridges above them, or write a snapshot with -o.

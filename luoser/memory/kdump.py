@@ -257,12 +257,14 @@ class KdumpMemory(Memory):
     """A kdump-compressed file, or the files of a split one (`makedumpfile --split`) in any order."""
 
     format = "kdump"
+    expansion = 32
 
     def __init__(self, path: str, sources: Sequence[tuple[str, ByteSource]]) -> None:
         """sources: (name, bytes) of each file. Raises SourceError for a bad header, or files of different dumps."""
         super().__init__(path)
         parts = [_Part(name, source) for name, source in sources]
         self._parts = sorted(parts, key=lambda part: (part.first, -part.last, -len(part.source)))
+        self.file_data = sum(len(source) for _, source in sources)
         for part in self._parts[1:]:
             _check_set(self._parts[0], part)
         self.page_size = self._page = self._parts[0].header.block_size

@@ -57,6 +57,10 @@ class Recorder(Memory):
     def segments(self) -> tuple[Segment, ...]:
         return self._below.segments
 
+    @property
+    def held(self) -> int:
+        return self._below.held
+
     def read(self, address: int, size: int) -> bytes:
         try:
             data = self._below.read(address, size)

@@ -96,6 +96,9 @@ class Memory(ABC):
     live:        the source is a running machine or device: slow to search, and it changes while it is read.
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
+    file_data:   bytes of its files without holes. None: not a file.
+    expansion:   bytes of memory that a byte of its files stands for at most; packed zeros, which give more, are not
+                 worth more work.
     """
 
     path: str
@@ -111,6 +114,8 @@ class Memory(ABC):
     live: bool = False
     is_guess: bool = False
     on_progress: Callable[[int, int], None] | None = None
+    file_data: int | None = None
+    expansion: int = 1
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -162,6 +167,15 @@ class Memory(ABC):
         return tuple(sorted(ranges)) if any(end - start >= _FULL_DUMP for start, end in ranges) else ()
 
     @property
+    def held(self) -> int:
+        """Bytes of memory that the source really holds, which bound the work on it.
+
+        Zeros that are not stored do not count, and bytes that several pages share count once.
+        """
+        stored = sum(segment.stored for segment in self.segments)
+        return stored if self.file_data is None else min(stored, self.expansion * self.file_data)
+
+    @property
     def is_partial(self) -> bool:
         """Whether pages of the machine's memory were left out of the dump, or cannot be unpacked."""
         gaps = (PageState.EXCLUDED, PageState.DAMAGED)
@@ -193,6 +207,7 @@ class SegmentedMemory(Memory):
     def __init__(self, path: str, buffer: Buffer, segments: list[Segment]) -> None:
         super().__init__(path)
         self._buffer = buffer
+        self.file_data = len(buffer)
         self._set_segments(segments)
 
     def _set_segments(self, segments: list[Segment]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from luoser.errors import UsageError
+from luoser.limits import Limits, limited
 from luoser.memory.source import Memory
 from luoser.reader.calibrate import ADDRESS_DOUBT, calibrate
 from luoser.reader.kernel import SYMBOLS
@@ -29,6 +30,7 @@ def read(
     contents: bool = False,
     symbols: Symbols | None = None,
     directions: Mapping[int, Direction] | None = None,
+    limits: Limits | None = None,
 ) -> State:
     """The state of a source. Faults in the dump do not raise; they become Problems.
 
@@ -39,14 +41,26 @@ def read(
     contents:   read the bytes of driver pages and small files, too.
     symbols:    of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
     directions: of roots by physical address; they override all evidence.
+    limits:     bounds on what is read; what meets one becomes a Problem. None: the defaults.
 
     Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
     `directions`; SourceError if the symbols are those of another kernel.
     """
     if page_size is not None and page_size not in PAGE_SIZES:
         raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
-    given = dict(directions or {})
+    with limited(limits):
+        return _read_source(memory, root, page_size, layouts, contents, symbols, dict(directions or {}))
 
+
+def _read_source(
+    memory: Memory,
+    root: int | None,
+    page_size: int | None,
+    layouts: Sequence[str],
+    contents: bool,
+    symbols: Symbols | None,
+    given: dict[int, Direction],
+) -> State:
     def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
         walk = Walk(memory, size, tuple(layouts), contents and whole, given)
         return _read(walk, wanted, symbols if whole else None, whole=whole)

@@ -118,9 +118,10 @@ def _folio(
         wanted = 0
     if not wanted:
         return _grow(walk, address, subject)
-    data = _read_upto(walk, address, min(wanted, LIMITS.list_size), subject)
+    way = subject or Subject("possible PCI device list", "pci")
+    data = _read_upto(walk, address, walk.take_list(wanted, way), subject)
     if data is None and size is not None:  # a source of debugfs has only the blob, not its page
-        data = _read_upto(walk, address, min(size, LIMITS.list_size), None)
+        data = _read_upto(walk, address, walk.take_list(size, way), None)
     return data
 
 
@@ -140,16 +141,19 @@ def _is_list(page: bytes) -> bool:
 
 def _grow(walk: Walk, address: int, subject: Subject | None) -> bytes | None:
     """Without a map: one page, then doubled until a layout fits, up to 1 MiB."""
+    way = subject or Subject("possible PCI device list", "pci")
+    if walk.take_list(walk.page_size, way) < walk.page_size:
+        return None
     data = _read_upto(walk, address, walk.page_size, subject)
-    while data is not None and len(data) < LIMITS.list_size:
+    while data is not None and len(data) <= 1 << 20:
         fits = best_fits(data)
         if fits and not fits[0].faults:
+            return data
+        if walk.take_list(len(data), way) < len(data):
             return data
         try:
             data += walk.memory.read(address + len(data), len(data))
         except MissingMemory:
-            return data
-        if len(data) > 1 << 20:
             return data
     return data
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, Limits
 from luoser.memory import source
 from luoser.memory.source import Memory
 from tests import real
@@ -148,7 +148,7 @@ def test_copy_with_other_bytes_is_told(opened: Opened) -> None:
 
 def test_looking_at_copies_is_bounded(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not compared is not taken for a copy."""
-    monkeypatch.setattr(source, "LIMITS", replace(LIMITS, overlap_bytes=0x2800))
+    monkeypatch.setattr(source, "LIMITS", Limits(overlap_bytes=0x2800))
     memory = opened(core(Load(0x1000, A), Load(0x1000, A), Load(0x1000, A), Load(0x1000, A), Load(0x1000, A)))
     assert len(memory.remarks) == 2
 

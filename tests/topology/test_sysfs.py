@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from luoser.errors import SourceError
-from luoser.limits import LIMITS
+from luoser.limits import Limits
 from luoser.topology import Device, read_topology
 from luoser.topology import sysfs as sysfs_module
 from tests.topology.guest import config, parents
@@ -136,7 +135,7 @@ def test_a_walk_looks_into_devices_for_devices_only(tree: Path) -> None:
 
 
 def test_a_walk_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysfs_module, "LIMITS", replace(LIMITS, sysfs_entries=5))
+    monkeypatch.setattr(sysfs_module, "LIMITS", Limits(sysfs_entries=5))
     topology = read_topology(tree)
     assert list(topology.devices) == [(0, 8)]
     assert "more than 5 folders; the rest is ignored" in topology.remarks[0]
