@@ -170,6 +170,7 @@ def _document(name: str) -> State | None:
 
     from luoser.errors import FormatError, UsageError
     from luoser.limits import LIMITS
+    from luoser.memory.open import refuse_endless
     from luoser.parse import parse_json
     from luoser.state.from_json import from_document
     from luoser.text import safe_text
@@ -177,6 +178,7 @@ def _document(name: str) -> State | None:
     file = Path(name)
     if not file.is_file():
         return None
+    refuse_endless(safe_text(name), name)
     with file.open("rb") as stream:
         if stream.read(64).lstrip()[:1] != b"{":
             return None

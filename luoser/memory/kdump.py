@@ -269,7 +269,8 @@ class KdumpMemory(Memory):
             _check_set(self._parts[0], part)
         self.page_size = self._page = self._parts[0].header.block_size
         self._ram = max(self._parts, key=lambda part: part.ram.size).ram
-        self.vmcoreinfo = parse_vmcoreinfo(next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b""))
+        self.info_note = next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b"")
+        self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.machine = _machine(self._parts[0].source)
         self._damaged: set[int] = set()
         self._share_frames()

@@ -31,6 +31,7 @@ class Metered(Memory):
         self.format, self.page_size, self.machine = below.format, below.page_size, below.machine
         self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
         self.live, self.is_guess = below.live, below.is_guess
+        self.info_note = below.info_note
         self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, below.remarks
         self.is_spent = False
         self._held = below.held

@@ -23,10 +23,10 @@ from luoser.memory.elf import ElfMemory
 from luoser.memory.kcore import KcoreMemory
 from luoser.memory.packed import LONGEST, DamagedError, unpacked
 from luoser.memory.raw import Range, RawMemory, data_segments
-from luoser.memory.source import Buffer, ByteSource, Memory, Segment
+from luoser.memory.source import Buffer, ByteSource, Mapped, Memory, Segment
 from luoser.text import safe_text
 
-__all__ = ["FORMATS", "open_memory", "read_file"]
+__all__ = ["FORMATS", "open_memory", "read_file", "refuse_endless"]
 
 _CHUNK = 1 << 20
 _FREE_RATIO = 64 << 20
@@ -180,15 +180,20 @@ def _buffer(name: str, shown: str, limit: int, *, raw: bool) -> _File:
         if sys.stdin is None:
             raise SourceError("standard input is closed")
         return _unpacked(_spool(_read(sys.stdin.buffer), shown, limit), shown, limit, raw=raw)
-    _refuse_endless(shown, Path(name).stat())
+    refuse_endless(shown, name)
     with Path(name).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         plain = file if stat.S_ISREG(mode) else _spool(_read(file), shown, limit)
         return _unpacked(plain, shown, limit, raw=raw)
 
 
-def _refuse_endless(shown: str, status: os.stat_result) -> None:
-    """Raise SourceError for what may have no end, or waits for others to write. It is not opened for this."""
+def refuse_endless(shown: str, path: str) -> None:
+    """Raise SourceError for what may have no end, or waits for others to write. It is not opened for this.
+
+    shown: name in the error.
+    path:  of the file.
+    """
+    status = Path(path).stat()
     if stat.S_ISBLK(status.st_mode):
         raise SourceError(f"{shown}: a block device; copy what it has to a file first")
     if stat.S_ISCHR(status.st_mode):
@@ -270,7 +275,8 @@ def _map(file: BinaryIO, shown: str, limit: int, remarks: list[str]) -> _File:
             return _map(_spool(_read(file), shown, limit), shown, limit, remarks)
         raise SourceError(f"{shown}: {remarks[0] if remarks else 'the file is empty'}")
     try:
-        buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        buffer = Mapped(file.fileno(), size, access=mmap.ACCESS_READ)
+        buffer.shown = shown
     except OSError as error:
         if error.errno != errno.ENODEV:  # files of debugfs and sysfs cannot be mapped
             raise
