@@ -194,3 +194,11 @@ def test_a_folder_without_devices_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
         read_topology(tmp_path / "nothing")
+
+
+def test_listing_that_is_a_link_out_of_the_copy_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/pci/devices/0000:00:01.0").mkdir(parents=True)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/bus").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match="outside of the folder; not read"):
+        read_topology(tmp_path / "copy")
