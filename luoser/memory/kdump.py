@@ -186,6 +186,21 @@ class _Part:
                 return
             same = first
 
+    @property
+    def pages(self) -> int:
+        """Number of pages of this file."""
+        return self._count
+
+    def places(self) -> set[int]:
+        """Offsets of the data of all pages: those of equal pages are one."""
+        found = set[int]()
+        for step in range(0, self._count, _STEP):
+            offsets = array("q", self._descriptors(step))[::3]
+            if sys.byteorder == "big":
+                offsets.byteswap()
+            found.update(offsets)
+        return found
+
     def _descriptors(self, step: int) -> bytes:
         """The descriptors of a step before the first lost one."""
         place = self.header.descriptors + step * _DESCRIPTOR.size
@@ -324,6 +339,14 @@ class KdumpMemory(Memory):
     @property
     def segments(self) -> tuple[Segment, ...]:
         return self._segments
+
+    @cached_property
+    def held(self) -> int:
+        """As `Memory.held`. Of a large dump, whether pages share their bytes is not looked at."""
+        bound = super().held
+        if sum(part.pages for part in self._parts) > LIMITS.kdump_descriptors:
+            return bound
+        return min(bound, self._page * sum(len(part.places()) for part in self._parts))
 
     @property
     def is_partial(self) -> bool:

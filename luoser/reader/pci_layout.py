@@ -340,13 +340,6 @@ def best_fits(
     blocks:  reads a KHO block chain. None: chains are not judged.
     partial: whether the end of the blob is known to be missing.
     """
-    fits = [
-        fit
-        for layout in LAYOUTS
-        if (fit := fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial)) is not None
-    ]
-    if not fits:
-        return []
 
     def likelihood(fit: Fit) -> tuple[int, int, int, int, int, int]:
         layout = fit.blob.layout
@@ -360,11 +353,17 @@ def best_fits(
             not fit.blob.devices,
         )
 
-    fits.sort(key=likelihood)
-    sound = [fit for fit in fits if not fit.faults]
+    sound, best = list[Fit](), list[Fit]()
+    for layout in LAYOUTS:  # of those with faults only the best is kept: each is a copy of the list
+        fit = fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial)
+        if fit is not None and not fit.faults:
+            sound.append(fit)
+        elif fit is not None:
+            best = [min((*best, fit), key=likelihood)]
+    sound.sort(key=likelihood)
     if any(_has_records(fit.blob) for fit in sound):  # then the list is not empty; 0000:00:00.0 alone is a record
         return [fit for fit in sound if _has_records(fit.blob) or fit.blob.devices]
-    return sound or fits[:1]
+    return sound or best
 
 
 def _has_records(blob: PciBlob) -> bool:

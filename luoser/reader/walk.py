@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
@@ -56,6 +57,7 @@ class Walk:
     directions: of roots by physical address, given by the user.
     problems:   met so far, in their order, each once.
     false_roots: pages that are no root, so that equal ones are judged once.
+    judged:     what was made of device lists, by their bytes and what is known of them.
     """
 
     memory: Memory
@@ -65,6 +67,7 @@ class Walk:
     directions: Mapping[int, Direction] = field(default_factory=dict)
     problems: dict[Problem, None] = field(default_factory=dict)
     false_roots: set[bytes] = field(default_factory=set)
+    judged: dict[tuple[object, ...], Any] = field(default_factory=dict)
     _owners: dict[int, str] = field(default_factory=dict)
     _used: set[int] = field(default_factory=set)
     _near: dict[Problem, int] = field(default_factory=dict)

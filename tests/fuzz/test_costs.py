@@ -114,7 +114,18 @@ def zero_test_folios(worst: Worst) -> None:
     worst.image.handover({"kho_test": (tree, 4096)})
 
 
-CASES = [false_roots, equal_trees, zero_tree, zero_blobs, zero_list, zero_array, zero_test_folios]
+def shared_lists(worst: Worst) -> None:
+    """Roots that share one page of LUO, whose FLBs lead to lists of devices of no layout."""
+    image, rows = worst.image, list[bytes]()
+    for number in range(12):
+        devices = b"".join(struct.pack("<IHHQ", number, device, 1, device << 12) for device in range(160))
+        rows.append(name("pci", 48) + u64(image.alloc(struct.pack("<QQ", 160, 160) + devices)) + u64(1))
+    luo = worst.luo(0, image.alloc(u64(1) + u64(len(rows)) + b"".join(rows)))
+    for _ in range(4 * worst.size):
+        image.handover({"LUO": (luo, 32)})
+
+
+CASES = [shared_lists, false_roots, equal_trees, zero_tree, zero_blobs, zero_list, zero_array, zero_test_folios]
 
 
 @pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)

@@ -861,3 +861,9 @@ def test_page_frames_after_the_end_of_the_descriptors_are_not_walked(
     monkeypatch.setattr(module, "known", counted)
     assert list(open_files(data[: 64 << 10]).find_pages(b"MAGI")) == []
     assert next(calls) < 5000
+
+
+def test_pages_that_share_their_bytes_are_held_once() -> None:
+    """All pages of zeros do, and all of any other content in a file that somebody made to harm."""
+    pages = {frame: bytes(4096) for frame in range(2048)} | {5000: page(1), 5001: page(2)}
+    assert KdumpMemory("x", [("x", kdump(pages))]).held == 3 * 4096
