@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["FormatError", "LuoserError", "MissingMemory", "PageState", "SourceError", "UsageError"]
+__all__ = [
+    "FormatError",
+    "LimitError",
+    "LuoserError",
+    "MissingMemory",
+    "PageState",
+    "SourceError",
+    "TooLargeError",
+    "UsageError",
+]
 
 
 class PageState(StrEnum):
@@ -40,6 +49,10 @@ class FormatError(LuoserError):
     """Bytes that do not have the expected format, such as a broken flattened devicetree."""
 
 
+class TooLargeError(FormatError):
+    """Bytes that may have the expected format, but that meet a limit. The message says which one."""
+
+
 class UsageError(LuoserError):
     """A request that cannot be carried out: an unknown layout name, an address that is not a number."""
 
@@ -61,3 +74,15 @@ class MissingMemory(LuoserError):
         if why is None:
             why = _WHY.get(state, "in no segment of the source")
         super().__init__(f"page {self.page:#x} is {state.value} ({why})")
+
+
+class LimitError(MissingMemory):
+    """Bytes that were not read because a limit was met. The message says which one.
+
+    address: the first physical address that was not read.
+    why:     in words.
+    """
+
+    def __init__(self, address: int, why: str) -> None:
+        super().__init__(address, PageState.EXCLUDED)
+        self.args = (f"page {self.page:#x} was {why}",)

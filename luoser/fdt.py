@@ -8,11 +8,13 @@ order of the machine. The format is chapter 5 of the Devicetree Specification.
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from luoser.errors import FormatError
-from luoser.limits import LIMITS
+from luoser.errors import FormatError, TooLargeError
+from luoser.limits import LIMITS, how_to_raise, in_force
 
 __all__ = [
     "HEADER_SIZE",
@@ -104,6 +106,7 @@ class Fdt:
     """A tree with the header and the strings block of its blob.
 
     fault:    where and why reading stopped early; None if the whole blob was read.
+    is_cut:   whether reading stopped because of a limit.
     reserved: (address, size in bytes) of the entries of the reserve map. Kernels write none for KHO.
     """
 
@@ -112,6 +115,7 @@ class Fdt:
     strings: bytes
     fault: str | None = None
     reserved: tuple[tuple[int, int], ...] = ()
+    is_cut: bool = False
 
 
 def parse_header(data: bytes) -> Header:
@@ -128,10 +132,10 @@ def parse_header(data: bytes) -> Header:
         how = f"expected 17, found {header.version} (compatible with {header.last_comp_version})"
         hint = "; `dtc -I dtb -O dtb` converts old ones" if 0 < header.version < 16 else ""
         raise FormatError(f"devicetree version: {how}{hint}")
-    if not HEADER_SIZE <= header.totalsize <= LIMITS.fdt_size:
-        raise FormatError(
-            f"devicetree totalsize: expected {HEADER_SIZE} to {LIMITS.fdt_size} bytes, found {header.totalsize}"
-        )
+    if header.totalsize > LIMITS.fdt_size:
+        raise TooLargeError(f"devicetree totalsize: found {header.totalsize} bytes; {how_to_raise('fdt_size')}")
+    if header.totalsize < HEADER_SIZE:
+        raise FormatError(f"devicetree totalsize: expected at least {HEADER_SIZE} bytes, found {header.totalsize}")
     for name, offset, size in (
         ("structure", header.off_dt_struct, header.size_dt_struct),
         ("strings", header.off_dt_strings, header.size_dt_strings),
@@ -166,7 +170,7 @@ def parse(data: bytes, *, partial: bool = False) -> Fdt:
     except FormatError as error:
         if not partial:
             raise
-        return Fdt(header, root, strings, str(error))
+        return Fdt(header, root, strings, str(error), is_cut=isinstance(error, TooLargeError))
     return Fdt(header, root, strings, reserved=tuple(reserved))
 
 
@@ -188,11 +192,15 @@ class _Walker:
 
     def __init__(self, block: bytes, strings: bytes) -> None:
         self.block, self.strings = block, strings
-        self.words: tuple[int, ...] = struct.unpack(f">{len(block) // 4}I", block[: len(block) // 4 * 4])
+        self.words = array("I", block[: len(block) // 4 * 4])
+        if sys.byteorder == "little":
+            self.words.byteswap()
         self.names: dict[int, bytes] = {}
+        self.properties = 0
+        self.limits = in_force()
 
     def run(self, root: Node) -> None:
-        words, position, count = self.words, 0, 0
+        words, position, count, limits = self.words, 0, 0, self.limits
         stack: list[Node] = []
         while position < len(words):
             token = words[position]
@@ -201,10 +209,9 @@ class _Walker:
                 position = self._property(position, stack)
             elif token == _BEGIN_NODE:
                 count += 1
-                if count > LIMITS.fdt_nodes or len(stack) >= LIMITS.fdt_depth:
-                    raise FormatError(
-                        f"devicetree with more than {LIMITS.fdt_nodes} nodes or {LIMITS.fdt_depth} levels"
-                    )
+                if count > limits.fdt_nodes or len(stack) >= limits.fdt_depth:
+                    name = "fdt_nodes" if count > limits.fdt_nodes else "fdt_depth"
+                    raise TooLargeError(f"devicetree with too many nodes or levels; {how_to_raise(name)}")
                 position = self._begin(position, stack, root, first=count == 1)
             elif token == _END_NODE:
                 if not stack:
@@ -248,6 +255,9 @@ class _Walker:
         start = 4 * (position + 2)
         if start + size > len(self.block):
             raise FormatError(f"property value of {size:#x} bytes at {start:#x} exceeds the structure block")
+        self.properties += 1
+        if self.properties > self.limits.fdt_properties:
+            raise TooLargeError(f"devicetree with too many properties; {how_to_raise('fdt_properties')}")
         stack[-1].properties.append((self._name(name_offset), self.block[start : start + size]))
         return position + 2 + (size + 3) // 4
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from luoser.errors import FormatError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 
 __all__ = ["parse_hex"]
 
@@ -53,8 +53,10 @@ def parse_hex(text: bytes) -> bytes:
 def _fill(data: bytearray, offset: int | None, *, repeat: bool) -> None:
     """Extend the bytes to an offset after a `*` line, by repeating the last line. Raises ValueError."""
     if repeat:
-        if offset is None or len(data) < _LINE or not len(data) <= offset <= LIMITS.list_size:
+        if offset is None or len(data) < _LINE or not len(data) <= offset:
             raise ValueError("expected an offset up to which the `*` line before it repeats")
+        if offset > LIMITS.hex_size:
+            raise ValueError(f"`*` stands for too many bytes, up to offset {offset:#x}; {how_to_raise('hex_size')}")
         data += bytes(data[-_LINE:]) * ((offset - len(data)) // _LINE)
     if offset is not None and offset != len(data):
         raise ValueError(f"expected offset {len(data):#x}, found offset {offset:#x}")

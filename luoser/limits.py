@@ -1,59 +1,145 @@
 # SPDX-License-Identifier: MIT
-"""Every bound on time and memory that hostile input could otherwise exceed."""
+"""Every bound on time and memory that hostile input could otherwise exceed, and the bounds that are in force.
+
+Bounds come in two kinds: most of one thing, and what is allowed in addition to the bytes that a source really holds.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, cast
 
-__all__ = ["LIMITS", "Limits"]
+from luoser.errors import UsageError
+
+__all__ = ["LIMITS", "LIMIT_CODES", "Limits", "how_to_raise", "in_force", "limited", "meanings", "with_values"]
+
+LIMIT_CODES = ("too-many", "map-too-large", "too-many-candidates")
+"""Codes of the problems of what met a limit, and may hide something. Roots beyond the likeliest hide nothing."""
+
+
+def _limit(default: int, meaning: str) -> Any:
+    """A limit. meaning: in words, with the unit."""
+    return field(default=default, metadata={"meaning": meaning})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Upper bounds. A reader that reaches one records a problem and stops there."""
 
-    fdt_size: int = 16 << 20  # bytes of one flattened devicetree; the largest KHO one is 1 MiB
-    fdt_depth: int = 64
-    fdt_nodes: int = 1 << 17
-    fdt_name: int = 256  # bytes of a property name, the tail of which others may use; the specification allows 31
-    map_nodes: int = 1 << 18  # pages of one preserved map: 2^18 leaves cover 32 TiB of 4 KiB pages
-    chain: int = 10_000  # blocks of one chain: KHO_MAX_BLOCKS of kernel/liveupdate/kho_block.c
-    vmalloc_chunks: int = 1 << 16
-    list_size: int = 256 << 20  # bytes of one preserved list: PCI devices, folios, sessions
-    blob_size: int = 1 << 20  # bytes read of a sub-tree blob of unknown kind
-    contents_size: int = 64 << 10  # bytes of a file or a driver page that --contents shows
-    elf_headers: int = 1 << 20  # program headers of one core
-    notes: int = 1 << 16  # ELF notes of one core
-    note_size: int = 16 << 20  # bytes read of one ELF note
-    kdump_bitmap: int = 4 << 30  # bytes of one bitmap of a kdump: 128 TiB in pages of 4 KiB
-    kdump_segments: int = 1 << 17  # runs of RAM read from a bitmap
-    kdump_descriptors: int = 1 << 20  # page descriptors up to which all are checked when a kdump is opened
-    decompressed: int = 1 << 40  # bytes unpacked from .xz or .gz
-    roots: int = 16  # KHO roots read from one source
-    root_candidates: int = 1024  # pages that look like a root, of which the likeliest are read
-    setup_nodes: int = 64  # setup_data nodes of KHO that point to a root, and as many that do not
-    boot_tree_size: int = 2 << 20  # bytes of one devicetree searched for /chosen
-    boot_tree_bytes: int = 32 << 20  # bytes of all devicetrees searched for /chosen
-    fdt_bytes: int = 64 << 20  # bytes of all devicetrees that the roots of one source refer to
-    kho_test_folios: int = 1 << 16
-    overlap_remarks: int = 16
-    overlap_bytes: int = 256 << 20  # bytes compared to find out whether overlapping segments are copies
-    boot_tree_strings: int = 128 << 10  # bytes of the strings block of a boot devicetree
-    entries: int = 1 << 20  # sessions and files read from one source
-    array_bytes: int = 256 << 20  # bytes of vmalloc arrays read from one source, in addition to the source's own size
-    problems: int = 10_000
-    spec_size: int = 1 << 30  # bytes of a description to build from
-    qmp_line: int = 1 << 20  # bytes of one message of a QMP socket
-    guest_size: int = 1 << 46  # bytes of memory of a QEMU guest
-    pci_devices: int = 1 << 16  # devices of one topology
-    topology_size: int = 128 << 20  # bytes of the text of lspci: -xxxx takes 14 KiB a device
-    topology_json: int = 32 << 20  # bytes of a topology in JSON
-    topology_remarks: int = 100
-    topology_errors: int = 1 << 16  # stop after this many malformed lines
-    sysfs_entries: int = 1 << 20  # names read in a copy of sysfs
-    kallsyms: int = 1 << 22  # symbols of one kernel: distributions have 200 000
-    types: int = 1 << 21  # types of one kernel or module: distributions have 150 000
-    type_bytes: int = 64 << 20  # bytes of BTF: distributions have 6 MiB
+    read_bytes: int = _limit(256 << 20, "bytes read from one source, in addition to 16 times what it holds")
+    fdt_size: int = _limit(16 << 20, "bytes of one flattened devicetree; the largest KHO one is 1 MiB")
+    fdt_bytes: int = _limit(16 << 20, "bytes of all devicetrees that the roots of one source refer to")
+    fdt_depth: int = _limit(64, "levels of nodes of one devicetree")
+    fdt_nodes: int = _limit(1 << 17, "nodes of one devicetree")
+    fdt_properties: int = _limit(1 << 17, "properties of one devicetree")
+    fdt_name: int = _limit(256, "bytes of a property name, the tail of which others may use; the specification has 31")
+    map_nodes: int = _limit(1 << 18, "pages of one preserved map: 2^18 leaves cover 32 TiB of 4 KiB pages")
+    map_pages: int = _limit(1 << 12, "pages read of all maps of one source, in addition to twice what it holds")
+    chain: int = _limit(10_000, "blocks of one chain: KHO_MAX_BLOCKS of kernel/liveupdate/kho_block.c")
+    vmalloc_chunks: int = _limit(1 << 16, "chunks of one preserved vmalloc area")
+    list_size: int = _limit(256 << 20, "bytes of one list or blob: PCI devices, a file to decode, a node to extract")
+    list_bytes: int = _limit(4 << 20, "bytes read of all device lists of one source, in addition to what it holds")
+    blob_size: int = _limit(1 << 20, "bytes read of a file of debugfs, and of a blob that the map has to cover")
+    subtree_size: int = _limit(4 << 20, "bytes read of a sub-tree: the largest blob that KHO preserves")
+    contents_size: int = _limit(64 << 10, "bytes of a file or a driver page that --contents shows")
+    hex_size: int = _limit(16 << 20, "bytes that hex text stands for")
+    elf_headers: int = _limit(1 << 20, "program headers of one core")
+    notes: int = _limit(1 << 16, "ELF notes of one core")
+    note_size: int = _limit(16 << 20, "bytes read of one ELF note")
+    note_ranges: int = _limit(1 << 17, "ranges of memory in one note of a cut")
+    kdump_bitmap: int = _limit(4 << 30, "bytes of one bitmap of a kdump: 128 TiB in pages of 4 KiB")
+    kdump_segments: int = _limit(1 << 17, "runs of RAM read from a bitmap")
+    kdump_descriptors: int = _limit(
+        1 << 20, "page descriptors up to which all are checked when a kdump is opened; of more, a sample is"
+    )
+    unpacked: int = _limit(1 << 40, "bytes of a packed file, unpacked, and of a pipe")
+    memfd_size: int = _limit(1 << 40, "bytes of a preserved memfd that is put together")
+    unpacked_ratio: int = _limit(1 << 14, "bytes that a byte of a packed file may give, above the first 64 MiB")
+    disk_left: int = _limit(64 << 20, "bytes left free in the folder of temporary files when a file is unpacked")
+    roots: int = _limit(16, "KHO roots read from one source")
+    root_candidates: int = _limit(1024, "pages that look like a root, of which the likeliest are read")
+    false_roots: int = _limit(1024, "different pages that start as a root does, but are none")
+    setup_nodes: int = _limit(64, "setup_data nodes of KHO that point to a root, and as many that do not")
+    boot_tree_size: int = _limit(2 << 20, "bytes of one devicetree searched for /chosen")
+    boot_tree_bytes: int = _limit(32 << 20, "bytes of all devicetrees searched for /chosen")
+    boot_tree_strings: int = _limit(128 << 10, "bytes of the strings block of a boot devicetree")
+    kho_test_folios: int = _limit(1 << 16, "folios of the KHO self-test")
+    kho_test_bytes: int = _limit(
+        64 << 20, "bytes of folios of the KHO self-test in --contents, in addition to what the source holds"
+    )
+    overlap_remarks: int = _limit(16, "remarks of one kind on a dump file")
+    overlap_bytes: int = _limit(256 << 20, "bytes compared to find out whether overlapping segments are copies")
+    entries: int = _limit(1 << 20, "sessions and files read from one source")
+    array_bytes: int = _limit(4 << 20, "bytes of vmalloc arrays read from one source, in addition to what it holds")
+    problems: int = _limit(10_000, "problems of one source")
+    extents: int = _limit(1 << 20, "extents of preserved memory that are compared")
+    spec_size: int = _limit(1 << 30, "bytes of a description to build from")
+    spec_depth: int = _limit(64, "levels of a description: tables in tables, and parts of a dotted key")
+    qmp_line: int = _limit(1 << 20, "bytes of one message of a QMP socket")
+    qmp_seconds: int = _limit(3600, "seconds for all that is asked of a QMP socket")
+    guest_size: int = _limit(1 << 46, "bytes of memory of a QEMU guest")
+    pci_devices: int = _limit(1 << 16, "devices of one topology; empty records behind the devices of a list")
+    topology_size: int = _limit(128 << 20, "bytes of the text of lspci: -xxxx takes 14 KiB a device")
+    topology_json: int = _limit(32 << 20, "bytes of a topology in JSON")
+    topology_remarks: int = _limit(100, "remarks on one topology")
+    topology_errors: int = _limit(1 << 16, "malformed lines of a topology before it is given up")
+    sysfs_entries: int = _limit(1 << 20, "names read in a copy of sysfs")
+    folder_files: int = _limit(4096, "files read in a folder of debugfs blobs")
+    kallsyms: int = _limit(1 << 22, "symbols of one kernel: distributions have 200 000")
+    types: int = _limit(1 << 21, "types of one kernel or module: distributions have 150 000")
+    type_bytes: int = _limit(64 << 20, "bytes of BTF: distributions have 6 MiB")
 
 
-LIMITS = Limits()
+_in_force: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039 - frozen
+
+
+class _InForce:
+    """The attributes of the limits in force."""
+
+    def __getattr__(self, name: str) -> int:
+        return cast(int, getattr(_in_force.get(), name))
+
+
+LIMITS: Limits = cast(Limits, _InForce())
+"""The limits in force: those given to `open`, `read` or `check`, inside of them; else the defaults."""
+
+
+def in_force() -> Limits:
+    """The limits in force, as they are now."""
+    return _in_force.get()
+
+
+@contextmanager
+def limited(limits: Limits | None) -> Iterator[None]:
+    """Put limits in force inside the block. None: those that are in force already."""
+    token = _in_force.set(limits if limits is not None else _in_force.get())
+    try:
+        yield
+    finally:
+        _in_force.reset(token)
+
+
+def how_to_raise(name: str) -> str:
+    """What a problem says about the limit that it met. name: of the limit."""
+    return f"--limit {name}=N raises this limit, now {getattr(LIMITS, name)}"
+
+
+def meanings() -> Mapping[str, tuple[int, str]]:
+    """(default, meaning in words) of each limit, by name."""
+    return {one.name: (cast(int, one.default), str(one.metadata["meaning"])) for one in fields(Limits)}
+
+
+def with_values(limits: Limits, values: Mapping[str, int]) -> Limits:
+    """The limits, with other values.
+
+    values: by name.
+
+    Raises UsageError for an unknown name.
+    """
+    for name in values:
+        if name not in meanings():
+            raise UsageError(f"unknown limit {name!r}; `luoser limits` lists all")
+    return replace(limits, **values)

@@ -5,16 +5,57 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from luoser.errors import UsageError
 from luoser.text import safe_text
 
-__all__ = ["new_file"]
+__all__ = ["need_other", "new_file"]
+_ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def need_other(path: str, inputs: Iterable[str]) -> None:
+    """Raise UsageError if a file to write is one that is read, by whatever name. inputs: names; `-` is none."""
+    for name in inputs:
+        with contextlib.suppress(OSError):
+            if name != "-" and Path(name).samefile(path):
+                raise UsageError(f"{safe_text(path)}: output and input are the same file; give another output")
+
+
+class _EndedError(BaseException):
+    """A signal that ends the process came while a file was written."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ended_cleanly() -> Iterator[None]:
+    """A signal that would end the process ends it after the block was left, so that it can clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise _EndedError(number)
+
+    before = {number: signal.signal(number, end) for number in _ENDS if signal.getsignal(number) is signal.SIG_DFL}
+    ended: int | None = None
+    try:
+        yield
+    except _EndedError as error:
+        ended = error.number
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if ended is not None:
+        signal.raise_signal(ended)
 
 
 @contextlib.contextmanager
@@ -27,6 +68,11 @@ def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     _refuse(path, target, force=force)
+    with _ended_cleanly():
+        yield from _written(target, force=force)
+
+
+def _written(target: Path, *, force: bool) -> Iterator[BinaryIO]:
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".luoser-")
     try:
         with os.fdopen(descriptor, "w+b") as file:

@@ -17,8 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luoser import fdt
-from luoser.errors import FormatError
+from luoser.errors import FormatError, TooLargeError
 from luoser.fdt import Fdt
+from luoser.limits import LIMITS, Limits, limited
 from tests import images, real
 from tests.images import Node, text, u32, u64
 from tests.work import held, processor_time, steps
@@ -612,3 +613,23 @@ def test_old_versions_are_refused_with_what_to_do(version: int) -> None:
     data[20:24] = version.to_bytes(4, "big")
     with pytest.raises(FormatError, match=rf"expected 17, found {version} .*dtc -I dtb -O dtb"):
         fdt.parse(bytes(data))
+
+
+def test_properties_are_bounded() -> None:
+    root = fdt.Node(b"", [(b"a", b"")] * 100)
+    blob = fdt.flatten(fdt.sequential(root))
+    with limited(Limits(fdt_properties=99)):
+        with pytest.raises(TooLargeError, match="--limit fdt_properties=N raises this limit, now 99"):
+            fdt.parse(blob)
+        tree = fdt.parse(blob, partial=True)
+    assert tree.is_cut and len(tree.root.properties) == 99
+    assert not fdt.parse(blob).is_cut
+
+
+def test_large_tree_takes_a_few_times_its_size() -> None:
+    block = struct.pack(">II", 1, 0) + struct.pack(">III", 3, 0, 0) * 1_300_000
+    head = struct.pack(">10I", 0xD00DFEED, 56 + len(block) + 2, 56, 56 + len(block), 40, 17, 16, 0, 2, len(block))
+    blob = head + bytes(16) + block + b"a\0"
+    with held(4 * len(blob)):
+        tree = fdt.parse(blob, partial=True)
+    assert tree.is_cut and len(tree.root.properties) == LIMITS.fdt_properties

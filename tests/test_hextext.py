@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 import luoser
 from luoser.errors import FormatError
 from luoser.hextext import parse_hex
+from luoser.limits import Limits, limited
 from tests.golden import CATALOGUE, GOLDEN
+from tests.work import steps
 
 blobs = st.binary(min_size=1, max_size=200) | st.binary(min_size=1, max_size=3).map(lambda some: some * 64)
 
@@ -172,3 +174,11 @@ def test_any_bytes_give_bytes_or_a_format_error(text: bytes) -> None:
 def test_star_in_hex_text_cannot_ask_for_more_than_a_list_has() -> None:
     with pytest.raises(luoser.errors.FormatError):
         parse_hex(b"00000000  " + b"00 " * 16 + b"\n*\n0080000000:\n")
+
+
+def test_star_that_stands_for_much_is_refused() -> None:
+    text = b"00000000  " + b"00 " * 16 + b"\n*\n0ffffff0\n"
+    with steps(20_000), pytest.raises(FormatError, match=r"line 3.*--limit hex_size=N"):
+        parse_hex(text)
+    with limited(Limits(hex_size=1 << 28)):
+        assert len(parse_hex(text)) == 0xFFFFFF0

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from luoser.errors import UsageError
-from luoser.output import new_file
+from luoser.output import need_other, new_file
 
 
 def names(place: Path) -> list[str]:
@@ -197,3 +200,48 @@ def test_name_is_made_safe_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught, new_file(str(name), force=False):
         pass
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("how", ["same name", "other name", "hard link", "symbolic link"])
+def test_input_is_no_output(tmp_path: Path, how: str) -> None:
+    (tmp_path / "in").write_bytes(b"in")
+    target = tmp_path / ("in" if how == "same name" else "out")
+    if how == "other name":
+        target = tmp_path / "." / ".." / tmp_path.name / "in"
+    elif how == "hard link":
+        os.link(tmp_path / "in", target)
+    elif how == "symbolic link":
+        target.symlink_to("in")
+    with pytest.raises(UsageError, match="output and input are the same file"):
+        need_other(str(target), ["-", str(tmp_path / "none"), str(tmp_path / "in")])
+
+
+def test_other_files_may_be_written(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"in")
+    (tmp_path / "out").write_bytes(b"in")
+    need_other(str(tmp_path / "out"), ["-", str(tmp_path / "none"), str(tmp_path / "in")])
+    need_other(str(tmp_path / "new"), [str(tmp_path / "in"), str(tmp_path / "new")])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize("force", [False, True])
+def test_signal_leaves_nothing_beside_the_target(tmp_path: Path, number: signal.Signals, force: bool) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    code = (
+        "import resource, signal, sys, time\nfrom luoser.output import need_other, new_file\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"with new_file({str(tmp_path / ('old' if force else 'out'))!r}, force={force}) as file:\n"
+        "    file.write(b'half')\n    print('open', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"open\n"
+        child.send_signal(number)
+        assert child.wait(30) == -number
+    assert names(tmp_path) == ["old"] and (tmp_path / "old").read_bytes() == b"old"
+
+
+def test_signals_are_as_before_after_a_file(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)]
+    with new_file(str(tmp_path / "out"), force=False):
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)] == before

@@ -17,18 +17,18 @@ import pytest
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 
-__all__ = ["Counted", "held", "processor_time", "steps"]
+__all__ = ["Counted", "held", "lines", "processor_time", "steps"]
 
 _IMPORT = importlib._bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
 
 
 @contextmanager
-def steps(most: int) -> Iterator[None]:
+def steps(most: int) -> Iterator[Callable[[], int]]:
     """A block that may execute `most` lines of Python. At the next one the test fails, so an endless loop ends too.
 
     Counted are the lines of all functions that the block calls, those of libraries as well, and each turn of a loop
     on one line. Not counted: the block's own lines, what an import executes, which happens once in a process, and the
-    work inside of one built-in function, such as a copy of many bytes.
+    work inside of one built-in function, such as a copy of many bytes. Yields what returns their number so far.
     """
     taken = imports = 0
 
@@ -55,9 +55,16 @@ def steps(most: int) -> Iterator[None]:
     before = sys.gettrace()
     sys.settrace(call)
     try:
-        yield
+        yield lambda: taken
     finally:
         sys.settrace(before)
+
+
+def lines(work: Callable[[], object], *, most: int = 20_000_000) -> int:
+    """Number of lines of Python that a piece of work executes, counted as in `steps`."""
+    with steps(most) as taken:
+        work()
+        return taken()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unju
 from luoser.checks.rule import Rule, registered
 from luoser.checks.view import View
 from luoser.errors import UsageError
+from luoser.limits import Limits, limited
 from luoser.state import State
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def check(
     select: Collection[str] = (),
     ignore: Collection[str] = (),
     severity: Severity = Severity.ERROR,
+    limits: Limits | None = None,
 ) -> Report:
     """The report on all handovers of a state.
 
@@ -79,6 +81,7 @@ def check(
     ignore:       ids, slugs or families of the rules to skip. What the source lacks, and a direction that is open, make
                   the verdict inconclusive all the same.
     severity:     findings of this severity and above make the verdict `findings`.
+    limits:       bounds on the work. None: the defaults.
 
     Raises UsageError if no rule is left to apply.
     """
@@ -87,20 +90,21 @@ def check(
     if not chosen:
         raise UsageError("no rule to apply; `luoser rules` lists all")
     judgement = Judgement(severity=severity)
-    for handover in state.handovers:
-        view = View(
-            state=state,
-            handover=handover,
-            topology=topology,
-            next_release=next_release,
-            ram=ram,
-            drivers=frozenset(drivers),
-            handlers=frozenset(handlers),
-            flbs=frozenset(flbs),
-            pending_wanted=pending,
-            pending_moved=pending_moved,
-        )
-        judgement.judge(view, chosen, gates)
+    with limited(limits):
+        for handover in state.handovers:
+            view = View(
+                state=state,
+                handover=handover,
+                topology=topology,
+                next_release=next_release,
+                ram=ram,
+                drivers=frozenset(drivers),
+                handlers=frozenset(handlers),
+                flbs=frozenset(flbs),
+                pending_wanted=pending,
+                pending_moved=pending_moved,
+            )
+            judgement.judge(view, chosen, gates)
     if not state.handovers:
         judgement.judge_without_root(state, rules())
     return judgement.report(state, chosen)

@@ -22,6 +22,7 @@ from luoser.checks.model import (
 )
 from luoser.checks.rule import Rule
 from luoser.checks.view import View
+from luoser.limits import LIMIT_CODES
 from luoser.state import State
 
 __all__ = ["Judgement"]
@@ -29,7 +30,13 @@ __all__ = ["Judgement"]
 _ORDER = list(Severity)
 _SOURCE_CODES = ("source", "truncated", "address-doubt")
 _ROOT_LOST = "root-lost"
-_ROOT_UNSEEN = {"root-unread": "KHO021", "no-root": "KHO021", "truncated": "KHO018", "source": "KHO018"}
+_ROOT_UNSEEN = {
+    "root-unread": "KHO021",
+    "no-root": "KHO021",
+    "truncated": "KHO018",
+    "source": "KHO018",
+    **dict.fromkeys(LIMIT_CODES, "KHO024"),
+}
 """Rule for each code of a problem that can be the reason why no root was found."""
 
 

@@ -15,6 +15,7 @@ from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Se
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.fdt import Fdt, Header
+from luoser.limits import LIMIT_CODES
 from luoser.state import Direction, MapStatus, Subtree
 from luoser.text import decode_name, one_bit_off, safe_text
 
@@ -383,8 +384,6 @@ def own_root_missing(view: View) -> Iterator[Found]:
 
     So that root is damaged, or its page is not in the source. Nothing below it can be judged.
     """
-    for problem in view.source_problems("too-many-candidates"):
-        raise NotJudged(problem.message, cause="limit")
     for problem in view.source_problems("no-own-root"):
         raise NotJudged(f"{problem.message} A dump of all pages or --symbols decides", cause="missing")
     yield from ()
@@ -473,6 +472,27 @@ def source_truncated(view: View) -> Iterator[Found]:
     """
     for problem in view.source_problems("truncated"):
         raise NotJudged(f"{problem.message}; the complete file decides", cause="missing")
+    yield from ()
+
+
+@register(
+    "KHO024",
+    "limit-met",
+    Severity.INFO,
+    kernels="6.16 and later",
+    source="finding.md#finding-the-handover",
+    is_gate=True,
+)
+def limit_met(view: View) -> Iterator[Found]:
+    """A limit of luoser was met while this handover was read.
+
+    What is beyond it cannot be judged. --limit raises it; `luoser limits` lists all.
+    """
+    for problem in view.state.problems:
+        if problem.code in LIMIT_CODES and problem.root in (None, view.handover.address):
+            if problem.about and view.consumed and view.may_be_freed(problem.about):
+                continue  # what the next kernel freed
+            raise NotJudged(problem.message, cause="limit", about=problem.about)
     yield from ()
 
 

@@ -69,6 +69,7 @@ class View:
     pending_wanted: what is pending has to be judged.
     pending_moved: a second reading found other objects of the kernel.
     used:         what a rule has asked for: a key of `_CHAINS`.
+    by_code:      (place, problem) of the problems below this root, by code. Filled at the first question.
     """
 
     state: State
@@ -82,6 +83,7 @@ class View:
     pending_wanted: bool = False
     pending_moved: bool = False
     used: set[str] = field(default_factory=set, compare=False)
+    by_code: dict[str, list[tuple[int, Problem]]] = field(default_factory=dict, compare=False)
 
     @property
     def page_size(self) -> int:
@@ -287,8 +289,14 @@ class View:
         codes: to select.
         about: path of the thing. None: any thing.
         """
-        for problem in self.state.problems:
-            if problem.code in codes and problem.root == self.handover.address and about in (None, problem.about):
+        if not self.by_code:
+            self.by_code[""] = []  # also if there is none
+            for place, problem in enumerate(self.state.problems):
+                if problem.root == self.handover.address:
+                    self.by_code.setdefault(problem.code, []).append((place, problem))
+        found = [entry for code in dict.fromkeys(codes) for entry in self.by_code.get(code, ())]
+        for _, problem in sorted(found, key=lambda entry: entry[0]):
+            if about in (None, problem.about):
                 yield problem
 
     def source_problems(self, *codes: str) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from luoser.cli.common import INCONCLUSIVE, NUMBER, echo_json, format_option
+from luoser.cli.common import INCONCLUSIVE, NUMBER, echo_json, format_option, limit_option
 
 if TYPE_CHECKING:
     from luoser.kernel.types import Types
@@ -123,6 +123,7 @@ def _types_of(source: tuple[str, ...]) -> Types:
 @click.argument("file", type=click.Path())
 @click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
 @click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
+@limit_option
 @format_option("text", "json")
 def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
     """List the layouts that fit the bytes of FILE, and why. Exit code 1 if none fits."""

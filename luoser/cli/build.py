@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from luoser.cli.common import NUMBER
+from luoser.cli.common import NUMBER, limit_option
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
@@ -126,17 +126,21 @@ class _Boot:
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """Reads a file that a SPEC names, by its place."""
+    """Reads a file that a SPEC names, by its place. targets: files to write."""
 
     spec: str
+    targets: tuple[str, ...]
 
     def __call__(self, name: str) -> bytes:
         from luoser.errors import UsageError
         from luoser.limits import LIMITS
+        from luoser.output import need_other
         from luoser.text import safe_text
 
         place = (Path() if self.spec == "-" else Path(self.spec).parent) / name
         shown, most = safe_text(str(place)), LIMITS.spec_size
+        for target in self.targets:
+            need_other(target, [str(place)])
         try:
             if not place.is_file():
                 raise UsageError(f"{shown}: expected a file with the contents of a memfd")
@@ -179,6 +183,7 @@ class _Beside:
 @click.option("--setup-data", metavar="FILE", type=click.Path(), help="Write the setup_data node of an incoming root.")
 @click.option("--pad", is_flag=True, help="Fill a blob with zeros up to the size of the folio that a kernel allocates.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@limit_option
 def command(
     spec: str,
     kernel: str,
@@ -201,6 +206,7 @@ def command(
     from luoser.errors import UsageError
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file
+    from luoser.output import need_other
     from luoser.text import safe_text
     from luoser.writer.contents import with_contents
     from luoser.writer.spec import is_blob, list_as_state, parse_spec
@@ -211,8 +217,7 @@ def command(
     made = _Output(source=safe_text(Path(spec).name), **output)
     targets = [target for target in (made.target, chosen, setup_data) if target is not None]
     for number, target in enumerate(targets):
-        if spec != "-" and Path(target).exists() and Path(spec).samefile(target):
-            raise UsageError(f"{safe_text(target)}: output and SPEC are the same file; give another output")
+        need_other(target, [spec])
         if any(Path(target).absolute() == Path(other).absolute() for other in targets[:number]):
             raise UsageError(f"{safe_text(target)}: given as two outputs; give another one")
         if Path(target).exists() and not made.force:
@@ -229,7 +234,7 @@ def command(
             if is_blob(values):
                 values, blob = list_as_state(values, layout), "pci[0]"
             boot = _Boot(machine=machine, base=base, chosen=chosen, setup_data=setup_data, force=made.force)
-            values = with_contents(values, _Beside(spec))
+            values = with_contents(values, _Beside(spec, tuple(targets)))
             words = list(_build_state(values, kernel, layout, blob, broken, made, boot))
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from luoser.cli.common import NoState, Reading, echo_json, format_option, read_options
+from luoser.limits import LIMIT_CODES
 
 if TYPE_CHECKING:
     from luoser.state import Pending, Problem, State
@@ -19,9 +20,10 @@ _EXIT = {"sound": 0, "findings": 1, "inconclusive": 4}
 _SEVERITIES = ("error", "warning", "info")
 
 
-def _names_root(state: State) -> Iterator[Problem]:
-    """The problems of messengers that point to a root."""
-    return (problem for problem in state.problems if problem.code in ("root-lost", "root-unread", "no-root"))
+def _may_hide_root(state: State) -> Iterator[Problem]:
+    """The problems of messengers that point to a root, and of limits that ended the search."""
+    codes = ("root-lost", "root-unread", "no-root", *LIMIT_CODES)
+    return (problem for problem in state.problems if problem.code in codes)
 
 
 def _pending(state: State) -> list[Pending | None]:
@@ -96,7 +98,7 @@ def command(
         try:
             state = reading.read(memory, contents=True, pending=pending)
         except NoState as error:
-            if not (memory.remarks or memory.is_partial or any(_names_root(error.state))):
+            if not (memory.remarks or memory.is_partial or any(_may_hide_root(error.state))):
                 raise
             error.show()
             state = error.state  # what is not there may be what was lost

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from luoser.errors import SourceError, UsageError
-from luoser.text import parse_number
+from luoser.limits import in_force, limited, meanings, with_values
+from luoser.text import parse_number, parse_size
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -26,7 +29,9 @@ __all__ = [
     "echo_json",
     "format_option",
     "json_pieces",
+    "limit_option",
     "read_options",
+    "timeout_option",
     "usable_layouts",
 ]
 
@@ -74,6 +79,78 @@ class _Range(click.ParamType):  # type: ignore[type-arg]
 
 
 RANGE = _Range()
+
+
+class _Limit(click.ParamType):  # type: ignore[type-arg]
+    """NAME=VALUE of a limit."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        name, _, number = value.partition("=")
+        if name not in meanings():
+            self.fail(f"unknown limit {name!r}; `luoser limits` lists all", param, ctx)
+        try:
+            return name, parse_size(number)
+        except ValueError:
+            self.fail(f"expected a number such as 1000, 0x1000 or 64M after {name}=, found {number!r}", param, ctx)
+
+
+def _put_in_force(ctx: click.Context, _: click.Parameter, values: tuple[tuple[str, int], ...]) -> None:
+    ctx.with_resource(limited(with_values(in_force(), dict(values))))
+
+
+limit_option = click.option(
+    "--limit",
+    multiple=True,
+    type=_Limit(),
+    expose_value=False,
+    is_eager=True,
+    callback=_put_in_force,
+    help="Raise or lower a bound on the work; `luoser limits` lists them. May be given several times.",
+)
+"""A decorator that adds the option --limit. The limits are in force while the command runs."""
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.001),
+    metavar="SECONDS",
+    help="Give up a source that takes longer to open, or to read.",
+)
+"""A decorator that adds the option --timeout."""
+
+
+class _Expired(click.ClickException):
+    """A source that took too long. Not a LuoserError: no reader may try something else instead."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Print the message on stderr, in the form of all other errors."""
+        click.echo(f"luoser: {self.message}", err=True)
+
+
+@contextmanager
+def _within(seconds: float | None, source: str) -> Iterator[None]:
+    """Raise _Expired if the block takes longer, also while it waits for a file. None: no bound."""
+    if seconds is None:
+        yield
+        return
+    from luoser.text import safe_text
+
+    text = f"{safe_text(source)}: not read within {seconds:g} s; --timeout gives it more time"
+
+    def expire(*_: object) -> None:
+        raise _Expired(text)
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class _Direction(click.ParamType):  # type: ignore[type-arg]
@@ -136,6 +213,7 @@ class Reading:
     pause:     stop a running guest while it is read.
     raw:       the source is a raw image.
     no_symbols: use no symbols and types that the user did not give.
+    timeout:   seconds after which opening the source, or reading it, is given up. None: no bound.
     """
 
     source: tuple[str, ...]
@@ -149,6 +227,7 @@ class Reading:
     directions: tuple[tuple[int, str], ...] = ()
     raw: bool = False
     no_symbols: bool = False
+    timeout: float | None = None
 
     @classmethod
     def plain(cls, name: str, *, layouts: tuple[str, ...] = (), page_size: int | None = None) -> Reading:
@@ -171,7 +250,8 @@ class Reading:
         from luoser.render.progress import progress
 
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
-        memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
+        with _within(self.timeout, self.source[0]):
+            memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
         memory.on_progress = progress("searching for KHO roots")
         return memory
 
@@ -214,17 +294,18 @@ class Reading:
         from luoser.state import Direction
         from luoser.symbols import read_symbols
 
-        return read(
-            memory,
-            root=self.root,
-            page_size=self.page_size,
-            layouts=usable_layouts(self.layouts),
-            contents=contents,
-            symbols=read_symbols(path, SYMBOLS) if path is not None else None,
-            kallsyms=not self.no_symbols,
-            pending=pending,
-            directions={address: Direction(direction) for address, direction in self.directions},
-        )
+        with _within(self.timeout, self.source[0]):
+            return read(
+                memory,
+                root=self.root,
+                page_size=self.page_size,
+                layouts=usable_layouts(self.layouts),
+                contents=contents,
+                symbols=read_symbols(path, SYMBOLS) if path is not None else None,
+                kallsyms=not self.no_symbols,
+                pending=pending,
+                directions={address: Direction(direction) for address, direction in self.directions},
+            )
 
     def load(self, *, contents: bool = False) -> State:
         """The state of the source. As `open`, then `read`."""
@@ -273,6 +354,8 @@ _READ_OPTIONS = (
         type=DIRECTION,
         help="Direction of a KHO root: ADDRESS=incoming or ADDRESS=outgoing. It overrides all evidence.",
     ),
+    limit_option,
+    timeout_option,
     click.argument("source", nargs=-1, required=True, type=click.Path(readable=False)),
 )
 
@@ -286,7 +369,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
             raise UsageError("--map, --base and --pc-hole exclude each other; give only one of them")
-        names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions")
+        names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions", "timeout")
         own = {name: rest.pop(name) for name in (*names, "raw", "no_symbols")}
         spans = ((base, None, 0),) if base is not None else ranges
         return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)

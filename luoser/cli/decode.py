@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import NUMBER, echo_json, format_option
+from luoser.cli.common import NUMBER, echo_json, format_option, limit_option
 
 __all__ = ["command"]
 
@@ -22,6 +22,7 @@ __all__ = ["command"]
 )
 @click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
 @click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
+@limit_option
 @format_option("text", "json")
 def command(file: str, layout: str, offset: int, is_hex: bool, output: str) -> None:
     """Decode a preserved folio, sub-tree blob or block page that was dumped to FILE (`-` is standard input).

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from luoser.cli.common import NUMBER, Reading, echo_json, format_option
+from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option
 
 if TYPE_CHECKING:
     from luoser.diff import Comparison
@@ -43,6 +43,8 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
     help="System.map or vmlinux of the running kernel. Given twice: of BEFORE, then of AFTER.",
 )
 @click.option("--raw", is_flag=True, help="Both sources are raw images, whatever they begin with.")
+@limit_option
+@timeout_option
 def command(
     sources: tuple[str, ...],
     output: str,
@@ -55,6 +57,7 @@ def command(
     page_size: int | None,
     symbols: tuple[str, ...],
     raw: bool,
+    timeout: float | None,
 ) -> None:
     """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
 
@@ -70,7 +73,7 @@ def command(
         raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {len(sources)} sources")
     if len(symbols) > 2:
         raise UsageError(f"--symbols: expected those of BEFORE and AFTER, found {len(symbols)} files")
-    reading = _Reading(contents, layouts, page_size, symbols, raw)
+    reading = _Reading(contents, layouts, page_size, symbols, raw, timeout)
     pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
     verdicts = set[str]()
     for before, after in pairs:
@@ -100,6 +103,7 @@ class _Reading(NamedTuple):
     page_size: int | None
     symbols: tuple[str, ...]
     raw: bool
+    timeout: float | None
 
     def symbols_of(self, side: int) -> str | None:
         """The symbols of the first (0) or second (1) source. None: not given."""
@@ -149,7 +153,7 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
         return document, None
     layouts = how.layouts
     plain = Reading.plain(name, layouts=layouts, page_size=how.page_size)
-    reading = replace(plain, symbols=how.symbols_of(side), raw=how.raw)
+    reading = replace(plain, symbols=how.symbols_of(side), raw=how.raw, timeout=how.timeout)
     try:
         memory = stack.enter_context(reading.open())
     except SourceError:
@@ -162,27 +166,27 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
 
 def _document(name: str) -> State | None:
     """The state in a file. None if it is not a state document."""
-    import json
     from pathlib import Path
 
-    from luoser.errors import UsageError
+    from luoser.errors import FormatError, UsageError
     from luoser.limits import LIMITS
+    from luoser.memory.open import refuse_endless
+    from luoser.parse import parse_json
     from luoser.state.from_json import from_document
     from luoser.text import safe_text
 
     file = Path(name)
     if not file.is_file():
         return None
+    refuse_endless(safe_text(name), name)
     with file.open("rb") as stream:
         if stream.read(64).lstrip()[:1] != b"{":
             return None
         stream.seek(0)
         data = stream.read(LIMITS.spec_size)
     try:
-        return from_document(json.loads(data))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{safe_text(name)}: {safe_text(str(error))}") from None
-    except UsageError as error:
+        return from_document(parse_json(data))
+    except (FormatError, UsageError) as error:
         raise UsageError(f"{safe_text(name)}: {error}") from None
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from luoser.cli.common import Reading, read_options
@@ -33,14 +31,12 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     from luoser.extract.core import write_core
     from luoser.extract.memfd import write_memfd
     from luoser.memory.recorder import Recorder
-    from luoser.output import new_file
+    from luoser.output import need_other, new_file
     from luoser.text import human_size, safe_text
 
     if memfd is not None and blob is not None:
         raise UsageError("--memfd and --blob exclude each other; give only one of them")
-    for name in reading.source:
-        if Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
-            raise UsageError(f"{safe_text(target)}: output and SOURCE are the same file; give another output")
+    need_other(target, [*reading.source, *([reading.symbols] if reading.symbols is not None else [])])
     with reading.open() as below:
         if below.placeless and memfd is None and blob is None:
             raise UsageError(

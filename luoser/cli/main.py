@@ -25,6 +25,7 @@ _COMMANDS = {
     "decode": "Decode one blob or preserved folio.",
     "hexdump": "Show the bytes of one node with the names of the members.",
     "inspect": "Show everything that is handed over, as a tree.",
+    "limits": "List the bounds on the work that a source can cause.",
     "map": "List the preserved memory, like /proc/iomem.",
     "rules": "List or explain the rules of `check`.",
     "pci": "Show the preserved PCI devices as a table.",

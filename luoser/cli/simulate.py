@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luoser.cli.common import limit_option
+
 if TYPE_CHECKING:
     from luoser.liveupdate import Machine, Scenario
 
@@ -31,6 +33,7 @@ _STOPPED = 1
 @click.option("--log", "only_log", is_flag=True, help="Of the trace, show only the lines that the kernel logs.")
 @click.option("-o", "--output", "target", type=click.Path(), help="ELF core to write, with what is handed over.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@limit_option
 def command(
     scenario: str,
     topology: str | None,
@@ -52,7 +55,7 @@ def command(
 
     shown = "standard input" if scenario == "-" else safe_text(scenario)
     try:
-        machine = _run(_load(scenario, shown, topology), until, fixed)
+        machine = _run(_load(scenario, shown, topology, target), until, fixed)
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
     for line in lines(machine, only_log=only_log):
@@ -69,10 +72,12 @@ def _run(scenario: Scenario, until: str, fixed: bool) -> Machine:
     return simulate(scenario, until=until, is_fixed=fixed)
 
 
-def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
+def _load(scenario: str, shown: str, topology: str | None, target: str | None) -> Scenario:
+    """The scenario. Raises UsageError if the file to write is one that it is read from."""
     from luoser.limits import LIMITS
     from luoser.liveupdate import load_scenario
     from luoser.memory.open import read_file
+    from luoser.output import need_other
     from luoser.topology import read_topology
     from luoser.writer.spec import parse_spec
 
@@ -80,6 +85,8 @@ def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
     named = values.get("topology")
     if topology is None and isinstance(named, str):
         topology = str(Path(scenario).parent / named) if scenario != "-" else named
+    if target is not None:
+        need_other(target, [scenario] if topology is None else [scenario, topology])
     return load_scenario(values, read_topology(topology) if topology is not None else None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import echo_json, format_option, json_pieces
+from luoser.cli.common import echo_json, format_option, json_pieces, limit_option
 
 __all__ = ["command"]
 
@@ -14,6 +14,7 @@ __all__ = ["command"]
 @click.argument("source", required=False, type=click.Path())
 @click.option("-o", "--output", "target", type=click.Path(), help="File to write: the snapshot in JSON.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@limit_option
 @format_option("text", "json")
 def command(source: str | None, target: str | None, force: bool, output: str) -> None:
     """Show the PCI devices of a machine and the bridges above them, or write a snapshot with -o.
@@ -21,10 +22,12 @@ def command(source: str | None, target: str | None, force: bool, output: str) ->
     SOURCE is a copy of sysfs, the output of `lspci -vmmnnD -k` or `lspci -D -xxxx`, or JSON; `-` is standard input.
     Without SOURCE it is the sysfs of this machine. Facts that are not in SOURCE are listed as not known.
     """
-    from luoser.output import new_file
+    from luoser.output import need_other, new_file
     from luoser.text import safe_text
     from luoser.topology import SYSFS, read_topology, to_document
 
+    if target is not None and source is not None:
+        need_other(target, [source])
     topology = read_topology(SYSFS if source is None else source)
     if target is not None:
         from luoser.render.topology import summary

@@ -160,10 +160,17 @@ def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool, answers: bytes)
         notes += _note(REMARKS_NOTE, "\n".join(lines).encode("utf-8", "replace"))
     if answers:
         notes += _note(ANSWERS_NOTE, answers)
-    info = dict(memory.vmcoreinfo)
-    if memory.page_size is not None:
-        info.setdefault("PAGESIZE", str(memory.page_size))
-    return notes + _note(b"VMCOREINFO", _lines(info)) if info else notes
+    info = _info(memory)
+    return notes + _note(b"VMCOREINFO", info) if info else notes
+
+
+def _info(memory: Memory) -> bytes:
+    """VMCOREINFO as the source has it, any bytes, with the page size if only another header of the source has that."""
+    info = memory.info_note.rstrip(b"\0") or _lines(memory.vmcoreinfo)
+    if memory.page_size is not None and "PAGESIZE" not in memory.vmcoreinfo:
+        end = b"\n" if info and not info.endswith(b"\n") else b""
+        info += end + f"PAGESIZE={memory.page_size}\n".encode()
+    return info
 
 
 def _pairs(spans: Iterable[tuple[int, int]]) -> bytes:

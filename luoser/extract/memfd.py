@@ -55,9 +55,9 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
     if len(memfd.folios.list) != memfd.folios.count:
         have, count = len(memfd.folios.list), memfd.folios.count
         raise UsageError(f"{what}: incomplete list of folios: expected {count}, found {have}")
-    if memfd.size > LIMITS.decompressed:
+    if memfd.size > LIMITS.memfd_size:
         raise UsageError(
-            f"{what}: implausible size: expected at most {LIMITS.decompressed:#x} bytes, found {memfd.size:#x}"
+            f"{what}: implausible size: expected at most {LIMITS.memfd_size:#x} bytes, found {memfd.size:#x}"
         )
     file.truncate(memfd.size)
     copy, end, written, guesses, guessed = _Copy(file, memory), 0, 0, 0, list[int]()

@@ -36,6 +36,7 @@ class AvmlMemory(SegmentedMemory):
     """
 
     format = "avml"
+    expansion = 32
 
     def __init__(self, path: str, buffer: Buffer) -> None:
         index = _Index(path, buffer)

@@ -9,6 +9,7 @@ scratch areas, a line for each; from 7.4 on they may be called bootmem. Copies h
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -32,7 +33,6 @@ _STRINGS = (
     b"preserved-memory-map\0compatible\0fdt\0",
 )
 """The strings blocks of a root, as kernels from 6.19 to 7.3 write them."""
-_FILES = 4096
 _SIDES = {"in": True, "incoming": True, "out": False, "outgoing": False}
 """Whether the root in a folder was handed to the running kernel, by a word of the folder's name."""
 _BESIDE = frozenset(("kho", "luo", "debugfs"))
@@ -157,7 +157,7 @@ def _folders(folder: Path, depth: int) -> list[Path]:
     if (folder / "fdt").is_file():
         return [folder]
     found = list[Path]()
-    for child in sorted(folder.iterdir())[:_FILES] if depth else ():
+    for child in sorted(folder.iterdir())[: LIMITS.folder_files] if depth else ():
         if child.is_dir() and not child.is_symlink():
             found += _folders(child, depth - 1) or ([child] if _side(child) is not None else [])
     return found
@@ -179,18 +179,23 @@ class _Folder:
     def read(self, name: str) -> bytes | None:
         """The first bytes of a file. None, for a link out of the copy with a remark: there is no such file."""
         file = self.path / name
-        if not file.is_file():
-            return None
-        if not file.resolve().is_relative_to(self.base.resolve()):
-            self.remarks.append(f"{self.shown}/{safe_text(name)}: a link to a file outside of the folder; not read")
+        if not file.is_file() or not self._is_inside(name):
             return None
         with file.open("rb") as stream:
             return stream.read(LIMITS.blob_size)
 
+    def _is_inside(self, name: str) -> bool:
+        """Whether a file or folder is in the copy. A remark if it is not."""
+        place = Path(os.path.realpath(self.path / name))  # resolve() may raise RuntimeError for a loop of links
+        if place.is_relative_to(os.path.realpath(self.base)):
+            return True
+        self.remarks.append(f"{self.shown}/{safe_text(name)}: a link to a file outside of the folder; not read")
+        return False
+
     def sub_blobs(self) -> Iterator[tuple[str, bytes]]:
         """(name, bytes) of each blob of a sub-tree."""
-        inner = self.path / "sub_fdts"
-        for file in sorted(inner.iterdir())[:_FILES] if inner.is_dir() else ():
+        inner, most = self.path / "sub_fdts", LIMITS.folder_files
+        for file in sorted(inner.iterdir())[:most] if inner.is_dir() and self._is_inside("sub_fdts") else ():
             data = self.read(f"sub_fdts/{file.name}")
             if data is not None:
                 yield file.name, data

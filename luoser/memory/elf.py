@@ -8,11 +8,11 @@ segment for every virtual mapping of a page. Segments with the same contents are
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from luoser.errors import PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.flattened import Flattened
 from luoser.memory.notes import NoteSegment, read_notes
 from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
@@ -39,6 +39,8 @@ REMARKS_NOTE = b"LUOSER-REMARKS"
 """Note of luoser's own cuts: the remarks on the original, one a line."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _NO_CORE = {1: "a relocatable object", 2: "an executable", 3: "a shared object"}
+_SHARED = 16
+"""So many times may all bytes of a file be in segments: no writer of cores stores a page for two addresses."""
 _INCOMPLETE = 1
 """Flag in the header of makedumpfile's ELF files."""
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -89,17 +91,19 @@ class ElfMemory(SegmentedMemory):
         if layer is not None:
             loads = [part for load in loads for part in _unflattened(load, layer)]
         for state, note in GAP_NOTES.items():
-            gaps = _ranges(notes.get(note, b""))
+            gaps = _ranges(notes.get(note, b""), remarks)
             loads += [Segment(start, end - start, 0, 0, state) for start, end in gaps if start < end]
         super().__init__(path, buffer, loads)
+        self._set_segments(list(_unshared(self.segments, len(buffer), remarks)))
         said = notes.get(REMARKS_NOTE, b"").decode("utf-8", "replace").splitlines()
         self.remarks[:0] = remarks + said[: LIMITS.problems]
         if any(name.startswith((b"Xen", b"VMCOREINFO_XEN")) for name in notes):
             self.remarks.append("a dump of a machine with Xen: its addresses are taken for physical ones of the kernel")
         self.machine = int.from_bytes(file[18:20], "little") or None
-        self.vmcoreinfo = parse_vmcoreinfo(notes.get(b"VMCOREINFO", b""))
+        self.info_note = notes.get(b"VMCOREINFO", b"")
+        self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.answers = notes.get(ANSWERS_NOTE, b"")
-        self.ram = _ranges(notes.get(RAM_NOTE, b""))
+        self.ram = _ranges(notes.get(RAM_NOTE, b""), self.remarks)
         size = self.vmcoreinfo.get("PAGESIZE", "")
         if size.isascii() and size.isdigit() and len(size) <= 7:
             self.page_size = int(size)
@@ -181,6 +185,20 @@ def _loads(headers: list[_Header], size: int, rest: PageState, remarks: list[str
         remarks.append(f"truncated: {len(cut)} segments in total are incomplete in the file")
 
 
+def _unshared(loads: Sequence[Segment], size: int, remarks: list[str]) -> Iterator[Segment]:
+    """The segments, until they have so many bytes that they must share those of the file. size: of the file."""
+    left = _SHARED * size
+    for number, load in enumerate(loads):
+        left -= load.stored
+        if left < 0:
+            remarks.append(
+                f"truncated: the first {number} of {len(loads)} segments have {_SHARED} times the bytes of the file; "
+                "the others are left out"
+            )
+            return
+        yield load
+
+
 def _segments(header: _Header, file_size: int, rest: PageState, remarks: list[str]) -> Iterator[Segment]:
     """The segment of a program header. Of a truncated one only the part up to p_filesz."""
     filesz = min(header.filesz, header.memsz)
@@ -211,9 +229,12 @@ def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:
         yield Segment(end, load.end - end, 0, 0, load.rest)
 
 
-def _ranges(note: bytes) -> tuple[tuple[int, int], ...]:
-    """The (start, end) pairs of a note of luoser's own cuts."""
-    return tuple(struct.iter_unpack("<QQ", note[: len(note) // 16 * 16]))
+def _ranges(note: bytes, remarks: list[str]) -> tuple[tuple[int, int], ...]:
+    """The (start, end) pairs of a note of luoser's own cuts, and a remark if there are too many."""
+    size = 16 * LIMITS.note_ranges
+    if len(note) > size:
+        remarks.append(f"truncated: a note has {len(note) // 16} ranges of memory; {how_to_raise('note_ranges')}")
+    return tuple(struct.iter_unpack("<QQ", note[: min(size, len(note) // 16 * 16)]))
 
 
 def _named_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
@@ -236,5 +257,5 @@ def _is_xen_core(file: ByteSource) -> bool:
 
 def parse_vmcoreinfo(data: bytes) -> dict[str, str]:
     """VMCOREINFO as value by key, both safe to print. Lines without `=` are skipped."""
-    lines = (line.partition(b"=") for line in data.rstrip(b"\0").splitlines())
+    lines = (line.partition(b"=") for line in data.rstrip(b"\0").split(b"\n"))
     return {safe_text(key): safe_text(value) for key, equals, value in lines if equals}

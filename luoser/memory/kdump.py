@@ -186,6 +186,21 @@ class _Part:
                 return
             same = first
 
+    @property
+    def pages(self) -> int:
+        """Number of pages of this file."""
+        return self._count
+
+    def places(self) -> set[int]:
+        """Offsets of the data of all pages: those of equal pages are one."""
+        found = set[int]()
+        for step in range(0, self._count, _STEP):
+            offsets = array("q", self._descriptors(step))[::3]
+            if sys.byteorder == "big":
+                offsets.byteswap()
+            found.update(offsets)
+        return found
+
     def _descriptors(self, step: int) -> bytes:
         """The descriptors of a step before the first lost one."""
         place = self.header.descriptors + step * _DESCRIPTOR.size
@@ -257,17 +272,20 @@ class KdumpMemory(Memory):
     """A kdump-compressed file, or the files of a split one (`makedumpfile --split`) in any order."""
 
     format = "kdump"
+    expansion = 32
 
     def __init__(self, path: str, sources: Sequence[tuple[str, ByteSource]]) -> None:
         """sources: (name, bytes) of each file. Raises SourceError for a bad header, or files of different dumps."""
         super().__init__(path)
         parts = [_Part(name, source) for name, source in sources]
         self._parts = sorted(parts, key=lambda part: (part.first, -part.last, -len(part.source)))
+        self.file_data = sum(len(source) for _, source in sources)
         for part in self._parts[1:]:
             _check_set(self._parts[0], part)
         self.page_size = self._page = self._parts[0].header.block_size
         self._ram = max(self._parts, key=lambda part: part.ram.size).ram
-        self.vmcoreinfo = parse_vmcoreinfo(next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b""))
+        self.info_note = next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b"")
+        self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.machine = _machine(self._parts[0].source)
         self._damaged: set[int] = set()
         self._share_frames()
@@ -321,6 +339,14 @@ class KdumpMemory(Memory):
     @property
     def segments(self) -> tuple[Segment, ...]:
         return self._segments
+
+    @cached_property
+    def held(self) -> int:
+        """As `Memory.held`. Of a large dump, whether pages share their bytes is not looked at."""
+        bound = super().held
+        if sum(part.pages for part in self._parts) > LIMITS.kdump_descriptors:
+            return bound
+        return min(bound, self._page * sum(len(part.places()) for part in self._parts))
 
     @property
     def is_partial(self) -> bool:

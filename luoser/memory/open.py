@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from luoser import fdt
 from luoser.errors import SourceError, UsageError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, Limits, how_to_raise, limited
 from luoser.memory import avml, devmem, elf, flattened, kdump, lime, live, vmware
 from luoser.memory.containers import container
 from luoser.memory.debugfs import DebugfsMemory, is_root
@@ -23,12 +23,16 @@ from luoser.memory.elf import ElfMemory
 from luoser.memory.kcore import KcoreMemory
 from luoser.memory.packed import LONGEST, DamagedError, unpacked
 from luoser.memory.raw import Range, RawMemory, data_segments
-from luoser.memory.source import Buffer, ByteSource, Memory, Segment
+from luoser.memory.source import Buffer, ByteSource, Mapped, Memory, Segment
 from luoser.text import safe_text
 
-__all__ = ["FORMATS", "open_memory", "read_file"]
+__all__ = ["FORMATS", "open_memory", "read_file", "refuse_endless"]
 
 _CHUNK = 1 << 20
+_FREE_RATIO = 64 << 20
+"""Bytes that any packed file may give, however small it is."""
+_DISK_STEP = 16 << 20
+"""Bytes unpacked between two looks at the free space."""
 _RAW_AT_LEAST = 16 << 20
 """Minimum size in bytes of a raw image whose size is not a multiple of the page size (truncated)."""
 
@@ -39,6 +43,7 @@ def open_memory(
     ranges: Sequence[Range] = (),
     pause: bool = False,
     raw: bool = False,
+    limits: Limits | None = None,
 ) -> Memory:
     """The memory source of a dump, a machine or a guest.
 
@@ -51,10 +56,18 @@ def open_memory(
     ranges: physical addresses of the parts of a raw image. Empty: byte N is assumed to be address N.
     raw:    the file is a raw image, whatever it begins with.
     pause:  stop a running guest until the source is closed.
+    limits: bounds on what is read. None: the defaults.
 
     Raises SourceError for a file that cannot be read, is empty, or is not a memory image; UsageError for ranges that
     do not fit the image, and for `pause` or `more` with a source that does not support it.
     """
+    with limited(limits):
+        return _open(path, *more, ranges=ranges, pause=pause, raw=raw)
+
+
+def _open(
+    path: str | os.PathLike[str], *more: str | os.PathLike[str], ranges: Sequence[Range], pause: bool, raw: bool
+) -> Memory:
     if os.fspath(path).startswith("qmp:") or pause:
         return _guest(os.fspath(path), more, pause)
     memory = _special(os.fspath(path)) if not more else None
@@ -131,16 +144,16 @@ class _File(NamedTuple):
     remarks: list[str]
 
 
-def _load(path: str | os.PathLike[str], limit: int = LIMITS.decompressed, *, raw: bool = False) -> _File:
+def _load(path: str | os.PathLike[str], limit: int | None = None, *, raw: bool = False) -> _File:
     """A file, mapped. Raises SourceError.
 
-    limit: most bytes to read from a pipe or a compressed file.
+    limit: most bytes to read from a pipe or a compressed file. None: LIMITS.unpacked.
     raw:   one that cannot be unpacked is not packed.
     """
     name = os.fspath(path)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
-        return _buffer(name, shown, limit, raw=raw)
+        return _buffer(name, shown, LIMITS.unpacked if limit is None else limit, raw=raw)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
 
@@ -167,10 +180,26 @@ def _buffer(name: str, shown: str, limit: int, *, raw: bool) -> _File:
         if sys.stdin is None:
             raise SourceError("standard input is closed")
         return _unpacked(_spool(_read(sys.stdin.buffer), shown, limit), shown, limit, raw=raw)
+    refuse_endless(shown, name)
     with Path(name).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         plain = file if stat.S_ISREG(mode) else _spool(_read(file), shown, limit)
         return _unpacked(plain, shown, limit, raw=raw)
+
+
+def refuse_endless(shown: str, path: str) -> None:
+    """Raise SourceError for what may have no end, or waits for others to write. It is not opened for this.
+
+    shown: name in the error.
+    path:  of the file.
+    """
+    status = Path(path).stat()
+    if stat.S_ISBLK(status.st_mode):
+        raise SourceError(f"{shown}: a block device; copy what it has to a file first")
+    if stat.S_ISCHR(status.st_mode):
+        raise SourceError(f"{shown}: a device; of these only /dev/mem is read")
+    if not status.st_size and Path("/proc").exists() and status.st_dev == Path("/proc").stat().st_dev:
+        raise SourceError(f"{shown}: a file of /proc; of these only /proc/kcore is read")
 
 
 def _unpacked(file: BinaryIO, shown: str, limit: int, *, raw: bool) -> _File:
@@ -181,7 +210,10 @@ def _unpacked(file: BinaryIO, shown: str, limit: int, *, raw: bool) -> _File:
     remarks: list[str] = []
     try:
         pieces = unpacked(file, head, remarks)
-        return _map(_spool(pieces, shown, limit) if pieces is not None else file, shown, limit, remarks)
+        if pieces is None:
+            return _map(file, shown, limit, remarks)
+        most = max(_FREE_RATIO, LIMITS.unpacked_ratio * os.fstat(file.fileno()).st_size)
+        return _map(_spool(pieces, shown, limit, ratio=most), shown, limit, remarks)
     except SourceError as error:
         if raw and not remarks and isinstance(error, DamagedError):
             return _map(file, shown, limit, remarks)
@@ -193,18 +225,38 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _spool(source: Iterator[bytes], shown: str, limit: int) -> BinaryIO:
-    """A temporary file with these bytes."""
+def _spool(source: Iterator[bytes], shown: str, limit: int, *, ratio: int | None = None) -> BinaryIO:
+    """A temporary file with these bytes.
+
+    limit: most bytes.
+    ratio: most bytes that a packed file of this size may give. None: not packed.
+    """
     spool = tempfile.TemporaryFile(prefix="luoser-")  # noqa: SIM115 - the mapping outlives this function
-    size = 0
+    size = checked = 0
     for block in source:
         size += len(block)
         if size > limit:
-            raise SourceError(f"{shown}: file too large: expected at most {limit} bytes, unpacked")
+            how = f"; {how_to_raise('unpacked')}" if limit == LIMITS.unpacked else ""
+            raise SourceError(f"{shown}: file too large: expected at most {limit} bytes, unpacked{how}")
+        if ratio is not None and size > ratio:
+            text = f"a small file that unpacks to more than {ratio} bytes; {how_to_raise('unpacked_ratio')}"
+            raise SourceError(f"{shown}: {text}")
         _write_sparse(spool, block, size)
+        if size >= checked + _DISK_STEP:
+            checked = size
+            _need_disk(spool, shown)
     spool.truncate(size)
     spool.flush()
     return cast(BinaryIO, spool)
+
+
+def _need_disk(spool: BinaryIO, shown: str) -> None:
+    """Raise SourceError if too little is left free where temporary files are."""
+    room = os.fstatvfs(spool.fileno())
+    if room.f_bavail * room.f_frsize < LIMITS.disk_left:
+        where = safe_text(tempfile.gettempdir())
+        text = f"unpacked, it would fill {where}; set TMPDIR to a folder with more room"
+        raise SourceError(f"{shown}: {text}, or lower --limit disk_left, now {LIMITS.disk_left}")
 
 
 def _write_sparse(spool: BinaryIO, block: bytes, end: int) -> None:
@@ -223,7 +275,8 @@ def _map(file: BinaryIO, shown: str, limit: int, remarks: list[str]) -> _File:
             return _map(_spool(_read(file), shown, limit), shown, limit, remarks)
         raise SourceError(f"{shown}: {remarks[0] if remarks else 'the file is empty'}")
     try:
-        buffer = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        buffer = Mapped(file.fileno(), size, access=mmap.ACCESS_READ)
+        buffer.shown = shown
     except OSError as error:
         if error.errno != errno.ENODEV:  # files of debugfs and sysfs cannot be mapped
             raise
@@ -243,7 +296,13 @@ def _opened(named: list[_File], *, raw: bool, is_placed: bool) -> Memory:
     else:
         memory = _recognise(named[0], is_placed=is_placed) if len(named) == 1 else _recognise_set(named)
     memory.remarks[:0] = [remark for file in named for remark in file.remarks]
+    memory.file_data = sum(map(_data_of, named))
     return memory
+
+
+def _data_of(file: _File) -> int:
+    """Bytes of a file without its holes."""
+    return len(file.buffer) if file.pieces is None else sum(piece.stored for piece in file.pieces)
 
 
 def _recognise(file: _File, *, is_placed: bool) -> Memory:

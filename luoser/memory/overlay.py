@@ -23,6 +23,7 @@ class Overlay(Memory):
         self.format, self.page_size, self.machine = below.format, below.page_size, below.machine
         self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
         self.live, self.is_guess, self.answers = below.live, below.is_guess, below.answers
+        self.info_note = below.info_note
         self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, below.remarks
         self._pages: dict[int, bytes] = {}
         self._gone: dict[int, PageState] = {}

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from luoser.errors import MissingMemory, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import ElfMemory
 from luoser.memory.source import Memory, Segment
 from luoser.memory.untouched import untouched
@@ -98,7 +98,7 @@ class QmpMemory(Memory):
                 "read from a running guest: parts that changed in the meantime may be inconsistent; --pause stops it"
             )
         core = self._core()
-        self.page_size, self.vmcoreinfo = core.page_size, core.vmcoreinfo
+        self.page_size, self.vmcoreinfo, self.info_note = core.page_size, core.vmcoreinfo, core.info_note
         self._segments = tuple(Segment(part.start, part.size, 0, part.size) for part in core.segments)
         self._starts = [segment.start for segment in self._segments]
         if sum(segment.size for segment in self._segments) > LIMITS.guest_size:
@@ -289,6 +289,7 @@ class _Monitor:
         self._shown = shown
         self._pending = bytearray()
         self._number = 0
+        self._end = time.monotonic() + LIMITS.qmp_seconds
         self._socket = sockets.socket(sockets.AF_UNIX)
         try:
             self._connect(path)
@@ -335,7 +336,8 @@ class _Monitor:
 
         Raises _Refused if QEMU answers with an error, SourceError if there is no answer.
         """
-        seconds = seconds or _ANSWER
+        if seconds is None:
+            seconds = max(0.001, min(_ANSWER, self._end - time.monotonic()))
         deadline = time.monotonic() + seconds
         self._number += 1
         line = json.dumps({"execute": command, "arguments": arguments or {}, "id": self._number}).encode() + b"\n"
@@ -344,6 +346,8 @@ class _Monitor:
             sockets.send_fds(self._socket, [line], [] if descriptor is None else [descriptor])
             answer = self._answer(deadline)
         except TimeoutError:
+            if time.monotonic() >= self._end:
+                self._fail(f"QEMU took too long in all, during {command}; {how_to_raise('qmp_seconds')}")
             self._fail(f"QEMU did not answer {command} in {seconds:g} s")
         except OSError:
             self._fail(f"QEMU closed the connection during {command}; it may have ended")

@@ -28,6 +28,7 @@ class Recorder(Memory):
         self.format, self.page_size = below.format, below.page_size
         self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
         self.live, self.is_guess, self.answers = below.live, below.is_guess, below.answers
+        self.info_note = below.info_note
         self.vmcoreinfo, self.remarks, self.ram = below.vmcoreinfo, below.remarks, below.ram
         self.machine = below.machine
         self.pages: set[int] = set()
@@ -59,6 +60,10 @@ class Recorder(Memory):
     @property
     def segments(self) -> tuple[Segment, ...]:
         return self._below.segments
+
+    @property
+    def held(self) -> int:
+        return self._below.held
 
     def read(self, address: int, size: int) -> bytes:
         try:

@@ -19,7 +19,24 @@ from typing import Any, Protocol
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
 
-__all__ = ["Buffer", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "swept"]
+__all__ = ["Buffer", "ByteSource", "KnownRoot", "Mapped", "Memory", "Segment", "SegmentedMemory", "swept"]
+
+
+class Mapped(mmap.mmap):
+    """A file that is mapped for reading. Slices raise SourceError if it became shorter: its pages are gone."""
+
+    shown = "the file"
+
+    def __getitem__(self, place: Any) -> Any:
+        self.need_whole()
+        return super().__getitem__(place)
+
+    def need_whole(self) -> None:
+        """Raise SourceError if the file became shorter. A read of what is gone would end the process (SIGBUS)."""
+        if self.size() < len(self):
+            text = f"became shorter while it was read: expected {len(self)} bytes, found {self.size()}"
+            raise SourceError(f"{self.shown}: {text}; copy it first")
+
 
 Buffer = bytes | mmap.mmap
 """The bytes of a file, mapped or in memory."""
@@ -84,7 +101,8 @@ class Memory(ABC):
     path:        as the user gave it.
     format:      short name of the format.
     page_size:   of the kernel, in bytes. None if the source does not have it.
-    vmcoreinfo:  VMCOREINFO, value by key. Empty if the source has none.
+    vmcoreinfo:  VMCOREINFO, value by key, safe to print. Empty if the source has none.
+    info_note:   VMCOREINFO as it is in the source, any bytes. Empty if the source has none.
     machine:     e_machine of ELF. None if the source does not have it.
     ram:         [start, end) ranges of the machine's RAM if they differ from the segments, as in a cut of a dump.
                  Empty if they do not.
@@ -97,12 +115,16 @@ class Memory(ABC):
     live:        the source is a running machine or device: slow to search, and it changes while it is read.
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
+    file_data:   bytes of its files without holes. None: not a file.
+    expansion:   bytes of memory that a byte of its files stands for at most; packed zeros, which give more, are not
+                 worth more work.
     """
 
     path: str
     format: str
     page_size: int | None = None
     vmcoreinfo: Mapping[str, str]
+    info_note: bytes = b""
     machine: int | None = None
     ram: tuple[tuple[int, int], ...] = ()
     remarks: list[str]
@@ -113,6 +135,8 @@ class Memory(ABC):
     live: bool = False
     is_guess: bool = False
     on_progress: Callable[[int, int], None] | None = None
+    file_data: int | None = None
+    expansion: int = 1
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -167,6 +191,15 @@ class Memory(ABC):
         return tuple(sorted(ranges)) if any(end - start >= _FULL_DUMP for start, end in ranges) else ()
 
     @property
+    def held(self) -> int:
+        """Bytes of memory that the source really holds, which bound the work on it.
+
+        Zeros that are not stored do not count, and bytes that several pages share count once.
+        """
+        stored = sum(segment.stored for segment in self.segments)
+        return stored if self.file_data is None else min(stored, self.expansion * self.file_data)
+
+    @property
     def is_partial(self) -> bool:
         """Whether pages of the machine's memory were left out of the dump, or cannot be unpacked."""
         gaps = (PageState.EXCLUDED, PageState.DAMAGED)
@@ -198,6 +231,7 @@ class SegmentedMemory(Memory):
     def __init__(self, path: str, buffer: Buffer, segments: list[Segment]) -> None:
         super().__init__(path)
         self._buffer = buffer
+        self.file_data = len(buffer)
         self._set_segments(segments)
 
     def _set_segments(self, segments: list[Segment]) -> None:
@@ -315,6 +349,7 @@ class SegmentedMemory(Memory):
         while offset < end:
             stop = min(end, offset + _STRIDE_BLOCK)
             self.report(done + offset - segment.offset, total)
+            self._need_whole()
             marks = bytes(view[offset:stop:4096])
             index = marks.find(prefix[0])
             while index >= 0:
@@ -325,6 +360,10 @@ class SegmentedMemory(Memory):
                     yield address - at
                 index = marks.find(prefix[0], index + 1)
             offset += 4096 * len(marks)
+
+    def _need_whole(self) -> None:
+        if isinstance(self._buffer, Mapped):
+            self._buffer.need_whole()
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -337,8 +376,11 @@ class SegmentedMemory(Memory):
         for segment in self._segments:
             if segment.stored:
                 end = segment.offset + segment.stored
-                for match in search.finditer(self._buffer, segment.offset, end):
-                    yield segment.start + match.start() - segment.offset
+                for place in range(segment.offset, end, _STRIDE_BLOCK):
+                    self._need_whole()
+                    stop = min(end, place + _STRIDE_BLOCK + len(pattern) - 1)
+                    for match in search.finditer(self._buffer, place, stop):
+                        yield segment.start + match.start() - segment.offset
                 if segment.end in self._joints:
                     yield from self._over_the_end(segment, pattern)
 

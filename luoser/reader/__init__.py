@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from luoser.errors import UsageError
+from luoser.limits import Limits, limited
 from luoser.memory.source import Memory
 from luoser.reader.calibrate import ADDRESS_DOUBT, calibrate
 from luoser.reader.kernel import SYMBOLS
@@ -32,6 +33,7 @@ def read(
     kallsyms: bool = True,
     pending: bool = False,
     directions: Mapping[int, Direction] | None = None,
+    limits: Limits | None = None,
 ) -> State:
     """The state of a source. Faults in the dump do not raise; they become Problems.
 
@@ -44,28 +46,56 @@ def read(
     kallsyms:   without `symbols`, use the kernel's own symbols and types, if they are in its memory.
     pending:    note a problem if what the running kernel will hand over is not known.
     directions: of roots by physical address; they override all evidence.
+    limits:     bounds on what is read; what meets one becomes a Problem. None: the defaults.
 
     Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
     `directions`; SourceError if the symbols are those of another kernel.
     """
     if page_size is not None and page_size not in PAGE_SIZES:
         raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
-    given = dict(directions or {})
+    asked = _Asked(
+        root=root,
+        page_size=page_size,
+        layouts=tuple(layouts),
+        contents=contents,
+        symbols=symbols,
+        kallsyms=kallsyms,
+        pending=pending,
+        directions=dict(directions or {}),
+    )
+    with limited(limits):
+        return _read_source(memory, asked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a user wants; see `read`."""
+
+    root: int | None
+    page_size: int | None
+    layouts: tuple[str, ...]
+    contents: bool
+    symbols: Symbols | None
+    kallsyms: bool
+    pending: bool
+    directions: Mapping[int, Direction]
+
+
+def _read_source(memory: Memory, asked: _Asked) -> State:
+    root, page_size = asked.root, asked.page_size
 
     def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
-        walk = Walk(memory, size, tuple(layouts), contents and whole, given)
-        return _read(
-            walk, wanted, symbols if whole else None, whole=whole, kallsyms=kallsyms and whole, pending=pending
-        )
+        walk = Walk(memory, size, asked.layouts, asked.contents and whole, asked.directions)
+        return _read(walk, wanted, asked if whole else None)
 
     size, who = first_size(memory, page_size)
     if memory.is_guess:  # any root can give the base address, also one that is not wanted
         state = reading(size, None)
-        again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None, whole=False))
+        again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None))
         state = reading(size) if again or root is not None else state
     else:
         state = reading(size)
-    unknown = given.keys() - {handover.address for handover in state.handovers}
+    unknown = asked.directions.keys() - {handover.address for handover in state.handovers}
     if unknown:
         raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
     with memory.trial():
@@ -81,24 +111,18 @@ def read(
     return replace(state, handovers=tuple(handover for handover in state.handovers if handover.address == root))
 
 
-def _read(
-    walk: Walk,
-    root: int | None,
-    symbols: Symbols | None,
-    *,
-    whole: bool = True,
-    kallsyms: bool = False,
-    pending: bool = False,
-) -> State:
-    """One reading. whole: with directions and scratch areas, which may need another search."""
+def _read(walk: Walk, root: int | None, asked: _Asked | None) -> State:
+    """One reading. asked: None: without directions and scratch areas, which may need another search."""
+    whole = asked is not None
     memory = walk.memory
     at_first = len(memory.remarks)
     _remark(walk, memory.remarks)
+    symbols, kallsyms = (asked.symbols, asked.kallsyms) if asked is not None else (None, False)
     search = find_roots(walk, wanted=root, symbols=symbols, kallsyms=kallsyms)
     handovers = read_handovers(walk, search, whole=whole)
     if search.kernel is not None:
         memory.remember(search.kernel.answers)
-    if pending and whole and not any(handover.pending for handover in handovers):
+    if asked is not None and asked.pending and not any(handover.pending for handover in handovers):
         walk.problem("pending-unknown", None, None, why_unknown(search.kernel))
     _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
     kernel = memory.vmcoreinfo.get("OSRELEASE")

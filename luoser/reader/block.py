@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from luoser.abi.block import capacity, kho_block_header_ser
 from luoser.abi.schema import Schema
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.walk import Subject, Walk
 
 __all__ = ["BlockPage", "read_blocks"]
@@ -45,7 +45,11 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
         if not walk.is_page_address(address):
             walk.problem("bad-pointer", before, subject, f"block pointer {address:#x} is not a page address")
             return
-        if address in seen or len(seen) >= LIMITS.chain:
+        if len(seen) >= LIMITS.chain:
+            text = f"chain too long: only the first {len(seen)} blocks were read; {how_to_raise('chain')}"
+            walk.problem("too-many", before, subject, text)
+            return
+        if address in seen:
             walk.problem("loop", before, subject, f"block {before:#x} leads back to {address:#x}")
             return
         seen.add(address)

@@ -8,7 +8,7 @@ import struct
 from luoser.abi.kho_test import COMPATIBLE
 from luoser.abi.vmalloc import kho_vmalloc
 from luoser.fdt import Fdt
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 from luoser.state import KhoTest
@@ -41,7 +41,7 @@ def read_kho_test(walk: Walk, address: int, tree: Fdt) -> KhoTest | None:
     folios = []
     if len(words) // 8 > LIMITS.kho_test_folios:
         text = f"too many folios: found {count}, only the first {LIMITS.kho_test_folios} are read"
-        walk.problem("too-many", address, _SUBJECT, text)
+        walk.problem("too-many", address, _SUBJECT, f"{text}; {how_to_raise('kho_test_folios')}")
     for (word,) in struct.iter_unpack("<Q", words[: min(len(words) // 8, LIMITS.kho_test_folios) * 8]):
         place, order = word & ~0xFFF, word & 0xFFF
         if order > 40 or not place or place % (walk.page_size << order) or place >= PHYSICAL_LIMIT:

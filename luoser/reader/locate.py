@@ -23,7 +23,7 @@ from luoser.abi.kho import (
 )
 from luoser.errors import FormatError, MissingMemory, UsageError
 from luoser.fdt import Fdt, Node
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.kernel import Kernel, find_kernels, find_successors
 from luoser.reader.page_size import PAGE_SIZES
 from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
@@ -296,25 +296,41 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> list[Chosen]:
         head = _head(walk, address)
         if head is None:
             continue
-        if COMPATIBLE_PREFIX in head and (root := _root_at(walk, address)) is not None:
-            if len(roots) >= LIMITS.root_candidates:
-                text = f"too many possible KHO roots: only the first {LIMITS.root_candidates} are considered"
-                walk.problem("too-many-candidates", address, None, f"{text}, and those that setup_data points to")
-                for node in find_setup_nodes(walk, ()):
-                    if (named_root := _root_at(walk, node.root)) is not None:
-                        roots.setdefault(node.root, named_root)
+        if COMPATIBLE_PREFIX in head:
+            root = _root_at(walk, address)
+            if (limit := _limit_met(walk, roots, root)) is not None:
+                _stop_search(walk, roots, address, limit)
                 break
-            roots.setdefault(address, root)
+            if root is not None:
+                roots.setdefault(address, root)
         named, size = _chosen(walk, address, budget) if budget else (None, 0)
         budget -= size
         if named is not None:
             chosen.setdefault(named.root, []).append(named)
     for address, sources in chosen.items():
-        root = roots.get(address) or _root_at(walk, address)
-        if root is not None:
-            roots[address] = root
-            root.chosen = sources
+        is_judged = address in roots or len(walk.false_roots) < LIMITS.false_roots
+        found = roots.get(address) or (_root_at(walk, address) if is_judged else None)
+        if found is not None:
+            roots[address] = found
+            found.chosen = sources
     return [source for address, sources in chosen.items() if address not in roots for source in sources]
+
+
+def _limit_met(walk: Walk, roots: dict[int, Root], root: Root | None) -> str | None:
+    """Name of the limit that ends the search. None: no limit was met. root: found last. None: the page was none."""
+    if root is not None:
+        return "root_candidates" if len(roots) >= LIMITS.root_candidates else None
+    return "false_roots" if len(walk.false_roots) >= LIMITS.false_roots else None
+
+
+def _stop_search(walk: Walk, roots: dict[int, Root], address: int, limit: str) -> None:
+    """Note a problem, and add the roots that setup_data points to. address: of the page that met the limit."""
+    text = "too many possible KHO roots: only those before this one are considered, and those that setup_data points to"
+    walk.problem("too-many-candidates", address, None, f"{text}; {how_to_raise(limit)}")
+    for node in find_setup_nodes(walk, ()):
+        named = _root_at(walk, node.root)
+        if named is not None:
+            roots.setdefault(node.root, named)
 
 
 def _keep_likeliest(walk: Walk, roots: dict[int, Root], wanted: int | None) -> None:
@@ -325,7 +341,7 @@ def _keep_likeliest(walk: Walk, roots: dict[int, Root], wanted: int | None) -> N
     named |= {address for address, root in roots.items() if root.verdict or root.scratch or root.chosen}
     ranked = sorted(roots, key=lambda address: (address not in named, -_likelihood(walk, roots[address]), address))
     text = f"too many KHO roots: found {len(roots)}, only the {LIMITS.roots} likeliest are read"
-    walk.problem("too-many-roots", ranked[LIMITS.roots], None, text)
+    walk.problem("too-many-roots", ranked[LIMITS.roots], None, f"{text}; {how_to_raise('roots')}")
     for address in ranked[LIMITS.roots :]:
         del roots[address]
 
@@ -347,9 +363,11 @@ def _head(walk: Walk, address: int) -> bytes | None:
     try:
         return walk.memory.read(address, walk.page_size)
     except MissingMemory as error:
-        if error.address <= address:
-            return None
-        return walk.memory.read(address, error.address - address)
+        size = error.address - address
+    try:
+        return walk.memory.read(address, size) if size > 0 else None
+    except MissingMemory:
+        return None
 
 
 def is_root(walk: Walk, address: int) -> bool:
@@ -364,8 +382,16 @@ def is_root(walk: Walk, address: int) -> bool:
 def _root_at(walk: Walk, address: int) -> Root | None:
     """The root at an address: a devicetree with compatible kho-vN that can be read up to there. None: no root."""
     head = _head(walk, address)
-    if head is None:
+    if head is None or head in walk.false_roots:
         return None
+    tree = _root_tree(walk, head)
+    if tree is None:
+        walk.false_roots.add(head)
+        return None
+    return Root(address, tree)
+
+
+def _root_tree(walk: Walk, head: bytes) -> Fdt | None:
     try:
         header = fdt.parse_header(head)
         if header.totalsize > walk.page_size:
@@ -376,7 +402,7 @@ def _root_at(walk: Walk, address: int) -> Root | None:
     compatible = tree.root.text("compatible")
     if tree.root.name or compatible is None or not _COMPATIBLE.fullmatch(compatible):
         return None
-    return Root(address, tree)
+    return tree
 
 
 def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:

@@ -81,7 +81,7 @@ def _read(walk: Walk, address: int, leads: list[Lead], preserved: PreservedMap |
     family = "A" if any(lead.via.startswith("subsystem:") for lead in leads) else None
     block = preserved.find(address) if preserved is not None else None
     partial = certain and block is not None and len(data) < walk.page_size << block.order
-    fits = best_fits(data, size=size, flb=flb, family=family, blocks=_block_reader(walk), partial=partial)
+    fits = _fits(walk, data, size=size, flb=flb, family=family, partial=partial)
     if family is not None:  # only family A is a subsystem
         fits = [fit for fit in fits if fit.blob.layout.family == family]
     if not fits or (fits[0].faults and not certain):
@@ -94,6 +94,26 @@ def _read(walk: Walk, address: int, leads: list[Lead], preserved: PreservedMap |
         walk.problem("pci-unknown-layout", address, way, text)
         return None
     return _entry(walk, address, leads, fits, Subject(name, path))
+
+
+def _fits(
+    walk: Walk,
+    data: bytes,
+    *,
+    size: int | None = None,
+    flb: str | None = None,
+    family: str | None = None,
+    partial: bool = False,
+    chains: bool = True,
+) -> list[Fit]:
+    """As `best_fits`. Several roots may lead to one list: equal bytes are judged once. chains: judge them, too."""
+    key = (data, size, flb, family, partial, chains)
+    found: list[Fit] | None = walk.judged.get(key)
+    if found is None:
+        blocks = _block_reader(walk) if chains else None
+        found = best_fits(data, size=size, flb=flb, family=family, blocks=blocks, partial=partial)
+        walk.judged[key] = found
+    return found
 
 
 def _words(faults: tuple[Fault, ...]) -> str:
@@ -118,9 +138,10 @@ def _folio(
         wanted = 0
     if not wanted:
         return _grow(walk, address, subject)
-    data = _read_upto(walk, address, min(wanted, LIMITS.list_size), subject)
+    way = subject or Subject("possible PCI device list", "pci")
+    data = _read_upto(walk, address, walk.take_list(wanted, way), subject)
     if data is None and size is not None:  # a source of debugfs has only the blob, not its page
-        data = _read_upto(walk, address, min(size, LIMITS.list_size), None)
+        data = _read_upto(walk, address, walk.take_list(size, way), None)
     return data
 
 
@@ -140,16 +161,19 @@ def _is_list(page: bytes) -> bool:
 
 def _grow(walk: Walk, address: int, subject: Subject | None) -> bytes | None:
     """Without a map: one page, then doubled until a layout fits, up to 1 MiB."""
+    way = subject or Subject("possible PCI device list", "pci")
+    if walk.take_list(walk.page_size, way) < walk.page_size:
+        return None
     data = _read_upto(walk, address, walk.page_size, subject)
-    while data is not None and len(data) < LIMITS.list_size:
-        fits = best_fits(data)
+    while data is not None and len(data) <= 1 << 20:
+        fits = _fits(walk, data, chains=False)
         if fits and not fits[0].faults:
+            return data
+        if walk.take_list(len(data), way) < len(data):
             return data
         try:
             data += walk.memory.read(address + len(data), len(data))
         except MissingMemory:
-            return data
-        if len(data) > 1 << 20:
             return data
     return data
 

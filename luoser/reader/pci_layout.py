@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,9 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     if layout.blocks is not None:
         return _read_blocks(layout, header, blocks)
     base, room = layout.header.size, (len(data) - layout.header.size) // record.size
-    capacity = header[layout.capacity] if layout.capacity is not None else count
-    holes = layout.has_refcounts and count < capacity <= room
-    slots = capacity if holes else count  # entries of unpreserved devices are zeros, between others
-    have = min(slots, room, LIMITS.list_size // record.size)
+    slots = _slots(layout, header, room)
+    holes = slots > count
+    have = min(slots, room)
     rows, end = bytes(data[base : base + have * record.size]), base + slots * record.size
     if holes and layout.is_sorted and _is_dense(rows[: count * record.size], record.size):
         end = base + count * record.size  # when one is removed, those after it move down
@@ -154,6 +153,8 @@ def fit_pci(
     partial: whether the end of the blob is known to be missing.
     """
     is_named = flb in layout.flb_names
+    if _is_mostly_empty(layout, data):
+        return None
     blob = read_pci(layout, data, blocks)
     if blob is None or (blob.missing and not partial):
         return None
@@ -174,6 +175,23 @@ def fit_pci(
         if not _is_left_over(layout, blob, rest):
             faults.append(Fault("bytes after the list are not zero", code="pci-not-zero"))
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
+
+
+def _is_mostly_empty(layout: PciLayout, data: bytes) -> bool:
+    """Whether a list claims so many empty records after its last device that it is no list, but zeros."""
+    if len(data) < layout.header.size or layout.blocks is not None:
+        return False
+    header = {name: int(value) for name, value in layout.header.parse(data).items() if isinstance(value, int)}
+    room = (len(data) - layout.header.size) // layout.record.size
+    used = len(data.rstrip(b"\0")) - layout.header.size
+    return _slots(layout, header, room) - used // layout.record.size > LIMITS.pci_devices
+
+
+def _slots(layout: PciLayout, header: Mapping[str, int], room: int) -> int:
+    """Number of entries, the empty ones of unpreserved devices between others included. room: entries of the blob."""
+    count = header[layout.count]
+    capacity = header[layout.capacity] if layout.capacity is not None else count
+    return capacity if layout.has_refcounts and count < capacity <= room else count
 
 
 def _is_left_over(layout: PciLayout, blob: PciBlob, rest: bytes) -> bool:
@@ -322,13 +340,6 @@ def best_fits(
     blocks:  reads a KHO block chain. None: chains are not judged.
     partial: whether the end of the blob is known to be missing.
     """
-    fits = [
-        fit
-        for layout in LAYOUTS
-        if (fit := fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial)) is not None
-    ]
-    if not fits:
-        return []
 
     def likelihood(fit: Fit) -> tuple[int, int, int, int, int, int]:
         layout = fit.blob.layout
@@ -342,11 +353,17 @@ def best_fits(
             not fit.blob.devices,
         )
 
-    fits.sort(key=likelihood)
-    sound = [fit for fit in fits if not fit.faults]
+    sound, best = list[Fit](), list[Fit]()
+    for layout in LAYOUTS:  # of those with faults only the best is kept: each is a copy of the list
+        fit = fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial)
+        if fit is not None and not fit.faults:
+            sound.append(fit)
+        elif fit is not None:
+            best = [min((*best, fit), key=likelihood)]
+    sound.sort(key=likelihood)
     if any(_has_records(fit.blob) for fit in sound):  # then the list is not empty; 0000:00:00.0 alone is a record
         return [fit for fit in sound if _has_records(fit.blob) or fit.blob.devices]
-    return sound or fits[:1]
+    return sound or best
 
 
 def _has_records(blob: PciBlob) -> bool:

@@ -17,7 +17,7 @@ from luoser.abi.preserved import (
     khoser_mem_chunk_hdr,
 )
 from luoser.errors import MissingMemory, PageState
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
 from luoser.state import Bitmap
 
@@ -181,9 +181,10 @@ def _node(walk: Walk, reading: MapReading, node: int, is_one: Callable[[int], bo
 
     is_one: whether the page at an address can be the one that is meant.
     """
-    if len(reading.nodes) >= LIMITS.map_nodes:
-        text = f"too many pages in the map: only the first {LIMITS.map_nodes} were read"
-        reading.faults.append(("map-too-large", node, text))
+    if (limit := _met(walk, len(reading.nodes))) is not None:
+        if not any(code == "map-too-large" for code, _, _ in reading.faults):
+            text = f"too many pages in the map: only the first {len(reading.nodes)} were read"
+            reading.faults.append(("map-too-large", node, f"{text}; {how_to_raise(limit)}"))
         return None
     try:
         page = walk.memory.read(node, walk.page_size)
@@ -201,6 +202,13 @@ def _node(walk: Walk, reading: MapReading, node: int, is_one: Callable[[int], bo
         return None
     reading.nodes.append(node)
     return page
+
+
+def _met(walk: Walk, count: int) -> str | None:
+    """Name of the limit that one more page of a map would exceed. None: none. count: of the pages of this map."""
+    if count >= LIMITS.map_nodes:
+        return "map_nodes"
+    return None if walk.take_map_page() else "map_pages"
 
 
 def _near(walk: Walk, node: int, is_one: Callable[[int], bool]) -> int | None:
@@ -384,9 +392,9 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[_Pointer], siz
             reading.broken.append(Broken(chunk, text))
             continue
         seen[order, start] = bitmap
-        if len(reading.bitmaps) >= LIMITS.map_nodes:
-            text = f"too many bitmaps: only the first {LIMITS.map_nodes} were read"
-            reading.faults.append(("map-too-large", bitmap, text))
+        if (limit := _met(walk, len(reading.bitmaps))) is not None:
+            text = f"too many bitmaps: only the first {len(reading.bitmaps)} were read"
+            reading.faults.append(("map-too-large", bitmap, f"{text}; {how_to_raise(limit)}"))
             return
         try:
             bits = walk.memory.read(bitmap, size)

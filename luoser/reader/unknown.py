@@ -75,7 +75,7 @@ class _Unknown:
 
     def test(self, test: KhoTest) -> KhoTest:
         """With those folios that are in the source, up to a limit for all; a cut of a dump rarely has them."""
-        left, pieces = LIMITS.list_size, list[Contents]()
+        left, pieces = LIMITS.kho_test_bytes + self.walk.memory.held, list[Contents]()
         for address, order in test.folios:
             size = self.walk.page_size << order
             left -= size

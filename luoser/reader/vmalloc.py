@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luoser.abi.vmalloc import chunk_capacity
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
 
 __all__ = ["Area", "read_area"]
@@ -69,7 +69,11 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
     chunk, before = descriptor.first, descriptor.first
     capacity = chunk_capacity(walk.page_size)
     wanted = descriptor.total_pages >> min(descriptor.order, 31)
-    while chunk and len(blocks) <= wanted and len(chunks) < LIMITS.vmalloc_chunks:
+    while chunk and len(blocks) <= wanted:
+        if len(chunks) >= LIMITS.vmalloc_chunks:
+            text = f"chain too long: only the first {len(chunks)} chunks were read; {how_to_raise('vmalloc_chunks')}"
+            walk.problem("too-many", before, subject, text)
+            break
         if not walk.is_page_address(chunk):
             walk.problem("bad-pointer", before, subject, f"vmalloc chunk pointer {chunk:#x} is not a page address")
             break

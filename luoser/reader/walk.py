@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from luoser.errors import FormatError, MissingMemory, PageState
+from luoser.errors import FormatError, LimitError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.metered import Metered
 from luoser.memory.source import Memory
 from luoser.state import Direction, Problem
 
@@ -47,12 +50,14 @@ class Subject:
 class Walk:
     """Reads structures of one source, and collects problems.
 
-    memory:     the source.
+    memory:     the source. No more of it is read than its size is worth.
     page_size:  bytes.
     layouts:    names of layouts to use where several fit.
     contents:   whether to read the contents of driver pages and small files.
     directions: of roots by physical address, given by the user.
     problems:   met so far, in their order, each once.
+    false_roots: pages that are no root, so that equal ones are judged once.
+    judged:     what was made of device lists, by their bytes and what is known of them.
     """
 
     memory: Memory
@@ -61,14 +66,26 @@ class Walk:
     contents: bool = False
     directions: Mapping[int, Direction] = field(default_factory=dict)
     problems: dict[Problem, None] = field(default_factory=dict)
+    false_roots: set[bytes] = field(default_factory=set)
+    judged: dict[tuple[object, ...], Any] = field(default_factory=dict)
     _owners: dict[int, str] = field(default_factory=dict)
     _used: set[int] = field(default_factory=set)
     _near: dict[Problem, int] = field(default_factory=dict)
     _trees: dict[int, Fdt] = field(default_factory=dict)
-    _fdt_left: int = LIMITS.fdt_bytes
-    _entries_left: int = LIMITS.entries
+    _fdt_left: int = field(default_factory=lambda: LIMITS.fdt_bytes)
+    _entries_left: int = field(default_factory=lambda: LIMITS.entries)
     _array_left: int = -1
+    _list_left: int = -1
+    _map_left: int = -1
     _root: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.memory, Metered):
+            self.memory = Metered(self.memory)
+        held = self.memory.held
+        self._array_left = LIMITS.array_bytes + held
+        self._list_left = LIMITS.list_bytes + held
+        self._map_left = LIMITS.map_pages + 2 * held // self.page_size
 
     def claim(self, address: int, subject: Subject) -> bool:
         """Take a page for one structure. False, with a problem: another structure has it. No page is read twice.
@@ -102,7 +119,7 @@ class Walk:
         self._entries_left -= taken
         if taken < count:
             text = f"too many entries in this source: only the first {LIMITS.entries} were read"
-            self.problem("too-many", None, subject, text)
+            self.problem("too-many", None, subject, f"{text}; {how_to_raise('entries')}")
         return taken
 
     def take_array(self, size: int, subject: Subject) -> int:
@@ -111,15 +128,34 @@ class Walk:
         size:    of the array in bytes.
         subject: what the problem is about.
 
-        The limit is LIMITS.list_size for one array, and for all LIMITS.array_bytes plus the size of the source.
+        The limit is LIMITS.array_bytes for all, plus what the source holds.
         """
-        if self._array_left < 0:
-            self._array_left = LIMITS.array_bytes + sum(segment.stored for segment in self.memory.segments)
-        taken = min(size, self._array_left, LIMITS.list_size)
+        taken = min(size, self._array_left)
         self._array_left -= taken
         if taken < size:
-            self.problem("too-many", None, subject, f"array too large: only {taken} of {size} bytes were read")
+            text = f"array too large: only {taken} of {size} bytes were read; {how_to_raise('array_bytes')}"
+            self.problem("too-many", None, subject, text)
         return taken
+
+    def take_list(self, size: int, subject: Subject) -> int:
+        """Bytes of a device list that may be read. A problem if it is less than `size`.
+
+        size:    of the list, or of its folio, in bytes.
+        subject: what the problem is about.
+
+        The limit is LIMITS.list_bytes for all, plus what the source holds.
+        """
+        taken = min(size, self._list_left)
+        self._list_left -= taken
+        if taken < size:
+            text = f"list too large: only {taken} of {size} bytes were read; {how_to_raise('list_bytes')}"
+            self.problem("too-many", None, subject, text)
+        return taken
+
+    def take_map_page(self) -> bool:
+        """Whether one more page of a map may be read: LIMITS.map_pages of all, plus twice what the source holds."""
+        self._map_left -= 1
+        return self._map_left >= 0
 
     def problem(self, code: str, address: int | None, subject: Subject | None, text: str) -> Problem:
         """Note a problem, and return it. An equal one is noted only once, and none beyond LIMITS.problems.
@@ -188,6 +224,12 @@ class Walk:
             if near in self._used:
                 self.problems.pop(problem, None)
         self._near.clear()
+        if isinstance(self.memory, Metered) and self.memory.is_spent:
+            text = f"too much was read of this source; the rest is left out; {how_to_raise('read_bytes')}"
+            self.problem("too-many", None, None, text)
+        if len(self.problems) >= LIMITS.problems:
+            text = f"too many problems: only the first {LIMITS.problems} are kept; {how_to_raise('problems')}"
+            self.problems[Problem(code="too-many", address=None, message=text)] = None
 
     def missing(self, error: MissingMemory, subject: Subject) -> None:
         """Note a problem: a page is not in the source; another one if its address has the bit of memory encryption.
@@ -195,6 +237,9 @@ class Walk:
         error:   from the source.
         subject: what the problems are about.
         """
+        if isinstance(error, LimitError):
+            self.problem("too-many", error.page, subject, str(error))
+            return
         mask = self._encryption_mask
         if mask and error.page & mask:
             text = f"address {error.page:#x} has the bit of memory encryption, {mask:#x} (VMCOREINFO)"
@@ -214,6 +259,10 @@ class Walk:
         subject: what the problem is about.
         kind:    as in `read`, for the first page.
         """
+        with suppress(MissingMemory):  # else page by page
+            data = self.memory.read(address, size)
+            self._used.add(address)
+            return data
         parts: list[bytes] = []
         end = address + size
         while address < end:
@@ -269,9 +318,9 @@ class Walk:
             if size is not None and header.totalsize > size:
                 raise FormatError(f"totalsize: expected at most {size:#x} bytes, found {header.totalsize:#x}")
             if header.totalsize > self._fdt_left:
-                raise FormatError(
-                    f"totalsize {header.totalsize:#x} exceeds the limit of all devicetrees, {LIMITS.fdt_bytes:#x} bytes"
-                )
+                text = f"totalsize {header.totalsize:#x} exceeds what is read of all devicetrees"
+                self.problem("too-many", address, subject, f"{text}; {how_to_raise('fdt_bytes')}")
+                return None
             self._fdt_left -= header.totalsize
             data = self.read_some(address, header.totalsize, subject)
             tree = parse(data, partial=True)
@@ -279,7 +328,7 @@ class Walk:
             self.problem("bad-fdt", address, subject, str(error))
             return None
         if tree.fault:
-            self.problem("bad-fdt", address, subject, tree.fault)
+            self.problem("too-many" if tree.is_cut else "bad-fdt", address, subject, tree.fault)
         self._trees[address] = tree
         return tree
 

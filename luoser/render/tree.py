@@ -192,13 +192,25 @@ class _Drawing:
 
     def _devicetree(self, branch: Tree, root: Node) -> None:
         """The properties and nodes of a devicetree of unknown kind. Numbers that are preserved addresses say so."""
-        for name, value in root.properties:
+        size = sum(1 + len(node.properties) for node in root.walk()) - 1
+        if not self.full and size > _SHOWN:
+            branch.add(text((f"the first {_SHOWN} of {size} lines follow; --full shows all", "yellow")))
+            size = _SHOWN
+        self._lines(branch, root, size)
+
+    def _lines(self, branch: Tree, node: Node, left: int) -> int:
+        """Draw the lines of a node, at most so many. Returns how many are left."""
+        for name, value in node.properties[:left]:
             number = int.from_bytes(value, "little") if len(value) == 8 else 0
             block = self.map.find(number) if self.map is not None and number else None
             note = f"  ({preserved_note(self.map, number)})" if block is not None else ""
             branch.add(text(f"{safe_text(name)} = {property_text(value)}{note}"))
-        for node in root.nodes:
-            self._devicetree(branch.add(text((safe_text(node.name), "bold"))), node)
+        left -= len(node.properties[:left])
+        for child in node.nodes:
+            if left <= 0:
+                break
+            left = self._lines(branch.add(text((safe_text(child.name), "bold"))), child, left - 1)
+        return left
 
     def _foreign(self, branch: Tree, contents: tuple[Contents, ...]) -> None:
         """The devicetree in the bytes of an unknown handler or FLB, if they are one."""

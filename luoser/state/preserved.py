@@ -15,6 +15,9 @@ Extent = tuple[int, int, int]
 """(physical address, order, count): count adjacent blocks of 2^order pages."""
 
 
+_FULL = (1 << 32768) - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Bitmap:
     """One bit per block of 2^order pages.
@@ -51,9 +54,11 @@ class PreservedMap:
         self.page_size, self.complete = page_size, complete
         self.bitmaps = tuple(sorted(bitmaps, key=lambda bitmap: (bitmap.order, bitmap.start)))
         self._index: dict[int, dict[int, Bitmap]] = {}
-        self.entries = self.pages = 0
+        self.entries = self.pages = count = 0
+        last: bytes | None = None
         for bitmap in self.bitmaps:
-            count = int.from_bytes(bitmap.bits, "little").bit_count()
+            if bitmap.bits is not last:  # those of one extent are the same object
+                last, count = bitmap.bits, int.from_bytes(bitmap.bits, "little").bit_count()
             self.entries += count
             self.pages += count << bitmap.order
             self._index.setdefault(bitmap.order, {})[bitmap.start // self._span(bitmap)] = bitmap
@@ -75,11 +80,13 @@ class PreservedMap:
                 place = first & 32767
                 take = min(count, 32768 - place)
                 key = order, first >> 15
-                made[key] = made.get(key, 0) | ((1 << take) - 1) << place
+                made[key] = _FULL if take == 32768 else made.get(key, 0) | ((1 << take) - 1) << place
                 first, count = first + take, count - take
         span = page_size << 15
+        equal = {bits: bits.to_bytes(4096, "little") for bits in {bits for bits in made.values() if bits is not _FULL}}
+        full = _FULL.to_bytes(4096, "little")
         bitmaps = (
-            Bitmap(order, (number * span) << order, bits.to_bytes(4096, "little"))
+            Bitmap(order, (number * span) << order, full if bits is _FULL else equal[bits])
             for (order, number), bits in made.items()
         )
         return cls(bitmaps, page_size=page_size, complete=complete)
@@ -169,11 +176,14 @@ class PreservedMap:
     def extents(self, *, above: int = -1) -> Iterator[Extent]:
         """Runs of adjacent blocks, by order, then by address. above: yield only orders above this."""
         start = order = count = 0
+        last, runs = b"", list[tuple[int, int]]()
         for bitmap in self.bitmaps:
             if bitmap.order <= above:
                 continue
             unit = self.page_size << bitmap.order
-            for first, length in bit_runs(bitmap.bits):
+            if bitmap.bits is not last:
+                last, runs = bitmap.bits, list(bit_runs(bitmap.bits))
+            for first, length in runs:
                 address = bitmap.start + first * unit
                 if count and bitmap.order == order and address == start + count * unit:
                     count += length

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from luoser.errors import FormatError, SourceError, UsageError
 from luoser.limits import LIMITS
 from luoser.memory import live
 from luoser.memory.open import read_file
+from luoser.parse import parse_json
 from luoser.text import safe_text
 from luoser.topology.build import Remarks, build
 from luoser.topology.document import from_document, from_list
@@ -70,11 +70,9 @@ def _json(data: bytes, name: str, shown: str) -> Topology:
     if len(data) > LIMITS.topology_json:
         raise SourceError(f"{shown}: JSON too large: expected at most {LIMITS.topology_json} bytes, found {len(data)}")
     try:
-        document = json.loads(data.decode("utf-8", "surrogateescape"))
-    except json.JSONDecodeError as error:
-        raise SourceError(f"{shown}: line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, very deep nesting
-        raise SourceError(f"{shown}: JSON, but not a topology: {safe_text(str(error))}") from None
+        document = parse_json(data.decode("utf-8", "surrogateescape"))
+    except FormatError as error:
+        raise SourceError(f"{shown}: {error}") from None
     if isinstance(document, list):
         return from_list(document, source=name)
     return from_document(document)

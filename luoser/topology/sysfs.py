@@ -34,6 +34,9 @@ def read_sysfs(folder: Path, remarks: Remarks) -> list[Found]:
     Raises SourceError if the folder cannot be read, FormatError if almost all of it is malformed.
     """
     listing = folder.joinpath(*_LISTING)
+    if listing.is_dir() and not Path(os.path.realpath(listing)).is_relative_to(os.path.realpath(folder)):
+        remarks.add(f"{safe_text(os.fspath(listing))}: a link that leads outside of the folder; not read")
+        listing = folder
     listing = listing if listing.is_dir() else folder
     try:
         links = sorted(entry.name for entry in os.scandir(listing) if entry.is_symlink() and address_of(entry.name))

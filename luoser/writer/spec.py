@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +11,7 @@ from luoser.abi.registry import Layout, layout
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import FormatError, UsageError
 from luoser.fdt import flatten
+from luoser.parse import parse_json, parse_toml
 from luoser.state.from_json import Item, load_buses, load_devices, load_fdt
 from luoser.text import safe_text
 from luoser.writer.pci import list_bytes
@@ -30,10 +29,10 @@ def parse_spec(data: bytes, shown: str) -> dict[str, Any]:
     """
     try:
         text = data.decode()
-        values = json.loads(text) if text.lstrip()[:1] == "{" else tomllib.loads(text)
-    except RecursionError:
-        raise UsageError(f"{shown}: nested too deeply") from None
-    except ValueError as error:  # of UTF-8, JSON and TOML
+        values = parse_json(text) if text.lstrip()[:1] == "{" else parse_toml(text)
+    except FormatError as error:
+        raise UsageError(f"{shown}: {error}") from None
+    except ValueError as error:  # of UTF-8
         raise UsageError(f"{shown}: {safe_text(str(error))}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{shown}: expected an object")

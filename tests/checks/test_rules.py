@@ -41,6 +41,7 @@ WITHOUT: dict[str, str] = {
     "KHO021": "a messenger whose root is lost: test_kho.py",
     "KHO020": "a source without the root of the running kernel: test_kho.py",
     "KHO018": "a source that is cut off: test_kho.py",
+    "KHO024": "a source that meets a limit: test_kho.py",
     "LUO021": "the release of the next kernel: test_handler.py",
     "LUO022": "the release of the next kernel: test_handler.py",
     "KHO013": "the release of the next kernel",

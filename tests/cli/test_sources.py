@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -286,3 +288,24 @@ def test_standard_input_is_no_folder_of_that_name(tmp_path: Path, luoser_process
     debugfs(tmp_path / "-", "7.3-a/1")
     result = luoser_process("inspect", "-", input=b"", cwd=tmp_path, env={"PYTHONPATH": str(real.ROOT)})
     assert result.returncode == 2 and b"standard input" in result.stderr
+
+
+def test_limit_is_in_force_for_one_command() -> None:
+    found = invoke("inspect", real.path("7.3-a/frozen"), "--limit", "entries=1", "--limit", "roots=0x10")
+    assert found.exit_code == 0 and "--limit entries=N raises this limit, now 1" in found.output
+    assert "--limit" not in out("inspect", real.path("7.3-a/frozen"))
+    assert invoke("check", real.path("7.3-a/frozen"), "--limit", "entries=1").exit_code == 4
+
+
+@pytest.mark.parametrize("word", ["entries", "entries=", "entries=-1", "entries=x", "nothing=1", "=1", ""])
+def test_limit_that_is_none_is_2(word: str) -> None:
+    assert invoke("inspect", real.path("7.3-a/frozen"), "--limit", word).exit_code == 2
+
+
+def test_timeout_ends_the_wait_for_a_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    before = signal.getsignal(signal.SIGALRM)
+    found = invoke("inspect", "--timeout", "0.2", tmp_path / "fifo")
+    assert found.exit_code == 2 and "not read within 0.2 s; --timeout" in found.output
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert invoke("inspect", "--timeout", "60", real.path("7.3-a/frozen")).exit_code == 0

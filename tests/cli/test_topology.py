@@ -122,3 +122,10 @@ def test_without_a_source_it_is_this_machine(luoser_command: Run) -> None:
         assert result.returncode == 0 and result.stdout.startswith(f"{SYSFS}  sysfs  ".encode())
     else:
         assert result.returncode == 2 and SYSFS.encode() in result.stderr
+
+
+def test_input_is_not_overwritten_by_force(tmp_path: Path, luoser_command: Run) -> None:
+    (tmp_path / "list").write_bytes(Path(LIST).read_bytes())
+    found = luoser_command("topology", tmp_path / "list", "-o", tmp_path / "list", "--force")
+    assert found.returncode == 2 and b"output and input are the same file" in found.stderr
+    assert (tmp_path / "list").read_bytes() == Path(LIST).read_bytes()

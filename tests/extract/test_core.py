@@ -31,7 +31,7 @@ from luoser.state import Direction, Handover, Problem
 from tests import real
 from tests.images import Image
 from tests.memory import writers
-from tests.memory.images import Load, core
+from tests.memory.images import Load, core, note
 
 PAGE = 4096
 
@@ -399,3 +399,12 @@ def test_pages_that_only_a_trial_reads_are_not_in_a_cut(page_size: int | None) -
         patch.setattr(reader, "best_size", lambda state, size, _: (size, 0))
         luoser.read(alone, page_size=page_size)
     assert recorder.asked == alone.asked
+
+
+def test_vmcoreinfo_of_any_bytes_survives_unchanged() -> None:
+    info = b"OSRELEASE=7.3\x1b[31m\\n\r\x85\xff\nno equals sign\nA=1\nA=2\n\nNUMBER(x)=\n"
+    memory = ElfMemory("x", core(Load(0x1000, b"A" * PAGE), notes=note("VMCOREINFO", info)))
+    again = ElfMemory("x", written(memory, [0x1000]))
+    assert again.info_note == info
+    assert again.vmcoreinfo == memory.vmcoreinfo
+    assert memory.vmcoreinfo["OSRELEASE"].isprintable()

@@ -386,3 +386,12 @@ def test_a_word_of_another_name_says_nothing_of_the_direction(tmp_path: Path, na
 )
 def test_folders_that_are_named_for_a_direction(tmp_path: Path, name: str, side: bool) -> None:
     assert module._side(tmp_path / name) is side
+
+
+def test_folder_of_blobs_that_is_a_link_out_of_the_copy_is_not_listed(tmp_path: Path) -> None:
+    debugfs(tmp_path / "copy", "7.3-a/0")
+    (tmp_path / "copy/out/sub_fdts").rename(tmp_path / "elsewhere")
+    (tmp_path / "copy/out/sub_fdts").symlink_to(tmp_path / "elsewhere")
+    state = luoser.read(luoser.open(tmp_path / "copy"))
+    assert "out/sub_fdts: a link to a file outside of the folder; not read" in remarks(state)
+    assert state.handovers[0].memblock is None

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, Limits, limited
 from luoser.memory import source
+from luoser.memory.elf import RAM_NOTE
 from luoser.memory.source import Memory
 from tests import real
 from tests.memory.conftest import Bounded
@@ -148,7 +149,7 @@ def test_copy_with_other_bytes_is_told(opened: Opened) -> None:
 
 def test_looking_at_copies_is_bounded(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not compared is not taken for a copy."""
-    monkeypatch.setattr(source, "LIMITS", replace(LIMITS, overlap_bytes=0x2800))
+    monkeypatch.setattr(source, "LIMITS", Limits(overlap_bytes=0x2800))
     memory = opened(core(Load(0x1000, A), Load(0x1000, A), Load(0x1000, A), Load(0x1000, A), Load(0x1000, A)))
     assert len(memory.remarks) == 2
 
@@ -572,3 +573,27 @@ def test_vmcoreinfo_of_real_dumps_is_that_of_pyelftools(name: str) -> None:
     text = raw[0].decode() if isinstance(raw[0], bytes) else raw[0]
     assert dict(found) == dict(line.split("=", 1) for line in text.rstrip("\0").splitlines() if "=" in line)
     assert real.dump(name).page_size == 4096
+
+
+def test_segments_that_share_the_bytes_of_the_file_are_bounded(opened: Opened) -> None:
+    """A header of 56 bytes could else have all bytes of the file searched once more."""
+    data = bytearray(
+        core(*(Load(page << 20, A if not page else b"") for page in range(100)), Load(1 << 40, bytes(1 << 16)))
+    )
+    offset = int.from_bytes(data[64 + 56 + 8 : 64 + 56 + 16], "little")
+    for number in range(100):
+        place = 64 + 56 * (number + 1)
+        data[place + 8 : place + 16] = offset.to_bytes(8, "little")
+        data[place + 32 : place + 48] = (1 << 16).to_bytes(8, "little") * 2
+    memory = opened(bytes(data))
+    assert any("16 times the bytes of the file" in remark for remark in memory.remarks)
+    assert sum(segment.stored for segment in memory.segments) <= 17 * len(data)
+
+
+def test_ranges_of_notes_are_bounded(opened: Opened) -> None:
+    ranges = struct.pack("<QQ", 0, 1) * 10
+    data = core(Load(0x1000, A), notes=note(RAM_NOTE.decode(), ranges))
+    with limited(Limits(note_ranges=3)):
+        memory = opened(data)
+    assert len(memory.ram) == 3
+    assert "truncated: a note has 10 ranges of memory; --limit note_ranges=N" in memory.remarks[0]

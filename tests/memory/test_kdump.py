@@ -11,7 +11,6 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import LuoserError, MissingMemory, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import Limits
 from luoser.memory import kdump as module
 from luoser.memory.kdump import KdumpMemory
 from luoser.memory.source import Memory
@@ -127,7 +126,7 @@ def test_segments_are_the_ram_with_excluded_pages(open_files: Opened) -> None:
 
 def test_runs_of_ram_are_bounded(open_files: Opened, bounded: Bounded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every second frame: the file is small, its list of segments would not be."""
-    monkeypatch.setattr(module, "LIMITS", replace(LIMITS, kdump_segments=1000))
+    monkeypatch.setattr(module, "LIMITS", Limits(kdump_segments=1000))
     data = kdump({0: page(0)}, ram=range(0, 1 << 20, 2))
     with bounded():
         memory = open_files(data)
@@ -417,7 +416,7 @@ def test_cut_anywhere_behind_the_descriptors_is_told(step: int, zeros: set[int],
     lost = lost_frames(whole, size, LONG)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_STEP", step)
-        patch.setattr(module, "LIMITS", replace(LIMITS, kdump_descriptors=10 * step))
+        patch.setattr(module, "LIMITS", Limits(kdump_descriptors=10 * step))
         memory = KdumpMemory("x", [("x", whole[:size])])
         assert len(memory.remarks) == bool(lost)
         for remark in memory.remarks:
@@ -431,7 +430,7 @@ def test_descriptors_at_the_end_of_a_large_dump_that_were_never_written_are_told
     open_files: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_STEP", 4)
-    monkeypatch.setattr(module, "LIMITS", replace(LIMITS, kdump_descriptors=40))
+    monkeypatch.setattr(module, "LIMITS", Limits(kdump_descriptors=40))
     data = bytearray(WHOLE)
     data[DATA - 24 * 8 : DATA] = bytes(24 * 8)
     (remark,) = open_files(bytes(data)).remarks
@@ -862,3 +861,9 @@ def test_page_frames_after_the_end_of_the_descriptors_are_not_walked(
     monkeypatch.setattr(module, "known", counted)
     assert list(open_files(data[: 64 << 10]).find_pages(b"MAGI")) == []
     assert next(calls) < 5000
+
+
+def test_pages_that_share_their_bytes_are_held_once() -> None:
+    """All pages of zeros do, and all of any other content in a file that somebody made to harm."""
+    pages = {frame: bytes(4096) for frame in range(2048)} | {5000: page(1), 5001: page(2)}
+    assert KdumpMemory("x", [("x", kdump(pages))]).held == 3 * 4096

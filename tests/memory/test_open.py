@@ -9,7 +9,7 @@ import lzma
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 import luoser
 from luoser.errors import SourceError, UsageError
+from luoser.limits import Limits
 from luoser.memory import open as open_module
 from luoser.memory.source import Memory
 from tests import real
@@ -279,3 +280,45 @@ def test_command_refuses_a_root_that_is_none(luoser_command: Run) -> None:
 
 def test_command_refuses_an_unknown_layout(luoser_command: Run) -> None:
     assert "no-such" in assert_refused(luoser_command("inspect", real.path(NAME), "--layout", "no-such"))
+
+
+@pytest.mark.parametrize("kind", ["raw", "elf"])
+def test_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "dump"
+    place.write_bytes(raw_image() if kind == "raw" else ELF)
+    with luoser.open(place) as memory:
+        start = memory.segments[0].start
+        memory.read(start, 4096)
+        os.truncate(place, 4096)
+        for look in (
+            lambda: memory.read(start, 4096),
+            lambda: list(memory.find(b"kho-v")),
+            lambda: list(memory.find_pages(b"\xd0\x0d\xfe\xed")),
+            lambda: luoser.read(memory),
+        ):
+            with pytest.raises(SourceError, match=r"dump: became shorter while it was read: expected .* found 4096"):
+                look()
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/proc/self/maps", "/proc/kmsg"])
+def test_what_has_no_end_is_not_opened(name: str) -> None:
+    with pytest.raises(SourceError, match="of these only"):
+        luoser.open(name)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_unpacking_is_bounded_by_a_ratio(
+    tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_module, "_FREE_RATIO", 1 << 20)
+    (tmp_path / "small").write_bytes(pack(bytes(4 << 20)))
+    luoser.open(tmp_path / "small").close()
+    with pytest.raises(SourceError, match="unpacks to more than 1048576 bytes; --limit unpacked_ratio=N"):
+        luoser.open(tmp_path / "small", limits=Limits(unpacked_ratio=2))
+
+
+def test_unpacking_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_module, "_DISK_STEP", 1 << 20)
+    (tmp_path / "dump").write_bytes(gzip.compress(raw_image()))
+    with pytest.raises(SourceError, match=r"it would fill .*TMPDIR.*--limit disk_left"):
+        luoser.open(tmp_path / "dump", limits=Limits(disk_left=1 << 60))

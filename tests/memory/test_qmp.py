@@ -771,3 +771,16 @@ def test_interrupt_while_the_guest_is_let_go_leaves_it_to_the_exit(serve: Serve)
     memory._monitor.run = run  # type: ignore[method-assign]
     memory.close()
     assert server.seen.count("cont") == 1
+
+
+def test_all_answers_together_have_one_deadline(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is in time for each command may not keep luoser for ever."""
+    now = time.monotonic
+
+    def slow(server: Server, request: dict[str, Any]) -> Said:
+        monkeypatch.setattr("luoser.memory.qmp.time.monotonic", lambda: now() + 4000)
+        return Server.answer(server, request)
+
+    server = serve({"query-status": slow, "query-commands": hang, "add-fd": hang, "dump-guest-memory": hang})
+    with pytest.raises(SourceError, match=r"QEMU took too long in all, during .*--limit qmp_seconds=N"):
+        luoser.open(server.source)

@@ -70,7 +70,8 @@ def test_roots_of_guests_crowd_out_nothing(count: int) -> None:
     assert own(state.handovers) == list(real.read(PAIR).handovers)
     assert len(state.handovers) == 16
     (problem,) = problems(state, "too-many-roots")
-    assert problem.message == f"too many KHO roots: found {count + 2}, only the 16 likeliest are read"
+    text = f"too many KHO roots: found {count + 2}, only the 16 likeliest are read"
+    assert problem.message == f"{text}; --limit roots=N raises this limit, now 16"
 
 
 def test_lone_root_is_not_foreign() -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import replace
 
 import pytest
 
 import luoser
 from luoser.checks import Verdict, check
 from luoser.errors import PageState
-from luoser.limits import LIMITS
+from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
 from luoser.render.tree import print_state
 from luoser.state import MapStatus, State, to_document
@@ -513,8 +512,8 @@ def test_a_limit_of_problems_drops_no_other_one(monkeypatch: pytest.MonkeyPatch)
     memory.remove(next(one for one in data if any((one ^ other).bit_count() == 1 for other in data)))
     whole = codes(luoser.read(memory))
     assert whole.index("missing") == 0
-    monkeypatch.setattr("luoser.reader.walk.LIMITS", replace(LIMITS, problems=1))
-    assert codes(luoser.read(memory)) == whole[:1]
+    monkeypatch.setattr("luoser.reader.walk.LIMITS", Limits(problems=1))
+    assert codes(luoser.read(memory)) == [*whole[:1], "too-many"]
 
 
 @pytest.mark.parametrize(

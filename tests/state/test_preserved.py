@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from luoser.bits import bit_runs, next_one, next_zero
 from luoser.state import Bitmap, Block, Extent, PreservedMap
 from tests import real
+from tests.work import held
 
 PAGE = 4096
 bitmaps = st.one_of(
@@ -190,3 +191,11 @@ def test_a_gap_in_a_large_map_is_found_without_a_step_for_each_page() -> None:
     assert whole.gap(0, 1 << 60) == 1 << 40
     assert whole.first_within(1 << 40, 1 << 60) is None
     assert whole.overlap() is None
+
+
+def test_extent_of_many_blocks_is_small() -> None:
+    """2^32 pages in three numbers: all its bitmaps but two are the same bytes."""
+    with held(96 << 20):
+        found = PreservedMap.from_extents([(4096, 0, 1 << 32)], page_size=4096)
+    assert (found.entries, list(found.extents())) == (1 << 32, [(4096, 0, 1 << 32)])
+    assert len({id(bitmap.bits) for bitmap in found.bitmaps}) == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luoser.errors import FormatError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, Limits
 from luoser.topology import Device, Topology, read_topology
 from luoser.topology import build as build_module
 from luoser.topology.document import from_list
@@ -132,7 +131,7 @@ def test_a_vf_without_a_pf(machine: Machine) -> None:
 
 
 def test_virtual_functions_are_counted(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_module, "LIMITS", replace(LIMITS, pci_devices=10))
+    monkeypatch.setattr(build_module, "LIMITS", Limits(pci_devices=10))
     topology = machine({f"00:0{slot}.0": config(sriov=(6, 0x100, 1)) for slot in (1, 2)})
     assert [remark for remark in topology.remarks if "virtual functions" in remark]
 
@@ -226,7 +225,7 @@ def test_a_device_told_twice_keeps_its_first_entry() -> None:
 
 
 def test_devices_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_module, "LIMITS", replace(LIMITS, pci_devices=3))
+    monkeypatch.setattr(build_module, "LIMITS", Limits(pci_devices=3))
     topology = from_list([{"bdf": f"0000:00:{slot:02x}.0"} for slot in range(9)], source="")
     assert len(topology.devices) == 3
     assert "more than 3 devices; the rest is ignored" in topology.remarks[0]

@@ -7,13 +7,12 @@ import gzip
 import json
 import lzma
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from luoser.errors import SourceError
-from luoser.limits import LIMITS
+from luoser.limits import Limits
 from luoser.topology import open as open_module
 from luoser.topology import read_topology, to_document
 from tests import real, schemas
@@ -65,7 +64,7 @@ def test_a_text_of_rubbish_is_given_up_early(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_module, "LIMITS", replace(LIMITS, topology_size=1000, topology_json=500))
+    monkeypatch.setattr(open_module, "LIMITS", Limits(topology_size=1000, topology_json=500))
     for size, words in (
         (1001, "at most 1000 bytes, found 1001"),
         (501, "JSON too large: expected at most 500 bytes, found 501"),

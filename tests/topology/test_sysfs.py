@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from luoser.errors import SourceError
-from luoser.limits import LIMITS
+from luoser.limits import Limits
 from luoser.topology import Device, read_topology
 from luoser.topology import sysfs as sysfs_module
 from tests.topology.guest import config, parents
@@ -136,7 +135,7 @@ def test_a_walk_looks_into_devices_for_devices_only(tree: Path) -> None:
 
 
 def test_a_walk_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysfs_module, "LIMITS", replace(LIMITS, sysfs_entries=5))
+    monkeypatch.setattr(sysfs_module, "LIMITS", Limits(sysfs_entries=5))
     topology = read_topology(tree)
     assert list(topology.devices) == [(0, 8)]
     assert "more than 5 folders; the rest is ignored" in topology.remarks[0]
@@ -195,3 +194,11 @@ def test_a_folder_without_devices_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
         read_topology(tmp_path / "nothing")
+
+
+def test_listing_that_is_a_link_out_of_the_copy_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/pci/devices/0000:00:01.0").mkdir(parents=True)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/bus").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match="outside of the folder; not read"):
+        read_topology(tmp_path / "copy")

@@ -56,7 +56,7 @@ def test_a_decoded_golden_file_is_built_again(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ('{"a": 1,\n "b" 2}', "line 2 column 6"),
+        ('{"a": 1,\n "b" 2}', "line 2, column 6"),
         ("a = 1\nb 2\n", "line 2, column 3"),
         ("[[handovers]]\nluo = { sessions = [ }\n", "line 2"),
         ('{"a": 9' + "9" * 5000 + "}", "digits"),

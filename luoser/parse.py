@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""JSON and TOML of users, read with bounds of our own: their parsers recurse, and speak of Python when they give up."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from luoser.errors import FormatError
+from luoser.limits import LIMITS, how_to_raise
+from luoser.text import safe_text
+
+__all__ = ["parse_json", "parse_toml"]
+
+_DIGITS = 1000
+"""Digits of a number at most; no number here has more than 64 bits."""
+_TOML = re.compile(
+    r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[][{}.=,\n]|[0-9_]+|[^][{}.=,\n"\'#0-9_]+|.',
+    re.DOTALL,
+)
+"""A string, a comment, a character that opens or ends something, digits, or other text."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The values of a JSON document.
+
+    Raises FormatError, with line and column where it has them.
+    """
+    try:
+        return json.loads(text, parse_int=_number)
+    except RecursionError:
+        raise FormatError("nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise FormatError(f"line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}") from None
+    except ValueError as error:  # of UTF-8 and of numbers
+        raise FormatError(safe_text(str(error))) from None
+
+
+def _number(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"number of {len(digits)} digits: expected at most {_DIGITS}")
+    return int(digits)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML document.
+
+    Raises FormatError, with line and column where it has them.
+    """
+    import tomllib
+
+    _need_shallow(text)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise FormatError("nested too deeply") from None
+    except ValueError as error:
+        raise FormatError(safe_text(str(error))) from None
+
+
+def _need_shallow(text: str) -> None:
+    """Raise FormatError for too many levels, or a number that is too long: tomllib takes quadratic time for them."""
+    depth = parts = 0
+    line = 1
+    for match in _TOML.finditer(text):
+        word = match[0]
+        if word == ".":
+            parts += 1
+        elif word in ("[", "{"):
+            depth, parts = depth + 1, 0
+        elif word in ("]", "}"):
+            depth, parts = max(0, depth - 1), 0
+        elif word in ("=", ",", "\n"):
+            parts = 0
+        elif len(word) > _DIGITS and word[0].isdigit():
+            raise FormatError(f"line {line}: number of {len(word)} digits: expected at most {_DIGITS}")
+        if depth + parts >= LIMITS.spec_depth:
+            raise FormatError(f"line {line}: nested too deeply; {how_to_raise('spec_depth')}")
+        line += word.count("\n")

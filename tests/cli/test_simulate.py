@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+"""`luoser simulate`: what it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import real
+from tests.conftest import Run
+
+SCENARIO = (real.ROOT / "fixtures/scenarios/cover-letter.toml").read_text()
+
+
+@pytest.mark.parametrize("target", ["scenario", "machine"])
+@pytest.mark.parametrize("named", [False, True])
+def test_input_is_not_overwritten_by_force(tmp_path: Path, luoser_command: Run, target: str, named: bool) -> None:
+    """Not the topology either, by whichever way it is given."""
+    machine = (real.REAL / "7.3-a/topology.json").read_bytes()
+    (tmp_path / "machine").write_bytes(machine)
+    scenario = ('topology = "machine"\n' if named else "") + SCENARIO
+    (tmp_path / "scenario").write_text(scenario)
+    way = [] if named else ["--topology", tmp_path / "machine"]
+    found = luoser_command("simulate", tmp_path / "scenario", *way, "-o", tmp_path / target, "--force")
+    assert found.returncode == 2 and b"output and input are the same file" in found.stderr
+    assert ((tmp_path / "machine").read_bytes(), (tmp_path / "scenario").read_text()) == (machine, scenario)

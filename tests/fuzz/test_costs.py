@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""What the worst image of each structure costs: at three sizes, no more than grows with the bytes that are stored.
+
+Each image is made at three sizes. Where it has zeros that are not stored, only those grow, and the work may not.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+import luoser
+from luoser.checks import check
+from luoser.memory.source import Memory, Segment, SegmentedMemory
+from tests.images import Image, Node, fdt, name, text, u32, u64
+from tests.reader.helpers import luo_ser, v2
+from tests.work import held, lines
+
+ZEROS = 0x1_0000_0000
+"""Address from which on there are zeros that are not stored."""
+
+
+@dataclass(slots=True)
+class Worst:
+    """An image under construction.
+
+    size: 1, 2 or 4.
+    head: the first bytes at ZEROS, which are stored.
+    """
+
+    image: Image
+    size: int
+    head: bytes = b""
+
+    def memory(self) -> Memory:
+        data, head = bytes(self.image.data), len(self.head)
+        segments = [Segment(0, len(data), 0, len(data)), Segment(ZEROS, 1 << 38, len(data), head)]
+        memory = SegmentedMemory("worst", data + self.head, segments)
+        memory.format = "worst"
+        return memory
+
+    def luo(self, sessions: int, flbs: int = 0) -> int:
+        return self.image.alloc(luo_ser(1, sessions, flbs))
+
+
+def false_roots(worst: Worst) -> None:
+    """Different pages that start as a root, and have as many properties as fit."""
+    for number in range(64 * worst.size):
+        tree = Node("", {"compatible": text("kho-v4x"), **{f"p{index}": b"" for index in range(200)}})
+        worst.image.alloc(fdt(tree)[:4090] + struct.pack("<H", number), keep=False)
+
+
+def equal_trees(worst: Worst) -> None:
+    """Roots that share one devicetree of many properties."""
+    blob = fdt(Node("", {f"p{index}": b"" for index in range(2000 * worst.size)}))
+    place = worst.image.alloc(blob, order=7)
+    for _ in range(8):
+        worst.image.handover({f"s{number}": (place, len(blob)) for number in range(8)})
+
+
+def zero_tree(worst: Worst) -> None:
+    """Roots that share one radix tree, whose leaves are zeros that are not stored."""
+    image, count = worst.image, 4 * worst.size
+    above = [
+        image.alloc(struct.pack("<512Q", *(ZEROS + ((one << 9 | two) << 12) for two in range(512))))
+        for one in range(count)
+    ]
+    top = image.alloc(struct.pack(f"<{count}Q", *above))
+    for _ in range(3):  # further levels
+        top = image.alloc(struct.pack("<Q", top))
+    for _ in range(16):
+        image.handover(map_address=image.alloc(struct.pack("<Q", top)))
+
+
+def zero_blobs(worst: Worst) -> None:
+    """Sub-trees of unknown kind, of the largest size that a kernel preserves, and more."""
+    for root in range(4 * worst.size):
+        first = ZEROS + (root << 28)
+        worst.image.handover({f"x{number}": (first + (number << 22), 4 << 20) for number in range(20)})
+
+
+def zero_list(worst: Worst) -> None:
+    """A device list with a count that is too high, and with one device before its zeros."""
+    image, count = worst.image, 500_000 * worst.size
+    flb = name("pci", 48) + u64(ZEROS) + u64(1)
+    area = image.alloc(u64(1) + u64(1) + flb)
+    image.kept.append((ZEROS, 14))
+    image.handover({"LUO": (worst.luo(0, area), 32)})
+    worst.head = struct.pack("<QQ", count, 0x0100)
+
+
+def zero_array(worst: Worst) -> None:
+    """A memfd whose folio array is in blocks of zeros."""
+    image, count = worst.image, 1 << 20
+    pages = [ZEROS + (number << 12) for number in range(511)]
+    chunk = image.alloc(struct.pack("<512Q", 0, *pages))
+    memfd = image.alloc(v2(struct.pack("<QIHH", chunk, 511, 0, 0), folios=511 * 256, size=count << 12))
+    entries = [name("memfd-v2", 48) + u64(memfd) + u64(token) for token in range(64 * worst.size)]
+    files = image.blocks(entries)
+    session = name("vm", 64) + u64(files) + u64(len(entries))
+    image.handover({"LUO": (worst.luo(image.blocks([session])), 32)})
+
+
+def zero_test_folios(worst: Worst) -> None:
+    """The KHO self-test with folios of a large order."""
+    words = [ZEROS + (number << 32) | 20 for number in range(32 * worst.size)]
+    info = worst.image.vmalloc(struct.pack(f"<{len(words)}Q", *words))
+    data = Node("data", {"nr_folios": u32(len(words)), "folios_info": info, "csum": bytes(4)})
+    tree = worst.image.tree(Node("", {"compatible": text("kho-test-v1"), "magic": u32(0x4F484B21)}, [data]))
+    worst.image.handover({"kho_test": (tree, 4096)})
+
+
+def shared_lists(worst: Worst) -> None:
+    """Roots that share one page of LUO, whose FLBs lead to lists of devices of no layout."""
+    image, rows = worst.image, list[bytes]()
+    for number in range(12):
+        devices = b"".join(struct.pack("<IHHQ", number, device, 1, device << 12) for device in range(160))
+        rows.append(name("pci", 48) + u64(image.alloc(struct.pack("<QQ", 160, 160) + devices)) + u64(1))
+    luo = worst.luo(0, image.alloc(u64(1) + u64(len(rows)) + b"".join(rows)))
+    for _ in range(4 * worst.size):
+        image.handover({"LUO": (luo, 32)})
+
+
+CASES = [shared_lists, false_roots, equal_trees, zero_tree, zero_blobs, zero_list, zero_array, zero_test_folios]
+
+
+@pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
+def test_work_grows_with_the_bytes_that_are_stored(build: Callable[[Worst], None]) -> None:
+    costs = []
+    for size in (1, 2, 4):
+        worst = Worst(Image(pages=1024), size)
+        build(worst)
+        memory = worst.memory()
+        with held(48 << 20):
+            costs.append(lines(partial(_judged, memory)))
+    small, middle, large = costs
+    assert large < 10_000_000
+    assert large - middle < 2.5 * max(0, middle - small) + 100_000
+
+
+def _judged(memory: Memory) -> None:
+    check(luoser.read(memory, contents=True))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""The limits: one object, given to each entry, in force only inside of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+import luoser
+from luoser.checks import check
+from luoser.errors import SourceError, UsageError
+from luoser.limits import LIMITS, Limits, how_to_raise, in_force, limited, meanings, with_values
+from tests import real
+
+
+def test_each_limit_has_a_default_and_says_what_it_stands_for() -> None:
+    assert list(meanings()) == [one.name for one in fields(Limits)]
+    for name, (default, word) in meanings().items():
+        assert getattr(Limits(), name) == default > 0 and word and word[-1] != "."
+
+
+def test_limits_are_in_force_inside_of_their_block_only() -> None:
+    assert LIMITS.roots == 16
+    with limited(Limits(roots=2)):
+        assert LIMITS.roots == 2 and in_force() == Limits(roots=2)
+        with limited(None):
+            assert LIMITS.roots == 2
+        assert how_to_raise("roots") == "--limit roots=N raises this limit, now 2"
+    assert in_force() == Limits()
+
+
+def test_values_by_name() -> None:
+    assert with_values(Limits(chain=7), {"roots": 2}) == Limits(chain=7, roots=2)
+    with pytest.raises(UsageError, match="unknown limit 'root'"):
+        with_values(Limits(), {"root": 2})
+
+
+def test_limits_of_a_reading_end_with_it() -> None:
+    state = luoser.read(real.dump("7.3-a/frozen"), limits=Limits(read_bytes=1))
+    assert state == real.read("7.3-a/frozen")  # 16 times what it holds is more
+    assert in_force() == Limits()
+
+
+@pytest.mark.parametrize(("name", "value"), [("map_nodes", 2), ("entries", 1), ("chain", 0), ("vmalloc_chunks", 0)])
+def test_limit_that_is_met_is_named_and_leaves_the_verdict_open(name: str, value: int) -> None:
+    whole = luoser.read(real.dump("7.3-a/frozen"))
+    state = luoser.read(real.dump("7.3-a/frozen"), limits=with_values(Limits(), {name: value}))
+    assert not any("--limit" in problem.message for problem in whole.problems)
+    assert any(f"--limit {name}=N" in problem.message for problem in state.problems)
+    report = check(state)
+    assert "KHO024" in check(whole).passed and "KHO024" not in report.passed
+    assert "limit" in {one.cause for one in report.unjudged}
+
+
+def test_limits_of_opening() -> None:
+    place = real.path("7.3-a/frozen")
+    with pytest.raises(SourceError, match="--limit unpacked=N raises this limit, now 1000"):
+        luoser.open(place, limits=Limits(unpacked=1000))
+    luoser.open(place).close()
