@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import NUMBER, echo_json, format_option
+from luoser.cli.common import NUMBER, echo_json, format_option, hex_options
 
 __all__ = ["command"]
 
@@ -58,9 +58,9 @@ def show(name: str, output: str) -> None:
 @command.command("detect")
 @click.argument("file", type=click.Path())
 @click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
-@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
+@hex_options
 @format_option("text", "json")
-def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
+def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) -> None:
     """List the layouts that fit the bytes of FILE, and why. Exit code 1 if none fits."""
     from luoser.errors import UsageError
     from luoser.hextext import parse_hex
@@ -70,7 +70,7 @@ def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
     from luoser.text import safe_text
 
     data = read_file(file, limit=LIMITS.list_size)
-    data = parse_hex(data) if is_hex else data
+    data = parse_hex(data, word=word) if is_hex else data
     if offset >= len(data):
         raise UsageError(f"{safe_text(file)}: offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
     found = candidates(data[offset:])

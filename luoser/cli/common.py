@@ -25,6 +25,7 @@ __all__ = [
     "Reading",
     "echo_json",
     "format_option",
+    "hex_options",
     "json_pieces",
     "read_options",
     "usable_layouts",
@@ -119,6 +120,36 @@ def format_option(*formats: str) -> Callable[[_Command], _Command]:
         show_default=True,
         help="Format of the output.",
     )
+
+
+def hex_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that adds --hex and --word, passed as `is_hex` and `word`. Raises UsageError for --word alone."""
+
+    @functools.wraps(command)
+    def with_hex(*, is_hex: bool, word: str | None, **rest: Any) -> Any:
+        if word is not None and not is_hex:
+            raise UsageError("--word is for hex text: give --hex, too")
+        return command(is_hex=is_hex, word=int(word) if word is not None else None, **rest)
+
+    for decorator in _HEX_OPTIONS:
+        with_hex = decorator(with_hex)
+    return with_hex
+
+
+_HEX_OPTIONS = (
+    click.option(
+        "--word",
+        type=click.Choice(("1", "2", "4", "8")),
+        help="Bytes of a word of the hex text that is a little-endian number; 1: the digits are in memory order. "
+        "Default: as the ASCII column or the format shows.",
+    ),
+    click.option(
+        "--hex",
+        "is_hex",
+        is_flag=True,
+        help="FILE is hex text: of hexdump, xxd, od, kdb md, gdb x, crash rd, or digits.",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

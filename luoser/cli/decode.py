@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import NUMBER, echo_json, format_option
+from luoser.cli.common import NUMBER, echo_json, format_option, hex_options
 
 __all__ = ["command"]
 
@@ -21,9 +21,9 @@ __all__ = ["command"]
     help="Layout of the blob; see `luoser abi list`.",
 )
 @click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
-@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
+@hex_options
 @format_option("text", "json")
-def command(file: str, layout: str, offset: int, is_hex: bool, output: str) -> None:
+def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None, output: str) -> None:
     """Decode a preserved folio, sub-tree blob or block page that was dumped to FILE (`-` is standard input).
 
     With `--as auto` the layout is determined by the bytes. If several layouts fit, all of them are listed.
@@ -38,7 +38,7 @@ def command(file: str, layout: str, offset: int, is_hex: bool, output: str) -> N
     data = read_file(file, limit=LIMITS.list_size)
     try:
         if is_hex:
-            data = parse_hex(data)
+            data = parse_hex(data, word=word)
         if offset >= len(data):
             raise UsageError(f"offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
         blob = decode(data[offset:], None if layout == "auto" else layout)

@@ -20,8 +20,9 @@ __all__ = ["command"]
 @read_options
 @click.argument("where")
 @click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes (see `luoser abi list`), or `none`.")
+@click.option("--plain", is_flag=True, help="Show only rows of bytes, without members, for `luoser decode --hex`.")
 @click.option("--length", type=NUMBER, help="Number of bytes to show. Default: the size of the node.")
-def command(reading: Reading, where: str, name: str | None, length: int | None) -> None:
+def command(reading: Reading, where: str, name: str | None, plain: bool, length: int | None) -> None:
     """Show the bytes of SOURCE at WHERE, each row with the member of a struct to which it belongs.
 
     WHERE is a physical address, or a path in the state document: root, luo, luo.sessions[0].files[2], pci[0],
@@ -34,6 +35,8 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
     from luoser.state.where import extent, find_node
     from luoser.text import safe_text
 
+    if plain and name is not None:
+        raise UsageError("--plain shows no members: give either --plain or --as")
     with reading.open() as memory:
         state = reading.read(memory)
         node = find_node(state, where)
@@ -47,7 +50,7 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
         except MissingMemory as error:
             remark = f"; {memory.remarks[0]}" if memory.remarks else ""
             raise UsageError(f"{safe_text(where)}: cannot read {node.address:#x}: {error}{remark}") from None
-    layout, why = _layout(data, name, node.layout)
+    layout, why = _layout(data, "none" if plain else name, node.layout)
     try:
         lines = list(rows(data, node.address, layout, length=length))
     except FormatError as error:
@@ -57,11 +60,13 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
         why = f"not {layout.name}: {error}"
         layout, lines = None, list(rows(data, node.address, None, length=length))
     shown = f"{layout.name if layout is not None else 'no layout'} ({safe_text(why, again=True)})"
-    click.echo(f"{safe_text(where)} at {node.address:#x}: {min(len(data), length)} bytes, {shown}")
+    if not plain:
+        click.echo(f"{safe_text(where)} at {node.address:#x}: {min(len(data), length)} bytes, {shown}")
     for line in lines:
         click.echo(line)
     if len(data) < length:
-        click.echo(f"{node.address + len(data):#012x}  {gap}: {length - len(data)} bytes are not shown")
+        missing = f"{gap}: {length - len(data)} bytes are not shown"
+        click.echo(f"luoser: {missing}" if plain else f"{node.address + len(data):#012x}  {missing}", err=plain)
 
 
 def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
