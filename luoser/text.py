@@ -10,6 +10,7 @@ from collections.abc import Iterable
 __all__ = [
     "bdf_text",
     "decode_name",
+    "did_you_mean",
     "encode_name",
     "human_size",
     "one_bit_off",
@@ -58,6 +59,15 @@ def _safe_character(character: str) -> str:
 def decode_name(raw: bytes) -> str:
     """A NUL-padded name field up to its first NUL, as text. Bytes that are not UTF-8 become surrogate escapes."""
     return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known names that are near to one, as they are. Empty if none is."""
+    from difflib import get_close_matches  # slow to load, and only needed for an error
+
+    near = get_close_matches(name.lower(), {word.lower(): word for word in known}, n=3)
+    found = [next(word for word in known if word.lower() == text) for text in near]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def parse_size(text: str) -> int:

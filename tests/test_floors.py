@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"reader", "writer", "extract", "checks", "diff", "liveupdate", "topology"},
     {"render"},
     {"cli"},
+    {"__main__"},
 ]
 MAY_NOT = {("render", "reader"), ("render", "writer"), ("reader", "writer"), ("writer", "reader")}
 SAME_FLOOR = {

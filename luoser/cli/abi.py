@@ -6,11 +6,12 @@ from __future__ import annotations
 import click
 
 from luoser.cli.common import NUMBER, echo_json, format_option, hex_options
+from luoser.cli.group import Group
 
 __all__ = ["command"]
 
 
-@click.group("abi")
+@click.group("abi", cls=Group)
 def command() -> None:
     """Layouts by name: all wire layouts that luoser knows, and where each was seen."""
 
@@ -42,13 +43,12 @@ def list_(subject: str | None, output: str) -> None:
 @format_option("text", "json")
 def show(name: str, output: str) -> None:
     """Show the structs of a layout with offset and size of each field, like pahole."""
-    from luoser.abi.registry import layout
-    from luoser.errors import UsageError
+    from luoser.abi.registry import layout, unknown_layout
     from luoser.render.layouts import layout_document, print_layout
 
     entry = layout(name)
     if entry is None:
-        raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
+        raise unknown_layout(name)
     if output == "json":
         echo_json({"schema": "luoser/abi/1", "layouts": [layout_document(entry)]})
     else:

@@ -70,7 +70,7 @@ def command(
     """
     from luoser.abi.release import release_numbers
     from luoser.checks import Severity, check, rules
-    from luoser.checks.rule import known_names
+    from luoser.checks.rule import known_names, unknown_rule
     from luoser.errors import UsageError
     from luoser.render import findings as render
     from luoser.text import safe_text
@@ -78,9 +78,11 @@ def command(
 
     if next_release is not None and release_numbers(next_release) is None:
         raise UsageError(f"--next: expected a release such as 7.3.4, found {safe_text(next_release)!r}")
+    if verbose and output != "text":
+        raise UsageError(f"--verbose is for text: --format {output} lists all rules anyway")
     for name in (*select, *ignore):
         if name not in known_names():
-            raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
+            raise unknown_rule(name)
     topology = read_topology(machine) if machine is not None else None
     with reading.open() as memory:
         try:

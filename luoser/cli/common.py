@@ -199,7 +199,10 @@ class Reading:
         from luoser.render.progress import progress
 
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
-        memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
+        try:
+            memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
+        except SourceError as error:
+            raise SourceError(f"{error}{self._blob_hint()}") from error
         memory.on_progress = progress("searching for KHO roots")
         return memory
 
@@ -223,7 +226,7 @@ class Reading:
             if memory.is_guess and not self.raw and not any(state.problems):
                 raise SourceError(
                     f"{safe_text(self.source[0])}: unknown dump format, and as a raw image it has no KHO root; if it "
-                    "is one, give --raw, or its addresses with --base, --map or --pc-hole"
+                    f"is one, give --raw, or its addresses with --base, --map or --pc-hole{self._blob_hint()}"
                 )
             for problem in state.problems[:_PROBLEMS_SHOWN]:
                 click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
@@ -234,6 +237,11 @@ class Reading:
                 state,
             )
         return state
+
+    def _blob_hint(self) -> str:
+        from luoser.cli.hints import blob_hint
+
+        return blob_hint(self.source[0]) if len(self.source) == 1 and not self.raw else ""
 
     def _read(self, memory: Memory, contents: bool, path: str | None) -> State:
         from luoser.reader import SYMBOLS, read
@@ -317,12 +325,12 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names, unchanged. Raises UsageError for an unknown layout, or one that --layout cannot select."""
-    from luoser.abi.registry import layout
+    from luoser.abi.registry import layout, unknown_layout
 
     for name in names:
         found = layout(name)
         if found is None:
-            raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
+            raise unknown_layout(name)
         if (found.kind != "list" and not found.handler) or found.kind == "fdt":
             raise UsageError(
                 f"layout {name}: not needed, as its string identifies it; --layout is for device lists and structs of "

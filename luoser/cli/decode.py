@@ -28,14 +28,18 @@ def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None,
 
     With `--as auto` the layout is determined by the bytes. If several layouts fit, all of them are listed.
     """
-    from luoser.errors import FormatError, UsageError
+    from luoser.cli.hints import dump_hint
+    from luoser.errors import FormatError, SourceError, UsageError
     from luoser.hextext import parse_hex
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.blob import decode
     from luoser.text import safe_text
 
-    data = read_file(file, limit=LIMITS.list_size)
+    try:
+        data = read_file(file, limit=LIMITS.list_size)
+    except SourceError as error:
+        raise SourceError(f"{error}{dump_hint(file)}") from error
     try:
         if is_hex:
             data = parse_hex(data, word=word)
@@ -43,7 +47,8 @@ def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None,
             raise UsageError(f"offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
         blob = decode(data[offset:], None if layout == "auto" else layout)
     except (FormatError, UsageError) as error:
-        raise type(error)(f"{safe_text(file)}: {error}") from error
+        hint = "" if is_hex else dump_hint(file)
+        raise type(error)(f"{safe_text(file)}: {error}{hint}") from error
     if output == "json":
         from luoser.state import blob_document
 

@@ -14,7 +14,7 @@ from luoser.cli.common import NUMBER, Reading, echo_json, format_option
 if TYPE_CHECKING:
     from luoser.diff import Comparison
     from luoser.memory.source import Memory
-    from luoser.state import State
+    from luoser.state import Blob, State
 
 __all__ = ["command"]
 
@@ -68,13 +68,15 @@ def command(
 
     if against is None and len(sources) != 2:
         raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {len(sources)} sources")
+    if stat and (output != "text" or against is not None):
+        raise UsageError("--stat is for the text of one comparison: leave out --against and --format json")
     if len(symbols) > 2:
         raise UsageError(f"--symbols: expected those of BEFORE and AFTER, found {len(symbols)} files")
     reading = _Reading(contents, layouts, page_size, symbols, raw)
     pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
     verdicts = set[str]()
     for before, after in pairs:
-        found = _compare((before, after), roots, reading)
+        found = _compare((before, after), roots, reading, ignore)
         found = replace(found, changes=without(found.changes, ignore))
         verdicts.add(found.verdict.value)
         if against is not None and output == "text":
@@ -106,8 +108,10 @@ class _Reading(NamedTuple):
         return self.symbols[min(side, len(self.symbols) - 1)] if self.symbols else None
 
 
-def _compare(names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading) -> Comparison:
-    from luoser.diff import Comparison, blob_changes, compare
+def _compare(
+    names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading, ignore: tuple[str, ...]
+) -> Comparison:
+    from luoser.diff import PARTS, Comparison, blob_changes, compare
     from luoser.errors import UsageError
     from luoser.state import Blob
     from luoser.text import safe_text
@@ -116,12 +120,36 @@ def _compare(names: tuple[str, str], roots: tuple[int, int] | None, reading: _Re
         loaded = _load_both(names, stack, reading)
         first, second = loaded[0][0], loaded[1][0]
         if isinstance(first, Blob) and isinstance(second, Blob):
+            _check_patterns(ignore, _parts_of(first) | _parts_of(second))
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):
             shown = " and ".join(map(safe_text, names))
             raise UsageError(f"{shown}: expected both or none to be a bare folio")
+        _check_patterns(ignore, set(PARTS))
         memories = loaded[0][1], loaded[1][1]
         return compare(first, second, roots=roots, memories=memories, contents=reading.contents)
+
+
+def _parts_of(blob: Blob) -> set[str]:
+    """What the path of a change of a blob begins with."""
+    devices = (device.name for device in blob.devices or ())
+    return {"layout", "records", "fdt", "order", "bus", *blob.fields, *devices}
+
+
+def _check_patterns(patterns: tuple[str, ...], parts: set[str]) -> None:
+    """Raises UsageError for a pattern that no path can match. parts: what a path begins with."""
+    from fnmatch import fnmatchcase
+
+    from luoser.errors import UsageError
+    from luoser.text import did_you_mean, safe_text
+
+    for pattern in patterns:
+        first = pattern.partition("/")[0]
+        if "*" not in first and not any(fnmatchcase(part, first) for part in parts):
+            known = f"paths begin with {', '.join(sorted(parts)[:16])}"
+            raise UsageError(
+                f"--ignore {safe_text(pattern)}: no such path{did_you_mean(first, sorted(parts))}; {known}"
+            )
 
 
 def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> list[tuple[Any, Memory | None]]:

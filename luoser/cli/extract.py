@@ -26,14 +26,19 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     """Write a small ELF core with only the pages of the handovers in SOURCE, to attach to a bug report.
 
     `inspect` shows the same for it as for SOURCE. It has metadata, driver pages and the contents of files up to
-    64 KiB, but no other memory of guests or of the kernel.
+    64 KiB, but no other memory of guests or of the kernel. A core whose name ends with .xz, .gz, .bz2 or .zst is
+    compressed.
+
+    \b
+      luoser extract vmcore -o small.elf.xz
+      luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
     """
     from luoser.errors import UsageError
     from luoser.extract.blob import write_blob
     from luoser.extract.core import write_core
     from luoser.extract.memfd import write_memfd
     from luoser.memory.recorder import Recorder
-    from luoser.output import new_file
+    from luoser.output import new_file, packed_file
     from luoser.text import human_size, safe_text
 
     if memfd is not None and blob is not None:
@@ -48,7 +53,8 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
             )
         memory = Recorder(below)
         state = reading.read(memory, contents=True)
-        with new_file(target, force=force) as file:
+        is_core = memfd is None and blob is None
+        with (packed_file if is_core else new_file)(target, force=force) as file:
             if memfd is not None:
                 report = write_memfd(file, below, state, memfd)
             elif blob is not None:

@@ -94,17 +94,15 @@ def _layout(data: bytes, name: str | None, of_node: str | None) -> tuple[Layout 
 
     Raises UsageError for an unknown layout.
     """
-    from luoser.abi.registry import layout
-    from luoser.errors import UsageError
+    from luoser.abi.registry import layout, unknown_layout
     from luoser.reader.blob import candidates, tree_layout
-    from luoser.text import safe_text
 
     if name == "none":
         return None, "given with --as"
     if name is not None:
         chosen = layout(name)
         if chosen is None:
-            raise UsageError(f"unknown layout {safe_text(name)}; `luoser abi list` lists all")
+            raise unknown_layout(name)
         return chosen, "given with --as"
     tree = tree_layout(data)
     if tree is not None:

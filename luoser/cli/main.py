@@ -11,6 +11,7 @@ from typing import cast
 import click
 
 from luoser import __version__
+from luoser.cli.group import Group
 from luoser.errors import LuoserError
 
 __all__ = ["cli", "main"]
@@ -22,6 +23,7 @@ _COMMANDS = {
     "check": "Check a handover, and compare it with the machine.",
     "diff": "Compare two states.",
     "decode": "Decode one blob or preserved folio.",
+    "help": "Show the help of a command.",
     "hexdump": "Show the bytes of one node with the names of the members.",
     "inspect": "Show everything that is handed over, as a tree.",
     "map": "List the preserved memory, like /proc/iomem.",
@@ -32,7 +34,7 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
 
@@ -41,19 +43,34 @@ class _Commands(click.Group):
             return None
         return cast(click.Command, importlib.import_module(f"luoser.cli.{cmd_name}").command)
 
+    def unknown(self, name: str) -> str:
+        if not (os.path.exists(name) or ":" in name or os.sep in name):  # noqa: PTH110 - a start is to stay fast
+            return super().unknown(name)
+        from luoser.cli.hints import command_for
+
+        return command_for(name)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(_COMMANDS.items()))
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="luoser")
+@click.version_option(__version__, "-V", "--version", prog_name="luoser")
 def cli() -> None:
     """Read the state that a Linux kernel hands to its successor over kexec.
 
     SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also compressed as
     .xz, .gz, .bz2 or .zst; `-` is standard input. Give all files of a split kdump, or a .vmem and its .vmss. `live:` is
     this machine, qmp:SOCKET is a running QEMU guest.
+
+    \b
+      luoser inspect vmcore             what is handed over
+      luoser check vmcore               is it sound?
+      luoser diff before after          what changed over the kexec
+      luoser decode folio.bin           a bare blob, also as hex text (--hex)
+      luoser build spec.toml -o golden_test.c --format kunit
+      luoser help check                 the help of a command
 
     Exit codes: 0 done, sound or equal, 1 findings or differences, 2 usage or unreadable input, 3 no KHO state found,
     4 inconclusive.

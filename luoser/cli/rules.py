@@ -16,13 +16,12 @@ __all__ = ["command"]
 def command(names: tuple[str, ...], output: str) -> None:
     """List the rules of `luoser check`, or explain those with a given id, slug or family."""
     from luoser.checks import rules
-    from luoser.checks.rule import known_names
-    from luoser.errors import UsageError
+    from luoser.checks.rule import known_names, unknown_rule
     from luoser.render.findings import print_rule, print_rules, rules_document
 
     for name in names:
         if name not in known_names():
-            raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
+            raise unknown_rule(name)
     chosen = [rule for rule in rules() if rule.is_meant(names, ())]
     if output == "json":
         echo_json(rules_document(chosen))

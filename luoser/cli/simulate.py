@@ -50,6 +50,8 @@ def command(
     from luoser.render.simulation import lines
     from luoser.text import safe_text
 
+    if force and target is None:
+        raise UsageError("--force replaces the file of -o: give one")
     shown = "standard input" if scenario == "-" else safe_text(scenario)
     try:
         machine = _run(_load(scenario, shown, topology), until, fixed)
@@ -84,7 +86,10 @@ def _load(scenario: str, shown: str, topology: str | None) -> Scenario:
 
 
 def _write(machine: Machine, target: str, force: bool) -> None:
+    from luoser.errors import UsageError
     from luoser.liveupdate import image_of
     from luoser.writer.image import write_image
 
+    if target == "-":
+        raise UsageError("-: standard output has the trace; give the name of a file")
     write_image(target, image_of(machine), "elf", force=force)

@@ -21,10 +21,13 @@ def command(source: str | None, target: str | None, force: bool, output: str) ->
     SOURCE is a copy of sysfs, the output of `lspci -vmmnnD -k` or `lspci -D -xxxx`, or JSON; `-` is standard input.
     Without SOURCE it is the sysfs of this machine. Facts that are not in SOURCE are listed as not known.
     """
+    from luoser.errors import UsageError
     from luoser.output import new_file
     from luoser.text import safe_text
     from luoser.topology import SYSFS, read_topology, to_document
 
+    if force and target is None:
+        raise UsageError("--force replaces the file of -o: give one")
     topology = read_topology(SYSFS if source is None else source)
     if target is not None:
         from luoser.render.topology import summary

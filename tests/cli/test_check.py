@@ -154,7 +154,7 @@ def test_every_rule_is_listed(luoser_command: Run) -> None:
         (["check", FROZEN, "--next", "abc"], b"expected a release such as 7.3.4"),
         (["check", FROZEN, "--next", ""], b"expected a release such as 7.3.4"),
         (["rules", "weather"], b"unknown rule or family"),
-        (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule 'weather'"),
+        (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule or family 'weather'"),
     ],
 )
 def test_what_cannot_be_checked_is_2(luoser_command: Run, arguments: list[str], words: bytes) -> None:

@@ -75,7 +75,7 @@ def test_what_the_source_lacks_is_told() -> None:
     [
         (["0x1234"], "cannot read 0x1234: page 0x1000 is absent"),
         (["luo.sessions[9]"], "expected one item 9, found 0"),
-        (["luo", "--as", "nonsense"], "unknown layout nonsense"),
+        (["luo", "--as", "nonsense"], "unknown layout 'nonsense'"),
         (["0x1adcff8", "--as", "luo-v5"], "luo-v5: too short for struct luo_ser: expected 32 bytes"),
         (["luo", "--length", "0"], "--length"),
         (["luo", "--length", "0xffffffffff"], "--length"),
