@@ -19,6 +19,42 @@ _EXIT = {"sound": 0, "findings": 1, "inconclusive": 4}
 _SEVERITIES = ("error", "warning", "info")
 
 
+_OF_LISTS = ("PCI", "TOP")
+"""Families of the rules about device lists."""
+
+
+def _read(reading: Reading) -> tuple[State, tuple[tuple[int, int], ...], str | None]:
+    """(state, RAM, release of the running kernel) of a source."""
+    with reading.open() as memory:
+        try:
+            state = reading.read(memory, contents=True)
+        except NoState as error:
+            if not (memory.remarks or memory.is_partial or any(_names_root(error.state))):
+                raise
+            error.show()
+            state = error.state  # what is not there may be what was lost
+        return state, memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
+
+
+def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
+    """(state with nothing but a bare device list, rules to apply to it)."""
+    from luoser.errors import UsageError
+    from luoser.limits import LIMITS
+    from luoser.memory.open import read_file
+    from luoser.reader.bare import read_bare
+    from luoser.text import safe_text
+
+    if len(reading.source) != 1:
+        raise UsageError(f"--as: expected one SOURCE, found {len(reading.source)}")
+    (name,) = reading.source
+    data = read_file(name, limit=LIMITS.list_size)
+    try:
+        state = read_bare(data, None if layout == "auto" else layout, path=name, page_size=reading.page_size or 4096)
+        return state, select or _OF_LISTS
+    except UsageError as error:
+        raise UsageError(f"{safe_text(name)}: {error}") from None
+
+
 def _names_root(state: State) -> Iterator[Problem]:
     """The problems of messengers that point to a root."""
     return (problem for problem in state.problems if problem.code in ("root-lost", "root-unread", "no-root"))
@@ -33,6 +69,12 @@ def _names_root(state: State) -> Iterator[Problem]:
     type=click.Path(readable=False),
     metavar="T",
     help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
+)
+@click.option(
+    "--as",
+    "blob",
+    metavar="LAYOUT",
+    help="SOURCE is a bare device list in this layout, or `auto`: check the list alone.",
 )
 @click.option("--next", "next_release", metavar="RELEASE", help="Release of the next kernel, such as 7.3.4.")
 @click.option("--drivers", multiple=True, metavar="NAME", help="Treat this driver as able to live update.")
@@ -54,6 +96,7 @@ def command(
     reading: Reading,
     output: str,
     machine: str | None,
+    blob: str | None,
     next_release: str | None,
     drivers: tuple[str, ...],
     handlers: tuple[str, ...],
@@ -84,15 +127,11 @@ def command(
         if name not in known_names():
             raise unknown_rule(name)
     topology = read_topology(machine) if machine is not None else None
-    with reading.open() as memory:
-        try:
-            state = reading.read(memory, contents=True)
-        except NoState as error:
-            if not (memory.remarks or memory.is_partial or any(_names_root(error.state))):
-                raise
-            error.show()
-            state = error.state  # what is not there may be what was lost
-        ram, kernel = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
+    if blob is not None:
+        state, select = _bare(reading, blob, select)
+        ram, kernel = tuple[tuple[int, int], ...](), None
+    else:
+        state, ram, kernel = _read(reading)
     report = check(
         state,
         topology=topology,
