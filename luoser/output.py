@@ -29,7 +29,10 @@ def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     _refuse(path, target, force=force)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".luoser-")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".luoser-")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
@@ -40,9 +43,11 @@ def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
             Path(name).replace(target)
         else:
             _take_name(name, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename in (None, name):
+            error.filename, error.filename2 = path, None  # never that of the temporary file
         raise
 
 

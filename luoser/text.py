@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "bdf_text",
+    "counted",
     "decode_name",
     "did_you_mean",
     "encode_name",
@@ -17,6 +18,7 @@ __all__ = [
     "parse_bdf",
     "parse_number",
     "parse_size",
+    "rounded_size",
     "safe_text",
 ]
 
@@ -110,6 +112,19 @@ def human_size(size: int) -> str:
         if size and size % (1 << shift) == 0:
             return f"{size >> shift} {unit}"
     return f"{size} byte" if size == 1 else f"{size} bytes"
+
+
+def rounded_size(size: int) -> str:
+    """A number of bytes as text, with three digits: 1 GiB, 78.6 MiB."""
+    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size >= 1 << shift:
+            return f"{size / (1 << shift):.3g} {unit}" if size < 1000 << shift else f"{size >> shift} {unit}"
+    return human_size(size)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 file, 2 files."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def parse_number(text: str) -> int:

@@ -78,8 +78,10 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
         rows = [{"layout": name, "why": why} for name, why in found]
         echo_json({"schema": "luoser/detect/1", "candidates": rows})
     else:
+        from luoser.render.out import line
+
         for name, why in found:
-            click.echo(f"{name}: {why}")
+            line((name, "name"), f": {why}")
         if not found:
             click.echo(f"luoser: {safe_text(file)}: no known layout fits these bytes", err=True)
     if not found:

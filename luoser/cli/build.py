@@ -274,6 +274,7 @@ def _list_mutations(name: str, context: click.Context) -> None:
     from luoser.checks import rules
     from luoser.cli.negatives import rules_of
     from luoser.errors import UsageError
+    from luoser.render.out import line
 
     others = [option for option in context.params if option != "list_mutations" and _is_given(context, option)]
     if others:
@@ -281,7 +282,7 @@ def _list_mutations(name: str, context: click.Context) -> None:
     slugs = {rule.id: rule.slug for rule in rules()}
     found = rules_of(name)
     for rule in found:
-        click.echo(f"{rule}  {slugs[rule]}")
+        line((rule, "name"), f"  {slugs[rule]}")
     if not found:
         click.echo(f"luoser: no rule can be broken in a blob of {name} alone", err=True)
 

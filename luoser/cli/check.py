@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from luoser.cli.common import NoState, Reading, echo_json, format_option, read_options
+from luoser.cli.common import NoState, Reading, echo_json, format_option, machine_text, read_options
 
 if TYPE_CHECKING:
     from luoser.state import Problem, State
@@ -23,8 +23,8 @@ _OF_LISTS = ("PCI", "TOP")
 """Families of the rules about device lists."""
 
 
-def _read(reading: Reading) -> tuple[State, tuple[tuple[int, int], ...], str | None]:
-    """(state, RAM, release of the running kernel) of a source."""
+def _read(reading: Reading) -> tuple[State, tuple[tuple[int, int], ...], str | None, str]:
+    """(state, RAM, release of the running kernel, machine in words) of a source."""
     with reading.open() as memory:
         try:
             state = reading.read(memory, contents=True)
@@ -33,7 +33,7 @@ def _read(reading: Reading) -> tuple[State, tuple[tuple[int, int], ...], str | N
                 raise
             error.show()
             state = error.state  # what is not there may be what was lost
-        return state, memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
+        return state, memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory)
 
 
 def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
@@ -65,7 +65,7 @@ def _names_root(state: State) -> Iterator[Problem]:
 @format_option("text", "json", "ktap", "sarif")
 @click.option(
     "--topology",
-    "machine",
+    "topology_of",
     type=click.Path(readable=False),
     metavar="T",
     help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
@@ -95,7 +95,7 @@ def _names_root(state: State) -> Iterator[Problem]:
 def command(
     reading: Reading,
     output: str,
-    machine: str | None,
+    topology_of: str | None,
     blob: str | None,
     next_release: str | None,
     drivers: tuple[str, ...],
@@ -116,6 +116,7 @@ def command(
     from luoser.checks.rule import known_names, unknown_rule
     from luoser.errors import UsageError
     from luoser.render import findings as render
+    from luoser.render.out import write
     from luoser.text import safe_text
     from luoser.topology import read_topology
 
@@ -126,12 +127,12 @@ def command(
     for name in (*select, *ignore):
         if name not in known_names():
             raise unknown_rule(name)
-    topology = read_topology(machine) if machine is not None else None
+    topology = read_topology(topology_of) if topology_of is not None else None
     if blob is not None:
         state, select = _bare(reading, blob, select)
-        ram, kernel = tuple[tuple[int, int], ...](), None
+        ram, kernel, machine = tuple[tuple[int, int], ...](), None, ""
     else:
-        state, ram, kernel = _read(reading)
+        state, ram, kernel, machine = _read(reading)
     report = check(
         state,
         topology=topology,
@@ -150,9 +151,9 @@ def command(
     elif output == "sarif":
         echo_json(render.sarif(report, chosen, reading.source[0]))
     elif output == "ktap":
-        click.echo(render.ktap(report, chosen, severity=Severity(severity)), nl=False)
+        write(render.ktap(report, chosen, severity=Severity(severity)))
     else:
-        render.print_report(report, state.source, kernel=kernel, verbose=verbose)
+        render.print_report(report, state.source, kernel=kernel, machine=machine, verbose=verbose)
     code = _EXIT[report.verdict.value]
     if code:
         raise SystemExit(code)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +26,7 @@ __all__ = [
     "format_option",
     "hex_options",
     "json_pieces",
+    "machine_text",
     "read_options",
     "usable_layouts",
 ]
@@ -339,10 +339,24 @@ def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+_MACHINES = {62: "x86-64", 183: "arm64"}
+
+
+def machine_text(memory: Memory) -> str:
+    """The machine of a source and its RAM, in words. Empty if the source has neither."""
+    from luoser.text import rounded_size
+
+    ram = sum(end - start for start, end in memory.known_ram)
+    machine = _MACHINES.get(memory.machine or 0, "")
+    return ", ".join(word for word in (machine, f"{rounded_size(ram)} RAM" if ram else "") if word)
+
+
 def echo_json(document: Any) -> None:
     """Print a JSON document on stdout. It is ASCII only, so that names in it are safe for a terminal."""
+    from luoser.render.out import write
+
     for piece in json_pieces(document):
-        sys.stdout.write(piece)
+        write(piece)
 
 
 def json_pieces(document: Any) -> Iterator[str]:

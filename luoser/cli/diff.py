@@ -32,6 +32,7 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
 )
 @click.option("--contents", is_flag=True, help="Compare the bytes of driver pages and memfd folios, too.")
 @click.option("--ignore", multiple=True, metavar="PATTERN", help="Paths that may differ, such as pci/*/driver_data.")
+@click.option("--all", "all_", is_flag=True, help="List all changes: moved folios and preserved ranges one by one.")
 @click.option("--stat", is_flag=True, help="Show only the number of changes.")
 @click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout to use where several fit.")
 @click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in a source.")
@@ -50,6 +51,7 @@ def command(
     roots: tuple[int, int] | None,
     contents: bool,
     ignore: tuple[str, ...],
+    all_: bool,
     stat: bool,
     layouts: tuple[str, ...],
     page_size: int | None,
@@ -80,15 +82,16 @@ def command(
         found = replace(found, changes=without(found.changes, ignore))
         verdicts.add(found.verdict.value)
         if against is not None and output == "text":
+            from luoser.render.out import line
             from luoser.text import safe_text
 
-            click.echo(f"{safe_text(after)}: {found.verdict.value}: {summary(found.changes)}")
+            line(f"{safe_text(after)}: {found.verdict.value}: {summary(found.changes)}")
         elif output == "json":
             echo_json(changes_document(found))
         elif stat:
             print_stat(found)
         else:
-            print_changes(found)
+            print_changes(found, folded=not all_)
     code = next((_EXIT[name] for name in ("different", "inconclusive") if name in verdicts), 0)
     if code:
         raise SystemExit(code)

@@ -39,6 +39,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     from luoser.extract.memfd import write_memfd
     from luoser.memory.recorder import Recorder
     from luoser.output import new_file, packed_file
+    from luoser.render.out import line
     from luoser.text import human_size, safe_text
 
     if memfd is not None and blob is not None:
@@ -62,4 +63,4 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
             else:
                 size = write_core(file, below, memory.asked)
                 report = f"{len(memory.pages)} pages, {human_size(size)}"
-            click.echo(f"{safe_text(target)}: {report}")
+            line((safe_text(target), "name"), f": {report}")

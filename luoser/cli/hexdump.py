@@ -32,6 +32,7 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
     from luoser.errors import FormatError, MissingMemory, UsageError
     from luoser.limits import LIMITS
     from luoser.render.hexdump import rows
+    from luoser.render.out import line
     from luoser.state.where import extent, find_node
     from luoser.text import safe_text
 
@@ -61,12 +62,16 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
         layout, lines = None, list(rows(data, node.address, None, length=length))
     shown = f"{layout.name if layout is not None else 'no layout'} ({safe_text(why, again=True)})"
     if not plain:
-        click.echo(f"{safe_text(where)} at {node.address:#x}: {min(len(data), length)} bytes, {shown}")
-    for line in lines:
-        click.echo(line)
+        told = f": {min(len(data), length)} bytes, {shown}"
+        line((safe_text(where), "name"), " at ", (f"{node.address:#x}", "address"), told)
+    for row in lines:
+        line(row, rest=" " * 14)
     if len(data) < length:
         missing = f"{gap}: {length - len(data)} bytes are not shown"
-        click.echo(f"luoser: {missing}" if plain else f"{node.address + len(data):#012x}  {missing}", err=plain)
+        if plain:
+            click.echo(f"luoser: {missing}", err=True)
+        else:
+            line((f"{node.address + len(data):#012x}", "address"), f"  {missing}")
 
 
 def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from typing import cast
+from typing import NoReturn, cast
 
 import click
 
@@ -79,24 +80,70 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Any error that the input causes is one line on stderr, with exit code 2."""
+    if not _has_streams():
+        sys.exit(2)
     try:
         _run()
+        sys.stdout.flush()
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        _end(done.exit_code)
+    except SystemExit as done:
+        _end(done.code)
     except click.ClickException as error:
         _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        _say("luoser: interrupted")
         sys.exit(130)
     except LuoserError as error:
         _fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _closed_pipe()
     except OSError as error:
-        _fail(str(error))
+        _fail(
+            f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
+        )
     except MemoryError:
         _fail("out of memory")
+
+
+def _has_streams() -> bool:
+    """Prepare stdout and stderr. False, with a line on stderr: stdout is closed."""
+    from luoser.render.out import prepare
+
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - pathlib is slow to load, and it stays open
+    if sys.stdout is None:
+        _say("luoser: standard output is closed")
+        return False
+    prepare()
+    return True
+
+
+def _end(code: str | int | None) -> NoReturn:
+    """Exit, after all output was written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _closed_pipe()
+    except OSError as error:
+        _fail(f"standard output: {error.strerror}")
+    sys.exit(code)
+
+
+def _closed_pipe() -> NoReturn:
+    """Exit as a process that SIGPIPE ended. What is left in buffers goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(141)
+
+
+def _say(message: str) -> None:
+    """A line on stderr, which may be closed, too."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(message, err=True)
 
 
 def _run() -> None:
@@ -119,8 +166,11 @@ def _show(error: click.ClickException) -> None:
     click.echo(f"luoser: {safe_text(error.format_message(), again=True)}", err=True)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
+    """Exit with a line on stderr. What stdout did not take is lost."""
     from luoser.text import safe_text
 
-    click.echo(f"luoser: {safe_text(message, again=True)}", err=True)
+    _say(f"luoser: {safe_text(message, again=True)}")
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(2)

@@ -47,6 +47,7 @@ def command(
     callbacks, writes to memory, and known bugs (!). Exit code 0 if the last step was done, 1 if a step failed.
     """
     from luoser.errors import UsageError
+    from luoser.render.out import line
     from luoser.render.simulation import lines
     from luoser.text import safe_text
 
@@ -57,8 +58,9 @@ def command(
         machine = _run(_load(scenario, shown, topology), until, fixed)
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
-    for line in lines(machine, only_log=only_log):
-        click.echo(line)
+    for row in lines(machine, only_log=only_log):
+        indent = row[: len(row) - len(row.lstrip())]
+        line(row.lstrip(), first=indent, rest=f"{indent}    ")
     if target is not None:
         _write(machine, target, force)
     if machine.error is not None:

@@ -30,11 +30,12 @@ def command(source: str | None, target: str | None, force: bool, output: str) ->
         raise UsageError("--force replaces the file of -o: give one")
     topology = read_topology(SYSFS if source is None else source)
     if target is not None:
+        from luoser.render.out import line
         from luoser.render.topology import summary
 
         with new_file(target, force=force) as file:
             file.writelines(piece.encode() for piece in json_pieces(to_document(topology)))
-        click.echo(f"{safe_text(target)}: {summary(topology)}")
+        line((safe_text(target), "name"), f": {summary(topology)}")
     elif output == "json":
         echo_json(to_document(topology))
     else:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from luoser.render.out import console
+from luoser.render.out import line
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["changes_document", "print_changes", "print_stat", "summary"]
 
-_SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("!", "yellow"), "progress": ("~", "cyan")}
+_SIGNS = {"added": ("+", "note"), "removed": ("-", "problem"), "changed": ("!", "problem"), "progress": ("~", "good")}
+_STYLE_OF = dict(_SIGNS.values())
+_VERDICT = {"equal": "good", "progress": "good", "different": "problem", "inconclusive": "note"}
+_MANY = {"preserved": "ranges", "folios": "folios", "files": "files"}
+"""What is counted below a path, by its last part."""
+_FEWEST = 4
+"""Fewest changes in a row that are shown as one."""
 
 
 def changes_document(found: Comparison) -> dict[str, Any]:
@@ -39,48 +46,81 @@ def changes_document(found: Comparison) -> dict[str, Any]:
     }
 
 
-def print_changes(found: Comparison) -> None:
-    """Print a line for each addition, removal or progress, three lines for each other change, then the verdict."""
-    changes, pairing = found.changes, found.pairing
-    from rich.text import Text
+def print_changes(found: Comparison, *, folded: bool = True) -> None:
+    """Print a line for each addition, removal or progress, three lines for each other change, then the verdict.
 
-    out = console()
-    for word in pairing:
-        out.print(Text(f"@@ {safe_text(word, again=True)} @@", style="dim"))
-    for change in changes:
-        sign, style = _SIGNS[change.kind.value]
-        places = " = ".join((change.where, *change.also))
-        note = f"  ({safe_text(change.note, again=True)})" if change.note else ""
-        if change.kind.value == "changed":
-            out.print(Text(f"  {safe_text(places, again=True)}{note}"))
-            out.print(Text(f"- {safe_text(change.before or 'nothing', again=True)}", style="red"))
-            out.print(Text(f"+ {safe_text(change.after or 'nothing', again=True)}", style="green"))
-            continue
-        values = " → ".join(safe_text(value, again=True) for value in (change.before, change.after) if value)
-        out.print(Text(f"{sign} {safe_text(places, again=True)}  {values}{note}", style=style))
+    Devices and sessions come first, the preserved map last.
+
+    folded: show many changes of one kind below one path, such as folios that moved, as one line.
+    """
+    for word in found.pairing:
+        line((f"@@ {safe_text(word, again=True)} @@", "quiet"))
+    for group in _groups(sorted(found.changes, key=_weight), folded):
+        if isinstance(group, str):
+            sign, _, text = group.partition(" ")
+            line((sign, _STYLE_OF[sign]), f" {text}")
+        else:
+            _print_change(group)
     _print_end(found)
 
 
-def _print_end(found: Comparison) -> None:
-    from rich.text import Text
+def _print_change(change: Change) -> None:
+    sign, style = _SIGNS[change.kind.value]
+    places = safe_text(" = ".join((change.where, *change.also)), again=True)
+    note = f"  ({safe_text(change.note, again=True)})" if change.note else ""
+    if change.kind.value == "changed":
+        line((places, "name"), note, first="  ", rest="    ")
+        line(("- ", style), safe_text(change.before or "nothing", again=True))
+        line(("+ ", style), safe_text(change.after or "nothing", again=True))
+        return
+    values = " → ".join(safe_text(value, again=True) for value in (change.before, change.after) if value)
+    line((f"{sign} ", style), (places, "name"), f"  {values}{note}")
 
-    out = console()
+
+def _part(change: Change) -> str:
+    """The part of a handover that a change is about."""
+    parts = change.where.split("/")
+    return parts[2] if parts[0] == "handovers" and len(parts) > 2 else parts[0]
+
+
+def _weight(change: Change) -> int:
+    order = ("pci", "luo", "handovers")
+    part = _part(change)
+    return order.index(part) if part in order else len(order) + (part == "preserved")
+
+
+def _groups(changes: Sequence[Change], folded: bool) -> Iterator[Change | str]:
+    """The changes; of many in a row that are alike but for the last part of their path, a line."""
+    for key, group in groupby(changes, _fold_key):
+        run = list(group)
+        if key is None or len(run) < _FEWEST or not folded:
+            yield from run
+        else:
+            kind, path, what = key
+            sign, _ = _SIGNS[kind]
+            yield f"{sign} {safe_text(path, again=True)}/*  {len(run)} {what} {kind}; --all lists them"
+
+
+def _fold_key(change: Change) -> tuple[str, str, str] | None:
+    """(kind, path, what is counted) of a change that is one of many. None: of any other."""
+    path, _, last = change.where.rpartition("/")
+    what = next((what for end, what in _MANY.items() if path == end or path.endswith(f"/{end}")), None)
+    return (change.kind.value, path, what) if what is not None and last.lower() not in ("status",) else None
+
+
+def _print_end(found: Comparison) -> None:
     for gap in found.not_compared:
         reason = safe_text(gap.reason, again=True)
-        out.print(Text(f"? {safe_text(gap.where, again=True)}: not compared: {reason}", style="yellow"))
-    out.print(Text(f"{found.verdict.value}: {summary(found.changes)}"))
+        line(("? ", "note"), f"{safe_text(gap.where, again=True)}: not compared: {reason}")
+    line((found.verdict.value, _VERDICT[found.verdict.value]), f": {summary(found.changes)}")
 
 
 def print_stat(found: Comparison) -> None:
     """Print the number of changes by kind and by the first part of their path, then the verdict."""
-    changes = found.changes
-    from rich.text import Text
-
-    out = console()
-    parts = Counter((change.where.split("/")[0], change.kind.value) for change in changes)
+    parts = Counter((change.where.split("/")[0], change.kind.value) for change in found.changes)
     for (part, kind), count in sorted(parts.items()):
         sign, style = _SIGNS[kind]
-        out.print(Text(f"{sign} {safe_text(part)}: {count} {kind}", style=style))
+        line((sign, style), f" {safe_text(part)}: {count} {kind}")
     _print_end(found)
 
 
