@@ -13,14 +13,24 @@ __all__ = ["command"]
 
 @click.group("abi", cls=Group)
 def command() -> None:
-    """Layouts by name: all wire layouts that luoser knows, and where each was seen."""
+    """Layouts by name: all wire layouts that luoser knows, and where each was seen.
+
+    \b
+      luoser abi list
+      luoser abi show luo-v5
+      luoser abi detect folio.bin
+    """
 
 
 @command.command("list")
 @click.option("--subject", help="List only layouts of this subject: kho, luo, memfd, pci, …")
 @format_option("text", "json")
 def list_(subject: str | None, output: str) -> None:
-    """List the layouts."""
+    """List the layouts.
+
+    \b
+      luoser abi list --subject pci
+    """
     from luoser.abi.registry import layouts
     from luoser.errors import UsageError
 
@@ -42,7 +52,11 @@ def list_(subject: str | None, output: str) -> None:
 @click.argument("name")
 @format_option("text", "json")
 def show(name: str, output: str) -> None:
-    """Show the structs of a layout with offset and size of each field, like pahole."""
+    """Show the structs of a layout with offset and size of each field, like pahole.
+
+    \b
+      luoser abi show luo-v5
+    """
     from luoser.abi.registry import layout, unknown_layout
     from luoser.render.layouts import layout_document, print_layout
 
@@ -61,7 +75,11 @@ def show(name: str, output: str) -> None:
 @hex_options
 @format_option("text", "json")
 def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) -> None:
-    """List the layouts that fit the bytes of FILE, and why. Exit code 1 if none fits."""
+    """List the layouts that fit the bytes of FILE, and why. Exit code 1 if none fits.
+
+    \b
+      luoser abi detect folio.bin
+    """
     from luoser.errors import UsageError
     from luoser.hextext import parse_hex
     from luoser.limits import LIMITS

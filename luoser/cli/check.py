@@ -61,7 +61,6 @@ def _names_root(state: State) -> Iterator[Problem]:
 
 
 @click.command("check")
-@read_options
 @format_option("text", "json", "ktap", "sarif")
 @click.option(
     "--topology",
@@ -92,6 +91,7 @@ def _names_root(state: State) -> Iterator[Problem]:
     help="Exit code 1 if there are findings of this severity or above.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="List the rules that do not apply with the reasons.")
+@read_options
 def command(
     reading: Reading,
     output: str,
@@ -110,6 +110,11 @@ def command(
 
     Exit code 0: sound. 1: there are findings of --severity or above. 4: inconclusive, because something that the
     handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too.
+
+    \b
+      luoser check vmcore --topology live: --next 7.3.4
+      luoser check vmcore --select PCI --severity warning
+      luoser check folio.bin --as pci-lu-v2-03
     """
     from luoser.abi.release import release_numbers
     from luoser.checks import Severity, check, rules

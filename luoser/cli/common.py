@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from luoser.errors import SourceError, UsageError
-from luoser.text import parse_number
+from luoser.text import parse_number, parse_size
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -37,7 +37,7 @@ _PROBLEMS_SHOWN = 3
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]
-    """An unsigned number, 0x… or decimal."""
+    """An unsigned number, 0x… or decimal, or with a unit: 3G."""
 
     name = "NUMBER"
 
@@ -45,16 +45,16 @@ class _Number(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, int):
             return value
         try:
-            return parse_number(value)
+            return parse_size(value)
         except ValueError:
-            self.fail(f"expected a number such as 0x617000 or 4096, found {value!r}", param, ctx)
+            self.fail(f"expected a number such as 0x617000, 4096 or 3G, found {value!r}", param, ctx)
 
 
 NUMBER = _Number()
 
 
 class _Range(click.ParamType):  # type: ignore[type-arg]
-    """START:LENGTH@OFFSET, numbers 0x… or decimal."""
+    """START:LENGTH@OFFSET, numbers 0x… or decimal, or with a unit."""
 
     name = "START:LENGTH@OFFSET"
 
@@ -66,7 +66,7 @@ class _Range(click.ParamType):  # type: ignore[type-arg]
         try:
             start, _, rest = value.partition(":")
             length, _, offset = rest.partition("@")
-            return parse_number(start), parse_number(length), parse_number(offset)
+            return parse_size(start), parse_size(length), parse_size(offset)
         except ValueError:
             self.fail(
                 f"expected START:LENGTH@OFFSET such as 0x100000000:0x40000000@0xc0000000, found {value!r}", param, ctx

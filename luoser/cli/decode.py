@@ -27,6 +27,11 @@ def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None,
     """Decode a preserved folio, sub-tree blob or block page that was dumped to FILE (`-` is standard input).
 
     With `--as auto` the layout is determined by the bytes. If several layouts fit, all of them are listed.
+
+    \b
+      luoser decode folio.bin
+      luoser decode --hex pasted.txt --as pci-lu-v2-03
+      luoser decode --hex kdb.txt --word 8
     """
     from luoser.cli.hints import dump_hint
     from luoser.errors import FormatError, SourceError, UsageError

@@ -63,6 +63,10 @@ def command(
     Handovers are paired by root, direction and number. What the next kernel has consumed is progress, not a
     difference. With --against each SOURCE has one line of output. Exit code 0: equal or progress only, 1: different,
     4: inconclusive, because something could not be compared and nothing else differs.
+
+    \b
+      luoser diff before.elf after.elf
+      luoser diff --against host1.elf host2.elf host3.elf --ignore 'pci/*/driver_data'
     """
     from luoser.diff import without
     from luoser.errors import UsageError

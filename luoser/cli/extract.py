@@ -13,7 +13,6 @@ __all__ = ["command"]
 
 
 @click.command("extract")
-@read_options
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
 @click.option("--memfd", metavar="SESSION/TOKEN", help="Write the contents of this preserved memfd instead of a core.")
 @click.option(
@@ -22,6 +21,7 @@ __all__ = ["command"]
     help="Write the bytes of one node instead of a core: an address, or a path such as luo.sessions[0].files[2].",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@read_options
 def command(reading: Reading, target: str, memfd: str | None, blob: str | None, force: bool) -> None:
     """Write a small ELF core with only the pages of the handovers in SOURCE, to attach to a bug report.
 

@@ -12,7 +12,12 @@ __all__ = ["command"]
 @click.argument("names", nargs=-1, metavar="[COMMAND]...")
 @click.pass_context
 def command(context: click.Context, /, names: tuple[str, ...]) -> None:
-    """Show the help of a command, such as `luoser help check` or `luoser help abi show`."""
+    """Show the help of a command.
+
+    \b
+      luoser help check
+      luoser help abi show
+    """
     here = context.find_root()
     for name in names:
         group = here.command

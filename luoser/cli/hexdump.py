@@ -17,17 +17,22 @@ __all__ = ["command"]
 
 
 @click.command("hexdump")
-@read_options
-@click.argument("where")
 @click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes (see `luoser abi list`), or `none`.")
 @click.option("--plain", is_flag=True, help="Show only rows of bytes, without members, for `luoser decode --hex`.")
 @click.option("--length", type=NUMBER, help="Number of bytes to show. Default: the size of the node.")
+@read_options
+@click.argument("where")
 def command(reading: Reading, where: str, name: str | None, plain: bool, length: int | None) -> None:
     """Show the bytes of SOURCE at WHERE, each row with the member of a struct to which it belongs.
 
     WHERE is a physical address, or a path in the state document: root, luo, luo.sessions[0].files[2], pci[0],
     subtrees[LUO], luo.sessions[vm].files[0x1a].memfd, preserved.nodes[0]. The layout is that of the node if it has
     one, otherwise it is determined by the bytes.
+
+    \b
+      luoser hexdump vmcore 'luo.sessions[vm-web-01]'
+      luoser hexdump vmcore 0x1a97000 --as pci-lu-v2-03
+      luoser hexdump vmcore 'pci[0]' --plain
     """
     from luoser.errors import FormatError, MissingMemory, UsageError
     from luoser.limits import LIMITS

@@ -11,7 +11,6 @@ __all__ = ["command"]
 
 
 @click.command("inspect")
-@read_options
 @format_option("text", "json")
 @click.option("--full", is_flag=True, help="Show extents, node and block addresses and folio lists, for `build`, too.")
 @click.option(
@@ -20,6 +19,7 @@ __all__ = ["command"]
 @click.option("--all", "all_", is_flag=True, help="Show every file and session, like ones too, on a line of its own.")
 @click.option("--depth", type=click.IntRange(0), metavar="N", help="Show N levels of the tree below each root.")
 @click.option("--summary", is_flag=True, help="Show only source, verdict, and a few lines for each root.")
+@read_options
 def command(
     reading: Reading, output: str, full: bool, contents: bool, all_: bool, depth: int | None, summary: bool
 ) -> None:

@@ -14,7 +14,12 @@ __all__ = ["command"]
 @click.argument("names", nargs=-1, metavar="[RULE]...")
 @format_option("text", "json")
 def command(names: tuple[str, ...], output: str) -> None:
-    """List the rules of `luoser check`, or explain those with a given id, slug or family."""
+    """List the rules of `luoser check`, or explain those with a given id, slug or family.
+
+    \b
+      luoser rules
+      luoser rules PCI003 token-duplicate MAP
+    """
     from luoser.checks import rules
     from luoser.checks.rule import known_names, unknown_rule
     from luoser.render.findings import print_rule, print_rules, rules_document

@@ -45,6 +45,10 @@ def command(
     SCENARIO is TOML or JSON: the series to simulate, devices or a topology, drivers, requests or preserved files,
     faults, and changes between the steps. Lines without indent are those that the kernel logs. Indented lines are
     callbacks, writes to memory, and known bugs (!). Exit code 0 if the last step was done, 1 if a step failed.
+
+    \b
+      luoser simulate scenario.toml
+      luoser simulate scenario.toml --until freeze -o handover.elf
     """
     from luoser.errors import UsageError
     from luoser.render.out import line

@@ -20,6 +20,10 @@ def command(source: str | None, target: str | None, force: bool, output: str) ->
 
     SOURCE is a copy of sysfs, the output of `lspci -vmmnnD -k` or `lspci -D -xxxx`, or JSON; `-` is standard input.
     Without SOURCE it is the sysfs of this machine. Facts that are not in SOURCE are listed as not known.
+
+    \b
+      luoser topology -o host.json
+      luoser topology lspci.txt
     """
     from luoser.errors import UsageError
     from luoser.output import new_file

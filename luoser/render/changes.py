@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from luoser.render.out import line
@@ -19,10 +19,10 @@ __all__ = ["changes_document", "print_changes", "print_stat", "summary"]
 _SIGNS = {"added": ("+", "note"), "removed": ("-", "problem"), "changed": ("!", "problem"), "progress": ("~", "good")}
 _STYLE_OF = dict(_SIGNS.values())
 _VERDICT = {"equal": "good", "progress": "good", "different": "problem", "inconclusive": "note"}
-_MANY = {"preserved": "ranges", "folios": "folios", "files": "files"}
-"""What is counted below a path, by its last part."""
+_ITEM = re.compile(r"(?<![^/])(files|folios|preserved)/(?!status)[^/]+")
+"""An item of a list, in a path, of which there are many."""
 _FEWEST = 4
-"""Fewest changes in a row that are shown as one."""
+"""Fewest changes that are shown as one."""
 
 
 def changes_document(found: Comparison) -> dict[str, Any]:
@@ -90,22 +90,25 @@ def _weight(change: Change) -> int:
 
 
 def _groups(changes: Sequence[Change], folded: bool) -> Iterator[Change | str]:
-    """The changes; of many in a row that are alike but for the last part of their path, a line."""
-    for key, group in groupby(changes, _fold_key):
-        run = list(group)
-        if key is None or len(run) < _FEWEST or not folded:
-            yield from run
-        else:
-            kind, path, what = key
-            sign, _ = _SIGNS[kind]
-            yield f"{sign} {safe_text(path, again=True)}/*  {len(run)} {what} {kind}; --all lists them"
+    """The changes; in place of the first of many that differ only in the file, folio or range, a line for all."""
+    counts = Counter(_fold_key(change) for change in changes)
+    done = set[tuple[str, str]]()
+    for change in changes:
+        key = _fold_key(change)
+        if not folded or key is None or counts[key] < _FEWEST:
+            yield change
+        elif key not in done:
+            done.add(key)
+            kind, path = key
+            what = _ITEM.findall(change.where)[-1]
+            noun = "ranges" if what == "preserved" else what
+            yield f"{_SIGNS[kind][0]} {safe_text(path, again=True)}  {counts[key]} {noun} {kind}; --all lists them"
 
 
-def _fold_key(change: Change) -> tuple[str, str, str] | None:
-    """(kind, path, what is counted) of a change that is one of many. None: of any other."""
-    path, _, last = change.where.rpartition("/")
-    what = next((what for end, what in _MANY.items() if path == end or path.endswith(f"/{end}")), None)
-    return (change.kind.value, path, what) if what is not None and last.lower() not in ("status",) else None
+def _fold_key(change: Change) -> tuple[str, str] | None:
+    """(kind, path with `*` for each file, folio and range) of a change that can be one of many. None: of any other."""
+    path = _ITEM.sub(r"\1/*", change.where)
+    return (change.kind.value, path) if path != change.where else None
 
 
 def _print_end(found: Comparison) -> None:

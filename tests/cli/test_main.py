@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 import luoser
+from luoser.cli.common import NUMBER
+from luoser.cli.main import _COMMANDS
 from tests import golden, real
 from tests.conftest import Run
 from tests.real import ROOT
@@ -73,3 +76,28 @@ def test_what_is_meant_is_named(luoser_command: Run, arguments: list[str], word:
     assert (result.returncode, result.stdout) == (2, b"")
     assert word in result.stderr.decode()
     assert b"Traceback" not in result.stderr and b"\\x0a" not in result.stderr
+
+
+NAMES = [[name] for name in sorted(_COMMANDS)] + [["abi", name] for name in ("list", "show", "detect")]
+
+
+@pytest.mark.parametrize("names", NAMES, ids=" ".join)
+def test_every_help_has_an_example_with_known_options(luoser_command: Run, names: list[str]) -> None:
+    shown = luoser_command(*names, "--help").stdout.decode()
+    examples = re.findall(rf"^ +luoser {' '.join(names)}\b(.*)$", shown, re.MULTILINE)
+    assert examples
+    options = shown.partition("Options:")[2]
+    assert all(option in options for example in examples for option in re.findall(r" (--[a-z-]+|-o)\b", example))
+
+
+@pytest.mark.parametrize(
+    ("name", "own"), [("inspect", "--depth"), ("check", "--topology"), ("extract", "--memfd"), ("hexdump", "--plain")]
+)
+def test_own_options_come_before_shared_ones(luoser_command: Run, name: str, own: str) -> None:
+    shown = luoser_command(name, "--help").stdout.decode()
+    assert 0 < shown.index(f"  {own}") < shown.index("  --symbols")
+
+
+@pytest.mark.parametrize(("text", "value"), [("3G", 3 << 30), ("0x1000", 4096), ("64KiB", 65536), ("12", 12)])
+def test_numbers_may_have_a_unit(text: str, value: int) -> None:
+    assert NUMBER.convert(text, None, None) == value

@@ -20,13 +20,17 @@ def test_devices_and_sessions_come_first(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("path", "what"),
-    [("preserved", "ranges"), ("luo/sessions/vm/files/0x1/memfd/folios", "folios"), ("luo/sessions/vm/files", "files")],
+    ("path", "shown"),
+    [
+        ("preserved/N", "preserved/*  50 ranges"),
+        ("luo/sessions/vm/files/0x1/folios/N/address", "luo/sessions/vm/files/*/folios/*/address  50 folios"),
+        ("luo/sessions/vm/files/N", "luo/sessions/vm/files/*  50 files"),
+    ],
 )
-def test_many_of_a_kind_are_one_line(capsys: pytest.CaptureFixture[str], path: str, what: str) -> None:
-    found = made(Kind.REMOVED, *(f"{path}/{number:#x}" for number in range(50)))
+def test_many_of_a_kind_are_one_line(capsys: pytest.CaptureFixture[str], path: str, shown: str) -> None:
+    found = made(Kind.REMOVED, *(path.replace("N", f"{number:#x}") for number in range(50)))
     print_changes(found)
-    assert capsys.readouterr().out.splitlines()[0] == f"- {path}/*  50 {what} removed; --all lists them"
+    assert capsys.readouterr().out.splitlines()[0] == f"- {shown} removed; --all lists them"
     print_changes(found, folded=False)
     assert len(capsys.readouterr().out.splitlines()) == 51
 
