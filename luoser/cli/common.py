@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -198,6 +198,9 @@ class Reading:
         from luoser.memory.raw import Range, pc_ranges
         from luoser.render.progress import progress
 
+        document = self._document()
+        if document is not None:
+            return document
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
         try:
             memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
@@ -213,8 +216,11 @@ class Reading:
 
         Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
+        from luoser.cli.document import DocumentMemory
         from luoser.text import safe_text
 
+        if isinstance(memory, DocumentMemory):
+            return self._of_document(memory.state)
         try:
             state = self._read(memory, contents, self.symbols if self.symbols is not None else memory.symbols)
         except SourceError as error:
@@ -237,6 +243,26 @@ class Reading:
                 state,
             )
         return state
+
+    def _document(self) -> Memory | None:
+        """The state document that SOURCE is. None: it is another source. Raises UsageError."""
+        from luoser.cli.document import DocumentMemory, read_document
+        from luoser.text import safe_text
+
+        state = read_document(self.source[0]) if len(self.source) == 1 and not self.raw else None
+        if state is None:
+            return None
+        if replace(self, root=None) != Reading.plain(self.source[0]):
+            raise UsageError(f"{safe_text(self.source[0])}: a state document: it was read already; give only --root")
+        return DocumentMemory(self.source[0], state)
+
+    def _of_document(self, state: State) -> State:
+        if self.root is None:
+            return state
+        handovers = tuple(handover for handover in state.handovers if handover.address == self.root)
+        if not handovers:
+            raise UsageError(f"no KHO root at {self.root:#x} in this document")
+        return replace(state, handovers=handovers)
 
     def _blob_hint(self) -> str:
         from luoser.cli.hints import blob_hint

@@ -14,7 +14,7 @@ from luoser.cli.common import NUMBER, Reading, echo_json, format_option
 if TYPE_CHECKING:
     from luoser.diff import Comparison
     from luoser.memory.source import Memory
-    from luoser.state import Blob, State
+    from luoser.state import Blob
 
 __all__ = ["command"]
 
@@ -177,9 +177,10 @@ def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> l
 
 def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:
     """A state with its memory, or a state of a document or a blob, both without memory. side: 0 before, 1 after."""
+    from luoser.cli.document import read_document
     from luoser.errors import SourceError
 
-    document = _document(name)
+    document = read_document(name)
     if document is not None:
         return document, None
     layouts = how.layouts
@@ -193,32 +194,6 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
             raise
         return blob, None
     return reading.read(memory, contents=how.contents), memory
-
-
-def _document(name: str) -> State | None:
-    """The state in a file. None if it is not a state document."""
-    import json
-    from pathlib import Path
-
-    from luoser.errors import UsageError
-    from luoser.limits import LIMITS
-    from luoser.state.from_json import from_document
-    from luoser.text import safe_text
-
-    file = Path(name)
-    if not file.is_file():
-        return None
-    with file.open("rb") as stream:
-        if stream.read(64).lstrip()[:1] != b"{":
-            return None
-        stream.seek(0)
-        data = stream.read(LIMITS.spec_size)
-    try:
-        return from_document(json.loads(data))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{safe_text(name)}: {safe_text(str(error))}") from None
-    except UsageError as error:
-        raise UsageError(f"{safe_text(name)}: {error}") from None
 
 
 def _blob(name: str, layouts: tuple[str, ...]) -> Any:

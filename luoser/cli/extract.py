@@ -33,6 +33,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
       luoser extract vmcore -o small.elf.xz
       luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
     """
+    from luoser.cli.document import DocumentMemory
     from luoser.errors import UsageError
     from luoser.extract.blob import write_blob
     from luoser.extract.core import write_core
@@ -48,6 +49,8 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
         if Path(name).exists() and Path(target).exists() and Path(name).samefile(target):
             raise UsageError(f"{safe_text(target)}: output and SOURCE are the same file; give another output")
     with reading.open() as below:
+        if isinstance(below, DocumentMemory):
+            raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages: extract from the dump")
         if below.placeless and memfd is None and blob is None:
             raise UsageError(
                 f"{safe_text(reading.source[0])}: debugfs blobs have no pages for a core; copy the blobs instead"
