@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "bdf_text",
+    "bytes_text",
     "counted",
     "decode_name",
     "did_you_mean",
@@ -112,6 +113,14 @@ def human_size(size: int) -> str:
         if size and size % (1 << shift) == 0:
             return f"{size >> shift} {unit}"
     return f"{size} byte" if size == 1 else f"{size} bytes"
+
+
+def bytes_text(data: bytes) -> str:
+    """Bytes in hex, as in `02 00 ff`."""
+    import hexdump  # only where there are bytes to show
+
+    text: str = hexdump.dump(data)
+    return text.lower()
 
 
 def rounded_size(size: int) -> str:
