@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import hexdump
 
@@ -19,12 +20,19 @@ WORDS = (1, 2, 4, 8)
 
 _HEAD = re.compile(r"\s*(?:phys\s)?(?P<x>0[xX])?(?P<digits>[0-9a-fA-F]{4,16})(?: <[^>]*>)?(?P<mark>:?)(?P<gap>\s+|$)")
 _WORD = re.compile(r"(\s*)(0[xX])?([0-9a-fA-F]+)(?=\s|$|[|>])")
+_WHOLE = re.compile(
+    r"([0-9a-fA-F]{8})(?:  |(:)  ?)"
+    r"((?:[0-9a-fA-F]{2} ){8} ?(?:[0-9a-fA-F]{2} ){7}[0-9a-fA-F]{2}|(?:[0-9a-fA-F]{4} ){7}[0-9a-fA-F]{4})(?:  |$)"
+)
+"""A whole row of hexdump -C or xxd, which needs no closer look."""
 _ZEROS = re.compile(r"\s*0x([0-9a-fA-F]{1,16})-0x([0-9a-fA-F]{1,16})\s+zero suppressed\s*")
 _PART = re.compile(r"\s{2,}((?:[0-9a-fA-F]{2})+)\s{2,}\S")
 _END = re.compile(r"(?:0[xX])?[0-9a-fA-F]{5,16}:?")
 _OCTAL = {3: 1, 6: 2, 11: 4, 22: 8}
 """Bytes of a word, by its number of octal digits in the output of od."""
 _LINE = 16
+_VOTERS = 4096
+"""Rows whose ASCII columns are looked at for the order of words."""
 _NO_END = "hex text ends with a `*` line: expected an offset after it"
 _COLUMNS = "dump it in hex, such as with od -Ax -tx1"
 _ASK = (
@@ -116,6 +124,9 @@ def _rows(text: str) -> Iterator[_Row]:
 
 def _row(number: int, line: str) -> _Row:
     """Raises ValueError for half a byte."""
+    if (whole := _WHOLE.match(line)) and (whole[2] or len(whole[3]) > 40):
+        mark = ":  " if line[9:11] == "  " else whole[2] or ""
+        return _Row(number, line, whole[1], mark, tuple(whole[3].split()))
     head = _HEAD.match(line)
     if head is None or not _is_offset(head, line[head.end() :]):
         words, _, is_hex = _words(line, has_offset=False, may_be_wide="0x" in line)
@@ -199,7 +210,7 @@ def _octal(filled: Sequence[_Row], rows: Sequence[_Row]) -> int | None:
 
 def _order(filled: Sequence[_Row]) -> int:
     """Bytes of a word that is a number; 1 if the digits are in memory order. Raises _LineError if that is not known."""
-    wide = [row for row in filled if any(len(word) != 2 for word in row.words)]
+    wide = [row for row in filled if not _is_bytes(row)]
     if not wide:
         return 1
     row = wide[0]
@@ -221,6 +232,13 @@ def _order(filled: Sequence[_Row]) -> int:
     raise _LineError(row, f"the byte order of words such as {row.words[0]!r} is not known; {_ASK}")
 
 
+def _is_bytes(row: _Row) -> bool:
+    """Whether all words of a row have two digits."""
+    if row.is_hex:
+        return all(len(word) == 2 for word in row.words)
+    return len(row.words[0]) == 2 and len("".join(row.words)) == 2 * len(row.words)  # no other has an odd word
+
+
 def _is_plain(filled: Sequence[_Row]) -> bool:
     """Whether the rows are runs of digits, one a line, as xxd -p prints them. od prints a space before a number."""
     if any(len(row.words) != 1 for row in filled):
@@ -232,7 +250,7 @@ def _is_plain(filled: Sequence[_Row]) -> bool:
 def _voted(rows: Iterable[_Row], size: int) -> int | None:
     """What the ASCII columns show of words of `size` bytes: `size`, or 1. None: nothing. Raises _LineError."""
     votes = set[int]()
-    for row in rows:
+    for row in islice(rows, _VOTERS):
         if size not in WORDS or row.is_hex or any(len(word) % 2 for word in row.words):
             continue
         orders = {1: hexdump.dehex("".join(row.words)), size: hexdump.dehex("".join(map(_turned, row.words)))}
@@ -263,7 +281,7 @@ def _bytes(row: _Row, order: int, octal: int | None) -> bytes:
             raise _LineError(row, f"expected octal numbers of {octal} bytes; {_COLUMNS}")
         return b"".join(number.to_bytes(octal, "little") for number in numbers)
     if order == 1:
-        odd = next((word for word in row.words if len(word) % 2), None)
+        odd = next((word for word in row.words if len(word) % 2), None) if not _is_bytes(row) else None
         if odd is not None:
             raise _LineError(row, f"half a byte in {odd[:40]!r}")
         made = bytes(hexdump.dehex("".join(row.words)))
