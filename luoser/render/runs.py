@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs of like files and sessions, which are shown as one."""
+"""Like files of a session, and like sessions in a row, which are shown as one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _RANGES = 4
 
 
 def file_runs(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
-    """The files in their order: memfds in a row that are alike but for token and address together, others alone."""
-    for key, group in groupby(files, _file_key):
-        run = tuple(group)
-        if key is None or len(run) < _FEWEST_FILES:
-            yield from ((file,) for file in run)
-        else:
-            yield run
+    """The files by the first of each run: memfds that are alike but for token and address together, others alone."""
+    alike: dict[object, list[File]] = {}
+    for index, file in enumerate(files):
+        key = _file_key(file)
+        alike.setdefault(index if key is None else key, []).append(file)
+    for run in alike.values():
+        yield from ((file,) for file in run) if len(run) < _FEWEST_FILES else (tuple(run),)
 
 
 def session_runs(sessions: Iterable[Session]) -> Iterator[tuple[Session, ...]]:

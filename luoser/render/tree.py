@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -52,6 +53,8 @@ _STATUS_STYLE = {
     MapStatus.MISSING: "note",
     MapStatus.ABSENT: "quiet",
 }
+_MANY, _FIRST = 8, 3
+"""Of more than so many problems with one code, only the first ones are shown."""
 _EXPECTED = frozenset(("map-stale", "luo-reused"))
 """Codes of problems that say that the next kernel has consumed a thing."""
 
@@ -72,10 +75,23 @@ def print_state(state: State, *, full: bool = False, folded: bool = True, depth:
     ):
         if found:
             line((f"{title}: {len(found)}", style))
-        for problem in found:
-            where = f"{problem.address:#x}" if problem.address is not None else "-"
-            message = safe_text(problem.message, again=True)
-            line((problem.code, style), "  ", (where, "address"), f"  {message}", first="  ", rest="    ")
+            _print_problems(found, style, folded=folded and not full)
+
+
+def _print_problems(problems: Sequence[Problem], style: str, *, folded: bool) -> None:
+    """Print a line for each problem. folded: of many with one code, only the first ones, and the number of all."""
+    counts = Counter(problem.code for problem in problems)
+    shown = Counter[str]()
+    for problem in problems:
+        shown[problem.code] += 1
+        if folded and counts[problem.code] > _MANY and shown[problem.code] > _FIRST:
+            continue
+        where = f"{problem.address:#x}" if problem.address is not None else "-"
+        message = safe_text(problem.message, again=True)
+        line((problem.code, style), "  ", (where, "address"), f"  {message}", first="  ", rest="    ")
+        if folded and counts[problem.code] > _MANY and shown[problem.code] == _FIRST:
+            more = f"  … {counts[problem.code] - _FIRST} more of {counts[problem.code]}; --all lists them"
+            line((problem.code, style), more, first="  ", rest="    ")
 
 
 def print_summary(state: State) -> None:
@@ -318,7 +334,7 @@ class _Drawing:
         self._foreign(entry, file.contents)
 
     def _files(self, leaf: Tree, files: Sequence[File]) -> None:
-        """A line for files in a row that are alike but for token and address."""
+        """A line for files that are alike but for token and address."""
         first, last = files[0], files[-1]
         tokens = ranges_text([file.token for file in files])
         memfd = first.memfd
