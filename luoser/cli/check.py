@@ -44,9 +44,9 @@ def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State
     from luoser.reader.bare import read_bare
     from luoser.text import safe_text
 
-    if len(reading.source) != 1:
-        raise UsageError(f"--as: expected one SOURCE, found {len(reading.source)}")
-    (name,) = reading.source
+    name = reading.source[0]
+    if reading != Reading.plain(name, page_size=reading.page_size):
+        raise UsageError("--as LAYOUT: a bare list is one file without addresses or symbols; give only --page-size")
     data = read_file(name, limit=LIMITS.list_size)
     try:
         state = read_bare(data, None if layout == "auto" else layout, path=name, page_size=reading.page_size or 4096)

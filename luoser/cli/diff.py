@@ -127,6 +127,8 @@ def _compare(
         loaded = _load_both(names, stack, reading)
         first, second = loaded[0][0], loaded[1][0]
         if isinstance(first, Blob) and isinstance(second, Blob):
+            if roots is not None or reading.contents or reading.symbols:
+                raise UsageError("--roots, --contents and --symbols are for dumps: both sources are bare folios")
             _check_patterns(ignore, _parts_of(first) | _parts_of(second))
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):

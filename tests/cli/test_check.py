@@ -222,3 +222,16 @@ def test_a_bare_list_that_is_cut_off(luoser_command: Run, tmp_path: Path) -> Non
 def test_what_is_not_a_bare_list_is_refused(luoser_command: Run, source: str, layout: str, word: bytes) -> None:
     result = luoser_command("check", real.path(source), "--as", layout)
     assert (result.returncode, result.stdout) == (2, b"") and word in result.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [["--layout", "pci-v1-nr"], ["--root", "0x1000"], ["--raw"], ["--symbols", "x"], ["x"]]
+)
+def test_options_without_effect_on_a_bare_list_are_refused(luoser_command: Run, option: list[str]) -> None:
+    result = luoser_command("check", str(real.ROOT / "fixtures/golden/pci-folio.bin"), "--as", "auto", *option)
+    assert (result.returncode, result.stdout) == (2, b"") and b"a bare list is one file" in result.stderr
+
+
+def test_verbose_is_for_text(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "-v", "--format", "json")
+    assert (result.returncode, result.stdout) == (2, b"") and b"--verbose is for text" in result.stderr

@@ -124,3 +124,16 @@ def test_the_paths_of_changes_begin_with_known_parts() -> None:
             parts = change.where.split("/")
             assert parts[0] in PARTS, change.where
             assert parts[0] != "handovers" or len(parts) == 2 or parts[2] in PARTS, change.where
+
+
+@pytest.mark.parametrize("option", [["--contents"], ["--roots", "1", "2"], ["--symbols", "x"]])
+def test_options_without_effect_on_folios_are_refused(luoser_command: Run, option: list[str]) -> None:
+    folio = str(GOLDEN / "pci-folio.bin")
+    result = luoser_command("diff", folio, folio, *option)
+    assert (result.returncode, result.stdout) == (2, b"") and b"are for dumps" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--format", "json"], ["--against", FROZEN]])
+def test_stat_is_for_the_text_of_one_comparison(luoser_command: Run, option: list[str]) -> None:
+    result = luoser_command("diff", FROZEN, POST, "--stat", *option)
+    assert (result.returncode, result.stdout) == (2, b"") and b"--stat is for" in result.stderr
