@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -17,6 +18,9 @@ from luoser.errors import UsageError
 from luoser.text import safe_text
 
 __all__ = ["new_file", "new_output", "packed_file"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that can only be about the output."""
 
 
 @contextlib.contextmanager
@@ -46,7 +50,7 @@ def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and error.filename in (None, name):
+        if isinstance(error, OSError) and (error.filename == name or error.errno in _FULL):
             error.filename, error.filename2 = path, None  # never that of the temporary file
         raise
 

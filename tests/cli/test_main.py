@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,10 @@ def test_own_options_come_before_shared_ones(luoser_command: Run, name: str, own
 @pytest.mark.parametrize(("text", "value"), [("3G", 3 << 30), ("0x1000", 4096), ("64KiB", 65536), ("12", 12)])
 def test_numbers_may_have_a_unit(text: str, value: int) -> None:
     assert NUMBER.convert(text, None, None) == value
+
+
+def test_an_error_of_the_system_names_its_file(luoser_process: Run, tmp_path: Path) -> None:
+    spec = ROOT / "fixtures/specs/pci-cover-letter.toml"
+    result = luoser_process("build", str(spec), "-o", str(tmp_path / "no" / "out"))
+    assert result.returncode == 2
+    assert result.stderr.decode() == f"luoser: {tmp_path}/no/out: No such file or directory\n"
