@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from luoser.errors import UsageError
 from luoser.text import safe_text
 
-__all__ = ["need_other", "new_file"]
+__all__ = ["need_other", "new_file", "new_output", "packed_file"]
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors that can only be about the output."""
 
 
 def need_other(path: str, inputs: Iterable[str]) -> None:
@@ -69,11 +74,14 @@ def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
     target = Path(path)
     _refuse(path, target, force=force)
     with _ended_cleanly():
-        yield from _written(target, force=force)
+        yield from _written(target, path, force=force)
 
 
-def _written(target: Path, *, force: bool) -> Iterator[BinaryIO]:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".luoser-")
+def _written(target: Path, path: str, *, force: bool) -> Iterator[BinaryIO]:
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".luoser-")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
@@ -84,10 +92,73 @@ def _written(target: Path, *, force: bool) -> Iterator[BinaryIO]:
             Path(name).replace(target)
         else:
             _take_name(name, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
+        if isinstance(error, OSError) and (error.filename == name or error.errno in _FULL):
+            error.filename, error.filename2 = path, None  # never that of the temporary file
         raise
+
+
+@contextlib.contextmanager
+def packed_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
+    """As `new_file`, compressed if the name ends with .xz, .gz, .bz2 or .zst.
+
+    Raises UsageError as `new_file` does, and for .zst if zstandard is not installed.
+    """
+    suffix = Path(path).suffix
+    with new_file(path, force=force) as file:
+        if suffix not in (".xz", ".gz", ".bz2", ".zst"):
+            yield file
+            return
+        with tempfile.TemporaryFile() as spool:
+            yield spool
+            spool.seek(0)
+            with _packer(file, suffix) as packer:
+                shutil.copyfileobj(spool, packer)
+
+
+def _packer(file: BinaryIO, suffix: str) -> BinaryIO:
+    """What compresses into a file. The result is the same for the same bytes."""
+    if suffix == ".xz":
+        import lzma
+
+        return cast(BinaryIO, lzma.open(file, "wb"))
+    if suffix == ".gz":
+        import gzip
+
+        return cast(BinaryIO, gzip.GzipFile("", "wb", fileobj=file, mtime=0))
+    if suffix == ".bz2":
+        import bz2
+
+        return cast(BinaryIO, bz2.open(file, "wb"))
+    try:
+        import zstandard
+    except ImportError:
+        raise UsageError(".zst: pip install 'luoser[zstd]', or give a name that ends with .xz") from None
+    return cast(BinaryIO, zstandard.ZstdCompressor().stream_writer(file, closefd=False))
+
+
+@contextlib.contextmanager
+def new_output(path: str, *, force: bool, is_text: bool = False) -> Iterator[BinaryIO]:
+    """As `packed_file`, or standard output for `-`, which gets the bytes after the block has ended.
+
+    is_text: the bytes are text, which a terminal may get.
+
+    Raises UsageError as `new_file` does, and for bytes on a terminal.
+    """
+    if path != "-":
+        with packed_file(path, force=force) as file:
+            yield file
+        return
+    if not is_text and sys.stdout.isatty():
+        raise UsageError("-: standard output is a terminal; redirect it, or give the name of a file")
+    with tempfile.TemporaryFile() as spool:
+        yield spool
+        spool.seek(0)
+        sys.stdout.flush()
+        shutil.copyfileobj(spool, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
 
 
 def _refuse(path: str, target: Path, *, force: bool) -> None:

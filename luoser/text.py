@@ -9,13 +9,17 @@ from collections.abc import Iterable
 
 __all__ = [
     "bdf_text",
+    "bytes_text",
+    "counted",
     "decode_name",
+    "did_you_mean",
     "encode_name",
     "human_size",
     "one_bit_off",
     "parse_bdf",
     "parse_number",
     "parse_size",
+    "rounded_size",
     "safe_text",
 ]
 
@@ -60,6 +64,15 @@ def decode_name(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for the known names that are near to one, as they are. Empty if none is."""
+    from difflib import get_close_matches  # slow to load, and only needed for an error
+
+    near = get_close_matches(name.lower(), {word.lower(): word for word in known}, n=3)
+    found = [next(word for word in known if word.lower() == text) for text in near]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
 def parse_size(text: str) -> int:
     """A size in bytes: a number as for `parse_number`, or with a binary unit: 64M, 64MiB, 1G.
 
@@ -100,6 +113,27 @@ def human_size(size: int) -> str:
         if size and size % (1 << shift) == 0:
             return f"{size >> shift} {unit}"
     return f"{size} byte" if size == 1 else f"{size} bytes"
+
+
+def bytes_text(data: bytes) -> str:
+    """Bytes in hex, as in `02 00 ff`."""
+    import hexdump  # only where there are bytes to show
+
+    text: str = hexdump.dump(data)
+    return text.lower()
+
+
+def rounded_size(size: int) -> str:
+    """A number of bytes as text, with three digits: 1 GiB, 78.6 MiB."""
+    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size >= 1 << shift:
+            return f"{size / (1 << shift):.3g} {unit}" if size < 1000 << shift else f"{size >> shift} {unit}"
+    return human_size(size)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 file, 2 files."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def parse_number(text: str) -> int:

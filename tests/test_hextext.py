@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Hex text as it is pasted: hexdump -C, xxd, dumps with comments, plain digits."""
+"""Hex text as it is pasted: of hexdump, xxd, od and debuggers, with comments, plain digits."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 
+import hexdump
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import luoser
@@ -182,3 +183,166 @@ def test_star_that_stands_for_much_is_refused() -> None:
         parse_hex(text)
     with limited(Limits(hex_size=1 << 28)):
         assert len(parse_hex(text)) == 0xFFFFFF0
+
+
+FOLIO = bytes.fromhex(
+    "02000000000000000105000001000000 00406fac010000000804000002000000 00000000000000000000000000000000"
+)
+
+PASTED = {
+    "kdb md": """\
+0xffff888001a97000 0000000000000002 0000000100000501   ................
+0xffff888001a97010 00000001ac6f4000 0000000200000408   .@o.............
+0xffff888001a97020 0000000000000000 0000000000000000   ................
+""",
+    "kdb mdp": """\
+phys 0x0000000001a97000 0000000000000002 0000000100000501   ................
+phys 0x0000000001a97010 00000001ac6f4000 0000000200000408   .@o.............
+phys 0x0000000001a97020 0000000000000000 0000000000000000   ................
+""",
+    "kdb md4": """\
+0xffff888001a97000 00000002 00000000 00000501 00000001   ................
+0xffff888001a97010 ac6f4000 00000001 00000408 00000002   .@o.............
+0xffff888001a97020 00000000 00000000 00000000 00000000   ................
+""",
+    "kdb, zeros suppressed": """\
+0xffff888001a97000 0000000000000002 0000000100000501   ................
+0xffff888001a97010 00000001ac6f4000 0000000200000408   .@o.............
+0xffff888001a97020-0xffff888001a9702f zero suppressed
+""",
+    "gdb x/xg": """\
+0xffff888001a97000:\t0x0000000000000002\t0x0000000100000501
+0xffff888001a97010 <pci_ser+16>:\t0x00000001ac6f4000\t0x0000000200000408
+0xffff888001a97020:\t0x0000000000000000\t0x0000000000000000
+""",
+    "gdb x/xw": """\
+0xffff888001a97000:\t0x00000002\t0x00000000\t0x00000501\t0x00000001
+0xffff888001a97010:\t0xac6f4000\t0x00000001\t0x00000408\t0x00000002
+0xffff888001a97020:\t0x00000000\t0x00000000\t0x00000000\t0x00000000
+""",
+    "gdb x/xb": "".join(
+        f"{0x1A97000 + place:#x}:\t" + "\t".join(f"{byte:#04x}" for byte in FOLIO[place : place + 8]) + "\n"
+        for place in range(0, 48, 8)
+    ),
+    "crash rd": """\
+ffff888001a97000:  0000000000000002 0000000100000501   ................
+ffff888001a97010:  00000001ac6f4000 0000000200000408   .@o.............
+ffff888001a97020:  0000000000000000 0000000000000000   ................
+""",
+    "crash rd -x -32 -p": """\
+         1a97000:  00000002 00000000 00000501 00000001
+         1a97010:  ac6f4000 00000001 00000408 00000002
+         1a97020:  00000000 00000000 00000000 00000000
+""",
+    "QEMU xp": """\
+0000000001a97000: 0x0000000000000002 0x0000000100000501
+0000000001a97010: 0x00000001ac6f4000 0x0000000200000408
+0000000001a97020: 0x0000000000000000 0x0000000000000000
+""",
+    "xxd -e": """\
+00000000: 00000002 00000000 00000501 00000001  ................
+00000010: ac6f4000 00000001 00000408 00000002  .@o.............
+00000020: 00000000 00000000 00000000 00000000  ................
+""",
+    "the package hexdump": hexdump.hexdump(FOLIO, result="return"),
+}
+
+
+@pytest.mark.parametrize("tool", PASTED)
+def test_what_a_debugger_prints(tool: str) -> None:
+    assert parse_hex(PASTED[tool].encode()) == FOLIO
+
+
+@pytest.mark.parametrize("tool", [name for name in PASTED if "md" in name or "rd" in name or "xg" in name])
+def test_a_line_that_is_lost_is_noticed(tool: str) -> None:
+    lines = PASTED[tool].splitlines(keepends=True)
+    with pytest.raises(FormatError, match="expected offset"):
+        parse_hex("".join([lines[0], *lines[2:]]).encode())
+
+
+TOOLS = [
+    *(
+        "od",
+        "od -b",
+        "od -o",
+        "od -x",
+        "od -to4",
+        "od -to8",
+        "od -tx1",
+        "od -Ad -tx1",
+        "od -Ax -tx1z",
+        "od -An -v -tx1",
+    ),
+    *("od -Ax -tx2", "od -Ax -tx4", "od -tx8", "od -tx8z -w8", "od -v -tx4 -w32"),
+    *("hexdump", "hexdump -x", "hexdump -b", "hexdump -o", "hexdump -C", "xxd", "xxd -g1", "xxd -g8", "xxd -e"),
+    *("xxd -e -g8", "xxd -p", "xxd -u", "xxd -c8", "od -td1", "od -tu1", "od -tu2", "od -c", "od -a", "hexdump -d"),
+    *("hexdump -c", "xxd -b", "od -An -tx4", "od -An -tx8"),
+]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@settings(deadline=None, max_examples=30)
+@given(data=blobs | st.text("ab \x00f0", min_size=1, max_size=40).map(str.encode))
+def test_tools_are_read_right_or_refused(tool: str, data: bytes) -> None:
+    """A last word that is not whole is filled with zeros where the tool does not say how long it is."""
+    name, *options = tool.split()
+    if shutil.which(name) is None:
+        pytest.skip(f"no {name} here")
+    text = subprocess.run([name, *options, "/dev/stdin"], input=data, check=True, capture_output=True).stdout
+    try:
+        read = parse_hex(text)
+    except FormatError:
+        return
+    assert read[: len(data)] == data
+    assert not any(read[len(data) :])
+    assert len(read) - len(data) < 8
+
+
+@pytest.mark.parametrize(
+    "tool", [name for name in TOOLS if not set(name.split()) & {"-td1", "-tu1", "-tu2", "-c", "-a"}]
+)
+def test_tools_are_read(tool: str) -> None:
+    name, *options = tool.split()
+    if shutil.which(name) is None:
+        pytest.skip(f"no {name} here")
+    data = FOLIO + b"abc" + bytes(range(13))
+    text = subprocess.run([name, *options, "/dev/stdin"], input=data, check=True, capture_output=True).stdout
+    if tool in ("hexdump -d", "xxd -b", "od -An -tx4", "od -An -tx8"):
+        with pytest.raises(FormatError, match=r"--word|od -Ax"):
+            parse_hex(text)
+    else:
+        assert parse_hex(text) == data
+
+
+@pytest.mark.parametrize("word", [2, 4, 8])
+def test_words_as_asked(word: int) -> None:
+    text = " ".join(
+        f"{int.from_bytes(FOLIO[place : place + word], 'little'):0{2 * word}x}" for place in range(0, 48, word)
+    )
+    with pytest.raises(FormatError, match="--word 2, 4 or 8"):
+        parse_hex(text.encode())
+    assert parse_hex(text.encode(), word=word) == FOLIO
+    assert parse_hex(text.encode(), word=1) != FOLIO
+
+
+def test_numbers_without_leading_zeros_need_their_width() -> None:
+    text = b"{0x2, 0x100000501}"[1:-1]
+    with pytest.raises(FormatError, match="--word"):
+        parse_hex(text)
+    assert parse_hex(text, word=8) == FOLIO[:16]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"00000000: 02000000 00000000  ........", "byte order of words such as '02000000'"),
+        (b" 0000000000000002\n", "byte order"),
+        (b"00000000: 6162 6364  badc\n00000004: 3132  12\n", "another byte order"),
+        (b"0000000 0000 0000 0000 0000 0000 0000 0000 0000\n*\n0000060\n", "hex, octal or decimal"),
+        (b"0000000   97   98\n", "numbers in columns"),
+        (b"1a97000:  00000002 0000\n", "expected words of 8 digits"),
+    ],
+)
+def test_what_is_not_known_is_refused(text: bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        parse_hex(text)

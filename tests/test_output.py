@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import lzma
 import os
 import signal
 import stat
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from luoser.errors import UsageError
-from luoser.output import need_other, new_file
+from luoser.output import need_other, new_file, new_output, packed_file
 
 
 def names(place: Path) -> list[str]:
@@ -245,3 +247,48 @@ def test_signals_are_as_before_after_a_file(tmp_path: Path) -> None:
     with new_file(str(tmp_path / "out"), force=False):
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)] == before
+
+
+# -- what errors name --------------------------------------------------------------------------------------
+
+
+def test_an_error_names_the_output_and_not_its_temporary_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, new_file(str(tmp_path / "no" / "out"), force=False):
+        pass
+    assert caught.value.filename == str(tmp_path / "no" / "out")
+    with pytest.raises(OSError) as full, new_file(str(tmp_path / "out"), force=False):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(tmp_path / "out")
+
+
+def test_an_error_of_the_source_is_not_one_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, new_file(str(tmp_path / "out"), force=False):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    assert caught.value.filename is None
+
+
+# -- standard output and compression -----------------------------------------------------------------------
+
+
+def test_standard_output_gets_all_or_nothing(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    with pytest.raises(ValueError), new_output("-", force=False) as file:
+        file.write(b"half")
+        raise ValueError
+    assert capfdbinary.readouterr().out == b""
+    with new_output("-", force=False) as file:
+        file.write(b"whole")
+    assert capfdbinary.readouterr().out == b"whole"
+
+
+def test_a_terminal_gets_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    with pytest.raises(UsageError, match="is a terminal"), new_output("-", force=False):
+        pytest.fail("written to nevertheless")
+
+
+@pytest.mark.parametrize(("name", "unpack"), [("x.xz", lzma.decompress), ("x.gz", gzip.decompress), ("x", bytes)])
+def test_packed_file(tmp_path: Path, name: str, unpack: Callable[[bytes], bytes]) -> None:
+    with packed_file(str(tmp_path / name), force=False) as file:
+        file.seek(4)
+        file.write(b"hello")
+    assert unpack((tmp_path / name).read_bytes()) == b"\0\0\0\0hello"

@@ -6,11 +6,22 @@ from __future__ import annotations
 import re
 import unicodedata
 
+import hexdump
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luoser.text import bdf_text, decode_name, human_size, parse_number, safe_text
+from luoser.text import (
+    bdf_text,
+    bytes_text,
+    counted,
+    decode_name,
+    did_you_mean,
+    human_size,
+    parse_number,
+    rounded_size,
+    safe_text,
+)
 
 any_text = st.text(
     alphabet=st.one_of(
@@ -133,3 +144,35 @@ def test_parse_number() -> None:
     for text in ("-1", "", "x", "0x", "1.5", "617000h", "\x1b"):
         with pytest.raises(ValueError, match=r"."):
             parse_number(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1023, "1023 bytes"),
+        (1 << 30, "1 GiB"),
+        (82444288, "78.6 MiB"),
+        (1023 << 10, "1023 KiB"),
+    ],
+)
+def test_a_rounded_size(size: int, shown: str) -> None:
+    assert rounded_size(size) == shown
+
+
+@given(st.binary(max_size=40))
+def test_bytes_are_those_of_the_package(data: bytes) -> None:
+    assert bytes_text(data) == data.hex(" ") == hexdump.dump(data).lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("inspct", "; did you mean inspect?"), ("INSPECT", "; did you mean inspect?"), ("zzz", "")],
+)
+def test_what_is_meant(name: str, shown: str) -> None:
+    assert did_you_mean(name, ["inspect", "pci"]) == shown
+
+
+def test_counted_things() -> None:
+    assert [counted(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]

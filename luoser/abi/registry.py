@@ -28,8 +28,10 @@ from luoser.abi import (
     vmalloc,
 )
 from luoser.abi.schema import Schema
+from luoser.errors import UsageError
+from luoser.text import did_you_mean
 
-__all__ = ["Layout", "layout", "layouts", "schemas"]
+__all__ = ["Layout", "layout", "layouts", "schemas", "unknown_layout"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +205,13 @@ def layouts() -> tuple[Layout, ...]:
 def layout(name: str) -> Layout | None:
     """The layout of that name. None: unknown."""
     return _BY_NAME.get(name)
+
+
+def unknown_layout(name: str, *, kind: str | None = None) -> UsageError:
+    """The error for a name that no layout has. kind: of the layouts that are expected. None: any."""
+    near = did_you_mean(name, [entry.name for entry in _LAYOUTS if kind in (None, entry.kind)])
+    what = "device list layout" if kind == "list" else "layout"
+    return UsageError(f"unknown {what} {name!r}{near}; `luoser abi list` lists all")
 
 
 def schemas() -> tuple[Schema, ...]:

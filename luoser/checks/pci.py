@@ -175,7 +175,7 @@ def _impossible(view: View) -> Iterator[Found]:
     """Values that no list has, apart from those that have a rule of their own."""
     hint = "no kernel writes this: find what overwrote the list"
     for entry in _lists(view):
-        for problem in view.problems("pci-impossible", about=entry.where):
+        for problem in view.problems("pci-impossible", "short-list", about=entry.where):
             yield Found(f"{entry.name}: {problem.message}", address=problem.address, where=entry.where, hint=hint)
         yield from few(
             entry.found(slot, place, f"domain {place >> 16:#x}: expected at most {MAX_DOMAIN:#x}", hint=hint)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from luoser.checks.model import Found, Severity
 from luoser.checks.view import View
+from luoser.errors import UsageError
+from luoser.text import did_you_mean
 
-__all__ = ["Rule", "known_names", "register", "registered"]
+__all__ = ["Rule", "known_names", "register", "registered", "unknown_rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,12 @@ def registered() -> tuple[Rule, ...]:
     """All registered rules, by family in the order of the layers, then by number."""
     families = ("KHO", "MAP", "LUO", "MFD", "PCI", "TOP", "PEN")
     return tuple(sorted(_RULES.values(), key=lambda rule: (families.index(rule.id[:3]), rule.id)))
+
+
+def unknown_rule(name: str) -> UsageError:
+    """The error for a name that no rule and no family has."""
+    near = did_you_mean(name, sorted(known_names()))
+    return UsageError(f"unknown rule or family {name!r}{near}; `luoser rules` lists all")
 
 
 def known_names() -> frozenset[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from luoser.cli.common import INCONCLUSIVE, NUMBER, echo_json, format_option, limit_option
+from luoser.cli.common import INCONCLUSIVE, NUMBER, echo_json, format_option, hex_options, limit_option
+from luoser.cli.group import Group
 
 if TYPE_CHECKING:
     from luoser.kernel.types import Types
@@ -20,16 +21,26 @@ OWN_BTF = Path("/sys/kernel/btf/vmlinux")
 """The types of the running kernel, as it shows them itself."""
 
 
-@click.group("abi")
+@click.group("abi", cls=Group)
 def command() -> None:
-    """Layouts by name: all wire layouts that luoser knows, and where each was seen."""
+    """Layouts by name: all wire layouts that luoser knows, and where each was seen.
+
+    \b
+      luoser abi list
+      luoser abi show luo-v5
+      luoser abi detect folio.bin
+    """
 
 
 @command.command("list")
 @click.option("--subject", help="List only layouts of this subject: kho, luo, memfd, pci, …")
 @format_option("text", "json")
 def list_(subject: str | None, output: str) -> None:
-    """List the layouts."""
+    """List the layouts.
+
+    \b
+      luoser abi list --subject pci
+    """
     from luoser.abi.registry import layouts
     from luoser.errors import UsageError
 
@@ -51,14 +62,17 @@ def list_(subject: str | None, output: str) -> None:
 @click.argument("name")
 @format_option("text", "json")
 def show(name: str, output: str) -> None:
-    """Show the structs of a layout with offset and size of each field, like pahole."""
-    from luoser.abi.registry import layout
-    from luoser.errors import UsageError
+    """Show the structs of a layout with offset and size of each field, like pahole.
+
+    \b
+      luoser abi show luo-v5
+    """
+    from luoser.abi.registry import layout, unknown_layout
     from luoser.render.layouts import layout_document, print_layout
 
     entry = layout(name)
     if entry is None:
-        raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
+        raise unknown_layout(name)
     if output == "json":
         echo_json({"schema": "luoser/abi/1", "layouts": [layout_document(entry)]})
     else:
@@ -122,11 +136,15 @@ def _types_of(source: tuple[str, ...]) -> Types:
 @command.command("detect")
 @click.argument("file", type=click.Path())
 @click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
-@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
 @limit_option
+@hex_options
 @format_option("text", "json")
-def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
-    """List the layouts that fit the bytes of FILE, and why. Exit code 1 if none fits."""
+def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) -> None:
+    """List the layouts that fit the bytes of FILE, and why. Exit code 1 if none fits.
+
+    \b
+      luoser abi detect folio.bin
+    """
     from luoser.errors import UsageError
     from luoser.hextext import parse_hex
     from luoser.limits import LIMITS
@@ -135,7 +153,7 @@ def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
     from luoser.text import safe_text
 
     data = read_file(file, limit=LIMITS.list_size)
-    data = parse_hex(data) if is_hex else data
+    data = parse_hex(data, word=word) if is_hex else data
     if offset >= len(data):
         raise UsageError(f"{safe_text(file)}: offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
     found = candidates(data[offset:])
@@ -143,8 +161,10 @@ def detect(file: str, offset: int, is_hex: bool, output: str) -> None:
         rows = [{"layout": name, "why": why} for name, why in found]
         echo_json({"schema": "luoser/detect/1", "candidates": rows})
     else:
+        from luoser.render.out import line
+
         for name, why in found:
-            click.echo(f"{name}: {why}")
+            line((name, "name"), f": {why}")
         if not found:
             click.echo(f"luoser: {safe_text(file)}: no known layout fits these bytes", err=True)
     if not found:

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 
 from luoser.cli.common import NUMBER, limit_option
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
+    from luoser.cli.negatives import Golden
     from luoser.memory.source import Memory
     from luoser.state import State
     from luoser.writer import Image
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _IMAGES = ("elf", "raw")
-_BLOBS = ("bin", "c", "kunit", "kselftest")
+_C = ("c", "kunit", "kselftest")
+_BLOBS = ("bin", *_C)
 _DIFFERENT = 1
 Json = dict[str, Any]
 
@@ -36,6 +39,7 @@ class _Output:
     name:   of the array in C. None: the layout's.
     pad:    fill a blob with zeros up to the size of its folio.
     source: what it is made from, for a comment in C.
+    target: path of the file, `-`: standard output.
     """
 
     target: str
@@ -45,9 +49,15 @@ class _Output:
     force: bool
     source: str
 
-    def blob(self, layout: Layout, data: bytes, *, page_size: int = 4096) -> None:
-        """Write a blob, as bytes or as C."""
-        from luoser.output import new_file
+    @property
+    def suffix(self) -> str:
+        """Of the name of a file in this format."""
+        return f".{'c' if self.form in _C else self.form}"
+
+    def blob(self, layout: Layout, data: bytes, *, page_size: int = 4096, broken: Mutation | None = None) -> None:
+        """Write a blob, as bytes or as C. broken: the rule that it breaks. None: none."""
+        from luoser.cli.negatives import array_name, notes_of
+        from luoser.output import new_output
         from luoser.writer.place import order_of
 
         if self.pad:
@@ -56,8 +66,12 @@ class _Output:
             from luoser.writer.golden import C_FORMATS
 
             name = self.name or layout.name.replace("-", "_")
-            data = C_FORMATS[self.form](name=name, layout=layout, data=data, source=self.source).encode()
-        with new_file(self.target, force=self.force) as file:
+            notes: tuple[str, ...] = ()
+            if broken is not None:
+                name, notes = array_name(name, broken), notes_of(broken)
+            make = C_FORMATS[self.form]
+            data = make(name=name, layout=layout, data=data, source=self.source, notes=notes).encode()
+        with new_output(self.target, force=self.force, is_text=self.form in _C) as file:
             file.write(data)
 
 
@@ -154,8 +168,8 @@ class _Beside:
 
 
 @click.command("build")
-@click.argument("spec", type=click.Path())
-@click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
+@click.argument("spec", required=False, type=click.Path())
+@click.option("-o", "--output", "target", type=click.Path(), help="File to write; `-` is standard output.")
 @click.option(
     "--format",
     "form",
@@ -167,6 +181,10 @@ class _Beside:
 @click.option("--blob", metavar="WHERE", help="Write only this node of a state, such as pci[0], luo or an address.")
 @click.option("--name", help="Name of the array in C. Default: the layout's.")
 @click.option("--mutate", metavar="RULE", help="Break this rule of `luoser check`, for a negative test.")
+@click.option(
+    "--all-mutations", metavar="DIR", type=click.Path(), help="Write a file for each rule that can be broken to DIR."
+)
+@click.option("--list-mutations", metavar="LAYOUT", help="List the rules that can be broken in a blob of LAYOUT.")
 @click.option(
     "--machine",
     type=click.Choice(("x86-64", "arm64")),
@@ -184,12 +202,18 @@ class _Beside:
 @click.option("--pad", is_flag=True, help="Fill a blob with zeros up to the size of the folio that a kernel allocates.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @limit_option
+@click.pass_context
 def command(
-    spec: str,
+    context: click.Context,
+    /,
+    spec: str | None,
+    target: str | None,
     kernel: str,
     layout: str | None,
     blob: str | None,
     mutate: str | None,
+    all_mutations: str | None,
+    list_mutations: str | None,
     machine: str | None,
     base: int | None,
     chosen: str | None,
@@ -202,56 +226,129 @@ def command(
     `-` is standard input. Anything with a default may be left out. Contents of a memfd may be `contents_text`, or
     `contents_file`, a file beside SPEC. The result is read again: exit code 1 if it differs from SPEC, with a line
     for each difference.
+
+    \b
+      luoser build list.toml -o list.bin
+      luoser build list.toml -o list_test.c --format kunit
+      luoser build list.toml -o bad.c --format kunit --mutate flags-illegal
+      luoser build handover.toml -o handover.elf --kernel 7.2
     """
     from luoser.errors import UsageError
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file
-    from luoser.output import need_other
     from luoser.text import safe_text
     from luoser.writer.contents import with_contents
     from luoser.writer.spec import is_blob, list_as_state, parse_spec
 
+    if list_mutations is not None:
+        _list_mutations(list_mutations, context)
+        return
     broken = _mutation(mutate) if mutate is not None else None
+    if spec is None or (target is None) == (all_mutations is None) or (broken is not None and target is None):
+        raise UsageError("expected SPEC and -o FILE, SPEC and --all-mutations DIR, or --list-mutations LAYOUT")
     shown = "standard input" if spec == "-" else safe_text(spec)
     values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
-    made = _Output(source=safe_text(Path(spec).name), **output)
-    targets = [target for target in (made.target, chosen, setup_data) if target is not None]
-    for number, target in enumerate(targets):
-        need_other(target, [spec])
-        if any(Path(target).absolute() == Path(other).absolute() for other in targets[:number]):
-            raise UsageError(f"{safe_text(target)}: given as two outputs; give another one")
-        if Path(target).exists() and not made.force:
-            raise UsageError(f"{safe_text(target)}: exists; --force replaces it")
+    made = _Output(source=safe_text(Path(spec).name), target=target or "", **output)
+    targets = [place for place in (target, chosen, setup_data) if place is not None]
+    _check_outputs(spec, targets, force=made.force)
     try:
-        if is_blob(values) and (made.form in _IMAGES or blob is not None):
-            raise UsageError(
-                f"SPEC is a bare blob: expected --format {', '.join(_BLOBS)}; images and --blob need a SPEC with "
-                "handovers"
-            )
-        if is_blob(values) and broken is None:
+        _refuse_idle(context, made, is_bare=is_blob(values), is_node=is_blob(values) or blob is not None)
+        if is_blob(values) and broken is None and all_mutations is None:
             words = list(_build_blob(values, layout, made))
         else:
             if is_blob(values):
+                _refuse_other_layout(values, layout)
                 values, blob = list_as_state(values, layout), "pci[0]"
             boot = _Boot(machine=machine, base=base, chosen=chosen, setup_data=setup_data, force=made.force)
             values = with_contents(values, _Beside(spec, tuple(targets)))
-            words = list(_build_state(values, kernel, layout, blob, broken, made, boot))
+            full, golden = _golden(values, kernel, layout, blob, made, boot)
+            if all_mutations is not None:
+                words = list(_write_all(golden, made, Path(all_mutations)))
+            elif broken is not None:
+                words = list(_write_broken(golden, made, boot, broken))
+            else:
+                words = list(_write_whole(golden, made, boot, full))
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
     for word in words:
         click.echo(f"luoser: {shown}: {word}", err=True)
-    if words and broken is None:
+    if words and broken is None and all_mutations is None:
         raise SystemExit(_DIFFERENT)
+
+
+def _list_mutations(name: str, context: click.Context) -> None:
+    from luoser.checks import rules
+    from luoser.cli.negatives import rules_of
+    from luoser.errors import UsageError
+    from luoser.render.out import line
+
+    others = [option for option in context.params if option != "list_mutations" and _is_given(context, option)]
+    if others:
+        raise UsageError("--list-mutations LAYOUT needs nothing else")
+    slugs = {rule.id: rule.slug for rule in rules()}
+    found = rules_of(name)
+    for rule in found:
+        line((rule, "name"), f"  {slugs[rule]}")
+    if not found:
+        click.echo(f"luoser: no rule can be broken in a blob of {name} alone", err=True)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT)
+
+
+def _check_outputs(spec: str, targets: list[str], *, force: bool) -> None:
+    """Raises UsageError for outputs that are the SPEC, each other, or exist."""
+    from luoser.errors import UsageError
+    from luoser.output import need_other
+    from luoser.text import safe_text
+
+    for number, target in enumerate(targets):
+        need_other(target, [spec])
+        if any(Path(target).absolute() == Path(other).absolute() for other in targets[:number]):
+            raise UsageError(f"{safe_text(target)}: given as two outputs; give another one")
+        if Path(target).exists() and not force and target != "-":
+            raise UsageError(f"{safe_text(target)}: exists; --force replaces it")
+
+
+def _refuse_idle(context: click.Context, made: _Output, *, is_bare: bool, is_node: bool) -> None:
+    """Raises UsageError for an option that would be without effect.
+
+    is_bare: SPEC is a bare blob. is_node: only a blob is written.
+    """
+    from luoser.abi.release import release
+    from luoser.errors import UsageError
+
+    release(context.params["kernel"])
+    blobs = ", ".join(_BLOBS)
+    if is_bare and (made.form in _IMAGES or context.params["blob"] is not None):
+        raise UsageError(
+            f"SPEC is a bare blob: expected --format {blobs}; images and --blob need a SPEC with handovers"
+        )
+    if not is_node and made.form in _BLOBS:
+        raise UsageError(f"--format {made.form} is for one blob: select it with --blob, such as --blob pci[0]")
+    for name, is_idle, why in (
+        ("kernel", is_bare, "for a SPEC with handovers: this one is a bare blob, whose layout says all"),
+        ("machine", is_node, "for a whole image"),
+        ("chosen", is_node, "for a whole image"),
+        ("setup_data", is_node, "for a whole image"),
+        ("base", is_bare, "for a SPEC with handovers"),
+        ("name", made.form not in _C, f"the name of an array in C: expected --format {', '.join(_C)}"),
+        ("pad", not is_node, "for a blob, not for an image"),
+    ):
+        if is_idle and _is_given(context, name):
+            raise UsageError(f"--{name.replace('_', '-')} is {why}")
 
 
 def _mutation(name: str) -> Mutation:
     from luoser.checks import rules
+    from luoser.checks.rule import unknown_rule
     from luoser.errors import UsageError
     from luoser.writer.mutate import mutations
 
     rule = next((rule for rule in rules() if name in (rule.id, rule.slug)), None)
     if rule is None:
-        raise UsageError(f"unknown rule {name!r}; `luoser rules` lists all")
+        raise unknown_rule(name)
     if rule.id not in mutations():
         raise UsageError(
             f"rule {rule.id} has no mutation: it depends on topology, next kernel or another list layout; "
@@ -266,57 +363,94 @@ def _build_blob(values: Json, layout: str | None, made: _Output) -> Iterator[str
     from luoser.writer.spec import blob_bytes
     from luoser.writer.verify import differences
 
+    _refuse_other_layout(values, layout)
     form, data = blob_bytes(values, None if "layout" in values else layout)
     made.blob(form, data)
     read = blob_document(decode(data, form.name), path="")
     yield from (word for word in differences(values, read) if not word.startswith("size "))
 
 
-def _build_state(
-    values: Json,
-    kernel: str,
-    layout: str | None,
-    blob: str | None,
-    broken: Mutation | None,
-    made: _Output,
-    boot: _Boot,
-) -> Iterator[str]:
-    from luoser.checks.outcome import outcomes
+def _refuse_other_layout(values: Json, layout: str | None) -> None:
     from luoser.errors import UsageError
-    from luoser.reader import read
-    from luoser.state import to_document
+
+    if layout is not None and values.get("layout", layout) != layout:
+        raise UsageError(f"--layout {layout}: SPEC has {values['layout']}; leave out one of the two")
+
+
+def _golden(
+    values: Json, kernel: str, layout: str | None, blob: str | None, made: _Output, boot: _Boot
+) -> tuple[Json, Golden]:
+    """(full document, what is to be written)."""
+    from luoser.cli.negatives import Golden
     from luoser.state.from_json import from_document
     from luoser.writer import write
     from luoser.writer.complete import complete
-    from luoser.writer.image import write_image
-    from luoser.writer.verify import differences
 
-    if blob is None and made.form in _BLOBS:
-        raise UsageError(f"--format {made.form} is for one blob: select it with --blob, such as --blob pci[0]")
     full = complete(_with_layout(values, layout), kernel=kernel, base=boot.first)
     state = from_document(full)
     image = write(state, machine=boot.machine)
     boot.check(image)
     node = _node(image, state, blob) if blob is not None else None
-    if broken is not None:
-        broken.apply(image, state)
-    if broken is not None:
-        _need_broken(broken, read(image.memory(), page_size=image.page_size, contents=True))
-        yield f"breaks {broken.rule}. Expected of a kernel: {broken.answer}"
-        yield from (f"recorded of {outcome.words}" for outcome in outcomes(broken.rule))
-    if node is not None:
-        form, address, size = node
-        made.blob(form, image.read(address, size), page_size=image.page_size)
-        memory: Memory = image.memory()
-    else:
-        write_image(made.target, image, made.form or "elf", force=made.force)
-        memory = _written(made, image.page_size)
+    return full, Golden(image=image, state=state, node=node, where=blob or "")
+
+
+def _write_whole(golden: Golden, made: _Output, boot: _Boot, full: Json) -> Iterator[str]:
+    """Write what SPEC describes. Yields what the image lacks, and how it differs from SPEC."""
+    from luoser.reader import read
+    from luoser.state import to_document
+    from luoser.writer.verify import differences
+
+    memory = _write(golden, golden.image, made)
+    if golden.node is None:
+        boot.report(golden.image)
+    yield from golden.image.lacks
+    with memory:
+        again = read(memory, page_size=golden.image.page_size if memory.is_guess else None, contents=True)
+        yield from differences(full, to_document(again, full=True), memory)
+
+
+def _write_broken(golden: Golden, made: _Output, boot: _Boot, broken: Mutation) -> Iterator[str]:
+    """Write a negative. Yields what a kernel does with it."""
+    from luoser.checks.outcome import outcomes
+
+    image = golden.broken(broken)
+    _write(golden, image, made, broken).close()
+    if golden.node is None:
         boot.report(image)
+    yield f"breaks {broken.rule}. Expected of a kernel: {broken.answer}"
+    yield from (f"recorded of {outcome.words}" for outcome in outcomes(broken.rule))
     yield from image.lacks
-    if broken is None:
-        with memory:
-            again = read(memory, page_size=image.page_size if memory.is_guess else None, contents=True)
-            yield from differences(full, to_document(again, full=True), memory)
+
+
+def _write_all(golden: Golden, made: _Output, folder: Path) -> Iterator[str]:
+    """Write a negative for each rule that can be broken, to a file that is named like the rule."""
+    from luoser.checks import rules
+    from luoser.cli import negatives
+    from luoser.errors import UsageError
+
+    folder.mkdir(exist_ok=True)
+    slugs = {rule.id: rule.slug for rule in rules()}
+    form, count = made.form or ("bin" if golden.node is not None else "elf"), 0
+    for broken, image in negatives.possible(golden):
+        whole = replace(made, form=form)
+        target = folder / f"{broken.rule}-{slugs[broken.rule]}{whole.suffix}"
+        _write(golden, image, replace(whole, target=str(target)), broken).close()
+        count += 1
+    if not count:
+        raise UsageError("no rule can be broken in this")
+    yield f"{count} negatives in {folder}"
+
+
+def _write(golden: Golden, image: Image, made: _Output, broken: Mutation | None = None) -> Memory:
+    """Write a golden or negative. The result is the image as a source, as it was written."""
+    from luoser.writer.image import write_image
+
+    if golden.node is not None:
+        form, address, size = golden.node
+        made.blob(form, image.read(address, size), page_size=image.page_size, broken=broken)
+        return image.memory()
+    write_image(made.target, image, made.form or "elf", force=made.force)
+    return _written(made, image.page_size) if made.target != "-" else image.memory()
 
 
 def _written(made: _Output, page_size: int) -> Memory:
@@ -329,21 +463,19 @@ def _written(made: _Output, page_size: int) -> Memory:
     return memory
 
 
-def _need_broken(broken: Mutation, state: State) -> None:
-    from luoser.checks import check
-    from luoser.errors import UsageError
-
-    if not check(state, select=(broken.rule,)).findings:
-        raise UsageError(f"{broken.rule} has no finding after breaking it; describe more of the state in SPEC")
-
-
 def _with_layout(values: Json, layout: str | None) -> Json:
-    """The SPEC, with this layout for each device list that has none."""
+    """The SPEC, with this layout for each device list that has none. Raises UsageError if all have another one."""
+    from luoser.errors import UsageError
     from luoser.state.from_json import Item
 
-    for handover in Item(values, "").items("handovers") if layout is not None else ():
-        for entry in handover.items("pci"):
-            cast(Json, entry.values).setdefault("layout", layout)
+    if layout is None:
+        return values
+    lists = [cast(Json, entry.values) for part in Item(values, "").items("handovers") for entry in part.items("pci")]
+    for entry in lists:
+        entry.setdefault("layout", layout)
+    if all(entry["layout"] != layout for entry in lists):
+        found = ", ".join(dict.fromkeys(str(entry["layout"]) for entry in lists)) or "no device list"
+        raise UsageError(f"--layout {layout}: SPEC has {found}; --layout is for device lists without a layout")
     return values
 
 

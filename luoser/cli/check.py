@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from luoser.cli.common import NoState, Reading, echo_json, format_option, read_options
+from luoser.cli.common import NoState, Reading, echo_json, format_option, machine_text, read_options
 from luoser.limits import LIMIT_CODES
 
 if TYPE_CHECKING:
@@ -18,6 +19,59 @@ __all__ = ["command"]
 
 _EXIT = {"sound": 0, "findings": 1, "inconclusive": 4}
 _SEVERITIES = ("error", "warning", "info")
+
+
+_OF_LISTS = ("PCI", "TOP")
+"""Families of the rules about device lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A source that was read.
+
+    ram:     ranges of physical memory.
+    kernel:  release of the running kernel. None: unknown.
+    machine: in words.
+    moved:   a second reading found other objects of the running kernel.
+    """
+
+    state: State
+    ram: tuple[tuple[int, int], ...] = ()
+    kernel: str | None = None
+    machine: str = ""
+    moved: bool = False
+
+
+def _read(reading: Reading, *, pending: bool) -> _Read:
+    with reading.open() as memory:
+        try:
+            state = reading.read(memory, contents=True, pending=pending)
+        except NoState as error:
+            if not (memory.remarks or memory.is_partial or any(_may_hide_root(error.state))):
+                raise
+            error.show()
+            state = error.state  # what is not there may be what was lost
+        moved = pending and memory.live and _pending(state) != _pending(reading.read(memory))
+        return _Read(state, memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory), moved)
+
+
+def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
+    """(state with nothing but a bare device list, rules to apply to it)."""
+    from luoser.errors import UsageError
+    from luoser.limits import LIMITS
+    from luoser.memory.open import read_file
+    from luoser.reader.bare import read_bare
+    from luoser.text import safe_text
+
+    name = reading.source[0]
+    if reading != Reading.plain(name, page_size=reading.page_size):
+        raise UsageError("--as LAYOUT: a bare list is one file without addresses or symbols; give only --page-size")
+    data = read_file(name, limit=LIMITS.list_size)
+    try:
+        state = read_bare(data, None if layout == "auto" else layout, path=name, page_size=reading.page_size or 4096)
+        return state, select or _OF_LISTS
+    except UsageError as error:
+        raise UsageError(f"{safe_text(name)}: {error}") from None
 
 
 def _may_hide_root(state: State) -> Iterator[Problem]:
@@ -31,14 +85,19 @@ def _pending(state: State) -> list[Pending | None]:
 
 
 @click.command("check")
-@read_options
 @format_option("text", "json", "ktap", "sarif")
 @click.option(
     "--topology",
-    "machine",
+    "topology_of",
     type=click.Path(readable=False),
     metavar="T",
     help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
+)
+@click.option(
+    "--as",
+    "blob",
+    metavar="LAYOUT",
+    help="SOURCE is a bare device list in this layout, or `auto`: check the list alone.",
 )
 @click.option("--next", "next_release", metavar="RELEASE", help="Release of the next kernel, such as 7.3.4.")
 @click.option("--drivers", multiple=True, metavar="NAME", help="Treat this driver as able to live update.")
@@ -61,10 +120,12 @@ def _pending(state: State) -> list[Pending | None]:
     help="Judge what the running kernel will hand over, by its own objects; inconclusive if these are not known.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="List the rules that do not apply with the reasons.")
+@read_options
 def command(
     reading: Reading,
     output: str,
-    machine: str | None,
+    topology_of: str | None,
+    blob: str | None,
     next_release: str | None,
     drivers: tuple[str, ...],
     handlers: tuple[str, ...],
@@ -79,41 +140,45 @@ def command(
 
     Exit code 0: sound. 1: there are findings of --severity or above. 4: inconclusive, because something that the
     handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too.
+
+    \b
+      luoser check vmcore --topology live: --next 7.3.4
+      luoser check vmcore --select PCI --severity warning
+      luoser check folio.bin --as pci-lu-v2-03
     """
     from luoser.abi.release import release_numbers
     from luoser.checks import Severity, check, rules
-    from luoser.checks.rule import known_names
+    from luoser.checks.rule import known_names, unknown_rule
     from luoser.errors import UsageError
     from luoser.render import findings as render
+    from luoser.render.out import write
     from luoser.text import safe_text
     from luoser.topology import read_topology
 
     if next_release is not None and release_numbers(next_release) is None:
         raise UsageError(f"--next: expected a release such as 7.3.4, found {safe_text(next_release)!r}")
+    if verbose and output != "text":
+        raise UsageError(f"--verbose is for text: --format {output} lists all rules anyway")
     for name in (*select, *ignore):
         if name not in known_names():
-            raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
-    topology = read_topology(machine) if machine is not None else None
-    with reading.open() as memory:
-        try:
-            state = reading.read(memory, contents=True, pending=pending)
-        except NoState as error:
-            if not (memory.remarks or memory.is_partial or any(_may_hide_root(error.state))):
-                raise
-            error.show()
-            state = error.state  # what is not there may be what was lost
-        moved = pending and memory.live and _pending(state) != _pending(reading.read(memory))
-        ram, kernel = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
+            raise unknown_rule(name)
+    topology = read_topology(topology_of) if topology_of is not None else None
+    if blob is not None:
+        state, select = _bare(reading, blob, select)
+        found = _Read(state)
+    else:
+        found = _read(reading, pending=pending)
+    state, kernel, machine = found.state, found.kernel, found.machine
     report = check(
         state,
         topology=topology,
         next_release=next_release,
-        ram=ram,
+        ram=found.ram,
         drivers=drivers,
         handlers=handlers,
         flbs=flbs,
         pending=pending,
-        pending_moved=moved,
+        pending_moved=found.moved,
         select=select,
         ignore=ignore,
         severity=Severity(severity),
@@ -124,9 +189,9 @@ def command(
     elif output == "sarif":
         echo_json(render.sarif(report, chosen, reading.source[0]))
     elif output == "ktap":
-        click.echo(render.ktap(report, chosen, severity=Severity(severity)), nl=False)
+        write(render.ktap(report, chosen, severity=Severity(severity)))
     else:
-        render.print_report(report, state.source, kernel=kernel, verbose=verbose)
+        render.print_report(report, state.source, kernel=kernel, machine=machine, verbose=verbose)
     code = _EXIT[report.verdict.value]
     if code:
         raise SystemExit(code)

@@ -6,10 +6,9 @@ from __future__ import annotations
 import functools
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -28,8 +27,10 @@ __all__ = [
     "Reading",
     "echo_json",
     "format_option",
+    "hex_options",
     "json_pieces",
     "limit_option",
+    "machine_text",
     "read_options",
     "timeout_option",
     "usable_layouts",
@@ -42,7 +43,7 @@ _PROBLEMS_SHOWN = 3
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]
-    """An unsigned number, 0x… or decimal."""
+    """An unsigned number, 0x… or decimal, or with a unit: 3G."""
 
     name = "NUMBER"
 
@@ -50,16 +51,16 @@ class _Number(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, int):
             return value
         try:
-            return parse_number(value)
+            return parse_size(value)
         except ValueError:
-            self.fail(f"expected a number such as 0x617000 or 4096, found {value!r}", param, ctx)
+            self.fail(f"expected a number such as 0x617000, 4096 or 3G, found {value!r}", param, ctx)
 
 
 NUMBER = _Number()
 
 
 class _Range(click.ParamType):  # type: ignore[type-arg]
-    """START:LENGTH@OFFSET, numbers 0x… or decimal."""
+    """START:LENGTH@OFFSET, numbers 0x… or decimal, or with a unit."""
 
     name = "START:LENGTH@OFFSET"
 
@@ -71,7 +72,7 @@ class _Range(click.ParamType):  # type: ignore[type-arg]
         try:
             start, _, rest = value.partition(":")
             length, _, offset = rest.partition("@")
-            return parse_number(start), parse_number(length), parse_number(offset)
+            return parse_size(start), parse_size(length), parse_size(offset)
         except ValueError:
             self.fail(
                 f"expected START:LENGTH@OFFSET such as 0x100000000:0x40000000@0xc0000000, found {value!r}", param, ctx
@@ -199,6 +200,36 @@ def format_option(*formats: str) -> Callable[[_Command], _Command]:
     )
 
 
+def hex_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that adds --hex and --word, passed as `is_hex` and `word`. Raises UsageError for --word alone."""
+
+    @functools.wraps(command)
+    def with_hex(*, is_hex: bool, word: str | None, **rest: Any) -> Any:
+        if word is not None and not is_hex:
+            raise UsageError("--word is for hex text: give --hex, too")
+        return command(is_hex=is_hex, word=int(word) if word is not None else None, **rest)
+
+    for decorator in _HEX_OPTIONS:
+        with_hex = decorator(with_hex)
+    return with_hex
+
+
+_HEX_OPTIONS = (
+    click.option(
+        "--word",
+        type=click.Choice(("1", "2", "4", "8")),
+        help="Bytes of a word of the hex text that is a little-endian number; 1: the digits are in memory order. "
+        "Default: as the ASCII column or the format shows.",
+    ),
+    click.option(
+        "--hex",
+        "is_hex",
+        is_flag=True,
+        help="FILE is hex text: of hexdump, xxd, od, kdb md, gdb x, crash rd, or digits.",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """SOURCE and the options that control how it is read.
@@ -249,9 +280,15 @@ class Reading:
         from luoser.memory.raw import Range, pc_ranges
         from luoser.render.progress import progress
 
+        document = self._document()
+        if document is not None:
+            return document
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
-        with _within(self.timeout, self.source[0]):
-            memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
+        try:
+            with _within(self.timeout, self.source[0]):
+                memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
+        except SourceError as error:
+            raise SourceError(f"{error}{self._blob_hint()}") from error
         memory.on_progress = progress("searching for KHO roots")
         return memory
 
@@ -263,8 +300,11 @@ class Reading:
 
         Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
+        from luoser.cli.document import DocumentMemory
         from luoser.text import safe_text
 
+        if isinstance(memory, DocumentMemory):
+            return self._of_document(memory.state)
         try:
             own = None if self.no_symbols else memory.symbols
             state = self._read(memory, contents, self.symbols if self.symbols is not None else own, pending)
@@ -277,7 +317,7 @@ class Reading:
             if memory.is_guess and not self.raw and not any(state.problems):
                 raise SourceError(
                     f"{safe_text(self.source[0])}: unknown dump format, and as a raw image it has no KHO root; if it "
-                    "is one, give --raw, or its addresses with --base, --map or --pc-hole"
+                    f"is one, give --raw, or its addresses with --base, --map or --pc-hole{self._blob_hint()}"
                 )
             for problem in state.problems[:_PROBLEMS_SHOWN]:
                 click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
@@ -288,6 +328,31 @@ class Reading:
                 state,
             )
         return state
+
+    def _document(self) -> Memory | None:
+        """The state document that SOURCE is. None: it is another source. Raises UsageError."""
+        from luoser.cli.document import DocumentMemory, read_document
+        from luoser.text import safe_text
+
+        state = read_document(self.source[0]) if len(self.source) == 1 and not self.raw else None
+        if state is None:
+            return None
+        if replace(self, root=None) != Reading.plain(self.source[0]):
+            raise UsageError(f"{safe_text(self.source[0])}: a state document: it was read already; give only --root")
+        return DocumentMemory(self.source[0], state)
+
+    def _of_document(self, state: State) -> State:
+        if self.root is None:
+            return state
+        handovers = tuple(handover for handover in state.handovers if handover.address == self.root)
+        if not handovers:
+            raise UsageError(f"no KHO root at {self.root:#x} in this document")
+        return replace(state, handovers=handovers)
+
+    def _blob_hint(self) -> str:
+        from luoser.cli.hints import blob_hint
+
+        return blob_hint(self.source[0]) if len(self.source) == 1 and not self.raw else ""
 
     def _read(self, memory: Memory, contents: bool, path: str | None, pending: bool) -> State:
         from luoser.reader import SYMBOLS, read
@@ -381,12 +446,12 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names, unchanged. Raises UsageError for an unknown layout, or one that --layout cannot select."""
-    from luoser.abi.registry import layout
+    from luoser.abi.registry import layout, unknown_layout
 
     for name in names:
         found = layout(name)
         if found is None:
-            raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
+            raise unknown_layout(name)
         if (found.kind != "list" and not found.handler) or found.kind == "fdt":
             raise UsageError(
                 f"layout {name}: not needed, as its string identifies it; --layout is for device lists and structs of "
@@ -395,10 +460,24 @@ def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+_MACHINES = {62: "x86-64", 183: "arm64"}
+
+
+def machine_text(memory: Memory) -> str:
+    """The machine of a source and its RAM, in words. Empty if the source has neither."""
+    from luoser.text import rounded_size
+
+    ram = sum(end - start for start, end in memory.known_ram)
+    machine = _MACHINES.get(memory.machine or 0, "")
+    return ", ".join(word for word in (machine, f"{rounded_size(ram)} RAM" if ram else "") if word)
+
+
 def echo_json(document: Any) -> None:
     """Print a JSON document on stdout. It is ASCII only, so that names in it are safe for a terminal."""
+    from luoser.render.out import write
+
     for piece in json_pieces(document):
-        sys.stdout.write(piece)
+        write(piece)
 
 
 def json_pieces(document: Any) -> Iterator[str]:

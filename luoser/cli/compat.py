@@ -36,11 +36,12 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
     from luoser.compat import clashes, of_release
     from luoser.errors import UsageError
     from luoser.render.compat import compat_document, matrix_page, print_clashes
+    from luoser.render.out import write
 
     if matrix:
         if writer is not None:
             raise UsageError("--matrix is about all releases; give neither FROM nor TO")
-        click.echo(matrix_page(of_release), nl=False)
+        write(matrix_page(of_release))
         return
     if writer is None or reader is None:
         raise UsageError("expected FROM and TO: releases, vmlinux files, dumps, or live:")

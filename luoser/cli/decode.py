@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import NUMBER, echo_json, format_option, limit_option
+from luoser.cli.common import NUMBER, echo_json, format_option, hex_options, limit_option
 
 __all__ = ["command"]
 
@@ -21,30 +21,40 @@ __all__ = ["command"]
     help="Layout of the blob; see `luoser abi list`.",
 )
 @click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")
-@click.option("--hex", "is_hex", is_flag=True, help="FILE is hex text: a hexdump, xxd output, or plain digits.")
 @limit_option
+@hex_options
 @format_option("text", "json")
-def command(file: str, layout: str, offset: int, is_hex: bool, output: str) -> None:
+def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None, output: str) -> None:
     """Decode a preserved folio, sub-tree blob or block page that was dumped to FILE (`-` is standard input).
 
     With `--as auto` the layout is determined by the bytes. If several layouts fit, all of them are listed.
+
+    \b
+      luoser decode folio.bin
+      luoser decode --hex pasted.txt --as pci-lu-v2-03
+      luoser decode --hex kdb.txt --word 8
     """
-    from luoser.errors import FormatError, UsageError
+    from luoser.cli.hints import dump_hint
+    from luoser.errors import FormatError, SourceError, UsageError
     from luoser.hextext import parse_hex
     from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.blob import decode
     from luoser.text import safe_text
 
-    data = read_file(file, limit=LIMITS.list_size)
+    try:
+        data = read_file(file, limit=LIMITS.list_size)
+    except SourceError as error:
+        raise SourceError(f"{error}{dump_hint(file)}") from error
     try:
         if is_hex:
-            data = parse_hex(data)
+            data = parse_hex(data, word=word)
         if offset >= len(data):
             raise UsageError(f"offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
         blob = decode(data[offset:], None if layout == "auto" else layout)
     except (FormatError, UsageError) as error:
-        raise type(error)(f"{safe_text(file)}: {error}") from error
+        hint = "" if is_hex else dump_hint(file)
+        raise type(error)(f"{safe_text(file)}: {error}{hint}") from error
     if output == "json":
         from luoser.state import blob_document
 

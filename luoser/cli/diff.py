@@ -14,7 +14,7 @@ from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_o
 if TYPE_CHECKING:
     from luoser.diff import Comparison
     from luoser.memory.source import Memory
-    from luoser.state import State
+    from luoser.state import Blob
 
 __all__ = ["command"]
 
@@ -32,6 +32,7 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
 )
 @click.option("--contents", is_flag=True, help="Compare the bytes of driver pages and memfd folios, too.")
 @click.option("--ignore", multiple=True, metavar="PATTERN", help="Paths that may differ, such as pci/*/driver_data.")
+@click.option("--all", "all_", is_flag=True, help="List all changes: moved folios and preserved ranges one by one.")
 @click.option("--stat", is_flag=True, help="Show only the number of changes.")
 @click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout to use where several fit.")
 @click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in a source.")
@@ -52,6 +53,7 @@ def command(
     roots: tuple[int, int] | None,
     contents: bool,
     ignore: tuple[str, ...],
+    all_: bool,
     stat: bool,
     layouts: tuple[str, ...],
     page_size: int | None,
@@ -64,6 +66,10 @@ def command(
     Handovers are paired by root, direction and number. What the next kernel has consumed is progress, not a
     difference. With --against each SOURCE has one line of output. Exit code 0: equal or progress only, 1: different,
     4: inconclusive, because something could not be compared and nothing else differs.
+
+    \b
+      luoser diff before.elf after.elf
+      luoser diff --against host1.elf host2.elf host3.elf --ignore 'pci/*/driver_data'
     """
     from luoser.diff import without
     from luoser.errors import UsageError
@@ -71,25 +77,28 @@ def command(
 
     if against is None and len(sources) != 2:
         raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {len(sources)} sources")
+    if stat and (output != "text" or against is not None):
+        raise UsageError("--stat is for the text of one comparison: leave out --against and --format json")
     if len(symbols) > 2:
         raise UsageError(f"--symbols: expected those of BEFORE and AFTER, found {len(symbols)} files")
     reading = _Reading(contents, layouts, page_size, symbols, raw, timeout)
     pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
     verdicts = set[str]()
     for before, after in pairs:
-        found = _compare((before, after), roots, reading)
+        found = _compare((before, after), roots, reading, ignore)
         found = replace(found, changes=without(found.changes, ignore))
         verdicts.add(found.verdict.value)
         if against is not None and output == "text":
+            from luoser.render.out import line
             from luoser.text import safe_text
 
-            click.echo(f"{safe_text(after)}: {found.verdict.value}: {summary(found.changes)}")
+            line(f"{safe_text(after)}: {found.verdict.value}: {summary(found.changes)}")
         elif output == "json":
             echo_json(changes_document(found))
         elif stat:
             print_stat(found)
         else:
-            print_changes(found)
+            print_changes(found, folded=not all_)
     code = next((_EXIT[name] for name in ("different", "inconclusive") if name in verdicts), 0)
     if code:
         raise SystemExit(code)
@@ -110,8 +119,10 @@ class _Reading(NamedTuple):
         return self.symbols[min(side, len(self.symbols) - 1)] if self.symbols else None
 
 
-def _compare(names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading) -> Comparison:
-    from luoser.diff import Comparison, blob_changes, compare
+def _compare(
+    names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading, ignore: tuple[str, ...]
+) -> Comparison:
+    from luoser.diff import PARTS, Comparison, blob_changes, compare
     from luoser.errors import UsageError
     from luoser.state import Blob
     from luoser.text import safe_text
@@ -120,12 +131,38 @@ def _compare(names: tuple[str, str], roots: tuple[int, int] | None, reading: _Re
         loaded = _load_both(names, stack, reading)
         first, second = loaded[0][0], loaded[1][0]
         if isinstance(first, Blob) and isinstance(second, Blob):
+            if roots is not None or reading.contents or reading.symbols:
+                raise UsageError("--roots, --contents and --symbols are for dumps: both sources are bare folios")
+            _check_patterns(ignore, _parts_of(first) | _parts_of(second))
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):
             shown = " and ".join(map(safe_text, names))
             raise UsageError(f"{shown}: expected both or none to be a bare folio")
+        _check_patterns(ignore, set(PARTS))
         memories = loaded[0][1], loaded[1][1]
         return compare(first, second, roots=roots, memories=memories, contents=reading.contents)
+
+
+def _parts_of(blob: Blob) -> set[str]:
+    """What the path of a change of a blob begins with."""
+    devices = (device.name for device in blob.devices or ())
+    return {"layout", "records", "fdt", "order", "bus", *blob.fields, *devices}
+
+
+def _check_patterns(patterns: tuple[str, ...], parts: set[str]) -> None:
+    """Raises UsageError for a pattern that no path can match. parts: what a path begins with."""
+    from fnmatch import fnmatchcase
+
+    from luoser.errors import UsageError
+    from luoser.text import did_you_mean, safe_text
+
+    for pattern in patterns:
+        first = pattern.partition("/")[0]
+        if "*" not in first and not any(fnmatchcase(part, first) for part in parts):
+            known = f"paths begin with {', '.join(sorted(parts)[:16])}"
+            raise UsageError(
+                f"--ignore {safe_text(pattern)}: no such path{did_you_mean(first, sorted(parts))}; {known}"
+            )
 
 
 def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> list[tuple[Any, Memory | None]]:
@@ -146,9 +183,10 @@ def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> l
 
 def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:
     """A state with its memory, or a state of a document or a blob, both without memory. side: 0 before, 1 after."""
+    from luoser.cli.document import read_document
     from luoser.errors import SourceError
 
-    document = _document(name)
+    document = read_document(name)
     if document is not None:
         return document, None
     layouts = how.layouts
@@ -162,32 +200,6 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
             raise
         return blob, None
     return reading.read(memory, contents=how.contents), memory
-
-
-def _document(name: str) -> State | None:
-    """The state in a file. None if it is not a state document."""
-    from pathlib import Path
-
-    from luoser.errors import FormatError, UsageError
-    from luoser.limits import LIMITS
-    from luoser.memory.open import refuse_endless
-    from luoser.parse import parse_json
-    from luoser.state.from_json import from_document
-    from luoser.text import safe_text
-
-    file = Path(name)
-    if not file.is_file():
-        return None
-    refuse_endless(safe_text(name), name)
-    with file.open("rb") as stream:
-        if stream.read(64).lstrip()[:1] != b"{":
-            return None
-        stream.seek(0)
-        data = stream.read(LIMITS.spec_size)
-    try:
-        return from_document(parse_json(data))
-    except (FormatError, UsageError) as error:
-        raise UsageError(f"{safe_text(name)}: {error}") from None
 
 
 def _blob(name: str, layouts: tuple[str, ...]) -> Any:

@@ -11,7 +11,6 @@ __all__ = ["command"]
 
 
 @click.command("extract")
-@read_options
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
 @click.option("--memfd", metavar="SESSION/TOKEN", help="Write the contents of this preserved memfd instead of a core.")
 @click.option(
@@ -20,31 +19,42 @@ __all__ = ["command"]
     help="Write the bytes of one node instead of a core: an address, or a path such as luo.sessions[0].files[2].",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@read_options
 def command(reading: Reading, target: str, memfd: str | None, blob: str | None, force: bool) -> None:
     """Write a small ELF core with only the pages of the handovers in SOURCE, to attach to a bug report.
 
     `inspect` shows the same for it as for SOURCE. It has metadata, driver pages and the contents of files up to
-    64 KiB, but no other memory of guests or of the kernel.
+    64 KiB, but no other memory of guests or of the kernel. A core whose name ends with .xz, .gz, .bz2 or .zst is
+    compressed.
+
+    \b
+      luoser extract vmcore -o small.elf.xz
+      luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
     """
+    from luoser.cli.document import DocumentMemory
     from luoser.errors import UsageError
     from luoser.extract.blob import write_blob
     from luoser.extract.core import write_core
     from luoser.extract.memfd import write_memfd
     from luoser.memory.recorder import Recorder
-    from luoser.output import need_other, new_file
+    from luoser.output import need_other, new_file, packed_file
+    from luoser.render.out import line
     from luoser.text import human_size, safe_text
 
     if memfd is not None and blob is not None:
         raise UsageError("--memfd and --blob exclude each other; give only one of them")
     need_other(target, [*reading.source, *([reading.symbols] if reading.symbols is not None else [])])
     with reading.open() as below:
+        if isinstance(below, DocumentMemory):
+            raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages: extract from the dump")
         if below.placeless and memfd is None and blob is None:
             raise UsageError(
                 f"{safe_text(reading.source[0])}: debugfs blobs have no pages for a core; copy the blobs instead"
             )
         memory = Recorder(below)
         state = reading.read(memory, contents=True)
-        with new_file(target, force=force) as file:
+        is_core = memfd is None and blob is None
+        with (packed_file if is_core else new_file)(target, force=force) as file:
             if memfd is not None:
                 report = write_memfd(file, below, state, memfd)
             elif blob is not None:
@@ -52,4 +62,4 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
             else:
                 size = write_core(file, below, memory.asked, answers=memory.answers)
                 report = f"{len(memory.pages)} pages, {human_size(size)}"
-            click.echo(f"{safe_text(target)}: {report}")
+            line((safe_text(target), "name"), f": {report}")

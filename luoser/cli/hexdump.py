@@ -17,23 +17,32 @@ __all__ = ["command"]
 
 
 @click.command("hexdump")
+@click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes (see `luoser abi list`), or `none`.")
+@click.option("--plain", is_flag=True, help="Show only rows of bytes, without members, for `luoser decode --hex`.")
+@click.option("--length", type=NUMBER, help="Number of bytes to show. Default: the size of the node.")
 @read_options
 @click.argument("where")
-@click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes (see `luoser abi list`), or `none`.")
-@click.option("--length", type=NUMBER, help="Number of bytes to show. Default: the size of the node.")
-def command(reading: Reading, where: str, name: str | None, length: int | None) -> None:
+def command(reading: Reading, where: str, name: str | None, plain: bool, length: int | None) -> None:
     """Show the bytes of SOURCE at WHERE, each row with the member of a struct to which it belongs.
 
     WHERE is a physical address, or a path in the state document: root, luo, luo.sessions[0].files[2], pci[0],
     subtrees[LUO], luo.sessions[vm].files[0x1a].memfd, preserved.nodes[0]. The layout is that of the node if it has
     one, otherwise it is determined by the bytes.
+
+    \b
+      luoser hexdump vmcore 'luo.sessions[vm-web-01]'
+      luoser hexdump vmcore 0x1a97000 --as pci-lu-v2-03
+      luoser hexdump vmcore 'pci[0]' --plain
     """
     from luoser.errors import FormatError, MissingMemory, UsageError
     from luoser.limits import LIMITS
     from luoser.render.hexdump import rows
+    from luoser.render.out import line
     from luoser.state.where import extent, find_node
     from luoser.text import safe_text
 
+    if plain and name is not None:
+        raise UsageError("--plain shows no members: give either --plain or --as")
     with reading.open() as memory:
         state = reading.read(memory)
         node = find_node(state, where)
@@ -47,7 +56,7 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
         except MissingMemory as error:
             remark = f"; {memory.remarks[0]}" if memory.remarks else ""
             raise UsageError(f"{safe_text(where)}: cannot read {node.address:#x}: {error}{remark}") from None
-    layout, why = _layout(data, name, node.layout)
+    layout, why = _layout(data, "none" if plain else name, node.layout)
     try:
         lines = list(rows(data, node.address, layout, length=length))
     except FormatError as error:
@@ -57,11 +66,17 @@ def command(reading: Reading, where: str, name: str | None, length: int | None) 
         why = f"not {layout.name}: {error}"
         layout, lines = None, list(rows(data, node.address, None, length=length))
     shown = f"{layout.name if layout is not None else 'no layout'} ({safe_text(why, again=True)})"
-    click.echo(f"{safe_text(where)} at {node.address:#x}: {min(len(data), length)} bytes, {shown}")
-    for line in lines:
-        click.echo(line)
+    if not plain:
+        told = f": {min(len(data), length)} bytes, {shown}"
+        line((safe_text(where), "name"), " at ", (f"{node.address:#x}", "address"), told)
+    for row in lines:
+        line(row, rest=" " * 14)
     if len(data) < length:
-        click.echo(f"{node.address + len(data):#012x}  {gap}: {length - len(data)} bytes are not shown")
+        missing = f"{gap}: {length - len(data)} bytes are not shown"
+        if plain:
+            click.echo(f"luoser: {missing}", err=True)
+        else:
+            line((f"{node.address + len(data):#012x}", "address"), f"  {missing}")
 
 
 def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
@@ -89,17 +104,15 @@ def _layout(data: bytes, name: str | None, of_node: str | None) -> tuple[Layout 
 
     Raises UsageError for an unknown layout.
     """
-    from luoser.abi.registry import layout
-    from luoser.errors import UsageError
+    from luoser.abi.registry import layout, unknown_layout
     from luoser.reader.blob import candidates, tree_layout
-    from luoser.text import safe_text
 
     if name == "none":
         return None, "given with --as"
     if name is not None:
         chosen = layout(name)
         if chosen is None:
-            raise UsageError(f"unknown layout {safe_text(name)}; `luoser abi list` lists all")
+            raise unknown_layout(name)
         return chosen, "given with --as"
     tree = tree_layout(data)
     if tree is not None:

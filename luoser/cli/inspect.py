@@ -5,28 +5,52 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import Reading, echo_json, format_option, read_options
+from luoser.cli.common import Reading, echo_json, format_option, machine_text, read_options
 
 __all__ = ["command"]
 
 
 @click.command("inspect")
-@read_options
 @format_option("text", "json")
 @click.option("--full", is_flag=True, help="Show extents, node and block addresses and folio lists, for `build`, too.")
 @click.option(
     "--contents", is_flag=True, help="Show the bytes of driver pages and of files up to 64 KiB, too; implies --full."
 )
 @click.option("--pending", is_flag=True, help="Say why, if what the running kernel will hand over is not known.")
-def command(reading: Reading, output: str, full: bool, contents: bool, pending: bool) -> None:
+@click.option("--all", "all_", is_flag=True, help="Show every file and session, like ones too, on a line of its own.")
+@click.option("--depth", type=click.IntRange(0), metavar="N", help="Show N levels of the tree below each root.")
+@click.option("--summary", is_flag=True, help="Show only source, verdict, and a few lines for each root.")
+@read_options
+def command(
+    reading: Reading,
+    output: str,
+    full: bool,
+    contents: bool,
+    pending: bool,
+    all_: bool,
+    depth: int | None,
+    summary: bool,
+) -> None:
     """Show everything that is handed over in SOURCE: KHO roots, preserved memory, LUO, PCI devices.
 
     The first lines have the source and the verdict of `luoser check`. Broken, missing and stale structures are listed
-    as problems at the end. Neither changes the exit code.
+    as problems at the end, what the next kernel has consumed as notes. Neither changes the exit code. Files and
+    sessions in a row that are alike are one line.
+
+    \b
+      luoser inspect vmcore --summary
+      luoser inspect vmcore --all
+      luoser inspect vmcore --full --contents --format json > state.json
     """
+    from luoser.errors import UsageError
+
+    if (all_ or depth is not None or summary) and output != "text":
+        raise UsageError(f"--all, --depth and --summary are for text: --format {output} has all")
+    if summary and (all_ or full or contents or depth is not None):
+        raise UsageError("--summary excludes --all, --depth, --full and --contents")
     with reading.open() as memory:
         state = reading.read(memory, contents=contents or output == "text", pending=pending)  # `check` needs them
-        ram, kernel = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE")
+        ram, kernel, machine = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory)
     if output == "json":
         from luoser.state import to_document
 
@@ -34,7 +58,10 @@ def command(reading: Reading, output: str, full: bool, contents: bool, pending: 
     else:
         from luoser.checks import check
         from luoser.render.findings import print_head
-        from luoser.render.tree import print_state
+        from luoser.render.tree import print_state, print_summary
 
-        print_head(check(state, ram=ram), state.source, kernel=kernel)
-        print_state(state, full=full or contents)
+        print_head(check(state, ram=ram), state.source, kernel=kernel, machine=machine)
+        if summary:
+            print_summary(state)
+        else:
+            print_state(state, full=full or contents, folded=not all_, depth=depth)

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from typing import cast
+from typing import NoReturn, cast
 
 import click
 
 from luoser import __version__
+from luoser.cli.group import Group
 from luoser.errors import LuoserError
 
 __all__ = ["cli", "main"]
@@ -23,6 +25,7 @@ _COMMANDS = {
     "compat": "Say whether one kernel can hand over to another.",
     "diff": "Compare two states.",
     "decode": "Decode one blob or preserved folio.",
+    "help": "Show the help of a command.",
     "hexdump": "Show the bytes of one node with the names of the members.",
     "inspect": "Show everything that is handed over, as a tree.",
     "limits": "List the bounds on the work that a source can cause.",
@@ -34,7 +37,7 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
 
@@ -43,19 +46,34 @@ class _Commands(click.Group):
             return None
         return cast(click.Command, importlib.import_module(f"luoser.cli.{cmd_name}").command)
 
+    def unknown(self, name: str) -> str:
+        if not (os.path.exists(name) or ":" in name or os.sep in name):  # noqa: PTH110 - a start is to stay fast
+            return super().unknown(name)
+        from luoser.cli.hints import command_for
+
+        return command_for(name)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(_COMMANDS.items()))
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="luoser")
+@click.version_option(__version__, "-V", "--version", prog_name="luoser")
 def cli() -> None:
     """Read the state that a Linux kernel hands to its successor over kexec.
 
     SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also compressed as
     .xz, .gz, .bz2 or .zst; `-` is standard input. Give all files of a split kdump, or a .vmem and its .vmss. `live:` is
     this machine, qmp:SOCKET is a running QEMU guest.
+
+    \b
+      luoser inspect vmcore             what is handed over
+      luoser check vmcore               is it sound?
+      luoser diff before after          what changed over the kexec
+      luoser decode folio.bin           a bare blob, also as hex text (--hex)
+      luoser build spec.toml -o golden_test.c --format kunit
+      luoser help check                 the help of a command
 
     Exit codes: 0 done, sound or equal, 1 findings or differences, 2 usage or unreadable input, 3 no KHO state found,
     4 inconclusive.
@@ -64,24 +82,70 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point. Any error that the input causes is one line on stderr, with exit code 2."""
+    if not _has_streams():
+        sys.exit(2)
     try:
         _run()
+        sys.stdout.flush()
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        _end(done.exit_code)
+    except SystemExit as done:
+        _end(done.code)
     except click.ClickException as error:
         _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        _say("luoser: interrupted")
         sys.exit(130)
     except LuoserError as error:
         _fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _closed_pipe()
     except OSError as error:
-        _fail(str(error))
+        _fail(
+            f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
+        )
     except MemoryError:
         _fail("out of memory")
+
+
+def _has_streams() -> bool:
+    """Prepare stdout and stderr. False, with a line on stderr: stdout is closed."""
+    from luoser.render.out import prepare
+
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - pathlib is slow to load, and it stays open
+    if sys.stdout is None:
+        _say("luoser: standard output is closed")
+        return False
+    prepare()
+    return True
+
+
+def _end(code: str | int | None) -> NoReturn:
+    """Exit, after all output was written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _closed_pipe()
+    except OSError as error:
+        _fail(f"standard output: {error.strerror}")
+    sys.exit(code)
+
+
+def _closed_pipe() -> NoReturn:
+    """Exit as a process that SIGPIPE ended. What is left in buffers goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    sys.exit(141)
+
+
+def _say(message: str) -> None:
+    """A line on stderr, which may be closed, too."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(message, err=True)
 
 
 def _run() -> None:
@@ -104,8 +168,11 @@ def _show(error: click.ClickException) -> None:
     click.echo(f"luoser: {safe_text(error.format_message(), again=True)}", err=True)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
+    """Exit with a line on stderr. What stdout did not take is lost."""
     from luoser.text import safe_text
 
-    click.echo(f"luoser: {safe_text(message, again=True)}", err=True)
+    _say(f"luoser: {safe_text(message, again=True)}")
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(2)

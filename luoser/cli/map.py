@@ -11,10 +11,17 @@ __all__ = ["command"]
 
 
 @click.command("map")
-@read_options
 @format_option("text", "json")
+@read_options
 def command(reading: Reading, output: str) -> None:
-    """List the preserved memory of SOURCE, like /proc/iomem, with the known owners of each range."""
+    """List the preserved memory of SOURCE by address, like /proc/iomem, with the known owners of each range.
+
+    The totals of the owners follow, and what has no known owner.
+
+    \b
+      luoser map vmcore
+      luoser map vmcore --format json
+    """
     state = reading.load()
     if output == "json":
         from luoser.state import to_document

@@ -11,10 +11,15 @@ __all__ = ["command"]
 
 
 @click.command("pci")
-@read_options
 @format_option("text", "json")
+@read_options
 def command(reading: Reading, output: str) -> None:
-    """Show the preserved PCI devices of SOURCE as tables, in the order of the lists."""
+    """Show the preserved PCI devices of SOURCE as tables, in the order of the lists.
+
+    \b
+      luoser pci vmcore
+      luoser pci vmcore --layout pci-lu-v2-03
+    """
     state = reading.load()
     if output == "json":
         from luoser.state import to_document

@@ -14,15 +14,19 @@ __all__ = ["command"]
 @click.argument("names", nargs=-1, metavar="[RULE]...")
 @format_option("text", "json")
 def command(names: tuple[str, ...], output: str) -> None:
-    """List the rules of `luoser check`, or explain those with a given id, slug or family."""
+    """List the rules of `luoser check`, or explain those with a given id, slug or family.
+
+    \b
+      luoser rules
+      luoser rules PCI003 token-duplicate MAP
+    """
     from luoser.checks import rules
-    from luoser.checks.rule import known_names
-    from luoser.errors import UsageError
+    from luoser.checks.rule import known_names, unknown_rule
     from luoser.render.findings import print_rule, print_rules, rules_document
 
     for name in names:
         if name not in known_names():
-            raise UsageError(f"unknown rule or family {name!r}; `luoser rules` lists all")
+            raise unknown_rule(name)
     chosen = [rule for rule in rules() if rule.is_meant(names, ())]
     if output == "json":
         echo_json(rules_document(chosen))

@@ -48,18 +48,26 @@ def command(
     SCENARIO is TOML or JSON: the series to simulate, devices or a topology, drivers, requests or preserved files,
     faults, and changes between the steps. Lines without indent are those that the kernel logs. Indented lines are
     callbacks, writes to memory, and known bugs (!). Exit code 0 if the last step was done, 1 if a step failed.
+
+    \b
+      luoser simulate scenario.toml
+      luoser simulate scenario.toml --until freeze -o handover.elf
     """
     from luoser.errors import UsageError
+    from luoser.render.out import line
     from luoser.render.simulation import lines
     from luoser.text import safe_text
 
+    if force and target is None:
+        raise UsageError("--force replaces the file of -o: give one")
     shown = "standard input" if scenario == "-" else safe_text(scenario)
     try:
         machine = _run(_load(scenario, shown, topology, target), until, fixed)
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
-    for line in lines(machine, only_log=only_log):
-        click.echo(line)
+    for row in lines(machine, only_log=only_log):
+        indent = row[: len(row) - len(row.lstrip())]
+        line(row.lstrip(), first=indent, rest=f"{indent}    ")
     if target is not None:
         _write(machine, target, force)
     if machine.error is not None:
@@ -91,7 +99,10 @@ def _load(scenario: str, shown: str, topology: str | None, target: str | None) -
 
 
 def _write(machine: Machine, target: str, force: bool) -> None:
+    from luoser.errors import UsageError
     from luoser.liveupdate import image_of
     from luoser.writer.image import write_image
 
+    if target == "-":
+        raise UsageError("-: standard output has the trace; give the name of a file")
     write_image(target, image_of(machine), "elf", force=force)

@@ -21,20 +21,28 @@ def command(source: str | None, target: str | None, force: bool, output: str) ->
 
     SOURCE is a copy of sysfs, the output of `lspci -vmmnnD -k` or `lspci -D -xxxx`, or JSON; `-` is standard input.
     Without SOURCE it is the sysfs of this machine. Facts that are not in SOURCE are listed as not known.
+
+    \b
+      luoser topology -o host.json
+      luoser topology lspci.txt
     """
+    from luoser.errors import UsageError
     from luoser.output import need_other, new_file
     from luoser.text import safe_text
     from luoser.topology import SYSFS, read_topology, to_document
 
+    if force and target is None:
+        raise UsageError("--force replaces the file of -o: give one")
     if target is not None and source is not None:
         need_other(target, [source])
     topology = read_topology(SYSFS if source is None else source)
     if target is not None:
+        from luoser.render.out import line
         from luoser.render.topology import summary
 
         with new_file(target, force=force) as file:
             file.writelines(piece.encode() for piece in json_pieces(to_document(topology)))
-        click.echo(f"{safe_text(target)}: {summary(topology)}")
+        line((safe_text(target), "name"), f": {summary(topology)}")
     elif output == "json":
         echo_json(to_document(topology))
     else:

@@ -10,12 +10,12 @@ from luoser.diff.blob import blob_changes
 from luoser.diff.contents import content_changes
 from luoser.diff.gaps import not_compared
 from luoser.diff.kho import damage_changes, handover_changes
-from luoser.diff.model import Change, Kind, NotCompared, Verdict, without
+from luoser.diff.model import PARTS, Change, Kind, NotCompared, Verdict, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, Problem, State
 
-__all__ = ["Change", "Comparison", "Kind", "NotCompared", "Verdict", "blob_changes", "compare", "without"]
+__all__ = ["PARTS", "Change", "Comparison", "Kind", "NotCompared", "Verdict", "blob_changes", "compare", "without"]
 
 _UNSEEN = (
     "truncated", "page-size-doubt", "address-doubt", "no-own-root", "root-lost", "root-unread", "too-many-candidates",

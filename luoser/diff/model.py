@@ -8,7 +8,24 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-__all__ = ["Change", "Kind", "NotCompared", "Verdict", "without"]
+__all__ = ["PARTS", "Change", "Kind", "NotCompared", "Verdict", "without"]
+
+PARTS = (
+    *(
+        "address",
+        "compatible",
+        "damage",
+        "direction",
+        "handovers",
+        "kexec_metadata",
+        "kho_test",
+        "luo",
+        "memblock",
+        "pci",
+    ),
+    *("preserved", "scratch", "subtrees"),
+)
+"""What the path of a change of a state begins with."""
 
 
 class Kind(StrEnum):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from luoser.errors import PageState, SourceError
 from luoser.limits import LIMITS
 from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.text import bytes_text
 
 __all__ = ["HEADER_SIZE", "MAGIC", "LimeMemory", "Range", "range_header"]
 
@@ -43,7 +44,7 @@ def range_header(path: str, buffer: Buffer, place: int, magic: bytes, version: i
         return None
     found, number, first, last, _ = _HEADER.unpack(raw)
     if found != magic or number != version or last < first:
-        head = raw[:24].hex(" ")
+        head = bytes_text(raw[:24])
         raise SourceError(f"{path}: expected a {kind} range header at offset {place:#x}, found {head}")
     return first, last
 

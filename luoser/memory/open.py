@@ -24,7 +24,7 @@ from luoser.memory.kcore import KcoreMemory
 from luoser.memory.packed import LONGEST, DamagedError, unpacked
 from luoser.memory.raw import Range, RawMemory, data_segments
 from luoser.memory.source import Buffer, ByteSource, Mapped, Memory, Segment
-from luoser.text import safe_text
+from luoser.text import bytes_text, safe_text
 
 __all__ = ["FORMATS", "open_memory", "read_file", "refuse_endless"]
 
@@ -321,7 +321,7 @@ def _recognise(file: _File, *, is_placed: bool) -> Memory:
     if found is not None and not is_placed:
         raise SourceError(f"{shown}: {found}")
     if len(buffer) < 2 * 4096 or (len(buffer) % 4096 and len(buffer) < _RAW_AT_LEAST):
-        word = f"unknown dump format: {len(buffer)} bytes that start with {head.hex(' ')}"
+        word = f"unknown dump format: {len(buffer)} bytes that start with {bytes_text(head)}"
         raise SourceError(f"{shown}: {word}; if it is a raw image of memory, give --raw")
     return RawMemory(shown, buffer, file.pieces)
 
@@ -334,7 +334,7 @@ def _recognise_flattened(shown: str, buffer: Buffer, layer: flattened.Flattened)
     elif head.startswith(elf.MAGIC):
         memory = ElfMemory(shown, buffer, layer)
     else:
-        raise SourceError(f"{shown}: flattened dump: expected kdump or ELF inside, found {head.hex(' ')}")
+        raise SourceError(f"{shown}: flattened dump: expected kdump or ELF inside, found {bytes_text(head)}")
     _remark_end(memory, shown, layer)
     return memory
 

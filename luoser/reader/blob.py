@@ -8,7 +8,7 @@ from typing import Any
 
 from luoser import fdt
 from luoser.abi import block, guest, kexec_metadata, kho, luo, memfd, other, pci
-from luoser.abi.registry import Layout, layout
+from luoser.abi.registry import Layout, layout, unknown_layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
 from luoser.reader.pci_layout import Fit, best_fits, fit_pci, read_pci
@@ -35,7 +35,7 @@ def decode(data: bytes, name: str | None = None) -> Blob:
         return _decided(data)
     chosen = layout(name)
     if chosen is None:
-        raise UsageError(f"unknown layout {name!r}; `luoser abi list` lists all")
+        raise unknown_layout(name)
     return _as(data, chosen, (chosen.name,), "chosen by name")
 
 

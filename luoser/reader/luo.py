@@ -18,7 +18,7 @@ from luoser.reader.handler import read_detail, read_flb_detail
 from luoser.reader.memfd import is_memfd, read_memfd
 from luoser.reader.walk import Subject, Walk, is_name
 from luoser.state import File, Flb, Luo, Session, Subsystem
-from luoser.text import decode_name, safe_text
+from luoser.text import bytes_text, decode_name, safe_text
 
 __all__ = ["read_luo"]
 
@@ -101,7 +101,7 @@ def _struct_luo(walk: Walk, address: int, form: LuoForm, head: bytes) -> Luo:
     ser = form.root.parse(head)
     compatible = decode_name(ser.compatible) if "compatible" in ser else None
     if "compatible" in ser and not is_name(ser.compatible):
-        text = f"compatible: expected a string and zeros, found {ser.compatible.hex(' ')}"
+        text = f"compatible: expected a string and zeros, found {bytes_text(ser.compatible)}"
         walk.problem("luo-bad-string", address, _LUO, text)
     return _Reader(walk, form).root_object(address, compatible, ser)
 

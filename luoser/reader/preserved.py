@@ -20,6 +20,7 @@ from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
 from luoser.state import Bitmap
+from luoser.text import bytes_text
 
 __all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
 
@@ -150,7 +151,7 @@ def _children(
     used = [(index, child) for index, child in enumerate(entries) if child]
     wrong = [(index, child) for index, child in used if not walk.is_page_address(child)]
     if len(wrong) > 1 and 2 * len(wrong) > len(used):
-        raw = struct.pack("<2Q", *entries[:2])[:_SHOWN].hex(" ")
+        raw = bytes_text(struct.pack("<2Q", *entries[:2])[:_SHOWN])
         text = f"page {node:#x} is not a node: {len(wrong)} of its {len(used)} entries are not page addresses"
         reading.broken.append(Broken(node, f"{text}; it starts with {raw}"))
         reading.is_no_map = reading.is_no_map or node == reading.address
@@ -346,7 +347,7 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
     is_next = header.next == 0 or walk.is_page_address(header.next)
     if not is_count or not is_order:
         text = f"chunk {chunk:#x}: expected 1 to {most} bitmaps, found {header.num_elms} of order {header.order}"
-        reading.broken.append(Broken(chunk, f"{text}; it starts with {page[:_SHOWN].hex(' ')}"))
+        reading.broken.append(Broken(chunk, f"{text}; it starts with {bytes_text(page[:_SHOWN])}"))
         if not is_next or not (is_count or is_order):
             reading.is_no_map = reading.is_no_map or chunk == reading.address
             return 0

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from luoser.render.out import console
+from luoser.render.out import line
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["changes_document", "print_changes", "print_stat", "summary"]
 
-_SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("!", "yellow"), "progress": ("~", "cyan")}
+_SIGNS = {"added": ("+", "note"), "removed": ("-", "problem"), "changed": ("!", "problem"), "progress": ("~", "good")}
+_STYLE_OF = dict(_SIGNS.values())
+_VERDICT = {"equal": "good", "progress": "good", "different": "problem", "inconclusive": "note"}
+_ITEM = re.compile(r"(?<![^/])(files|folios|preserved)/(?!status)[^/]+")
+"""An item of a list, in a path, of which there are many."""
+_FEWEST = 4
+"""Fewest changes that are shown as one."""
 
 
 def changes_document(found: Comparison) -> dict[str, Any]:
@@ -39,48 +46,84 @@ def changes_document(found: Comparison) -> dict[str, Any]:
     }
 
 
-def print_changes(found: Comparison) -> None:
-    """Print a line for each addition, removal or progress, three lines for each other change, then the verdict."""
-    changes, pairing = found.changes, found.pairing
-    from rich.text import Text
+def print_changes(found: Comparison, *, folded: bool = True) -> None:
+    """Print a line for each addition, removal or progress, three lines for each other change, then the verdict.
 
-    out = console()
-    for word in pairing:
-        out.print(Text(f"@@ {safe_text(word, again=True)} @@", style="dim"))
-    for change in changes:
-        sign, style = _SIGNS[change.kind.value]
-        places = " = ".join((change.where, *change.also))
-        note = f"  ({safe_text(change.note, again=True)})" if change.note else ""
-        if change.kind.value == "changed":
-            out.print(Text(f"  {safe_text(places, again=True)}{note}"))
-            out.print(Text(f"- {safe_text(change.before or 'nothing', again=True)}", style="red"))
-            out.print(Text(f"+ {safe_text(change.after or 'nothing', again=True)}", style="green"))
-            continue
-        values = " → ".join(safe_text(value, again=True) for value in (change.before, change.after) if value)
-        out.print(Text(f"{sign} {safe_text(places, again=True)}  {values}{note}", style=style))
+    Devices and sessions come first, the preserved map last.
+
+    folded: show many changes of one kind below one path, such as folios that moved, as one line.
+    """
+    for word in found.pairing:
+        line((f"@@ {safe_text(word, again=True)} @@", "quiet"))
+    for group in _groups(sorted(found.changes, key=_weight), folded):
+        if isinstance(group, str):
+            sign, _, text = group.partition(" ")
+            line((sign, _STYLE_OF[sign]), f" {text}")
+        else:
+            _print_change(group)
     _print_end(found)
 
 
-def _print_end(found: Comparison) -> None:
-    from rich.text import Text
+def _print_change(change: Change) -> None:
+    sign, style = _SIGNS[change.kind.value]
+    places = safe_text(" = ".join((change.where, *change.also)), again=True)
+    note = f"  ({safe_text(change.note, again=True)})" if change.note else ""
+    if change.kind.value == "changed":
+        line((places, "name"), note, first="  ", rest="    ")
+        line(("- ", style), safe_text(change.before or "nothing", again=True))
+        line(("+ ", style), safe_text(change.after or "nothing", again=True))
+        return
+    values = " → ".join(safe_text(value, again=True) for value in (change.before, change.after) if value)
+    line((f"{sign} ", style), (places, "name"), f"  {values}{note}")
 
-    out = console()
+
+def _part(change: Change) -> str:
+    """The part of a handover that a change is about."""
+    parts = change.where.split("/")
+    return parts[2] if parts[0] == "handovers" and len(parts) > 2 else parts[0]
+
+
+def _weight(change: Change) -> int:
+    order = ("pci", "luo", "handovers")
+    part = _part(change)
+    return order.index(part) if part in order else len(order) + (part == "preserved")
+
+
+def _groups(changes: Sequence[Change], folded: bool) -> Iterator[Change | str]:
+    """The changes; in place of the first of many that differ only in the file, folio or range, a line for all."""
+    counts = Counter(_fold_key(change) for change in changes)
+    done = set[tuple[str, str]]()
+    for change in changes:
+        key = _fold_key(change)
+        if not folded or key is None or counts[key] < _FEWEST:
+            yield change
+        elif key not in done:
+            done.add(key)
+            kind, path = key
+            what = _ITEM.findall(change.where)[-1]
+            noun = "ranges" if what == "preserved" else what
+            yield f"{_SIGNS[kind][0]} {safe_text(path, again=True)}  {counts[key]} {noun} {kind}; --all lists them"
+
+
+def _fold_key(change: Change) -> tuple[str, str] | None:
+    """(kind, path with `*` for each file, folio and range) of a change that can be one of many. None: of any other."""
+    path = _ITEM.sub(r"\1/*", change.where)
+    return (change.kind.value, path) if path != change.where else None
+
+
+def _print_end(found: Comparison) -> None:
     for gap in found.not_compared:
         reason = safe_text(gap.reason, again=True)
-        out.print(Text(f"? {safe_text(gap.where, again=True)}: not compared: {reason}", style="yellow"))
-    out.print(Text(f"{found.verdict.value}: {summary(found.changes)}"))
+        line(("? ", "note"), f"{safe_text(gap.where, again=True)}: not compared: {reason}")
+    line((found.verdict.value, _VERDICT[found.verdict.value]), f": {summary(found.changes)}")
 
 
 def print_stat(found: Comparison) -> None:
     """Print the number of changes by kind and by the first part of their path, then the verdict."""
-    changes = found.changes
-    from rich.text import Text
-
-    out = console()
-    parts = Counter((change.where.split("/")[0], change.kind.value) for change in changes)
+    parts = Counter((change.where.split("/")[0], change.kind.value) for change in found.changes)
     for (part, kind), count in sorted(parts.items()):
         sign, style = _SIGNS[kind]
-        out.print(Text(f"{sign} {safe_text(part)}: {count} {kind}", style=style))
+        line((sign, style), f" {safe_text(part)}: {count} {kind}")
     _print_end(found)
 
 

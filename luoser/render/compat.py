@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from luoser.abi.release import RELEASES
 from luoser.compat import Clash, Effect, Profile, clashes
+from luoser.render.out import line
 
 __all__ = ["compat_document", "matrix_page", "print_clashes"]
 
@@ -26,15 +26,18 @@ nothing. *breaks*: all version strings match, and it fails all the same. *sessio
 
 def print_clashes(writer: Profile, reader: Profile, found: Sequence[Clash]) -> None:
     """Print what two kernels do not agree on, with what the second one logs."""
-    write = sys.stdout.write
-    write(f"{writer.name} → {reader.name}\n")
+    line((f"{writer.name} → {reader.name}", "name"))
     for profile in (writer, reader):
-        write(f"  {profile.name}: {_facts(profile)}\n")
+        line(f"{profile.name}: {_facts(profile)}", first="  ", rest="    ")
     for one in found:
-        write(f"{one.effect.value:<8} {one.what}: {one.text}\n")
+        line(
+            (f"{one.effect.value:<8}", "problem" if one.is_error else "note"),
+            f" {one.what}: {one.text}",
+            rest="         ",
+        )
         if one.message:
-            write(f"         {one.message}\n")
-    write(f"{_verdict(found)}\n")
+            line(one.message, first="         ", rest="           ")
+    line((_verdict(found), "problem" if any(one.is_error for one in found) else "good"))
 
 
 def _facts(profile: Profile) -> str:

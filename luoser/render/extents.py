@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from luoser.render.out import line
 from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
-from luoser.state import Area, Handover, Luo, MapStatus, PreservedMap, State
-from luoser.text import human_size, safe_text
+from luoser.state import Handover, Luo, MapStatus, PreservedMap, State
+from luoser.text import counted, human_size, rounded_size, safe_text
 
 __all__ = ["print_extents"]
 
@@ -19,78 +20,122 @@ _NAMES = 6
 
 
 def print_extents(state: State) -> None:
-    """Print the ranges of preserved memory by order and address, each with its known owners."""
-    write = sys.stdout.write
+    """Print the ranges of preserved memory by address, each with its known owners, then the total of each owner."""
     for handover in state.handovers:
         preserved = handover.preserved
-        head = f"KHO root {place_text(handover.address)}  {safe_text(handover.compatible)}  {handover.direction.value}"
+        head = f"  {safe_text(handover.compatible)}  {handover.direction.value}"
         is_part = preserved.map is not None and not preserved.map.complete
-        write(f"{head}  map {preserved.status.value}{', incomplete' if is_part else ''}\n")
-        for line in unread_lines(state, handover, "preserved"):
-            write(f"  {line}\n")
+        status = f"  map {preserved.status.value}{', incomplete' if is_part else ''}"
+        line(("KHO root ", "name"), (place_text(handover.address), "address"), f"{head}{status}")
+        for word in unread_lines(state, handover, "preserved"):
+            line((word, "note"), first="  ", rest="    ")
         for area in handover.scratch or ():
             if area.size:
-                write(_scratch(area))
+                _print_range(area.address, area.address + area.size, f"scratch, {human_size(area.size)}")
         if preserved.status is MapStatus.INTACT and preserved.map is not None:
-            for line in _lines(handover, preserved.map, state.source.page_size):
-                write(line)
+            known = sorted(owners(handover))
+            _print_ranges(preserved.map, known, state.source.page_size)
+            _print_totals(preserved.map, known, state.source.page_size)
 
 
-def _scratch(area: Area) -> str:
-    return f"  {area.address:012x}-{area.address + area.size - 1:012x} : scratch, {human_size(area.size)}\n"
+def _print_range(start: int, end: int, text: str, *owners: str) -> None:
+    names = f"  {', '.join(owners)}" if owners else ""
+    line((f"{start:012x}-{end - 1:012x}", "address"), f" : {text}{names}", first="  ", rest="    ")
 
 
-def _lines(handover: Handover, found: PreservedMap, page: int) -> Iterator[str]:
-    known = sorted(_owners(handover, page))
-    starts = [address for address, _ in known]
-    for address, order, count in found.extents():
+def _print_ranges(found: PreservedMap, known: list[Owner], page: int) -> None:
+    starts = [owner.address for owner in known]
+    for address, order, count in found.by_address():
         end = address + count * (page << order)
-        names = list(dict.fromkeys(name for _, name in known[bisect_left(starts, address) : bisect_left(starts, end)]))
-        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-        what = f"  {', '.join(names[:_NAMES])}{more}" if names else ""
+        first = bisect_left(starts, address)
+        names = list(dict.fromkeys(owner.name for owner in known[first : bisect_left(starts, end)]))
+        more = [f"and {len(names) - _NAMES} more"] if len(names) > _NAMES else []
         blocks = f"{count} x order {order}" if count > 1 else f"order {order}"
-        yield f"  {address:012x}-{end - 1:012x} : {blocks}, {human_size(end - address)}{what}\n"
+        _print_range(address, end, f"{blocks}, {human_size(end - address)}", *names[:_NAMES], *more)
 
 
-def _owners(handover: Handover, page: int) -> Iterator[tuple[int, str]]:
-    """(address, description) of everything that the handover refers to."""
+def _print_totals(found: PreservedMap, known: list[Owner], page: int) -> None:
+    """Print the preserved memory of each kind of owner, largest first, and what nobody is known to own."""
+    owned: dict[int, tuple[str, int]] = {}
+    for owner in known:
+        place = owner.address
+        while place < max(owner.end, owner.address + 1):
+            block = found.find(place)
+            if block is None:
+                break
+            owned.setdefault(block.address, (owner.kind, page << block.order))
+            place = block.address + (page << block.order)
+    sizes: dict[str, int] = {}
+    for kind, size in owned.values():
+        sizes[kind] = sizes.get(kind, 0) + size
+    whole = found.pages * page
+    line(("total", "name"), f"  {rounded_size(whole)} in {counted(found.entries, 'block')}", first="  ")
+    for kind, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        line(f"{rounded_size(size):>9}  {kind}", first="    ", rest="      ")
+    rest, blocks = whole - sum(sizes.values()), found.entries - len(owned)
+    if blocks:
+        line(
+            (f"{rounded_size(rest):>9}  no known owner, {counted(blocks, 'block')}", "note"),
+            first="    ",
+            rest="      ",
+        )
+
+
+class Owner(NamedTuple):
+    """Something that a handover refers to, at a physical address.
+
+    end:  address after it. 0: unknown.
+    name: of the thing. kind: under which its size is counted.
+    """
+
+    address: int
+    end: int
+    name: str
+    kind: str
+
+
+def owners(handover: Handover) -> Iterator[Owner]:
+    """Everything that a handover refers to."""
     if handover.address is not None:
-        yield handover.address, "KHO root"
+        yield Owner(handover.address, 0, "KHO root", "KHO")
     for subtree in handover.subtrees:
         if subtree.address is not None:
-            yield subtree.address, f"sub-tree {safe_text(subtree.name)}"
+            name = f"sub-tree {safe_text(subtree.name)}"
+            yield Owner(subtree.address, subtree.address + (subtree.size or 0), name, name)
     for entry in handover.memblock.reservations if handover.memblock else ():
-        yield entry.start, f"reserve_mem {safe_text(entry.name)}"
+        name = f"reserve_mem {safe_text(entry.name)}"
+        yield Owner(entry.start, entry.start + entry.size, name, name)
     for address, _ in handover.kho_test.folios if handover.kho_test else ():
-        yield address, "kho_test folio"
+        yield Owner(address, 0, "kho_test folio", "sub-tree kho_test")
     for devices in handover.pci:
-        yield devices.address, f"PCI devices ({devices.layout})"
+        name = f"PCI devices ({devices.layout})"
+        yield Owner(devices.address, 0, name, name)
         for block in devices.blocks:
-            yield block, f"PCI device block ({devices.layout})"
+            yield Owner(block, 0, f"PCI device block ({devices.layout})", name)
         for device in devices.devices:
             if data := device.number("driver_data"):
-                yield data, f"driver_data of {device.name}"
+                yield Owner(data, 0, f"driver_data of {device.name}", "driver_data of PCI devices")
     if handover.luo is not None:
         yield from _luo_owners(handover.luo)
 
 
-def _luo_owners(luo: Luo) -> Iterator[tuple[int, str]]:
-    if luo.session_area:
-        yield luo.session_area, "LUO sessions"
-    if luo.flb_area:
-        yield luo.flb_area, "LUO FLBs"
+def _luo_owners(luo: Luo) -> Iterator[Owner]:
+    for place, name in ((luo.session_area, "LUO sessions"), (luo.flb_area, "LUO FLBs")):
+        if place:
+            yield Owner(place, 0, name, name)
     for block in luo.session_blocks:
-        yield block, "LUO sessions"
+        yield Owner(block, 0, "LUO sessions", "LUO sessions")
     for session in luo.sessions:
         name = safe_text(session.name)
+        kind = f"session {name}"
         for block in session.blocks:
-            yield block, f"files of session {name}"
+            yield Owner(block, 0, f"files of session {name}", kind)
         for file in session.files:
             if file.memfd is not None:
                 label = f"{name}/{file.token:#x}"
-                yield file.memfd.address, f"memfd {label}"
+                yield Owner(file.memfd.address, 0, f"memfd {label}", kind)
                 for place in (*file.memfd.folios.chunks, *file.memfd.folios.pages):
-                    yield place, f"folio array of {label}"
+                    yield Owner(place, 0, f"folio array of {label}", kind)
                 for folio in file.memfd.folios.list:
                     if folio.address:
-                        yield folio.address, f"folios of {label}"
+                        yield Owner(folio.address, 0, f"folios of {label}", kind)

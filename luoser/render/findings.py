@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from luoser import __version__
 from luoser.checks.outcome import outcomes
-from luoser.render.out import console
+from luoser.render.out import Part, line
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ __all__ = [
 
 Json = dict[str, Any]
 _SHOWN_RULES = 16
-_STYLE = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_STYLE = {"error": "problem", "warning": "note", "info": "quiet"}
+_VERDICT = {"sound": "good", "findings": "problem", "inconclusive": "note"}
 
 
 def _hex(value: int | None) -> str | None:
@@ -100,50 +101,47 @@ def _finding(finding: Finding) -> Json:
     return document
 
 
-def print_report(report: Report, source: Source, *, kernel: str | None, verbose: bool = False) -> None:
+def print_report(
+    report: Report, source: Source, *, kernel: str | None, machine: str = "", verbose: bool = False
+) -> None:
     """Print source, remarks and verdict, the findings by severity, then what could not be judged, by reason.
 
     verbose: list the rules that do not apply, too, with the reasons.
-    """
-    from rich.text import Text
 
-    print_head(report, source, kernel=kernel)
-    out = console()
+    The other parameters are those of `print_head`.
+    """
+    print_head(report, source, kernel=kernel, machine=machine)
     for finding in report.findings:
-        place = f" at {finding.address:#x}" if finding.address is not None else ""
-        line = Text.assemble(
-            (f"{finding.severity.value}", _STYLE[finding.severity.value]),
-            f" {finding.rule} {finding.slug}{place}",
-            (f"  {safe_text(finding.where)}" if finding.where else "", "dim"),
-        )
-        out.print(line)
-        out.print(Text(f"  {safe_text(finding.message, again=True)}"))
+        style = _STYLE[finding.severity.value]
+        place: tuple[Part, ...] = (" at ", (f"{finding.address:#x}", "address")) if finding.address is not None else ()
+        where = f"  {safe_text(finding.where)}" if finding.where else ""
+        line((finding.severity.value, style), f" {finding.rule} {finding.slug}", *place, (where, "quiet"))
+        line(safe_text(finding.message, again=True), first="  ", rest="    ")
         if finding.hint:
-            out.print(Text(f"  → {safe_text(finding.hint, again=True)}", style="dim"))
+            line((f"→ {safe_text(finding.hint, again=True)}", "quiet"), first="  ", rest="    ")
     for reason, rules in _grouped(report).items():
-        out.print(Text.assemble(("not judged", "yellow"), f"  {_names(rules)}"))
-        out.print(Text(f"  {safe_text(reason, again=True)}"))
+        line(("not judged", "note"), f"  {_names(rules)}")
+        line(safe_text(reason, again=True), first="  ", rest="    ")
     for entry in report.skipped if verbose else ():
-        out.print(Text(f"skipped {entry.rule}: {safe_text(entry.reason, again=True)}", style="dim"))
+        line((f"skipped {entry.rule}: {safe_text(entry.reason, again=True)}", "quiet"))
     for word in report.not_looked_at:
-        out.print(Text(f"not looked at: {safe_text(word, again=True)}", style="dim"))
+        line((f"not looked at: {safe_text(word, again=True)}", "quiet"))
 
 
-def print_head(report: Report, source: Source, *, kernel: str | None) -> None:
-    """Print a line with path, format, kernel release and page size of the source, its remarks, and the verdict.
+def print_head(report: Report, source: Source, *, kernel: str | None, machine: str = "") -> None:
+    """Print what the source is (path, format, machine, kernel release, page size), its remarks, and the verdict.
 
-    report: on the source.
-    source: that was read.
-    kernel: release of the running kernel. None: unknown.
+    report:  on the source.
+    source:  that was read.
+    kernel:  release of the running kernel. None: unknown.
+    machine: and its RAM, in words. Empty: unknown.
     """
-    from rich.text import Text
-
-    out = console()
-    said = f"kernel {safe_text(kernel)}, " if kernel else ""
-    out.print(Text(f"{safe_text(source.path)}  {source.format}, {said}{source.page_size // 1024} KiB pages"))
+    said = [source.format, machine, f"kernel {safe_text(kernel)}" if kernel else ""]
+    facts = ", ".join([word for word in said if word] + [f"{source.page_size // 1024} KiB pages"])
+    line((safe_text(source.path), "name"), f"  {facts}")
     for remark in report.remarks:
-        out.print(Text(f"remark   {safe_text(remark, again=True)}", style="yellow"))
-    out.print(Text.assemble("verdict  ", verdict_text(report)))
+        line(("remark", "note"), f"   {safe_text(remark, again=True)}")
+    line("verdict  ", (verdict_text(report), _VERDICT[report.verdict.value]))
 
 
 def verdict_text(report: Report) -> str:
@@ -177,26 +175,24 @@ def _grouped(report: Report) -> dict[str, list[str]]:
 
 def print_rules(rules: Sequence[Rule]) -> None:
     """Print two lines for each rule: id, severity and slug, then its first sentence."""
-    from rich.text import Text
-
-    out = console()
     for rule in rules:
         text = rule.doc.split("\n\n")[0].replace("\n", " ")
-        out.print(Text.assemble(f"{rule.id}  ", (f"{rule.severity.value:8}", _STYLE[rule.severity.value]), rule.slug))
-        out.print(Text(f"        {text}", style="dim"))
+        line((rule.id, "name"), "  ", (f"{rule.severity.value:8}", _STYLE[rule.severity.value]), rule.slug)
+        line((text, "quiet"), first="        ", rest="        ")
 
 
 def print_rule(rule: Rule) -> None:
     """Print one rule with its description, kernels and source."""
-    from rich.text import Text
-
-    out = console()
-    out.print(Text.assemble(f"{rule.id} {rule.slug}  ", (rule.severity.value, _STYLE[rule.severity.value])))
+    line((rule.id, "name"), f" {rule.slug}  ", (rule.severity.value, _STYLE[rule.severity.value]))
     for paragraph in rule.doc.split("\n\n"):
-        out.print(Text("\n".join(["", *wrap(paragraph, 100)])))
-    out.print(Text(f"\nKernels: {rule.kernels}\nSource: {', '.join(rule.sources)}"))
+        line()
+        for text in wrap(paragraph, 100):
+            line(text, rest="")
+    line()
+    line(f"Kernels: {rule.kernels}")
+    line(f"Source: {', '.join(rule.sources)}")
     for outcome in outcomes(rule.id):
-        out.print(Text(f"Its mutation, booted: {outcome.words}"))
+        line(f"Its mutation, booted: {outcome.words}")
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import hexdump
+
 from luoser.abi.blob_members import Field, fields
 from luoser.abi.registry import Layout
 from luoser.abi.schema import set_bits
@@ -14,7 +16,7 @@ from luoser.fdt import Token, tokens
 from luoser.render.values import property_text
 from luoser.text import bdf_text, safe_text
 
-__all__ = ["rows"]
+__all__ = ["plain_rows", "rows"]
 
 _WIDTH = 16
 _HEX_WIDTH = 3 * _WIDTH - 1
@@ -38,20 +40,40 @@ def rows(data: bytes, address: int, layout: Layout | None, *, length: int | None
     A member of many bytes has several lines. A long run of zeros has one line.
 
     address: physical address of the first byte.
-    layout:  of the bytes. None: no members.
+    layout:  of the bytes. None: no members, as `plain_rows`.
     length:  number of bytes to show. None: all. The others are used to find the members only.
 
     Raises FormatError if the layout does not fit the bytes.
     """
     size = len(data) if length is None else min(length, len(data))
+    if layout is None:
+        yield from plain_rows(data[:size], address)
+        return
     for mark in _without_gaps(_marks(data, layout), len(data)):
         if mark.start < size:
             yield from _lines(data[:size], address, replace(mark, end=min(mark.end, size)))
 
 
-def _marks(data: bytes, layout: Layout | None) -> list[_Mark]:
-    if layout is None:
-        return []
+def plain_rows(data: bytes, address: int) -> Iterator[str]:
+    """Rows of the package hexdump, at a physical address. Equal rows in a row are a `*`, as hexdump -C prints them.
+
+    `luoser decode --hex` reads them.
+    """
+    last, is_folded = b"", False
+    for place, row in enumerate(hexdump.hexdump(data, result="generator")):
+        piece = data[place * _WIDTH : (place + 1) * _WIDTH]
+        if piece == last:
+            if not is_folded:
+                yield "*"
+            is_folded = True
+            continue
+        yield f"{address + place * _WIDTH:#012x}: {row.split(': ', 1)[1]}"
+        last, is_folded = piece, False
+    if is_folded:
+        yield f"{address + len(data):#012x}:"
+
+
+def _marks(data: bytes, layout: Layout) -> list[_Mark]:
     found = _joined(data, fields(layout, data))
     if layout.kind == "fdt":
         found += [_Mark(token.offset, token.offset + token.size, _token(token)) for token in tokens(data)]

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from luoser.abi.registry import Layout
 from luoser.abi.schema import Field, Schema
+from luoser.render.out import line
 
 __all__ = ["layout_document", "print_layout", "print_layouts"]
 
@@ -17,22 +17,21 @@ def print_layouts(entries: Iterable[Layout]) -> None:
     """Print a line for each layout: name, subject, size of the head in bytes, status, where it was seen."""
     for entry in entries:
         size = f"{entry.schemas[0].size:>5}" if entry.schemas else "  fdt"
-        sys.stdout.write(f"{entry.name:<28} {entry.subject:<9} {size}  {entry.status:<19}  {entry.seen_in}\n")
+        line((f"{entry.name:<28}", "name"), f" {entry.subject:<9} {size}  {entry.status:<19}  {entry.seen_in}")
 
 
 def print_layout(entry: Layout) -> None:
     """Print the description of a layout and its structs, like pahole."""
-    write = sys.stdout.write
-    write(f"{entry.name}: {entry.summary}\n")
-    write(f"  subject {entry.subject}; {entry.status}; seen in {entry.seen_in}\n")
+    line((entry.name, "name"), f": {entry.summary}")
+    line(f"subject {entry.subject}; {entry.status}; seen in {entry.seen_in}", first="  ", rest="    ")
     if entry.handler:
-        write(f"  found under {entry.handler}\n")
+        line(f"found under {entry.handler}", first="  ", rest="    ")
     if not entry.schemas:
-        write("  a flattened devicetree: `luoser decode --as` shows its nodes\n")
+        line("a flattened devicetree: `luoser decode --as` shows its nodes", first="  ", rest="    ")
     for schema in entry.schemas:
-        write("\n")
-        for line in _struct(schema):
-            write(line + "\n")
+        line()
+        for row in _struct(schema):
+            line(row, rest="        ")
 
 
 def _struct(schema: Schema) -> Iterator[str]:

@@ -1,34 +1,180 @@
 # SPDX-License-Identifier: MIT
-"""Formatted output on stdout. rich is imported late, as it is slow to load, and never interprets markup."""
+"""Text on stdout: all of it goes out here. On a terminal lines wrap between words, and nothing is cut."""
 
 from __future__ import annotations
 
+import codecs
+import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
+__all__ = ["Part", "Tree", "line", "prepare", "table", "tree", "write"]
 
-__all__ = ["console", "text"]
+Part = str | tuple[str, str]
+"""A text, or (text, meaning). Texts are one line, and safe to print."""
 
-_PIPE_WIDTH = 1 << 16
-
-
-def console() -> Console:
-    """A console on stdout, as wide as the terminal, or unlimited in a pipe. No colours in a pipe or with NO_COLOR."""
-    from rich.console import Console
-
-    class _Console(Console):
-        def on_broken_pipe(self) -> None:  # rich would exit with 1, which means findings
-            raise BrokenPipeError
-
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return _Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+_STYLES = {"good": "32", "note": "33", "problem": "1;31", "address": "36", "name": "1", "quiet": "2"}
+"""What each colour means, in every command."""
+_WORD = re.compile(r"\s+|\S+")
+_PLAIN = {"→": "->", "…": "...", "│": "|", "├": "|", "└": "`", "─": "-", "≤": "<=", "≥": ">="}
+_NARROWEST = 20
+_COLUMN_GAP = 3
 
 
-def text(*parts: str | tuple[str, str]) -> Text:
-    """One line of text. parts: texts and (text, style) pairs, which must be safe to print."""
-    from rich.text import Text
+def prepare() -> None:
+    """Make stdout and stderr take any text: what their encoding lacks is written in ASCII."""
+    codecs.register_error("luoser", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="luoser")
 
-    return Text.assemble(*parts, no_wrap=True, overflow="ignore")
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lost), error.end
+
+
+def write(text: str) -> None:
+    """Write a text as it is, such as JSON."""
+    sys.stdout.write(text)
+
+
+def line(*parts: Part, first: str = "", rest: str = "  ") -> None:
+    """Write a line, on a terminal as many as it takes.
+
+    first: what is before the text. rest: what is before it on lines that go on.
+    """
+    width = _width()
+    if width is None:
+        write(first + "".join(part if isinstance(part, str) else part[0] for part in parts).rstrip() + "\n")
+        return
+    is_coloured = _is_coloured()
+    for text in _wrapped(parts, width, first, rest):
+        write("".join(_styled(piece, style) if is_coloured else piece for piece, style in text).rstrip() + "\n")
+
+
+@dataclass(slots=True)
+class Tree:
+    """A text, and what is below it."""
+
+    parts: tuple[Part, ...]
+    children: list[Tree] = field(default_factory=list)
+
+    def add(self, *parts: Part) -> Tree:
+        """A new child."""
+        child = Tree(parts)
+        self.children.append(child)
+        return child
+
+    @property
+    def size(self) -> int:
+        """The number of nodes below it."""
+        return sum(1 + child.size for child in self.children)
+
+
+def tree(root: Tree, *, depth: int | None = None) -> None:
+    """Write a tree with guides.
+
+    depth: levels to show below the root. None: all. What is left out is counted.
+    """
+    _node(root, "", "", depth)
+
+
+def _node(node: Tree, first: str, rest: str, depth: int | None) -> None:
+    hidden = node.size if depth == 0 else 0
+    more: tuple[Part, ...] = (f"  … {hidden} below",) if hidden else ()
+    line(*node.parts, *more, first=first, rest=f"{rest}{'│ ' if node.children and not hidden else '  '}")
+    for child in () if hidden else node.children:
+        is_last = child is node.children[-1]
+        below = depth - 1 if depth is not None else None
+        _node(child, f"{rest}{'└' if is_last else '├'}── ", f"{rest}{' ' if is_last else '│'}   ", below)
+
+
+def table(
+    names: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), indent: str = "  "
+) -> None:
+    """Write a table; if a terminal is too narrow for it, one block for each row.
+
+    names: of the columns. right: those that are aligned to the right.
+    """
+    widths = [max(map(len, column), default=0) for column in zip(names, *rows, strict=True)]
+    whole = len(indent) + sum(widths) + _COLUMN_GAP * (len(widths) - 1)
+    width = _width()
+    if width is not None and whole > width:
+        for row in rows:
+            for place, (name, cell) in enumerate(zip(names, row, strict=True)):
+                if cell:
+                    line(
+                        (f"{name} " if name else "", "quiet"),
+                        cell,
+                        first=indent if not place else f"{indent}  ",
+                        rest=f"{indent}    ",
+                    )
+        return
+    for number, row in enumerate((names, *rows)):
+        cells = [
+            cell.rjust(size) if name in right else cell.ljust(size)
+            for name, cell, size in zip(names, row, widths, strict=True)
+        ]
+        text = (" " * _COLUMN_GAP).join(cells)
+        line((text, "name") if not number else text, first=indent)
+
+
+def _width() -> int | None:
+    """Columns of the terminal. None: stdout is not a terminal."""
+    if not sys.stdout.isatty():
+        return None
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return max(int(asked), _NARROWEST)
+    try:
+        return max(os.get_terminal_size(sys.stdout.fileno()).columns or 80, _NARROWEST)
+    except (ValueError, OSError):
+        return 80
+
+
+def _is_coloured() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
+
+
+def _styled(text: str, style: str) -> str:
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style and text.strip() else text
+
+
+_Piece = tuple[str, str]
+
+
+def _wrapped(parts: Sequence[Part], width: int, first: str, rest: str) -> Iterator[list[_Piece]]:
+    """Lines of (text, style), at most `width` columns wide unless a word is longer."""
+    rest = rest if len(rest) <= width // 2 else rest[: width // 2]
+    made: list[_Piece] = [(first, "")]
+    column, start, gap = len(first), len(first), ""
+    for word in _words(parts):
+        size = sum(len(text) for text, _ in word)
+        if word[0][0].isspace():
+            gap = "".join(text for text, _ in word)
+            continue
+        if column > start and column + len(gap) + size > width:
+            yield made
+            made, column, start, gap = [(rest, "")], len(rest), len(rest), ""
+        made += [(gap, ""), *word]
+        column, gap = column + len(gap) + size, ""
+    yield made
+
+
+def _words(parts: Sequence[Part]) -> Iterator[list[_Piece]]:
+    """Words and the gaps between them. A word may have pieces of several styles."""
+    word: list[_Piece] = []
+    for part in parts:
+        text, style = (part, "") if isinstance(part, str) else part
+        for match in _WORD.finditer(text):
+            if word and match[0].isspace() != word[0][0].isspace():
+                yield word
+                word = []
+            word.append((match[0], style))
+    if word:
+        yield word

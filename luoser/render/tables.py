@@ -3,44 +3,39 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from luoser.render.out import console, text
+from luoser.render.out import line, table
 from luoser.render.tree import device_columns
 from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
 from luoser.state import Handover, PciList, PreservedMap, State
 from luoser.text import safe_text
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = ["device_table", "print_devices", "print_lines"]
+__all__ = ["print_devices"]
 
 _TABLE_ROWS = 1000
 
 
 def print_devices(state: State) -> None:
     """Print a table for each list of each handover, with its address and how its layout was determined."""
-    out = console()
     for handover in state.handovers:
-        head = f"{place_text(handover.address)}  {safe_text(handover.compatible)}  {handover.direction.value}"
-        out.print(text(("KHO root ", "bold"), head))
+        head = f"  {safe_text(handover.compatible)}  {handover.direction.value}"
+        line(("KHO root ", "name"), (place_text(handover.address), "address"), head)
         unread = list(unread_lines(state, handover, "pci", *_ways(handover)))
         if not handover.pci:
-            out.print(text(f"  no list of preserved PCI devices{' can be read' if unread else ''}"))
+            line(f"no list of preserved PCI devices{' can be read' if unread else ''}", first="  ", rest="    ")
         for devices in handover.pci:
             via = ", ".join(safe_text(way) for way in devices.via)
             confidence = safe_text(devices.confidence, again=True)
-            out.print(text(f"  {devices.layout} at {devices.address:#x}  via {via}  ({confidence})"))
+            place = (f"{devices.address:#x}", "address")
+            line(f"{devices.layout} at ", place, f"  via {via}  ({confidence})", first="  ", rest="    ")
             if len(devices.devices) > _TABLE_ROWS:
-                print_lines(devices, handover.preserved.map)
+                _print_lines(devices, handover.preserved.map)
             else:
-                out.print(device_table(devices, handover.preserved.map))
-        for line in unread:
-            out.print(text(f"  {line}"))
+                _print_table(devices, handover.preserved.map)
+        for word in unread:
+            line((word, "note"), first="  ", rest="    ")
 
 
 def _ways(handover: Handover) -> Iterator[str]:
@@ -53,29 +48,25 @@ def _ways(handover: Handover) -> Iterator[str]:
             yield f"subtrees[{index}]"
 
 
-def print_lines(devices: PciList, found: PreservedMap | None) -> None:
+def _print_lines(devices: PciList, found: PreservedMap | None) -> None:
     """Print a line for each device of a long list, without a table: a table needs all rows to size its columns.
 
     found: the preserved map. None if it cannot be read.
     """
     for device in devices.devices:
         members = "  ".join(f"{name} {value}" for name, value in device_columns(devices.devices, device, found))
-        sys.stdout.write(f"  {device.index:>7}  {device.name}  {members}\n")
+        line(f"{device.index:>7}  {device.name}  {members}", first="  ", rest="    ")
 
 
-def device_table(devices: PciList, found: PreservedMap | None) -> Table:
-    """A table of the devices of one list, with a column for each member of the layout.
+def _print_table(devices: PciList, found: PreservedMap | None) -> None:
+    """Print a table of the devices of one list, with a column for each member of the layout.
 
     found: the preserved map. None if it cannot be read.
     """
-    from rich import box
-    from rich.table import Table
-
-    rows = [dict(device_columns(devices.devices, device, found)) for device in devices.devices]
-    names = list(rows[0]) if rows else []
-    table = Table(box=box.SIMPLE, header_style="bold")
-    for name in ("index", "bdf", *names):
-        table.add_column(name, no_wrap=True, justify="right" if name == "index" else "left")
-    for device, row in zip(devices.devices, rows, strict=True):
-        table.add_row(str(device.index), device.name, *(text(row[name]) for name in names))
-    return table
+    members = [dict(device_columns(devices.devices, device, found)) for device in devices.devices]
+    names = list(members[0]) if members else []
+    rows = [
+        (str(device.index), device.name, *(row[name] for name in names))
+        for device, row in zip(devices.devices, members, strict=True)
+    ]
+    table(("index", "bdf", *names), rows, right=("index",))

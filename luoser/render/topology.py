@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
-from luoser.render.out import console, text
+from luoser.render.out import line, table
 from luoser.text import bdf_text, safe_text
 from luoser.topology import Device, Topology
 
@@ -18,16 +17,15 @@ _COLUMNS = ("device", "class", "id", "driver", "bus master", "buses", "")
 
 def print_topology(topology: Topology) -> None:
     """Print a row for each device, with `?` for unknown facts, then the facts that the input has for no device."""
-    out = console()
     source = "standard input" if topology.source == "-" else safe_text(topology.source)
-    out.print(text((source, "bold"), f"  {safe_text(topology.form)}  {summary(topology)}"))
+    line((source, "name"), f"  {safe_text(topology.form)}  {summary(topology)}")
     if len(topology.devices) > _TABLE_ROWS:
         for row in _rows(topology):
-            sys.stdout.write(f"  {'  '.join(row).rstrip()}\n")
+            line("  ".join(row), first="  ", rest="    ")
     else:
-        _print_table(topology)
+        table(_COLUMNS, list(_rows(topology)))
     for why in topology.unknown.values():
-        out.print(text(("not known: ", "yellow"), why))
+        line(("not known: ", "note"), why)
 
 
 def summary(topology: Topology) -> str:
@@ -41,18 +39,6 @@ def summary(topology: Topology) -> str:
     if functions:
         counts.append(f"{functions} virtual functions" if functions != 1 else "1 virtual function")
     return ", ".join(counts)
-
-
-def _print_table(topology: Topology) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, no_wrap=True)
-    for row in _rows(topology):
-        table.add_row(*(text(cell) for cell in row))
-    console().print(table)
 
 
 def _rows(topology: Topology) -> Iterator[tuple[str, ...]]:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import SEALS
@@ -13,8 +14,9 @@ from luoser.abi.release import SUBTREES
 from luoser.abi.schema import set_bits
 from luoser.errors import FormatError
 from luoser.fdt import MAGIC, Node, parse
-from luoser.render.out import console, text
+from luoser.render.out import Part, Tree, line, tree
 from luoser.render.pending import draw_pending
+from luoser.render.runs import file_runs, ranges_text, session_runs
 from luoser.render.values import members, place_text, property_text
 from luoser.state import (
     Contents,
@@ -26,45 +28,91 @@ from luoser.state import (
     Handover,
     Luo,
     MapStatus,
+    Memfd,
     PciList,
     Preserved,
     PreservedMap,
+    Problem,
     Record,
     Session,
     State,
 )
-from luoser.text import human_size, safe_text
+from luoser.text import counted, human_size, rounded_size, safe_text
 
-if TYPE_CHECKING:
-    from rich.tree import Tree
-
-__all__ = ["device_columns", "preserved_note", "print_state"]
+__all__ = ["device_columns", "preserved_note", "print_state", "print_summary"]
 
 _WORDS = 16
 """Most words of an array in a line. --full and JSON have all."""
 _SHOWN = 200
 """Most items of one list in the tree. --full and JSON have all."""
-_DIRECTION_STYLE = {Direction.OUTGOING: "green", Direction.INCOMING: "cyan", Direction.UNKNOWN: "yellow"}
+_DIRECTION_STYLE = {Direction.OUTGOING: "good", Direction.INCOMING: "good", Direction.UNKNOWN: "note"}
 _STATUS_STYLE = {
-    MapStatus.INTACT: "green",
-    MapStatus.DAMAGED: "bold red",
-    MapStatus.STALE: "yellow",
-    MapStatus.UNREAD: "yellow",
-    MapStatus.MISSING: "yellow",
-    MapStatus.ABSENT: "dim",
+    MapStatus.INTACT: "good",
+    MapStatus.DAMAGED: "problem",
+    MapStatus.STALE: "note",
+    MapStatus.UNREAD: "note",
+    MapStatus.MISSING: "note",
+    MapStatus.ABSENT: "quiet",
 }
+_MANY, _FIRST = 8, 3
+"""Of more than so many problems with one code, only the first ones are shown."""
+_EXPECTED = frozenset(("map-stale", "luo-reused"))
+"""Codes of problems that say that the next kernel has consumed a thing."""
 
 
-def print_state(state: State, *, full: bool = False) -> None:
-    """Print every handover as a tree, then the problems. full: show all items of long lists."""
-    out = console()
+def print_state(state: State, *, full: bool = False, folded: bool = True, depth: int | None = None) -> None:
+    """Print every handover as a tree, then the problems, then what is expected after a kexec.
+
+    full:   show all items of long lists.
+    folded: show like files and sessions in a row as one line.
+    depth:  levels of the tree to show. None: all.
+    """
     for handover in state.handovers:
-        out.print(_Drawing(handover, state, full).tree())
-    if state.problems:
-        out.print(text((f"Problems: {len(state.problems)}", "bold yellow")))
-        for problem in state.problems:
-            where = f"{problem.address:#x}" if problem.address is not None else "-"
-            out.print(text("  ", (problem.code, "yellow"), f"  {where}  {safe_text(problem.message, again=True)}"))
+        tree(_Drawing(handover, state, full, folded).tree(), depth=depth)
+    notes = [problem for problem in state.problems if _is_expected(problem, state)]
+    for title, style, found in (
+        ("Problems", "problem", [problem for problem in state.problems if problem not in notes]),
+        ("Notes", "note", notes),
+    ):
+        if found:
+            line((f"{title}: {len(found)}", style))
+            _print_problems(found, style, folded=folded and not full)
+
+
+def _print_problems(problems: Sequence[Problem], style: str, *, folded: bool) -> None:
+    """Print a line for each problem. folded: of many with one code, only the first ones, and the number of all."""
+    counts = Counter(problem.code for problem in problems)
+    shown = Counter[str]()
+    for problem in problems:
+        shown[problem.code] += 1
+        if folded and counts[problem.code] > _MANY and shown[problem.code] > _FIRST:
+            continue
+        where = f"{problem.address:#x}" if problem.address is not None else "-"
+        message = safe_text(problem.message, again=True)
+        line((problem.code, style), "  ", (where, "address"), f"  {message}", first="  ", rest="    ")
+        if folded and counts[problem.code] > _MANY and shown[problem.code] == _FIRST:
+            more = f"  … {counts[problem.code] - _FIRST} more of {counts[problem.code]}; --all lists them"
+            line((problem.code, style), more, first="  ", rest="    ")
+
+
+def print_summary(state: State) -> None:
+    """Print some lines for each handover: root, devices, sessions, FLBs, map; then the number of problems."""
+    for handover in state.handovers:
+        root = _Drawing(handover, state, full=False, folded=True).tree()
+        line(*root.parts)
+        for child in root.children:
+            if isinstance(child.parts[0], tuple) and child.parts[0][0].strip() in ("PCI", "LUO", "preserved memory"):
+                line(*child.parts, first="  ", rest="    ")
+    notes = sum(_is_expected(problem, state) for problem in state.problems)
+    line(f"{len(state.problems) - notes} problems, {notes} notes")
+
+
+def _is_expected(problem: Problem, state: State) -> bool:
+    """Whether a problem only says what the next kernel does to a handover that it has taken over."""
+    handover = next((one for one in state.handovers if one.address == problem.root), None)
+    if handover is None or not handover.is_consumed:
+        return False
+    return problem.code in _EXPECTED or handover.may_be_freed(problem.about)
 
 
 def preserved_note(found: PreservedMap | None, address: int) -> str:
@@ -106,55 +154,56 @@ def device_columns(devices: DeviceList, device: Device, found: PreservedMap | No
 class _Drawing:
     """Draws one handover."""
 
-    def __init__(self, handover: Handover, state: State, full: bool) -> None:
-        self.handover, self.page_size, self.full = handover, state.source.page_size, full
+    def __init__(self, handover: Handover, state: State, full: bool, folded: bool) -> None:
+        self.handover, self.page_size = handover, state.source.page_size
+        self.full, self.folded = full, folded and not full
         self.problems = [problem for problem in state.problems if problem.root == handover.address]
         self.map = handover.preserved.map
 
     def tree(self) -> Tree:
-        from rich.tree import Tree
-
+        """What matters most first."""
         handover = self.handover
-        style = _DIRECTION_STYLE[handover.direction]
-        tree = Tree(
-            text(
-                ("KHO root ", "bold"),
-                (f"{place_text(handover.address)}", "bold"),
+        root = Tree(
+            (
+                ("KHO root ", "name"),
+                (place_text(handover.address), "address"),
                 f"  {safe_text(handover.compatible)}  ",
-                (handover.direction.value, style),
+                (handover.direction.value, _DIRECTION_STYLE[handover.direction]),
             )
         )
         for word in handover.evidence:
-            tree.add(text(("evidence: ", "dim"), (safe_text(word, again=True), "dim")))
-        tree.add(self._preserved(handover.preserved))
-        self._scratch(tree)
-        self._subtrees(tree)
-        self._small_users(tree)
-        if handover.luo is not None:
-            self._luo(tree, handover.luo)
-        elif any(subtree.name == "LUO" for subtree in handover.subtrees):
-            tree.add(text("LUO  ", ("cannot be read", "yellow"), ", see problems"))
-        draw_pending(tree, handover, self._some)
+            root.add((f"evidence: {safe_text(word, again=True)}", "quiet"))
         for devices in handover.pci:
-            self._pci(tree, devices)
-        return tree
+            self._pci(root, devices)
+        if handover.luo is not None:
+            self._luo(root, handover.luo)
+        elif any(subtree.name == "LUO" for subtree in handover.subtrees):
+            root.add(("LUO  ", "name"), ("cannot be read", "note"), ", see below")
+        draw_pending(root, handover, folded=self.folded)
+        self._subtrees(root)
+        self._small_users(root)
+        root.add(*self._preserved(handover.preserved))
+        self._scratch(root)
+        return root
 
-    def _preserved(self, preserved: Preserved) -> Any:
+    def _preserved(self, preserved: Preserved) -> tuple[Part, ...]:
         status = (preserved.status.value, _STATUS_STYLE[preserved.status])
         what = {"radix": "radix tree", "chunks": "chunks of bitmaps"}[preserved.form]
+        name = ("preserved memory", "name")
         if preserved.status is MapStatus.ABSENT:
-            return text("preserved memory  ", status, ": the root has no map yet")
-        head = f"preserved memory  {what} at {preserved.address:#x}  "
+            return name, "  ", status, ": the root has no map yet"
+        place = (f"{preserved.address:#x}", "address")
         if preserved.map is None:
             why = {
                 MapStatus.STALE: "its pages hold something else, as after a kexec; not decoded",
                 MapStatus.MISSING: self._lost(),
                 MapStatus.UNREAD: "luoser does not decode this form",
             }
-            return text(head, status, f": {why[preserved.status]}")
+            return name, f"  {what} at ", place, "  ", status, f": {why[preserved.status]}"
         size = human_size(preserved.map.pages * self.page_size)
         least = "" if preserved.map.complete else "at least "
-        return text(head, status, f": {least}{preserved.map.entries} entries, {preserved.map.pages} pages ({size})")
+        count = f": {least}{preserved.map.entries} entries, {preserved.map.pages} pages ({size})"
+        return name, f"  {what} at ", place, "  ", status, count
 
     def _lost(self) -> str:
         """Why the first page of the map cannot be read."""
@@ -165,18 +214,16 @@ class _Drawing:
 
     def _scratch(self, tree: Tree) -> None:
         if self.handover.scratch:
-            branch = tree.add(text(f"scratch  {len(self.handover.scratch)} areas"))
+            branch = tree.add(("scratch", "name"), f"  {len(self.handover.scratch)} areas")
             for area in self.handover.scratch:
                 branch.add(
-                    text(
-                        f"{area.address:#x}-{area.address + area.size - 1:#x}  {human_size(area.size)}"
-                        if area.size
-                        else f"{area.address:#x}  empty"
-                    )
+                    f"{area.address:#x}-{area.address + area.size - 1:#x}  {human_size(area.size)}"
+                    if area.size
+                    else f"{area.address:#x}  empty"
                 )
 
     def _subtrees(self, tree: Tree) -> None:
-        branch = tree.add(text("sub-trees"))
+        branch = tree.add(("sub-trees", "name"), f"  {len(self.handover.subtrees)}")
         for subtree in self.handover.subtrees:
             size = human_size(subtree.size) if subtree.size is not None else "size unknown"
             where = (
@@ -184,9 +231,9 @@ class _Drawing:
                 if subtree.address is not None
                 else "no address"
             )
-            entry = branch.add(text((safe_text(subtree.name), "bold"), f"  {where}"))
+            entry = branch.add((safe_text(subtree.name), "name"), f"  {where}")
             if subtree.detail is not None:
-                entry.add(text(self._record(subtree.detail)))
+                entry.add(self._record(subtree.detail))
             elif subtree.fdt is not None and subtree.name not in SUBTREES:
                 self._devicetree(entry, subtree.fdt.root)
 
@@ -194,7 +241,7 @@ class _Drawing:
         """The properties and nodes of a devicetree of unknown kind. Numbers that are preserved addresses say so."""
         size = sum(1 + len(node.properties) for node in root.walk()) - 1
         if not self.full and size > _SHOWN:
-            branch.add(text((f"the first {_SHOWN} of {size} lines follow; --full shows all", "yellow")))
+            branch.add((f"the first {_SHOWN} of {size} lines follow; --full shows all", "note"))
             size = _SHOWN
         self._lines(branch, root, size)
 
@@ -204,12 +251,12 @@ class _Drawing:
             number = int.from_bytes(value, "little") if len(value) == 8 else 0
             block = self.map.find(number) if self.map is not None and number else None
             note = f"  ({preserved_note(self.map, number)})" if block is not None else ""
-            branch.add(text(f"{safe_text(name)} = {property_text(value)}{note}"))
+            branch.add(f"{safe_text(name)} = {property_text(value)}{note}")
         left -= len(node.properties[:left])
         for child in node.nodes:
             if left <= 0:
                 break
-            left = self._lines(branch.add(text((safe_text(child.name), "bold"))), child, left - 1)
+            left = self._lines(branch.add((safe_text(child.name), "name")), child, left - 1)
         return left
 
     def _foreign(self, branch: Tree, contents: tuple[Contents, ...]) -> None:
@@ -222,84 +269,103 @@ class _Drawing:
         handover = self.handover
         if handover.kexec_metadata is not None:
             release, count = handover.kexec_metadata.previous_release, handover.kexec_metadata.kexec_count
-            tree.add(text(f"kexec-metadata  written by {safe_text(release)}, kexec count {count}"))
+            tree.add(("kexec-metadata", "name"), f"  written by {safe_text(release)}, kexec count {count}")
         if handover.memblock is not None:
-            branch = tree.add(text("memblock"))
+            size = sum(entry.size for entry in handover.memblock.reservations)
+            count = len(handover.memblock.reservations)
+            branch = tree.add(("memblock", "name"), f"  {counted(count, 'region')}, {human_size(size)}")
             for entry in handover.memblock.reservations:
-                branch.add(text((safe_text(entry.name), "bold"), f"  {entry.start:#x}  {human_size(entry.size)}"))
+                branch.add((safe_text(entry.name), "name"), f"  {entry.start:#x}  {human_size(entry.size)}")
         if handover.kho_test is not None:
             test = handover.kho_test
-            tree.add(text(f"kho_test  {test.count} folios, {len(test.folios)} found, checksum {test.checksum:#x}"))
+            found = f"{test.count} folios, {len(test.folios)} found, checksum {test.checksum:#x}"
+            tree.add(("kho_test", "name"), f"  {found}")
 
     def _luo(self, tree: Tree, luo: Luo) -> None:
         number = f"live update {luo.number}" if luo.number is not None else "no number"
         if luo.serialized:
-            state = ("serialised", "green")
+            state = ("serialised", "good")
         elif self.handover.direction is Direction.INCOMING:
-            state = ("empty: consumed, or nothing was handed over", "yellow")
+            state = ("empty: consumed, or nothing was handed over", "note")
         else:
-            state = ("not serialised yet", "yellow")
+            state = ("not serialised yet", "note")
+        files = [file for session in luo.sessions for file in session.files]
+        total = f": {counted(len(luo.sessions), 'session')}, {self._files_text(files)}" if luo.serialized else ""
+        place = f"{safe_text(luo.compatible or luo.layout)} at "
         branch = tree.add(
-            text(("LUO ", "bold"), f" {safe_text(luo.compatible or luo.layout)} at {luo.address:#x}  {number}  ", state)
+            ("LUO", "name"), f"  {place}", (f"{luo.address:#x}", "address"), f"  {number}  ", state, total
         )
         if not luo.serialized:
             return
         if self.handover.direction is Direction.INCOMING:
-            branch.add(
-                text(("as handed over; retrieved or finished parts are shown until their pages are reused", "dim"))
-            )
+            branch.add(("as handed over; retrieved or finished parts are shown until their pages are reused", "quiet"))
         for entry in luo.subsystems:
-            branch.add(text("subsystem ", (safe_text(entry.name), "bold"), f"  data {entry.data:#x}"))
-        for session in self._some(luo.sessions, branch):
-            self._session(branch, session)
+            branch.add("subsystem ", (safe_text(entry.name), "name"), f"  data {entry.data:#x}")
+        for run in session_runs(luo.sessions) if self.folded else [(session,) for session in luo.sessions]:
+            self._sessions(branch, run)
         for flb in luo.flbs:
-            self._foreign(branch.add(self._flb(flb)), flb.contents)
+            self._foreign(branch.add(*self._flb(flb)), flb.contents)
 
-    def _some(self, items: Any, branch: Any) -> Any:
+    def _some(self, items: Any, branch: Tree) -> Any:
         """All items with --full. Otherwise the first ones, after a line with the number of items."""
         if self.full or len(items) <= _SHOWN:
             return items
-        branch.add(text((f"the first {_SHOWN} of {len(items)} follow; --full shows all", "yellow")))
+        branch.add((f"the first {_SHOWN} of {len(items)} follow; --full shows all", "note"))
         return items[:_SHOWN]
 
-    def _session(self, branch: Any, session: Session) -> None:
-        name = safe_text(session.name) or "(no session)"
-        count = f"{len(session.files)} files" if len(session.files) != 1 else "1 file"
-        where = f"  {session.address:#x}" if session.address is not None else ""
-        leaf = branch.add(text("session ", (name, "bold"), f"{where}  {count}"))
-        for file in self._some(session.files, leaf):
-            entry = leaf.add(self._file(file))
-            if file.detail is not None:
-                entry.add(text(self._record(file.detail)))
-            self._foreign(entry, file.contents)
+    def _files_text(self, files: Sequence[File]) -> str:
+        """The number of files, and the size of the memfds among them."""
+        size = sum(file.memfd.size for file in files if file.memfd is not None)
+        return counted(len(files), "file") + (f", {rounded_size(size)}" if size else "")
 
-    def _file(self, file: File) -> Any:
-        head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "bold"), f"  data {file.data:#x}")
-        memfd = file.memfd
-        if memfd is None:
-            return text(*head, f" ({preserved_note(self.map, file.data)})")
-        seals = (
-            "" if not memfd.seals else "  seals " + " | ".join(name for bit, name in SEALS.items() if memfd.seals & bit)
-        )
-        unknown = (memfd.seals or 0) & ~sum(SEALS)
-        return text(
-            *head,
-            f"  {human_size(memfd.size)}, {memfd.folios.count} folios",
-            f", position {memfd.position:#x}" if memfd.position else "",
-            seals + (f" | {unknown:#x}" if unknown else ""),
-            ""
-            if len(memfd.folios.list) == memfd.folios.count
-            else f" ({len(memfd.folios.list)} of the folios readable)",
+    def _sessions(self, branch: Tree, run: Sequence[Session]) -> None:
+        """One session, or several in a row whose files are alike."""
+        first, last = run[0], run[-1]
+        names = [("session ", ""), (safe_text(first.name) or "(no session)", "name")]
+        if len(run) > 1:
+            names = [(f"{len(run)} sessions ", ""), (safe_text(first.name), "name"), (" … ", "")]
+            names.append((safe_text(last.name), "name"))
+        places = [f"{one.address:#x}" for one in (first, last)[: len(run)] if one.address is not None]
+        where: list[Part] = ["  ", ("-".join(places), "address")] if places else []
+        each = " each" if len(run) > 1 else ""
+        leaf = branch.add(*names, *where, f"  {self._files_text(first.files)}{each}")
+        if not self.folded:
+            for file in self._some(first.files, leaf):
+                self._file(leaf, file)
+            return
+        for files in file_runs(first.files):
+            if len(files) > 1:
+                self._files(leaf, files)
+            else:
+                self._file(leaf, files[0])
+
+    def _file(self, leaf: Tree, file: File) -> None:
+        head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "name"), f"  data {file.data:#x}")
+        note = f" ({preserved_note(self.map, file.data)})" if file.memfd is None else f"  {_memfd_text(file.memfd)}"
+        entry = leaf.add(*head, note)
+        if file.detail is not None:
+            entry.add(self._record(file.detail))
+        self._foreign(entry, file.contents)
+
+    def _files(self, leaf: Tree, files: Sequence[File]) -> None:
+        """A line for files that are alike but for token and address."""
+        first, last = files[0], files[-1]
+        tokens = ranges_text([file.token for file in files])
+        memfd = first.memfd
+        assert memfd is not None
+        what = "memfds" if first.compatible.startswith("memfd") else "files"
+        size = human_size(memfd.size * len(files))
+        leaf.add(
+            f"{len(files)} {what} of {human_size(memfd.size)}, tokens {tokens}  ",
+            (safe_text(first.compatible), "name"),
+            f"  data {first.data:#x} … {last.data:#x}  {_memfd_text(memfd)} each, {size} in all",
         )
 
-    def _flb(self, flb: Flb) -> Any:
+    def _flb(self, flb: Flb) -> tuple[Part, ...]:
         note = "magic of a test FLB" if is_test_flb(flb.data) else preserved_note(self.map, flb.data)
         detail = f"  {self._record(flb.detail)}" if flb.detail is not None else ""
-        return text(
-            "FLB ",
-            (safe_text(flb.name), "bold"),
-            f"  data {flb.data:#x} ({note})  {flb.count} file{'s' if flb.count != 1 else ''}{detail}",
-        )
+        count = counted(flb.count, "file")
+        return "FLB ", (safe_text(flb.name), "name"), f"  data {flb.data:#x} ({note})  {count}{detail}"
 
     def _record(self, record: Record) -> str:
         readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
@@ -312,18 +378,36 @@ class _Drawing:
         return f"[{', '.join(f'{word:#x}' for word in shown)}]{more}"
 
     def _pci(self, tree: Tree, devices: PciList) -> None:
-        count = len(devices.devices)
         via = ", ".join(safe_text(way) for way in devices.via)
-        where = f"{devices.layout} at {devices.address:#x} ({preserved_note(self.map, devices.address)})  via {via}"
-        branch = tree.add(text(("PCI ", "bold"), f" {count} device{'s' if count != 1 else ''}  {where}"))
-        branch.add(text((f"layout: {safe_text(devices.confidence, again=True)}", "dim")))
+        branch = tree.add(
+            ("PCI", "name"),
+            f"  {counted(len(devices.devices), 'device')}  {devices.layout} at ",
+            (f"{devices.address:#x}", "address"),
+            f" ({preserved_note(self.map, devices.address)})  via {via}",
+        )
+        branch.add((f"layout: {safe_text(devices.confidence, again=True)}", "quiet"))
         for device in self._some(devices.devices, branch):
-            branch.add(self._device(devices.devices, device))
+            branch.add(*self._device(devices.devices, device))
         for bus in devices.buses:
-            branch.add(text(f"bus {bus['domain']:04x}:{bus['number']:02x}"))
+            branch.add(f"bus {bus['domain']:04x}:{bus['number']:02x}")
 
-    def _device(self, devices: DeviceList, device: Device) -> Any:
-        parts: list[str | tuple[str, str]] = [(device.name, "bold")]
-        for name, value in device_columns(devices, device, self.map):
-            parts.append(f"  {value}" if name == "flags" else f"  {name} {value}")
-        return text(*parts)
+    def _device(self, devices: DeviceList, device: Device) -> tuple[Part, ...]:
+        columns = device_columns(devices, device, self.map)
+        members = (f"  {value}" if name == "flags" else f"  {name} {value}" for name, value in columns)
+        return (device.name, "name"), *members
+
+
+def _memfd_text(memfd: Memfd) -> str:
+    """Size, folios, position and seals of a memfd."""
+    names = [name for bit, name in SEALS.items() if (memfd.seals or 0) & bit]
+    unknown = (memfd.seals or 0) & ~sum(SEALS)
+    seals = " | ".join([*names, *([f"{unknown:#x}"] if unknown else [])])
+    readable, count = len(memfd.folios.list), memfd.folios.count
+    return "".join(
+        (
+            f"{human_size(memfd.size)}, {counted(count, 'folio')}",
+            f", position {memfd.position:#x}" if memfd.position else "",
+            f"  seals {seals}" if seals else "",
+            "" if readable == count else f" ({readable} of the folios readable)",
+        )
+    )

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from luoser.state import Hex
-from luoser.text import bdf_text, safe_text
+from luoser.text import bdf_text, bytes_text, safe_text
 
 __all__ = ["members", "place_text", "property_text", "value_text"]
 
@@ -37,7 +37,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(f"[{place}] {shown}" for place, shown in _elements([value_text(item) for item in value]))
     if isinstance(value, bytes):
-        return value[:32].hex(" ") + (" …" if len(value) > 32 else "")
+        return bytes_text(value[:32]) + (" …" if len(value) > 32 else "")
     if isinstance(value, int):
         return f"{value:#x}" if isinstance(value, Hex) or value > 9 else str(value)
     return safe_text(value)
@@ -56,4 +56,4 @@ def property_text(value: bytes) -> str:
         return f'"{safe_text(value[:-1])}"'
     if len(value) in (4, 8):
         return f"<{int.from_bytes(value, 'little'):#x}>"
-    return f"[{value[:64].hex(' ')}{' …' if len(value) > 64 else ''}]"
+    return f"[{bytes_text(value[:64])}{' …' if len(value) > 64 else ''}]"

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from luoser.kernel.verify import Difference, KernelMember, Verified
+from luoser.render.out import line, write
 
 __all__ = ["print_verified", "verified_document", "verified_ktap"]
 
@@ -19,25 +19,25 @@ def print_verified(found: Sequence[Verified], where: str) -> None:
 
     where: the types are from.
     """
-    write = sys.stdout.write
     for one in sorted(found, key=lambda one: _ORDER.index(one.result)):
         if one.result == "absent":
             continue
-        size = f"{one.size} bytes"
+        head = f"{one.result:<10} ", (f"struct {one.name}", "name"), f", {one.size} bytes: "
         if one.result == "equal":
-            write(f"equal      struct {one.name}, {size}: {', '.join(one.layouts)}\n")
+            line(*head, ", ".join(one.layouts))
         elif one.result == "different":
-            write(f"different  struct {one.name}, {size}: nearest to {', '.join(one.layouts)}\n")
-            write("".join(f"  {_difference(difference)}\n" for difference in one.differences))
-            write("".join(_struct(one)))
+            line(*head, f"nearest to {', '.join(one.layouts)}")
+            for difference in one.differences:
+                line((_difference(difference), "problem"), first="  ", rest="    ")
+            _print_struct(one)
         else:
-            write(f"unknown    struct {one.name}, {size}: no layout has this name\n")
-            write("".join(_struct(one)))
+            line(*head, ("no layout has this name", "note"))
+            _print_struct(one)
     absent = [one for one in found if one.result == "absent"]
     merged = ", ".join(one.name for one in absent if one.status == "merged")
-    write(f"absent     {len(absent)} structs, merged ones of other releases or machines: {merged or 'none'}\n")
+    line(f"absent     {len(absent)} structs, merged ones of other releases or machines: {merged or 'none'}")
     counts = {result: sum(one.result == result for one in found) for result in _ORDER}
-    write(f"{where}: {', '.join(f'{count} {result}' for result, count in counts.items())}\n")
+    line(f"{where}: {', '.join(f'{count} {result}' for result, count in counts.items())}")
 
 
 def _difference(difference: Difference) -> str:
@@ -53,11 +53,11 @@ def _difference(difference: Difference) -> str:
     return f"{where} is new: {difference.theirs}"
 
 
-def _struct(one: Verified) -> Iterator[str]:
-    yield f"  struct {one.name} {{\n"
+def _print_struct(one: Verified) -> None:
+    line(f"struct {one.name} {{", first="  ")
     for member in one.members:
-        yield f"  {_member(member)}\n"
-    yield f"  }}; /* size {one.size} */\n"
+        line(_member(member), first="  ", rest="      ")
+    line(f"}}; /* size {one.size} */", first="  ")
 
 
 def _member(member: KernelMember) -> str:
@@ -111,7 +111,6 @@ def verified_ktap(found: Sequence[Verified], where: str) -> None:
 
     where: the types are from.
     """
-    write = sys.stdout.write
     tested = [one for one in found if one.result != "unknown"]
     write(f"KTAP version 1\n# {where}\n1..{len(tested)}\n")
     for one in found:

@@ -18,6 +18,7 @@ from luoser.abi.memfd import form as memfd_form
 from luoser.abi.pci import PciLayout, pci_resource_ser
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.preserved import SMALL_BITMAP
+from luoser.abi.registry import unknown_layout
 from luoser.abi.schema import Schema
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Header, Node
@@ -567,7 +568,7 @@ def _plain(value: Any) -> Any:
 def _pci(item: Item) -> PciList:
     form = pci_layout(item.text("layout"))
     if form is None:
-        raise item.fail("layout", f"unknown device list layout {item.text('layout')!r}; `luoser abi list` lists all")
+        raise item.fail("layout", str(unknown_layout(item.text("layout"), kind="list")))
     header = item.item("header") or Item({}, item.at("header"))
     return PciList(
         layout=form.name,

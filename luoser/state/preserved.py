@@ -6,6 +6,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from heapq import merge
+from itertools import takewhile
 
 from luoser.bits import bit_runs, next_one, next_zero
 
@@ -172,6 +174,14 @@ class PreservedMap:
             if block is not None:
                 return block, Block(max(address, block.address - block.address % unit), order)
         return None
+
+    def by_address(self) -> Iterator[Extent]:
+        """Runs of adjacent blocks of one order, by address."""
+
+        def of(order: int) -> Iterator[Extent]:
+            return takewhile(lambda extent: extent[1] == order, self.extents(above=order - 1))
+
+        return merge(*map(of, self._index))
 
     def extents(self, *, above: int = -1) -> Iterator[Extent]:
         """Runs of adjacent blocks, by order, then by address. above: yield only orders above this."""

@@ -30,7 +30,7 @@ from luoser.state.model import (
     Subtree,
 )
 from luoser.state.packed import Device
-from luoser.text import parse_number, safe_text
+from luoser.text import did_you_mean, parse_number, safe_text
 
 __all__ = ["Node", "extent", "find_node"]
 
@@ -133,7 +133,8 @@ def _member(here: Any, name: str, done: str) -> Any:
     if isinstance(here, Device):
         known |= here.fields
     if known.get(name) is None:
-        names = f"; it has {', '.join(map(safe_text, known))}" if known and name not in known else ""
+        near = did_you_mean(name, list(known)) if name not in known else ""
+        names = f"{near}; it has {', '.join(map(safe_text, known))}" if known and name not in known else ""
         raise UsageError(f"{safe_text(done)} has no {safe_text(name)}{names}")
     return known[name]
 
@@ -149,9 +150,17 @@ def _item(here: Any, key: str, done: str) -> Any:
     found = [item for item in here if any(_is(item, name, key, number) for name in _KEYS)]
     if len(found) == 1:
         return found[0]
+    names = [text for item in here if isinstance(text := _name_of(item), str)]
+    near = did_you_mean(safe_text(key), names) if not found else ""
     raise UsageError(
-        f"{safe_text(done)}: expected one item {safe_text(key)}, found {len(found)}; it has {len(here)} items"
+        f"{safe_text(done)}: expected one item {safe_text(key)}, found {len(found)}{near}; it has {len(here)} items"
     )
+
+
+def _name_of(item: Any) -> Any:
+    """The name of an item, safe to print. None: it has none."""
+    name = item.get("name") if isinstance(item, Mapping) else getattr(item, "name", None)
+    return safe_text(name) if isinstance(name, str) else None
 
 
 def _is(item: Any, name: str, key: str, number: int | None) -> bool:

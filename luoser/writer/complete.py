@@ -22,7 +22,7 @@ from luoser.abi.memfd import MemfdForm, form_of_handler
 from luoser.abi.memfd import form as memfd_form
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as pci_layout
-from luoser.abi.registry import layout
+from luoser.abi.registry import layout, unknown_layout
 from luoser.abi.release import RELEASES, SUBTREES, Release, release
 from luoser.abi.vmalloc import MAX_ORDER, VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
@@ -279,10 +279,7 @@ class _Handover:
         for item in self.item.items("pci"):
             form = pci_layout(item.text("layout"))
             if form is None:
-                raise item.fail(
-                    "layout",
-                    f"unknown device list layout {safe_text(item.text('layout'))}; `luoser abi list` lists all",
-                )
+                raise item.fail("layout", str(unknown_layout(item.text("layout"), kind="list")))
             self._device_list(item, _values(item), form)
 
     def _device_list(self, item: Item, values: Json, form: PciLayout) -> None:

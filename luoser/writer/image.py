@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from luoser.errors import UsageError
 from luoser.extract.core import write_core
 from luoser.memory.source import Segment, SegmentedMemory
-from luoser.output import new_file
+from luoser.output import new_output
 from luoser.text import human_size
 
 __all__ = ["Image", "Passed", "write_image"]
@@ -148,7 +148,7 @@ class Image:
 def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
     """Write an image to a file.
 
-    target: path of the file.
+    target: path of the file, `-`: standard output.
     image:  to write.
     form:   `raw`: a sparse flat image in which byte N is physical address N. Others: an ELF core.
     force:  replace an existing file.
@@ -160,7 +160,7 @@ def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
             f"flat image too large: expected at most {human_size(_RAW_LIMIT)}, found {human_size(image.end)}; "
             "write an ELF core instead"
         )
-    with new_file(target, force=force) as file:
+    with new_output(target, force=force) as file:
         if form == "raw":
             for address, data in image.runs():
                 file.seek(address)

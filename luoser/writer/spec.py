@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from luoser.abi.pci import layout as pci_layout
-from luoser.abi.registry import Layout, layout
+from luoser.abi.registry import Layout, layout, unknown_layout
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import FormatError, UsageError
 from luoser.fdt import flatten
@@ -56,7 +56,7 @@ def blob_bytes(values: Mapping[str, Any], name: str | None = None) -> tuple[Layo
     wanted = item.text("layout") if name is None else name
     form = layout(wanted)
     if form is None:
-        raise item.fail("layout", f"unknown layout {wanted!r}; `luoser abi list` lists all")
+        raise item.fail("layout", str(unknown_layout(wanted)))
     if form.kind == "fdt":
         tree = item.item("fdt")
         if tree is None:

@@ -154,7 +154,7 @@ def test_every_rule_is_listed(luoser_command: Run) -> None:
         (["check", FROZEN, "--next", "abc"], b"expected a release such as 7.3.4"),
         (["check", FROZEN, "--next", ""], b"expected a release such as 7.3.4"),
         (["rules", "weather"], b"unknown rule or family"),
-        (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule 'weather'"),
+        (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule or family 'weather'"),
     ],
 )
 def test_what_cannot_be_checked_is_2(luoser_command: Run, arguments: list[str], words: bytes) -> None:
@@ -182,3 +182,56 @@ def test_a_topology_without_classes_still_tells_the_chain(luoser_command: Run, t
     place.write_text(json.dumps([{**device, "class": None} for device in devices]))
     result = luoser_command("check", FROZEN, "--topology", place, "--select", "TOP003", "-v")
     assert b"0000:04:00.0" in result.stdout or b"skipped TOP003" in result.stdout
+
+
+LIST = str(real.ROOT / "fixtures/specs/pci-cover-letter.toml")
+
+
+@pytest.mark.parametrize("layout", ["auto", "pci-lu-v2-06"])
+def test_a_bare_list_is_checked(luoser_command: Run, tmp_path: Path, layout: str) -> None:
+    luoser_command("build", LIST, "-o", tmp_path / "list")
+    result = luoser_command("check", tmp_path / "list", "--as", layout, "--format", "json")
+    document = json.loads(result.stdout)
+    assert (result.returncode, document["verdict"]) == (0, "sound")
+    assert {"PCI001", "PCI002", "PCI003"} <= set(document["passed"])
+
+
+@pytest.mark.parametrize("rule", ["PCI002", "PCI003", "PCI006", "PCI008", "PCI012"])
+def test_a_bare_list_with_a_broken_rule(luoser_command: Run, tmp_path: Path, rule: str) -> None:
+    luoser_command("build", LIST, "-o", tmp_path / "list", "--mutate", rule)
+    result = luoser_command("check", tmp_path / "list", "--as", "pci-lu-v2-06", "--format", "json")
+    assert result.returncode == 1
+    assert rule in {finding["rule"] for finding in json.loads(result.stdout)["findings"]}
+
+
+def test_a_bare_list_that_is_cut_off(luoser_command: Run, tmp_path: Path) -> None:
+    luoser_command("build", LIST, "-o", tmp_path / "list")
+    (tmp_path / "cut").write_bytes((tmp_path / "list").read_bytes()[:100])
+    result = luoser_command("check", tmp_path / "cut", "--as", "pci-lu-v2-06")
+    assert result.returncode == 1 and b"68 bytes of records are missing" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "layout", "word"),
+    [
+        ("7.3-a/frozen", "auto", b"expected a device list"),
+        ("7.3-a/frozen", "luo-v5", b"luo-v5 is not a device list"),
+        ("7.3-a/frozen", "pci-version-2", b"devices are in KHO blocks"),
+    ],
+)
+def test_what_is_not_a_bare_list_is_refused(luoser_command: Run, source: str, layout: str, word: bytes) -> None:
+    result = luoser_command("check", real.path(source), "--as", layout)
+    assert (result.returncode, result.stdout) == (2, b"") and word in result.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [["--layout", "pci-v1-nr"], ["--root", "0x1000"], ["--raw"], ["--symbols", "x"], ["x"]]
+)
+def test_options_without_effect_on_a_bare_list_are_refused(luoser_command: Run, option: list[str]) -> None:
+    result = luoser_command("check", str(real.ROOT / "fixtures/golden/pci-folio.bin"), "--as", "auto", *option)
+    assert (result.returncode, result.stdout) == (2, b"") and b"a bare list is one file" in result.stderr
+
+
+def test_verbose_is_for_text(luoser_command: Run) -> None:
+    result = luoser_command("check", FROZEN, "-v", "--format", "json")
+    assert (result.returncode, result.stdout) == (2, b"") and b"--verbose is for text" in result.stderr

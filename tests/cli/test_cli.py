@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import LuoserError
+from luoser.text import safe_text
 from tests import golden, real, schemas
 from tests.conftest import Run
 
@@ -56,7 +57,7 @@ def test_a_help_line_for_every_module() -> None:
     """Every command module is in the help, and every command in the help is there."""
     shown = out("--help")
     modules = {place.stem for place in (real.ROOT / "luoser/cli").glob("*.py")}
-    for name in modules - {"__init__", "main", "common"}:
+    for name in modules - {"__init__", "main", "common", "document", "group", "hints", "negatives"}:
         assert re.search(rf"^  {name}  +\S", shown, re.MULTILINE), name
 
 
@@ -154,7 +155,7 @@ def test_nothing_detected_is_1(luoser_process: Run) -> None:
 
 
 def test_problems_do_not_change_the_exit_code() -> None:
-    assert "Problems:" in out("inspect", str(real.path("7.3-a/post")))
+    assert "Problems:" in out("inspect", str(real.path("7.3-a/pre")))
 
 
 def test_names_of_files_reach_no_terminal_raw(luoser_command: Run, tmp_path: Path) -> None:
@@ -224,10 +225,14 @@ def test_one_root_by_its_address() -> None:
 def test_map_lines_are_like_those_of_iomem() -> None:
     head, *lines = out("map", FROZEN).splitlines()
     assert head == "KHO root 0x5cd000  kho-v4  outgoing  map intact"
-    pages = 0
+    pages = last = 0
     for line in lines:
         match = re.match(r"  ([0-9a-f]{12})-([0-9a-f]{12}) : ", line)
+        if line.startswith("  total  "):
+            break
         assert match, line
+        assert int(match[1], 16) >= last
+        last = int(match[2], 16)
         pages += (int(match[2], 16) + 1 - int(match[1], 16)) // 4096
     assert pages == real.document("7.3-a/frozen")["handovers"][0]["preserved"]["pages"]
 
@@ -372,3 +377,68 @@ def test_every_error_is_a_luoser_error() -> None:
 def test_inspect_begins_with_the_verdict_of_check(luoser_command: Run, name: str) -> None:
     first = [luoser_command(command, real.path(name)).stdout.splitlines()[:2] for command in ("inspect", "check")]
     assert first[0] == first[1] and first[0][1].startswith(b"verdict  ")
+
+
+def test_totals_of_the_map_are_all_of_it() -> None:
+    lines = out("map", FROZEN).splitlines()
+    start = lines.index("  total  78.6 MiB in 17845 blocks")
+    totals = dict(reversed(line.strip().split("  ", 1)) for line in lines[start + 1 :])
+    assert totals["session vm-web-01"] == "68.4 MiB"
+    assert totals["reserve_mem labmem"] == "1 MiB"
+    assert totals["no known owner, 2 blocks"] == "8 KiB"
+
+
+# -- first screen first -----------------------------------------------------------------------------------
+
+
+def test_inspect_shows_devices_before_sessions_and_folds_like_ones() -> None:
+    shown = out("inspect", FROZEN)
+    assert shown.index("PCI  8 devices") < shown.index("LUO  luo-v5") < shown.index("preserved memory")
+    assert "3 sessions vm-batch-000 … vm-batch-002" in shown
+    assert "20 memfds of 8 KiB, tokens 0x1000-0x1013" in shown
+    assert "serialised: 6 sessions, 64 files, 68.5 MiB" in shown
+    assert len(shown.splitlines()) < 60
+
+
+@each_dump
+def test_all_shows_every_session_and_file(name: str) -> None:
+    shown = out("inspect", str(real.path(name)), "--all")
+    for handover in real.document(name)["handovers"]:
+        for session in (handover["luo"] or {"sessions": []})["sessions"]:
+            assert f"session {safe_text(session['name'])}  {session['address']}" in shown
+            for file in session["files"]:
+                assert f"file {file['token']}  {file['compatible']}  data {file['data']}" in shown
+
+
+@each_dump
+def test_every_summary_has_at_most_ten_lines_a_root(name: str) -> None:
+    shown = out("inspect", str(real.path(name)), "--summary").splitlines()
+    roots = sum(line.startswith("KHO root") for line in shown)
+    assert shown[1].startswith("verdict  ") and len(shown) <= 3 + 7 * roots
+    assert roots == len(real.document(name)["handovers"])
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_depth_counts_what_it_leaves_out(depth: int) -> None:
+    whole, shown = (out("inspect", FROZEN, *more).splitlines() for more in ([], ["--depth", str(depth)]))
+    hidden = sum(int(line.rsplit("… ", 1)[1].split()[0]) for line in shown if line.endswith(" below"))
+    assert len(shown) + hidden == len(whole)
+    assert not any(line.startswith("│   " * depth + "├") for line in shown)
+
+
+def test_what_the_next_kernel_consumed_is_a_note() -> None:
+    shown = out("inspect", str(real.path("7.3-a/post")))
+    assert "Problems" not in shown and "Notes: 3" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--summary", "--all"],
+        ["--summary", "--depth", "1"],
+        ["--all", "--format", "json"],
+        ["--depth", "1", "--format", "json"],
+    ],
+)
+def test_options_of_inspect_without_effect_are_refused(luoser_command: Run, arguments: list[str]) -> None:
+    assert luoser_command("inspect", FROZEN, *arguments).returncode == 2

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
+import luoser
+from luoser.diff import PARTS, compare
 from tests import real
 from tests.cli.test_cli import Run
 from tests.golden import GOLDEN
@@ -99,3 +102,38 @@ def test_raw_images_without_evidence(luoser_command: Run, tmp_path: Path) -> Non
     assert b"packed file damaged" in luoser_command("diff", str(image), str(image)).stderr
     result = luoser_command("diff", "--raw", str(image), str(image))
     assert result.returncode == 3 and b"no KHO root in this raw source" in result.stderr
+
+
+@pytest.mark.parametrize("pattern", ["nope", "pcy/*/driver_data", "luo.sessions[0]/files"])
+def test_a_pattern_that_no_path_can_match_is_refused(luoser_command: Run, pattern: str) -> None:
+    sources = [str(real.path(name)) for name in ("7.3-a/frozen", "7.3-a/post")]
+    result = luoser_command("diff", *sources, "--ignore", pattern)
+    assert (result.returncode, result.stdout) == (2, b"") and b"no such path" in result.stderr
+
+
+@pytest.mark.parametrize("pattern", ["pci/*/driver_data", "p*", "*/driver_data", "handovers"])
+def test_a_pattern_that_a_path_can_match_is_not(luoser_command: Run, pattern: str) -> None:
+    same = str(real.path("7.3-a/frozen"))
+    assert luoser_command("diff", same, same, "--ignore", pattern).returncode == 0
+
+
+def test_the_paths_of_changes_begin_with_known_parts() -> None:
+    states = {name: luoser.read(real.dump(name)) for name in real.DUMPS}
+    for before, after in itertools.permutations(states.values(), 2):
+        for change in compare(before, after).changes:
+            parts = change.where.split("/")
+            assert parts[0] in PARTS, change.where
+            assert parts[0] != "handovers" or len(parts) == 2 or parts[2] in PARTS, change.where
+
+
+@pytest.mark.parametrize("option", [["--contents"], ["--roots", "1", "2"], ["--symbols", "x"]])
+def test_options_without_effect_on_folios_are_refused(luoser_command: Run, option: list[str]) -> None:
+    folio = str(GOLDEN / "pci-folio.bin")
+    result = luoser_command("diff", folio, folio, *option)
+    assert (result.returncode, result.stdout) == (2, b"") and b"are for dumps" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--format", "json"], ["--against", FROZEN]])
+def test_stat_is_for_the_text_of_one_comparison(luoser_command: Run, option: list[str]) -> None:
+    result = luoser_command("diff", FROZEN, POST, "--stat", *option)
+    assert (result.returncode, result.stdout) == (2, b"") and b"--stat is for" in result.stderr

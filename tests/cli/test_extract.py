@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +311,15 @@ def test_a_cut_of_a_cut_is_that_cut_and_takes_its_pages_for_no_ram(tmp_path: Pat
     assert (tmp_path / "once").read_bytes() == (tmp_path / "twice").read_bytes()
     with luoser.open(tmp_path / "once") as memory:
         assert memory.ram == memory.known_ram == ()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "unpack"), [("xz", lzma.decompress), ("gz", gzip.decompress), ("bz2", bz2.decompress)]
+)
+def test_core_is_compressed_as_its_name_says(tmp_path: Path, suffix: str, unpack: Callable[[bytes], bytes]) -> None:
+    extract(real.path(FROZEN), "-o", tmp_path / "x.elf")
+    extract(real.path(FROZEN), "-o", tmp_path / f"x.elf.{suffix}")
+    packed = (tmp_path / f"x.elf.{suffix}").read_bytes()
+    assert unpack(packed) == (tmp_path / "x.elf").read_bytes()
+    extract(real.path(FROZEN), "-o", tmp_path / f"y.elf.{suffix}")
+    assert (tmp_path / f"y.elf.{suffix}").read_bytes() == packed

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -34,7 +36,7 @@ def hexdump(*arguments: str, source: str = FROZEN) -> list[str]:
         ("luo.session_blocks[0]", "kho-block-sessions", "count = 6"),
         ("luo.flb_area", "luo-flb-v1", "count = 5"),
         ("pci[1]", "pci-lu-v2-03", "devs[0].path = 0x4100  0000:41:00.0"),
-        ("pci[1].devices[0].driver_data", "no layout", "|lab driver state|"),
+        ("pci[1].devices[0].driver_data", "no layout", "  lab driver state"),
         ("kexec_metadata", "kexec-metadata-v1", "kexec_count = 1"),
         ("memblock", "memblock-v1", 'compatible = "reserve-mem-v1"'),
     ],
@@ -73,7 +75,7 @@ def test_what_the_source_lacks_is_told() -> None:
     [
         (["0x1234"], "cannot read 0x1234: page 0x1000 is absent"),
         (["luo.sessions[9]"], "expected one item 9, found 0"),
-        (["luo", "--as", "nonsense"], "unknown layout nonsense"),
+        (["luo", "--as", "nonsense"], "unknown layout 'nonsense'"),
         (["0x1adcff8", "--as", "luo-v5"], "luo-v5: too short for struct luo_ser: expected 32 bytes"),
         (["luo", "--length", "0"], "--length"),
         (["luo", "--length", "0xffffffffff"], "--length"),
@@ -82,3 +84,17 @@ def test_what_the_source_lacks_is_told() -> None:
 def test_what_cannot_be_shown(arguments: list[str], word: str) -> None:
     with pytest.raises(UsageError, match=word):
         hexdump(*arguments)
+
+
+def test_plain_rows_are_what_decode_reads(tmp_path: Path) -> None:
+    lines = hexdump("pci[1]", "--plain")
+    assert lines[0] == "0x0001a97000: 08 00 00 00 00 00 00 00  00 41 00 00 01 00 00 00  .........A......"
+    (tmp_path / "pasted").write_text("\n".join(lines))
+    result = CliRunner().invoke(cli, ["decode", "--hex", str(tmp_path / "pasted"), "--as", "pci-lu-v2-03"])
+    assert result.exit_code == 0
+    assert "0000:41:00.0  LU_BUSMASTER  driver_data 0x1a96000" in result.output
+
+
+def test_plain_rows_have_no_layout() -> None:
+    with pytest.raises(UsageError, match="either --plain or --as"):
+        hexdump("pci[1]", "--plain", "--as", "pci-lu-v2-03")

@@ -31,7 +31,7 @@ _SOURCES = {
 }
 """What is read in the guest, by name."""
 _UNNEEDED = re.compile(r"/(site-packages|test|tests|config-|idlelib|tkinter|lib2to3|ensurepip|turtledemo|__pycache__)")
-_PACKAGES = ("click", "construct", "rich", "pygments", "markdown_it", "mdurl")
+_PACKAGES = ("click", "construct", "hexdump")
 
 
 def inside(kernel: Kernel, place: Path) -> Iterator[Compared]:
@@ -95,7 +95,8 @@ def _python() -> dict[str, tuple[int, bytes]]:
     files |= {library.lstrip("/"): Path(library) for library in re.findall(r"(/\S+) \(0x", libraries)}
     site = Path(sysconfig.get_paths()["purelib"])
     for package in _PACKAGES:
-        files |= {f"site/{file.relative_to(site)}": file for file in (site / package).rglob("*.py")}
+        whole = [site / f"{package}.py"] if (site / f"{package}.py").exists() else (site / package).rglob("*.py")
+        files |= {f"site/{file.relative_to(site)}": file for file in whole}
     root = Path(luoser.__file__).parent
     files |= {
         f"site/luoser/{file.relative_to(root)}": file for file in root.rglob("*") if file.suffix in (".py", ".json")

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 
+import hexdump
 from hypothesis import given
 from hypothesis import strategies as st
 
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.errors import FormatError
-from luoser.render.hexdump import rows
+from luoser.hextext import parse_hex
+from luoser.render.hexdump import plain_rows, rows
 from tests.golden import GOLDEN
 
 NAMES = [form.name for form in layouts()]
@@ -34,22 +36,45 @@ def shown(lines: list[str], address: int) -> bytes:
     return bytes(data)
 
 
-@given(data=st.binary(min_size=1, max_size=300), name=st.sampled_from([None, *NAMES]))
-def test_every_byte_is_shown_once(data: bytes, name: str | None) -> None:
+@given(data=st.binary(min_size=1, max_size=300), name=st.sampled_from(NAMES))
+def test_every_byte_is_shown_once(data: bytes, name: str) -> None:
     try:
-        lines = list(rows(data, 0x1000, known(name) if name else None))
+        lines = list(rows(data, 0x1000, known(name)))
     except FormatError:
         return
     assert shown(lines, 0x1000) == data
     assert all((line.isprintable() and line.isascii()) or "…" in line for line in lines)
 
 
-@given(zeros=st.integers(1, 9000), text=st.binary(min_size=1, max_size=40))
-def test_runs_of_zeros_are_one_line(zeros: int, text: bytes) -> None:
-    data = text + bytes(zeros)
-    lines = list(rows(data, 0, None))
+@given(zeros=st.integers(1, 9000))
+def test_runs_of_zeros_are_one_line(zeros: int) -> None:
+    data = (GOLDEN / "pci-folio.bin").read_bytes() + bytes(zeros)
+    lines = list(rows(data, 0, known("pci-lu-v2-06")))
     assert shown(lines, 0) == data
-    assert len(lines) <= len(text) // 16 + 5
+    assert len(lines) <= 30
+
+
+@given(data=st.binary(min_size=1, max_size=300), address=st.integers(0, 1 << 40))
+def test_bytes_without_a_layout_are_the_rows_of_the_package(data: bytes, address: int) -> None:
+    lines = list(rows(data, address, None))
+    theirs = hexdump.hexdump(data, result="return").splitlines()
+    for line in lines:
+        place, _, rest = line.partition(":")
+        if line != "*" and rest:
+            assert theirs[(int(place, 16) - address) // 16].partition(":")[2] == rest
+
+
+@given(data=st.binary(min_size=1, max_size=100), zeros=st.integers(0, 9000), address=st.integers(0, 1 << 40))
+def test_plain_rows_are_read_again(data: bytes, zeros: int, address: int) -> None:
+    lines = list(plain_rows(data + bytes(zeros), address))
+    assert parse_hex("\n".join(lines).encode()) == data + bytes(zeros)
+    assert len(lines) <= len(data) // 16 + 6
+
+
+@given(data=st.binary(min_size=1, max_size=100))
+def test_plain_rows_are_restored_by_the_package(data: bytes) -> None:
+    lines = [line for line in plain_rows(bytes(range(16)) + data, 0x1A97000) if line != "*"]
+    assert hexdump.restore("\n".join(lines[:2])) == bytes(range(16)) + data[:16]
 
 
 def test_a_device_list() -> None:

@@ -186,7 +186,7 @@ def test_address_of_0_is_none(where: str) -> None:
         ("luo.sessions[99]", "luo.sessions: expected one item 99, found 0; it has 6 items"),
         ("luo.sessions[-1]", "expected one item -1, found 0"),
         ("luo.sessions[vm-web]", "expected one item vm-web, found 0"),
-        ("luo.sesions", "luo has no sesions; it has layout, compatible, address, number"),
+        ("luo.sesions", "luo has no sesions; did you mean sessions or session_blocks or session_area?; it has layout"),
         ("nonsense", "the state has no nonsense; it has address"),
         ("luo[0]", "luo is not a list"),
         ("luo.sessions.name", "luo.sessions has no name"),

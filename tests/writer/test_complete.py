@@ -169,7 +169,7 @@ WRONG = [
     ({"preserved": {"extents": [[0, 0]]}}, "preserved.extents[0]: expected a list of 3 numbers"),
     ({"preserved": {"extents": [[0, 0, 1 << 63]]}}, "extents[0]: impossible extent: 9223372036854775808 blocks"),
     ({"pci": [{}]}, "handovers[0].pci[0].layout: missing; expected a text"),
-    ({"pci": [{"layout": "pci"}]}, "handovers[0].pci[0].layout: unknown device list layout pci; `luoser abi list`"),
+    ({"pci": [{"layout": "pci"}]}, "handovers[0].pci[0].layout: unknown device list layout 'pci'; `luoser abi list`"),
     ({"pci": [{"layout": "pci-v2-u32", "devices": [{"bdf": "1:2:3"}]}]}, "devices[0].bdf: expected a PCI address"),
     (
         {"pci": [{"layout": "pci-v2-u32", "devices": [{"bdf": "0:01:00.0"}, {"bdf": "0000:01:00.0"}]}]},

@@ -101,7 +101,7 @@ def refused(values: dict[str, Any], word: str) -> None:
 def test_blobs_that_cannot_be_are_named() -> None:
     refused({}, "layout: missing")
     refused({"layout": 5}, "layout: expected a text")
-    refused({"layout": "pci-v9"}, "layout: unknown layout 'pci-v9'; `luoser abi list` lists all")
+    refused({"layout": "pci-v9"}, "layout: unknown layout 'pci-v9'; did you mean")
     refused({"layout": "luo-v5", "fields": []}, "fields: expected an object")
     refused({"layout": "luo-v5", "fields": {"liveupdate_num": 1 << 64}}, "fields, liveupdate_num: ")
     refused({"layout": "luo-v5", "records": [{}]}, "records: expected no records, as luo-v5 has none")

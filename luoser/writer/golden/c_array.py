@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -22,15 +22,16 @@ _SHORT_REST = 64
 """Most zeros at the end that are written. If there are more, none of them are: C fills the array."""
 
 
-def c_array(*, name: str, layout: Layout, data: bytes, source: str) -> str:
+def c_array(*, name: str, layout: Layout, data: bytes, source: str, notes: Sequence[str] = ()) -> str:
     """A C file with `static const u8 NAME[SIZE]` only.
 
     name:   of the array.
     source: what the blob was made from, for the comment.
+    notes:  what else the comment says, such as the rule that a negative breaks.
 
     Raises UsageError for a name that is not valid in C, FormatError if the blob is smaller than the layout's head.
     """
-    lines = [*head(name, layout, data, source), "#include <linux/types.h>", ""]
+    lines = [*head(name, layout, data, source, notes), "#include <linux/types.h>", ""]
     return "\n".join([*lines, *array_lines(name, layout, data), ""])
 
 

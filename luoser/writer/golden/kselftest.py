@@ -99,7 +99,7 @@ int main(void)
 """
 
 
-def kselftest(*, name: str, layout: Layout, data: bytes, source: str) -> str:
+def kselftest(*, name: str, layout: Layout, data: bytes, source: str, notes: Sequence[str] = ()) -> str:
     """A C program that prints and compares every member of the structs in the array. Its exit status is 0 or 1.
 
     It declares the structs itself. Parameters and errors are those of `c_array`.
@@ -108,7 +108,7 @@ def kselftest(*, name: str, layout: Layout, data: bytes, source: str) -> str:
     structs = [group.struct for group in found]
     checks = [line for group in found for line in (*table(group, data, uapi=True), "", *_check(name, group), "")]
     text = "\n".join(checks)
-    lines = [*head(name, layout, data, source), _INCLUDES, *declare(structs, uapi=True)]
+    lines = [*head(name, layout, data, source, notes), _INCLUDES, *declare(structs, uapi=True)]
     lines += [*array_lines(name, layout, data, u8="__u8"), "", *assertions(structs)]
     lines += [helper for use, helper in ((" differs(", _NUMBERS), (" bytes_differ(", _BYTES)) if use in text]
     return "\n".join([*lines, text, *_cases(found)])

@@ -42,7 +42,9 @@ _HEADERS = {
 _UNIONS = frozenset({"kho_vmalloc", "kho_vmalloc_hdr", "khoser_mem_chunk_hdr", "khoser_mem_bitmap_ptr"})
 
 
-def kunit(*, name: str, layout: Layout, data: bytes, source: str, include: Sequence[str] = ()) -> str:
+def kunit(
+    *, name: str, layout: Layout, data: bytes, source: str, notes: Sequence[str] = (), include: Sequence[str] = ()
+) -> str:
     """A C file with the array, assertions on the layout of its structs, and a KUnit suite with the name of the array.
 
     include: headers that declare the structs. Empty: the usual ones.
@@ -50,10 +52,10 @@ def kunit(*, name: str, layout: Layout, data: bytes, source: str, include: Seque
     The other parameters are those of `c_array`. Raises as `c_array` does, and UsageError for a bad header name.
     """
     found = groups(layout, data)
-    headers, notes = _headers(layout, [group.struct.tag for group in found])
+    headers, more = _headers(layout, [group.struct.tag for group in found])
     if include:
-        headers, notes = [*map(_checked, include)], []
-    lines = [*head(name, layout, data, source, *notes), "#include <kunit/test.h>"]
+        headers, more = [*map(_checked, include)], []
+    lines = [*head(name, layout, data, source, notes, more), "#include <kunit/test.h>"]
     lines += [f"#include <{header}>" for header in headers]
     lines += ["", *array_lines(name, layout, data), ""]
     lines += assertions(group.struct for group in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 
 from luoser.abi.registry import Layout
 from luoser.errors import UsageError
@@ -140,11 +141,14 @@ def fill(indent: str, items: Iterable[str]) -> list[str]:
     return lines
 
 
-def head(name: str, layout: Layout, data: bytes, source: str, *more: str) -> list[str]:
+def head(
+    name: str, layout: Layout, data: bytes, source: str, notes: Iterable[str] = (), more: Iterable[str] = ()
+) -> list[str]:
     """The first C lines of a file: licence, and a comment on the blob and its origin.
 
     name:   of the array.
     source: what the blob was made from.
+    notes:  what else is to be said of the blob, from outside.
     more:   further lines of the comment.
     """
     said = [
@@ -153,7 +157,7 @@ def head(name: str, layout: Layout, data: bytes, source: str, *more: str) -> lis
         f"Seen in: {comment_text(layout.seen_in, 66)}",
         f'Made by luoser from "{comment_text(source, 54)}"',
     ]
+    said += [line for note in notes for line in wrap(comment_text(note, 600), 72, subsequent_indent="  ")]
     lines = ["// SPDX-License-Identifier: GPL-2.0-only OR MIT", "/*", *(f" * {line}" for line in said)]
-    if more:
-        lines += [" *", *(f" * {line}" for line in more)]
-    return [*lines, " */"]
+    further = [f" * {line}" for line in more]
+    return [*lines, *([" *", *further] if further else []), " */"]

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""A state document of `inspect --full --format json` in place of a source."""
+
+from __future__ import annotations
+
+from luoser.memory.source import SegmentedMemory
+from luoser.state import State
+
+__all__ = ["DocumentMemory", "read_document"]
+
+
+class DocumentMemory(SegmentedMemory):
+    """A source without any memory, whose state is known. state: of the document."""
+
+    def __init__(self, path: str, state: State) -> None:
+        super().__init__(path, b"", [])
+        self.format, self.page_size, self.state = state.source.format, state.source.page_size, state
+
+
+def read_document(name: str) -> State | None:
+    """The state in a file. None: it is not a JSON object. Raises UsageError if it is another document."""
+    from pathlib import Path
+
+    from luoser.errors import FormatError, UsageError
+    from luoser.limits import LIMITS
+    from luoser.memory.open import refuse_endless
+    from luoser.parse import parse_json
+    from luoser.state.from_json import from_document
+    from luoser.text import safe_text
+
+    file = Path(name)
+    if not file.is_file():
+        return None
+    refuse_endless(safe_text(name), name)
+    with file.open("rb") as stream:
+        if stream.read(64).lstrip()[:1] != b"{":
+            return None
+        stream.seek(0)
+        data = stream.read(LIMITS.spec_size)
+    try:
+        return from_document(parse_json(data))
+    except (FormatError, UsageError) as error:
+        raise UsageError(f"{safe_text(name)}: {error}") from None

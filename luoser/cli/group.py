@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""A group of commands: alone it prints its help, and a name that no command has is answered with the nearest one."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["Group"]
+
+
+class Group(click.Group):
+    """As click's own, whatever its release: alone with exit code 0."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's own."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's own."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}{self.unknown(args[0])}")
+        return super().resolve_command(ctx, args)
+
+    def unknown(self, name: str) -> str:
+        """What to do about a name that no command has."""
+        from luoser.text import did_you_mean
+
+        names = self.list_commands(click.Context(self))
+        return f"{did_you_mean(name, names)}; expected one of {', '.join(names)}"

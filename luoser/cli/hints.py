@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""What to do with a file that a command does not take: which command does."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+__all__ = ["blob_hint", "command_for", "dump_hint"]
+
+_LIMIT = 1 << 24
+"""Most bytes of a file that can be a bare blob."""
+
+
+def command_for(source: str) -> str:
+    """`; to see ...: luoser COMMAND SOURCE` for a source that was given in place of a command."""
+    shown = shlex.quote(source)
+    place = Path(source)
+    if ":" in source and not place.exists():
+        return f": not a command; is it a source? luoser inspect {shown}"
+    if not place.exists():
+        return ": not a command, and no such file"
+    if place.suffix in (".toml", ".json"):
+        return f": not a command; to make what it describes: luoser build {shown} -o OUT"
+    layouts = _layouts(source)
+    if layouts:
+        return f": not a command; as a bare blob it can be {layouts[0]}: luoser decode {shown}"
+    return f": not a command; to see what it hands over: luoser inspect {shown}"
+
+
+def blob_hint(source: str) -> str:
+    """`; as a bare blob ...` for a file that is no dump, but a blob of some layout. Empty: it is not."""
+    found = _layouts(source)
+    return f"; as a bare blob it can be {found[0]}: luoser decode {shlex.quote(source)}" if found else ""
+
+
+def dump_hint(source: str) -> str:
+    """`; this is a dump ...` for a file that is no blob, but a dump. Empty: it is not."""
+    from luoser.errors import LuoserError
+    from luoser.memory.open import open_memory
+
+    try:
+        with open_memory(source) as memory:
+            if memory.is_guess:
+                return ""
+            return f"; it is a dump ({memory.format}): luoser inspect {shlex.quote(source)}"
+    except (LuoserError, OSError):
+        return ""
+
+
+def _layouts(source: str) -> list[str]:
+    """Names of the layouts that fit a file as a whole."""
+    from luoser.errors import LuoserError
+    from luoser.memory.open import read_file
+    from luoser.reader.blob import candidates
+
+    place = Path(source)
+    try:
+        if not place.is_file() or not 0 < place.stat().st_size <= _LIMIT or dump_hint(source):
+            return []
+        return [name for name, _ in candidates(read_file(source, limit=_LIMIT))]
+    except (LuoserError, OSError):
+        return []

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""Negatives: goldens in which one rule of `luoser check` is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from luoser.abi.registry import Layout
+    from luoser.state import State
+    from luoser.writer import Image
+    from luoser.writer.mutate import Mutation
+
+__all__ = ["Golden", "array_name", "notes_of", "possible", "rules_of"]
+
+Json = dict[str, Any]
+_LONGEST_NAME = 48
+_NODES = (
+    *("root", "luo", "kexec_metadata", "subtrees[memblock]", "subtrees[kho_test]", "luo.flb_area", "luo.session_area"),
+    *("luo.session_blocks[0]", "luo.sessions[0]", "luo.sessions[0].files[0]", "luo.sessions[0].blocks[0]", "pci[0]"),
+    *("luo.sessions[0].files[0].memfd", "luo.sessions[0].files[0].memfd.folios.chunks[0]"),
+    *("luo.sessions[0].files[0].memfd.folios.pages[0]", "preserved.nodes[0]", "preserved.nodes[1]", "pci[0].blocks[0]"),
+)
+"""Paths of the nodes of the sample, in which rules can be broken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """What is to be written.
+
+    image, state: of the handovers.
+    node:         (layout, physical address, size in bytes) of the only node to write. None: the whole image.
+    where:        path of the node.
+    """
+
+    image: Image
+    state: State
+    node: tuple[Layout, int, int] | None = None
+    where: str = ""
+
+    def broken(self, mutation: Mutation) -> Image:
+        """The image with one rule broken.
+
+        Raises UsageError if what is to be written stays the same, or `check` does not find the rule in it.
+        """
+        from luoser.checks import check
+        from luoser.errors import UsageError
+        from luoser.reader import read
+
+        image = deepcopy(self.image)
+        mutation.apply(image, self.state)
+        if self._bytes(image) == self._bytes(self.image):
+            about = f"{self.where}: rule {mutation.rule} is not about this node" if self.node else "nothing changes"
+            raise UsageError(f"{about}; write the whole handover with --format elf, or another node with --blob")
+        state = read(image.memory(), page_size=image.page_size, contents=True)
+        if not check(state, select=(mutation.rule,)).findings:
+            raise UsageError(f"{mutation.rule} has no finding after breaking it; describe more of the state in SPEC")
+        return image
+
+    def _bytes(self, image: Image) -> object:
+        return image.read(*self.node[1:]) if self.node is not None else image.pages
+
+
+def notes_of(mutation: Mutation) -> tuple[str, ...]:
+    """What a negative says of itself: the rule that it breaks, and what a kernel does with it."""
+    from luoser.checks import rules
+    from luoser.checks.outcome import outcomes
+
+    rule = next(rule for rule in rules() if rule.id == mutation.rule)
+    recorded = (f"Recorded of {outcome.words}" for outcome in outcomes(rule.id))
+    return f"NEGATIVE: breaks {rule.id} {rule.slug}", f"Expected of a kernel: {mutation.answer}", *recorded
+
+
+def array_name(name: str, mutation: Mutation) -> str:
+    """The name of the array of a negative. name: that of the golden."""
+    from luoser.checks import rules
+
+    slug = next(rule.slug for rule in rules() if rule.id == mutation.rule).replace("-", "_")
+    return f"{name}_bad_{slug}"[:_LONGEST_NAME]
+
+
+def possible(golden: Golden) -> Iterator[tuple[Mutation, Image]]:
+    """Each mutation that can be made in a golden, with the image."""
+    from luoser.errors import LuoserError
+    from luoser.writer.mutate import mutations
+
+    for mutation in mutations().values():
+        with suppress(LuoserError):
+            yield mutation, golden.broken(mutation)
+
+
+def rules_of(name: str) -> list[str]:
+    """Ids of the rules that can be broken in a blob of a layout: a device list, or a node of a sample handover.
+
+    Raises UsageError for an unknown layout.
+    """
+    from luoser.abi.registry import layout, unknown_layout
+
+    if layout(name) is None:
+        raise unknown_layout(name)
+    found = {mutation.rule for golden in _samples(name) for mutation, _ in possible(golden)}
+    return sorted(found)
+
+
+def _samples(name: str) -> Iterator[Golden]:
+    """Goldens of a layout, in a sample handover of a release that writes it."""
+    from luoser.abi.pci import layout as pci_layout
+    from luoser.abi.registry import layout
+    from luoser.abi.release import RELEASES
+    from luoser.errors import LuoserError
+    from luoser.state.from_json import from_document
+    from luoser.state.where import find_node
+    from luoser.writer import write
+    from luoser.writer.complete import complete
+
+    wanted = layout(name)
+    assert wanted is not None
+    for kernel in reversed(RELEASES):
+        found = False
+        with suppress(LuoserError):
+            document = complete(_sample(name if pci_layout(name) is not None else "pci-lu-v2-03"), kernel=kernel)
+            state = from_document(document)
+            image = write(state)
+            for where in _NODES:
+                with suppress(LuoserError):
+                    node = find_node(state, where)
+                    if _layout_at(image, node.address, node.layout) != name:
+                        continue
+                    found, size = True, node.size or _size(image, node.address, name)
+                    yield Golden(image=image, state=state, node=(wanted, node.address, size), where=where)
+        if found:
+            return
+
+
+def _layout_at(image: Image, address: int, known: str | None) -> str | None:
+    from luoser.reader.blob import candidates
+
+    page = image.read(address, image.page_size - address % image.page_size)
+    return known or next((name for name, _ in candidates(page)), None)
+
+
+def _size(image: Image, address: int, name: str) -> int:
+    from luoser.reader.blob import decode
+
+    return decode(image.read(address, image.page_size - address % image.page_size), name).size
+
+
+def _sample(devices: str) -> Json:
+    """A handover with something of everything. devices: layout of its device list."""
+    from luoser.abi.pci import layout as pci_layout
+
+    form = pci_layout(devices)
+    members = set(form.record.record_fields) if form is not None else set()
+    functions = []
+    for bdf, devfn, flags in (("0000:04:01.0", 8, 2), ("0000:05:00.1", 1, 1)):
+        given: Json = {"flags": flags, "requested": flags & 1, "refcount": 1, "devfn": devfn, "driver_name": "pcieport"}
+        functions.append({"bdf": bdf, **{name: value for name, value in given.items() if name in members}})
+    return {
+        "handovers": [
+            {
+                "memblock": {"reservations": [{"name": "trace", "size": "1M"}]},
+                "luo": {"sessions": [{"name": "vm", "files": [{"token": 1, "memfd": {"size": "64K"}}, {"token": 2}]}]},
+                "pci": [{"layout": devices, "devices": functions}],
+            }
+        ]
+    }

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Like files of a session, and like sessions in a row, which are shown as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from luoser.state import File, Session
+
+__all__ = ["file_runs", "ranges_text", "session_runs"]
+
+_FEWEST_FILES = 3
+_FEWEST_SESSIONS = 2
+_RANGES = 4
+
+
+def file_runs(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
+    """The files by the first of each run: memfds that are alike but for token and address together, others alone."""
+    alike: dict[object, list[File]] = {}
+    for index, file in enumerate(files):
+        key = _file_key(file)
+        alike.setdefault(index if key is None else key, []).append(file)
+    for run in alike.values():
+        yield from ((file,) for file in run) if len(run) < _FEWEST_FILES else (tuple(run),)
+
+
+def session_runs(sessions: Iterable[Session]) -> Iterator[tuple[Session, ...]]:
+    """The sessions in their order: those in a row with like files together."""
+    for key, group in groupby(sessions, _session_key):
+        run = tuple(group)
+        if key is None or len(run) < _FEWEST_SESSIONS:
+            yield from ((session,) for session in run)
+        else:
+            yield run
+
+
+def _file_key(file: File) -> object:
+    """What like files have in common. None: the file is shown alone."""
+    memfd = file.memfd
+    if memfd is None or memfd.position or file.detail is not None or file.contents:
+        return None
+    return file.compatible, memfd.layout, memfd.size, memfd.seals, memfd.folios.count, len(memfd.folios.list)
+
+
+def _session_key(session: Session) -> object:
+    """What like sessions have in common. None: the session is shown alone."""
+    keys = [_file_key(file) for file in session.files]
+    if not keys or None in keys or not session.name:
+        return None
+    return tuple(file.token for file in session.files), tuple(keys)
+
+
+def ranges_text(numbers: Sequence[int]) -> str:
+    """Numbers in hex, those that follow each other as a range; of many ranges only the first ones."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    shown = [f"{first:#x}" if first == last else f"{first:#x}-{last:#x}" for first, last in ranges[:_RANGES]]
+    more = f" and {len(ranges) - _RANGES} more ranges" if len(ranges) > _RANGES else ""
+    return ", ".join(shown) + more

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Options of `luoser build`: none is silently without effect."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+from tests.real import ROOT
+
+LIST = str(ROOT / "fixtures/specs/pci-cover-letter.toml")
+HANDOVER = str(ROOT / "fixtures/specs/handover.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([LIST, "--kernel", "foo"], "unknown kernel foo"),
+        ([LIST, "--kernel", "7.2"], "--kernel is for a SPEC with handovers"),
+        ([HANDOVER, "--kernel", "foo"], "unknown kernel foo"),
+        ([LIST, "--layout", "pci-lu-v2-03"], "SPEC has pci-lu-v2-06"),
+        ([LIST, "--layout", "pci-lu-v2-03", "--mutate", "PCI003"], "SPEC has pci-lu-v2-06"),
+        ([HANDOVER, "--layout", "pci-v1-nr"], "--layout pci-v1-nr: SPEC has"),
+        ([LIST, "--machine", "arm64"], "--machine is for a whole image"),
+        ([LIST, "--base", "0x1000000"], "--base is for"),
+        ([LIST, "--name", "x"], "--name is the name of an array in C"),
+        ([HANDOVER, "--pad"], "--pad is for a blob"),
+        ([HANDOVER, "--format", "c"], "--format c is for one blob"),
+        ([LIST, "--format", "elf"], "SPEC is a bare blob"),
+        ([LIST, "--all-mutations", "there"], "expected SPEC and -o FILE"),
+        ([LIST, "--list-mutations", "luo-v5"], "--list-mutations LAYOUT needs nothing else"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    luoser_command: Run, tmp_path: Path, arguments: list[str], word: str
+) -> None:
+    result = luoser_command("build", "-o", tmp_path / "out", *arguments)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert word in result.stderr.decode()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], [LIST], ["-o", "x"]])
+def test_what_is_missing_is_named(luoser_command: Run, arguments: list[str]) -> None:
+    result = luoser_command("build", *arguments)
+    assert (result.returncode, result.stdout) == (2, b"") and b"expected SPEC and -o FILE" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[LIST], [LIST, "--format", "kunit"], [HANDOVER], [HANDOVER, "--format", "raw"]])
+def test_standard_output_has_the_bytes_of_a_file(luoser_command: Run, tmp_path: Path, arguments: list[str]) -> None:
+    assert luoser_command("build", *arguments, "-o", tmp_path / "out").returncode == 0
+    result = luoser_command("build", *arguments, "-o", "-")
+    assert (result.returncode, result.stdout) == (0, (tmp_path / "out").read_bytes())
+
+
+def test_an_image_is_compressed_as_its_name_says(luoser_command: Run, tmp_path: Path) -> None:
+    luoser_command("build", HANDOVER, "-o", tmp_path / "x.elf")
+    assert luoser_command("build", HANDOVER, "-o", tmp_path / "x.elf.xz").returncode == 0
+    assert lzma.decompress((tmp_path / "x.elf.xz").read_bytes()) == (tmp_path / "x.elf").read_bytes()

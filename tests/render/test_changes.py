@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""Changes as text: what matters first, many of a kind as one."""
+
+from __future__ import annotations
+
+import pytest
+
+from luoser.diff import Change, Comparison, Kind
+from luoser.render.changes import print_changes
+
+
+def made(kind: Kind, *paths: str) -> Comparison:
+    return Comparison(changes=tuple(Change(kind=kind, where=path, before="x", after="y") for path in paths), pairing=())
+
+
+def test_devices_and_sessions_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    print_changes(made(Kind.ADDED, "preserved/0x1000", "memblock/x", "luo/sessions/vm", "handovers/0x5/pci/x", "pci/a"))
+    shown = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert shown == ["handovers/0x5/pci/x", "pci/a", "luo/sessions/vm", "memblock/x", "preserved/0x1000"]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("preserved/N", "preserved/*  50 ranges"),
+        ("luo/sessions/vm/files/0x1/folios/N/address", "luo/sessions/vm/files/*/folios/*/address  50 folios"),
+        ("luo/sessions/vm/files/N", "luo/sessions/vm/files/*  50 files"),
+    ],
+)
+def test_many_of_a_kind_are_one_line(capsys: pytest.CaptureFixture[str], path: str, shown: str) -> None:
+    found = made(Kind.REMOVED, *(path.replace("N", f"{number:#x}") for number in range(50)))
+    print_changes(found)
+    assert capsys.readouterr().out.splitlines()[0] == f"- {shown} removed; --all lists them"
+    print_changes(found, folded=False)
+    assert len(capsys.readouterr().out.splitlines()) == 51
+
+
+def test_few_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_changes(made(Kind.ADDED, "preserved/0x1000", "preserved/0x2000", "preserved/0x3000"))
+    assert capsys.readouterr().out.count("+ preserved/0x") == 3
