@@ -128,7 +128,7 @@ def test_pages_and_blocks_of_arm64(page: int, built: int, used: int) -> None:
     ram, lpa2 = Ram(), used == 52 and page < 0x10000
     walked = built if page == 0x10000 else used
     high = -(1 << used - 2) & WORD  # in the middle of vmalloc
-    physical = 0xA_5678_0000_0000 if built == 52 and used == 52 or page == 0x10000 else 0x5678_0000_0000
+    physical = 0xA_5678_0000_0000 if (built == 52 and used == 52) or page == 0x10000 else 0x5678_0000_0000
     map_arm64(ram, ROOT, high + 3 * page, physical + 3 * page, page=page, bits=walked, lpa2=lpa2)
     block = page << (page.bit_length() - 1) - 3
     map_arm64(ram, ROOT, high + block, physical + block, page=page, bits=walked, last=2, lpa2=lpa2)
