@@ -9,7 +9,20 @@ import pytest
 
 from tests.real import ROOT
 
-ROWS = ("abi", "memory", "kernel", "state", "reader", "writer", "checks", "diff", "topology", "extract", "render", "cli")
+ROWS = (
+    "abi",
+    "memory",
+    "kernel",
+    "state",
+    "reader",
+    "writer",
+    "checks",
+    "diff",
+    "topology",
+    "extract",
+    "render",
+    "cli",
+)
 SPANNING: dict[str, str] = {
     "abi/test_compiled.py": "every struct against what a compiler makes of it",
     "abi/test_invented_layout.py": "a layout that no kernel has, through every row",

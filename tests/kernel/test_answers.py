@@ -56,9 +56,7 @@ def test_notes_that_are_no_document(note: bytes) -> None:
     assert Answers.unpack(note) is None
 
 
-json_values = st.recursive(
-    st.none() | st.floats() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4
-)
+json_values = st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=4)
 
 
 @given(
