@@ -97,7 +97,7 @@ class Dwarf(Types):
     def _pointed(self, entry: Any) -> int:
         """Number of the type that a pointer leads to. A struct has only its name, unless it is one that is read."""
         target = entry.get_DIE_from_attribute("DW_AT_type") if "DW_AT_type" in entry.attributes else None
-        if target is None or target.tag == "DW_TAG_subroutine_type":
+        if target is None:
             return 0
         if _KINDS.get(target.tag) not in (Kind.STRUCT, Kind.UNION) or _STRUCTS.search(_text(target)):
             return self._number(target)

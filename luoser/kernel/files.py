@@ -33,43 +33,53 @@ def read_types(path: str | os.PathLike[str], *, base: str | os.PathLike[str] | N
     """
     shown = safe_text(os.fspath(path))
     below = read_types(base) if base is not None else None
+    if below is not None and not isinstance(below, Btf):
+        raise SourceError(f"{below.where}: expected BTF: types of a module count from those of its kernel")
     try:
         with Path(path).open("rb") as file:
             head = file.read(_EHDR.size)
-            if head.startswith(_ELF64) and len(head) == _EHDR.size:
-                place = _section(file, head)
-                if place is None:
-                    return Dwarf(Path(path), where=f"DWARF of {shown}")
-                file.seek(place[0])
-                data = file.read(min(place[1], LIMITS.type_bytes))
-            else:
-                data = head + file.read(LIMITS.type_bytes)
-        if int.from_bytes(data[:2], "little") != MAGIC:
-            raise SourceError(f"{shown}: expected BTF, or an ELF file with BTF or DWARF, found {data[:4].hex(' ')}")
-        return Btf(data, where=f"BTF of {shown}", base=below if isinstance(below, Btf) else None)
+            if not (head.startswith(_ELF64) and len(head) == _EHDR.size):
+                return _btf(head + file.read(LIMITS.type_bytes), shown, below)
+            sections = _sections(file, head)
+            if b".BTF" not in sections:
+                return Dwarf(Path(path), where=f"DWARF of {shown}")
+            if b".BTF.base" in sections:  # a module that is built apart from its kernel
+                below = _btf(_read(file, *sections[b".BTF.base"]), f"{shown}, .BTF.base", None)
+            return _btf(_read(file, *sections[b".BTF"]), shown, below)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
     except TypesError as error:
         raise SourceError(str(error)) from None
 
 
-def _section(file: BinaryIO, head: bytes) -> tuple[int, int] | None:
-    """(offset, size in bytes) of the section .BTF. None: there is none."""
+def _btf(data: bytes, shown: str, base: Btf | None) -> Btf:
+    if int.from_bytes(data[:2], "little") != MAGIC:
+        found = data[:4].hex(" ") or "nothing"
+        raise SourceError(f"{shown}: expected BTF, or an ELF file with BTF or DWARF, found {found}")
+    return Btf(data, where=f"BTF of {shown}", base=base)
+
+
+def _sections(file: BinaryIO, head: bytes) -> dict[bytes, tuple[int, int]]:
+    """(offset, size in bytes) of the sections with BTF that are there, by name."""
     fields = _EHDR.unpack(head)
     start, size, count, names_at = fields[6], fields[11], fields[12], fields[13]
     if size != _SHDR.size:
-        return None
+        return {}
     table = _read(file, start, size * count)
     headers = list(_SHDR.iter_unpack(table[: len(table) // size * size]))
     if names_at >= len(headers):
-        return None
+        return {}
     names = _read(file, headers[names_at][4], min(headers[names_at][5], LIMITS.note_size))
+    found = dict[bytes, tuple[int, int]]()
     for name, kind, _, _, offset, length, *_ in headers:
-        if names[name : name + 5] == b".BTF\0" and kind != _NOBITS:
-            return offset, length
-    return None
+        for wanted in (b".BTF", b".BTF.base"):
+            if names[name : name + len(wanted) + 1] == wanted + b"\0" and kind != _NOBITS:
+                found.setdefault(wanted, (offset, length))
+    return found
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
+    if offset >= 1 << 63:  # no file is as long
+        return b""
     file.seek(offset)
-    return file.read(size)
+    return file.read(min(size, LIMITS.type_bytes))

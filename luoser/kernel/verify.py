@@ -11,13 +11,15 @@ from typing import Literal
 from luoser.abi.c_struct import Member, Struct, structure
 from luoser.abi.registry import Layout, layouts
 from luoser.abi.schema import Schema
-from luoser.kernel.types import Kind, Place, Types, described
+from luoser.kernel.types import Kind, Place, Types, TypesError, described
 
 __all__ = ["Difference", "KernelMember", "Verified", "changed", "verify", "verify_layout"]
 
 _WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
 """Names of structs that are written into preserved memory, or may be."""
 _DEEPEST = 4
+_MEMBERS = 1 << 14
+"""Members of one struct that are shown, those of inner structs included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +182,15 @@ def _bits(count: int) -> str:
     return f"{count // 8}" if count % 8 == 0 else f"{count // 8}, bit {count % 8}"
 
 
-def kernel_members(
-    types: Types, number: int, path: str = "", base: int = 0, deep: int = _DEEPEST
-) -> Iterator[KernelMember]:
-    """The members of a kernel's struct, those of inner structs after the one that holds them."""
+def kernel_members(types: Types, number: int) -> Iterator[KernelMember]:
+    """The members of a kernel's struct, those of inner structs after the one that holds them. Raises TypesError."""
+    for count, member in enumerate(_kernel_members(types, number, "", 0, _DEEPEST)):
+        if count >= _MEMBERS:
+            raise TypesError(f"{types.where}: struct {types.type(number).name} has more than {_MEMBERS} members")
+        yield member
+
+
+def _kernel_members(types: Types, number: int, path: str, base: int, deep: int) -> Iterator[KernelMember]:
     for name, place in types.members(number):
         where = f"{path}{'.' if path else ''}{name}"
         size = types.size(place.type) if place.type else 0
@@ -192,34 +199,39 @@ def kernel_members(
         )
         inner = types.plain(place.type) if place.type else 0
         if deep and inner and types.type(inner).kind is Kind.STRUCT:
-            yield from kernel_members(types, inner, where, base + place.offset, deep - 1)
+            yield from _kernel_members(types, inner, where, base + place.offset, deep - 1)
 
 
 def _unknown(types: Types, known: Container[str]) -> Iterator[Verified]:
-    seen = set[str]()
+    seen, plain = set[str](), dict[int, bool]()
     for number, name in types.structs():
-        if name and name not in seen and name not in known and _WIRE.search(name) and _is_wire(types, number):
+        if name and name not in seen and name not in known and _WIRE.search(name) and _is_wire(types, number, plain):
             seen.add(name)
             members = tuple(kernel_members(types, number))
             yield Verified(name=name, result="unknown", size=types.size(number), members=members)
 
 
-def _is_wire(types: Types, number: int) -> bool:
-    """Whether a struct can be read by another kernel: plain numbers, no pointers."""
+def _is_wire(types: Types, number: int, plain: dict[int, bool]) -> bool:
+    """Whether a struct can be read by another kernel: plain numbers, no pointers. plain: types that were asked for."""
     members = list(types.members(number))
-    return bool(members) and all(_is_plain(types, place.type, _DEEPEST) for _, place in members)
+    return bool(members) and all(_is_plain(types, place.type, plain, _DEEPEST) for _, place in members)
 
 
-def _is_plain(types: Types, number: int, deep: int) -> bool:
-    found = types.type(types.plain(number)) if number else None
-    if found is None or not deep:
-        return False
+def _is_plain(types: Types, number: int, plain: dict[int, bool], deep: int) -> bool:
+    number = types.plain(number) if number else 0
+    if number not in plain:
+        plain[number] = False  # what contains itself is not plain
+        plain[number] = bool(number and deep) and _is_plain_type(types, number, plain, deep)
+    return plain[number]
+
+
+def _is_plain_type(types: Types, number: int, plain: dict[int, bool], deep: int) -> bool:
+    found = types.type(number)
     if found.kind is Kind.ARRAY:
-        return _is_plain(types, found.target, deep)
-    if found.kind is Kind.STRUCT:
-        return all(_is_plain(types, place.type, deep - 1) for _, place in types.members(types.plain(number)))
-    if found.kind is Kind.UNION:  # an address beside the pointer that it was
-        return any(_is_plain(types, place.type, deep - 1) for _, place in types.members(types.plain(number)))
+        return _is_plain(types, found.target, plain, deep - 1)
+    if found.kind in (Kind.STRUCT, Kind.UNION):  # of a union one is enough: an address beside the pointer that it was
+        enough = all if found.kind is Kind.STRUCT else any
+        return enough(_is_plain(types, place.type, plain, deep - 1) for _, place in types.members(number))
     return found.kind in (Kind.INTEGER, Kind.ENUM)
 
 

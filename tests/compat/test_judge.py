@@ -83,9 +83,8 @@ def test_the_self_tests_flbs_are_not_missed() -> None:
 class Made(Types):
     """One struct memfd_luo_ser with a u64 at some offset."""
 
-    where = "made"
-
     def __init__(self, offset: int) -> None:
+        super().__init__("made")
         self.made = [
             Type(Kind.OTHER, "void"),
             Type(Kind.INTEGER, "u64", 8),

@@ -161,7 +161,7 @@ def test_one_symbol_is_enough() -> None:
 def test_an_order_that_is_none_is_not_used() -> None:
     tables = Tables(symbols=SYMBOLS)
     ram, place = kallsyms_memory(tables)
-    _data, places = tables.written()
+    _, places = tables.written()
     start = places["seqs_of_names"] - 0xFFFF_FFFF_8000_0000
     ram.write(start, b"".join(index.to_bytes(3, "big") for index in range(len(SYMBOLS))))
     found = find_kallsyms(place)

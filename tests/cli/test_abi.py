@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""`luoser abi verify`: sources, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import real as dumps
+from tests.conftest import Run
+from tests.kernel import real
+from tests.kernel.compiled import FILE, FILE_SER, btf, dwarf
+from tests.schemas import errors
+
+MOVED = FILE.replace(FILE_SER, FILE_SER.replace("\tu64 data;\n\tu64 token;\n", "\tu64 token;\n\tu64 data;\n"))
+
+
+@pytest.mark.parametrize("moment", ["pre", "frozen", "finished"])
+def test_a_dump_of_7_3_has_no_difference(moment: str, luoser_command: Run) -> None:
+    done = luoser_command("abi", "verify", real.FIXTURES / f"{moment}.elf.xz", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, b"")
+    document = json.loads(done.stdout)
+    assert errors(document) == []
+    assert {one["result"] for one in document["structs"]} == {"equal", "absent", "unknown"}
+
+
+@pytest.mark.parametrize("output", ["text", "json", "ktap"])
+def test_a_member_that_moved_is_exit_code_1(output: str, tmp_path: Path, luoser_command: Run) -> None:
+    done = luoser_command("abi", "verify", "--btf", btf(tmp_path, MOVED), "--format", output)
+    assert done.returncode == 1 and b"luo_file_ser" in done.stdout
+    assert luoser_command("abi", "verify", "--btf", btf(tmp_path, FILE), "--format", output).returncode == 0
+
+
+def test_dwarf_says_the_same(tmp_path: Path, luoser_command: Run) -> None:
+    assert luoser_command("abi", "verify", "--btf", dwarf(tmp_path, MOVED)).returncode == 1
+    assert luoser_command("abi", "verify", "--btf", dwarf(tmp_path, FILE)).returncode == 0
+
+
+def test_a_dump_without_types_is_inconclusive(luoser_command: Run) -> None:
+    done = luoser_command("abi", "verify", dumps.path("7.3-a/frozen"))
+    assert done.returncode == 4 and done.stdout == b"" and b"give --btf FILE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected either --btf FILE or SOURCE"),
+        (["--btf", "x", "y"], "expected either --btf FILE or SOURCE"),
+        (["--base", "x", "y"], "--base is for a module that --btf names"),
+        (["--btf", "none"], "No such file"),
+        (["--btf", "README.md"], "expected BTF, or an ELF file with BTF or DWARF"),
+    ],
+)
+def test_usage(arguments: list[str], message: str, luoser_command: Run) -> None:
+    done = luoser_command("abi", "verify", *arguments)
+    assert done.returncode not in (0, 1, 4) and message in done.stderr.decode()

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""The registry against a kernel's types: a real kernel, structs made by a compiler, structs that are wrong."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from time import process_time
+
+import pytest
+
+from luoser.kernel.btf import Btf
+from luoser.kernel.files import read_types
+from luoser.kernel.types import Types, TypesError
+from luoser.kernel.verify import Difference, Verified, verify
+from tests.kernel import real
+from tests.kernel.compiled import FILE, FILE_SER, btf
+from tests.kernel.made import Blob
+
+ABSENT = {"fdt_property_record", "khoser_mem_chunk", "khoser_mem_chunk_hdr", "khoser_mem_bitmap_ptr"}
+"""Merged structs that 7.3 does not have."""
+
+
+def one(types: Types, name: str) -> Verified:
+    (found,) = [found for found in verify(types) if found.name == name]
+    return found
+
+
+@pytest.mark.parametrize("moment", ["pre", "frozen", "finished"])
+def test_all_merged_layouts_of_7_3_are_equal(moment: str) -> None:
+    types = real.running(moment).types
+    assert types is not None
+    found = verify(types)
+    merged = {each.name: each.result for each in found if each.status == "merged"}
+    assert {name for name, result in merged.items() if result == "equal"} >= {
+        *("luo_ser", "luo_session_ser", "luo_file_ser", "luo_flb_ser", "luo_flb_header_ser", "luo_file_set_ser"),
+        *("memfd_luo_ser", "memfd_luo_folio_ser", "kho_vmalloc", "kho_vmalloc_chunk", "kho_radix_node", "kho_scratch"),
+        *("kho_block_header_ser", "kho_kexec_metadata", "kho_data", "setup_data"),
+    }
+    assert {name for name, result in merged.items() if result == "absent"} >= ABSENT
+    assert {each.result for each in found if each.status != "merged"} == {"absent", "unknown"}
+    assert [each.name for each in found if each.result == "different"] == []
+    assert {each.name for each in found if each.result == "unknown"} == {
+        *("lab2_dev_ser", "lab2_ser", "lab_dev_ser", "lab_ser"),
+    }
+
+
+@pytest.mark.parametrize("machine", ["x86-64", "arm64"])
+def test_the_vmlinux_of_a_built_kernel(machine: str) -> None:
+    found = verify(read_types(real.vmlinux(machine)))
+    assert not [each.name for each in found if each.result == "different"]
+    assert sum(each.result == "equal" for each in found) >= 23
+
+
+# -- made by a compiler ------------------------------------------------------------------------------------
+
+CHANGES = {
+    "moved": (
+        FILE_SER.replace("\tu64 data;\n\tu64 token;\n", "\tu64 token;\n\tu64 data;\n"),
+        {("moved", "data", "48", "56"), ("moved", "token", "56", "48")},
+    ),
+    "size": (
+        FILE_SER.replace("u64 token", "u32 token; u32 _pad"),
+        {("size", "token", "8", "4")},
+    ),
+    "grown": (
+        FILE_SER.replace("u64 token;", "u64 token;\n\tu64 more;"),
+        {("size", "", "64", "72"), ("new", "more", "", "u64 at 64")},
+    ),
+    "renamed": (FILE_SER.replace("token", "ticket"), {("renamed", "token", "token", "ticket")}),
+    "gone": (FILE_SER.replace("\tu64 token;\n", ""), {("size", "", "64", "56"), ("gone", "token", "at 56", "")}),
+}
+
+
+def test_a_struct_as_it_is(tmp_path: Path) -> None:
+    assert one(read_types(btf(tmp_path, FILE)), "luo_file_ser").result == "equal"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_struct_that_was_changed(change: str, tmp_path: Path) -> None:
+    text, differences = CHANGES[change]
+    assert text != FILE_SER
+    found = one(read_types(btf(tmp_path, FILE.replace(FILE_SER, text))), "luo_file_ser")
+    assert found.result == "different" and "luo-file" in found.layouts
+    assert {(each.what, each.member, each.ours, each.theirs) for each in found.differences} == differences
+    assert found.members[0].c_type == "char[48]"
+
+
+def test_a_struct_with_a_pointer_is_not_on_the_wire(tmp_path: Path) -> None:
+    more = "struct kho_live { struct kho_live *next; };\nstruct kho_bits { unsigned a : 3; unsigned b : 29; };\n"
+    uses = "struct kho_live live; struct kho_bits bits;\n"
+    found = {each.name: each for each in verify(read_types(btf(tmp_path, more + uses + FILE)))}
+    assert "kho_live" not in found
+    assert [(member.offset, member.bits) for member in found["kho_bits"].members] == [(0, 3), (0, 29)]
+
+
+# -- hostile -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 1000])
+def test_structs_that_contain_themselves(width: int) -> None:
+    """Four levels of a thousand members each."""
+    blob = Blob()
+    blob.structure(b"kho_loop", 8, *[(b"m%d" % number, 1, 0) for number in range(width)])
+    word = blob.integer(b"u64", 8)
+    rows = word
+    for level in range(6):
+        name = b"kho_deep" if level == 5 else b"level%d" % level
+        rows = blob.structure(name, 8, *[(b"m%d" % number, rows, 0) for number in range(width)])
+    start = process_time()
+    try:
+        found = verify(Btf(blob.data()))
+    except TypesError as error:
+        assert "members" in str(error)
+    else:
+        assert width == 1 and "kho_loop" not in {each.name for each in found}
+    assert process_time() - start < 3
+
+
+def test_a_known_struct_that_contains_itself() -> None:
+    blob = Blob()
+    blob.structure(b"luo_file_ser", 64, *[(b"m%d" % number, 1, 0) for number in range(1000)])
+    start = process_time()
+    with pytest.raises(TypesError, match="members"):
+        verify(Btf(blob.data()))
+    assert process_time() - start < 3
+
+
+def test_types_that_are_not_there() -> None:
+    blob = Blob()
+    blob.structure(b"luo_file_ser", 64, (b"data", 77, 0))
+    with pytest.raises(TypesError, match="no type 77"):
+        verify(Btf(blob.data()))
+
+
+def test_many_definitions_of_one_name() -> None:
+    """A kernel's BTF may have several structs of a name; the nearest counts."""
+    blob = Blob()
+    word, char = blob.integer(b"u64", 8), blob.integer(b"char", 1)
+    name = blob.array(char, 48)
+    blob.structure(b"luo_file_ser", 8, (b"data", word, 0))
+    blob.structure(b"luo_file_ser", 64, (b"compatible", name, 0), (b"data", word, 384), (b"token", word, 448))
+    assert one(Btf(blob.data()), "luo_file_ser").result == "equal"
+
+
+def test_a_difference_says_bits() -> None:
+    blob = Blob()
+    word, char = blob.integer(b"u64", 8), blob.integer(b"char", 1)
+    blob.structure(
+        b"luo_file_ser",
+        64,
+        (b"compatible", blob.array(char, 48), 0, 0),
+        (b"data", word, 384, 3),
+        (b"token", word, 448, 0),
+    )
+    found = one(Btf(blob.data()), "luo_file_ser")
+    assert found.differences == (Difference(what="size", member="data", ours="8", theirs="0, bit 3"),)
+    assert struct.calcsize("48sQQ") == found.size
