@@ -171,7 +171,7 @@ def test_a_million_types_take_no_long_time() -> None:
     data = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 12 << 20, 12 << 20, 1) + head * (1 << 20) + b"\0"
     start = process_time()
     assert Btf(data).count == (1 << 20) + 1
-    assert process_time() - start < 2
+    assert process_time() - start < 10
 
 
 RICH = Blob()

@@ -201,7 +201,7 @@ def outcome(place: AddressSpace) -> str | None:
     return None
 
 
-def in_time(run: Callable[[], Any], seconds: float = 2.0) -> Any:
+def in_time(run: Callable[[], Any], seconds: float = 4.0) -> Any:
     start = process_time()
     result = run()
     assert process_time() - start < seconds

@@ -84,4 +84,4 @@ def test_a_hundred_thousand_structs_take_no_more_room_than_they_had() -> None:
     types = Btf(Blob(types=[struct.pack("<III", 0, 4 << 24, 8)] * 100_000).data())
     start = process_time()
     assert len(write_btf(types, range(1, 100_001))) <= 24 + 12 * 100_000 + 1
-    assert process_time() - start < 2
+    assert process_time() - start < 10

@@ -109,7 +109,7 @@ def test_anonymous_structs_that_contain_themselves(width: int) -> None:
         [*types.members(1)]
     with pytest.raises(TypesError, match="anonymous structs without an end"):
         types.find(1, "missing")
-    assert process_time() - start < 2
+    assert process_time() - start < 10
 
 
 def test_many_structs_with_the_same_deep_inside() -> None:
@@ -125,4 +125,4 @@ def test_many_structs_with_the_same_deep_inside() -> None:
     with pytest.raises(TypesError, match="anonymous structs without an end"):
         for number, _ in types.structs():
             [*types.members(number)]
-    assert process_time() - start < 3
+    assert process_time() - start < 10

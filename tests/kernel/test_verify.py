@@ -114,7 +114,7 @@ def test_structs_that_contain_themselves(width: int) -> None:
         assert "members" in str(error)
     else:
         assert width == 1 and "kho_loop" not in {each.name for each in found}
-    assert process_time() - start < 3
+    assert process_time() - start < 10
 
 
 def test_a_known_struct_that_contains_itself() -> None:
@@ -123,7 +123,7 @@ def test_a_known_struct_that_contains_itself() -> None:
     start = process_time()
     with pytest.raises(TypesError, match="members"):
         verify(Btf(blob.data()))
-    assert process_time() - start < 3
+    assert process_time() - start < 10
 
 
 def test_types_that_are_not_there() -> None:
