@@ -78,10 +78,11 @@ def candidates(data: bytes) -> list[tuple[str, str]]:
     if tree is not None:
         return [tree]
     structs = [(name, why) for name, (test, why) in _TESTS.items() if test(data)]
-    lists = [(fit.name, _why(fit)) for fit in _sound_lists(data)]
+    fits = _sound_lists(data)
+    lists = [(fit.name, _why(fit)) for fit in fits]
     if any(data) and structs:
-        lists = [] if all(not fit.blob.devices for fit in _sound_lists(data)) else lists
-    is_small = all(len(fit.blob.devices) <= 1 for fit in _sound_lists(data)) and {name for name, _ in structs} <= {
+        lists = [] if all(not fit.blob.devices for fit in fits) else lists
+    is_small = all(len(fit.blob.devices) <= 1 for fit in fits) and {name for name, _ in structs} <= {
         "hwpoison"
     }
     weak = [(name, why) for name, (test, why) in _WEAK.items() if any(data) and is_small and test(data)]

@@ -141,6 +141,7 @@ def fit_pci(
     flb: str | None = None,
     blocks: BlockReader | None = None,
     partial: bool = False,
+    used: int | None = None,
 ) -> Fit | None:
     """How well a layout fits a blob. None: it cannot be the layout.
 
@@ -151,9 +152,11 @@ def fit_pci(
              is accepted.
     blocks:  reads a KHO block chain. None: chains are not judged.
     partial: whether the end of the blob is known to be missing.
+    used:    bytes of the blob up to the last one that is not zero. None: not counted yet.
     """
+    used = len(data.rstrip(b"\0")) if used is None else used
     is_named = flb in layout.flb_names
-    if _is_mostly_empty(layout, data):
+    if _is_mostly_empty(layout, data, used):
         return None
     blob = read_pci(layout, data, blocks)
     if blob is None or (blob.missing and not partial):
@@ -168,7 +171,7 @@ def fit_pci(
         faults += _idle_faults(blob)
     if blob.missing:
         faults.append(Fault(f"{blob.missing} bytes of records are missing"))
-    rest = data[blob.size :] if size is None else data[blob.size : size]
+    rest = data[blob.size : used if size is None else min(used, size)]
     if rest.strip(b"\0"):
         if not blob.devices and layout.blocks is None and not (is_named and layout.is_sorted):
             return None  # an empty list is followed by zeros, except remains of finished devices
@@ -177,14 +180,16 @@ def fit_pci(
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
 
 
-def _is_mostly_empty(layout: PciLayout, data: bytes) -> bool:
-    """Whether a list claims so many empty records after its last device that it is no list, but zeros."""
+def _is_mostly_empty(layout: PciLayout, data: bytes, used: int) -> bool:
+    """Whether a list claims so many empty records after its last device that it is no list, but zeros.
+
+    used: bytes of the blob up to the last one that is not zero.
+    """
     if len(data) < layout.header.size or layout.blocks is not None:
         return False
     header = {name: int(value) for name, value in layout.header.parse(data).items() if isinstance(value, int)}
     room = (len(data) - layout.header.size) // layout.record.size
-    used = len(data.rstrip(b"\0")) - layout.header.size
-    return _slots(layout, header, room) - used // layout.record.size > LIMITS.pci_devices
+    return _slots(layout, header, room) - (used - layout.header.size) // layout.record.size > LIMITS.pci_devices
 
 
 def _slots(layout: PciLayout, header: Mapping[str, int], room: int) -> int:
@@ -353,9 +358,9 @@ def best_fits(
             not fit.blob.devices,
         )
 
-    sound, best = list[Fit](), list[Fit]()
+    sound, best, used = list[Fit](), list[Fit](), len(data.rstrip(b"\0"))
     for layout in LAYOUTS:  # of those with faults only the best is kept: each is a copy of the list
-        fit = fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial)
+        fit = fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial, used=used)
         if fit is not None and not fit.faults:
             sound.append(fit)
         elif fit is not None:
