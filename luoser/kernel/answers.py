@@ -20,19 +20,29 @@ __all__ = ["Answers"]
 class Answers:
     """Symbols and types of one kernel.
 
-    text:    virtual address of `_stext`, by which the kernel is known.
+    text:    virtual address of `_stext`, by which the kernel is known, with the next two.
+    place:   physical address of `_stext`.
+    build:   its build id in hex. Empty: unknown.
     symbols: (virtual address, size in bytes) of each symbol, by name.
     btf:     types that were used, as BTF. Empty: none.
     """
 
     text: int
+    place: int = 0
+    build: str = ""
     symbols: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     btf: bytes = b""
 
     def pack(self) -> bytes:
         """The note's bytes: JSON in ASCII."""
         symbols = {name: [f"{address:#x}", size] for name, (address, size) in sorted(self.symbols.items())}
-        document = {"text": f"{self.text:#x}", "symbols": symbols, "btf": base64.b64encode(self.btf).decode()}
+        document = {
+            "text": f"{self.text:#x}",
+            "place": f"{self.place:#x}",
+            "build": self.build,
+            "symbols": symbols,
+            "btf": base64.b64encode(self.btf).decode(),
+        }
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
@@ -42,6 +52,8 @@ class Answers:
             document = json.loads(note)
             return cls(
                 text=_word(int(document["text"], 16)),
+                place=_word(int(document["place"], 16)),
+                build=str(document["build"]),
                 symbols={
                     str(name): (_word(int(address, 16)), _word(int(size)))
                     for name, (address, size) in document["symbols"].items()

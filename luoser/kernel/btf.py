@@ -42,6 +42,8 @@ _EXTRA = {
     19: (0, 12),
 }
 """Bytes after the head of a type, by kind: fixed, and for each of its `vlen` elements."""
+_KEPT = 1 << 16
+"""Types and members that are remembered; beyond that all are forgotten."""
 _LONGEST = 256
 """Bytes of a name."""
 _MEMBERS = 1 << 16
@@ -75,6 +77,8 @@ class Btf(Types):
         self._first = base.count if base is not None else 1
         self._layouts = self._read_layouts(size)
         self._places = array("Q")
+        self._types: dict[int, Type] = {}
+        self._kept = 0
         self._by_name: dict[str, list[int]] | None = None
         self._walk(size + types, size + types + types_size)
 
@@ -123,7 +127,13 @@ class Btf(Types):
             return Type(Kind.OTHER, "void", word="void")
         if not 0 <= number - self._first < len(self._places):
             raise TypesError(f"{self.where}: no type {number}: expected less than {self.count}")
-        return self._made(self._places[number - self._first])
+        found = self._types.get(number)
+        if found is None:
+            found = self._types[number] = self._made(self._places[number - self._first])
+            self._kept += 1 + len(found.members)
+            if self._kept > _KEPT:
+                self._types, self._kept = {number: found}, 1 + len(found.members)
+        return found
 
     def _made(self, place: int) -> Type:
         name_at, info, last = _TYPE.unpack_from(self._data, place)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number
 from luoser.limits import LIMITS
 
@@ -293,7 +293,9 @@ def find_kallsyms(space: AddressSpace, *, alone: bool = False) -> Kallsyms:
         if not alone:
             found.agree()
     except (Unmapped, MissingMemory) as error:
-        raise NoKallsyms(f"kallsyms: {error}", is_absent=True) from None
+        number = hex_number(space.info, "SYMBOL(kallsyms_num_syms)") or 0
+        is_absent = not space.holds(number, 4) and getattr(error, "state", None) in (None, PageState.ABSENT)
+        raise NoKallsyms(f"kallsyms: {error}", is_absent=is_absent) from None
     return found
 
 

@@ -244,10 +244,11 @@ def changed(before: Types, after: Types) -> Iterator[tuple[str, str]]:
     Raises TypesError if types cannot be read.
     """
     tags = {structure(schema).tag for layout in layouts() for schema in layout.schemas}
+    plain = dict[int, bool]()
     names = [name for _, name in before.structs() if name in tags or (name and _WIRE.search(name))]
     for name in dict.fromkeys(names):
         one, other = before.struct(name), after.struct(name)
-        if one is None or other is None or not (name in tags or _is_wire(before, one)):
+        if one is None or other is None or not (name in tags or _is_wire(before, one, plain)):
             continue
         if (word := _first_change(list(kernel_members(before, one)), list(kernel_members(after, other)))) is not None:
             yield name, word

@@ -34,6 +34,7 @@ def read_bare(data: bytes, layout: str | None, *, path: str, page_size: int = 40
         what = "not a device list" if form is None else "a list whose devices are in KHO blocks"
         raise UsageError(f"{layout} is {what}; check the dump that the blob is from")
     memory = SegmentedMemory(path, data, [Segment(_PLACE, len(data), 0, len(data), PageState.ABSENT)])
+    memory.format = "blob"
     walk = Walk(memory, page_size, layouts=(layout,) if layout is not None else ())
     size = len(data) if len(data) % page_size else None  # a whole page: a list and the rest of its folio
     lists = read_lists(walk, [Lead(via="bare blob", address=_PLACE, path="pci", size=size, certain=True)], None)

@@ -82,9 +82,7 @@ def candidates(data: bytes) -> list[tuple[str, str]]:
     lists = [(fit.name, _why(fit)) for fit in fits]
     if any(data) and structs:
         lists = [] if all(not fit.blob.devices for fit in fits) else lists
-    is_small = all(len(fit.blob.devices) <= 1 for fit in fits) and {name for name, _ in structs} <= {
-        "hwpoison"
-    }
+    is_small = all(len(fit.blob.devices) <= 1 for fit in fits) and {name for name, _ in structs} <= {"hwpoison"}
     weak = [(name, why) for name, (test, why) in _WEAK.items() if any(data) and is_small and test(data)]
     return structs + lists + weak
 

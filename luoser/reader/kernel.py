@@ -69,6 +69,8 @@ _INFO_PAGES, _KERNELS = 4096, 16
 _UTS_FIELD, _UTS_RELEASE = 65, 2
 _SCRATCH_AREAS = 4096
 _BTF_SIZE = 1 << 30
+_MEMBERS = 4096
+"""Members of a variable, those of inner structs included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,13 @@ class Kernel:
 
     def answers(self) -> bytes:
         """What a cut needs to know the same: the symbols that were found, and the types that are used."""
-        return Answers(
-            text=hex_number(self.space.info, "SYMBOL(_stext)") or 0,
-            symbols={name: (symbol.address + self.slide, symbol.size) for name, symbol in self.symbols.found.items()},
-            btf=write_btf(self.types, _kept(self.types)) if self.types is not None else b"",
-        ).pack()
+        try:
+            btf = write_btf(self.types, _kept(self.types)) if self.types is not None else b""
+        except TypesError:  # a cut can do without
+            btf = b""
+        text, place, build = _identity(self.space)
+        symbols = {name: (symbol.address + self.slide, symbol.size) for name, symbol in self.symbols.found.items()}
+        return Answers(text=text, place=place, build=build, symbols=symbols, btf=btf).pack()
 
     def reads(self, name: str) -> bool:
         """Whether a variable has a symbol and its bytes are in the source."""
@@ -262,10 +266,22 @@ def _found(walk: Walk, infos: Sequence[Mapping[str, str]]) -> Iterator[Kernel]:
             yield Kernel(walk, symbols, space, 0, is_found=True)
 
 
+def _identity(space: AddressSpace) -> tuple[int, int, str]:
+    """(virtual and physical address of _stext, build id) of a kernel."""
+    text = hex_number(space.info, "SYMBOL(_stext)") or 0
+    return text, space.image(text) or 0, space.info.get("BUILD-ID", "")
+
+
+def _answers(walk: Walk, space: AddressSpace) -> Answers | None:
+    """The note of a cut, if it is about this kernel."""
+    found = Answers.unpack(walk.memory.answers) if walk.memory.answers else None
+    return found if found is not None and (found.text, found.place, found.build) == _identity(space) else None
+
+
 def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
     """The symbols that a kernel has in its own memory, or in the note of a cut. None: not in the source."""
-    answers = Answers.unpack(walk.memory.answers) if walk.memory.answers else None
-    if answers is not None and answers.text == hex_number(space.info, "SYMBOL(_stext)"):
+    answers = _answers(walk, space)
+    if answers is not None:
         places = {key: Symbol(key, address, min(size, _BTF_SIZE)) for key, (address, size) in answers.symbols.items()}
         return Symbols(path=name, found=places)
     with walk.memory.trial():  # megabytes, of which a cut needs only the answers
@@ -276,7 +292,8 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
             if not error.is_absent:
                 walk.problem("symbols", None, None, f"{name}: {error}; its own symbols are not used")
             return None
-        except (Unmapped, MissingMemory):
+        except (Unmapped, MissingMemory) as error:
+            walk.problem("symbols", None, None, f"{name}: kallsyms: {error}; its own symbols are not used")
             return None
     if "init_uts_ns" not in found:
         text = "kallsyms have functions only (no CONFIG_KALLSYMS_ALL); --symbols System.map gives its variables"
@@ -294,17 +311,30 @@ def _complete(kernel: Kernel) -> Kernel:
     types = _own_types(kernel)
     if types is None:
         return kernel
-    symbols = dict(kernel.symbols.found)
+    try:
+        symbols = _with_members(kernel.symbols.found, types)
+        for name in STRUCTS:
+            if (number := types.struct(name)) is not None:
+                types.size(number)
+    except TypesError as error:
+        kernel.walk.problem("types", None, None, f"{error}; types are not used")
+        return kernel
+    return replace(kernel, symbols=replace(kernel.symbols, found=symbols), types=types)
+
+
+def _with_members(found: Mapping[str, Symbol], types: Types) -> dict[str, Symbol]:
+    """Symbols with the members of the variables that name roots. Raises TypesError."""
+    symbols = dict(found)
     for name in ("kho_in", "kho_out", "luo_global"):
         variable, number = symbols.get(name), variable_type(types, name)
         if variable is not None and not variable.members and number is not None:
             symbols[name] = replace(variable, members=_paths(types, number))
-    return replace(kernel, symbols=replace(kernel.symbols, found=symbols), types=types)
+    return symbols
 
 
 def _own_types(kernel: Kernel) -> Types | None:
     walk, where = kernel.walk, f"BTF of {kernel.symbols.path}"
-    answers = Answers.unpack(walk.memory.answers) if walk.memory.answers else None
+    answers = _answers(walk, kernel.space)
     start, end = map(kernel.address, _TYPES)
     try:
         if answers is not None and answers.btf:
@@ -317,8 +347,8 @@ def _own_types(kernel: Kernel) -> Types | None:
             return Btf(kernel.space.read(start, end - start), where=where)
     except TypesError as error:
         walk.problem("types", None, None, f"{error}; types are not used")
-    except (Unmapped, MissingMemory):
-        pass
+    except (Unmapped, MissingMemory) as error:
+        walk.problem("types", None, None, f"{where}: {error}; types are not used")
     return None
 
 
@@ -352,15 +382,19 @@ def _kept(types: Types) -> list[int]:
     return [*wanted, *filter(None, (variable_type(types, name) for name in _MARKS))]
 
 
-def _paths(types: Types, number: int, path: str = "", base: int = 0, deep: int = 3) -> dict[int, str]:
-    """Path of each member of a struct by offset in bytes, members of inner structs included."""
+def _paths(types: Types, number: int) -> dict[int, str]:
+    """Path of each member of a struct by offset in bytes, members of inner structs included. Raises TypesError."""
     found: dict[int, str] = {}
-    for name, place in types.members(number):
-        inner = types.plain(place.type) if place.type else 0
-        if deep and inner and types.type(inner).kind is Kind.STRUCT:
-            found |= _paths(types, inner, f"{path}{name}.", base + place.offset, deep - 1)
-        else:
-            found.setdefault(base + place.offset, path + name)
+    todo, left = [(number, "", 0, 3)], _MEMBERS
+    while todo:
+        struct_number, path, base, deep = todo.pop()
+        for name, place in islice(types.members(struct_number), left):
+            left -= 1
+            inner = types.plain(place.type) if place.type else 0
+            if deep and inner and types.type(inner).kind is Kind.STRUCT:
+                todo.append((inner, f"{path}{name}.", base + place.offset, deep - 1))
+            else:
+                found.setdefault(base + place.offset, path + name)
     return found
 
 

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from luoser.abi.registry import layout
+from luoser.abi.c_struct import structure
+from luoser.abi.registry import layout, layouts
+from luoser.errors import MissingMemory
 from luoser.kernel.types import Types, TypesError
+from luoser.kernel.values import values_of
 from luoser.kernel.verify import Verified, verify_layout
 from luoser.reader.kernel import Kernel
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Handover, PciList, Record
+from luoser.state import OWN_PREFIX, File, Handover, PciList, Record, Session
+from luoser.text import safe_text
 
 __all__ = ["with_own_types"]
 
+_VERSION = re.compile(r"[-_]v\d+$")
 _SESSIONS = ("luo-session", "luo-file", "luo-flb-v1")
 """Layouts of what LUO's root object leads to, from 6.19 on."""
 
@@ -36,6 +42,8 @@ def with_own_types(walk: Walk, kernel: Kernel | None, handovers: tuple[Handover,
             one = replace(one, pci=tuple(judge.list(entry, f"pci[{index}]") for index, entry in enumerate(one.pci)))
             for name, path in _used(one):
                 judge.say(name, path)
+            if one.luo is not None:
+                one = replace(one, luo=one.luo.with_files(judge.file))
             walk.at_root(None)
         made.append(one)
     return tuple(made)
@@ -62,6 +70,13 @@ def _only(detail: Record | None) -> str:
     return detail.readings[0][0] if detail is not None and len(detail.readings) == 1 else ""
 
 
+def _tags(compatible: str) -> tuple[str, ...]:
+    """Names of the structs of handlers of the same kind: of memfd-v3 those that memfd-v1 and memfd-v2 have."""
+    kind = _VERSION.sub("", compatible)
+    heads = [entry.schemas[0] for entry in layouts() if entry.schemas and _VERSION.sub("", entry.handler) == kind]
+    return tuple(dict.fromkeys(structure(head).tag for head in heads if kind))
+
+
 class _Judge:
     def __init__(self, walk: Walk, types: Types, who: str) -> None:
         self.walk, self.types, self.who = walk, types, who
@@ -83,6 +98,26 @@ class _Judge:
                 text = f"layout {name}: struct {one.name} of {self.who} has another form ({what}, {one.size} bytes)"
                 self.walk.problem("layout-not-of-this-kernel", None, Subject(path, path), text)
         return bool(found) and all(one.result == "equal" for one in found)
+
+    def file(self, path: str, _: Session, file: File) -> File:
+        """A file of a handler that no layout fits, with the struct that the kernel has for this kind of handler."""
+        if file.memfd is not None or file.detail is not None or not self.walk.is_page_address(file.data):
+            return file
+        for tag in _tags(file.compatible):
+            number = self.types.struct(tag)
+            try:
+                page = self.walk.memory.read(file.data, self.walk.page_size)
+                fields = values_of(self.types, number, page) if number is not None else None
+            except (MissingMemory, TypesError):  # what is missing was said when its reader met it
+                continue
+            if fields is not None:
+                record = Record(
+                    address=file.data,
+                    readings=((f"{OWN_PREFIX}{tag.replace('_', '-')}", fields),),
+                    confidence=f"struct {tag} of {self.who}: no layout has the form of {safe_text(file.compatible)}",
+                )
+                return replace(file, detail=record)
+        return file
 
     def list(self, entry: PciList, path: str) -> PciList:
         if not self.say(entry.layout, path):

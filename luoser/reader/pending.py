@@ -27,6 +27,8 @@ from luoser.text import decode_name
 
 __all__ = ["read_pending", "why_unknown"]
 
+_NOT_OPENED = "no session in the list: all are finished, or user space has not opened /dev/liveupdate yet"
+"""Kernels make the list of what they were handed at the first open: luo_session_deserialize."""
 _SIDES = {Direction.OUTGOING: "outgoing", Direction.INCOMING: "incoming"}
 
 
@@ -76,14 +78,17 @@ class _Reader:
         self.left = LIMITS.entries
 
     def read(self) -> Pending:
-        flbs = tuple(self.flbs())
+        flbs, sessions = tuple(self.flbs()), tuple(self.sessions())
+        evidence = [f"{self.side} lists of {self.kernel.symbols.path}, by {self.types.where}"]
+        if self.side == "incoming" and not sessions:
+            evidence.append(_NOT_OPENED)
         return Pending(
-            sessions=tuple(self.sessions()),
+            sessions=sessions,
             flbs=flbs,
             lists=self.lists(flbs),
             subtrees=tuple(subtree.name for subtree in self.handover.subtrees),
             handlers=tuple(self.handlers()),
-            evidence=(f"{self.side} lists of {self.kernel.symbols.path}, by {self.types.where}",),
+            evidence=tuple(evidence),
             complete=self.complete,
         )
 

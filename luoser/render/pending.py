@@ -39,9 +39,6 @@ def draw_pending(root: Tree, handover: Handover, *, folded: bool) -> None:
     branch = root.add(("pending", "name"), f"  {what}: {count}")
     for word in pending.evidence:
         branch.add((f"evidence: {safe_text(word, again=True)}", "quiet"))
-    luo = handover.luo
-    if not is_to_come and not pending.sessions and luo is not None and luo.sessions:
-        branch.add(("the kernel makes its sessions when user space first opens /dev/liveupdate", "note"))
     for session in pending.sessions:
         name = (safe_text(session.name) or "(no name)", "name")
         taken = "  retrieved" if session.retrieved else ""

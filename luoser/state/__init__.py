@@ -2,6 +2,7 @@
 """The hub: the state of a source as plain values, and their JSON form."""
 
 from luoser.state.model import (
+    OWN_PREFIX,
     Area,
     Array,
     Blob,
@@ -37,6 +38,7 @@ from luoser.state.preserved import Bitmap, Block, Extent, PreservedMap
 from luoser.state.to_json import SCHEMA, blob_document, to_document
 
 __all__ = [
+    "OWN_PREFIX",
     "SCHEMA",
     "Area",
     "Array",

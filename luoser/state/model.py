@@ -18,6 +18,7 @@ from luoser.state.packed import DeviceList, FolioList
 from luoser.state.preserved import PreservedMap
 
 __all__ = [
+    "OWN_PREFIX",
     "Area",
     "Blob",
     "Contents",
@@ -47,6 +48,10 @@ __all__ = [
     "Subsystem",
     "Subtree",
 ]
+
+
+OWN_PREFIX = "btf-"
+"""Start of the name of a layout that is a struct of the running kernel's own types, and not of the registry."""
 
 
 class Direction(StrEnum):

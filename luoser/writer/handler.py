@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from luoser.abi.registry import layout
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import UsageError
-from luoser.state import Contents, File, Record
+from luoser.state import OWN_PREFIX, Contents, File, Record
 from luoser.text import safe_text
 from luoser.writer.image import Image
 from luoser.writer.memfd import write_memfd
@@ -55,6 +55,9 @@ def write_record(image: Image, record: Record, what: str) -> None:
     Raises UsageError for an unknown layout, and as `struct_bytes`.
     """
     name, fields = record.readings[0]
+    if name.startswith(OWN_PREFIX):  # its bytes are contents
+        image.lacks.append(f"{what}: a struct of the kernel's own types, which only --contents can carry")
+        return
     form = layout(name)
     if form is None or form.kind != "struct":
         raise UsageError(f"{what}: unknown struct layout {safe_text(name)}")

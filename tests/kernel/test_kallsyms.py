@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luoser.errors import MissingMemory
+from luoser.errors import MissingMemory, PageState
 from luoser.kernel.kallsyms import Kallsyms, NoKallsyms, find_kallsyms
 from luoser.kernel.space import AddressSpace, Unmapped
 from luoser.limits import LIMITS
@@ -70,13 +70,23 @@ def test_symbols_of_another_boot_are_refused() -> None:
         find_kallsyms(AddressSpace(real.memory("pre"), info))
 
 
-def test_tables_that_are_left_out_are_absent() -> None:
+@pytest.mark.parametrize(
+    ("table", "state", "expected"),
+    [
+        ("num_syms", PageState.ABSENT, True),
+        ("num_syms", PageState.EXCLUDED, False),
+        ("token_table", PageState.ABSENT, False),
+    ],
+)
+def test_tables_that_are_not_there_are_absent_unless_a_part_is_lost(
+    table: str, state: PageState, expected: bool
+) -> None:
     memory = Overlay(real.memory("pre"))
     place = real.space("pre")
-    memory.remove(place.physical(int(place.info["SYMBOL(kallsyms_token_table)"], 16)))
+    memory.remove(place.physical(int(place.info[f"SYMBOL(kallsyms_{table})"], 16)), state=state)
     with pytest.raises(NoKallsyms) as raised:
         find_kallsyms(AddressSpace(memory, place.info))
-    assert raised.value.is_absent
+    assert raised.value.is_absent is expected
 
 
 @pytest.mark.parametrize("machine", ["x86-64", "arm64"])

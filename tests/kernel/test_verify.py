@@ -113,7 +113,7 @@ def test_structs_that_contain_themselves(width: int) -> None:
     except TypesError as error:
         assert "members" in str(error)
     else:
-        assert width == 1 and "kho_loop" not in {each.name for each in found}
+        assert "kho_loop" not in {each.name for each in found}
     assert process_time() - start < 10
 
 

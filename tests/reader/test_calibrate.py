@@ -245,7 +245,7 @@ class Counting(Overlay):
 
 def test_image_that_is_right_is_searched_once(tmp_path: Path, flat: bytes) -> None:
     memory = Counting(opened(tmp_path, (0, flat)))
-    state = luoser.read(memory)
+    state = luoser.read(memory, kallsyms=False)
     assert (memory.for_roots, memory.for_nodes, memory.placed) == (1, 1, 0)
     assert only(state).luo is not None and said(state) == ""
 
@@ -257,7 +257,7 @@ def test_image_with_one_thing_lost_and_the_rest_in_place_is_searched_once(tmp_pa
     assert luo is not None
     memory.write(luo.address, bytes(4096))
     memory.write(0x30_0000, luo_page())
-    state = luoser.read(memory)
+    state = luoser.read(memory, kallsyms=False)
     assert (memory.for_roots, memory.for_nodes, memory.placed) == (1, 1, 0)
     assert only(state).luo is None and problems(state, "luo-reused")
 
