@@ -88,6 +88,10 @@ def verify(file: str | None, base: str | None, source: tuple[str, ...], output: 
     """Compare the layouts with a kernel's own types: those of SOURCE, a dump or live:, or of a file.
 
     Exit code 1 if a struct of the kernel has a form that no layout has, 4 if SOURCE has no types.
+
+    \b
+      luoser abi verify vmcore
+      luoser abi verify --btf /sys/kernel/btf/vmlinux
     """
     from luoser.errors import UsageError
     from luoser.kernel.types import TypesError

@@ -32,6 +32,10 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
     size, machine and, where both have BTF, the structs are compared.
 
     Exit code 0: nothing is known against it. 1: it is refused, breaks, or loses the sessions. 4: not known.
+
+    \b
+      luoser compat 7.1 7.2
+      luoser compat live: vmlinux
     """
     from luoser.compat import clashes, of_release
     from luoser.errors import UsageError
