@@ -221,7 +221,10 @@ class Kallsyms:
     def _indices(self, names: Iterable[str]) -> dict[str, list[int]]:
         wanted = {name.encode("utf-8", "surrogateescape"): name for name in names}
         if self._by_name is not None:
-            return {name: self._search(raw, self._by_name) for raw, name in wanted.items()}
+            try:
+                return {name: self._search(raw, self._by_name) for raw, name in wanted.items()}
+            except NoKallsyms:  # not the table of names in order after all
+                self._by_name = None
         found: dict[str, list[int]] = {name: [] for name in wanted.values()}
         for index, text in enumerate(self._texts()):
             if text[1:] in wanted:

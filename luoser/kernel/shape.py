@@ -68,7 +68,7 @@ def _tables(memory: Memory, digits: int) -> dict[str, int] | None:
     _, low = _until(memory, max(0, digits - _TABLE), digits)
     before = low.split(b"\0")[:-1][-_BEFORE:]
     tokens = digits - sum(len(text) + 1 for text in before)
-    data = memory.read(tokens, _TABLE)
+    data = _from(memory, tokens, _TABLE)
     parts = data.split(b"\0")[:_TOKENS]
     starts, end = [], 0
     for text in parts:
@@ -134,14 +134,24 @@ def _until(memory: Memory, low: int, high: int) -> tuple[int, bytes]:
                 raise
 
 
+def _from(memory: Memory, start: int, size: int) -> bytes:
+    """Bytes of memory from an address on, as far as it is in the source."""
+    try:
+        return memory.read(start, size)
+    except MissingMemory as error:
+        return memory.read(start, error.address - start) if error.address > start else b""
+
+
 def _fits(memory: Memory, start: int, marks: list[int], count: int) -> bool:
     """Whether as many names as a marker says are between the first two, and the rest after the last."""
     first = min(count, _MARKED)
-    data, place = memory.read(start, first * _NAME), 0
+    data, place = _from(memory, start, first * _NAME), 0
     for _ in range(first):
+        if place >= len(data) - 2:
+            return False
         size = data[place]
         place += 1 + size if size < 0x80 else 2 + ((size & 0x7F) | data[place + 1] << 7)
-        if not size or place >= len(data) - 2:
+        if not size:
             return False
     return len(marks) == 1 or place == marks[1]
 
