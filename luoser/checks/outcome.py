@@ -39,15 +39,14 @@ class Outcome:
 def outcomes(rule: str) -> tuple[Outcome, ...]:
     """The outcomes of a rule's mutation, by machine. Empty: it was not booted. rule: id."""
     found = _recorded()["rules"].get(rule, {})
-    more = {"silence": _UNREAD} if rule.startswith("PCI") or rule in _OF_FLBS else {}
+    more = {"silence": _UNREAD} if rule.startswith("PCI") else {}
     return tuple(
         Outcome(kernel=boots["kernel"], machine=machine, effect=_effect(boots), **more)
         for machine, boots in found.items()
     )
 
 
-_OF_FLBS = ("LUO006", "LUO019", "LUO020", "LUO023", "MAP011")
-_UNREAD = "not shown: nothing in the kernel that was booted retrieves an FLB"
+_UNREAD = "not shown: no released kernel looks into a list of devices"
 
 
 @cache
