@@ -65,7 +65,8 @@ class Btf(Types):
         super().__init__(where)
         self._data, self._base = data, base
         if len(data) < _HEAD.size or struct.unpack_from("<H", data)[0] != MAGIC:
-            raise TypesError(f"{where}: expected BTF, which begins with 9f eb, found {data[:4].hex(' ') or 'nothing'}")
+            found = data[:4].hex(" ") or "nothing"
+            raise TypesError(f"{where}: expected BTF, which begins with 9f eb, found {found} in {len(data)} bytes")
         _, version, _, size, types, types_size, strings, strings_size = _HEAD.unpack_from(data)
         if version != 1:
             raise TypesError(f"{where}: expected BTF of version 1, found {version}")

@@ -67,7 +67,6 @@ variable without a symbol."""
 _INFO = b"OSRELEASE="
 _INFO_PAGES, _KERNELS = 4096, 16
 _UTS_FIELD, _UTS_RELEASE = 65, 2
-_SCRATCH_AREAS = 4096
 _BTF_SIZE = 1 << 30
 _MEMBERS = 4096
 """Members of a variable, those of inner structs included."""
@@ -148,7 +147,7 @@ class Kernel:
         """(physical address, size in bytes) of the array that `kho_scratch` (bootmem) points to. None: unknown."""
         known = next((names for names in _AREAS if self.symbols.get(names[0]) is not None), _AREAS[0])
         pointer, count = self._number(known[0], 8), self._number(known[1], 4)
-        if not pointer or not count or count > _SCRATCH_AREAS:
+        if not pointer or not count or count > LIMITS.scratch_areas:
             return None
         address = self.space.direct(pointer)
         return None if address is None else (address, count * kho_scratch.size)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory, PageState
+from luoser.limits import LIMITS
 from luoser.reader.locate import Chosen, Root, SetupNode, is_root
 from luoser.reader.walk import PHYSICAL_LIMIT, Walk
 from luoser.state import Area
 
 __all__ = ["Messenger", "messengers", "own_scratch", "report_lost_roots"]
-
-_SCRATCH_AREAS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def own_scratch(
 
 def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:
     """The areas of an array. None: not an array of scratch areas."""
-    if not size or size % kho_scratch.size or size // kho_scratch.size > _SCRATCH_AREAS:
+    if not size or size % kho_scratch.size or size // kho_scratch.size > LIMITS.scratch_areas:
         return None
     try:
         data = walk.memory.read(address, size)
