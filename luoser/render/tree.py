@@ -47,6 +47,7 @@ __all__ = [
     "preserved_note",
     "print_state",
     "print_summary",
+    "record_text",
     "state_tree",
     "summary_trees",
 ]
@@ -108,7 +109,8 @@ def state_tree(state: State, *head: str, full: bool = False, folded: bool = True
         root.add(text)
     root.children += [handover_tree(handover, state, full=full, folded=folded) for handover in state.handovers]
     notes = [problem for problem in state.problems if is_expected(problem, state)]
-    for title, found in (("problems", [one for one in state.problems if one not in notes]), ("notes", notes)):
+    problems = [problem for problem in state.problems if not is_expected(problem, state)]
+    for title, found in (("problems", problems), ("notes", notes)):
         if not found:
             continue
         branch = root.add((title, "note"), f"  {len(found)}")
@@ -202,6 +204,19 @@ def device_columns(devices: DeviceList, device: Device, found: PreservedMap | No
             yield name, safe_text(value) if isinstance(value, str) else str(value)
 
 
+def record_text(record: Record, *, full: bool = False) -> str:
+    """A struct in a line: each layout that fits, arrays, and why these layouts. full: show all words of arrays."""
+    readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
+    arrays = [f"  {safe_text(array.member)}: {_words(array.words, full)}" for array in record.arrays]
+    return f"{' or '.join(readings)}{''.join(arrays)}  ({safe_text(record.confidence, again=True)})"
+
+
+def _words(words: tuple[int, ...], full: bool) -> str:
+    shown = words if full else words[:_WORDS]
+    more = f" and {len(words) - len(shown)} more" if len(words) > len(shown) else ""
+    return f"[{', '.join(f'{word:#x}' for word in shown)}]{more}"
+
+
 class _Drawing:
     """Draws one handover."""
 
@@ -284,7 +299,7 @@ class _Drawing:
             )
             entry = branch.add((safe_text(subtree.name), "name"), f"  {where}")
             if subtree.detail is not None:
-                entry.add(self._record(subtree.detail))
+                entry.add(record_text(subtree.detail, full=self.full))
             elif subtree.fdt is not None and subtree.name not in SUBTREES:
                 self._devicetree(entry, subtree.fdt.root)
 
@@ -395,7 +410,7 @@ class _Drawing:
         note = f" ({preserved_note(self.map, file.data)})" if file.memfd is None else f"  {memfd_text(file.memfd)}"
         entry = leaf.add(*head, note)
         if file.detail is not None:
-            entry.add(self._record(file.detail))
+            entry.add(record_text(file.detail, full=self.full))
         self._foreign(entry, file.contents)
 
     def _files(self, leaf: Tree, files: Sequence[File]) -> None:
@@ -414,19 +429,9 @@ class _Drawing:
 
     def _flb(self, flb: Flb) -> tuple[Part, ...]:
         note = "magic of a test FLB" if is_test_flb(flb.data) else preserved_note(self.map, flb.data)
-        detail = f"  {self._record(flb.detail)}" if flb.detail is not None else ""
+        detail = f"  {record_text(flb.detail, full=self.full)}" if flb.detail is not None else ""
         count = counted(flb.count, "file")
         return "FLB ", (safe_text(flb.name), "name"), f"  data {flb.data:#x} ({note})  {count}{detail}"
-
-    def _record(self, record: Record) -> str:
-        readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
-        arrays = [f"  {safe_text(array.member)}: {self._words(array.words)}" for array in record.arrays]
-        return f"{' or '.join(readings)}{''.join(arrays)}  ({safe_text(record.confidence, again=True)})"
-
-    def _words(self, words: tuple[int, ...]) -> str:
-        shown = words if self.full else words[:_WORDS]
-        more = f" and {len(words) - len(shown)} more" if len(words) > len(shown) else ""
-        return f"[{', '.join(f'{word:#x}' for word in shown)}]{more}"
 
     def _pci(self, tree: Tree, devices: PciList) -> None:
         via = ", ".join(safe_text(way) for way in devices.via)
@@ -449,7 +454,7 @@ class _Drawing:
 
 
 def memfd_text(memfd: Memfd) -> str:
-    """Size, folios, position and seals of a memfd."""
+    """Size, folios, position and seals of a memfd in a line."""
     names = [name for bit, name in SEALS.items() if (memfd.seals or 0) & bit]
     unknown = (memfd.seals or 0) & ~sum(SEALS)
     seals = " | ".join([*names, *([f"{unknown:#x}"] if unknown else [])])
