@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from luoser.abi.registry import Layout
     from luoser.memory.source import Memory
 
-__all__ = ["command"]
+__all__ = ["command", "layout_of", "read_bytes"]
 
 
 @click.command("hexdump")
@@ -52,11 +52,11 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
         if not 0 < length <= LIMITS.list_size:
             raise UsageError(f"--length: expected 1 to {LIMITS.list_size:#x} bytes, found {length:#x}")
         try:
-            data, gap = _read(memory, node.address, max(size, length))
+            data, gap = read_bytes(memory, node.address, max(size, length))
         except MissingMemory as error:
             remark = f"; {memory.remarks[0]}" if memory.remarks else ""
             raise UsageError(f"{safe_text(where)}: cannot read {node.address:#x}: {error}{remark}") from None
-    layout, why = _layout(data, "none" if plain else name, node.layout)
+    layout, why = layout_of(data, "none" if plain else name, node.layout)
     try:
         lines = list(rows(data, node.address, layout, length=length))
     except FormatError as error:
@@ -79,7 +79,7 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
             line((f"{node.address + len(data):#012x}", "address"), f"  {missing}")
 
 
-def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
+def read_bytes(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
     """(bytes up to the first missing one, reason in words why it is missing). Raises MissingMemory."""
     from luoser.errors import MissingMemory
 
@@ -96,7 +96,7 @@ def _read(memory: Memory, address: int, size: int) -> tuple[bytes, str]:
     return bytes(data), ""
 
 
-def _layout(data: bytes, name: str | None, of_node: str | None) -> tuple[Layout | None, str]:
+def layout_of(data: bytes, name: str | None, of_node: str | None) -> tuple[Layout | None, str]:
     """(layout or None, how it was determined, in words).
 
     name:    given by the user. None: not given.

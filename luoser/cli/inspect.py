@@ -11,7 +11,7 @@ __all__ = ["command"]
 
 
 @click.command("inspect")
-@format_option("text", "json")
+@format_option("text", "json", "dot", "mermaid", "markdown")
 @click.option("--full", is_flag=True, help="Show extents, node and block addresses and folio lists, for `build`, too.")
 @click.option(
     "--contents", is_flag=True, help="Show the bytes of driver pages and of files up to 64 KiB, too; implies --full."
@@ -41,15 +41,18 @@ def command(
       luoser inspect vmcore --summary
       luoser inspect vmcore --all
       luoser inspect vmcore --full --contents --format json > state.json
+      luoser inspect vmcore --format dot | dot -Tsvg > state.svg
     """
     from luoser.errors import UsageError
 
-    if (all_ or depth is not None or summary) and output != "text":
-        raise UsageError(f"--all, --depth and --summary are for text: --format {output} has all")
+    if (all_ or depth is not None) and output == "json":
+        raise UsageError("--all and --depth are for trees: --format json has all")
+    if summary and output != "text":
+        raise UsageError("--summary is for text: leave out --format")
     if summary and (all_ or full or contents or depth is not None):
         raise UsageError("--summary excludes --all, --depth, --full and --contents")
     with reading.open() as memory:
-        state = reading.read(memory, contents=contents or output == "text", pending=pending)  # `check` needs them
+        state = reading.read(memory, contents=contents or output != "json", pending=pending)  # `check` needs them
         ram, kernel, machine = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory)
     if output == "json":
         from luoser.state import to_document
@@ -57,10 +60,18 @@ def command(
         echo_json(to_document(state, full=full or contents))
     else:
         from luoser.checks import check
-        from luoser.render.findings import print_head
-        from luoser.render.tree import print_state, print_summary
+        from luoser.render.findings import print_head, source_text, verdict_text
+        from luoser.render.graph import GRAPHS
+        from luoser.render.out import write
+        from luoser.render.tree import print_state, print_summary, state_tree
 
-        print_head(check(state, ram=ram), state.source, kernel=kernel, machine=machine)
+        report = check(state, ram=ram)
+        if output in GRAPHS:
+            head = source_text(state.source, kernel=kernel, machine=machine), f"verdict  {verdict_text(report)}"
+            tree = state_tree(state, *head, full=full or contents, folded=not all_)
+            write("".join(f"{row}\n" for row in GRAPHS[output](tree, depth=None if depth is None else depth + 1)))
+            return
+        print_head(report, state.source, kernel=kernel, machine=machine)
         if summary:
             print_summary(state)
         else:

@@ -30,6 +30,7 @@ _COMMANDS = {
     "inspect": "Show everything that is handed over, as a tree.",
     "limits": "List the bounds on the work that a source can cause.",
     "map": "List the preserved memory, like /proc/iomem.",
+    "report": "Write an HTML page about a source, or about two and their changes.",
     "rules": "List or explain the rules of `check`.",
     "pci": "Show the preserved PCI devices as a table.",
     "topology": "Show the PCI topology of a machine, or write a snapshot of it.",
@@ -71,6 +72,7 @@ def cli() -> None:
       luoser inspect vmcore             what is handed over
       luoser check vmcore               is it sound?
       luoser diff before after          what changed over the kexec
+      luoser report vmcore -o report.html   a page to attach to a ticket
       luoser decode folio.bin           a bare blob, also as hex text (--hex)
       luoser build spec.toml -o golden_test.c --format kunit
       luoser help check                 the help of a command

@@ -14,7 +14,7 @@ from luoser.text import safe_text
 if TYPE_CHECKING:
     from luoser.diff import Change, Comparison
 
-__all__ = ["changes_document", "print_changes", "print_stat", "summary"]
+__all__ = ["changes_document", "folded_changes", "print_changes", "print_stat", "summary"]
 
 _SIGNS = {"added": ("+", "note"), "removed": ("-", "problem"), "changed": ("!", "problem"), "progress": ("~", "good")}
 _STYLE_OF = dict(_SIGNS.values())
@@ -55,7 +55,7 @@ def print_changes(found: Comparison, *, folded: bool = True) -> None:
     """
     for word in found.pairing:
         line((f"@@ {safe_text(word, again=True)} @@", "quiet"))
-    for group in _groups(sorted(found.changes, key=_weight), folded):
+    for group in folded_changes(found.changes) if folded else sorted(found.changes, key=_weight):
         if isinstance(group, str):
             sign, _, text = group.partition(" ")
             line((sign, _STYLE_OF[sign]), f" {text}")
@@ -89,13 +89,18 @@ def _weight(change: Change) -> int:
     return order.index(part) if part in order else len(order) + (part == "preserved")
 
 
-def _groups(changes: Sequence[Change], folded: bool) -> Iterator[Change | str]:
-    """The changes; in place of the first of many that differ only in the file, folio or range, a line for all."""
+def folded_changes(changes: Sequence[Change]) -> Iterator[Change | str]:
+    """The changes, devices and sessions first, the preserved map last.
+
+    In place of the first of many that differ only in the file, folio or range, a line for all, which begins with the
+    sign of their kind.
+    """
+    changes = sorted(changes, key=_weight)
     counts = Counter(_fold_key(change) for change in changes)
     done = set[tuple[str, str]]()
     for change in changes:
         key = _fold_key(change)
-        if not folded or key is None or counts[key] < _FEWEST:
+        if key is None or counts[key] < _FEWEST:
             yield change
         elif key not in done:
             done.add(key)

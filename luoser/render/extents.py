@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from luoser.render.out import line
@@ -13,7 +13,7 @@ from luoser.render.values import place_text
 from luoser.state import Handover, Luo, MapStatus, PreservedMap, State
 from luoser.text import counted, human_size, rounded_size, safe_text
 
-__all__ = ["print_extents"]
+__all__ = ["Owner", "owned_blocks", "owners", "print_extents"]
 
 _NAMES = 6
 """Most owners listed after an extent. The others are counted."""
@@ -56,15 +56,7 @@ def _print_ranges(found: PreservedMap, known: list[Owner], page: int) -> None:
 
 def _print_totals(found: PreservedMap, known: list[Owner], page: int) -> None:
     """Print the preserved memory of each kind of owner, largest first, and what nobody is known to own."""
-    owned: dict[int, tuple[str, int]] = {}
-    for owner in known:
-        place = owner.address
-        while place < max(owner.end, owner.address + 1):
-            block = found.find(place)
-            if block is None:
-                break
-            owned.setdefault(block.address, (owner.kind, page << block.order))
-            place = block.address + (page << block.order)
+    owned = owned_blocks(found, known, page)
     sizes: dict[str, int] = {}
     for kind, size in owned.values():
         sizes[kind] = sizes.get(kind, 0) + size
@@ -79,6 +71,23 @@ def _print_totals(found: PreservedMap, known: list[Owner], page: int) -> None:
             first="    ",
             rest="      ",
         )
+
+
+def owned_blocks(found: PreservedMap, known: Iterable[Owner], page: int) -> dict[int, tuple[str, int]]:
+    """(kind of the first known owner, size in bytes) of each preserved block that has one, by its address.
+
+    page: size of a page in bytes.
+    """
+    owned: dict[int, tuple[str, int]] = {}
+    for owner in known:
+        place = owner.address
+        while place < max(owner.end, owner.address + 1):
+            block = found.find(place)
+            if block is None:
+                break
+            owned.setdefault(block.address, (owner.kind, page << block.order))
+            place = block.address + (page << block.order)
+    return owned
 
 
 class Owner(NamedTuple):

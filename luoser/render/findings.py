@@ -25,6 +25,8 @@ __all__ = [
     "print_rules",
     "rules_document",
     "sarif",
+    "source_text",
+    "unjudged_by_reason",
     "verdict_text",
 ]
 
@@ -119,7 +121,7 @@ def print_report(
         line(safe_text(finding.message, again=True), first="  ", rest="    ")
         if finding.hint:
             line((f"→ {safe_text(finding.hint, again=True)}", "quiet"), first="  ", rest="    ")
-    for reason, rules in _grouped(report).items():
+    for reason, rules in unjudged_by_reason(report).items():
         line(("not judged", "note"), f"  {_names(rules)}")
         line(safe_text(reason, again=True), first="  ", rest="    ")
     for entry in report.skipped if verbose else ():
@@ -136,12 +138,16 @@ def print_head(report: Report, source: Source, *, kernel: str | None, machine: s
     kernel:  release of the running kernel. None: unknown.
     machine: and its RAM, in words. Empty: unknown.
     """
-    said = [source.format, machine, f"kernel {safe_text(kernel)}" if kernel else ""]
-    facts = ", ".join([word for word in said if word] + [f"{source.page_size // 1024} KiB pages"])
-    line((safe_text(source.path), "name"), f"  {facts}")
+    line((safe_text(source.path), "name"), f"  {source_text(source, kernel=kernel, machine=machine)}")
     for remark in report.remarks:
         line(("remark", "note"), f"   {safe_text(remark, again=True)}")
     line("verdict  ", (verdict_text(report), _VERDICT[report.verdict.value]))
+
+
+def source_text(source: Source, *, kernel: str | None, machine: str = "") -> str:
+    """Format, machine, kernel release and page size of a source in a line. The parameters are those of `print_head`."""
+    said = [source.format, machine, f"kernel {safe_text(kernel)}" if kernel else ""]
+    return ", ".join([word for word in said if word] + [f"{source.page_size // 1024} KiB pages"])
 
 
 def verdict_text(report: Report) -> str:
@@ -163,7 +169,7 @@ def _names(rules: list[str]) -> str:
     return ", ".join(rules) if len(rules) <= _SHOWN_RULES else f"{rules[0]} to {rules[-1]}, {len(rules)} rules"
 
 
-def _grouped(report: Report) -> dict[str, list[str]]:
+def unjudged_by_reason(report: Report) -> dict[str, list[str]]:
     """Rules that could not be judged, by the reason."""
     found: dict[str, list[str]] = {}
     for entry in report.unjudged:

@@ -39,7 +39,18 @@ from luoser.state import (
 )
 from luoser.text import counted, human_size, rounded_size, safe_text
 
-__all__ = ["device_columns", "preserved_note", "print_state", "print_summary"]
+__all__ = [
+    "device_columns",
+    "handover_tree",
+    "is_expected",
+    "memfd_text",
+    "preserved_note",
+    "print_state",
+    "print_summary",
+    "record_text",
+    "state_tree",
+    "summary_trees",
+]
 
 _WORDS = 16
 """Most words of an array in a line. --full and JSON have all."""
@@ -58,6 +69,8 @@ _MANY, _FIRST = 8, 3
 """Of more than so many problems with one code, only the first ones are shown."""
 _EXPECTED = frozenset(("map-stale", "luo-reused"))
 """Codes of problems that say that the next kernel has consumed a thing."""
+_SUMMARY = ("PCI", "LUO", "preserved memory")
+"""Branches of a root that a summary has."""
 
 
 def print_state(state: State, *, full: bool = False, folded: bool = True, depth: int | None = None) -> None:
@@ -68,8 +81,8 @@ def print_state(state: State, *, full: bool = False, folded: bool = True, depth:
     depth:  levels of the tree to show. None: all.
     """
     for handover in state.handovers:
-        tree(_Drawing(handover, state, full, folded).tree(), depth=depth)
-    notes = [problem for problem in state.problems if _is_expected(problem, state)]
+        tree(handover_tree(handover, state, full=full, folded=folded), depth=depth)
+    notes = [problem for problem in state.problems if is_expected(problem, state)]
     for title, style, found in (
         ("Problems", "problem", [problem for problem in state.problems if problem not in notes]),
         ("Notes", "note", notes),
@@ -77,6 +90,37 @@ def print_state(state: State, *, full: bool = False, folded: bool = True, depth:
         if found:
             line((f"{title}: {len(found)}", style))
             _print_problems(found, style, folded=folded and not full)
+
+
+def handover_tree(handover: Handover, state: State, *, full: bool = False, folded: bool = True) -> Tree:
+    """A handover as a tree. The parameters are those of `print_state`."""
+    return _Drawing(handover, state, full, folded).tree()
+
+
+def state_tree(state: State, *head: str, full: bool = False, folded: bool = True) -> Tree:
+    """A state as one tree: the source, then each handover, then the problems and notes.
+
+    head: further lines about the source, safe to print.
+
+    The other parameters are those of `print_state`.
+    """
+    root = Tree(((safe_text(state.source.path), "name"),))
+    for text in head:
+        root.add(text)
+    root.children += [handover_tree(handover, state, full=full, folded=folded) for handover in state.handovers]
+    notes = [problem for problem in state.problems if is_expected(problem, state)]
+    problems = [problem for problem in state.problems if not is_expected(problem, state)]
+    for title, found in (("problems", problems), ("notes", notes)):
+        if not found:
+            continue
+        branch = root.add((title, "note"), f"  {len(found)}")
+        shown = found if full else found[:_SHOWN]
+        for problem in shown:
+            where = f"{problem.address:#x}  " if problem.address is not None else ""
+            branch.add((problem.code, "note"), "  ", (where, "address"), safe_text(problem.message, again=True))
+        if len(shown) < len(found):
+            branch.add(f"the first {_SHOWN} are shown; --full shows all")
+    return root
 
 
 def _print_problems(problems: Sequence[Problem], style: str, *, folded: bool) -> None:
@@ -97,17 +141,26 @@ def _print_problems(problems: Sequence[Problem], style: str, *, folded: bool) ->
 
 def print_summary(state: State) -> None:
     """Print some lines for each handover: root, devices, sessions, FLBs, map; then the number of problems."""
-    for handover in state.handovers:
-        root = _Drawing(handover, state, full=False, folded=True).tree()
+    for root in summary_trees(state):
         line(*root.parts)
         for child in root.children:
-            if isinstance(child.parts[0], tuple) and child.parts[0][0].strip() in ("PCI", "LUO", "preserved memory"):
-                line(*child.parts, first="  ", rest="    ")
-    notes = sum(_is_expected(problem, state) for problem in state.problems)
+            line(*child.parts, first="  ", rest="    ")
+    notes = sum(is_expected(problem, state) for problem in state.problems)
     line(f"{len(state.problems) - notes} problems, {notes} notes")
 
 
-def _is_expected(problem: Problem, state: State) -> bool:
+def summary_trees(state: State) -> Iterator[Tree]:
+    """A tree of two levels for each handover: the root, and what matters most below it."""
+    for handover in state.handovers:
+        root = handover_tree(handover, state)
+        kept = Tree(root.parts)
+        for child in root.children:
+            if isinstance(child.parts[0], tuple) and child.parts[0][0].strip() in _SUMMARY:
+                kept.add(*child.parts)
+        yield kept
+
+
+def is_expected(problem: Problem, state: State) -> bool:
     """Whether a problem only says what the next kernel does to a handover that it has taken over."""
     handover = next((one for one in state.handovers if one.address == problem.root), None)
     if handover is None or not handover.is_consumed:
@@ -149,6 +202,19 @@ def device_columns(devices: DeviceList, device: Device, found: PreservedMap | No
             yield name, f"{used} of {len(value)} in use"
         else:
             yield name, safe_text(value) if isinstance(value, str) else str(value)
+
+
+def record_text(record: Record, *, full: bool = False) -> str:
+    """A struct in a line: each layout that fits, arrays, and why these layouts. full: show all words of arrays."""
+    readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
+    arrays = [f"  {safe_text(array.member)}: {_words(array.words, full)}" for array in record.arrays]
+    return f"{' or '.join(readings)}{''.join(arrays)}  ({safe_text(record.confidence, again=True)})"
+
+
+def _words(words: tuple[int, ...], full: bool) -> str:
+    shown = words if full else words[:_WORDS]
+    more = f" and {len(words) - len(shown)} more" if len(words) > len(shown) else ""
+    return f"[{', '.join(f'{word:#x}' for word in shown)}]{more}"
 
 
 class _Drawing:
@@ -233,7 +299,7 @@ class _Drawing:
             )
             entry = branch.add((safe_text(subtree.name), "name"), f"  {where}")
             if subtree.detail is not None:
-                entry.add(self._record(subtree.detail))
+                entry.add(record_text(subtree.detail, full=self.full))
             elif subtree.fdt is not None and subtree.name not in SUBTREES:
                 self._devicetree(entry, subtree.fdt.root)
 
@@ -341,10 +407,10 @@ class _Drawing:
 
     def _file(self, leaf: Tree, file: File) -> None:
         head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "name"), f"  data {file.data:#x}")
-        note = f" ({preserved_note(self.map, file.data)})" if file.memfd is None else f"  {_memfd_text(file.memfd)}"
+        note = f" ({preserved_note(self.map, file.data)})" if file.memfd is None else f"  {memfd_text(file.memfd)}"
         entry = leaf.add(*head, note)
         if file.detail is not None:
-            entry.add(self._record(file.detail))
+            entry.add(record_text(file.detail, full=self.full))
         self._foreign(entry, file.contents)
 
     def _files(self, leaf: Tree, files: Sequence[File]) -> None:
@@ -358,24 +424,14 @@ class _Drawing:
         leaf.add(
             f"{len(files)} {what} of {human_size(memfd.size)}, tokens {tokens}  ",
             (safe_text(first.compatible), "name"),
-            f"  data {first.data:#x} … {last.data:#x}  {_memfd_text(memfd)} each, {size} in all",
+            f"  data {first.data:#x} … {last.data:#x}  {memfd_text(memfd)} each, {size} in all",
         )
 
     def _flb(self, flb: Flb) -> tuple[Part, ...]:
         note = "magic of a test FLB" if is_test_flb(flb.data) else preserved_note(self.map, flb.data)
-        detail = f"  {self._record(flb.detail)}" if flb.detail is not None else ""
+        detail = f"  {record_text(flb.detail, full=self.full)}" if flb.detail is not None else ""
         count = counted(flb.count, "file")
         return "FLB ", (safe_text(flb.name), "name"), f"  data {flb.data:#x} ({note})  {count}{detail}"
-
-    def _record(self, record: Record) -> str:
-        readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
-        arrays = [f"  {safe_text(array.member)}: {self._words(array.words)}" for array in record.arrays]
-        return f"{' or '.join(readings)}{''.join(arrays)}  ({safe_text(record.confidence, again=True)})"
-
-    def _words(self, words: tuple[int, ...]) -> str:
-        shown = words if self.full else words[:_WORDS]
-        more = f" and {len(words) - len(shown)} more" if len(words) > len(shown) else ""
-        return f"[{', '.join(f'{word:#x}' for word in shown)}]{more}"
 
     def _pci(self, tree: Tree, devices: PciList) -> None:
         via = ", ".join(safe_text(way) for way in devices.via)
@@ -397,8 +453,8 @@ class _Drawing:
         return (device.name, "name"), *members
 
 
-def _memfd_text(memfd: Memfd) -> str:
-    """Size, folios, position and seals of a memfd."""
+def memfd_text(memfd: Memfd) -> str:
+    """Size, folios, position and seals of a memfd in a line."""
     names = [name for bit, name in SEALS.items() if (memfd.seals or 0) & bit]
     unknown = (memfd.seals or 0) & ~sum(SEALS)
     seals = " | ".join([*names, *([f"{unknown:#x}"] if unknown else [])])
