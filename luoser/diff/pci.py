@@ -9,7 +9,7 @@ from typing import Any
 
 from luoser.diff.luo import ROOT_CODES, flb_signs
 from luoser.diff.model import Change, Kind
-from luoser.diff.rows import common_runs
+from luoser.diff.rows import common_runs, outside
 from luoser.diff.sides import UNREAD, Sides, mapping_changes, one_sided, paired, path_part, text_of
 from luoser.state import Device, DeviceList, Handover, PciList, Problem
 
@@ -51,12 +51,10 @@ def device_changes(before: DeviceList, after: DeviceList) -> Iterator[Change]:
 def _slots(devices: DeviceList, runs: list[tuple[int, int]]) -> dict[int, int]:
     """The slots of the devices that are in no run, by domain << 16 | bdf. runs: (first slot, number), ascending."""
     found: dict[int, int] = {}
-    start = 0
-    for first, count in (*runs, (devices.slots, 0)):
-        for slot, path in enumerate(devices.paths(start, first), start):
+    for rows in outside(runs, devices.slots):
+        for slot, path in zip(rows, devices.paths(rows.start, rows.stop), strict=True):
             if path not in found and (path or not devices.is_hole(slot)):
                 found[path] = slot
-        start = first + count
     return found
 
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-__all__ = ["common_runs", "unequal_rows"]
+__all__ = ["common_runs", "outside", "unequal_rows"]
 
 _BLOCK = 4096
 _NEAR, _FAR = 16, 4096
@@ -47,6 +47,18 @@ def common_runs(before: bytes, after: bytes, size: int) -> Iterator[tuple[int, i
         if count:
             yield first, other, count
         first, other = _next_equal(before, after, size, first + count, other + count)
+
+
+def outside(runs: Iterable[tuple[int, int]], end: int) -> Iterator[range]:
+    """The rows before, between and after runs.
+
+    runs: (first row, number of rows), ascending.
+    end:  number of all rows.
+    """
+    start = 0
+    for first, count in (*runs, (end, 0)):
+        yield range(start, first)
+        start = first + count
 
 
 def _next_equal(before: bytes, after: bytes, size: int, first: int, other: int) -> tuple[int, int]:

@@ -157,26 +157,37 @@ def test_a_million_devices(row: Row) -> None:
     row("10^6 records, peak memory", *cells, f"{rows / peer:.2f} x", "at most 64 MiB")
 
 
-def test_a_million_devices_with_a_hundred_changes(row: Row) -> None:
+@pytest.mark.parametrize("count", [10_000, 100_000, 1_000_000])
+def test_diff(count: int, row: Row) -> None:
     known = layout("pci-lu-v2-03")
     assert known is not None
-    record, count = known.record.record, 1_000_000
-    data = b"".join(struct.pack("<IIQ", number, 1, number << 12) for number in range(count))
-    other = bytearray(data)
-    for number in random.Random(3).sample(range(count), 100):
-        other[number * 16 + 4] = 3
-    before = DeviceList(record, columns(known.record), data)
-    after = DeviceList(record, columns(known.record), bytes(other))
-    assert len(list(device_changes(before, after))) == 100
+    record, noise = known.record.record, random.Random(3)
+    rows = [struct.pack("<IIQ", number, 1, number << 12) for number in range(count)]
+    fresh = [struct.pack("<IIQ", count + number, 1, 0) for number in range(100)]
+    changed, inserted, shuffled = list(rows), list(rows), list(rows)
+    for number in noise.sample(range(count), 100):
+        changed[number] = struct.pack("<IIQ", number, 3, number << 12)
+    for one in fresh:
+        inserted.insert(noise.randrange(len(inserted)), one)
+    noise.shuffle(shuffled)
+    before = DeviceList(record, columns(known.record), b"".join(rows))
+    kinds = {
+        "100 changes": (changed, 100, "at most 0.05 s"),
+        "one in front": ([fresh[0], *rows], 1, "at most 0.5 s"),
+        "100 insertions": (inserted, 100, "at most 0.5 s"),
+        "shuffled": (shuffled, 1, "-"),
+    }
+    for what, (others, changes, budget) in kinds.items():
+        after = DeviceList(record, columns(known.record), b"".join(others))
 
-    def by_dictionary() -> int:
-        old = {row[0]: row for row in record.iter_unpack(data)}
-        return sum(1 for row in record.iter_unpack(bytes(other)) if old.get(row[0]) != row)
+        def by_dictionary(after: DeviceList = after) -> int:
+            old = {row[0]: row for row in before.rows()}
+            return sum(1 for row in after.rows() if old.get(row[0]) != row)
 
-    assert by_dictionary() == 100
-    mine = best(lambda: list(device_changes(before, after)), rounds=3)
-    peer = best(by_dictionary, rounds=1)
-    row("diff of 10^6, 100 changes", milli(mine), f"dict {milli(peer)}", f"{peer / mine:.0f} x", "at most 0.05 s")
+        assert len(list(device_changes(before, after))) == changes
+        mine = best(lambda after=after: list(device_changes(before, after)), rounds=2)
+        peer = best(by_dictionary, rounds=1)
+        row(f"diff of {count} devices, {what}", milli(mine), f"dict {milli(peer)}", f"{mine / peer:.2f} x", budget)
 
 
 def test_extents_of_a_terabyte(row: Row) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luoser.diff.rows import common_runs, unequal_rows
+from luoser.diff.rows import common_runs, outside, unequal_rows
 
 
 def changed(count: int, size: int, *rows: int) -> bytes:
@@ -63,3 +63,8 @@ def test_all_that_was_there_is_common_after_an_insertion(inserted: int, place: i
     runs = [(0, 0, place), (place, place + inserted, 5000 - place)]
     assert list(common_runs(before, after, 4)) == [run for run in runs if run[2]]
     assert list(common_runs(after, before, 4)) == [(new, old, count) for old, new, count in runs if count]
+
+
+def test_rows_outside_of_runs() -> None:
+    assert [list(rows) for rows in outside([(1, 2), (3, 1), (6, 2)], 8)] == [[0], [], [4, 5], []]
+    assert [list(rows) for rows in outside([], 2)] == [[0, 1]]
