@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 
 from luoser.abi.kho import root_form
 from luoser.abi.luo import form as luo_form
@@ -409,7 +409,8 @@ def _need_folio_lists(view: View) -> None:
 
 def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
     for where, name, addresses in _folio_lists(view):
-        lost = [address for address in addresses if address and found.head(address) is None]
+        pairs = zip(addresses, found.heads(addresses), strict=True)
+        lost = [address for address, order in pairs if address and order is None]
         lost = [address for address in lost if _is_ram(view, address)]
         if lost:
             more = f", and {len(lost) - 1} more of {len(addresses)}" if len(lost) > 1 else ""
@@ -740,13 +741,14 @@ def _luo_claims(view: View) -> Iterator[_Claim]:
 def _folio_ranges(memfd: Memfd, found: PreservedMap | None, page: int) -> Iterator[tuple[int, int]]:
     """[start, end) ranges of the folios of a memfd; adjacent folios are one range."""
     first = end = 0
-    for address in memfd.folios.list.addresses():
+    folios = memfd.folios.list
+    orders = found.heads(folios.addresses()) if found is not None else repeat(None)
+    for address, order in zip(folios.addresses(), orders, strict=False):
         if address != end:
             if end:
                 yield first, end
             first = end = address
         if address:
-            order = found.head(address) if found is not None else None
             end = address + (page << (order or 0))
     if end:
         yield first, end
