@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import takewhile
 
-from luoser.bits import bit_runs, next_one, next_zero
+from luoser.bits import next_one, next_zero, run_ends
 
 __all__ = ["Bitmap", "Block", "Extent", "PreservedMap"]
 
@@ -211,20 +211,26 @@ class PreservedMap:
     def extents(self, *, above: int = -1) -> Iterator[Extent]:
         """Runs of adjacent blocks, by order, then by address. above: yield only orders above this."""
         start = order = count = 0
-        last, runs = b"", list[tuple[int, int]]()
+        last, firsts, ends = b"", list[int](), list[int]()
         for bitmap in self.bitmaps:
             if bitmap.order <= above:
                 continue
-            unit = self.page_size << bitmap.order
             if bitmap.bits is not last:
-                last, runs = bitmap.bits, list(bit_runs(bitmap.bits))
-            for first, length in runs:
-                address = bitmap.start + first * unit
-                if count and bitmap.order == order and address == start + count * unit:
-                    count += length
-                    continue
+                last, (firsts, ends) = bitmap.bits, run_ends(bitmap.bits)
+            if not firsts:
+                continue
+            unit, base = self.page_size << bitmap.order, bitmap.start
+            address, length = base + firsts[0] * unit, ends[0] - firsts[0] + 1
+            if count and bitmap.order == order and address == start + count * unit:
+                count += length
+            else:
                 if count:
                     yield start, order, count
                 start, order, count = address, bitmap.order, length
+            if len(firsts) > 1:  # only the last one may go on in the next bitmap
+                yield start, order, count
+                middle = zip(firsts[1:-1], ends[1:-1], strict=True)
+                yield from [(base + first * unit, order, end - first + 1) for first, end in middle]
+                start, count = base + firsts[-1] * unit, ends[-1] - firsts[-1] + 1
         if count:
             yield start, order, count
