@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["bit_runs", "next_one", "next_zero"]
+__all__ = ["bit_runs", "next_one", "next_zero", "run_ends"]
 
-_ONES = re.compile("1+")
+_PLACES = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
+"""The numbers of the bits that are one, for each byte."""
 _SOME_ONE, _SOME_ZERO = re.compile(rb"[^\0]"), re.compile(rb"[^\xff]")
 
 
@@ -38,14 +39,19 @@ def next_zero(bits: bytes, start: int) -> int:
 
 def bit_runs(bits: bytes) -> Iterator[tuple[int, int]]:
     """(first bit, number of bits) of each run of ones, in ascending order."""
+    return ((first, last - first + 1) for first, last in zip(*run_ends(bits), strict=True))
+
+
+def run_ends(bits: bytes) -> tuple[list[int], list[int]]:
+    """(first bits, last bits) of the runs of ones, in ascending order. Faster than pairs where there are many runs."""
     value = int.from_bytes(bits, "little")
-    if value == 0:
-        return
-    ones = value.bit_count()
-    first = (value & -value).bit_length() - 1
-    if value.bit_length() - first == ones:
-        yield first, ones
-        return
-    for run in _ONES.finditer(bin(value)[:1:-1]):
-        begin, end = run.span()
-        yield begin, end - begin
+    first, last = (value & -value).bit_length() - 1, value.bit_length() - 1
+    if last - first + 1 == value.bit_count():
+        return [first], [last]
+    return _ones(value & ~(value << 1), len(bits)), _ones(value & ~(value >> 1), len(bits))
+
+
+def _ones(value: int, size: int) -> list[int]:
+    """The numbers of the bits that are one. size: in bytes."""
+    places = zip(range(0, 8 * size, 8), value.to_bytes(size, "little"), strict=True)
+    return [start + bit for start, byte in places if byte for bit in _PLACES[byte]]

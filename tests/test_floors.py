@@ -164,3 +164,9 @@ def test_importing_the_library_loads_nothing_of_it() -> None:
 def test_nothing_keeps_a_path_of_a_machine() -> None:
     for place in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.json")]:
         assert "/work/" not in Path(place).read_text(), place
+
+
+def test_a_blob_is_decoded_without_what_reads_a_whole_source() -> None:
+    names = loaded("import luoser.reader.blob")
+    assert "luoser.reader.pci_layout" in names
+    assert not names & {f"luoser.reader.{name}" for name in ("calibrate", "kernel", "kho", "locate", "luo", "pending")}

@@ -94,14 +94,14 @@ def processor_time(work: Callable[[], object], *, rounds: int = 3) -> float:
 
 
 class Counted(Overlay):
-    """A source that counts the bytes that are read of it. most: the test fails when it is more."""
+    """A source that counts the bytes that are read of it, and the reads. most: the test fails when it is more bytes."""
 
     def __init__(self, below: Memory, *, most: int | None = None) -> None:
         super().__init__(below)
-        self.most, self.bytes = most, 0
+        self.most, self.bytes, self.reads = most, 0, 0
 
     def read(self, address: int, size: int) -> bytes:
-        self.bytes += size
+        self.bytes, self.reads = self.bytes + size, self.reads + 1
         if self.most is not None and self.bytes > self.most:
             pytest.fail(f"more than {self.most} bytes were read, the last ones at {address:#x}")
         return super().read(address, size)

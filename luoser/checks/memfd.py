@@ -6,6 +6,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import repeat
 
 from luoser.abi.memfd import FOLIO_FLAGS, SEALS, form, form_of_handler, memfd_luo_folio_ser
 from luoser.abi.release import release_numbers
@@ -87,12 +88,11 @@ def _is_whole(memfd: Memfd) -> bool:
 
 def _spans(view: View, memfd: Memfd) -> Iterator[tuple[int, int, int]]:
     """(index, address, size in bytes) of each folio except holes: the size of its block in the map, else a page."""
-    found, page = view.handover.preserved.map, view.page_size
-    for index, address, _ in memfd.folios.list.rows():
+    found, page, folios = view.handover.preserved.map, view.page_size, memfd.folios.list
+    orders = found.heads(folios.addresses()) if found is not None else repeat(None)
+    for (index, address, _), order in zip(folios.rows(), orders, strict=False):
         if address:
-            block = found.find(address) if found is not None else None
-            head = block is not None and block.address == address
-            yield index, address, page << block.order if block is not None and head else page
+            yield index, address, page << (order or 0)
 
 
 def _rounded(view: View, size: int) -> int:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 
 from luoser.abi.kho import root_form
 from luoser.abi.luo import form as luo_form
@@ -16,6 +17,7 @@ from luoser.abi.pci import is_flb_name
 from luoser.abi.pci import layout as pci_layout
 from luoser.abi.registry import layouts
 from luoser.abi.vmalloc import KNOWN_FLAGS, kho_vmalloc
+from luoser.bits import bit_runs
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
@@ -409,7 +411,8 @@ def _need_folio_lists(view: View) -> None:
 
 def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
     for where, name, addresses in _folio_lists(view):
-        lost = [address for address in addresses if address and found.head(address) is None]
+        pairs = zip(addresses, found.heads(addresses), strict=True)
+        lost = [address for address, order in pairs if address and order is None]
         lost = [address for address in lost if _is_ram(view, address)]
         if lost:
             more = f", and {len(lost) - 1} more of {len(addresses)}" if len(lost) > 1 else ""
@@ -740,13 +743,14 @@ def _luo_claims(view: View) -> Iterator[_Claim]:
 def _folio_ranges(memfd: Memfd, found: PreservedMap | None, page: int) -> Iterator[tuple[int, int]]:
     """[start, end) ranges of the folios of a memfd; adjacent folios are one range."""
     first = end = 0
-    for address in memfd.folios.list.addresses():
+    folios = memfd.folios.list
+    orders = found.heads(folios.addresses()) if found is not None else repeat(None)
+    for address, order in zip(folios.addresses(), orders, strict=False):
         if address != end:
             if end:
                 yield first, end
             first = end = address
         if address:
-            order = found.head(address) if found is not None else None
             end = address + (page << (order or 0))
     if end:
         yield first, end
@@ -797,21 +801,36 @@ def unnamed(view: View) -> Iterator[Found]:
 def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
     """Number of pages without a structure of the handover, by order of their blocks."""
     named = _merged([(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view)))
-    totals: dict[int, int] = {}
-    place, last = 0, -1
-    for address, order, count in found.extents():
-        place = 0 if order != last else place
-        last = order
-        end = address + count * (view.page_size << order)
-        while place < len(named) and named[place][1] <= address:
+    ends = [end for _, end in named]
+    left: dict[int, int] = {}
+    for bitmap in found.bitmaps:
+        unit = view.page_size << bitmap.order
+        size = int.from_bytes(bitmap.bits, "little").bit_count() * unit
+        place = bisect_right(ends, bitmap.start)
+        if place < len(named) and named[place][0] < bitmap.start + 8 * len(bitmap.bits) * unit:
+            size -= sum(_common(named, ends, bit_runs(bitmap.bits), bitmap.start, unit))
+        if size:
+            left[bitmap.order] = left.get(bitmap.order, 0) + size
+    return {order: size // view.page_size for order, size in left.items()}
+
+
+def _common(
+    named: list[tuple[int, int]], ends: list[int], runs: Iterable[tuple[int, int]], start: int, unit: int
+) -> Iterator[int]:
+    """Bytes of runs of blocks that are in named ranges.
+
+    named: ranges by ascending address. ends: their ends.
+    runs:  (first bit, number of bits) of a bitmap. start: address of its bit 0. unit: bytes of a block.
+    """
+    place = bisect_right(ends, start)
+    for first, count in runs:
+        address, end = start + first * unit, start + (first + count) * unit
+        while place < len(named) and ends[place] <= address:
             place += 1
-        left, at = end - address, place
+        at = place
         while at < len(named) and named[at][0] < end:
-            left -= min(end, named[at][1]) - max(address, named[at][0])
+            yield min(end, ends[at]) - max(address, named[at][0])
             at += 1
-        if left:
-            totals[order] = totals.get(order, 0) + left // view.page_size
-    return totals
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +27,6 @@ __all__ = [
     "echo_json",
     "format_option",
     "hex_options",
-    "json_pieces",
     "limit_option",
     "machine_text",
     "read_options",
@@ -474,33 +472,7 @@ def machine_text(memory: Memory) -> str:
 
 def echo_json(document: Any) -> None:
     """Print a JSON document on stdout. It is ASCII only, so that names in it are safe for a terminal."""
+    from luoser.render.jsontext import put_json
     from luoser.render.out import write
 
-    for piece in json_pieces(document):
-        write(piece)
-
-
-def json_pieces(document: Any) -> Iterator[str]:
-    """The text of a JSON document in pieces, ASCII only, with a newline at the end."""
-    yield from _pretty(document, "\n")
-    yield "\n"
-
-
-def _pretty(value: Any, newline: str) -> Iterator[str]:
-    """Indented JSON, with innermost lists and objects (a device, an extent) on one line, which is fast, too."""
-    if not isinstance(value, dict | list) or not any(isinstance(item, dict | list) for item in _items(value)):
-        yield json.dumps(value, ensure_ascii=True)
-        return
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    separator = f"{opening}{newline} "
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        yield separator
-        if isinstance(value, dict):
-            yield json.dumps(key) + ": "
-        yield from _pretty(item, newline + " ")
-        separator = f",{newline} "
-    yield newline + closing
-
-
-def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
+    put_json(document, write)

@@ -58,7 +58,7 @@ def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None,
     if output == "json":
         from luoser.state import blob_document
 
-        echo_json(blob_document(blob, path=file))
+        echo_json(blob_document(blob, path=file, streamed=True))
     else:
         from luoser.render.blob import print_blob
 

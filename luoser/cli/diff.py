@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,12 +134,12 @@ def _compare(
         if isinstance(first, Blob) and isinstance(second, Blob):
             if roots is not None or reading.contents or reading.symbols:
                 raise UsageError("--roots, --contents and --symbols are for dumps: both sources are bare folios")
-            _check_patterns(ignore, _parts_of(first) | _parts_of(second))
+            _check_patterns(ignore, lambda: _parts_of(first) | _parts_of(second))
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):
             shown = " and ".join(map(safe_text, names))
             raise UsageError(f"{shown}: expected both or none to be a bare folio")
-        _check_patterns(ignore, set(PARTS))
+        _check_patterns(ignore, lambda: set(PARTS))
         memories = loaded[0][1], loaded[1][1]
         return compare(first, second, roots=roots, memories=memories, contents=reading.contents)
 
@@ -149,19 +150,20 @@ def _parts_of(blob: Blob) -> set[str]:
     return {"layout", "records", "fdt", "order", "bus", *blob.fields, *devices}
 
 
-def _check_patterns(patterns: tuple[str, ...], parts: set[str]) -> None:
-    """Raises UsageError for a pattern that no path can match. parts: what a path begins with."""
+def _check_patterns(patterns: tuple[str, ...], known: Callable[[], set[str]]) -> None:
+    """Raises UsageError for a pattern that no path can match. known: what a path begins with."""
     from fnmatch import fnmatchcase
 
     from luoser.errors import UsageError
     from luoser.text import did_you_mean, safe_text
 
+    parts = known() if patterns else set()
     for pattern in patterns:
         first = pattern.partition("/")[0]
         if "*" not in first and not any(fnmatchcase(part, first) for part in parts):
-            known = f"paths begin with {', '.join(sorted(parts)[:16])}"
+            those = f"paths begin with {', '.join(sorted(parts)[:16])}"
             raise UsageError(
-                f"--ignore {safe_text(pattern)}: no such path{did_you_mean(first, sorted(parts))}; {known}"
+                f"--ignore {safe_text(pattern)}: no such path{did_you_mean(first, sorted(parts))}; {those}"
             )
 
 

@@ -57,7 +57,7 @@ def command(
     if output == "json":
         from luoser.state import to_document
 
-        echo_json(to_document(state, full=full or contents))
+        echo_json(to_document(state, full=full or contents, streamed=True))
     else:
         from luoser.checks import check
         from luoser.render.findings import print_head, source_text, verdict_text

@@ -26,7 +26,7 @@ def command(reading: Reading, output: str) -> None:
     if output == "json":
         from luoser.state import to_document
 
-        document = to_document(state, full=True)
+        document = to_document(state, full=True, streamed=True)
         kept = ("address", "compatible", "direction", "preserved", "scratch")
         handovers = [{name: handover[name] for name in kept} for handover in document["handovers"]]
         echo_json({"schema": "luoser/map/1", "source": document["source"], "handovers": handovers})

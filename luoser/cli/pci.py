@@ -24,7 +24,7 @@ def command(reading: Reading, output: str) -> None:
     if output == "json":
         from luoser.state import to_document
 
-        document = to_document(state)
+        document = to_document(state, streamed=True)
         kept = ("address", "compatible", "direction", "pci")
         handovers = [{name: handover[name] for name in kept} for handover in document["handovers"]]
         echo_json({"schema": "luoser/pci/1", "source": document["source"], "handovers": handovers})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import echo_json, format_option, json_pieces, limit_option
+from luoser.cli.common import echo_json, format_option, limit_option
 
 __all__ = ["command"]
 
@@ -37,11 +37,12 @@ def command(source: str | None, target: str | None, force: bool, output: str) ->
         need_other(target, [source])
     topology = read_topology(SYSFS if source is None else source)
     if target is not None:
+        from luoser.render.jsontext import put_json
         from luoser.render.out import line
         from luoser.render.topology import summary
 
         with new_file(target, force=force) as file:
-            file.writelines(piece.encode() for piece in json_pieces(to_document(topology)))
+            put_json(to_document(topology), lambda piece: file.write(piece.encode()))
         line((safe_text(target), "name"), f": {summary(topology)}")
     elif output == "json":
         echo_json(to_document(topology))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from luoser.diff.model import Change, Kind
-from luoser.diff.rows import unequal_rows
+from luoser.diff.rows import common_runs, outside, unequal_rows
 from luoser.diff.sides import member_changes, one_sided, paired, text_of
 from luoser.state import Memfd
 
@@ -39,7 +39,10 @@ def memfd_changes(where: str, old: Memfd, new: Memfd, *, is_whole: bool = True) 
                 )  # fmt: skip
             yield from member_changes(f"{where}/folios/{one.index}", one, other, ("address", "flags"))
         return
-    for index, one_, other_ in paired(list(was), list(now), lambda folio: folio.index):
+    runs = list(common_runs(was.data, now.data, 16)) if was.frame_shift == now.frame_shift else []
+    olds = [was[row] for rows in outside((run[::2] for run in runs), len(was)) for row in rows]
+    news = [now[row] for rows in outside((run[1:] for run in runs), len(now)) for row in rows]
+    for index, one_, other_ in paired(olds, news, lambda folio: folio.index):
         path = f"{where}/folios/{index}"
         if (one_ is None or other_ is None) and is_whole:
             yield one_sided(path, one_, other_, lambda folio: text_of(folio.address))

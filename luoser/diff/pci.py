@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 from luoser.diff.luo import ROOT_CODES, flb_signs
 from luoser.diff.model import Change, Kind
-from luoser.diff.rows import common_ends, unequal_rows
+from luoser.diff.rows import common_runs, outside
 from luoser.diff.sides import UNREAD, Sides, mapping_changes, one_sided, paired, path_part, text_of
 from luoser.state import Device, DeviceList, Handover, PciList, Problem
 
@@ -16,7 +17,8 @@ __all__ = ["device_changes", "pci_changes"]
 
 _LIST_CODES = UNREAD | {"pci-unknown-layout"}
 
-_Named = dict[tuple[int, int], Device]
+_Run = tuple[int, int, int]
+"""(first slot before, first slot after, number) of records that are equal on both sides."""
 
 
 def device_changes(before: DeviceList, after: DeviceList) -> Iterator[Change]:
@@ -25,46 +27,54 @@ def device_changes(before: DeviceList, after: DeviceList) -> Iterator[Change]:
     before: first list.
     after:  second list.
     """
-    old, new = _windows(before, after)
-    was, now = _by_bdf(old), _by_bdf(new)
-    for key, device in was.items():
-        if key not in now:
+    is_same_form, runs = before.columns == after.columns, list[_Run]()
+    if is_same_form:
+        runs = list(common_runs(before.data, after.data, before.record_size))
+    was = _slots(before, [(first, count) for first, _, count in runs])
+    now = _slots(after, [(first, count) for _, first, count in runs])
+    if _are_within(was.keys() ^ now.keys(), before, runs):  # in a list twice: the first one counts
+        runs, was, now = [], _slots(before, []), _slots(after, [])
+    for path, slot in was.items():
+        if path not in now:
+            device = before.in_slot(slot)
             yield Change(kind=Kind.REMOVED, where=device.name, before=_fields_text(device.fields))
-    for key, device in now.items():
-        if key not in was:
+    for path, slot in now.items():
+        if path not in was:
+            device = after.in_slot(slot)
             yield Change(kind=Kind.ADDED, where=device.name, after=_fields_text(device.fields))
-    for key, device in was.items():
-        if key in now:
-            yield from _members(device, now[key])
-    order_was, order_now = [key for key in was if key in now], [key for key in now if key in was]
-    if order_was != order_now:
-        moved = next(one for one, other in zip(order_was, order_now, strict=True) if one != other)
-        yield Change(
-            kind=Kind.CHANGED, where="order", before=str(was[moved].index), after=str(now[moved].index),
-            note=f"{was[moved].name} is the first at another position",
-        )  # fmt: skip
+    for path, slot in was.items():
+        if path in now and not (is_same_form and before.record_of(slot) == after.record_of(now[path])):
+            yield from _members(before.in_slot(slot), after.in_slot(now[path]))
+    yield from _order(was, now, before, runs)
 
 
-def _windows(before: DeviceList, after: DeviceList) -> tuple[Iterable[Device], Iterable[Device]]:
-    """The devices that may differ: of two lists of the same layout only those in different rows."""
-    if before.columns != after.columns:
-        return before, after
-    size, old, new = before.record_size, before.data, after.data
-    if len(old) == len(new):
-        rows = list(unequal_rows(old, new, size))
-        return before.at_rows(rows), after.at_rows(rows)
-    first, last = common_ends(old, new, size)
-    return (
-        before.at_rows(range(first, len(old) // size - last)),
-        after.at_rows(range(first, len(new) // size - last)),
-    )
-
-
-def _by_bdf(devices: Iterable[Device]) -> _Named:
-    found: _Named = {}
-    for device in devices:
-        found.setdefault((device.domain, device.bdf), device)
+def _slots(devices: DeviceList, runs: list[tuple[int, int]]) -> dict[int, int]:
+    """The slots of the devices that are in no run, by domain << 16 | bdf. runs: (first slot, number), ascending."""
+    found: dict[int, int] = {}
+    for rows in outside(runs, devices.slots):
+        for slot, path in zip(rows, devices.paths(rows.start, rows.stop), strict=True):
+            if path not in found and (path or not devices.is_hole(slot)):
+                found[path] = slot
     return found
+
+
+def _are_within(paths: set[int], before: DeviceList, runs: list[_Run]) -> bool:
+    """Whether one of some devices is in a run, too. paths: of the devices."""
+    return bool(paths) and any(not paths.isdisjoint(before.paths(at, at + count)) for at, _, count in runs)
+
+
+def _order(was: dict[int, int], now: dict[int, int], before: DeviceList, runs: list[_Run]) -> Iterator[Change]:
+    """The change of the order of the common devices: those outside of runs, and the first one of each run."""
+    places = [(slot, now[path]) for path, slot in was.items() if path in now]
+    for start, other, count in runs if places else ():
+        slot = next((slot for slot in range(start, start + count) if not before.is_hole(slot)), None)
+        if slot is not None:
+            places.append((slot, slot - start + other))
+    for place, in_order in zip(sorted(places), sorted(places, key=itemgetter(1)), strict=True):
+        if place != in_order:
+            note = f"{before.in_slot(place[0]).name} is the first at another position"
+            yield Change(kind=Kind.CHANGED, where="order", before=str(place[0]), after=str(place[1]), note=note)
+            return
 
 
 def _members(before: Device, after: Device) -> Iterator[Change]:

@@ -205,9 +205,9 @@ def paired(
 
 def _keyed(items: Sequence[_T], key: Callable[[_T], Any]) -> dict[tuple[Any, int], _T]:
     made: dict[tuple[Any, int], _T] = {}
+    met: dict[Any, int] = {}
     for item in items:
-        number = 0
-        while (key(item), number) in made:
-            number += 1
-        made[key(item), number] = item
+        name = key(item)
+        number = met[name] = met.get(name, -1) + 1
+        made[name, number] = item
     return made

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from typing import BinaryIO, NamedTuple
 
 from luoser.errors import MissingMemory, PageState, UsageError
@@ -26,12 +26,12 @@ _PAGES_PROBED = 1 << 17
 
 
 class _Piece(NamedTuple):
-    """A folio, cut at the end of the file.
+    """A folio, or several that follow each other in the file and in memory, cut at the end of the file.
 
     offset:   in the file.
     address:  physical.
     size:     in bytes.
-    is_block: the size comes from the preserved map. Otherwise one page is assumed.
+    is_block: the sizes come from the preserved map. Otherwise one page is assumed for each.
     """
 
     offset: int
@@ -73,8 +73,9 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
             raise UsageError(f"{what}: some of its folios are the same: together they have more bytes than the source")
         end, written = piece.offset + piece.size, written + piece.size
         if not piece.is_block:
-            guesses += 1
-            guessed += [piece.offset] if guesses <= _RANGES_NAMED else []
+            offsets = range(piece.offset, end, state.source.page_size)
+            guesses += len(offsets)
+            guessed += offsets[: _RANGES_NAMED - len(guessed)]
     file.flush()
     digest = _digest(file) if memfd.size <= _HASHED + 8 * copy.copied else "not computed, nearly all of it is a hole"
     doubt = _doubt(handover.preserved, guesses, guessed)
@@ -94,14 +95,23 @@ def _doubt(preserved: Preserved, count: int, offsets: list[int]) -> str:
 
 
 def _pieces(memfd: Memfd, page: int, found: PreservedMap | None) -> Iterator[_Piece]:
-    for folio in memfd.folios.list:
-        offset = folio.index * page
-        if not folio.address or offset >= memfd.size:
+    """The folios, joined where they can be copied at once."""
+    folios = memfd.folios.list
+    orders = found.heads(folios.addresses()) if found is not None else repeat(None)
+    first = place = size = 0
+    was_block = False
+    for (index, address, _), order in zip(folios.rows(), orders, strict=False):
+        offset, is_block = index * page, order is not None
+        if not address or offset >= memfd.size:
             continue
-        block = found.find(folio.address) if found is not None else None
-        is_block = block is not None and block.address == folio.address
-        size = page << block.order if block is not None and is_block else page
-        yield _Piece(offset, folio.address, min(size, memfd.size - offset), is_block)
+        if size and (offset, address, is_block) == (first + size, place + size, was_block):
+            size += page << (order or 0)
+            continue
+        if size:
+            yield _Piece(first, place, min(size, memfd.size - first), was_block)
+        first, place, size, was_block = offset, address, page << (order or 0), is_block
+    if size:
+        yield _Piece(first, place, min(size, memfd.size - first), was_block)
 
 
 class _Copy:

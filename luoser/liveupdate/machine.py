@@ -131,8 +131,7 @@ class Machine(ABC):
         if parent is None:
             raise UsageError(f"cannot add {change.name}: its bus is for virtual functions only")
         device = PciDevice(domain, bdf, bus, parent, driver=self.driver(change.name, change.driver))
-        bus.devices = [one for one in bus.devices if one.bdf != bdf]
-        bus.devices.append(device)
+        self.tree.add(device)
         return device
 
     def driver_named(self, name: str) -> Driver:

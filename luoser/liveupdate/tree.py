@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,7 @@ class Tree:
 
     roots: list[Bus]
     hosts: dict[tuple[int, int], HostBridge]
+    _by_bdf: dict[int, list[PciDevice]] = field(default_factory=dict)
 
     def enumerate(self) -> Iterator[PciDevice]:
         """All devices in the order of enumeration: all devices of a bus, then those below its bridges."""
@@ -153,10 +154,22 @@ class Tree:
             address = parse_bdf(name)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        for device in self.enumerate():
-            if (device.domain, device.bdf) == address:
+        for device in self.at(address[1]):
+            if device.domain == address[0]:
                 return device
         raise UsageError(f"no device {name} in this machine")
+
+    def at(self, bdf: int) -> Sequence[PciDevice]:
+        """The devices with a bdf, of all domains, in the order of enumeration."""
+        if not self._by_bdf:
+            for device in self.enumerate():
+                self._by_bdf.setdefault(device.bdf, []).append(device)
+        return self._by_bdf.get(bdf, ())
+
+    def add(self, device: PciDevice) -> None:
+        """Add a device at the end of its bus. It replaces one with the same address."""
+        device.bus.devices = [*(one for one in device.bus.devices if one.bdf != device.bdf), device]
+        self._by_bdf.clear()
 
     def below(self, device: PciDevice) -> list[PciDevice]:
         """The devices that are removed with a device: those below it, its VFs, and last the device itself."""
@@ -168,6 +181,7 @@ class Tree:
         for one in self.below(device):
             one.driver, one.is_removed = None, True
             one.bus.devices.remove(one)
+            self._by_bdf.get(one.bdf, [one]).remove(one)
         if device.secondary is not None:
             device.bus.children.remove(device.secondary)
 

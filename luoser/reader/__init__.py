@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Memory to state: finds the KHO roots of a source, and reads everything below them."""
+"""Memory to state: finds the KHO roots of a source, and reads everything below them.
+
+What only `read` needs is imported by it: bare blobs need `luoser.reader.blob` alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from luoser.errors import UsageError
 from luoser.limits import Limits, limited
-from luoser.memory.source import Memory
-from luoser.reader.calibrate import ADDRESS_DOUBT, calibrate
-from luoser.reader.kernel import SYMBOLS
-from luoser.reader.kho import read_handovers
-from luoser.reader.locate import find_roots
-from luoser.reader.page_size import PAGE_SIZES, best_size, doubted, first_size
-from luoser.reader.pending import why_unknown
-from luoser.reader.walk import Walk
 from luoser.state import Direction, Source, State
-from luoser.symbols import Symbols
+
+if TYPE_CHECKING:
+    from luoser.memory.source import Memory
+    from luoser.reader.kernel import SYMBOLS
+    from luoser.reader.walk import Walk
+    from luoser.symbols import Symbols
 
 __all__ = ["SYMBOLS", "read"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SYMBOLS":
+        from luoser.reader.kernel import SYMBOLS
+
+        return SYMBOLS
+    raise AttributeError(f"module 'luoser.reader' has no attribute {name!r}")
 
 
 def read(
@@ -51,6 +60,8 @@ def read(
     Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
     `directions`; SourceError if the symbols are those of another kernel.
     """
+    from luoser.reader.page_size import PAGE_SIZES
+
     if page_size is not None and page_size not in PAGE_SIZES:
         raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
     asked = _Asked(
@@ -82,6 +93,10 @@ class _Asked:
 
 
 def _read_source(memory: Memory, asked: _Asked) -> State:
+    from luoser.reader.calibrate import calibrate
+    from luoser.reader.page_size import best_size, doubted, first_size
+    from luoser.reader.walk import Walk
+
     root, page_size = asked.root, asked.page_size
 
     def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
@@ -113,6 +128,10 @@ def _read_source(memory: Memory, asked: _Asked) -> State:
 
 def _read(walk: Walk, root: int | None, asked: _Asked | None) -> State:
     """One reading. asked: None: without directions and scratch areas, which may need another search."""
+    from luoser.reader.kho import read_handovers
+    from luoser.reader.locate import find_roots
+    from luoser.reader.pending import why_unknown
+
     whole = asked is not None
     memory = walk.memory
     at_first = len(memory.remarks)
@@ -132,6 +151,8 @@ def _read(walk: Walk, root: int | None, asked: _Asked | None) -> State:
 
 def _remark(walk: Walk, remarks: Sequence[str]) -> None:
     """Note the remarks of the source as problems. A truncated source has a separate code."""
+    from luoser.reader.calibrate import ADDRESS_DOUBT
+
     for remark in remarks:
         if remark.startswith("truncated:"):
             walk.problem("truncated", None, None, remark)

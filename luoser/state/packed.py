@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final, Literal, overload
 
 from luoser.abi.schema import Kind
@@ -129,15 +130,15 @@ class DeviceList(Sequence[Device]):
     def __getitem__(self, index: slice) -> list[Device]: ...
     def __getitem__(self, index: int | slice) -> Device | list[Device]:
         if isinstance(index, slice):
-            return [self._at(slot) for slot in self._slots[index]]
-        return self._at(self._slots[index])
+            return [self.in_slot(slot) for slot in self._slots[index]]
+        return self.in_slot(self._slots[index])
 
     def __iter__(self) -> Iterator[Device]:
         if isinstance(self._slots, range):
             for index, row in enumerate(self.rows()):
                 yield self._device(index, row)
         else:
-            yield from map(self._at, self._slots)
+            yield from map(self.in_slot, self._slots)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeviceList):
@@ -151,10 +152,17 @@ class DeviceList(Sequence[Device]):
         """Bytes of one record."""
         return self._record.size
 
-    def at_rows(self, rows: Iterable[int]) -> list[Device]:
-        """The devices in the given slots, without holes. rows: numbers of the slots."""
-        size, is_hole = self._record.size, not isinstance(self._slots, range)
-        return [self._at(row) for row in rows if not is_hole or any(self._data[row * size : (row + 1) * size])]
+    def in_slot(self, slot: int) -> Device:
+        """The device in a slot, which is not a hole."""
+        return self._device(slot, self._record.unpack_from(self._data, slot * self._record.size))
+
+    def is_hole(self, slot: int) -> bool:
+        """Whether a slot is empty."""
+        return not isinstance(self._slots, range) and not any(self.record_of(slot))
+
+    def record_of(self, slot: int) -> bytes:
+        """The record in a slot, as in memory."""
+        return self._data[slot * self._record.size : (slot + 1) * self._record.size]
 
     def position(self, slot: int) -> int:
         """Index in the sequence of the device in a slot: holes before it are not counted."""
@@ -164,8 +172,14 @@ class DeviceList(Sequence[Device]):
         """The records as tuples in the order of `columns`, holes included. Fast, for long lists."""
         return self._record.iter_unpack(self._data)
 
-    def _at(self, slot: int) -> Device:
-        return self._device(slot, self._record.unpack_from(self._data, slot * self._record.size))
+    def paths(self, start: int, end: int) -> Iterator[int]:
+        """domain << 16 | bdf of each record in slots [start, end), holes included. Fast, for long lists."""
+        rows = self._record.iter_unpack(memoryview(self._data)[start * self.record_size : end * self.record_size])
+        place = {column.name: index for index, column in enumerate(self._columns)}
+        if "path" in place:
+            return map(itemgetter(place["path"]), rows)
+        domain, bdf = place["domain"], place["bdf"]
+        return (row[domain] << 16 | row[bdf] for row in rows)
 
     def _device(self, index: int, row: tuple[Any, ...]) -> Device:
         fields = row_fields(self._columns, row)

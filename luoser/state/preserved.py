@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import takewhile
 
-from luoser.bits import bit_runs, next_one, next_zero
+from luoser.bits import next_one, next_zero, run_ends
 
 __all__ = ["Bitmap", "Block", "Extent", "PreservedMap"]
 
@@ -131,6 +131,31 @@ class PreservedMap:
                 return order
         return None
 
+    def heads(self, addresses: Iterable[int]) -> Iterator[int | None]:
+        """As `head`, for many addresses. Fast where they follow each other as the blocks do."""
+        start = end = 0
+        unit, order = self.page_size, None
+        for address in addresses:
+            if start <= address < end and address % unit == 0:
+                yield order
+                continue
+            follows, order = order is not None and address == start + unit, self.head(address)
+            yield order
+            start = end = address
+            if order is not None:
+                unit = self.page_size << order
+                if follows:
+                    end = self._end_of_run(order, address)
+
+    def _end_of_run(self, order: int, address: int) -> int:
+        """Where a run of blocks ends that holds no block of a lower order. address: of one of the blocks."""
+        found = self._at(order, address)
+        assert found is not None
+        bitmap, bit = found
+        end = bitmap.start + next_zero(bitmap.bits, bit) * (self.page_size << order)
+        lower = self.first_within(address, end, below=order)
+        return end if lower is None else address
+
     def gap(self, start: int, end: int) -> int | None:
         """First physical address of [start, end) that is not preserved. None: all of it is preserved."""
         while start < end:
@@ -186,20 +211,26 @@ class PreservedMap:
     def extents(self, *, above: int = -1) -> Iterator[Extent]:
         """Runs of adjacent blocks, by order, then by address. above: yield only orders above this."""
         start = order = count = 0
-        last, runs = b"", list[tuple[int, int]]()
+        last, firsts, ends = b"", list[int](), list[int]()
         for bitmap in self.bitmaps:
             if bitmap.order <= above:
                 continue
-            unit = self.page_size << bitmap.order
             if bitmap.bits is not last:
-                last, runs = bitmap.bits, list(bit_runs(bitmap.bits))
-            for first, length in runs:
-                address = bitmap.start + first * unit
-                if count and bitmap.order == order and address == start + count * unit:
-                    count += length
-                    continue
+                last, (firsts, ends) = bitmap.bits, run_ends(bitmap.bits)
+            if not firsts:
+                continue
+            unit, base = self.page_size << bitmap.order, bitmap.start
+            address, length = base + firsts[0] * unit, ends[0] - firsts[0] + 1
+            if count and bitmap.order == order and address == start + count * unit:
+                count += length
+            else:
                 if count:
                     yield start, order, count
                 start, order, count = address, bitmap.order, length
+            if len(firsts) > 1:  # only the last one may go on in the next bitmap
+                yield start, order, count
+                middle = zip(firsts[1:-1], ends[1:-1], strict=True)
+                yield from [(base + first * unit, order, end - first + 1) for first, end in middle]
+                start, count = base + firsts[-1] * unit, ends[-1] - firsts[-1] + 1
         if count:
             yield start, order, count

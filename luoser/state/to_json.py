@@ -7,7 +7,8 @@ flags, seals and reference counts are numbers; a missing thing is null.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from luoser.abi.schema import set_bits
@@ -33,23 +34,46 @@ from luoser.state.model import (
     State,
     Subtree,
 )
-from luoser.state.packed import Column, Device, Hex
+from luoser.state.packed import Column, Device, DeviceList, Hex
 from luoser.text import bdf_text
 
-__all__ = ["BLOB_SCHEMA", "SCHEMA", "blob_document", "fdt_document", "to_document"]
+__all__ = ["BLOB_SCHEMA", "SCHEMA", "Rows", "blob_document", "fdt_document", "to_document"]
 
 SCHEMA = "luoser/state/1"
 BLOB_SCHEMA = "luoser/decode/1"
 Json = dict[str, Any]
 
 
-def to_document(state: State, *, full: bool = False) -> Json:
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A long list of a document, whose items (lists or objects) are made when it is iterated, each time anew."""
+
+    make: Callable[[], Iterable[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.make())
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """full: with all that `build` needs. streamed: long lists are `Rows`."""
+
+    full: bool
+    streamed: bool
+
+    def rows(self, make: Callable[[], Iterable[Any]]) -> list[Any] | Rows:
+        """A long list. make: makes its items."""
+        return Rows(make) if self.streamed else list(make())
+
+
+def to_document(state: State, *, full: bool = False, streamed: bool = False) -> Json:
     """The document of a state, as plain JSON values.
 
-    state: any.
-    full:  with all that `build` needs to make the same image.
+    state:    any.
+    full:     with all that `build` needs to make the same image.
+    streamed: long lists are `Rows`, to write them without having all of them in memory.
     """
-    source = state.source
+    source, form = state.source, _Form(full, streamed)
     return {
         "schema": SCHEMA,
         "source": {
@@ -58,7 +82,7 @@ def to_document(state: State, *, full: bool = False) -> Json:
             "page_size": source.page_size,
             "kernel": source.kernel,
         },
-        "handovers": [_handover(handover, full) for handover in state.handovers],
+        "handovers": [_handover(handover, form) for handover in state.handovers],
         "problems": [
             {
                 "code": problem.code,
@@ -72,13 +96,14 @@ def to_document(state: State, *, full: bool = False) -> Json:
     }
 
 
-def blob_document(blob: Blob, *, path: str) -> Json:
+def blob_document(blob: Blob, *, path: str, streamed: bool = False) -> Json:
     """The document of a decoded blob, as plain JSON values.
 
-    blob: any.
-    path: of its source.
+    blob:     any.
+    path:     of its source.
+    streamed: as of `to_document`.
     """
-    columns = {column.name: column for column in blob.devices.columns} if blob.devices is not None else {}
+    form, devices = _Form(False, streamed), blob.devices
     return {
         "schema": BLOB_SCHEMA,
         "source": {"path": path},
@@ -87,7 +112,7 @@ def blob_document(blob: Blob, *, path: str) -> Json:
         "confidence": blob.confidence,
         "size": _hex(blob.size),
         "fields": {name: _plain(value) for name, value in blob.fields.items()},
-        "devices": None if blob.devices is None else [_device(device, columns) for device in blob.devices],
+        "devices": None if devices is None else _devices(devices, form),
         "buses": [_bus(bus) for bus in blob.buses],
         "records": [{name: _plain(value) for name, value in record.items()} for record in blob.records],
         "fdt": blob.fdt and fdt_document(blob.fdt),
@@ -99,7 +124,7 @@ def _hex(value: int | None) -> str | None:
     return None if value is None else f"{value:#x}"
 
 
-def _handover(handover: Handover, full: bool) -> Json:
+def _handover(handover: Handover, form: _Form) -> Json:
     document: Json = {
         "address": _hex(handover.address),
         "compatible": handover.compatible,
@@ -110,21 +135,21 @@ def _handover(handover: Handover, full: bool) -> Json:
         if handover.scratch is None
         else [{"address": _hex(area.address), "size": _hex(area.size)} for area in handover.scratch],
         "scratch_array": _hex(handover.scratch_array),
-        "preserved": _preserved(handover.preserved, full),
-        "subtrees": [_subtree(subtree, full) for subtree in handover.subtrees],
-        "luo": handover.luo and _luo(handover.luo, full),
-        "pending": handover.pending and _pending(handover.pending, full),
-        "pci": [_pci(devices, full) for devices in handover.pci],
+        "preserved": _preserved(handover.preserved, form),
+        "subtrees": [_subtree(subtree, form) for subtree in handover.subtrees],
+        "luo": handover.luo and _luo(handover.luo, form),
+        "pending": handover.pending and _pending(handover.pending, form),
+        "pci": [_pci(devices, form) for devices in handover.pci],
         "memblock": handover.memblock and _memblock(handover.memblock),
         "kexec_metadata": handover.kexec_metadata and _kexec_metadata(handover.kexec_metadata),
-        "kho_test": handover.kho_test and _kho_test(handover.kho_test, full),
+        "kho_test": handover.kho_test and _kho_test(handover.kho_test, form),
     }
-    if full:
+    if form.full:
         document["fdt"] = handover.fdt and fdt_document(handover.fdt)
     return document
 
 
-def _preserved(preserved: Preserved, full: bool) -> Json:
+def _preserved(preserved: Preserved, form: _Form) -> Json:
     found = preserved.map
     document: Json = {
         "form": preserved.form,
@@ -134,70 +159,72 @@ def _preserved(preserved: Preserved, full: bool) -> Json:
         "pages": None if found is None else found.pages,
         "complete": None if found is None else found.complete,
     }
-    if full:
+    if form.full:
         document["bitmap_size"] = preserved.bitmap_size
         document["nodes"] = [_hex(node) for node in preserved.nodes]
         document["bitmaps"] = [[_hex(address), order, _hex(start)] for address, order, start in preserved.bitmaps]
         document["extents"] = (
-            None if found is None else [[_hex(address), order, count] for address, order, count in found.extents()]
+            None
+            if found is None
+            else form.rows(lambda: ([_hex(at), order, count] for at, order, count in found.extents()))
         )
     return document
 
 
-def _subtree(subtree: Subtree, full: bool) -> Json:
+def _subtree(subtree: Subtree, form: _Form) -> Json:
     document: Json = {"name": subtree.name, "address": _hex(subtree.address), "size": _hex(subtree.size)}
     document["detail"] = subtree.detail and _record(subtree.detail)
-    if full:
+    if form.full:
         document["contents"] = [_contents(piece) for piece in subtree.contents]
         document["fdt"] = subtree.fdt and fdt_document(subtree.fdt)
     return document
 
 
-def _luo(luo: Luo, full: bool) -> Json:
+def _luo(luo: Luo, form: _Form) -> Json:
     document: Json = {
         "layout": luo.layout,
         "compatible": luo.compatible,
         "address": _hex(luo.address),
         "liveupdate_number": luo.number,
         "serialized": luo.serialized,
-        "sessions": [_session(session, full) for session in luo.sessions],
-        "flbs": [_flb(flb, full) for flb in luo.flbs],
+        "sessions": [_session(session, form) for session in luo.sessions],
+        "flbs": [_flb(flb, form) for flb in luo.flbs],
         "subsystems": [{"name": entry.name, "data": _hex(entry.data)} for entry in luo.subsystems],
     }
-    if full:
+    if form.full:
         document["session_area"] = _hex(luo.session_area)
         document["session_blocks"] = [_hex(block) for block in luo.session_blocks]
         document["flb_area"] = _hex(luo.flb_area)
     return document
 
 
-def _session(session: Session, full: bool) -> Json:
+def _session(session: Session, form: _Form) -> Json:
     document: Json = {
         "name": session.name,
         "address": _hex(session.address),
-        "files": [_file(file, full) for file in session.files],
+        "files": [_file(file, form) for file in session.files],
     }
-    if full:
+    if form.full:
         document["count"] = session.count
         document["blocks"] = [_hex(block) for block in session.blocks]
     return document
 
 
-def _file(file: File, full: bool) -> Json:
-    more = {"contents": [_contents(piece) for piece in file.contents]} if full else {}
+def _file(file: File, form: _Form) -> Json:
+    more = {"contents": [_contents(piece) for piece in file.contents]} if form.full else {}
     return {
         "compatible": file.compatible,
         "data": _hex(file.data),
         "token": _hex(file.token),
         "address": _hex(file.address),
-        "memfd": file.memfd and _memfd(file.memfd, full),
+        "memfd": file.memfd and _memfd(file.memfd, form),
         "detail": file.detail and _record(file.detail),
         **more,
     }
 
 
-def _flb(flb: Flb, full: bool) -> Json:
-    more = {"contents": [_contents(piece) for piece in flb.contents]} if full else {}
+def _flb(flb: Flb, form: _Form) -> Json:
+    more = {"contents": [_contents(piece) for piece in flb.contents]} if form.full else {}
     return {
         "name": flb.name,
         "data": _hex(flb.data),
@@ -208,7 +235,7 @@ def _flb(flb: Flb, full: bool) -> Json:
     }
 
 
-def _pending(pending: Pending, full: bool) -> Json:
+def _pending(pending: Pending, form: _Form) -> Json:
     return {
         "complete": pending.complete,
         "sessions": [
@@ -224,7 +251,7 @@ def _pending(pending: Pending, full: bool) -> Json:
             {"name": flb.name, "count": flb.count, "data": _hex(flb.data), "address": _hex(flb.address)}
             for flb in pending.flbs
         ],
-        "devices": [_pci(devices, full) for devices in pending.lists],
+        "devices": [_pci(devices, form) for devices in pending.lists],
         "subtrees": list(pending.subtrees),
         "handlers": list(pending.handlers),
         "evidence": list(pending.evidence),
@@ -243,31 +270,31 @@ def _pending_file(file: PendingFile) -> Json:
     }
 
 
-def _memfd(memfd: Memfd, full: bool) -> Json:
+def _memfd(memfd: Memfd, form: _Form) -> Json:
     document: Json = {
         "layout": memfd.layout,
         "address": _hex(memfd.address),
         "size": _hex(memfd.size),
         "position": _hex(memfd.position),
         "seals": memfd.seals,
-        "folios": _folios(memfd.folios, full),
+        "folios": _folios(memfd.folios, form),
     }
-    if full:
+    if form.full:
         document["flags"] = memfd.flags
         document["contents"] = [_contents(piece) for piece in memfd.contents]
     return document
 
 
-def _folios(folios: Folios, full: bool) -> Json:
+def _folios(folios: Folios, form: _Form) -> Json:
     document: Json = {"count": folios.count, "address": _hex(folios.address)}
-    if full:
+    if form.full:
         document |= {
             "total_pages": folios.total_pages,
             "flags": folios.flags,
             "order": folios.order,
             "chunks": [_hex(chunk) for chunk in folios.chunks],
             "pages": [_hex(page) for page in folios.pages],
-            "list": [[index, _hex(address), flags] for index, address, flags in folios.list.rows()],
+            "list": form.rows(lambda: ([index, _hex(at), flags] for index, at, flags in folios.list.rows())),
         }
     return document
 
@@ -308,24 +335,28 @@ def _plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
-def _pci(devices: PciList, full: bool) -> Json:
-    columns = {column.name: column for column in devices.devices.columns}
+def _pci(devices: PciList, form: _Form) -> Json:
     document: Json = {
         "layout": devices.layout,
         "candidates": list(devices.candidates),
         "address": _hex(devices.address),
         "via": list(devices.via),
         "confidence": devices.confidence,
-        "devices": [_device(device, columns) for device in devices.devices],
+        "devices": _devices(devices.devices, form),
     }
     if devices.buses:
         document["buses"] = [_bus(bus) for bus in devices.buses]
-    if full:
+    if form.full:
         document["header"] = {name: _plain(value) for name, value in devices.header.items()}
         document["blocks"] = [_hex(block) for block in devices.blocks]
         document["slots"] = devices.devices.slots
         document["contents"] = [_contents(piece) for piece in devices.contents]
     return document
+
+
+def _devices(devices: DeviceList, form: _Form) -> list[Json] | Rows:
+    columns = {column.name: column for column in devices.columns}
+    return form.rows(lambda: (_device(device, columns) for device in devices))
 
 
 def _device(device: Device, columns: Mapping[str, Column]) -> Json:
@@ -375,14 +406,14 @@ def _kexec_metadata(metadata: KexecMetadata) -> Json:
     }
 
 
-def _kho_test(test: KhoTest, full: bool) -> Json:
+def _kho_test(test: KhoTest, form: _Form) -> Json:
     document: Json = {
         "address": _hex(test.address),
         "magic": _hex(test.magic),
         "nr_folios": test.count,
         "checksum": _hex(test.checksum),
     }
-    if full:
+    if form.full:
         document["folios"] = [[_hex(address), order] for address, order in test.folios]
         document["pages"] = [_hex(page) for page in test.pages]
         document["contents"] = [_contents(piece) for piece in test.contents]

@@ -697,6 +697,21 @@ def test_the_block_of_a_driver_is_named_to_its_end(order: int, place: int) -> No
     assert check(more, select=("MAP020",)).findings[0].message != before.message
 
 
+def test_memory_without_an_owner_is_counted_and_not_listed() -> None:
+    """Every other page of 256 GiB: 33 million blocks."""
+    odd = [Bitmap(0, (1 << 40) + (number << 27), bytes(bytearray(b"\x55" * 4096))) for number in range(2048)]
+    state = real.read(A)
+    found = state.handovers[0].preserved.map
+    assert found is not None
+    whole = PreservedMap([*found.bitmaps, *odd], page_size=4096)
+    more = changed(state, preserved=replace(state.handovers[0].preserved, map=whole))
+    with steps(400_000):
+        (finding,) = check(more, select=("MAP020",)).findings
+    (before,) = check(state, select=("MAP020",)).findings
+    assert finding.message != before.message
+    assert f"{(1 << 27) + 4} KiB in order 0" in finding.message
+
+
 def test_memory_is_unnamed_where_no_structure_is() -> None:
     """Of a run of blocks the second has a region in its middle, and the last one is behind a region that goes on."""
     top, state = 1 << 36, real.read(A)

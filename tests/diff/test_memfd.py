@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from luoser.diff import Kind
 from luoser.diff.memfd import memfd_changes
@@ -74,3 +76,23 @@ def test_folios_of_two_forms_are_compared_by_what_they_say(rows: tuple[tuple[int
     assert [where for where, _ in told(merged, moved)] == [
         f"x/folios/{index}/{member}" for index, _, _ in rows for member in ("address", "flags")
     ]
+
+
+_SOME = st.dictionaries(st.integers(0, 9), st.tuples(st.integers(0, 3), st.integers(0, 1)))
+
+
+@given(before=_SOME, after=_SOME)
+def test_folios_that_are_equal_on_both_sides_make_no_difference(
+    before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]]
+) -> None:
+    assume(len(before) != len(after))  # else row by row
+    rows = [[(index, *folio) for index, folio in sorted(side.items())] for side in (before, after)]
+    found = [change for change in told(*(with_folios(*side) for side in rows)) if change[0] != "x/folios/count"]
+    expected = []
+    for index in dict.fromkeys((*sorted(before), *sorted(after))):
+        if index not in after or index not in before:
+            expected.append((f"x/folios/{index}", Kind.REMOVED if index in before else Kind.ADDED))
+            continue
+        for name, old, new in zip(("address", "flags"), before[index], after[index], strict=True):
+            expected += [(f"x/folios/{index}/{name}", Kind.CHANGED)] if old != new else []
+    assert found == expected

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import luoser
 from luoser.diff import Kind, Verdict, compare
 from luoser.diff.pci import device_changes
-from luoser.state import DeviceList, PciList, State
+from luoser.state import Column, DeviceList, PciList, State
 from tests import real
 from tests.checks.device_lists import a_list
 from tests.checks.mutants import changed
@@ -23,6 +26,49 @@ ENDPOINT, OTHER = Dev(domain=0, bdf=0x4100), Dev(domain=0, bdf=0x0500)
 def with_lists(*lists: PciList) -> State:
     """The real handover with other device lists."""
     return changed(sound(), pci=lists)
+
+
+# -- devices ----------------------------------------------------------------------------------------------
+
+_PLACES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1)), max_size=12)
+
+
+def made(rows: list[tuple[int, int]], *, holes: bool) -> DeviceList:
+    """rows: (path, flags). Path 0 and flags 0 is a hole, if there are any."""
+    return DeviceList(struct.Struct("<II"), (Column("path"), Column("flags")),
+                      b"".join(struct.pack("<II", *row) for row in rows), holes=holes)  # fmt: skip
+
+
+def plainly(before: DeviceList, after: DeviceList) -> list[tuple[str, str, str | None, str | None]]:
+    """The changes of all devices by name, the first of a name counts."""
+    was, now = ({device.name: device for device in reversed(side)} for side in (before, after))
+    olds, news = (sorted(side.values(), key=lambda device: device.index) for side in (was, now))
+    found = [("removed", one.name, f"flags {one.number('flags'):#x}", None) for one in olds if one.name not in now]
+    found += [("added", one.name, None, f"flags {one.number('flags'):#x}") for one in news if one.name not in was]
+    for one in olds:
+        flags = [f"{side[one.name].number('flags'):#x}" for side in (was, now) if one.name in side]
+        if len(set(flags)) > 1:
+            found.append(("changed", f"{one.name}/flags", *flags))
+    common = [[one.name for one in side if one.name in was and one.name in now] for side in (olds, news)]
+    for name, other in zip(*common, strict=True):
+        if name != other:
+            return [*found, ("changed", "order", str(was[name].index), str(now[name].index))]
+    return found
+
+
+@given(before=_PLACES, after=_PLACES, holes=st.booleans())
+def test_changes_are_those_of_all_devices_by_name(
+    before: list[tuple[int, int]], after: list[tuple[int, int]], holes: bool
+) -> None:
+    rows = [list(dict(side).items()) for side in (before, after)]
+    old, new = (made(side, holes=holes) for side in rows)
+    found = [(change.kind.value, change.where, change.before, change.after) for change in device_changes(old, new)]
+    assert found == plainly(old, new)
+
+
+def test_of_a_device_that_is_in_a_list_twice_the_first_counts() -> None:
+    twice, once = made([(1, 0), (2, 0), (1, 1)], holes=False), made([(2, 0), (1, 1)], holes=False)
+    assert [change.where for change in device_changes(twice, once)] == ["0000:00:00.1/flags", "order"]
 
 
 # -- counts of the head -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luoser.diff.rows import common_ends, unequal_rows
+from luoser.diff.rows import common_runs, outside, unequal_rows
 
 
 def changed(count: int, size: int, *rows: int) -> bytes:
@@ -37,16 +37,34 @@ _ROWS = st.lists(st.integers(0, 2), max_size=12)
 
 
 @given(before=_ROWS, after=_ROWS)
-def test_common_ends_do_not_overlap(before: list[int], after: list[int]) -> None:
-    first, last = common_ends(bytes(before), bytes(after), 1)
-    most = min(len(before), len(after))
-    assert before[:first] == after[:first]
-    assert first == most or before[first] != after[first]
-    assert last == 0 or before[-last:] == after[-last:]
-    assert first + last == most or before[-last - 1] != after[-last - 1]
+def test_common_runs_are_equal_and_in_order(before: list[int], after: list[int]) -> None:
+    end = other_end = 0
+    for first, other, count in common_runs(bytes(before), bytes(after), 1):
+        assert count > 0
+        assert first >= end
+        assert other >= other_end
+        assert before[first : first + count] == after[other : other + count]
+        end, other_end = first + count, other + count
+    assert (end, other_end) <= (len(before), len(after))
 
 
-def test_common_ends_of_rows_of_two_bytes() -> None:
-    assert common_ends(b"aabbccdd", b"aaxxyyzzdd", 2) == (1, 1)
-    assert common_ends(b"aabb", b"aabb", 2) == (2, 0)
-    assert common_ends(b"", b"aabb", 2) == (0, 0)
+def test_common_runs_of_rows_of_two_bytes() -> None:
+    assert list(common_runs(b"aabbccdd", b"aaxxyyzzdd", 2)) == [(0, 0, 1), (3, 4, 1)]
+    assert list(common_runs(b"aabb", b"aabb", 2)) == [(0, 0, 2)]
+    assert list(common_runs(b"", b"aabb", 2)) == []
+
+
+@pytest.mark.parametrize("inserted", [1, 15, 16, 17, 3000])
+@pytest.mark.parametrize("place", [0, 1, 4999, 5000])
+def test_all_that_was_there_is_common_after_an_insertion(inserted: int, place: int) -> None:
+    rows = [number.to_bytes(4, "little") for number in range(8000)]
+    before = b"".join(rows[:5000])
+    after = b"".join((*rows[:place], *rows[5000 : 5000 + inserted], *rows[place:5000]))
+    runs = [(0, 0, place), (place, place + inserted, 5000 - place)]
+    assert list(common_runs(before, after, 4)) == [run for run in runs if run[2]]
+    assert list(common_runs(after, before, 4)) == [(new, old, count) for old, new, count in runs if count]
+
+
+def test_rows_outside_of_runs() -> None:
+    assert [list(rows) for rows in outside([(1, 2), (3, 1), (6, 2)], 8)] == [[0], [], [4, 5], []]
+    assert [list(rows) for rows in outside([], 2)] == [[0, 1]]

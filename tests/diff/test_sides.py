@@ -102,3 +102,11 @@ def test_what_a_source_leaves_out_was_not_seen_to_be_consumed(code: str, kind: K
     sign = Problem(code=code, address=0x1000, message="no", root=0x1000, about="memblock")
     for signs in ([sign], [DAMAGED, sign], [sign, DAMAGED]):
         assert sides(consumed=True).gone("w", "before", "why", signs).kind is kind
+
+
+def test_many_items_of_one_key_are_paired_in_order_with_one_look_at_each() -> None:
+    looks: list[int] = []
+    items = list(range(1000))
+    pairs = list(paired(items, items[:999], lambda item: looks.append(item) or "same"))  # type: ignore[func-returns-value]
+    assert pairs == [("same", item, item if item < 999 else None) for item in items]
+    assert len(looks) == 1999

@@ -263,6 +263,17 @@ def test_large_folios_are_copied_in_pieces(tmp_path: Path, monkeypatch: pytest.M
     assert max(sizes) == 3 * PAGE and sum(sizes) == len(data)
 
 
+def test_folios_that_follow_each_other_are_read_at_once(tmp_path: Path) -> None:
+    """In two runs: of the first 40 folios, and of those behind a hole of the file."""
+    pages = {index + 10 * (index >= 40): bytes([index + 1]) * PAGE for index in range(64)}
+    memory = Counted(made(pages, 80 * PAGE).open())
+    state = luoser.read(memory)
+    reads = memory.reads
+    data, _, _ = put_together(tmp_path, memory, "s/1", state)
+    assert data == b"".join(pages.get(index, bytes(PAGE)) for index in range(80))
+    assert memory.reads - reads == 2
+
+
 def test_folios_that_overlap_in_the_file_are_refused() -> None:
     big = b"a" * 4 * PAGE
     assert "overlap" in refused(made({0: big, 2: big}, 40 * PAGE).open(), "s/1")

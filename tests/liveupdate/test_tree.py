@@ -9,7 +9,7 @@ import pytest
 
 from luoser.errors import UsageError
 from luoser.liveupdate import load_scenario
-from luoser.liveupdate.tree import HostBridge, Tree, from_topology
+from luoser.liveupdate.tree import HostBridge, PciDevice, Tree, from_topology
 from luoser.topology import Device, Topology, read_topology
 from tests.real import REAL
 
@@ -30,6 +30,22 @@ TWO_ROOTS = (
 
 def test_the_walk_takes_the_last_root_and_the_last_child_first() -> None:
     assert [bus.number for bus in tree(*TWO_ROOTS).buses()] == [0x40, 2, 1, 0]
+
+
+def test_a_device_is_found_after_others_came_and_went() -> None:
+    found = tree(*TWO_ROOTS, {"bdf": "0001:00:01.0"})
+    first = found.find("0000:00:01.0")
+    assert found.at(first.bdf) == [first, found.find("0001:00:01.0")]
+    found.remove(first)
+    assert [device.name for device in found.at(first.bdf)] == ["0001:00:01.0"]
+    for name in ("0000:00:01.0", "0000:01:00.0"):
+        with pytest.raises(UsageError):
+            found.find(name)
+    old = found.find("0000:00:02.0")
+    new = PciDevice(old.domain, old.bdf, old.bus, old.parent)
+    found.add(new)
+    assert found.find("0000:00:02.0") is new
+    assert list(found.enumerate()).count(old) == 0
 
 
 def test_enumeration_takes_a_bus_before_what_is_below_it() -> None:

@@ -174,6 +174,22 @@ def test_gaps_and_blocks_of_a_range(found: PreservedMap, first: int, count: int)
     assert found.head(start) == min(heads, default=None)
 
 
+@given(small_maps(), st.lists(st.integers(0, 140), max_size=8), st.integers(0, 140))
+def test_heads_are_those_of_each_address(found: PreservedMap, some: list[int], first: int) -> None:
+    places = [*range(first, first + 40), *some, *range(0, 128, 2), *range(0, 128, 4)]
+    addresses = [PAGE * place for place in places] + [PAGE * place + 8 for place in some]
+    assert list(found.heads(addresses)) == [found.head(address) for address in addresses]
+
+
+def test_heads_that_follow_each_other_need_no_look_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = PreservedMap.from_extents([(1 << 30, 0, 100_000), (1 << 40, 9, 3000)], page_size=PAGE)
+    addresses = [*range(1 << 30, (1 << 30) + 100_000 * PAGE, PAGE), *range(1 << 40, (1 << 40) + (3000 << 21), 2 << 20)]
+    looks, look = [], PreservedMap.head
+    monkeypatch.setattr(PreservedMap, "head", lambda self, address: looks.append(address) or look(self, address))
+    assert list(found.heads(addresses)) == [0] * 100_000 + [9] * 3000
+    assert len(looks) < 16
+
+
 @given(small_maps())
 def test_overlap(found: PreservedMap) -> None:
     ours = blocks(found)

@@ -162,10 +162,10 @@ class PciCore:
         """Raises Failure."""
         if self.series.placement == "hole":
             return table.add_to_blocks()
-        if table.count == table.room:
+        start, room = table.count, table.room
+        if start == room:
             raise Failure(self.series.full)
-        start = table.count
-        places = [(start + step) % table.room for step in range(table.room)]
+        places = ((start + step) % room for step in range(room))
         return next(slot for slot in places if not table.row(slot)[2])
 
     def _count_down(self, table: Table, device: PciDevice) -> bool:

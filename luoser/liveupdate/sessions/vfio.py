@@ -118,17 +118,18 @@ class VfioFiles:
         if not self._pages.has(data):
             raise Failure(errno.ENOENT)
         fields = self.read(data)
-        device = self._find(fields.get("domain", 0), fields["bdf"])
+        bdf = fields["bdf"]
+        device = self._find(fields.get("domain", 0), bdf) if isinstance(bdf, int) else None
         if device is None:
             raise Failure(errno.ENODEV)
         self._fail("retrieve", device.name)
         self.devices[device.name] = device
         return device.name
 
-    def _find(self, domain: Value, bdf: Value) -> PciDevice | None:
+    def _find(self, domain: Value, bdf: int) -> PciDevice | None:
         size = next((field.size for field in self.record.fields if field.name == "domain"), 0)
         mask = (1 << 8 * size) - 1
-        found = (one for one in self.core.tree.enumerate() if (one.domain & mask, one.bdf) == (domain, bdf))
+        found = (one for one in self.core.tree.at(bdf) if one.domain & mask == domain)
         return next((one for one in found if one.driver is not None and one.driver.name == _DRIVER), None)
 
     def can_finish(self, file: File) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from luoser.abi.pci import PciLayout
@@ -33,6 +33,7 @@ class ListFolio:
     pages: Pages
     form: PciLayout
     address: int
+    _found: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def create(cls, pages: Pages, form: PciLayout, count: int, buses: int) -> ListFolio:
@@ -62,6 +63,8 @@ class ListFolio:
         mark = f"flags {entry['flags']:x}" if "flags" in entry else f"requested {entry['requested']}"
         word = f"entry {index}: path {path:#x} {mark} data {data:#x}"
         self._write(self._place(index), self.form.record, entry, word)
+        if self._found.get(path) != index:
+            self._found.clear()
 
     def read(self, index: int) -> Entry | None:
         """The record of a device. None if the index is negative or the record is beyond the folio."""
@@ -79,10 +82,14 @@ class ListFolio:
 
     def find(self, path: int) -> int:
         """Index of the first record with this path. -1 if there is none."""
-        data, wanted = self.pages.folios[self.address].data, path.to_bytes(4, "little")
-        places = (self._place(index) for index in range(self.count))  # the path is the first member in every layout
-        found = (index for index, place in enumerate(places) if data[place : place + 4] == wanted)
-        return next(found, -1)
+        if not self._found:
+            data = self.pages.folios[self.address].data
+            for index in reversed(range(self.count)):
+                place = self._place(index)
+                first = data[place : place + 4]  # the path is the first member in every layout
+                if len(first) == 4:
+                    self._found[int.from_bytes(first, "little")] = index
+        return self._found.get(path, -1)
 
     # -- buses --
 

@@ -30,6 +30,7 @@ class Incoming(KernelSide):
     probed: list[PciDevice] = field(default_factory=list)
     folio: ListFolio | None = None
     is_new: bool = False
+    _by_entry: dict[int, list[PciDevice]] = field(default_factory=dict)
 
     # -- enumeration --
 
@@ -64,7 +65,7 @@ class Incoming(KernelSide):
         entry = folio.read(index)
         if entry is None:
             return
-        is_another = device.domain > 0xFFFF or any(one.entry == index for one in self.probed)
+        is_another = device.domain > 0xFFFF or any(one.entry == index for one in self._by_entry.get(index, ()))
         if is_another and self.is_fixed:
             return
         if is_another:
@@ -75,6 +76,7 @@ class Incoming(KernelSide):
         device.entry = index
         device.flags = entry.get("flags", REQUESTED if entry.get("requested") else DEPENDED)
         self.probed.append(device)
+        self._by_entry.setdefault(index, []).append(device)
         self.trace.log(f"pci {device.name}: {PREFIX} liveupdate restore {self._words(entry)}")
         if self.series.has_names and entry["driver_name"]:
             if ("override", device.name) in self.faults:
@@ -201,6 +203,7 @@ class Incoming(KernelSide):
             device.override = ""
         self.clean(self.probed)
         self.probed.clear()
+        self._by_entry.clear()
 
     def _free(self, data: int) -> None:
         if self.is_fixed:
