@@ -2,6 +2,7 @@
 # make demo   environment, install, inspect a shipped dump of a real kernel
 # make test   lint, types, tests
 # make test-slow  the tests that make test leaves out: whole machines, LUOSER_LAB names their dumps (tests/lab)
+# make browser  the tests of report in Chromium, and of dot in Graphviz, which are skipped without these
 # make flips  docs/flips.md: what check says of real dumps with one flipped bit (ten minutes)
 # make e2e    kernels as judges: KERNEL=7.3 MACHINE=arm64 PAGES=64K choose; without them all that docs/kernels.md has
 # make golden the committed files that are made: golden bytes, dump formats
@@ -13,7 +14,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow bench e2e mutants golden docs flips clean
+.PHONY: demo test test-slow browser bench e2e mutants golden docs flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -26,6 +27,10 @@ test: .venv/tested
 
 test-slow: .venv/tested
 	$(PYTEST) -m slow
+
+browser: .venv/tested
+	command -v chromium >/dev/null && command -v dot >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium graphviz; } || { echo "install the packages chromium and graphviz first" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/render/test_graph.py tests/render/test_report.py tests/cli/test_report.py
 
 bench: .venv/tested
 	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable
