@@ -89,6 +89,7 @@ class Limits:
     folder_files: int = _limit(4096, "files read in a folder of debugfs blobs")
     report_state: int = _limit(512 << 10, "bytes of the packed state in a report; of a larger one, a shorter document")
     report_hex: int = _limit(320 << 10, "characters of rows of bytes in a report")
+    report_extents: int = _limit(1 << 20, "ranges of preserved memory that a report draws")
     report_node: int = _limit(2048, "bytes of one node in a report")
     report_rows: int = _limit(1000, "rows of one table in a report, and files of all sessions")
     kallsyms: int = _limit(1 << 22, "symbols of one kernel: distributions have 200 000")

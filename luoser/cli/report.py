@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from luoser.cli.common import Reading, json_pieces, machine_text, read_options
+from luoser.cli.common import Reading, machine_text, read_options
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -179,13 +179,25 @@ def _saved(state: State, share: int) -> Saved:
     )
 
 
+class _TooMuchError(Exception):
+    """The packed document is larger than it may be."""
+
+
 def _packed(document: object, most: int) -> bytes | None:
     """A JSON document, packed with gzip, the same for the same document. None: it takes more than `most` bytes."""
+    from luoser.render.jsontext import put_json
+
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     made = bytearray()
-    for piece in json_pieces(document):
-        made += packer.compress(piece.encode())
+
+    def put(piece: str) -> None:
+        made.extend(packer.compress(piece.encode()))
         if len(made) > most:
-            return None
+            raise _TooMuchError
+
+    try:
+        put_json(document, put)
+    except _TooMuchError:
+        return None
     made += packer.flush()
     return bytes(made) if len(made) <= most else None

@@ -147,9 +147,9 @@ def _preserved(found: PreservedMap, handover: Handover, page_size: int) -> tuple
         rest = rounded_size(found.pages * page_size - sum(sizes.values()))
         legend.append(Legend("nobody", f"{_NOBODY}, {counted(blocks, 'block')}", rest))
     notes = list[str]()
-    whole = list(islice(_owned_spans(found, owned, colours, page_size), LIMITS.extents))
-    if len(whole) == LIMITS.extents:
-        notes.append(f"only the first {LIMITS.extents} ranges of preserved memory are drawn")
+    whole = list(islice(_owned_spans(found, owned, colours, page_size), LIMITS.report_extents))
+    if len(whole) == LIMITS.report_extents:
+        notes.append(f"only the first {LIMITS.report_extents} ranges of preserved memory are drawn")
     spans, gap = _merged(whole)
     if gap:
         notes.append(f"preserved ranges less than {rounded_size(gap)} apart are drawn as one")
