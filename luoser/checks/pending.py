@@ -10,7 +10,7 @@ from luoser.abi.release import known_release
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
-from luoser.state import Direction, Pending
+from luoser.state import Direction, Luo, Pending
 from luoser.text import safe_text
 
 __all__: list[str] = []
@@ -72,19 +72,25 @@ def list_broken(view: View) -> Iterator[Found]:
 
 @register("PEN002", "pending-lost", Severity.ERROR, kernels="6.19 and later", source="luo.md#who-writes-what-when")
 def lost(view: View) -> Iterator[Found]:
-    """A session or file of the running kernel is not in what it has serialised, or is another one there.
+    """A session, file or FLB of the running kernel is not in what it has serialised, or is another one there.
 
     The next kernel does not get it. Before LUO serialises, nothing is judged.
     """
     pending, luo = _outgoing(view), view.serialised()
     _whole(view, pending)
     there = {session.name: session for session in luo.sessions}
+    yield from _lost_flbs(pending, luo)
+    for name in there.keys() - {session.name for session in pending.sessions}:
+        where = f"luo.sessions[{list(there).index(name)}]"
+        yield Found(f"session {safe_text(name)} is serialised, but not in the kernel's list", where=where)
     for index, session in enumerate(pending.sessions):
         where, other = f"pending.sessions[{index}]", there.get(session.name)
         name = f"session {safe_text(session.name)}"
         if other is None:
             yield Found(f"{name} is not serialised", address=session.address, where=where)
             continue
+        for token in {file.token for file in other.files} - {file.token for file in session.files}:
+            yield Found(f"{name}, file {token:#x} is serialised, but not in the kernel's list", where=where)
         handles = {file.token: (file.data, file.compatible) for file in other.files}
         for file in session.files:
             if file.token not in handles:
@@ -98,6 +104,22 @@ def lost(view: View) -> Iterator[Found]:
                     where=where,
                 )
     view.need_used()
+
+
+def _lost_flbs(pending: Pending, luo: Luo) -> Iterator[Found]:
+    there = {flb.name: (flb.count, flb.data) for flb in luo.flbs}
+    for index, flb in enumerate(pending.flbs):
+        said = there.get(flb.name)
+        name, where = f"FLB {safe_text(flb.name)}", f"pending.flbs[{index}]"
+        if flb.count and said is None:
+            yield Found(f"{name}, of {flb.count} files, is not serialised", address=flb.address, where=where)
+        elif said is not None and said != (flb.count, flb.data):
+            yield Found(
+                f"{name}: serialised with count {said[0]} and data {said[1]:#x}, the kernel has {flb.count} and "
+                f"{flb.data:#x}",
+                address=flb.address,
+                where=where,
+            )
 
 
 @register("PEN003", "pending-unpreserved", Severity.ERROR, kernels="6.19 and later", source="README.md#release-matrix")

@@ -641,6 +641,7 @@ def pointers(view: View) -> Iterator[Found]:
         problem
         for problem in view.problems("missing", "excluded", "page-damaged")
         if not problem.about.endswith(".contents") and (problem.about, problem.address) not in reported
+        if not problem.about.startswith("pending") or problem.about.startswith("pending.flbs[")  # else kernel objects
     ]
     for problem in unread:
         if problem.address is not None and view.ram and not _is_ram(view, problem.address):

@@ -125,7 +125,7 @@ def _types(file: str, base: str | None) -> Types:
 
 def _types_of(source: tuple[str, ...]) -> Types:
     from luoser.memory.open import open_memory
-    from luoser.reader.kernel import types_of
+    from luoser.reader.own_types import types_of
 
     if source == (LIVE,) and OWN_BTF.exists():
         return _types(str(OWN_BTF), None)

@@ -51,7 +51,8 @@ def _read(reading: Reading, *, pending: bool) -> _Read:
                 raise
             error.show()
             state = error.state  # what is not there may be what was lost
-        moved = pending and memory.live and _pending(state) != _pending(reading.read(memory))
+        is_running = memory.live or memory.format == "qmp"
+        moved = pending and is_running and _pending(state) != _pending(reading.read(memory))
         return _Read(state, memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory), moved)
 
 

@@ -63,7 +63,7 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
 
 def _profile(name: str) -> Profile:
     from luoser.compat import of_file, of_release, of_state
-    from luoser.reader.kernel import types_of
+    from luoser.reader.own_types import types_of
 
     if _RELEASE.fullmatch(name) and not Path(name).exists():
         return of_release(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,9 @@ _HANDLERS = frozenset(
     entry.handler for entry in layouts() if entry.kind == "struct" and re.search(r"[-_]v\d+$", entry.handler)
 )
 """Versioned names of handlers and FLBs of the registry."""
-_NAMES = "|".join(sorted(map(re.escape, _HANDLERS), key=len, reverse=True))
-_STRINGS = re.compile(
-    rf"(?<![!-~])(kho-v\d{{1,3}}|luo-v\d{{1,3}}|luo-flb-v\d{{1,3}}|memfd-v\d{{1,3}}|{_NAMES})(?=\0)".encode()
-)
+_STARTS = tuple(sorted(map(str.encode, {"kho-v", "luo-v", "luo-flb-v", "memfd-v", *_HANDLERS})))
+_TEXT = re.compile(rb"[!-~]{1,64}(?=\0)")
+_NUMBERED = re.compile(r"(kho|luo|luo-flb|memfd)-v\d{1,3}")
 _RELEASE = re.compile(rb"Linux version (\d+\.\d+\.\d+[!-~]*) ")
 _MACHINES = {62: "x86-64", 183: "arm64"}
 _CHUNK, _OVERLAP = 1 << 24, 256
@@ -134,6 +134,19 @@ def _newest(strings: set[str], prefix: str) -> str:
     return max(found, key=lambda text: int(text.removeprefix(prefix)), default="")
 
 
+def _texts(data: bytes) -> Iterator[str]:
+    """The strings of KHO, LUO and handlers in some bytes, each between other characters than printable ones."""
+    for start in _STARTS:
+        place = data.find(start)
+        while place >= 0:
+            text = _TEXT.match(data, place)
+            if text is not None and not 0x21 <= data[place - 1 : place][0:1].ljust(1, b"\0")[0] <= 0x7E:
+                name = text[0].decode()
+                if name in _HANDLERS or _NUMBERED.fullmatch(name):
+                    yield name
+            place = data.find(start, place + 1)
+
+
 def _scan(path: Path) -> tuple[str | None, set[str], str | None]:
     """(release, strings, machine) of a file."""
     release: str | None = None
@@ -144,7 +157,7 @@ def _scan(path: Path) -> tuple[str | None, set[str], str | None]:
         file.seek(0)
         while chunk := file.read(_CHUNK):
             data = before + chunk
-            strings |= {match[1].decode() for match in _STRINGS.finditer(data)}
+            strings |= set(_texts(data))
             found = _RELEASE.search(data) if release is None else None
             release = found[1].decode("ascii", "replace") if found is not None else release
             before = data[-_OVERLAP:]

@@ -35,11 +35,20 @@ def pending_changes(sides: Sides) -> Iterator[Change]:
     old = _pending(before.pending)
     if not _is_serialised(before) and after.luo is not None and after.luo.serialized:
         yield from _changes(old, _serialised(after.luo), Kind.REMOVED, whole=before.pending.complete)
+        flbs = {flb.name: (flb.count, flb.data) for flb in after.luo.flbs}
+        yield from _flbs({name: flb for name, flb in _counted(before.pending).items() if flb[0]}, flbs, Kind.REMOVED)
     elif after.pending is not None:
         kind = Kind.PROGRESS if after.direction is Direction.INCOMING else Kind.REMOVED
         whole = before.pending.complete and after.pending.complete
-        yield from _changes(old, _pending(after.pending), kind, whole=whole)
-        yield from _flbs(before.pending, after.pending, kind)
+        if not any(_is_unopened(side) for side in (before, after)):
+            yield from _changes(old, _pending(after.pending), kind, whole=whole)  # else it may not be opened yet
+        yield from _flbs(_counted(before.pending), _counted(after.pending), kind)
+
+
+def _is_unopened(handover: Handover) -> bool:
+    """Whether an incoming list is empty: all finished, or not made yet. Kernels make it at the first open."""
+    is_empty = handover.pending is not None and not handover.pending.sessions
+    return handover.direction is Direction.INCOMING and is_empty
 
 
 def _is_serialised(handover: Handover) -> bool:
@@ -105,14 +114,23 @@ def _kind(left: Kind) -> Kind:
     return Kind.PROGRESS if left is Kind.PROGRESS else Kind.CHANGED
 
 
-def _flbs(before: Pending, after: Pending, gone: Kind) -> Iterator[Change]:
-    old = {flb.name: (flb.count, flb.data) for flb in before.flbs}
-    for flb in after.flbs:
-        if flb.name in old and old[flb.name] != (flb.count, flb.data):
-            count, data = old[flb.name]
-            where = f"pending/flbs/{path_part(flb.name)}"
-            now = f"{flb.count} files, data {flb.data:#x}"
-            yield Change(kind=_kind(gone), where=where, before=f"{count} files, data {data:#x}", after=now)
+_Flbs = dict[str, tuple[int, int]]
+"""(count, data) of FLBs by name."""
+
+
+def _counted(pending: Pending) -> _Flbs:
+    return {flb.name: (flb.count, flb.data) for flb in pending.flbs}
+
+
+def _flbs(old: _Flbs, new: _Flbs, gone: Kind) -> Iterator[Change]:
+    for name, (count, data) in old.items():
+        where, was = f"pending/flbs/{path_part(name)}", f"{count} files, data {data:#x}"
+        if name not in new:
+            yield Change(kind=gone, where=where, before=was)
+        elif new[name] != (count, data):
+            yield Change(
+                kind=_kind(gone), where=where, before=was, after=f"{new[name][0]} files, data {new[name][1]:#x}"
+            )
 
 
 def _text(value: int | str) -> str:

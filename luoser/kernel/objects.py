@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from luoser.errors import MissingMemory
 from luoser.kernel.space import AddressSpace, Unmapped
 from luoser.kernel.types import Kind, Place, Types, TypesError
 
-__all__ = ["BrokenList", "NoMember", "Object", "list_items"]
+__all__ = ["BrokenList", "NoMember", "Object", "TooManyItems", "list_items"]
 
 _MOST_BYTES = 1 << 20
 """Bytes of one object that are read."""
@@ -22,6 +21,10 @@ class NoMember(Exception):
 
 class BrokenList(Exception):
     """A list whose links contradict each other, or that does not end."""
+
+
+class TooManyItems(Exception):
+    """A list with more items than may be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,9 @@ def list_items(head: Object, struct: str, link: str, most: int) -> Iterator[Obje
     head:   struct list_head.
     struct: name of the items' struct.
     link:   path of the list_head in it.
-    most:   items before it counts as endless.
+    most:   items that are read.
 
-    Raises BrokenList after the last item that is sound; NoMember, Unmapped, MissingMemory.
+    Raises BrokenList after the last item that is sound, TooManyItems after `most`; NoMember, Unmapped, MissingMemory.
     """
     entry = Object(head.space, head.types, head.number("next"), head.type)
     before, count = head.address, 0
@@ -136,12 +139,14 @@ def list_items(head: Object, struct: str, link: str, most: int) -> Iterator[Obje
         where = f"list of {struct} at {head.address:#x}"
         try:
             back = entry.number("prev")
-        except (Unmapped, MissingMemory) as error:
+        except Unmapped as error:
             raise BrokenList(f"{where}: item {count} at {entry.address:#x}: {error}") from None
         if back != before:
             raise BrokenList(f"{where}: prev of item {count} is {back:#x}, expected {before:#x}")
         if count >= most:
-            raise BrokenList(f"{where}: more than {most} items")
+            raise TooManyItems(f"{where}: only the first {most} items were read")
         yield entry.of(struct, link)
         count += 1
         before, entry = entry.address, Object(head.space, head.types, entry.number("next"), head.type)
+    if (last := head.number("prev")) != before:
+        raise BrokenList(f"list of {struct} at {head.address:#x}: prev of its head is {last:#x}, expected {before:#x}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from luoser.abi.c_struct import Member, Struct, structure
@@ -18,6 +18,8 @@ __all__ = ["Difference", "KernelMember", "Verified", "changed", "verify", "verif
 _WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
 """Names of structs that are written into preserved memory, or may be."""
 _DEEPEST = 4
+_PAGE, _LARGER = 4096, (16384, 65536)
+"""Bytes of a page, as the registry has structs that fill one, and of others that arm64 has."""
 _MEMBERS = 1 << 14
 """Members of one struct that are shown, those of inner structs included."""
 
@@ -26,13 +28,13 @@ _MEMBERS = 1 << 14
 class Difference:
     """A difference between the registry and the kernel.
 
-    what:   `moved`, `size`, `renamed`, `gone` or `new`.
+    what:   `moved`, `size`, `type` (another kind of value, or other elements), `renamed`, `gone` or `new`.
     member: its path; empty for the struct itself.
     ours:   offset, size or name in the registry, in words. Empty: `new`.
     theirs: in the kernel. Empty: `gone`.
     """
 
-    what: Literal["moved", "size", "renamed", "gone", "new"]
+    what: Literal["moved", "size", "type", "renamed", "gone", "new"]
     member: str
     ours: str
     theirs: str
@@ -133,6 +135,7 @@ def _status(schemas: list[Schema]) -> str:
 
 def _differences(types: Types, number: int, ours: Struct, path: str = "", deep: int = _DEEPEST) -> Iterator[Difference]:
     theirs = dict(types.members(number))
+    ours = _of_page(ours, types.size(number))
     unnamed = {name: place for name, place in theirs.items() if name not in {member.name for member in ours.members}}
     if types.size(number) != ours.size:
         yield Difference(what="size", member=path, ours=f"{ours.size}", theirs=f"{types.size(number)}")
@@ -149,10 +152,22 @@ def _differences(types: Types, number: int, ours: Struct, path: str = "", deep: 
             yield from _member_differences(types, place, member, where, deep)
     for name, place in unnamed.items():
         start, size = _span(types, place)
-        if any(start < our + length and our < start + size for our, length in map(_our_span, ours.members)):
-            continue  # another member of a union
+        shared = [
+            (our, length) for our, length in map(_our_span, ours.members) if start < our + length and our < start + size
+        ]
+        if shared and all(start <= our and our + length <= start + size for our, length in shared):
+            continue  # a member of a union that holds known ones
         where = f"{path}{'.' if path else ''}{name}"
         yield Difference(what="new", member=where, ours="", theirs=f"{described(types, place.type)} at {place.offset}")
+
+
+def _of_page(ours: Struct, size: int) -> Struct:
+    """A struct that fills a page, with its last array as long as a kernel with larger pages has it."""
+    last = ours.members[-1] if ours.members else None
+    if ours.size != _PAGE or size not in _LARGER or last is None or last.offset + last.total != _PAGE or not last.count:
+        return ours
+    longer = replace(last, count=(size - last.offset) // last.size)
+    return replace(ours, size=size, members=(*ours.members[:-1], longer))
 
 
 def _member_differences(types: Types, place: Place, member: Member, where: str, deep: int) -> Iterator[Difference]:
@@ -162,11 +177,35 @@ def _member_differences(types: Types, place: Place, member: Member, where: str, 
         yield Difference(what="moved", member=where, ours=_bits(our_start), theirs=_bits(start))
     if size != our_size:
         yield Difference(what="size", member=where, ours=_bits(our_size), theirs=_bits(size))
+    elif not _is_alike(types, place, member):
+        yield Difference(what="type", member=where, ours=_our_type(member), theirs=described(types, place.type))
     inner = types.plain(place.type) if place.type else 0
     if inner and types.type(inner).kind is Kind.ARRAY:
         inner = types.plain(types.type(inner).target)
     if deep and member.struct is not None and types.type(inner).kind is Kind.STRUCT:
         yield from _differences(types, inner, member.struct, where, deep - 1)
+
+
+def _is_alike(types: Types, place: Place, member: Member) -> bool:
+    """Whether a member of the same size has the same kind of value: numbers, texts, or a struct; of an array each."""
+    number, depth = types.plain(place.type) if place.type else 0, _DEEPEST
+    while depth and types.type(number).kind is Kind.ARRAY:
+        number, depth = types.plain(types.type(number).target), depth - 1
+    found = types.type(number)
+    if place.bits or member.width:
+        return bool(place.bits and member.width)
+    if found.kind is Kind.UNION:  # an address beside the pointer that it was
+        return types.size(number) == member.size or member.struct is not None
+    if member.struct is not None:
+        return found.kind is Kind.STRUCT
+    if member.is_bytes:  # bitmaps are words in the kernel
+        return found.kind is Kind.INTEGER and (found.size == 1 or member.c_type == "u8")
+    return found.kind in (Kind.INTEGER, Kind.ENUM) and found.size == member.size
+
+
+def _our_type(member: Member) -> str:
+    name = f"struct {member.struct.tag}" if member.struct is not None else member.c_type
+    return name if member.count is None else f"{name}[{member.count}]"
 
 
 def _span(types: Types, place: Place) -> tuple[int, int]:
@@ -264,4 +303,5 @@ def _first_change(before: list[KernelMember], after: list[KernelMember]) -> str 
             return f"{member.name} is gone"
         if (member.offset, member.size, member.bits) != (now.offset, now.size, now.bits):
             return f"{member.name} of {member.size} bytes at {member.offset} is now of {now.size} at {now.offset}"
-    return None
+    new = there.keys() - {member.name for member in before}
+    return f"{min(new)} is new" if new else None

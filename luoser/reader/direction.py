@@ -243,7 +243,7 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
     if address in walk.directions:
         return walk.directions[address], ["given: --direction"]
     if draft.root.verdict is not None:
-        return _by_kernel(walk, draft, *draft.root.verdict)
+        return _by_kernel(walk, draft, numbers, *draft.root.verdict)
     if draft.is_foreign:
         return Direction.UNKNOWN, ["nothing of it is at its address: root of a guest, or a copy"]
     if numbers is not None:
@@ -260,8 +260,14 @@ def _decided(walk: Walk, draft: Draft, drafts: Sequence[Draft], numbers: Numbers
     return _alone(walk, draft) if not others else _among_others(draft, others)
 
 
-def _by_kernel(walk: Walk, draft: Draft, direction: Direction, words: list[str]) -> tuple[Direction, list[str]]:
+def _by_kernel(
+    walk: Walk, draft: Draft, numbers: Numbers | None, direction: Direction, words: list[str]
+) -> tuple[Direction, list[str]]:
     """(direction, evidence) by the variables of a kernel. One that was found in memory may be that before the jump."""
+    wrong = {Direction.OUTGOING: numbers.lower, Direction.INCOMING: numbers.higher} if numbers is not None else {}
+    if draft.root.is_doubtful and numbers is not None and wrong.get(direction) == draft.root.address:
+        text = f"but the roots at {numbers.lower:#x} and {numbers.higher:#x} have {numbers.text}"
+        return Direction.UNKNOWN, [*words, f"{text}: another kernel may be running; {_DECIDES}"]
     messenger = _in_scratch(walk, draft) if draft.root.is_doubtful and direction is Direction.OUTGOING else None
     if messenger is None:
         return direction, words

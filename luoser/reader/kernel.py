@@ -24,12 +24,11 @@ from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError
 from luoser.limits import LIMITS
 from luoser.memory.elf import parse_vmcoreinfo
-from luoser.memory.source import Memory
 from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbol, Symbols
 from luoser.text import safe_text
 
-__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "find_successors", "types_of", "variable_type"]
+__all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "find_successors", "variable_type"]
 
 _AREAS = (("kho_scratch", "kho_scratch_cnt"), ("kho_bootmem", "kho_bootmem_cnt"))
 """Pointer to the array of scratch areas, and their number; scratch is to be called bootmem from 7.4 on."""
@@ -140,7 +139,7 @@ class Kernel:
             member = known.get(8 * place)
             if word and (not known or member in members):
                 holder = f"{name}.{member}" if member else f"{name}, byte {8 * place}"
-                found += [Pointer(address, holder) for address in self._meanings(word)]
+                found += [Pointer(address, holder) for address in self._meanings(word, member)]
         return found
 
     def scratch(self) -> tuple[int, int] | None:
@@ -164,9 +163,15 @@ class Kernel:
         data = self._read(name, size)
         return int.from_bytes(data, "little") if len(data) == size else None
 
-    def _meanings(self, word: int) -> Iterator[int]:
-        """Pages that a word may point to: as physical address, through the direct map, or as a struct page."""
-        for address in (word, self.space.direct(word), self._page(word)):
+    def _meanings(self, word: int, member: str | None) -> Iterator[int]:
+        """Pages that a word may point to: as physical address, through the direct map, or as a struct page.
+
+        member: that has the word. Its name says which. None: not known.
+        """
+        ways: tuple[int | None, ...] = (word, self.space.direct(word), self._page(word))
+        if member is not None:
+            ways = (word, None, None) if member.endswith("_phys") else (None, *ways[1:])
+        for address in ways:
             if address is not None and self.walk.is_page_address(address):
                 yield address
 
@@ -219,18 +224,6 @@ def _with_given(walk: Walk, symbols: Symbols) -> list[Kernel]:
             "symbols", None, None, f"{symbols.path}: no kernel with these symbols in this source{word}; not used"
         )
     return found
-
-
-def types_of(memory: Memory) -> tuple[Types | None, str]:
-    """(types of the kernel in a source, why there are none)."""
-    walk = Walk(memory, memory.page_size or 4096)
-    kernels = find_kernels(walk, None)
-    found = next((kernel.types for kernel in kernels if kernel.types is not None), None)
-    said = "; ".join(problem.message for problem in walk.problems)
-    if kernels and not said:
-        said = f"{kernels[0].symbols.path} has no BTF (CONFIG_DEBUG_INFO_BTF), or it is not in this source"
-    name = safe_text(memory.path)
-    return found, f"{name}: {said or 'the symbols of the kernel (kallsyms) are not in this source'}; give --btf FILE"
 
 
 # -- out of the memory itself -----------------------------------------------------------------------------

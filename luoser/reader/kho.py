@@ -84,7 +84,8 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
         _need_own_root(walk, made, drafts)
     ordered = tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
     if whole:
-        ordered = with_own_types(walk, search.kernel, read_pending(walk, search.kernel, ordered))
+        named = frozenset(root.address for root in roots if root.is_named)
+        ordered = with_own_types(walk, search.kernel, read_pending(walk, search.kernel, ordered, named))
     walk.end()
     return ordered
 

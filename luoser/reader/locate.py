@@ -52,6 +52,7 @@ class Root:
     chosen:  devicetrees whose /chosen points to it.
     verdict: (direction, evidence in words) from the running kernel. None: no such evidence.
     scratch: (physical address, size in bytes, evidence in words) of its arrays of scratch areas.
+    is_named: a variable of the running kernel has its address.
     is_left_over: the running kernel names other roots.
     is_doubtful: nobody said that the kernel of the verdict is the running one; it was found in memory.
     """
@@ -63,6 +64,7 @@ class Root:
     scratch: list[tuple[int, int, str]] = field(default_factory=list)
     is_doubtful: bool = False
     is_left_over: bool = False
+    is_named: bool = False
 
     @property
     def form(self) -> KhoForm | None:
@@ -147,7 +149,9 @@ def find_roots(
     if not (walk.memory.live and kernel is not None):
         strays = _by_search(walk, roots)
         _keep_likeliest(walk, roots, wanted)
-    if kernel is not None and kernel.is_found and any(root.verdict is None for root in roots.values()):
+    is_cheap = not walk.memory.format.startswith("kdump")  # there each page has to be unpacked
+    is_open = any(root.verdict is None for root in roots.values())
+    if kernel is not None and kernel.is_found and not walk.memory.live and (is_cheap or is_open):
         kernel = _by_successor(walk, roots, kernel)
     if kernel is not None:
         _mark_left_over(roots, kernel)
@@ -171,7 +175,7 @@ def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -
     named = [_variables(walk, roots, kernel) for kernel in kernels]
     running = _running(named)
     if running is None:
-        if len(kernels) > 1 and symbols is not None:
+        if len(kernels) > 1:
             word = f"{len(kernels)} kernels are in this source: unknown which one is running"
             walk.problem("symbols", None, None, f"{word}; symbols not used")
         return None
@@ -197,19 +201,24 @@ def _accept(roots: dict[int, Root], kernel: Kernel, named: _Named) -> None:
         if before is not None and before[0] is not direction:
             direction = Direction.UNKNOWN
         roots[address].verdict = direction, evidence + also
-        roots[address].is_doubtful = kernel.is_found
+        roots[address].is_doubtful, roots[address].is_named = kernel.is_found, True
         if scratch is not None:
             roots[address].scratch.append((*scratch, "kho_scratch"))
 
 
 def _by_successor(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Kernel:
     """The kernel, or another one in memory to which it handed over: VMCOREINFO of a dump can be that of the first."""
-    handed = {address for address, root in roots.items() if root.verdict and root.verdict[0] is Direction.OUTGOING}
+    handed, got = (
+        {address for address, root in roots.items() if root.verdict and root.verdict[0] is side}
+        for side in (Direction.OUTGOING, Direction.INCOMING)
+    )
     for other in find_successors(walk, kernel):
         named = _variables(walk, roots, other)
-        if any(address in handed and said[0] is Direction.INCOMING for address, said in named.items()):
+        is_after = any(address in handed and said[0] is Direction.INCOMING for address, said in named.items())
+        is_before = any(address in got and said[0] is Direction.OUTGOING for address, said in named.items())
+        if is_after and not is_before:  # both: pages of roots were used again; their numbers decide
             for root in roots.values():
-                root.verdict, root.scratch = None, []
+                root.verdict, root.scratch, root.is_named = None, [], False
             _accept(roots, other, named)
             return other
     return kernel

@@ -13,12 +13,14 @@ from luoser.errors import MissingMemory
 from luoser.kernel.types import Types, TypesError
 from luoser.kernel.values import values_of
 from luoser.kernel.verify import Verified, verify_layout
-from luoser.reader.kernel import Kernel
+from luoser.memory.source import Memory
+from luoser.reader.kernel import Kernel, find_kernels
+from luoser.reader.locate import find_roots
 from luoser.reader.walk import Subject, Walk
 from luoser.state import OWN_PREFIX, File, Handover, PciList, Record, Session
 from luoser.text import safe_text
 
-__all__ = ["with_own_types"]
+__all__ = ["types_of", "with_own_types"]
 
 _VERSION = re.compile(r"[-_]v\d+$")
 _SESSIONS = ("luo-session", "luo-file", "luo-flb-v1")
@@ -103,6 +105,9 @@ class _Judge:
         """A file of a handler that no layout fits, with the struct that the kernel has for this kind of handler."""
         if file.memfd is not None or file.detail is not None or not self.walk.is_page_address(file.data):
             return file
+        own = [entry for entry in layouts() if entry.handler == file.compatible and entry.kind == "struct"]
+        if any(one.result == "equal" for entry in own for one in self.verified(entry.name)[:1]):
+            return file  # its layout is known, and the kernel's: what is wrong are the bytes
         for tag in _tags(file.compatible):
             number = self.types.struct(tag)
             try:
@@ -123,3 +128,16 @@ class _Judge:
         if not self.say(entry.layout, path):
             return entry
         return replace(entry, confidence=f"certain: {self.who}'s own type; {entry.confidence}")
+
+
+def types_of(memory: Memory) -> tuple[Types | None, str]:
+    """(types of the running kernel of a source, why there are none)."""
+    walk = Walk(memory, memory.page_size or 4096)
+    running = find_roots(walk, kallsyms=True).kernel
+    kernels = [running] if running is not None else find_kernels(walk, None)
+    found = kernels[0].types if len(kernels) == 1 else None
+    said = "; ".join(problem.message for problem in walk.problems)
+    if kernels and not said:
+        said = f"{kernels[0].symbols.path} has no BTF (CONFIG_DEBUG_INFO_BTF), or it is not in this source"
+    name = safe_text(memory.path)
+    return found, f"{name}: {said or 'the symbols of the kernel (kallsyms) are not in this source'}; give --btf FILE"

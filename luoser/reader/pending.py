@@ -15,15 +15,15 @@ from dataclasses import replace
 from luoser.abi.luo import is_test_flb
 from luoser.abi.pci import is_flb_name
 from luoser.errors import MissingMemory
-from luoser.kernel.objects import BrokenList, NoMember, Object, list_items
+from luoser.kernel.objects import BrokenList, NoMember, Object, TooManyItems, list_items
 from luoser.kernel.space import Unmapped
 from luoser.kernel.types import Types, TypesError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.kernel import Kernel, variable_type
 from luoser.reader.pci import Lead, read_lists
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Direction, Handover, PciList, Pending, PendingFile, PendingFlb, PendingSession
-from luoser.text import decode_name
+from luoser.text import decode_name, safe_text
 
 __all__ = ["read_pending", "why_unknown"]
 
@@ -32,19 +32,22 @@ _NOT_OPENED = "no session in the list: all are finished, or user space has not o
 _SIDES = {Direction.OUTGOING: "outgoing", Direction.INCOMING: "incoming"}
 
 
-def read_pending(walk: Walk, kernel: Kernel | None, handovers: tuple[Handover, ...]) -> tuple[Handover, ...]:
+def read_pending(
+    walk: Walk, kernel: Kernel | None, handovers: tuple[Handover, ...], named: frozenset[int]
+) -> tuple[Handover, ...]:
     """The handovers, those of the running kernel with what its own objects say.
 
     walk:      the source.
     kernel:    the running one. None, or without types: nothing is added.
     handovers: all of the source.
+    named:     addresses of the roots that the kernel's own variables name.
     """
     if kernel is None or kernel.types is None or kernel.address("luo_session_global") is None:
         return handovers
     made = []
     for one in handovers:
         side = _SIDES.get(one.direction)
-        if side is not None and one.own and _is_of(kernel, one):
+        if side is not None and one.own and one.address in named:
             walk.at_root(one.address)
             one = replace(one, pending=_Reader(walk, kernel, kernel.types, one, side).read())
             walk.at_root(None)
@@ -64,20 +67,17 @@ def why_unknown(kernel: Kernel | None) -> str:
     return f"{what}: no root in this source is that of {kernel.symbols.path}"
 
 
-def _is_of(kernel: Kernel, handover: Handover) -> bool:
-    """Whether the kernel's own variables name the root."""
-    return any(f"of {kernel.symbols.path} points to it" in text for text in handover.evidence)
-
-
 class _Reader:
     """Reads one side of the kernel's objects. What cannot be read is noted, and `complete` is False from then on."""
 
     def __init__(self, walk: Walk, kernel: Kernel, types: Types, handover: Handover, side: str) -> None:
         self.walk, self.kernel, self.types, self.handover, self.side = walk, kernel, types, handover, side
         self.complete = True
-        self.left = LIMITS.entries
+        self.left = LIMITS.pending
+        self.known: set[int] = set()
 
     def read(self) -> Pending:
+        handlers = tuple(self.handlers())
         flbs, sessions = tuple(self.flbs()), tuple(self.sessions())
         evidence = [f"{self.side} lists of {self.kernel.symbols.path}, by {self.types.where}"]
         if self.side == "incoming" and not sessions:
@@ -87,7 +87,7 @@ class _Reader:
             flbs=flbs,
             lists=self.lists(flbs),
             subtrees=tuple(subtree.name for subtree in self.handover.subtrees),
-            handlers=tuple(self.handlers()),
+            handlers=handlers,
             evidence=tuple(evidence),
             complete=self.complete,
         )
@@ -102,6 +102,8 @@ class _Reader:
             self.walk.missing(error, subject)
         except BrokenList as error:
             self.walk.problem("pending-broken", None, subject, str(error))
+        except TooManyItems as error:
+            self.walk.problem("too-many", None, subject, f"{error}; {how_to_raise('pending')}")
         except (Unmapped, NoMember, TypesError) as error:
             self.walk.problem("pending-unread", None, subject, str(error))
         self.complete = False
@@ -117,22 +119,26 @@ class _Reader:
             self.left -= 1
             yield item
 
-    def counted(self, subject: Subject, owner: Object, found: int, what: str) -> None:
-        """Note a problem if a list that could be read has another number of items than its owner says."""
+    def counted(self, owner: Object, found: int, what: str) -> None:
+        """Raise BrokenList if a list that could be read has another number of items than its owner says."""
         if self.complete and (count := owner.number("count")) != found:
             raise BrokenList(f"count is {count}, the list has {found} {what}")
 
     # -- sessions -----------------------------------------------------------------------------------------
 
     def sessions(self) -> Iterator[PendingSession]:
-        subject, found = Subject("pending sessions", "pending.sessions"), 0
+        subject, found, names = Subject("pending sessions", "pending.sessions"), 0, set[str]()
         with self.noted(subject):
             header = self.variable("luo_session_global").member(self.side)
             for item in self.items(header.member("list"), "luo_session", "list"):
                 with self.noted(Subject(f"pending session {found}", f"pending.sessions[{found}]")):
-                    yield self.session(item, found)
+                    session = self.session(item, found)
+                    yield session
+                    if not session.name or session.name in names:
+                        raise BrokenList(f"its name {safe_text(session.name)!r} is empty, or that of another session")
+                    names.add(session.name)
                 found += 1
-            self.counted(subject, header, found, "sessions")
+            self.counted(header, found, "sessions")
 
     def session(self, item: Object, index: int) -> PendingSession:
         owner = item.member("file_set") if item.has("file_set") else item
@@ -145,12 +151,26 @@ class _Reader:
 
     def files(self, owner: Object, index: int) -> Iterator[PendingFile]:
         subject, found = Subject(f"pending session {index}, files", f"pending.sessions[{index}].files"), 0
+        tokens = set[int]()
         with self.noted(subject):
             for entry in self.items(owner.member("files_list"), "luo_file", "list"):
                 with self.noted(Subject(f"{subject.name}[{found}]", f"{subject.path}[{found}]")):
-                    yield self.file(entry)
+                    file = self.file(entry)
+                    yield file
+                    if file.token in tokens:
+                        raise BrokenList(f"token {file.token:#x} is that of another file of the session")
+                    tokens.add(file.token)
+                    self.linked(entry)
                 found += 1
-            self.counted(subject, owner, found, "files")
+            self.counted(owner, found, "files")
+
+    def linked(self, entry: Object) -> None:
+        """Raise BrokenList for a file whose handler is not registered, or that has no file to hand over."""
+        handler = entry.number("fh")
+        if handler not in self.known:
+            raise BrokenList(f"its handler at {handler:#x} is not in the list of registered ones")
+        if self.side == "outgoing" and not entry.number("file"):
+            raise BrokenList("it has no struct file")
 
     def file(self, entry: Object) -> PendingFile:
         handler = entry.follow("fh", "liveupdate_file_handler")
@@ -175,10 +195,13 @@ class _Reader:
     # -- FLBs and handlers --------------------------------------------------------------------------------
 
     def flbs(self) -> Iterator[PendingFlb]:
-        if self.kernel.address("luo_flb_global") is None:  # 6.19 has none
+        if self.types.struct("luo_flb_global") is None:  # 6.19 has none
             return
+        found = 0
         with self.noted(Subject("pending FLBs", "pending.flbs")):
-            for item in self.items(self.variable("luo_flb_global").member("list"), "luo_flb_private", "list"):
+            head = self.variable("luo_flb_global")
+            for item in self.items(head.member("list"), "luo_flb_private", "list"):
+                found += 1
                 owner, state = item.of("liveupdate_flb", "private"), item.member(self.side)
                 yield PendingFlb(
                     name=decode_name(owner.text("compatible")),
@@ -186,6 +209,8 @@ class _Reader:
                     data=state.number("data"),
                     address=owner.physical,
                 )
+            if head.has("count"):
+                self.counted(head, found, "FLBs")
 
     def handlers(self) -> Iterator[str]:
         with self.noted(Subject("registered handlers", "pending.handlers")):
@@ -194,6 +219,7 @@ class _Reader:
                 raise NoMember(f"{self.kernel.symbols.path} has no luo_file_handler_list")
             head = Object(self.kernel.space, self.types, address, number)
             for item in self.items(head, "liveupdate_file_handler", "list"):
+                self.known.add(item.address)
                 yield decode_name(item.text("compatible"))
 
     def lists(self, flbs: tuple[PendingFlb, ...]) -> tuple[PciList, ...]:

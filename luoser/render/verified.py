@@ -46,6 +46,8 @@ def _difference(difference: Difference) -> str:
         return f"{where} is at byte {difference.theirs}, expected {difference.ours}"
     if difference.what == "size":
         return f"{where} has {difference.theirs} bytes, expected {difference.ours}"
+    if difference.what == "type":
+        return f"{where} is {difference.theirs}, expected {difference.ours}"
     if difference.what == "renamed":
         return f"{where} is called {difference.theirs}"
     if difference.what == "gone":

@@ -79,3 +79,17 @@ def test_a_count_of_an_flb_changes() -> None:
     before = early(lambda pending: replace(pending, flbs=(flb,)))
     after = early(lambda pending: replace(pending, flbs=(replace(flb, count=2),)))
     assert places(before, after) == [("changed", "pending/flbs/pci")]
+
+
+def test_an_flb_that_was_not_serialised_is_removed() -> None:
+    flb = PendingFlb(name="mine", count=1, data=0x1000, address=0x2000)
+    before = early(lambda pending: replace(pending, flbs=(*pending.flbs, flb)))
+    assert places(before, real.read(FROZEN)) == [("removed", "pending/flbs/mine")]
+
+
+def test_an_incoming_list_that_may_not_be_made_yet_is_not_compared() -> None:
+    def incoming(state: State) -> State:
+        return replace(state, handovers=(replace(state.handovers[0], direction=Direction.INCOMING),))
+
+    empty = early(lambda pending: replace(pending, sessions=()))
+    assert places(incoming(early()), incoming(empty)) == []

@@ -25,7 +25,7 @@ from luoser.kernel.verify import verify
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.reader import SYMBOLS
-from luoser.reader.kernel import types_of
+from luoser.reader.own_types import types_of
 from luoser.state import Direction, Handover, State, to_document
 from luoser.symbols import read_symbols
 from tests.e2e.boot import File

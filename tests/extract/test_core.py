@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import luoser
-from luoser import reader
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.extract.core import write_core
 from luoser.limits import Limits
@@ -27,6 +26,7 @@ from luoser.memory.kdump import KdumpMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory, Segment
+from luoser.reader import page_size as page_size_room
 from luoser.state import Direction, Handover, Problem
 from tests import real
 from tests.images import Image
@@ -396,7 +396,7 @@ def test_pages_that_only_a_trial_reads_are_not_in_a_cut(page_size: int | None) -
     luoser.read(recorder, page_size=page_size)
     alone = Recorder(memory)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "best_size", lambda state, size, _: (size, 0))
+        patch.setattr(page_size_room, "best_size", lambda state, size, _: (size, 0))
         luoser.read(alone, page_size=page_size)
     assert recorder.asked == alone.asked
 

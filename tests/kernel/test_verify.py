@@ -61,12 +61,13 @@ CHANGES = {
     ),
     "size": (
         FILE_SER.replace("u64 token", "u32 token; u32 _pad"),
-        {("size", "token", "8", "4")},
+        {("size", "token", "8", "4"), ("new", "_pad", "", "u32 at 60")},
     ),
     "grown": (
         FILE_SER.replace("u64 token;", "u64 token;\n\tu64 more;"),
         {("size", "", "64", "72"), ("new", "more", "", "u64 at 64")},
     ),
+    "type": (FILE_SER.replace("u64 data", "void *data"), {("type", "data", "u64", "void *")}),
     "renamed": (FILE_SER.replace("token", "ticket"), {("renamed", "token", "token", "ticket")}),
     "gone": (FILE_SER.replace("\tu64 token;\n", ""), {("size", "", "64", "56"), ("gone", "token", "at 56", "")}),
 }

@@ -100,3 +100,12 @@ def test_a_handler_of_another_kind_is_left_alone() -> None:
 
 def test_the_document_with_such_a_struct_is_valid() -> None:
     assert errors(to_document(renamed(b"memfd-v9"), full=True)) == []
+
+
+def test_a_known_handler_whose_bytes_are_wrong_keeps_its_own_layout() -> None:
+    memory = frozen()
+    luo = luoser.read(memory).handovers[0].luo
+    assert luo is not None
+    memory.write(luo.sessions[0].files[0].data, bytes(4096))
+    after = luoser.read(memory).handovers[0].luo
+    assert after is not None and after.sessions[0].files[0].detail is None

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import luoser
+from luoser.checks import check
 from luoser.kernel.objects import Object
+from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
 from luoser.state import Direction, Pending, State, to_document
 from tests.conftest import Run
@@ -113,8 +115,72 @@ def test_lists_that_are_damaged(path: str, value: int, code: str, message: str, 
 def test_a_session_whose_page_is_lost() -> None:
     memory = Overlay(real.memory("pre"))
     memory.remove(pending(real.read("pre"), Direction.OUTGOING).sessions[2].address // 4096 * 4096)
-    found = pending(luoser.read(memory), Direction.OUTGOING)
+    state = luoser.read(memory)
+    found = pending(state, Direction.OUTGOING)
     assert not found.complete and len(found.sessions) < 6
+    assert not [one for one in state.problems if one.code == "pending-broken"]  # nothing is wrong but the source
+    report = check(state)
+    assert report.verdict == "inconclusive" and not [one for one in report.findings if one.severity == "error"]
+
+
+def member(address: int, struct: str, path: str) -> int:
+    """Physical address of a member of an object of the running kernel of pre, at a physical address."""
+    types = real.running("pre").types
+    assert types is not None
+    number = types.struct(struct)
+    place = types.find(number, path) if number is not None else None
+    assert place is not None
+    return address + place.offset
+
+
+def wrong(session: int, file: int | None, struct: str, path: str, value: bytes) -> list[str]:
+    """Messages about broken objects, after a member was overwritten."""
+    memory = Overlay(real.memory("pre"))
+    one = pending(real.read("pre"), Direction.OUTGOING).sessions[session]
+    memory.write(member(one.address if file is None else one.files[file].address, struct, path), value)
+    state = luoser.read(memory)
+    assert check(state).verdict == "findings"
+    return [problem.message for problem in state.problems if problem.code == "pending-broken"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("fh", bytes(8), "its handler at 0x0 is not in the list of registered ones"),
+        ("file", bytes(8), "it has no struct file"),
+        ("token", (0x1000).to_bytes(8, "little"), "token 0x1000 is that of another file of the session"),
+    ],
+)
+def test_a_file_that_is_damaged(path: str, value: bytes, message: str) -> None:
+    assert any(message in text for text in wrong(1, 1, "luo_file", path, value))
+
+
+@pytest.mark.parametrize("name", [bytes(64), b"vm-batch-000".ljust(64, b"\0")])
+def test_a_session_whose_name_is_damaged(name: bytes) -> None:
+    assert any("is empty, or that of another session" in text for text in wrong(2, None, "luo_session", "name", name))
+
+
+def test_a_count_of_files_that_is_wrong() -> None:
+    found = wrong(1, None, "luo_session", "file_set.count", (7).to_bytes(8, "little"))
+    assert any("count is 7, the list has 20 files" in text for text in found)
+
+
+def test_a_head_that_does_not_lead_back() -> None:
+    found = wrong(1, None, "luo_session", "file_set.files_list.prev", (0xDEAD).to_bytes(8, "little"))
+    assert any("prev of its head is 0xdead" in text for text in found)
+
+
+def test_lists_longer_than_the_limit_are_said_to_be() -> None:
+    state = luoser.read(real.memory("pre"), limits=Limits(pending=10))
+    assert [one for one in state.problems if one.code == "too-many"] and not pending(state, Direction.OUTGOING).complete
+    assert check(state).verdict == "inconclusive"
+
+
+def test_the_users_own_direction_keeps_what_is_pending() -> None:
+    root = real.read("pre").handovers[0].address
+    assert root is not None
+    state = luoser.read(real.memory("pre"), directions={root: Direction.OUTGOING})
+    assert pending(state, Direction.OUTGOING) == pending(real.read("pre"), Direction.OUTGOING)
 
 
 def test_a_loop_of_files() -> None:

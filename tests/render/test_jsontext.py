@@ -72,6 +72,7 @@ def test_a_streamed_document_has_the_same_text(full: bool) -> None:
     assert text(to_document(state, full=full, streamed=True)) == text(whole) == plain(whole) + "\n"
 
 
+@pytest.mark.slow
 def test_rows_are_not_all_in_memory() -> None:
     """Every other page of 8 GiB: a million extents."""
     found = PreservedMap([Bitmap(0, number << 27, b"\x55" * 4096) for number in range(64)], page_size=4096)
