@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 import luoser
 from luoser.checks import Verdict, check
 from luoser.errors import UsageError
+from luoser.kernel.answers import Answers
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import KnownRoot
 from luoser.state import Area, Direction, Handover, MapStatus, State
 from tests import real
 from tests.images import Image, Node, fdt, name, u32, u64
+from tests.kernel import real as kernels
 from tests.reader.helpers import codes, only, problems, replace_u64
 from tests.reader.messengers import boot_tree, named, setup_node
 
@@ -615,3 +618,23 @@ def test_a_kernel_in_scratch_shows_that_a_broken_map_was_consumed(is_known: bool
         memory.vmcoreinfo = {}
     (handover,) = luoser.read(memory).handovers
     assert handover.preserved.status is (MapStatus.STALE if is_known else MapStatus.DAMAGED)
+
+
+# -- a kernel that was found in memory --
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_variables_that_contradict_the_numbers_make_no_direction(typed: bool) -> None:
+    """As with VMCOREINFO of the kernel before: its variables name the same two pages the other way round."""
+    memory = Overlay(kernels.memory("finished"))
+    answers = Answers.unpack(memory.answers)
+    assert answers is not None
+    symbols = dict(answers.symbols)
+    symbols["kho_in"], symbols["kho_out"] = symbols["kho_out"], symbols["kho_in"]
+    memory.answers = replace(answers, symbols=symbols, btf=answers.btf if typed else b"").pack()
+    right = {handover.address: handover.direction for handover in kernels.read("finished").handovers}
+    state = luoser.read(memory)
+    for handover in state.handovers:
+        assert handover.direction in (Direction.UNKNOWN, right[handover.address])
+        assert handover.direction is Direction.UNKNOWN or not any("certain" in word for word in handover.evidence)
+        assert handover.pending is None
