@@ -109,3 +109,18 @@ def test_a_known_handler_whose_bytes_are_wrong_keeps_its_own_layout() -> None:
     memory.write(luo.sessions[0].files[0].data, bytes(4096))
     after = luoser.read(memory).handovers[0].luo
     assert after is not None and after.sessions[0].files[0].detail is None
+
+
+@pytest.mark.parametrize("change", [{"text": 1}, {"place": 0x1000}, {"build": "00"}])
+def test_a_note_of_another_kernel_is_not_used(change: dict[str, int]) -> None:
+    memory = frozen()
+    answers = Answers.unpack(memory.answers)
+    assert answers is not None and luoser.read(memory).handovers[0].pending is not None
+    memory.answers = replace(answers, **change).pack()  # type: ignore[arg-type]
+    (handover,) = luoser.read(memory).handovers
+    assert handover.pending is None and not any("certain" in word for word in handover.evidence)
+
+
+def test_a_list_of_another_form_than_the_kernels_is_not_called_certain() -> None:
+    state = luoser.read(fixture("frozen"))
+    assert not any("own type" in entry.confidence for entry in state.handovers[0].pci)  # the kernel has no such struct
