@@ -8,12 +8,18 @@ import lzma
 import re
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from luoser.checks import rules
+from luoser.cli import check as check_module
+from luoser.memory.overlay import Overlay
+from luoser.state import State
 from tests import real
+from tests.checks.test_pending import state_with
 from tests.cli.test_cli import Run
 from tests.schemas import errors
 
@@ -235,3 +241,30 @@ def test_options_without_effect_on_a_bare_list_are_refused(luoser_command: Run, 
 def test_verbose_is_for_text(luoser_command: Run) -> None:
     result = luoser_command("check", FROZEN, "-v", "--format", "json")
     assert (result.returncode, result.stdout) == (2, b"") and b"--verbose is for text" in result.stderr
+
+
+class Twice:
+    """A source of a running machine whose second reading may find other objects of the kernel."""
+
+    def __init__(self, form: str, *, live: bool, states: list[State]) -> None:
+        self.memory = Overlay(real.dump("7.3-a/frozen"))
+        self.memory.live, self.memory.format = live, form
+        self.states = states
+
+    def open(self) -> AbstractContextManager[Overlay]:
+        return nullcontext(self.memory)  # the dump is shared: it stays open
+
+    def read(self, memory: Overlay, **_: bool) -> State:
+        return self.states.pop(0)
+
+
+@pytest.mark.parametrize(("form", "live", "reads"), [("live", True, 2), ("qmp", False, 2), ("elf", False, 1)])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_running_machine_is_read_twice(form: str, live: bool, reads: int, same: bool) -> None:
+    state = state_with()
+    (handover,) = state.handovers
+    other = state if same else replace(state, handovers=(replace(handover, pending=None),))
+    source = Twice(form, live=live, states=[state, other])
+    found = check_module._read(source, pending=True)  # type: ignore[arg-type]
+    assert len(source.states) == 2 - reads
+    assert found.moved is (reads == 2 and not same)
