@@ -244,7 +244,8 @@ def find_successors(walk: Walk, kernel: Kernel) -> list[Kernel]:
     """Other kernels in memory, by their own VMCOREINFO. kernel: that of the source's."""
     text = hex_number(kernel.space.info, "SYMBOL(_stext)")
     infos = [info for info in _kernel_infos(walk) if hex_number(info, "SYMBOL(_stext)") != text]
-    return [_complete(other) for other in _found(walk, infos)]
+    apart = Walk(walk.memory, walk.page_size)  # memory of a kernel that does not run any more may be in use: no problem
+    return [_complete(other) for other in _found(apart, infos)]
 
 
 def _found(walk: Walk, infos: Sequence[Mapping[str, str]]) -> Iterator[Kernel]:

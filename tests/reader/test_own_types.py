@@ -124,3 +124,16 @@ def test_a_note_of_another_kernel_is_not_used(change: dict[str, int]) -> None:
 def test_a_list_of_another_form_than_the_kernels_is_not_called_certain() -> None:
     state = luoser.read(fixture("frozen"))
     assert not any("own type" in entry.confidence for entry in state.handovers[0].pci)  # the kernel has no such struct
+
+
+def test_another_kernel_whose_symbols_were_overwritten_is_no_problem() -> None:
+    """VMCOREINFO of the kernel before may outlive its tables."""
+    memory = frozen()
+    lines = {**memory.vmcoreinfo, "SYMBOL(_stext)": "ffffffff90000000"}
+    page = "".join(f"{key}={value}\n" for key, value in lines.items()).encode()
+    for place in range(0, len(page) + 4096, 4096):
+        memory.write(0x3000_0000 + place, page[place : place + 4096].ljust(4096, b"\0"))
+    before = luoser.read(fixture("frozen"))
+    after = luoser.read(memory)
+    assert after.problems == before.problems
+    assert [one.evidence for one in after.handovers] == [one.evidence for one in before.handovers]
