@@ -15,9 +15,6 @@ from luoser.text import safe_text
 
 __all__: list[str] = []
 
-_SATURATED = 0xC000_0000
-"""A refcount_t that lost a reference too many: REFCOUNT_SATURATED."""
-
 
 def _pending(view: View) -> Pending:
     """What is pending. Raises NotApplicable without the kernel's own word, NotJudged if it was asked for."""
@@ -183,7 +180,7 @@ def saturated(view: View) -> Iterator[Found]:
     """
     pending = _pending(view)
     for index, flb in enumerate(pending.flbs):
-        if flb.count >= _SATURATED:
+        if flb.is_saturated:
             yield Found(
                 f"FLB {safe_text(flb.name)}: count {flb.count:#x} is saturated",
                 address=flb.address,

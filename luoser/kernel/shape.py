@@ -17,7 +17,7 @@ from itertools import islice
 
 from luoser.errors import MissingMemory
 from luoser.kernel.kallsyms import Kallsyms, KernelSymbol, NoKallsyms, find_kallsyms
-from luoser.kernel.space import AddressSpace, Unmapped
+from luoser.kernel.space import START_KERNEL_MAP, AddressSpace, Unmapped
 from luoser.memory.source import Memory
 from luoser.text import safe_text
 
@@ -32,7 +32,6 @@ _TABLES = 4096
 """Places that look like the digits, of which the tables are tried."""
 _NAME = 130
 """Bytes of a name, at most: of all names after the last marker."""
-_START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 _REACH, _STEP = 256 << 20, 64 << 10
 """How far the image can reach to both sides of the tables, and the alignment of an image."""
 _WORD = (1 << 64) - 1
@@ -185,12 +184,12 @@ def _told(
         return None
     text = symbols["_text"][0].address
     for place in places:
-        delta = place - text if assumed is None else assumed - _START_KERNEL_MAP
+        delta = place - text if assumed is None else assumed - START_KERNEL_MAP
         for name in ("phys_base", "kimage_voffset"):
             for symbol in symbols.get(name, ()):
                 with suppress(MissingMemory):
                     value = _signed(memory.read((symbol.address + delta) & _WORD, 8))
-                    said = value - _START_KERNEL_MAP if name == "phys_base" else -value
+                    said = value - START_KERNEL_MAP if name == "phys_base" else -value
                     if assumed is not None or (said - delta) & _WORD == 0:
                         found = _info_of(memory, tables, symbols, delta, said, is_x86=name == "phys_base")
                         if found is not None:
@@ -225,7 +224,7 @@ def _info_of(
         if name in tables:
             info[f"SYMBOL(kallsyms_{name})"] = f"{(tables[name] - said) & _WORD:x}"
     if is_x86:
-        info["NUMBER(phys_base)"] = f"{said + _START_KERNEL_MAP}"
+        info["NUMBER(phys_base)"] = f"{said + START_KERNEL_MAP}"
         info["NUMBER(pgtable_l5_enabled)"] = f"{int(number('pgdir_shift', 4) == _FIVE_LEVELS)}"
         info["NUMBER(sme_mask)"] = f"{number('sme_me_mask') or 0}"
         return info | ({"NUMBER(VMALLOC_START)": f"{start:#x}"} if (start := number("vmalloc_base")) else {})
@@ -243,7 +242,7 @@ def _signed(data: bytes) -> int:
 def _space(memory: Memory, tables: dict[str, int], assumed: int) -> AddressSpace:
     """An image at a physical address, with the addresses of an x86-64 kernel."""
     info = {
-        f"SYMBOL(kallsyms_{name})": f"{tables[name] - assumed + _START_KERNEL_MAP:x}"
+        f"SYMBOL(kallsyms_{name})": f"{tables[name] - assumed + START_KERNEL_MAP:x}"
         for name in _TABLE_NAMES
         if name in tables
     }

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from luoser.errors import MissingMemory
 from luoser.memory.source import Memory
 
-__all__ = ["AddressSpace", "Unmapped", "hex_number", "info_number"]
+__all__ = ["START_KERNEL_MAP", "AddressSpace", "Unmapped", "hex_number", "info_number"]
 
-_START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+"""Where x86-64 maps the kernel image: __START_KERNEL_map of arch/x86/include/asm/page_64_types.h."""
 _IMAGE_SIZE = 1 << 30
 _WORD = (1 << 64) - 1
 _TAG = 0xFF << 56
@@ -78,13 +79,13 @@ class AddressSpace:
         """Physical address of a virtual address in the kernel image. None: unknown."""
         base, offset = info_number(self.info, "NUMBER(phys_base)"), info_number(self.info, "NUMBER(kimage_voffset)")
         if base is not None:
-            return (virtual - _START_KERNEL_MAP + base) & _WORD
+            return (virtual - START_KERNEL_MAP + base) & _WORD
         return None if offset is None else (virtual - offset) & _WORD
 
     def direct(self, virtual: int) -> int | None:
         """Physical address of a pointer into the direct map. None: not such a pointer, or the map is unknown."""
         if self.is_x86:
-            end = info_number(self.info, "NUMBER(VMALLOC_START)") or _START_KERNEL_MAP
+            end = info_number(self.info, "NUMBER(VMALLOC_START)") or START_KERNEL_MAP
             base = self.page_offset
             return virtual - base if base is not None and base <= virtual < max(end, base) else None
         bits, start = info_number(self.info, "NUMBER(VA_BITS)"), info_number(self.info, "NUMBER(PHYS_OFFSET)")
@@ -134,8 +135,8 @@ class AddressSpace:
         That of arm64 may be among vmalloc areas: what is after the last symbol of VMCOREINFO may not be the image.
         """
         if self.is_x86:
-            end = _START_KERNEL_MAP + (info_number(self.info, "NUMBER(KERNEL_IMAGE_SIZE)") or _IMAGE_SIZE)
-            return _START_KERNEL_MAP, end, end
+            end = START_KERNEL_MAP + (info_number(self.info, "NUMBER(KERNEL_IMAGE_SIZE)") or _IMAGE_SIZE)
+            return START_KERNEL_MAP, end, end
         start = hex_number(self.info, "SYMBOL(_stext)")
         if start is None:
             return 0, 0, 0

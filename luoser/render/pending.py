@@ -14,8 +14,6 @@ from luoser.text import counted, human_size, safe_text
 
 __all__ = ["draw_pending"]
 
-_SATURATED = 0xC000_0000
-"""refcount_t of which one reference too many was dropped: REFCOUNT_SATURATED."""
 _FEWEST = 3
 """Like files that are one line."""
 _DEVICES = 8
@@ -70,7 +68,7 @@ def _files(run: Sequence[PendingFile]) -> tuple[Part, ...]:
 def _globals(branch: Tree, pending: Pending) -> None:
     for flb in pending.flbs:
         data = f"data {flb.data:#x}{' (magic of a test FLB)' if is_test_flb(flb.data) else ''}"
-        count = "count saturated" if flb.count >= _SATURATED else counted(flb.count, "file")
+        count = "count saturated" if flb.is_saturated else counted(flb.count, "file")
         branch.add("FLB ", (safe_text(flb.name), "name"), f"  {data}  {count}")
     for devices in pending.lists:
         names = ", ".join(device.name for device in devices.devices[:_DEVICES])

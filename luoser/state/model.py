@@ -518,6 +518,11 @@ class PendingFlb:
     data: int
     address: int
 
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the refcount_t lost a reference too many: REFCOUNT_SATURATED of include/linux/refcount.h."""
+        return self.count >= 0xC000_0000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
