@@ -27,7 +27,7 @@ _HANDLERS = frozenset(
 )
 """Versioned names of handlers and FLBs of the registry."""
 _STARTS = tuple(sorted(map(str.encode, {"kho-v", "luo-v", "luo-flb-v", "memfd-v", *_HANDLERS})))
-_TEXT = re.compile(rb"[!-~]{1,64}(?=\0)")
+_TEXT = re.compile(rb"(?<![!-~])[!-~]{1,64}(?=\0)")
 _NUMBERED = re.compile(r"(kho|luo|luo-flb|memfd)-v\d{1,3}")
 _RELEASE = re.compile(rb"Linux version (\d+\.\d+\.\d+[!-~]*) ")
 _MACHINES = {62: "x86-64", 183: "arm64"}
@@ -140,7 +140,7 @@ def _texts(data: bytes) -> Iterator[str]:
         place = data.find(start)
         while place >= 0:
             text = _TEXT.match(data, place)
-            if text is not None and not 0x21 <= data[place - 1 : place][0:1].ljust(1, b"\0")[0] <= 0x7E:
+            if text is not None:
                 name = text[0].decode()
                 if name in _HANDLERS or _NUMBERED.fullmatch(name):
                     yield name

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from luoser.abi.c_struct import structure
 from luoser.abi.registry import layout, layouts
@@ -72,6 +73,7 @@ def _only(detail: Record | None) -> str:
     return detail.readings[0][0] if detail is not None and len(detail.readings) == 1 else ""
 
 
+@lru_cache(maxsize=256)
 def _tags(compatible: str) -> tuple[str, ...]:
     """Names of the structs of handlers of the same kind: of memfd-v3 those that memfd-v1 and memfd-v2 have."""
     kind = _VERSION.sub("", compatible)
