@@ -37,7 +37,7 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
       luoser compat 7.1 7.2
       luoser compat live: vmlinux
     """
-    from luoser.compat import clashes, of_release
+    from luoser.compat import clashes, of_release, verdict
     from luoser.errors import UsageError
     from luoser.render.compat import compat_document, matrix_page, print_clashes
     from luoser.render.out import write
@@ -55,10 +55,8 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
         echo_json(compat_document(*pair, found))
     else:
         print_clashes(*pair, found)
-    if any(one.is_error for one in found):
-        raise SystemExit(1)
-    if any(one.effect == "unknown" for one in found):
-        raise SystemExit(INCONCLUSIVE)
+    if code := {"works": 0, "fails": 1, "unknown": INCONCLUSIVE}[verdict(found)]:
+        raise SystemExit(code)
 
 
 def _profile(name: str) -> Profile:

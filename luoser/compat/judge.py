@@ -6,15 +6,16 @@ Source: docs/abi/README.md, Which kernel accepts which; kernel/liveupdate of 6.1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from luoser.abi.release import TEST_FLBS
 from luoser.compat.profile import Profile
 from luoser.kernel.verify import changed
 
-__all__ = ["Clash", "Effect", "clashes"]
+__all__ = ["Clash", "Effect", "clashes", "verdict"]
 
 
 class Effect(StrEnum):
@@ -51,6 +52,13 @@ class Clash:
     def is_error(self) -> bool:
         """Whether it makes a live update fail: it is refused or breaks, or no session is taken over."""
         return self.effect in (Effect.REFUSED, Effect.BROKEN) or (self.effect, self.what) == (Effect.LOST, "luo")
+
+
+def verdict(found: Sequence[Clash]) -> Literal["fails", "unknown", "works"]:
+    """What all clashes of two kernels come to."""
+    if any(one.is_error for one in found):
+        return "fails"
+    return "unknown" if any(one.effect is Effect.UNKNOWN for one in found) else "works"
 
 
 def clashes(writer: Profile, reader: Profile) -> list[Clash]:

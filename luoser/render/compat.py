@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from luoser.abi.release import RELEASES
-from luoser.compat import Clash, Effect, Profile, clashes
+from luoser.compat import Clash, Effect, Profile, clashes, verdict
 from luoser.render.out import line
 
 __all__ = ["compat_document", "matrix_page", "print_clashes"]
@@ -37,7 +37,7 @@ def print_clashes(writer: Profile, reader: Profile, found: Sequence[Clash]) -> N
         )
         if one.message:
             line(one.message, first="         ", rest="           ")
-    line((_verdict(found), "problem" if any(one.is_error for one in found) else "good"))
+    line((_verdict(found), "problem" if verdict(found) == "fails" else "good"))
 
 
 def _facts(profile: Profile) -> str:
@@ -58,20 +58,15 @@ def _names(names: frozenset[str] | None) -> str | None:
 
 
 def _verdict(found: Sequence[Clash]) -> str:
-    if any(one.is_error for one in found):
-        return "no: the live update fails"
-    if any(one.effect is Effect.UNKNOWN for one in found):
-        return "not known"
-    return "nothing is known against it" + (", with losses" if found else "")
+    works = "nothing is known against it" + (", with losses" if found else "")
+    return {"fails": "no: the live update fails", "unknown": "not known", "works": works}[verdict(found)]
 
 
 def compat_document(writer: Profile, reader: Profile, found: Sequence[Clash]) -> dict[str, Any]:
     """The JSON document luoser/compat/1."""
-    is_error = any(one.is_error for one in found)
-    unknown = any(one.effect is Effect.UNKNOWN for one in found)
     return {
         "schema": "luoser/compat/1",
-        "verdict": "fails" if is_error else "unknown" if unknown else "works",
+        "verdict": verdict(found),
         "from": _profile_document(writer),
         "to": _profile_document(reader),
         "clashes": [
