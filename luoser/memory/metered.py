@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from luoser.errors import LimitError, PageState
+from luoser.errors import LimitError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.source import Memory, Segment
+from luoser.memory.source import Memory
+from luoser.memory.wrapper import Wrapper
 
 __all__ = ["Metered"]
 
@@ -19,20 +19,14 @@ _LEAST = 512
 """Bytes that the smallest read counts for, so that the number of reads is bounded, too."""
 
 
-class Metered(Memory):
+class Metered(Wrapper):
     """Another source, unchanged, until too much was read.
 
     is_spent: whether a read was refused, with LimitError.
     """
 
     def __init__(self, below: Memory) -> None:
-        super().__init__(below.path)
-        self._below = below
-        self.format, self.page_size, self.machine = below.format, below.page_size, below.machine
-        self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
-        self.live, self.is_guess = below.live, below.is_guess
-        self.info_note, self.answers = below.info_note, below.answers
-        self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, below.remarks
+        super().__init__(below)
         self.is_spent = False
         self._held = below.held
         self._left = LIMITS.read_bytes + _TIMES * self._held
@@ -52,10 +46,6 @@ class Metered(Memory):
     def is_partial(self) -> bool:
         return self._below.is_partial
 
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        return self._below.segments
-
     def start_again(self) -> None:
         self._below.start_again()
 
@@ -66,19 +56,3 @@ class Metered(Memory):
     def trial(self) -> Iterator[None]:
         with self._below.trial():
             yield
-
-    def place(self, ranges: Sequence[Any]) -> None:
-        self._below.place(ranges)
-        self.ram = self._below.ram
-
-    def page_state(self, address: int) -> PageState:
-        return self._below.page_state(address)
-
-    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        return self._below.find_pages(prefix, at=at)
-
-    def find(self, pattern: bytes) -> Iterator[int]:
-        return self._below.find(pattern)
-
-    def close(self) -> None:
-        self._below.close()

@@ -3,28 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from luoser.errors import MissingMemory, PageState
 from luoser.memory.source import Memory, Segment, swept
+from luoser.memory.wrapper import Wrapper
 
 __all__ = ["Overlay"]
 
 _PAGE = 4096
 
 
-class Overlay(Memory):
+class Overlay(Wrapper):
     """Another source with some pages rewritten or removed. The other source is not changed."""
 
     def __init__(self, below: Memory) -> None:
-        super().__init__(below.path)
-        self._below = below
-        self.format, self.page_size, self.machine = below.format, below.page_size, below.machine
-        self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
-        self.live, self.is_guess, self.answers = below.live, below.is_guess, below.answers
-        self.info_note = below.info_note
-        self.vmcoreinfo, self.ram, self.remarks = below.vmcoreinfo, below.ram, below.remarks
+        super().__init__(below)
         self._pages: dict[int, bytes] = {}
         self._gone: dict[int, PageState] = {}
 
@@ -50,10 +44,6 @@ class Overlay(Memory):
             return self._below.read(page, _PAGE)
         except MissingMemory:
             return bytes(_PAGE)
-
-    def place(self, ranges: Sequence[Any]) -> None:
-        self._below.place(ranges)
-        self.ram = self._below.ram
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -113,6 +103,3 @@ class Overlay(Memory):
     def _changed(self, address: int) -> bool:
         page = address // _PAGE * _PAGE
         return page in self._pages or page in self._gone
-
-    def close(self) -> None:
-        self._below.close()

@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from luoser.errors import MissingMemory, PageState
-from luoser.memory.source import Memory, Segment
+from luoser.memory.source import Memory
+from luoser.memory.wrapper import Wrapper
 
 __all__ = ["Recorder"]
 
 _PAGE = 4096
 
 
-class Recorder(Memory):
+class Recorder(Wrapper):
     """Another source, unchanged, with a record of the pages that were read.
 
     pages:   physical addresses of the 4 KiB pages that were read, also by a read that met a missing one behind them.
@@ -23,20 +24,12 @@ class Recorder(Memory):
     """
 
     def __init__(self, below: Memory) -> None:
-        super().__init__(below.path)
-        self._below = below
-        self.format, self.page_size = below.format, below.page_size
-        self.known_roots, self.placeless, self.symbols = below.known_roots, below.placeless, below.symbols
-        self.live, self.is_guess, self.answers = below.live, below.is_guess, below.answers
-        self.info_note = below.info_note
-        self.vmcoreinfo, self.remarks, self.ram = below.vmcoreinfo, below.remarks, below.ram
-        self.machine = below.machine
+        super().__init__(below)
         self.pages: set[int] = set()
         self.missing: dict[int, PageState] = {}
 
     def place(self, ranges: Sequence[Any]) -> None:
-        self._below.place(ranges)
-        self.ram = self._below.ram
+        super().place(ranges)
         self.start_again()
 
     def start_again(self) -> None:
@@ -58,10 +51,6 @@ class Recorder(Memory):
         return self.pages | self.missing.keys()
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
-        return self._below.segments
-
-    @property
     def held(self) -> int:
         return self._below.held
 
@@ -75,15 +64,3 @@ class Recorder(Memory):
             raise
         self.pages.update(range(address // _PAGE * _PAGE, address + size, _PAGE))
         return data
-
-    def page_state(self, address: int) -> PageState:
-        return self._below.page_state(address)
-
-    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        return self._below.find_pages(prefix, at=at)
-
-    def find(self, pattern: bytes) -> Iterator[int]:
-        return self._below.find(pattern)
-
-    def close(self) -> None:
-        self._below.close()
