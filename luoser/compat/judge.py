@@ -130,6 +130,10 @@ def _luo(writer: Profile, reader: Profile) -> Iterator[Clash]:
 
 def _users(writer: Profile, reader: Profile) -> Iterator[Clash]:
     has_luo = bool(writer.luo and reader.luo)
+    for profile in (writer, reader):
+        if has_luo and profile.handlers is None:
+            text = f"the file handlers of {profile.name} are not known"
+            yield Clash(effect=Effect.UNKNOWN, what="handler", text=text)
     if has_luo and writer.handlers is not None and reader.handlers is not None:
         for name in sorted(writer.handlers - reader.handlers):
             yield Clash(

@@ -132,9 +132,7 @@ class Walk:
         """
         taken = min(size, self._array_left)
         self._array_left -= taken
-        if taken < size:
-            text = f"array too large: only {taken} of {size} bytes were read; {how_to_raise('array_bytes')}"
-            self.problem("too-many", None, subject, text)
+        self._cut("array", size, taken, "array_bytes", subject)
         return taken
 
     def take_list(self, size: int, subject: Subject) -> int:
@@ -147,10 +145,13 @@ class Walk:
         """
         taken = min(size, self._list_left)
         self._list_left -= taken
-        if taken < size:
-            text = f"list too large: only {taken} of {size} bytes were read; {how_to_raise('list_bytes')}"
-            self.problem("too-many", None, subject, text)
+        self._cut("list", size, taken, "list_bytes", subject)
         return taken
+
+    def _cut(self, what: str, size: int, taken: int, limit: str, subject: Subject) -> None:
+        if taken < size:
+            text = f"{what} too large: only {taken} of {size} bytes were read; {how_to_raise(limit)}"
+            self.problem("too-many", None, subject, text)
 
     def take_map_page(self) -> bool:
         """Whether one more page of a map may be read: LIMITS.map_pages of all, plus twice what the source holds."""

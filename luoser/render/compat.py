@@ -37,7 +37,7 @@ def print_clashes(writer: Profile, reader: Profile, found: Sequence[Clash]) -> N
         )
         if one.message:
             line(one.message, first="         ", rest="           ")
-    line((_verdict(found), "problem" if verdict(found) == "fails" else "good"))
+    line(_verdict(found))
 
 
 def _facts(profile: Profile) -> str:
@@ -57,9 +57,12 @@ def _names(names: frozenset[str] | None) -> str | None:
     return None if names is None else " ".join(sorted(names)) or "none"
 
 
-def _verdict(found: Sequence[Clash]) -> str:
-    works = "nothing is known against it" + (", with losses" if found else "")
-    return {"fails": "no: the live update fails", "unknown": "not known", "works": works}[verdict(found)]
+def _verdict(found: Sequence[Clash]) -> tuple[str, str]:
+    """The verdict in words, and their meaning."""
+    works = ("nothing is known against it, with losses", "note") if found else ("nothing is known against it", "good")
+    return {"fails": ("no: the live update fails", "problem"), "unknown": ("not known", "note"), "works": works}[
+        verdict(found)
+    ]
 
 
 def compat_document(writer: Profile, reader: Profile, found: Sequence[Clash]) -> dict[str, Any]:
