@@ -93,6 +93,10 @@ class Limits:
     report_node: int = _limit(2048, "bytes of one node in a report")
     report_rows: int = _limit(1000, "rows of one table in a report, and files of all sessions")
     pending: int = _limit(1 << 16, "sessions and files read of the running kernel's own lists")
+    kernels: int = _limit(16, "kernels looked for in one source")
+    kernel_places: int = _limit(
+        4096, "pages that start as VMCOREINFO does, and places that look like kallsyms, of one source"
+    )
     kallsyms: int = _limit(1 << 22, "symbols of one kernel: distributions have 200 000")
     types: int = _limit(1 << 21, "types of one kernel or module: distributions have 150 000")
     type_bytes: int = _limit(64 << 20, "bytes of BTF: distributions have 6 MiB")

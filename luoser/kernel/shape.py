@@ -13,7 +13,6 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
 
 from luoser.errors import MissingMemory
 from luoser.kernel.kallsyms import Kallsyms, KernelSymbol, NoKallsyms, find_kallsyms
@@ -21,15 +20,13 @@ from luoser.kernel.space import START_KERNEL_MAP, AddressSpace, Unmapped
 from luoser.memory.source import Memory
 from luoser.text import safe_text
 
-__all__ = ["recovered_infos"]
+__all__ = ["kallsyms_places", "recovered_infos"]
 
 _DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 _BEFORE = 0x30
 """Tokens before that of the digit 0."""
 _TOKENS, _MARKED = 256, 256
 _TABLE, _MARKERS = 1 << 13, 1 << 16
-_TABLES = 4096
-"""Places that look like the digits, of which the tables are tried."""
 _NAME = 130
 """Bytes of a name, at most: of all names after the last marker."""
 _REACH, _STEP = 256 << 20, 64 << 10
@@ -47,12 +44,18 @@ _BANNER = re.compile(rb"Linux version (\S+) ")
 _LOST = (MissingMemory, Unmapped, NoKallsyms, struct.error, ValueError)
 
 
-def recovered_infos(memory: Memory) -> Iterator[Mapping[str, str]]:
+def kallsyms_places(memory: Memory) -> Iterator[int]:
+    """Physical addresses of what looks like a part of kallsyms: the tokens of the ten digits."""
+    return memory.find(_DIGITS)
+
+
+def recovered_infos(memory: Memory, places: Iterable[int]) -> Iterator[Mapping[str, str]]:
     """What VMCOREINFO of each kernel in a source would say, value by key, as far as symbols and addresses need it.
 
     memory: of which no VMCOREINFO was found.
+    places: those of `kallsyms_places` to try.
     """
-    for place in islice(memory.find(_DIGITS), _TABLES):
+    for place in places:
         try:
             tables = _tables(memory, place)
             info = _placed(memory, tables) if tables is not None else None

@@ -18,7 +18,7 @@ from luoser.errors import MissingMemory, SourceError
 from luoser.kernel.answers import Answers
 from luoser.kernel.btf import Btf
 from luoser.kernel.kallsyms import NoKallsyms, find_kallsyms
-from luoser.kernel.shape import recovered_infos
+from luoser.kernel.shape import kallsyms_places, recovered_infos
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number, info_number
 from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError
@@ -64,7 +64,6 @@ _WORDS = 128
 """Bytes of a variable that are searched for a pointer. In all releases it is in there; bytes after it may be another
 variable without a symbol."""
 _INFO = b"OSRELEASE="
-_INFO_PAGES, _KERNELS = 4096, 16
 _UTS_FIELD, _UTS_RELEASE = 65, 2
 _BTF_SIZE = 1 << 30
 _MEMBERS = 4096
@@ -236,7 +235,8 @@ def _with_own(walk: Walk) -> list[Kernel]:
         return [*_found(walk, [info])] if _is_there(walk, info) is not False else []
     infos = [*_kernel_infos(walk)]
     if not infos and not walk.memory.live:
-        infos = [*islice(recovered_infos(walk.memory), _KERNELS)]
+        places = walk.first("kernel_places", kallsyms_places(walk.memory), "places that look like kallsyms")
+        infos = [*walk.first("kernels", recovered_infos(walk.memory, places), "kernels")]
     return [*_found(walk, infos)]
 
 
@@ -393,8 +393,12 @@ def _paths(types: Types, number: int) -> dict[int, str]:
 
 def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
     """VMCOREINFO of each kernel whose image is in the source. A crash kernel has a copy of the page."""
+    return walk.first("kernels", _all_infos(walk), "kernels")
+
+
+def _all_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
     images: set[int | None] = set()
-    for address in islice(walk.memory.find_pages(_INFO), _INFO_PAGES):
+    for address in walk.first("kernel_places", walk.memory.find_pages(_INFO), "pages that start as VMCOREINFO does"):
         try:
             page = walk.memory.read(address, walk.page_size)
         except MissingMemory:
@@ -405,8 +409,6 @@ def _kernel_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
         if image not in images and _is_there(walk, info):
             images.add(image)
             yield info
-        if len(images) >= _KERNELS:
-            return
 
 
 def _is_there(walk: Walk, info: Mapping[str, str]) -> bool | None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
@@ -19,6 +19,7 @@ __all__ = ["EM_X86_64", "PHYSICAL_LIMIT", "Kind", "Subject", "Walk", "is_name"]
 
 Kind = Callable[[bytes], bool]
 """Whether a page can be a structure of some kind."""
+T = TypeVar("T")
 EM_X86_64 = 62
 """e_machine of ELF."""
 PHYSICAL_LIMIT = 1 << 52
@@ -152,6 +153,20 @@ class Walk:
         if taken < size:
             text = f"{what} too large: only {taken} of {size} bytes were read; {how_to_raise(limit)}"
             self.problem("too-many", None, subject, text)
+
+    def first(self, limit: str, found: Iterable[T], what: str) -> Iterator[T]:
+        """The first of what was found. A problem if there is more.
+
+        limit: name of the limit of their number.
+        found: in their order.
+        what:  they are, in words.
+        """
+        for number, one in enumerate(found):
+            if number >= getattr(LIMITS, limit):
+                text = f"too many {what}: only the first {number} were looked at; {how_to_raise(limit)}"
+                self.problem("too-many", None, None, text)
+                return
+            yield one
 
     def take_map_page(self) -> bool:
         """Whether one more page of a map may be read: LIMITS.map_pages of all, plus twice what the source holds."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from luoser.kernel.kallsyms import find_kallsyms
-from luoser.kernel.shape import recovered_infos
+from luoser.kernel.shape import kallsyms_places, recovered_infos
 from luoser.kernel.space import AddressSpace
 from luoser.reader.kernel import find_kernels
 from luoser.reader.walk import Walk
@@ -72,7 +72,7 @@ def made(machine: str, form: str, *, ran: bool = True) -> tuple[Ram, Tables, int
 
 
 def only(ram: Ram) -> Mapping[str, str]:
-    (info,) = recovered_infos(ram)
+    (info,) = recovered_infos(ram, kallsyms_places(ram))
     return info
 
 
@@ -112,13 +112,14 @@ def test_how_addresses_of_arm64_lead_to_memory() -> None:
 
 @pytest.mark.parametrize("machine", ["x86-64", "arm64"])
 def test_an_image_that_never_ran_is_none(machine: str) -> None:
-    assert list(recovered_infos(made(machine, "base", ran=False)[0])) == []
+    ram = made(machine, "base", ran=False)[0]
+    assert list(recovered_infos(ram, kallsyms_places(ram))) == []
 
 
 def test_digits_without_tables_are_none() -> None:
     ram = Ram()
     ram.write(0x1000, bytes(0x1000) + b"".join(bytes((digit, 0)) for digit in b"0123456789") * 8 + bytes(0x1000))
-    assert list(recovered_infos(ram)) == []
+    assert list(recovered_infos(ram, kallsyms_places(ram))) == []
 
 
 def test_a_reader_takes_the_kernel_without_a_note() -> None:

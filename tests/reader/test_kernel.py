@@ -12,6 +12,7 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, SourceError
+from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import KnownRoot, Memory
 from luoser.reader import SYMBOLS
@@ -567,7 +568,16 @@ def test_many_pages_of_vmcoreinfo_cost_little() -> None:
     found = symbols(kernel.system_map())
     memory = opened(bytes(image.data))
     with steps(1_400_000):  # 240 for each of the 4096 that are looked at
-        luoser.read(memory, symbols=found)
+        state = luoser.read(memory, symbols=found)
+    assert "--limit kernel_places=N" in problems(state, "too-many")[0].message
+
+
+@pytest.mark.parametrize("limit", ["kernels", "kernel_places"])
+def test_kernels_beyond_the_limit_are_said(limit: str) -> None:
+    image, _, new, _, _ = two_kernels()
+    with limited(Limits(**{limit: 1})):
+        state = read_raw(image, new.system_map())
+    assert f"--limit {limit}=N" in problems(state, "too-many")[0].message
 
 
 # -- a live machine ------------------------------------------------------------------------------------------
