@@ -277,7 +277,7 @@ def _name_at(strings: bytes, offset: int) -> bytes:
     if end >= 0:
         return strings[offset:end]
     if offset + LIMITS.fdt_name < len(strings):
-        raise FormatError(f"property name at {offset:#x} has more than {LIMITS.fdt_name} bytes")
+        raise TooLargeError(f"property name at {offset:#x} is too long; {how_to_raise('fdt_name')}")
     raise FormatError(f"property name at {offset:#x} is outside the strings block or not terminated")
 
 
@@ -499,7 +499,7 @@ def _structure(root: Node, names: _Names) -> bytes:
         if b"\0" in node.name or any(b"\0" in name for name, _ in node.properties):
             raise FormatError(f"devicetree node {node.name!r}: a node or property name contains a NUL")
         if any(len(name) > LIMITS.fdt_name for name, _ in node.properties):
-            raise FormatError(f"devicetree node {node.name!r}: a property name has more than {LIMITS.fdt_name} bytes")
+            raise FormatError(f"devicetree node {node.name!r}: a property name is too long; {how_to_raise('fdt_name')}")
         block += struct.pack(">I", _BEGIN_NODE) + node.name + b"\0"
         block += bytes(-len(block) % 4)
         for index, (_, value) in enumerate(node.properties):

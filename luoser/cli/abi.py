@@ -151,12 +151,11 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
     """
     from luoser.errors import UsageError
     from luoser.hextext import parse_hex
-    from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.blob import candidates
     from luoser.text import safe_text
 
-    data = read_file(file, limit=LIMITS.list_size)
+    data = read_file(file, limit="list_size")
     data = parse_hex(data, word=word) if is_hex else data
     if offset >= len(data):
         raise UsageError(f"{safe_text(file)}: offset {offset:#x}: expected less than its size, {len(data):#x} bytes")

@@ -234,7 +234,6 @@ def command(
       luoser build handover.toml -o handover.elf --kernel 7.2
     """
     from luoser.errors import UsageError
-    from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.text import safe_text
     from luoser.writer.contents import with_contents
@@ -247,7 +246,7 @@ def command(
     if spec is None or (target is None) == (all_mutations is None) or (broken is not None and target is None):
         raise UsageError("expected SPEC and -o FILE, SPEC and --all-mutations DIR, or --list-mutations LAYOUT")
     shown = "standard input" if spec == "-" else safe_text(spec)
-    values = parse_spec(read_file(spec, limit=LIMITS.spec_size), shown)
+    values = parse_spec(read_file(spec, limit="spec_size"), shown)
     made = _Output(source=safe_text(Path(spec).name), target=target or "", **output)
     targets = [place for place in (target, chosen, setup_data) if place is not None]
     _check_outputs(spec, targets, force=made.force)

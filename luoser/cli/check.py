@@ -59,7 +59,6 @@ def _read(reading: Reading, *, pending: bool) -> _Read:
 def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
     """(state with nothing but a bare device list, rules to apply to it)."""
     from luoser.errors import UsageError
-    from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.bare import read_bare
     from luoser.text import safe_text
@@ -67,7 +66,7 @@ def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State
     name = reading.source[0]
     if reading != Reading.plain(name, page_size=reading.page_size):
         raise UsageError("--as LAYOUT: a bare list is one file without addresses or symbols; give only --page-size")
-    data = read_file(name, limit=LIMITS.list_size)
+    data = read_file(name, limit="list_size")
     try:
         state = read_bare(data, None if layout == "auto" else layout, path=name, page_size=reading.page_size or 4096)
         return state, select or _OF_LISTS

@@ -37,13 +37,12 @@ def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None,
     from luoser.cli.hints import dump_hint
     from luoser.errors import FormatError, SourceError, UsageError
     from luoser.hextext import parse_hex
-    from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.blob import decode
     from luoser.text import safe_text
 
     try:
-        data = read_file(file, limit=LIMITS.list_size)
+        data = read_file(file, limit="list_size")
     except SourceError as error:
         raise SourceError(f"{error}{dump_hint(file)}") from error
     try:

@@ -207,11 +207,10 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
 def _blob(name: str, layouts: tuple[str, ...]) -> Any:
     """The folio or block page in a file. None if it is not one."""
     from luoser.errors import LuoserError
-    from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.blob import decode
 
     try:
-        return decode(read_file(name, limit=LIMITS.list_size), layouts[0] if layouts else None)
+        return decode(read_file(name, limit="list_size"), layouts[0] if layouts else None)
     except LuoserError:
         return None

@@ -8,9 +8,6 @@ from pathlib import Path
 
 __all__ = ["blob_hint", "command_for", "dump_hint"]
 
-_LIMIT = 1 << 24
-"""Most bytes of a file that can be a bare blob."""
-
 
 def command_for(source: str) -> str:
     """`; to see ...: luoser COMMAND SOURCE` for a source that was given in place of a command."""
@@ -51,13 +48,14 @@ def dump_hint(source: str) -> str:
 def _layouts(source: str) -> list[str]:
     """Names of the layouts that fit a file as a whole."""
     from luoser.errors import LuoserError
+    from luoser.limits import LIMITS
     from luoser.memory.open import read_file
     from luoser.reader.blob import candidates
 
     place = Path(source)
     try:
-        if not place.is_file() or not 0 < place.stat().st_size <= _LIMIT or dump_hint(source):
+        if not place.is_file() or not 0 < place.stat().st_size <= LIMITS.blob_size or dump_hint(source):
             return []
-        return [name for name, _ in candidates(read_file(source, limit=_LIMIT))]
+        return [name for name, _ in candidates(read_file(source, limit="blob_size"))]
     except (LuoserError, OSError):
         return []

@@ -82,14 +82,13 @@ def _run(scenario: Scenario, until: str, fixed: bool) -> Machine:
 
 def _load(scenario: str, shown: str, topology: str | None, target: str | None) -> Scenario:
     """The scenario. Raises UsageError if the file to write is one that it is read from."""
-    from luoser.limits import LIMITS
     from luoser.liveupdate import load_scenario
     from luoser.memory.open import read_file
     from luoser.output import need_other
     from luoser.topology import read_topology
     from luoser.writer.spec import parse_spec
 
-    values = parse_spec(read_file(scenario, limit=LIMITS.spec_size), shown)
+    values = parse_spec(read_file(scenario, limit="spec_size"), shown)
     named = values.get("topology")
     if topology is None and isinstance(named, str):
         topology = str(Path(scenario).parent / named) if scenario != "-" else named

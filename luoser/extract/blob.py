@@ -7,7 +7,7 @@ import hashlib
 from typing import BinaryIO
 
 from luoser.errors import MissingMemory, UsageError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.source import Memory
 from luoser.state import State
 from luoser.state.where import extent, find_node
@@ -28,7 +28,8 @@ def write_blob(file: BinaryIO, memory: Memory, state: State, where: str) -> str:
     """
     address, size, why = extent(state, find_node(state, where))
     if size > LIMITS.list_size:
-        raise UsageError(f"{safe_text(where)}: size: expected at most {LIMITS.list_size:#x} bytes, found {size:#x}")
+        text = f"size: expected at most {LIMITS.list_size:#x} bytes, found {size:#x}; {how_to_raise('list_size')}"
+        raise UsageError(f"{safe_text(where)}: {text}")
     try:
         data = memory.read(address, size)
     except MissingMemory as error:

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 from typing import BinaryIO, NamedTuple
 
 from luoser.errors import MissingMemory, PageState, UsageError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.source import Memory
 from luoser.state import File, Handover, MapStatus, Memfd, Preserved, PreservedMap, State
 from luoser.text import human_size, parse_number, safe_text
@@ -56,9 +56,8 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
         have, count = len(memfd.folios.list), memfd.folios.count
         raise UsageError(f"{what}: incomplete list of folios: expected {count}, found {have}")
     if memfd.size > LIMITS.memfd_size:
-        raise UsageError(
-            f"{what}: implausible size: expected at most {LIMITS.memfd_size:#x} bytes, found {memfd.size:#x}"
-        )
+        text = f"implausible size: expected at most {LIMITS.memfd_size:#x} bytes, found {memfd.size:#x}"
+        raise UsageError(f"{what}: {text}; {how_to_raise('memfd_size')}")
     file.truncate(memfd.size)
     copy, end, written, guesses, guessed = _Copy(file, memory), 0, 0, 0, list[int]()
     pieces = _pieces(memfd, state.source.page_size, handover.preserved.map)

@@ -17,7 +17,7 @@ from itertools import accumulate
 
 from luoser.errors import MissingMemory, PageState
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 
 __all__ = ["Kallsyms", "KernelSymbol", "NoKallsyms", "find_kallsyms"]
 
@@ -312,9 +312,10 @@ def _places(space: AddressSpace) -> _Places:
         raise NoKallsyms("VMCOREINFO does not say where kallsyms are", is_absent=True)
     count = space.number(number, 4)
     if not names < tokens < index or not 0 < count <= min(LIMITS.kallsyms, tokens - names):
-        raise NoKallsyms(f"kallsyms: {count} symbols between {names:#x} and {tokens:#x}")
+        text = f"kallsyms: {count} symbols between {names:#x} and {tokens:#x}"
+        raise NoKallsyms(f"{text}; {how_to_raise('kallsyms')}" if count > LIMITS.kallsyms else text)
     if tokens - names > LIMITS.kallsyms * 32:
-        raise NoKallsyms(f"kallsyms: names from {names:#x} to {tokens:#x}")
+        raise NoKallsyms(f"kallsyms: names from {names:#x} to {tokens:#x}; {how_to_raise('kallsyms')}")
     return _Places(
         count=count,
         names=names,

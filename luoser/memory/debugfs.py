@@ -18,7 +18,7 @@ from pathlib import Path
 
 from luoser import fdt
 from luoser.errors import FormatError, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.source import KnownRoot, Segment, SegmentedMemory
 from luoser.text import safe_text
 
@@ -182,7 +182,11 @@ class _Folder:
         if not file.is_file() or not self._is_inside(name):
             return None
         with file.open("rb") as stream:
-            return stream.read(LIMITS.blob_size)
+            data = stream.read(LIMITS.blob_size + 1)
+        if len(data) > LIMITS.blob_size:
+            text = f"only the first {LIMITS.blob_size} bytes are read; {how_to_raise('blob_size')}"
+            self.remarks.append(f"{self.shown}/{safe_text(name)}: truncated: {text}")
+        return data[: LIMITS.blob_size]
 
     def _is_inside(self, name: str) -> bool:
         """Whether a file or folder is in the copy. A remark if it is not."""

@@ -19,7 +19,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from luoser.errors import FormatError, MissingMemory, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory import lzo, snappy
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.memory.flattened import known
@@ -238,7 +238,8 @@ def _header(path: str, source: ByteSource) -> _Header:
             f"{path}: kdump header claims {max_mapnr} page frames, bitmaps cover {bitmap_blocks * block * 8}"
         )
     if max_mapnr > 8 * LIMITS.kdump_bitmap:
-        raise SourceError(f"{path}: kdump: expected at most {8 * LIMITS.kdump_bitmap} page frames, found {max_mapnr}")
+        text = f"expected at most {8 * LIMITS.kdump_bitmap} page frames, found {max_mapnr}"
+        raise SourceError(f"{path}: kdump: {text}; {how_to_raise('kdump_bitmap')}")
     return _Header(
         version=version,
         utsname=utsname,
@@ -331,7 +332,8 @@ class KdumpMemory(Memory):
                 found.append(Segment(first * page, count * page, 0, count * page))
             else:
                 self.remarks.append(
-                    f"more than {len(found)} runs of RAM; those from {first * page:#x} on are not listed"
+                    f"more than {len(found)} runs of RAM; those from {first * page:#x} on are not listed; "
+                    f"{how_to_raise('kdump_segments')}"
                 )
                 break
         return found

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from luoser.errors import PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.source import Buffer, Segment, SegmentedMemory
 from luoser.text import bytes_text
 
@@ -77,4 +77,7 @@ def _segments(path: str, buffer: Buffer, remarks: list[str]) -> Iterator[Segment
             remarks.append(f"truncated: range {first:#x}-{last:#x} has {stored:#x} of its {size:#x} bytes in the file")
         yield Segment(first, size, place, stored, PageState.ABSENT)
         place += size
-    remarks.append(f"more than {LIMITS.elf_headers} ranges; bytes after offset {place:#x} were not read")
+    remarks.append(
+        f"more than {LIMITS.elf_headers} ranges; bytes after offset {place:#x} were not read; "
+        f"{how_to_raise('elf_headers')}"
+    )

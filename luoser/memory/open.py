@@ -144,37 +144,39 @@ class _File(NamedTuple):
     remarks: list[str]
 
 
-def _load(path: str | os.PathLike[str], limit: int | None = None, *, raw: bool = False) -> _File:
+def _load(path: str | os.PathLike[str], limit: str = "unpacked", *, raw: bool = False) -> _File:
     """A file, mapped. Raises SourceError.
 
-    limit: most bytes to read from a pipe or a compressed file. None: LIMITS.unpacked.
+    limit: name of that of the bytes of a pipe or a compressed file.
     raw:   one that cannot be unpacked is not packed.
     """
     name = os.fspath(path)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
-        return _buffer(name, shown, LIMITS.unpacked if limit is None else limit, raw=raw)
+        return _buffer(name, shown, limit, raw=raw)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
 
 
-def read_file(path: str | os.PathLike[str], *, limit: int) -> bytes:
+def read_file(path: str | os.PathLike[str], *, limit: str) -> bytes:
     """The bytes of a small file, unpacked if it is packed.
 
     path:  `-` is standard input.
-    limit: maximum size in bytes, unpacked.
+    limit: name of the limit of its size, unpacked.
 
     Raises SourceError for a file that cannot be read, is larger, or is packed and cut off.
     """
     shown, buffer, _, remarks = _load(path, limit)
     if remarks:
         raise SourceError(f"{shown}: {remarks[0]}")
-    if len(buffer) > limit:
-        raise SourceError(f"{shown}: file too large: expected at most {limit} bytes, found {len(buffer)}")
+    most = getattr(LIMITS, limit)
+    if len(buffer) > most:
+        text = f"file too large: expected at most {most} bytes, found {len(buffer)}; {how_to_raise(limit)}"
+        raise SourceError(f"{shown}: {text}")
     return bytes(buffer)
 
 
-def _buffer(name: str, shown: str, limit: int, *, raw: bool) -> _File:
+def _buffer(name: str, shown: str, limit: str, *, raw: bool) -> _File:
     """A file, mapped. A pipe or compressed file is first copied into an unnamed temporary file."""
     if name == "-":
         if sys.stdin is None:
@@ -202,7 +204,7 @@ def refuse_endless(shown: str, path: str) -> None:
         raise SourceError(f"{shown}: a file of /proc; of these only /proc/kcore is read")
 
 
-def _unpacked(file: BinaryIO, shown: str, limit: int, *, raw: bool) -> _File:
+def _unpacked(file: BinaryIO, shown: str, limit: str, *, raw: bool) -> _File:
     """The file itself, mapped, or, if it is packed, what it has."""
     file.seek(0)
     head = file.read(LONGEST)
@@ -225,19 +227,19 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _spool(source: Iterator[bytes], shown: str, limit: int, *, ratio: int | None = None) -> BinaryIO:
+def _spool(source: Iterator[bytes], shown: str, limit: str, *, ratio: int | None = None) -> BinaryIO:
     """A temporary file with these bytes.
 
-    limit: most bytes.
+    limit: name of that of the bytes.
     ratio: most bytes that a packed file of this size may give. None: not packed.
     """
     spool = tempfile.TemporaryFile(prefix="luoser-")  # noqa: SIM115 - the mapping outlives this function
-    size = checked = 0
+    size, checked, most = 0, 0, getattr(LIMITS, limit)
     for block in source:
         size += len(block)
-        if size > limit:
-            how = f"; {how_to_raise('unpacked')}" if limit == LIMITS.unpacked else ""
-            raise SourceError(f"{shown}: file too large: expected at most {limit} bytes, unpacked{how}")
+        if size > most:
+            text = f"file too large: expected at most {most} bytes, unpacked; {how_to_raise(limit)}"
+            raise SourceError(f"{shown}: {text}")
         if ratio is not None and size > ratio:
             text = f"a small file that unpacks to more than {ratio} bytes; {how_to_raise('unpacked_ratio')}"
             raise SourceError(f"{shown}: {text}")
@@ -266,7 +268,7 @@ def _write_sparse(spool: BinaryIO, block: bytes, end: int) -> None:
         spool.write(block)
 
 
-def _map(file: BinaryIO, shown: str, limit: int, remarks: list[str]) -> _File:
+def _map(file: BinaryIO, shown: str, limit: str, remarks: list[str]) -> _File:
     status = os.fstat(file.fileno())
     size = status.st_size
     if size == 0:

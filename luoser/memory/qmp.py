@@ -102,7 +102,8 @@ class QmpMemory(Memory):
         self._segments = tuple(Segment(part.start, part.size, 0, part.size) for part in core.segments)
         self._starts = [segment.start for segment in self._segments]
         if sum(segment.size for segment in self._segments) > LIMITS.guest_size:
-            raise SourceError(f"{self._shown}: guest memory: expected at most {LIMITS.guest_size} bytes")
+            text = f"expected at most {LIMITS.guest_size} bytes; {how_to_raise('guest_size')}"
+            raise SourceError(f"{self._shown}: guest memory: {text}")
         self._file = os.memfd_create(_NAME, os.MFD_CLOEXEC)
         added = self._monitor.run("add-fd", {"opaque": _NAME}, descriptor=self._file)
         self._set = self._monitor.field(added, "fdset-id", int)
@@ -375,7 +376,9 @@ class _Monitor:
                 self._pending = rest
                 return self._message(bytes(line))
             if len(line) > LIMITS.qmp_line:
-                self._fail(f"not a QMP socket: expected lines of at most {LIMITS.qmp_line} bytes")
+                self._fail(
+                    f"not a QMP socket: expected lines of at most {LIMITS.qmp_line} bytes; {how_to_raise('qmp_line')}"
+                )
             self._socket.settimeout(left)
             data = self._socket.recv(1 << 16)
             if not data:

@@ -22,7 +22,7 @@ from luoser.kernel.shape import kallsyms_places, recovered_infos
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number, info_number
 from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbol, Symbols
@@ -335,7 +335,8 @@ def _own_types(kernel: Kernel) -> Types | None:
         if start is None or end is None:
             return None
         if not 0 < end - start <= LIMITS.type_bytes:
-            raise TypesError(f"{where}: {end - start} bytes from {start:#x}")
+            text = f"{where}: {end - start} bytes from {start:#x}"
+            raise TypesError(f"{text}; {how_to_raise('type_bytes')}" if end > start else text)
         with walk.memory.trial():
             return Btf(kernel.space.read(start, end - start), where=where)
     except TypesError as error:

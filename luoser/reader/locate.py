@@ -300,7 +300,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> list[Chosen]:
     Kernels of x86-64 read no /chosen, so there a page that looks like one says nothing.
     """
     chosen: dict[int, list[Chosen]] = {}
-    budget = LIMITS.boot_tree_bytes if walk.memory.machine != EM_X86_64 else 0
+    has_chosen, budget = walk.memory.machine != EM_X86_64, LIMITS.boot_tree_bytes
     for address in walk.memory.find_pages(fdt.MAGIC):
         head = _head(walk, address)
         if head is None:
@@ -312,7 +312,7 @@ def _by_search(walk: Walk, roots: dict[int, Root]) -> list[Chosen]:
                 break
             if root is not None:
                 roots.setdefault(address, root)
-        named, size = _chosen(walk, address, budget) if budget else (None, 0)
+        named, size = _chosen(walk, address, budget) if has_chosen else (None, 0)
         budget -= size
         if named is not None:
             chosen.setdefault(named.root, []).append(named)
@@ -420,12 +420,16 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
     try:
         header = fdt.parse_header(walk.memory.read(address, fdt.HEADER_SIZE))
         strings = header.size_dt_strings
-        if strings > min(LIMITS.boot_tree_strings, budget) or header.totalsize > LIMITS.boot_tree_size:
+        if strings > LIMITS.boot_tree_strings or header.totalsize > LIMITS.boot_tree_size:
+            return None, size
+        if strings > budget:
+            _not_searched(walk)
             return None, size
         size += strings
         if CHOSEN_FDT.encode() not in walk.memory.read(address + header.off_dt_strings, strings):
             return None, size
         if size + header.totalsize > budget:
+            _not_searched(walk)
             return None, size
         size += header.totalsize  # also for a broken tree
         tree = fdt.parse(walk.memory.read(address, header.totalsize))
@@ -436,6 +440,11 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
         return None, size
     scratch = next(filter(None, (_span(walk, tree.root, address, name) for name in CHOSEN_SCRATCH)), None)
     return Chosen(address, root[0], scratch, header.totalsize), size
+
+
+def _not_searched(walk: Walk) -> None:
+    text = "not every devicetree was searched for /chosen: they are too large together"
+    walk.problem("too-many", None, None, f"{text}; {how_to_raise('boot_tree_bytes')}")
 
 
 def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from luoser.errors import FormatError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.text import bdf_text, parse_bdf
 from luoser.topology.config import Config
 from luoser.topology.model import BUSES, Address, Device, Topology
@@ -34,11 +34,12 @@ class Remarks(list[str]):
         """
         self._seen += 1
         if self._seen > LIMITS.topology_errors:
-            raise FormatError(f"more than {LIMITS.topology_errors} errors; the last one is {sentence[:_REMARK_SIZE]}")
+            text = f"more than {LIMITS.topology_errors} errors; the last one is {sentence[:_REMARK_SIZE]}"
+            raise FormatError(f"{text}; {how_to_raise('topology_errors')}")
         if len(self) < LIMITS.topology_remarks:
             self.append(sentence[:_REMARK_SIZE])
         elif len(self) == LIMITS.topology_remarks:
-            self.append("further remarks are omitted")
+            self.append(f"further remarks are omitted; {how_to_raise('topology_remarks')}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,8 @@ def _listed(found: Iterable[Found], remarks: Remarks) -> dict[Address, Found]:
         if first is not None:
             remarks.add(f"{entry.place}: {entry.device.name} is a duplicate of the one at {first.place}; ignored")
         elif len(listed) == LIMITS.pci_devices:
-            remarks.add(f"{entry.place}: more than {LIMITS.pci_devices} devices; the rest is ignored")
+            text = f"more than {LIMITS.pci_devices} devices; the rest is ignored; {how_to_raise('pci_devices')}"
+            remarks.add(f"{entry.place}: {text}")
             break
         else:
             listed[entry.device.address] = replace(entry, device=_classed(entry.device))

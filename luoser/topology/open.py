@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from luoser.errors import FormatError, SourceError, UsageError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory import live
 from luoser.memory.open import read_file
 from luoser.parse import parse_json
@@ -51,7 +51,7 @@ def _sysfs(name: str) -> Topology:
 
 
 def _file(name: str, shown: str) -> Topology:
-    data = read_file(name, limit=LIMITS.topology_size).removeprefix(_BOM)
+    data = read_file(name, limit="topology_size").removeprefix(_BOM)
     remarks = Remarks()
     if data.lstrip()[:1] in (b"[", b"{"):
         return _json(data, name, shown)
@@ -68,7 +68,8 @@ def _file(name: str, shown: str) -> Topology:
 
 def _json(data: bytes, name: str, shown: str) -> Topology:
     if len(data) > LIMITS.topology_json:
-        raise SourceError(f"{shown}: JSON too large: expected at most {LIMITS.topology_json} bytes, found {len(data)}")
+        text = f"expected at most {LIMITS.topology_json} bytes, found {len(data)}; {how_to_raise('topology_json')}"
+        raise SourceError(f"{shown}: JSON too large: {text}")
     try:
         document = parse_json(data.decode("utf-8", "surrogateescape"))
     except FormatError as error:

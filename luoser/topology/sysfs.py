@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from luoser.errors import SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 from luoser.topology.build import Found, Remarks, address_of, parse_path
 from luoser.topology.config import CONFIG_SIZE, HEADER_SIZE, fill, parse_config
@@ -96,7 +96,9 @@ def _walk(start: Path, remarks: Remarks) -> Iterator[Found]:
             continue
         seen += len(names) + 1
         if seen > LIMITS.sysfs_entries:
-            remarks.add(f"more than {LIMITS.sysfs_entries} folders; the rest is ignored")
+            remarks.add(
+                f"more than {LIMITS.sysfs_entries} folders; the rest is ignored; {how_to_raise('sysfs_entries')}"
+            )
             return
         if address is not None:
             names = [name for name in names if address_of(name) or name.startswith("pci")]

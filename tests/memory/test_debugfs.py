@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import PageState, SourceError
+from luoser.limits import Limits, limited
 from luoser.memory import debugfs as module
 from luoser.memory.debugfs import DebugfsMemory
 from luoser.memory.source import Memory
@@ -395,3 +396,11 @@ def test_folder_of_blobs_that_is_a_link_out_of_the_copy_is_not_listed(tmp_path: 
     state = luoser.read(luoser.open(tmp_path / "copy"))
     assert "out/sub_fdts: a link to a file outside of the folder; not read" in remarks(state)
     assert state.handovers[0].memblock is None
+
+
+def test_blob_above_the_limit_is_cut_with_a_remark(tmp_path: Path) -> None:
+    blob = debugfs(tmp_path, "7.3-a/1") / "in" / "sub_fdts" / "memblock"
+    blob.write_bytes(blob.read_bytes() + bytes(600))
+    with limited(Limits(blob_size=600)):
+        state = luoser.read(luoser.open(tmp_path))
+    assert "truncated: only the first 600 bytes are read; --limit blob_size=N" in remarks(state)

@@ -17,6 +17,7 @@ import zstandard
 import luoser
 from luoser.checks import Verdict, check
 from luoser.errors import SourceError
+from luoser.limits import Limits, limited
 from luoser.memory.open import read_file
 from tests import real
 
@@ -50,7 +51,7 @@ def test_packed_dump(kind: str, tmp_path: Path) -> None:
 def test_two_streams_are_one_dump(kind: str, tmp_path: Path) -> None:
     half = len(DATA) // 2
     (tmp_path / "dump").write_bytes(PACK[kind](DATA[:half]) + PACK[kind](DATA[half:]))
-    assert read_file(tmp_path / "dump", limit=len(DATA)) == DATA
+    assert read_file(tmp_path / "dump", limit="list_size") == DATA
 
 
 @pytest.mark.parametrize("kind", PACK)
@@ -65,7 +66,7 @@ def test_cut_off_dump_is_read_as_far_as_it_goes(kind: str, part: float, tmp_path
         assert size > len(DATA) * part / 2
         assert check(luoser.read(memory)).verdict is Verdict.INCONCLUSIVE
     with pytest.raises(SourceError, match="truncated: the packed file ends early"):
-        read_file(tmp_path / "dump", limit=1 << 30)
+        read_file(tmp_path / "dump", limit="list_size")
 
 
 @pytest.mark.parametrize("kind", PACK)
@@ -74,7 +75,7 @@ def test_padding_between_streams_and_behind_them(kind: str, padding: int, tmp_pa
     half = len(DATA) // 2
     parts = [PACK[kind](DATA[:half]), PACK[kind](DATA[half:])]
     (tmp_path / "dump").write_bytes(b"".join(part + bytes(padding) for part in parts))
-    assert read_file(tmp_path / "dump", limit=len(DATA)) == DATA
+    assert read_file(tmp_path / "dump", limit="list_size") == DATA
 
 
 @pytest.mark.parametrize("kind", PACK)
@@ -89,7 +90,7 @@ def test_a_damaged_head_of_a_later_stream_is_damage(kind: str, tmp_path: Path) -
 def test_zst_with_frames_that_are_skipped(tmp_path: Path) -> None:
     skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
     (tmp_path / "dump").write_bytes(skipped + PACK["zst"](DATA) + skipped)
-    assert read_file(tmp_path / "dump", limit=len(DATA)) == DATA
+    assert read_file(tmp_path / "dump", limit="list_size") == DATA
 
 
 @pytest.mark.parametrize("kind", PACK)
@@ -120,8 +121,8 @@ def test_zst_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("kind", ["gz", "bz2", "zst"])
 def test_what_unpacks_to_much_is_given_up_early(kind: str, tmp_path: Path) -> None:
     (tmp_path / "bomb").write_bytes(PACK[kind](bytes(64 << 20)))
-    with pytest.raises(SourceError, match="at most 1048576 bytes, unpacked"):
-        read_file(tmp_path / "bomb", limit=1 << 20)
+    with limited(Limits(list_size=1 << 20)), pytest.raises(SourceError, match="at most 1048576 bytes, unpacked"):
+        read_file(tmp_path / "bomb", limit="list_size")
 
 
 @pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0"])

@@ -9,6 +9,7 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, UsageError
+from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
 from luoser.state import Area, Direction
 from tests import real
@@ -231,6 +232,16 @@ def test_root_of_a_chosen_in_scratch_that_is_gone(state: PageState | None, code:
     (problem,) = problems(luoser.read(overlay), code)
     assert (problem.address, problem.root) == (root, None)
     assert problem.message.startswith(f"the devicetree at {tree:#x} is in scratch and points to a root at {root:#x}")
+
+
+def test_chosen_behind_more_devicetrees_than_are_searched_is_not_called_absent() -> None:
+    image = Image()
+    root = live(image)
+    image.alloc(boot_tree(root), keep=False)
+    assert not problems(image.read(), "too-many")
+    with limited(Limits(boot_tree_bytes=16)):
+        (problem,) = problems(image.read(), "too-many")
+    assert "--limit boot_tree_bytes=N" in problem.message
 
 
 # -- one root --

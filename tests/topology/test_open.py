@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from luoser.errors import SourceError
-from luoser.limits import Limits
-from luoser.topology import open as open_module
+from luoser.limits import Limits, limited
 from luoser.topology import read_topology, to_document
 from tests import real, schemas
 from tests.topology.guest import GUEST
@@ -63,14 +62,14 @@ def test_a_text_of_rubbish_is_given_up_early(tmp_path: Path) -> None:
         read_topology(tmp_path / "file")
 
 
-def test_a_text_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_module, "LIMITS", Limits(topology_size=1000, topology_json=500))
+def test_a_text_that_is_too_large_is_refused(tmp_path: Path) -> None:
     for size, words in (
         (1001, "at most 1000 bytes, found 1001"),
         (501, "JSON too large: expected at most 500 bytes, found 501"),
     ):
         (tmp_path / "file").write_bytes(b"[" + b" " * (size - 1))
-        with pytest.raises(SourceError, match=words):
+        small = limited(Limits(topology_size=1000, topology_json=500))
+        with small, pytest.raises(SourceError, match=rf"{words}; --limit topology_\w+=N"):
             read_topology(tmp_path / "file")
 
 
