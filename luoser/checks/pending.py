@@ -196,14 +196,19 @@ def other_layout(view: View) -> Iterator[Found]:
     """A struct of the handover has another form in the running kernel's own types.
 
     Of an incoming handover: the kernel reads it by its own form, so otherwise than it was written. Of an outgoing one:
-    the kernel wrote its own form, so what is shown and checked here is read wrongly, and is not judged.
+    the kernel wrote its own form, so what is shown and checked here is read wrongly, and is not judged. A warning, if
+    only places differ: it was read by the kernel's own members, but a kernel with the released form reads it wrongly.
     """
+    own = list(view.problems("layout-own"))
+    for problem in own:
+        yield Found(problem.message, where=problem.about, hint=_OTHER_FORM, severity=Severity.WARNING)
     problems = list(view.problems("layout-not-of-this-kernel"))
-    if not problems and view.handover.pending is None:
+    if not problems and not own and view.handover.pending is None:
         raise NotApplicable("the running kernel's symbols and types are not in this source")
     for problem in problems:
         if view.handover.direction is not Direction.INCOMING:
             raise NotJudged(problem.message, cause="unknown-form", about=problem.about)
-        yield Found(
-            problem.message, where=problem.about, hint="boot a kernel whose structs have the form of the writer"
-        )
+        yield Found(problem.message, where=problem.about, hint=_OTHER_FORM)
+
+
+_OTHER_FORM = "boot a kernel whose structs have the form of the writer"

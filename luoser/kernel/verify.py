@@ -13,7 +13,7 @@ from luoser.abi.registry import Layout, layouts
 from luoser.abi.schema import Schema
 from luoser.kernel.types import Kind, Place, Types, TypesError, described
 
-__all__ = ["Difference", "KernelMember", "Verified", "changed", "verify", "verify_layout"]
+__all__ = ["Difference", "KernelMember", "Verified", "changed", "differences", "verify", "verify_layout"]
 
 _WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
 """Names of structs that are written into preserved memory, or may be."""
@@ -110,20 +110,20 @@ def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, li
 
     best: tuple[int, list[Schema], list[Difference], int] | None = None
     for number in types.named(name):
-        compared = [(form, list(_differences(types, number, structure(form)))) for form in forms]
-        least = min(len(differences) for _, differences in compared)
-        nearest = [form for form, differences in compared if len(differences) == least]
+        compared = [(form, list(differences(types, number, structure(form)))) for form in forms]
+        least = min(len(changes) for _, changes in compared)
+        nearest = [form for form, changes in compared if len(changes) == least]
         if best is None or least < best[0]:
-            best = least, nearest, next(diff for form, diff in compared if form is nearest[0]), number
+            best = least, nearest, next(changes for form, changes in compared if form is nearest[0]), number
     if best is None:
         return Verified(name=name, result="absent", layouts=names(forms), status=_status(forms))
-    count, nearest, differences, number = best
+    count, nearest, changes, number = best
     return Verified(
         name=name,
         result="different" if count else "equal",
         layouts=names(nearest),
         status=_status(nearest),
-        differences=tuple(differences),
+        differences=tuple(changes),
         size=types.size(number),
         members=tuple(kernel_members(types, number)) if count else (),
     )
@@ -133,7 +133,14 @@ def _status(schemas: list[Schema]) -> str:
     return "merged" if any(schema.status == "merged" for schema in schemas) else schemas[0].status
 
 
-def _differences(types: Types, number: int, ours: Struct, path: str = "", deep: int = _DEEPEST) -> Iterator[Difference]:
+def differences(types: Types, number: int, ours: Struct, path: str = "", deep: int = _DEEPEST) -> Iterator[Difference]:
+    """What differs between a struct of the registry and that of a kernel, inner structs included. Raises TypesError.
+
+    types:  of the kernel. number: of its struct.
+    ours:   of the registry.
+    path:   of the member that is the struct. Empty: it is none.
+    deep:   levels of inner structs that are compared.
+    """
     theirs = dict(types.members(number))
     ours = _of_page(ours, types.size(number))
     unnamed = {name: place for name, place in theirs.items() if name not in {member.name for member in ours.members}}
@@ -183,7 +190,7 @@ def _member_differences(types: Types, place: Place, member: Member, where: str, 
     if inner and types.type(inner).kind is Kind.ARRAY:
         inner = types.plain(types.type(inner).target)
     if deep and member.struct is not None and types.type(inner).kind is Kind.STRUCT:
-        yield from _differences(types, inner, member.struct, where, deep - 1)
+        yield from differences(types, inner, member.struct, where, deep - 1)
 
 
 def _is_alike(types: Types, place: Place, member: Member) -> bool:

@@ -39,7 +39,8 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
     Source: kernel/liveupdate/kho_block.c; docs/abi/block.md.
     """
     seen: set[int] = set()
-    most, head = capacity(walk.page_size, entry.size), kho_block_header_ser.size
+    schema = walk.form(kho_block_header_ser)
+    most, head = capacity(walk.page_size, entry.size), schema.size
     before = address
     while address:
         if not walk.is_page_address(address):
@@ -58,7 +59,7 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
         page = walk.read(address, walk.page_size, subject, kind=lambda raw: _is_block(walk, raw, entry))
         if page is None:
             return
-        header = kho_block_header_ser.parse(page)
+        header = schema.parse(page)
         if not 1 <= header.count <= most:
             text = f"block: expected 1 to {most} entries, found {header.count}; reused memory?"
             walk.problem("bad-count", address, subject, text)
@@ -69,7 +70,8 @@ def read_blocks(walk: Walk, address: int, entry: Schema, subject: Subject) -> It
 
 def _is_block(walk: Walk, page: bytes, entry: Schema) -> bool:
     """Whether a page can be a block: a possible count, a possible next block, and a first entry."""
-    header, first = kho_block_header_ser.parse(page), kho_block_header_ser.size
+    schema = walk.form(kho_block_header_ser)
+    header, first = schema.parse(page), schema.size
     is_next = header.next == 0 or walk.is_page_address(header.next)
     is_count = 1 <= header.count <= capacity(walk.page_size, entry.size)
     return is_next and is_count and any(page[first : first + entry.size])

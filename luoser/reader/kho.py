@@ -12,6 +12,7 @@ from luoser.abi.pci import is_flb_name
 from luoser.abi.release import release_numbers, writers_of
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
+from luoser.kernel.types import Types
 from luoser.limits import LIMITS
 from luoser.reader.direction import Draft, Numbers, direction_of, is_left_over, numbers_of, outside_signs
 from luoser.reader.foreign import mark_foreign
@@ -67,7 +68,8 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
         found = messengers([*(one for root in roots for one in root.chosen), *search.strays], nodes)
         report_lost_roots(walk, found)
     kept = _without_copies(walk, roots, {one.root for one in found}, search.wanted)
-    drafts = [_draft(walk, root) for root in kept]
+    types = search.kernel.types if search.kernel is not None else None
+    drafts = [_draft(walk, root, types if root.is_named else None) for root in kept]
     for draft in drafts:
         draft.messengers = [one for one in found if one.root == draft.root.address]
     mark_foreign(walk, drafts)
@@ -85,7 +87,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     ordered = tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
     if whole:
         named = frozenset(root.address for root in roots if root.is_named)
-        ordered = with_own_types(walk, search.kernel, read_pending(walk, search.kernel, ordered, named))
+        ordered = with_own_types(walk, search.kernel, read_pending(walk, search.kernel, ordered, named), named)
     walk.end()
     return ordered
 
@@ -148,8 +150,9 @@ def _without_copies(walk: Walk, roots: list[Root], named: Collection[int], wante
     return sorted(kept, key=lambda root: root.address)
 
 
-def _draft(walk: Walk, root: Root) -> Draft:
-    walk.begin_root(root.address)
+def _draft(walk: Walk, root: Root, types: Types | None) -> Draft:
+    """types: of the kernel that has the root. None: not known."""
+    walk.begin_root(root.address, types)
     tree = root.tree
     if tree.fault:
         walk.problem("bad-fdt", root.address, _ROOT, tree.fault)

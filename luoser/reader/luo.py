@@ -136,6 +136,7 @@ class _Reader:
 
     def __init__(self, walk: Walk, form: LuoForm) -> None:
         self.walk, self.form = walk, form
+        self.session, self.file = walk.form(form.session), walk.form(abi.luo_file_ser)
         self.said_flbs = False
 
     # -- root objects --
@@ -200,8 +201,9 @@ class _Reader:
         if not self.walk.is_page_address(address):
             self.walk.problem("bad-pointer", address, _SESSIONS, f"{address:#x} is not a page address")
             return found
-        header, size = form.session_header, form.session.size
-        head = self.walk.read(address, header.size, _SESSIONS, kind=lambda page: _is_area(page, header, form.session))
+        header, entry = self.walk.form(form.session_header), self.walk.form(form.session)
+        size = entry.size
+        head = self.walk.read(address, header.size, _SESSIONS, kind=lambda page: _is_area(page, header, entry))
         if head is None:
             return found
         ser = header.parse(head)
@@ -220,16 +222,17 @@ class _Reader:
 
     def _session_blocks(self, address: int) -> _Found:
         found = _Found([], [], said=self.form.has_sessions(address, 0))
-        for page in read_blocks(self.walk, address, self.form.session, _SESSIONS):
+        for page in read_blocks(self.walk, address, self.session, _SESSIONS):
             found.blocks.append(page.address)
             self._session_entries(found, page.first, page.entries, self.form)
         return found
 
     def _session_entries(self, found: _Found, address: int, data: bytes, form: LuoForm) -> None:
-        size = form.session.size
+        schema = self.walk.form(form.session)
+        size = schema.size
         for place in range(0, self.walk.take_entries(len(data) // size, _SESSIONS) * size, size):
             raw, where = data[place : place + size], address + place
-            ser = form.session.parse(raw)
+            ser = schema.parse(raw)
             if not any(raw):
                 if form.session is abi.luo_session_ser:  # before the merge a released session is all zeros
                     self.walk.problem("empty-session", where, _SESSIONS, "expected a session, found an entry of zeros")
@@ -265,12 +268,12 @@ class _Reader:
             return
         made: list[File] = []
         if self.form.files == "blocks":
-            for page in read_blocks(self.walk, address, abi.luo_file_ser, subject):
+            for page in read_blocks(self.walk, address, self.file, subject):
                 blocks.append(page.address)
                 self._file_entries(made, session, page.first, page.entries)
             yield from made
             return
-        size = abi.luo_file_ser.size
+        size = self.file.size
         most = (pages or self.form.file_pages) * self.walk.page_size // size
         if count > most:
             self.walk.problem(
@@ -286,7 +289,7 @@ class _Reader:
         if not count:  # no kernel writes an address without files: what is there?
             self.walk.read(address, size, subject)
         whole = min(count * size, LIMITS.list_size)
-        data = self.walk.read_some(address, whole, subject, kind=lambda page: _has_name(abi.luo_file_ser, page))
+        data = self.walk.read_some(address, whole, subject, kind=lambda page: _has_name(self.file, page))
         self._need_zeros(address + count * size, size, address + most * size, subject)
         self._file_entries(made, session, address, data)
         yield from made
@@ -314,10 +317,11 @@ class _Reader:
                 return
 
     def _file_entries(self, made: list[File], session: Subject, address: int, data: bytes) -> None:
-        size, subject = abi.luo_file_ser.size, session.part("files", ".files")
+        size, subject = self.file.size, session.part("files", ".files")
         count = self.walk.take_entries(len(data) // size, subject)
-        for number, row in enumerate(abi.luo_file_ser.record.iter_unpack(data[: count * size])):
-            raw, handle, token = row
+        order = [self.file.record_fields.index(name) for name in ("compatible", "data", "token")]
+        for number, row in enumerate(self.file.record.iter_unpack(data[: count * size])):
+            raw, handle, token = (row[place] for place in order)
             where = address + number * size
             if is_name(raw):
                 made.append(self._file(session, len(made), decode_name(raw), handle, token, where))
@@ -363,11 +367,11 @@ class _Reader:
         if not self.walk.is_page_address(address):
             self.walk.problem("bad-pointer", address, _FLBS, f"{address:#x} is not a page address")
             return ()
-        schemas = abi.luo_flb_header_ser, abi.luo_flb_ser
+        schemas = header, entry = self.walk.form(abi.luo_flb_header_ser), self.walk.form(abi.luo_flb_ser)
         head = self.walk.read(address, schemas[0].size, _FLBS, kind=lambda page: _is_area(page, *schemas))
         if head is None:
             return ()
-        ser, size = abi.luo_flb_header_ser.parse(head), abi.luo_flb_ser.size
+        ser, size = header.parse(head), entry.size
         most = (self.walk.page_size - len(head)) // size
         if ser.pgcnt != 1 or ser.count > most:
             text = f"expected at most {most} in 1 page, found {ser.count} in {ser.pgcnt} pages; reused memory?"
@@ -376,12 +380,14 @@ class _Reader:
         self.said_flbs = ser.count > 0
         data = self.walk.read(address + len(head), ser.count * size, _FLBS) or b""
         self._need_zeros(address + len(head) + ser.count * size, size, address + self.walk.page_size, _FLBS)
-        return tuple(self._flb_entries(address + len(head), data))
+        return tuple(self._flb_entries(address + len(head), entry, data))
 
-    def _flb_entries(self, address: int, data: bytes) -> Iterator[Flb]:
+    def _flb_entries(self, address: int, schema: Schema, data: bytes) -> Iterator[Flb]:
         index = 0
-        for number, (raw, handle, count) in enumerate(abi.luo_flb_ser.record.iter_unpack(data)):
-            where = address + number * abi.luo_flb_ser.size
+        order = [schema.record_fields.index(name) for name in ("name", "data", "count")]
+        for number, row in enumerate(schema.record.iter_unpack(data)):
+            raw, handle, count = (row[place] for place in order)
+            where = address + number * schema.size
             if not is_name(raw):
                 self.walk.problem("bad-flb", where, _FLBS, f"not an FLB entry at {where:#x}; reused memory?")
                 continue
@@ -406,7 +412,8 @@ def _is_area(page: bytes, header: Schema, entry: Schema) -> bool:
 
 def _has_name(entry: Schema, raw: bytes) -> bool:
     """Whether an entry starts with a name. raw: its bytes, or more."""
-    return is_name(raw[: entry.fields[0].size])
+    name = next(field for field in entry.fields if field.kind == "text")
+    return is_name(raw[name.offset : name.offset + name.size])
 
 
 def _at(sessions: list[Session]) -> str:

@@ -46,11 +46,11 @@ def read_memfd(walk: Walk, compatible: str, address: int, subject: Subject) -> M
         return None
     form = abi.form_of_handler(compatible)
     assert form is not None and form.descriptor is not None
-    schema = form.descriptor
+    schema = walk.form(form.descriptor)
     head = walk.read(address, schema.size, subject, kind=lambda page: _is_descriptor(walk, schema, page))
     if head is None:
         return None
-    return _tree(walk, address, subject) if head[:4] == MAGIC else _struct(walk, form, address, head, subject)
+    return _tree(walk, address, subject) if head[:4] == MAGIC else _struct(walk, form, schema, address, head, subject)
 
 
 def _is_descriptor(walk: Walk, schema: Schema, page: bytes) -> bool:
@@ -59,14 +59,13 @@ def _is_descriptor(walk: Walk, schema: Schema, page: bytes) -> bool:
     return bool(ser.nr_folios) and _fault(walk, ser) is None and not any(page[schema.size :])
 
 
-def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Subject) -> Memfd | None:
-    assert form.descriptor is not None
-    ser = form.descriptor.parse(head)
+def _struct(walk: Walk, form: MemfdForm, schema: Schema, address: int, head: bytes, subject: Subject) -> Memfd | None:
+    ser = schema.parse(head)
     fault = _fault(walk, ser)
     if fault:
         walk.problem("bad-memfd", address, subject, f"not a {form.name} descriptor: {fault}; reused memory?")
         return None
-    rest = _rest(walk, address, form.descriptor.size)
+    rest = _rest(walk, address, schema.size)
     if rest is not None:
         text = f"expected zeros behind the {form.name} descriptor, found other bytes at {rest:#x}"
         walk.problem("bad-memfd", rest, subject, text)
@@ -78,7 +77,6 @@ def _struct(walk: Walk, form: MemfdForm, address: int, head: bytes, subject: Sub
         return None
     area = Area((), (), b"")
     if not ser.nr_folios:
-        schema = form.descriptor
         walk.doubt(address, subject, lambda page: _is_descriptor(walk, schema, page), "an empty file")
     else:
         area = read_area(walk, ser.folios, ser.nr_folios * _ENTRY, subject.part("folio array", ".memfd.folios"))

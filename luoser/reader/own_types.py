@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
 from luoser.abi.c_struct import structure
+from luoser.abi.memfd import FORMS
 from luoser.abi.registry import layout, layouts
 from luoser.errors import MissingMemory
+from luoser.kernel.own import own_schema
 from luoser.kernel.types import Types, TypesError
 from luoser.kernel.values import values_of
 from luoser.kernel.verify import Verified, verify_layout
@@ -26,14 +28,19 @@ __all__ = ["types_of", "with_own_types"]
 _VERSION = re.compile(r"[-_]v\d+$")
 _SESSIONS = ("luo-session", "luo-file", "luo-flb-v1")
 """Layouts of what LUO's root object leads to, from 6.19 on."""
+_ADAPTED = frozenset((*_SESSIONS, *(form.name for form in FORMS if form.descriptor is not None)))
+"""Layouts that are read with their members where the kernel has them."""
 
 
-def with_own_types(walk: Walk, kernel: Kernel | None, handovers: tuple[Handover, ...]) -> tuple[Handover, ...]:
+def with_own_types(
+    walk: Walk, kernel: Kernel | None, handovers: tuple[Handover, ...], named: Container[int]
+) -> tuple[Handover, ...]:
     """The handovers, with what the running kernel's types say of their layouts as confidence and as problems.
 
     walk:      the source.
     kernel:    the running one. None, or without types: nothing is said.
     handovers: all of the source.
+    named:     addresses of the roots that the kernel's own variables name: they were read by its own members.
     """
     if kernel is None or kernel.types is None:
         return handovers
@@ -41,7 +48,7 @@ def with_own_types(walk: Walk, kernel: Kernel | None, handovers: tuple[Handover,
     for one in handovers:
         if one.own:
             walk.at_root(one.address)
-            judge = _Judge(walk, kernel.types, kernel.symbols.path)
+            judge = _Judge(walk, kernel.types, kernel.symbols.path, adapts=one.address in named)
             one = replace(one, pci=tuple(judge.list(entry, f"pci[{index}]") for index, entry in enumerate(one.pci)))
             for name, path in _used(one):
                 judge.say(name, path)
@@ -82,8 +89,9 @@ def _tags(compatible: str) -> tuple[str, ...]:
 
 
 class _Judge:
-    def __init__(self, walk: Walk, types: Types, who: str) -> None:
-        self.walk, self.types, self.who = walk, types, who
+    def __init__(self, walk: Walk, types: Types, who: str, *, adapts: bool) -> None:
+        """adapts: what was read has its members where the kernel has them, as far as it has them all."""
+        self.walk, self.types, self.who, self.adapts = walk, types, who, adapts
 
     def verified(self, name: str) -> list[Verified]:
         known = layout(name)
@@ -100,8 +108,18 @@ class _Judge:
                 first = one.differences[0]
                 what = f"{first.what} {first.member or 'struct'}".strip()
                 text = f"layout {name}: struct {one.name} of {self.who} has another form ({what}, {one.size} bytes)"
-                self.walk.problem("layout-not-of-this-kernel", None, Subject(path, path), text)
+                if self.is_adapted(name, one.name):
+                    text = f"{text}; read by the kernel's own members"
+                    self.walk.problem("layout-own", None, Subject(path, path), text)
+                else:
+                    self.walk.problem("layout-not-of-this-kernel", None, Subject(path, path), text)
         return bool(found) and all(one.result == "equal" for one in found)
+
+    def is_adapted(self, name: str, tag: str) -> bool:
+        """Whether a struct of a layout was read with its members where the kernel has them."""
+        known = layout(name) if self.adapts and name in _ADAPTED else None
+        schemas = known.schemas if known is not None else ()
+        return any(own_schema(self.types, one) is not None for one in schemas if structure(one).tag == tag)
 
     def file(self, path: str, _: Session, file: File) -> File:
         """A file of a handler that no layout fits, with the struct that the kernel has for this kind of handler."""

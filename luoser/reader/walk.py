@@ -8,8 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from luoser.abi.schema import Schema
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
+from luoser.kernel.own import own_schema
+from luoser.kernel.types import Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.metered import Metered
 from luoser.memory.source import Memory
@@ -59,6 +62,7 @@ class Walk:
     problems:   met so far, in their order, each once.
     false_roots: pages that are no root, so that equal ones are judged once.
     judged:     what was made of device lists, by their bytes and what is known of them.
+    types:      of the kernel that has the root. None: not known.
     """
 
     memory: Memory
@@ -69,6 +73,8 @@ class Walk:
     problems: dict[Problem, None] = field(default_factory=dict)
     false_roots: set[bytes] = field(default_factory=set)
     judged: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    types: Types | None = None
+    _forms: dict[tuple[int, int], Schema] = field(default_factory=dict)
     _owners: dict[int, str] = field(default_factory=dict)
     _used: set[int] = field(default_factory=set)
     _near: dict[Problem, int] = field(default_factory=dict)
@@ -101,10 +107,26 @@ class Walk:
         self._owners[address] = subject.name
         return True
 
-    def begin_root(self, root: int) -> None:
-        """Start reading a root: forget the claims, and assign problems to this root. root: its address."""
+    def begin_root(self, root: int, types: Types | None = None) -> None:
+        """Start reading a root: forget the claims, and assign problems to this root.
+
+        root:  its address.
+        types: of the kernel that has it. None: not known.
+        """
         self._owners.clear()
-        self._root = root
+        self._root, self.types = root, types
+
+    def form(self, schema: Schema) -> Schema:
+        """A struct with its members where the kernel that has the root has them. schema: of the registry."""
+        if self.types is None:
+            return schema
+        key = id(self.types), id(schema)
+        if key not in self._forms:
+            try:
+                self._forms[key] = own_schema(self.types, schema) or schema
+            except TypesError:  # said already where the types were read
+                self._forms[key] = schema
+        return self._forms[key]
 
     def at_root(self, root: int | None) -> None:
         """Assign problems from here on to a root. root: its address. None: to no root."""

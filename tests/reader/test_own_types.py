@@ -8,6 +8,10 @@ from dataclasses import replace
 import pytest
 
 import luoser
+from luoser.abi import luo as abi
+from luoser.abi.block import kho_block_header_ser
+from luoser.abi.memfd import memfd_luo_ser_v2
+from luoser.abi.schema import Schema
 from luoser.checks import check
 from luoser.kernel.answers import Answers
 from luoser.kernel.btf import Btf
@@ -15,6 +19,7 @@ from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Type, Types
 from luoser.memory.overlay import Overlay
 from luoser.state import State, to_document
+from tests.kernel.moved import Moved
 from tests.kernel.real import memory as fixture
 from tests.schemas import errors
 
@@ -36,7 +41,7 @@ def renamed(handler: bytes) -> State:
 
 
 class Grown(Types):
-    """The types of a kernel, in which one struct has another size."""
+    """The types of a kernel, in which one struct has another size, and its first member another name."""
 
     def __init__(self, below: Types, name: str) -> None:
         super().__init__(below.where)
@@ -44,7 +49,10 @@ class Grown(Types):
 
     def type(self, number: int) -> Type:
         found = self.below.type(number)
-        return replace(found, size=found.size + 8) if number in self.changed else found
+        if number not in self.changed:
+            return found
+        first, *rest = found.members
+        return replace(found, size=found.size + 8, members=(replace(first, name="other"), *rest))
 
     def named(self, name: str) -> list[int]:
         return self.below.named(name)
@@ -137,3 +145,89 @@ def test_another_kernel_whose_symbols_were_overwritten_is_no_problem() -> None:
     after = luoser.read(memory)
     assert after.problems == before.problems
     assert [one.evidence for one in after.handovers] == [one.evidence for one in before.handovers]
+
+
+# -- members that stand elsewhere --------------------------------------------------------------------------
+
+ORDERS = {
+    "luo_file_ser": ("token", "data", "compatible"),
+    "luo_session_ser": ("file_set_ser", "name"),
+    "memfd_luo_ser": ("nr_folios", "folios", "size", "pos", "flags", "seals"),
+    "luo_flb_ser": ("count", "name", "data"),
+    "luo_flb_header_ser": ("count", "pgcnt"),
+    "kho_block_header_ser": ("count", "next"),
+}
+
+
+def in_order(schema: Schema, data: bytes, grown: int = 0) -> bytes:
+    """The bytes of a struct, with its members in the order of ORDERS."""
+    fields = [schema.field(name) for name in ORDERS[schema.name]]
+    return bytes(grown) + b"".join(data[field.offset : field.offset + field.size] for field in fields)
+
+
+def with_types(memory: Overlay, orders: dict[str, tuple[str, ...]], grown: int = 0) -> Overlay:
+    """A source with the types of a kernel whose members are in another order."""
+    answers = Answers.unpack(memory.answers)
+    assert answers is not None
+    types = Btf(answers.btf)
+    whole = [number for number, name in types.structs() if name]
+    memory.answers = replace(answers, btf=write_btf(Moved(types, orders, grown=grown), whole)).pack()
+    return memory
+
+
+def reordered() -> Overlay:
+    """The cut of a kernel that has other members first in all that LUO hands over."""
+    memory = with_types(frozen(), ORDERS)
+    luo = luoser.read(fixture("frozen")).handovers[0].luo
+    assert luo is not None and luo.flb_area is not None
+
+    def turn(schema: Schema, address: int | None, count: int = 1) -> None:
+        assert address is not None
+        for place in range(address, address + count * schema.size, schema.size):
+            memory.write(place, in_order(schema, memory.read(place, schema.size)))
+
+    for block in luo.session_blocks:
+        turn(kho_block_header_ser, block)
+    for session in luo.sessions:
+        turn(abi.luo_session_ser, session.address)
+        for block in session.blocks:
+            turn(kho_block_header_ser, block)
+        for file in session.files:
+            turn(abi.luo_file_ser, file.address)
+            if file.memfd is not None:
+                turn(memfd_luo_ser_v2, file.memfd.address)
+    turn(abi.luo_flb_header_ser, luo.flb_area)
+    turn(abi.luo_flb_ser, luo.flbs[0].address, len(luo.flbs))
+    return memory
+
+
+def test_members_that_stand_elsewhere_are_read_where_the_kernel_has_them() -> None:
+    before, after = luoser.read(fixture("frozen")), luoser.read(reordered())
+    assert before.handovers[0].luo == after.handovers[0].luo
+    assert before.handovers[0].pending == after.handovers[0].pending
+    said = {problem.about for problem in after.problems if problem.code == "layout-own"}
+    assert said == {"luo.sessions", "luo.sessions[0].files[0]"}
+    assert not [problem for problem in after.problems if problem.code == "layout-not-of-this-kernel"]
+
+
+def test_members_that_stand_elsewhere_are_a_warning_and_all_else_is_judged() -> None:
+    before, after = check(luoser.read(fixture("frozen"))), check(luoser.read(reordered()))
+    assert after.verdict == "sound"
+    assert {one.rule for one in after.findings} - {one.rule for one in before.findings} == {"PEN006"}
+    assert set(after.passed) | {"PEN006"} == set(before.passed)
+
+
+def test_new_members_are_passed_over() -> None:
+    memory = with_types(frozen(), {"memfd_luo_ser": ("pos", "size", "seals", "flags", "nr_folios", "folios")}, grown=8)
+    before = luoser.read(fixture("frozen")).handovers[0].luo
+    assert before is not None
+    for session in before.sessions:
+        for file in session.files:
+            memory.write(file.data, bytes(8) + memory.read(file.data, memfd_luo_ser_v2.size))
+    assert luoser.read(memory).handovers[0].luo == before
+
+
+def test_a_root_that_the_kernel_does_not_name_is_read_as_released() -> None:
+    memory = with_types(frozen(), ORDERS)
+    state = luoser.read(memory, kallsyms=False)
+    assert state.handovers[0].luo == luoser.read(fixture("frozen")).handovers[0].luo

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""A struct of the registry with its members where a kernel has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from luoser.abi.c_struct import structure
+from luoser.abi.schema import Schema, packed, raw
+from luoser.kernel.types import Types
+from luoser.kernel.verify import Difference, differences
+
+__all__ = ["own_schema"]
+
+
+def own_schema(types: Types, schema: Schema) -> Schema | None:
+    """A struct as a kernel has it: the same members, at the kernel's own places. New members are read as padding.
+
+    types:  of the kernel.
+    schema: of the registry.
+
+    None: the kernel has no such struct, or a member is gone or of another size or kind. The schema itself, if both are
+    equal. Raises TypesError.
+    """
+    number = types.struct(structure(schema).tag)
+    found = list(differences(types, number, structure(schema))) if number is not None else None
+    if number is None or found is None or not all(map(_is_place, found)):
+        return None
+    if not found:
+        return schema
+    there = dict(types.members(number))
+    placed = {there[member.name].offset: member for member in schema.con.subcons if member.name in there}
+    made, end = list[Any](), 0
+    for offset, member in sorted(placed.items()):
+        made += [f"_pad{end}" / raw(offset - end)] if offset > end else []
+        made.append(member)
+        end = offset + member.sizeof()
+    if end > types.size(number) or sum(member.sizeof() for member in made) != end:
+        return None
+    made += [f"_pad{end}" / raw(types.size(number) - end)] if types.size(number) > end else []
+    return Schema(
+        schema.name,
+        f"{schema.label}, of this kernel",
+        packed(*made),
+        status=schema.status,
+        seen_in=schema.seen_in,
+        meaning=schema.meaning,
+    )
+
+
+def _is_place(difference: Difference) -> bool:
+    """Whether a difference only says where members are, not what they are: none of an inner struct."""
+    if difference.member:
+        return difference.what in ("moved", "new") and "." not in difference.member
+    return difference.what == "size"
