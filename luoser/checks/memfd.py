@@ -36,7 +36,7 @@ def memfds(view: View) -> Iterator[tuple[str, str, File]]:
     Raises NotApplicable if the handover is consumed, not serialised yet, or without memfds.
     """
     view.need_unconsumed()
-    view.serialised()
+    view.need_sessions()
     some = False
     for where, session, file in view.files():
         if form_of_handler(file.compatible) is not None:

@@ -21,10 +21,10 @@ from luoser.bits import bit_runs
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
-from luoser.state import Array, MapStatus, Memfd, PreservedMap
+from luoser.state import Array, Handover, MapStatus, Memfd, PreservedMap, Problem
 from luoser.text import human_size, safe_text
 
-__all__: list[str] = []
+__all__ = ["self_test_chunk"]
 
 _MOST = 32
 """At most so many findings of one rule on one handover; the last one reports how many more there are."""
@@ -355,7 +355,7 @@ def _vmalloc(view: View, found: PreservedMap) -> Iterator[Found]:
             size = view.page_size << folios.order
             yield from _as_block(found, f"{what}, block", page, size, f"{where}.memfd.folios", effect)
     test = view.handover.kho_test
-    for page in (*_test_chunk(view), *(test.pages if test is not None else ())):
+    for page in (*self_test_chunk(view.handover), *(test.pages if test is not None else ())):
         yield from _as_block(
             found, "KHO self-test: vmalloc page", page, view.page_size, "kho_test", "the self-test fails"
         )
@@ -376,12 +376,12 @@ def _array_blocks(array: Array, page: int) -> Iterator[tuple[int, int, str]]:
         yield place, page << min(array.order, 40), "block"
 
 
-def _test_chunk(view: View) -> Iterator[int]:
+def self_test_chunk(handover: Handover) -> Iterator[int]:
     """The first vmalloc chunk of the KHO self-test."""
-    for subtree in view.handover.subtrees:
+    for subtree in handover.subtrees:
         data = subtree.fdt.root.node("data") if subtree.name == "kho_test" and subtree.fdt is not None else None
         info = data.get("folios_info") if data is not None else None
-        test = view.handover.kho_test
+        test = handover.kho_test
         if info is not None and len(info) == kho_vmalloc.size and test is not None and test.pages:
             yield kho_vmalloc.parse(info).first
 
@@ -399,7 +399,7 @@ def folios(view: View) -> Iterator[Found]:
 
 def _need_folio_lists(view: View) -> None:
     """Raise NotJudged unless the folios of all memfds could be read."""
-    view.serialised()
+    view.need_sessions()
     zero = view.subjects("zero-memfd")
     for where, session, file in view.files():
         memfd = file.memfd
@@ -521,7 +521,7 @@ def handler_data(view: View) -> Iterator[Found]:
 
 
 def _handler_data(view: View, found: PreservedMap) -> Iterator[Found]:
-    view.serialised()
+    view.need_sessions()
     for where, what, data in _handles(view):
         if not _is_page(view, data):
             hint = "the file is lost; find what overwrote the entry"
@@ -558,7 +558,7 @@ def _luo_places(view: View) -> Iterator[tuple[str, int, int, str]]:
     luo = view.luo()
     form = luo_form(luo.layout)
     area, array = (form.session_span, form.file_span) if form is not None else (1, 1)
-    places = luo.session_blocks or ((luo.session_area,) if luo.session_area else ())
+    places = luo.session_blocks or ((luo.session_area,) if luo.session_area else ()) or view.pending_blocks
     for address in places:
         yield "LUO's sessions", address, area, "luo.session_blocks"
     if luo.flb_area:
@@ -641,7 +641,7 @@ def pointers(view: View) -> Iterator[Found]:
         problem
         for problem in view.problems("missing", "excluded", "page-damaged")
         if not problem.about.endswith(".contents") and (problem.about, problem.address) not in reported
-        if not problem.about.startswith("pending") or problem.about.startswith("pending.flbs[")  # else kernel objects
+        if not problem.about.startswith("pending") or _is_handed_over(view, problem)
     ]
     for problem in unread:
         if problem.address is not None and view.ram and not _is_ram(view, problem.address):
@@ -655,6 +655,18 @@ def pointers(view: View) -> Iterator[Found]:
                 continue
             if found.find(problem.address) is None:
                 yield Found(f"{problem.message}; it is not preserved", problem.address, problem.about, hint=_WILD)
+
+
+_PENDING = re.compile(r"pending\.flbs\[|pending\.sessions\[\d+\]\.files\[\d+\]\.memfd")
+"""Paths of what is in preserved memory already, of all that is pending."""
+
+
+def _is_handed_over(view: View, problem: Problem) -> bool:
+    """Whether a problem with what is pending is about memory that will be handed over, not about a kernel object."""
+    pending = view.handover.pending
+    sessions = pending.sessions if pending is not None else ()
+    handles: Iterator[int | None] = (file.data for session in sessions for file in session.files)
+    return _PENDING.match(problem.about) is not None or problem.address in handles
 
 
 def _reported_by_others(view: View) -> set[int]:
@@ -785,7 +797,7 @@ def unnamed(view: View) -> Iterator[Found]:
     in the next kernel.
     """
     found = _to_come(view)
-    view.serialised()
+    view.need_sessions()
     totals = _unnamed_pages(found, view)
     view.need_used()  # else the owner may be what was not read
     if totals:

@@ -19,6 +19,8 @@ from luoser.state import (
     Luo,
     MapStatus,
     PciList,
+    Pending,
+    PendingSession,
     PreservedMap,
     Problem,
     Record,
@@ -35,7 +37,7 @@ __all__ = ["View", "cause_of"]
 
 _CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
 _CHAINS = {
-    "sessions and files": re.compile(r"luo\.sessions(\[\d+\]\.files)?"),
+    "sessions and files": re.compile(r"(luo|pending)\.sessions(\[\d+\]\.files)?"),
     "FLBs": re.compile(r"luo\.flbs|pending\.flbs\[\d+\]"),
 }
 """What rules ask for, and the paths of its chains: of the sessions, of the files of each session, of the FLBs."""
@@ -45,6 +47,15 @@ _UNSEEN = (
 )  # fmt: skip
 """Codes of problems of such a chain: not all of its entries were read."""
 _FOR_MAP = "an undamaged copy of the map's pages, or a dump that has them, decides"
+
+
+def _session(pending: PendingSession) -> Session:
+    """A session as it will be serialised."""
+    files = tuple(
+        File(compatible=one.compatible, data=one.data, token=one.token, address=one.address, memfd=one.memfd)
+        for one in pending.files
+    )
+    return Session(name=pending.name, address=pending.address, files=files, count=len(files), blocks=pending.blocks)
 
 
 def cause_of(problem: Problem) -> Cause:
@@ -165,6 +176,11 @@ class View:
             raise NotApplicable("LUO has not serialised its state yet")
         return luo
 
+    def need_sessions(self) -> None:
+        """Raise NotApplicable before LUO has serialised its state, unless what is pending is known; else as `luo`."""
+        if not self._pending_sessions:
+            self.serialised()
+
     def lists(self) -> tuple[PciList, ...]:
         """The preserved device lists. Raises NotApplicable if there is none."""
         found = self.device_lists()
@@ -179,9 +195,26 @@ class View:
 
     @property
     def _pending_lists(self) -> tuple[PciList, ...]:
-        luo, pending = self.handover.luo, self.handover.pending
+        pending = self._early
+        return pending.lists if pending is not None else ()
+
+    @property
+    def _pending_sessions(self) -> tuple[Session, ...]:
+        """The sessions of the running kernel before it serialises them."""
+        pending = self._early
+        return tuple(map(_session, pending.sessions)) if pending is not None else ()
+
+    @property
+    def pending_blocks(self) -> tuple[int, ...]:
+        """Addresses of the pages that the running kernel keeps for sessions that it has not serialised yet."""
+        return self._early.blocks if self._early is not None else ()
+
+    @property
+    def _early(self) -> Pending | None:
+        """What is pending, if nothing is serialised yet."""
+        luo = self.handover.luo
         is_early = luo is not None and not luo.serialized and not self.consumed
-        return pending.lists if pending is not None and is_early else ()
+        return self.handover.pending if is_early else None
 
     def list_path(self, index: int) -> str:
         """Path of a device list in the state."""
@@ -280,7 +313,8 @@ class View:
             return
         if handover.preserved.status is not MapStatus.ABSENT:
             yield "the preserved map", "preserved", ("MAP",)
-        if any(file.memfd is not None for _, _, file in self.files()):
+        sessions = self._pending_sessions or (handover.luo.sessions if handover.luo is not None else ())
+        if any(file.memfd is not None for session in sessions for file in session.files):
             yield "the memfds", "luo.sessions", ("MFD",)
 
     def problems(self, *codes: str, about: str | None = None) -> Iterator[Problem]:
@@ -318,9 +352,16 @@ class View:
         return found.address
 
     def sessions(self) -> Iterator[tuple[str, Session]]:
-        """(path, session) of each session."""
+        """(path, session) of each session. Before LUO is serialised those of the running kernel's own lists.
+
+        Raises NotJudged at the end if these lists could not be read to their end.
+        """
         self.used.add("sessions and files")
-        luo = self.handover.luo
+        luo, early = self.handover.luo, self._early
+        for index, session in enumerate(self._pending_sessions):
+            yield f"pending.sessions[{index}]", session
+        if early is not None and not early.complete:
+            raise NotJudged("not all of the kernel's own sessions can be read", cause="missing", about="pending")
         for index, session in enumerate(luo.sessions if luo is not None else ()):
             yield f"luo.sessions[{index}]", session
 

@@ -52,7 +52,15 @@ SYMBOLS = frozenset(
 )
 """Names that `luoser.symbols.read_symbols` has to find."""
 STRUCTS = (
-    *("luo_session_global", "luo_session_header", "luo_session", "luo_file_set", "luo_file", "kho_block_set"),
+    *(
+        "luo_session_global",
+        "luo_session_header",
+        "luo_session",
+        "luo_file_set",
+        "luo_file",
+        "kho_block_set",
+        "kho_block",
+    ),
     *("luo_flb_global", "luo_flb_private", "luo_flb_private_state", "liveupdate_flb", "liveupdate_file_handler"),
     *("kho_in", "kho_out", "list_head", "file", "inode"),
 )

@@ -20,9 +20,10 @@ from luoser.kernel.space import Unmapped
 from luoser.kernel.types import Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.kernel import Kernel, variable_type
+from luoser.reader.memfd import is_memfd, read_memfd
 from luoser.reader.pci import Lead, read_lists
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Direction, Handover, PciList, Pending, PendingFile, PendingFlb, PendingSession
+from luoser.state import Direction, Handover, Memfd, PciList, Pending, PendingFile, PendingFlb, PendingSession
 from luoser.text import decode_name, safe_text
 
 __all__ = ["read_pending", "why_unknown"]
@@ -48,7 +49,7 @@ def read_pending(
     for one in handovers:
         side = _SIDES.get(one.direction)
         if side is not None and one.own and one.address in named:
-            walk.at_root(one.address)
+            walk.begin_root(one.address, kernel.types)
             one = replace(one, pending=_Reader(walk, kernel, kernel.types, one, side).read())
             walk.at_root(None)
         made.append(one)
@@ -75,6 +76,9 @@ class _Reader:
         self.complete = True
         self.left = LIMITS.pending
         self.known: set[int] = set()
+        sessions = handover.luo.sessions if handover.luo is not None else ()
+        self.memfds = {file.data: file.memfd for session in sessions for file in session.files if file.memfd}
+        """What has been serialised already, by handle."""
 
     def read(self) -> Pending:
         handlers = tuple(self.handlers())
@@ -90,11 +94,12 @@ class _Reader:
             handlers=handlers,
             evidence=tuple(evidence),
             complete=self.complete,
+            blocks=tuple(self.blocks("", None)),
         )
 
     @contextmanager
-    def noted(self, subject: Subject) -> Iterator[None]:
-        """What cannot be read in here becomes a problem."""
+    def noted(self, subject: Subject, *, needed: bool = True) -> Iterator[None]:
+        """What cannot be read in here becomes a problem. needed: then not all that is pending is known."""
         try:
             yield
             return
@@ -106,7 +111,7 @@ class _Reader:
             self.walk.problem("too-many", None, subject, f"{error}; {how_to_raise('pending')}")
         except (Unmapped, NoMember, TypesError) as error:
             self.walk.problem("pending-unread", None, subject, str(error))
-        self.complete = False
+        self.complete = self.complete and not needed
 
     def variable(self, name: str) -> Object:
         address, number = self.kernel.address(name), variable_type(self.types, name)
@@ -146,6 +151,7 @@ class _Reader:
             name=decode_name(item.text("name")),
             address=item.physical,
             files=tuple(self.files(owner, index)),
+            blocks=tuple(self.blocks(f".sessions[{index}]", owner)),
             retrieved=bool(item.number("retrieved")) if item.has("retrieved") else False,
         )
 
@@ -155,7 +161,7 @@ class _Reader:
         with self.noted(subject):
             for entry in self.items(owner.member("files_list"), "luo_file", "list"):
                 with self.noted(Subject(f"{subject.name}[{found}]", f"{subject.path}[{found}]")):
-                    file = self.file(entry)
+                    file = self.file(entry, Subject(f"{subject.name}[{found}]", f"{subject.path}[{found}]"))
                     yield file
                     if file.token in tokens:
                         raise BrokenList(f"token {file.token:#x} is that of another file of the session")
@@ -172,19 +178,44 @@ class _Reader:
         if self.side == "outgoing" and not entry.number("file"):
             raise BrokenList("it has no struct file")
 
-    def file(self, entry: Object) -> PendingFile:
+    def file(self, entry: Object, subject: Subject) -> PendingFile:
         handler = entry.follow("fh", "liveupdate_file_handler")
         file = entry.follow("file", "file")
         inode = file.follow("f_inode", "inode") if file is not None else None
+        compatible = decode_name(handler.text("compatible")) if handler is not None else ""
+        data = entry.number("serialized_data")
         return PendingFile(
-            compatible=decode_name(handler.text("compatible")) if handler is not None else "",
+            compatible=compatible,
             token=entry.number("token"),
-            data=entry.number("serialized_data"),
+            data=data,
             address=entry.physical,
             private=self.physical(entry.number("private_data")) if entry.has("private_data") else None,
             size=inode.number("i_size") if inode is not None else None,
             position=file.number("f_pos") if file is not None else None,
+            memfd=self.memfd(compatible, data, subject),
         )
+
+    def memfd(self, compatible: str, data: int, subject: Subject) -> Memfd | None:
+        """What the handler of a memfd has preserved: it does so when user space asks for it."""
+        if data in self.memfds or self.side == "incoming":  # what was handed over is freed as soon as it is retrieved
+            return self.memfds.get(data)
+        return read_memfd(self.walk, compatible, data, subject) if data and is_memfd(compatible) else None
+
+    def blocks(self, path: str, owner: Object | None) -> Iterator[int]:
+        """Addresses of the pages that are kept for entries.
+
+        path:  of the owner in what is pending.
+        owner: has the files of a session. None: the list of sessions.
+        """
+        subject = Subject(f"pages for the entries of pending{path}", f"pending{path}.blocks")
+        with self.noted(subject, needed=False):
+            area = "header_ser" if owner is None else "files"
+            owner = owner or self.variable("luo_session_global").member(self.side)
+            if owner.has("block_set"):
+                for block in self.items(owner.member("block_set.blocks"), "kho_block", "list"):
+                    yield self.kernel.space.physical(block.number("ser"))
+            elif owner.has(area) and (start := owner.number(area)):  # before 7.2 one area of fixed size
+                yield self.kernel.space.physical(start)
 
     def physical(self, virtual: int) -> int | None:
         try:

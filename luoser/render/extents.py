@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
+from luoser.abi.luo import is_test_flb
+from luoser.checks.preserved import self_test_chunk
 from luoser.render.out import line
 from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
-from luoser.state import Handover, Luo, MapStatus, PreservedMap, State
+from luoser.state import Direction, Handover, Luo, MapStatus, Memfd, Pending, PreservedMap, State
 from luoser.text import counted, human_size, rounded_size, safe_text
 
 __all__ = ["Owner", "owned_blocks", "owners", "print_extents"]
@@ -114,9 +116,10 @@ def owners(handover: Handover) -> Iterator[Owner]:
     for entry in handover.memblock.reservations if handover.memblock else ():
         name = f"reserve_mem {safe_text(entry.name)}"
         yield Owner(entry.start, entry.start + entry.size, name, name)
-    for address, _ in handover.kho_test.folios if handover.kho_test else ():
-        yield Owner(address, 0, "kho_test folio", "sub-tree kho_test")
-    for devices in handover.pci:
+    yield from _self_test_owners(handover)
+    early = handover.pending if handover.direction is Direction.OUTGOING else None
+    lists = {entry.address: entry for entry in (*handover.pci, *(early.lists if early is not None else ()))}
+    for devices in lists.values():
         name = f"PCI devices ({devices.layout})"
         yield Owner(devices.address, 0, name, name)
         for block in devices.blocks:
@@ -126,6 +129,36 @@ def owners(handover: Handover) -> Iterator[Owner]:
                 yield Owner(data, 0, f"driver_data of {device.name}", "driver_data of PCI devices")
     if handover.luo is not None:
         yield from _luo_owners(handover.luo)
+    if early is not None:
+        yield from _pending_owners(early, lists)
+
+
+def _self_test_owners(handover: Handover) -> Iterator[Owner]:
+    if handover.kho_test is None:
+        return
+    for address, _ in handover.kho_test.folios:
+        yield Owner(address, 0, "kho_test folio", "sub-tree kho_test")
+    for address in (*self_test_chunk(handover), *handover.kho_test.pages):
+        yield Owner(address, 0, "kho_test folio list", "sub-tree kho_test")
+
+
+def _pending_owners(pending: Pending, lists: Container[int]) -> Iterator[Owner]:
+    """Who asked the running kernel to preserve memory. What is serialised already has these owners, too.
+
+    lists: addresses of device lists, which have their own names.
+    """
+    for block in pending.blocks:
+        yield Owner(block, 0, "LUO sessions", "LUO sessions")
+    for session in pending.sessions:
+        name = safe_text(session.name)
+        yield from _session_owners(name, session.blocks)
+        for file in session.files:
+            if file.data:
+                yield from _file_owners(name, file.token, file.data, file.memfd)
+    for flb in pending.flbs:
+        if flb.data and flb.data not in lists and not is_test_flb(flb.data):
+            name = f"FLB {safe_text(flb.name)}"
+            yield Owner(flb.data, 0, name, name)
 
 
 def _luo_owners(luo: Luo) -> Iterator[Owner]:
@@ -136,15 +169,25 @@ def _luo_owners(luo: Luo) -> Iterator[Owner]:
         yield Owner(block, 0, "LUO sessions", "LUO sessions")
     for session in luo.sessions:
         name = safe_text(session.name)
-        kind = f"session {name}"
-        for block in session.blocks:
-            yield Owner(block, 0, f"files of session {name}", kind)
+        yield from _session_owners(name, session.blocks)
         for file in session.files:
             if file.memfd is not None:
-                label = f"{name}/{file.token:#x}"
-                yield Owner(file.memfd.address, 0, f"memfd {label}", kind)
-                for place in (*file.memfd.folios.chunks, *file.memfd.folios.pages):
-                    yield Owner(place, 0, f"folio array of {label}", kind)
-                for folio in file.memfd.folios.list:
-                    if folio.address:
-                        yield Owner(folio.address, 0, f"folios of {label}", kind)
+                yield from _file_owners(name, file.token, file.memfd.address, file.memfd)
+
+
+def _session_owners(name: str, blocks: Iterable[int]) -> Iterator[Owner]:
+    for block in blocks:
+        yield Owner(block, 0, f"files of session {name}", f"session {name}")
+
+
+def _file_owners(name: str, token: int, data: int, memfd: Memfd | None) -> Iterator[Owner]:
+    """The memory of one file. name: of its session, safe to print. data: its handle."""
+    label, kind = f"{name}/{token:#x}", f"session {name}"
+    yield Owner(data, 0, f"memfd {label}" if memfd is not None else f"data of {label}", kind)
+    if memfd is None:
+        return
+    for place in (*memfd.folios.chunks, *memfd.folios.pages):
+        yield Owner(place, 0, f"folio array of {label}", kind)
+    for folio in memfd.folios.list:
+        if folio.address:
+            yield Owner(folio.address, 0, f"folios of {label}", kind)

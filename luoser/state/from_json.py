@@ -280,7 +280,7 @@ def _handover(item: Item, page_size: int) -> Handover:
         preserved=_preserved(preserved, page_size),
         subtrees=subtrees,
         luo=luo,
-        pending=_some(item.item("pending"), _pending),
+        pending=_some(item.item("pending"), lambda pending: _pending(pending, page_size)),
         pci=tuple(_pci(entry) for entry in item.items("pci")),
         memblock=_some(item.item("memblock"), _memblock),
         kexec_metadata=_some(item.item("kexec_metadata"), _metadata),
@@ -422,14 +422,15 @@ def _luo(item: Item, page_size: int) -> Luo:
     )
 
 
-def _pending(item: Item) -> Pending:
+def _pending(item: Item, page_size: int) -> Pending:
     return Pending(
         sessions=tuple(
             PendingSession(
                 name=entry.text("name"),
                 address=entry.number("address"),
-                files=tuple(_pending_file(file) for file in entry.items("files")),
+                files=tuple(_pending_file(file, page_size) for file in entry.items("files")),
                 retrieved=entry.truth("retrieved", False),
+                blocks=entry.numbers("blocks"),
             )
             for entry in item.items("sessions")
         ),
@@ -447,10 +448,11 @@ def _pending(item: Item) -> Pending:
         handlers=tuple(str(word) for word in item.array("handlers")),
         evidence=tuple(str(word) for word in item.array("evidence")),
         complete=item.truth("complete", True),
+        blocks=item.numbers("blocks"),
     )
 
 
-def _pending_file(item: Item) -> PendingFile:
+def _pending_file(item: Item, page_size: int) -> PendingFile:
     return PendingFile(
         compatible=item.text("compatible"),
         token=item.number("token"),
@@ -459,6 +461,7 @@ def _pending_file(item: Item) -> PendingFile:
         private=item.maybe("private"),
         size=item.maybe("size"),
         position=item.maybe("position"),
+        memfd=_some(item.item("memfd"), lambda memfd: _memfd(memfd, page_size)),
     )
 
 

@@ -478,6 +478,8 @@ class PendingFile:
     private:    address of the handler's private data. None: none, or not mapped.
     size:       of the file in bytes. None: the kernel has not opened it again.
     position:   file position in bytes. None: as for `size`.
+    memfd:      what its handler has preserved so far; it writes size and position again at the reboot call. None: not
+                a memfd, not readable, or handed to the running kernel, which frees it.
     """
 
     compatible: str
@@ -487,6 +489,7 @@ class PendingFile:
     private: int | None = None
     size: int | None = None
     position: int | None = None
+    memfd: Memfd | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -495,12 +498,14 @@ class PendingSession:
 
     address:   of its struct luo_session.
     retrieved: whether user space has taken it back.
+    blocks:    addresses of the pages that are kept for its file entries.
     """
 
     name: str
     address: int
     files: tuple[PendingFile, ...] = ()
     retrieved: bool = False
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -535,6 +540,7 @@ class Pending:
     handlers: compatible strings of the registered file handlers.
     evidence: where this is from, in words.
     complete: whether all of it could be read.
+    blocks:   addresses of the pages that are kept for the session entries.
     """
 
     sessions: tuple[PendingSession, ...] = ()
@@ -544,6 +550,7 @@ class Pending:
     handlers: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     complete: bool = True
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

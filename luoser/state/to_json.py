@@ -28,6 +28,7 @@ from luoser.state.model import (
     PciList,
     Pending,
     PendingFile,
+    PendingSession,
     Preserved,
     Record,
     Session,
@@ -236,17 +237,9 @@ def _flb(flb: Flb, form: _Form) -> Json:
 
 
 def _pending(pending: Pending, form: _Form) -> Json:
-    return {
+    document: Json = {
         "complete": pending.complete,
-        "sessions": [
-            {
-                "name": session.name,
-                "address": _hex(session.address),
-                "retrieved": session.retrieved,
-                "files": [_pending_file(file) for file in session.files],
-            }
-            for session in pending.sessions
-        ],
+        "sessions": [_pending_session(session, form) for session in pending.sessions],
         "flbs": [
             {"name": flb.name, "count": flb.count, "data": _hex(flb.data), "address": _hex(flb.address)}
             for flb in pending.flbs
@@ -256,9 +249,24 @@ def _pending(pending: Pending, form: _Form) -> Json:
         "handlers": list(pending.handlers),
         "evidence": list(pending.evidence),
     }
+    if form.full:
+        document["blocks"] = [_hex(block) for block in pending.blocks]
+    return document
 
 
-def _pending_file(file: PendingFile) -> Json:
+def _pending_session(session: PendingSession, form: _Form) -> Json:
+    document: Json = {
+        "name": session.name,
+        "address": _hex(session.address),
+        "retrieved": session.retrieved,
+        "files": [_pending_file(file, form) for file in session.files],
+    }
+    if form.full:
+        document["blocks"] = [_hex(block) for block in session.blocks]
+    return document
+
+
+def _pending_file(file: PendingFile, form: _Form) -> Json:
     return {
         "compatible": file.compatible,
         "token": _hex(file.token),
@@ -267,6 +275,7 @@ def _pending_file(file: PendingFile) -> Json:
         "private": _hex(file.private),
         "size": _hex(file.size),
         "position": _hex(file.position),
+        "memfd": file.memfd and _memfd(file.memfd, form),
     }
 
 

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import luoser
+from luoser.abi.luo import luo_ser
+from luoser.abi.memfd import PFN_BITS
 from luoser.checks import check
 from luoser.kernel.objects import Object
 from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
+from luoser.render.extents import owned_blocks, owners
 from luoser.state import Direction, Pending, State, to_document
 from tests.conftest import Run
 from tests.kernel import real
@@ -77,7 +81,9 @@ def test_the_lists_before_the_jump_are_what_was_serialised() -> None:
         (one.name, [file.token for file in one.files]) for one in frozen.luo.sessions
     ]
     before = pending(real.read("pre"), Direction.OUTGOING)
-    assert [one.files for one in before.sessions] == [one.files for one in frozen.pending.sessions]
+    assert [one.files for one in before.sessions] == [  # that cut does not have what the handlers have preserved
+        tuple(replace(file, memfd=None) for file in one.files) for one in frozen.pending.sessions
+    ]
 
 
 def test_without_its_own_symbols_nothing_is_pending() -> None:
@@ -199,3 +205,52 @@ def test_a_loop_of_files() -> None:
     found = pending(state, Direction.OUTGOING)
     assert not found.complete and len(found.sessions[1].files) == 4
     assert any("prev of item 4 is" in problem.message for problem in state.problems)
+
+
+# -- the memory that is preserved already ------------------------------------------------------------------
+
+
+def before_it_serialises(moment: str = "frozen") -> Overlay:
+    """The memory at the jump, with a LUO that has not serialised its sessions and FLBs yet."""
+    memory = Overlay(real.memory(moment))
+    (one,) = [one for one in real.read(moment).handovers if one.direction is Direction.OUTGOING]
+    assert one.luo is not None and one.luo.address is not None
+    memory.write(one.luo.address + luo_ser.offset("sessions_pa"), bytes(16))
+    return memory
+
+
+def test_before_the_jump_files_have_what_is_serialised_later() -> None:
+    (later,) = [one.luo for one in real.read("frozen").handovers if one.luo is not None]
+    state = luoser.read(before_it_serialises())
+    found = pending(state, Direction.OUTGOING)
+    assert state.handovers[0].luo is not None and not state.handovers[0].luo.serialized
+    assert [[file.memfd for file in one.files] for one in found.sessions] == [
+        [file.memfd for file in one.files] for one in later.sessions
+    ]
+
+
+def test_rules_of_files_judge_before_the_jump() -> None:
+    report = check(luoser.read(before_it_serialises()))
+    assert {"MFD001", "MFD010", "MFD011", "MAP009", "MAP010", "MAP012"} <= set(report.passed)
+
+
+def test_a_folio_that_is_not_preserved_is_found_before_the_jump() -> None:
+    memory = before_it_serialises()
+    folios = pending(luoser.read(memory), Direction.OUTGOING).sessions[0].files[2].memfd
+    assert folios is not None
+    place, wrong = folios.folios.pages[0], 0x17C00  # of scratch, which nobody preserves
+    word = int.from_bytes(memory.read(place, 8), "little")
+    memory.write(place, (word & ~((1 << PFN_BITS) - 1) | wrong).to_bytes(8, "little"))
+    found = [one for one in check(luoser.read(memory)).findings if one.rule == "MAP010"]
+    assert [one.where for one in found] == ["pending.sessions[0].files[2].memfd.folios"]
+
+
+def test_memory_has_the_owners_before_the_jump_that_it_has_after_it() -> None:
+    kinds = []
+    for memory in (real.memory("frozen"), before_it_serialises()):
+        (one,) = [one for one in luoser.read(memory).handovers if one.direction is Direction.OUTGOING]
+        assert one.preserved.map is not None
+        owned = owned_blocks(one.preserved.map, sorted(owners(one)), 4096)
+        assert len(owned) > one.preserved.map.entries - 8  # this cut does not have the pages for entries
+        kinds.append({address: kind for address, (kind, _) in owned.items() if "LUO" not in kind})
+    assert kinds[1].items() <= kinds[0].items()
