@@ -15,7 +15,10 @@ from luoser.abi.release import TEST_FLBS
 from luoser.compat.profile import Profile
 from luoser.kernel.verify import changed
 
-__all__ = ["Clash", "Effect", "clashes", "verdict"]
+__all__ = ["Clash", "Effect", "Result", "clashes", "result", "verdict"]
+
+Result = Literal["works", "refused", "breaks", "sessions lost"]
+"""What comes of a handover as a whole."""
 
 
 class Effect(StrEnum):
@@ -59,6 +62,12 @@ def verdict(found: Sequence[Clash]) -> Literal["fails", "unknown", "works"]:
     if any(one.is_error for one in found):
         return "fails"
     return "unknown" if any(one.effect is Effect.UNKNOWN for one in found) else "works"
+
+
+def result(found: Sequence[Clash]) -> Result:
+    """What comes of a handover, by the first clash that makes it fail."""
+    words: dict[Effect, Result] = {Effect.REFUSED: "refused", Effect.BROKEN: "breaks", Effect.LOST: "sessions lost"}
+    return next((words[one.effect] for one in found if one.is_error), "works")
 
 
 def clashes(writer: Profile, reader: Profile) -> list[Clash]:

@@ -7,19 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from luoser.abi.release import RELEASES
-from luoser.compat import Clash, Effect, Profile, clashes, verdict
+from luoser.compat import Clash, Profile, Result, clashes, find_booted, pairs, result, verdict
 from luoser.render.out import line
 
 __all__ = ["compat_document", "matrix_page", "print_clashes"]
 
 _SPLIT = {"6.17": ("6.17.8", "6.17.9")}
 """Releases of a series of which the form changed."""
-_WORDS = {Effect.REFUSED: "refused", Effect.BROKEN: "**breaks**", Effect.LOST: "sessions lost"}
 _HEAD = """# Which kernel hands over to which
 
 What happens between each two released kernels, as `luoser compat FROM TO` says it; `luoser compat --matrix` made this
 page. The running kernel is in the rows, the next one in the columns. *refused*: the next kernel says so and takes
-nothing. *breaks*: all version strings match, and it fails all the same. *sessions lost*: it has no LUO.
+nothing. *breaks*: all version strings match, and it fails all the same. *sessions lost*: it has no LUO. ✓: booted, and
+the kernel did so.
+
+"""
+_BOOTED = """`python -m tests.e2e.pairs` boots them in QEMU: the first kernel preserves files, and starts the second
+one by kexec. These were tried:
 
 """
 
@@ -103,13 +107,22 @@ def matrix_page(of_release: Callable[[str], Profile]) -> str:
         cells = []
         for other, reader in profiles.items():
             found = [one for one in clashes(writer, reader) if one.is_error]
-            cells.append(_WORDS[found[0].effect] if found else "works")
+            cells.append(_cell(name, other, result(found)))
             for one in found:
                 says = f" The next kernel logs `{one.message}`." if one.message else ""
                 reasons.setdefault(f"{_sentence(one.text, reader.name)}{says}", []).append(f"{name} → {other}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     items = [f"- {text}\n  {', '.join(pairs)}.\n" for text, pairs in reasons.items()]
-    return f"{_HEAD}" + "\n".join(lines) + "\n\n## Why\n\n" + "".join(items)
+    tried = [f"- {one.words}.\n" for one in pairs()]
+    shown = f"\n## Booted\n\n{_BOOTED}" + "".join(tried) if tried else ""
+    return f"{_HEAD}" + "\n".join(lines) + "\n\n## Why\n\n" + "".join(items) + shown
+
+
+def _cell(writer: str, reader: str, said: Result) -> str:
+    """What comes of two releases, with a mark if kernels did so."""
+    tried = find_booted(writer, reader)
+    mark = " ✓" if tried is not None and tried.result == said else ""
+    return f"{'**breaks**' if said == 'breaks' else said}{mark}"
 
 
 def _sentence(text: str, name: str) -> str:

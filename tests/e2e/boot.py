@@ -26,7 +26,7 @@ from tests.e2e.guest import initramfs
 from tests.e2e.kernels import Kernel, NoKernel, kernel
 from tests.e2e.machine import Machine, MachineError
 
-__all__ = ["File", "Outcome", "boot", "files_of", "passed"]
+__all__ = ["ABOUT", "File", "Outcome", "boot", "files_of", "passed"]
 
 _SETUP_SECTORS, _CODE32, _SETUP_DATA = 0x1F1, 0x214, 0x250
 """Offsets of hdr.setup_sects, hdr.code32_start and hdr.setup_data. Source: Documentation/arch/x86/boot.rst."""
@@ -102,12 +102,12 @@ def boot(
         ended = "oops"
     head = "DMESG " if ended == "done" else ""  # the console has lines that are cut by others
     log = [found[1] for found in re.finditer(rf"^{head}\[ *[\d.]+\] (.*)$", console, re.MULTILINE)]
-    about = [entry for entry in log if re.search(_ABOUT, entry, re.IGNORECASE) and "ommand line" not in entry]
+    about = [entry for entry in log if re.search(ABOUT, entry, re.IGNORECASE) and "ommand line" not in entry]
     said = tuple(re.findall(r"^LUO (.*: .*)$", console, re.MULTILINE))
     return Outcome(ended=ended, log=tuple(dict.fromkeys(about)), said=said, files=files_of(console, "retrieved"))
 
 
-_ABOUT = (
+ABOUT = (
     r"^(kho|luo|liveupdate|test_kho|pci_flb|memfd|revived|node '|kernel panic|bug:|oops|warning|rip: |pc : |unable to |"
     r"internal error|failed to)|labmem"
 )

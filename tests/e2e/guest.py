@@ -17,11 +17,18 @@ _HERE = Path(__file__).parent / "guest"
 _DIRECTORY, _PROGRAM, _FILE = 0o040755, 0o100755, 0o100644
 
 
-def initramfs(kernel: Kernel, *, kexecs: int = 0, more: Mapping[str, tuple[int, bytes]] | None = None) -> bytes:
+def initramfs(
+    kernel: Kernel,
+    *,
+    kexecs: int = 0,
+    after: Kernel | None = None,
+    more: Mapping[str, tuple[int, bytes]] | None = None,
+) -> bytes:
     """A root file system, as a packed cpio archive.
 
-    kernel: that boots it, and that it loads for a kexec.
+    kernel: that boots it.
     kexecs: in a row; each needs the kernel and the file system of the next boot.
+    after:  that it loads for a kexec. None: itself.
     more:   (mode, bytes) of further files and folders by name; a folder comes before what is in it.
     """
     own = {
@@ -33,7 +40,7 @@ def initramfs(kernel: Kernel, *, kexecs: int = 0, more: Mapping[str, tuple[int, 
     own = {**(more or {}), **own}
     made = gzip.compress(_cpio(own), 1)
     for _ in range(kexecs):
-        own |= {"kernel": (_FILE, kernel.image.read_bytes()), "initrd.img": (_FILE, made)}
+        own |= {"kernel": (_FILE, (after or kernel).image.read_bytes()), "initrd.img": (_FILE, made)}
         made = gzip.compress(_cpio(own), 1)
     return made
 
