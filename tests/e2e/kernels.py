@@ -11,10 +11,20 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-__all__ = ["CACHE", "FIRST_LUO", "Archive", "Kernel", "NoKernel", "compiler", "host", "kernel"]
+__all__ = [
+    "CACHE",
+    "FIRST_LUO",
+    "Archive",
+    "Kernel",
+    "NoKernel",
+    "compile_kernel",
+    "compiler",
+    "host",
+    "kernel",
+]
 
 CACHE = Path(os.environ.get("LUOSER_KERNELS", Path.home() / ".cache" / "luoser-kernels"))
 """Sources and kernels, one folder per series. Nothing else is written outside of the folder of a run."""
@@ -54,6 +64,11 @@ class Kernel:
     def number(self) -> tuple[int, ...]:
         """The series as numbers."""
         return tuple(map(int, self.series.split(".")))
+
+    def at(self, out: Path) -> Kernel:
+        """The kernel of the same series in another folder. out: where it was built."""
+        image, release = out / _MAKE[self.machine][2], (out / "include/config/kernel.release").read_text().strip()
+        return replace(self, release=release, image=image, symbols=out / "System.map")
 
     @property
     def page_size(self) -> int:
@@ -203,14 +218,21 @@ def _build(source: Path, out: Path, machine: str, pages: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     fragment = out / "fragment"
     fragment.write_text("".join(file.read_text() for file in _fragments(machine, pages)))
-    arch, target, _ = _MAKE[machine]
-    make = ["make", "-s", f"O={out}", f"ARCH={arch}", f"PAHOLE={_pahole()}", f"-j{os.cpu_count()}"]
-    if machine != host():
-        make.append(f"CROSS_COMPILE={_CROSS[machine]}")
+    make = _make(out, machine)
     _run([*make, f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig"], source)
     if _REQUIRED not in (out / ".config").read_text():
         raise NoKernel(f"the kernel in {source} has no KHO on {machine}")
-    _run([*make, target], source, log=out / "build.log")
+    compile_kernel(source, out, machine)
+
+
+def compile_kernel(source: Path, out: Path, machine: str) -> None:
+    """Build a configured kernel. out: folder of its .config. Raises NoKernel."""
+    _run([*_make(out, machine), _MAKE[machine][1]], source, log=out / "build.log")
+
+
+def _make(out: Path, machine: str) -> list[str]:
+    make = ["make", "-s", f"O={out}", f"ARCH={_MAKE[machine][0]}", f"PAHOLE={_pahole()}", f"-j{os.cpu_count()}"]
+    return make if machine == host() else [*make, f"CROSS_COMPILE={_CROSS[machine]}"]
 
 
 _PAHOLE = (
