@@ -107,15 +107,21 @@ def _lost_flbs(pending: Pending, luo: Luo) -> Iterator[Found]:
     there = {flb.name: (flb.count, flb.data) for flb in luo.flbs}
     for index, flb in enumerate(pending.flbs):
         said = there.get(flb.name)
-        name, where = f"FLB {safe_text(flb.name)}", f"pending.flbs[{index}]"
+        what, where = f"FLB {safe_text(flb.name)}", f"pending.flbs[{index}]"
         if flb.count and said is None:
-            yield Found(f"{name}, of {flb.count} files, is not serialised", address=flb.address, where=where)
+            yield Found(f"{what}, of {flb.count} files, is not serialised", address=flb.address, where=where)
         elif said is not None and said != (flb.count, flb.data):
             yield Found(
-                f"{name}: serialised with count {said[0]} and data {said[1]:#x}, the kernel has {flb.count} and "
+                f"{what}: serialised with count {said[0]} and data {said[1]:#x}, the kernel has {flb.count} and "
                 f"{flb.data:#x}",
                 address=flb.address,
                 where=where,
+            )
+    known = {flb.name for flb in pending.flbs}
+    for index, name in enumerate(flb.name for flb in luo.flbs):
+        if name not in known:
+            yield Found(
+                f"FLB {safe_text(name)} is serialised, but not in the kernel's list", where=f"luo.flbs[{index}]"
             )
 
 

@@ -282,18 +282,18 @@ def _answers(walk: Walk, space: AddressSpace) -> Answers | None:
 def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
     """The symbols that a kernel has in its own memory, or in the note of a cut. None: not in the source."""
     answers = _answers(walk, space)
-    if answers is not None:
-        places = {key: Symbol(key, address, min(size, _BTF_SIZE)) for key, (address, size) in answers.symbols.items()}
-        return Symbols(path=name, found=places)
     with walk.memory.trial():  # megabytes, of which a cut needs only the answers
         try:
-            kallsyms = find_kallsyms(space)
-            found = kallsyms.get(SYMBOLS)
+            found = find_kallsyms(space).get(SYMBOLS)
         except NoKallsyms as error:
+            if answers is not None:
+                return _noted_symbols(walk, space, name, answers)
             if not error.is_absent:
                 walk.problem("symbols", None, None, f"{name}: {error}; its own symbols are not used")
             return None
         except (Unmapped, MissingMemory) as error:
+            if answers is not None:
+                return _noted_symbols(walk, space, name, answers)
             walk.problem("symbols", None, None, f"{name}: kallsyms: {error}; its own symbols are not used")
             return None
     if "init_uts_ns" not in found:
@@ -301,7 +301,30 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
         walk.problem("symbols", None, None, f"{name}: {text}")
         return None
     single = {key: places[0] for key, places in found.items() if len(places) == 1}
+    if answers is not None:
+        _need_equal(walk, name, answers, {key: one.address for key, one in single.items()}, "kallsyms in memory")
     return Symbols(path=name, found={key: Symbol(key, one.address, one.size) for key, one in single.items()})
+
+
+def _noted_symbols(walk: Walk, space: AddressSpace, name: str, answers: Answers) -> Symbols | None:
+    """The symbols in the note of a cut. None, with a problem, if VMCOREINFO has one of them elsewhere."""
+    said = {key: address for key in _ANCHORS if (address := hex_number(space.info, f"SYMBOL({key})")) is not None}
+    if not _need_equal(walk, name, answers, said, "VMCOREINFO"):
+        return None
+    places = {key: Symbol(key, address, min(size, _BTF_SIZE)) for key, (address, size) in answers.symbols.items()}
+    return Symbols(path=name, found=places)
+
+
+def _need_equal(walk: Walk, name: str, answers: Answers, known: Mapping[str, int], where: str) -> bool:
+    """Whether the note of a cut has symbols where something else has them. A problem if not.
+
+    known: addresses by name. where: they are from, in words.
+    """
+    other = next((key for key in known if answers.symbols.get(key, (known[key],))[0] != known[key]), None)
+    if other is not None:
+        text = f"{other} is at {answers.symbols[other][0]:#x}, {where} has {known[other]:#x}; the note is not used"
+        walk.problem("symbols", None, None, f"{name}: the note of this cut contradicts its memory: {text}")
+    return other is None
 
 
 def _complete(kernel: Kernel) -> Kernel:
@@ -336,22 +359,39 @@ def _with_members(found: Mapping[str, Symbol], types: Types) -> dict[str, Symbol
 def _own_types(kernel: Kernel) -> Types | None:
     walk, where = kernel.walk, f"BTF of {kernel.symbols.path}"
     answers = _answers(walk, kernel.space)
-    start, end = map(kernel.address, _TYPES)
+    noted = answers.btf if answers is not None else b""
     try:
-        if answers is not None and answers.btf:
-            return Btf(answers.btf, where=where)
-        if start is None or end is None:
-            return None
-        if not 0 < end - start <= LIMITS.type_bytes:
-            text = f"{where}: {end - start} bytes from {start:#x}"
-            raise TypesError(f"{text}; {how_to_raise('type_bytes')}" if end > start else text)
-        with walk.memory.trial():
-            return Btf(kernel.space.read(start, end - start), where=where)
+        found = _types_in_memory(kernel, where)
     except TypesError as error:
         walk.problem("types", None, None, f"{error}; types are not used")
+        return None
     except (Unmapped, MissingMemory) as error:
-        walk.problem("types", None, None, f"{where}: {error}; types are not used")
-    return None
+        if not noted:
+            walk.problem("types", None, None, f"{where}: {error}; types are not used")
+            return None
+        found = None
+    try:
+        if found is None:
+            return Btf(noted, where=where) if noted else None
+        if noted and write_btf(found, _kept(found)) != noted:
+            text = "the note of this cut contradicts its memory, which has other types; the note is not used"
+            walk.problem("types", None, None, f"{kernel.symbols.path}: {text}")
+    except TypesError as error:
+        walk.problem("types", None, None, f"{error}; types are not used")
+        return None
+    return found
+
+
+def _types_in_memory(kernel: Kernel, where: str) -> Types | None:
+    """The types between the kernel's own symbols. None: it has none. Raises TypesError, Unmapped, MissingMemory."""
+    start, end = map(kernel.address, _TYPES)
+    if start is None or end is None:
+        return None
+    if not 0 < end - start <= LIMITS.type_bytes:
+        text = f"{where}: {end - start} bytes from {start:#x}"
+        raise TypesError(f"{text}; {how_to_raise('type_bytes')}" if end > start else text)
+    with kernel.walk.memory.trial():
+        return Btf(kernel.space.read(start, end - start), where=where)
 
 
 _OURS = re.compile(r"kho|luo|liveupdate|_ser$|_ser_|^setup_data$|^fdt_")

@@ -226,7 +226,8 @@ class _Reader:
     # -- FLBs and handlers --------------------------------------------------------------------------------
 
     def flbs(self) -> Iterator[PendingFlb]:
-        if self.types.struct("luo_flb_global") is None:  # 6.19 has none
+        name = "luo_flb_global"
+        if self.types.struct(name) is None and self.kernel.address(name) is None:  # 6.19 has neither
             return
         found = 0
         with self.noted(Subject("pending FLBs", "pending.flbs")):

@@ -178,3 +178,4 @@ def test_what_is_serialised_and_not_in_the_kernels_list_is_found(pending: Pendin
     first = pending.sessions[0]
     fewer = (replace(first, files=first.files[1:]), *pending.sessions[1:])
     assert "PEN002" in found(check(state_with(replace(pending, sessions=fewer))))
+    assert "PEN002" in found(check(state_with(replace(pending, flbs=pending.flbs[1:]))))

@@ -21,6 +21,7 @@ from luoser.memory.overlay import Overlay
 from luoser.state import State, to_document
 from tests.kernel.moved import Moved
 from tests.kernel.real import memory as fixture
+from tests.kernel.real import running
 from tests.schemas import errors
 
 
@@ -231,3 +232,47 @@ def test_a_root_that_the_kernel_does_not_name_is_read_as_released() -> None:
     memory = with_types(frozen(), ORDERS)
     state = luoser.read(memory, kallsyms=False)
     assert state.handovers[0].luo == luoser.read(fixture("frozen")).handovers[0].luo
+
+
+# -- a note against the memory of its cut ------------------------------------------------------------------
+
+
+def forged(moment: str, *, orders: dict[str, tuple[str, ...]] | None = None, **places: int) -> State:
+    """The state of a source with a note in which symbols are elsewhere, or types are others."""
+    kernel = running(moment)
+    answers = Answers.unpack(kernel.answers())
+    assert answers is not None and kernel.types is not None
+    memory = Overlay(fixture(moment))
+    symbols = {**answers.symbols, **{name: (place, 8) for name, place in places.items()}}
+    memory.answers = replace(answers, symbols=symbols).pack()
+    return luoser.read(with_types(memory, orders) if orders else memory)
+
+
+def contradictions(state: State) -> list[str]:
+    return [problem.message for problem in state.problems if "contradicts its memory" in problem.message]
+
+
+def test_a_note_that_agrees_with_the_tables_in_memory_is_no_problem() -> None:
+    assert contradictions(forged("pre")) == []
+
+
+def test_tables_in_memory_win_over_a_note() -> None:
+    wrong = running("pre").address("kho_out")
+    assert wrong is not None
+    state = forged("pre", kho_in=wrong, kho_out=wrong + 0x1000)
+    (text,) = contradictions(state)
+    assert "kallsyms in memory has" in text
+    assert [one.direction for one in state.handovers] == ["outgoing"]
+
+
+def test_types_in_memory_win_over_a_note() -> None:
+    state = forged("pre", orders={"luo_file_set": ("count", "block_set", "files_list")})
+    (text,) = contradictions(state)
+    assert "other types" in text and state.handovers[0].pending == luoser.read(fixture("pre")).handovers[0].pending
+
+
+def test_a_note_that_contradicts_vmcoreinfo_is_not_used() -> None:
+    state = forged("frozen", init_uts_ns=0xFFFF_FFFF_8123_4000)
+    (text,) = contradictions(state)
+    assert "init_uts_ns is at 0xffffffff81234000, VMCOREINFO has" in text
+    assert [one.pending for one in state.handovers] == [None]

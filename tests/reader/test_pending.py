@@ -13,6 +13,7 @@ import luoser
 from luoser.abi.luo import luo_ser
 from luoser.abi.memfd import PFN_BITS
 from luoser.checks import check
+from luoser.kernel.answers import Answers
 from luoser.kernel.objects import Object
 from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
@@ -205,6 +206,15 @@ def test_a_loop_of_files() -> None:
     found = pending(state, Direction.OUTGOING)
     assert not found.complete and len(found.sessions[1].files) == 4
     assert any("prev of item 4 is" in problem.message for problem in state.problems)
+
+
+def test_flbs_whose_type_is_lost_are_not_said_to_be_none() -> None:
+    memory = Overlay(real.memory("frozen"))
+    answers = Answers.unpack(memory.answers)
+    assert answers is not None and b"luo_flb_global\0" in answers.btf
+    memory.answers = replace(answers, btf=answers.btf.replace(b"luo_flb_global\0", b"luo_flb_globel\0")).pack()
+    state = luoser.read(memory)
+    assert not pending(state, Direction.OUTGOING).complete and check(state).verdict == "inconclusive"
 
 
 # -- the memory that is preserved already ------------------------------------------------------------------
