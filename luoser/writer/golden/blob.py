@@ -150,7 +150,7 @@ def _folded(indent: str, prefix: str, items: list[str | _Braces], dense: bool = 
     if len(items) < WIDTH:
         line = f"{indent}{prefix}{{ {', '.join(map(_flat, items))} }},"
         if width(line) <= WIDTH:
-            return [line if items else f"{indent}{prefix}{{ }},"]
+            return [line if items else f"{indent}{prefix}{{}},"]
     lines = [f"{indent}{prefix}{{"]
     if dense:
         lines += fill(indent + "\t", map(_flat, items))

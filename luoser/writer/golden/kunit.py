@@ -12,7 +12,8 @@ from luoser.writer.golden.blob import Group, groups, table
 from luoser.writer.golden.c_array import array_lines
 from luoser.writer.golden.compare import Place, address, comparisons, indices
 from luoser.writer.golden.declarations import assertions, c_type
-from luoser.writer.golden.source import Argument, assignment, call, head
+from luoser.writer.golden.source import WIDTH, assignment, call, function, head, width
+from luoser.writer.golden.stanzas import kconfig, makefile
 
 __all__ = ["kunit"]
 
@@ -43,11 +44,20 @@ _UNIONS = frozenset({"kho_vmalloc", "kho_vmalloc_hdr", "khoser_mem_chunk_hdr", "
 
 
 def kunit(
-    *, name: str, layout: Layout, data: bytes, source: str, notes: Sequence[str] = (), include: Sequence[str] = ()
+    *,
+    name: str,
+    layout: Layout,
+    data: bytes,
+    source: str,
+    notes: Sequence[str] = (),
+    include: Sequence[str] = (),
+    in_tree: bool = False,
 ) -> str:
     """A C file with the array, assertions on the layout of its structs, and a KUnit suite with the name of the array.
 
     include: headers that declare the structs. Empty: the usual ones.
+    in_tree: the kernel's build knows the file. If not, a comment has the lines for its Makefile and Kconfig, unless
+             the structs are private to another file.
 
     The other parameters are those of `c_array`. Raises as `c_array` does, and UsageError for a bad header name.
     """
@@ -55,6 +65,8 @@ def kunit(
     headers, more = _headers(layout, [group.struct.tag for group in found])
     if include:
         headers, more = [*map(_checked, include)], []
+    if not more and not in_tree:
+        more = ["Makefile:", *makefile(name), "Kconfig:", *kconfig(name, layout)]
     lines = [*head(name, layout, data, source, notes, more), "#include <kunit/test.h>"]
     lines += [f"#include <{header}>" for header in headers]
     lines += ["", *array_lines(name, layout, data), ""]
@@ -103,7 +115,7 @@ def _case(name: str, group: Group) -> list[str]:
     lines += comparisons(group, _expect, indent)
     if not one:
         lines = ["\tsize_t i;", "", f"\tfor (i = 0; i < {group.count}; i++) {{", *lines, "\t}"]
-    return [f"static void {group.symbol}_test(struct kunit *test)", "{", *lines, "}"]
+    return [*function("void", f"{name}_{group.symbol}(struct kunit *test)"), "{", *lines, "}"]
 
 
 def _declared(names: Sequence[str], indent: str) -> list[str]:
@@ -112,14 +124,16 @@ def _declared(names: Sequence[str], indent: str) -> list[str]:
 
 def _expect(place: Place, indent: str) -> list[str]:
     member, got, want = place.member, f"got->{place.path}", f"want->{place.path}"
-    left: Argument = got
+    where = ['"struct at 0x%zx"', "at"]
     if place.as_bytes or _is_union(place):
-        left, want = ("memcmp(", [address(member, got), address(member, want), str(member.total)]), "0"
-    elif member.first_bit is not None:  # typeof() does not accept a bit-field
+        both = [address(member, got), address(member, want)]
+        return call(indent, "KUNIT_EXPECT_MEMEQ_MSG(", ["test", *both, str(member.total), *where])
+    left = got
+    if member.first_bit is not None:  # typeof() does not accept a bit-field
         left = f"({c_type(member, uapi=False)}){got}"
     elif member.c_type in ("be32", "be64"):
         left = f"{member.c_type}_to_cpu({got})"
-    return call(indent, "KUNIT_EXPECT_EQ_MSG(", ["test", left, want, '"struct at 0x%zx"', "at"])
+    return call(indent, "KUNIT_EXPECT_EQ_MSG(", ["test", left, want, *where])
 
 
 def _is_union(place: Place) -> bool:
@@ -129,13 +143,20 @@ def _is_union(place: Place) -> bool:
     return place.holder in _UNIONS or place.holder.startswith("kvm_")
 
 
+def _listed(case: str) -> list[str]:
+    """C lines of a case in the suite's table."""
+    line = f"\tKUNIT_CASE({case}),"
+    return [line] if width(line) <= WIDTH else ["\tKUNIT_CASE(", f"\t\t{case}),"]
+
+
 def _suite(name: str, layout: Layout, found: Sequence[Group]) -> list[str]:
-    cases = [f"\tKUNIT_CASE({group.symbol}_test)," for group in found]
+    cases = [line for group in found for line in _listed(f"{name}_{group.symbol}")]
     return [
-        f"static struct kunit_case {name}_cases[] = {{", *cases, "\t{ }", "};", "",
+        f"static struct kunit_case {name}_cases[] = {{", *cases, "\t{}", "};", "",
         f"static struct kunit_suite {name}_suite = {{",
         f'\t.name = "{name}",', f"\t.test_cases = {name}_cases,", "};", "",
         f"kunit_test_suite({name}_suite);", "",
-        f'MODULE_DESCRIPTION("Golden bytes of {layout.name}");',
-        'MODULE_LICENSE("Dual MIT/GPL");',
+        'MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");',
+        f'MODULE_DESCRIPTION("KUnit test of {layout.name}");',
+        'MODULE_LICENSE("GPL");',
     ]  # fmt: skip

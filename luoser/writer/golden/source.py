@@ -19,6 +19,7 @@ __all__ = [
     "check_name",
     "comment_text",
     "fill",
+    "function",
     "head",
     "number",
     "text_literal",
@@ -130,6 +131,12 @@ def assignment(indent: str, left: str, right: str) -> list[str]:
     return [line] if width(line) <= WIDTH else [f"{indent}{left} =", f"{indent}\t{right};"]
 
 
+def function(kind: str, rest: str) -> list[str]:
+    """C lines that begin a function `static kind rest`: one, or two if it is too long."""
+    line = f"static {kind} {rest}"
+    return [line] if width(line) <= WIDTH else [f"static {kind}", rest]
+
+
 def fill(indent: str, items: Iterable[str]) -> list[str]:
     """C lines of `a, b, c,`, each with as many items as fit."""
     lines: list[str] = []
@@ -159,5 +166,5 @@ def head(
     ]
     said += [line for note in notes for line in wrap(comment_text(note, 600), 72, subsequent_indent="  ")]
     lines = ["// SPDX-License-Identifier: GPL-2.0-only OR MIT", "/*", *(f" * {line}" for line in said)]
-    further = [f" * {line}" for line in more]
+    further = [f" *{line}" if line[:1] in ("", "\t") else f" * {line}" for line in more]
     return [*lines, *([" *", *further] if further else []), " */"]

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["KUNIT_DRIVER", "STRICT", "compile_all", "each_compiler", "needs_gcc", "program", "write_kunit"]
+__all__ = [
+    "KUNIT_DRIVER",
+    "STRICT",
+    "compile_all",
+    "each_compiler",
+    "needs_gcc",
+    "program",
+    "write_harness",
+    "write_kunit",
+]
 
 GCC, ARM64 = shutil.which("gcc"), shutil.which("aarch64-linux-gnu-gcc")
 STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Werror")
@@ -78,11 +87,14 @@ void add_suite(struct kunit_suite *suite);
 		snprintf((test)->last, sizeof((test)->last), "%s " fmt, #left, ##__VA_ARGS__); \\
 	} \\
 } while (0)
+#define KUNIT_EXPECT_MEMEQ_MSG(test, left, right, size, fmt, ...) \\
+	KUNIT_EXPECT_EQ_MSG(test, memcmp(left, right, size), 0, fmt, ##__VA_ARGS__)
 #define kunit_test_suite(suite) \\
 	static void __attribute__((constructor)) add_##suite(void) { add_suite(&suite); } \\
 	static_assert(1, "")
 #define MODULE_LICENSE(text) static_assert(sizeof(text) > 1, "")
 #define MODULE_DESCRIPTION(text) static_assert(sizeof(text) > 1, "")
+#define MODULE_IMPORT_NS(text) static_assert(sizeof(text) > 1, "")
 #ifdef WRITABLE
 #define const
 #endif
@@ -136,3 +148,55 @@ def write_kunit(place: Path) -> None:
     """<kunit/test.h> for user space. With WRITABLE nothing is const, and so any byte can be changed."""
     (place / "kunit").mkdir()
     (place / "kunit" / "test.h").write_text(_KUNIT)
+
+
+_HARNESS = """\
+#include <stdio.h>
+
+static struct { const char *name; void (*run)(void); } tests[16];
+static int nr_tests, failed;
+
+#define FIXTURE(name) struct _test_data_##name
+#define FIXTURE_SETUP(name) static void name##_setup(struct _test_data_##name *self)
+#define FIXTURE_TEARDOWN(name) static void name##_teardown(struct _test_data_##name *self)
+#define TEST_F(fixture, test) \\
+	static void fixture##_##test(struct _test_data_##fixture *self); \\
+	static void run_##test(void) \\
+	{ \\
+		struct _test_data_##fixture self; \\
+		fixture##_setup(&self); \\
+		fixture##_##test(&self); \\
+		fixture##_teardown(&self); \\
+	} \\
+	static void __attribute__((constructor)) add_##test(void) \\
+	{ \\
+		tests[nr_tests].name = #fixture "." #test; \\
+		tests[nr_tests++].run = run_##test; \\
+	} \\
+	static void fixture##_##test(struct _test_data_##fixture *self)
+#define ASSERT_NE(expected, seen) do { if ((expected) == (seen)) __builtin_trap(); } while (0)
+/* What follows in braces always runs, and so says where the value is from. */
+#define EXPECT_EQ(expected, seen) \\
+	do { \\
+		__typeof__(expected) __exp = (expected); \\
+		__typeof__(seen) __seen = (seen); \\
+		printf("%s%s = %#llx | ", __exp == __seen ? "" : "not ", #seen, (unsigned long long)__seen); \\
+		failed += __exp != __seen; \\
+	} while (0); \\
+	for (int once = 1; once; once--)
+#define TH_LOG(fmt, ...) printf(fmt "\\n", ##__VA_ARGS__)
+#define TEST_HARNESS_MAIN \\
+	int main(void) \\
+	{ \\
+		for (int i = 0; i < nr_tests; i++) { \\
+			printf("# %s\\n", tests[i].name); \\
+			tests[i].run(); \\
+		} \\
+		return failed != 0; \\
+	}
+"""
+
+
+def write_harness(place: Path) -> None:
+    """A kselftest_harness.h without processes, which says every value that is compared, and where it is from."""
+    (place / "kselftest_harness.h").write_text(_HARNESS)

@@ -192,12 +192,22 @@ def test_the_suite_is_a_kernel_module() -> None:
     assert text.startswith("// SPDX-License-Identifier: GPL-2.0-only OR MIT\n")
     assert '\t.name = "golden",\n' in text
     assert "\nkunit_test_suite(golden_suite);\n" in text
-    assert text.endswith('\nMODULE_LICENSE("Dual MIT/GPL");\n')
+    assert '\nMODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");\n' in text
+    assert text.endswith('\nMODULE_LICENSE("GPL");\n')
+
+
+@pytest.mark.parametrize(("name", "size", "known_to_build"), [("luo-v5", 32, True), ("pci-lu-v2-06", 8, False)])
+def test_the_build_of_a_kernel_is_told_how(name: str, size: int, known_to_build: bool) -> None:
+    """Unless the structs are private to a file, which has to include this one."""
+    text = kunit(name="golden", layout=known(name), data=bytes(size), source="x")
+    assert (" * obj-$(CONFIG_GOLDEN_KUNIT_TEST) += golden_kunit.o\n" in text) == known_to_build
+    assert (f' *\ttristate "KUnit test of {name}" if !KUNIT_ALL_TESTS\n' in text) == known_to_build
+    assert "CONFIG_" not in kunit(name="golden", layout=known(name), data=bytes(size), source="x", in_tree=True)
 
 
 def test_one_case_for_each_kind_of_struct() -> None:
     text = suite(next(subject for subject in GOLDEN if subject.name == "pci_lu_v1_22"))
-    cases = ["pci_ser_test", "pci_dev_ser_test", "pci_bus_ser_test"]
+    cases = ["pci_lu_v1_22_pci_ser", "pci_lu_v1_22_pci_dev_ser", "pci_lu_v1_22_pci_bus_ser"]
     assert re.findall(r"KUNIT_CASE\((\w+)\)", text) == cases
 
 
