@@ -34,6 +34,9 @@ from luoser.text import did_you_mean
 __all__ = ["Layout", "layout", "layouts", "schemas", "unknown_layout"]
 
 
+_PAGE = 4096
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """A named layout.
@@ -63,6 +66,11 @@ class Layout:
     def label(self) -> str:
         """Label of the head in the catalogue; of a devicetree its name."""
         return self.schemas[0].label if self.schemas else self.name
+
+    @property
+    def page_size(self) -> int | None:
+        """Bytes of a page in a kernel that has the struct in this size. None: any kernel has it."""
+        return self.schemas[0].size if self.schemas and self.schemas[0].size == _PAGE else None
 
 
 def _struct(name: str, subject: str, head: Schema, *rest: Schema, handler: str = "", count: str = "") -> Layout:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from luoser.cli.common import NUMBER, limit_option
+from luoser.cli.kernel_tree import FORMS, KernelTree
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
@@ -40,9 +41,11 @@ class _Output:
     pad:    fill a blob with zeros up to the size of its folio.
     source: what it is made from, for a comment in C.
     target: path of the file, `-`: standard output.
+    tree:   source of a kernel, into which blobs go. None: they go to the file.
     """
 
     target: str
+    tree: KernelTree | None
     form: str | None
     name: str | None
     pad: bool
@@ -54,25 +57,37 @@ class _Output:
         """Of the name of a file in this format."""
         return f".{'c' if self.form in _C else self.form}"
 
-    def blob(self, layout: Layout, data: bytes, *, page_size: int = 4096, broken: Mutation | None = None) -> None:
-        """Write a blob, as bytes or as C. broken: the rule that it breaks. None: none."""
+    def blobs(
+        self, found: Sequence[tuple[Layout, bytes]], *, page_size: int = 4096, broken: Mutation | None = None
+    ) -> None:
+        """Write blobs, as bytes or as C: one to a file, any number into a kernel's source.
+
+        broken: the rule that they break. None: none.
+        """
         from luoser.cli.negatives import array_name, notes_of
         from luoser.output import new_output
+        from luoser.writer.golden import C_FORMATS
+        from luoser.writer.golden.tree import Blob
         from luoser.writer.place import order_of
 
-        if self.pad:
-            data = data.ljust(page_size << order_of(len(data), page_size), b"\0")
-        if self.form not in (None, "bin"):
-            from luoser.writer.golden import C_FORMATS
-
+        made, notes = list[Blob](), notes_of(broken) if broken is not None else ()
+        for layout, data in found:
             name = self.name or layout.name.replace("-", "_")
-            notes: tuple[str, ...] = ()
-            if broken is not None:
-                name, notes = array_name(name, broken), notes_of(broken)
+            name = array_name(name, broken) if broken is not None else name
+            whole = data.ljust(page_size << order_of(len(data), page_size), b"\0") if self.pad else data
+            made.append(Blob(name=name, layout=layout, data=whole, notes=notes))
+        if self.tree is not None:
+            for word in self.tree.write(made, source=self.source, force=self.force):
+                click.echo(f"luoser: {word}", err=True)
+            return
+        (one,) = made
+        content = one.data
+        if self.form in C_FORMATS:
             make = C_FORMATS[self.form]
-            data = make(name=name, layout=layout, data=data, source=self.source, notes=notes).encode()
+            text = make(name=one.name, layout=one.layout, data=one.data, source=self.source, notes=one.notes)
+            content = text.encode()
         with new_output(self.target, force=self.force, is_text=self.form in _C) as file:
-            file.write(data)
+            file.write(content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +188,21 @@ class _Beside:
 @click.option(
     "--format",
     "form",
-    type=click.Choice((*_BLOBS, *_IMAGES)),
-    help="Format of the output. Default: elf for a state, bin for a blob.",
+    type=click.Choice((*_BLOBS, *_IMAGES, "patch")),
+    help="Format of the output. Default: elf for a state, bin for a blob, kunit in the source of a kernel.",
 )
 @click.option("--kernel", default="7.3", show_default=True, help="Kernel release to assume where SPEC has no layouts.")
 @click.option("--layout", metavar="NAME", help="Layout of a device list or blob where SPEC has none.")
 @click.option("--blob", metavar="WHERE", help="Write only this node of a state, such as pci[0], luo or an address.")
 @click.option("--name", help="Name of the array in C. Default: the layout's.")
 @click.option("--mutate", metavar="RULE", help="Break this rule of `luoser check`, for a negative test.")
+@click.option(
+    "--kernel-tree",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Source of a kernel: add goldens of all nodes there (kunit or kselftest), and what its build needs. With "
+    "--format patch it stays as it is.",
+)
 @click.option(
     "--all-mutations", metavar="DIR", type=click.Path(), help="Write a file for each rule that can be broken to DIR."
 )
@@ -212,6 +234,7 @@ def command(
     layout: str | None,
     blob: str | None,
     mutate: str | None,
+    kernel_tree: str | None,
     all_mutations: str | None,
     list_mutations: str | None,
     machine: str | None,
@@ -231,6 +254,8 @@ def command(
       luoser build list.toml -o list.bin
       luoser build list.toml -o list_test.c --format kunit
       luoser build list.toml -o bad.c --format kunit --mutate flags-illegal
+      luoser build handover.toml --kernel-tree ~/linux
+      luoser build handover.toml --kernel-tree ~/linux --format patch -o a.patch
       luoser build handover.toml -o handover.elf --kernel 7.2
     """
     from luoser.errors import UsageError
@@ -243,15 +268,23 @@ def command(
         _list_mutations(list_mutations, context)
         return
     broken = _mutation(mutate) if mutate is not None else None
-    if spec is None or (target is None) == (all_mutations is None) or (broken is not None and target is None):
-        raise UsageError("expected SPEC and -o FILE, SPEC and --all-mutations DIR, or --list-mutations LAYOUT")
+    tree = _tree(kernel_tree, target, output["form"])
+    outputs = [place for place in (target, kernel_tree if target is None else None, all_mutations) if place is not None]
+    if spec is None or len(outputs) != 1 or (broken is not None and all_mutations is not None):
+        raise UsageError(
+            "expected SPEC and -o FILE, SPEC and --kernel-tree DIR, SPEC and --all-mutations DIR, or --list-mutations "
+            "LAYOUT"
+        )
+    if tree is not None:
+        output["form"] = tree.form
     shown = "standard input" if spec == "-" else safe_text(spec)
     values = parse_spec(read_file(spec, limit="spec_size"), shown)
-    made = _Output(source=safe_text(Path(spec).name), target=target or "", **output)
+    made = _Output(source=safe_text(Path(spec).name), target=target or "", tree=tree, **output)
     targets = [place for place in (target, chosen, setup_data) if place is not None]
     _check_outputs(spec, targets, force=made.force)
     try:
-        _refuse_idle(context, made, is_bare=is_blob(values), is_node=is_blob(values) or blob is not None)
+        is_node = is_blob(values) or blob is not None or tree is not None
+        _refuse_idle(context, made, is_bare=is_blob(values), is_node=is_node)
         if is_blob(values) and broken is None and all_mutations is None:
             words = list(_build_blob(values, layout, made))
         else:
@@ -273,6 +306,22 @@ def command(
         click.echo(f"luoser: {shown}: {word}", err=True)
     if words and broken is None and all_mutations is None:
         raise SystemExit(_DIFFERENT)
+
+
+def _tree(folder: str | None, target: str | None, form: str | None) -> KernelTree | None:
+    """The source of a kernel into which goldens go. Raises UsageError for options that do not fit it."""
+    from luoser.errors import UsageError
+
+    if folder is None:
+        if form == "patch":
+            raise UsageError("--format patch: needs --kernel-tree DIR, whose Makefile and Kconfig it changes")
+        return None
+    form = form or FORMS[0]
+    if form not in FORMS:
+        raise UsageError(f"--kernel-tree: expected --format {', '.join(FORMS)}, found {form}")
+    if (target is None) == (form == "patch"):
+        raise UsageError("--kernel-tree: expected -o FILE with --format patch, and only with it")
+    return KernelTree(folder=folder, form=form, target=target or "")
 
 
 def _list_mutations(name: str, context: click.Context) -> None:
@@ -332,7 +381,7 @@ def _refuse_idle(context: click.Context, made: _Output, *, is_bare: bool, is_nod
         ("chosen", is_node, "for a whole image"),
         ("setup_data", is_node, "for a whole image"),
         ("base", is_bare, "for a SPEC with handovers"),
-        ("name", made.form not in _C, f"the name of an array in C: expected --format {', '.join(_C)}"),
+        ("name", made.form not in (*_C, *FORMS), f"the name of an array in C: expected --format {', '.join(_C)}"),
         ("pad", not is_node, "for a blob, not for an image"),
     ):
         if is_idle and _is_given(context, name):
@@ -364,7 +413,7 @@ def _build_blob(values: Json, layout: str | None, made: _Output) -> Iterator[str
 
     _refuse_other_layout(values, layout)
     form, data = blob_bytes(values, None if "layout" in values else layout)
-    made.blob(form, data)
+    made.blobs([(form, data)])
     read = blob_document(decode(data, form.name), path="")
     yield from (word for word in differences(values, read) if not word.startswith("size "))
 
@@ -380,7 +429,9 @@ def _golden(
     values: Json, kernel: str, layout: str | None, blob: str | None, made: _Output, boot: _Boot
 ) -> tuple[Json, Golden]:
     """(full document, what is to be written)."""
+    from luoser.cli.kernel_tree import paths
     from luoser.cli.negatives import Golden
+    from luoser.errors import UsageError
     from luoser.state.from_json import from_document
     from luoser.writer import write
     from luoser.writer.complete import complete
@@ -389,8 +440,11 @@ def _golden(
     state = from_document(full)
     image = write(state, machine=boot.machine)
     boot.check(image)
-    node = _node(image, state, blob) if blob is not None else None
-    return full, Golden(image=image, state=state, node=node, where=blob or "")
+    where = [blob] if blob is not None else paths(state) if made.tree is not None else []
+    nodes = _nodes(image, state, where, one=blob is not None)
+    if made.name is not None and len(nodes) > 1:
+        raise UsageError(f"--name is for one blob, found {len(nodes)}; select one with --blob")
+    return full, Golden(image=image, state=state, nodes=nodes, where=blob or "")
 
 
 def _write_whole(golden: Golden, made: _Output, boot: _Boot, full: Json) -> Iterator[str]:
@@ -400,7 +454,7 @@ def _write_whole(golden: Golden, made: _Output, boot: _Boot, full: Json) -> Iter
     from luoser.writer.verify import differences
 
     memory = _write(golden, golden.image, made)
-    if golden.node is None:
+    if not golden.nodes:
         boot.report(golden.image)
     yield from golden.image.lacks
     with memory:
@@ -414,7 +468,7 @@ def _write_broken(golden: Golden, made: _Output, boot: _Boot, broken: Mutation) 
 
     image = golden.broken(broken)
     _write(golden, image, made, broken).close()
-    if golden.node is None:
+    if not golden.nodes:
         boot.report(image)
     yield f"breaks {broken.rule}. Expected of a kernel: {broken.answer}"
     yield from (f"recorded of {outcome.words}" for outcome in outcomes(broken.rule))
@@ -429,7 +483,7 @@ def _write_all(golden: Golden, made: _Output, folder: Path) -> Iterator[str]:
 
     folder.mkdir(exist_ok=True)
     slugs = {rule.id: rule.slug for rule in rules()}
-    form, count = made.form or ("bin" if golden.node is not None else "elf"), 0
+    form, count = made.form or ("bin" if golden.nodes else "elf"), 0
     for broken, image in negatives.possible(golden):
         whole = replace(made, form=form)
         target = folder / f"{broken.rule}-{slugs[broken.rule]}{whole.suffix}"
@@ -444,9 +498,9 @@ def _write(golden: Golden, image: Image, made: _Output, broken: Mutation | None 
     """Write a golden or negative. The result is the image as a source, as it was written."""
     from luoser.writer.image import write_image
 
-    if golden.node is not None:
-        form, address, size = golden.node
-        made.blob(form, image.read(address, size), page_size=image.page_size, broken=broken)
+    if golden.nodes:
+        found = [(layout, image.read(address, size)) for layout, address, size in golden.changed(image)]
+        made.blobs(found, page_size=image.page_size, broken=broken)
         return image.memory()
     write_image(made.target, image, made.form or "elf", force=made.force)
     return _written(made, image.page_size) if made.target != "-" else image.memory()
@@ -478,6 +532,22 @@ def _with_layout(values: Json, layout: str | None) -> Json:
     return values
 
 
+def _nodes(image: Image, state: State, places: Iterable[str], *, one: bool) -> tuple[tuple[Layout, int, int], ...]:
+    """The first node of each layout at some paths, as `_node`. one: it has to exist."""
+    from luoser.errors import UsageError
+
+    found: dict[str, tuple[Layout, int, int]] = {}
+    for where in places:
+        try:
+            node = _node(image, state, where)
+        except UsageError:
+            if one:
+                raise
+        else:
+            found.setdefault(node[0].name, node)
+    return tuple(found.values())
+
+
 def _node(image: Image, state: State, where: str) -> tuple[Layout, int, int]:
     """(layout, physical address, size in bytes) of a node. Raises UsageError."""
     from luoser.abi.registry import layout
@@ -488,10 +558,12 @@ def _node(image: Image, state: State, where: str) -> tuple[Layout, int, int]:
     node = find_node(state, where)
     try:
         page = image.read(node.address, image.page_size - node.address % image.page_size)
-        found = node.layout or next((name for name, _ in candidates(page)), None)
-        form = layout(found) if found is not None else None
-        if form is None or found is None:
+        names = (*([node.layout] if node.layout else []), *(name for name, _ in candidates(page)))
+        form = next(filter(None, map(layout, names)), None)
+        if form is None:
             raise UsageError(f"{where}: no known layout fits the bytes at {node.address:#x}")
-        return form, node.address, node.size if node.size is not None else decode(page, found).size
+        if form.page_size not in (None, image.page_size):
+            raise UsageError(f"{where}: {form.name} is known for pages of 4 KiB only, found {image.page_size} bytes")
+        return form, node.address, node.size if node.size is not None else decode(page, form.name).size
     except MissingMemory as error:
         raise UsageError(f"{where}: {error}") from None

@@ -33,13 +33,13 @@ class Golden:
     """What is to be written.
 
     image, state: of the handovers.
-    node:         (layout, physical address, size in bytes) of the only node to write. None: the whole image.
-    where:        path of the node.
+    nodes:        (layout, physical address, size in bytes) of the nodes to write. Empty: the whole image.
+    where:        path of the only node. Empty: there are others.
     """
 
     image: Image
     state: State
-    node: tuple[Layout, int, int] | None = None
+    nodes: tuple[tuple[Layout, int, int], ...] = ()
     where: str = ""
 
     def broken(self, mutation: Mutation) -> Image:
@@ -54,7 +54,11 @@ class Golden:
         image = deepcopy(self.image)
         mutation.apply(image, self.state)
         if self._bytes(image) == self._bytes(self.image):
-            about = f"{self.where}: rule {mutation.rule} is not about this node" if self.node else "nothing changes"
+            about = (
+                f"{self.where or 'SPEC'}: rule {mutation.rule} is not about this node"
+                if self.nodes
+                else "nothing changes"
+            )
             raise UsageError(f"{about}; write the whole handover with --format elf, or another node with --blob")
         state = read(image.memory(), page_size=image.page_size, contents=True)
         if not check(state, select=(mutation.rule,)).findings:
@@ -62,7 +66,13 @@ class Golden:
         return image
 
     def _bytes(self, image: Image) -> object:
-        return image.read(*self.node[1:]) if self.node is not None else image.pages
+        return [image.read(*node[1:]) for node in self.nodes] if self.nodes else image.pages
+
+    def changed(self, image: Image) -> list[tuple[Layout, int, int]]:
+        """The nodes that are not in this image as in the golden; all of them, of the golden itself."""
+        if image is self.image:
+            return list(self.nodes)
+        return [node for node in self.nodes if image.read(*node[1:]) != self.image.read(*node[1:])]
 
 
 def notes_of(mutation: Mutation) -> tuple[str, ...]:
@@ -131,7 +141,7 @@ def _samples(name: str) -> Iterator[Golden]:
                     if _layout_at(image, node.address, node.layout) != name:
                         continue
                     found, size = True, node.size or _size(image, node.address, name)
-                    yield Golden(image=image, state=state, node=(wanted, node.address, size), where=where)
+                    yield Golden(image=image, state=state, nodes=((wanted, node.address, size),), where=where)
         if found:
             return
 

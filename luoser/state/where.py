@@ -23,6 +23,7 @@ from luoser.state.model import (
     Luo,
     Memfd,
     PciList,
+    Preserved,
     Reservation,
     Session,
     State,
@@ -44,6 +45,8 @@ _ADDRESSES = frozenset(
     )
 )
 """Members that are an address or a list of addresses."""
+_MAPS = {"radix": "kho-radix-node", "chunks": "kho-chunk"}
+"""Layout of the first page of a map."""
 _LAYOUTS = {"chunks": "kho-vmalloc-chunk", "pages": "memfd-folio", "flb_area": "luo-flb-v1"}
 """Layout of the bytes at the addresses in such a member, if there is only one."""
 
@@ -179,6 +182,8 @@ def _node(here: Any, name: str) -> Node | None:
         return Node(here.address, here.fdt.header.totalsize if here.fdt is not None else None, form)
     if isinstance(here, Subtree | Area | Contents) and here.address is not None:
         return Node(here.address, here.size or None)
+    if isinstance(here, Preserved):
+        return Node(here.address, None, _MAPS.get(here.form))
     if isinstance(here, Reservation):
         return Node(here.start, here.size)
     if isinstance(here, Flb | Subsystem):

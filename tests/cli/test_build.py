@@ -60,3 +60,30 @@ def test_an_image_is_compressed_as_its_name_says(luoser_command: Run, tmp_path: 
     luoser_command("build", HANDOVER, "-o", tmp_path / "x.elf")
     assert luoser_command("build", HANDOVER, "-o", tmp_path / "x.elf.xz").returncode == 0
     assert lzma.decompress((tmp_path / "x.elf.xz").read_bytes()) == (tmp_path / "x.elf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "where", "layout", "size"),
+    [
+        ("7.1", "luo", "luo_v1", 0),
+        ("7.3", "preserved", "kho_radix_node", 4096),
+        ("6.18", "preserved", "kho_chunk", 4096),
+    ],
+)
+def test_nodes_whose_layout_the_state_names(
+    luoser_command: Run, tmp_path: Path, kernel: str, where: str, layout: str, size: int
+) -> None:
+    """Of LUO as a devicetree, in a form that is no layout of its own, and of the first page of a map."""
+    spec = tmp_path / "spec.toml"
+    spec.write_text("[[handovers]]\nmemblock.reservations = [{ name = 'trace', size = '1M' }]\n")
+    result = luoser_command("build", spec, "--kernel", kernel, "--blob", where, "-o", "-", "--format", "c")
+    assert result.returncode == 0, result.stderr
+    assert f"static const u8 {layout}[{size or ''}" in result.stdout.decode()
+
+
+def test_a_struct_of_a_page_of_another_size_is_refused(luoser_command: Run, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text("source.page_size = 65536\n[[handovers]]\nluo = false\n")
+    result = luoser_command("build", spec, "--blob", "preserved", "-o", tmp_path / "out")
+    assert result.returncode == 2
+    assert b"preserved: kho-radix-node is known for pages of 4 KiB only, found 65536 bytes" in result.stderr

@@ -15,7 +15,7 @@ from luoser.writer.golden.declarations import assertions, c_type
 from luoser.writer.golden.source import WIDTH, assignment, call, function, head, width
 from luoser.writer.golden.stanzas import kconfig, makefile
 
-__all__ = ["kunit"]
+__all__ = ["header_of", "kunit"]
 
 _HEADERS = {
     "device_": "linux/kho/abi/iommu.h",
@@ -86,13 +86,24 @@ def _headers(layout: Layout, tags: Iterable[str]) -> tuple[list[str], list[str]]
     """(headers that declare these structs, notes on structs that no header declares)."""
     headers, notes = set(), []
     for tag in dict.fromkeys(tags):
-        if layout.name.startswith(("pci-lu", "pci-resource")):
-            notes.append(f"struct {tag} is private to the PCI code of 2025: include this file there.")
-        elif header := next((header for start, header in _HEADERS.items() if tag.startswith(start)), None):
+        if header := header_of(layout, tag):
             headers.add(header)
+        elif _is_private(layout):
+            notes.append(f"struct {tag} is private to the PCI code of 2025: include this file there.")
         else:
             notes.append(f"No header declares struct {tag}: include this file where it is declared.")
     return sorted(headers), notes
+
+
+def header_of(layout: Layout, tag: str) -> str | None:
+    """The header that declares a struct of a layout. None: no header does."""
+    if _is_private(layout):
+        return None
+    return next((header for start, header in _HEADERS.items() if tag.startswith(start)), None)
+
+
+def _is_private(layout: Layout) -> bool:
+    return layout.name.startswith(("pci-lu", "pci-resource"))
 
 
 def _case(name: str, group: Group) -> list[str]:
