@@ -5,6 +5,7 @@
 # make browser  the tests of report in Chromium, and of dot in Graphviz, which are skipped without these
 # make flips  docs/flips.md: what check says of real dumps with one flipped bit (ten minutes)
 # make e2e    kernels as judges: KERNEL=7.3 MACHINE=arm64 PAGES=64K choose; without them all that docs/kernels.md has
+# make fuzz   damage to every dump and golden through every command: MINUTES=, RUNS= (10000), SEED=, JOBS=, PAGE= choose
 # make golden the committed files that are made: golden bytes, dump formats
 # make bench  speed as ratios to peers measured in the same run
 # make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
@@ -14,7 +15,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow browser bench e2e mutants golden docs flips clean
+.PHONY: demo test test-slow browser bench e2e fuzz mutants golden docs flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -37,6 +38,9 @@ bench: .venv/tested
 
 e2e: .venv/tested
 	$(BIN)/python -m tests.e2e $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(PAGES:%=--pages %)
+
+fuzz: .venv/tested
+	$(BIN)/python -m tests.fuzz $(MINUTES:%=--minutes %) $(RUNS:%=--runs %) $(SEED:%=--seed %) $(JOBS:%=--jobs %) $(PAGE:%=--page %)
 
 mutants: .venv/tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutants]'

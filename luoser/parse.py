@@ -11,7 +11,7 @@ from luoser.errors import FormatError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 
-__all__ = ["parse_json", "parse_toml"]
+__all__ = ["decoded", "parse_json", "parse_toml"]
 
 _DIGITS = 1000
 """Digits of a number at most; no number here has more than 64 bits."""
@@ -22,7 +22,17 @@ _TOML = re.compile(
 """A string, a comment, a character that opens or ends something, digits, or other text."""
 
 
-def parse_json(text: str | bytes) -> Any:
+def decoded(data: bytes) -> str:
+    """The text that some bytes are. Raises FormatError with the first byte that is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        place, byte = error.start, data[error.start]
+        line, column = data.count(b"\n", 0, place) + 1, place - data.rfind(b"\n", 0, place)
+        raise FormatError(f"line {line}, column {column}: expected UTF-8, found byte {byte:#04x}") from None
+
+
+def parse_json(text: str) -> Any:
     """The values of a JSON document.
 
     Raises FormatError, with line and column where it has them.
@@ -33,7 +43,7 @@ def parse_json(text: str | bytes) -> Any:
         raise FormatError("nested too deeply") from None
     except json.JSONDecodeError as error:
         raise FormatError(f"line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}") from None
-    except ValueError as error:  # of UTF-8 and of numbers
+    except ValueError as error:  # of numbers
         raise FormatError(safe_text(str(error))) from None
 
 

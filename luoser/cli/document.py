@@ -19,12 +19,13 @@ class DocumentMemory(SegmentedMemory):
 
 def read_document(name: str) -> State | None:
     """The state in a file. None: it is not a JSON object. Raises UsageError if it is another document."""
+    import os
     from pathlib import Path
 
     from luoser.errors import FormatError, UsageError
-    from luoser.limits import LIMITS
+    from luoser.limits import LIMITS, how_to_raise
     from luoser.memory.open import refuse_endless
-    from luoser.parse import parse_json
+    from luoser.parse import decoded, parse_json
     from luoser.state.from_json import from_document
     from luoser.text import safe_text
 
@@ -35,9 +36,15 @@ def read_document(name: str) -> State | None:
     with file.open("rb") as stream:
         if stream.read(64).lstrip()[:1] != b"{":
             return None
+        size = os.fstat(stream.fileno()).st_size
+        if size > LIMITS.spec_size:
+            word = (
+                f"file too large: expected at most {LIMITS.spec_size} bytes, found {size}; {how_to_raise('spec_size')}"
+            )
+            raise UsageError(f"{safe_text(name)}: {word}")
         stream.seek(0)
-        data = stream.read(LIMITS.spec_size)
+        data = stream.read(size)
     try:
-        return from_document(parse_json(data))
+        return from_document(parse_json(decoded(data)))
     except (FormatError, UsageError) as error:
         raise UsageError(f"{safe_text(name)}: {error}") from None

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,15 +55,18 @@ def command(
       luoser simulate scenario.toml --until freeze -o handover.elf
     """
     from luoser.errors import UsageError
+    from luoser.memory.open import read_file
     from luoser.render.out import line
     from luoser.render.simulation import lines
     from luoser.text import safe_text
+    from luoser.writer.spec import parse_spec
 
     if force and target is None:
         raise UsageError("--force replaces the file of -o: give one")
     shown = "standard input" if scenario == "-" else safe_text(scenario)
+    values = parse_spec(read_file(scenario, limit="spec_size"), shown)
     try:
-        machine = _run(_load(scenario, shown, topology, target), until, fixed)
+        machine = _run(_load(values, scenario, topology, target), until, fixed)
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
     for row in lines(machine, only_log=only_log):
@@ -80,15 +84,12 @@ def _run(scenario: Scenario, until: str, fixed: bool) -> Machine:
     return simulate(scenario, until=until, is_fixed=fixed)
 
 
-def _load(scenario: str, shown: str, topology: str | None, target: str | None) -> Scenario:
-    """The scenario. Raises UsageError if the file to write is one that it is read from."""
+def _load(values: Mapping[str, Any], scenario: str, topology: str | None, target: str | None) -> Scenario:
+    """The scenario that a file has. Raises UsageError if the file to write is one that it is read from."""
     from luoser.liveupdate import load_scenario
-    from luoser.memory.open import read_file
     from luoser.output import need_other
     from luoser.topology import read_topology
-    from luoser.writer.spec import parse_spec
 
-    values = parse_spec(read_file(scenario, limit="spec_size"), shown)
     named = values.get("topology")
     if topology is None and isinstance(named, str):
         topology = str(Path(scenario).parent / named) if scenario != "-" else named

@@ -11,9 +11,8 @@ from luoser.abi.registry import Layout, layout, unknown_layout
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import FormatError, UsageError
 from luoser.fdt import flatten
-from luoser.parse import parse_json, parse_toml
+from luoser.parse import decoded, parse_json, parse_toml
 from luoser.state.from_json import Item, load_buses, load_devices, load_fdt
-from luoser.text import safe_text
 from luoser.writer.pci import list_bytes
 
 __all__ = ["blob_bytes", "is_blob", "list_as_state", "parse_spec"]
@@ -28,12 +27,10 @@ def parse_spec(data: bytes, shown: str) -> dict[str, Any]:
     Raises UsageError with line and column.
     """
     try:
-        text = data.decode()
+        text = decoded(data)
         values = parse_json(text) if text.lstrip()[:1] == "{" else parse_toml(text)
     except FormatError as error:
         raise UsageError(f"{shown}: {error}") from None
-    except ValueError as error:  # of UTF-8
-        raise UsageError(f"{shown}: {safe_text(str(error))}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{shown}: expected an object")
     return values

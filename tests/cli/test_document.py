@@ -9,6 +9,7 @@ import pytest
 
 from tests import real
 from tests.conftest import Run
+from tests.work import held
 
 
 @pytest.fixture
@@ -54,3 +55,17 @@ def test_another_document_is_refused(luoser_command: Run, tmp_path: Path) -> Non
     (tmp_path / "x").write_text('{"schema": "luoser/findings/2", "findings": []}')
     result = luoser_command("inspect", tmp_path / "x")
     assert (result.returncode, result.stdout) == (2, b"") and b"Traceback" not in result.stderr
+
+
+def test_it_takes_no_more_memory_than_it_has_bytes(luoser_command: Run, tmp_path: Path) -> None:
+    place = tmp_path / "state.json"
+    place.write_text('{"schema": ')
+    with held(8 << 20):
+        assert b"invalid JSON" in luoser_command("inspect", place).stderr
+    found = luoser_command("inspect", place, "--limit", "spec_size=5").stderr
+    assert b"file too large: expected at most 5 bytes, found 11; --limit spec_size=N" in found
+
+
+def test_it_is_text(luoser_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_bytes(b'{"schema":\n"\xff"}')
+    assert b"line 2, column 2: expected UTF-8, found byte 0xff" in luoser_command("map", tmp_path / "state.json").stderr

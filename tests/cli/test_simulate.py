@@ -25,3 +25,10 @@ def test_input_is_not_overwritten_by_force(tmp_path: Path, luoser_command: Run, 
     found = luoser_command("simulate", tmp_path / "scenario", *way, "-o", tmp_path / target, "--force")
     assert found.returncode == 2 and b"output and input are the same file" in found.stderr
     assert ((tmp_path / "machine").read_bytes(), (tmp_path / "scenario").read_text()) == (machine, scenario)
+
+
+def test_scenario_that_is_no_text_is_named_once(tmp_path: Path, luoser_command: Run) -> None:
+    (tmp_path / "scenario").write_bytes(b"series = '\xff'")
+    found = luoser_command("simulate", tmp_path / "scenario")
+    words = f"luoser: {tmp_path / 'scenario'}: line 1, column 11: expected UTF-8, found byte 0xff\n"
+    assert (found.returncode, found.stderr.decode()) == (2, words)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import random
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from luoser.memory.source import Memory
 from luoser.memory.vmware import VmwareMemory
 from luoser.state import State, to_document
 from tests import real
+from tests.fuzz.containers import avml_places, elf_places, lime_places
 from tests.memory import writers
 from tests.work import processor_time
 
@@ -57,34 +57,6 @@ def own_cut() -> tuple[bytes]:
     recorder = Recorder(memory)
     luoser.read(recorder, contents=True)
     return (cut_of(memory, recorder.asked),)
-
-
-def lime_places(data: bytes) -> Iterator[int]:
-    place = 0
-    while place < len(data):
-        yield from range(place, place + 32)
-        first, last = struct.unpack_from("<QQ", data, place + 8)
-        place += 32 + last + 1 - first
-
-
-def avml_places(data: bytes) -> Iterator[int]:
-    place = 0
-    while place < len(data):
-        yield from range(place, place + 32)
-        first, last = struct.unpack_from("<QQ", data, place + 8)
-        left, place = last + 1 - first, place + 32
-        while left > 0:
-            yield from range(place, place + 14)
-            left -= 65536 if data[place] < 2 else 0
-            place += 4 + int.from_bytes(data[place + 1 : place + 4], "little")
-        yield from range(place, place + 8)
-        place += 8
-
-
-def elf_places(data: bytes) -> Iterator[int]:
-    (count,) = struct.unpack_from("<H", data, 56)
-    offset, size = struct.unpack_from("<Q16xQ", data, 64 + 8)
-    return iter([*range(64 + 56 * count), *range(offset, offset + size)])
 
 
 @cache
