@@ -7,6 +7,8 @@
 # make e2e    kernels as judges: KERNEL=7.3 MACHINE=arm64 PAGES=64K choose; without them all that docs/kernels.md has
 # make fuzz   damage to every dump and golden through every command: MINUTES=, RUNS= (10000), SEED=, JOBS=, PAGE= choose
 # make golden the committed files that are made: golden bytes, dump formats
+# make pages  the committed pages that are made: references, tables, outputs of commands
+# make site   the pages as a site, build/site; make docs is both
 # make bench  speed as ratios to peers measured in the same run
 # make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
 
@@ -15,7 +17,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow browser bench e2e fuzz mutants golden docs flips clean
+.PHONY: demo test test-slow browser bench e2e fuzz mutants golden docs pages site flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -51,13 +53,20 @@ golden: .venv/tested
 	$(BIN)/python -m tests.formats
 	$(BIN)/python -m tests.golden_set
 
-docs: .venv/tested
+docs: pages site
+
+pages: .venv/tested
 	$(BIN)/python -m tests.state_schema
+	$(BIN)/python -m tests.reference_pages
 	$(BIN)/python -m tests.layout_table > docs/layouts.md
 	$(BIN)/python -m tests.live_update_page
 	$(BIN)/python -m tests.abi_pages
 	$(BIN)/python -m tests.architecture_page
 	$(BIN)/luoser compat --matrix > docs/compat.md
+	$(BIN)/python -m tests.console
+
+site: .venv/documented
+	$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/site
 
 flips: .venv/tested
 	$(BIN)/python -m tests.flips > docs/flips.md
@@ -74,6 +83,10 @@ flips: .venv/tested
 
 .venv/tested: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@ .venv/installed
+
+.venv/documented: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@ .venv/installed
 
 clean:

@@ -13,7 +13,21 @@ from referencing import Registry, Resource
 
 __all__ = ["KINDS", "errors", "schema"]
 
-KINDS = ("abi", "compat", "decode", "detect", "diff", "findings", "map", "pci", "rules", "state", "topology", "verify")
+KINDS = (
+    "abi",
+    "compat",
+    "decode",
+    "detect",
+    "diff",
+    "findings",
+    "limits",
+    "map",
+    "pci",
+    "rules",
+    "state",
+    "topology",
+    "verify",
+)
 
 
 @cache
@@ -30,7 +44,7 @@ def _inlined(value: Any, kind: str) -> Any:
         return value
     if isinstance(target := value.get("$ref"), str):
         file, _, name = target.partition("#/$defs/")
-        found = schema(file.split(".")[0] if file else kind)["$defs"][name]
+        found = schema(file.split(":")[2] if file else kind)["$defs"][name]
         if len(value) == 1 and not any(isinstance(item, dict | list) for item in found.values()):
             return found
     return {key: _inlined(item, kind) for key, item in value.items()}
@@ -39,7 +53,7 @@ def _inlined(value: Any, kind: str) -> Any:
 @cache
 def _validator(kind: str) -> Draft202012Validator:
     made = {name: _inlined(schema(name), name) for name in KINDS}
-    resources = [(f"{name}.schema.json", Resource.from_contents(made[name])) for name in KINDS]
+    resources = [(made[name]["$id"], Resource.from_contents(made[name])) for name in KINDS]
     registry: Registry[Any] = Registry().with_resources(resources)
     return Draft202012Validator(made[kind], registry=registry)
 

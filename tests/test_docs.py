@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import luoser
-from tests import architecture_page, live_update_page
+from luoser.state.problems import PROBLEMS
+from tests import architecture_page, console, live_update_page, reference_pages
 from tests.abi_pages import anchors_in, without_code
 from tests.layout_table import page
 from tests.schemas import KINDS, schema
@@ -29,6 +30,21 @@ def test_layout_table_is_current() -> None:
     assert (ROOT / "docs/layouts.md").read_text() == page(), "run `make docs`"
 
 
+def test_reference_is_current() -> None:
+    made = reference_pages.pages()
+    assert {place.name for place in reference_pages.FOLDER.glob("*.md")} == set(made)
+    assert [name for name, text in made.items() if (reference_pages.FOLDER / name).read_text() != text] == [], (
+        "run `make pages`"
+    )
+
+
+@pytest.mark.parametrize("place", console.PAGES, ids=lambda place: place.name)
+def test_commands_print_what_the_pages_show(place: Path) -> None:
+    text = place.read_text()
+    assert "\n$ luoser " in text
+    assert console.page(text) == text, "run `make pages`"
+
+
 def test_traces_of_the_model_are_current() -> None:
     text = live_update_page.PAGE.read_text()
     assert text.count("$ luoser simulate") == 9
@@ -42,8 +58,7 @@ def test_every_problem_code_is_explained() -> None:
     used |= set(re.findall(r'faults\.append\(\("([a-z-]+)"', source)) | set(
         re.findall(r'else "(page-size-[a-z]+)"', source)
     )
-    explained = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs/deciding.md").read_text().split("## Problem codes")[1]))
-    assert used == explained
+    assert used == {code for codes in PROBLEMS.values() for code in codes}
 
 
 def test_readme_names_every_command() -> None:

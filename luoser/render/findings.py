@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from luoser import __version__
 from luoser.checks.outcome import outcomes
-from luoser.render.out import Part, line
+from luoser.render.out import Part, line, paragraph
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -190,10 +189,9 @@ def print_rules(rules: Sequence[Rule]) -> None:
 def print_rule(rule: Rule) -> None:
     """Print one rule with its description, kernels and source."""
     line((rule.id, "name"), f" {rule.slug}  ", (rule.severity.value, _STYLE[rule.severity.value]))
-    for paragraph in rule.doc.split("\n\n"):
+    for text in rule.doc.split("\n\n"):
         line()
-        for text in wrap(paragraph, 100):
-            line(text, rest="")
+        paragraph(text)
     line()
     line(f"Kernels: {rule.kernels}")
     line(f"Source: {', '.join(rule.sources)}")

@@ -7,10 +7,11 @@ import codecs
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Part", "Tree", "line", "prepare", "table", "tree", "write"]
+__all__ = ["Part", "Tree", "line", "paragraph", "prepare", "table", "tree", "write"]
 
 Part = str | tuple[str, str]
 """A text, or (text, meaning). Texts are one line, and safe to print."""
@@ -55,6 +56,12 @@ def line(*parts: Part, first: str = "", rest: str = "  ") -> None:
     is_coloured = _is_coloured()
     for text in _wrapped(parts, width, first, rest):
         write("".join(_styled(piece, style) if is_coloured else piece for piece, style in text).rstrip() + "\n")
+
+
+def paragraph(text: str, *, width: int = 100) -> None:
+    """Write a text as lines of at most so many columns, or as many as the terminal has if it is narrower."""
+    for row in textwrap.wrap(text, min(_width() or width, width), break_long_words=False, break_on_hyphens=False):
+        line(row, rest="")
 
 
 @dataclass(slots=True)

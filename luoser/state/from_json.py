@@ -301,6 +301,10 @@ def _preserved(item: Item, page_size: int) -> Preserved:
     found = None
     if status in (MapStatus.INTACT, MapStatus.DAMAGED):
         complete = item.truth("complete", True) if item.get("complete") is not None else True
+        if item.get("extents") is None and item.get("entries"):
+            raise item.fail(
+                "extents", f"expected those of {item.number('entries')} entries; `inspect --full` gives them"
+            )
         found = PreservedMap.from_extents(load_extents(item, page_size), page_size=page_size, complete=complete)
         for name, have in (("entries", found.entries), ("pages", found.pages)):
             if item.get(name) is not None and item.number(name) != have:

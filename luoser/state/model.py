@@ -93,7 +93,7 @@ class Problem:
     root:    address of the KHO root. None: not below a root.
     about:   path of the thing, relative to the root, such as `luo.sessions[1].files`. Empty: the source.
 
-    Source: docs/deciding.md, Problem codes.
+    Source: docs/reference/problems.md.
     """
 
     code: str

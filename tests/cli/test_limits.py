@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from luoser.cli.main import cli
 from luoser.limits import meanings
+from tests.schemas import errors
 
 
 def test_all_limits_are_listed() -> None:
@@ -21,4 +22,5 @@ def test_all_limits_are_listed() -> None:
 def test_json() -> None:
     document = json.loads(CliRunner().invoke(cli, ["limits", "--format", "json"]).output)
     assert document["schema"] == "luoser/limits/1"
+    assert errors(document) == []
     assert {row["name"]: (row["default"], row["meaning"]) for row in document["limits"]} == meanings()

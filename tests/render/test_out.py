@@ -125,6 +125,17 @@ def test_other_commands_on_a_terminal(command: str) -> None:
         compare(whole, width, *OTHERS[command])
 
 
+def test_a_paragraph_fills_the_lines_of_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "word " * 60
+    for width, most in ((None, 100), (200, 100), (80, 80), (40, 40)):
+        monkeypatch.setattr(sys, "stdout", io.StringIO())
+        monkeypatch.setattr(out, "_width", lambda width=width: width)
+        out.paragraph(text)
+        rows = sys.stdout.getvalue().splitlines()
+        assert max(map(len, rows)) <= most
+        assert all(len(row) > most - 6 for row in rows[:-1])
+
+
 parts = st.lists(st.tuples(st.text("ab01 x-", max_size=12), st.sampled_from(["", "name", "problem"])), max_size=8)
 
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""What the codes of problems mean."""
+
+from __future__ import annotations
+
+__all__ = ["PROBLEMS"]
+
+PROBLEMS: dict[str, dict[str, str]] = {
+    "the source": {
+        "source": "odd or broken parts of the dump file, such as segments that overlap",
+        "truncated": "the source ends early",
+        "missing": "the source has no page of this address, which a structure needs",
+        "excluded": "the dump tool left out a page that a structure needs",
+        "page-damaged": "a page is stored, but cannot be unpacked",
+        "address-doubt": "a raw image of more than 3 GiB does not have what is named at 3 GiB or above, and no PCI "
+        "hole was found with which it has; nothing is judged",
+    },
+    "the search for roots": {
+        "root-lost": "a messenger in scratch (setup_data, `/chosen`) points to a root that is not there",
+        "root-unread": "a messenger in scratch points to a root whose page is not in the source",
+        "no-root": "the kernel's own variables or boot parameters name a root that is not there",
+        "no-own-root": "the running kernel makes a root at boot, but only the incoming one was found",
+        "root-copy": "a copy of another root, with the same map; it is ignored",
+        "too-many-candidates": "more pages look like a root than are considered; the message names the limit",
+        "too-many-roots": "more roots than are read; the message names the limit",
+        "direction-by-map": "only a stale map shows that the root is incoming",
+        "bad-chosen": "a property of `/chosen` has another size than that of an address",
+    },
+    "the kernel": {
+        "symbols": "symbols that cannot be used, or that contradict the memory",
+        "types": "the kernel's BTF cannot be read",
+        "layout-not-of-this-kernel": "a struct of the layout has another form in the running kernel's own types",
+        "layout-own": "as before, but only places differ: it was read by the kernel's own members",
+        "pending-unknown": "--pending was given, but the kernel's own lists are not known",
+        "pending-unread": "types or pages of the running kernel's objects are missing",
+        "pending-broken": "a list of the running kernel contradicts itself",
+    },
+    "addresses, counts and pages": {
+        "bad-pointer": "a value that has to be the address of a page is none",
+        "pointer-off": "an address that is one bit off a page of its kind",
+        "pointer-encrypted": "an address that contains the bit of memory encryption",
+        "loop": "a chain leads back to itself",
+        "bad-count": "a count is larger than what holds the entries allows",
+        "short-list": "less is there than the count or the layout asks for",
+        "shared-page": "two structures claim the same page",
+        "too-many": "a limit was met, and the rest is not read; the message names the limit",
+    },
+    "the page size": {
+        "page-size-guessed": "the source does not say the page size; the map is intact with this one only",
+        "page-size-doubt": "the map is intact with another page size only than the one that was given",
+    },
+    "devicetrees": {
+        "kho-version": "a root of an unknown version",
+        "no-fdt": "no devicetree where one has to be",
+        "bad-fdt": "a devicetree is truncated or damaged",
+        "bad-subtree": "a child of the root has no address, or the name of another child",
+    },
+    "the preserved map": {
+        "no-map": "the root does not name a map",
+        "map-unread": "the map has a form that luoser does not decode",
+        "map-stale": "the next kernel freed and reused the pages of the map",
+        "map-damaged": "a sign that the map was reused, which alone is not enough to call it stale",
+        "map-garbage": "the first page of the map is no node",
+        "map-node-broken": "a node is impossible or no node",
+        "map-node-missing": "a node is not in the source",
+        "map-too-large": "a limit was met, and the rest of the map is not read",
+        "map-width": "bitmaps of kho-v1 that can be read as 512 bytes or as a page",
+    },
+    "LUO": {
+        "luo-reused": "the page of LUO's root object holds something else",
+        "luo-bad-string": "LUO's compatible is not a string followed by zeros",
+        "luo-no-number": "LUO's devicetree has no number of the live update",
+        "bad-session": "an entry of the list of sessions is none",
+        "empty-session": "an entry of the list of sessions is all zeros",
+        "unnamed-session": "a session has no name",
+        "bad-file": "an entry of a list of files is none",
+        "file-count": "the count in a session and the number of its files differ",
+        "bad-flb": "an entry of the list of FLBs is none",
+        "left-over": "entries after those that a count includes",
+        "zero-flb": "the page of an FLB with a count is all zeros",
+    },
+    "files and FLBs": {
+        "bad-memfd": "the descriptor of a memfd is none",
+        "zero-memfd": "the descriptor of a memfd is all zeros",
+        "bad-handler-data": "the data of another handler or FLB has none of its layouts",
+    },
+    "device lists": {
+        "pci-unknown-layout": "no layout fits, or none that was given",
+        "pci-fault": "a list is not as its layout has it",
+        "pci-impossible": "a value that no list of this layout has",
+        "pci-not-zero": "bytes that have to be zero are not",
+    },
+    "other sub-trees": {
+        "bad-memblock": "memblock",
+        "bad-metadata": "kexec-metadata",
+        "bad-kho-test": "the self-test of KHO",
+    },
+}
+"""What each code of a `Problem` means, by what it is about."""
