@@ -3,30 +3,59 @@
 
     with luoser.open("vmcore") as memory:
         state = luoser.read(memory)
+    report = luoser.check(state)
 
-`open` returns a `luoser.memory` source. `read` returns the `luoser.state` that is found in it.
+`open` returns a `luoser.memory` source. `read` returns the `luoser.state` that is found in it; `load` is both in one.
+`check` returns findings and a verdict, `diff` the changes between two states. `build` makes bytes of a description,
+`decode` reads one blob, `extract` writes parts of a source to a file.
 """
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from luoser.api import build, decode, diff, extract, load
+    from luoser.checks import check
     from luoser.memory.open import open_memory as open  # noqa: A004
     from luoser.reader import read
 
-__all__ = ["__version__", "open", "read"]
+__all__ = ["__version__", "build", "check", "decode", "diff", "extract", "load", "open", "read"]
 
 __version__ = "0.1.0"
 
+_PLACES = {
+    "build": "luoser.api",
+    "check": "luoser.checks",
+    "decode": "luoser.api",
+    "diff": "luoser.api",
+    "extract": "luoser.api",
+    "load": "luoser.api",
+    "open": "luoser.memory.open",
+    "read": "luoser.reader",
+}
+"""Where each function is. They are imported on first use, to keep `luoser --help` fast."""
 
-def __getattr__(name: str) -> Any:  # imported on first use, to keep `luoser --help` fast
-    if name == "open":
-        from luoser.memory.open import open_memory
 
-        return open_memory
-    if name == "read":
-        from luoser.reader import read
+class _Package(ModuleType):
+    """This package. Its functions `diff` and `extract` have the names of packages below it, and come first."""
 
-        return read
-    raise AttributeError(f"module 'luoser' has no attribute {name!r}")
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _PLACES and isinstance(value, ModuleType)):  # which is how an import enters a package
+            super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'luoser' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), "open_memory" if name == "open" else name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -150,10 +151,14 @@ def _member(module: ModuleType, name: str) -> Iterator[str]:
 def _methods(owner: type) -> Iterator[str]:
     """A row for each public method and property of a class, with the first line of its docstring."""
     for name, member in vars(owner).items():
-        if name.startswith("_") or not (isinstance(member, property | classmethod) or inspect.isfunction(member)):
+        if name.startswith("_") or not (
+            isinstance(member, property | cached_property | classmethod) or inspect.isfunction(member)
+        ):
             continue
-        shown = name if isinstance(member, property) else f"{name}()"
-        first = (inspect.getdoc(getattr(owner, name)) or "").partition("\n")[0]
+        shown = name if isinstance(member, property | cached_property) else f"{name}()"
+        first = (
+            inspect.getdoc(member if isinstance(member, cached_property) else getattr(owner, name)) or ""
+        ).partition("\n")[0]
         yield f"| `{shown}` | {first.replace('|', chr(92) + '|')} |"
 
 
@@ -163,7 +168,7 @@ def _signature(name: str, value: Any) -> str:
     if inspect.isclass(value) and issubclass(value, BaseException):
         return f"class {name}({', '.join(base.__name__ for base in value.__bases__)})"
     try:
-        text = str(inspect.signature(value)).replace("'", "")
+        text = re.sub(r"""(: |-> )(['"])(.*?)\2""", r"\1\3", str(inspect.signature(value)))
     except ValueError:  # a class that is built in C
         return f"class {name}({', '.join(base.__name__ for base in value.__bases__)})"
     text = re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", text.replace("<factory>", "..."))

@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"state"},
     {"reader", "writer", "extract", "checks", "compat", "diff", "liveupdate", "topology"},
     {"render"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]

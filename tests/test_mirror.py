@@ -21,12 +21,14 @@ ROWS = (
     "topology",
     "extract",
     "render",
+    "api",
     "cli",
 )
 SPANNING: dict[str, str] = {
     "abi/test_compiled.py": "every struct against what a compiler makes of it",
     "abi/test_invented_layout.py": "a layout that no kernel has, through every row",
     "abi/test_layouts.py": "every struct against the catalogue",
+    "api/test_api.py": "all of `import luoser`",
     "checks/test_forms.py": "all rules in every form of LUO",
     "diff/test_seen.py": "sources that are damaged or incomplete",
     "checks/test_rules.py": "what holds for every rule",

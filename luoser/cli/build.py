@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -16,7 +16,7 @@ from luoser.cli.kernel_tree import FORMS, KernelTree
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
-    from luoser.cli.negatives import Golden
+    from luoser.api.negatives import Golden
     from luoser.memory.source import Memory
     from luoser.state import State
     from luoser.writer import Image
@@ -64,7 +64,7 @@ class _Output:
 
         broken: the rule that they break. None: none.
         """
-        from luoser.cli.negatives import array_name, notes_of
+        from luoser.api.negatives import array_name, notes_of
         from luoser.output import new_output
         from luoser.writer.golden import C_FORMATS
         from luoser.writer.golden.tree import Blob
@@ -258,6 +258,7 @@ def command(
       luoser build handover.toml --kernel-tree ~/linux --format patch -o a.patch
       luoser build handover.toml -o handover.elf --kernel 7.2
     """
+    from luoser.api.negatives import mutation_of
     from luoser.errors import UsageError
     from luoser.memory.open import read_file
     from luoser.text import safe_text
@@ -267,7 +268,7 @@ def command(
     if list_mutations is not None:
         _list_mutations(list_mutations, context)
         return
-    broken = _mutation(mutate) if mutate is not None else None
+    broken = mutation_of(mutate) if mutate is not None else None
     tree = _tree(kernel_tree, target, output["form"])
     outputs = [place for place in (target, kernel_tree if target is None else None, all_mutations) if place is not None]
     if spec is None or len(outputs) != 1 or (broken is not None and all_mutations is not None):
@@ -325,8 +326,8 @@ def _tree(folder: str | None, target: str | None, form: str | None) -> KernelTre
 
 
 def _list_mutations(name: str, context: click.Context) -> None:
+    from luoser.api.negatives import rules_of
     from luoser.checks import rules
-    from luoser.cli.negatives import rules_of
     from luoser.errors import UsageError
     from luoser.render.out import line
 
@@ -388,23 +389,6 @@ def _refuse_idle(context: click.Context, made: _Output, *, is_bare: bool, is_nod
             raise UsageError(f"--{name.replace('_', '-')} is {why}")
 
 
-def _mutation(name: str) -> Mutation:
-    from luoser.checks import rules
-    from luoser.checks.rule import unknown_rule
-    from luoser.errors import UsageError
-    from luoser.writer.mutate import mutations
-
-    rule = next((rule for rule in rules() if name in (rule.id, rule.slug)), None)
-    if rule is None:
-        raise unknown_rule(name)
-    if rule.id not in mutations():
-        raise UsageError(
-            f"rule {rule.id} has no mutation: it depends on topology, next kernel or another list layout; "
-            f"`luoser rules {rule.id}` describes it"
-        )
-    return mutations()[rule.id]
-
-
 def _build_blob(values: Json, layout: str | None, made: _Output) -> Iterator[str]:
     from luoser.reader.blob import decode
     from luoser.state import blob_document
@@ -429,14 +413,15 @@ def _golden(
     values: Json, kernel: str, layout: str | None, blob: str | None, made: _Output, boot: _Boot
 ) -> tuple[Json, Golden]:
     """(full document, what is to be written)."""
+    from luoser.api.built import with_layout
+    from luoser.api.negatives import Golden
     from luoser.cli.kernel_tree import paths
-    from luoser.cli.negatives import Golden
     from luoser.errors import UsageError
     from luoser.state.from_json import from_document
     from luoser.writer import write
     from luoser.writer.complete import complete
 
-    full = complete(_with_layout(values, layout), kernel=kernel, base=boot.first)
+    full = complete(with_layout(values, layout), kernel=kernel, base=boot.first)
     state = from_document(full)
     image = write(state, machine=boot.machine)
     boot.check(image)
@@ -477,8 +462,8 @@ def _write_broken(golden: Golden, made: _Output, boot: _Boot, broken: Mutation) 
 
 def _write_all(golden: Golden, made: _Output, folder: Path) -> Iterator[str]:
     """Write a negative for each rule that can be broken, to a file that is named like the rule."""
+    from luoser.api import negatives
     from luoser.checks import rules
-    from luoser.cli import negatives
     from luoser.errors import UsageError
 
     folder.mkdir(exist_ok=True)
@@ -516,54 +501,18 @@ def _written(made: _Output, page_size: int) -> Memory:
     return memory
 
 
-def _with_layout(values: Json, layout: str | None) -> Json:
-    """The SPEC, with this layout for each device list that has none. Raises UsageError if all have another one."""
-    from luoser.errors import UsageError
-    from luoser.state.from_json import Item
-
-    if layout is None:
-        return values
-    lists = [cast(Json, entry.values) for part in Item(values, "").items("handovers") for entry in part.items("pci")]
-    for entry in lists:
-        entry.setdefault("layout", layout)
-    if all(entry["layout"] != layout for entry in lists):
-        found = ", ".join(dict.fromkeys(str(entry["layout"]) for entry in lists)) or "no device list"
-        raise UsageError(f"--layout {layout}: SPEC has {found}; --layout is for device lists without a layout")
-    return values
-
-
 def _nodes(image: Image, state: State, places: Iterable[str], *, one: bool) -> tuple[tuple[Layout, int, int], ...]:
-    """The first node of each layout at some paths, as `_node`. one: it has to exist."""
+    """The first node of each layout at some paths, as `node_at`. one: it has to exist."""
+    from luoser.api.negatives import node_at
     from luoser.errors import UsageError
 
     found: dict[str, tuple[Layout, int, int]] = {}
     for where in places:
         try:
-            node = _node(image, state, where)
+            node = node_at(image, state, where)
         except UsageError:
             if one:
                 raise
         else:
             found.setdefault(node[0].name, node)
     return tuple(found.values())
-
-
-def _node(image: Image, state: State, where: str) -> tuple[Layout, int, int]:
-    """(layout, physical address, size in bytes) of a node. Raises UsageError."""
-    from luoser.abi.registry import layout
-    from luoser.errors import MissingMemory, UsageError
-    from luoser.reader.blob import candidates, decode
-    from luoser.state.where import find_node
-
-    node = find_node(state, where)
-    try:
-        page = image.read(node.address, image.page_size - node.address % image.page_size)
-        names = (*([node.layout] if node.layout else []), *(name for name, _ in candidates(page)))
-        form = next(filter(None, map(layout, names)), None)
-        if form is None:
-            raise UsageError(f"{where}: no known layout fits the bytes at {node.address:#x}")
-        if form.page_size not in (None, image.page_size):
-            raise UsageError(f"{where}: {form.name} is known for pages of 4 KiB only, found {image.page_size} bytes")
-        return form, node.address, node.size if node.size is not None else decode(page, form.name).size
-    except MissingMemory as error:
-        raise UsageError(f"{where}: {error}") from None

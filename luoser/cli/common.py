@@ -329,7 +329,8 @@ class Reading:
 
     def _document(self) -> Memory | None:
         """The state document that SOURCE is. None: it is another source. Raises UsageError."""
-        from luoser.cli.document import DocumentMemory, read_document
+        from luoser.cli.document import DocumentMemory
+        from luoser.state.document import read_document
         from luoser.text import safe_text
 
         state = read_document(self.source[0]) if len(self.source) == 1 and not self.raw else None

@@ -185,8 +185,8 @@ def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> l
 
 def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:
     """A state with its memory, or a state of a document or a blob, both without memory. side: 0 before, 1 after."""
-    from luoser.cli.document import read_document
     from luoser.errors import SourceError
+    from luoser.state.document import read_document
 
     document = read_document(name)
     if document is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from luoser.memory.source import SegmentedMemory
 from luoser.state import State
 
-__all__ = ["DocumentMemory", "read_document"]
+__all__ = ["DocumentMemory"]
 
 
 class DocumentMemory(SegmentedMemory):
@@ -15,36 +15,3 @@ class DocumentMemory(SegmentedMemory):
     def __init__(self, path: str, state: State) -> None:
         super().__init__(path, b"", [])
         self.format, self.page_size, self.state = state.source.format, state.source.page_size, state
-
-
-def read_document(name: str) -> State | None:
-    """The state in a file. None: it is not a JSON object. Raises UsageError if it is another document."""
-    import os
-    from pathlib import Path
-
-    from luoser.errors import FormatError, UsageError
-    from luoser.limits import LIMITS, how_to_raise
-    from luoser.memory.open import refuse_endless
-    from luoser.parse import decoded, parse_json
-    from luoser.state.from_json import from_document
-    from luoser.text import safe_text
-
-    file = Path(name)
-    if not file.is_file():
-        return None
-    refuse_endless(safe_text(name), name)
-    with file.open("rb") as stream:
-        if stream.read(64).lstrip()[:1] != b"{":
-            return None
-        size = os.fstat(stream.fileno()).st_size
-        if size > LIMITS.spec_size:
-            word = (
-                f"file too large: expected at most {LIMITS.spec_size} bytes, found {size}; {how_to_raise('spec_size')}"
-            )
-            raise UsageError(f"{safe_text(name)}: {word}")
-        stream.seek(0)
-        data = stream.read(size)
-    try:
-        return from_document(parse_json(decoded(data)))
-    except (FormatError, UsageError) as error:
-        raise UsageError(f"{safe_text(name)}: {error}") from None

@@ -80,6 +80,16 @@ class Device:
         value = self.fields.get(name)
         return value if isinstance(value, int) else None
 
+    def text(self, name: str) -> str | None:
+        """Value of a member that is a name, such as driver_name. None: the layout has no such member."""
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else None
+
+    def records(self, name: str) -> tuple[Mapping[str, Any], ...]:
+        """Value of a member that is an array of records, such as resource. Empty: the layout has no such member."""
+        value = self.fields.get(name)
+        return value if isinstance(value, tuple) else ()
+
 
 class DeviceList(Sequence[Device]):
     """The preserved devices of one list, over its packed records.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from luoser.writer import Image
     from luoser.writer.mutate import Mutation
 
-__all__ = ["Golden", "array_name", "notes_of", "possible", "rules_of"]
+__all__ = ["Golden", "array_name", "mutation_of", "node_at", "notes_of", "possible", "rules_of"]
 
 Json = dict[str, Any]
 _LONGEST_NAME = 48
@@ -178,3 +178,42 @@ def _sample(devices: str) -> Json:
             }
         ]
     }
+
+
+def mutation_of(name: str) -> Mutation:
+    """The mutation that breaks a rule. name: id or slug. Raises UsageError if there is none."""
+    from luoser.checks import rules
+    from luoser.checks.rule import unknown_rule
+    from luoser.errors import UsageError
+    from luoser.writer.mutate import mutations
+
+    rule = next((rule for rule in rules() if name in (rule.id, rule.slug)), None)
+    if rule is None:
+        raise unknown_rule(name)
+    if rule.id not in mutations():
+        raise UsageError(
+            f"rule {rule.id} has no mutation: it depends on topology, next kernel or another list layout; "
+            f"`luoser rules {rule.id}` describes it"
+        )
+    return mutations()[rule.id]
+
+
+def node_at(image: Image, state: State, where: str) -> tuple[Layout, int, int]:
+    """(layout, physical address, size in bytes) of a node of an image. Raises UsageError."""
+    from luoser.abi.registry import layout
+    from luoser.errors import MissingMemory, UsageError
+    from luoser.reader.blob import candidates, decode
+    from luoser.state.where import find_node
+
+    node = find_node(state, where)
+    try:
+        page = image.read(node.address, image.page_size - node.address % image.page_size)
+        names = (*([node.layout] if node.layout else []), *(name for name, _ in candidates(page)))
+        form = next(filter(None, map(layout, names)), None)
+        if form is None:
+            raise UsageError(f"{where}: no known layout fits the bytes at {node.address:#x}")
+        if form.page_size not in (None, image.page_size):
+            raise UsageError(f"{where}: {form.name} is known for pages of 4 KiB only, found {image.page_size} bytes")
+        return form, node.address, node.size if node.size is not None else decode(page, form.name).size
+    except MissingMemory as error:
+        raise UsageError(f"{where}: {error}") from None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from luoser.abi.pci import LAYOUTS
+from luoser.api.negatives import rules_of
 from luoser.checks import rules
-from luoser.cli.negatives import rules_of
 from luoser.writer.mutate import mutations
 from tests.conftest import Run
 from tests.real import ROOT

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""`import luoser` and nothing else: what it shows, what it does, and its types."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pydoc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import luoser
+from luoser.errors import FormatError, UsageError
+from tests import real
+from tests.conftest import Run
+from tests.real import ROOT
+
+FROZEN, POST = real.path("7.3-a/frozen"), real.path("7.3-a/post")
+LIST = ROOT / "fixtures/specs/pci-cover-letter.toml"
+SCRIPT = """
+import luoser
+from luoser.state import State
+
+with luoser.open("{frozen}") as memory:
+    state = luoser.read(memory)
+    report = luoser.check(state, ram=memory.known_ram, select=["PCI"])
+    words: str = luoser.extract(memory, "small.elf")
+after: State = luoser.load("{post}")
+for handover in state.handovers:
+    for devices in handover.pci:
+        for device in devices.devices:
+            name: str = device.name
+            flags: int | None = device.number("flags")
+            driver: str | None = device.text("driver_name")
+    if handover.luo is not None:
+        for session in handover.luo.sessions:
+            for file in session.files:
+                size: int | None = file.memfd.size if file.memfd is not None else None
+for finding in report.findings:
+    where: tuple[str, str] = (finding.rule, finding.where)
+verdict: str = report.verdict.value
+changes: list[str] = [change.where for change in luoser.diff(state, after, ignore=["direction"]).changes]
+made = luoser.build({{"layout": "pci-v2-u64", "devices": [{{"bdf": "0000:00:01.0", "refcount": 1}}]}})
+blob = luoser.decode(made.data, made.layout)
+kunit: str = made.source("kunit")
+print(verdict, len(changes), blob.layout)
+"""
+
+
+def checked(script: Path) -> str:
+    """What mypy says of it with the strict configuration of this project, whose cache it shares."""
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", str(script)]
+    environment = {**os.environ, "MYPYPATH": "."}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False).stdout
+
+
+def test_help_shows_every_function() -> None:
+    text = pydoc.plain(pydoc.render_doc(luoser))
+    for name in set(luoser.__all__) - {"__version__"}:
+        assert f"    {name}" in text and inspect.getdoc(getattr(luoser, name)), name
+
+
+def test_packages_of_the_same_name_do_not_hide_a_function() -> None:
+    import luoser.diff
+    import luoser.extract.core
+
+    assert inspect.isfunction(luoser.diff) and inspect.isfunction(luoser.extract)
+
+
+def test_a_script_is_typed_and_runs(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(frozen=FROZEN, post=POST))
+    assert checked(script) == ""
+    (wrong := tmp_path / "wrong.py").write_text('import luoser\n\nnumber: int = luoser.load("dump").source.path\n')
+    assert "Incompatible types" in checked(wrong)
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert run.stdout == "sound 4 pci-v2-u64\n"
+    assert (tmp_path / "small.elf").stat().st_size > 1 << 20
+
+
+def test_load_is_open_and_read(luoser_command: Run, tmp_path: Path) -> None:
+    assert luoser.load(FROZEN).handovers == real.read("7.3-a/frozen").handovers
+    document = tmp_path / "state.json"
+    document.write_bytes(luoser_command("inspect", FROZEN, "--full", "--contents", "--format", "json").stdout)
+    assert luoser.load(document).handovers == luoser.load(FROZEN, contents=True).handovers
+
+
+def test_build_makes_what_the_command_makes(luoser_command: Run, tmp_path: Path) -> None:
+    made = luoser.build(LIST)
+    luoser_command("build", LIST, "-o", tmp_path / "list.bin")
+    assert made.data == (tmp_path / "list.bin").read_bytes()
+    assert (made.layout, made.differences, made.image) == ("pci-lu-v2-06", (), None)
+    assert "kunit_test_suite" in made.source("kunit")
+    broken = luoser.build(LIST, mutate="flags-illegal")
+    luoser_command("build", LIST, "-o", tmp_path / "bad.bin", "--mutate", "PCI003")
+    assert broken.data == (tmp_path / "bad.bin").read_bytes() != made.data
+    assert broken.breaks == "PCI003" and "NEGATIVE: breaks PCI003" in broken.source()
+
+
+def test_build_makes_a_whole_image(luoser_command: Run, tmp_path: Path) -> None:
+    made = luoser.build(ROOT / "fixtures/specs/handover.toml", kernel="7.2")
+    target = tmp_path / "out.elf"
+    luoser_command("build", "fixtures/specs/handover.toml", "-o", target, "--kernel", "7.2")
+    assert made.data == target.read_bytes() and made.layout is None
+    assert luoser.build(ROOT / "fixtures/specs/handover.toml", blob="pci[0]").layout == "pci-lu-v2-03"
+    with pytest.raises(UsageError, match="C source is for one blob"):
+        made.source()
+
+
+def test_decode_is_about_one_blob() -> None:
+    assert luoser.decode(luoser.build(LIST).data).layout == "pci-lu-v2-06"
+    with pytest.raises(UsageError, match="unknown layout"):
+        luoser.decode(bytes(8), "no-such")
+    with pytest.raises(FormatError):
+        luoser.decode(bytes(3), "pci-v2-u64")
+
+
+def test_extract_writes_what_the_command_writes(luoser_command: Run, tmp_path: Path) -> None:
+    with luoser.open(FROZEN) as memory:
+        words = luoser.extract(memory, tmp_path / "one", memfd="vm-web-01/0x1b")
+        luoser.extract(memory, tmp_path / "list", blob="pci[0]")
+        with pytest.raises(UsageError, match="exclude each other"):
+            luoser.extract(memory, tmp_path / "x", memfd="a/1", blob="luo")
+        with pytest.raises(UsageError, match="exists"):
+            luoser.extract(memory, tmp_path / "one", memfd="vm-web-01/0x1b")
+    result = luoser_command("extract", FROZEN, "-o", tmp_path / "two", "--memfd", "vm-web-01/0x1b")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert words in result.stdout.decode()
+    assert luoser.decode((tmp_path / "list").read_bytes()).layout == "pci-v2-u64"
