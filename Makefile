@@ -64,6 +64,7 @@ pages: .venv/tested
 	$(BIN)/python -m tests.architecture_page
 	$(BIN)/luoser compat --matrix > docs/compat.md
 	$(BIN)/python -m tests.console
+	$(BIN)/python -m tests.shell_files
 
 site: .venv/documented
 	$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/site

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import INCONCLUSIVE, NUMBER, echo_json, format_option, hex_options, limit_option
 from luoser.cli.group import Group
 
@@ -33,7 +34,11 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--subject", help="List only layouts of this subject: kho, luo, memfd, pci, …")
+@click.option(
+    "--subject",
+    shell_complete=complete.subjects,
+    help="List only layouts of this subject: kho, luo, memfd, pci, …",
+)
 @format_option("text", "json")
 def list_(subject: str | None, output: str) -> None:
     """List the layouts.
@@ -59,7 +64,7 @@ def list_(subject: str | None, output: str) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.layouts)
 @format_option("text", "json")
 def show(name: str, output: str) -> None:
     """Show the structs of a layout with offset and size of each field, like pahole.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from luoser.cli import complete
 from luoser.cli.common import NUMBER, limit_option
 from luoser.cli.kernel_tree import FORMS, KernelTree
 
@@ -191,11 +192,27 @@ class _Beside:
     type=click.Choice((*_BLOBS, *_IMAGES, "patch")),
     help="Format of the output. Default: elf for a state, bin for a blob, kunit in the source of a kernel.",
 )
-@click.option("--kernel", default="7.3", show_default=True, help="Kernel release to assume where SPEC has no layouts.")
-@click.option("--layout", metavar="NAME", help="Layout of a device list or blob where SPEC has none.")
+@click.option(
+    "--kernel",
+    default="7.3",
+    show_default=True,
+    shell_complete=complete.releases,
+    help="Kernel release to assume where SPEC has no layouts.",
+)
+@click.option(
+    "--layout",
+    metavar="NAME",
+    shell_complete=complete.layouts,
+    help="Layout of a device list or blob where SPEC has none.",
+)
 @click.option("--blob", metavar="WHERE", help="Write only this node of a state, such as pci[0], luo or an address.")
 @click.option("--name", help="Name of the array in C. Default: the layout's.")
-@click.option("--mutate", metavar="RULE", help="Break this rule of `luoser check`, for a negative test.")
+@click.option(
+    "--mutate",
+    metavar="RULE",
+    shell_complete=complete.rules,
+    help="Break this rule of `luoser check`, for a negative test.",
+)
 @click.option(
     "--kernel-tree",
     metavar="DIR",
@@ -206,7 +223,12 @@ class _Beside:
 @click.option(
     "--all-mutations", metavar="DIR", type=click.Path(), help="Write a file for each rule that can be broken to DIR."
 )
-@click.option("--list-mutations", metavar="LAYOUT", help="List the rules that can be broken in a blob of LAYOUT.")
+@click.option(
+    "--list-mutations",
+    metavar="LAYOUT",
+    shell_complete=complete.layouts,
+    help="List the rules that can be broken in a blob of LAYOUT.",
+)
 @click.option(
     "--machine",
     type=click.Choice(("x86-64", "arm64")),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import NoState, Reading, echo_json, format_option, machine_text, read_options
 from luoser.limits import LIMIT_CODES
 
@@ -97,16 +98,29 @@ def _pending(state: State) -> list[Pending | None]:
     "--as",
     "blob",
     metavar="LAYOUT",
+    shell_complete=complete.layouts,
     help="SOURCE is a bare device list in this layout, or `auto`: check the list alone.",
 )
-@click.option("--next", "next_release", metavar="RELEASE", help="Release of the next kernel, such as 7.3.4.")
+@click.option(
+    "--next",
+    "next_release",
+    metavar="RELEASE",
+    shell_complete=complete.releases,
+    help="Release of the next kernel, such as 7.3.4.",
+)
 @click.option("--drivers", multiple=True, metavar="NAME", help="Treat this driver as able to live update.")
 @click.option("--handlers", multiple=True, metavar="NAME", help="Treat this file handler as one of the next kernel.")
 @click.option("--flbs", multiple=True, metavar="NAME", help="Treat this FLB or sub-tree as one of the next kernel.")
 @click.option(
-    "--select", multiple=True, metavar="RULE", help="Apply only this rule or family: PCI004, flags-illegal, MAP."
+    "--select",
+    multiple=True,
+    metavar="RULE",
+    shell_complete=complete.rules,
+    help="Apply only this rule or family: PCI004, flags-illegal, MAP.",
 )
-@click.option("--ignore", multiple=True, metavar="RULE", help="Skip this rule or family.")
+@click.option(
+    "--ignore", multiple=True, metavar="RULE", shell_complete=complete.rules, help="Skip this rule or family."
+)
 @click.option(
     "--severity",
     type=click.Choice(_SEVERITIES),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from luoser.cli import complete
 from luoser.errors import SourceError, UsageError
 from luoser.limits import in_force, limited, meanings, with_values
 from luoser.text import parse_number, parse_size
@@ -32,6 +33,7 @@ __all__ = [
     "read_options",
     "timeout_option",
     "usable_layouts",
+    "within",
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -105,6 +107,7 @@ limit_option = click.option(
     "--limit",
     multiple=True,
     type=_Limit(),
+    shell_complete=complete.limits,
     expose_value=False,
     is_eager=True,
     callback=_put_in_force,
@@ -131,7 +134,7 @@ class _Expired(click.ClickException):
 
 
 @contextmanager
-def _within(seconds: float | None, source: str) -> Iterator[None]:
+def within(seconds: float | None, source: str) -> Iterator[None]:
     """Raise _Expired if the block takes longer, also while it waits for a file. None: no bound."""
     if seconds is None:
         yield
@@ -283,7 +286,7 @@ class Reading:
             return document
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
         try:
-            with _within(self.timeout, self.source[0]):
+            with within(self.timeout, self.source[0]):
                 memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
         except SourceError as error:
             raise SourceError(f"{error}{self._blob_hint()}") from error
@@ -358,7 +361,7 @@ class Reading:
         from luoser.state import Direction
         from luoser.symbols import read_symbols
 
-        with _within(self.timeout, self.source[0]):
+        with within(self.timeout, self.source[0]):
             return read(
                 memory,
                 root=self.root,
@@ -383,6 +386,7 @@ _READ_OPTIONS = (
         "layouts",
         multiple=True,
         metavar="NAME",
+        shell_complete=complete.layouts,
         help="Layout to use where several fit; see `luoser abi list`. May be given several times.",
     ),
     click.option(
@@ -420,7 +424,9 @@ _READ_OPTIONS = (
     ),
     limit_option,
     timeout_option,
-    click.argument("source", nargs=-1, required=True, type=click.Path(readable=False)),
+    click.argument(
+        "source", nargs=-1, required=True, type=click.Path(readable=False), shell_complete=complete.files_of
+    ),
 )
 
 

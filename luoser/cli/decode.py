@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import NUMBER, echo_json, format_option, hex_options, limit_option
 
 __all__ = ["command"]
@@ -18,6 +19,7 @@ __all__ = ["command"]
     default="auto",
     show_default=True,
     metavar="LAYOUT",
+    shell_complete=complete.layouts,
     help="Layout of the blob; see `luoser abi list`.",
 )
 @click.option("--offset", type=NUMBER, default=0, help="Number of bytes of FILE to skip.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option
 
 if TYPE_CHECKING:
@@ -35,7 +36,14 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
 @click.option("--ignore", multiple=True, metavar="PATTERN", help="Paths that may differ, such as pci/*/driver_data.")
 @click.option("--all", "all_", is_flag=True, help="List all changes: moved folios and preserved ranges one by one.")
 @click.option("--stat", is_flag=True, help="Show only the number of changes.")
-@click.option("--layout", "layouts", multiple=True, metavar="NAME", help="Layout to use where several fit.")
+@click.option(
+    "--layout",
+    "layouts",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete.layouts,
+    help="Layout to use where several fit.",
+)
 @click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in a source.")
 @click.option(
     "--symbols",

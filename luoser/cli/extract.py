@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import Reading, read_options
 
 __all__ = ["command"]
@@ -12,10 +13,16 @@ __all__ = ["command"]
 
 @click.command("extract")
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
-@click.option("--memfd", metavar="SESSION/TOKEN", help="Write the contents of this preserved memfd instead of a core.")
+@click.option(
+    "--memfd",
+    metavar="SESSION/TOKEN",
+    shell_complete=complete.memfds,
+    help="Write the contents of this preserved memfd instead of a core.",
+)
 @click.option(
     "--blob",
     metavar="WHERE",
+    shell_complete=complete.nodes,
     help="Write the bytes of one node instead of a core: an address, or a path such as luo.sessions[0].files[2].",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import click
 
+from luoser.cli import complete
+
 __all__ = ["command"]
 
 
 @click.command("help")
-@click.argument("names", nargs=-1, metavar="[COMMAND]...")
+@click.argument("names", nargs=-1, metavar="[COMMAND]...", shell_complete=complete.commands)
 @click.pass_context
 def command(context: click.Context, /, names: tuple[str, ...]) -> None:
     """Show the help of a command.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import NUMBER, Reading, read_options
 
 if TYPE_CHECKING:
@@ -17,11 +18,17 @@ __all__ = ["command", "layout_of", "read_bytes"]
 
 
 @click.command("hexdump")
-@click.option("--as", "name", metavar="LAYOUT", help="Layout of the bytes (see `luoser abi list`), or `none`.")
+@click.option(
+    "--as",
+    "name",
+    metavar="LAYOUT",
+    shell_complete=complete.layouts,
+    help="Layout of the bytes (see `luoser abi list`), or `none`.",
+)
 @click.option("--plain", is_flag=True, help="Show only rows of bytes, without members, for `luoser decode --hex`.")
 @click.option("--length", type=NUMBER, help="Number of bytes to show. Default: the size of the node.")
 @read_options
-@click.argument("where")
+@click.argument("where", shell_complete=complete.nodes)
 def command(reading: Reading, where: str, name: str | None, plain: bool, length: int | None) -> None:
     """Show the bytes of SOURCE at WHERE, each row with the member of a struct to which it belongs.
 

@@ -7,13 +7,16 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
 
 from luoser import __version__
 from luoser.cli.group import Group
 from luoser.errors import LuoserError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["cli", "main"]
 
@@ -53,6 +56,15 @@ class _Commands(Group):
         from luoser.cli.hints import command_for
 
         return command_for(name)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """As click's own, without importing every command."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=_COMMANDS[name]) for name in sorted(_COMMANDS) if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

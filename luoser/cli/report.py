@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import Reading, machine_text, read_options
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ __all__ = ["command"]
     metavar="T",
     help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
 )
-@click.option("--next", "next_release", metavar="RELEASE", help="Release of the next kernel, such as 7.3.4.")
+@click.option(
+    "--next",
+    "next_release",
+    metavar="RELEASE",
+    shell_complete=complete.releases,
+    help="Release of the next kernel, such as 7.3.4.",
+)
 @read_options
 def command(reading: Reading, target: str, force: bool, topology_of: str | None, next_release: str | None) -> None:
     """Write an HTML page about SOURCE to attach to a ticket: verdict, memory map, devices, sessions, findings, bytes.

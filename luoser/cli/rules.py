@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import echo_json, format_option
 
 __all__ = ["command"]
 
 
 @click.command("rules")
-@click.argument("names", nargs=-1, metavar="[RULE]...")
+@click.argument("names", nargs=-1, metavar="[RULE]...", shell_complete=complete.rules)
 @format_option("text", "json")
 def command(names: tuple[str, ...], output: str) -> None:
     """List the rules of `luoser check`, or explain those with a given id, slug or family.

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""What a shell offers in place of a word that is not finished: names that luoser knows, paths of a state."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import click
+from click.shell_completion import CompletionItem
+
+__all__ = ["commands", "files_of", "layouts", "limits", "memfds", "nodes", "releases", "rules", "sources", "subjects"]
+
+_SECONDS = 3.0
+"""A source that takes longer to read is given up: somebody waits for the shell."""
+_MANY = 40
+_Words = Callable[[click.Context], Iterable[tuple[str, str]]]
+_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _completes(words: _Words) -> _Complete:
+    """A completion with those of some (word, help) that begin as the word does. What cannot be read has none."""
+
+    @functools.wraps(words)
+    def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+        from luoser.errors import LuoserError
+
+        try:
+            return [CompletionItem(word, help=text) for word, text in words(context) if word.startswith(begun)]
+        except (LuoserError, OSError, click.ClickException):
+            return []
+
+    return complete
+
+
+@_completes
+def layouts(_: click.Context) -> Iterator[tuple[str, str]]:
+    """Names of layouts."""
+    from luoser.abi.registry import layouts as known
+
+    yield from ((layout.name, layout.seen_in) for layout in known())
+
+
+@_completes
+def subjects(_: click.Context) -> Iterator[tuple[str, str]]:
+    """Subjects of layouts."""
+    from luoser.abi.registry import layouts as known
+
+    yield from ((subject, "") for subject in dict.fromkeys(layout.subject for layout in known()))
+
+
+@_completes
+def rules(_: click.Context) -> Iterator[tuple[str, str]]:
+    """Ids, slugs and families of rules."""
+    from luoser.checks import rules as known
+
+    for rule in known():
+        yield rule.id, rule.slug
+    yield from ((rule.slug, rule.id) for rule in known())
+    yield from dict.fromkeys((rule.id[:3], "all of the family") for rule in known())
+
+
+@_completes
+def limits(_: click.Context) -> Iterator[tuple[str, str]]:
+    """Names of limits, with `=`."""
+    from luoser.limits import meanings
+
+    yield from ((f"{name}=", word) for name, (_, word) in meanings().items())
+
+
+@_completes
+def releases(_: click.Context) -> Iterator[tuple[str, str]]:
+    """Kernel releases with forms of their own."""
+    from luoser.abi.release import RELEASES
+
+    yield from ((release, "") for release in RELEASES)
+
+
+@_completes
+def commands(context: click.Context) -> Iterator[tuple[str, str]]:
+    """Names of commands."""
+    group = context.find_root().command
+    assert isinstance(group, click.Group)
+    yield from ((name, "") for name in group.list_commands(context))
+
+
+def nodes(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Paths of the nodes of the source. If these are many, those without a further dot."""
+    found = _paths(context, parameter, begun)
+    near = [item for item in found if "." not in item.value[len(begun) :]]
+    return near if near and len(found) > _MANY else found
+
+
+@_completes
+def _paths(context: click.Context) -> Iterator[tuple[str, str]]:
+    from luoser.render.report.nodes import nodes as known
+    from luoser.state import State
+
+    state = _state(context)
+    if isinstance(state, State):
+        yield from ((path, f"{node.address:#x}") for path, node in known(state))
+
+
+@_completes
+def memfds(context: click.Context) -> Iterator[tuple[str, str]]:
+    """SESSION/TOKEN of each preserved memfd of the source."""
+    from luoser.state import State
+    from luoser.text import human_size, safe_text
+
+    state = _state(context)
+    for handover in state.handovers if isinstance(state, State) else ():
+        for session in handover.luo.sessions if handover.luo is not None else ():
+            for file in session.files:
+                if file.memfd is not None and session.name == safe_text(session.name):
+                    yield f"{session.name}/{file.token:#x}", human_size(file.memfd.size)
+
+
+def sources(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Files, and `live:`."""
+    return [
+        CompletionItem(begun, type="file"),
+        *(CompletionItem(word) for word in ("live:",) if word.startswith(begun)),
+    ]
+
+
+def files_of(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Sources, and after one of them the paths of its nodes: click cannot know where many sources end."""
+    is_next = context.command.name == "hexdump" and _given(context)
+    return [*sources(context, parameter, begun), *(nodes(context, parameter, begun) if is_next else ())]
+
+
+def _given(context: click.Context) -> list[str]:
+    """The sources that are on the command line already."""
+    words = [*(context.params.get("source") or ()), context.params.get("where"), *context.args]
+    return [word for word in words if isinstance(word, str) and (word == "live:" or os.path.exists(word))]  # noqa: PTH110
+
+
+def _state(context: click.Context) -> object:
+    """The state of the sources on the command line. None: there are none."""
+    from luoser.api import load
+    from luoser.cli.common import within
+
+    given = _given(context)
+    if not given:
+        return None
+    with within(_SECONDS, given[0]):
+        return load(*given)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""What shells complete: asked as the scripts of share/ ask, and by bash, zsh and fish where they are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+
+from luoser.cli import complete
+from luoser.cli.main import _COMMANDS, cli
+from tests import real, shell_files
+from tests.real import ROOT
+
+FROZEN = str(real.path("7.3-a/frozen"))
+WORDS = {
+    "in": ["inspect"],
+    "abi s": ["show"],
+    "help dif": ["diff"],
+    "inspect --de": ["--depth"],
+    "inspect --format m": ["mermaid", "markdown"],
+    "inspect li": ["li", "live:"],  # the first one: files
+    "decode --as pci-v2-u": ["pci-v2-u64", "pci-v2-u32"],
+    "check x --select flags-i": ["flags-illegal"],
+    "check --next 7.": ["7.0", "7.1", "7.2", "7.3"],
+    "rules TO": ["TOP001", "TOP"],
+    "abi list --subject mem": ["memblock", "memfd"],
+    "inspect --limit report_h": ["report_hex="],
+    f"hexdump {FROZEN} pc": ["pc", "pci[0]", "pci[1]"],
+    f"hexdump {FROZEN} luo.sessions[0].": ["luo.sessions[0].blocks[0]", "luo.sessions[0].files[0].memfd"],
+    f"extract {FROZEN} --blob luo.fl": ["luo.flbs[0]", "luo.flb_area"],
+    f"extract {FROZEN} --memfd vm-w": ["vm-web-01/0x1a", "vm-web-01/0x1b", "vm-web-01/0x1c"],
+    f"inspect {FROZEN} pc": ["pc"],
+    "hexdump no-such-file luo.": ["luo."],
+    "extract README.md --memfd v": [],
+}
+
+
+def completed(line: str) -> list[str]:
+    *words, begun = line.split(" ")
+    shell = ShellComplete(cli, {}, "luoser", "_LUOSER_COMPLETE")
+    return [item.value for item in shell.get_completions(words, begun)]
+
+
+@pytest.mark.parametrize("line", WORDS)
+def test_what_is_completed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = completed(line)
+    assert set(WORDS[line]) <= set(found)
+    assert all(word.startswith(line.split(" ")[-1]) for word in found)
+    assert bool(found) == bool(WORDS[line])
+
+
+def test_a_source_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete, "_SECONDS", 0.001)
+    assert completed(f"extract {FROZEN} --memfd vm-w") == []
+
+
+def test_every_command_is_completed_without_being_imported() -> None:
+    code = "import sys\nfrom tests.cli.test_complete import completed\nprint(*completed(''))\nprint(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    words, modules = (line.split() for line in result.stdout.splitlines())
+    assert words == sorted(_COMMANDS)
+    assert "luoser.cli.main" in modules and "luoser.cli.inspect" not in modules
+
+
+def test_names_have_a_completion() -> None:
+    """An option or argument whose value is a name that luoser knows offers these names."""
+    known = {"LAYOUT", "RULE", "RELEASE", "WHERE", "SESSION/TOKEN", "NAME=VALUE"}
+    for name in _COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        for parameter in command.params:
+            metavar = parameter.metavar or getattr(parameter.type, "name", "")
+            if metavar in known and (name, parameter.name) not in {("build", "blob")}:
+                assert parameter._custom_shell_complete is not None, (name, parameter.name)
+
+
+def of_shell(tmp_path: Path, shell: str, script: str) -> list[str]:
+    """What a script in a shell prints, with `luoser` on the PATH."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "luoser").write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m luoser "$@"\n')
+    (folder / "luoser").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    command = [shell, *(("-f",) if shell == "zsh" else ()), "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert result.stderr == ""
+    return result.stdout.splitlines()
+
+
+def test_bash(tmp_path: Path) -> None:
+    script = """
+        . share/bash-completion/completions/luoser
+        complete -p luoser
+        COMP_WORDS=(luoser decode --as pci-v2-u) COMP_CWORD=3 COMPREPLY=()
+        _luoser_completion luoser
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    assert of_shell(tmp_path, "bash", script)[-2:] == completed("decode --as pci-v2-u")
+
+
+def test_fish(tmp_path: Path) -> None:
+    script = "source share/fish/vendor_completions.d/luoser.fish; complete -C 'luoser decode --as pci-v2-u'"
+    rows = of_shell(tmp_path, "fish", script)
+    assert {row.partition("\t")[0] for row in rows} == set(completed("decode --as pci-v2-u"))
+
+
+def test_zsh(tmp_path: Path) -> None:
+    script = """
+        compdef() { true }
+        _describe() { print -l -- ${(P)${@[-2]}} }
+        compadd() { print -l -- ${(P)${@[-1]}} }
+        . share/zsh/site-functions/_luoser
+        words=(luoser decode --as pci-v2-u) CURRENT=4
+        _luoser_completion
+    """
+    rows = of_shell(tmp_path, "zsh", script)
+    assert {row.partition(":")[0] for row in rows} >= set(completed("decode --as pci-v2-u"))
+
+
+# -- the files ---------------------------------------------------------------------------------------------
+
+
+def test_manual_pages_are_current() -> None:
+    made = shell_files.manual()
+    assert {place.name for place in (shell_files.SHARE / "man/man1").iterdir()} == {Path(path).name for path in made}
+    stale = [path for path, text in made.items() if (shell_files.SHARE / path).read_text() != text]
+    assert stale == [], "run `make pages`"
+
+
+def test_scripts_are_those_of_click() -> None:
+    """Of another release of click they may differ in words."""
+    for path, text in shell_files.completions().items():
+        shipped = (shell_files.SHARE / path).read_text()
+        assert "_LUOSER_COMPLETE" in shipped and shipped.split()[0] == text.split()[0]
+
+
+@pytest.mark.skipif(shutil.which("mandoc") is None, reason="no mandoc")
+def test_manual_pages_are_troff() -> None:
+    pages = sorted((shell_files.SHARE / "man/man1").iterdir())
+    command = ["mandoc", "-T", "lint", "-W", "warning", *pages]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert [line for line in result.stdout.splitlines() if "missing date" not in line] == []
