@@ -9,15 +9,18 @@
 # make golden the committed files that are made: golden bytes, dump formats
 # make pages  the committed pages that are made: references, tables, outputs of commands
 # make site   the pages as a site, build/site; make docs is both
+# make dist   wheel and sdist; make zipapp: one file, dist/luoser.pyz; make deb: packages of Debian
 # make bench  speed as ratios to peers measured in the same run
 # make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
 
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' luoser/__init__.py)
+DEB_NEEDS := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-click python3-construct python3-setuptools
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow browser bench e2e fuzz mutants golden docs pages site flips clean
+.PHONY: demo test test-slow browser bench e2e fuzz mutants golden docs pages site dist zipapp deb flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -68,6 +71,27 @@ pages: .venv/tested
 
 site: .venv/documented
 	$(BIN)/sphinx-build -W --keep-going -q -c docs -d build/doctrees . build/site
+
+dist: .venv/tested
+	rm -rf build/lib build/bdist.* dist/luoser-*
+	$(BIN)/python -m build --outdir dist . >/dev/null
+
+zipapp: .venv/installed
+	$(BIN)/python -m tests.zipapp dist/luoser.pyz
+
+# The archive does not have the module hexdump: its sources are a second tarball, of which a package of its own is made.
+deb: dist
+	dpkg-checkbuilddeps 2>/dev/null || { apt-get update && apt-get install -y --no-install-recommends $(DEB_NEEDS); } || { echo "install $(DEB_NEEDS) first" >&2; exit 1; }
+	rm -rf build/deb && mkdir -p build/deb/luoser build/deb/hexdump
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest build/deb hexdump==3.3
+	$(BIN)/python -m zipfile -e build/deb/hexdump-3.3.zip build/deb/hexdump
+	tar -C build/deb -caf build/deb/luoser_$(VERSION).orig-hexdump.tar.xz hexdump
+	cp dist/luoser-$(VERSION).tar.gz build/deb/luoser_$(VERSION).orig.tar.gz
+	tar -C build/deb/luoser -xf build/deb/luoser_$(VERSION).orig.tar.gz --strip-components=1
+	mv build/deb/hexdump build/deb/luoser
+	rm -rf build/deb/luoser/debian && cp -r debian build/deb/luoser
+	cd build/deb/luoser && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage -us -uc    # with the Python of Debian
+	cp build/deb/*.deb dist
 
 flips: .venv/tested
 	$(BIN)/python -m tests.flips > docs/flips.md
