@@ -5,6 +5,7 @@
 # make browser  the tests of report in Chromium, and of dot in Graphviz, which are skipped without these
 # make flips  docs/flips.md: what check says of real dumps with one flipped bit (ten minutes)
 # make e2e    kernels as judges: KERNEL=7.3 MACHINE=arm64 PAGES=64K choose; without them all that docs/kernels.md has
+# make fixtures  cuts of such live updates into build/fixtures, with what the kernels said; choose as for e2e
 # make fuzz   damage to every dump and golden through every command: MINUTES=, RUNS= (10000), SEED=, JOBS=, PAGE= choose
 # make golden the committed files that are made: golden bytes, dump formats
 # make pages  the committed pages that are made: references, tables, outputs of commands
@@ -20,7 +21,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' luoser/__init__.py)
 DEB_NEEDS := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-click python3-construct python3-setuptools
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow browser bench e2e fuzz mutants golden docs pages site dist zipapp deb flips clean
+.PHONY: demo test test-slow browser bench e2e fixtures fuzz mutants golden docs pages site dist zipapp deb flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -41,8 +42,13 @@ browser: .venv/tested
 bench: .venv/tested
 	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable
 
+CHOICE = $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(PAGES:%=--pages %)
+
 e2e: .venv/tested
-	$(BIN)/python -m tests.e2e $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(PAGES:%=--pages %)
+	$(BIN)/python -m tests.e2e $(CHOICE)
+
+fixtures: .venv/tested
+	$(BIN)/python -m tests.e2e.fixtures build/fixtures $(CHOICE)
 
 fuzz: .venv/tested
 	$(BIN)/python -m tests.fuzz $(MINUTES:%=--minutes %) $(RUNS:%=--runs %) $(SEED:%=--seed %) $(JOBS:%=--jobs %) $(PAGE:%=--page %)

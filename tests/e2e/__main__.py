@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """`make e2e`: kernels do a live update and take images that luoser built, and luoser is held against what they say.
 
-    python -m tests.e2e [--kernel 7.3]... [--machine x86-64] [--pages 4K]
+    python -m tests.e2e [--kernel 7.3]... [--machine x86-64] [--pages 4K] [--part live]
 
-KTAP comes out. docs/kernels.md gets a row for each kernel that ran; those of other kernels stay.
+KTAP comes out. docs/kernels.md gets a row for each kernel that ran; those of other kernels stay, and so do the parts
+of a row that did not run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -19,111 +19,50 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from luoser.writer.image import write_image
-from tests.e2e.boot import boot
-from tests.e2e.inside import inside
-from tests.e2e.judge import Compared, judged
-from tests.e2e.kernels import FIRST_LUO, Kernel, NoKernel, kernel
-from tests.e2e.live_update import live_update
+from tests.e2e.judge import Compared
+from tests.e2e.kernels import Kernel, NoKernel, add_options, chosen, kernel
 from tests.e2e.machine import MachineError
-from tests.e2e.mutations import built
-from tests.e2e.rebuilt import rebuilt
-from tests.e2e.shapes import SHAPES
+from tests.e2e.parts import COLUMNS, PARTS, SHORT, images, parts_of
 
 __all__ = ["main", "page"]
 
-SERIES = ("6.17", "6.18", "6.19", "7.1", "7.2", "7.3")
 PAGE = Path(__file__).parents[2] / "docs" / "kernels.md"
 RESULTS = Path(__file__).with_name("kernels.json")
-_REFUSED = re.compile(r"KHO restore failed|disabling KHO|incompatible|[Ff]ailed to (prepare|deserialize|insert)")
-"""What a kernel logs of an image that it does not take as a whole."""
 Json = dict[str, Any]
-
-
-def compared(kernel: Kernel, place: Path, *, short: bool) -> Iterator[Compared]:
-    """All comparisons of a kernel. short: one boot of one image."""
-    is_luo = kernel.number >= FIRST_LUO
-    for name, shape in SHAPES.items() if is_luo else ():
-        if short and name != "everything":
-            continue
-        made = shape(kernel)
-        _, image = built(made, kernel)
-        write_image(str(place / "image.elf"), image, "elf", force=True)
-        words = "reserve_mem=1M:4096:labmem" if "memblock" in made.description["handovers"][0] else ""
-        outcome = boot(place / name, kernel, place / "image.elf", image.passed[0], made.tokens, words=words)
-        wrong = [key for key, file in made.shown.items() if outcome.files.get(key) != file]
-        bad = [line for line in outcome.said if not line.endswith(": done")]
-        bad += [line for line in outcome.log if _REFUSED.search(line)]
-        fault = f"{len(wrong)} files differ, such as {wrong[0]}" if wrong else "; ".join(bad[:2])
-        yield Compared("built image", name, fault or ("" if outcome.ended == "done" else outcome.ended))
-    if short:
-        return
-    run = live_update(place / "live", kernel, chain=is_luo)
-    yield from judged(run)
-    if is_luo:
-        yield Compared("built image", "a real frozen dump", rebuilt(run, place / "rebuilt"))
-    if kernel.series == SERIES[-1]:
-        yield from inside(kernel, place / "inside")
-
-
-def _row(kernel: Kernel, found: list[Compared], seconds: float) -> Json:
-    moments: dict[str, list[Compared]] = {}
-    for one in found:
-        moments.setdefault(one.moment, []).append(one)
-    return {
-        "kernel": kernel.release,
-        "machine": kernel.machine,
-        "pages": kernel.pages,
-        "seconds": round(seconds),
-        "moments": {
-            moment: {"agree": sum(not one.fault for one in parts), "differ": [one.what for one in parts if one.fault]}
-            for moment, parts in moments.items()
-        },
-    }
 
 
 def page(results: Json) -> str:
     """docs/kernels.md. results: rows by series, machine and pages."""
-    names = ("built image", "pre", "frozen", "post", "finished", "pre2", "frozen2", "post2", "in the guest")
     lines = [
         "# Kernels",
         "",
         "What `make e2e` compared. The kernels are built small from Debian's source packages, and boot in QEMU under",
         "emulation. Each takes images that `luoser build` made, and does live updates; dumps of each moment, as ELF",
         "and as kdump, are held against what kernel and user space said. A cell has the comparisons that agree, of",
-        "all; `-`: none at that moment.",
+        "all; `-`: none at that moment. The newest kernel also does a live update on a machine with two memory nodes;",
+        "luoser runs in its guest, on the live machine and in a crash kernel, there on /proc/vmcore and on what",
+        "makedumpfile -d 31 leaves of it.",
         "",
         "A build needs gcc, flex, bison, bc, make, libelf-dev and libssl-dev, for arm64 gcc-aarch64-linux-gnu. A run",
         "needs qemu-system-x86, qemu-system-arm and busybox-static. Debian's own kernels of 7.2 and 7.3 have no",
         "CONFIG_KEXEC_HANDOVER, on amd64 and arm64, so none of them hands anything over.",
         "",
-        f"| kernel | machine | pages | {' | '.join(names)} | seconds |",
-        f"| --- | --- | --- | {' | '.join('---' for _ in names)} | --- |",
+        f"| kernel | machine | pages | {' | '.join(COLUMNS)} | seconds |",
+        f"| --- | --- | --- | {' | '.join('---' for _ in COLUMNS)} | --- |",
     ]
     notes = []
     for key in sorted(results, key=_order):
         row = results[key]
-        if "missing" in row:
-            lines.append(
-                f"| {row['kernel']} | {row['machine']} | {row['pages']} | {' | '.join('-' for _ in names)} | - |"
-            )
-            notes.append(f"- {row['kernel']} on {row['machine']}, {row['pages']}: not run: {row['missing']}.")
-            continue
-        cells = []
-        for name in names:
-            moment = row["moments"].get(name)
-            total = moment and moment["agree"] + len(moment["differ"])
-            cells.append(f"{moment['agree']} of {total}" if moment else "-")
-            for what in moment["differ"] if moment else ():
-                notes.append(f"- {row['kernel']} on {row['machine']}, {row['pages']}, {name}: {what} differs.")
-        lines.append(
-            f"| {row['kernel']} | {row['machine']} | {row['pages']} | {' | '.join(cells)} | {row['seconds']} |"
-        )
+        where = f"{row['kernel']} on {row['machine']}, {row['pages']}"
+        moments = {name: row["moments"].get(name, {"agree": 0, "differ": []}) for name in COLUMNS}
+        totals = {name: moment["agree"] + len(moment["differ"]) for name, moment in moments.items()}
+        cells = [f"{moments[name]['agree']} of {total}" if total else "-" for name, total in totals.items()]
+        seconds = sum(row["seconds"].values()) or "-"
+        lines.append(f"| {row['kernel']} | {row['machine']} | {row['pages']} | {' | '.join(cells)} | {seconds} |")
+        notes += [f"- {where}: {part} not run: {reason}." for part, reason in row["missing"].items()]
+        for name, moment in moments.items():
+            notes += [f"- {where}, {name}: {what} differs." for what in moment["differ"]]
     return "\n".join([*lines, *(["", *notes] if notes else []), ""])
-
-
-def _line(row: Json, cells: list[str], seconds: str) -> str:
-    return f"| {row['kernel']} | {row['machine']} | {row['pages']} | {' | '.join(cells)} | {seconds} |"
 
 
 def _order(key: str) -> tuple[list[int], str]:
@@ -131,50 +70,106 @@ def _order(key: str) -> tuple[list[int], str]:
     return [int(part) for part in series.split(".")], rest
 
 
+def _counted(found: list[Compared]) -> Json:
+    """How many comparisons agree, and which differ, by moment."""
+    moments: dict[str, list[Compared]] = {}
+    for one in found:
+        moments.setdefault(one.moment, []).append(one)
+    return {
+        moment: {"agree": sum(not one.fault for one in parts), "differ": [one.what for one in parts if one.fault]}
+        for moment, parts in moments.items()
+    }
+
+
+class _Ktap:
+    """Lines of KTAP on standard output."""
+
+    def __init__(self) -> None:
+        self.number = self.failed = 0
+        print("KTAP version 1")
+
+    def line(self, words: str, *, fault: str = "", reason: str = "") -> None:
+        """A result. fault: it failed, and why. reason: it was not run, and why."""
+        self.number, self.failed = self.number + 1, self.failed + bool(fault)
+        more = f" # SKIP {reason}" if reason else f"\n# {fault}" if fault else ""
+        print(f"{'not ok' if fault else 'ok'} {self.number} {words}{more}", flush=True)
+
+
+def _run(ktap: _Ktap, words: str, found: Iterator[Compared]) -> tuple[list[Compared], str]:
+    """(the comparisons of a part, why it did not come to its end)."""
+    done: list[Compared] = []
+    try:
+        for one in found:
+            done.append(one)
+            ktap.line(f"{words} {one.moment}: {one.what}", fault=one.fault)
+    except NoKernel as error:
+        ktap.line(words, reason=str(error))
+        return done, _first(error)
+    except (MachineError, subprocess.CalledProcessError) as error:
+        ktap.line(words, fault=str(error))
+        return done, _first(error)
+    return done, ""
+
+
+def _first(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def _row(ktap: _Ktap, ran: Kernel, old: Json, wanted: list[str]) -> Json:
+    """The row of a kernel. old: of before. wanted: the parts to run."""
+    missing = {part: reason for part, reason in old["missing"].items() if part in PARTS and part not in wanted}
+    row = old | {"kernel": ran.release, "missing": missing}
+    for part in wanted:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="luoser-e2e-") as place:
+            found, reason = _run(ktap, f"{ran.release} {ran.machine} {ran.pages}", PARTS[part](ran, Path(place)))
+        row["moments"] |= _counted(found)
+        row["seconds"][part] = round(time.monotonic() - start)
+        row["missing"] |= {part: reason} if reason else {}
+    return row
+
+
+_EMPTY: Json = {"moments": {}, "seconds": {}, "missing": {}}
+
+
+def _recorded() -> Json:
+    """The rows by series, machine and pages."""
+    found: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return found
+
+
+def _record(key: str, row: Json) -> None:
+    """Write a row into the results and the page; others may have been written meanwhile."""
+    results = _recorded() | {key: row}
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    PAGE.write_text(page(results))
+
+
 def main() -> int:
-    """The command line. Returns 1 if something differs, 2 if no kernel could be had."""
+    """The command line. Returns 1 if something differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e")
-    parser.add_argument("--kernel", action="append", choices=SERIES, help="default: all series")
-    parser.add_argument("--machine", action="append", choices=("x86-64", "arm64"))
-    parser.add_argument("--pages", action="append", choices=("4K", "16K", "64K"))
+    add_options(parser)
+    parser.add_argument("--part", action="append", choices=[*PARTS], help="default: all")
     parser.add_argument("--short", action="store_true", help="one boot of one image, if the kernel is in the cache")
     given = parser.parse_args()
-    wanted = [
-        (series, machine, pages)
-        for series in given.kernel or SERIES
-        for machine in given.machine or ("x86-64", "arm64")
-        for pages in given.pages or ("4K", "16K", "64K")
-        if machine == "arm64" or pages == "4K"
-    ]
-    results: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    print("KTAP version 1")
-    number = failed = 0
-    for series, machine, pages in wanted:
-        key, start, found = f"{series} {machine} {pages}", time.monotonic(), list[Compared]()
+    ktap = _Ktap()
+    for series, machine, pages in chosen(given):
+        key = f"{series} {machine} {pages}"
+        row = _recorded().get(key) or {"kernel": series, "machine": machine, "pages": pages} | _EMPTY
         try:
             ran = kernel(series, machine, pages, build=not given.short)
-            with tempfile.TemporaryDirectory(prefix="luoser-e2e-") as name:
-                for one in compared(ran, Path(name), short=given.short):
-                    found.append(one)
-                    number, failed = number + 1, failed + bool(one.fault)
-                    words = f"{number} {key} {one.moment}: {one.what}"
-                    print(f"not ok {words}\n# {one.fault}" if one.fault else f"ok {words}", flush=True)
-            results[key] = _row(ran, found, time.monotonic() - start)
-        except (NoKernel, MachineError, subprocess.CalledProcessError) as error:
-            number += 1
-            failed += not isinstance(error, NoKernel)
-            print(
-                f"ok {number} {key} # SKIP {error}"
-                if isinstance(error, NoKernel)
-                else f"not ok {number} {key} # {error}"
-            )
-            reason = str(error).partition("\n")[0][:200]
-            results[key] = {"kernel": series, "machine": machine, "pages": pages, "missing": reason}
-    print(f"1..{number}")
-    if not given.short:
-        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        PAGE.write_text(page(results))
-    return 1 if failed else 0
+        except NoKernel as error:
+            ktap.line(key, reason=str(error))
+            _record(key, row | {"missing": {"all": _first(error)}})
+            continue
+        if given.short:
+            with tempfile.TemporaryDirectory(prefix="luoser-e2e-") as place:
+                _run(ktap, key, images(ran, Path(place), only=SHORT))
+            continue
+        wanted = [part for part in parts_of(ran) if given.part is None or part in given.part]
+        _record(key, _row(ktap, ran, row, wanted))
+    print(f"1..{ktap.number}")
+    return 1 if ktap.failed else 0
 
 
 if __name__ == "__main__":

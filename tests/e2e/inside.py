@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""luoser in the guest: what it reads of the machine on which it runs, against a dump of that machine."""
+"""luoser in the guest: what it reads of the machine on which it runs, and of one that crashed, against dumps."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-import subprocess
-import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,11 @@ import luoser
 from luoser.state import to_document
 from tests.e2e.guest import initramfs
 from tests.e2e.judge import Compared
-from tests.e2e.kernels import Kernel, host
+from tests.e2e.kernels import Kernel
 from tests.e2e.machine import Machine
+from tests.e2e.programs import programs
 
-__all__ = ["inside"]
+__all__ = ["crashed", "inside"]
 
 Json = dict[str, Any]
 _SOURCES = {
@@ -30,24 +28,53 @@ _SOURCES = {
     "debugfs": "/sys/kernel/debug/kho",
 }
 """What is read in the guest, by name."""
-_UNNEEDED = re.compile(r"/(site-packages|test|tests|config-|idlelib|tkinter|lib2to3|ensurepip|turtledemo|__pycache__)")
-_PACKAGES = ("click", "construct", "hexdump")
+_SIZES = {"4K": ("3G", "32M,64M,16M"), "16K": ("3G", "64M,64M,32M"), "64K": ("5G", "512M,512M,512M")}
+"""(memory, scratch areas) by size of a page."""
 
 
 def inside(kernel: Kernel, place: Path) -> Iterator[Compared]:
-    """luoser in the guest before a jump and after it. Nothing on a machine whose Python is not this one's."""
-    if kernel.machine != host():
-        return
-    words = "inside=1 sessions=2 files=3 kho_scratch=32M,64M,16M reserve_mem=1M:4096:labmem"
-    image = initramfs(kernel, kexecs=1, more=_python())
-    with Machine(place, kernel, image, words, memory="3G") as machine:
+    """luoser in the guest before a jump and after it."""
+    memory, scratch = _SIZES[kernel.pages]
+    words = f"inside=1 sessions=2 files=3 kho_scratch={scratch} reserve_mem=1M:4096:labmem"
+    image = initramfs(kernel, kexecs=1, more=programs(kernel.machine))
+    with Machine(place, kernel, image, words, memory=memory) as machine:
         for moment in ("pre", "post"):
             said = machine.wait(f"AT {moment}\n")
-            with luoser.open(machine.dump(moment)) as memory:
-                wanted = _told(to_document(luoser.read(memory), full=True))
+            with luoser.open(machine.dump(moment)) as dump:
+                wanted = _told(to_document(luoser.read(dump), full=True))
             for name in _SOURCES:
                 yield Compared("in the guest", f"{name} at {moment}", _fault(said, name, wanted))
             machine.go()
+
+
+def crashed(kernel: Kernel, place: Path) -> Iterator[Compared]:
+    """luoser in a crash kernel: on /proc/vmcore, and on what makedumpfile leaves of it, of a crash before a jump."""
+    memory, scratch = _SIZES[kernel.pages]
+    reserved = {"4K": "384M", "16K": "448M", "64K": "768M"}[kernel.pages]
+    words = (
+        f"crash=1 sessions=2 files=3 crashkernel={reserved} kho_scratch={scratch} reserve_mem=1M:4096:labmem panic=1"
+    )
+    image = initramfs(kernel, kexecs=1, more=programs(kernel.machine))
+    with Machine(place, kernel, image, words, memory=memory) as machine:
+        machine.wait("AT pre\n")
+        with luoser.open(machine.dump("pre")) as dump:
+            wanted = _told(to_document(luoser.read(dump), full=True))
+        machine.go()
+        said = machine.wait("AT crash\n")
+    yield Compared("crash", "/proc/vmcore", _fault(said, "/proc/vmcore", wanted))
+    yield Compared("crash", "check of /proc/vmcore", _sound(said, "/proc/vmcore"))
+    yield Compared("crash", "check of makedumpfile -d 31", _sound(said, "/tmp/kdump"))
+
+
+def _sound(said: str, name: str) -> str:
+    """What is wrong with a verdict in the guest. Empty: sound."""
+    match = re.search(rf"^CHECK {re.escape(name)} (\d+) (\S*)$", said, re.MULTILINE)
+    if match is None:
+        return "no output"
+    text = base64.b64decode(match[2])
+    if match[1] != "0":
+        return f"exit code {match[1]}: {text[-300:]!r}"
+    return ""
 
 
 def _fault(said: str, name: str, wanted: Json) -> str:
@@ -65,52 +92,25 @@ def _fault(said: str, name: str, wanted: Json) -> str:
     return "" if found == wanted else f"expected {str(wanted)[:200]}, found {str(found)[:200]}"
 
 
+def _named(luo: Json | None) -> list[tuple[str, list[str]]]:
+    """Names of sessions with the tokens of their files."""
+    return [(one["name"], [file["token"] for file in one["files"]]) for one in (luo or {"sessions": []})["sessions"]]
+
+
 def _told(document: Json) -> Json:
-    """What does not change while the guest stands still: roots, sub-trees, sessions and files."""
+    """What does not change while the guest stands still: roots, sub-trees, sessions and files.
+
+    Not the sessions of an incoming root: their memory is freed while luoser reads.
+    """
     return {
         "roots": [
             {
                 "address": root["address"],
                 "compatible": root["compatible"],
                 "subtrees": sorted((entry["name"], entry["address"]) for entry in root["subtrees"]),
-                "sessions": [
-                    (session["name"], [file["token"] for file in session["files"]])
-                    for session in (root["luo"] or {"sessions": []})["sessions"]
-                    if root["direction"] == "outgoing"  # else their memory is freed while luoser reads
-                ],
+                "sessions": _named(root["luo"] if root["direction"] == "outgoing" else None),
+                "pending": _named(root["pending"] if root["direction"] == "outgoing" else None),
             }
             for root in sorted(document["handovers"], key=lambda root: str(root["address"]))
         ]
     }
-
-
-def _python() -> dict[str, tuple[int, bytes]]:
-    """Python with its libraries, luoser and what it needs, by name in the root file system."""
-    program, standard = Path(sys.executable).resolve(), Path(sysconfig.get_paths()["stdlib"])
-    own = [file for file in standard.rglob("*") if file.is_file()]
-    own = [file for file in own if not _UNNEEDED.search(str(file.relative_to(standard.parent)))]
-    linked = [str(program), *(str(file) for file in own if file.suffix == ".so")]
-    libraries = subprocess.run(["ldd", *linked], check=False, capture_output=True, text=True).stdout
-    files = {"bin/python3": program} | {str(file).lstrip("/"): file for file in own}
-    files |= {library.lstrip("/"): Path(library) for library in re.findall(r"(/\S+) \(0x", libraries)}
-    site = Path(sysconfig.get_paths()["purelib"])
-    for package in _PACKAGES:
-        whole = [site / f"{package}.py"] if (site / f"{package}.py").exists() else (site / package).rglob("*.py")
-        files |= {f"site/{file.relative_to(site)}": file for file in whole}
-    root = Path(luoser.__file__).parent
-    files |= {
-        f"site/luoser/{file.relative_to(root)}": file for file in root.rglob("*") if file.suffix in (".py", ".json")
-    }
-    made: dict[str, tuple[int, bytes]] = {}
-    for name, file in files.items():
-        for parent in reversed(Path(name).parents[:-1]):
-            made.setdefault(str(parent), (0o040755, b""))
-        made[name] = (0o100755, file.read_bytes())
-    made["bin/luoser"] = (0o100755, _SCRIPT.format(home=sys.base_prefix).encode())
-    return made
-
-
-_SCRIPT = """#!/bin/sh
-export PYTHONHOME={home} PYTHONPATH=/site LD_LIBRARY_PATH={home}/lib
-exec /bin/python3 -c 'from luoser.cli.main import main; main()' "$@"
-"""

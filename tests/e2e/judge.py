@@ -29,8 +29,9 @@ from luoser.reader.own_types import types_of
 from luoser.state import Direction, Handover, State, to_document
 from luoser.symbols import read_symbols
 from tests.e2e.boot import File
+from tests.e2e.commands import commands
 from tests.e2e.kernels import FIRST_LUO
-from tests.e2e.live_update import DEVICES, SHAPES, Moment, Run
+from tests.e2e.live_update import AGAIN, DEVICES, SHAPES, Moment, Run
 
 __all__ = ["Compared", "judged", "unsealed"]
 
@@ -46,13 +47,17 @@ class Compared:
     fault: str = ""
 
 
-def judged(run: Run) -> Iterator[Compared]:
-    """All comparisons of a live update."""
+def judged(run: Run, *, whole: bool = True) -> Iterator[Compared]:
+    """All comparisons of a live update. whole: the dumps have all memory, and the kernel its symbols."""
     states: dict[str, State] = {}
     for moment in run.moments:
         with luoser.open(moment.dumps["elf"]) as memory:
             states[moment.name] = state = luoser.read(memory)
             for what, fault in _moment(run, moment, state, memory):
+                yield Compared(moment.name, what, fault)
+            for what, fault in _whole(run, moment, state, memory) if whole else ():
+                yield Compared(moment.name, what, fault)
+            for what, fault in commands(run, moment, state):
                 yield Compared(moment.name, what, fault)
         for form in moment.dumps.keys() - {"elf"}:
             with luoser.open(moment.dumps[form]) as other:
@@ -64,11 +69,19 @@ def judged(run: Run) -> Iterator[Compared]:
             fault = "" if found.verdict in (DiffVerdict.PROGRESS, DiffVerdict.EQUAL) else f"{found.verdict}: "
             changes = "; ".join(map(str, found.changes[:3]))
             yield Compared(after, f"diff of {before}", fault + changes if fault else "")
-    name, tokens = SHAPES
-    pairs = {(name, token): (run.preserved.get((name, token)), run.retrieved.get((name, token))) for token in tokens}
-    missing = {key for key, pair in pairs.items() if None in pair or len({unsealed(run, file) for file in pair}) > 1}
     if run.kernel.number >= FIRST_LUO:
-        yield Compared("finished", "the kernel's own files", f"{sorted(missing)[:3]}" if missing else "")
+        yield from _retrieved(run, SHAPES[0], "finished")
+        if "post2" in states:
+            yield from _retrieved(run, SHAPES[0] + AGAIN, "post2")
+
+
+def _retrieved(run: Run, name: str, moment: str) -> Iterator[Compared]:
+    """Whether the next kernel gave user space the files of a session, in the memory that they had."""
+    keys = [(name, token) for token in SHAPES[1]]
+    pairs = {key: (run.preserved.get(key), run.retrieved.get(key)) for key in keys}
+    wrong = {key for key, pair in pairs.items() if None in pair or len({unsealed(run, file) for file in pair}) > 1}
+    wrong |= {key for key in keys if run.folios.get(key) != run.kept.get(key)}
+    yield Compared(moment, "the kernel's own files", f"{sorted(wrong)[:3]}" if wrong else "")
 
 
 def unsealed(run: Run, file: File | None) -> File | None:
@@ -82,36 +95,41 @@ def _document(state: State) -> Json:
     return document
 
 
-def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
-    yield "check", _verdict(state)
-    symbols = read_symbols(run.kernel.symbols, SYMBOLS)
-    sure = luoser.read(memory, symbols=symbols)
+def _whole(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
+    """What needs the whole memory."""
+    sure = luoser.read(memory, symbols=read_symbols(run.kernel.symbols, SYMBOLS))
     yield "direction by symbols", _same(_directions(luoser.read(memory, kallsyms=False)), _directions(sure))
     yield "direction by kallsyms", _same(_directions(state), _directions(sure))
     yield "kallsyms", _kallsyms(run, memory)
     types, reason = types_of(memory)
     yield "types", _types(types) if types is not None else reason
-    if moment.name in ("pre", "frozen") and run.kernel.number >= FIRST_LUO:
-        yield "pending", _pending(run, state)
+    if moment.name.startswith("frozen"):
+        yield from _bytes(run, moment, state, memory)
+        yield "cut", _cut(state, memory, moment.dumps["elf"])
+
+
+def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
+    yield "check", _verdict(state)
+    if moment.name in ("pre", "frozen", "pre2", "frozen2") and run.kernel.number >= FIRST_LUO:
+        yield "pending", _pending(run, moment, state)
     for where, direction in (("in", Direction.INCOMING), ("out", Direction.OUTGOING)):
         files = moment.debugfs(where)
         if where == "out" and moment.name.startswith("frozen"):
             files.pop("sub_fdts/LUO", None)  # of before: sessions are serialised at the reboot call
             if run.kernel.number < (7, 0):
                 files.pop("fdt", None)  # and the map is published then
-        roots = [one for one in sure.handovers if one.direction is direction and one.own]
+        roots = [one for one in state.handovers if one.direction is direction and one.own]
         if "fdt" in files:
             yield f"debugfs {where}", _blobs(files, roots, memory)
         if "scratch_phys" in files:
-            yield f"debugfs {where}, scratch", _scratch(files, sure)
+            yield f"debugfs {where}, scratch", _scratch(files, state)
     told = moment.told()
     if told is not None:
         found = [(one.address, one.scratch_array) for one in state.handovers if one.direction is Direction.INCOMING]
         yield "root and array that the kernel was told", _same(found, [told])
     yield from _numbers(moment, state)
-    if moment.name == "frozen":
-        yield from _files(run, state, memory)
-        yield "cut", _cut(state, memory, moment.dumps["elf"])
+    if moment.name.startswith("frozen"):
+        yield from _files(run, moment, state)
 
 
 def _kallsyms(run: Run, memory: Memory) -> str:
@@ -130,14 +148,14 @@ def _types(types: Types) -> str:
     return f"{found[0].name}: {found[0].differences[:2]}" if found else ""
 
 
-def _pending(run: Run, state: State) -> str:
+def _pending(run: Run, moment: Moment, state: State) -> str:
     """What is pending, against what user space preserved and, at the jump, against what was serialised."""
     (handover,) = [one for one in state.handovers if one.direction is Direction.OUTGOING and one.own]
     pending, luo = handover.pending, handover.luo
     if pending is None or not pending.complete:
         return "not known, or not read to the end"
     found = {(session.name, file.token) for session in pending.sessions for file in session.files}
-    missing = {key for key in run.preserved if not key[0].endswith("-again")} - found
+    missing = run.preserved_at(moment.name).keys() - found
     if missing:
         return f"not pending: {sorted(missing)[:3]}"
     if luo is not None and luo.serialized:
@@ -199,11 +217,29 @@ def _numbers(moment: Moment, state: State) -> Iterator[tuple[str, str]]:
         yield "kexec-metadata", _same(f"{data.previous_release} (count {data.kexec_count})", before[-1])
 
 
-def _files(run: Run, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
-    """Sessions, files, their bytes and devices, as user space had them."""
-    handover = next((one for one in state.handovers if one.luo is not None and one.luo.sessions), None)
+def _bytes(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
+    """The bytes of files, as user space had them."""
+    zeros = {key for key, _ in _empty(state)}
+    files = {key: file for key, file in run.preserved_at(moment.name).items() if key not in zeros}
+    bad = [key for key, file in files.items() if _hash(memory, state, key) != file.sha256]
+    yield "bytes of files", f"other bytes of {bad[:3]}" if bad else ""
+
+
+def _empty(state: State) -> Iterator[tuple[tuple[str, int], tuple[int, int, int]]]:
+    """Files whose descriptor is a page of zeros, as of an empty file without seals, or as a freed page can be."""
+    for problem in state.problems:
+        match = re.search(r"session (\S+), file (0x[0-9a-f]+): descriptor is all zeros", problem.message)
+        if problem.code == "zero-memfd" and match is not None:
+            yield (match[1], int(match[2], 16)), (0, 0, 0)
+
+
+def _files(run: Run, moment: Moment, state: State) -> Iterator[tuple[str, str]]:
+    """Sessions, files and devices, as user space had them."""
+    files = run.preserved_at(moment.name)
+    outgoing = [one for one in state.handovers if one.direction is Direction.OUTGOING]
+    handover = next((one for one in outgoing if one.luo is not None and one.luo.sessions), None)
     if handover is None or handover.luo is None:
-        if run.preserved:
+        if files:
             yield "sessions", "no session found"
         return
     found = {
@@ -212,16 +248,12 @@ def _files(run: Run, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
         for file in session.files
         if file.memfd is not None
     }
-    said = {key: (memfd.size, memfd.position, memfd.seals) for key, memfd in found.items()}
-    for problem in state.problems:  # an empty file without seals is a page of zeros, as a freed page can be
-        match = re.search(r"session (\S+), file (0x[0-9a-f]+): descriptor is all zeros", problem.message)
-        if problem.code == "zero-memfd" and match is not None:
-            said[match[1], int(match[2], 16)] = 0, 0, 0
-    wanted = {key: (file.size, file.position, _seals(file, said.get(key))) for key, file in run.preserved.items()}
-    wanted = {key: value for key, value in wanted.items() if not key[0].endswith("-again")}
+    said: dict[tuple[str, int], tuple[int, int, int | None]] = dict(_empty(state))
+    said |= {key: (memfd.size, memfd.position, memfd.seals) for key, memfd in found.items()}
+    wanted = {key: (file.size, file.position, _seals(file, said.get(key))) for key, file in files.items()}
     yield "sessions and files", "" if said == wanted else f"{set(said.items()) ^ set(wanted.items())}"[:300]
-    bad = [key for key in wanted if key in found and _hash(memory, state, key) != run.preserved[key].sha256]
-    yield "bytes of files", f"other bytes of {bad[:3]}" if bad else ""
+    sessions = [name for name in run.sessions if name.endswith(AGAIN) is moment.name.endswith("2")]
+    yield "order of sessions", _same([session.name for session in handover.luo.sessions], sessions)
     lists = [[device.name for device in entry.devices] for entry in handover.pci]
     if lists:
         yield "devices", _same(lists, [list(DEVICES)])

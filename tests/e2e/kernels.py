@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import platform
@@ -17,9 +18,12 @@ from pathlib import Path
 __all__ = [
     "CACHE",
     "FIRST_LUO",
+    "SERIES",
     "Archive",
     "Kernel",
     "NoKernel",
+    "add_options",
+    "chosen",
     "compile_kernel",
     "compiler",
     "host",
@@ -29,6 +33,8 @@ __all__ = [
 CACHE = Path(os.environ.get("LUOSER_KERNELS", Path.home() / ".cache" / "luoser-kernels"))
 """Sources and kernels, one folder per series. Nothing else is written outside of the folder of a run."""
 _HERE = Path(__file__).parent / "kernel"
+SERIES = ("6.17", "6.18", "6.19", "7.1", "7.2", "7.3")
+"""What is built, oldest first; on arm64 only the newest, with pages of each size."""
 FIRST_LUO = (6, 19)
 """The first series that has LUO."""
 _SUITES = "trixie trixie-backports sid"
@@ -96,6 +102,24 @@ def kernel(series: str, machine: str = "x86-64", pages: str = "4K", *, build: bo
     release = (out / "include/config/kernel.release").read_text().strip()
     image = out / _MAKE[machine][2]
     return Kernel(series=series, release=release, machine=machine, pages=pages, image=image, symbols=out / "System.map")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose kernels."""
+    parser.add_argument("--kernel", action="append", choices=SERIES, help="default: all series")
+    parser.add_argument("--machine", action="append", choices=("x86-64", "arm64"), help="default: both")
+    parser.add_argument("--pages", action="append", choices=("4K", "16K", "64K"), help="default: each size")
+
+
+def chosen(given: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """(series, machine, pages) of the kernels that a command line chooses."""
+    return [
+        (series, machine, pages)
+        for series in given.kernel or SERIES
+        for machine in given.machine or ("x86-64", "arm64")
+        for pages in given.pages or ("4K", "16K", "64K")
+        if (pages == "4K" if machine == "x86-64" else given.kernel or series == SERIES[-1])
+    ]
 
 
 def _fragments(machine: str, pages: str) -> list[Path]:

@@ -150,6 +150,11 @@ class Machine:
 
     # -- memory --
 
+    def formats(self) -> list[str]:
+        """The formats of dump-guest-memory that this QEMU writes of Linux."""
+        found = self.command("query-dump-guest-memory-capability")["formats"]
+        return [form for form in found if form.startswith(("elf", "kdump"))]
+
     def dump(self, name: str, form: str = "elf") -> Path:
         """A dump of the memory. form: of dump-guest-memory."""
         path = self.place / f"{name}.{form}"

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * What user space of a guest of tests/e2e does: preserve memfds of many shapes, load and start the next kernel,
- * retrieve sessions. One line of output per memfd: MEMFD preserved|retrieved SESSION-IN-HEX TOKEN SIZE POSITION SEALS
+ * retrieve sessions. Lines of output, SESSION in hex:
+ *   SESSION NAME                                           created
+ *   MEMFD preserved|retrieved SESSION TOKEN SIZE POSITION SEALS SHA256
+ *   FOLIOS preserved|retrieved SESSION TOKEN INDEX:PFN:PAGES:COUNT,...
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,6 +22,9 @@
 #define IOCTL(nr) _IO(0xBA, nr)
 #define NAME_SIZE 64
 #define LINUX_REBOOT_KEXEC 0x45584543
+#define KEXEC_FILE_ON_CRASH 2
+#define KPF_COMPOUND_TAIL 16
+#define HUGE (2UL << 20)
 
 struct session_arg {
 	uint32_t size;
@@ -47,6 +53,12 @@ static int open_luo(void)
 	return luo;
 }
 
+static void hex(const char *name)
+{
+	for (; *name; name++)
+		printf("%02x", (uint8_t)*name);
+}
+
 static int session(int luo, int nr, const char *name)
 {
 	struct session_arg arg = { .size = sizeof(arg), .fd = -1 };
@@ -55,6 +67,11 @@ static int session(int luo, int nr, const char *name)
 	if (ioctl(luo, IOCTL(nr), &arg) < 0) {
 		printf("LUO %s %s: %s\n", nr ? "retrieve" : "create", name, strerror(errno));
 		return -1;
+	}
+	if (!nr) {
+		printf("SESSION ");
+		hex(name);
+		printf("\n");
 	}
 	return arg.fd;
 }
@@ -74,6 +91,49 @@ static void hash(int fd, char *sum, int size)
 	sum[strcspn(sum, " \n")] = 0;
 }
 
+static uint64_t entry(const char *path, uint64_t index)
+{
+	int fd = open(path, O_RDONLY);
+	uint64_t found = 0;
+
+	if (pread(fd, &found, sizeof(found), index * sizeof(found)) != sizeof(found))
+		found = 0;
+	close(fd);
+	return found;
+}
+
+/* The folios of a file as the kernel tells user space: COUNT folios of PAGES pages each, one after the other. */
+static void folios(const char *what, const char *name, uint64_t token, int fd, size_t size)
+{
+	uint64_t page = sysconf(_SC_PAGESIZE), pages = (size + page - 1) / page;
+	unsigned long long index = 0, pfn = 0, length = 0, count = 0;
+	char *map = pages ? mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+
+	if (map == MAP_FAILED)
+		return;
+	printf("FOLIOS %s ", what);
+	hex(name);
+	printf(" %#llx ", (unsigned long long)token);
+	for (uint64_t at = 0; at < pages;) {
+		uint64_t start = at, first, next;
+
+		(void)*(volatile char *)(map + at * page);
+		first = entry("/proc/self/pagemap", (uintptr_t)map / page + at) & ((1ULL << 55) - 1);
+		for (at++; at < pages && entry("/proc/kpageflags", first + at - start) & 1 << KPF_COMPOUND_TAIL; at++)
+			;
+		next = at - start;
+		if (count && next == length && first == pfn + count * length) {
+			count++;
+			continue;
+		}
+		if (count)
+			printf("%llu:%llu:%llu:%llu,", index, pfn, length, count);
+		index = start, pfn = first, length = next, count = 1;
+	}
+	printf("%llu:%llu:%llu:%llu\n", index, pfn, length, count);
+	munmap(map, size);
+}
+
 static void report(const char *what, const char *name, uint64_t token, int fd)
 {
 	struct stat stat;
@@ -82,10 +142,10 @@ static void report(const char *what, const char *name, uint64_t token, int fd)
 	hash(fd, sum, sizeof(sum));
 	fstat(fd, &stat);
 	printf("MEMFD %s ", what);
-	for (; *name; name++)
-		printf("%02x", (uint8_t)*name);
+	hex(name);
 	printf(" %#llx %#llx %#llx %#x %s\n", (unsigned long long)token, (unsigned long long)stat.st_size,
 	       (unsigned long long)lseek(fd, 0, SEEK_CUR), fcntl(fd, F_GET_SEALS), sum);
+	folios(what, name, token, fd, stat.st_size);
 }
 
 /* A memfd with a text at each `step`th byte. 0: holes only. */
@@ -101,6 +161,22 @@ static int memfd(const char *name, size_t size, size_t step)
 
 		pwrite(fd, text, length < size - at ? length : size - at, at);
 	}
+	return fd;
+}
+
+/* A memfd of huge pages, where the kernel has them. */
+static int huge(const char *name, size_t size)
+{
+	int fd = memfd(name, size, 0);
+	char *map = mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	map = (char *)(((uintptr_t)map + HUGE - 1) & -HUGE);
+	map = mmap(map, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	if (map == MAP_FAILED || madvise(map, size, MADV_HUGEPAGE))
+		perror("huge");
+	for (size_t at = 0; at < size; at += 4096)
+		snprintf(map + at, 64, "%s at %#zx\n", name, at);
+	munmap(map, size);
 	return fd;
 }
 
@@ -132,6 +208,7 @@ static int stage(int sessions, int files, const char *tag)
 	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
 	lseek(fd, 0x1234, SEEK_SET);
 	preserve(all[0], name, 0x15, fd);
+	preserve(all[0], name, 0x16, huge("huge", 3 * HUGE));
 	preserve(all[0], name, UINT64_MAX, memfd("big", 8 << 20, 65536));
 	snprintf(name, sizeof(name), "many files%s", tag);
 	all[count++] = session(luo, 0, name);
@@ -154,7 +231,7 @@ static int stage(int sessions, int files, const char *tag)
 	return 0;
 }
 
-static int load(const char *stage)
+static int load(const char *stage, int flags)
 {
 	char line[2048] = "";
 	int at = open("/proc/cmdline", O_RDONLY), length = read(at, line, sizeof(line) - 64);
@@ -163,7 +240,7 @@ static int load(const char *stage)
 		line[--length] = 0;
 	snprintf(line + length, sizeof(line) - length, " stage=%s", stage);
 	if (syscall(SYS_kexec_file_load, open("/kernel", O_RDONLY), open("/initrd.img", O_RDONLY), strlen(line) + 1, line,
-		    0)) {
+		    flags)) {
 		printf("LUO kexec_file_load: %s\n", strerror(errno));
 		return 1;
 	}
@@ -223,7 +300,9 @@ int main(int count, char **words)
 	if (count > 3 && !strcmp(words[1], "stage"))
 		return stage(atoi(words[2]), atoi(words[3]), count > 4 ? words[4] : "");
 	if (count > 2 && !strcmp(words[1], "load"))
-		return load(words[2]);
+		return load(words[2], 0);
+	if (count > 2 && !strcmp(words[1], "crash"))
+		return load(words[2], KEXEC_FILE_ON_CRASH);
 	if (count > 1 && !strcmp(words[1], "jump"))
 		return syscall(SYS_reboot, 0xfee1dead, 672274793, LINUX_REBOOT_KEXEC, 0);
 	if (count > 3 && !strcmp(words[1], "retrieve"))

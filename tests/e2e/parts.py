@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The parts of `make e2e`: what is compared of a kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from luoser.writer.image import write_image
+from tests.e2e.boot import boot
+from tests.e2e.inside import crashed, inside
+from tests.e2e.judge import Compared, judged
+from tests.e2e.kernels import FIRST_LUO, SERIES, Kernel
+from tests.e2e.live_update import live_update
+from tests.e2e.mutations import built
+from tests.e2e.rebuilt import rebuilt
+from tests.e2e.shapes import SHAPES
+
+__all__ = ["COLUMNS", "PARTS", "SHORT", "parts_of"]
+
+Part = Callable[[Kernel, Path], Iterator[Compared]]
+COLUMNS = (
+    *("built image", "pre", "frozen", "post", "finished", "pre2", "frozen2", "post2"),
+    *("two nodes", "in the guest", "crash"),
+)
+"""The moments of the table, in its order. A moment belongs to one part."""
+SHORT = "everything"
+"""The shape of a short run."""
+_REFUSED = re.compile(r"KHO restore failed|disabling KHO|incompatible|[Ff]ailed to (prepare|deserialize|insert)")
+"""What a kernel logs of an image that it does not take as a whole."""
+
+
+def images(kernel: Kernel, place: Path, *, only: str = "") -> Iterator[Compared]:
+    """Images that luoser builds, before a fresh kernel. only: name of a shape. Empty: all."""
+    for name, shape in SHAPES.items():
+        if only and name != only:
+            continue
+        made = shape(kernel)
+        _, image = built(made, kernel)
+        write_image(str(place / "image.elf"), image, "elf", force=True)
+        words = "reserve_mem=1M:4096:labmem" if "memblock" in made.description["handovers"][0] else ""
+        outcome = boot(place / name, kernel, place / "image.elf", image.passed[0], made.tokens, words=words)
+        wrong = [key for key, file in made.shown.items() if outcome.files.get(key) != file]
+        bad = [line for line in outcome.said if not line.endswith(": done")]
+        bad += [line for line in outcome.log if _REFUSED.search(line)]
+        fault = f"{len(wrong)} files differ, such as {wrong[0]}" if wrong else "; ".join(bad[:2])
+        yield Compared("built image", name, fault or ("" if outcome.ended == "done" else outcome.ended))
+
+
+def live(kernel: Kernel, place: Path) -> Iterator[Compared]:
+    """Two live updates in a row; a dump of the first one's jump, rebuilt, before a fresh kernel."""
+    is_luo = kernel.number >= FIRST_LUO
+    run = live_update(place / "live", kernel, chain=is_luo)
+    yield from judged(run)
+    if is_luo:
+        yield Compared("frozen", "rebuilt, before a fresh kernel", rebuilt(run, place / "rebuilt"))
+
+
+def nodes(kernel: Kernel, place: Path) -> Iterator[Compared]:
+    """A live update on a machine with two memory nodes."""
+    run = live_update(place / "nodes", kernel, sessions=2, files=3, formats=("elf",), nodes=2)
+    yield from (replace(one, what=f"{one.moment}: {one.what}", moment="two nodes") for one in judged(run))
+
+
+PARTS: Mapping[str, Part] = {"images": images, "live": live, "nodes": nodes, "inside": inside, "crash": crashed}
+"""Each yields the comparisons of a kernel, with files in a folder."""
+_OF_LUO = ("images",)
+_OF_NEWEST = ("nodes", "inside", "crash")
+
+
+def parts_of(kernel: Kernel) -> list[str]:
+    """The parts that a kernel takes part in."""
+    out = () if kernel.number >= FIRST_LUO else _OF_LUO
+    return [name for name in PARTS if name not in out and (name not in _OF_NEWEST or kernel.series == SERIES[-1])]
