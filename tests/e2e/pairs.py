@@ -23,10 +23,9 @@ from typing import Any
 
 from luoser.compat import clashes, of_release, result
 from luoser.compat.booted import Booted, of_record
-from tests.e2e.__main__ import SERIES
 from tests.e2e.boot import ABOUT, File, files_of
 from tests.e2e.guest import initramfs
-from tests.e2e.kernels import Kernel, NoKernel, kernel
+from tests.e2e.kernels import SERIES, Kernel, NoKernel, kernel
 from tests.e2e.live_update import SHAPES
 from tests.e2e.machine import Machine, MachineError
 
