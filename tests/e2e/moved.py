@@ -4,7 +4,7 @@
     python -m tests.e2e.moved [--kernel 7.3]
 
 Members of structs that are handed over are moved, and of structs that luoser walks to know what is pending. No version
-string says so. KTAP comes out; docs/kernels.md says what was compared.
+string says so. KTAP comes out.
 """
 
 from __future__ import annotations
