@@ -94,6 +94,14 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert [name for name in PAGES if not name.startswith("fixtures/") and ROOT / name not in reached] == []
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    pages = [place.relative_to(ROOT / "docs").as_posix() for place in (ROOT / "docs").rglob("*.md")]
+    assert [
+        page for page in pages if page != "index.md" and not page.startswith("abi/") and f"({page})" not in index
+    ] == []
+
+
 def test_tables_of_the_architecture_are_current() -> None:
     assert architecture_page.PAGE.read_text() == architecture_page.page(), "run `make docs`"
     assert {"kho", "luo", "memfd", "pci", "preserved"} <= set(architecture_page.subjects())
