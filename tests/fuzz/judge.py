@@ -215,7 +215,7 @@ def _text_faults(name: str, where: str, data: bytes) -> Iterator[Fault]:
 def _validators() -> dict[str, Any]:
     from jsonschema_rs import Registry, validator_for
 
-    registry = Registry([(f"{name}.schema.json", schema(name)) for name in KINDS])
+    registry = Registry([(schema(name)["$id"], schema(name)) for name in KINDS])
     return {name: validator_for(schema(name), registry=registry) for name in KINDS}
 
 
