@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whether one kernel can hand over to another: what is refused, what is lost, and what breaks behind equal strings."""
+"""Whether one kernel can hand over to another: what is refused, what is lost, and what breaks under equal strings."""
 
 from luoser.compat.booted import Booted, find_booted, pairs
 from luoser.compat.judge import Clash, Effect, Result, clashes, result, verdict

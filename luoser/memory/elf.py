@@ -98,7 +98,7 @@ class ElfMemory(SegmentedMemory):
         said = notes.get(REMARKS_NOTE, b"").decode("utf-8", "replace").splitlines()
         self.remarks[:0] = remarks + said[: LIMITS.problems]
         if any(name.startswith((b"Xen", b"VMCOREINFO_XEN")) for name in notes):
-            self.remarks.append("a dump of a machine with Xen: its addresses are taken for physical ones of the kernel")
+            self.remarks.append("a dump of a machine with Xen: its addresses are assumed to be those of the kernel")
         self.machine = int.from_bytes(file[18:20], "little") or None
         self.info_note = notes.get(b"VMCOREINFO", b"")
         self.vmcoreinfo = parse_vmcoreinfo(self.info_note)

@@ -89,7 +89,7 @@ def _pieces(file: BinaryIO, packing: _Packing, remarks: list[str]) -> Iterator[b
         if not left.startswith(packing.magics):
             if any(_is_near(left, magic) for magic in packing.magics):
                 raise DamagedError(size, "the head of its next stream")
-            remarks.append(f"the packed file goes on behind its end, after {size:#x} unpacked bytes; that was not read")
+            remarks.append(f"the packed file goes on after its end, after {size:#x} unpacked bytes; that was not read")
             return
         stream = packing.stream()
         while not stream.eof:

@@ -295,9 +295,9 @@ class _Reader:
         yield from made
 
     def _need_zeros(self, place: int, size: int, end: int, subject: Subject) -> None:
-        """Note a problem if the array has something behind the last entry: its count is too small, or it is damaged.
+        """Note a problem if the array has something after the last entry: its count is too small, or it is damaged.
 
-        place: physical address of the entry behind the last one.
+        place: physical address of the entry after the last one.
         size:  of an entry in bytes.
         end:   physical address of the end of the array.
         """
@@ -312,7 +312,7 @@ class _Reader:
             if rest.strip(b"\0"):
                 found = start + len(rest) - len(rest.lstrip(b"\0"))
                 what = "another one" if found < place + size else "other bytes"
-                text = f"expected zeros behind the last entry that the count includes, found {what} at {found:#x}"
+                text = f"expected zeros after the last entry that the count includes, found {what} at {found:#x}"
                 self.walk.problem("left-over", found, subject, text)
                 return
 

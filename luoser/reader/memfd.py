@@ -67,7 +67,7 @@ def _struct(walk: Walk, form: MemfdForm, schema: Schema, address: int, head: byt
         return None
     rest = _rest(walk, address, schema.size)
     if rest is not None:
-        text = f"expected zeros behind the {form.name} descriptor, found other bytes at {rest:#x}"
+        text = f"expected zeros after the {form.name} descriptor, found other bytes at {rest:#x}"
         walk.problem("bad-memfd", rest, subject, text)
         if not any(head):
             return None
@@ -101,7 +101,7 @@ def _struct(walk: Walk, form: MemfdForm, schema: Schema, address: int, head: byt
 
 
 def _rest(walk: Walk, address: int, size: int) -> int | None:
-    """Address of the first byte behind a descriptor that is not zero, in its page. None: there is none."""
+    """Address of the first byte after a descriptor that is not zero, in its page. None: there is none."""
     try:
         page = walk.memory.read(address, walk.page_size)
     except MissingMemory:

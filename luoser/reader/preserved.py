@@ -355,7 +355,7 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
     used = khoser_mem_chunk_hdr.size + header.num_elms * khoser_mem_bitmap_ptr.size
     body, rest = page[khoser_mem_chunk_hdr.size : used], page[used:]
     if rest.strip(b"\0"):
-        text = f"chunk {chunk:#x}: expected zeros behind its {header.num_elms} bitmaps"
+        text = f"chunk {chunk:#x}: expected zeros after its {header.num_elms} bitmaps"
         reading.broken.append(Broken(chunk, text))
     for index, (start, bitmap) in enumerate(khoser_mem_bitmap_ptr.record.iter_unpack(body)):
         span = (SMALL_BITMAP * 8 * walk.page_size) << header.order
