@@ -79,3 +79,14 @@ def test_the_sdist_passes_its_own_tests(tmp_path: Path) -> None:
     tests = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *SLICE]
     result = subprocess.run(tests, cwd=folder, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert result.returncode == 0, result.stdout[-4000:]
+
+
+@pytest.mark.slow
+def test_the_zipapp_runs(tmp_path: Path) -> None:
+    target = tmp_path / "luoser.pyz"
+    subprocess.run([sys.executable, "-m", "tests.zipapp", str(target)], check=True, cwd=ROOT, capture_output=True)
+    for words in (["check"], ["report", "-o", str(tmp_path / "report.html")], ["hexdump", "--plain"]):
+        more = ["pci[0]"] if words[0] == "hexdump" else []
+        command = [sys.executable, "-I", str(target), *words, str(ROOT / "fixtures/real/6.18-a/frozen.elf.xz"), *more]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, ""), words
