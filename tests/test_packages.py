@@ -87,6 +87,14 @@ def test_the_zipapp_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "tests.zipapp", str(target)], check=True, cwd=ROOT, capture_output=True)
     for words in (["check"], ["report", "-o", str(tmp_path / "report.html")], ["hexdump", "--plain"]):
         more = ["pci[0]"] if words[0] == "hexdump" else []
-        command = [sys.executable, "-I", str(target), *words, str(ROOT / "fixtures/real/6.18-a/frozen.elf.xz"), *more]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(target),
+            *words,
+            str(ROOT / "fixtures/real/6.18-a/frozen.elf.xz"),
+            *more,
+        ]
         result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert (result.returncode, result.stderr) == (0, ""), words
