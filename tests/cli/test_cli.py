@@ -53,6 +53,12 @@ def test_help_lists_the_commands(option: str) -> None:
     assert "Exit codes" in shown
 
 
+@pytest.mark.parametrize("group", [[], ["abi"]])
+def test_what_a_command_is_for_is_never_cut(group: list[str]) -> None:
+    listed = out(*group, "--help").partition("\nCommands:\n")[2]
+    assert listed and "..." not in listed
+
+
 def test_a_help_line_for_every_module() -> None:
     """Every command module is in the help, and every command in the help is there."""
     shown = out("--help")
