@@ -60,5 +60,6 @@ def ranges_text(numbers: Sequence[int]) -> str:
         else:
             ranges.append([number, number])
     shown = [f"{first:#x}" if first == last else f"{first:#x}-{last:#x}" for first, last in ranges[:_RANGES]]
-    more = f" and {len(ranges) - _RANGES} more ranges" if len(ranges) > _RANGES else ""
+    left = len(ranges) - _RANGES
+    more = f" and {left} more range{'s' if left > 1 else ''}" if left > 0 else ""
     return ", ".join(shown) + more

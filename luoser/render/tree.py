@@ -69,12 +69,14 @@ _MANY, _FIRST = 8, 3
 """Of more than so many problems with one code, only the first ones are shown."""
 _EXPECTED = frozenset(("map-stale", "luo-reused"))
 """Codes of problems that say that the next kernel has consumed a thing."""
+_LEFT_OUT = frozenset(("missing", "excluded"))
+"""Codes of problems that say that bytes are not in the source."""
 _SUMMARY = ("PCI", "LUO", "preserved memory")
 """Branches of a root that a summary has."""
 
 
 def print_state(state: State, *, full: bool = False, folded: bool = True, depth: int | None = None) -> None:
-    """Print every handover as a tree, then the problems, then what is expected after a kexec.
+    """Print every handover as a tree, then the problems, then what is to be expected.
 
     full:   show all items of long lists.
     folded: show like files and sessions in a row as one line.
@@ -161,7 +163,13 @@ def summary_trees(state: State) -> Iterator[Tree]:
 
 
 def is_expected(problem: Problem, state: State) -> bool:
-    """Whether a problem only says what the next kernel does to a handover that it has taken over."""
+    """Whether a problem is nobody's fault.
+
+    It says what the next kernel does to a handover that it has taken over, or that a cut has no bytes of a file or a
+    driver.
+    """
+    if problem.code in _LEFT_OUT and problem.about.endswith(".contents"):
+        return True
     handover = next((one for one in state.handovers if one.address == problem.root), None)
     if handover is None or not handover.is_consumed:
         return False

@@ -437,6 +437,14 @@ def test_what_the_next_kernel_consumed_is_a_note() -> None:
     assert "Problems" not in shown and "Notes: 3" in shown
 
 
+def test_bytes_that_a_cut_leaves_out_are_notes(luoser_command: Run, tmp_path: Path) -> None:
+    """Of a memfd: nobody described them, and no verdict is about them."""
+    luoser_command("build", real.ROOT / "fixtures/specs/handover.toml", "-o", tmp_path / "a.elf")
+    shown = luoser_command("inspect", tmp_path / "a.elf").stdout.decode()
+    assert "Problems" not in shown and "Notes: 16\n  missing  " in shown and "verdict  sound" in shown
+    assert b"\n0 problems, 16 notes\n" in luoser_command("inspect", tmp_path / "a.elf", "--summary").stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

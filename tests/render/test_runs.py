@@ -40,7 +40,12 @@ def test_ranges(numbers: list[int]) -> None:
     parts = shown.partition(" and ")[0].split(", ") if shown else []
     found = [n for part in parts for n in range(int(part.split("-")[0], 16), int(part.split("-")[-1], 16) + 1)]
     assert found == numbers[: len(found)]
-    assert len(found) == len(numbers) or "more ranges" in shown
+    assert len(found) == len(numbers) or "more range" in shown
+
+
+@pytest.mark.parametrize(("count", "end"), [(5, "and 1 more range"), (6, "and 2 more ranges")])
+def test_ranges_that_are_left_out_are_counted(count: int, end: str) -> None:
+    assert ranges_text(range(0, 2 * count, 2)) == f"0x0, 0x2, 0x4, 0x6 {end}"
 
 
 MANY = """
