@@ -10,6 +10,7 @@ from pathlib import Path
 
 from luoser.writer.image import write_image
 from tests.e2e.boot import boot
+from tests.e2e.golden import golden
 from tests.e2e.inside import crashed, inside
 from tests.e2e.judge import Compared, judged
 from tests.e2e.kernels import FIRST_LUO, SERIES, Kernel
@@ -23,7 +24,7 @@ __all__ = ["COLUMNS", "PARTS", "SHORT", "parts_of"]
 Part = Callable[[Kernel, Path], Iterator[Compared]]
 COLUMNS = (
     *("built image", "pre", "frozen", "post", "finished", "pre2", "frozen2", "post2"),
-    *("two nodes", "in the guest", "crash"),
+    *("two nodes", "in the guest", "crash", "golden"),
 )
 """The moments of the table, in its order. A moment belongs to one part."""
 SHORT = "everything"
@@ -64,10 +65,17 @@ def nodes(kernel: Kernel, place: Path) -> Iterator[Compared]:
     yield from (replace(one, what=f"{one.moment}: {one.what}", moment="two nodes") for one in judged(run))
 
 
-PARTS: Mapping[str, Part] = {"images": images, "live": live, "nodes": nodes, "inside": inside, "crash": crashed}
+PARTS: Mapping[str, Part] = {
+    "images": images,
+    "live": live,
+    "nodes": nodes,
+    "inside": inside,
+    "crash": crashed,
+    "golden": golden,
+}
 """Each yields the comparisons of a kernel, with files in a folder."""
 _OF_LUO = ("images",)
-_OF_NEWEST = ("nodes", "inside", "crash")
+_OF_NEWEST = ("nodes", "inside", "crash", "golden")
 
 
 def parts_of(kernel: Kernel) -> list[str]:
