@@ -140,7 +140,8 @@ def print_head(report: Report, source: Source, *, kernel: str | None, machine: s
     line((safe_text(source.path), "name"), f"  {source_text(source, kernel=kernel, machine=machine)}")
     for remark in report.remarks:
         line(("remark", "note"), f"   {safe_text(remark, again=True)}")
-    line("verdict  ", (verdict_text(report), _VERDICT[report.verdict.value]))
+    said, mark, rest = verdict_text(report).partition(": ")
+    line("verdict  ", (said, _VERDICT[report.verdict.value]), mark + rest)
 
 
 def source_text(source: Source, *, kernel: str | None, machine: str = "") -> str:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from luoser.cli.main import cli
 from luoser.render import out
 from tests import golden, real
+from tests.conftest import Run
 from tests.real import ROOT
 
 ENTRY = "from luoser.__main__ import main; main()"
@@ -53,6 +54,11 @@ _GUIDES = str.maketrans("│├└─", "    ")
 
 def shown(width: int, *arguments: str) -> str:
     """What a terminal of so many columns gets, without colours."""
+    return _COLOURS.sub(b"", coloured(width, *arguments)).decode().replace("\r\n", "\n")
+
+
+def coloured(width: int, *arguments: str) -> bytes:
+    """What a terminal of so many columns gets."""
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("4H", 50, width, 0, 0))
     data = bytearray()
@@ -67,7 +73,7 @@ def shown(width: int, *arguments: str) -> str:
     reader.join()
     os.close(here)
     assert b"\x1b[" in data
-    return _COLOURS.sub(b"", data).decode().replace("\r\n", "\n")
+    return bytes(data)
 
 
 def _drain(here: int, data: bytearray) -> None:
@@ -158,6 +164,16 @@ def test_every_colour_has_a_meaning() -> None:
             )
         )
     assert used == set(out._STYLES)
+
+
+def test_what_passed_has_not_the_colour_of_what_was_found(luoser_command: Run, tmp_path: Path) -> None:
+    """Of a verdict with an error: the number of errors alone has the colour of a problem."""
+    spec, bad = ROOT / "fixtures/specs/handover.toml", tmp_path / "bad.elf"
+    luoser_command("build", spec, "-o", bad, "--mutate", "LUO014")
+    (said,) = [row for row in coloured(200, "check", str(bad)).splitlines() if row.startswith(b"verdict")]
+    red, _, rest = said.partition(b": ")
+    assert b"\x1b[" in red and b"error" in red
+    assert b"rules passed" in rest and b"\x1b[" not in rest
 
 
 # -- encodings and closed streams --------------------------------------------------------------------------
