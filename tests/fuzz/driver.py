@@ -35,7 +35,7 @@ LONGEST = 5
 LARGEST = 1 << 30
 """Bytes of address space that a worker may take, above what it begins with."""
 _SILENT = 600
-"""Seconds after which a worker that says nothing waits for something, and is ended."""
+"""Seconds after which a worker that says nothing and sleeps waits for something, and is ended."""
 _PER_WORKER = 500
 """Cases after which a new worker goes on, so that nothing adds up."""
 _KEPT = 5
@@ -174,6 +174,10 @@ class _Worker:
             return number, index, f"no end after {LONGEST} s of processor time"
         return number, index, f"the worker ended with {status}" if status else ""
 
+    def sleeps(self) -> bool:
+        """Whether it waits. On a busy machine it may be ready to run for long."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
     def end(self) -> None:
         """End it."""
         os.kill(self.pid, signal.SIGKILL)
@@ -237,7 +241,7 @@ def _listen(slots: list[_Slot], log: Log, only: Sequence[str]) -> None:
                     _count(log, number, container, rows, only)
             except EOFError:
                 _after(slot, log, only)
-        elif time.monotonic() - slot.worker.heard > _SILENT:
+        elif time.monotonic() - slot.worker.heard > _SILENT and slot.worker.sleeps():
             slot.worker.end()
 
 
@@ -268,9 +272,10 @@ def attempt(case: Case) -> list[Fault]:
         worker, said = _Worker([(0, case.without(runs=(run,)))]), list[Any]()
         try:
             while True:
-                if not select.select([worker.pipe], [], [], _SILENT)[0]:
+                if select.select([worker.pipe], [], [], _SILENT)[0]:
+                    said += worker.lines()
+                elif worker.sleeps():
                     worker.end()
-                said += worker.lines()
         except EOFError:
             word = worker.ended()[2]
         found += [Fault(word, " ".join(run))] if word else []
