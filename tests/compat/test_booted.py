@@ -63,5 +63,6 @@ def test_the_newest_of_a_series_is_taken_and_nothing_of_another_one(monkeypatch:
 
 
 def test_the_log_of_a_console() -> None:
-    console = "LOG [    0.1] KHO: found at 0x1234\n[    0.1] KHO: found at 0x1234\nLOG [    0.2] usb: x\n"
+    console = "[    0.1] KHO: fund at 0x1234\nLOG [    0.1] KHO: found at 0x1234\nLOG [    0.2] usb: x\n"
     assert log_of(console) == ["KHO: found at N"]
+    assert log_of(console.partition("LOG")[0]) == ["KHO: fund at N"]  # of a kernel without user space

@@ -79,8 +79,13 @@ def _is_same(preserved: File, retrieved: File | None, *, keeps_seals: bool) -> b
 
 
 def log_of(console: str) -> list[str]:
-    """The lines of a kernel about KHO, LUO and their users, each once, without addresses."""
-    found = re.findall(r"^(?:LOG )?\[ *[\d.]+\] (.*)$", console, re.MULTILINE)
+    """The lines of a kernel about KHO, LUO and their users, each once, without addresses.
+
+    They are what its user space read of its log. If it did not come so far: what is on the console, where letters can
+    be lost.
+    """
+    lines = [re.findall(rf"^{head}\[ *[\d.]+\] (.*)$", console, re.MULTILINE) for head in ("LOG ", "")]
+    found = lines[0] or lines[1]
     about = [line for line in found if re.search(ABOUT, line, re.IGNORECASE) and "ommand line" not in line]
     return list(dict.fromkeys(re.sub(r"0x[0-9a-f]+", "N", line)[:200] for line in about))
 
