@@ -15,7 +15,7 @@ from luoser.abi.registry import Layout, layout
 from luoser.api.negatives import Golden, array_name, mutation_of, node_at, notes_of
 from luoser.errors import UsageError
 from luoser.extract.core import write_core
-from luoser.memory.open import read_file
+from luoser.memory.file import read_file
 from luoser.reader import read
 from luoser.reader.blob import decode
 from luoser.state import blob_document, to_document

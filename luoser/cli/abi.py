@@ -156,7 +156,7 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
     """
     from luoser.errors import UsageError
     from luoser.hextext import parse_hex
-    from luoser.memory.open import read_file
+    from luoser.memory.file import read_file
     from luoser.reader.blob import candidates
     from luoser.text import safe_text
 

@@ -282,7 +282,7 @@ def command(
     """
     from luoser.api.negatives import mutation_of
     from luoser.errors import UsageError
-    from luoser.memory.open import read_file
+    from luoser.memory.file import read_file
     from luoser.text import safe_text
     from luoser.writer.contents import with_contents
     from luoser.writer.spec import is_blob, list_as_state, parse_spec

@@ -60,7 +60,7 @@ def _read(reading: Reading, *, pending: bool) -> _Read:
 def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
     """(state with nothing but a bare device list, rules to apply to it)."""
     from luoser.errors import UsageError
-    from luoser.memory.open import read_file
+    from luoser.memory.file import read_file
     from luoser.reader.bare import read_bare
     from luoser.text import safe_text
 

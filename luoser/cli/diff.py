@@ -215,7 +215,7 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
 def _blob(name: str, layouts: tuple[str, ...]) -> Any:
     """The folio or block page in a file. None if it is not one."""
     from luoser.errors import LuoserError
-    from luoser.memory.open import read_file
+    from luoser.memory.file import read_file
     from luoser.reader.blob import decode
 
     try:

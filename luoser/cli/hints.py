@@ -49,7 +49,7 @@ def _layouts(source: str) -> list[str]:
     """Names of the layouts that fit a file as a whole."""
     from luoser.errors import LuoserError
     from luoser.limits import LIMITS
-    from luoser.memory.open import read_file
+    from luoser.memory.file import read_file
     from luoser.reader.blob import candidates
 
     place = Path(source)

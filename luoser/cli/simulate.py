@@ -55,7 +55,7 @@ def command(
       luoser simulate scenario.toml --until freeze -o handover.elf
     """
     from luoser.errors import UsageError
-    from luoser.memory.open import read_file
+    from luoser.memory.file import read_file
     from luoser.render.out import line
     from luoser.render.simulation import lines
     from luoser.text import safe_text

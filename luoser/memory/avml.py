@@ -15,9 +15,10 @@ from functools import lru_cache
 
 from luoser.errors import FormatError, MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
+from luoser.memory.file import Buffer
 from luoser.memory.lime import HEADER_SIZE, range_header
 from luoser.memory.snappy import CHUNK, decompress_chunk, uncompressed_size
-from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.memory.source import Segment, SegmentedMemory
 from luoser.text import safe_text
 
 __all__ = ["MAGIC", "AvmlMemory"]

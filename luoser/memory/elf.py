@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from luoser.errors import PageState, SourceError
 from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.file import Buffer
 from luoser.memory.flattened import Flattened
 from luoser.memory.notes import NoteSegment, read_notes
-from luoser.memory.source import Buffer, ByteSource, Segment, SegmentedMemory
+from luoser.memory.source import ByteSource, Segment, SegmentedMemory
 from luoser.text import safe_text
 
 __all__ = [
@@ -101,6 +102,7 @@ class ElfMemory(SegmentedMemory):
             self.remarks.append("a dump of a machine with Xen: its addresses are assumed to be those of the kernel")
         self.machine = int.from_bytes(file[18:20], "little") or None
         self.info_note = notes.get(b"VMCOREINFO", b"")
+        self.is_own_info = bool(self.info_note) and not {b"QEMU", RAM_NOTE} & notes.keys()
         self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.answers = notes.get(ANSWERS_NOTE, b"")
         self.ram = _ranges(notes.get(RAM_NOTE, b""), self.remarks)

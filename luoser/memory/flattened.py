@@ -12,7 +12,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from luoser.errors import SourceError
-from luoser.memory.source import Buffer, ByteSource, Segment, swept
+from luoser.memory.file import Buffer
+from luoser.memory.source import ByteSource, Segment, swept
 
 __all__ = ["MAGIC", "Flattened", "known", "stored"]
 

@@ -10,6 +10,7 @@ Source: makedumpfile's diskdump_mod.h.
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 import zlib
@@ -22,6 +23,7 @@ from luoser.errors import FormatError, MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory import lzo, snappy
 from luoser.memory.elf import parse_vmcoreinfo
+from luoser.memory.file import Mapped
 from luoser.memory.flattened import known
 from luoser.memory.frames import FrameBitmap
 from luoser.memory.source import ByteSource, Memory, Segment
@@ -63,6 +65,7 @@ class _Header(NamedTuple):
     start_pfn: int
     end_pfn: int
     vmcoreinfo: tuple[int, int]
+    notes: tuple[int, int]
     whole: bool
 
 
@@ -107,7 +110,15 @@ class _Part:
 
     @cached_property
     def vmcoreinfo(self) -> bytes:
-        offset, size = self.header.vmcoreinfo
+        return self._part(*self.header.vmcoreinfo)
+
+    @property
+    def is_of_qemu(self) -> bool | None:
+        """Whether QEMU made the dump, or one that was copied. None: the file does not show it."""
+        notes = self._part(*self.header.notes)
+        return b"QEMU" in notes if notes else None
+
+    def _part(self, offset: int, size: int) -> bytes:
         return self.source[offset : offset + min(size, LIMITS.note_size)] if offset and size else b""
 
     def answers_for(self, frame: int) -> bool:
@@ -229,7 +240,7 @@ def _header(path: str, source: ByteSource) -> _Header:
         raise SourceError(f"{path}: {_refusal(head, version, block)}")
     sub = source[block : block + _SUB_HEADER.size]
     numbers = _SUB_HEADER.unpack(sub.ljust(_SUB_HEADER.size, b"\0"))
-    phys_base, level, split, start, end, info, info_size, *_, start64, end64, mapnr64 = numbers
+    phys_base, level, split, start, end, info, info_size, note, note_size, *_, start64, end64, mapnr64 = numbers
     if version >= 6:
         start, end, max_mapnr = start64, end64, mapnr64 or max_mapnr
     bitmap = (1 + sub_blocks) * block
@@ -256,6 +267,7 @@ def _header(path: str, source: ByteSource) -> _Header:
         start_pfn=start,
         end_pfn=end,
         vmcoreinfo=(info, info_size) if version >= 3 else (0, 0),
+        notes=(note, note_size) if version >= 4 else (0, 0),
         whole=len(sub) == _SUB_HEADER.size,
     )
 
@@ -286,6 +298,7 @@ class KdumpMemory(Memory):
         self.page_size = self._page = self._parts[0].header.block_size
         self._ram = max(self._parts, key=lambda part: part.ram.size).ram
         self.info_note = next((part.vmcoreinfo for part in self._parts if part.vmcoreinfo), b"")
+        self.is_own_info = bool(self.info_note) and self._parts[0].is_of_qemu is False
         self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.machine = _machine(self._parts[0].source)
         self._damaged: set[int] = set()
@@ -444,11 +457,14 @@ class KdumpMemory(Memory):
         end, inflate, is_plain = at + len(prefix), zlib.decompressobj, self._page == _PAGE
         for part in self._parts:
             last, shared = -1, dict[int, tuple[int, ...]]()
-            source, most, due = part.source, 2 * self._page, 0
+            source, most, due, given = part.source, 2 * self._page, 0, 0
             for frame, offset, size, flags in part.walk():
                 if frame >= due:
                     due = frame + _STEP
                     self.report(frame * self._page, total)
+                    if isinstance(source, Mapped):
+                        source.give_back(given, last)
+                        given = max(given, last)
                 if offset <= last:
                     found = shared.get(offset)
                     if found is None:
@@ -478,28 +494,36 @@ class KdumpMemory(Memory):
 
     def find(self, pattern: bytes) -> Iterator[int]:
         """As `Memory.find`. A match can cross from one page into the next, but not into a third one."""
+        search = re.compile(re.escape(pattern), re.DOTALL).finditer  # over zeros five times as fast as find()
         reach, following, tail = len(pattern) - 1, -1, b""
         for frame, page in self._pages():
-            before = tail if frame == following else b""
-            head = before + page[:reach] if before else b""
-            yield from (frame * self._page - len(before) + place for place in _places(head, pattern))
-            yield from (frame * self._page + place for place in _places(page, pattern))
-            following, tail = frame + 1, page[-reach:] if reach else b""
+            window = tail + page if frame == following else page
+            for match in search(window):
+                yield frame * self._page + len(page) - len(window) + match.start()
+            following, tail = frame + 1, page[len(page) - reach :]
 
     def _pages(self) -> Iterator[tuple[int, bytes]]:
         """(frame, bytes) of each page that can be decompressed, ascending."""
+        whole, inflate = self._page, zlib.decompressobj
         for part in self._parts:
+            last, source, most, due = -1, part.source, 2 * whole, 0
             for frame, offset, size, flags in part.walk():
-                page = self._checked(part, offset, size, flags)
-                if page is not None:
-                    yield frame, page
-
-
-def _places(data: bytes, pattern: bytes) -> Iterator[int]:
-    place = data.find(pattern)
-    while place >= 0:
-        yield place
-        place = data.find(pattern, place + 1)
+                if frame >= due:
+                    due = frame + _STEP
+                    if isinstance(source, Mapped):
+                        source.give_back(part.header.descriptors, last)
+                if offset > last and flags == _ZLIB and size <= most:  # the usual case, inlined for speed
+                    last, packed = offset, inflate()
+                    try:
+                        page = packed.decompress(source[offset : offset + size], whole + 1)
+                    except zlib.error:
+                        page = b""
+                    if packed.eof and len(page) == whole:
+                        yield frame, page
+                        continue
+                checked = self._checked(part, offset, size, flags)
+                if checked is not None:
+                    yield frame, checked
 
 
 def _machine(source: ByteSource) -> int | None:

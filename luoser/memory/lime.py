@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from luoser.errors import PageState, SourceError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.memory.file import Buffer
+from luoser.memory.source import Segment, SegmentedMemory
 from luoser.text import bytes_text
 
 __all__ = ["HEADER_SIZE", "MAGIC", "LimeMemory", "Range", "range_header"]

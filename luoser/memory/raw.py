@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from luoser.errors import PageState, UsageError
-from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.memory.file import Buffer, runs_of_data
+from luoser.memory.source import Segment, SegmentedMemory
 
-__all__ = ["Range", "RawMemory", "data_segments", "pc_ranges"]
+__all__ = ["Range", "RawMemory", "pc_ranges"]
 
-_PIECES = 1 << 16
 _4G, _LIMIT = 1 << 32, 1 << 52
 
 
@@ -49,9 +48,8 @@ class RawMemory(SegmentedMemory):
     format = "raw"
     is_guess = True
 
-    def __init__(self, path: str, buffer: Buffer, pieces: Sequence[Segment] | None = None) -> None:
-        """pieces: data and holes (zeros) of a sparse file. None: all of it is data."""
-        self._pieces = tuple(pieces) if pieces else (Segment(0, len(buffer), 0, len(buffer)),)
+    def __init__(self, path: str, buffer: Buffer) -> None:
+        self._pieces = tuple(_pieces(buffer))
         super().__init__(path, buffer, list(self._pieces))
         self._note_ram()
 
@@ -106,34 +104,12 @@ def _joined(segments: Sequence[Segment]) -> list[Segment]:
     return made
 
 
-def data_segments(descriptor: int, size: int) -> list[Segment] | None:
-    """The data and the holes of a sparse file, ascending. A hole is a segment with nothing stored.
-
-    descriptor: of a regular file.
-    size:       of the file in bytes.
-
-    None if the file has too many pieces.
-    """
-    pieces: list[Segment] = []
-    for segment in _pieces(descriptor, size):
-        pieces.append(segment)
-        if len(pieces) > _PIECES:
-            return None
-    return pieces or None
-
-
-def _pieces(descriptor: int, size: int) -> Iterator[Segment]:
-    place = 0
-    while place < size:
-        try:
-            data = os.lseek(descriptor, place, os.SEEK_DATA)
-        except OSError:  # a hole up to the end
-            data = size
-        data = min(data - data % 4096, size)
-        if data > place:
-            yield Segment(place, data - place, place, 0)
-        if data < size:
-            place = min(size, -(-os.lseek(descriptor, data, os.SEEK_HOLE) // 4096) * 4096)
-            yield Segment(data, place - data, data, place - data)
-        else:
-            place = size
+def _pieces(buffer: Buffer) -> Iterator[Segment]:
+    """The data and the holes of a file. A hole is a segment with nothing stored."""
+    done, size = 0, len(buffer)
+    for start, end in (*runs_of_data(buffer, 0, size), (size, size)):
+        if done < start:
+            yield Segment(done, start - done, done, 0)
+        if start < end:
+            yield Segment(start, end - start, start, end - start)
+        done = end

@@ -18,28 +18,11 @@ from typing import Any, Protocol
 
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
+from luoser.memory.file import Buffer, Mapped, runs_of_data
 
-__all__ = ["Buffer", "ByteSource", "KnownRoot", "Mapped", "Memory", "Segment", "SegmentedMemory", "swept"]
-
-
-class Mapped(mmap.mmap):
-    """A file that is mapped for reading. Slices raise SourceError if it became shorter: its pages are gone."""
-
-    shown = "the file"
-
-    def __getitem__(self, place: Any) -> Any:
-        self.need_whole()
-        return super().__getitem__(place)
-
-    def need_whole(self) -> None:
-        """Raise SourceError if the file became shorter. A read of what is gone would end the process (SIGBUS)."""
-        if self.size() < len(self):
-            text = f"became shorter while it was read: expected {len(self)} bytes, found {self.size()}"
-            raise SourceError(f"{self.shown}: {text}; copy it first")
+__all__ = ["ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "swept"]
 
 
-Buffer = bytes | mmap.mmap
-"""The bytes of a file, mapped or in memory."""
 _STRIDE_BLOCK = 16 << 20
 _FULL_DUMP = 64 << 20
 """A source with a segment of at least this size is assumed to cover the whole RAM of the machine."""
@@ -103,6 +86,8 @@ class Memory(ABC):
     page_size:   of the kernel, in bytes. None if the source does not have it.
     vmcoreinfo:  VMCOREINFO, value by key, safe to print. Empty if the source has none.
     info_note:   VMCOREINFO as it is in the source, any bytes. Empty if the source has none.
+    is_own_info: VMCOREINFO was written by the kernel that ran when the dump was made, as that of /proc/vmcore is. That
+                 of a hypervisor's dump may be of a kernel before a kexec.
     machine:     e_machine of ELF. None if the source does not have it.
     ram:         [start, end) ranges of the machine's RAM if they differ from the segments, as in a cut of a dump.
                  Empty if they do not.
@@ -125,6 +110,7 @@ class Memory(ABC):
     page_size: int | None = None
     vmcoreinfo: Mapping[str, str]
     info_note: bytes = b""
+    is_own_info: bool = False
     machine: int | None = None
     ram: tuple[tuple[int, int], ...] = ()
     remarks: list[str]
@@ -345,11 +331,10 @@ class SegmentedMemory(Memory):
         self, view: memoryview, segment: Segment, at: int, prefix: bytes, done: int, total: int
     ) -> Iterator[int]:
         """Matches in one segment. A strided copy of one byte per page is searched, as a loop over pages is slow."""
-        offset, end = segment.offset + (at - segment.start) % 4096, segment.offset + segment.stored
-        while offset < end:
-            stop = min(end, offset + _STRIDE_BLOCK)
+        first, end = segment.offset + (at - segment.start) % 4096, segment.offset + segment.stored
+        for offset, stop in self._blocks(segment):
+            offset += (first - offset) % 4096
             self.report(done + offset - segment.offset, total)
-            self._need_whole()
             marks = bytes(view[offset:stop:4096])
             index = marks.find(prefix[0])
             while index >= 0:
@@ -359,11 +344,21 @@ class SegmentedMemory(Memory):
                 if view[place : place + len(prefix)] == prefix if is_whole else self._has(address, prefix):
                     yield address - at
                 index = marks.find(prefix[0], index + 1)
-            offset += 4096 * len(marks)
 
-    def _need_whole(self) -> None:
-        if isinstance(self._buffer, Mapped):
-            self._buffer.need_whole()
+    def _blocks(self, segment: Segment) -> Iterator[tuple[int, int]]:
+        """[start, end) offsets of the stored data of a segment, in blocks. Holes of the file are left out.
+
+        The pages of a block are given back when it is done, so that a search does not fill the memory of the process.
+        """
+        buffer = self._buffer
+        for start, end in runs_of_data(buffer, segment.offset, segment.offset + segment.stored):
+            for place in range(start, end, _STRIDE_BLOCK):
+                stop = min(end, place + _STRIDE_BLOCK)
+                if isinstance(buffer, Mapped):
+                    buffer.need_whole()
+                yield place, stop
+                if isinstance(buffer, Mapped):
+                    buffer.give_back(place, stop)
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -373,14 +368,16 @@ class SegmentedMemory(Memory):
 
     def find(self, pattern: bytes) -> Iterator[int]:
         search = re.compile(re.escape(pattern), re.DOTALL)  # over zeros ten times as fast as find()
+        reach = len(pattern) - 1
         for segment in self._segments:
             if segment.stored:
-                end = segment.offset + segment.stored
-                for place in range(segment.offset, end, _STRIDE_BLOCK):
-                    self._need_whole()
-                    stop = min(end, place + _STRIDE_BLOCK + len(pattern) - 1)
-                    for match in search.finditer(self._buffer, place, stop):
-                        yield segment.start + match.start() - segment.offset
+                first, end = segment.offset, segment.offset + segment.stored
+                done = first  # where the next match may begin; zeros of a hole can be its first bytes
+                for place, stop in self._blocks(segment):
+                    for match in search.finditer(self._buffer, max(done, place - reach), min(end, stop + reach)):
+                        yield segment.start + match.start() - first
+                        done = match.start() + 1
+                    done = max(done, stop)
                 if segment.end in self._joints:
                     yield from self._over_the_end(segment, pattern)
 

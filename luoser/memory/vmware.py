@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from luoser.errors import PageState, SourceError
-from luoser.memory.source import Buffer, Segment, SegmentedMemory
+from luoser.memory.file import Buffer
+from luoser.memory.source import Segment, SegmentedMemory
 
 __all__ = ["MAGICS", "VmwareMemory"]
 

@@ -16,6 +16,7 @@ _SAID = (
     "page_size",
     "vmcoreinfo",
     "info_note",
+    "is_own_info",
     "machine",
     "ram",
     "remarks",

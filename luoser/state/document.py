@@ -15,7 +15,7 @@ def read_document(name: str) -> State | None:
 
     from luoser.errors import FormatError, UsageError
     from luoser.limits import LIMITS, how_to_raise
-    from luoser.memory.open import refuse_endless
+    from luoser.memory.file import refuse_endless
     from luoser.parse import decoded, parse_json
     from luoser.state.from_json import from_document
     from luoser.text import safe_text

@@ -9,7 +9,7 @@ from pathlib import Path
 from luoser.errors import FormatError, SourceError, UsageError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory import live
-from luoser.memory.open import read_file
+from luoser.memory.file import read_file
 from luoser.parse import parse_json
 from luoser.text import safe_text
 from luoser.topology.build import Remarks, build

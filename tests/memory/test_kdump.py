@@ -81,6 +81,12 @@ def test_vmcoreinfo_since_version_3(open_files: Opened, version: int) -> None:
     assert info == (known if version >= 3 else {})
 
 
+def test_vmcoreinfo_is_of_the_kernel_that_ran_unless_qemu_made_the_dump(open_files: Opened) -> None:
+    assert open_files(kdump(PAGES, vmcoreinfo=INFO)).is_own_info
+    assert not open_files(kdump(PAGES, vmcoreinfo=INFO + b"QEMU=1\n")).is_own_info  # as a note of that name
+    assert not open_files(kdump(PAGES, version=3, vmcoreinfo=INFO)).is_own_info  # too old to have notes
+
+
 def test_control_characters_of_vmcoreinfo_are_escaped(open_files: Opened) -> None:
     assert open_files(kdump(PAGES, vmcoreinfo=b"A=\x1b[31m\n")).vmcoreinfo == {"A": r"\x1b[31m"}
 

@@ -9,7 +9,7 @@ import lzma
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,6 @@ import pytest
 
 import luoser
 from luoser.errors import SourceError, UsageError
-from luoser.limits import Limits, limited
-from luoser.memory import open as open_module
 from luoser.memory.source import Memory
 from tests import real
 from tests.conftest import Run
@@ -228,15 +226,6 @@ def test_command_refuses_closed_standard_input(luoser_process: Run) -> None:
     assert_refused(luoser_process("inspect", "-", stdin=None, preexec_fn=lambda: os.close(0)))
 
 
-def test_a_small_file_that_unpacks_to_much_is_given_up_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
-    monkeypatch.setattr(open_module, "_write_sparse", lambda spool, block, end: written.append(end))
-    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(16 << 20), 1))
-    with limited(Limits(list_size=2 << 20)), pytest.raises(SourceError, match=r"at most 2097152 bytes.*list_size=N"):
-        open_module.read_file(tmp_path / "bomb.gz", limit="list_size")
-    assert max(written) <= 2 << 20
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_command_refuses_a_file_without_permission(tmp_path: Path, luoser_process: Run) -> None:
     (tmp_path / "secret").write_bytes(ELF)
@@ -298,27 +287,3 @@ def test_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path, kind: st
         ):
             with pytest.raises(SourceError, match=r"dump: became shorter while it was read: expected .* found 4096"):
                 look()
-
-
-@pytest.mark.parametrize("name", ["/dev/zero", "/proc/self/maps", "/proc/kmsg"])
-def test_what_has_no_end_is_not_opened(name: str) -> None:
-    with pytest.raises(SourceError, match="of these only"):
-        luoser.open(name)
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
-def test_unpacking_is_bounded_by_a_ratio(
-    tmp_path: Path, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(open_module, "_FREE_RATIO", 1 << 20)
-    (tmp_path / "small").write_bytes(pack(bytes(4 << 20)))
-    luoser.open(tmp_path / "small").close()
-    with pytest.raises(SourceError, match="unpacks to more than 1048576 bytes; --limit unpacked_ratio=N"):
-        luoser.open(tmp_path / "small", limits=Limits(unpacked_ratio=2))
-
-
-def test_unpacking_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_module, "_DISK_STEP", 1 << 20)
-    (tmp_path / "dump").write_bytes(gzip.compress(raw_image()))
-    with pytest.raises(SourceError, match=r"it would fill .*TMPDIR.*--limit disk_left"):
-        luoser.open(tmp_path / "dump", limits=Limits(disk_left=1 << 60))

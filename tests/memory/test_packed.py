@@ -18,7 +18,7 @@ import luoser
 from luoser.checks import Verdict, check
 from luoser.errors import SourceError
 from luoser.limits import Limits, limited
-from luoser.memory.open import read_file
+from luoser.memory.file import read_file
 from tests import real
 
 DATA = lzma.decompress(real.path("7.3-a/frozen").read_bytes())
