@@ -25,7 +25,7 @@ def _limit(default: int, meaning: str) -> Any:
     return field(default=default, metadata={"meaning": meaning})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Limits:
     """Upper bounds. A reader that reaches one records a problem and stops there."""
 

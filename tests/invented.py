@@ -21,8 +21,8 @@ __all__ = ["CHANGE", "DEVICES", "FORMS"]
 _PLACE = ("domain" / u32 * "PCI domain", "bdf" / u16 * "bus << 8 | devfn")
 
 
-def _schema(name: str, label: str, con: Any) -> Schema:
-    return Schema(name, label, con, status="posted", seen_in="nowhere", meaning="Invented.")
+def _schema(name: str, label: str, struct: Any) -> Schema:
+    return Schema(name, label, struct, status="posted", seen_in="nowhere", meaning="Invented.")
 
 
 _DEV = _schema(

@@ -7,11 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
-import construct
-
-from luoser.abi.schema import Kind, Schema, _Bits, _c_type, _CStruct, _Flex, _inner, _kind
+from luoser.abi.schema import Array, Bits, CStruct, Flex, Kind, Raw, Schema, Type
 
 __all__ = ["Member", "Struct", "Value", "structure"]
 
@@ -106,46 +104,44 @@ class Struct:
 @cache
 def structure(schema: Schema) -> Struct:
     """The C struct of a schema."""
-    return _struct(schema.con)
+    return _struct(schema.struct)
 
 
-def _struct(con: Any) -> Struct:
-    tag = re.match(r"\w*", con.schema_name)  # text after the name distinguishes forms
+def _struct(own: CStruct) -> Struct:
+    tag = re.match(r"\w*", own.name)  # text after the name distinguishes forms
     assert tag is not None
-    return Struct(tag=tag[0], size=con.sizeof(), align=con.align, packed=con.is_packed, members=tuple(_members(con)))
+    members = tuple(_members(own))
+    return Struct(tag=tag[0], size=own.size, align=own.align, packed=own.is_packed, members=members)
 
 
-def _members(con: Any) -> Iterator[Member]:
+def _members(struct: CStruct) -> Iterator[Member]:
     offset = 0
-    for member in con.subcons:
-        inner = _inner(member)
-        if isinstance(inner, _Bits):
-            yield from _bit_fields(inner, offset)
+    for member in struct.members:
+        if isinstance(member.type, Bits):
+            yield from _bit_fields(member.type, offset)
         elif not member.name.startswith("_pad"):
-            yield _member(member.name, inner, offset)
-        offset += inner.sizeof()
+            yield _member(member.name, member.type, offset)
+        offset += member.type.size
 
 
-def _bit_fields(inner: Any, offset: int) -> Iterator[Member]:
+def _bit_fields(own: Bits, offset: int) -> Iterator[Member]:
     first = 0
-    for name, width in inner.members:
-        kind = f"u{8 * inner.size}"
-        yield Member(name=name, c_type=kind, offset=offset, size=inner.size, first_bit=first, width=width)
+    for name, width in own.members:
+        yield Member(name=name, c_type=own.c_type, offset=offset, size=own.size, first_bit=first, width=width)
         first += width
 
 
-def _member(name: str, inner: Any, offset: int) -> Member:
-    element, count = inner, None
-    if isinstance(inner, construct.Array):
-        element, count = inner.subcon, int(inner.count)
-    elif isinstance(inner, _Flex):
-        element, count = inner.element, 0
-    elif isinstance(inner, construct.Bytes):
-        c_type = "char" if _c_type(inner).startswith("char") else "u8"
-        return Member(name=name, c_type=c_type, offset=offset, size=1, count=int(inner.sizeof()), kind=_kind(inner)[0])
-    made = _struct(element) if isinstance(element, _CStruct) else None
-    kind, bit_names = _kind(element)
+def _member(name: str, own: Type, offset: int) -> Member:
+    element, count = own, None
+    if isinstance(own, Array):
+        element, count = own.of, own.count
+    elif isinstance(own, Flex):
+        element, count = own.of, 0
+    elif isinstance(own, Raw):
+        c_type = "char" if own.kind == "text" else "u8"
+        return Member(name=name, c_type=c_type, offset=offset, size=1, count=own.size, kind=own.kind)
+    made = _struct(element) if isinstance(element, CStruct) else None
     return Member(
-        name=name, c_type="struct" if made is not None else _c_type(element), offset=offset, size=element.sizeof(),
-        count=count, struct=made, kind=kind, bit_names=bit_names,
+        name=name, c_type="struct" if made is not None else element.c_type, offset=offset, size=element.size,
+        count=count, struct=made, kind=element.kind, bit_names=element.bit_names,
     )  # fmt: skip

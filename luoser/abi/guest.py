@@ -49,7 +49,7 @@ kvm_luo_ser_mem_attrs = Schema(
     packed(
         _TYPE,
         "nr_mem_attrs" / u64 * "entries of the attribute array",
-        "mem_attrs" / kho_vmalloc.con * "vmalloc area that holds the kvm_luo_mem_attr",
+        "mem_attrs" / kho_vmalloc * "vmalloc area that holds the kvm_luo_mem_attr",
     ),
     status="posted",
     seen_in="guest_memfd preservation RFC, 2026",
@@ -134,7 +134,7 @@ guest_memfd_luo_ser = Schema(
         "flags" / flags(u64, GUEST_FLAGS) * "flags of its creation: 1 MMAP, 2 INIT_SHARED",
         "nr_folios" / u64 * "entries of the folio array",
         "vm_token" / token(u64) * "LUO token of the VM it belongs to",
-        "folios" / kho_vmalloc.con * "vmalloc area that holds the guest_memfd_luo_folio_ser",
+        "folios" / kho_vmalloc * "vmalloc area that holds the guest_memfd_luo_folio_ser",
     ),
     status="posted",
     seen_in="guest_memfd preservation series, 2026",

@@ -54,7 +54,7 @@ hugemfd_ser = Schema(
         "size" / in_bytes(u64) * "file size in bytes; memfd has pos first",
         "pos" / in_bytes(u64) * "file position",
         "nr_folios" / u64 * "entries of the folio array",
-        "folios" / kho_vmalloc.con * "vmalloc area that holds the hugemfd_folio_ser",
+        "folios" / kho_vmalloc * "vmalloc area that holds the hugemfd_folio_ser",
         "order" / u8 * "order of its huge pages",
     ),
     status="posted",

@@ -131,7 +131,7 @@ iommu_obj_ser_a = Schema(
     seen_in=_SEEN_A,
     meaning="Head of every object, 9 bytes; members after it are unaligned.",
 )
-_OBJ = "obj" / iommu_obj_ser_a.con * "head"
+_OBJ = "obj" / iommu_obj_ser_a * "head"
 _TOP_TABLE_A = "top_table" / phys * "top page table"
 
 iommu_domain_ser_a = Schema(
@@ -175,7 +175,7 @@ device_domain_iommu_ser_a0 = Schema(
 
 def _device_a(mapping: Schema) -> Schema:
     own = "token" / token(u64) * "LUO token of the device"
-    member = "domain_iommu_ser" / mapping.con * "its domain and IOMMU"
+    member = "domain_iommu_ser" / mapping * "its domain and IOMMU"
     return Schema(
         "device_ser",
         mapping.label,
@@ -190,7 +190,7 @@ device_ser_a = _device_a(device_domain_iommu_ser_a)
 device_ser_a0 = _device_a(device_domain_iommu_ser_a0)
 
 _intel_a = packed("phys_addr" / phys * "register base", "root_table" / phys * "root table")
-_intel_a.schema_name = "(unnamed)"
+_intel_a.name = "(unnamed)"
 _INTEL_A = "intel" / _intel_a * "state of an Intel IOMMU"
 
 iommu_ser_a = Schema(
@@ -252,8 +252,8 @@ iommu_hdr_ser_cd = Schema(
     seen_in=_SEEN_D,
     meaning="Head of every object.",
 )
-_HDR_B = "hdr" / iommu_hdr_ser_b.con * "head"
-_HDR = "hdr" / iommu_hdr_ser_cd.con * "head"
+_HDR_B = "hdr" / iommu_hdr_ser_b * "head"
+_HDR = "hdr" / iommu_hdr_ser_cd * "head"
 
 # Domains
 
@@ -307,7 +307,7 @@ iommu_dev_map_ser = Schema(
     seen_in=_SEEN,
     meaning="Domain and IOMMU of a device.",
 )
-_MAP = "domain_iommu_ser" / iommu_dev_map_ser.con * "its domain and IOMMU"
+_MAP = "domain_iommu_ser" / iommu_dev_map_ser * "its domain and IOMMU"
 _PASID = ("pasid_table" / phys * "PASID table", "max_pasid" / u64 * "limit of PASIDs")
 
 iommu_device_intel_ser_c = Schema(
@@ -350,7 +350,7 @@ iommu_device_ser_b = Schema(
 iommu_device_ser_c = Schema(
     "iommu_device_ser",
     "iommu-liveupdate-v1 (flags header), with VT-d patch",
-    packed(_HDR, _DEVID, _SEGMENT, _MAP, "intel" / iommu_device_intel_ser_c.con * "VT-d state"),
+    packed(_HDR, _DEVID, _SEGMENT, _MAP, "intel" / iommu_device_intel_ser_c * "VT-d state"),
     status="posted",
     seen_in=_SEEN_D,
     meaning="One device.",

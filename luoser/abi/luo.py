@@ -97,7 +97,7 @@ luo_feature_hdr = Schema(
 luo_ser_features = Schema(
     "luo_ser",
     "LUO feature headers",
-    packed("features" / luo_feature_hdr.con * "1 number, 2 sessions, 4 FLBs", _NUMBER, _SESSIONS, _FLBS),
+    packed("features" / luo_feature_hdr * "1 number, 2 sessions, 4 FLBs", _NUMBER, _SESSIONS, _FLBS),
     status="development-branch",
     seen_in="mm development branch",
     meaning="LUO's root object with a feature header.",
@@ -143,7 +143,7 @@ luo_session_header_ser = Schema(
 luo_session_ser = Schema(
     "luo_session_ser",
     "luo-session-v2, luo-v5",
-    packed("name" / char(64) * "unique, written last", "file_set_ser" / luo_file_set_ser.con * "its files"),
+    packed("name" / char(64) * "unique, written last", "file_set_ser" / luo_file_set_ser * "its files"),
     status="merged",
     seen_in="6.19..7.3",
     meaning="One session.",

@@ -36,7 +36,7 @@ SEALS = {1: "SEAL", 2: "SHRINK", 4: "GROW", 8: "WRITE", 16: "FUTURE_WRITE", 32: 
 _POS = "pos" / in_bytes(u64) * "file position"
 _SIZE = "size" / in_bytes(u64) * "file size in bytes"
 _NR_FOLIOS = "nr_folios" / u64 * "entries of the folio array"
-_FOLIOS = "folios" / kho_vmalloc.con * "vmalloc area that holds the folio array"
+_FOLIOS = "folios" / kho_vmalloc * "vmalloc area that holds the folio array"
 
 memfd_luo_folio_ser = Schema(
     "memfd_luo_folio_ser",
@@ -84,7 +84,7 @@ memfd_luo_ser_features = Schema(
     "memfd_luo_ser",
     "memfd (feature headers)",
     packed(
-        "features" / luo_feature_hdr.con * "feature bits",
+        "features" / luo_feature_hdr * "feature bits",
         _POS,
         _SIZE,
         "seals" / flags(u32, SEALS) * "F_SEAL_* bits",

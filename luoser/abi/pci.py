@@ -16,7 +16,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from luoser.abi.schema import Schema, array, bits, char, flags, flex, handle, natural, packed, phys, u8, u16, u32, u64
+from luoser.abi.schema import (
+    CStruct,
+    Schema,
+    array,
+    bits,
+    char,
+    flags,
+    flex,
+    handle,
+    natural,
+    packed,
+    phys,
+    u8,
+    u16,
+    u32,
+    u64,
+)
 
 __all__ = [
     "BRIDGE_TYPES",
@@ -50,13 +66,13 @@ _DRIVER_NAME = "driver_name" / char(63) * "driver bound at prepare, at most 62 c
 _DRIVER_DATA = "driver_data" / handle(u64) * "value of the driver's callbacks, usually a physical address"
 
 
-def _posted(name: str, label: str, con: Any, seen_in: str, meaning: str) -> Schema:
-    return Schema(name, label, con, status="posted", seen_in=seen_in, meaning=meaning)
+def _posted(name: str, label: str, struct: CStruct, seen_in: str, meaning: str) -> Schema:
+    return Schema(name, label, struct, status="posted", seen_in=seen_in, meaning=meaning)
 
 
 def _list_a(label: str, dev: Schema, seen_in: str) -> Schema:
-    con = natural("count" / u32 * "entries of devs", "devs" / flex(dev) * "children first")
-    return _posted("pci_ser", label, con, seen_in, "The folio that the PCI subsystem preserves.")
+    struct = natural("count" / u32 * "entries of devs", "devs" / flex(dev) * "children first")
+    return _posted("pci_ser", label, struct, seen_in, "The folio that the PCI subsystem preserves.")
 
 
 _DEV = "One preserved device or bridge."

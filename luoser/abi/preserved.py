@@ -55,7 +55,7 @@ khoser_mem_chunk = Schema(
     "khoser_mem_chunk",
     "kho-v1",
     natural(
-        "hdr" / khoser_mem_chunk_hdr.con * "head",
+        "hdr" / khoser_mem_chunk_hdr * "head",
         "bitmaps" / array(255, khoser_mem_bitmap_ptr) * "the first num_elms are in use",
     ),
     status="merged",
@@ -95,7 +95,7 @@ kho_radix_leaf = Schema(
     meaning="Level 0 of the radix tree: one bit per key.",
 )
 for _bitmap in (kho_mem_phys_bits_512, kho_mem_phys_bits_page, kho_radix_leaf):
-    _bitmap.con.align = 8  # unsigned long[] in the kernel
+    _bitmap.struct.align = 8  # unsigned long[] in the kernel
 
 
 def chunk_capacity(page_size: int) -> int:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""C structs as construct schemas with offsets.
+"""C structs as schemas with offsets.
 
-A schema is a construct `Struct` with the layout of a C compiler: `natural` inserts the padding of the x86-64
-and arm64 LE ABIs (the same for all structs here), `packed` inserts no padding. A member is written
-`"name" / u32 * "meaning"`. All integers are little-endian, except be32 and be64.
+A schema has the layout of a C compiler: `natural` inserts the padding of the x86-64 and arm64 LE ABIs (the same for
+all structs here), `packed` inserts no padding. A member is written `"name" / u32 * "meaning"`, as in construct. All
+integers are little-endian, except be32 and be64.
 
-Derived from the construct objects: offsets, alignment, the C declaration, and for arrays of records the format
-of `struct.iter_unpack`.
+Derived from the members: offsets, alignment, the C declaration, for arrays of records the format of
+`struct.iter_unpack`, and the construct object that parses and builds a struct (`luoser.abi.constructs`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-import construct
-from construct import BitsInteger, BitStruct, Bytes, ByteSwapped
-
 __all__ = [
+    "Array",
+    "Bits",
+    "CStruct",
     "Field",
+    "Flex",
     "Kind",
+    "Member",
+    "Raw",
+    "Scalar",
     "Schema",
+    "Type",
     "array",
     "be32",
     "be64",
@@ -59,51 +64,164 @@ flags:   named bits.
 number:  count, order, version.
 """
 
-u8 = construct.Int8ul
-u16 = construct.Int16ul
-u32 = construct.Int32ul
-u64 = construct.Int64ul
-s32 = construct.Int32sl
-s64 = construct.Int64sl
-be32 = construct.Int32ub
-be64 = construct.Int64ub
-phys = construct.FormatField("<", "Q")
-phys.kind = "address"
+
+class Type:
+    """Type of a member of a struct; `"name" / TYPE * "meaning"` is a member.
+
+    size:      bytes. 0: a flexible array.
+    align:     bytes.
+    kind:      meaning of the value, of an array: of its elements.
+    bit_names: of kind flags: name by bit value.
+    """
+
+    __slots__ = ("align", "bit_names", "kind", "size")
+
+    def __init__(self, size: int, align: int, kind: Kind, bit_names: Mapping[int, str] | None = None) -> None:
+        self.size, self.align, self.kind, self.bit_names = size, align, kind, bit_names or {}
+
+    @property
+    def c_type(self) -> str:
+        """The type as C has it."""
+        raise NotImplementedError
+
+    def __rtruediv__(self, name: str) -> Member:
+        return Member(name, self)
+
+
+class Member:
+    """A declared member: its name, its type, and what it means, in words."""
+
+    __slots__ = ("meaning", "name", "type")
+
+    def __init__(self, name: str, kind: Type, meaning: str = "") -> None:
+        self.name, self.type, self.meaning = name, kind, meaning
+
+    def __mul__(self, meaning: str) -> Member:
+        return Member(self.name, self.type, meaning)
+
+
+class Scalar(Type):
+    """A number. order: `<` or `>`. code: of the module `struct`. c_type: None: the one of the code."""
+
+    __slots__ = ("_c_type", "code", "order")
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        order: str = "<",
+        c_type: str = "",
+        kind: Kind = "number",
+        bit_names: Mapping[int, str] | None = None,
+    ) -> None:
+        size = _SIZES[code.lower()]
+        super().__init__(size, size, kind, bit_names)
+        self.order, self.code = order, code
+        self._c_type = c_type or (f"be{8 * size}" if order == ">" else f"{'s' if code.islower() else 'u'}{8 * size}")
+
+    @property
+    def c_type(self) -> str:
+        return self._c_type
+
+
+class Raw(Type):
+    """Bytes without inner structure, or a text."""
+
+    __slots__ = ()
+
+    @property
+    def c_type(self) -> str:
+        return f"{'char' if self.kind == 'text' else 'u8'}[{self.size}]"
+
+
+class Array(Type):
+    """An array of elements of one type, without padding. count: of elements."""
+
+    __slots__ = ("count", "of")
+
+    def __init__(self, count: int, of: Type) -> None:
+        super().__init__(count * of.size, of.align, of.kind, of.bit_names)
+        self.count, self.of = count, of
+
+    @property
+    def c_type(self) -> str:
+        return f"{self.of.c_type}[{self.count}]"
+
+
+class Flex(Type):
+    """A flexible array member: it has no size, but its element has an alignment."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Type) -> None:
+        super().__init__(0, of.align, of.kind, of.bit_names)
+        self.of = of
+
+    @property
+    def c_type(self) -> str:
+        return f"{self.of.c_type}[]"
+
+
+class Bits(Type):
+    """Bit-fields of one little-endian container. members: (name, width), from the least significant bit up."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, size: int, members: tuple[tuple[str, int], ...]) -> None:
+        super().__init__(size, size, "number")
+        self.members = members
+
+    @property
+    def c_type(self) -> str:
+        return f"u{8 * self.size}"
+
+
+class CStruct(Type):
+    """A struct. name: in C, set by its schema. members: with the padding of the compiler, as bytes named _padN."""
+
+    __slots__ = ("is_packed", "members", "name")
+
+    def __init__(self, members: tuple[Member, ...], align: int, *, is_packed: bool) -> None:
+        super().__init__(sum(member.type.size for member in members), align, "struct")
+        self.members, self.is_packed, self.name = members, is_packed, ""
+
+    @property
+    def c_type(self) -> str:
+        return f"struct {self.name}"
+
+
+_SIZES = {"b": 1, "h": 2, "i": 4, "q": 8}
+u8, u16, u32, u64 = map(Scalar, "BHIQ")
+s32, s64 = map(Scalar, "iq")
+be32, be64 = Scalar("I", order=">"), Scalar("Q", order=">")
+phys = Scalar("Q", c_type="phys", kind="address")
 """A physical address: a u64 of kind address."""
-boolean = construct.FormatField("<", "B")
+boolean = Scalar("B", c_type="bool")
 """A C bool. Kept as a byte, so that other values than 0 and 1 survive."""
 
-_C_NAMES = {"B": "u8", "H": "u16", "L": "u32", "I": "u32", "Q": "u64", "l": "s32", "i": "s32", "q": "s64"}
 
-
-def _of_kind(scalar: Any, kind: Kind, names: Mapping[int, str] | None = None) -> Any:
-    member = construct.FormatField(scalar.fmtstr[0], scalar.fmtstr[1:])
-    member.kind, member.bit_names = kind, dict(names or {})
-    return member
-
-
-def handle(scalar: Any) -> Any:
+def handle(scalar: Scalar) -> Scalar:
     """A member of kind handle. scalar: its type, such as u64."""
-    return _of_kind(scalar, "handle")
+    return Scalar(scalar.code, order=scalar.order, kind="handle")
 
 
-def token(scalar: Any) -> Any:
+def token(scalar: Scalar) -> Scalar:
     """A member of kind token. scalar: its type, such as u64."""
-    return _of_kind(scalar, "token")
+    return Scalar(scalar.code, order=scalar.order, kind="token")
 
 
-def in_bytes(scalar: Any) -> Any:
+def in_bytes(scalar: Scalar) -> Scalar:
     """A member of kind size. scalar: its type, such as u64."""
-    return _of_kind(scalar, "size")
+    return Scalar(scalar.code, order=scalar.order, kind="size")
 
 
-def flags(scalar: Any, names: Mapping[int, str]) -> Any:
+def flags(scalar: Scalar, names: Mapping[int, str]) -> Scalar:
     """A member of kind flags.
 
     scalar: its type, such as u32.
     names:  by bit value, such as {1: "DIRTY"}.
     """
-    return _of_kind(scalar, "flags", names)
+    return Scalar(scalar.code, order=scalar.order, kind="flags", bit_names=names)
 
 
 def set_bits(value: int, names: Mapping[int, str]) -> list[str]:
@@ -116,97 +234,60 @@ def set_bits(value: int, names: Mapping[int, str]) -> list[str]:
     return [*found, f"{unknown:#x}"] if unknown else found
 
 
-def char(size: int) -> Any:
+def char(size: int) -> Raw:
     """A NUL-padded text, kept as bytes. size: bytes."""
-    member = Bytes(size)
-    member.c_text = True
-    return member
+    return Raw(size, 1, "text")
 
 
-def raw(size: int) -> Any:
+def raw(size: int) -> Raw:
     """Bytes without inner structure: a bitmap, a union, reserved space. size: bytes."""
-    return Bytes(size)
+    return Raw(size, 1, "bytes")
 
 
-def array(count: int, of: Any) -> Any:
+def array(count: int, of: Schema | Type) -> Array:
     """An array.
 
     count: number of elements.
     of:    schema or scalar of an element.
     """
-    return construct.Array(count, _unwrap(of))
+    return Array(count, _type_of(of))
 
 
-class _Flex(construct.Construct):  # type: ignore[misc]
-    """A flexible array member: it has no size, but its element has an alignment."""
-
-    def __init__(self, element: Any) -> None:
-        super().__init__()
-        self.element = element
-        self.flagbuildnone = True
-
-    def _parse(self, stream: Any, context: Any, path: Any) -> None:
-        return None
-
-    def _build(self, obj: Any, stream: Any, context: Any, path: Any) -> Any:
-        return obj
-
-    def _sizeof(self, context: Any, path: Any) -> int:
-        return 0
-
-
-def flex(of: Any) -> Any:
+def flex(of: Schema | Type) -> Flex:
     """The flexible array member at the end of a header. of: schema or scalar of an element."""
-    return _Flex(_unwrap(of))
+    return Flex(_type_of(of))
 
 
-class _Bits(construct.Subconstruct):  # type: ignore[misc]
-    """Bit-fields of one little-endian container, declared from the least significant bit up."""
-
-    def __init__(self, size: int, members: tuple[tuple[str, int], ...]) -> None:
-        unused = size * 8 - sum(width for _, width in members)
-        declared = (*members, ("_unused", unused)) if unused else members
-        super().__init__(ByteSwapped(BitStruct(*(name / BitsInteger(width) for name, width in reversed(declared)))))
-        self.size, self.members = size, members
-
-
-def bits(size: int, **members: int) -> Any:
+def bits(size: int, **members: int) -> Bits:
     """Bit-fields in one container, written as an unnamed member: `"_bits" / bits(8, pfn=52, flags=12)`.
 
     size:    bytes of the container.
     members: width in bits by name, least significant first. They are fields of the enclosing struct.
     """
-    return _Bits(size, tuple(members.items()))
+    return Bits(size, tuple(members.items()))
 
 
-class _CStruct(construct.Struct):  # type: ignore[misc]
-    align: int = 1
-    is_packed: bool = False
-
-
-def natural(*members: Any) -> Any:
+def natural(*members: Member) -> CStruct:
     """A struct with the padding of a compiler, which is kept as bytes in members _padN (N: offset)."""
-    laid_out: list[Any] = []
+    laid_out: list[Member] = []
     offset = 0
+
+    def pad(align: int) -> int:
+        if gap := -offset % align:
+            laid_out.append(f"_pad{offset}" / raw(gap))
+        return gap
+
     for member in members:
-        gap = -offset % _align(member)
-        if gap:
-            laid_out.append(f"_pad{offset}" / Bytes(gap))
+        offset += pad(member.type.align) + member.type.size
         laid_out.append(member)
-        offset += gap + member.sizeof()
-    align = max((_align(member) for member in members), default=1)
-    if -offset % align:
-        laid_out.append(f"_pad{offset}" / Bytes(-offset % align))
-    made = _CStruct(*laid_out)
-    made.align = align
-    return made
+    align = max((member.type.align for member in members), default=1)
+    pad(align)
+    return CStruct(tuple(laid_out), align, is_packed=False)
 
 
-def packed(*members: Any) -> Any:
+def packed(*members: Member) -> CStruct:
     """A struct that is declared __packed: no padding, alignment 1."""
-    made = _CStruct(*members)
-    made.is_packed = True
-    return made
+    return CStruct(members, 1, is_packed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,20 +330,23 @@ class Schema:
 
     name:    of the struct in the kernel.
     label:   in the catalogue; unique together with the name.
-    con:     the construct object.
+    struct:  its members.
     status:  merged, queued (linux-next), posted or development-branch.
     seen_in: kernel releases, or the series and its date.
     meaning: what the struct is for.
     """
 
-    def __init__(self, name: str, label: str, con: Any, *, status: str, seen_in: str, meaning: str) -> None:
-        self.name, self.label, self.con = name, label, con
+    def __init__(self, name: str, label: str, struct: CStruct, *, status: str, seen_in: str, meaning: str) -> None:
+        self.name, self.label, self.struct = name, label, struct
         self.status, self.seen_in, self.meaning = status, seen_in, meaning
-        con.schema_name = name
-        self.__doc__ = f"{self.declaration}: {self.size} bytes, {self.layout}. {meaning} Seen in {seen_in} ({status})."
+        struct.name = name
 
     def __repr__(self) -> str:
         return f"<Schema {self.name} ({self.label}), {self.size} bytes>"
+
+    def __rtruediv__(self, name: str) -> Member:
+        """A member of this struct in another one."""
+        return Member(name, self.struct)
 
     @property
     def declaration(self) -> str:
@@ -275,25 +359,25 @@ class Schema:
         order = "big-endian" if any(field.c_type.startswith("be") for field in self.fields) else "little-endian"
         return f"{'packed' if self.packed else f'natural alignment ({self.align})'}, {order}"
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Bytes, without a flexible array."""
-        return int(self.con.sizeof())
+        return self.struct.size
 
     @property
     def align(self) -> int:
         """Alignment in bytes."""
-        return int(self.con.align)
+        return self.struct.align
 
     @property
     def packed(self) -> bool:
         """Whether it is declared __packed."""
-        return bool(self.con.is_packed)
+        return self.struct.is_packed
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """All members by ascending offset. Those of a nested struct follow the member that holds it."""
-        return tuple(_walk(self.con, 0, "", 0))
+        return tuple(_walk(self.struct, 0, "", 0))
 
     def offset(self, name: str) -> int:
         """Offset of a member in bytes. name: as in `field`."""
@@ -309,146 +393,110 @@ class Schema:
 
         A container of bit-fields is one integer, padding is skipped, nested structs are flattened.
         """
-        order = ">" if set(_orders(self.con)) == {">"} else "<"
-        return _struct.Struct(order + "".join(_formats(self.con)))
+        order = ">" if set(_orders(self.struct)) == {">"} else "<"
+        return _struct.Struct(order + "".join(_formats(self.struct)))
 
     @cached_property
     def record_fields(self) -> tuple[str, ...]:
         """Names of the values of `record`, with dots for nested ones. A container has that of its first bit-field."""
-        return tuple(_record_names(self.con, ""))
+        return tuple(_record_names(self.struct, ""))
+
+    def values(self, data: bytes | memoryview) -> dict[str, Any]:
+        """The values of `record` by name. data: at least `size` bytes; more are ignored."""
+        return dict(zip(self.record_fields, self.record.unpack_from(data), strict=True))
+
+    @cached_property
+    def _construct(self) -> Any:
+        from luoser.abi.constructs import (
+            construct_of,  # late: a start that parses no struct is faster without construct
+        )
+
+        return construct_of(self.struct)
 
     def parse(self, data: bytes | memoryview) -> Any:
         """The members as a construct Container. data: at least `size` bytes; more are ignored."""
-        return self.con.parse(bytes(data[: self.size]))
+        return self._construct.parse(bytes(data[: self.size]))
 
     def build(self, values: Mapping[str, Any]) -> bytes:
         """The bytes of the struct. values: as `parse` returns them; padding may be left out, it is zeros then."""
-        return bytes(self.con.build(_with_padding(self.con, values)))
+        return bytes(self._construct.build(_with_padding(self.struct, values)))
 
 
-def _unwrap(of: Any) -> Any:
-    return of.con if isinstance(of, Schema) else of
+def _type_of(of: Schema | Type) -> Type:
+    return of.struct if isinstance(of, Schema) else of
 
 
-def _inner(member: Any) -> Any:
-    while isinstance(member, construct.Renamed):
-        member = member.subcon
-    return member
-
-
-def _align(member: Any) -> int:
-    inner = _inner(member)
-    if isinstance(inner, _CStruct):
-        return inner.align
-    if isinstance(inner, construct.Array):
-        return _align(inner.subcon)
-    if isinstance(inner, _Flex):
-        return _align(inner.element)
-    if isinstance(inner, construct.FormatField):
-        return int(inner.length)
-    if isinstance(inner, _Bits):
-        return inner.size
-    return 1
-
-
-def _walk(con: Any, offset: int, prefix: str, depth: int) -> Iterator[Field]:
-    for member in con.subcons:
-        inner, name, meaning = _inner(member), member.name, str(member.docs)
-        size = 0 if isinstance(inner, _Flex) else int(inner.sizeof())
-        if isinstance(inner, _Bits):
-            yield from _walk_bits(inner, offset, prefix, meaning, depth)
-        elif name.startswith("_pad"):
-            padding = f"u8[{size}]"
-            yield Field(
-                prefix + name, offset, size, padding, "compiler padding", depth=depth, padding=True, kind="bytes"
-            )
+def _walk(struct: CStruct, offset: int, prefix: str, depth: int) -> Iterator[Field]:
+    for member in struct.members:
+        own, name = member.type, prefix + member.name
+        if isinstance(own, Bits):
+            yield from _walk_bits(own, offset, prefix, member.meaning, depth)
+        elif _is_padding(member):
+            yield Field(name, offset, own.size, own.c_type, "compiler padding", depth=depth, padding=True, kind="bytes")
         else:
-            kind, names = _kind(inner)
-            yield Field(prefix + name, offset, size, _c_type(inner), meaning, depth=depth, kind=kind, bit_names=names)
-            if isinstance(inner, _CStruct):
-                yield from _walk(inner, offset, f"{prefix}{name}.", depth + 1)
-        offset += size
+            place = name, offset, own.size, own.c_type, member.meaning
+            yield Field(*place, depth=depth, kind=own.kind, bit_names=own.bit_names)
+            if isinstance(own, CStruct):
+                yield from _walk(own, offset, f"{name}.", depth + 1)
+        offset += own.size
 
 
-def _walk_bits(inner: _Bits, offset: int, prefix: str, meaning: str, depth: int) -> Iterator[Field]:
+def _walk_bits(own: Bits, offset: int, prefix: str, meaning: str, depth: int) -> Iterator[Field]:
     first = 0
-    for name, width in inner.members:
-        yield Field(prefix + name, offset, inner.size, f"u{8 * inner.size}:{width}", meaning, first, width, depth)
+    for name, width in own.members:
+        yield Field(prefix + name, offset, own.size, f"{own.c_type}:{width}", meaning, first, width, depth)
         first += width
 
 
-def _kind(inner: Any) -> tuple[Kind, Mapping[int, str]]:
-    """(meaning of a member, names of its bits)."""
-    if isinstance(inner, _CStruct):
-        return "struct", {}
-    if isinstance(inner, construct.Array | _Flex):
-        return _kind(_inner(inner.subcon if isinstance(inner, construct.Array) else inner.element))
-    if isinstance(inner, construct.FormatField):
-        return getattr(inner, "kind", "number"), getattr(inner, "bit_names", {})
-    return ("text" if getattr(inner, "c_text", False) else "bytes"), {}
+def _is_padding(member: Member) -> bool:
+    return member.name.startswith("_pad")
 
 
-def _c_type(inner: Any) -> str:
-    if isinstance(inner, _CStruct):
-        return f"struct {inner.schema_name}"
-    if isinstance(inner, construct.Array):
-        return f"{_c_type(inner.subcon)}[{inner.count}]"
-    if isinstance(inner, _Flex):
-        return f"{_c_type(inner.element)}[]"
-    if isinstance(inner, construct.FormatField):
-        if inner is phys:
-            return "phys"
-        if inner is boolean:
-            return "bool"
-        return f"be{8 * inner.length}" if inner.fmtstr[0] == ">" else _C_NAMES[inner.fmtstr[1]]
-    return f"char[{inner.sizeof()}]" if getattr(inner, "c_text", False) else f"u8[{inner.sizeof()}]"
+def _formats(struct: CStruct) -> Iterator[str]:
+    for member in struct.members:
+        own = member.type
+        if isinstance(own, CStruct):
+            yield from _formats(own)
+        elif isinstance(own, Scalar):
+            yield own.code
+        elif isinstance(own, Bits):
+            yield {1: "B", 2: "H", 4: "I", 8: "Q"}[own.size]
+        elif not isinstance(own, Flex):
+            yield f"{own.size}{'x' if _is_padding(member) else 's'}"
 
 
-def _formats(con: Any) -> Iterator[str]:
-    for member in con.subcons:
-        inner = _inner(member)
-        if isinstance(inner, _CStruct):
-            yield from _formats(inner)
-        elif isinstance(inner, construct.FormatField):
-            yield str(inner.fmtstr[1]).replace("L", "I").replace("l", "i")
-        elif isinstance(inner, _Bits):
-            yield {1: "B", 2: "H", 4: "I", 8: "Q"}[inner.size]
-        elif not isinstance(inner, _Flex):
-            yield f"{inner.sizeof()}{'x' if member.name.startswith('_pad') else 's'}"
-
-
-def _orders(con: Any) -> Iterator[str]:
-    for member in con.subcons:
-        inner = _inner(member)
-        if isinstance(inner, _CStruct):
-            yield from _orders(inner)
-        elif isinstance(inner, _Bits):
+def _orders(struct: CStruct) -> Iterator[str]:
+    for member in struct.members:
+        own = member.type
+        if isinstance(own, CStruct):
+            yield from _orders(own)
+        elif isinstance(own, Bits):
             yield "<"
-        elif isinstance(inner, construct.FormatField) and inner.length > 1:
-            yield str(inner.fmtstr[0])
+        elif isinstance(own, Scalar) and own.size > 1:
+            yield own.order
 
 
-def _record_names(con: Any, prefix: str) -> Iterator[str]:
-    for member in con.subcons:
-        inner = _inner(member)
-        if isinstance(inner, _CStruct):
-            yield from _record_names(inner, f"{prefix}{member.name}.")
-        elif isinstance(inner, _Bits):
-            yield prefix + inner.members[0][0]
-        elif not isinstance(inner, _Flex) and not member.name.startswith("_pad"):
+def _record_names(struct: CStruct, prefix: str) -> Iterator[str]:
+    for member in struct.members:
+        own = member.type
+        if isinstance(own, CStruct):
+            yield from _record_names(own, f"{prefix}{member.name}.")
+        elif isinstance(own, Bits):
+            yield prefix + own.members[0][0]
+        elif not isinstance(own, Flex) and not _is_padding(member):
             yield prefix + member.name
 
 
-def _with_padding(con: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+def _with_padding(struct: CStruct, values: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(values)
-    for member in con.subcons:
-        inner, name = _inner(member), member.name
-        if name.startswith("_pad"):
-            made.setdefault(name, bytes(inner.sizeof()))
-        elif isinstance(inner, _Bits):
+    for member in struct.members:
+        own, name = member.type, member.name
+        if _is_padding(member):
+            made.setdefault(name, bytes(own.size))
+        elif isinstance(own, Bits):
             made[name] = {"_unused": 0, **made[name]}
-        elif isinstance(inner, _CStruct):
-            made[name] = _with_padding(inner, made[name])
-        elif isinstance(inner, construct.Array) and isinstance(inner.subcon, _CStruct):
-            made[name] = [_with_padding(inner.subcon, item) for item in made[name]]
+        elif isinstance(own, CStruct):
+            made[name] = _with_padding(own, made[name])
+        elif isinstance(own, Array) and isinstance(own.of, CStruct):
+            made[name] = [_with_padding(own.of, item) for item in made[name]]
     return made

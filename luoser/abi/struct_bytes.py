@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import construct
-
-from luoser.abi.schema import Schema
+from luoser.abi.schema import Array, Bits, CStruct, Flex, Raw, Scalar, Schema, Type
 from luoser.errors import UsageError
 from luoser.text import encode_name, parse_size, safe_text
 
@@ -25,47 +23,47 @@ def struct_bytes(schema: Schema, fields: Mapping[str, Any], what: str) -> bytes:
     Raises UsageError for a member that the struct does not have, a text that is too long, or a number that is too
     large.
     """
+    from construct import ConstructError  # late, as everything of construct
+
     try:
-        return schema.build(_values(schema.con, fields, what))
-    except construct.ConstructError as error:
+        return schema.build(_values(schema.struct, fields, what))
+    except ConstructError as error:
         raise UsageError(f"{what}: struct {schema.name}: {str(error).splitlines()[0]}") from None
 
 
-def _values(con: Any, fields: Mapping[str, Any], what: str) -> dict[str, Any]:
+def _values(struct: CStruct, fields: Mapping[str, Any], what: str) -> dict[str, Any]:
     left, made = dict(fields), dict[str, Any]()
-    for member in con.subcons:
-        inner, name = member.subcon if isinstance(member, construct.Renamed) else member, member.name
-        while isinstance(inner, construct.Renamed):
-            inner = inner.subcon
+    for member in struct.members:
+        own, name = member.type, member.name
         if name.startswith("_pad"):
             continue
-        if hasattr(inner, "members"):  # bit-fields of one container
-            made[name] = {bit: _bit(left.pop(bit, 0), width, f"{what}, {bit}") for bit, width in inner.members}
-        elif hasattr(inner, "element"):  # a flexible array has no size
+        if isinstance(own, Bits):
+            made[name] = {bit: _bit(left.pop(bit, 0), width, f"{what}, {bit}") for bit, width in own.members}
+        elif isinstance(own, Flex):
             left.pop(name, None)
         else:
-            made[name] = _value(inner, left.pop(name, None), f"{what}, {name}")
+            made[name] = _value(own, left.pop(name, None), f"{what}, {name}")
     if left:
         raise UsageError(f"{what}: unknown member {safe_text(next(iter(left)))}")
     return made
 
 
-def _value(inner: Any, value: Any, what: str) -> Any:
-    if isinstance(inner, construct.Struct):
+def _value(own: Type, value: Any, what: str) -> Any:
+    if isinstance(own, CStruct):
         if not isinstance(value or {}, Mapping):
             raise UsageError(f"{what}: expected an object")
-        return _values(inner, value or {}, what)
-    if isinstance(inner, construct.Array):
+        return _values(own, value or {}, what)
+    if isinstance(own, Array):
         if not isinstance(value or [], list | tuple):
             raise UsageError(f"{what}: expected a list")
         items = list(value or ())
-        if len(items) > inner.count:
-            raise UsageError(f"{what}: too many items: expected at most {inner.count}, found {len(items)}")
-        return [_value(inner.subcon, item, what) for item in items + [None] * (inner.count - len(items))]
-    if isinstance(inner, construct.Bytes):
-        return _bytes(inner, value, what)
-    number, size = _integer(0 if value is None else value, what), int(inner.sizeof())
-    is_signed = isinstance(inner, construct.FormatField) and inner.fmtstr[-1].islower()
+        if len(items) > own.count:
+            raise UsageError(f"{what}: too many items: expected at most {own.count}, found {len(items)}")
+        return [_value(own.of, item, what) for item in items + [None] * (own.count - len(items))]
+    if isinstance(own, Raw):
+        return _bytes(own, value, what)
+    number, size = _integer(0 if value is None else value, what), own.size
+    is_signed = isinstance(own, Scalar) and own.code.islower()
     least, end = (-1 << 8 * size - 1, 1 << 8 * size - 1) if is_signed else (0, 1 << 8 * size)
     if not least <= number < end:
         raise UsageError(f"{what}: {_cut(number)} does not fit {size} byte{'s' if size > 1 else ''}")
@@ -102,12 +100,12 @@ def _integer(value: Any, what: str) -> int:
     return number
 
 
-def _bytes(inner: Any, value: Any, what: str) -> bytes:
+def _bytes(own: Raw, value: Any, what: str) -> bytes:
     """A NUL-padded text, or bytes without inner structure, which are in hex in a document."""
-    size = int(inner.sizeof())
+    size = own.size
     if value is None:
         return bytes(size)
-    if getattr(inner, "c_text", False):
+    if own.kind == "text":
         return text_bytes(f"{value:#x}" if isinstance(value, int) else value, size, what)
     try:
         data = value if isinstance(value, bytes) else bytes.fromhex(value)

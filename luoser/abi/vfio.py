@@ -37,7 +37,7 @@ _DOMAIN_32 = "domain" / u32 * "PCI domain"
 _RESET = "reset_works" / u8 * "1 if the device can be reset"
 
 _iommufd = packed("token" / token(u32) * "LUO token of the iommufd file in the same session")
-_iommufd.schema_name = "(unnamed)"
+_iommufd.name = "(unnamed)"
 _IOMMUFD = "iommufd_ser" / _iommufd * "link to its iommufd"
 
 vfio_pci_core_device_ser_rfc = Schema(

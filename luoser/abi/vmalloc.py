@@ -38,9 +38,7 @@ kho_vmalloc_hdr = Schema(
 kho_vmalloc_chunk = Schema(
     "kho_vmalloc_chunk",
     "kho_vmalloc",
-    natural(
-        "hdr" / kho_vmalloc_hdr.con * "link", "phys" / array(511, phys) * "blocks of 2^order pages, 0 ends the list"
-    ),
+    natural("hdr" / kho_vmalloc_hdr * "link", "phys" / array(511, phys) * "blocks of 2^order pages, 0 ends the list"),
     status="merged",
     seen_in=_SEEN,
     meaning="A page with addresses of the area's blocks; the last one may be empty.",

@@ -36,25 +36,25 @@ def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None,
       luoser decode --hex pasted.txt --as pci-lu-v2-03
       luoser decode --hex kdb.txt --word 8
     """
-    from luoser.cli.hints import dump_hint
     from luoser.errors import FormatError, SourceError, UsageError
-    from luoser.hextext import parse_hex
-    from luoser.memory.open import read_file
+    from luoser.memory.file import read_file
     from luoser.reader.blob import decode
     from luoser.text import safe_text
 
     try:
         data = read_file(file, limit="list_size")
     except SourceError as error:
-        raise SourceError(f"{error}{dump_hint(file)}") from error
+        raise SourceError(f"{error}{_hint(file)}") from error
     try:
         if is_hex:
+            from luoser.hextext import parse_hex
+
             data = parse_hex(data, word=word)
         if offset >= len(data):
             raise UsageError(f"offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
         blob = decode(data[offset:], None if layout == "auto" else layout)
     except (FormatError, UsageError) as error:
-        hint = "" if is_hex else dump_hint(file)
+        hint = "" if is_hex else _hint(file)
         raise type(error)(f"{safe_text(file)}: {error}{hint}") from error
     if output == "json":
         from luoser.state import blob_document
@@ -64,3 +64,9 @@ def command(file: str, layout: str, offset: int, is_hex: bool, word: int | None,
         from luoser.render.blob import print_blob
 
         print_blob(blob)
+
+
+def _hint(file: str) -> str:
+    from luoser.cli.hints import dump_hint  # late: it needs all formats of dumps
+
+    return dump_hint(file)

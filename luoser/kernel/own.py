@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from luoser.abi.c_struct import structure
-from luoser.abi.schema import Schema, packed, raw
+from luoser.abi.schema import Member, Schema, packed, raw
 from luoser.kernel.types import Types
 from luoser.kernel.verify import Difference, differences
 
@@ -29,13 +27,13 @@ def own_schema(types: Types, schema: Schema) -> Schema | None:
     if not found:
         return schema
     there = dict(types.members(number))
-    placed = {there[member.name].offset: member for member in schema.con.subcons if member.name in there}
-    made, end = list[Any](), 0
+    placed = {there[member.name].offset: member for member in schema.struct.members if member.name in there}
+    made, end = list[Member](), 0
     for offset, member in sorted(placed.items()):
         made += [f"_pad{end}" / raw(offset - end)] if offset > end else []
         made.append(member)
-        end = offset + member.sizeof()
-    if end > types.size(number) or sum(member.sizeof() for member in made) != end:
+        end = offset + member.type.size
+    if end > types.size(number) or sum(member.type.size for member in made) != end:
         return None
     made += [f"_pad{end}" / raw(types.size(number) - end)] if types.size(number) > end else []
     return Schema(

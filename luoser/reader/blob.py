@@ -12,8 +12,7 @@ from luoser.abi.registry import Layout, layout, unknown_layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, UsageError
 from luoser.reader.pci_layout import Fit, best_fits, fit_pci, read_pci
-from luoser.reader.plausible import PAGE_SIZES, is_array, is_guest_memfd, is_hwpoison, is_page, is_pstore
-from luoser.reader.walk import is_name
+from luoser.reader.plausible import PAGE_SIZES, is_array, is_guest_memfd, is_hwpoison, is_name, is_page, is_pstore
 from luoser.state import Blob, DeviceList
 from luoser.state.columns import columns
 from luoser.state.struct_values import marked, struct_values
@@ -139,8 +138,8 @@ def _is_metadata(data: bytes) -> bool:
     schema = kexec_metadata.kho_kexec_metadata
     if len(data) < schema.size or data[schema.size :].strip(b"\0"):
         return False
-    ser = schema.parse(data)
-    return ser.version == 1 and is_name(ser.previous_release) and ser.previous_release[:1].isdigit()
+    ser = schema.values(data)
+    return ser["version"] == 1 and is_name(ser["previous_release"]) and ser["previous_release"][:1].isdigit()
 
 
 def _is_eventfd(data: bytes) -> bool:
@@ -167,8 +166,8 @@ def _is_kvm_arch(data: bytes) -> bool:
     schema = guest.kvm_luo_ser_arch
     if len(data) < schema.size or data[schema.size :].strip(b"\0"):
         return False
-    ser = schema.parse(data)
-    return 0 < ser.type < 1 << 16 and is_page(ser.arch_state)
+    ser = schema.values(data)
+    return 0 < ser["type"] < 1 << 16 and is_page(ser["arch_state"])
 
 
 def _is_hwpoison(data: bytes) -> bool:
@@ -192,19 +191,19 @@ def _is_pstore(data: bytes) -> bool:
 def _is_setup_data(data: bytes) -> bool:
     if len(data) < kho.setup_data.size:
         return False
-    ser = kho.setup_data.parse(data)
-    return ser.type == kho.SETUP_KEXEC_KHO and ser.len in (kho.kho_data.size, kho.kho_data_2023.size)
+    ser = kho.setup_data.values(data)
+    return ser["type"] == kho.SETUP_KEXEC_KHO and ser["len"] in (kho.kho_data.size, kho.kho_data_2023.size)
 
 
 def _is_kho_data(data: bytes) -> bool:
     if len(data) != kho.kho_data.size:
         return False
-    ser = kho.kho_data.parse(data)
+    ser = kho.kho_data.values(data)
     return (
-        ser.fdt_size in (4096, 16384, 65536)
-        and is_page(ser.fdt_addr)
-        and is_page(ser.scratch_addr)
-        and not ser.scratch_size % 16
+        ser["fdt_size"] in PAGE_SIZES
+        and is_page(ser["fdt_addr"])
+        and is_page(ser["scratch_addr"])
+        and not ser["scratch_size"] % 16
     )
 
 
@@ -255,10 +254,10 @@ def _is_block(entry: Schema, test: Callable[[bytes], bool]) -> Callable[[bytes],
     def check(data: bytes) -> bool:
         if len(data) < block.kho_block_header_ser.size:
             return False
-        ser = block.kho_block_header_ser.parse(data)
-        return (ser.next == 0 or is_page(ser.next)) and _entries(
-            data, block.kho_block_header_ser.size, ser.count, entry, test
-        )
+        head = block.kho_block_header_ser
+        ser = head.values(data)
+        is_link = ser["next"] == 0 or is_page(ser["next"])
+        return is_link and _entries(data, head.size, ser["count"], entry, test)
 
     return check
 
@@ -267,10 +266,10 @@ def _is_area(header: Schema, entry: Schema) -> Callable[[bytes], bool]:
     def check(data: bytes) -> bool:
         if len(data) < header.size:
             return False
-        ser = header.parse(data)
+        ser = header.values(data)
         if ser.get("pgcnt", 1) not in range(1, 1 << 12):
             return False
-        return _entries(data, header.size, ser.count, entry, _is_named)
+        return _entries(data, header.size, ser["count"], entry, _is_named)
 
     return check
 

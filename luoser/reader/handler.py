@@ -16,9 +16,9 @@ from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
-from luoser.reader.plausible import is_guest_memfd, is_hwpoison, is_pstore, is_tmpfs_file
+from luoser.reader.plausible import PHYSICAL_LIMIT, is_guest_memfd, is_hwpoison, is_pstore, is_tmpfs_file
 from luoser.reader.vmalloc import read_area
-from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
+from luoser.reader.walk import Subject, Walk
 from luoser.state import Array, Record
 from luoser.state.struct_values import struct_values
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from luoser.abi.kexec_metadata import kho_kexec_metadata
-from luoser.reader.walk import Subject, Walk, is_name
+from luoser.reader.plausible import is_name
+from luoser.reader.walk import Subject, Walk
 from luoser.state import KexecMetadata
 from luoser.text import decode_name
 

@@ -9,8 +9,9 @@ from luoser.abi.kho_test import COMPATIBLE
 from luoser.abi.vmalloc import kho_vmalloc
 from luoser.fdt import Fdt
 from luoser.limits import LIMITS, how_to_raise
+from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.reader.vmalloc import read_area
-from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
+from luoser.reader.walk import Subject, Walk
 from luoser.state import KhoTest
 
 __all__ = ["read_kho_test"]

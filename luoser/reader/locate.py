@@ -26,7 +26,8 @@ from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.kernel import Kernel, find_kernels, find_successors
 from luoser.reader.page_size import PAGE_SIZES
-from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
+from luoser.reader.plausible import PHYSICAL_LIMIT
+from luoser.reader.walk import EM_X86_64, Walk
 from luoser.state import Direction
 from luoser.symbols import Symbols
 

@@ -16,7 +16,8 @@ from luoser.limits import LIMITS
 from luoser.reader.block import read_blocks
 from luoser.reader.handler import read_detail, read_flb_detail
 from luoser.reader.memfd import is_memfd, read_memfd
-from luoser.reader.walk import Subject, Walk, is_name
+from luoser.reader.plausible import is_name
+from luoser.reader.walk import Subject, Walk
 from luoser.state import File, Flb, Luo, Session, Subsystem
 from luoser.text import bytes_text, decode_name, safe_text
 

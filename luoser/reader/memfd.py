@@ -13,8 +13,9 @@ from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
+from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.reader.vmalloc import Area, read_area
-from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
+from luoser.reader.walk import Subject, Walk
 from luoser.state import Contents, File, FolioList, Folios, Luo, Memfd, PreservedMap, Session
 from luoser.text import safe_text
 

@@ -10,7 +10,7 @@ from typing import Any
 from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, MAX_DOMAIN, PciLayout
 from luoser.abi.schema import Schema
 from luoser.limits import LIMITS
-from luoser.reader.walk import PHYSICAL_LIMIT
+from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.state import Device, DeviceList, row_fields
 from luoser.state.columns import columns
 
@@ -84,8 +84,7 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     """
     if len(data) < layout.header.size:
         return None
-    parsed = layout.header.parse(data)
-    header = {field.name: int(parsed[field.name]) for field in layout.header.fields if field.size and not field.padding}
+    header = layout.header.values(data)
     record, count = layout.record, header[layout.count]
     if layout.blocks is not None:
         return _read_blocks(layout, header, blocks)
@@ -187,7 +186,7 @@ def _is_mostly_empty(layout: PciLayout, data: bytes, used: int) -> bool:
     """
     if len(data) < layout.header.size or layout.blocks is not None:
         return False
-    header = {name: int(value) for name, value in layout.header.parse(data).items() if isinstance(value, int)}
+    header = layout.header.values(data)
     room = (len(data) - layout.header.size) // layout.record.size
     return _slots(layout, header, room) - (used - layout.header.size) // layout.record.size > LIMITS.pci_devices
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from luoser.abi import guest, other
-from luoser.reader.walk import PHYSICAL_LIMIT
 
 __all__ = [
     "PAGE_SIZES",
+    "PHYSICAL_LIMIT",
     "is_array",
     "is_guest_memfd",
     "is_hwpoison",
+    "is_name",
     "is_page",
     "is_pstore",
     "is_tmpfs_file",
@@ -18,6 +19,8 @@ __all__ = [
 
 _REASONS = 16
 """More than the reasons of a dump in enum kmsg_dump_reason."""
+PHYSICAL_LIMIT = 1 << 52
+"""No x86-64 or arm64 machine has physical addresses at or above this."""
 PAGE_SIZES = (4096, 16384, 65536)
 """Bytes of a page, smallest first."""
 
@@ -47,11 +50,10 @@ def is_hwpoison(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
     data:       from the struct on.
     page_sizes: bytes of a page, one of which it is.
     """
-    if len(data) < other.hwpoison_ser.size:
+    if len(data) < other.hwpoison_ser.size or other.hwpoison_ser.values(data)["version"] != other.RECORD_VERSION:
         return False
     ser = other.hwpoison_ser.parse(data)
-    is_known = bool(ser.version == other.RECORD_VERSION and not ser.pad)
-    return is_known and is_array(ser.count * 8, ser.pfns, page_sizes)
+    return not ser.pad and is_array(ser.count * 8, ser.pfns, page_sizes)
 
 
 def is_guest_memfd(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
@@ -62,9 +64,12 @@ def is_guest_memfd(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> boo
     """
     if len(data) < guest.guest_memfd_luo_ser.size:
         return False
-    ser, page = guest.guest_memfd_luo_ser.parse(data), page_sizes[0]
-    is_known = not ser.flags & ~sum(guest.GUEST_FLAGS) and ser.size <= 1 << 52 and not ser.size % page
-    return bool(is_known and ser.nr_folios <= ser.size // page) and is_array(ser.nr_folios * 16, ser.folios, page_sizes)
+    schema, page = guest.guest_memfd_luo_ser, page_sizes[0]
+    ser = schema.values(data)
+    is_known = not ser["flags"] & ~sum(guest.GUEST_FLAGS) and ser["size"] <= 1 << 52 and not ser["size"] % page
+    if not is_known or ser["nr_folios"] > ser["size"] // page:
+        return False
+    return is_array(ser["nr_folios"] * 16, schema.parse(data).folios, page_sizes)
 
 
 def is_tmpfs_file(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
@@ -87,13 +92,23 @@ def is_pstore(data: bytes, size: int) -> bool:
     """
     if len(data) < other.pstore_kho_ser.size:
         return False
-    ser = other.pstore_kho_ser.parse(data)
+    ser = other.pstore_kho_ser.values(data)
     return bool(
-        ser.version == other.RECORD_VERSION
-        and 0 < ser.size <= size - other.pstore_kho_ser.size
-        and 0 < ser.sec < 1 << 32
-        and ser.reason < _REASONS
+        ser["version"] == other.RECORD_VERSION
+        and 0 < ser["size"] <= size - other.pstore_kho_ser.size
+        and 0 < ser["sec"] < 1 << 32
+        and ser["reason"] < _REASONS
         and not data[4:8].strip(b"\0")
-        and 0 <= ser.nsec < 1_000_000_000
-        and ser.compressed <= 1
+        and 0 <= ser["nsec"] < 1_000_000_000
+        and ser["compressed"] <= 1
     )
+
+
+def is_name(raw: bytes, *, empty: bool = False) -> bool:
+    """Whether a fixed-size field holds a name: with a NUL, and only zeros after it.
+
+    raw:   the field.
+    empty: whether an empty name is accepted.
+    """
+    name, nul, rest = raw.partition(b"\0")
+    return bool(nul) and (bool(name) or empty) and not rest.strip(b"\0")

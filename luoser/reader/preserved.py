@@ -18,7 +18,8 @@ from luoser.abi.preserved import (
 )
 from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS, how_to_raise
-from luoser.reader.walk import EM_X86_64, PHYSICAL_LIMIT, Walk
+from luoser.reader.plausible import PHYSICAL_LIMIT
+from luoser.reader.walk import EM_X86_64, Walk
 from luoser.state import Bitmap
 from luoser.text import bytes_text
 

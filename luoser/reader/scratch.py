@@ -15,7 +15,8 @@ from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS
 from luoser.reader.locate import Chosen, Root, SetupNode, is_root
-from luoser.reader.walk import PHYSICAL_LIMIT, Walk
+from luoser.reader.plausible import PHYSICAL_LIMIT
+from luoser.reader.walk import Walk
 from luoser.state import Area
 
 __all__ = ["Messenger", "messengers", "own_scratch", "report_lost_roots"]

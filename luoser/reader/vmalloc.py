@@ -9,7 +9,8 @@ from typing import Any
 
 from luoser.abi.vmalloc import chunk_capacity
 from luoser.limits import LIMITS, how_to_raise
-from luoser.reader.walk import PHYSICAL_LIMIT, Subject, Walk
+from luoser.reader.plausible import PHYSICAL_LIMIT
+from luoser.reader.walk import Subject, Walk
 
 __all__ = ["Area", "read_area"]
 

@@ -16,17 +16,16 @@ from luoser.kernel.types import Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.metered import Metered
 from luoser.memory.source import Memory
+from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.state import Direction, Problem
 
-__all__ = ["EM_X86_64", "PHYSICAL_LIMIT", "Kind", "Subject", "Walk", "is_name"]
+__all__ = ["EM_X86_64", "Kind", "Subject", "Walk"]
 
 Kind = Callable[[bytes], bool]
 """Whether a page can be a structure of some kind."""
 T = TypeVar("T")
 EM_X86_64 = 62
 """e_machine of ELF."""
-PHYSICAL_LIMIT = 1 << 52
-"""No x86-64 or arm64 machine has physical addresses at or above this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,13 +368,3 @@ class Walk:
             self.problem("too-many" if tree.is_cut else "bad-fdt", address, subject, tree.fault)
         self._trees[address] = tree
         return tree
-
-
-def is_name(raw: bytes, *, empty: bool = False) -> bool:
-    """Whether a fixed-size field holds a name: with a NUL, and only zeros after it.
-
-    raw:   the field.
-    empty: whether an empty name is accepted.
-    """
-    name, nul, rest = raw.partition(b"\0")
-    return bool(nul) and (bool(name) or empty) and not rest.strip(b"\0")

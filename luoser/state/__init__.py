@@ -1,41 +1,50 @@
 # SPDX-License-Identifier: MIT
-"""The hub: the state of a source as plain values, and their JSON form."""
+"""The hub: the state of a source as plain values, and their JSON form.
 
-from luoser.state.model import (
-    OWN_PREFIX,
-    Area,
-    Array,
-    Blob,
-    Contents,
-    Direction,
-    File,
-    Flb,
-    Folios,
-    Handover,
-    KexecMetadata,
-    KhoTest,
-    Luo,
-    MapStatus,
-    Memblock,
-    Memfd,
-    PciList,
-    Pending,
-    PendingFile,
-    PendingFlb,
-    PendingSession,
-    Preserved,
-    Problem,
-    Record,
-    Reservation,
-    Session,
-    Source,
-    State,
-    Subsystem,
-    Subtree,
-)
-from luoser.state.packed import Column, Device, DeviceList, Folio, FolioList, Hex, row_fields
-from luoser.state.preserved import Bitmap, Block, Extent, PreservedMap
-from luoser.state.to_json import SCHEMA, blob_document, to_document
+A name is imported on first use: a bare blob needs few of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from luoser.state.blob import Blob
+    from luoser.state.model import (
+        OWN_PREFIX,
+        Area,
+        Array,
+        Contents,
+        Direction,
+        File,
+        Flb,
+        Folios,
+        Handover,
+        KexecMetadata,
+        KhoTest,
+        Luo,
+        MapStatus,
+        Memblock,
+        Memfd,
+        PciList,
+        Pending,
+        PendingFile,
+        PendingFlb,
+        PendingSession,
+        Preserved,
+        Problem,
+        Record,
+        Reservation,
+        Session,
+        Source,
+        State,
+        Subsystem,
+        Subtree,
+    )
+    from luoser.state.packed import Column, Device, DeviceList, Folio, FolioList, Hex, row_fields
+    from luoser.state.preserved import Bitmap, Block, Extent, PreservedMap
+    from luoser.state.to_json import SCHEMA, blob_document, to_document
 
 __all__ = [
     "OWN_PREFIX",
@@ -83,3 +92,13 @@ __all__ = [
     "row_fields",
     "to_document",
 ]
+
+_HOMES = ("packed", "preserved", "blob", "model", "to_json")  # those that are quick to import first
+
+
+def __getattr__(name: str) -> Any:
+    for home in _HOMES if name in __all__ else ():
+        module = import_module(f"{__name__}.{home}")
+        if name in module.__all__:
+            return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

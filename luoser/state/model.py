@@ -20,7 +20,7 @@ from luoser.state.preserved import PreservedMap
 __all__ = [
     "OWN_PREFIX",
     "Area",
-    "Blob",
+    "Array",
     "Contents",
     "Direction",
     "File",
@@ -608,34 +608,6 @@ class Handover:
             names = {f"subtrees[{index}]": entry.name for index, entry in enumerate(self.subtrees)}
             return names.get(about, "") not in kept
         return part != "root" and _SUBTREES.get(about, part) not in kept
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
-    """A bare blob, decoded as one layout.
-
-    layout:     name in the registry.
-    candidates: all layouts that fit.
-    confidence: why this layout, in words.
-    size:       bytes that the layout covers.
-    fields:     values of the head by member name.
-    devices:    of a PCI list. None: not a list.
-    buses:      of a PCI list.
-    records:    of other arrays.
-    fdt:        None: not a devicetree.
-    notes:      faults, and what is not in the blob, in words.
-    """
-
-    layout: str
-    candidates: tuple[str, ...]
-    confidence: str
-    size: int
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    devices: DeviceList | None = None
-    buses: tuple[Mapping[str, Any], ...] = ()
-    records: tuple[Mapping[str, Any], ...] = ()
-    fdt: Fdt | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

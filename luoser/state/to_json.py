@@ -13,8 +13,8 @@ from typing import Any
 
 from luoser.abi.schema import set_bits
 from luoser.fdt import Fdt, Node
+from luoser.state.blob import Blob
 from luoser.state.model import (
-    Blob,
     Contents,
     File,
     Flb,

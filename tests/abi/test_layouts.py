@@ -160,13 +160,13 @@ def test_record_covers_the_struct(schema: Schema) -> None:
     assert len(set(schema.record_fields)) == len(schema.record_fields)
 
 
-def made(con: Any) -> Schema:
-    return Schema("made", "for a test", con, status="posted", seen_in="nowhere", meaning="For a test.")
+def made(struct: Any) -> Schema:
+    return Schema("made", "for a test", struct, status="posted", seen_in="nowhere", meaning="For a test.")
 
 
 def test_record_of_big_endian_members() -> None:
     inner = made(natural("first" / be32 * "", "mark" / u8 * ""))
-    outer = made(natural("inner" / inner.con * "", "text" / char(2) * "", "last" / be32 * ""))
+    outer = made(natural("inner" / inner * "", "text" / char(2) * "", "last" / be32 * ""))
     assert outer.record.unpack(bytes.fromhex("00000001 02000000 4142 0000 00000003")) == (1, 2, b"AB", 3)
 
 
