@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,3 +172,15 @@ def test_a_blob_is_decoded_without_what_reads_a_whole_source() -> None:
     names = loaded("import luoser.reader.blob")
     assert "luoser.reader.pci_layout" in names
     assert not names & {f"luoser.reader.{name}" for name in ("calibrate", "kernel", "kho", "locate", "luo", "pending")}
+
+
+def test_a_folio_is_decoded_without_construct() -> None:
+    code = "from luoser.memory.file import read_file\nfrom luoser.reader.blob import decode"
+    modules = loaded(f"{code}\nassert decode(read_file('fixtures/golden/pci-folio.bin', limit='list_size')).devices")
+    assert not modules & {"construct", "luoser.memory.open", "luoser.state.model"}
+
+
+@pytest.mark.parametrize("package", ["luoser", "luoser.reader", "luoser.state"])
+def test_names_that_are_imported_on_first_use_are_there(package: str) -> None:
+    module = importlib.import_module(package)
+    assert all(hasattr(module, name) for name in module.__all__)

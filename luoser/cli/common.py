@@ -245,6 +245,7 @@ class Reading:
     pause:     stop a running guest while it is read.
     raw:       the source is a raw image.
     no_symbols: use no symbols and types that the user did not give.
+    search:    look for all roots, although only one is to be read.
     timeout:   seconds after which opening the source, or reading it, is given up. None: no bound.
     """
 
@@ -259,6 +260,7 @@ class Reading:
     directions: tuple[tuple[int, str], ...] = ()
     raw: bool = False
     no_symbols: bool = False
+    search: bool = False
     timeout: float | None = None
 
     @classmethod
@@ -293,11 +295,12 @@ class Reading:
         memory.on_progress = progress("searching for KHO roots")
         return memory
 
-    def read(self, memory: Memory, *, contents: bool = False, pending: bool = False) -> State:
+    def read(self, memory: Memory, *, contents: bool = False, pending: bool = False, search: bool = True) -> State:
         """The state in a memory.
 
         contents: read the contents of driver pages and small files, too.
         pending:  say why, if what the running kernel will hand over is not known.
+        search:   look for all roots, although only one is to be read. False: only if the user wants it.
 
         Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
@@ -308,12 +311,13 @@ class Reading:
             return self._of_document(memory.state)
         try:
             own = None if self.no_symbols else memory.symbols
-            state = self._read(memory, contents, self.symbols if self.symbols is not None else own, pending)
+            given = self.symbols if self.symbols is not None else own
+            state = self._read(memory, contents, given, pending, search)
         except SourceError as error:
             if self.symbols is not None or memory.symbols is None:
                 raise
             memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
-            state = self._read(memory, contents, None, pending)
+            state = self._read(memory, contents, None, pending, search)
         if not state.handovers:
             if memory.is_guess and not self.raw and not any(state.problems):
                 raise SourceError(
@@ -356,7 +360,7 @@ class Reading:
 
         return blob_hint(self.source[0]) if len(self.source) == 1 and not self.raw else ""
 
-    def _read(self, memory: Memory, contents: bool, path: str | None, pending: bool) -> State:
+    def _read(self, memory: Memory, contents: bool, path: str | None, pending: bool, search: bool) -> State:
         from luoser.reader import SYMBOLS, read
         from luoser.state import Direction
         from luoser.symbols import read_symbols
@@ -365,6 +369,7 @@ class Reading:
             return read(
                 memory,
                 root=self.root,
+                search=search or self.search,
                 page_size=self.page_size,
                 layouts=usable_layouts(self.layouts),
                 contents=contents,
@@ -374,10 +379,10 @@ class Reading:
                 directions={address: Direction(direction) for address, direction in self.directions},
             )
 
-    def load(self, *, contents: bool = False) -> State:
+    def load(self, *, contents: bool = False, search: bool = True) -> State:
         """The state of the source. As `open`, then `read`."""
         with self.open() as memory:
-            return self.read(memory, contents=contents)
+            return self.read(memory, contents=contents, search=search)
 
 
 _READ_OPTIONS = (
@@ -416,6 +421,12 @@ _READ_OPTIONS = (
     click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in the source."),
     click.option("--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the only KHO root to read."),
     click.option(
+        "--search",
+        is_flag=True,
+        help="With --root: search the source for other roots and kernels, too, on which the direction of a root can "
+        "depend. Commands that judge or copy do so in any case.",
+    ),
+    click.option(
         "--direction",
         "directions",
         multiple=True,
@@ -440,7 +451,9 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
             raise UsageError("--map, --base and --pc-hole exclude each other; give only one of them")
         names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions", "timeout")
-        own = {name: rest.pop(name) for name in (*names, "raw", "no_symbols")}
+        own = {name: rest.pop(name) for name in (*names, "raw", "no_symbols", "search")}
+        if own["search"] and own["root"] is None:
+            raise UsageError("--search is for --root: without it the whole source is searched")
         spans = ((base, None, 0),) if base is not None else ranges
         return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)
 

@@ -51,7 +51,7 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
     if plain and name is not None:
         raise UsageError("--plain shows no members: give either --plain or --as")
     with reading.open() as memory:
-        state = reading.read(memory)
+        state = reading.read(memory, search=False)
         node = find_node(state, where)
         start, size, _ = extent(state, node)
         size = start + size - node.address

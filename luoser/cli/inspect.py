@@ -52,7 +52,8 @@ def command(
     if summary and (all_ or full or contents or depth is not None):
         raise UsageError("--summary excludes --all, --depth, --full and --contents")
     with reading.open() as memory:
-        state = reading.read(memory, contents=contents or output != "json", pending=pending)  # `check` needs them
+        needed = contents or output != "json"  # by `check`
+        state = reading.read(memory, contents=needed, pending=pending, search=False)
         ram, kernel, machine = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory)
     if output == "json":
         from luoser.state import to_document

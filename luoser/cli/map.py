@@ -22,7 +22,7 @@ def command(reading: Reading, output: str) -> None:
       luoser map vmcore
       luoser map vmcore --format json
     """
-    state = reading.load()
+    state = reading.load(search=False)
     if output == "json":
         from luoser.state import to_document
 

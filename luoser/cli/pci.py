@@ -20,7 +20,7 @@ def command(reading: Reading, output: str) -> None:
       luoser pci vmcore
       luoser pci vmcore --layout pci-lu-v2-03
     """
-    state = reading.load()
+    state = reading.load(search=False)
     if output == "json":
         from luoser.state import to_document
 

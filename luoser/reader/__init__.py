@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Memory to state: finds the KHO roots of a source, and reads everything below them.
 
-What only `read` needs is imported by it: bare blobs need `luoser.reader.blob` alone.
+A name is imported on first use: a bare blob needs `luoser.reader.blob` alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from luoser.errors import UsageError
-from luoser.limits import Limits, limited
-from luoser.state import Direction, Source, State
-
 if TYPE_CHECKING:
-    from luoser.memory.source import Memory
     from luoser.reader.kernel import SYMBOLS
-    from luoser.reader.walk import Walk
-    from luoser.symbols import Symbols
+    from luoser.reader.reading import read
 
 __all__ = ["SYMBOLS", "read"]
 
@@ -28,135 +20,8 @@ def __getattr__(name: str) -> Any:
         from luoser.reader.kernel import SYMBOLS
 
         return SYMBOLS
-    raise AttributeError(f"module 'luoser.reader' has no attribute {name!r}")
+    if name == "read":
+        from luoser.reader.reading import read
 
-
-def read(
-    memory: Memory,
-    *,
-    root: int | None = None,
-    page_size: int | None = None,
-    layouts: Sequence[str] = (),
-    contents: bool = False,
-    symbols: Symbols | None = None,
-    kallsyms: bool = True,
-    pending: bool = False,
-    directions: Mapping[int, Direction] | None = None,
-    limits: Limits | None = None,
-) -> State:
-    """The state of a source. Faults in the dump do not raise; they become Problems.
-
-    memory:     the source.
-    root:       physical address of the only KHO root to read. None: all that can be found.
-    page_size:  bytes. None: that of VMCOREINFO, else of the container, else 4096.
-    layouts:    names of layouts; they override detection.
-    contents:   read the bytes of driver pages and small files, too.
-    symbols:    of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
-    kallsyms:   without `symbols`, use the kernel's own symbols and types, if they are in its memory.
-    pending:    note a problem if what the running kernel will hand over is not known.
-    directions: of roots by physical address; they override all evidence.
-    limits:     bounds on what is read; what meets one becomes a Problem. None: the defaults.
-
-    Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
-    `directions`; SourceError if the symbols are those of another kernel.
-    """
-    from luoser.reader.page_size import PAGE_SIZES
-
-    if page_size is not None and page_size not in PAGE_SIZES:
-        raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
-    asked = _Asked(
-        root=root,
-        page_size=page_size,
-        layouts=tuple(layouts),
-        contents=contents,
-        symbols=symbols,
-        kallsyms=kallsyms,
-        pending=pending,
-        directions=dict(directions or {}),
-    )
-    with limited(limits):
-        return _read_source(memory, asked)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What a user wants; see `read`."""
-
-    root: int | None
-    page_size: int | None
-    layouts: tuple[str, ...]
-    contents: bool
-    symbols: Symbols | None
-    kallsyms: bool
-    pending: bool
-    directions: Mapping[int, Direction]
-
-
-def _read_source(memory: Memory, asked: _Asked) -> State:
-    from luoser.reader.calibrate import calibrate
-    from luoser.reader.page_size import best_size, doubted, first_size
-    from luoser.reader.walk import Walk
-
-    root, page_size = asked.root, asked.page_size
-
-    def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
-        walk = Walk(memory, size, asked.layouts, asked.contents and whole, asked.directions)
-        return _read(walk, wanted, asked if whole else None)
-
-    size, who = first_size(memory, page_size)
-    if memory.is_guess:  # any root can give the base address, also one that is not wanted
-        state = reading(size, None)
-        again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None))
-        state = reading(size) if again or root is not None else state
-    else:
-        state = reading(size)
-    unknown = asked.directions.keys() - {handover.address for handover in state.handovers}
-    if unknown:
-        raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
-    with memory.trial():
-        better = best_size(state, size, lambda other: reading(other, whole=False))
-    if better[0] != size:
-        is_doubt = who in ("--page-size", "VMCOREINFO")
-        if page_size is None:  # the page size of the user is never replaced
-            memory.start_again()
-            state = reading(better[0])
-        state = doubted(state, size, better, who, code="page-size-doubt" if is_doubt else "page-size-guessed")
-    if root is None:
-        return state
-    return replace(state, handovers=tuple(handover for handover in state.handovers if handover.address == root))
-
-
-def _read(walk: Walk, root: int | None, asked: _Asked | None) -> State:
-    """One reading. asked: None: without directions and scratch areas, which may need another search."""
-    from luoser.reader.kho import read_handovers
-    from luoser.reader.locate import find_roots
-    from luoser.reader.pending import why_unknown
-
-    whole = asked is not None
-    memory = walk.memory
-    at_first = len(memory.remarks)
-    _remark(walk, memory.remarks)
-    symbols, kallsyms = (asked.symbols, asked.kallsyms) if asked is not None else (None, False)
-    search = find_roots(walk, wanted=root, symbols=symbols, kallsyms=kallsyms)
-    handovers = read_handovers(walk, search, whole=whole)
-    if search.kernel is not None:
-        memory.remember(search.kernel.answers)
-    if asked is not None and asked.pending and not any(handover.pending for handover in handovers):
-        walk.problem("pending-unknown", None, None, why_unknown(search.kernel))
-    _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
-    kernel = memory.vmcoreinfo.get("OSRELEASE")
-    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)
-    return State(source=source, handovers=handovers, problems=tuple(walk.problems))
-
-
-def _remark(walk: Walk, remarks: Sequence[str]) -> None:
-    """Note the remarks of the source as problems. A truncated source has a separate code."""
-    from luoser.reader.calibrate import ADDRESS_DOUBT
-
-    for remark in remarks:
-        if remark.startswith("truncated:"):
-            walk.problem("truncated", None, None, remark)
-        elif remark.startswith(ADDRESS_DOUBT):
-            walk.problem("address-doubt", None, None, remark)
-        else:
-            walk.problem("source", None, None, remark)
+        return read
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,7 +21,7 @@ from luoser.memory.raw import Range, pc_ranges
 from luoser.memory.source import Memory
 from luoser.state import Handover, MapStatus, State
 
-__all__ = ["ADDRESS_DOUBT", "calibrate"]
+__all__ = ["ADDRESS_DOUBT", "calibrate", "is_lost"]
 
 ADDRESS_DOUBT = "addresses guessed:"
 """A remark that starts so means that nothing in the source can be judged."""
@@ -62,7 +62,7 @@ def calibrate(memory: Memory, state: State, trial: Callable[[], State]) -> bool:
     state:  as read with the guess.
     trial:  reads the source again, without directions and scratch areas.
     """
-    if not _is_lost(state):
+    if not is_lost(state):
         return False
     if not _may_move(state):
         _doubt(memory, state)
@@ -117,7 +117,7 @@ def _chosen(best: list[_Model]) -> _Model | None:
     return _Model((Range(_4G, None, low),), shift, word)
 
 
-def _is_lost(state: State) -> bool:
+def is_lost(state: State) -> bool:
     """Whether there is no root, or a root with a sub-tree that is not at its address, or with anything that is not
     there and is named at 3 GiB or above, where a PC has its hole.
     """

@@ -109,6 +109,15 @@ class Kernel:
     types: Types | None = None
     is_found: bool = False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is known without a search that it is the running one.
+
+        The user says so, VMCOREINFO was written when it ran, or a cut has its answers: that was made after a search.
+        """
+        memory = self.walk.memory
+        return not self.is_found or memory.is_own_info or _answers(self.walk, self.space) is not None
+
     def address(self, name: str) -> int | None:
         """Virtual address of a symbol. None: it has none."""
         symbol = self.symbols.get(name)
@@ -192,15 +201,21 @@ class Kernel:
         return None if rest else index * self.walk.page_size
 
 
-def find_kernels(walk: Walk, symbols: Symbols | None) -> list[Kernel]:
+def find_kernels(walk: Walk, symbols: Symbols | None, *, search: bool = True) -> list[Kernel]:
     """The kernels in memory with known symbols. Two if the image of the previous kernel is still there.
 
     walk:    the source.
     symbols: of the running kernel. None: those in the memory of each kernel.
+    search:  for the kernels of a source without VMCOREINFO. False: it has none.
 
     With symbols: empty, with a problem, if a kernel with other symbols is there, too: it may be the running one. Raises
     SourceError if the source has VMCOREINFO and the symbols are those of another kernel.
     """
+    if not (search or walk.memory.vmcoreinfo):
+        if symbols is not None:
+            word = "not used, as their kernel is found only by a search: --search"
+            walk.problem("symbols", None, None, f"{symbols.path}: {word}")
+        return []
     made = _with_own(walk) if symbols is None else _with_given(walk, symbols)
     return [_complete(kernel) for kernel in made]
 

@@ -63,7 +63,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     """
     roots = search.roots
     found: tuple[Messenger, ...] = ()
-    if whole and not walk.memory.live:
+    if whole and search.is_whole and not walk.memory.live:
         nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(roots) else ()
         found = messengers([*(one for root in roots for one in root.chosen), *search.strays], nodes)
         report_lost_roots(walk, found)
@@ -73,7 +73,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     for draft in drafts:
         draft.messengers = [one for one in found if one.root == draft.root.address]
     mark_foreign(walk, drafts)
-    numbers = numbers_of(walk, drafts)
+    numbers = numbers_of(walk, drafts) if search.is_whole or all(root.is_named for root in kept) else None
     for draft in drafts:
         walk.at_root(draft.root.address)
         draft.preserved = _map(walk, draft, outside_signs(walk, draft, numbers))
@@ -82,7 +82,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
             draft.luo = _settled(draft.luo, draft.lists)
     made = [_handover(walk, draft, drafts, numbers, whole=whole) for draft in drafts]
     walk.at_root(None)
-    if whole and not walk.memory.known_roots:
+    if whole and search.is_whole and not walk.memory.known_roots:
         _need_own_root(walk, made, drafts)
     ordered = tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
     if whole:

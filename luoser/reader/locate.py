@@ -41,7 +41,7 @@ _VARIABLES = (
 """(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
-__all__ = ["Chosen", "Root", "Search", "SetupNode", "find_roots", "find_setup_nodes", "is_root"]
+__all__ = ["Chosen", "Root", "Search", "SetupNode", "find_roots", "find_setup_nodes", "is_root", "known_roots"]
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class Root:
     is_named: a variable of the running kernel has its address.
     is_left_over: the running kernel names other roots.
     is_doubtful: nobody said that the kernel of the verdict is the running one; it was found in memory.
+    is_running: it is known without a search that the kernel of the verdict is the running one.
     """
 
     address: int
@@ -64,6 +65,7 @@ class Root:
     verdict: tuple[Direction, list[str]] | None = None
     scratch: list[tuple[int, int, str]] = field(default_factory=list)
     is_doubtful: bool = False
+    is_running: bool = False
     is_left_over: bool = False
     is_named: bool = False
 
@@ -118,12 +120,14 @@ class Search:
     strays: the /chosen of devicetrees that point to a page that is no root, or not in the source.
     wanted: address of the root that the user asked for. None: all.
     kernel: the running one. None: its symbols are not known.
+    is_whole: whether all of the source was searched.
     """
 
     roots: list[Root]
     strays: list[Chosen]
     wanted: int | None = None
     kernel: Kernel | None = None
+    is_whole: bool = True
 
 
 def find_roots(
@@ -141,10 +145,7 @@ def find_roots(
     roots: dict[int, Root] = {}
     strays: list[Chosen] = []
     if wanted is not None:
-        there = _root_at(walk, wanted)
-        if there is None:
-            raise UsageError(f"no KHO root at {wanted:#x}: expected a devicetree with compatible kho-vN there")
-        roots[wanted] = there
+        roots[wanted] = _wanted(walk, wanted)
     _by_parameters(walk, roots)
     kernel = _by_variables(walk, roots, symbols) if symbols is not None or kallsyms else None
     if not (walk.memory.live and kernel is not None):
@@ -159,6 +160,46 @@ def find_roots(
     return Search([roots[address] for address in sorted(roots)], strays, wanted, kernel)
 
 
+def known_roots(walk: Walk, wanted: int, *, symbols: Symbols | None = None, kallsyms: bool = False) -> Search:
+    """A root, and those that the running kernel names, without a search.
+
+    walk:     the source.
+    wanted:   physical address of the root.
+    symbols:  as in `find_roots`.
+    kallsyms: as in `find_roots`.
+
+    A direction is known only if it is certain which kernel is running.
+    Raises as `find_roots`.
+    """
+    roots = {wanted: _wanted(walk, wanted)}
+    use_symbols = symbols is not None or kallsyms
+    kernel = _by_variables(walk, roots, symbols, search=False) if use_symbols else None
+    kernel = kernel if kernel is not None and kernel.is_running else None
+    if kernel is not None:
+        _mark_left_over(roots, kernel)
+    for root in roots.values():
+        direction, words = root.verdict if root.verdict is not None else (Direction.UNKNOWN, [])
+        is_sure = root.is_running or root.is_left_over
+        said = "no search was made for other roots; --search makes it" if is_sure else _NOT_SEARCHED
+        root.verdict = direction if is_sure else Direction.UNKNOWN, [*words, said]
+        root.is_doubtful = False
+    return Search([roots[address] for address in sorted(roots)], [], wanted, kernel, is_whole=False)
+
+
+_NOT_SEARCHED = (
+    "direction unknown: no search was made for other roots and kernels, on which it depends; --search, --symbols or "
+    "--direction decides"
+)
+
+
+def _wanted(walk: Walk, address: int) -> Root:
+    """The root at an address. Raises UsageError if there is none."""
+    root = _root_at(walk, address)
+    if root is None:
+        raise UsageError(f"no KHO root at {address:#x}: expected a devicetree with compatible kho-vN there")
+    return root
+
+
 def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:
     """Add the roots that are known from the source: boot parameters of a live kernel, folders of debugfs."""
     for known in walk.memory.known_roots:
@@ -170,9 +211,9 @@ def _by_parameters(walk: Walk, roots: dict[int, Root]) -> None:
             root.scratch.append((*known.scratch, known.evidence))
 
 
-def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols | None) -> Kernel | None:
+def _by_variables(walk: Walk, roots: dict[int, Root], symbols: Symbols | None, *, search: bool = True) -> Kernel | None:
     """Add the roots that the variables of the running kernel point to. Returns it if both variables could be read."""
-    kernels = find_kernels(walk, symbols)
+    kernels = find_kernels(walk, symbols, search=search)
     named = [_variables(walk, roots, kernel) for kernel in kernels]
     running = _running(named)
     if running is None:
@@ -203,6 +244,7 @@ def _accept(roots: dict[int, Root], kernel: Kernel, named: _Named) -> None:
             direction = Direction.UNKNOWN
         roots[address].verdict = direction, evidence + also
         roots[address].is_doubtful, roots[address].is_named = kernel.is_found, True
+        roots[address].is_running = kernel.is_running
         if scratch is not None:
             roots[address].scratch.append((*scratch, "kho_scratch"))
 
@@ -474,8 +516,11 @@ def find_setup_nodes(walk: Walk, roots: Collection[int]) -> tuple[SetupNode, ...
     walk:  the source.
     roots: addresses of the known roots.
 
-    A node alone is not evidence for incoming: before the jump there is one for the next kernel.
+    A node alone is not evidence for incoming: before the jump there is one for the next kernel. Only x86-64 has
+    setup_data; of a source that does not say its machine, it is assumed.
     """
+    if walk.memory.machine not in (None, EM_X86_64):
+        return ()
     named, others = list[SetupNode](), list[SetupNode]()
     for place in walk.memory.find(struct.pack("<II", SETUP_KEXEC_KHO, kho_data.size)):
         node = _setup_node(walk, place)

@@ -14,7 +14,7 @@ from luoser.abi.kho import SUBTREE_PROPERTIES
 from luoser.memory.source import Memory
 from luoser.state import Handover, MapStatus, Problem, State
 
-__all__ = ["PAGE_SIZES", "best_size", "doubted", "first_size"]
+__all__ = ["PAGE_SIZES", "best_size", "doubted", "first_size", "is_proven"]
 
 PAGE_SIZES = (4096, 16384, 65536)
 _WALKED = (MapStatus.INTACT, MapStatus.DAMAGED, MapStatus.STALE)
@@ -84,10 +84,11 @@ def doubted(state: State, size: int, better: tuple[int, str], who: str, *, code:
 
 def _proven(state: State) -> int:
     """Number of maps that are intact, complete and not empty, and cover their root."""
-    return sum(1 for handover in state.handovers if _is_proven(handover))
+    return sum(1 for handover in state.handovers if is_proven(handover))
 
 
-def _is_proven(handover: Handover) -> bool:
+def is_proven(handover: Handover) -> bool:
+    """Whether its map is intact, complete and not empty, and covers its root."""
     found = handover.preserved.map
     if handover.preserved.status is not MapStatus.INTACT or found is None or not found.complete or not found.entries:
         return False

@@ -11,6 +11,8 @@ import luoser
 from luoser.errors import PageState, UsageError
 from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
+from luoser.reader.locate import find_setup_nodes
+from luoser.reader.walk import Walk
 from luoser.state import Area, Direction
 from tests import real
 from tests.images import Image, Node, fdt, text, u64
@@ -339,3 +341,13 @@ def test_a_copy_is_read_if_it_is_asked_for() -> None:
     copy = image.alloc(bytes(image.data[root : root + 4096]), keep=False)
     assert [one.address for one in image.read(root=copy).handovers] == [copy]
     assert [one.address for one in image.read(root=root).handovers] == [root]
+
+
+def test_setup_data_is_not_looked_for_on_a_machine_without_it() -> None:
+    memory = real.overlay("7.3-a/post")
+    found = find_setup_nodes(Walk(memory), ())
+    assert found
+    memory.machine = None
+    assert find_setup_nodes(Walk(memory), ()) == found
+    memory.machine = 183  # arm64: each page of a dump would be unpacked for nothing
+    assert find_setup_nodes(Walk(memory), ()) == ()

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""The state of a whole source: page size, addresses of a raw image, roots, and everything below them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from luoser.errors import UsageError
+from luoser.limits import Limits, limited
+from luoser.memory.source import Memory
+from luoser.reader.calibrate import ADDRESS_DOUBT, calibrate, is_lost
+from luoser.reader.kho import read_handovers
+from luoser.reader.locate import find_roots, known_roots
+from luoser.reader.page_size import PAGE_SIZES, best_size, doubted, first_size, is_proven
+from luoser.reader.pending import why_unknown
+from luoser.reader.walk import Walk
+from luoser.state import Direction, Source, State
+from luoser.symbols import Symbols
+
+__all__ = ["read"]
+
+
+def read(
+    memory: Memory,
+    *,
+    root: int | None = None,
+    search: bool = True,
+    page_size: int | None = None,
+    layouts: Sequence[str] = (),
+    contents: bool = False,
+    symbols: Symbols | None = None,
+    kallsyms: bool = True,
+    pending: bool = False,
+    directions: Mapping[int, Direction] | None = None,
+    limits: Limits | None = None,
+) -> State:
+    """The state of a source. Faults in the dump do not raise; they become Problems.
+
+    memory:     the source.
+    root:       physical address of the only KHO root to read. None: all that can be found.
+    search:     with `root`, look for other roots and kernels, too. False: only if the state of its map depends on
+                them, so that its direction may be unknown although the source shows it.
+    page_size:  bytes. None: that of VMCOREINFO, else of the container, else 4096.
+    layouts:    names of layouts; they override detection.
+    contents:   read the bytes of driver pages and small files, too.
+    symbols:    of the running kernel, for the names in `SYMBOLS`; with VMCOREINFO they make directions certain.
+    kallsyms:   without `symbols`, use the kernel's own symbols and types, if they are in its memory.
+    pending:    note a problem if what the running kernel will hand over is not known.
+    directions: of roots by physical address; they override all evidence.
+    limits:     bounds on what is read; what meets one becomes a Problem. None: the defaults.
+
+    Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
+    `directions`; SourceError if the symbols are those of another kernel.
+    """
+    if page_size is not None and page_size not in PAGE_SIZES:
+        raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
+    asked = _Asked(
+        root=root,
+        search=search,
+        page_size=page_size,
+        layouts=tuple(layouts),
+        contents=contents,
+        symbols=symbols,
+        kallsyms=kallsyms,
+        pending=pending,
+        directions=dict(directions or {}),
+    )
+    with limited(limits):
+        return _read_source(memory, asked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a user wants; see `read`."""
+
+    root: int | None
+    search: bool
+    page_size: int | None
+    layouts: tuple[str, ...]
+    contents: bool
+    symbols: Symbols | None
+    kallsyms: bool
+    pending: bool
+    directions: Mapping[int, Direction]
+
+
+_SMALL = 4 << 20
+"""Bytes of a source that is searched in any case, as a cut is."""
+
+
+def _read_source(memory: Memory, asked: _Asked) -> State:
+    """The state, with no more of a search than the answer needs."""
+    if asked.root is not None and _may_do_without(memory, asked):
+        try:
+            state = _known(memory, asked, asked.root)
+        except UsageError:
+            if not memory.is_guess:  # else the address may be another one
+                raise
+        else:
+            if state is not None:
+                return state
+        memory.start_again()
+    return _searched(memory, asked)
+
+
+def _may_do_without(memory: Memory, asked: _Asked) -> bool:
+    """Whether a search may be left out: for a large source, unless the user wants it or names other roots."""
+    if asked.search or memory.live or memory.known_roots or asked.directions.keys() - {asked.root}:
+        return False
+    return sum(segment.stored for segment in memory.segments) > _SMALL
+
+
+def _known(memory: Memory, asked: _Asked, root: int) -> State | None:
+    """The state of a root without a search. None: a search is needed, to tell damage from age or to place an image."""
+    walk = Walk(memory, first_size(memory, asked.page_size)[0], asked.layouts, asked.contents, asked.directions)
+    state = _only(_read(walk, root, asked, search=False), root)
+    is_sound = all(is_proven(handover) for handover in state.handovers)
+    is_clean = not any(problem.code == "map-damaged" for problem in state.problems)
+    return state if is_sound and is_clean and not (memory.is_guess and is_lost(state)) else None
+
+
+def _only(state: State, root: int) -> State:
+    return replace(state, handovers=tuple(handover for handover in state.handovers if handover.address == root))
+
+
+def _searched(memory: Memory, asked: _Asked) -> State:
+    root, page_size = asked.root, asked.page_size
+
+    def reading(size: int, wanted: int | None = root, *, whole: bool = True) -> State:
+        walk = Walk(memory, size, asked.layouts, asked.contents and whole, asked.directions)
+        return _read(walk, wanted, asked if whole else None)
+
+    size, who = first_size(memory, page_size)
+    if memory.is_guess:  # any root can give the base address, also one that is not wanted
+        state = reading(size, None)
+        again = calibrate(memory, state, lambda: _read(Walk(memory, size), None, None))
+        state = reading(size) if again or root is not None else state
+    else:
+        state = reading(size)
+    unknown = asked.directions.keys() - {handover.address for handover in state.handovers}
+    if unknown:
+        raise UsageError(f"--direction: no KHO root at {min(unknown):#x}")
+    with memory.trial():
+        better = best_size(state, size, lambda other: reading(other, whole=False))
+    if better[0] != size:
+        is_doubt = who in ("--page-size", "VMCOREINFO")
+        if page_size is None:  # the page size of the user is never replaced
+            memory.start_again()
+            state = reading(better[0])
+        state = doubted(state, size, better, who, code="page-size-doubt" if is_doubt else "page-size-guessed")
+    return state if root is None else _only(state, root)
+
+
+def _read(walk: Walk, root: int | None, asked: _Asked | None, *, search: bool = True) -> State:
+    """One reading.
+
+    asked:  None: without directions and scratch areas, which may need another search.
+    search: for all roots. False: `root` and those that the running kernel names.
+    """
+    whole = asked is not None
+    memory = walk.memory
+    at_first = len(memory.remarks)
+    _remark(walk, memory.remarks)
+    symbols, kallsyms = (asked.symbols, asked.kallsyms) if asked is not None else (None, False)
+    if search or root is None:
+        found = find_roots(walk, wanted=root, symbols=symbols, kallsyms=kallsyms)
+    else:
+        found = known_roots(walk, root, symbols=symbols, kallsyms=kallsyms)
+    handovers = read_handovers(walk, found, whole=whole)
+    if found.kernel is not None:
+        memory.remember(found.kernel.answers)
+    if asked is not None and asked.pending and not any(handover.pending for handover in handovers):
+        walk.problem("pending-unknown", None, None, why_unknown(found.kernel))
+    _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
+    kernel = memory.vmcoreinfo.get("OSRELEASE")
+    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)
+    return State(source=source, handovers=handovers, problems=tuple(walk.problems))
+
+
+def _remark(walk: Walk, remarks: Sequence[str]) -> None:
+    """Note the remarks of the source as problems. A truncated source has a separate code."""
+    for remark in remarks:
+        if remark.startswith("truncated:"):
+            walk.problem("truncated", None, None, remark)
+        elif remark.startswith(ADDRESS_DOUBT):
+            walk.problem("address-doubt", None, None, remark)
+        else:
+            walk.problem("source", None, None, remark)
