@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from luoser.text import human_size
 __all__ = ["Image", "Passed", "write_image"]
 
 _RAW_LIMIT = 1 << 40
+_RUN = 256
+"""Pages of one run, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,24 +126,28 @@ class Image:
 
     def memory(self) -> SegmentedMemory:
         """The image as a source."""
-        data, segments = bytearray(), list[Segment]()
+        buffer = mmap.mmap(-1, max(1, len(self._pages)) * self.page_size)  # no second copy, as bytes would need
+        segments, done = list[Segment](), 0
         for address, run in self.runs():
-            segments.append(Segment(address, len(run), len(data), len(run)))
-            data += run
-        memory = SegmentedMemory("image", bytes(data), segments)
+            first = segments.pop() if segments and segments[-1].end == address else Segment(address, 0, done, 0)
+            size = first.size + len(run)
+            segments.append(Segment(first.start, size, first.offset, size))
+            buffer[done : done + len(run)] = run
+            done += len(run)
+        memory = SegmentedMemory("image", buffer, segments)
         memory.format, memory.page_size = "elf", self.page_size
         return memory
 
     def runs(self) -> Iterator[tuple[int, bytes]]:
-        """(physical address, bytes) of each run of adjacent pages, ascending."""
-        start, parts = 0, list[bytes]()
-        for address, data in self.pages.items():
-            if parts and address != start + len(parts) * self.page_size:
+        """(physical address, bytes) of runs of adjacent pages, ascending. Long ones are split."""
+        start, parts = 0, list[bytearray]()
+        for address in sorted(self._pages):
+            if parts and (address != start + len(parts) * self.page_size or len(parts) == _RUN):
                 yield start, b"".join(parts)
                 parts = []
             if not parts:
                 start = address
-            parts.append(data)
+            parts.append(self._pages[address])
         if parts:
             yield start, b"".join(parts)
 
@@ -166,5 +173,5 @@ def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
                 file.seek(address)
                 file.write(data)
         else:
-            pages = (page + part for page in image.pages for part in range(0, image.page_size, 4096))
+            pages = (start + part for start, run in image.runs() for part in range(0, len(run), 4096))
             write_core(file, image.memory(), pages, knows_ram=False)

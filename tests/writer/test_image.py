@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,17 @@ def test_an_existing_file_stays(tmp_path: Path, form: str) -> None:
     assert place.read_text() == "mine"
     write_image(str(place), image((0, b"a")), form, force=True)
     assert place.read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize("form", ["raw", "elf"])
+def test_pages_are_written_without_copies_of_all_of_them(form: str, tmp_path: Path) -> None:
+    made = Image(4096)
+    for page in range(8192):
+        made.put(4096 * page, page.to_bytes(2, "little") * 2048, "a page")
+    tracemalloc.start()
+    write_image(str(tmp_path / "image"), made, form, force=False)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20 << 20  # the core is copied in pieces of 16 MiB
+    with luoser.open(tmp_path / "image") as memory:
+        assert memory.read(0, 8192 * 4096) == b"".join(made.pages.values())
