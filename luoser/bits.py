@@ -43,11 +43,17 @@ def bit_runs(bits: bytes) -> Iterator[tuple[int, int]]:
 
 
 def run_ends(bits: bytes) -> tuple[list[int], list[int]]:
-    """(first bits, last bits) of the runs of ones, in ascending order. Faster than pairs where there are many runs."""
+    """(first bits, last bits) of the runs of ones, in ascending order. Faster than pairs where there are many runs.
+
+    Both are one list if no run is longer than a bit.
+    """
     value = int.from_bytes(bits, "little")
     first, last = (value & -value).bit_length() - 1, value.bit_length() - 1
     if last - first + 1 == value.bit_count():
         return [first], [last]
+    if not value & value >> 1:
+        ones = _ones(value, len(bits))
+        return ones, ones
     return _ones(value & ~(value << 1), len(bits)), _ones(value & ~(value >> 1), len(bits))
 
 

@@ -229,8 +229,11 @@ class PreservedMap:
                 start, order, count = address, bitmap.order, length
             if len(firsts) > 1:  # only the last one may go on in the next bitmap
                 yield start, order, count
-                middle = zip(firsts[1:-1], ends[1:-1], strict=True)
-                yield from [(base + first * unit, order, end - first + 1) for first, end in middle]
+                if firsts is ends:
+                    yield from [(base + first * unit, order, 1) for first in firsts[1:-1]]
+                else:
+                    middle = zip(firsts[1:-1], ends[1:-1], strict=True)
+                    yield from [(base + first * unit, order, end - first + 1) for first, end in middle]
                 start, count = base + firsts[-1] * unit, ends[-1] - firsts[-1] + 1
         if count:
             yield start, order, count
