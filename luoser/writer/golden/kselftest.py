@@ -11,6 +11,7 @@ from luoser.writer.golden.c_array import array_lines
 from luoser.writer.golden.compare import Place, Write, address, comparisons, indices
 from luoser.writer.golden.declarations import assertions, c_type, declare
 from luoser.writer.golden.source import assignment, call, head
+from luoser.writer.golden.stanzas import program
 
 __all__ = ["kselftest"]
 
@@ -34,15 +35,20 @@ _INCLUDES = """\
 """
 
 
-def kselftest(*, name: str, layout: Layout, data: bytes, source: str, notes: Sequence[str] = ()) -> str:
+def kselftest(
+    *, name: str, layout: Layout, data: bytes, source: str, notes: Sequence[str] = (), in_tree: bool = False
+) -> str:
     """A C program for the harness of the kernel's selftests. Each test gets a copy of the array to work on.
 
-    It declares the structs itself, and needs tools/testing/selftests in the include path. Parameters and errors are
-    those of `c_array`.
+    in_tree: the kernel's build knows the file. If not, a comment has the line for its Makefile.
+
+    It declares the structs itself, and needs tools/testing/selftests in the include path. The other parameters and the
+    errors are those of `c_array`.
     """
     found = groups(layout, data)
     structs = [group.struct for group in found]
-    lines = [*head(name, layout, data, source, notes), _INCLUDES, *declare(structs, uapi=True)]
+    more = [] if in_tree else [f"Makefile: {program(name)}"]
+    lines = [*head(name, layout, data, source, notes, more), _INCLUDES, *declare(structs, uapi=True)]
     lines += [*array_lines(name, layout, data, u8="__u8"), "", *assertions(structs), *_fixture(name), ""]
     for group in found:
         lines += [*table(group, data, uapi=True), "", *_test(name, group), ""]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The lines by which a kernel's build knows a KUnit suite: of a Kconfig, a Makefile, and a .kunitconfig."""
+"""The lines by which a kernel's build knows a KUnit suite or a kselftest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from textwrap import wrap
 from luoser.abi.registry import Layout
 from luoser.writer.golden.source import WIDTH
 
-__all__ = ["config_of", "kconfig", "makefile"]
+__all__ = ["config_of", "kconfig", "makefile", "program"]
 
 _HELP_WIDTH = 70
 _MORE = (
@@ -26,6 +26,11 @@ def makefile(name: str) -> list[str]:
     """The line of a Makefile, in two if it is too long. name: of the suite, whose file is NAME_kunit.c."""
     start, end = f"obj-$(CONFIG_{config_of(name)}) +=", f"{name}_kunit.o"
     return [f"{start} {end}"] if len(start + end) < WIDTH else [f"{start} \\", f"\t{end}"]
+
+
+def program(name: str) -> str:
+    """The line of a Makefile for a kselftest."""
+    return f"TEST_GEN_PROGS += {name}"
 
 
 def kconfig(name: str, layout: Layout, *, depends: str = "") -> list[str]:

@@ -14,7 +14,7 @@ from luoser.errors import UsageError
 from luoser.writer.golden.blob import groups
 from luoser.writer.golden.kselftest import kselftest
 from luoser.writer.golden.kunit import header_of, kunit
-from luoser.writer.golden.stanzas import config_of, kconfig, makefile
+from luoser.writer.golden.stanzas import config_of, kconfig, makefile, program
 
 __all__ = ["RUNS", "Blob", "patch", "selftests", "suites"]
 
@@ -108,7 +108,7 @@ def selftests(blobs: Sequence[Blob], *, source: str, read: Read) -> dict[str, st
     """As `suites`, of kselftests."""
     made = {
         f"{_SELFTESTS}/{blob.name}.c": kselftest(
-            name=blob.name, layout=blob.layout, data=blob.data, source=source, notes=blob.notes
+            name=blob.name, layout=blob.layout, data=blob.data, source=source, notes=blob.notes, in_tree=True
         )
         for blob in blobs
     }
@@ -117,7 +117,7 @@ def selftests(blobs: Sequence[Blob], *, source: str, read: Read) -> dict[str, st
     places = [index for index, line in enumerate(lines) if re.match(r"TEST_GEN_PROGS\s*[:+]?=", line)]
     if not places:
         raise UsageError(f"{path}: expected a line with TEST_GEN_PROGS, found none")
-    new = [f"TEST_GEN_PROGS += {blob.name}" for blob in blobs]
+    new = [program(blob.name) for blob in blobs]
     lines[places[-1] + 1 : places[-1] + 1] = [line for line in new if line not in lines]
     return {**made, path: "\n".join(lines)}
 
@@ -155,7 +155,11 @@ def patch(files: Mapping[str, str], *, names: Sequence[str], author: str, source
     names:  of the layouts.
     author: as NAME <ADDRESS>.
     source: what the blobs were made from.
+
+    Raises UsageError if the source has them all.
     """
+    if all(read(path) == text for path, text in files.items()):
+        raise UsageError("this kernel has these goldens: nothing is left to change")
     about = (
         f"Compare blobs of known bytes, made by luoser from {source}, with the structs that one kernel hands over to "
         f"the next, their sizes, offsets and members: {', '.join(names)}."

@@ -136,4 +136,5 @@ def test_each_test_has_bytes_of_its_own() -> None:
     text = text_of(BY_NAME["pci_folio_bin"])
     for part in ("FIXTURE(pci_folio_bin) {", "FIXTURE_SETUP(pci_folio_bin)", "FIXTURE_TEARDOWN(pci_folio_bin)"):
         assert f"\n{part}\n" in text
+    assert "\n * Makefile: TEST_GEN_PROGS += pci_folio_bin\n */\n" in text
     assert text.endswith("\nTEST_HARNESS_MAIN\n") and text.count('#include "kselftest_harness.h"') == 1

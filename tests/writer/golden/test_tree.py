@@ -99,6 +99,7 @@ def test_a_kselftest_is_one_of_the_programs() -> None:
     files = selftests([LUO], source="spec.toml", read=SOURCE.get)
     folder = "tools/testing/selftests/liveupdate"
     assert set(files) == {f"{folder}/luo_v5.c", f"{folder}/Makefile"}
+    assert "Makefile:" not in files[f"{folder}/luo_v5.c"]
     lines = ["TEST_GEN_PROGS += liveupdate", "TEST_GEN_PROGS += luo_v5", "", "include ../lib.mk", ""]
     assert files[f"{folder}/Makefile"].split("\n") == lines
     again = {**SOURCE, **files}
@@ -109,6 +110,12 @@ def test_a_makefile_without_programs_is_refused() -> None:
     source = {"tools/testing/selftests/liveupdate/Makefile": "include ../lib.mk\n"}
     with pytest.raises(UsageError, match="expected a line with TEST_GEN_PROGS, found none"):
         selftests([LUO], source="spec.toml", read=source.get)
+
+
+def test_a_patch_without_changes_is_refused() -> None:
+    source = {**SOURCE, **made(LUO)}
+    with pytest.raises(UsageError, match="nothing is left to change"):
+        patch(made(LUO, source=source), names=["luo-v5"], author="A B <a@b>", source="x", read=source.get)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
