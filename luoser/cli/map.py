@@ -12,8 +12,9 @@ __all__ = ["command"]
 
 @click.command("map")
 @format_option("text", "json")
+@click.option("--all", "all_", is_flag=True, help="Name every owner of a range.")
 @read_options
-def command(reading: Reading, output: str) -> None:
+def command(reading: Reading, output: str, all_: bool) -> None:
     """List the preserved memory of SOURCE by address, like /proc/iomem, with the known owners of each range.
 
     The totals of the owners follow, and what has no known owner.
@@ -22,6 +23,10 @@ def command(reading: Reading, output: str) -> None:
       luoser map vmcore
       luoser map vmcore --format json
     """
+    if all_ and output == "json":
+        from luoser.errors import UsageError
+
+        raise UsageError("--all is for text: JSON has everything")
     state = reading.load(search=False)
     if output == "json":
         from luoser.state import to_document
@@ -33,4 +38,4 @@ def command(reading: Reading, output: str) -> None:
     else:
         from luoser.render.extents import print_extents
 
-        print_extents(state)
+        print_extents(state, folded=not all_)

@@ -21,8 +21,11 @@ _NAMES = 6
 """Most owners listed after an extent. The others are counted."""
 
 
-def print_extents(state: State) -> None:
-    """Print the ranges of preserved memory by address, each with its known owners, then the total of each owner."""
+def print_extents(state: State, *, folded: bool = True) -> None:
+    """Print the ranges of preserved memory by address, each with its known owners, then the total of each owner.
+
+    folded: of many owners of a range only the first ones, and their number.
+    """
     for handover in state.handovers:
         preserved = handover.preserved
         head = f"  {safe_text(handover.compatible)}  {handover.direction.value}"
@@ -36,7 +39,7 @@ def print_extents(state: State) -> None:
                 _print_range(area.address, area.address + area.size, f"scratch, {human_size(area.size)}")
         if preserved.status is MapStatus.INTACT and preserved.map is not None:
             known = sorted(owners(handover))
-            _print_ranges(preserved.map, known, state.source.page_size)
+            _print_ranges(preserved.map, known, state.source.page_size, folded=folded)
             _print_totals(preserved.map, known, state.source.page_size)
 
 
@@ -45,15 +48,28 @@ def _print_range(start: int, end: int, text: str, *owners: str) -> None:
     line((f"{start:012x}-{end - 1:012x}", "address"), f" : {text}{names}", first="  ", rest="    ")
 
 
-def _print_ranges(found: PreservedMap, known: list[Owner], page: int) -> None:
+def _print_ranges(found: PreservedMap, known: list[Owner], page: int, *, folded: bool) -> None:
+    for address, end, order, count, owners in _owned_ranges(found, known, page):
+        names = list(dict.fromkeys(owner.name for owner in owners))
+        more = [f"and {len(names) - _NAMES} more"] if folded and len(names) > _NAMES else []
+        blocks = f"{count} x order {order}" if count > 1 else f"order {order}"
+        shown = names[:_NAMES] if more else names
+        _print_range(address, end, f"{blocks}, {human_size(end - address)}", *shown, *more)
+
+
+def _owned_ranges(
+    found: PreservedMap, known: list[Owner], page: int
+) -> Iterator[tuple[int, int, int, int, list[Owner]]]:
+    """(start, end, order, number of blocks, owners) of each range. An owner may have several, or be inside of one."""
     starts = [owner.address for owner in known]
+    longer: list[Owner] = []  # of before, which reach into the range
+    passed = 0
     for address, order, count in found.by_address():
         end = address + count * (page << order)
         first = bisect_left(starts, address)
-        names = list(dict.fromkeys(owner.name for owner in known[first : bisect_left(starts, end)]))
-        more = [f"and {len(names) - _NAMES} more"] if len(names) > _NAMES else []
-        blocks = f"{count} x order {order}" if count > 1 else f"order {order}"
-        _print_range(address, end, f"{blocks}, {human_size(end - address)}", *names[:_NAMES], *more)
+        longer = [owner for owner in (*longer, *known[passed:first]) if owner.end > address]
+        passed = first
+        yield address, end, order, count, [*longer, *known[first : bisect_left(starts, end)]]
 
 
 def _print_totals(found: PreservedMap, known: list[Owner], page: int) -> None:
