@@ -57,6 +57,16 @@ def test_files_of_debian_fit() -> None:
         assert before in project
 
 
+def test_the_sdist_has_what_its_tests_read() -> None:
+    lines = (ROOT / "MANIFEST.in").read_text().splitlines()
+    assert {f"graft {name}" for name in ("debian", "docs", "fixtures", "share", "tests")} <= set(lines)
+    files = next(line for line in lines if line.startswith("include ")).split()[1:]
+    pages = {place.name for place in ROOT.glob("*.md")}
+    assert pages | {"Makefile"} == {place.name for name in files for place in ROOT.glob(name)} - {
+        ".pre-commit-config.yaml"
+    }
+
+
 @pytest.mark.slow
 def test_the_sdist_passes_its_own_tests(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(ROOT)]
