@@ -20,7 +20,7 @@ from tests.real import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TOOL = PROJECT["tool"]["setuptools"]
-SLICE = ("tests/abi/test_struct_bytes.py", "tests/cli/test_cli.py", "tests/test_docs.py", "tests/test_floors.py")
+SLICE = ("tests/abi/test_struct_bytes.py", "tests/cli/test_limits.py", "tests/test_docs.py", "tests/test_packages.py")
 
 
 def test_every_package_is_shipped() -> None:
