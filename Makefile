@@ -7,6 +7,8 @@
 # make e2e    kernels as judges: KERNEL=7.3 MACHINE=arm64 PAGES=64K choose; without them all that docs/kernels.md has
 # make fixtures  cuts of such live updates into build/fixtures, with what the kernels said; choose as for e2e
 # make fuzz   damage to every dump and golden through every command: MINUTES=, RUNS= (10000), SEED=, JOBS=, PAGE= choose
+# make coverage  share of branches that tests take in memory, fdt, reader and state; fails below 92 %
+# make bounds  docs/bounds.md: the test that notices when a bound on work is removed
 # make golden the committed files that are made: golden bytes, dump formats
 # make pages  the committed pages that are made: references, tables, outputs of commands
 # make site   the pages as a site, build/site; make docs is both
@@ -21,7 +23,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' luoser/__init__.py)
 DEB_NEEDS := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-click python3-construct python3-setuptools
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow browser bench e2e fixtures fuzz mutants golden docs pages site dist zipapp deb flips clean
+.PHONY: demo test test-slow browser bench e2e fixtures fuzz coverage bounds mutants golden docs pages site dist zipapp deb flips clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -52,6 +54,14 @@ fixtures: .venv/tested
 
 fuzz: .venv/tested
 	$(BIN)/python -m tests.fuzz $(MINUTES:%=--minutes %) $(RUNS:%=--runs %) $(SEED:%=--seed %) $(JOBS:%=--jobs %) $(PAGE:%=--page %)
+
+coverage: .venv/tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,coverage]'
+	$(PYTEST) --cov=luoser --cov-branch --cov-report=json:build/coverage.json tests/memory tests/reader tests/state tests/kernel tests/writer tests/fuzz tests/test_fdt.py
+	$(BIN)/python -m tests.branches build/coverage.json
+
+bounds: .venv/tested
+	$(BIN)/python -m tests.bounds --page docs/bounds.md
 
 mutants: .venv/tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,mutants]'

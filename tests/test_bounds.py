@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The means that remove bounds: what they remove, and that a test which notices is told from one that does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from luoser.limits import meanings
+from tests.bounds import ENDLESS, candidates, noticed, page, without
+from tests.real import ROOT
+from tests.test_security import functions
+
+DEEP = "tests/test_fdt.py::test_nesting_beyond_the_limit_is_refused"
+OTHER = "tests/test_fdt.py::test_children_by_name"
+
+
+def test_a_removed_bound_is_noticed_by_the_test_that_is_about_it() -> None:
+    assert noticed("fdt_depth", [OTHER, DEEP]).partition("[")[0] == DEEP
+    assert noticed("fdt_depth", [OTHER]) == "" == noticed("fdt_nodes", [DEEP]) == noticed("fdt_depth", [])
+
+
+@pytest.mark.parametrize("name", meanings())
+def test_each_bound_has_tests_that_may_notice(name: str) -> None:
+    for test in candidates(name):
+        path, _, function = test.partition("::")
+        assert (ROOT / path).exists() and (not function or function in functions(path))
+
+
+def test_luoser_sees_no_bound_and_tests_do() -> None:
+    import os
+
+    from luoser import hextext
+    from luoser.limits import LIMITS, Limits
+
+    child = os.fork()
+    if not child:
+        without("hex_size")
+        seen = eval("LIMITS.hex_size", vars(hextext))
+        is_seen = LIMITS.hex_size == Limits().hex_size == 16 << 20 and Limits(hex_size=7).hex_size == 7
+        right = seen == ENDLESS and is_seen
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_page_has_a_row_for_each() -> None:
+    text = page([("roots", "tests/x.py::test_y[z]"), ("notes", "")])
+    assert "| `roots` | 16 | KHO roots read from one source | `tests/x.py::test_y` |" in text
+    assert "| `nothing` |" in text
