@@ -6,6 +6,7 @@ Each image is made at three sizes. Where it has zeros that are not stored, only 
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,9 +126,119 @@ def shared_lists(worst: Worst) -> None:
         image.handover({"LUO": (luo, 32)})
 
 
+def shared_subtrees(worst: Worst) -> None:
+    """Tables of which every slot leads to the same table, down to one leaf of ones."""
+    image = worst.image
+    leaf = image.alloc(b"\xff" * 4096)
+    tables = [image.alloc(u64(leaf) * 512) for _ in range(32 * worst.size)]
+    top = image.alloc(b"".join(map(u64, tables)))
+    for _ in range(3):
+        top = image.alloc(u64(top) * 512)
+    for _ in range(8):
+        image.handover(map_address=image.alloc(u64(top) * 8))
+
+
+def folios_over_each_other(worst: Worst) -> None:
+    """A map of blocks of every order that overlap."""
+    rng = random.Random(1)
+    for _ in range(2000 * worst.size):
+        order = rng.randrange(10)
+        worst.image.kept.append((rng.randrange(1 << 20) << 12 & -(4096 << order), order))
+    worst.image.handover()
+
+
+def empty_blocks(worst: Worst) -> None:
+    """A chain of blocks without an entry, for several roots."""
+    image = worst.image
+    blocks = [image.alloc() for _ in range(128 * worst.size)]
+    for block, following in zip(blocks, [*blocks[1:], 0], strict=True):
+        image.put(block, struct.pack("<QQ", following, 0))
+    for _ in range(8):
+        image.handover({"LUO": (worst.luo(blocks[0]), 32)})
+
+
+def shared_files(worst: Worst) -> None:
+    """Sessions that share one chain of files."""
+    image, count = worst.image, 63 * 4 * worst.size
+    files = image.blocks([name("x", 48) + u64(0) + u64(token) for token in range(count)])
+    sessions = [name(f"s{number}", 64) + u64(files) + u64(count) for number in range(51 * 4 * worst.size)]
+    image.handover({"LUO": (worst.luo(image.blocks(sessions)), 32)})
+
+
+def equal_names(worst: Worst) -> None:
+    """Sessions of one name."""
+    sessions = [name("same", 64) + u64(0) + u64(0)] * (51 * 8 * worst.size)
+    worst.image.handover({"LUO": (worst.luo(worst.image.blocks(sessions)), 32)})
+
+
+def equal_tokens(worst: Worst) -> None:
+    """Files of one token."""
+    image, count = worst.image, 63 * 8 * worst.size
+    files = image.blocks([name("x", 48) + u64(0) + u64(1)] * count)
+    image.handover({"LUO": (worst.luo(image.blocks([name("vm", 64) + u64(files) + u64(count)])), 32)})
+
+
+def shared_memfd(worst: Worst) -> None:
+    """Files that share one memfd with many folios."""
+    image, count = worst.image, 64 * worst.size
+    folios = b"".join(struct.pack("<QQ", index << 12 | 1, index) for index in range(1024 * worst.size))
+    memfd = image.alloc(v2(image.vmalloc(folios), folios=len(folios) // 16, size=1 << 30))
+    files = image.blocks([name("memfd-v2", 48) + u64(memfd) + u64(token) for token in range(count)])
+    image.handover({"LUO": (worst.luo(image.blocks([name("vm", 64) + u64(files) + u64(count)])), 32)})
+
+
+def shared_arrays(worst: Worst) -> None:
+    """FLBs of several roots that share one long array."""
+    image, count = worst.image, 512 * 4 * worst.size
+    area = image.vmalloc(struct.pack(f"<{count}Q", *range(1, count + 1)))
+    place = image.alloc(struct.pack("<IIQ", 1, 0, count) + area)
+    rows = [name("hwpoison", 48) + u64(place) + u64(1)] * 60
+    luo = worst.luo(0, image.alloc(u64(1) + u64(len(rows)) + b"".join(rows)))
+    for _ in range(8):
+        image.handover({"LUO": (luo, 32)})
+
+
+def equal_devices(worst: Worst) -> None:
+    """A list of one device, again and again."""
+    image, count = worst.image, 2000 * worst.size
+    devices = struct.pack("<QQ", count, count) + struct.pack("<IHHQ", 0, 8, 1, 0x1000) * count
+    place = image.alloc(devices, order=(len(devices) - 1).bit_length() - 12)
+    area = image.alloc(u64(1) + u64(1) + name("pci", 48) + u64(place) + u64(1))
+    image.handover({"LUO": (worst.luo(0, area), 32)})
+
+
+def shared_device_blocks(worst: Worst) -> None:
+    """Lists that share one chain of blocks of devices."""
+    image, count = worst.image, 64 * worst.size
+    blocks = [image.alloc() for _ in range(count)]
+    for block, following in zip(blocks, [*blocks[1:], 0], strict=True):
+        image.put(block, struct.pack("<QQ", following, 255) + struct.pack("<IHHQ", 0, 8, 1, 0x1000) * 255)
+    heads = [image.alloc(struct.pack("<IIQ", 2, count * 255, blocks[0])) for _ in range(8)]
+    rows = b"".join(name("pci", 48) + u64(head) + u64(1) for head in heads)
+    image.handover({"LUO": (worst.luo(0, image.alloc(u64(1) + u64(8) + rows)), 32)})
+
+
+def reservations(worst: Worst) -> None:
+    """Areas of reserve_mem that overlap."""
+    values = {"compatible": text("reserve-mem-v1"), "start": u64(1 << 20), "size": u64(1 << 20)}
+    nodes = [Node(f"r{number}", values) for number in range(200 * worst.size)]
+    tree = fdt(Node("", {"compatible": text("memblock-v1")}, nodes))
+    place = worst.image.alloc(tree, order=(len(tree) - 1).bit_length() - 12)
+    worst.image.handover({"memblock": (place, len(tree))})
+
+
+def many_roots(worst: Worst) -> None:
+    """More roots than are read."""
+    for _ in range(64 * worst.size):
+        worst.image.handover(map_address=0)
+
+
 CASES = [
-    *(shared_lists, false_roots, equal_trees, zero_blobs, zero_list, zero_test_folios),
+    *(shared_lists, false_roots, equal_trees, zero_blobs, zero_list, zero_test_folios, empty_blocks, many_roots),
     *(pytest.param(case, marks=pytest.mark.slow) for case in (zero_tree, zero_array)),
+    *(pytest.param(case, marks=pytest.mark.slow) for case in (shared_subtrees, folios_over_each_other, shared_files)),
+    *(pytest.param(case, marks=pytest.mark.slow) for case in (equal_names, equal_tokens, shared_memfd, shared_arrays)),
+    *(pytest.param(case, marks=pytest.mark.slow) for case in (equal_devices, shared_device_blocks, reservations)),
 ]
 
 
@@ -135,7 +246,7 @@ CASES = [
 def test_work_grows_with_the_bytes_that_are_stored(build: Callable[[Worst], None]) -> None:
     costs = []
     for size in (1, 2, 4):
-        worst = Worst(Image(pages=1024), size)
+        worst = Worst(Image(pages=4096), size)
         build(worst)
         memory = worst.memory()
         with held(48 << 20):
