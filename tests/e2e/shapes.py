@@ -127,7 +127,7 @@ def many_files(kernel: Kernel) -> Shape:
     """More files than a block of a session holds."""
     page = kernel.page_size
     made, name = Shape(kernel), "many files"
-    count = 3 * page // 64 + 8 if kernel.number >= (7, 1) else 100  # before, a session has no second block
+    count = 3 * page // 64 + 8 if kernel.number >= (7, 2) else 100  # before, a session has no second block
     made.session(name, *(made.file(name, token, _text(f"file {token}", 100)) for token in range(count)))
     return made
 
