@@ -10,6 +10,8 @@ __all__ = ["bit_runs", "next_one", "next_zero", "run_ends"]
 
 _PLACES = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
 """The numbers of the bits that are one, for each byte."""
+_FEW = 16
+"""With fewer ones than one in so many bytes, a search for the next one is faster than a look at each byte."""
 _SOME_ONE, _SOME_ZERO = re.compile(rb"[^\0]"), re.compile(rb"[^\xff]")
 
 
@@ -59,5 +61,8 @@ def run_ends(bits: bytes) -> tuple[list[int], list[int]]:
 
 def _ones(value: int, size: int) -> list[int]:
     """The numbers of the bits that are one. size: in bytes."""
-    places = zip(range(0, 8 * size, 8), value.to_bytes(size, "little"), strict=True)
+    data = value.to_bytes(size, "little")
+    if value.bit_count() < size // _FEW:
+        return [8 * found.start() + bit for found in _SOME_ONE.finditer(data) for bit in _PLACES[found.group()[0]]]
+    places = zip(range(0, 8 * size, 8), data, strict=True)
     return [start + bit for start, byte in places if byte for bit in _PLACES[byte]]
