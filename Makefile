@@ -13,7 +13,7 @@
 # make pages  the committed pages that are made: references, tables, outputs of commands
 # make site   the pages as a site, build/site; make docs is both
 # make dist   wheel and sdist; make zipapp: one file, dist/luoser.pyz; make deb: packages of Debian
-# make bench  speed as ratios to peers measured in the same run
+# make bench  docs/benchmarks.md: speed as ratios to peers measured in the same run
 # make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
 
 PYTHON ?= python3
@@ -42,7 +42,8 @@ browser: .venv/tested
 	$(BIN)/python -m pytest tests/render/test_graph.py tests/render/test_report.py tests/cli/test_report.py
 
 bench: .venv/tested
-	$(BIN)/python -m pytest tests/bench -m bench -s --benchmark-enable
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	$(BIN)/python -m pytest tests/bench -m bench
 
 CHOICE = $(KERNEL:%=--kernel %) $(MACHINE:%=--machine %) $(PAGES:%=--pages %)
 

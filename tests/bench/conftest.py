@@ -1,16 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""Speed and memory as ratios to a peer in the same run. `make bench` runs these; an ordinary test run skips them."""
+"""Speed and memory as ratios to peers in the same run. `make bench` runs these; an ordinary test run skips them.
+
+All rows go to docs/benchmarks.md when the whole folder was run.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import resource
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
+from tests.bench.page import Row, page
+
 HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
+Work = Callable[[], Any]
+_ROWS: list[Row] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,20 +32,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen = "bench" in (config.getoption("-m") or "")
     for item in items:
-        if HERE in item.path.parents:
+        if HERE in item.path.parents and item.path.name == "test_bench.py":
             item.add_marker(pytest.mark.bench)
             if not chosen:
                 item.add_marker(pytest.mark.skip(reason="make bench"))
 
 
-def best(work: Callable[[], Any], *, rounds: int = 5) -> float:
-    """Seconds of processor time, of this process and its children, of the cheapest of several rounds."""
-    times = []
-    for _ in range(rounds):
-        start = _spent()
-        work()
-        times.append(_spent() - start)
-    return min(times)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if _ROWS and not exitstatus and not session.config.getoption("-k"):
+        PAGE.write_text(page(_ROWS))
+
+
+def spent(work: Work) -> float:
+    """Seconds of processor time of a work, in this process and its children."""
+    start = _spent()
+    work()
+    return _spent() - start
 
 
 def _spent() -> float:
@@ -41,12 +55,79 @@ def _spent() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
+def peak(work: Work) -> float:
+    """MiB of anonymous memory that a work needs at most, sampled in a child process."""
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        done, most, first = threading.Event(), [0.0], _anonymous()
+
+        def watch() -> None:
+            while not done.wait(0.002):
+                most[0] = max(most[0], _anonymous() - first)
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            kept = work()
+            most[0] = max(most[0], _anonymous() - first)
+            del kept
+        finally:
+            os.write(writer, f"{most[0]}".encode())
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return float(file.read())
+
+
+def _anonymous() -> float:
+    found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
 @pytest.fixture
-def row(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """row("work", "figure", "peer", "ratio", "budget"): one row of the table, past pytest's capture."""
+def compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Measure a work beside its peers, by turns, and print a row for each peer."""
 
-    def write(work: str, *cells: str) -> None:
-        with capsys.disabled():
-            print(f"\n| {' | '.join((work, *cells))} |", end="")
+    def measure(
+        work: str,
+        size: str,
+        mine: Work,
+        peers: Mapping[str, Work | str],
+        *,
+        number: float = 0,
+        goal: str = "",
+        rounds: int = 3,
+        memory: bool = True,
+    ) -> None:
+        """
+        size:   in words. number: the same, for the exponent of growth; 0: none.
+        peers:  work by name, or why there is none.
+        goal:   for the ratio to the first peer.
+        memory: whether to measure it, in a run of its own.
+        """
+        own, theirs = list[float](), {name: list[float]() for name in peers}
+        for _ in range(rounds):
+            own.append(spent(mine))
+            for name, peer in peers.items():
+                if not isinstance(peer, str):
+                    theirs[name].append(spent(peer))
+        most = peak(mine) if memory else None
+        for index, (name, peer) in enumerate(peers.items()):
+            pairs = [one / max(other, 1e-9) for one, other in zip(own, theirs[name], strict=False)]
+            row = Row(
+                work=work,
+                size=size,
+                number=number if not index else 0,
+                seconds=median(own),
+                memory=most if not index else None,
+                peer=name,
+                peer_seconds=median(theirs[name]) if theirs[name] else None,
+                ratio=median(pairs) if pairs else None,
+                why=peer if isinstance(peer, str) else "",
+                goal=goal if not index else "",
+            )
+            _ROWS.append(row)
+            with capsys.disabled():
+                print(f"\n{row.line()}", end="")
 
-    return write
+    return measure

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The budgets of the design. Every test prints a row: work, what was measured, its peer, the ratio, the budget.
-
-Nothing here fails for being slow, only for giving a wrong result.
-"""
+"""The budgets, each beside its peers. Nothing here fails for being slow, only for giving a wrong result."""
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
 import mmap
@@ -15,7 +13,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +23,7 @@ import pytest
 import luoser
 from luoser import fdt
 from luoser.abi.pci import layout
+from luoser.abi.schema import Schema
 from luoser.diff.pci import device_changes
 from luoser.render.jsontext import put_json
 from luoser.state import Bitmap, DeviceList, PreservedMap
@@ -33,250 +31,15 @@ from luoser.state.columns import columns
 from luoser.text import bdf_text
 from luoser.writer.spec import blob_bytes, parse_spec
 from tests import images, real
-from tests.bench.conftest import best
 from tests.memory import writers
+from tests.memory.images import Load, core
 
-Row = Callable[..., None]
-MIB = 1 << 20
-PAGE = 4096
-
-
-def milli(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms"
+Compare = Callable[..., None]
+Work = Callable[[], Any]
+MIB, GIB, PAGE = 1 << 20, 1 << 30, 4096
 
 
-# -- scan -------------------------------------------------------------------------------------------------
-
-SCAN = 256 * MIB
-MARKS = (0x1000, 0x5CD000, 0xFFF_F000, 0x800_0000)
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """256 MiB without a hole: noise, with the devicetree magic on four pages."""
-    place = tmp_path_factory.mktemp("bench") / "raw"
-    block = bytearray(random.Random(1).randbytes(MIB).replace(b"\xd0", b"\xd1"))
-    with place.open("wb") as file:
-        for _ in range(SCAN // MIB):
-            file.write(block)
-        for mark in MARKS:
-            file.seek(mark)
-            file.write(fdt.MAGIC)
-    return place
-
-
-def test_scan(image: Path, row: Row) -> None:
-    memory = luoser.open(image)
-    found: list[int] = []
-
-    def scan() -> None:
-        found[:] = memory.find_pages(fdt.MAGIC)
-
-    with image.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-
-        def every_byte() -> None:
-            for start in range(0, SCAN, 16 * MIB):
-                bytes(memoryview(whole)[start : start + 16 * MIB])
-
-        every_byte()  # warm
-        peer, mine = best(every_byte), best(scan)
-    assert found == sorted(MARKS)
-    row("scan 256 MiB raw", milli(mine), f"every byte read {milli(peer)}", f"{peer / mine:.1f} x", "at least 0.5 x")
-    if shutil.which("grep"):
-        command = ["grep", "-obUaP", r"\xd0\x0d\xfe\xed", str(image)]
-        environment = {**os.environ, "LC_ALL": "C"}
-
-        def grep() -> None:  # into a pipe: with /dev/null GNU grep stops at the first match
-            shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
-            assert shown.count(b"\n") == len(MARKS)
-
-        peer = best(grep, rounds=2)
-        row("scan 256 MiB raw", milli(mine), f"grep -obUaP {milli(peer)}", f"{peer / mine:.1f} x", "at least 1 x")
-
-
-def test_scan_of_kdump(tmp_path: Path, row: Row) -> None:
-    """Pages of a real kernel's handover and memfds, each stamped so that no two are the same."""
-    memory = real.dump("7.3-a/frozen")
-    known = [segment for segment in memory.segments if segment.stored]
-    some = [
-        memory.read(place, PAGE)
-        for segment in known
-        for place in range(segment.start, segment.start + segment.stored, PAGE)
-    ]
-    pages = {
-        frame: some[frame % len(some)][: PAGE - 8] + frame.to_bytes(8, "little") for frame in range(64 * MIB // PAGE)
-    }
-    pages = {frame: b"\0" + page[1:] for frame, page in pages.items()}
-    pages[4096] = fdt.MAGIC + pages[4096][4:]
-    place = tmp_path / "kdump"
-    data = writers.kdump(pages, pack="zlib")
-    place.write_bytes(data)
-    found: list[int] = []
-
-    def scan() -> None:
-        with luoser.open(place) as memory:
-            found[:] = memory.find_pages(fdt.MAGIC)
-
-    packed = [zlib.compress(page) for page in pages.values()]
-
-    def every_page() -> None:
-        for stream in packed:
-            zlib.decompress(stream)
-
-    peer, mine = best(every_page), best(scan)
-    assert found == [4096 * PAGE]
-    row("scan 64 MiB kdump-zlib", milli(mine), f"inflate all {milli(peer)}", f"{peer / mine:.1f} x", "at least 3 x")
-
-
-# -- lists ------------------------------------------------------------------------------------------------
-
-
-def test_a_million_devices(row: Row) -> None:
-    known = layout("pci-lu-v2-03")
-    assert known is not None
-    record, count = known.record.record, 1_000_000
-    data = b"".join(struct.pack("<IIQ", number, 1 + number % 3, number << 12) for number in range(count))
-    devices = DeviceList(record, columns(known.record), data)
-    assert list(devices.rows()) == list(record.iter_unpack(data))
-    mine = best(lambda: list(devices.rows()), rounds=3)
-    peer = best(lambda: list(record.iter_unpack(data)), rounds=3)
-    row("10^6 records to rows", milli(mine), f"iter_unpack {milli(peer)}", f"{mine / peer:.2f} x", "at most 1.5 x")
-    mine = best(lambda: sum(1 for _ in devices), rounds=1)
-    row("10^6 records to devices", milli(mine), f"iter_unpack {milli(peer)}", f"{mine / peer:.1f} x", "-")
-
-    def peak(work: Callable[[], object]) -> float:
-        tracemalloc.start()
-        work()
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most / MIB
-
-    walked = peak(lambda: sum(1 for _ in DeviceList(record, columns(known.record), bytes(bytearray(data))).rows()))
-    rows, peer = peak(lambda: list(devices.rows())), peak(lambda: list(record.iter_unpack(data)))
-    cells = f"copied and walked {walked:.0f} MiB, list of rows {rows:.0f} MiB", f"list of iter_unpack {peer:.0f} MiB"
-    row("10^6 records, peak memory", *cells, f"{rows / peer:.2f} x", "at most 64 MiB")
-
-
-@pytest.mark.parametrize("count", [10_000, 100_000, 1_000_000])
-def test_diff(count: int, row: Row) -> None:
-    known = layout("pci-lu-v2-03")
-    assert known is not None
-    record, noise = known.record.record, random.Random(3)
-    rows = [struct.pack("<IIQ", number, 1, number << 12) for number in range(count)]
-    fresh = [struct.pack("<IIQ", count + number, 1, 0) for number in range(100)]
-    changed, inserted, shuffled = list(rows), list(rows), list(rows)
-    for number in noise.sample(range(count), 100):
-        changed[number] = struct.pack("<IIQ", number, 3, number << 12)
-    for one in fresh:
-        inserted.insert(noise.randrange(len(inserted)), one)
-    noise.shuffle(shuffled)
-    before = DeviceList(record, columns(known.record), b"".join(rows))
-    kinds = {
-        "100 changes": (changed, 100, "at most 0.05 s"),
-        "one in front": ([fresh[0], *rows], 1, "at most 0.5 s"),
-        "100 insertions": (inserted, 100, "at most 0.5 s"),
-        "shuffled": (shuffled, 1, "-"),
-    }
-    for what, (others, changes, budget) in kinds.items():
-        after = DeviceList(record, columns(known.record), b"".join(others))
-
-        def by_dictionary(after: DeviceList = after) -> int:
-            old = {row[0]: row for row in before.rows()}
-            return sum(1 for row in after.rows() if old.get(row[0]) != row)
-
-        assert len(list(device_changes(before, after))) == changes
-        mine = best(lambda after=after: list(device_changes(before, after)), rounds=2)
-        peer = best(by_dictionary, rounds=1)
-        row(f"diff of {count} devices, {what}", milli(mine), f"dict {milli(peer)}", f"{mine / peer:.2f} x", budget)
-
-
-def test_extents_of_a_terabyte(row: Row) -> None:
-    """8192 page bitmaps of order 0: 268 M pages. Each bitmap has bytes of its own; half-full ones are a sample."""
-    noise = random.Random(3)
-    kinds: dict[str, tuple[int, Callable[[], bytes], str]] = {
-        "full": (8192, lambda: bytes(bytearray(b"\xff" * PAGE)), "at most 2 s"),
-        "half full, runs of 8": (256, lambda: bytes(bytearray(b"\xff\0" * (PAGE // 2))), "at most 40 s"),
-        "half full, random": (256, lambda: noise.randbytes(PAGE), "at most 40 s"),
-        "half full, every other": (256, lambda: bytes(bytearray(b"\x55" * PAGE)), "at most 40 s"),
-    }
-    for what, (some, make, budget) in kinds.items():
-        found = PreservedMap([Bitmap(0, number << 27, make()) for number in range(some)], page_size=PAGE)
-        pages: list[int] = []
-
-        def extents(found: PreservedMap = found, pages: list[int] = pages) -> None:
-            pages[:] = [sum(count for _, _, count in found.extents())]
-
-        def popcount(found: PreservedMap = found) -> int:
-            return sum(int.from_bytes(bitmap.bits, "little").bit_count() for bitmap in found.bitmaps)
-
-        mine, peer = best(extents, rounds=2), best(popcount, rounds=2)
-        assert pages == [popcount()]
-        shown = f"{mine * 8192 / some:.2f} s" + ("" if some == 8192 else f" (scaled up from {some} bitmaps)")
-        row(f"extents of 8192 bitmaps, {what}", shown, f"counting bits {milli(peer * 8192 / some)}",
-            f"{mine / peer:.1f} x", budget)  # fmt: skip
-
-
-def test_json(row: Row) -> None:
-    """Each document beside json.dumps of the same values on one line."""
-    files = [
-        {"compatible": "memfd-v1", "token": f"{token:#x}", "memfd": {"folios": {"count": 1, "address": "0x617000"}}}
-        for token in range(4)
-    ]
-    documents: dict[str, list[Any]] = {
-        "devices": [
-            {
-                "index": n,
-                "bdf": bdf_text(0, n & 0xFFFF),
-                "flags": 3,
-                "driver_data": f"{n << 12:#x}",
-                "flag_names": ["A"],
-            }
-            for n in range(100_000)
-        ],
-        "sessions": [{"name": f"vm-{n}", "address": f"{n << 12:#x}", "files": files} for n in range(10_000)],
-        "extents": [[f"{n << 13:#x}", 0, 1] for n in range(200_000)],
-    }
-    for what, items in documents.items():
-        for part in (len(items) // 16, len(items) // 4, len(items)):
-            document = {what: items[:part]}
-            pieces: list[str] = []
-
-            def put(document: Any = document, pieces: list[str] = pieces) -> None:
-                pieces.clear()
-                put_json(document, pieces.append)
-
-            mine, peer = best(put, rounds=3), best(lambda document=document: json.dumps(document), rounds=3)
-            assert json.loads("".join(pieces)) == document
-            row(f"JSON of {part} {what}", milli(mine), f"json.dumps {milli(peer)}", f"{mine / peer:.1f} x",
-                "at most 4 x")  # fmt: skip
-
-
-def test_a_devicetree_of_10000_nodes(row: Row, tmp_path: Path) -> None:
-    leaves = [
-        images.Node(f"node{number}", {"reg": struct.pack(">Q", number), "status": b"okay\0"}) for number in range(100)
-    ]
-    root = images.Node("", {"compatible": b"bench\0"}, [images.Node(f"bus{i}", {}, leaves) for i in range(99)])
-    blob = images.fdt(root)
-    tree = fdt.parse(blob)
-    assert sum(1 for _ in tree.root.walk()) == 10_000
-    mine = best(lambda: fdt.parse(blob))
-    peer = best(lambda: struct.unpack(f">{len(blob) // 4}I", blob[: len(blob) // 4 * 4]))
-    row(
-        "10 000-node devicetree",
-        milli(mine),
-        f"its words unpacked {milli(peer)}",
-        f"{mine / peer:.0f} x",
-        "at most 50 ms",
-    )
-    if shutil.which("dtc"):
-        place = tmp_path / "tree.dtb"
-        place.write_bytes(blob)
-        command = ["dtc", "-q", "-I", "dtb", "-O", "dtb", "-o", os.devnull, str(place)]
-        peer = best(lambda: subprocess.run(command, check=True, capture_output=True), rounds=1)
-        row("10 000-node devicetree", milli(mine), f"dtc {milli(peer)}", f"{peer / mine:.0f} x faster", "-")
-
-
-# -- processes --------------------------------------------------------------------------------------------
+# -- starts -----------------------------------------------------------------------------------------------
 
 _BARE = """
 import click
@@ -289,105 +52,308 @@ cli()
 _LUOSER = "from luoser.cli.main import main; main()"
 
 
-def test_start(row: Row) -> None:
-    """Small jobs, with compiled bytecode, as an installed package has it."""
-    subprocess.run([sys.executable, "-m", "compileall", "-q", "luoser"], check=True, cwd=real.ROOT)
+def process(code: str, *words: str) -> Work:
+    """A Python process with compiled bytecode, without the finder of an editable installation (-S)."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    kept["PYTHONPATH"] = os.pathsep.join([str(real.ROOT), packages])
+    command = [sys.executable, "-S", "-c", code, *words]
+    return lambda: subprocess.run(command, check=True, capture_output=True, cwd=real.ROOT, env=kept)
 
-    def run(code: str, *words: str) -> Callable[[], object]:
-        command = [sys.executable, "-c", code, *words]
-        return lambda: subprocess.run(command, check=True, capture_output=True, cwd=real.ROOT, env=kept)
 
-    folio, dump = "fixtures/golden/pci-folio.bin", str(real.path("7.3-a/frozen"))
-    jobs = {
-        "luoser --help": (run(_LUOSER, "--help"), "at most 1.3 x"),
-        "decode of a folio": (run(_LUOSER, "decode", folio), "at most 2 x"),
-        "inspect of a small cut": (run(_LUOSER, "inspect", dump), "-"),
-    }
-    peer, mine = float("inf"), dict.fromkeys(jobs, float("inf"))
-    for _ in range(15):  # by turns, so that all see the same machine
-        peer = min(peer, best(run(_BARE, "--help"), rounds=1))
-        for what, (work, _budget) in jobs.items():
-            mine[what] = min(mine[what], best(work, rounds=1))
-    for what, (_work, budget) in jobs.items():
-        row(what, milli(mine[what]), f"bare click app {milli(peer)}", f"{mine[what] / peer:.2f} x", budget)
+@pytest.mark.parametrize(
+    ("what", "words", "goal"),
+    [
+        ("luoser --help", ["--help"], "at most 1.3"),
+        ("decode of a folio", ["decode", "fixtures/golden/pci-folio.bin"], "at most 2"),
+        ("inspect of a small cut", ["inspect", str(real.path("7.3-a/frozen"))], ""),
+    ],
+)
+def test_start(what: str, words: list[str], goal: str, compare: Compare) -> None:
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "luoser"], check=True, cwd=real.ROOT)
+    peers: dict[str, Work | str] = {"bare click app": process(_BARE, "--help"), "import of drgn": "not installed"}
+    if _has("drgn"):
+        peers["import of drgn"] = process("import drgn")
+    compare(f"start: {what}", "", process(_LUOSER, *words), peers, goal=goal, rounds=11, memory=False)
+
+
+def _has(module: str) -> bool:
+    try:
+        __import__(module)
+    except ImportError:
+        return False
+    return True
+
+
+# -- scan -------------------------------------------------------------------------------------------------
+
+
+def noise(place: Path, size: int, marks: tuple[int, ...]) -> Path:
+    """An image without a hole, with the devicetree magic on some pages."""
+    block = random.Random(1).randbytes(MIB).replace(b"\xd0", b"\xd1")
+    with place.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(block)
+        for mark in marks:
+            file.seek(mark)
+            file.write(fdt.MAGIC)
+    return place
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_scan(size: int, tmp_path: Path, compare: Compare) -> None:
+    marks = (0x1000, 0x5CD000, size * MIB - PAGE)
+    place = noise(tmp_path / "raw", size * MIB, marks)
+    memory = luoser.open(place)
+    assert list(memory.find_pages(fdt.MAGIC)) == sorted(marks)
+    with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+
+        def every_byte() -> None:
+            for start in range(0, size * MIB, 16 * MIB):
+                bytes(memoryview(whole)[start : start + 16 * MIB])
+
+        def grep() -> None:  # into a pipe: with /dev/null GNU grep stops at the first match
+            command = ["grep", "-obUaP", r"\xd0\x0d\xfe\xed", str(place)]
+            shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, "LC_ALL": "C"})
+            assert shown.stdout.count(b"\n") == len(marks)
+
+        peers: dict[str, Work | str] = {"every byte read": every_byte, "grep -obUaP": "not installed"}
+        if shutil.which("grep"):
+            peers["grep -obUaP"] = grep
+        work = "pages with a magic, raw image"
+        compare(work, f"{size} MiB", lambda: list(memory.find_pages(fdt.MAGIC)), peers, number=size, goal="at most 2")
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_sparse(size: int, tmp_path: Path, compare: Compare) -> None:
+    """An ELF core and a raw image with 2 MiB of data, all of which are searched."""
+    head = core(Load(0, b""))[:64] + struct.pack("<IIQQQQQQ", 1, 0, MIB, 0, 0, size * GIB, size * GIB, 0)
+    files = []
+    for name, start in (("elf", MIB), ("raw", 0)):
+        files.append(tmp_path / name)
+        with files[-1].open("wb") as file:
+            file.write(head if start else b"")
+            file.seek(start + size * GIB // 2)
+            file.write(fdt.MAGIC + b"x" * (2 * MIB - 4))
+            file.truncate(start + size * GIB)
+    elf, raw = map(luoser.open, files)
+    assert list(elf.find_pages(fdt.MAGIC)) == list(raw.find_pages(fdt.MAGIC)) == [size * GIB // 2]
+    peers = {"sparse raw image": lambda: list(raw.find(b"0KHO"))}
+    compare("bytes in a sparse ELF core", f"{size} GiB", lambda: list(elf.find(b"0KHO")), peers, number=size, rounds=7)
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_scan_of_kdump(size: int, tmp_path: Path, compare: Compare) -> None:
+    """Pages of a real kernel's handover and memfds, each stamped so that no two are the same."""
+    memory = real.dump("7.3-a/frozen")
+    known = [segment for segment in memory.segments if segment.stored]
+    some = [memory.read(at, PAGE) for one in known for at in range(one.start, one.start + one.stored, PAGE)]
+    pages = {frame: b"\0" + some[frame % len(some)][1:-8] + struct.pack("<Q", frame) for frame in range(size * 256)}
+    pages[4000] = fdt.MAGIC + pages[4000][4:]
+    place = tmp_path / "kdump"
+    place.write_bytes(writers.kdump(pages, pack="zlib"))
+    packed = [zlib.compress(page) for page in pages.values()]
+    dump = luoser.open(place)
+    assert list(dump.find_pages(fdt.MAGIC)) == [4000 * PAGE]
+    peers = {"zlib.decompress of every page": lambda: [zlib.decompress(stream) and None for stream in packed]}
+    what = f"{size} MiB"
+    work = lambda: list(dump.find_pages(fdt.MAGIC))  # noqa: E731
+    compare("pages with a magic, kdump-zlib", what, work, peers, number=size, goal="at most 0.33")
+    work = lambda: list(dump.find(b"\x0a\0\0\0\x20\0\0\0"))  # noqa: E731
+    compare("bytes anywhere, kdump-zlib", what, work, peers, number=size)
+
+
+# -- one root, and whole dumps ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def gigabyte(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A raw image of 1 GiB with the pages of a real dump at their addresses: with holes, and without."""
-    folder = tmp_path_factory.mktemp("gigabyte")
-    dump = folder / "dump.elf"
-    dump.write_bytes(lzma.decompress(real.path("7.3-a/frozen").read_bytes()))
-    sparse, dense = folder / "sparse", folder / "dense"
-    with luoser.open(dump) as memory, sparse.open("wb") as file:
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("dumps") / "cut"
+    place.write_bytes(lzma.decompress(real.path("7.3-a/frozen").read_bytes()))
+    return place
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_one_root(size: int, unpacked: Path, tmp_path: Path, compare: Compare) -> None:
+    """A raw image without holes in its first GiB, with the pages of a real dump at their addresses."""
+    place = noise(tmp_path / "image", GIB // 4, ())
+    with luoser.open(unpacked) as memory, place.open("r+b") as file:
         for segment in memory.segments:
-            if segment.end <= 1 << 30:
+            if segment.stored and segment.end <= GIB:
                 file.seek(segment.start)
-                file.write(memory.read(segment.start, segment.size))
-        file.truncate(1 << 30)
-    if shutil.disk_usage(folder).free > 4 << 30:
-        block = random.Random(2).randbytes(MIB)
-        with sparse.open("rb") as source, dense.open("wb") as file:
-            while part := source.read(MIB):
-                file.write(part if part.strip(b"\0") else block)
-    return sparse, dense
+                file.write(memory.read(segment.start, segment.stored))
+        file.truncate(size * GIB)
+    (root,) = luoser.read(luoser.open(place)).handovers
+    assert root.address is not None
+
+    def one() -> None:
+        with luoser.open(place) as memory:
+            (found,) = luoser.read(memory, root=root.address, search=False).handovers
+            assert found.luo == root.luo
+
+    def whole() -> None:
+        with luoser.open(place) as memory:
+            luoser.read(memory)
+
+    compare("one root of a raw image, --root", f"{size} GiB", one, {"all roots, by a search": whole}, number=size)
 
 
-_MEASURED = """
-import re, resource, sys, threading
-def anonymous():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1])
-most, done = [0], threading.Event()
-def watch():
-    while not done.wait(0.002):
-        most[0] = max(most[0], anonymous())
-watcher = threading.Thread(target=watch)
-watcher.start()
-from luoser.cli.main import cli
-try:
-    cli.main(args=sys.argv[1:], prog_name="luoser")
-except SystemExit as end:
-    assert not end.code, end.code
-sys.stdout.flush()
-done.set()
-watcher.join()
-print(anonymous(), max(most[0], anonymous()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
-"""
+@pytest.mark.parametrize("count", [10, 40, 200])
+def test_many_cuts_in_one_process(count: int, compare: Compare) -> None:
+    packed = real.path("7.3-a/pre")
+
+    def read() -> None:
+        for _ in range(count):
+            with luoser.open(packed) as memory:
+                assert luoser.read(memory).handovers
+
+    def unpack() -> None:
+        for _ in range(count):
+            lzma.decompress(packed.read_bytes())
+
+    compare("cuts read in one process", f"{count}", read, {"unpacking them": unpack}, number=count, goal="at most 3",
+            rounds=1)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["sparse", "dense"])
-def test_inspect_a_gigabyte(gigabyte: tuple[Path, Path], kind: str, row: Row) -> None:
-    """Time of the whole process with the image in the page cache; memory from a run of its own, sampled."""
-    place = gigabyte[kind == "dense"]
-    if not place.exists():
-        pytest.skip("no room for a dense image")
-
-    def run(code: str) -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-c", code, "inspect", str(place)]
-        return subprocess.run(command, check=True, capture_output=True, cwd=real.ROOT)
-
-    peer = best(lambda: subprocess.run(["cat", place], check=True, stdout=subprocess.DEVNULL), rounds=2)
-    seconds = best(lambda: run(_LUOSER), rounds=3)
-    result = run(_MEASURED)
-    assert b"0000:41:00.0  LU_BUSMASTER  driver_data 0x1a96000" in result.stdout
-    end, most, resident = (int(word) / 1024 for word in result.stderr.split()[-3:])
-    memory = f"RssAnon {end:.0f} MiB at exit, {most:.0f} MiB at most (ru_maxrss {resident:.0f} MiB with mapped pages)"
-    row(f"inspect 1 GiB raw, {kind}", f"{seconds:.2f} s, {memory}", f"cat {milli(peer)}", f"{seconds / peer:.1f} x",
-        "at most 0.5 s, 60 MiB")  # fmt: skip
+# -- lists ------------------------------------------------------------------------------------------------
 
 
-def test_a_million_devices_are_built(row: Row) -> None:
-    """From the text of a description to the bytes of the list."""
+def parsers(schema: Schema, data: bytes, count: int) -> dict[str, Work | str]:
+    """What parses the same records, by name; a word where it is not there."""
+    import construct
+
+    record = construct.Struct("path" / construct.Int32ul, "flags" / construct.Int32ul, "data" / construct.Int64ul)
+    some = data[: 16 * min(count, 10_000)]  # of slow ones only so many
+    interpreted = construct.Array(len(some) // 16, record)
+    scale = count * 16 // len(some)
+    peers: dict[str, Work | str] = {
+        "struct.iter_unpack": lambda: list(schema.record.iter_unpack(data)),
+        "dissect.cstruct": "not installed",
+        "kaitaistruct": "not installed",
+    }
+    if scale == 1:
+        peers["construct"] = lambda: interpreted.parse(some)
+        compiled = interpreted.compile()
+        peers["construct, compiled"] = lambda: compiled.parse(some)
+        if _has("dissect.cstruct"):
+            from dissect.cstruct import cstruct
+
+            types = cstruct("struct dev { uint32 path; uint32 flags; uint64 data; };", endian="<")
+            peers["dissect.cstruct"] = lambda: types.dev[count](io.BytesIO(some))
+        if _has("kaitaistruct"):
+            from kaitaistruct import KaitaiStream
+
+            def kaitai() -> None:  # what its compiler makes for these members
+                stream = KaitaiStream(io.BytesIO(some))
+                for _ in range(count):
+                    stream.read_u4le(), stream.read_u4le(), stream.read_u8le()
+
+            peers["kaitaistruct"] = kaitai
+    else:
+        peers["dissect.cstruct"] = peers["kaitaistruct"] = "measured with 10^4"
+    return peers
+
+
+@pytest.mark.parametrize("count", [10_000, 100_000, 1_000_000])
+def test_devices(count: int, compare: Compare) -> None:
     known = layout("pci-lu-v2-03")
     assert known is not None
-    count, entry = 1_000_000, '{"bdf": "%04x:%02x:%02x.0", "flags": 1, "driver_data": "%#x"}'
+    record = known.record.record
+    data = b"".join(struct.pack("<IIQ", number, 1 + number % 3, number << 12) for number in range(count))
+    devices = DeviceList(record, columns(known.record), data)
+    assert list(devices.rows()) == list(record.iter_unpack(data))
+    compare("device records to rows", f"{count}", lambda: list(devices.rows()), parsers(known.record, data, count),
+            number=count, goal="at most 1.5")  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [10_000, 100_000, 1_000_000])
+def test_diff(count: int, compare: Compare) -> None:
+    known = layout("pci-lu-v2-03")
+    assert known is not None
+    record, chance = known.record.record, random.Random(3)
+    rows = [struct.pack("<IIQ", number, 1, number << 12) for number in range(count)]
+    inserted, shuffled = list(rows), list(rows)
+    for number in range(100):
+        inserted.insert(chance.randrange(len(inserted)), struct.pack("<IIQ", count + number, 1, 0))
+    chance.shuffle(shuffled)
+    before = DeviceList(record, columns(known.record), b"".join(rows))
+    for what, others, changes in (("100 insertions", inserted, 100), ("shuffled", shuffled, 1)):
+        after = DeviceList(record, columns(known.record), b"".join(others))
+
+        def by_dictionary(after: DeviceList = after) -> int:
+            old = {row[0]: row for row in before.rows()}
+            return sum(1 for row in after.rows() if old.get(row[0]) != row)
+
+        assert len(list(device_changes(before, after))) == changes
+        compare(f"diff of devices, {what}", f"{count}", lambda after=after: list(device_changes(before, after)),
+                {"a dictionary": by_dictionary}, number=count, rounds=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [16, 64, 256])
+def test_fragmented_maps(count: int, compare: Compare) -> None:
+    """Bitmaps of order 0, each of 128 MiB in pages of 4 KiB: 8192 are 1 TiB."""
+    chance = random.Random(3)
+    kinds: dict[str, Callable[[], bytes]] = {
+        "full": lambda: b"\xff" * PAGE,
+        "random": lambda: chance.randbytes(PAGE),
+        "every other page": lambda: b"\x55" * PAGE,
+    }
+    for what, make in kinds.items():
+        bits = [bytes(bytearray(make())) for _ in range(count)]
+        found = PreservedMap([Bitmap(0, number << 27, one) for number, one in enumerate(bits)], page_size=PAGE)
+        peers = {"int.bit_count": lambda bits=bits: sum(int.from_bytes(one, "little").bit_count() for one in bits)}
+
+        def extents(found: PreservedMap = found) -> int:
+            return sum(pages for _, _, pages in found.extents())
+
+        assert extents() == peers["int.bit_count"]()
+        compare(f"extents of bitmaps, {what}", f"{count}", extents, peers, number=count, rounds=1)
+
+        def again(found: PreservedMap = found) -> int:
+            return PreservedMap(found.bitmaps, page_size=PAGE).pages
+
+        compare(f"pages of bitmaps, {what}", f"{count}", again, peers, number=count, rounds=1)
+
+
+@pytest.mark.parametrize("count", [10_000, 40_000, 160_000])
+def test_json(count: int, compare: Compare) -> None:
+    documents: dict[str, list[Any]] = {
+        "devices": [
+            {"index": n, "bdf": bdf_text(0, n & 0xFFFF), "flags": 3, "data": f"{n << 12:#x}", "flag_names": ["A"]}
+            for n in range(count)
+        ],
+        "extents": [[f"{n << 13:#x}", 0, 1] for n in range(count)],
+    }
+    for what, items in documents.items():
+        document, pieces = {what: items}, list[str]()
+        put_json(document, pieces.append)
+        assert json.loads("".join(pieces)) == document
+        compare(f"JSON of {what}", f"{count}", lambda document=document: put_json(document, len),
+                {"json.dumps": lambda document=document: json.dumps(document)}, number=count, goal="at most 4"
+                )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1000, 3000, 10_000])
+def test_devicetree(count: int, compare: Compare, tmp_path: Path) -> None:
+    leaves = [images.Node(f"node{n}", {"reg": struct.pack(">Q", n), "status": b"okay\0"}) for n in range(99)]
+    buses = [images.Node(f"bus{n}", {}, leaves) for n in range(count // 100)]
+    blob = images.fdt(images.Node("", {"compatible": b"bench\0"}, buses))
+    assert sum(1 for _ in fdt.parse(blob).root.walk()) == count + 1
+    place = tmp_path / "tree.dtb"
+    place.write_bytes(blob)
+    command = ["dtc", "-q", "-I", "dtb", "-O", "dtb", "-o", os.devnull, str(place)]
+    peers: dict[str, Work | str] = {"dtc": "not installed"}
+    if shutil.which("dtc"):
+        peers["dtc"] = lambda: subprocess.run(command, check=True, capture_output=True)
+    compare("devicetree parsed, nodes", f"{count}", lambda: fdt.parse(blob), peers, number=count)
+
+
+@pytest.mark.parametrize("count", [10_000, 40_000, 160_000])
+def test_build(count: int, compare: Compare) -> None:
+    """From the text of a description to the bytes of the list."""
+    entry = '{"bdf": "%04x:%02x:%02x.0", "flags": 1, "driver_data": "%#x"}'
     devices = ",".join(entry % (n >> 13, n >> 5 & 0xFF, n & 31, n << 12) for n in range(count))
     text = f'{{"layout": "pci-lu-v2-03", "devices": [{devices}]}}'.encode()
-    made: list[bytes] = []
-
-    def build() -> None:
-        made[:] = [blob_bytes(parse_spec(text, "bench"))[1]]
 
     def by_hand() -> bytes:
         """What anybody would write who needs the bytes once, without any check."""
@@ -399,6 +365,6 @@ def test_a_million_devices_are_built(row: Row) -> None:
             out += struct.pack("<IIQ", path, device["flags"], int(device["driver_data"], 16))
         return bytes(out)
 
-    mine, peer = best(build, rounds=1), best(by_hand, rounds=1)
-    assert made[0][8:] == by_hand()
-    row("build 10^6 devices from JSON", milli(mine), f"json and struct.pack {milli(peer)}", f"{mine / peer:.1f} x", "-")
+    assert blob_bytes(parse_spec(text, "bench"))[1][8:] == by_hand()
+    compare("list built from JSON, devices", f"{count}", lambda: blob_bytes(parse_spec(text, "bench")),
+            {"json and struct.pack": by_hand}, number=count, rounds=1)  # fmt: skip
