@@ -63,14 +63,15 @@ def page(log: Log) -> str:
     ran = [f"| `{name}` | {count:,} |" for name, count in sorted(log.commands.items())]
     held = [f"| {name} | {count:,} |" for name, count in sorted(log.containers.items())]
     tables = {"figures": made, "commands": ran, "containers": held}
-    return _PAGE.format(seed=log.seed, longest=LONGEST, **{name: "\n".join(rows) for name, rows in tables.items()})
+    texts = {name: "\n".join(rows) for name, rows in tables.items()}
+    return _PAGE.format(seed=log.seed, runs=log.runs, longest=LONGEST, **texts)
 
 
 _PAGE = """# Fuzzing
 
 `make fuzz` damages every real dump, golden, and file that people write, runs every command and renderer on the
-result, and says what is wrong. This page has the figures of its last long run, which writes it:
-`make fuzz RUNS=100000 JOBS=2 SEED={seed} PAGE=docs/fuzzing.md`.
+result, and says what is wrong. This page has the figures of the run that wrote it:
+`make fuzz RUNS={runs} JOBS=2 SEED={seed} PAGE=docs/fuzzing.md`.
 
 | | |
 |---|---|
