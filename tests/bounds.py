@@ -126,7 +126,18 @@ def _run(name: str, tests: Sequence[str], pipe: int) -> None:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
         without(name)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=--benchmark-disable"]
+        options = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "-o",
+            "addopts=--benchmark-disable",
+            "-m",
+            "not slow",
+        ]
         pytest.main([*options, *tests], plugins=[Watch()])
     finally:
         os._exit(0)
