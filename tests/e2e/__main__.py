@@ -43,6 +43,8 @@ def page(results: Json) -> str:
         "luoser runs in its guest, on the live machine and in a crash kernel, there on /proc/vmcore and on what",
         "makedumpfile -d 31 leaves of it. Golden C is put into its source by `luoser build --kernel-tree`: suites of",
         "KUnit run in user-mode Linux, kselftests in a guest; one of each has a wrong byte, which it has to report.",
+        "Another copy of the source has members of four structs elsewhere, two of them structs that are handed over:",
+        "`luoser abi verify` names just those, and all is read by the kernel's own types.",
         "",
         "A build needs gcc, flex, bison, bc, make, libelf-dev and libssl-dev, for arm64 gcc-aarch64-linux-gnu. A run",
         "needs qemu-system-x86, qemu-system-arm and busybox-static. Debian's own kernels of 7.2 and 7.3 have no",

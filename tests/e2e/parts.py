@@ -15,6 +15,7 @@ from tests.e2e.inside import crashed, inside
 from tests.e2e.judge import Compared, judged
 from tests.e2e.kernels import FIRST_LUO, SERIES, Kernel
 from tests.e2e.live_update import live_update
+from tests.e2e.moved import moved
 from tests.e2e.mutations import built
 from tests.e2e.rebuilt import rebuilt
 from tests.e2e.shapes import SHAPES
@@ -24,7 +25,7 @@ __all__ = ["COLUMNS", "PARTS", "SHORT", "parts_of"]
 Part = Callable[[Kernel, Path], Iterator[Compared]]
 COLUMNS = (
     *("built image", "pre", "frozen", "post", "finished", "pre2", "frozen2", "post2"),
-    *("two nodes", "in the guest", "crash", "golden"),
+    *("two nodes", "in the guest", "crash", "golden", "members moved"),
 )
 """The moments of the table, in its order. A moment belongs to one part."""
 SHORT = "everything"
@@ -72,13 +73,15 @@ PARTS: Mapping[str, Part] = {
     "inside": inside,
     "crash": crashed,
     "golden": golden,
+    "moved": moved,
 }
 """Each yields the comparisons of a kernel, with files in a folder."""
 _OF_LUO = ("images",)
-_OF_NEWEST = ("nodes", "inside", "crash", "golden")
+_OF_NEWEST = ("nodes", "inside", "crash", "golden", "moved")
+_OF_X86 = ("moved",)
 
 
 def parts_of(kernel: Kernel) -> list[str]:
     """The parts that a kernel takes part in."""
-    out = () if kernel.number >= FIRST_LUO else _OF_LUO
+    out = (*(() if kernel.number >= FIRST_LUO else _OF_LUO), *(() if kernel.machine == "x86-64" else _OF_X86))
     return [name for name in PARTS if name not in out and (name not in _OF_NEWEST or kernel.series == SERIES[-1])]
