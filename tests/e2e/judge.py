@@ -133,13 +133,21 @@ def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[
 
 
 def _kallsyms(run: Run, memory: Memory) -> str:
-    """All symbols of the running kernel, against its System.map."""
+    """All symbols of the running kernel, against its System.map. Some that are no addresses it has not in kallsyms."""
     space = AddressSpace(memory, memory.vmcoreinfo, run.kernel.page_size)
     slide = int(memory.vmcoreinfo["KERNELOFFSET"], 16)
-    wanted = [(int(line.split()[0], 16), line.split()[2]) for line in run.kernel.symbols.read_text().splitlines()]
-    known = {*wanted, *((address + slide, name) for address, name in wanted)}
-    strange = [symbol for symbol in find_kallsyms(space) if (symbol.address, symbol.name) not in known]
-    return f"not in System.map: {strange[:2]}" if strange else ""
+    lines = [line.split() for line in run.kernel.symbols.read_text().splitlines()]
+    wanted = {(int(address, 16), name): kind for address, kind, name in lines}
+    found = {(symbol.address, symbol.name) for symbol in find_kallsyms(space)}
+    strange = [one for one in found if one not in wanted and (one[0] - slide, one[1]) not in wanted]
+    missing = [
+        (address, name)
+        for (address, name), kind in wanted.items()
+        if kind not in "Aa" and not {(address, name), (address + slide, name)} & found
+    ]
+    if strange:
+        return f"not in System.map: {strange[:2]}"
+    return f"not in kallsyms: {missing[:2]} of {len(missing)}" if missing else ""
 
 
 def _types(types: Types) -> str:
