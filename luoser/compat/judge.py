@@ -149,7 +149,7 @@ def _users(writer: Profile, reader: Profile) -> Iterator[Clash]:
                 effect=Effect.BROKEN,
                 what="handler",
                 text=f"no handler {name}: with one file of it no session can be retrieved (-EIO)",
-                message=f"luo_file: No registered handler for compatible '{name}'",
+                message=f"luo: No registered handler for compatible '{name}'",
             )
     if has_luo and writer.flbs is not None and reader.flbs is not None:
         for name in sorted(writer.flbs - reader.flbs):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.resources import files
 from itertools import product
 
 import pytest
@@ -73,6 +74,12 @@ def test_one_thing_that_differs(change: dict[str, object], expected: tuple[str, 
     )
     assert effects(whole, whole) == []
     assert expected in effects(whole, replace(whole, **change))  # type: ignore[arg-type]
+
+
+def test_the_message_of_a_missing_handler_is_what_kernels_logged() -> None:
+    reader = replace(of_release("7.3"), handlers=frozenset({"memfd-v2"}))
+    (clash,) = clashes(replace(reader, handlers=frozenset({"memfd-v9"})), reader)
+    assert f'"{clash.message}"' in (files("luoser.checks") / "outcomes.json").read_text()
 
 
 def test_the_self_tests_flbs_are_not_missed() -> None:
