@@ -30,9 +30,9 @@ __all__ = ["command"]
 def command(reading: Reading, target: str, memfd: str | None, blob: str | None, force: bool) -> None:
     """Write a small ELF core with only the pages of the handovers in SOURCE, to attach to a bug report.
 
-    `inspect` shows the same for it as for SOURCE. It has metadata, driver pages and the contents of files up to
-    64 KiB, but no other memory of guests or of the kernel. A core whose name ends with .xz, .gz, .bz2 or .zst is
-    compressed.
+    `inspect` shows the same for it as for SOURCE. It has metadata, driver pages and the contents of files, and of
+    folios of the KHO self-test, up to 64 KiB each, but no other memory of guests or of the kernel. A core whose name
+    ends with .xz, .gz, .bz2 or .zst is compressed.
 
     \b
       luoser extract vmcore -o small.elf.xz
@@ -41,7 +41,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     from luoser.cli.document import DocumentMemory
     from luoser.errors import UsageError
     from luoser.extract.blob import write_blob
-    from luoser.extract.core import write_core
+    from luoser.extract.core import without_test_data, write_core
     from luoser.extract.memfd import write_memfd
     from luoser.memory.recorder import Recorder
     from luoser.output import need_other, new_file, packed_file
@@ -67,6 +67,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
             elif blob is not None:
                 report = write_blob(file, below, state, blob)
             else:
-                size = write_core(file, below, memory.asked, answers=memory.answers)
-                report = f"{len(memory.pages)} pages, {human_size(size)}"
+                pages = without_test_data(memory.asked, state)
+                size = write_core(file, below, pages, answers=memory.answers)
+                report = f"{len(pages & memory.pages)} pages, {human_size(size)}"
             line((safe_text(target), "name"), f": {report}")

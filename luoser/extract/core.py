@@ -12,8 +12,9 @@ from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS
 from luoser.memory.elf import ANSWERS_NOTE, GAP_NOTES, RAM_NOTE, REMARKS_NOTE
 from luoser.memory.source import Memory
+from luoser.state import State
 
-__all__ = ["write_core"]
+__all__ = ["without_test_data", "write_core"]
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -36,6 +37,16 @@ class _Run(NamedTuple):
     def stored(self) -> int:
         """Number of its bytes in the file."""
         return self.end - self.start if self.state is PageState.PRESENT else 0
+
+
+def without_test_data(pages: Iterable[int], state: State) -> set[int]:
+    """The pages without large folios of the KHO self-test: they are test data, and can be a quarter of all memory.
+
+    pages: physical addresses of 4 KiB pages. state: as read from them with contents.
+    """
+    tests = (handover.kho_test for handover in state.handovers if handover.kho_test is not None)
+    large = [piece for test in tests for piece in test.contents if piece.size > LIMITS.contents_size]
+    return set(pages).difference(*(range(piece.address, piece.address + piece.size, _PAGE) for piece in large))
 
 
 def write_core(

@@ -323,3 +323,23 @@ def test_core_is_compressed_as_its_name_says(tmp_path: Path, suffix: str, unpack
     assert unpack(packed) == (tmp_path / "x.elf").read_bytes()
     extract(real.path(FROZEN), "-o", tmp_path / f"y.elf.{suffix}")
     assert (tmp_path / f"y.elf.{suffix}").read_bytes() == packed
+
+
+def test_large_folios_of_the_self_test_are_left_out(tmp_path: Path) -> None:
+    """A kernel with 64 KiB pages makes folios of 128 MiB."""
+    folios = [("0x5000000", 1, "61" * 8192), ("0x6000000", 5, "62" * (4096 << 5))]
+    test = {
+        "folios": [[address, order] for address, order, _ in folios],
+        "contents": [{"address": a, "size": hex(4096 << order), "bytes": data} for a, order, data in folios],
+    }
+    (tmp_path / "spec.json").write_text(json.dumps({"handovers": [{"kho_test": test}]}))
+    assert invoke("build", tmp_path / "spec.json", "-o", tmp_path / "whole.elf").exit_code == 0
+    extract(tmp_path / "whole.elf", "-o", tmp_path / "cut.elf")
+    kept = []
+    for name in ("whole.elf", "cut.elf"):
+        with luoser.open(tmp_path / name) as memory:
+            (handover,) = luoser.read(memory, contents=True).handovers
+            assert handover.kho_test is not None and len(handover.kho_test.folios) == 2
+            kept.append([(piece.address, piece.data) for piece in handover.kho_test.contents])
+    assert [address for address, _ in kept[0]] == [0x5000000, 0x6000000]
+    assert kept[1] == kept[0][:1]
