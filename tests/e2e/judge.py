@@ -227,15 +227,15 @@ def _numbers(moment: Moment, state: State) -> Iterator[tuple[str, str]]:
 
 def _bytes(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
     """The bytes of files, as user space had them."""
-    zeros = {key for key, _ in _empty(state)}
+    zeros = {key for one in state.handovers if one.direction is Direction.OUTGOING for key, _ in _empty(state, one)}
     files = {key: file for key, file in run.preserved_at(moment.name).items() if key not in zeros}
     bad = [key for key, file in files.items() if _hash(memory, state, key) != file.sha256]
     yield "bytes of files", f"other bytes of {bad[:3]}" if bad else ""
 
 
-def _empty(state: State) -> Iterator[tuple[tuple[str, int], tuple[int, int, int]]]:
+def _empty(state: State, handover: Handover) -> Iterator[tuple[tuple[str, int], tuple[int, int, int]]]:
     """Files whose descriptor is a page of zeros, as of an empty file without seals, or as a freed page can be."""
-    for problem in state.problems:
+    for problem in (one for one in state.problems if one.root == handover.address):
         match = re.search(r"session (\S+), file (0x[0-9a-f]+): descriptor is all zeros", problem.message)
         if problem.code == "zero-memfd" and match is not None:
             yield (match[1], int(match[2], 16)), (0, 0, 0)
@@ -256,7 +256,7 @@ def _files(run: Run, moment: Moment, state: State) -> Iterator[tuple[str, str]]:
         for file in session.files
         if file.memfd is not None
     }
-    said: dict[tuple[str, int], tuple[int, int, int | None]] = dict(_empty(state))
+    said: dict[tuple[str, int], tuple[int, int, int | None]] = dict(_empty(state, handover))
     said |= {key: (memfd.size, memfd.position, memfd.seals) for key, memfd in found.items()}
     wanted = {key: (file.size, file.position, _seals(file, said.get(key))) for key, file in files.items()}
     yield "sessions and files", "" if said == wanted else f"{set(said.items()) ^ set(wanted.items())}"[:300]
