@@ -59,7 +59,7 @@ def crashed(kernel: Kernel, place: Path) -> Iterator[Compared]:
         machine.wait("AT pre\n")
         path = machine.dump("pre")
         machine.go()
-        said = machine.wait("AT crash\n")
+        said = machine.wait("AT crash\n", seconds=3600)
     with luoser.open(path) as dump:
         wanted = _told(to_document(luoser.read(dump), full=True))
     yield Compared("crash", "/proc/vmcore", _fault(said, "/proc/vmcore", wanted))
