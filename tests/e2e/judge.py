@@ -162,10 +162,15 @@ def _pending(run: Run, moment: Moment, state: State) -> str:
     pending, luo = handover.pending, handover.luo
     if pending is None or not pending.complete:
         return "not known, or not read to the end"
-    found = {(session.name, file.token) for session in pending.sessions for file in session.files}
-    missing = run.preserved_at(moment.name).keys() - found
-    if missing:
-        return f"not pending: {sorted(missing)[:3]}"
+    found = {
+        (session.name, file.token): (file.size, file.position) for session in pending.sessions for file in session.files
+    }
+    wanted = {key: (file.size, file.position) for key, file in run.preserved_at(moment.name).items()}
+    if found != wanted:
+        return f"pending and preserved: {sorted(found.items() ^ wanted.items(), key=str)[:3]}"
+    sessions = [name for name in run.sessions if name.endswith(AGAIN) is moment.name.endswith("2")]
+    if [session.name for session in pending.sessions] != sessions:
+        return f"expected sessions {sessions[:3]}, found {[session.name for session in pending.sessions][:3]}"
     if luo is not None and luo.serialized:
         written = [(session.name, [(file.token, file.data) for file in session.files]) for session in luo.sessions]
         return _same(
