@@ -19,10 +19,13 @@ from click.testing import CliRunner
 
 import luoser
 from luoser.cli.main import cli
+from luoser.compat import clashes, of_file, result
+from luoser.compat.booted import of_record
 from luoser.state import Direction, Handover, State
 from tests.e2e.judge import Compared
 from tests.e2e.kernels import CACHE, Kernel, NoKernel, compile_kernel
 from tests.e2e.live_update import Run, live_update
+from tests.e2e.pairs import hand_over
 
 __all__ = ["MOVES", "moved", "with_moved"]
 
@@ -80,8 +83,10 @@ def _rename(out: Path, old: Path, new: Path) -> None:
 
 
 def moved(kernel: Kernel, place: Path) -> Iterator[Compared]:
-    """A live update of such a kernel."""
-    run = live_update(place / "moved", _moved_kernel(kernel), formats=("elf",))
+    """A live update of such a kernel; what it does with the handover of the kernel in the cache."""
+    made = _moved_kernel(kernel)
+    yield Compared("members moved", "compat", _broken(place / "pair", kernel, made))
+    run = live_update(place / "moved", made, formats=("elf",))
     for moment in run.moments:
         dump = moment.dumps["elf"]
         with luoser.open(dump) as memory:
@@ -92,6 +97,16 @@ def moved(kernel: Kernel, place: Path) -> Iterator[Compared]:
         if moment.name == "frozen":
             found |= {"sessions": _serialised(run, state)}
         yield from (Compared("members moved", f"{moment.name}: {what}", fault) for what, fault in found.items())
+
+
+def _broken(place: Path, kernel: Kernel, made: Kernel) -> str:
+    """Whether all strings match and it breaks, as `luoser compat` says of the types of the two kernels."""
+    clash = clashes(*(of_file(one.symbols.with_name("vmlinux")) for one in (kernel, made)))
+    found = of_record(hand_over(place, kernel, made))
+    said = result(clash)
+    if {one.what for one in clash} != {"types"} or said != "breaks" or found.result != said:
+        return f"compat says {said}: {[one.text for one in clash]}, the kernel {found.words}"
+    return ""
 
 
 def _verified(dump: Path) -> str:
