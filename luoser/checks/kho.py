@@ -401,11 +401,14 @@ def root_lost(view: View) -> Iterator[Found]:
     """setup_data in scratch points to a root, which was handed over, but there is none at its address.
 
     The running kernel reads its root again when a driver or LUO asks for what was handed over, and does not find it.
+    Not judged if only one root was asked for, and no search was made.
     """
     for problem in view.source_problems("root-lost"):
         yield Found(problem.message, address=problem.address, hint="find what overwrote the page of the root")
     for problem in view.source_problems("root-unread"):
         raise NotJudged(f"{problem.message}; a dump of all pages decides", cause="missing")
+    for problem in view.source_problems("not-searched"):
+        raise NotJudged(problem.message, cause="open")
 
 
 @register(

@@ -111,12 +111,8 @@ class Kernel:
 
     @property
     def is_running(self) -> bool:
-        """Whether it is known without a search that it is the running one.
-
-        The user says so, VMCOREINFO was written when it ran, or a cut has its answers: that was made after a search.
-        """
-        memory = self.walk.memory
-        return not self.is_found or memory.is_own_info or _answers(self.walk, self.space) is not None
+        """Whether it is certain that it is the running one: the user says so, or VMCOREINFO was written when it ran."""
+        return not self.is_found or self.walk.memory.is_own_info
 
     def address(self, name: str) -> int | None:
         """Virtual address of a symbol. None: it has none."""

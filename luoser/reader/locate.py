@@ -153,7 +153,7 @@ def find_roots(
         _keep_likeliest(walk, roots, wanted)
     is_cheap = not walk.memory.format.startswith("kdump")  # there each page has to be unpacked
     is_open = any(root.verdict is None for root in roots.values())
-    if kernel is not None and kernel.is_found and not walk.memory.live and (is_cheap or is_open):
+    if kernel is not None and not kernel.is_running and not walk.memory.live and (is_cheap or is_open):
         kernel = _by_successor(walk, roots, kernel)
     if kernel is not None:
         _mark_left_over(roots, kernel)
@@ -177,6 +177,7 @@ def known_roots(walk: Walk, wanted: int, *, symbols: Symbols | None = None, kall
     kernel = kernel if kernel is not None and kernel.is_running else None
     if kernel is not None:
         _mark_left_over(roots, kernel)
+    walk.problem("not-searched", None, None, "no search was made for other roots and kernels; --search decides")
     for root in roots.values():
         direction, words = root.verdict if root.verdict is not None else (Direction.UNKNOWN, [])
         is_sure = root.is_running or root.is_left_over
@@ -187,8 +188,8 @@ def known_roots(walk: Walk, wanted: int, *, symbols: Symbols | None = None, kall
 
 
 _NOT_SEARCHED = (
-    "direction unknown: no search was made for other roots and kernels, on which it depends; --search, --symbols or "
-    "--direction decides"
+    "direction unknown, and so whether the map is still in use: no search was made for other roots and kernels; "
+    "--search, --symbols or --direction decides"
 )
 
 
@@ -243,7 +244,7 @@ def _accept(roots: dict[int, Root], kernel: Kernel, named: _Named) -> None:
         if before is not None and before[0] is not direction:
             direction = Direction.UNKNOWN
         roots[address].verdict = direction, evidence + also
-        roots[address].is_doubtful, roots[address].is_named = kernel.is_found, True
+        roots[address].is_doubtful, roots[address].is_named = not kernel.is_running, True
         roots[address].is_running = kernel.is_running
         if scratch is not None:
             roots[address].scratch.append((*scratch, "kho_scratch"))

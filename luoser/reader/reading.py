@@ -15,7 +15,7 @@ from luoser.reader.locate import find_roots, known_roots
 from luoser.reader.page_size import PAGE_SIZES, best_size, doubted, first_size, is_proven
 from luoser.reader.pending import why_unknown
 from luoser.reader.walk import Walk
-from luoser.state import Direction, Source, State
+from luoser.state import Direction, Handover, Source, State
 from luoser.symbols import Symbols
 
 __all__ = ["read"]
@@ -39,8 +39,8 @@ def read(
 
     memory:     the source.
     root:       physical address of the only KHO root to read. None: all that can be found.
-    search:     with `root`, look for other roots and kernels, too. False: only if the state of its map depends on
-                them, so that its direction may be unknown although the source shows it.
+    search:     with `root`, look for other roots and kernels, too. False: only if something in it shows that the
+                state of its map depends on them; else its direction may be unknown, and no verdict is sound.
     page_size:  bytes. None: that of VMCOREINFO, else of the container, else 4096.
     layouts:    names of layouts; they override detection.
     contents:   read the bytes of driver pages and small files, too.
@@ -115,9 +115,15 @@ def _known(memory: Memory, asked: _Asked, root: int) -> State | None:
     """The state of a root without a search. None: a search is needed, to tell damage from age or to place an image."""
     walk = Walk(memory, first_size(memory, asked.page_size)[0], asked.layouts, asked.contents, asked.directions)
     state = _only(_read(walk, root, asked, search=False), root)
-    is_sound = all(is_proven(handover) for handover in state.handovers)
+    is_sound = all(is_proven(one) and not _is_of_another(memory, one) for one in state.handovers)
     is_clean = not any(problem.code == "map-damaged" for problem in state.problems)
     return state if is_sound and is_clean and not (memory.is_guess and is_lost(state)) else None
+
+
+def _is_of_another(memory: Memory, handover: Handover) -> bool:
+    """Whether another kernel than the running one made it: with one more such sign its map is stale, however sound."""
+    release, metadata = memory.vmcoreinfo.get("OSRELEASE"), handover.kexec_metadata
+    return bool(release) and metadata is not None and metadata.previous_release != release
 
 
 def _only(state: State, root: int) -> State:

@@ -19,6 +19,7 @@ PROBLEMS: dict[str, dict[str, str]] = {
         "root-lost": "a messenger in scratch (setup_data, `/chosen`) points to a root that is not there",
         "root-unread": "a messenger in scratch points to a root whose page is not in the source",
         "no-root": "the kernel's own variables or boot parameters name a root that is not there",
+        "not-searched": "only one root was asked for, and others were not looked for; nothing of the source is sound",
         "no-own-root": "the running kernel makes a root at boot, but only the incoming one was found",
         "root-copy": "a copy of another root, with the same map; it is ignored",
         "too-many-candidates": "more pages look like a root than are considered; the message names the limit",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import luoser
+from luoser.checks import Verdict, check
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
-from luoser.reader import SYMBOLS, reading
+from luoser.reader import SYMBOLS, locate, reading
 from luoser.reader import kernel as reader_kernel
 from luoser.reader.kernel import find_kernels
 from luoser.reader.walk import Walk
@@ -20,11 +22,12 @@ from luoser.state import Direction, MapStatus, State
 from luoser.symbols import read_symbols
 from tests import real
 from tests.conftest import Run
-from tests.images import Image
+from tests.images import Image, u64
 from tests.kernel import real as kernel_real
 from tests.kernels import Kernel
 from tests.memory.images import note
 from tests.reader.helpers import only, problems
+from tests.reader.messengers import setup_node
 
 INCOMING, OUTGOING, UNKNOWN = Direction.INCOMING, Direction.OUTGOING, Direction.UNKNOWN
 
@@ -101,7 +104,7 @@ def test_without_symbols_a_direction_is_left_open(tmp_path: Path) -> None:
     memory = machine.opened()
     handover = only(luoser.read(memory, root=machine.outgoing, search=False))
     assert handover.direction is UNKNOWN and memory.searches == 0
-    assert handover.evidence[-1].startswith("direction unknown: no search was made for other roots and kernels")
+    assert handover.evidence[-1].startswith("direction unknown, and so whether the map is still in use: no search was")
     assert handover.preserved.status is MapStatus.INTACT
 
 
@@ -121,11 +124,11 @@ def test_vmcoreinfo_of_a_hypervisor_may_be_of_a_kernel_before(tmp_path: Path, no
     assert Machine(tmp_path, notes=notes).opened().is_own_info is is_own
 
 
-def test_which_kernel_runs_is_known_by_the_user_the_dump_or_a_cut() -> None:
+def test_which_kernel_runs_is_known_by_the_user_or_the_dump() -> None:
+    """That a cut has the answers of a kernel says only that the search before it found this one."""
     memory = Counted(kernel_real.memory("frozen"))
     (found,) = find_kernels(Walk(memory), None)
-    assert found.is_found and found.is_running  # a cut with the answers of this kernel
-    found.walk.memory.answers = b""
+    assert found.is_found and found.walk.memory.answers
     assert not found.is_running and replace(found, is_found=False).is_running
     found.walk.memory.is_own_info = True
     assert found.is_running
@@ -152,6 +155,63 @@ def test_damaged_map_is_judged_after_a_search() -> None:
     counted.searches = 0
     (one,) = luoser.read(counted, root=whole.address, search=False).handovers
     assert counted.searches and one == whole
+
+
+def test_no_verdict_is_sound_without_a_search(tmp_path: Path) -> None:
+    """The incoming root is overwritten, which only its messenger in scratch shows."""
+    machine = Machine(tmp_path)
+    image = machine.kernel.image
+    array = image.alloc(u64(0x200000) + u64(0x200000), keep=False)
+    image.put(0x280000, setup_node(machine.incoming, array, 16))
+    sound = machine.read(machine.opened(), machine.outgoing, search=True)
+    assert check(sound).verdict is Verdict.SOUND
+    image.put(machine.incoming, bytes(4096))
+    memory = machine.opened()
+    state = machine.read(memory, machine.outgoing)
+    assert (check(state).verdict, memory.searches) == (Verdict.INCONCLUSIVE, 0)
+    (unjudged,) = check(state).unjudged
+    assert unjudged.reason == "no search was made for other roots and kernels; --search decides"
+    assert check(machine.read(memory, machine.outgoing, search=True)).verdict is Verdict.FINDINGS
+
+
+def test_map_of_a_root_of_another_release_is_judged_after_a_search() -> None:
+    """With the number of the other root it is stale, though nothing is wrong in it yet."""
+    image = Image(first=1 << 20, pages=1024)
+    roots = []
+    for count, release in ((1, b"7.2.0"), (2, b"7.3.4")):
+        image.kept = []
+        metadata = image.alloc(struct.pack("<I65sI", 1, release, count))
+        roots.append(image.handover({"kexec-metadata": (metadata, 73)}))
+    memory = Counted(image.open())
+    memory.vmcoreinfo = {"OSRELEASE": "7.3.4"}
+    older = only(luoser.read(memory, root=roots[0], search=False))
+    assert (older.direction, older.preserved.status) == (INCOMING, MapStatus.STALE) and memory.searches
+    memory.searches = 0
+    newer = only(luoser.read(memory, root=roots[1], search=False))
+    assert (newer.direction, newer.preserved.status, memory.searches) == (UNKNOWN, MapStatus.INTACT, 0)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_search_doubts_the_same_kernels_as_no_search(is_own: bool) -> None:
+    """VMCOREINFO of a hypervisor, and so a cut of its dump, can be that of a kernel before the one that runs."""
+    root, array, free = 0x583000, 0x7000000, 0x7100000
+    memory = Counted(kernel_real.memory("frozen"))
+    memory.write(array, u64(free) + u64(4096))
+    memory.write(free, setup_node(root, array, 16))
+    memory.is_own_info = is_own
+    for search in (True, False):
+        handover = only(luoser.read(memory, root=root, search=search))
+        assert handover.direction is (OUTGOING if is_own else UNKNOWN), search
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_kernel_that_wrote_the_dump_has_no_successor(is_own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another kernel in memory is of an earlier boot, whose roots were at the same places."""
+    asked: list[Kernel] = []
+    monkeypatch.setattr(locate, "find_successors", lambda _, kernel: asked.append(kernel) or [])
+    memory = Counted(kernel_real.memory("frozen"))
+    memory.is_own_info = is_own
+    assert only(luoser.read(memory)).direction is OUTGOING and bool(asked) is not is_own
 
 
 def test_directions_of_other_roots_need_a_search(tmp_path: Path) -> None:
