@@ -13,6 +13,7 @@ import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -56,7 +57,8 @@ class Mapped(mmap.mmap):
         """Unmap the pages that lie between two offsets. They are mapped again when they are read."""
         start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end and hasattr(mmap, "MADV_DONTNEED"):
-            self.madvise(mmap.MADV_DONTNEED, start, end - start)
+            with suppress(OSError):  # of hugetlbfs, for one: only whole huge pages
+                self.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
 Buffer = bytes | mmap.mmap
@@ -241,8 +243,14 @@ def _map(file: BinaryIO, shown: str, limit: str, remarks: list[str]) -> File:
 
 
 def _data(descriptor: int, size: int) -> tuple[tuple[int, int], ...] | None:
-    """[start, end) offsets of the data of a regular file of that size, in whole pages. None: too many runs of it."""
-    runs = tuple(islice(_runs(descriptor, size), _PIECES + 1))
+    """[start, end) offsets of the data of a regular file of that size, in whole pages.
+
+    None: too many runs of it, or the file system does not say.
+    """
+    try:
+        runs = tuple(islice(_runs(descriptor, size), _PIECES + 1))
+    except OSError:
+        return None
     return runs if len(runs) <= _PIECES else None
 
 
@@ -251,7 +259,11 @@ def _runs(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
     while place < size:
         try:
             start = os.lseek(descriptor, place, os.SEEK_DATA)
-        except OSError:  # a hole up to the end
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # else a hole up to the end
+                raise
+            return
+        if start >= size:  # it grew
             return
         start -= start % 4096
         place = min(size, -(-os.lseek(descriptor, start, os.SEEK_HOLE) // 4096) * 4096)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +80,37 @@ def test_holes_of_a_sparse_file_are_known(tmp_path: Path) -> None:
     assert list(runs_of_data(found, high, 3 << 20)) == []
     (tmp_path / "dense").write_bytes(b"x" * 10_000)
     assert list(runs_of_data(load(tmp_path / "dense").buffer, 5, 7)) == [(5, 7)]
+
+
+def test_file_system_without_seek_data_has_no_known_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is not that of a hole up to the end, which would make all of the file zeros."""
+    path = sparse(tmp_path / "sparse", b"", {1 << 20: b"found"}, 4 << 20)
+
+    def lseek(descriptor: int, place: int, whence: int) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "lseek", lseek)
+    assert list(runs_of_data(load(path).buffer, 0, 4 << 20)) == [(0, 4 << 20)]
+    with luoser.open(path, raw=True) as memory:
+        assert list(memory.find(b"found")) == [1 << 20] and memory.read(1 << 20, 5) == b"found"
+
+
+def test_data_that_is_appended_while_a_file_is_opened_is_left_out(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "sparse", b"", {1 << 20: b"x", 3 << 20: b"y"}, 4 << 20)
+    with path.open("rb") as file:
+        assert file_module._data(file.fileno(), 2 << 20) == ((1 << 20, (1 << 20) + 4096),)
+
+
+def test_mapping_that_keeps_its_pages_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of hugetlbfs, of which no part of a huge page can be unmapped."""
+
+    def madvise(*_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(file_module.Mapped, "madvise", madvise, raising=False)
+    (tmp_path / "dump").write_bytes(core(Load(0, bytes(8192) + b"found")))
+    with luoser.open(tmp_path / "dump") as memory:
+        assert list(memory.find(b"found")) == [8192]
 
 
 def elf(size: int) -> bytes:

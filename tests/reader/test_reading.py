@@ -207,8 +207,13 @@ def test_search_doubts_the_same_kernels_as_no_search(is_own: bool) -> None:
 @pytest.mark.parametrize("is_own", [True, False])
 def test_kernel_that_wrote_the_dump_has_no_successor(is_own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another kernel in memory is of an earlier boot, whose roots were at the same places."""
-    asked: list[Kernel] = []
-    monkeypatch.setattr(locate, "find_successors", lambda _, kernel: asked.append(kernel) or [])
+    asked: list[Walk] = []
+
+    def find_successors(walk: Walk, _: object) -> list[object]:
+        asked.append(walk)
+        return []
+
+    monkeypatch.setattr(locate, "find_successors", find_successors)
     memory = Counted(kernel_real.memory("frozen"))
     memory.is_own_info = is_own
     assert only(luoser.read(memory)).direction is OUTGOING and bool(asked) is not is_own
