@@ -10,6 +10,7 @@ import pytest
 
 import luoser
 from luoser.diff import Change, Verdict, compare
+from luoser.diff import contents as module
 from luoser.diff.contents import Bytes
 from luoser.memory.overlay import Overlay
 from luoser.state import Contents, to_document
@@ -98,7 +99,7 @@ def test_two_sessions_of_one_name_are_compared_each_with_itself() -> None:
 @pytest.mark.parametrize("offset", [0, 511, 512, 999, 1000, 1009, 4095])
 def test_a_folio_is_compared_piece_by_piece(monkeypatch: pytest.MonkeyPatch, piece: int, offset: int) -> None:
     (whole,) = with_byte(0x1D69000 + offset)
-    monkeypatch.setattr("luoser.diff.contents._PIECE", piece)
+    monkeypatch.setattr(module, "_PIECE", piece)
     (change,) = with_byte(0x1D69000 + offset)
     assert change == whole
     assert change.note == f"first differing byte {offset:#x} of 0x1000 at 0x1d69000"

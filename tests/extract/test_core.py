@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState, UsageError
+from luoser.extract import core as module
 from luoser.extract.core import write_core
 from luoser.limits import Limits
 from luoser.memory.elf import ElfMemory
@@ -346,7 +347,7 @@ def test_readelf_has_no_complaint_about_many_headers(tmp_path: Path) -> None:
 
 
 def test_more_runs_than_are_read_back_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luoser.extract.core.LIMITS", Limits(elf_headers=10))
+    monkeypatch.setattr(module, "LIMITS", Limits(elf_headers=10))
     assert written(Zeros("x"), [number * 2 * PAGE for number in range(9)])
     with pytest.raises(UsageError, match="too many runs of pages for an ELF core: expected at most 9, found 10"):
         written(Zeros("x"), [number * 2 * PAGE for number in range(10)])

@@ -15,6 +15,7 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, UsageError
+from luoser.extract import memfd as module
 from luoser.extract.memfd import write_memfd
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.elf import ElfMemory
@@ -245,7 +246,7 @@ def test_many_such_folios_are_not_all_named(tmp_path: Path) -> None:
 
 
 def test_large_folios_are_copied_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luoser.extract.memfd._PIECE", 3 * PAGE)
+    monkeypatch.setattr(module, "_PIECE", 3 * PAGE)
     big = b"".join(bytes([number]) * PAGE for number in range(1, 65))
     image = made({0: big, 64: big}, 100 * PAGE + 5)
     sizes = list[int]()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import luoser
 from luoser.memory.source import KnownRoot, Memory
 from luoser.memory.wrapper import Wrapper
 from tests import real
@@ -12,7 +13,7 @@ METHODS = {"start_again", "remember", "trial", "report", "on_progress", "file_da
 
 
 def test_every_attribute_of_a_source_is_passed_on() -> None:
-    sound = real.dump("7.3-a/frozen")
+    sound = luoser.open(real.path("7.3-a/frozen"))
     sound.known_roots = (KnownRoot(root=0x1000, incoming=True, evidence="told"),)
     sound.placeless, sound.symbols, sound.answers = frozenset({0x2000}), "System.map", b"answers"
     sound.live = sound.is_guess = True
@@ -21,7 +22,7 @@ def test_every_attribute_of_a_source_is_passed_on() -> None:
 
 
 def test_bytes_states_and_searches_are_passed_on() -> None:
-    sound = real.dump("7.3-a/frozen")
+    sound = luoser.open(real.path("7.3-a/frozen"))
     memory = Wrapper(sound)
     place = sound.segments[0].start
     assert (memory.segments, memory.known_ram) == (sound.segments, sound.known_ram)

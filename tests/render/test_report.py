@@ -118,7 +118,7 @@ def test_page_has_what_there_is() -> None:
     text = "".join(Structure(page([reported(real.read(DUMP), machine=topology())])).texts)
     for words in (
         "1 error", "TOP003 bridge-chain-incomplete", "A bridge above a device that requested live update",
-        "0000:41:00.0", "✗ missing", "vm-batch-002", "0x1013", "memfd-v2", "liveupdate-test-flb-v2", "no known owner",
+        "0000:41:00.0", "✗ missing", "vm-batch-002", "0x1013", "memfd-v2", "liveupdate-test-flb-v2", "kho_test",
         "0x5cd000  d0 0d", "kexec-metadata", "7.3.4",
     ):  # fmt: skip
         assert words in text, words
