@@ -255,6 +255,18 @@ def test_a_folio_that_is_not_preserved_is_found_before_the_jump() -> None:
     assert [one.where for one in found] == ["pending.sessions[0].files[2].memfd.folios"]
 
 
+@pytest.mark.parametrize("is_early", [True, False])
+def test_a_cleared_descriptor_of_a_file_that_is_not_empty_is_lost(is_early: bool) -> None:
+    """The kernel's own inode has the size, which it froze when the file was preserved."""
+    memory = before_it_serialises() if is_early else Overlay(real.memory("frozen"))
+    file = pending(luoser.read(memory), Direction.OUTGOING).sessions[0].files[0]
+    memory.write(file.data, bytes(4096))
+    report = check(luoser.read(memory))
+    (found,) = [one for one in report.findings if one.rule == "MFD002"]
+    assert report.verdict == "findings" and found.address == file.data
+    assert found.message.endswith("descriptor is all zeros, but the kernel's own file has 4 MiB")
+
+
 def test_memory_has_the_owners_before_the_jump_that_it_has_after_it() -> None:
     kinds = []
     for memory in (real.memory("frozen"), before_it_serialises()):
