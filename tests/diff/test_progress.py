@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 import luoser
-from luoser import diff as module
-from luoser.diff import Change, Comparison, Kind, Verdict, compare
+from luoser.diff import Change, Comparison, Kind, Verdict, _pairs, compare
 from luoser.errors import UsageError
 from luoser.state import Direction, Handover, Problem, State
 from tests import real
@@ -184,6 +183,6 @@ def test_a_later_kernel_makes_its_root_where_an_old_one_was(number: int) -> None
     assert handed.luo is not None and handed.luo.number == 2
     fresh = replace(handed, address=old.address, luo=replace(handed.luo, number=number, sessions=(), serialized=False))
     incoming = replace(handed, direction=Direction.INCOMING)
-    pairs, _ = module._pairs(before, replace(before, handovers=(fresh, incoming)))
+    pairs, _ = _pairs(before, replace(before, handovers=(fresh, incoming)))
     assert (handed, incoming) in pairs
     assert ((old, None) in pairs and (None, fresh) in pairs) is (number == 3)
