@@ -10,6 +10,9 @@ from luoser.kernel.verify import Difference, differences
 
 __all__ = ["own_schema"]
 
+_LARGEST = 1 << 16
+"""Bytes of the largest page. Each struct of the registry that is read by a kernel's own members is in one page."""
+
 
 def own_schema(types: Types, schema: Schema) -> Schema | None:
     """A struct as a kernel has it: the same members, at the kernel's own places. New members are read as padding.
@@ -17,8 +20,8 @@ def own_schema(types: Types, schema: Schema) -> Schema | None:
     types:  of the kernel.
     schema: of the registry.
 
-    None: the kernel has no such struct, or a member is gone or of another size or kind. The schema itself, if both are
-    equal. Raises TypesError.
+    None: the kernel has no such struct, a member is gone, of another size or kind, or where another one is, or the
+    struct is larger than any page. The schema itself, if both are equal. Raises TypesError.
     """
     number = types.struct(structure(schema).tag)
     found = list(differences(types, number, structure(schema))) if number is not None else None
@@ -27,7 +30,10 @@ def own_schema(types: Types, schema: Schema) -> Schema | None:
     if not found:
         return schema
     there = dict(types.members(number))
-    placed = {there[member.name].offset: member for member in schema.struct.members if member.name in there}
+    members = [member for member in schema.struct.members if member.name in there]
+    placed = {there[member.name].offset: member for member in members}
+    if len(placed) < len(members) or types.size(number) > _LARGEST:
+        return None
     made, end = list[Member](), 0
     for offset, member in sorted(placed.items()):
         made += [f"_pad{end}" / raw(offset - end)] if offset > end else []

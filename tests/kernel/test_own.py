@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from luoser.abi.luo import luo_file_ser, luo_session_ser
 from luoser.abi.memfd import memfd_luo_folio_ser, memfd_luo_ser_v2
 from luoser.abi.schema import Schema, packed, u64
 from luoser.kernel.own import own_schema
-from luoser.kernel.types import Types
+from luoser.kernel.types import Type, Types
 from tests.kernel import real
 from tests.kernel.moved import Moved
 
@@ -49,6 +51,29 @@ def test_members_are_where_the_kernel_has_them() -> None:
 def test_a_struct_with_other_members_is_not_guessed(name: str, order: tuple[str, ...]) -> None:
     schema = luo_file_ser if name == "luo_file_ser" else luo_session_ser
     assert own_schema(Moved(types(), {name: order}), schema) is None
+
+
+class Twice(Moved):
+    """The last member is where the one before it is, as in a union."""
+
+    def type(self, number: int) -> Type:
+        found = super().type(number)
+        if number not in self.orders:
+            return found
+        *others, last = found.members
+        size = found.size - self.below.size(last.type)
+        return replace(found, size=size, members=(*others, replace(last, bit=others[-1].bit)))
+
+
+def test_members_at_one_place_are_not_guessed() -> None:
+    """One of them would be lost, and readers ask for both."""
+    assert own_schema(Twice(types(), {"luo_file_ser": ("compatible", "data", "token")}), luo_file_ser) is None
+
+
+@pytest.mark.parametrize(("grown", "is_read"), [(1 << 12, True), (1 << 16, False)])
+def test_a_struct_that_is_larger_than_a_page_is_not_read(grown: int, is_read: bool) -> None:
+    moved = Moved(types(), {"luo_file_ser": ("compatible", "data", "token")}, grown=grown)
+    assert (own_schema(moved, luo_file_ser) is not None) is is_read
 
 
 def test_a_struct_that_the_kernel_has_not_is_none() -> None:
