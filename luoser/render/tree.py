@@ -361,8 +361,10 @@ class _Drawing:
             state = ("serialised", "good")
         elif self.handover.direction is Direction.INCOMING:
             state = ("empty: consumed, or nothing was handed over", "note")
-        else:
+        elif self.handover.direction is Direction.OUTGOING:
             state = ("not serialised yet", "note")
+        else:
+            state = ("empty: not serialised yet, or consumed", "note")
         files = [file for session in luo.sessions for file in session.files]
         total = f": {counted(len(luo.sessions), 'session')}, {self._files_text(files)}" if luo.serialized else ""
         place = f"{safe_text(luo.compatible or luo.layout)} at "

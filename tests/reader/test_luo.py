@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from luoser.errors import PageState
 from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
 from luoser.render.tree import print_state
-from luoser.state import MapStatus, State, to_document
+from luoser.state import Direction, MapStatus, State, to_document
 from tests import real
 from tests.images import Image, Node, fdt, name, text, u64
 from tests.reader.helpers import (
@@ -217,6 +218,9 @@ def test_session_without_files_has_none() -> None:
 def test_not_serialised_yet_is_said_and_not_called_empty(capsys: pytest.CaptureFixture[str]) -> None:
     assert not luo_of(real.read("7.3-a/pre")).serialized
     assert "not serialised yet" in shown(real.read("7.3-a/pre"), capsys)
+    pre = real.read("7.3-a/pre")
+    doubtful = replace(pre, handovers=tuple(replace(one, direction=Direction.UNKNOWN) for one in pre.handovers))
+    assert "empty: not serialised yet, or consumed" in shown(doubtful, capsys)
     assert "not serialised yet" not in shown(real.read(FROZEN), capsys)
 
 
