@@ -54,8 +54,8 @@ class Mapped(mmap.mmap):
             raise SourceError(f"{self.shown}: {text}; copy it first")
 
     def give_back(self, start: int, end: int) -> None:
-        """Unmap the pages that lie between two offsets. They are mapped again when they are read."""
-        start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        """Unmap the pages between two offsets, as far as the file goes. They are mapped again when they are read."""
+        start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, min(end, len(self)) // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end and hasattr(mmap, "MADV_DONTNEED"):
             with suppress(OSError):  # of hugetlbfs, for one: only whole huge pages
                 self.madvise(mmap.MADV_DONTNEED, start, end - start)

@@ -63,6 +63,9 @@ __all__ = ["Item", "from_document", "load_buses", "load_devices", "load_extents"
 _T = TypeVar("_T")
 _Word = TypeVar("_Word", bound=StrEnum)
 _U64 = (1 << 64) - 1
+_FORMAT = re.compile("[a-z][a-z0-9+-]*")
+_HIGHEST_ORDER = 40
+"""Of a block: no machine has memory of larger ones."""
 _SCHEMA = "luoser/state/1"
 _HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]{0,15})")
 """An address, size or handle in a document."""
@@ -105,6 +108,13 @@ class Item:
     def maybe(self, name: str) -> int | None:
         """A number below 2^64, also as a text. None: null or missing."""
         return _number(self, name, self.values.get(name))
+
+    def order(self, name: str) -> int:
+        """A power of two in pages, 0 if it is missing: a u16, as in the kernel's structs."""
+        found = self.number(name, 0)
+        if found >> 16:
+            raise self.fail(name, f"expected an order below 65536, found {found}")
+        return found
 
     def bits(self, name: str, names: Mapping[int, str]) -> int | None:
         """A number, also as a list of names of its bits. names: by bit value. None: null or missing."""
@@ -237,7 +247,7 @@ def _state(top: Item) -> State:
     return State(
         source=Source(
             path=source.text("path", ""),
-            format=source.text("format", ""),
+            format=_format(source),
             page_size=page_size,
             kernel=None if source.get("kernel") is None else source.text("kernel"),
         ),
@@ -253,6 +263,13 @@ def _state(top: Item) -> State:
             for item in top.items("problems")
         ),
     )
+
+
+def _format(source: Item) -> str:
+    found = source.text("format", "state")
+    if not _FORMAT.fullmatch(found):
+        raise source.fail("format", f"expected a word such as elf, found {_shown(found)}")
+    return found
 
 
 def _handover(item: Item, page_size: int) -> Handover:
@@ -309,6 +326,10 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         for name, have in (("entries", found.entries), ("pages", found.pages)):
             if item.get(name) is not None and item.number(name) != have:
                 raise item.fail(name, f"expected {have} as in the extents, found {item.number(name)}")
+    bitmaps = tuple((address, order, start) for address, order, start in item.rows("bitmaps", 3))
+    for index, (_, order, _) in enumerate(bitmaps):
+        if order > _HIGHEST_ORDER:
+            raise item.fail(f"bitmaps[{index}]", f"impossible order: {order}")
     return Preserved(
         form=item.text("form"),
         address=item.number("address", 0),
@@ -316,7 +337,7 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         map=found,
         nodes=item.numbers("nodes"),
         bitmap_size=_bitmap_size(item, page_size),
-        bitmaps=tuple((address, order, start) for address, order, start in item.rows("bitmaps", 3)),
+        bitmaps=bitmaps,
     )
 
 
@@ -330,7 +351,7 @@ def load_extents(item: Item, page_size: int) -> list[Extent]:
     """
     extents, left = list[Extent](), LIMITS.map_nodes
     for index, (address, order, count) in enumerate(item.rows("extents", 3)):
-        if order > 40 or address % (page_size << order) or address + count * (page_size << order) > 1 << 52:
+        if order > _HIGHEST_ORDER or address % (page_size << order) or address + count * (page_size << order) > 1 << 52:
             raise item.fail(f"extents[{index}]", f"impossible extent: {count} blocks of order {order} at {address:#x}")
         left -= (count >> 15) + 1
         if left < 0:
@@ -518,7 +539,7 @@ def _memfd(item: Item, page_size: int) -> Memfd:
             list=FolioList(bytes(entries), page_size=page_size, frame_shift=shift),
             total_pages=folios.number("total_pages", 0),
             flags=folios.number("flags", 0),
-            order=folios.number("order", 0),
+            order=folios.order("order"),
             chunks=folios.numbers("chunks"),
             pages=folios.numbers("pages"),
         ),
@@ -553,7 +574,7 @@ def _record(item: Item) -> Record:
 def _array(item: Item) -> Array:
     return Array(
         member=item.text("member"),
-        order=item.number("order", 0),
+        order=item.order("order"),
         chunks=item.numbers("chunks"),
         pages=item.numbers("pages"),
         words=item.numbers("words"),
@@ -746,6 +767,9 @@ def _metadata(item: Item) -> KexecMetadata:
 
 def _kho_test(item: Item) -> KhoTest:
     folios = tuple((address, order) for address, order in item.rows("folios", 2))
+    for index, (_, order) in enumerate(folios):
+        if order > _HIGHEST_ORDER:
+            raise item.fail(f"folios[{index}]", f"impossible order: {order}")
     return KhoTest(
         address=item.number("address"),
         magic=item.number("magic"),
