@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,14 @@ Value = int | str | tuple[Mapping[str, Any], ...]
 
 HEX_KINDS: Final = frozenset({"address", "handle", "token", "size"})
 """Kinds of members that are hex strings in documents; see `luoser.abi.schema.Kind`."""
+
+
+def _remake(packed: struct.Struct) -> tuple[type[struct.Struct], tuple[str]]:
+    return struct.Struct, (packed.format,)
+
+
+copyreg.pickle(struct.Struct, _remake)
+# For `pickle`, `copy` and `multiprocessing` of a state: Python itself cannot pickle the format of a record.
 
 
 class Hex(int):

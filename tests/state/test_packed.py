@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import luoser
 from luoser.abi.pci import layout
 from luoser.reader.pci_layout import read_pci
 from luoser.state import Column, Device, DeviceList, Folio, FolioList, row_fields
 from luoser.state.columns import columns
 from tests.golden import FORMS, GOLDEN
+from tests.real import REAL
 
 PATHS = (Column("path"), Column("flags"), Column("driver_data", "hex"))
 RECORD = struct.Struct("<IIQ")
@@ -131,3 +135,10 @@ def test_the_folio_of_the_description() -> None:
     want = Folio(5, 0x1AC6F4000, 3)
     assert FolioList(merged, page_size=4096)[0] == want
     assert FolioList(older, page_size=4096, frame_shift=12)[0] == want
+
+
+def test_a_state_can_be_pickled_and_copied() -> None:
+    state = luoser.load(REAL / "7.3-a" / "frozen.elf.xz", contents=True)
+    assert list(state.handovers[0].pci[0].devices)
+    assert pickle.loads(pickle.dumps(state)) == state
+    assert copy.deepcopy(state) == state
