@@ -168,7 +168,10 @@ def _sample(devices: str) -> Json:
     functions = []
     for bdf, devfn, flags in (("0000:04:01.0", 8, 2), ("0000:05:00.1", 1, 1)):
         given: Json = {"flags": flags, "requested": flags & 1, "refcount": 1, "devfn": devfn, "driver_name": "pcieport"}
+        given["driver_data"] = "0x1ac6f4000" if flags & 1 else 0
         functions.append({"bdf": bdf, **{name: value for name, value in given.items() if name in members}})
+    if devices.startswith("pci-lu-"):  # PCI/LUO writes a device before the bridge above it
+        functions.reverse()
     return {
         "handovers": [
             {

@@ -81,6 +81,11 @@ def test_every_list_has_rules_to_break(name: str) -> None:
     assert found and all(rule.startswith("PCI") for rule in found)
 
 
+def test_what_is_listed_is_what_all_mutations_write(luoser_command: Run, tmp_path: Path) -> None:
+    luoser_command("build", LIST, "--all-mutations", tmp_path)
+    assert {place.name.partition("-")[0] for place in tmp_path.iterdir()} <= set(rules_of("pci-lu-v2-06"))
+
+
 @pytest.mark.parametrize(
     ("name", "rule"),
     [("kho-v4", "KHO001"), ("luo-v5", "LUO002"), ("memfd-v2", "MFD001"), ("kho-vmalloc-chunk", "MFD003")],
