@@ -31,7 +31,7 @@ from luoser.state.model import (
     Subtree,
 )
 from luoser.state.packed import Device
-from luoser.text import did_you_mean, parse_number, safe_text
+from luoser.text import did_you_mean, parse_number, parse_size, safe_text
 
 __all__ = ["Node", "extent", "find_node"]
 
@@ -66,7 +66,7 @@ class Node:
 
 
 def find_node(state: State, where: str) -> Node:
-    """The node at a path, or at a physical address such as 0x617000.
+    """The node at a path, or at a physical address such as 0x617000 or 3G.
 
     state: to search.
     where: a path from `handovers[N]` on, or, if the state has only one handover, from below it: `root`, `luo`,
@@ -76,7 +76,7 @@ def find_node(state: State, where: str) -> Node:
     Raises UsageError if there is nothing at the path, or no address.
     """
     with contextlib.suppress(ValueError):
-        return Node(parse_number(where), None)
+        return Node(parse_size(where), None)
     here, name = _walk(state, where)
     node = _node(here, name)
     if node is None or not node.address:

@@ -36,7 +36,7 @@ def refused(where: str, state: State = FROZEN) -> str:
 # -- addresses ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["0x617000", "6385664", " 0x617_000 "])
+@pytest.mark.parametrize("where", ["0x617000", "6385664", " 0x617_000 ", "6236K"])
 def test_address(where: str) -> None:
     assert find_node(FROZEN, where) == Node(0x617000, None)
 
