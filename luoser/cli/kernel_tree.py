@@ -47,12 +47,17 @@ class KernelTree:
         source: what the blobs were made from.
         force:  replace an existing golden.
 
-        Raises UsageError if none of them can be compiled in this kernel, or for an existing file.
+        Raises UsageError if the folder is not the source of a kernel, if no blob can be compiled in it, or for an
+        existing file.
         """
         from luoser.errors import UsageError
         from luoser.output import new_output
+        from luoser.text import safe_text
         from luoser.writer.golden import tree
 
+        if not (Path(self.folder) / "include/linux").is_dir():
+            folder = safe_text(self.folder)
+            raise UsageError(f"{folder}: no include/linux in it; expected the source of a kernel from 6.19 on")
         possible, why = list[tree.Blob](), list[str]()
         for blob in blobs:
             try:

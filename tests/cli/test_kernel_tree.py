@@ -118,6 +118,7 @@ def test_a_patch_needs_a_kernel(luoser_command: Run) -> None:
     assert result.returncode == 2 and b"needs --kernel-tree DIR" in result.stderr
 
 
-def test_a_folder_that_is_no_kernel(luoser_command: Run, tmp_path: Path) -> None:
-    result = luoser_command("build", LIST, "--kernel-tree", tmp_path, "--format", "kselftest")
+@pytest.mark.parametrize("form", ["kunit", "kselftest"])
+def test_a_folder_that_is_no_kernel(luoser_command: Run, tmp_path: Path, form: str) -> None:
+    result = luoser_command("build", LIST, "--kernel-tree", tmp_path, "--format", form)
     assert result.returncode == 2 and b"expected the source of a kernel from 6.19 on" in result.stderr
