@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from luoser.cli import complete
 from luoser.cli.common import INCONCLUSIVE, Reading, echo_json, format_option
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ _ELF, _ET_CORE = b"\x7fELF", 4
 
 
 @click.command("compat")
-@click.argument("writer", metavar="[FROM]", required=False, type=click.Path(readable=False))
-@click.argument("reader", metavar="[TO]", required=False, type=click.Path(readable=False))
+@click.argument(
+    "writer", metavar="[FROM]", required=False, type=click.Path(readable=False), shell_complete=complete.kernels
+)
+@click.argument(
+    "reader", metavar="[TO]", required=False, type=click.Path(readable=False), shell_complete=complete.kernels
+)
 @click.option("--matrix", is_flag=True, help="All pairs of released kernels, as a page of Markdown.")
 @format_option("text", "json")
 def command(writer: str | None, reader: str | None, matrix: bool, output: str) -> None:

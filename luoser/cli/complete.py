@@ -10,7 +10,19 @@ from collections.abc import Callable, Iterable, Iterator
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["commands", "files_of", "layouts", "limits", "memfds", "nodes", "releases", "rules", "sources", "subjects"]
+__all__ = [
+    "commands",
+    "files_of",
+    "kernels",
+    "layouts",
+    "limits",
+    "memfds",
+    "nodes",
+    "releases",
+    "rules",
+    "sources",
+    "subjects",
+]
 
 _SECONDS = 3.0
 """A source that takes longer to read is given up: somebody waits for the shell."""
@@ -75,6 +87,11 @@ def releases(_: click.Context) -> Iterator[tuple[str, str]]:
     from luoser.abi.release import RELEASES
 
     yield from ((release, "") for release in RELEASES)
+
+
+def kernels(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Kernels for `compat`: releases, and what is a source."""
+    return [*releases(context, parameter, begun), *files_of(context, parameter, begun)]
 
 
 @_completes

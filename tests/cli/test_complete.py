@@ -28,6 +28,7 @@ WORDS = {
     "inspect li": ["li", "live:"],  # the first one: files
     "decode --as pci-v2-u": ["pci-v2-u64", "pci-v2-u32"],
     "check x --select flags-i": ["flags-illegal"],
+    "compat 7.": ["7.0", "7.1", "7.2", "7.3"],
     "check --next 7.": ["7.0", "7.1", "7.2", "7.3"],
     "rules TO": ["TOP001", "TOP"],
     "abi list --subject mem": ["memblock", "memfd"],
