@@ -83,9 +83,11 @@ def command(
     from luoser.diff import without
     from luoser.errors import UsageError
     from luoser.render.changes import changes_document, print_changes, print_stat, summary
+    from luoser.text import counted
 
     if against is None and len(sources) != 2:
-        raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {len(sources)} sources")
+        given = counted(len(sources), "source")
+        raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {given}")
     if stat and (output != "text" or against is not None):
         raise UsageError("--stat is for the text of one comparison: leave out --against and --format json")
     if len(symbols) > 2:

@@ -63,6 +63,8 @@ def from_document(document: Mapping[str, Any]) -> Topology:
     Raises UsageError for a document that is not a snapshot.
     """
     top = Item(document, "")
+    if top.get("schema") is None:
+        raise top.fail("schema", f"missing; expected {SCHEMA}")
     if top.get("schema") != SCHEMA:
         raise top.fail("schema", f"expected {SCHEMA}, found {safe_text(str(top.get('schema'))[:80])}")
     source = top.item("source") or Item({}, "source")

@@ -77,7 +77,7 @@ def test_one_line_for_each_dump(luoser_command: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([FROZEN], b"BEFORE and AFTER"),
+        ([FROZEN], b"BEFORE and AFTER, or --against BASELINE and sources, found 1 source\n"),
         ([FROZEN, "/nonexistent"], b"No such file"),
         ([FROZEN, str(GOLDEN / "pci-folio.bin")], b"bare folio"),
         ([FROZEN, POST, "--roots", "0x1000", "0x1000"], b"no KHO root at 0x1000"),

@@ -194,7 +194,7 @@ def test_documents_that_are_no_snapshot(document: dict[str, Any], tmp_path: Path
         ("[" + "9" * 10_000 + "]", "10000 digits: expected at most"),
         ("[]", "no PCI device"),
         ('[{"bdf": "x"}]', "no PCI device.*bdf"),
-        ("{}", "schema"),
+        ("{}", "schema: missing; expected luoser/topology/1"),
         ('{"schema": "\\u001b[2J"}', r"\\x1b\[2J"),
     ],
 )
