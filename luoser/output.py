@@ -20,6 +20,9 @@ from luoser.errors import UsageError
 from luoser.text import safe_text
 
 __all__ = ["need_other", "new_file", "new_output", "packed_file"]
+
+_OTHER_PACKERS = (".7z", ".br", ".lz", ".lz4", ".lzma", ".lzo", ".rar", ".tgz", ".zip", ".Z")
+"""Suffixes that a plain file would have wrongly."""
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that can only be about the output."""
@@ -104,9 +107,12 @@ def _written(target: Path, path: str, *, force: bool) -> Iterator[BinaryIO]:
 def packed_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
     """As `new_file`, compressed if the name ends with .xz, .gz, .bz2 or .zst.
 
-    Raises UsageError as `new_file` does, and for .zst if zstandard is not installed.
+    Raises UsageError as `new_file` does, for .zst if zstandard is not installed, and for suffixes of other compressors.
     """
     suffix = Path(path).suffix
+    if suffix in _OTHER_PACKERS:
+        text = "expected a name that ends with .xz, .gz, .bz2 or .zst, or not like a packed file"
+        raise UsageError(f"{safe_text(path)}: {text}")
     with new_file(path, force=force) as file:
         if suffix not in (".xz", ".gz", ".bz2", ".zst"):
             yield file

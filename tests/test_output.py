@@ -292,3 +292,11 @@ def test_packed_file(tmp_path: Path, name: str, unpack: Callable[[bytes], bytes]
         file.seek(4)
         file.write(b"hello")
     assert unpack((tmp_path / name).read_bytes()) == b"\0\0\0\0hello"
+
+
+@pytest.mark.parametrize("suffix", [".lz4", ".zip", ".Z"])
+def test_names_of_other_compressors_are_refused(tmp_path: Path, suffix: str) -> None:
+    place = tmp_path / f"x.elf{suffix}"
+    with pytest.raises(UsageError, match=r"expected a name that ends with \.xz"), packed_file(str(place), force=False):
+        pass
+    assert not place.exists()
