@@ -234,8 +234,9 @@ def many_roots(worst: Worst) -> None:
 
 
 CASES = [
-    *(false_roots, equal_trees, zero_blobs, zero_list, zero_test_folios, empty_blocks, many_roots),
+    *(zero_blobs, zero_list, zero_test_folios, empty_blocks, many_roots),
     *(pytest.param(case, marks=pytest.mark.slow) for case in (zero_tree, zero_array, shared_lists)),
+    *(pytest.param(case, marks=pytest.mark.slow) for case in (false_roots, equal_trees)),
     *(pytest.param(case, marks=pytest.mark.slow) for case in (shared_subtrees, folios_over_each_other, shared_files)),
     *(pytest.param(case, marks=pytest.mark.slow) for case in (equal_names, equal_tokens, shared_memfd, shared_arrays)),
     *(pytest.param(case, marks=pytest.mark.slow) for case in (equal_devices, shared_device_blocks, reservations)),
