@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from luoser.cli import complete
-from luoser.cli.common import NoState, Reading, echo_json, format_option, machine_text, read_options
+from luoser.cli.common import (
+    NoState,
+    Reading,
+    echo_json,
+    format_option,
+    machine_text,
+    next_option,
+    read_options,
+    topology_option,
+)
 from luoser.limits import LIMIT_CODES
 
 if TYPE_CHECKING:
@@ -87,13 +96,7 @@ def _pending(state: State) -> list[Pending | None]:
 
 @click.command("check")
 @format_option("text", "json", "ktap", "sarif")
-@click.option(
-    "--topology",
-    "topology_of",
-    type=click.Path(readable=False),
-    metavar="T",
-    help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
-)
+@topology_option
 @click.option(
     "--as",
     "blob",
@@ -101,13 +104,7 @@ def _pending(state: State) -> list[Pending | None]:
     shell_complete=complete.layouts,
     help="SOURCE is a bare device list in this layout, or `auto`: check the list alone.",
 )
-@click.option(
-    "--next",
-    "next_release",
-    metavar="RELEASE",
-    shell_complete=complete.releases,
-    help="Release of the next kernel, such as 7.3.4.",
-)
+@next_option
 @click.option("--drivers", multiple=True, metavar="NAME", help="Treat this driver as able to live update.")
 @click.option("--handlers", multiple=True, metavar="NAME", help="Treat this file handler as one of the next kernel.")
 @click.option("--flbs", multiple=True, metavar="NAME", help="Treat this FLB or sub-tree as one of the next kernel.")

@@ -30,8 +30,10 @@ __all__ = [
     "hex_options",
     "limit_option",
     "machine_text",
+    "next_option",
     "read_options",
     "timeout_option",
+    "topology_option",
     "usable_layouts",
     "within",
 ]
@@ -187,6 +189,22 @@ class NoState(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the message on stderr, in the form of all other errors."""
         click.echo(f"luoser: {self.message}", err=True)
+
+
+topology_option = click.option(
+    "--topology",
+    "topology_of",
+    type=click.Path(readable=False),
+    metavar="T",
+    help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
+)
+next_option = click.option(
+    "--next",
+    "next_release",
+    metavar="RELEASE",
+    shell_complete=complete.releases,
+    help="Release of the next kernel, such as 7.3.4.",
+)
 
 
 def format_option(*formats: str) -> Callable[[_Command], _Command]:

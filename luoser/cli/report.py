@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from luoser.cli import complete
-from luoser.cli.common import Reading, machine_text, read_options
+from luoser.cli.common import Reading, machine_text, next_option, read_options, topology_option
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -27,20 +26,8 @@ __all__ = ["command"]
 @click.command("report")
 @click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option(
-    "--topology",
-    "topology_of",
-    type=click.Path(readable=False),
-    metavar="T",
-    help="PCI devices of the machine: sysfs, live or a copy, output of lspci, or JSON; see `luoser topology`.",
-)
-@click.option(
-    "--next",
-    "next_release",
-    metavar="RELEASE",
-    shell_complete=complete.releases,
-    help="Release of the next kernel, such as 7.3.4.",
-)
+@topology_option
+@next_option
 @read_options
 def command(reading: Reading, target: str, force: bool, topology_of: str | None, next_release: str | None) -> None:
     """Write an HTML page about SOURCE to attach to a ticket: verdict, memory map, devices, sessions, findings, bytes.

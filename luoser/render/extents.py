@@ -163,8 +163,7 @@ def _pending_owners(pending: Pending, lists: Container[int]) -> Iterator[Owner]:
 
     lists: addresses of device lists, which have their own names.
     """
-    for block in pending.blocks:
-        yield Owner(block, 0, "LUO sessions", "LUO sessions")
+    yield from _session_list_owners(pending.blocks)
     for session in pending.sessions:
         name = safe_text(session.name)
         yield from _session_owners(name, session.blocks)
@@ -178,17 +177,22 @@ def _pending_owners(pending: Pending, lists: Container[int]) -> Iterator[Owner]:
 
 
 def _luo_owners(luo: Luo) -> Iterator[Owner]:
-    for place, name in ((luo.session_area, "LUO sessions"), (luo.flb_area, "LUO FLBs")):
-        if place:
-            yield Owner(place, 0, name, name)
-    for block in luo.session_blocks:
-        yield Owner(block, 0, "LUO sessions", "LUO sessions")
+    if luo.session_area:
+        yield from _session_list_owners((luo.session_area,))
+    if luo.flb_area:
+        yield Owner(luo.flb_area, 0, "LUO FLBs", "LUO FLBs")
+    yield from _session_list_owners(luo.session_blocks)
     for session in luo.sessions:
         name = safe_text(session.name)
         yield from _session_owners(name, session.blocks)
         for file in session.files:
             if file.memfd is not None:
                 yield from _file_owners(name, file.token, file.memfd.address, file.memfd)
+
+
+def _session_list_owners(blocks: Iterable[int]) -> Iterator[Owner]:
+    for block in blocks:
+        yield Owner(block, 0, "LUO sessions", "LUO sessions")
 
 
 def _session_owners(name: str, blocks: Iterable[int]) -> Iterator[Owner]:
