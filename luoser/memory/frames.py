@@ -6,6 +6,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
 
 from luoser.bits import bit_runs
 from luoser.memory.flattened import known, stored
@@ -16,6 +18,10 @@ __all__ = ["FrameBitmap"]
 _BLOCK = 4096
 """Bytes of a block. The index has, for each block, the number of ones before it."""
 _BITS = 8 * _BLOCK
+_STRIDE = 64
+"""Bytes of a stride. A block that is in use has, for each stride, the number of ones before it in the block."""
+_RECENT = 8
+"""Blocks in use, whose bytes are kept: frames are looked up near each other."""
 
 
 class FrameBitmap:
@@ -33,6 +39,7 @@ class FrameBitmap:
         begin, end = next(known(source, start, start + -(-frames // 8)), (start, start))
         self.size = min(frames, 8 * (end - start)) if begin == start else 0
         self.count = 0
+        self._recent = lru_cache(maxsize=_RECENT)(self._counted)
         self._blocks, self._before = array("Q"), array("Q")
         for number in self._stored_blocks():
             ones = int.from_bytes(self._block(number), "little").bit_count()
@@ -60,8 +67,8 @@ class FrameBitmap:
     def __contains__(self, frame: int) -> bool:
         if not 0 <= frame < self.size:
             return False
-        place = self._start + (frame >> 3)
-        return bool(self._source[place : place + 1][0] >> (frame & 7) & 1)
+        raw, _ = self._recent(frame // _BITS)
+        return bool(raw[frame % _BITS >> 3] >> (frame & 7) & 1)
 
     def rank(self, frame: int) -> int:
         """Number of set frames below this one."""
@@ -70,8 +77,16 @@ class FrameBitmap:
         index = bisect_left(self._blocks, number)
         if index == len(self._blocks) or self._blocks[index] != number:
             return self._before[index] if index < len(self._blocks) else self.count
-        bits = int.from_bytes(self._block(number)[: (frame % _BITS >> 3) + 1], "little")
-        return self._before[index] + (bits & ((1 << frame % _BITS) - 1)).bit_count()
+        raw, counts = self._recent(number)
+        stride, bit = divmod(frame % _BITS, 8 * _STRIDE)
+        bits = int.from_bytes(raw[stride * _STRIDE : (stride + 1) * _STRIDE], "little")
+        return self._before[index] + counts[stride] + (bits & ((1 << bit) - 1)).bit_count()
+
+    def _counted(self, number: int) -> tuple[bytes, list[int]]:
+        """The bytes of a block, and the number of ones in it before each stride."""
+        raw = self._block(number)
+        strides = (raw[start : start + _STRIDE] for start in range(0, len(raw), _STRIDE))
+        return raw, list(accumulate((int.from_bytes(one, "little").bit_count() for one in strides), initial=0))
 
     def frame_of(self, rank: int) -> int:
         """The set frame that has `rank` set frames below it. Raises IndexError unless 0 <= rank < count."""
