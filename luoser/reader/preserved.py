@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import compress
 
 from luoser.abi.preserved import (
     KHO_ARRAY_MAGIC,
@@ -149,7 +150,7 @@ def _children(
     walk: Walk, reading: MapReading, node: int, entries: tuple[int, ...], seen: set[int]
 ) -> list[tuple[int, int]]:
     """(index, address) of the children of an inner node. Empty: the page is not a node at all."""
-    used = [(index, child) for index, child in enumerate(entries) if child]
+    used = list(zip(compress(range(len(entries)), entries), filter(None, entries), strict=True))  # few of the entries of a page
     wrong = [(index, child) for index, child in used if not walk.is_page_address(child)]
     if len(wrong) > 1 and 2 * len(wrong) > len(used):
         raw = bytes_text(struct.pack("<2Q", *entries[:2])[:_SHOWN])
