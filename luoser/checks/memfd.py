@@ -132,20 +132,12 @@ def memfd_zero(view: View) -> Iterator[Found]:
     """A memfd's descriptor is all zeros, or has nothing but a position.
 
     The first is that of an empty file without seals, the second, a warning, that of one in which somebody moved on.
-    Otherwise the page was cleared, or a part of it, and the contents of the file are lost: an error, if the running
-    kernel's own file is not empty. Its size is frozen when it is preserved.
+    Otherwise the page was cleared, or a part of it, and the contents of the file are lost. PEN007 finds that out, where
+    the running kernel's own file is known.
     """
-    zero, sizes = view.subjects("zero-memfd"), view.file_sizes
+    zero = view.subjects("zero-memfd")
     for where, name, file in memfds(view):
-        if where in zero and (size := sizes.get(file.data)):
-            yield Found(
-                f"{name}: descriptor is all zeros, but the kernel's own file has {human_size(size)}",
-                address=file.data,
-                where=where,
-                hint=f"{LOST}; find what cleared this page",
-                severity=Severity.ERROR,
-            )
-        elif where in zero:
+        if where in zero:
             yield Found(
                 f"{name}: descriptor is all zeros, as of an empty file",
                 address=file.data,

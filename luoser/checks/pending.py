@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from luoser.abi.luo import is_test_flb
 from luoser.abi.release import known_release
+from luoser.checks.memfd import memfds
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
@@ -218,3 +219,26 @@ def other_layout(view: View) -> Iterator[Found]:
 
 
 _OTHER_FORM = "boot a kernel whose structs have the form of the writer"
+
+
+@register("PEN007", "pending-size", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
+def other_size(view: View) -> Iterator[Found]:
+    """The descriptor of a memfd has another size than the running kernel's own file.
+
+    The size is frozen when the file is preserved, so one of the two was overwritten. The next kernel makes the file as
+    large as the descriptor says: the rest is lost, or zeros are added.
+    """
+    pending = _outgoing(view)
+    sizes = {file.data: file.size for session in pending.sessions for file in session.files}
+    zero = view.subjects("zero-memfd")
+    for where, name, file in memfds(view):
+        size = sizes.get(file.data)
+        said = file.memfd.size if file.memfd is not None else 0 if where in zero else None
+        if None not in (said, size) and said != size:
+            yield Found(
+                f"{name}: descriptor has size {said:#x}, the kernel's own file has {size:#x} bytes",
+                address=file.data,
+                where=where,
+                hint="do not update: find what overwrote the page of the descriptor",
+            )
+    _whole(view, pending)

@@ -216,13 +216,6 @@ class View:
         is_early = luo is not None and not luo.serialized and not self.consumed
         return self.handover.pending if is_early else None
 
-    @property
-    def file_sizes(self) -> dict[int, int | None]:
-        """Size in bytes of the files that the running kernel will hand over, by their handles. Empty: not known."""
-        pending = self.handover.pending if self.handover.direction is Direction.OUTGOING else None
-        sessions = pending.sessions if pending is not None else ()
-        return {file.data: file.size for session in sessions for file in session.files}
-
     def list_path(self, index: int) -> str:
         """Path of a device list in the state."""
         return f"pci[{index}]" if self.handover.pci else f"pending.devices[{index}]"

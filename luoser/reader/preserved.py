@@ -150,7 +150,7 @@ def _children(
     walk: Walk, reading: MapReading, node: int, entries: tuple[int, ...], seen: set[int]
 ) -> list[tuple[int, int]]:
     """(index, address) of the children of an inner node. Empty: the page is not a node at all."""
-    used = list(zip(compress(range(len(entries)), entries), filter(None, entries), strict=True))  # few of the entries of a page
+    used = list(zip(compress(range(len(entries)), entries), filter(None, entries), strict=True))
     wrong = [(index, child) for index, child in used if not walk.is_page_address(child)]
     if len(wrong) > 1 and 2 * len(wrong) > len(used):
         raw = bytes_text(struct.pack("<2Q", *entries[:2])[:_SHOWN])

@@ -11,7 +11,7 @@ import pytest
 
 import luoser
 from luoser.abi.luo import luo_ser
-from luoser.abi.memfd import PFN_BITS
+from luoser.abi.memfd import PFN_BITS, memfd_luo_ser_v2
 from luoser.checks import check
 from luoser.kernel.answers import Answers
 from luoser.kernel.objects import Object
@@ -256,15 +256,20 @@ def test_a_folio_that_is_not_preserved_is_found_before_the_jump() -> None:
 
 
 @pytest.mark.parametrize("is_early", [True, False])
-def test_a_cleared_descriptor_of_a_file_that_is_not_empty_is_lost(is_early: bool) -> None:
+@pytest.mark.parametrize("size", [0, 0x3FF000])
+def test_a_descriptor_of_another_size_than_the_file_is_overwritten(size: int, is_early: bool) -> None:
     """The kernel's own inode has the size, which it froze when the file was preserved."""
     memory = before_it_serialises() if is_early else Overlay(real.memory("frozen"))
+    assert "PEN007" in check(luoser.read(memory)).passed
     file = pending(luoser.read(memory), Direction.OUTGOING).sessions[0].files[0]
-    memory.write(file.data, bytes(4096))
+    if size:
+        memory.write(file.data + memfd_luo_ser_v2.offset("size"), size.to_bytes(8, "little"))
+    else:
+        memory.write(file.data, bytes(4096))  # all of it was cleared, as that of an empty file
     report = check(luoser.read(memory))
-    (found,) = [one for one in report.findings if one.rule == "MFD002"]
+    (found,) = [one for one in report.findings if one.rule == "PEN007"]
     assert report.verdict == "findings" and found.address == file.data
-    assert found.message.endswith("descriptor is all zeros, but the kernel's own file has 4 MiB")
+    assert found.message.endswith(f"descriptor has size {size:#x}, the kernel's own file has 0x400000 bytes")
 
 
 def test_memory_has_the_owners_before_the_jump_that_it_has_after_it() -> None:
