@@ -51,9 +51,10 @@ class Limits:
     note_ranges: int = _limit(1 << 17, "ranges of memory in one note of a cut")
     kdump_bitmap: int = _limit(4 << 30, "bytes of one bitmap of a kdump: 128 TiB in pages of 4 KiB")
     kdump_segments: int = _limit(1 << 17, "runs of RAM read from a bitmap")
-    kdump_descriptors: int = _limit(
-        1 << 20, "page descriptors up to which all are checked when a kdump is opened; of more, a sample is"
+    kdump_checked: int = _limit(
+        1 << 16, "page descriptors up to which all are checked when a kdump is opened; of more, a sample is"
     )
+    kdump_descriptors: int = _limit(1 << 20, "page descriptors of a kdump up to which those that share bytes are told")
     unpacked: int = _limit(1 << 40, "bytes of a packed file, unpacked, and of a pipe")
     memfd_size: int = _limit(1 << 40, "bytes of a preserved memfd that is put together")
     unpacked_ratio: int = _limit(1 << 14, "bytes that a byte of a packed file may give, above the first 64 MiB")

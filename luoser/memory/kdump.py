@@ -43,7 +43,7 @@ _CLOCK = struct.Struct("<QQ")
 """Seconds and microseconds of the time in a header."""
 _APART = 60
 """Seconds between the times of the files of one dump at most: each writer looks at the clock."""
-_STEP = 1 << 15
+_STEP = 1 << 12
 """Number of descriptors that are checked together."""
 
 
@@ -174,7 +174,7 @@ class _Part:
         pages in ascending order, so a truncated file lacks the last ones.
         """
         steps = range(0, self._count, _STEP)
-        most = LIMITS.kdump_descriptors // _STEP
+        most = LIMITS.kdump_checked // _STEP
         if len(steps) > most:
             some = sorted({*steps[:: len(steps) // most], *self._steps_at_the_end(steps)})
             hit = next((index for index, step in enumerate(some) if self._lost_in(step) is not None), None)

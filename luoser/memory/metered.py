@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from luoser.errors import LimitError
 from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.budget import Budget
 from luoser.memory.source import Memory
 from luoser.memory.wrapper import Wrapper
 
@@ -28,19 +29,18 @@ class Metered(Wrapper):
     def __init__(self, below: Memory) -> None:
         super().__init__(below)
         self.is_spent = False
-        self._held = below.held
-        self._left = LIMITS.read_bytes + _TIMES * self._held
+        self._budget = Budget(LIMITS.read_bytes, lambda: _TIMES * below.held)
 
     def read(self, address: int, size: int) -> bytes:
-        self._left -= max(size, _LEAST)
-        if self._left < 0:
+        counted = max(size, _LEAST)
+        if self.is_spent or self._budget.take(counted) < counted:
             self.is_spent = True
             raise LimitError(address, f"not read: too much was read of this source; {how_to_raise('read_bytes')}")
         return self._below.read(address, size)
 
     @property
     def held(self) -> int:
-        return self._held
+        return self._below.held
 
     @property
     def is_partial(self) -> bool:

@@ -139,9 +139,9 @@ def _folio(
     if not wanted:
         return _grow(walk, address, subject)
     way = subject or Subject("possible PCI device list", "pci")
-    data = _read_upto(walk, address, walk.take_list(wanted, way), subject)
+    data = _read_upto(walk, address, walk.take_bytes("list_bytes", wanted, way), subject)
     if data is None and size is not None:  # a source of debugfs has only the blob, not its page
-        data = _read_upto(walk, address, walk.take_list(size, way), None)
+        data = _read_upto(walk, address, walk.take_bytes("list_bytes", size, way), None)
     return data
 
 
@@ -162,14 +162,14 @@ def _is_list(page: bytes) -> bool:
 def _grow(walk: Walk, address: int, subject: Subject | None) -> bytes | None:
     """Without a map: one page, then doubled until a layout fits, up to 1 MiB."""
     way = subject or Subject("possible PCI device list", "pci")
-    if walk.take_list(walk.page_size, way) < walk.page_size:
+    if walk.take_bytes("list_bytes", walk.page_size, way) < walk.page_size:
         return None
     data = _read_upto(walk, address, walk.page_size, subject)
     while data is not None and len(data) <= 1 << 20:
         fits = _fits(walk, data, chains=False)
         if fits and not fits[0].faults:
             return data
-        if walk.take_list(len(data), way) < len(data):
+        if walk.take_bytes("list_bytes", len(data), way) < len(data):
             return data
         try:
             data += walk.memory.read(address + len(data), len(data))

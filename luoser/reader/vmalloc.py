@@ -42,7 +42,7 @@ def read_area(walk: Walk, descriptor: Any, size: int, subject: Subject) -> Area:
     chunks, blocks = _walk_chunks(walk, descriptor, subject)
     block_size = walk.page_size << min(descriptor.order, 20)
     parts: list[bytes] = []
-    left = size = walk.take_array(size, subject)
+    left = size = walk.take_bytes("array_bytes", size, subject)
     for block in blocks:
         if left <= 0:
             break

@@ -14,6 +14,7 @@ from luoser.fdt import MAGIC, Fdt, parse, parse_header
 from luoser.kernel.own import own_schema
 from luoser.kernel.types import Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.budget import Budget
 from luoser.memory.metered import Metered
 from luoser.memory.source import Memory
 from luoser.reader.plausible import PHYSICAL_LIMIT
@@ -80,18 +81,17 @@ class Walk:
     _trees: dict[int, Fdt] = field(default_factory=dict)
     _fdt_left: int = field(default_factory=lambda: LIMITS.fdt_bytes)
     _entries_left: int = field(default_factory=lambda: LIMITS.entries)
-    _array_left: int = -1
-    _list_left: int = -1
-    _map_left: int = -1
+    _budgets: dict[str, Budget] = field(default_factory=dict)
     _root: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.memory, Metered):
             self.memory = Metered(self.memory)
-        held = self.memory.held
-        self._array_left = LIMITS.array_bytes + held
-        self._list_left = LIMITS.list_bytes + held
-        self._map_left = LIMITS.map_pages + 2 * held // self.page_size
+        self._budgets = {
+            "array_bytes": Budget(LIMITS.array_bytes, lambda: self.memory.held),
+            "list_bytes": Budget(LIMITS.list_bytes, lambda: self.memory.held),
+            "map_pages": Budget(LIMITS.map_pages, lambda: 2 * self.memory.held // self.page_size),
+        }
 
     def claim(self, address: int, subject: Subject) -> bool:
         """Take a page for one structure. False, with a problem: another structure has it. No page is read twice.
@@ -144,36 +144,19 @@ class Walk:
             self.problem("too-many", None, subject, f"{text}; {how_to_raise('entries')}")
         return taken
 
-    def take_array(self, size: int, subject: Subject) -> int:
-        """Bytes of an array that may be read. A problem if it is less than `size`.
+    def take_bytes(self, limit: str, size: int, subject: Subject) -> int:
+        """Bytes of an array or a list that may be read. A problem if it is less than `size`.
 
-        size:    of the array in bytes.
+        limit:   `array_bytes` or `list_bytes`: that for all, in addition to what the source holds.
+        size:    of it, or of its folio, in bytes.
         subject: what the problem is about.
-
-        The limit is LIMITS.array_bytes for all, plus what the source holds.
         """
-        taken = min(size, self._array_left)
-        self._array_left -= taken
-        self._cut("array", size, taken, "array_bytes", subject)
-        return taken
-
-    def take_list(self, size: int, subject: Subject) -> int:
-        """Bytes of a device list that may be read. A problem if it is less than `size`.
-
-        size:    of the list, or of its folio, in bytes.
-        subject: what the problem is about.
-
-        The limit is LIMITS.list_bytes for all, plus what the source holds.
-        """
-        taken = min(size, self._list_left)
-        self._list_left -= taken
-        self._cut("list", size, taken, "list_bytes", subject)
-        return taken
-
-    def _cut(self, what: str, size: int, taken: int, limit: str, subject: Subject) -> None:
+        taken = self._budgets[limit].take(size)
         if taken < size:
+            what = limit.removesuffix("_bytes")
             text = f"{what} too large: only {taken} of {size} bytes were read; {how_to_raise(limit)}"
             self.problem("too-many", None, subject, text)
+        return taken
 
     def first(self, limit: str, found: Iterable[T], what: str) -> Iterator[T]:
         """The first of what was found. A problem if there is more.
@@ -191,8 +174,7 @@ class Walk:
 
     def take_map_page(self) -> bool:
         """Whether one more page of a map may be read: LIMITS.map_pages of all, plus twice what the source holds."""
-        self._map_left -= 1
-        return self._map_left >= 0
+        return bool(self._budgets["map_pages"].take(1))
 
     def problem(self, code: str, address: int | None, subject: Subject | None, text: str) -> Problem:
         """Note a problem, and return it. An equal one is noted only once, and none beyond LIMITS.problems.
