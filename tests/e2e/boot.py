@@ -37,7 +37,8 @@ _ENDS = {
     "arm64": {4096: 2 << 30, 16384: 2 << 30, 65536: 4 << 30},
 }
 """End of the memory that an image may use, by machine and bytes of a page."""
-_MEMORY = {4096: "1G", 16384: "1G", 65536: "3G"}
+_MEMORY = {4096: 1 << 30, 16384: 1 << 30, 65536: 3 << 30}
+"""Bytes of memory of the machine, by bytes of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def boot(
     words: str = "",
     seconds: int = 240,
     scratch: int | None = None,
+    memory: int = 0,
 ) -> Outcome:
     """What a kernel does with an image.
 
@@ -85,13 +87,14 @@ def boot(
     show:  tokens to retrieve, by session.
     words: of the command line.
     scratch: address in a scratch area where a kernel of x86-64 is put, as kexec does. None: where QEMU puts it.
+    memory: bytes of the machine. 0: enough for what luoser puts in places of its own.
     """
     place.mkdir(parents=True, exist_ok=True)
     wanted = ",".join(f"{name.encode().hex()}:{':'.join(f'{token:#x}' for token in show[name])}" for name in show)
     line = f"{_EARLY[kernel.machine]} stage=boot show={wanted} {words}"
-    memory = _MEMORY[told.root_size] if scratch is None else "1280M"  # so that the initrd is above what was handed over
-    more = ["-device", f"loader,file={image}", *_told(place, kernel, told, memory, scratch)]
-    with Machine(place, kernel, initramfs(kernel), line, memory=memory, more=more) as machine:
+    room = str((memory or _MEMORY[told.root_size]) >> 20)
+    more = ["-device", f"loader,file={image}", *_told(place, kernel, told, room, scratch)]
+    with Machine(place, kernel, initramfs(kernel), line, memory=room, more=more) as machine:
         try:
             machine.wait("DONE boot", seconds=seconds)
             ended = "done"

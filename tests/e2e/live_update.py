@@ -14,7 +14,7 @@ from tests.e2e.guest import initramfs
 from tests.e2e.kernels import Kernel
 from tests.e2e.machine import Machine, MachineError
 
-__all__ = ["DEVICES", "FORMATS", "SHAPES", "Folio", "Moment", "Run", "folios_of", "live_update"]
+__all__ = ["DEVICES", "FORMATS", "SHAPES", "Folio", "Moment", "Run", "folios_of", "live_update", "memory_of"]
 
 FORMATS = ("elf", "kdump-zlib")
 SHAPES = ("shapes", (0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, (1 << 64) - 1))
@@ -150,7 +150,7 @@ def live_update(
     )
     run = Run(kernel=kernel)
     image = initramfs(kernel, kexecs=2 if chain else 1)
-    memory = (4 if kernel.pages == "64K" else 1) << 30
+    memory = memory_of(kernel)
     more = [*_PORTS, *(_nodes(kernel, memory, nodes) if nodes > 1 else ())]
     with Machine(place, kernel, image, words, memory=str(memory >> 20), more=more) as machine:
 
@@ -182,6 +182,11 @@ def live_update(
             machine.wait("AT finished2\n")
     run.hear(machine.console)
     return run
+
+
+def memory_of(kernel: Kernel) -> int:
+    """Bytes of memory of the guest: scratch has units of 512 MiB where pages have 64 KiB."""
+    return (4 if kernel.pages == "64K" else 1) << 30
 
 
 def _nodes(kernel: Kernel, memory: int, count: int) -> list[str]:

@@ -17,12 +17,14 @@ from luoser.writer.complete import complete
 from luoser.writer.image import write_image
 from tests.e2e.boot import File, boot
 from tests.e2e.judge import unsealed
-from tests.e2e.live_update import Run
+from tests.e2e.live_update import Run, memory_of
 
 __all__ = ["rebuilt"]
 
 _ALIGNED = 2 << 20
 """Bytes by which a kernel of x86-64 is aligned."""
+_ABOVE = 256 << 20
+"""Bytes of memory above that of the dump, where QEMU puts the initrd."""
 
 
 def rebuilt(run: Run, place: Path) -> str:
@@ -46,8 +48,11 @@ def rebuilt(run: Run, place: Path) -> str:
         show.setdefault(name, []).append(token)
     largest = max(handover.scratch or (), key=lambda area: area.size)
     scratch = -(-largest.address // _ALIGNED) * _ALIGNED if run.kernel.machine == "x86-64" else None
+    memory = memory_of(run.kernel) + (0 if scratch is None else _ABOVE)
     words = "reserve_mem=1M:4096:labmem"
-    outcome = boot(place, run.kernel, place / "image", image.passed[0], show, words=words, scratch=scratch, seconds=120)
+    outcome = boot(
+        place, run.kernel, place / "image", image.passed[0], show, words=words, scratch=scratch, memory=memory
+    )
     shown = [(name, token) for name in show for token in show[name]]
     lost = [key for key in shown if _differ(run, outcome.files.get(key), wanted[key])]
     bad = [f"{name} {token:#x}" for name, token in lost]
