@@ -158,8 +158,10 @@ def _types(types: Types) -> str:
 
 def _pending(run: Run, moment: Moment, state: State) -> str:
     """What is pending, against what user space preserved and, at the jump, against what was serialised."""
-    (handover,) = [one for one in state.handovers if one.direction is Direction.OUTGOING and one.own]
-    pending, luo = handover.pending, handover.luo
+    outgoing = [one for one in state.handovers if one.direction is Direction.OUTGOING and one.own]
+    if len(outgoing) != 1:
+        return f"expected one outgoing handover, found {len(outgoing)}"
+    pending, luo = outgoing[0].pending, outgoing[0].luo
     if pending is None or not pending.complete:
         return "not known, or not read to the end"
     found = {

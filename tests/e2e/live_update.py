@@ -150,7 +150,7 @@ def live_update(
     )
     run = Run(kernel=kernel)
     image = initramfs(kernel, kexecs=2 if chain else 1)
-    memory = memory_of(kernel)
+    memory = memory_of(kernel, nodes)
     more = [*_PORTS, *(_nodes(kernel, memory, nodes) if nodes > 1 else ())]
     with Machine(place, kernel, image, words, memory=str(memory >> 20), more=more) as machine:
 
@@ -184,9 +184,9 @@ def live_update(
     return run
 
 
-def memory_of(kernel: Kernel) -> int:
-    """Bytes of memory of the guest: scratch has units of 512 MiB where pages have 64 KiB."""
-    return (4 if kernel.pages == "64K" else 1) << 30
+def memory_of(kernel: Kernel, nodes: int = 1) -> int:
+    """Bytes of memory of the guest. Where pages have 64 KiB, scratch has units of 512 MiB, which each node has to hold."""
+    return (4 * nodes if kernel.pages == "64K" else 1) << 30
 
 
 def _nodes(kernel: Kernel, memory: int, count: int) -> list[str]:
