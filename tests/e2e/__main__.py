@@ -171,8 +171,8 @@ def main() -> int:
                 _run(ktap, key, images(ran, Path(place), only=SHORT))
             continue
         wanted = [part for part in parts_of(ran) if given.part is None or part in given.part]
-        for row in _rows(ktap, ran, row, wanted):
-            _record(key, row)
+        for grown in _rows(ktap, ran, row, wanted):
+            _record(key, grown)
     print(f"1..{ktap.number}")
     return 1 if ktap.failed else 0
 

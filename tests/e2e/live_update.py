@@ -185,7 +185,7 @@ def live_update(
 
 
 def memory_of(kernel: Kernel, nodes: int = 1) -> int:
-    """Bytes of memory of the guest. Where pages have 64 KiB, scratch has units of 512 MiB, which each node has to hold."""
+    """Bytes of memory of the guest. With pages of 64 KiB scratch has units of 512 MiB, which each node has to hold."""
     return (4 * nodes if kernel.pages == "64K" else 1) << 30
 
 
