@@ -14,7 +14,7 @@
 # make site   the pages as a site, build/site; make docs is both
 # make dist   wheel and sdist; make zipapp: one file, dist/luoser.pyz; make deb: packages of Debian
 # make bench  docs/benchmarks.md: speed as ratios to peers measured in the same run
-# make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/diff/pci.py'
+# make mutants  small changes to the source that no test notices; MUTANTS='--sample 20 --seed 3 luoser/changes/pci.py'
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -12,9 +12,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,14 +38,6 @@ _PLACES = {
 """Where each function is. They are imported on first use, to keep `luoser --help` fast."""
 
 
-class _Package(ModuleType):
-    """This package. Its functions `diff` and `extract` have the names of packages below it, and come first."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _PLACES and isinstance(value, ModuleType)):  # which is how an import enters a package
-            super().__setattr__(name, value)
-
-
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'luoser' has no attribute {name!r}")
@@ -56,6 +46,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-sys.modules[__name__].__class__ = _Package

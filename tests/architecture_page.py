@@ -19,7 +19,7 @@ __all__ = ["PAGE", "ROWS", "main", "page", "subjects"]
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/architecture.md"
-ROWS = ("abi", "reader", "writer", "checks", "writer/mutate", "diff")
+ROWS = ("abi", "reader", "writer", "checks", "writer/mutate", "changes")
 _MARKER = re.compile(r"^<!-- rooms: (\w+) -->\n(?:.*\n)*?<!-- end -->$", re.MULTILINE)
 _NOT_A_SUBJECT = {"__init__", "blob", "model"}
 

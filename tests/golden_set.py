@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from luoser.abi.pci import LAYOUTS, PciLayout
-from luoser.extract.core import write_core
+from luoser.extracts.core import write_core
 from luoser.state.from_json import from_document
 from luoser.writer import write
 from luoser.writer.complete import complete

@@ -33,7 +33,7 @@ from typing import Any
 
 from tests.real import ROOT
 
-ROOMS = ("luoser/checks", "luoser/diff")
+ROOMS = ("luoser/checks", "luoser/changes")
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build")
 _LONGEST = 600
 """Seconds after which a test run counts as hung, which is noticed."""

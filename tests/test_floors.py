@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"memory"},
     {"kernel"},
     {"state"},
-    {"reader", "writer", "extract", "checks", "compat", "diff", "liveupdate", "topology"},
+    {"reader", "writer", "extracts", "checks", "compat", "changes", "liveupdate", "topology"},
     {"render"},
     {"api"},
     {"cli"},
@@ -36,8 +36,8 @@ FLOORS: list[set[str]] = [
 ]
 MAY_NOT = {("render", "reader"), ("render", "writer"), ("reader", "writer"), ("writer", "reader")}
 SAME_FLOOR = {
-    ("writer", "extract"),
-    ("diff", "checks"),
+    ("writer", "extracts"),
+    ("changes", "checks"),
     ("checks", "topology"),
     ("liveupdate", "topology"),
     ("liveupdate", "writer"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from luoser.api.built import Built
-    from luoser.diff import Comparison
+    from luoser.changes import Comparison
     from luoser.limits import Limits
     from luoser.memory.raw import Range
     from luoser.memory.source import Memory
@@ -103,7 +103,7 @@ def diff(
 
     Raises UsageError if there is no handover at an address in `roots`.
     """
-    from luoser.diff import compare, without
+    from luoser.changes import compare, without
 
     found = compare(before, after, roots=roots, memories=memories, contents=contents)
     return replace(found, changes=without(found.changes, tuple(ignore)))
@@ -159,9 +159,9 @@ def extract(
     Raises UsageError for a file that exists, and if there is no such memfd or node.
     """
     from luoser.errors import UsageError
-    from luoser.extract.blob import write_blob
-    from luoser.extract.core import write_core
-    from luoser.extract.memfd import write_memfd
+    from luoser.extracts.blob import write_blob
+    from luoser.extracts.core import write_core
+    from luoser.extracts.memfd import write_memfd
     from luoser.memory.recorder import Recorder
     from luoser.output import need_other, new_file, packed_file
     from luoser.reader import read

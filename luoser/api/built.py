@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from luoser.abi.registry import Layout, layout
 from luoser.api.negatives import Golden, array_name, mutation_of, node_at, notes_of
 from luoser.errors import UsageError
-from luoser.extract.core import write_core
+from luoser.extracts.core import write_core
 from luoser.memory.file import read_file
 from luoser.reader import read
 from luoser.reader.blob import decode

@@ -14,7 +14,7 @@ from luoser.cli import complete
 from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option
 
 if TYPE_CHECKING:
-    from luoser.diff import Comparison
+    from luoser.changes import Comparison
     from luoser.memory.source import Memory
     from luoser.state import Blob
 
@@ -80,7 +80,7 @@ def command(
       luoser diff before.elf after.elf
       luoser diff --against host1.elf host2.elf host3.elf --ignore 'pci/*/driver_data'
     """
-    from luoser.diff import without
+    from luoser.changes import without
     from luoser.errors import UsageError
     from luoser.render.changes import changes_document, print_changes, print_stat, summary
     from luoser.text import counted
@@ -133,7 +133,7 @@ class _Reading(NamedTuple):
 def _compare(
     names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading, ignore: tuple[str, ...]
 ) -> Comparison:
-    from luoser.diff import PARTS, Comparison, blob_changes, compare
+    from luoser.changes import PARTS, Comparison, blob_changes, compare
     from luoser.errors import UsageError
     from luoser.state import Blob
     from luoser.text import safe_text

@@ -40,9 +40,9 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     """
     from luoser.cli.document import DocumentMemory
     from luoser.errors import UsageError
-    from luoser.extract.blob import write_blob
-    from luoser.extract.core import without_test_data, write_core
-    from luoser.extract.memfd import write_memfd
+    from luoser.extracts.blob import write_blob
+    from luoser.extracts.core import without_test_data, write_core
+    from luoser.extracts.memfd import write_memfd
     from luoser.memory.recorder import Recorder
     from luoser.output import need_other, new_file, packed_file
     from luoser.render.out import line

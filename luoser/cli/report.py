@@ -41,7 +41,7 @@ def command(reading: Reading, target: str, force: bool, topology_of: str | None,
       luoser report before.elf after.elf --topology host.json -o report.html
     """
     from luoser.abi.release import release_numbers
-    from luoser.diff import compare
+    from luoser.changes import compare
     from luoser.errors import UsageError
     from luoser.output import need_other, new_output
     from luoser.render.report import need_jinja, page

@@ -12,7 +12,7 @@ from luoser.render.out import line
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
-    from luoser.diff import Change, Comparison
+    from luoser.changes import Change, Comparison
 
 __all__ = ["changes_document", "folded_changes", "print_changes", "print_stat", "summary"]
 

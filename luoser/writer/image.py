@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from luoser.errors import UsageError
-from luoser.extract.core import write_core
+from luoser.extracts.core import write_core
 from luoser.memory.source import Segment, SegmentedMemory
 from luoser.output import new_output
 from luoser.text import human_size

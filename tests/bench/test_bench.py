@@ -24,7 +24,7 @@ import luoser
 from luoser import fdt
 from luoser.abi.pci import layout
 from luoser.abi.schema import Schema
-from luoser.diff.pci import device_changes
+from luoser.changes.pci import device_changes
 from luoser.render.jsontext import put_json
 from luoser.state import Bitmap, DeviceList, PreservedMap
 from luoser.state.columns import columns

@@ -110,7 +110,7 @@ def test_a_mutation_breaks_its_rule_and_no_other(rule: Rule) -> None:
 
 def test_rules_are_judged_without_the_readers_of_topologies() -> None:
     """They are loaded by who has a topology to read."""
-    code = "import sys, luoser.checks, luoser.diff; print(*sys.modules)"
+    code = "import sys, luoser.checks, luoser.changes; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True, cwd=real.ROOT).stdout.split()
     assert "luoser.checks.topology" in loaded and "luoser.topology" not in loaded

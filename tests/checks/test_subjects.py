@@ -22,7 +22,7 @@ from tests.real import ROOT
 from tests.writer.helpers import built, reread
 
 Json = dict[str, Any]
-READERS = sorted(path for room in ("checks", "diff") for path in (ROOT / "luoser" / room).glob("*.py"))
+READERS = sorted(path for room in ("checks", "changes") for path in (ROOT / "luoser" / room).glob("*.py"))
 
 
 # -- nobody reads a message -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import LuoserError
-from luoser.extract.core import write_core
+from luoser.extracts.core import write_core
 from luoser.text import safe_text
 from tests import golden, real, schemas
 from tests.conftest import Run

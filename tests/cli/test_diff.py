@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import luoser
-from luoser.diff import PARTS, compare
+from luoser.changes import PARTS, compare
 from tests import real
 from tests.cli.test_cli import Run
 from tests.golden import GOLDEN

@@ -24,7 +24,7 @@ from luoser.errors import UsageError
 from luoser.text import safe_text
 from tests import real
 from tests.conftest import Run
-from tests.extract.test_memfd import SEALED
+from tests.extracts.test_memfd import SEALED
 from tests.memory import writers
 
 FROZEN = "7.3-a/frozen"

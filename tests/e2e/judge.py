@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import luoser
+from luoser.changes import Verdict as DiffVerdict
+from luoser.changes import compare
 from luoser.checks import Verdict as CheckVerdict
 from luoser.checks import check
-from luoser.diff import Verdict as DiffVerdict
-from luoser.diff import compare
-from luoser.extract.core import write_core
-from luoser.extract.memfd import write_memfd
+from luoser.extracts.core import write_core
+from luoser.extracts.memfd import write_memfd
 from luoser.kernel.kallsyms import find_kallsyms
 from luoser.kernel.space import AddressSpace
 from luoser.kernel.types import Types

@@ -18,7 +18,7 @@ from pathlib import Path
 import luoser
 from luoser.abi.registry import Layout, layouts, schemas
 from luoser.abi.schema import Schema
-from luoser.extract.core import write_core
+from luoser.extracts.core import write_core
 from luoser.fdt import parse_header, tokens
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory

@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 
 import luoser
+from luoser.changes import Verdict as Outcome
+from luoser.changes import compare
 from luoser.checks import Verdict, check
-from luoser.diff import Verdict as Outcome
-from luoser.diff import compare
 from tests import flips, real
 
 

@@ -17,8 +17,8 @@ import pytest
 
 import luoser
 from luoser.errors import PageState, SourceError, UsageError
-from luoser.extract.core import write_core
-from luoser.extract.memfd import write_memfd
+from luoser.extracts.core import write_core
+from luoser.extracts.memfd import write_memfd
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.elf import ElfMemory
 from luoser.memory.lime import LimeMemory

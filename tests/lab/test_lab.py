@@ -24,7 +24,7 @@ from click.testing import CliRunner
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import MissingMemory, PageState, SourceError
-from luoser.extract.core import write_core
+from luoser.extracts.core import write_core
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.recorder import Recorder

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from luoser.diff import Change, Comparison, Kind
+from luoser.changes import Change, Comparison, Kind
 from luoser.render.changes import print_changes
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from luoser.changes import compare
 from luoser.checks import check
-from luoser.diff import compare
 from luoser.limits import Limits, limited
 from luoser.render.report import Dump, Dumps, Reported, Saved, nodes, page
 from luoser.render.report.devices import device_tree

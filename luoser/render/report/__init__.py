@@ -13,9 +13,9 @@ from itertools import islice
 from typing import Any
 
 from luoser import __version__
+from luoser.changes import Comparison
 from luoser.checks import Finding, Report, Rule, rules
 from luoser.checks.outcome import outcomes
-from luoser.diff import Comparison
 from luoser.errors import UsageError
 from luoser.limits import LIMITS
 from luoser.render.changes import folded_changes, summary

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""What serialisation lost, and changes of what is pending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from luoser.changes import compare
+from luoser.state import Direction, Pending, PendingFlb, PendingSession, State
+from tests import real
+from tests.checks.test_pending import pending_of
+
+FROZEN = "7.3-a/frozen"
+
+
+def early(change: Callable[[Pending], Pending] = lambda pending: pending) -> State:
+    """The state before LUO serialised, with what the kernel had in its lists."""
+    state = real.read(FROZEN)
+    (handover,) = state.handovers
+    assert handover.luo is not None
+    luo = replace(handover.luo, serialized=False, sessions=(), flbs=(), session_area=0, session_blocks=())
+    return replace(state, handovers=(replace(handover, luo=luo, pci=(), pending=change(pending_of(handover))),))
+
+
+def places(before: State, after: State) -> list[tuple[str, str]]:
+    return [
+        (change.kind.value, change.where)
+        for change in compare(before, after).changes
+        if change.where.startswith("pending")
+    ]
+
+
+def test_nothing_is_lost_between_the_kernels_lists_and_what_it_serialised() -> None:
+    assert places(early(), real.read(FROZEN)) == []
+
+
+def test_a_session_that_was_not_serialised_is_removed() -> None:
+    lost = PendingSession(name="lost", address=0x1000)
+    before = early(lambda pending: replace(pending, sessions=(*pending.sessions, lost)))
+    assert places(before, real.read(FROZEN)) == [("removed", "pending/sessions/lost")]
+
+
+def test_a_session_that_came_in_between_is_added() -> None:
+    before = early(lambda pending: replace(pending, sessions=pending.sessions[1:]))
+    assert [kind for kind, _ in places(before, real.read(FROZEN))] == ["added"]
+
+
+@pytest.mark.parametrize("member", ["data", "size", "position"])
+def test_a_file_that_was_serialised_with_another_value_is_changed(member: str) -> None:
+    def change(pending: Pending) -> Pending:
+        first = pending.sessions[0]
+        file = replace(first.files[0], **{member: 0x123_4000})
+        return replace(pending, sessions=(replace(first, files=(file, *first.files[1:])), *pending.sessions[1:]))
+
+    ((kind, where),) = places(early(change), real.read(FROZEN))
+    assert kind == "changed" and where.endswith(f"/{member}")
+
+
+def test_what_could_not_be_read_to_its_end_is_not_compared() -> None:
+    before = early(lambda pending: replace(pending, sessions=pending.sessions[1:], complete=False))
+    comparison = compare(before, real.read(FROZEN))
+    assert "pending" in {one.where.split("/")[0] for one in comparison.not_compared}
+    assert not any(change.where.startswith("pending") for change in comparison.changes)
+
+
+def test_what_the_next_kernel_finishes_is_progress() -> None:
+    def incoming(state: State) -> State:
+        return replace(state, handovers=(replace(state.handovers[0], direction=Direction.INCOMING),))
+
+    after = early(lambda pending: replace(pending, sessions=pending.sessions[1:]))
+    assert {kind for kind, _ in places(incoming(early()), incoming(after))} == {"progress"}
+
+
+def test_a_count_of_an_flb_changes() -> None:
+    flb = PendingFlb(name="pci", count=1, data=0x1000, address=0x2000)
+    before = early(lambda pending: replace(pending, flbs=(flb,)))
+    after = early(lambda pending: replace(pending, flbs=(replace(flb, count=2),)))
+    assert places(before, after) == [("changed", "pending/flbs/pci")]
+
+
+def test_an_flb_that_was_not_serialised_is_removed() -> None:
+    flb = PendingFlb(name="mine", count=1, data=0x1000, address=0x2000)
+    before = early(lambda pending: replace(pending, flbs=(*pending.flbs, flb)))
+    assert places(before, real.read(FROZEN)) == [("removed", "pending/flbs/mine")]
+
+
+def test_an_incoming_list_that_may_not_be_made_yet_is_not_compared() -> None:
+    def incoming(state: State) -> State:
+        return replace(state, handovers=(replace(state.handovers[0], direction=Direction.INCOMING),))
+
+    empty = early(lambda pending: replace(pending, sessions=()))
+    assert places(incoming(early()), incoming(empty)) == []
