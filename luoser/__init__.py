@@ -6,7 +6,8 @@
     report = luoser.check(state)
 
 `open` returns a `luoser.memory` source. `read` returns the `luoser.state` that is found in it; `load` is both in one.
-`check` returns findings and a verdict, `diff` the changes between two states. `build` makes bytes of a description,
+`check` returns findings and a verdict, `diff` the changes between two states, `compat` whether one kernel can hand
+over to another. `build` makes bytes of a description,
 `decode` reads one blob, `extract` writes parts of a source to a file.
 """
 
@@ -16,18 +17,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from luoser.api import build, decode, diff, extract, load
+    from luoser.api import build, compat, decode, diff, extract, load
     from luoser.checks import check
     from luoser.memory.open import open_memory as open  # noqa: A004
     from luoser.reader import read
 
-__all__ = ["__version__", "build", "check", "decode", "diff", "extract", "load", "open", "read"]
+__all__ = ["__version__", "build", "check", "compat", "decode", "diff", "extract", "load", "open", "read"]
 
 __version__ = "0.1.0"
 
 _PLACES = {
     "build": "luoser.api",
     "check": "luoser.checks",
+    "compat": "luoser.api",
     "decode": "luoser.api",
     "diff": "luoser.api",
     "extract": "luoser.api",

@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"memory"},
     {"kernel"},
     {"state"},
-    {"reader", "writer", "extracts", "checks", "compat", "changes", "liveupdate", "topology"},
+    {"reader", "writer", "extracts", "checks", "clashes", "changes", "liveupdate", "topology"},
     {"render"},
     {"api"},
     {"cli"},

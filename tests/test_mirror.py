@@ -17,6 +17,7 @@ ROWS = (
     "reader",
     "writer",
     "checks",
+    "clashes",
     "changes",
     "topology",
     "extracts",

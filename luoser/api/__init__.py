@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands do, as functions: `luoser.load`, `check`, `diff`, `build`, `extract`, `decode`."""
+"""What the commands do, as functions: `luoser.load`, `check`, `diff`, `compat`, `build`, `extract`, `decode`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from luoser.api.sources import Path
+
 if TYPE_CHECKING:
     from luoser.api.built import Built
     from luoser.changes import Comparison
+    from luoser.clashes import Compatibility
     from luoser.limits import Limits
     from luoser.memory.raw import Range
     from luoser.memory.source import Memory
     from luoser.state import Blob, Direction, State
     from luoser.symbols import Symbols
 
-__all__ = ["build", "decode", "diff", "extract", "load"]
-
-Path = str | os.PathLike[str]
+__all__ = ["build", "compat", "decode", "diff", "extract", "load"]
 
 
 def load(
@@ -107,6 +108,21 @@ def diff(
 
     found = compare(before, after, roots=roots, memories=memories, contents=contents)
     return replace(found, changes=without(found.changes, tuple(ignore)))
+
+
+def compat(writer: Path, reader: Path) -> Compatibility:
+    """Whether one kernel can hand over to another.
+
+    writer: the running kernel: a release such as `7.3`, or the path of a vmlinux, a dump, or `live:`.
+    reader: the next one, given alike.
+
+    Raises UsageError for an unknown release, SourceError for a file that does not say which kernel it is of.
+    """
+    from luoser.api.kernels import profile_of
+    from luoser.api.sources import opened
+    from luoser.clashes import compare
+
+    return compare(*(profile_of(os.fspath(name), opened) for name in (writer, reader)))
 
 
 def build(

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -13,12 +13,10 @@ from luoser.cli import complete
 from luoser.cli.common import INCONCLUSIVE, Reading, echo_json, format_option
 
 if TYPE_CHECKING:
-    from luoser.compat import Profile
+    from luoser.memory.source import Memory
+    from luoser.state import State
 
 __all__ = ["command"]
-
-_RELEASE = re.compile(r"v?\d+\.\d+(\.\d+)?([-+~].*)?")
-_ELF, _ET_CORE = b"\x7fELF", 4
 
 
 @click.command("compat")
@@ -42,9 +40,10 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
       luoser compat 7.1 7.2
       luoser compat live: vmlinux
     """
-    from luoser.compat import clashes, of_release, verdict
+    from luoser.api.kernels import profile_of
+    from luoser.clashes import compare, of_release
     from luoser.errors import UsageError
-    from luoser.render.compat import compat_document, matrix_page, print_clashes
+    from luoser.render.compat import compat_document, matrix_page, print_compat
     from luoser.render.out import write
 
     if matrix:
@@ -54,35 +53,17 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
         return
     if writer is None or reader is None:
         raise UsageError("expected FROM and TO: releases, vmlinux files, dumps, or live:")
-    pair = _profile(writer), _profile(reader)
-    found = clashes(*pair)
+    found = compare(profile_of(writer, _opened), profile_of(reader, _opened))
     if output == "json":
-        echo_json(compat_document(*pair, found))
+        echo_json(compat_document(found))
     else:
-        print_clashes(*pair, found)
-    if code := {"works": 0, "fails": 1, "unknown": INCONCLUSIVE}[verdict(found)]:
+        print_compat(found)
+    if code := {"works": 0, "fails": 1, "unknown": INCONCLUSIVE}[found.verdict]:
         raise SystemExit(code)
 
 
-def _profile(name: str) -> Profile:
-    from luoser.compat import of_file, of_release, of_state
-    from luoser.reader.own_types import types_of
-
-    if _RELEASE.fullmatch(name) and not Path(name).exists():
-        return of_release(name)
-    if _is_vmlinux(name):
-        return of_file(name)
+@contextmanager
+def _opened(name: str) -> Iterator[tuple[State, Memory]]:
     reading = Reading.plain(name)
     with reading.open() as memory:
-        state = reading.read(memory)
-        types, _ = types_of(memory)
-        return of_state(state, machine=memory.machine, types=types)
-
-
-def _is_vmlinux(name: str) -> bool:
-    try:
-        with Path(name).open("rb") as file:
-            head = file.read(18)
-    except OSError:  # a dump that cannot be read says so itself
-        return False
-    return head.startswith(_ELF) and int.from_bytes(head[16:18], "little") != _ET_CORE
+        yield reading.read(memory), memory

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from luoser.abi.release import RELEASES
-from luoser.compat import Clash, Profile, Result, clashes, find_booted, pairs, result, verdict
+from luoser.clashes import Compatibility, Profile, Result, compare, find_booted, pairs
 from luoser.render.out import line
 
-__all__ = ["compat_document", "matrix_page", "print_clashes"]
+__all__ = ["compat_document", "matrix_page", "print_compat"]
 
 _SPLIT = {"6.17": ("6.17.8", "6.17.9")}
 """Releases of a series of which the form changed."""
@@ -28,12 +28,12 @@ one by kexec. These were tried:
 """
 
 
-def print_clashes(writer: Profile, reader: Profile, found: Sequence[Clash]) -> None:
+def print_compat(found: Compatibility) -> None:
     """Print what two kernels do not agree on, with what the second one logs."""
-    line((f"{writer.name} → {reader.name}", "name"))
-    for profile in (writer, reader):
+    line((f"{found.writer.name} → {found.reader.name}", "name"))
+    for profile in (found.writer, found.reader):
         line(f"{profile.name}: {_facts(profile)}", first="  ", rest="    ")
-    for one in found:
+    for one in found.clashes:
         line(
             (f"{one.effect.value:<8}", "problem" if one.is_error else "note"),
             f" {one.what}: {one.text}",
@@ -61,24 +61,25 @@ def _names(names: frozenset[str] | None) -> str | None:
     return None if names is None else " ".join(sorted(names)) or "none"
 
 
-def _verdict(found: Sequence[Clash]) -> tuple[str, str]:
+def _verdict(found: Compatibility) -> tuple[str, str]:
     """The verdict in words, and their meaning."""
-    works = ("nothing is known against it, with losses", "note") if found else ("nothing is known against it", "good")
+    words = "nothing is known against it"
+    works = (f"{words}, with losses", "note") if found.clashes else (words, "good")
     return {"fails": ("no: the live update fails", "problem"), "unknown": ("not known", "note"), "works": works}[
-        verdict(found)
+        found.verdict
     ]
 
 
-def compat_document(writer: Profile, reader: Profile, found: Sequence[Clash]) -> dict[str, Any]:
+def compat_document(found: Compatibility) -> dict[str, Any]:
     """The JSON document luoser/compat/1."""
     return {
         "schema": "luoser/compat/1",
-        "verdict": verdict(found),
-        "from": _profile_document(writer),
-        "to": _profile_document(reader),
+        "verdict": found.verdict,
+        "from": _profile_document(found.writer),
+        "to": _profile_document(found.reader),
         "clashes": [
             {"effect": one.effect.value, "what": one.what, "text": one.text, "message": one.message or None}
-            for one in found
+            for one in found.clashes
         ],
     }
 
@@ -106,9 +107,9 @@ def matrix_page(of_release: Callable[[str], Profile]) -> str:
     for name, writer in profiles.items():
         cells = []
         for other, reader in profiles.items():
-            found = [one for one in clashes(writer, reader) if one.is_error]
-            cells.append(_cell(name, other, result(found)))
-            for one in found:
+            found = compare(writer, reader)
+            cells.append(_cell(name, other, found.result))
+            for one in filter(lambda clash: clash.is_error, found.clashes):
                 says = f" The next kernel logs `{one.message}`." if one.message else ""
                 reasons.setdefault(f"{_sentence(one.text, reader.name)}{says}", []).append(f"{name} → {other}")
         lines.append(f"| {name} | {' | '.join(cells)} |")

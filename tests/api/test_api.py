@@ -47,7 +47,8 @@ changes: list[str] = [change.where for change in luoser.diff(state, after, ignor
 made = luoser.build({{"layout": "pci-v2-u64", "devices": [{{"bdf": "0000:00:01.0", "refcount": 1}}]}})
 blob = luoser.decode(made.data, made.layout)
 kunit: str = made.source("kunit")
-print(verdict, len(changes), blob.layout)
+fails: list[str] = [clash.what for clash in luoser.compat("7.1", "7.2").clashes]
+print(verdict, len(changes), blob.layout, *fails)
 """
 
 
@@ -66,7 +67,7 @@ def test_help_shows_every_function() -> None:
 
 def test_no_package_hides_a_function() -> None:
     rooms = {module.name for module in pkgutil.iter_modules(luoser.__path__)}
-    assert rooms >= {"changes", "extracts"} and not rooms & set(luoser.__all__)
+    assert rooms >= {"changes", "clashes", "extracts"} and not rooms & set(luoser.__all__)
 
 
 def test_a_script_is_typed_and_runs(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_script_is_typed_and_runs(tmp_path: Path) -> None:
     (wrong := tmp_path / "wrong.py").write_text('import luoser\n\nnumber: int = luoser.load("dump").source.path\n')
     assert "Incompatible types" in checked(wrong)
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert run.stdout == "sound 4 pci-v2-u64\n"
+    assert run.stdout == "sound 4 pci-v2-u64 kho\n"
     assert (tmp_path / "small.elf").stat().st_size > 1 << 20
 
 
@@ -115,6 +116,15 @@ def test_decode_is_about_one_blob() -> None:
         luoser.decode(bytes(8), "no-such")
     with pytest.raises(FormatError):
         luoser.decode(bytes(3), "pci-v2-u64")
+
+
+def test_compat_takes_what_the_command_takes(luoser_command: Run) -> None:
+    found = luoser.compat(FROZEN, "6.19")
+    said = luoser_command("compat", FROZEN, "6.19").stdout.decode()
+    assert found.writer.name in said and all(one.text in said.replace("\n         ", " ") for one in found.clashes)
+    assert (found.verdict, found.result) == ("fails", "refused") and luoser.compat("7.3", "7.3").clashes == ()
+    with pytest.raises(UsageError, match="unknown kernel"):
+        luoser.compat("9.9", "7.3")
 
 
 def test_extract_writes_what_the_command_writes(luoser_command: Run, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 import luoser
+from luoser.clashes import compare, of_file
+from luoser.clashes.booted import of_record
 from luoser.cli.main import cli
-from luoser.compat import clashes, of_file, result
-from luoser.compat.booted import of_record
 from luoser.state import Direction, Handover, State
 from tests.e2e.judge import Compared
 from tests.e2e.kernels import CACHE, Kernel, NoKernel, compile_kernel
@@ -101,11 +101,10 @@ def moved(kernel: Kernel, place: Path) -> Iterator[Compared]:
 
 def _broken(place: Path, kernel: Kernel, made: Kernel) -> str:
     """Whether all strings match and it breaks, as `luoser compat` says of the types of the two kernels."""
-    clash = clashes(*(of_file(one.symbols.with_name("vmlinux")) for one in (kernel, made)))
+    said = compare(*(of_file(one.symbols.with_name("vmlinux")) for one in (kernel, made)))
     found = of_record(hand_over(place, kernel, made))
-    said = result(clash)
-    if {one.what for one in clash} != {"types"} or said != "breaks" or found.result != said:
-        return f"compat says {said}: {[one.text for one in clash]}, the kernel {found.words}"
+    if {one.what for one in said.clashes} != {"types"} or said.result != "breaks" or found.result != said.result:
+        return f"compat says {said.result}: {[one.text for one in said.clashes]}, the kernel {found.words}"
     return ""
 
 

@@ -21,8 +21,8 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from luoser.compat import clashes, of_release, result
-from luoser.compat.booted import Booted, of_record
+from luoser.clashes import compare, of_release
+from luoser.clashes.booted import Booted, of_record
 from tests.e2e.boot import ABOUT, File, files_of
 from tests.e2e.guest import initramfs
 from tests.e2e.kernels import SERIES, Kernel, NoKernel, kernel
@@ -31,7 +31,7 @@ from tests.e2e.machine import Machine, MachineError
 
 __all__ = ["fault_of", "hand_over", "log_of"]
 
-RESULTS = Path(__file__).parents[2] / "luoser" / "compat" / "booted.json"
+RESULTS = Path(__file__).parents[2] / "luoser" / "clashes" / "booted.json"
 _WORDS = "kho_scratch=32M,64M,16M reserve_mem=1M:4096:labmem sessions=4 files=8"
 _LINES = 12
 """Most lines of a log that are kept."""
@@ -101,9 +101,9 @@ def _kernels(machine: str) -> dict[str, Kernel]:
 
 def fault_of(made: Booted) -> str:
     """What differs between a kernel and `luoser compat`. Empty: nothing."""
-    found, log = clashes(of_release(made.writer), of_release(made.reader)), "\n".join(made.log)
-    words = [f"compat says {said}, the kernel {made.result}"] if (said := result(found)) != made.result else []
-    for message in (one.message for one in found if one.message):
+    found, log = compare(of_release(made.writer), of_release(made.reader)), "\n".join(made.log)
+    words = [f"compat says {found.result}, the kernel {made.result}"] if found.result != made.result else []
+    for message in (one.message for one in found.clashes if one.message):
         parts = [re.escape(part).replace("…", ".*") for part in message.split("; ")]
         words += [f"not logged: {part}" for part in parts if not re.search(part, log)]
     return "; ".join(words)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from luoser.compat import Profile, clashes, of_release
+from luoser.clashes import Profile, compare, of_release
 from luoser.render import out
-from luoser.render.compat import print_clashes
+from luoser.render.compat import print_compat
 
 NEW = of_release("7.3")
 
@@ -28,5 +28,5 @@ def test_each_verdict_has_the_colour_of_its_meaning(
 ) -> None:
     lines = list[tuple[out.Part, ...]]()
     monkeypatch.setattr("luoser.render.compat.line", lambda *parts, **_: lines.append(parts))
-    print_clashes(NEW, reader, clashes(NEW, reader))
+    print_compat(compare(NEW, reader))
     assert lines[-1] == ((words, meaning),)

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from luoser.abi.release import release_numbers
-from luoser.compat.judge import Result
+from luoser.clashes.judge import Result
 
 __all__ = ["Booted", "find_booted", "of_record", "pairs"]
 
@@ -62,7 +62,7 @@ def _is_of(release: str, name: str) -> bool:
 
 @cache
 def _recorded() -> tuple[Booted, ...]:
-    found: Json = json.loads((files("luoser.compat") / "booted.json").read_text())
+    found: Json = json.loads((files("luoser.clashes") / "booted.json").read_text())
     return tuple(sorted(map(of_record, found.values()), key=_numbers))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from luoser.compat import of_file, of_release, of_state
+from luoser.clashes import of_file, of_release, of_state
 from luoser.errors import SourceError, UsageError
 from tests import real
 from tests.checks.test_pending import state_with

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from luoser.compat import Booted, find_booted, of_release, pairs
-from luoser.compat.booted import of_record
+from luoser.clashes import Booted, find_booted, of_release, pairs
+from luoser.clashes.booted import of_record
 from luoser.render.compat import matrix_page
 from tests.e2e.pairs import fault_of, log_of
 
@@ -55,7 +55,7 @@ def test_a_kernel_that_did_something_else_is_a_fault() -> None:
 
 def test_the_newest_of_a_series_is_taken_and_nothing_of_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     made = tuple(of_record({**DONE, "from": name}) for name in ("7.3.4", "7.3.10"))
-    monkeypatch.setattr("luoser.compat.booted._recorded", lambda: made)
+    monkeypatch.setattr("luoser.clashes.booted._recorded", lambda: made)
     assert find_booted("7.3", "7.2") == made[1] and find_booted("7.3.4", "7.2.13") == made[0]
     assert find_booted("7.3", "7.1") is None and find_booted("7.3.5", "7.2") is None and find_booted("7", "7.2") is None
     page = matrix_page(of_release)

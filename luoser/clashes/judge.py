@@ -6,16 +6,16 @@ Source: docs/abi/README.md, Which kernel accepts which; kernel/liveupdate of 6.1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 from luoser.abi.release import TEST_FLBS
-from luoser.compat.profile import Profile
+from luoser.clashes.profile import Profile
 from luoser.kernel.verify import changed
 
-__all__ = ["Clash", "Effect", "Result", "clashes", "result", "verdict"]
+__all__ = ["Clash", "Compatibility", "Effect", "Result", "compare"]
 
 Result = Literal["works", "refused", "breaks", "sessions lost"]
 """What comes of a handover as a whole."""
@@ -57,29 +57,43 @@ class Clash:
         return self.effect in (Effect.REFUSED, Effect.BROKEN) or (self.effect, self.what) == (Effect.LOST, "luo")
 
 
-def verdict(found: Sequence[Clash]) -> Literal["fails", "unknown", "works"]:
-    """What all clashes of two kernels come to."""
-    if any(one.is_error for one in found):
-        return "fails"
-    return "unknown" if any(one.effect is Effect.UNKNOWN for one in found) else "works"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compatibility:
+    """Whether one kernel can hand over to another.
+
+    writer:  the running kernel.
+    reader:  the next one.
+    clashes: all that keeps the handover from being taken. Empty: nothing is known against it.
+    """
+
+    writer: Profile
+    reader: Profile
+    clashes: tuple[Clash, ...]
+
+    @property
+    def verdict(self) -> Literal["fails", "unknown", "works"]:
+        """What all clashes come to."""
+        if any(one.is_error for one in self.clashes):
+            return "fails"
+        return "unknown" if any(one.effect is Effect.UNKNOWN for one in self.clashes) else "works"
+
+    @property
+    def result(self) -> Result:
+        """What comes of the handover, by the first clash that makes it fail."""
+        words: dict[Effect, Result] = {Effect.REFUSED: "refused", Effect.BROKEN: "breaks", Effect.LOST: "sessions lost"}
+        return next((words[one.effect] for one in self.clashes if one.is_error), "works")
 
 
-def result(found: Sequence[Clash]) -> Result:
-    """What comes of a handover, by the first clash that makes it fail."""
-    words: dict[Effect, Result] = {Effect.REFUSED: "refused", Effect.BROKEN: "breaks", Effect.LOST: "sessions lost"}
-    return next((words[one.effect] for one in found if one.is_error), "works")
-
-
-def clashes(writer: Profile, reader: Profile) -> list[Clash]:
-    """All that keeps a handover from being taken. Empty: nothing is known against it.
+def compare(writer: Profile, reader: Profile) -> Compatibility:
+    """What comes of it when one kernel hands over to another.
 
     writer: the running kernel.
     reader: the next one.
     """
     found = [*_machines(writer, reader), *_roots(writer, reader)]
-    if any(one.effect is Effect.REFUSED for one in found):
-        return found  # nothing below the root is looked at
-    return [*found, *_luo(writer, reader), *_users(writer, reader), *_types(writer, reader)]
+    if not any(one.effect is Effect.REFUSED for one in found):  # else nothing below the root is looked at
+        found += [*_luo(writer, reader), *_users(writer, reader), *_types(writer, reader)]
+    return Compatibility(writer=writer, reader=reader, clashes=tuple(found))
 
 
 def _machines(writer: Profile, reader: Profile) -> Iterator[Clash]:

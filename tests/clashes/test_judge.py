@@ -10,14 +10,14 @@ from itertools import product
 import pytest
 
 from luoser.abi.release import RELEASES
-from luoser.compat import Effect, Profile, clashes, of_release
+from luoser.clashes import Effect, Profile, compare, of_release
 from luoser.kernel.btf import Btf
 from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Member, Type, Types
 
 
 def effects(writer: Profile, reader: Profile) -> list[tuple[str, str]]:
-    return [(one.effect.value, one.what) for one in clashes(writer, reader)]
+    return [(one.effect.value, one.what) for one in compare(writer, reader).clashes]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_every_release_takes_its_own() -> None:
 
 def test_what_is_refused_at_the_root_says_nothing_of_what_is_below() -> None:
     for one, other in product(RELEASES, RELEASES):
-        found = clashes(of_release(one), of_release(other))
+        found = compare(of_release(one), of_release(other)).clashes
         assert len(found) == 1 or not any(clash.effect is Effect.REFUSED and clash.what == "kho" for clash in found)
 
 
@@ -78,7 +78,7 @@ def test_one_thing_that_differs(change: dict[str, object], expected: tuple[str, 
 
 def test_the_message_of_a_missing_handler_is_what_kernels_logged() -> None:
     reader = replace(of_release("7.3"), handlers=frozenset({"memfd-v2"}))
-    (clash,) = clashes(replace(reader, handlers=frozenset({"memfd-v9"})), reader)
+    (clash,) = compare(replace(reader, handlers=frozenset({"memfd-v9"})), reader).clashes
     assert f'"{clash.message}"' in (files("luoser.checks") / "outcomes.json").read_text()
 
 
@@ -111,6 +111,6 @@ class Made(Types):
 def test_a_struct_that_moved_breaks_behind_equal_strings() -> None:
     one, other = (replace(of_release("7.3"), types=Btf(write_btf(Made(offset), [2]))) for offset in (8, 16))
     assert effects(one, one) == []
-    (clash,) = clashes(one, other)
+    (clash,) = compare(one, other).clashes
     assert (clash.effect, clash.what) == (Effect.BROKEN, "types")
     assert "size of 8 bytes at 8 is now of 8 at 16" in clash.text
