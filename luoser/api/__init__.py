@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What the commands do, as functions: `luoser.load`, `check`, `diff`, `compat`, `build`, `extract`, `decode`."""
+"""What the commands do, as functions: `luoser.load`, `check`, `diff`, `report`, `compat`, `build` and others."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from luoser.api.sources import Path
@@ -13,14 +15,16 @@ from luoser.api.sources import Path
 if TYPE_CHECKING:
     from luoser.api.built import Built
     from luoser.changes import Comparison
+    from luoser.checks import Report, Severity
     from luoser.clashes import Compatibility
     from luoser.limits import Limits
     from luoser.memory.raw import Range
     from luoser.memory.source import Memory
     from luoser.state import Blob, Direction, State
     from luoser.symbols import Symbols
+    from luoser.topology import Topology
 
-__all__ = ["build", "compat", "decode", "diff", "extract", "load"]
+__all__ = ["build", "check", "compat", "decode", "diff", "extract", "load", "report"]
 
 
 def load(
@@ -72,22 +76,120 @@ def load(
             )
 
 
-def decode(data: bytes, layout: str | None = None) -> Blob:
+def check(
+    source: State | Memory | Path,
+    *,
+    topology: Topology | Path | None = None,
+    next_release: str | None = None,
+    ram: tuple[tuple[int, int], ...] = (),
+    drivers: Collection[str] = (),
+    handlers: Collection[str] = (),
+    flbs: Collection[str] = (),
+    pending: bool = False,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
+    severity: Severity | None = None,
+    limits: Limits | None = None,
+) -> Report:
+    """The report on all handovers of a source.
+
+    source:       a state, a source that is open, or a path.
+    topology:     PCI devices of the machine, or the path of what `luoser.topology.read_topology` reads. None: unknown.
+    next_release: release of the next kernel. None: unknown.
+    ram:          [start, end) ranges of physical memory. Empty: those of the source, if it has memory and knows them.
+    drivers:      names of further drivers that are able to live update.
+    handlers:     names of further file handlers of the next kernel.
+    flbs:         names of further FLBs and sub-trees that the next kernel claims.
+    pending:      what the running kernel will hand over has to be judged: if it is not known, that is inconclusive.
+    select:       ids, slugs or families of the rules to apply. Empty: all.
+    ignore:       ids, slugs or families of the rules to skip. What the source lacks, and a direction that is open, make
+                  the verdict inconclusive all the same.
+    severity:     findings of this severity and above make the verdict `findings`. None: errors.
+    limits:       bounds on the work. None: the defaults.
+
+    Raises UsageError if no rule is left to apply, and as `luoser.open` and `luoser.read` do.
+    """
+    from luoser.api.sources import opened
+    from luoser.checks import Severity
+    from luoser.checks import check as checked
+    from luoser.limits import limited
+
+    with limited(limits), opened(source, contents=True, pending=pending) as (state, memory):
+        return checked(
+            state,
+            topology=_topology(topology),
+            next_release=next_release,
+            ram=ram or (memory.known_ram if memory is not None else ()),
+            drivers=drivers,
+            handlers=handlers,
+            flbs=flbs,
+            pending=pending,
+            select=select,
+            ignore=ignore,
+            severity=severity or Severity.ERROR,
+        )
+
+
+def _topology(given: Topology | Path | None) -> Topology | None:
+    from luoser.topology import read_topology
+
+    return read_topology(os.fspath(given)) if isinstance(given, str | os.PathLike) else given
+
+
+def report(
+    source: State | Memory | Path,
+    after: State | Memory | Path | None = None,
+    *,
+    topology: Topology | Path | None = None,
+    next_release: str | None = None,
+    limits: Limits | None = None,
+) -> str:
+    """An HTML page about a source, or about two and their changes. Needs jinja2.
+
+    source, after: states, sources that are open, or paths. A state alone has no bytes to show. after: None: only one.
+    topology:      as of `luoser.check`.
+    next_release:  as of `luoser.check`.
+    limits:        bounds on the work, and on the page. None: the defaults.
+
+    Raises UsageError if jinja2 is not installed, and as `luoser.open` and `luoser.read` do.
+    """
+    from luoser.api.sources import opened
+    from luoser.changes import compare
+    from luoser.limits import limited
+    from luoser.render.report import need_jinja, page
+
+    need_jinja()
+    from luoser.api.page import reported
+
+    machine, given = _topology(topology), [source] if after is None else [source, after]
+    with limited(limits), ExitStack() as stack:
+        pairs = [stack.enter_context(opened(one, contents=True)) for one in given]
+        made = [
+            reported(state, memory, topology=machine, next_release=next_release, share=len(pairs))
+            for state, memory in pairs
+        ]
+        return page(made, compare(made[0].state, made[1].state) if after is not None else None)
+
+
+def decode(data: bytes | Path, layout: str | None = None) -> Blob:
     """One blob or preserved folio, without other memory.
 
-    data:   its bytes.
+    data:   its bytes, or the path of a file with them.
     layout: name of its layout. None: determined by the bytes.
 
-    Raises UsageError for an unknown layout, FormatError for bytes that do not fit.
+    Raises UsageError for an unknown layout, FormatError for bytes that do not fit, SourceError for a file that cannot
+    be read.
     """
+    from luoser.memory.file import read_file
     from luoser.reader.blob import decode as decoded
 
-    return decoded(data, layout)
+    given = read_file(data, limit="list_size") if isinstance(data, str | os.PathLike) else data
+    return decoded(given, layout)
 
 
 def diff(
-    before: State,
-    after: State,
+    before: State | Memory | Path,
+    after: State | Memory | Path,
     *,
     roots: tuple[int, int] | None = None,
     memories: tuple[Memory | None, Memory | None] = (None, None),
@@ -96,17 +198,20 @@ def diff(
 ) -> Comparison:
     """The comparison of two states.
 
-    before, after: the states.
+    before, after: states, sources that are open, or paths.
     roots:    addresses of the two handovers to compare. None: pair all handovers.
-    memories: the sources of the states, for `contents`. None: not available.
+    memories: the sources of states, for `contents`. None: not available.
     contents: compare the bytes of driver pages and memfd folios, too.
     ignore:   paths that may differ, such as `pci/*/driver_data`.
 
-    Raises UsageError if there is no handover at an address in `roots`.
+    Raises UsageError if there is no handover at an address in `roots`, and as `luoser.open` and `luoser.read` do.
     """
+    from luoser.api.sources import opened
     from luoser.changes import compare, without
 
-    found = compare(before, after, roots=roots, memories=memories, contents=contents)
+    with opened(before, contents=contents) as (old, of_old), opened(after, contents=contents) as (new, of_new):
+        known = of_old or memories[0], of_new or memories[1]
+        found = compare(old, new, roots=roots, memories=known, contents=contents)
     return replace(found, changes=without(found.changes, tuple(ignore)))
 
 
@@ -153,7 +258,7 @@ def build(
 
 
 def extract(
-    memory: Memory,
+    source: Memory | Path,
     target: Path,
     *,
     memfd: str | None = None,
@@ -165,7 +270,7 @@ def extract(
 ) -> str:
     """Write a small core with the pages of the handovers, one memfd, or one node. Returns what was written, in words.
 
-    memory: the source.
+    source: a source that is open, or a path.
     target: path of a new file; the core is compressed if it ends with .xz, .gz, .bz2 or .zst.
     memfd:  SESSION/TOKEN of the memfd to write. None: none.
     blob:   path or address of the node to write. None: none.
@@ -174,25 +279,13 @@ def extract(
 
     Raises UsageError for a file that exists, and if there is no such memfd or node.
     """
-    from luoser.errors import UsageError
-    from luoser.extracts.blob import write_blob
-    from luoser.extracts.core import write_core
-    from luoser.extracts.memfd import write_memfd
-    from luoser.memory.recorder import Recorder
-    from luoser.output import need_other, new_file, packed_file
+    from luoser.api.sources import opened_memory
+    from luoser.extracts.parts import write_part
+    from luoser.output import need_other
     from luoser.reader import read
-    from luoser.text import human_size
 
-    if memfd is not None and blob is not None:
-        raise UsageError("memfd and blob exclude each other; give only one of them")
     name = os.fspath(target)
-    need_other(name, [memory.path])
-    record = Recorder(memory)
-    state = read(record, root=root, page_size=page_size, layouts=layouts, contents=True)
-    with (new_file if memfd or blob else packed_file)(name, force=force) as file:
-        if memfd is not None:
-            return write_memfd(file, memory, state, memfd)
-        if blob is not None:
-            return write_blob(file, memory, state, blob)
-        size = write_core(file, memory, record.asked, answers=record.answers)
-        return f"{len(record.pages)} pages, {human_size(size)}"
+    with opened_memory(source) as memory:
+        need_other(name, [memory.path])
+        wanted = partial(read, root=root, page_size=page_size, layouts=layouts, contents=True)
+        return write_part(name, memory, wanted, memfd=memfd, blob=blob, force=force)

@@ -15,6 +15,7 @@ from luoser.abi.release import claimed_subtrees, is_release, known_release, rele
 from luoser.errors import SourceError, UsageError
 from luoser.kernel.files import read_types
 from luoser.kernel.types import Types
+from luoser.memory.source import MACHINES
 from luoser.state import State
 from luoser.text import safe_text
 
@@ -30,7 +31,6 @@ _STARTS = tuple(sorted(map(str.encode, {"kho-v", "luo-v", "luo-flb-v", "memfd-v"
 _TEXT = re.compile(rb"(?<![!-~])[!-~]{1,64}(?=\0)")
 _NUMBERED = re.compile(r"(kho|luo|luo-flb|memfd)-v\d{1,3}")
 _RELEASE = re.compile(rb"Linux version (\d+\.\d+\.\d+[!-~]*) ")
-_MACHINES = {62: "x86-64", 183: "arm64"}
 _CHUNK, _OVERLAP = 1 << 24, 256
 
 
@@ -153,7 +153,7 @@ def _scan(path: Path) -> tuple[str | None, set[str], str | None]:
     strings, before = set[str](), b""
     with path.open("rb") as file:
         head = file.read(20)
-        machine = _MACHINES.get(int.from_bytes(head[18:20], "little")) if head.startswith(b"\x7fELF") else None
+        machine = MACHINES.get(int.from_bytes(head[18:20], "little")) if head.startswith(b"\x7fELF") else None
         file.seek(0)
         while chunk := file.read(_CHUNK):
             data = before + chunk
@@ -191,6 +191,6 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
         flbs=frozenset(safe_text(flb.name) for flb in pending.flbs) if pending is not None else None,
         subtrees=base.subtrees,
         page_size=state.source.page_size,
-        machine=_MACHINES.get(machine) if machine is not None else None,
+        machine=MACHINES.get(machine) if machine is not None else None,
         types=types,
     )

@@ -15,7 +15,6 @@ from luoser.cli.common import (
     Reading,
     echo_json,
     format_option,
-    machine_text,
     next_option,
     read_options,
     topology_option,
@@ -53,6 +52,8 @@ class _Read:
 
 
 def _read(reading: Reading, *, pending: bool) -> _Read:
+    from luoser.render.values import machine_text
+
     with reading.open() as memory:
         try:
             state = reading.read(memory, contents=True, pending=pending)
@@ -157,17 +158,13 @@ def command(
       luoser check vmcore --select PCI --severity warning
       luoser check folio.bin --as pci-lu-v2-03
     """
-    from luoser.abi.release import release_numbers
     from luoser.checks import Severity, check, rules
     from luoser.checks.rule import known_names, unknown_rule
     from luoser.errors import UsageError
     from luoser.render import findings as render
     from luoser.render.out import write
-    from luoser.text import safe_text
     from luoser.topology import read_topology
 
-    if next_release is not None and release_numbers(next_release) is None:
-        raise UsageError(f"--next: expected a release such as 7.3.4, found {safe_text(next_release)!r}")
     if verbose and output != "text":
         raise UsageError(f"--verbose is for text: --format {output} lists all rules anyway")
     for name in (*select, *ignore):

@@ -29,7 +29,6 @@ __all__ = [
     "format_option",
     "hex_options",
     "limit_option",
-    "machine_text",
     "next_option",
     "read_options",
     "timeout_option",
@@ -191,6 +190,19 @@ class NoState(click.ClickException):
         click.echo(f"luoser: {self.message}", err=True)
 
 
+class _Release(click.ParamType):  # type: ignore[type-arg]
+    """Release of a kernel."""
+
+    name = "RELEASE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from luoser.abi.release import release_numbers
+
+        if release_numbers(value) is None:
+            self.fail(f"expected a release such as 7.3.4, found {value!r}", param, ctx)
+        return str(value)
+
+
 topology_option = click.option(
     "--topology",
     "topology_of",
@@ -201,7 +213,7 @@ topology_option = click.option(
 next_option = click.option(
     "--next",
     "next_release",
-    metavar="RELEASE",
+    type=_Release(),
     shell_complete=complete.releases,
     help="Release of the next kernel, such as 7.3.4.",
 )
@@ -494,18 +506,6 @@ def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
                 "file handlers"
             )
     return names
-
-
-_MACHINES = {62: "x86-64", 183: "arm64"}
-
-
-def machine_text(memory: Memory) -> str:
-    """The machine of a source and its RAM, in words. Empty if the source has neither."""
-    from luoser.text import rounded_size
-
-    ram = sum(end - start for start, end in memory.known_ram)
-    machine = _MACHINES.get(memory.machine or 0, "")
-    return ", ".join(word for word in (machine, f"{rounded_size(ram)} RAM" if ram else "") if word)
 
 
 def echo_json(document: Any) -> None:

@@ -63,7 +63,9 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[State, Memory]]:
+def _opened(name: str) -> Iterator[tuple[State, Memory | None]]:
+    from luoser.cli.document import memory_of
+
     reading = Reading.plain(name)
     with reading.open() as memory:
-        yield reading.read(memory), memory
+        yield reading.read(memory), memory_of(memory)

@@ -38,36 +38,18 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
       luoser extract vmcore -o small.elf.xz
       luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
     """
-    from luoser.cli.document import DocumentMemory
+    from luoser.cli.document import memory_of
     from luoser.errors import UsageError
-    from luoser.extracts.blob import write_blob
-    from luoser.extracts.core import without_test_data, write_core
-    from luoser.extracts.memfd import write_memfd
-    from luoser.memory.recorder import Recorder
-    from luoser.output import need_other, new_file, packed_file
+    from luoser.extracts.parts import write_part
+    from luoser.output import need_other
     from luoser.render.out import line
-    from luoser.text import human_size, safe_text
+    from luoser.text import safe_text
 
-    if memfd is not None and blob is not None:
-        raise UsageError("--memfd and --blob exclude each other; give only one of them")
     need_other(target, [*reading.source, *([reading.symbols] if reading.symbols is not None else [])])
-    with reading.open() as below:
-        if isinstance(below, DocumentMemory):
+    with reading.open() as memory:
+        if memory_of(memory) is None:
             raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages: extract from the dump")
-        if below.placeless and memfd is None and blob is None:
-            raise UsageError(
-                f"{safe_text(reading.source[0])}: debugfs blobs have no pages for a core; copy the blobs instead"
-            )
-        memory = Recorder(below)
-        state = reading.read(memory, contents=True)
-        is_core = memfd is None and blob is None
-        with (packed_file if is_core else new_file)(target, force=force) as file:
-            if memfd is not None:
-                report = write_memfd(file, below, state, memfd)
-            elif blob is not None:
-                report = write_blob(file, below, state, blob)
-            else:
-                pages = without_test_data(memory.asked, state)
-                size = write_core(file, below, pages, answers=memory.answers)
-                report = f"{len(pages & memory.pages)} pages, {human_size(size)}"
-            line((safe_text(target), "name"), f": {report}")
+        said = write_part(
+            target, memory, lambda one: reading.read(one, contents=True), memfd=memfd, blob=blob, force=force
+        )
+    line((safe_text(target), "name"), f": {said}")

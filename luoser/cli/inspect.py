@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import Reading, echo_json, format_option, machine_text, read_options
+from luoser.cli.common import Reading, echo_json, format_option, read_options
 
 __all__ = ["command"]
 
@@ -44,6 +44,7 @@ def command(
       luoser inspect vmcore --format dot | dot -Tsvg > state.svg
     """
     from luoser.errors import UsageError
+    from luoser.render.values import machine_text
 
     if (all_ or depth is not None) and output == "json":
         raise UsageError("--all and --depth are for trees: --format json has all")

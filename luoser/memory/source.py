@@ -20,9 +20,10 @@ from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
 from luoser.memory.file import Buffer, Mapped, runs_of_data
 
-__all__ = ["ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "swept"]
+__all__ = ["MACHINES", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "swept"]
 
-
+MACHINES = {62: "x86-64", 183: "arm64"}
+"""Names of e_machine of ELF."""
 _STRIDE_BLOCK = 16 << 20
 _FULL_DUMP = 64 << 20
 """A source with a segment of at least this size is assumed to cover the whole RAM of the machine."""

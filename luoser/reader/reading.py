@@ -50,9 +50,11 @@ def read(
     directions: of roots by physical address; they override all evidence.
     limits:     bounds on what is read; what meets one becomes a Problem. None: the defaults.
 
-    Raises UsageError for an impossible page size, or if there is no KHO root at `root` or at an address in
-    `directions`; SourceError if the symbols are those of another kernel.
+    Raises UsageError for what is not a source, for an impossible page size, or if there is no KHO root at `root` or at
+    an address in `directions`; SourceError if the symbols are those of another kernel.
     """
+    if not isinstance(memory, Memory):
+        raise UsageError(f"expected a source of luoser.open, found {type(memory).__name__}; luoser.load takes a path")
     if page_size is not None and page_size not in PAGE_SIZES:
         raise UsageError(f"page size: expected one of {', '.join(map(str, PAGE_SIZES))} bytes, found {page_size}")
     asked = _Asked(

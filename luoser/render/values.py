@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Members of structs as text."""
+"""Members of structs and machines as text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from luoser.memory.source import MACHINES, Memory
 from luoser.state import Hex
-from luoser.text import bdf_text, bytes_text, safe_text
+from luoser.text import bdf_text, bytes_text, rounded_size, safe_text
 
-__all__ = ["members", "place_text", "property_text", "value_text"]
+__all__ = ["machine_text", "members", "place_text", "property_text", "value_text"]
 
 _PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\x0b\x0c")
 
@@ -57,3 +58,9 @@ def property_text(value: bytes) -> str:
     if len(value) in (4, 8):
         return f"<{int.from_bytes(value, 'little'):#x}>"
     return f"[{bytes_text(value[:64])}{' …' if len(value) > 64 else ''}]"
+
+
+def machine_text(memory: Memory) -> str:
+    """The machine of a source and its RAM, in words. Empty if the source has neither."""
+    ram = sum(end - start for start, end in memory.known_ram)
+    return ", ".join(filter(None, (MACHINES.get(memory.machine or 0), f"{rounded_size(ram)} RAM" if ram else "")))

@@ -9,12 +9,15 @@ import pkgutil
 import pydoc
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import luoser
-from luoser.errors import FormatError, UsageError
+from luoser.errors import FormatError, SourceError, UsageError
+from luoser.topology import read_topology
 from tests import real
 from tests.conftest import Run
 from tests.real import ROOT
@@ -110,8 +113,64 @@ def test_build_makes_a_whole_image(luoser_command: Run, tmp_path: Path) -> None:
         made.source()
 
 
-def test_decode_is_about_one_blob() -> None:
-    assert luoser.decode(luoser.build(LIST).data).layout == "pci-lu-v2-06"
+def test_a_path_an_open_source_and_a_state_do_alike(tmp_path: Path) -> None:
+    with luoser.open(FROZEN) as memory, luoser.open(POST) as after:
+        state = luoser.read(memory, contents=True)
+        new = luoser.read(after, contents=True)
+        assert luoser.check(FROZEN) == luoser.check(memory) == luoser.check(state)
+        told = luoser.diff(str(FROZEN), POST, contents=True)
+        assert told == luoser.diff(memory, after, contents=True)
+        assert told == luoser.diff(state, new, memories=(memory, after), contents=True)
+        assert luoser.extract(FROZEN, tmp_path / "a") == luoser.extract(memory, tmp_path / "b")
+        assert luoser.report(FROZEN) == luoser.report(memory)
+        assert "has no bytes of memory" in luoser.report(state)
+    with luoser.open(FROZEN) as memory:
+        memory.ram = ((0, 64 << 20),)  # less than what is preserved
+        assert luoser.check(memory) == luoser.check(state, ram=memory.ram) != luoser.check(state)
+    topology = real.REAL / "7.3-a/topology.json"
+    assert luoser.check(FROZEN, topology=topology) == luoser.check(FROZEN, topology=read_topology(topology))
+
+
+Given = Callable[[Any], Any]
+TAKERS: dict[str, Given] = {
+    "check": luoser.check,
+    "compat": lambda one: luoser.compat(one, "7.3"),
+    "decode": luoser.decode,
+    "diff": lambda one: luoser.diff(POST, one),
+    "extract": lambda one: luoser.extract(one, "nowhere"),
+    "load": luoser.load,
+    "open": luoser.open,
+    "report": luoser.report,
+}
+
+
+@pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS)
+def test_a_file_that_is_not_there_is_an_error_of_luoser(take: Given) -> None:
+    for name in ("no-such-file", Path("no-such-file")):
+        with pytest.raises(SourceError, match="no-such-file: No such file"):
+            take(name)
+
+
+@pytest.mark.parametrize("name", ["check", "diff", "extract", "report"])
+def test_what_is_no_source_at_all_is_an_error_of_luoser(name: str) -> None:
+    for wrong in (None, 7, b"vmcore"):
+        with pytest.raises(
+            UsageError, match=f"expected a path or a source of luoser.open.*found {type(wrong).__name__}"
+        ):
+            TAKERS[name](wrong)
+    with pytest.raises(UsageError, match=r"expected a source of luoser\.open, found str; luoser\.load takes a path"):
+        luoser.read("vmcore")  # type: ignore[arg-type]
+
+
+def test_report_makes_what_the_command_makes(luoser_command: Run) -> None:
+    made = luoser_command("report", FROZEN, POST, "--topology", real.REAL / "7.3-a/topology.json", "-o", "-")
+    assert made.stdout.decode() == luoser.report(FROZEN, POST, topology=real.REAL / "7.3-a/topology.json")
+
+
+def test_decode_is_about_one_blob(tmp_path: Path) -> None:
+    data = luoser.build(LIST).data
+    (tmp_path / "list").write_bytes(data)
+    assert luoser.decode(data).layout == luoser.decode(tmp_path / "list").layout == "pci-lu-v2-06"
     with pytest.raises(UsageError, match="unknown layout"):
         luoser.decode(bytes(8), "no-such")
     with pytest.raises(FormatError):

@@ -335,6 +335,8 @@ def test_large_folios_of_the_self_test_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(json.dumps({"handovers": [{"kho_test": test}]}))
     assert invoke("build", tmp_path / "spec.json", "-o", tmp_path / "whole.elf").exit_code == 0
     extract(tmp_path / "whole.elf", "-o", tmp_path / "cut.elf")
+    luoser.extract(tmp_path / "whole.elf", tmp_path / "same.elf")
+    assert (tmp_path / "same.elf").read_bytes() == (tmp_path / "cut.elf").read_bytes()
     kept = []
     for name in ("whole.elf", "cut.elf"):
         with luoser.open(tmp_path / name) as memory:

@@ -78,7 +78,7 @@ def test_what_is_refused(tmp_path: Path, luoser_command: Run) -> None:
     for arguments, words in (
         ((FROZEN, "-o", place), "exists; --force replaces it"),
         ((FROZEN, POST, FROZEN, "-o", "-"), "or one source, or two: BEFORE and AFTER; found 3 files"),
-        ((FROZEN, "--next", "x", "-o", "-"), "--next: expected a release"),
+        ((FROZEN, "--next", "x", "-o", "-"), "'--next': expected a release"),
         ((FROZEN, "-o", FROZEN, "--force"), "output and input are the same file"),
         ((FROZEN, "--topology", place, "-o", "-"), "not a topology"),
         ((FROZEN, tmp_path / "none", "-o", "-"), "none: No such file"),
