@@ -3,9 +3,10 @@
 
     python -m tests.bounds [--page FILE] [NAME...]
 
-A bound is removed by making it 2^62 wherever luoser asks for it, whatever a test or the command line sets. The tests
-that name it are run until one fails, in a process that may take neither much memory nor much time: what needs
-more without the bound is noticed by that, too. Exit code 1 if nothing notices one.
+A bound is removed by making it 2^62 wherever luoser asks for it, whatever a test or the command line sets; one of the
+least that has to be there is made 0. The tests that name it are run until one fails, in a process that may take neither
+much memory nor much time: what needs more without the bound is noticed by that, too. A control run shows that the same
+test passes in such a process with the bound in place. Exit code 1 if nothing notices one.
 """
 
 from __future__ import annotations
@@ -15,72 +16,55 @@ import ast
 import os
 import re
 import resource
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from luoser import limits
 from tests.real import ROOT
 
-__all__ = ["PAGE", "candidates", "main", "noticed", "rows", "without"]
+__all__ = ["PAGE", "candidates", "main", "noticed", "page", "rows", "without"]
 
 PAGE = ROOT / "docs" / "bounds.md"
 ENDLESS = 1 << 62
-_SECONDS = 60
+_LEAST = ("disk_left",)
+"""Bounds of the least that has to be there. Removed, they are 0."""
+_SECONDS = 30
 """Processor time of the tests of one bound."""
+_WAIT = 4 * _SECONDS
+"""The same by the clock: for what waits."""
 _MEMORY = 3 << 30
 """Bytes of address space."""
 
 
 def without(name: str) -> None:
     """Remove a bound, in this process and for good. Tests still see its value."""
-    slot = limits.Limits.__dict__[name]
+    slot, gone = limits.Limits.__dict__[name], 0 if name in _LEAST else ENDLESS
 
     def value(self: object) -> int:
         frame, own = sys._getframe(1), limits.__name__
         while frame.f_back is not None and frame.f_globals["__name__"] == own:
             frame = frame.f_back
-        return ENDLESS if frame.f_globals["__name__"].startswith("luoser.") else int(slot.__get__(self))
+        return gone if frame.f_globals["__name__"].startswith("luoser.") else int(slot.__get__(self))
 
     setattr(limits.Limits, name, property(value, slot.__set__))
 
 
 @cache
-def _trees() -> dict[str, tuple[str, ast.Module]]:
-    """Text and tree of each file of tests."""
-    places = sorted((ROOT / "tests").rglob("test_*.py"))
-    texts = {place.relative_to(ROOT).as_posix(): place.read_text() for place in places if "/lab/" not in str(place)}
-    return {name: (text, ast.parse(text)) for name, text in texts.items()}
-
-
-def candidates(name: str) -> list[str]:
-    """Tests that name a bound, then files that name it elsewhere, then those of the modules that ask for it."""
-    word = re.compile(rf"LIMITS\.{name}\b|\b{name}=|[\"']{name}[\"']")
-    own, files = list[str](), list[str]()
-    for path, (text, tree) in _trees().items():
-        if not word.search(text):
-            continue
-        found = [
-            f"{path}::{node.name}"
-            for node in tree.body
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and word.search(_source(text, node))
-        ]
-        own += found
-        files += [] if found else [path]
-    return [*own, *files, *_of_modules(name), "tests/fuzz/test_costs.py"]
-
-
-def _of_modules(name: str) -> Iterator[str]:
-    """The tests of the modules that ask for a bound."""
-    word = re.compile(rf"\b(LIMITS|limits)\.{name}\b|[\"']{name}[\"']")
-    for place in sorted((ROOT / "luoser").rglob("*.py")):
-        test = ROOT / "tests" / place.relative_to(ROOT / "luoser").with_name(f"test_{place.stem}.py")
-        if test.exists() and word.search(place.read_text()):
-            yield test.relative_to(ROOT).as_posix()
+def _tests() -> dict[str, str]:
+    """Source of each test function, by the name that pytest takes."""
+    found = {}
+    for place in sorted((ROOT / "tests").rglob("test_*.py")):
+        path, text = place.relative_to(ROOT).as_posix(), place.read_text()
+        if path != "tests/test_bounds.py" and not path.startswith("tests/lab/"):
+            functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+            found |= {f"{path}::{one.name}": _source(text, one) for one in functions if one.name.startswith("test_")}
+    return found
 
 
 def _source(text: str, node: ast.FunctionDef) -> str:
@@ -88,30 +72,44 @@ def _source(text: str, node: ast.FunctionDef) -> str:
     return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
 
 
+def candidates(name: str) -> list[str]:
+    """The tests that set or name a bound."""
+    named = re.compile(rf"\bLimits\([^()]*\b{name}=|\bLIMITS\.{name}\b|[\"'](--limit[ =])?{name}=|--limit {name}=")
+    by_name = re.compile(rf"[\"']{name}[\"'](?s:.*)\b(with_values|Limits)\(")
+    return [test for test, source in _tests().items() if named.search(source) or by_name.search(source)]
+
+
 def noticed(name: str, tests: Sequence[str]) -> str:
-    """The first test that fails without a bound. Empty: none does, or there is none."""
-    if not tests:
-        return ""
+    """The first test that fails without a bound, and passes with it. Empty: none does, or there is none."""
+    left = list(tests)
+    while left and (failed := _first_failure(left, removed=name)):
+        if not _first_failure([failed]):
+            return failed
+        left = left[left.index(failed.partition("[")[0]) + 1 :]
+    return ""
+
+
+def _first_failure(tests: Sequence[str], *, removed: str = "") -> str:
+    """The first test that fails, or that was going on when its process ended. removed: a bound."""
     pipe, other = os.pipe()
     child = os.fork()
     if not child:
         os.close(pipe)
-        _run(name, tests, other)
+        _run(tests, removed, other)
     os.close(other)
     with os.fdopen(pipe) as stream:
-        said = stream.read().splitlines()
+        said = [line.split(maxsplit=1) for line in stream.read().splitlines()]
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    started = [line.removeprefix("at ") for line in said if line.startswith("at ")]
-    if code < 0:  # it took too much, which is what the bound is for
-        return started[-1] if started else ""
-    return next((line.removeprefix("failed ") for line in said if line.startswith("failed ")), "")
+    failed = [test for word, test in said if word == "failed"]
+    return said[-1][1] if code and said and not failed else next(iter(failed), "")
 
 
-def _run(name: str, tests: Sequence[str], pipe: int) -> None:
-    """Run tests without a bound, and end this process."""
+def _run(tests: Sequence[str], name: str, pipe: int) -> NoReturn:
+    """Run tests, and end this process. name: of a bound that is removed, or empty."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.alarm(_WAIT)
 
     class Watch:
         def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -121,26 +119,17 @@ def _run(name: str, tests: Sequence[str], pipe: int) -> None:
             if report.failed:
                 os.write(pipe, f"failed {report.nodeid}\n".encode())
 
+    code = 1
     try:
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
-        without(name)
-        options = [
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-            "-o",
-            "addopts=--benchmark-disable",
-            "-m",
-            "not slow",
-        ]
-        pytest.main([*options, *tests], plugins=[Watch()])
+        if name:
+            without(name)
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=--benchmark-disable"]
+        code = pytest.main([*options, "-m", "not slow", *tests], plugins=[Watch()])
     finally:
-        os._exit(0)
+        os._exit(int(code))
 
 
 def rows(names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -152,7 +141,8 @@ def rows(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 _TEXT = """# Bounds
 
 Every bound on the work that a source can cause, and the test that fails when the bound is removed. `make bounds` makes
-this page: it makes one after the other 2^62 wherever luoser asks for it, and runs tests until one fails.
+this page: it makes one after the other 2^62 wherever luoser asks for it, and runs the tests that name it until one
+fails which passes with the bound in place.
 
 | bound | default | on | noticed by |
 |---|---:|---|---|

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
-from luoser.limits import meanings
+from luoser import fdt
 from tests.bounds import ENDLESS, candidates, noticed, page, without
-from tests.real import ROOT
-from tests.test_security import functions
 
 DEEP = "tests/test_fdt.py::test_nesting_beyond_the_limit_is_refused"
 OTHER = "tests/test_fdt.py::test_children_by_name"
@@ -19,16 +20,29 @@ def test_a_removed_bound_is_noticed_by_the_test_that_is_about_it() -> None:
     assert noticed("fdt_depth", [OTHER]) == "" == noticed("fdt_nodes", [DEEP]) == noticed("fdt_depth", [])
 
 
-@pytest.mark.parametrize("name", meanings())
-def test_each_bound_has_tests_that_may_notice(name: str) -> None:
-    for test in candidates(name):
-        path, _, function = test.partition("::")
-        assert (ROOT / path).exists() and (not function or function in functions(path))
+def test_a_test_that_fails_in_any_case_notices_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fdt.Node, "node", lambda _self, _name: None)
+    assert noticed("fdt_depth", [OTHER]) == ""
+    assert noticed("fdt_depth", [OTHER, DEEP]).partition("[")[0] == DEEP
+
+
+def test_a_test_that_takes_too_much_without_a_bound_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    children = fdt.Node.node
+
+    def node(self: fdt.Node, name: str) -> fdt.Node | None:
+        if eval("LIMITS.fdt_depth", vars(fdt)) == ENDLESS:
+            os.kill(os.getpid(), signal.SIGXCPU)
+        return children(self, name)
+
+    monkeypatch.setattr(fdt.Node, "node", node)
+    assert noticed("fdt_depth", [OTHER]) == OTHER
+
+
+def test_candidates_name_the_bound() -> None:
+    assert candidates("disk_left") == ["tests/memory/test_file.py::test_unpacking_leaves_room_on_the_disk"]
 
 
 def test_luoser_sees_no_bound_and_tests_do() -> None:
-    import os
-
     from luoser import hextext
     from luoser.limits import LIMITS, Limits
 
