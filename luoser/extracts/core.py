@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 from luoser.errors import MissingMemory, PageState, UsageError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import ANSWERS_NOTE, GAP_NOTES, RAM_NOTE, REMARKS_NOTE
 from luoser.memory.source import Memory
 from luoser.state import State
@@ -61,16 +61,18 @@ def write_core(
     answers:   what the kernel said of itself, for a note; see `Memory.answers`.
     knows_ram: write the RAM ranges of the source. False for a source that does not have a machine's memory.
 
-    Raises UsageError if there are more runs of pages than luoser reads from an ELF core.
+    Raises UsageError if there are more runs of pages, or more bytes of notes, than luoser reads from an ELF core.
     """
     wanted = sorted(page for page in set(pages) if page < _END)
     runs = list(_joined(run for page in wanted for run in _states(memory, page)))
     loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
     notes = _notes(memory, runs, knows_ram=knows_ram, answers=answers)
-    if 1 + len(loads) > LIMITS.elf_headers or len(notes) > LIMITS.note_size:
-        raise UsageError(
-            f"too many runs of pages for an ELF core: expected at most {LIMITS.elf_headers - 1}, found {len(loads)}"
-        )
+    if 1 + len(loads) > LIMITS.elf_headers:
+        text = f"expected at most {LIMITS.elf_headers - 1}, found {len(loads)}; {how_to_raise('elf_headers')}"
+        raise UsageError(f"too many runs of pages for an ELF core: {text}")
+    if len(notes) > LIMITS.note_size:
+        text = f"expected at most {LIMITS.note_size} bytes, found {len(notes)}; {how_to_raise('note_size')}"
+        raise UsageError(f"too many remarks and ranges for the notes of an ELF core: {text}")
     place = _write_headers(file, memory, loads, notes)
     for run, offset in zip(loads, _offsets(loads, place), strict=True):
         if run.stored:

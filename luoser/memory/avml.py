@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from luoser.errors import FormatError, MissingMemory, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.file import Buffer
 from luoser.memory.lime import HEADER_SIZE, range_header
 from luoser.memory.snappy import CHUNK, decompress_chunk, uncompressed_size
@@ -169,7 +169,8 @@ class _Index:
                 self._trailer(place, place - start, f"range {first:#x}-{last:#x}")
             yield Segment(first, size, begin, stored, PageState.ABSENT)
             place += _TRAILER_SIZE
-        self.remarks.append(f"more than {LIMITS.elf_headers} ranges; bytes after offset {place:#x} were not read")
+        text = f"more than {LIMITS.elf_headers} ranges; bytes after offset {place:#x} were not read"
+        self.remarks.append(f"{text}; {how_to_raise('elf_headers')}")
 
     def _stream(self, place: int, size: int) -> int:
         """Add the chunks of a range of `size` bytes. Returns the offset after the last one."""

@@ -77,7 +77,7 @@ class ElfMemory(SegmentedMemory):
         file: ByteSource = buffer if layer is None else layer
         remarks: list[str] = []
         headers = list(_program_headers(path, file, remarks))
-        notes = _named_notes(file, headers)
+        notes = _named_notes(file, headers, remarks)
         loads = list(_loads(headers, len(file), _rest(notes, headers), remarks))
         if not loads and _is_xen_core(file):
             raise SourceError(f"{path}: a core of a Xen guest (xc_core), which luoser does not read; KHO needs no Xen")
@@ -120,7 +120,7 @@ def core_segments(path: str, file: ByteSource) -> tuple[dict[str, str], list[Seg
     Raises SourceError for bytes that are not an ELF core.
     """
     headers = list(_program_headers(path, file, []))
-    notes = _named_notes(file, headers)
+    notes = _named_notes(file, headers, [])
     return parse_vmcoreinfo(notes.get(b"VMCOREINFO", b"")), list(_loads(headers, len(file), PageState.ZERO, []))
 
 
@@ -149,7 +149,8 @@ def _program_headers(path: str, file: ByteSource, remarks: list[str]) -> Iterato
     raw = file[phoff : phoff + min(phnum, LIMITS.elf_headers) * _PHDR.size]
     count = len(raw) // _PHDR.size
     if count < phnum:
-        remarks.append(f"truncated: the ELF header claims {phnum} program headers, {count} could be read")
+        why = f"; {how_to_raise('elf_headers')}" if count == LIMITS.elf_headers else ""
+        remarks.append(f"truncated: the ELF header claims {phnum} program headers, {count} could be read{why}")
     for header in map(_Header._make, _PHDR.iter_unpack(raw[: count * _PHDR.size])):
         if header.kind in (_PT_LOAD, _PT_NOTE):
             yield header
@@ -239,10 +240,11 @@ def _ranges(note: bytes, remarks: list[str]) -> tuple[tuple[int, int], ...]:
     return tuple(struct.iter_unpack("<QQ", note[: min(size, len(note) // 16 * 16)]))
 
 
-def _named_notes(file: ByteSource, headers: list[_Header]) -> dict[bytes, bytes]:
+def _named_notes(file: ByteSource, headers: list[_Header], remarks: list[str]) -> dict[bytes, bytes]:
     """The first note of each name that is used here; empty for other names."""
     segments = [NoteSegment(one.offset, one.filesz, one.align) for one in headers if one.kind == _PT_NOTE]
-    return read_notes(file, segments, (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, *GAP_NOTES.values()))
+    names = (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, *GAP_NOTES.values())
+    return read_notes(file, segments, names, remarks)
 
 
 def _is_xen_core(file: ByteSource) -> bool:

@@ -326,6 +326,9 @@ class KdumpMemory(Memory):
     def _remark_cut(self, part: _Part) -> None:
         if part.header.status & _INCOMPLETE:
             self.remarks.append(f"truncated: {part.path} is marked as incomplete in its header")
+        if max(part.header.vmcoreinfo[1], part.header.notes[1]) > LIMITS.note_size:
+            text = f"only the first {LIMITS.note_size} bytes of the notes of {part.path} are read"
+            self.remarks.append(f"truncated: {text}; {how_to_raise('note_size')}")
         if part.dumped.size < part.header.max_mapnr:
             self.remarks.append(f"truncated: {part.path} ends inside its bitmaps")
             return

@@ -10,8 +10,9 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.source import ByteSource
+from luoser.text import safe_text
 
 __all__ = ["NoteSegment", "read_notes"]
 
@@ -29,23 +30,35 @@ class NoteSegment(NamedTuple):
     align: int
 
 
-def read_notes(file: ByteSource, segments: Sequence[NoteSegment], names: Collection[bytes]) -> dict[bytes, bytes]:
+def read_notes(
+    file: ByteSource, segments: Sequence[NoteSegment], names: Collection[bytes], remarks: list[str]
+) -> dict[bytes, bytes]:
     """The first note of each name that is wanted, of at most LIMITS.note_size bytes; empty for all other names.
 
     file:     the ELF file.
     segments: with notes.
     names:    of the wanted ones, without their NUL.
+    remarks:  gets one if notes are left out or cut.
     """
     found: dict[bytes, bytes] = {}
     left, gaps = LIMITS.notes, _Gaps(file)
     for segment in dict.fromkeys(segments):
-        for name, place, size in _walked(file, segment, left, gaps):
+        for name, place, size in _walked(file, segment, left + 1, gaps):
+            if not left:
+                remarks.append(f"truncated: only the first {LIMITS.notes} notes are read; {how_to_raise('notes')}")
+                return found
             left -= 1
-            if name in names:
-                found.setdefault(name, file[place : place + min(size, LIMITS.note_size)])
-            else:
-                found.setdefault(name, b"")
+            if name not in found:
+                found[name] = _wanted(file, name, place, size, remarks) if name in names else b""
     return found
+
+
+def _wanted(file: ByteSource, name: bytes, place: int, size: int, remarks: list[str]) -> bytes:
+    """The bytes of a note. Adds a remark if it is cut."""
+    if size > LIMITS.note_size:
+        text = f"only the first {LIMITS.note_size} of {size} bytes of note {safe_text(name)} are read"
+        remarks.append(f"truncated: {text}; {how_to_raise('note_size')}")
+    return file[place : place + min(size, LIMITS.note_size)]
 
 
 def _walked(file: ByteSource, segment: NoteSegment, most: int, gaps: _Gaps) -> list[tuple[bytes, int, int]]:

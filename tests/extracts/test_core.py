@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState, UsageError
-from luoser.extracts import core as module
 from luoser.extracts.core import write_core
-from luoser.limits import Limits
+from luoser.limits import Limits, limited
 from luoser.memory.elf import ElfMemory
 from luoser.memory.kdump import KdumpMemory
 from luoser.memory.overlay import Overlay
@@ -346,11 +345,17 @@ def test_readelf_has_no_complaint_about_many_headers(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_more_runs_than_are_read_back_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIMITS", Limits(elf_headers=10))
-    assert written(Zeros("x"), [number * 2 * PAGE for number in range(9)])
-    with pytest.raises(UsageError, match="too many runs of pages for an ELF core: expected at most 9, found 10"):
-        written(Zeros("x"), [number * 2 * PAGE for number in range(10)])
+def test_more_runs_than_are_read_back_are_refused() -> None:
+    text = "too many runs of pages for an ELF core: expected at most 9, found 10; --limit elf_headers=N"
+    with limited(Limits(elf_headers=10)):
+        assert written(Zeros("x"), [number * 2 * PAGE for number in range(9)])
+        with pytest.raises(UsageError, match=text):
+            written(Zeros("x"), [number * 2 * PAGE for number in range(10)])
+
+
+def test_more_notes_than_are_read_back_are_refused() -> None:
+    with limited(Limits(note_size=10)), pytest.raises(UsageError, match=r"at most 10 bytes.*--limit note_size=N"):
+        written(Zeros("x"), [0])
 
 
 def test_addresses_up_to_the_end_of_memory() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import LuoserError, MissingMemory, PageState, SourceError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, Limits, limited
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.snappy import decompress_chunk
 from luoser.memory.source import Memory
@@ -266,6 +266,13 @@ def test_remarks_on_damage_are_bounded(open_files: Opened) -> None:
     memory = open_files(one(0, 100 * PAGE, bad))
     assert list(memory.find_pages(b"MAGI")) == []
     assert len(memory.remarks) == LIMITS.overlap_remarks + 1
+
+
+def test_more_ranges_than_are_read_are_told(open_files: Opened) -> None:
+    with limited(Limits(elf_headers=2)):
+        memory = open_files(b"".join(one(2 * place, 1, stored(b"x")) for place in range(4)))
+    assert [segment.start for segment in memory.segments] == [0, 2]
+    assert any("more than 2 ranges" in remark and "--limit elf_headers=N" in remark for remark in memory.remarks)
 
 
 GARBAGE = {

@@ -590,6 +590,14 @@ def test_segments_that_share_the_bytes_of_the_file_are_bounded(opened: Opened) -
     assert sum(segment.stored for segment in memory.segments) <= 17 * len(data)
 
 
+def test_headers_beyond_the_limit_are_said(opened: Opened) -> None:
+    with limited(Limits(elf_headers=2)):
+        memory = opened(core(*(Load(number << 12, A) for number in range(4))))
+    text = "truncated: the ELF header claims 4 program headers, 2 could be read"
+    assert memory.remarks == [f"{text}; --limit elf_headers=N raises this limit, now 2"]
+    assert len(memory.segments) == 2
+
+
 def test_ranges_of_notes_are_bounded(opened: Opened) -> None:
     ranges = struct.pack("<QQ", 0, 1) * 10
     data = core(Load(0x1000, A), notes=note(RAM_NOTE.decode(), ranges))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import LuoserError, MissingMemory, PageState, SourceError
-from luoser.limits import Limits
+from luoser.limits import Limits, limited
 from luoser.memory import kdump as module
 from luoser.memory.kdump import KdumpMemory
 from luoser.memory.source import Memory
@@ -85,6 +85,15 @@ def test_vmcoreinfo_is_of_the_kernel_that_ran_unless_qemu_made_the_dump(open_fil
     assert open_files(kdump(PAGES, vmcoreinfo=INFO)).is_own_info
     assert not open_files(kdump(PAGES, vmcoreinfo=INFO + b"QEMU=1\n")).is_own_info  # as a note of that name
     assert not open_files(kdump(PAGES, version=3, vmcoreinfo=INFO)).is_own_info  # too old to have notes
+
+
+def test_long_notes_are_cut_and_said_to_be(open_files: Opened) -> None:
+    data = kdump(PAGES, version=3, vmcoreinfo=INFO)
+    with limited(Limits(note_size=20)):
+        memory = open_files(data)
+    assert memory.vmcoreinfo == {"OSRELEASE": "7.3.4"}
+    assert any("--limit note_size=N raises this limit, now 20" in remark for remark in memory.remarks)
+    assert not open_files(data).remarks
 
 
 def test_control_characters_of_vmcoreinfo_are_escaped(open_files: Opened) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luoser.errors import MissingMemory, PageState, SourceError
-from luoser.limits import Limits
+from luoser.limits import Limits, limited
 from luoser.memory.lime import LimeMemory
 from tests.memory.conftest import Bounded, Opened
 from tests.memory.writers import PAGE, lime
@@ -133,11 +133,11 @@ def test_range_that_starts_inside_of_a_page(open_files: Opened) -> None:
     assert list(memory.find_pages(b"MAGI")) == [0x2000]
 
 
-def test_more_ranges_than_are_read_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("luoser.memory.lime.LIMITS", Limits(elf_headers=2))
-    memory = LimeMemory("x", WHOLE)
+def test_more_ranges_than_are_read_are_told() -> None:
+    with limited(Limits(elf_headers=2)):
+        memory = LimeMemory("x", WHOLE)
     assert [part.start for part in memory.segments] == [0x1000, 0x100000]
-    assert any("more than 2 ranges" in remark for remark in memory.remarks)
+    assert any("more than 2 ranges" in remark and "--limit elf_headers=N" in remark for remark in memory.remarks)
 
 
 @pytest.mark.parametrize("last", [(1 << 64) - 1, (1 << 63) - 1, (1 << 40) - 1])
