@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What luoser accepts of damaged files, others accept, too: xz, gzip, dtc and pyelftools."""
+"""What luoser accepts of damaged files, others accept, too: xz, gzip, dtc, libfdt and pyelftools."""
 
 from __future__ import annotations
 
+import ctypes
 import io
 import random
 import shutil
@@ -18,6 +19,7 @@ from luoser.fdt import parse
 from tests.fuzz.containers import CONTAINERS, elf_places, packed
 from tests.golden import GOLDEN
 from tests.images import Image
+from tests.test_fdt import libfdt, needs_libfdt
 
 pytestmark = pytest.mark.slow
 ROUNDS = 100
@@ -77,6 +79,23 @@ def test_a_tree_that_is_parsed_is_one_for_dtc(name: str) -> None:
             ["dtc", "-q", "-f", "-I", "dtb", "-O", "dts"], check=False, input=made, capture_output=True
         )
         assert said.returncode == 0, said.stderr
+    assert accepted
+
+
+@needs_libfdt
+@pytest.mark.parametrize("name", ["kho-v4-root.dtb", "pci-luo.dtb"])
+def test_a_tree_that_is_parsed_passes_the_full_check_of_libfdt(name: str) -> None:
+    """Which also wants that the root has no name. Kernels do not look at it."""
+    library, data, accepted = libfdt(), (GOLDEN / name).read_bytes(), 0
+    assert library is not None
+    for made in [data, *damaged(data, name, list(range(len(data))))]:
+        try:
+            is_named = bool(parse(made).root.name)
+        except FormatError:
+            continue
+        accepted += 1
+        buffer = ctypes.create_string_buffer(made, len(made))
+        assert is_named or library.fdt_check_full(buffer, ctypes.c_size_t(len(made))) == 0
     assert accepted
 
 
