@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterator
 
 from luoser.kernel.types import Kind, Member, Type, Types, TypesError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 
 __all__ = ["MAGIC", "Btf"]
@@ -109,7 +109,7 @@ class Btf(Types):
                 raise TypesError(f"{self.where}: type {self.count - 1} is of kind {kind}, which is not known")
             place += _TYPE.size + fixed + each * (info & 0xFFFFFF)
             if len(places) > LIMITS.types:
-                raise TypesError(f"{self.where}: more than {LIMITS.types} types")
+                raise TypesError(f"{self.where}: more than {LIMITS.types} types; {how_to_raise('types')}")
         if place != end:
             raise TypesError(f"{self.where}: type {self.count - 1} does not end where BTF does")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from luoser.errors import SourceError
 from luoser.kernel.types import Kind, Member, Type, Types, TypesError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 
 __all__ = ["Dwarf"]
@@ -85,7 +85,7 @@ class Dwarf(Types):
     def _number(self, entry: Any) -> int:
         if entry.offset not in self._numbers:
             if len(self._types) > LIMITS.types:
-                raise TypesError(f"{self.where}: more than {LIMITS.types} types")
+                raise TypesError(f"{self.where}: more than {LIMITS.types} types; {how_to_raise('types')}")
             self._numbers[entry.offset] = len(self._types)
             self._todo.append((len(self._types), entry))
             self._types.append(Type(Kind.OTHER, ""))

@@ -12,7 +12,7 @@ from luoser.errors import SourceError
 from luoser.kernel.btf import MAGIC, Btf
 from luoser.kernel.dwarf import Dwarf
 from luoser.kernel.types import Types, TypesError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 
 __all__ = ["read_types"]
@@ -44,8 +44,8 @@ def read_types(path: str | os.PathLike[str], *, base: str | os.PathLike[str] | N
             if b".BTF" not in sections:
                 return Dwarf(Path(path), where=f"DWARF of {shown}")
             if b".BTF.base" in sections:  # a module that is built apart from its kernel
-                below = _btf(_read(file, *sections[b".BTF.base"]), f"{shown}, .BTF.base", None)
-            return _btf(_read(file, *sections[b".BTF"]), shown, below)
+                below = _btf(_types(file, *sections[b".BTF.base"]), f"{shown}, .BTF.base", None)
+            return _btf(_types(file, *sections[b".BTF"]), shown, below)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
     except TypesError as error:
@@ -56,6 +56,8 @@ def _btf(data: bytes, shown: str, base: Btf | None) -> Btf:
     if int.from_bytes(data[:2], "little") != MAGIC:
         found = data[:4].hex(" ") or "nothing"
         raise SourceError(f"{shown}: expected BTF, or an ELF file with BTF or DWARF, found {found}")
+    if len(data) > LIMITS.type_bytes:
+        raise TypesError(f"BTF of {shown}: more than {LIMITS.type_bytes} bytes; {how_to_raise('type_bytes')}")
     return Btf(data, where=f"BTF of {shown}", base=base)
 
 
@@ -78,8 +80,13 @@ def _sections(file: BinaryIO, head: bytes) -> dict[bytes, tuple[int, int]]:
     return found
 
 
+def _types(file: BinaryIO, offset: int, size: int) -> bytes:
+    """The bytes of a section, at most one more than those of types may be."""
+    return _read(file, offset, min(size, LIMITS.type_bytes + 1))
+
+
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
     if offset >= 1 << 63:  # no file is as long
         return b""
     file.seek(offset)
-    return file.read(min(size, LIMITS.type_bytes))
+    return file.read(size)

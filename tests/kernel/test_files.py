@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from luoser.errors import SourceError
 from luoser.kernel.files import read_types
+from luoser.limits import Limits, limited
 from tests.kernel.compiled import FILE, btf, dwarf
 from tests.kernel.made import Blob
 from tests.kernel.test_btf import module
@@ -27,6 +28,29 @@ def test_a_bare_blob(tmp_path: Path) -> None:
     blob = Blob()
     blob.structure(b"s", 4)
     assert read_types(written(tmp_path / "btf", blob.data())).named("s") == [1]
+
+
+def test_types_of_more_bytes_than_the_limit_are_refused(tmp_path: Path) -> None:
+    blob = Blob()
+    blob.structure(b"s", 4)
+    data = blob.data()
+    made = dwarf(tmp_path, "int nothing;\n")
+    bare = written(tmp_path / "btf", data)
+    subprocess.run(["objcopy", "--add-section", f".BTF={bare}", made], check=True)
+    for place in (bare, made):
+        with limited(Limits(type_bytes=len(data))):
+            assert read_types(place).named("s") == [1]
+        with limited(Limits(type_bytes=len(data) - 1)), pytest.raises(SourceError, match="--limit type_bytes=N"):
+            read_types(place)
+
+
+def test_types_are_counted(tmp_path: Path) -> None:
+    blob = Blob()
+    for _ in range(3):
+        blob.structure(b"s", 4)
+    for place in (written(tmp_path / "btf", blob.data()), dwarf(tmp_path, FILE)):
+        with limited(Limits(types=2)), pytest.raises(SourceError, match="more than 2 types; --limit types=N"):
+            read_types(place)
 
 
 def test_an_object_with_btf_and_one_with_dwarf(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from luoser.errors import MissingMemory, PageState
 from luoser.kernel.kallsyms import Kallsyms, NoKallsyms, find_kallsyms
 from luoser.kernel.space import AddressSpace, Unmapped
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, Limits, limited
 from luoser.memory.overlay import Overlay
 from tests.kernel import real
 from tests.kernel.made import IMAGE, Form, Tables, kallsyms_memory
@@ -239,6 +239,13 @@ def test_many_long_tokens_in_one_name_are_damage() -> None:
     long = [bytes([byte]) * 200 for byte in range(1, 128)] + [bytes([byte or 1]) for byte in range(129)]
     tables = Tables(symbols=[(IMAGE, "T", b"\x05" * 500)] * 20_000 + SYMBOLS, tokens=long)
     assert "a name of" in (in_time(lambda: outcome(kallsyms_memory(tables)[1])) or "")
+
+
+def test_symbols_are_counted() -> None:
+    _, place = kallsyms_memory(Tables(symbols=SYMBOLS))
+    assert outcome(place) is None
+    with limited(Limits(kallsyms=len(SYMBOLS) - 1)):
+        assert "--limit kallsyms=N" in (outcome(place) or "")
 
 
 def test_four_million_names_of_nothing_are_damage() -> None:
