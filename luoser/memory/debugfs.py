@@ -108,7 +108,9 @@ class DebugfsMemory(SegmentedMemory):
             if isinstance(source, bytes):
                 blobs.add_placeless(_with_names(source))
             else:
-                folders = [_Folder(source, path, blobs.remarks) for path in _folders(source, _DEPTH) or [source]]
+                folders = [
+                    _Folder(source, path, blobs.remarks) for path in _folders(source, _DEPTH, blobs.remarks) or [source]
+                ]
                 _need_one_machine(path, folders)
                 areas = next(filter(None, (folder.areas() for folder in folders)), b"")
                 array = (blobs.add_placeless(areas), len(areas)) if areas else None
@@ -152,15 +154,24 @@ def _side(folder: Path) -> bool | None:
     return _SIDES[words[place]] if is_named else None
 
 
-def _folders(folder: Path, depth: int) -> list[Path]:
+def _folders(folder: Path, depth: int, remarks: list[str]) -> list[Path]:
     """The folders with a root, or named like one: a folder itself, or those in it. Links to folders do not count."""
     if (folder / "fdt").is_file():
         return [folder]
     found = list[Path]()
-    for child in sorted(folder.iterdir())[: LIMITS.folder_files] if depth else ():
+    for child in _listed(folder, safe_text(folder.name), remarks) if depth else ():
         if child.is_dir() and not child.is_symlink():
-            found += _folders(child, depth - 1) or ([child] if _side(child) is not None else [])
+            found += _folders(child, depth - 1, remarks) or ([child] if _side(child) is not None else [])
     return found
+
+
+def _listed(folder: Path, shown: str, remarks: list[str]) -> list[Path]:
+    """The first files of a folder by name. Adds a remark if there are more."""
+    files, most = sorted(folder.iterdir()), LIMITS.folder_files
+    if len(files) > most:
+        text = f"only the first {most} of {len(files)} files are read"
+        remarks.append(f"{shown}: truncated: {text}; {how_to_raise('folder_files')}")
+    return files[:most]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +209,10 @@ class _Folder:
 
     def sub_blobs(self) -> Iterator[tuple[str, bytes]]:
         """(name, bytes) of each blob of a sub-tree."""
-        inner, most = self.path / "sub_fdts", LIMITS.folder_files
-        for file in sorted(inner.iterdir())[:most] if inner.is_dir() and self._is_inside("sub_fdts") else ():
+        inner = self.path / "sub_fdts"
+        if not inner.is_dir() or not self._is_inside("sub_fdts"):
+            return
+        for file in _listed(inner, f"{self.shown}/sub_fdts", self.remarks):
             data = self.read(f"sub_fdts/{file.name}")
             if data is not None:
                 yield file.name, data

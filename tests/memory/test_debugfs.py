@@ -398,6 +398,21 @@ def test_folder_of_blobs_that_is_a_link_out_of_the_copy_is_not_listed(tmp_path: 
     assert state.handovers[0].memblock is None
 
 
+def test_files_beyond_the_limit_are_said(tmp_path: Path) -> None:
+    write(tmp_path, {"in/fdt": root_file(a=0x7000, b=0x8000), "in/sub_fdts/a": b"a", "in/sub_fdts/b": b"b"})
+    with limited(Limits(folder_files=1)):
+        memory = luoser.open(tmp_path)
+    assert any("in/sub_fdts: truncated: only the first 1 of 2 files are read" in remark for remark in memory.remarks)
+    assert any("--limit folder_files=N" in remark for remark in memory.remarks)
+    assert memory.read(0x7000, 1) == b"a" and memory.page_state(0x8000) is PageState.ABSENT
+
+
+def test_folders_beyond_the_limit_are_said(tmp_path: Path) -> None:
+    write(tmp_path, {"a": b"", "in/fdt": root_file(a=0x7000)})
+    with limited(Limits(folder_files=1)), pytest.raises(SourceError, match="--limit folder_files=N"):
+        luoser.open(tmp_path)
+
+
 def test_blob_above_the_limit_is_cut_with_a_remark(tmp_path: Path) -> None:
     blob = debugfs(tmp_path, "7.3-a/1") / "in" / "sub_fdts" / "memblock"
     blob.write_bytes(blob.read_bytes() + bytes(600))
