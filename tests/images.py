@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import luoser
-from luoser.memory.source import Memory
+from luoser.memory.source import Memory, Segment, SegmentedMemory
 from luoser.state import State
 from tests.memory.images import Load, core
 
@@ -118,6 +118,14 @@ class Image:
             file.write(self.data)
             file.flush()
             return luoser.open(file.name)
+
+    def with_zeros(self, start: int, size: int, *, head: bytes = b"") -> Memory:
+        """The memory and, at another address, zeros that are not stored. head: bytes before them, which are."""
+        data = bytes(self.data)
+        stored, zeros = Segment(self.base, len(data), 0, len(data)), Segment(start, size, len(data), len(head))
+        memory = SegmentedMemory("image", data + head, [stored, zeros])
+        memory.format = "image"
+        return memory
 
     def read(self, **options: Any) -> State:
         options.setdefault("page_size", self.page_size)

@@ -158,7 +158,7 @@ class Kernel:
         """(physical address, size in bytes) of the array that `kho_scratch` (bootmem) points to. None: unknown."""
         known = next((names for names in _AREAS if self.symbols.get(names[0]) is not None), _AREAS[0])
         pointer, count = self._number(known[0], 8), self._number(known[1], 4)
-        if not pointer or not count or count > LIMITS.scratch_areas:
+        if not pointer or not count:
             return None
         address = self.space.direct(pointer)
         return None if address is None else (address, count * kho_scratch.size)

@@ -464,16 +464,14 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
     try:
         header = fdt.parse_header(walk.memory.read(address, fdt.HEADER_SIZE))
         strings = header.size_dt_strings
-        if strings > LIMITS.boot_tree_strings or header.totalsize > LIMITS.boot_tree_size:
-            return None, size
-        if strings > budget:
-            _not_searched(walk)
+        if (limit := _met(strings, budget, "boot_tree_strings")) is not None:
+            _not_searched(walk, limit)
             return None, size
         size += strings
         if CHOSEN_FDT.encode() not in walk.memory.read(address + header.off_dt_strings, strings):
             return None, size
-        if size + header.totalsize > budget:
-            _not_searched(walk)
+        if (limit := _met(header.totalsize, budget - size, "boot_tree_size")) is not None:
+            _not_searched(walk, limit)
             return None, size
         size += header.totalsize  # also for a broken tree
         tree = fdt.parse(walk.memory.read(address, header.totalsize))
@@ -486,9 +484,16 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
     return Chosen(address, root[0], scratch, header.totalsize), size
 
 
-def _not_searched(walk: Walk) -> None:
-    text = "not every devicetree was searched for /chosen: they are too large together"
-    walk.problem("too-many", None, None, f"{text}; {how_to_raise('boot_tree_bytes')}")
+def _met(size: int, budget: int, limit: str) -> str | None:
+    """Name of the limit that bytes of a devicetree exceed: that of one, or of all. None: none."""
+    if size > getattr(LIMITS, limit):
+        return limit
+    return "boot_tree_bytes" if size > budget else None
+
+
+def _not_searched(walk: Walk, limit: str) -> None:
+    text = "not every devicetree was searched for /chosen: one is too large, or they are together"
+    walk.problem("too-many", None, None, f"{text}; {how_to_raise(limit)}")
 
 
 def _span(walk: Walk, root: Node, address: int, name: str) -> tuple[int, int] | None:
@@ -525,11 +530,16 @@ def find_setup_nodes(walk: Walk, roots: Collection[int]) -> tuple[SetupNode, ...
     named, others = list[SetupNode](), list[SetupNode]()
     for place in walk.memory.find(struct.pack("<II", SETUP_KEXEC_KHO, kho_data.size)):
         node = _setup_node(walk, place)
-        if node is not None:
-            (named if node.root in roots else others).append(node)
-        if len(named) >= LIMITS.setup_nodes:
+        if node is None:
+            continue
+        found = named if node.root in roots else others
+        if len(found) < LIMITS.setup_nodes:
+            found.append(node)
+            continue
+        text = f"too many setup_data nodes of KHO: of one kind only the first {len(found)} are looked at"
+        walk.problem("too-many", None, None, f"{text}; {how_to_raise('setup_nodes')}")
+        if found is named:
             break
-        del others[LIMITS.setup_nodes :]
     return (*named, *others)
 
 

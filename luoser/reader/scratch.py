@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory, PageState
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.locate import Chosen, Root, SetupNode, is_root
 from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.reader.walk import Walk
@@ -132,7 +132,11 @@ def own_scratch(
 
 def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:
     """The areas of an array. None: not an array of scratch areas."""
-    if not size or size % kho_scratch.size or size // kho_scratch.size > LIMITS.scratch_areas:
+    if not size or size % kho_scratch.size:
+        return None
+    if size // kho_scratch.size > LIMITS.scratch_areas:
+        text = f"too many scratch areas: the array at {address:#x} of {size:#x} bytes is not read"
+        walk.problem("too-many", address, None, f"{text}; {how_to_raise('scratch_areas')}")
         return None
     try:
         data = walk.memory.read(address, size)

@@ -12,13 +12,15 @@ from luoser.abi.luo import is_test_flb
 from luoser.abi.registry import layout
 from luoser.abi.release import SUBTREES
 from luoser.errors import MissingMemory
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.memfd import is_memfd
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Contents, File, Flb, Handover, KhoTest, Record, Session, Subtree
 from luoser.text import safe_text
 
 __all__ = ["with_unknown_contents"]
+
+_TEST = Subject("sub-tree kho_test", "kho_test.contents")
 
 
 def with_unknown_contents(walk: Walk, handover: Handover) -> Handover:
@@ -80,6 +82,8 @@ class _Unknown:
             size = self.walk.page_size << order
             left -= size
             if left < 0:
+                text = f"the bytes of the folios from {address:#x} on are not read"
+                self.walk.problem("too-many", address, _TEST, f"{text}; {how_to_raise('kho_test_bytes')}")
                 break
             with suppress(MissingMemory):
                 data = self.walk.memory.read(address, size).rstrip(b"\0")

@@ -16,7 +16,7 @@ import pytest
 
 import luoser
 from luoser.checks import check
-from luoser.memory.source import Memory, Segment, SegmentedMemory
+from luoser.memory.source import Memory
 from tests.images import Image, Node, fdt, name, text, u32, u64
 from tests.reader.helpers import luo_ser, v2
 from tests.work import held, lines
@@ -38,11 +38,7 @@ class Worst:
     head: bytes = b""
 
     def memory(self) -> Memory:
-        data, head = bytes(self.image.data), len(self.head)
-        segments = [Segment(0, len(data), 0, len(data)), Segment(ZEROS, 1 << 38, len(data), head)]
-        memory = SegmentedMemory("worst", data + self.head, segments)
-        memory.format = "worst"
-        return memory
+        return self.image.with_zeros(ZEROS, 1 << 38, head=self.head)
 
     def luo(self, sessions: int, flbs: int = 0) -> int:
         return self.image.alloc(luo_ser(1, sessions, flbs))

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from luoser.limits import Limits, limited
 from luoser.state import State
 from tests import real
 from tests.images import Image, Node, text, u32, u64
-from tests.reader.helpers import codes, only
+from tests.reader.helpers import codes, only, problems
 
 
 def kho_test_image(info: bytes, count: int, image: Image | None = None) -> State:
@@ -47,6 +48,16 @@ def test_kho_test_since_6_18_has_a_vmalloc_array(count: int) -> None:
 def test_kho_test_with_an_array_of_another_length_is_a_problem() -> None:
     state = kho_test_image(u64(0x40000000), 3)
     assert "bad-kho-test" in codes(state)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_kho_test_of_many_folios_is_cut_and_said_to_be(is_packed: bool) -> None:
+    image, words = Image(), b"".join(u64(address | order) for address, order in FOLIOS)
+    with limited(Limits(kho_test_folios=3)):
+        state = kho_test_image(words if is_packed else image.vmalloc(words), 4, image)
+    test = only(state).kho_test
+    assert test is not None and list(test.folios) == FOLIOS[:3]
+    assert "only the first 3 are read; --limit kho_test_folios=N" in problems(state, "too-many")[0].message
 
 
 @pytest.mark.parametrize("name", [name for name in real.DUMPS if name.endswith("/frozen")])

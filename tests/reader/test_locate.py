@@ -204,6 +204,32 @@ def test_many_strays_hide_no_node_of_a_root() -> None:
     assert only(image.read()).scratch == (Area(address=0x100_0000, size=0x20_0000),)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_nodes_beyond_the_limit_are_said(is_known: bool) -> None:
+    """Without a root, each of them is one that may have lost its own."""
+    image = Image()
+    root = live(image) if is_known else image.alloc(b"#!/bin/sh", keep=False)
+    for _ in range(3):
+        image.alloc(setup_node(root, image.alloc(keep=False), 48), keep=False)
+    with limited(Limits(setup_nodes=3)):
+        assert problems(image.read(), "too-many") == []
+    with limited(Limits(setup_nodes=2)):
+        (problem,) = problems(image.read(), "too-many")
+    assert "only the first 2 are looked at; --limit setup_nodes=N" in problem.message
+
+
+def test_pages_that_only_start_like_a_root_have_a_limit() -> None:
+    image = Image()
+    for number in range(3):
+        image.alloc(root_tree(b"kho-vX\0" + bytes([number]) + b"\0"), keep=False)
+    live(image)
+    with limited(Limits(false_roots=4)):
+        assert problems(image.read(), "too-many-candidates") == []
+    with limited(Limits(false_roots=2)):
+        (problem,) = problems(image.read(), "too-many-candidates")
+    assert "--limit false_roots=N" in problem.message
+
+
 def test_chosen_that_names_a_page_which_is_no_root_is_reported() -> None:
     image = Image()
     live(image)
@@ -236,14 +262,24 @@ def test_root_of_a_chosen_in_scratch_that_is_gone(state: PageState | None, code:
     assert problem.message.startswith(f"the devicetree at {tree:#x} is in scratch and points to a root at {root:#x}")
 
 
-def test_chosen_behind_more_devicetrees_than_are_searched_is_not_called_absent() -> None:
+@pytest.mark.parametrize("limit", ["boot_tree_bytes", "boot_tree_size", "boot_tree_strings"])
+def test_chosen_behind_more_devicetrees_than_are_searched_is_not_called_absent(limit: str) -> None:
     image = Image()
     root = live(image)
     image.alloc(boot_tree(root), keep=False)
     assert not problems(image.read(), "too-many")
-    with limited(Limits(boot_tree_bytes=16)):
+    with limited(Limits(**{limit: 16})):
         (problem,) = problems(image.read(), "too-many")
-    assert "--limit boot_tree_bytes=N" in problem.message
+    assert f"--limit {limit}=N" in problem.message
+
+
+def test_large_devicetrees_that_name_no_root_meet_no_limit() -> None:
+    """An image of U-Boot is a devicetree of many MiB."""
+    image = Image()
+    live(image)
+    image.alloc(fdt(Node("", {"data": bytes(3000)})), keep=False)
+    with limited(Limits(boot_tree_size=2000)):
+        assert not problems(image.read(), "too-many")
 
 
 # -- one root --

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import PageState
+from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
 from luoser.render.tree import print_state
 from luoser.state import Direction, MapStatus, PreservedMap, State
@@ -266,6 +267,19 @@ def test_table_full_of_itself_ends_fast() -> None:
     assert {(problem.code, problem.address) for problem in state.problems} == {
         ("map-node-broken", map_address(RADIX)),
     }  # fmt: skip
+
+
+def test_pages_of_zeros_are_read_up_to_a_limit() -> None:
+    """In addition to twice what the source holds."""
+    image, zeros = Image(pages=64), 1 << 32
+    table = image.alloc(struct.pack("<512Q", *(zeros + (number << 12) for number in range(512))))
+    for _ in range(4):
+        table = image.alloc(u64(table))
+    image.handover(map_address=table)
+    with limited(Limits(map_pages=100)):
+        state = luoser.read(image.with_zeros(zeros, 1 << 21))
+    (problem,) = problems(state, "map-too-large")
+    assert f"only the first {100 + 2 * 64} were read; --limit map_pages=N" in problem.message
 
 
 def test_shared_subtrees_do_not_multiply() -> None:

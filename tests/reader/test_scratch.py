@@ -8,12 +8,13 @@ import struct
 import pytest
 
 import luoser
+from luoser.limits import Limits, limited
 from luoser.memory.elf import ElfMemory
 from luoser.state import Area, Direction, Handover
 from tests import real
 from tests.images import Image, Node, fdt
 from tests.memory.images import Load, core
-from tests.reader.helpers import only
+from tests.reader.helpers import only, problems
 from tests.reader.messengers import boot_tree, named, setup_node
 
 each_dump = pytest.mark.parametrize("name", [*real.DUMPS, *real.MORE])
@@ -92,6 +93,20 @@ def test_node_that_no_area_contains_as_a_whole_is_no_evidence(node: int) -> None
 
 def test_second_area_counts_as_well() -> None:
     assert machine(node=LOW + 0xD0, areas=((0x100000, 0x1000), (LOW, SIZE))).direction is Direction.INCOMING
+
+
+def test_more_areas_than_the_limit_are_said() -> None:
+    image = Image()
+    array = image.alloc(struct.pack("<4Q", 0x100_0000, 0x20_0000, 0, 0), keep=False)
+    root = image.handover()
+    image.alloc(setup_node(root, array, 32), keep=False)
+    with limited(Limits(scratch_areas=2)):
+        assert only(image.read()).scratch is not None
+    with limited(Limits(scratch_areas=1)):
+        state = image.read()
+    (problem,) = problems(state, "too-many")
+    assert problem.address == array and "--limit scratch_areas=N" in problem.message
+    assert only(state).scratch is None
 
 
 def test_array_of_zeros_is_what_lies_there_before_the_jump() -> None:

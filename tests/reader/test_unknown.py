@@ -9,12 +9,13 @@ import pytest
 
 import luoser
 from luoser.errors import PageState
+from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
 from luoser.render.tree import print_state
 from luoser.state import Contents, Handover, State, to_document
 from luoser.writer.verify import differences
 from tests import real
-from tests.images import Image, Node, fdt, name, text, u64
+from tests.images import Image, Node, fdt, name, text, u32, u64
 from tests.writer.helpers import built
 
 BLOB = b"blob of a module\0\1\2\3"
@@ -57,6 +58,28 @@ def test_the_bytes_are_those_of_the_blob_or_folio() -> None:
         "2": [],
         "my-flb-v3": [(4096, b"flb")],
     }
+
+
+def test_of_a_large_blob_or_folio_the_first_bytes_are_shown() -> None:
+    with limited(Limits(contents_size=8)):
+        found = said(only(image().read(contents=True)))
+    assert [(piece.size, piece.data) for piece in found["module"]] == [(8, BLOB[:8])]
+    assert [(piece.size, piece.data) for piece in found["0"]] == [(8, b"file")]
+
+
+def test_bytes_of_folios_of_the_self_test_have_a_limit() -> None:
+    """In addition to what the source holds."""
+    made, zeros = Image(pages=64), 1 << 32
+    words = b"".join(u64(zeros + (number << 19) | 7) for number in range(3))
+    data = Node("data", {"nr_folios": u32(3), "folios_info": words, "csum": u32(0)})
+    tree = Node("", {"compatible": text("kho-test-v1"), "magic": u32(0x4B484F21)}, [data])
+    made.handover({"kho_test": (made.tree(tree), None)}, compatible="kho-v1")
+    with limited(Limits(kho_test_bytes=(2 << 19) - len(made.data))):
+        state = luoser.read(made.with_zeros(zeros, 2 << 20), contents=True)
+    test = only(state).kho_test
+    assert test is not None and [piece.address for piece in test.contents] == [zeros, zeros + (1 << 19)]
+    (problem,) = [problem for problem in state.problems if problem.code == "too-many"]
+    assert problem.address == zeros + (2 << 19) and "--limit kho_test_bytes=N" in problem.message
 
 
 def test_without_contents_nothing_is_read() -> None:

@@ -248,6 +248,10 @@ def test_memory_map_of_many_ranges_is_bounded_and_says_so() -> None:
     assert [note for note in found.notes if re.fullmatch(r"preserved ranges less than .* apart are drawn as one", note)]
     kept = [span for span in found.spans if span.lane == "preserved"]
     assert kept[0].start == 1 << 13 and kept[-1].end == (19_999 << 13) + 4096
+    with limited(Limits(report_extents=5)):
+        few = memory_map(many, (), 4096)
+    assert few is not None and any("--limit report_extents=N" in note for note in few.notes)
+    assert max(span.end for span in few.spans if span.lane == "preserved") <= (20_000 << 13) // 100
 
 
 # -- the devices -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.render.extents import owned_blocks, owners
 from luoser.state import Handover, MapStatus, PreservedMap
 from luoser.text import counted, human_size, rounded_size
@@ -147,9 +147,11 @@ def _preserved(found: PreservedMap, handover: Handover, page_size: int) -> tuple
         rest = rounded_size(found.pages * page_size - sum(sizes.values()))
         legend.append(Legend("nobody", f"{_NOBODY}, {counted(blocks, 'block')}", rest))
     notes = list[str]()
-    whole = list(islice(_owned_spans(found, owned, colours, page_size), LIMITS.report_extents))
-    if len(whole) == LIMITS.report_extents:
-        notes.append(f"only the first {LIMITS.report_extents} ranges of preserved memory are drawn")
+    whole = list(islice(_owned_spans(found, owned, colours, page_size), LIMITS.report_extents + 1))
+    if len(whole) > LIMITS.report_extents:
+        whole.pop()
+        text = f"only the first {LIMITS.report_extents} ranges of preserved memory are drawn"
+        notes.append(f"{text}; {how_to_raise('report_extents')}")
     spans, gap = _merged(whole)
     if gap:
         notes.append(f"preserved ranges less than {rounded_size(gap)} apart are drawn as one")
