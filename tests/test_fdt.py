@@ -265,6 +265,14 @@ def test_names_of_properties_have_a_limit(size: int, is_read: bool) -> None:
             fdt.parse(data)
 
 
+@pytest.mark.parametrize(("limit", "value"), [("fdt_size", 100), ("fdt_depth", 2), ("fdt_nodes", 2)])
+def test_a_limit_that_is_met_is_named(limit: str, value: int) -> None:
+    data = blob(words(BEGIN, 0) * 3 + words(END) * 3 + words(STOP)).ljust(101, b"\0")
+    fdt.parse(data)
+    with limited(Limits(**{limit: value})), pytest.raises(FormatError, match=f"--limit {limit}=N"):
+        fdt.parse(data)
+
+
 def test_names_that_share_a_long_string_cost_what_they_brought() -> None:
     """10,000 names, each the rest of one string of 64 KiB, would be 600 MB; of a tree of 16 MiB, terabytes."""
     block = words(BEGIN, 0) + b"".join(words(PROPERTY, 0, offset) for offset in range(10_000)) + words(END, STOP)

@@ -42,7 +42,9 @@ def test_limits_of_a_reading_end_with_it() -> None:
     assert in_force() == Limits()
 
 
-@pytest.mark.parametrize(("name", "value"), [("map_nodes", 2), ("entries", 1), ("chain", 0), ("vmalloc_chunks", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("map_nodes", 2), ("entries", 1), ("chain", 0), ("vmalloc_chunks", 0), ("fdt_bytes", 100)]
+)
 def test_limit_that_is_met_is_named_and_leaves_the_verdict_open(name: str, value: int) -> None:
     whole = luoser.read(real.dump("7.3-a/frozen"))
     state = luoser.read(real.dump("7.3-a/frozen"), limits=with_values(Limits(), {name: value}))

@@ -17,6 +17,7 @@ import luoser
 from luoser.errors import PageState, UsageError
 from luoser.extracts import memfd as module
 from luoser.extracts.memfd import write_memfd
+from luoser.limits import Limits, limited
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
@@ -97,6 +98,11 @@ def test_a_stale_map_is_told(tmp_path: Path) -> None:
     data, report, _ = put_together(tmp_path, real.dump("7.3-chain/post"), "vm-web-01/0x1b")
     assert len(data) == 65536
     assert "the map is stale" in report
+
+
+def test_size_beyond_the_limit_is_refused() -> None:
+    with limited(Limits(memfd_size=65535)):
+        assert "--limit memfd_size=N" in refused(real.dump("7.3-a/frozen"), "vm-web-01/0x1b")
 
 
 def test_file_whose_folios_are_not_in_the_cut_is_refused() -> None:

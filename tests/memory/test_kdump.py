@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import LuoserError, MissingMemory, PageState, SourceError
-from luoser.limits import Limits, limited
+from luoser.limits import LIMITS, Limits, limited
 from luoser.memory import kdump as module
 from luoser.memory.kdump import KdumpMemory
 from luoser.memory.source import Memory
@@ -455,10 +455,15 @@ def test_descriptors_at_the_end_of_a_large_dump_that_were_never_written_are_told
     assert f"frame {300 - 8:#x} " in remark
 
 
+def test_frames_have_a_limit(open_files: Opened) -> None:
+    with limited(Limits(kdump_bitmap=1)), pytest.raises(SourceError, match="--limit kdump_bitmap=N"):
+        open_files(WHOLE)
+
+
 @pytest.mark.parametrize("lost", [0, 1000])
 def test_opening_a_large_dump_reads_little_of_it(lost: int) -> None:
     """64 GiB, its 400 MB of descriptors made when they are asked for."""
-    source = Endless(1 << 24, lost=lost)
+    source = Endless(16 * LIMITS.kdump_descriptors, lost=lost)
     memory = KdumpMemory("x", [("x", source)])
     assert len(memory.segments) == 1
     assert [f"frame {(1 << 24) - lost // 100:#x} " in remark for remark in memory.remarks] == [True] * bool(lost)

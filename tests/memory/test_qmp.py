@@ -25,6 +25,7 @@ import pytest
 
 import luoser
 from luoser.errors import MissingMemory, PageState, SourceError, UsageError
+from luoser.limits import Limits, limited
 from luoser.memory import qmp
 from luoser.memory.qmp import QmpMemory
 from luoser.memory.source import Memory
@@ -608,6 +609,14 @@ def test_events_between_command_and_answer_are_passed_over(serve: Serve, command
         assert memory.read(0x101000, 1) == b"\2"
 
 
+def test_endless_line_is_refused(serve: Serve) -> None:
+    def endless(server: Server, request: dict[str, Any]) -> Said:
+        return b"x" * 2000
+
+    with limited(Limits(qmp_line=1000)):
+        assert "at most 1000 bytes; --limit qmp_line=N" in refusal(serve({"query-status": endless}).source)
+
+
 def test_endless_events_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     wait_little(monkeypatch, "query-status")
 
@@ -666,6 +675,11 @@ def test_impossible_amount_of_memory_is_refused(serve: Serve) -> None:
     assert "guest memory: expected at most" in refusal(
         serve(core=core(Load(0, b"x", filesz=1 << 60, memsz=1 << 60))).source
     )
+
+
+def test_amount_of_memory_has_a_limit(serve: Serve) -> None:
+    with limited(Limits(guest_size=100)):
+        assert "at most 100 bytes; --limit guest_size=N" in refusal(serve().source)
 
 
 @pytest.mark.parametrize(

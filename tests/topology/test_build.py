@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luoser.errors import FormatError
-from luoser.limits import LIMITS, Limits
+from luoser.limits import LIMITS, Limits, limited
 from luoser.topology import Device, Topology, read_topology
 from luoser.topology import build as build_module
 from luoser.topology.document import from_list
@@ -240,6 +240,8 @@ def test_remarks_are_counted() -> None:
 def test_an_input_that_is_hardly_anything_but_odd_is_given_up() -> None:
     with pytest.raises(FormatError, match="more than 65536 errors"):
         from_list([{"bdf": "here"}] * 70_000, source="")
+    with limited(Limits(topology_errors=3)), pytest.raises(FormatError, match="--limit topology_errors=N"):
+        from_list([{"bdf": "here"}] * 4, source="")
 
 
 # -- a topology that somebody makes himself ---------------------------------------------------------------
