@@ -46,7 +46,9 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'luoser' has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), "open_memory" if name == "open" else name)
+    found = getattr(import_module(_PLACES[name]), "open_memory" if name == "open" else name)
+    globals()[name] = import_module("luoser.api.words").in_python(found)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -57,6 +57,6 @@ def test_limit_that_is_met_is_named_and_leaves_the_verdict_open(name: str, value
 
 def test_limits_of_opening() -> None:
     place = real.path("7.3-a/frozen")
-    with pytest.raises(SourceError, match="--limit unpacked=N raises this limit, now 1000"):
+    with pytest.raises(SourceError, match=r"limits=Limits\(unpacked=N\) raises this limit, now 1000"):
         luoser.open(place, limits=Limits(unpacked=1000))
     luoser.open(place).close()

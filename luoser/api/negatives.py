@@ -59,7 +59,7 @@ class Golden:
                 if self.nodes
                 else "nothing changes"
             )
-            raise UsageError(f"{about}; write the whole handover with --format elf, or another node with --blob")
+            raise UsageError(f"{about}; select another node with --blob, or build the whole handover")
         state = read(image.memory(), page_size=image.page_size, contents=True)
         if not check(state, select=(mutation.rule,)).findings:
             raise UsageError(f"{mutation.rule} has no finding after breaking it; describe more of the state in SPEC")

@@ -212,7 +212,7 @@ def _need_disk(spool: BinaryIO, shown: str) -> None:
     if room.f_bavail * room.f_frsize < LIMITS.disk_left:
         where = safe_text(tempfile.gettempdir())
         text = f"unpacked, it would fill {where}; set TMPDIR to a folder with more room"
-        raise SourceError(f"{shown}: {text}, or lower --limit disk_left, now {LIMITS.disk_left}")
+        raise SourceError(f"{shown}: {text}, or lower --limit disk_left=N, now {LIMITS.disk_left}")
 
 
 def _write_sparse(spool: BinaryIO, block: bytes, end: int) -> None:

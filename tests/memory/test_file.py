@@ -45,14 +45,14 @@ def test_unpacking_is_bounded_by_a_ratio(
     monkeypatch.setattr(file_module, "_FREE_RATIO", 1 << 20)
     (tmp_path / "small").write_bytes(pack(bytes(4 << 20)))
     luoser.open(tmp_path / "small").close()
-    with pytest.raises(SourceError, match="unpacks to more than 1048576 bytes; --limit unpacked_ratio=N"):
+    with pytest.raises(SourceError, match=r"unpacks to more than 1048576 bytes; limits=Limits\(unpacked_ratio=N\)"):
         luoser.open(tmp_path / "small", limits=Limits(unpacked_ratio=2))
 
 
 def test_unpacking_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_module, "_DISK_STEP", 1 << 20)
     (tmp_path / "dump").write_bytes(gzip.compress(raw_image()))
-    with pytest.raises(SourceError, match=r"it would fill .*TMPDIR.*--limit disk_left"):
+    with pytest.raises(SourceError, match=r"it would fill .*TMPDIR.*limits=Limits\(disk_left=N\)"):
         luoser.open(tmp_path / "dump", limits=Limits(disk_left=1 << 60))
 
 

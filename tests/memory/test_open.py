@@ -257,9 +257,9 @@ def test_any_file_is_a_raw_image_if_the_user_says_so(tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(ELF[:5000])
     with luoser.open(tmp_path / "image", raw=True) as memory:
         assert (memory.format, memory.read(0, 4)) == ("raw", b"\x7fELF")
-    with pytest.raises(UsageError, match="--raw is for a file, not for a debugfs source"):
+    with pytest.raises(UsageError, match="raw is for a file, not for a debugfs source"):
         luoser.open(debugfs(tmp_path, "7.3-a/0"), raw=True)
-    with pytest.raises(UsageError, match="--raw is for a single file"):
+    with pytest.raises(UsageError, match="raw is for a single file"):
         luoser.open(tmp_path / "image", tmp_path / "image", raw=True)
 
 

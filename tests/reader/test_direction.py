@@ -456,7 +456,7 @@ def test_given_direction_that_agrees_with_the_numbers_changes_nothing_else() -> 
 
 @pytest.mark.parametrize("address", [0, 0x1000, 0x5CD001, 1 << 60])
 def test_direction_of_a_page_that_is_no_root_is_refused(address: int) -> None:
-    with pytest.raises(UsageError, match=f"--direction: no KHO root at {address:#x}"):
+    with pytest.raises(UsageError, match=f"directions: no KHO root at {address:#x}"):
         luoser.read(real.dump(LONE), directions={address: Direction.INCOMING})
 
 
