@@ -409,7 +409,7 @@ def test_files_beyond_the_limit_are_said(tmp_path: Path) -> None:
 
 def test_folders_beyond_the_limit_are_said(tmp_path: Path) -> None:
     write(tmp_path, {"a": b"", "in/fdt": root_file(a=0x7000)})
-    with limited(Limits(folder_files=1)), pytest.raises(SourceError, match="--limit folder_files=N"):
+    with limited(Limits(folder_files=1)), pytest.raises(SourceError, match="folder_files=N"):
         luoser.open(tmp_path)
 
 
