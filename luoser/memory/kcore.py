@@ -10,11 +10,12 @@ from dataclasses import replace
 from luoser.errors import SourceError
 from luoser.memory.device import DeviceMemory
 from luoser.memory.elf import core_segments
-from luoser.memory.source import swept
+from luoser.memory.source import Segment, swept
 
 __all__ = ["KcoreMemory"]
 
 _LIMIT = 1 << 52
+_PAGE = 4096
 
 
 class _Positioned:
@@ -34,7 +35,11 @@ class _Positioned:
 class KcoreMemory(DeviceMemory):
     """The segments that have a physical address. Those of vmalloc, modules and vmemmap have none.
 
-    The kernel returns zeros for pages that it does not expose (offline, poisoned), so they look like zero pages.
+    The kernel returns zeros for pages that it does not expose (offline, poisoned) or has not mapped there, so they look
+    like zero pages. arm64 has its own data only in the mapping of the kernel image (7.3), and memory of its start that
+    was freed only in the direct map: of what has two segments, the one without zeros is right.
+
+    Source: fs/proc/kcore.c, and map_mem() of arch/arm64/mm/mmu.c.
     """
 
     format = "kcore"
@@ -52,6 +57,31 @@ class KcoreMemory(DeviceMemory):
         if not usable:
             raise SourceError(f"{path}: no segment has a physical address: expected the direct map")
         self._segments = tuple(swept(sorted(usable, key=lambda load: -load.size)))
+        whole = {(part.start, part.size) for part in self._segments}
+        self._again = [load for load in usable if (load.start, load.size) not in whole]
         size = self.vmcoreinfo.get("PAGESIZE", "")
         self.page_size = int(size) if size.isascii() and size.isdigit() and len(size) <= 7 else None
         self.remarks.append("read from a running machine: parts that changed in the meantime may be inconsistent")
+
+    def _fetch(self, segment: Segment, skip: int, size: int) -> bytes:
+        data, start = super()._fetch(segment, skip, size), segment.start + skip
+        for other in self._again:
+            low, high = max(start, other.start), min(start + len(data), other.end)
+            if low < high and other.offset + low - other.start != segment.offset + low - segment.start:
+                more = super()._fetch(other, low - other.start, high - low)
+                data = data[: low - start] + _either(data[low - start : high - start], more, low) + data[high - start :]
+        return data
+
+
+def _either(data: bytes, other: bytes, start: int) -> bytes:
+    """The same memory by two mappings: pages that are zeros in the first are taken from the other.
+
+    start: physical address of the first byte.
+    """
+    parts, place = [], 0
+    while place < len(data):
+        end = place + _PAGE - (start + place) % _PAGE
+        part, more = data[place:end], other[place:end]
+        parts.append(part if any(part) or len(more) < len(part) else more)
+        place = end
+    return b"".join(parts)

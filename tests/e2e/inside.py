@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,16 @@ def inside(kernel: Kernel, place: Path) -> Iterator[Compared]:
             with luoser.open(machine.dump(moment)) as dump:
                 wanted = _told(to_document(luoser.read(dump), full=True))
             for name in _SOURCES:
-                yield Compared("in the guest", f"{name} at {moment}", _fault(said, name, wanted))
+                told = wanted if name != "/dev/mem" or kernel.machine == "x86-64" else _without_data(wanted)
+                yield Compared("in the guest", f"{name} at {moment}", _fault(said, name, told))
             machine.go()
+
+
+def _without_data(told: Json) -> Json:
+    """What is left without the kernel's own variables. Kernels of arm64 have no direct map of them (7.3), which
+    /dev/mem reads.
+    """
+    return {"roots": [root | {"pending": []} for root in told["roots"]]}
 
 
 def crashed(kernel: Kernel, place: Path) -> Iterator[Compared]:
@@ -99,7 +108,10 @@ def _fault(said: str, name: str, wanted: Json) -> str:
         names = [[{entry for entry, _ in root["subtrees"]} for root in one["roots"]] for one in (found, wanted)]
         is_same = bool(names[0]) and all(any(part and part <= whole for whole in names[1]) for part in names[0])
         return "" if is_same else f"expected {names[1]}, found {names[0]}"
-    return "" if found == wanted else f"expected {str(wanted)[:200]}, found {str(found)[:200]}"
+    pairs = zip_longest(wanted["roots"], found["roots"], fillvalue={})
+    differ = [(key, one.get(key), other.get(key)) for one, other in pairs for key in one | other]
+    words = [f"{key}: expected {one}, found {other}" for key, one, other in differ if one != other]
+    return "; ".join(words)[:600]
 
 
 def _named(luo: Json | None) -> list[tuple[str, list[str]]]:

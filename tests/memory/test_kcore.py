@@ -74,6 +74,15 @@ def test_text_that_is_mapped_twice_is_taken_from_the_direct_map(tmp_path: Path) 
     assert memory.read(0x8000, 0x1000) == filled(8, 0x1000)
 
 
+def test_of_what_is_mapped_twice_zeros_are_taken_for_not_mapped(tmp_path: Path) -> None:
+    """A kernel of 7.3 on arm64: its data is only in the mapping of the image, freed memory only in the direct map."""
+    direct, image = filled(2, 0x1000) + bytes(0x1000) + filled(3, 0x2000), filled(4, 0x2000) + bytes(0x1000)
+    memory = opened(tmp_path, kcore((0x1000, image), (0x1000, direct)))
+    assert memory.read(0x1000, 0x4000) == filled(2, 0x1000) + filled(4, 0x1000) + filled(3, 0x2000)
+    assert memory.read(0x2FF8, 16) == filled(4, 8) + filled(3, 8)
+    assert list(memory.find_pages(b"\4")) == [0x2000] and list(memory.find(filled(4, 0x1000))) == [0x2000]
+
+
 def test_handover_of_a_real_machine(tmp_path: Path) -> None:
     dump = real.dump("7.3-a/frozen")
     info = "".join(f"{key}={value}\n" for key, value in dump.vmcoreinfo.items()).encode()
