@@ -140,9 +140,9 @@ def rows(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 _TEXT = """# Bounds
 
-Every bound on the work that a source can cause, and the test that fails when the bound is removed. `make bounds` makes
-this page: it makes one after the other 2^62 wherever luoser asks for it, and runs the tests that name it until one
-fails which passes with the bound in place.
+Every bound on the work that a source can cause, and a test that fails when the bound is removed. `make bounds` makes
+this page. It makes one bound after the other 2^62 wherever luoser asks for it, whatever the test sets, and runs the
+tests that name the bound until one fails that passes with the bound in place. `--limit NAME=VALUE` changes one.
 
 | bound | default | on | noticed by |
 |---|---:|---|---|

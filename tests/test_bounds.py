@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
 
 from luoser import fdt
-from tests.bounds import ENDLESS, candidates, noticed, page, without
+from luoser.limits import meanings
+from tests.bounds import ENDLESS, PAGE, candidates, noticed, page, without
 
 DEEP = "tests/test_fdt.py::test_nesting_beyond_the_limit_is_refused"
 OTHER = "tests/test_fdt.py::test_children_by_name"
@@ -56,7 +58,15 @@ def test_luoser_sees_no_bound_and_tests_do() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_the_page_has_a_row_for_each() -> None:
+def test_the_page_is_current_and_names_a_test_of_each_bound() -> None:
+    text = PAGE.read_text()
+    found = re.findall(r"^\| `(\w+)` .* \| `([^`]+)` \|$", text, re.MULTILINE)
+    assert [name for name, _ in found] == list(meanings()), "run `make bounds`"
+    assert text == page(found), "run `make bounds`"
+    assert [(name, test) for name, test in found if test not in candidates(name)] == []
+
+
+def test_the_page_has_what_each_bound_is_on() -> None:
     text = page([("roots", "tests/x.py::test_y[z]"), ("notes", "")])
     assert "| `roots` | 16 | KHO roots read from one source | `tests/x.py::test_y` |" in text
     assert "| `nothing` |" in text

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 
 import pytest
@@ -53,6 +54,22 @@ def test_limit_that_is_met_is_named_and_leaves_the_verdict_open(name: str, value
     report = check(state)
     assert "KHO024" in check(whole).passed and "KHO024" not in report.passed
     assert "limit" in {one.cause for one in report.unjudged}
+
+
+QUIET = {
+    "contents_size": "bytes that are shown, not what they mean",
+    "kdump_descriptors": "each page is looked at again when it is read",
+    "overlap_bytes": "segments that were not compared count as different, which is said",
+    "overlap_remarks": "their number is said",
+    "report_node": "the page says which command shows all",
+}
+"""Limits that hide nothing, so that nothing names them."""
+
+
+def test_what_meets_a_limit_names_it() -> None:
+    texts = [place.read_text() for place in (real.ROOT / "luoser").rglob("*.py") if place.name != "limits.py"]
+    named = {name for name in meanings() if re.search(rf"[\"']{name}[\"']|--limit {name}\b", "\n".join(texts))}
+    assert meanings().keys() - named == QUIET.keys()
 
 
 def test_limits_of_opening() -> None:
