@@ -90,7 +90,7 @@ class ElfMemory(SegmentedMemory):
                 f"{path}: truncated ELF core: the file has none of the bytes of its {len(loads)} segments"
             )
         if layer is not None:
-            loads = [part for load in loads for part in _unflattened(load, layer)]
+            loads = list(_without_layer(loads, layer, remarks))
         for state, note in GAP_NOTES.items():
             gaps = _ranges(notes.get(note, b""), remarks)
             loads += [Segment(start, end - start, 0, 0, state) for start, end in gaps if start < end]
@@ -214,6 +214,21 @@ def _segments(header: _Header, file_size: int, rest: PageState, remarks: list[st
             yield Segment(header.paddr, filesz, header.offset, filesz)
     else:
         yield Segment(header.paddr, header.memsz, header.offset, stored, rest)
+
+
+def _without_layer(loads: Sequence[Segment], layer: Flattened, remarks: list[str]) -> Iterator[Segment]:
+    """The pieces of the segments, until these have so many that they must share those of the file."""
+    left = _SHARED * (layer.count + len(loads))
+    for number, load in enumerate(loads):
+        for part in _unflattened(load, layer):
+            left -= 1
+            if left < 0:
+                text = (
+                    f"the first {number} of {len(loads)} segments have {_SHARED} times the pieces of the flattened file"
+                )
+                remarks.append(f"truncated: {text}; the others are left out")
+                return
+            yield part
 
 
 def _unflattened(load: Segment, layer: Flattened) -> Iterator[Segment]:

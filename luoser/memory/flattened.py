@@ -10,6 +10,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import groupby
 
 from luoser.errors import SourceError
 from luoser.memory.file import Buffer
@@ -20,6 +21,9 @@ __all__ = ["MAGIC", "Flattened", "known", "stored"]
 MAGIC = b"makedumpfile\0\0\0\0"
 _HEADER_SIZE = 4096
 _RECORD = struct.Struct(">qq")
+_BLOCK = 4096
+_DENSE = 64
+"""Pieces that begin in a block. One with more of them, which no writer makes, is put together once and kept."""
 Run = tuple[int, int]
 """[start, end) in a file."""
 
@@ -50,6 +54,12 @@ class Flattened:
             self._sizes.append(piece[1])
             self._places.append(piece[2])
         self._size = self._starts[-1] + self._sizes[-1] if self._starts else 0
+        self._dense, self._kept = array("q"), list[bytes]()
+        for block, group in groupby(start // _BLOCK for start in self._starts):
+            if sum(1 for _ in group) > _DENSE:
+                for low, high in known(self, block * _BLOCK, (block + 1) * _BLOCK):
+                    self._dense.append(low)
+                    self._kept.append(self._joined(low, high))
 
     def _records(self, path: str) -> tuple[array[int], array[int], array[int]]:
         """Three arrays: offset in the file, size, and offset in the buffer of each record, in buffer order."""
@@ -87,10 +97,32 @@ class Flattened:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def count(self) -> int:
+        """Number of pieces."""
+        return len(self._starts)
+
     def __getitem__(self, span: slice, /) -> bytes:
         start, stop, step = span.indices(self._size)
         if step != 1:
             raise ValueError("a slice of a flattened file needs step 1")
+        if not self._dense:
+            return self._joined(start, stop)
+        parts = list[bytes]()
+        while start < stop:
+            index = bisect_right(self._dense, start)
+            part = self._kept[index - 1][start - self._dense[index - 1] :][: stop - start] if index else b""
+            if not part:
+                end = min(stop, self._dense[index]) if index < len(self._dense) else stop
+                part = self._joined(start, end)
+                if len(part) < end - start:  # the rest is lost
+                    stop = start
+            parts.append(part)
+            start += len(part)
+        return b"".join(parts)
+
+    def _joined(self, start: int, stop: int) -> bytes:
+        """The bytes of [start, stop), from the pieces."""
         parts: list[bytes] = []
         for low, size, place in self.pieces(start, stop):
             if low > start:

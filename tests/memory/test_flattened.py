@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.memory import flattened as module
 from luoser.memory.flattened import Flattened
 from tests.memory.conftest import Bounded, Opened
 from tests.memory.images import Load, core, note
@@ -58,6 +59,28 @@ def test_slices_are_those_of_the_file(data: bytes, size: int, seed: int, spans: 
     assert found[:] == data
     for start, stop in spans:
         assert found[start:stop] == data[start:stop]
+
+
+@given(
+    pieces=st.lists(st.tuples(st.integers(0, 90), st.binary(min_size=1, max_size=5)), max_size=40),
+    spans=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=8),
+    is_whole=st.booleans(),
+)
+def test_slices_over_many_small_pieces(
+    pieces: list[tuple[int, bytes]], spans: list[tuple[int, int]], is_whole: bool
+) -> None:
+    """Blocks with many pieces are kept; that changes nothing."""
+    model = {offset + index: byte for offset, data in pieces for index, byte in enumerate(data)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK", 16)
+        patch.setattr(module, "_DENSE", 2)
+        found = layer(*(piece(offset, data) for offset, data in pieces), end=END if is_whole else b"")
+    assert len(found) == max(model, default=-1) + 1
+    for start, stop in spans:
+        stop = min(stop, len(found))
+        if not is_whole:
+            stop = next((place for place in range(start, stop) if place not in model), stop)
+        assert found[start:stop] == bytes(model.get(place, 0) for place in range(start, stop))
 
 
 def test_gaps_are_zeros() -> None:
@@ -339,6 +362,25 @@ def test_pieces_cost_no_objects(bounded: Bounded) -> None:
     with bounded(lines=1_000_000, mib=2):
         found = Flattened("x", data)
     assert found[: 64 * 3] == (b"x" + bytes(63)) * 3
+
+
+def test_pages_over_many_small_pieces_cost_little() -> None:
+    """The bytes are put together once, not for each page that has some of them."""
+    found = layer(*(piece(number, b"x") for number in range(16_000)))
+    with steps(1000 * 60):
+        assert all(found[start : start + 8192] == b"x" * 8192 for start in range(1000))
+
+
+def test_segments_over_the_same_pieces_are_bounded(open_files: Opened) -> None:
+    count = 500
+    data = core(*(Load(number << 32, b"x" if not number else b"") for number in range(count)))
+    start = len(data) - 1
+    loads = b"".join(struct.pack("<IIQQQQQQ", 1, 0, start, 0, number << 32, count, count, 0) for number in range(count))
+    file = HEAD + piece(0, data[:64] + loads) + b"".join(piece(start + number, b"x") for number in range(count)) + END
+    with steps(1_500_000):  # 90 for each piece of a segment
+        memory = open_files(file)
+    assert len(memory.segments) <= 16 * 2 * (count + 1)
+    assert "times the pieces of the flattened file; the others are left out" in memory.remarks[0]
 
 
 def test_cost_of_a_read_does_not_grow_with_the_pieces() -> None:
