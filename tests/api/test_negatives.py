@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from luoser.abi.pci import LAYOUTS
+import luoser
+from luoser.abi.pci import LAYOUTS, PciLayout
 from luoser.api.negatives import rules_of
 from luoser.checks import rules
 from luoser.writer.mutate import mutations
@@ -17,6 +19,7 @@ from tests.real import ROOT
 
 LIST = ROOT / "fixtures/specs/pci-cover-letter.toml"
 HANDOVER = ROOT / "fixtures/specs/handover.toml"
+Json = dict[str, Any]
 SLUGS = {rule.id: rule.slug for rule in rules()}
 
 
@@ -81,9 +84,33 @@ def test_every_list_has_rules_to_break(name: str) -> None:
     assert found and all(rule.startswith("PCI") for rule in found)
 
 
+@pytest.mark.parametrize("rule", ["PCI008", "PCI013"])
+def test_a_list_with_the_bytes_of_another_layout_is_found(rule: str) -> None:
+    assert luoser.build(HANDOVER, mutate=rule, blob="pci[0]").breaks == rule
+
+
 def test_what_is_listed_is_what_all_mutations_write(luoser_command: Run, tmp_path: Path) -> None:
     luoser_command("build", LIST, "--all-mutations", tmp_path)
     assert {place.name.partition("-")[0] for place in tmp_path.iterdir()} <= set(rules_of("pci-lu-v2-06"))
+
+
+DEVICES: tuple[Json, ...] = (
+    {"bdf": "0000:05:00.1", "flags": 1, "requested": 1, "refcount": 1, "driver_name": "pci-lu-stub", "devfn": 1},
+    {"bdf": "0000:04:01.0", "flags": 2, "requested": 0, "refcount": 1, "driver_name": "pcieport", "devfn": 8},
+)
+"""Of the cover letter of PCI/LUO v2. As few facts let other layouts fit the broken bytes as well."""
+
+
+@pytest.mark.parametrize("form", LAYOUTS, ids=lambda form: form.name)
+@pytest.mark.parametrize("left_out", ["", "requested", "driver_data"])
+def test_every_rule_that_is_listed_is_written(form: PciLayout, left_out: str) -> None:
+    given = [{**one, "driver_data": 0x1AC6F4000 if one["flags"] == 1 else 0} for one in DEVICES]
+    members = {"bdf", *form.record.record_fields} - {left_out}
+    devices = [{name: value for name, value in one.items() if name in members} for one in given]
+    spec = {"layout": form.name, "devices": devices[::-1] if form.is_sorted else devices}
+    for rule in rules_of(form.name):
+        if (rule, left_out) != ("PCI012", "driver_data"):  # which it is about
+            assert luoser.build(spec, mutate=rule).breaks == rule
 
 
 @pytest.mark.parametrize(
