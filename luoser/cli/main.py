@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import click
 
 from luoser import __version__
+from luoser.cli.formatter import Formatter
 from luoser.cli.group import Group
 from luoser.errors import LuoserError
 
@@ -39,6 +40,9 @@ _COMMANDS = {
     "topology": "Show the PCI topology of a machine, or write a snapshot of it.",
     "simulate": "Simulate a live update of PCI devices.",
 }
+
+
+click.Context.formatter_class = Formatter  # of every command
 
 
 class _Commands(Group):

@@ -64,7 +64,7 @@ def test_a_help_line_for_every_module() -> None:
     """Every command module is in the help, and every command in the help is there."""
     shown = out("--help")
     modules = {place.stem for place in (real.ROOT / "luoser/cli").glob("*.py")}
-    helpers = {"__init__", "main", "common", "complete", "document", "group", "hints", "kernel_tree"}
+    helpers = {"__init__", "main", "common", "complete", "document", "formatter", "group", "hints", "kernel_tree"}
     for name in modules - helpers:
         assert re.search(rf"^  {name}  +\S", shown, re.MULTILINE), name
 
