@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import luoser
 from luoser.state.problems import PROBLEMS
-from tests import architecture_page, console, live_update_page, reference_pages
+from tests import architecture_page, console, live_update_page, real, reference_pages
 from tests.abi_pages import anchors_in, without_code
 from tests.layout_table import page
 from tests.schemas import KINDS, schema
@@ -43,6 +46,16 @@ def test_commands_print_what_the_pages_show(place: Path) -> None:
     text = place.read_text()
     assert "\n$ luoser " in text
     assert console.page(text) == text, "run `make pages`"
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="no jq")
+def test_the_script_for_many_hosts_takes_only_what_check_wrote(tmp_path: Path) -> None:
+    (script,) = re.findall(r"(?ms)^```sh\n(.*?)^```$", (ROOT / "docs/howto/hosts.md").read_text())
+    shutil.copy(real.path("7.3-a/frozen"), tmp_path / "host1.elf")
+    shutil.copy(real.REAL / "7.3-a/topology.json", tmp_path / "host1.json")  # as the page says
+    script = f'luoser() {{ PYTHONPATH="{ROOT}" "{sys.executable}" -m luoser "$@"; }}\n{script}'
+    result = subprocess.run(["sh", "-c", script], capture_output=True, cwd=tmp_path, check=False)
+    assert (result.stdout, result.stderr) == (b"host1.elf\tsound\tMAP020\n", b"")
 
 
 def test_traces_of_the_model_are_current() -> None:
