@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import functools
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import click
 from click.shell_completion import CompletionItem
 
+from luoser.text import counted
+
 __all__ = [
+    "changes",
     "commands",
     "files_of",
     "kernels",
@@ -134,11 +140,9 @@ def memfds(context: click.Context) -> Iterator[tuple[str, str]]:
 
 
 def sources(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Files, and `live:`."""
-    return [
-        CompletionItem(begun, type="file"),
-        *(CompletionItem(word) for word in ("live:",) if word.startswith(begun)),
-    ]
+    """Files, and `live:` once it is begun: with a word beside them bash shows no files."""
+    live = [CompletionItem("live:")] if begun and "live:".startswith(begun) else []
+    return [CompletionItem(begun, type="file"), *live]
 
 
 def files_of(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -147,9 +151,41 @@ def files_of(context: click.Context, parameter: click.Parameter, begun: str) -> 
     return [*sources(context, parameter, begun), *(nodes(context, parameter, begun) if is_next else ())]
 
 
+@_completes
+def changes(context: click.Context) -> Iterator[tuple[str, str]]:
+    """Patterns of the paths of changes between two sources. What the path begins with, if there are not two."""
+    from luoser.api import diff
+    from luoser.changes import PARTS
+    from luoser.cli.common import within
+
+    given = _given(context)
+    if len(given) < 2:
+        yield from ((part, "") for part in PARTS)
+        return
+    with within(_SECONDS, given[0]):
+        found = diff(given[0], given[1]).changes
+    counts = Counter(_pattern(change.where) for change in found)
+    yield from ((pattern, counted(count, "change")) for pattern, count in counts.items())
+
+
+_COLLECTIONS = ("files", "flbs", "handovers", "memblock", "pci", "sessions", "subtrees")
+"""Parts of the path of a change that a name follows."""
+
+
+def _pattern(path: str) -> str:
+    """The pattern of the changes that are about the same member of anything."""
+    parts = path.split("/")
+    made = [
+        "*" if before in _COLLECTIONS or part[:1].isdigit() else re.sub(r"\[.*\]$", "*", part)
+        for before, part in zip(["", *parts], parts, strict=False)
+    ]
+    return "/".join(made)
+
+
 def _given(context: click.Context) -> list[str]:
     """The sources that are on the command line already."""
-    words = [*(context.params.get("source") or ()), context.params.get("where"), *context.args]
+    several = (context.params.get(name) or () for name in ("source", "sources"))
+    words = [context.params.get("against"), *chain(*several), context.params.get("where"), *context.args]
     return [word for word in words if isinstance(word, str) and (word == "live:" or os.path.exists(word))]  # noqa: PTH110
 
 

@@ -33,7 +33,13 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
     "--roots", nargs=2, type=NUMBER, metavar="BEFORE AFTER", help="Physical addresses of the two KHO roots to compare."
 )
 @click.option("--contents", is_flag=True, help="Compare the bytes of driver pages and memfd folios, too.")
-@click.option("--ignore", multiple=True, metavar="PATTERN", help="Paths that may differ, such as pci/*/driver_data.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="PATTERN",
+    shell_complete=complete.changes,
+    help="Paths that may differ, such as pci/*/driver_data.",
+)
 @click.option("--all", "all_", is_flag=True, help="List all changes: moved folios and preserved ranges one by one.")
 @click.option("--stat", is_flag=True, help="Show only the number of changes.")
 @click.option(

@@ -19,6 +19,7 @@ from tests import real, shell_files
 from tests.real import ROOT
 
 FROZEN = str(real.path("7.3-a/frozen"))
+OTHER = str(real.path("7.3-chain/frozen"))
 WORDS = {
     "in": ["inspect"],
     "abi s": ["show"],
@@ -40,6 +41,10 @@ WORDS = {
     f"inspect {FROZEN} pc": ["pc"],
     "hexdump no-such-file luo.": ["luo."],
     "extract README.md --memfd v": [],
+    "diff --ignore p": ["pci", "preserved"],
+    f"diff {FROZEN} no-such-file --ignore p": ["pci", "preserved"],
+    f"diff {FROZEN} {OTHER} --ignore pci": ["pci/*/address", "pci/*/driver_data"],
+    f"diff --against {OTHER} {FROZEN} --ignore luo/sessions/*/f": ["luo/sessions/*/files/*/data"],
 }
 
 
@@ -58,6 +63,14 @@ def test_what_is_completed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bool(found) == bool(WORDS[line])
 
 
+@pytest.mark.parametrize("command", ["inspect", "check --next 7.3", "compat 7.3", f"hexdump {FROZEN}"])
+def test_files_come_alone_before_a_word_is_begun(command: str) -> None:
+    """bash forgets its files for any other word."""
+    shell = ShellComplete(cli, {}, "luoser", "_LUOSER_COMPLETE")
+    found = shell.get_completions(command.split(), "")
+    assert ("file" in [item.type for item in found]) and "live:" not in [item.value for item in found]
+
+
 def test_a_source_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(complete, "_SECONDS", 0.001)
     assert completed(f"extract {FROZEN} --memfd vm-w") == []
@@ -73,7 +86,7 @@ def test_every_command_is_completed_without_being_imported() -> None:
 
 def test_names_have_a_completion() -> None:
     """An option or argument whose value is a name that luoser knows offers these names."""
-    known = {"LAYOUT", "RULE", "RELEASE", "WHERE", "SESSION/TOKEN", "NAME=VALUE"}
+    known = {"LAYOUT", "PATTERN", "RULE", "RELEASE", "WHERE", "SESSION/TOKEN", "NAME=VALUE"}
     for name in _COMMANDS:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
