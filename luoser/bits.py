@@ -6,13 +6,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-__all__ = ["bit_runs", "next_one", "next_zero", "run_ends"]
+__all__ = ["bit_runs", "is_zero", "next_one", "next_zero", "run_ends"]
 
 _PLACES = tuple(tuple(bit for bit in range(8) if byte >> bit & 1) for byte in range(256))
 """The numbers of the bits that are one, for each byte."""
 _FEW = 16
 """With fewer ones than one in so many bytes, a search for the next one is faster than a look at each byte."""
-_SOME_ONE, _SOME_ZERO = re.compile(rb"[^\0]"), re.compile(rb"[^\xff]")
+_ZEROS, _FULL, _TO_NEXT_ONE = re.compile(rb"\0*"), re.compile(rb"\xff*"), re.compile(rb"\0*[^\0]")
+"""Repeats of one byte are skipped twenty times as fast as a search for another byte."""
+
+
+def is_zero(data: bytes) -> bool:
+    """Whether all bytes are zeros. Ten times as fast as any(), which makes a number of each byte."""
+    return data.count(0) == len(data)
 
 
 def next_one(bits: bytes, start: int) -> int:
@@ -20,11 +26,8 @@ def next_one(bits: bytes, start: int) -> int:
     rest = bits[start >> 3] >> (start & 7) if start >> 3 < len(bits) else 0
     if rest:
         return start + (rest & -rest).bit_length() - 1
-    found = _SOME_ONE.search(bits, (start >> 3) + 1)
-    if found is None:
-        return 8 * len(bits)
-    byte = found.group()[0]
-    return 8 * found.start() + (byte & -byte).bit_length() - 1
+    byte = _end_of(_ZEROS, bits, (start >> 3) + 1)
+    return 8 * byte + ((bits[byte] & -bits[byte]).bit_length() - 1 if byte < len(bits) else 0)
 
 
 def next_zero(bits: bytes, start: int) -> int:
@@ -32,11 +35,15 @@ def next_zero(bits: bytes, start: int) -> int:
     rest = ~(bits[start >> 3] | (1 << (start & 7)) - 1) & 0xFF if start >> 3 < len(bits) else 0
     if rest:
         return 8 * (start >> 3) + (rest & -rest).bit_length() - 1
-    found = _SOME_ZERO.search(bits, (start >> 3) + 1)
-    if found is None:
-        return 8 * len(bits)
-    byte = ~found.group()[0] & 0xFF
-    return 8 * found.start() + (byte & -byte).bit_length() - 1
+    byte = _end_of(_FULL, bits, (start >> 3) + 1)
+    return 8 * byte + ((~bits[byte] & bits[byte] + 1).bit_length() - 1 if byte < len(bits) else 0)
+
+
+def _end_of(repeat: re.Pattern[bytes], bits: bytes, start: int) -> int:
+    """Number of the first byte, at or after byte `start`, that is not the repeated one."""
+    found = repeat.match(bits, start)
+    assert found is not None  # it may be empty
+    return found.end()
 
 
 def bit_runs(bits: bytes) -> Iterator[tuple[int, int]]:
@@ -63,6 +70,7 @@ def _ones(value: int, size: int) -> list[int]:
     """The numbers of the bits that are one. size: in bytes."""
     data = value.to_bytes(size, "little")
     if value.bit_count() < size // _FEW:
-        return [8 * found.start() + bit for found in _SOME_ONE.finditer(data) for bit in _PLACES[found.group()[0]]]
+        ends = (found.end() - 1 for found in _TO_NEXT_ONE.finditer(data.rstrip(b"\0")))
+        return [8 * byte + bit for byte in ends for bit in _PLACES[data[byte]]]
     places = zip(range(0, 8 * size, 8), data, strict=True)
     return [start + bit for start, byte in places if byte for bit in _PLACES[byte]]

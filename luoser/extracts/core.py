@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
+from luoser.bits import is_zero
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import ANSWERS_NOTE, GAP_NOTES, RAM_NOTE, REMARKS_NOTE
@@ -136,8 +137,8 @@ def _states(memory: Memory, page: int) -> Iterator[_Run]:
                 return
             start = _next_start(memory, max(start, error.address), end)
         else:
-            is_zero = memory.page_state(start) is PageState.ZERO and data.count(0) == len(data)
-            yield _Run(start, end, PageState.ZERO if is_zero else PageState.PRESENT)
+            is_left_out = memory.page_state(start) is PageState.ZERO and is_zero(data)
+            yield _Run(start, end, PageState.ZERO if is_left_out else PageState.PRESENT)
             return
 
 

@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import compress
 
 from luoser.abi.preserved import (
     KHO_ARRAY_MAGIC,
@@ -17,6 +16,7 @@ from luoser.abi.preserved import (
     khoser_mem_bitmap_ptr,
     khoser_mem_chunk_hdr,
 )
+from luoser.bits import is_zero
 from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.plausible import PHYSICAL_LIMIT
@@ -128,7 +128,6 @@ def read_radix(walk: Walk, address: int) -> MapReading:
     geometry = RadixGeometry.of(walk.page_size)
     seen = {address}
     stack = [(address, geometry.levels, 0)]
-    table = struct.Struct(f"<{walk.page_size // 8}Q")
     while stack:
         node, level, prefix = stack.pop()
         page = _node(walk, reading, node, partial(_is_subtree, walk, level))
@@ -137,25 +136,33 @@ def read_radix(walk: Walk, address: int) -> MapReading:
         if level == 0:
             _leaf(walk, reading, geometry, prefix, page)
             continue
-        if node != address and not any(page):
+        used = _used(page)
+        if node != address and not used:
             reading.broken.append(Broken(node, f"node {node:#x} has no entry; kernels add a node only for an entry"))
-        children = _children(walk, reading, node, table.unpack(page), seen)
-        reading.parents.update((child, node) for _, child in children)
-        below = [(child, level - 1, prefix << geometry.table_bits | index) for index, child in children]
-        stack.extend(reversed(below))
+        for index, child in reversed(_children(walk, reading, node, page, used, seen)):
+            reading.parents[child] = node
+            stack.append((child, level - 1, prefix << geometry.table_bits | index))
     return reading
 
 
+def _used(page: bytes) -> list[tuple[int, int]]:
+    """(index, entry) of the entries of a node that are not zero. The others cost no step in Python."""
+    entries = struct.unpack(f"<{len(page) // 8}Q", page)
+    used, index = list[tuple[int, int]](), -1
+    for entry in filter(None, entries):
+        index = entries.index(entry, index + 1)
+        used.append((index, entry))
+    return used
+
+
 def _children(
-    walk: Walk, reading: MapReading, node: int, entries: tuple[int, ...], seen: set[int]
+    walk: Walk, reading: MapReading, node: int, page: bytes, used: list[tuple[int, int]], seen: set[int]
 ) -> list[tuple[int, int]]:
     """(index, address) of the children of an inner node. Empty: the page is not a node at all."""
-    used = list(zip(compress(range(len(entries)), entries), filter(None, entries), strict=True))
     wrong = [(index, child) for index, child in used if not walk.is_page_address(child)]
     if len(wrong) > 1 and 2 * len(wrong) > len(used):
-        raw = bytes_text(struct.pack("<2Q", *entries[:2])[:_SHOWN])
         text = f"page {node:#x} is not a node: {len(wrong)} of its {len(used)} entries are not page addresses"
-        reading.broken.append(Broken(node, f"{text}; it starts with {raw}"))
+        reading.broken.append(Broken(node, f"{text}; it starts with {bytes_text(page[:_SHOWN])}"))
         reading.is_no_map = reading.is_no_map or node == reading.address
         return []
     for index, child in wrong:
@@ -270,7 +277,7 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         reading.broken.append(Broken(leaf, f"{text}{1 << (geometry.order_bit + 1):#x}"))
         return
     reading.places.append((leaf, order, address))
-    if any(page):
+    if not is_zero(page):
         reading.bitmaps.append(Bitmap(order, address, page))
         reading.holders[order, address] = (leaf,)
 

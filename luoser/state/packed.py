@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any, Final, Literal, overload
 
 from luoser.abi.schema import Kind
+from luoser.bits import is_zero
 from luoser.text import bdf_text, decode_name
 
 __all__ = ["HEX_KINDS", "Column", "Device", "DeviceList", "Folio", "FolioList", "Hex", "Value", "row_fields"]
@@ -215,7 +216,7 @@ def _used(data: bytes, size: int) -> Iterator[int]:
     step = size * 4096
     for start in range(0, len(data), step):
         piece = data[start : start + step]
-        if piece.count(0) < len(piece):
+        if not is_zero(piece):
             first = start // size
             yield from (first + at // size for at in range(0, len(piece), size) if any(piece[at : at + size]))
 

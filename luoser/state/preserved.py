@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from itertools import takewhile
+from typing import NamedTuple
 
 from luoser.bits import next_one, next_zero, run_ends
 
@@ -42,6 +43,21 @@ class Block:
     order: int
 
 
+class _Order(NamedTuple):
+    """The bitmaps of one order.
+
+    unit:    bytes of a block.
+    span:    bytes of memory that a bitmap covers.
+    bitmaps: by start // span.
+    numbers: the keys, ascending.
+    """
+
+    unit: int
+    span: int
+    bitmaps: dict[int, Bitmap]
+    numbers: list[int]
+
+
 class PreservedMap:
     """The memory that a handover preserves.
 
@@ -55,7 +71,7 @@ class PreservedMap:
     def __init__(self, bitmaps: Iterable[Bitmap], *, page_size: int, complete: bool = True) -> None:
         self.page_size, self.complete = page_size, complete
         self.bitmaps = tuple(sorted(bitmaps, key=lambda bitmap: (bitmap.order, bitmap.start)))
-        self._index: dict[int, dict[int, Bitmap]] = {}
+        index: dict[int, dict[int, Bitmap]] = {}
         self.entries = self.pages = count = 0
         last: bytes | None = None
         for bitmap in self.bitmaps:
@@ -63,9 +79,11 @@ class PreservedMap:
                 last, count = bitmap.bits, int.from_bytes(bitmap.bits, "little").bit_count()
             self.entries += count
             self.pages += count << bitmap.order
-            self._index.setdefault(bitmap.order, {})[bitmap.start // self._span(bitmap)] = bitmap
-        self._numbers = {order: list(index) for order, index in self._index.items()}
-        self._spans = {order: self._span(next(iter(index.values()))) for order, index in self._index.items()}
+            index.setdefault(bitmap.order, {})[bitmap.start // self._span(bitmap)] = bitmap
+        self._orders = {
+            order: _Order(page_size << order, self._span(next(iter(found.values()))), found, list(found))
+            for order, found in index.items()
+        }
 
     @classmethod
     def from_extents(cls, extents: Iterable[Extent], *, page_size: int, complete: bool = True) -> PreservedMap:
@@ -107,27 +125,31 @@ class PreservedMap:
     def _span(self, bitmap: Bitmap) -> int:
         return (len(bitmap.bits) * 8 * self.page_size) << bitmap.order
 
-    def _at(self, order: int, address: int) -> tuple[Bitmap, int] | None:
-        """(bitmap of an order with the bit of an address, number of the bit). None: the bit is 0."""
-        bitmap = self._index[order].get(address // self._spans[order])
-        if bitmap is None:
-            return None
-        bit = (address - bitmap.start) // (self.page_size << order)
-        return (bitmap, bit) if bitmap.bits[bit >> 3] >> (bit & 7) & 1 else None
+    def _at(self, address: int, *, order: int | None = None) -> tuple[Bitmap, int] | None:
+        """(bitmap, number of the bit) of the block that holds an address. None: it is not preserved.
+
+        order: of the block. None: any.
+        """
+        for unit, span, bitmaps, _ in self._orders.values() if order is None else (self._orders[order],):
+            bitmap = bitmaps.get(address // span)
+            if bitmap is not None:
+                bit = (address - bitmap.start) // unit
+                if bitmap.bits[bit >> 3] >> (bit & 7) & 1:
+                    return bitmap, bit
+        return None
 
     def find(self, address: int) -> Block | None:
         """The preserved block that holds a physical address. None: not preserved."""
-        for order in self._index:
-            found = self._at(order, address)
-            if found is not None:
-                bitmap, bit = found
-                return Block(bitmap.start + bit * (self.page_size << order), order)
-        return None
+        found = self._at(address)
+        if found is None:
+            return None
+        bitmap, bit = found
+        return Block(bitmap.start + bit * (self.page_size << bitmap.order), bitmap.order)
 
     def head(self, address: int) -> int | None:
         """Order of the preserved block that starts at a physical address. None: no block starts there."""
-        for order in self._index:
-            if address % (self.page_size << order) == 0 and self._at(order, address) is not None:
+        for order in self._orders:
+            if address % (self.page_size << order) == 0 and self._at(address, order=order) is not None:
                 return order
         return None
 
@@ -149,7 +171,7 @@ class PreservedMap:
 
     def _end_of_run(self, order: int, address: int) -> int:
         """Where a run of blocks ends that holds no block of a lower order. address: of one of the blocks."""
-        found = self._at(order, address)
+        found = self._at(address, order=order)
         assert found is not None
         bitmap, bit = found
         end = bitmap.start + next_zero(bitmap.bits, bit) * (self.page_size << order)
@@ -159,7 +181,7 @@ class PreservedMap:
     def gap(self, start: int, end: int) -> int | None:
         """First physical address of [start, end) that is not preserved. None: all of it is preserved."""
         while start < end:
-            found = next(filter(None, (self._at(order, start) for order in self._index)), None)
+            found = self._at(start)
             if found is None:
                 return start
             bitmap, bit = found
@@ -177,12 +199,11 @@ class PreservedMap:
         end:   physical address after the range.
         below: consider only orders below this. None: all orders.
         """
-        for order, index in self._index.items():
+        for order, (unit, span, bitmaps, numbers) in self._orders.items():
             if below is not None and order >= below:
                 break
-            unit, span, numbers = self.page_size << order, self._spans[order], self._numbers[order]
             for place in range(bisect_left(numbers, start // span), len(numbers)):
-                bitmap = index[numbers[place]]
+                bitmap = bitmaps[numbers[place]]
                 if bitmap.start >= end:
                     break
                 address = bitmap.start + next_one(bitmap.bits, max(0, start - bitmap.start) // unit) * unit
@@ -192,7 +213,7 @@ class PreservedMap:
 
     def overlap(self) -> tuple[Block, Block] | None:
         """Two blocks that share memory, the one of lower order first. None: there are none."""
-        lowest = next(iter(self._index), 0)
+        lowest = next(iter(self._orders), 0)
         for address, order, count in self.extents(above=lowest):
             unit = self.page_size << order
             block = self.first_within(address, address + count * unit, below=order)
@@ -206,7 +227,7 @@ class PreservedMap:
         def of(order: int) -> Iterator[Extent]:
             return takewhile(lambda extent: extent[1] == order, self.extents(above=order - 1))
 
-        return merge(*map(of, self._index))
+        return merge(*map(of, self._orders))
 
     def extents(self, *, above: int = -1) -> Iterator[Extent]:
         """Runs of adjacent blocks, by order, then by address. above: yield only orders above this."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luoser.bits import bit_runs, next_one, next_zero
+from luoser.bits import bit_runs, is_zero, next_one, next_zero
 from luoser.state import Bitmap, Block, Extent, PreservedMap
 from tests import real
 from tests.work import held
@@ -38,6 +38,14 @@ def test_bit_runs_of_whole_pages() -> None:
     assert list(bit_runs(b"\xff" * 4096)) == [(0, 32768)]
     assert list(bit_runs(b"\x55" * 4096)) == [(bit, 1) for bit in range(0, 32768, 2)]
     assert list(bit_runs(b"\0" * 933 + b"\1" + bytes(3162))) == [(7464, 1)]
+
+
+@settings(max_examples=30)
+@given(st.sets(st.integers(0, 8 * 4096 - 1), max_size=20))
+def test_bit_runs_of_a_page_with_few_bits(ones: set[int]) -> None:
+    bits = sum(1 << bit for bit in ones | {bit + 1 for bit in ones if bit % 3 == 0}).to_bytes(4097, "little")
+    assert list(bit_runs(bits)) == naive_runs(bits)
+    assert is_zero(bits) == (not ones)
 
 
 @st.composite
