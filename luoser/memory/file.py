@@ -7,6 +7,7 @@ Small commands read a file and nothing else, so that little is imported here, an
 from __future__ import annotations
 
 import errno
+import io
 import mmap
 import os
 import stat
@@ -17,6 +18,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, cast
 
+from luoser.bits import is_zero
 from luoser.errors import SourceError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.packed import LONGEST, DamagedError, unpacked
@@ -29,6 +31,8 @@ _FREE_RATIO = 64 << 20
 """Bytes that any packed file may give, however small it is."""
 _DISK_STEP = 16 << 20
 """Bytes unpacked between two looks at the free space."""
+_IN_MEMORY = 4 << 20
+"""Bytes of a pipe or an unpacked file up to which they are kept in memory, without a temporary file."""
 _PIECES = 1 << 16
 """Runs of data of a sparse file. One with more is read as a whole."""
 
@@ -95,7 +99,7 @@ class File(NamedTuple):
 
 
 def load(path: str | os.PathLike[str], limit: str = "unpacked", *, raw: bool = False) -> File:
-    """A file, mapped. Raises SourceError.
+    """A file, mapped; a small one that had to be unpacked is in memory. Raises SourceError.
 
     limit: name of that of the bytes of a pipe or a compressed file.
     raw:   one that cannot be unpacked is not packed.
@@ -127,7 +131,7 @@ def read_file(path: str | os.PathLike[str], *, limit: str) -> bytes:
 
 
 def _buffer(name: str, shown: str, limit: str, *, raw: bool) -> File:
-    """A file, mapped. A pipe or compressed file is first copied into an unnamed temporary file."""
+    """A file, mapped. A pipe or compressed file is first copied: in memory, or into an unnamed temporary file."""
     if name == "-":
         if sys.stdin is None:
             raise SourceError("standard input is closed")
@@ -164,7 +168,7 @@ def _unpacked(file: BinaryIO, shown: str, limit: str, *, raw: bool) -> File:
         pieces = unpacked(file, head, remarks)
         if pieces is None:
             return _map(file, shown, limit, remarks)
-        most = max(_FREE_RATIO, LIMITS.unpacked_ratio * os.fstat(file.fileno()).st_size)
+        most = max(_FREE_RATIO, LIMITS.unpacked_ratio * _size(file))
         return _map(_spool(pieces, shown, limit, ratio=most), shown, limit, remarks)
     except SourceError as error:
         if raw and not remarks and isinstance(error, DamagedError):
@@ -177,15 +181,18 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
+def _size(file: BinaryIO) -> int:
+    return len(file.getbuffer()) if isinstance(file, io.BytesIO) else os.fstat(file.fileno()).st_size
+
+
 def _spool(source: Iterator[bytes], shown: str, limit: str, *, ratio: int | None = None) -> BinaryIO:
-    """A temporary file with these bytes.
+    """These bytes as a file: in memory, or if they are many a temporary file.
 
     limit: name of that of the bytes.
     ratio: most bytes that a packed file of this size may give. None: not packed.
     """
-    import tempfile
-
-    spool = tempfile.TemporaryFile(prefix="luoser-")  # noqa: SIM115 - the mapping outlives this function
+    spool: BinaryIO | None = None
+    kept = list[bytes]()
     size, checked, most = 0, 0, getattr(LIMITS, limit)
     for block in source:
         size += len(block)
@@ -195,13 +202,25 @@ def _spool(source: Iterator[bytes], shown: str, limit: str, *, ratio: int | None
         if ratio is not None and size > ratio:
             text = f"a small file that unpacks to more than {ratio} bytes; {how_to_raise('unpacked_ratio')}"
             raise SourceError(f"{shown}: {text}")
-        _write_sparse(spool, block, size)
-        if size >= checked + _DISK_STEP:
-            checked = size
-            _need_disk(spool, shown)
+        kept.append(block)
+        if size > _IN_MEMORY:
+            spool = spool or _temporary()
+            _write_sparse(spool, kept)
+            kept.clear()
+            if size >= checked + _DISK_STEP:
+                checked = size
+                _need_disk(spool, shown)
+    if spool is None:
+        return io.BytesIO(b"".join(kept))
     spool.truncate(size)
     spool.flush()
-    return cast(BinaryIO, spool)
+    return spool
+
+
+def _temporary() -> BinaryIO:
+    import tempfile
+
+    return cast(BinaryIO, tempfile.TemporaryFile(prefix="luoser-"))
 
 
 def _need_disk(spool: BinaryIO, shown: str) -> None:
@@ -215,21 +234,24 @@ def _need_disk(spool: BinaryIO, shown: str) -> None:
         raise SourceError(f"{shown}: {text}, or lower --limit disk_left=N, now {LIMITS.disk_left}")
 
 
-def _write_sparse(spool: BinaryIO, block: bytes, end: int) -> None:
-    if block.count(0) == len(block):
-        spool.seek(end)
-    else:
-        spool.write(block)
+def _write_sparse(spool: BinaryIO, blocks: list[bytes]) -> None:
+    """Append blocks. Those of zeros become holes."""
+    for block in blocks:
+        if is_zero(block):
+            spool.seek(len(block), os.SEEK_CUR)
+        else:
+            spool.write(block)
 
 
 def _map(file: BinaryIO, shown: str, limit: str, remarks: list[str]) -> File:
-    status = os.fstat(file.fileno())
-    size = status.st_size
+    size = _size(file)
     if size == 0:
         if file.read(1):  # files of debugfs and proc have size 0
             file.seek(0)
             return _map(_spool(_read(file), shown, limit), shown, limit, remarks)
         raise SourceError(f"{shown}: {remarks[0] if remarks else 'the file is empty'}")
+    if isinstance(file, io.BytesIO):
+        return File(shown, file.getvalue(), remarks)
     try:
         buffer = Mapped(file.fileno(), size, access=mmap.ACCESS_READ)
         buffer.shown = shown
@@ -237,7 +259,7 @@ def _map(file: BinaryIO, shown: str, limit: str, remarks: list[str]) -> File:
         if error.errno != errno.ENODEV:  # files of debugfs and sysfs cannot be mapped
             raise
         return _map(_spool(_read(file), shown, limit), shown, limit, remarks)
-    if status.st_blocks * 512 < size:
+    if os.fstat(file.fileno()).st_blocks * 512 < size:
         buffer.data = _data(file.fileno(), size)
     return File(shown, buffer, remarks)
 

@@ -298,17 +298,22 @@ class SegmentedMemory(Memory):
             segment = self._segment_at(address)
             if segment is None:
                 raise MissingMemory(address, PageState.ABSENT)
-            take = min(size, segment.end - address)
-            parts.append(self._read_segment(segment, address - segment.start, take))
+            skip, left = address - segment.start, segment.end - address
+            if size <= left and not parts:  # all of it, as nearly always
+                return self._read_segment(segment, skip, size)
+            take = min(size, left)
+            parts.append(self._read_segment(segment, skip, take))
             address, size = address + take, size - take
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def _read_segment(self, segment: Segment, skip: int, size: int) -> bytes:
-        have = max(0, min(size, segment.stored - skip))
-        data = bytes(self._buffer[segment.offset + skip : segment.offset + skip + have])
-        if len(data) < size and segment.rest is not PageState.ZERO:
+        have, place = segment.stored - skip, segment.offset + skip
+        if size <= have:
+            return bytes(self._buffer[place : place + size])
+        data = bytes(self._buffer[place : place + max(0, have)])
+        if segment.rest is not PageState.ZERO:
             raise MissingMemory(segment.start + skip + len(data), segment.rest)
-        return data if len(data) == size else data + bytes(size - len(data))
+        return data.ljust(size, b"\0")
 
     def page_state(self, address: int) -> PageState:
         segment = self._segment_at(address)

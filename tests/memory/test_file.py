@@ -7,9 +7,11 @@ import errno
 import gzip
 import lzma
 import os
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -24,12 +26,29 @@ from tests.work import steps
 
 
 def test_a_small_file_that_unpacks_to_much_is_given_up_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
-    monkeypatch.setattr(file_module, "_write_sparse", lambda spool, block, end: written.append(end))
-    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(16 << 20), 1))
-    with limited(Limits(list_size=2 << 20)), pytest.raises(SourceError, match=r"at most 2097152 bytes.*list_size=N"):
+    written = 0
+
+    def write(spool: BinaryIO, blocks: list[bytes]) -> None:
+        nonlocal written
+        written += sum(map(len, blocks))
+
+    monkeypatch.setattr(file_module, "_write_sparse", write)
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(32 << 20), 1))
+    with limited(Limits(list_size=8 << 20)), pytest.raises(SourceError, match=r"at most 8388608 bytes.*list_size=N"):
         file_module.read_file(tmp_path / "bomb.gz", limit="list_size")
-    assert max(written) <= 2 << 20
+    assert 4 << 20 <= written <= 8 << 20
+
+
+@pytest.mark.parametrize("in_memory", [0, 1 << 16, 1 << 22])
+def test_what_is_unpacked_is_the_same_in_memory_and_on_disk(
+    in_memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(1).randbytes(100_000) + bytes(1 << 20) + b"end" + bytes(8192)
+    (tmp_path / "packed").write_bytes(gzip.compress(data))
+    monkeypatch.setattr(file_module, "_IN_MEMORY", in_memory)
+    buffer = load(tmp_path / "packed").buffer
+    assert bytes(buffer[:]) == data
+    assert isinstance(buffer, bytes) == (len(data) <= in_memory)
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/proc/self/maps", "/proc/kmsg"])
