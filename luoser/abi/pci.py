@@ -352,7 +352,7 @@ class PciLayout:
     @property
     def flags(self) -> str | None:
         """Name of the record's member with flags. None: no such member."""
-        return next((member.name for member in self.record.fields if member.kind == "flags"), None)
+        return self.record.flags.name if self.record.flags is not None else None
 
     @property
     def asked(self) -> str | None:

@@ -388,6 +388,11 @@ class Schema:
         return next(field for field in self.fields if field.name == name)
 
     @cached_property
+    def flags(self) -> Field | None:
+        """The member with named bits. None: there is no such member."""
+        return next((field for field in self.fields if field.kind == "flags"), None)
+
+    @cached_property
     def record(self) -> _struct.Struct:
         """The struct as a format of the module `struct`; its values are those of `record_fields`.
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,10 +88,9 @@ def read_pci(layout: PciLayout, data: bytes, blocks: BlockReader | None = None) 
     record, count = layout.record, header[layout.count]
     if layout.blocks is not None:
         return _read_blocks(layout, header, blocks)
-    base, room = layout.header.size, (len(data) - layout.header.size) // record.size
-    slots = _slots(layout, header, room)
+    base, slots = layout.header.size, _slots(layout, header, len(data))
     holes = slots > count
-    have = min(slots, room)
+    have = min(slots, (len(data) - base) // record.size)
     rows, end = bytes(data[base : base + have * record.size]), base + slots * record.size
     if holes and layout.is_sorted and _is_dense(rows[: count * record.size], record.size):
         end = base + count * record.size  # when one is removed, those after it move down
@@ -155,19 +154,15 @@ def fit_pci(
     """
     used = len(data.rstrip(b"\0")) if used is None else used
     is_named = flb in layout.flb_names
-    if _is_mostly_empty(layout, data, used):
+    if not _is_possible(layout, data, used=used, size=size, partial=partial):
         return None
     blob = read_pci(layout, data, blocks)
-    if blob is None or (blob.missing and not partial):
+    if blob is None:
         return None
-    capacity = blob.header.get(layout.capacity or "", blob.header[layout.count])
-    if capacity > LIMITS.list_size // layout.record.size or blob.header[layout.count] > capacity:
-        return None
-    if size is not None and size not in _sizes(layout, blob):
-        return None
-    faults = [*blob.faults, *_header_faults(layout, blob, data, blocks), *_device_faults(layout, blob)]
+    devices = blob.devices[:_DEVICES_JUDGED]
+    faults = [*blob.faults, *_header_faults(layout, blob, data, blocks), *_device_faults(layout, blob, devices)]
     if not (is_named and _is_finished(blob)):
-        faults += _idle_faults(blob)
+        faults += _idle_faults(devices)
     if blob.missing:
         faults.append(Fault(f"{blob.missing} bytes of records are missing"))
     rest = data[blob.size : used if size is None else min(used, size)]
@@ -179,23 +174,45 @@ def fit_pci(
     return Fit(blob=blob, faults=tuple(faults), exact=size is not None)
 
 
-def _is_mostly_empty(layout: PciLayout, data: bytes, used: int) -> bool:
-    """Whether a list claims so many empty records after its last device that it is no list, but zeros.
-
-    used: bytes of the blob up to the last one that is not zero.
-    """
-    if len(data) < layout.header.size or layout.blocks is not None:
+def _is_possible(layout: PciLayout, data: bytes, *, used: int, size: int | None, partial: bool) -> bool:
+    """Whether the header of a blob allows a layout. No record is looked at. The parameters are those of `fit_pci`."""
+    if len(data) < layout.header.size:
         return False
-    header = layout.header.values(data)
-    room = (len(data) - layout.header.size) // layout.record.size
-    return _slots(layout, header, room) - (used - layout.header.size) // layout.record.size > LIMITS.pci_devices
-
-
-def _slots(layout: PciLayout, header: Mapping[str, int], room: int) -> int:
-    """Number of entries, the empty ones of unpreserved devices between others included. room: entries of the blob."""
+    header, record = layout.header.values(data), layout.record
     count = header[layout.count]
     capacity = header[layout.capacity] if layout.capacity is not None else count
-    return capacity if layout.has_refcounts and count < capacity <= room else count
+    if capacity > LIMITS.list_size // record.size or count > capacity:
+        return False
+    base, slots = layout.header.size, _slots(layout, header, len(data))
+    end = _end(layout, header, len(data))
+    if end > len(data) and not partial:
+        return False
+    if layout.blocks is not None:
+        return size is None or size == end
+    if slots - (used - base) // record.size > LIMITS.pci_devices:  # not a list, but zeros after its last device
+        return False
+    # up to the last entry in use, or to the last allocated one
+    inline = {base + number * record.size for number in (count, capacity) if number or layout.is_sorted}
+    return size is None or size == end or (layout.bus is None and size in inline)
+
+
+def _end(layout: PciLayout, header: Mapping[str, int], size: int) -> int:
+    """Bytes that a list claims to have, its buses included. Pages of blocks do not count. size: of the blob."""
+    end = layout.header.size
+    if layout.blocks is None:
+        end += _slots(layout, header, size) * layout.record.size
+    if layout.bus is not None and layout.bus_count is not None:
+        end += header[layout.bus_count] * layout.bus.size
+    return end
+
+
+def _slots(layout: PciLayout, header: Mapping[str, int], size: int) -> int:
+    """Number of entries, the empty ones of unpreserved devices between others included. size: of the blob in bytes."""
+    count = header[layout.count]
+    if layout.capacity is None or not layout.has_refcounts:
+        return count
+    room = (size - layout.header.size) // layout.record.size
+    return header[layout.capacity] if count < header[layout.capacity] <= room else count
 
 
 def _is_left_over(layout: PciLayout, blob: PciBlob, rest: bytes) -> bool:
@@ -216,13 +233,6 @@ def _is_left_over(layout: PciLayout, blob: PciBlob, rest: bytes) -> bool:
     return keys == sorted(keys) and all(
         device.domain in domains and device.domain <= MAX_DOMAIN for device in left[:_DEVICES_JUDGED]
     )
-
-
-def _sizes(layout: PciLayout, blob: PciBlob) -> set[int]:
-    """Possible sizes of a blob of this layout: up to the last entry in use, or to the last allocated one."""
-    counts = {blob.header[layout.count], blob.header.get(layout.capacity or "", 0)}
-    inline = {layout.header.size + count * layout.record.size for count in counts if count}
-    return {blob.size} | (inline if layout.blocks is None and layout.bus is None else set())
 
 
 def _header_faults(layout: PciLayout, blob: PciBlob, data: bytes, blocks: BlockReader | None) -> Iterator[Fault]:
@@ -261,13 +271,13 @@ def _is_finished(blob: PciBlob) -> bool:
     return not any(row[place] for row in blob.devices.rows())
 
 
-def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[Fault]:
-    """At most one fault of each kind."""
+def _device_faults(layout: PciLayout, blob: PciBlob, devices: Sequence[Device]) -> Iterator[Fault]:
+    """At most one fault of each kind. devices: the first of the list."""
     found: dict[str, Fault] = {}
     seen: set[tuple[int, int]] = set()
     last = -1 << 63
     pads = [(field.offset, field.size) for field in layout.record.fields if field.padding]
-    for device in blob.devices[:_DEVICES_JUDGED]:
+    for device in devices:
         place = (device.domain, device.bdf)
         if place in seen:
             found.setdefault("unique", Fault(f"{device.name} is in two entries"))
@@ -285,15 +295,14 @@ def _device_faults(layout: PciLayout, blob: PciBlob) -> Iterator[Fault]:
         if any(blob.devices.data[start + offset : start + offset + size].strip(b"\0") for offset, size in pads):
             found.setdefault("padding", Fault(f"{device.name}: padding is not zero", code="pci-not-zero"))
     yield from found.values()
-    if not any(_asked(layout, device) for device in blob.devices[:_DEVICES_JUDGED]) and blob.devices:
+    if devices and not any(_asked(layout, device) for device in devices):
         yield Fault("no device requested live update")
     if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
         yield Fault("unknown bridge type")
 
 
-def _idle_faults(blob: PciBlob) -> Iterator[Fault]:
+def _idle_faults(devices: Sequence[Device]) -> Iterator[Fault]:
     """A fault for an entry with refcount 0, unless its domain has entries that are in use: then it is finished."""
-    devices = blob.devices[:_DEVICES_JUDGED]
     idle = [device for device in devices if device.number("refcount") == 0]
     domains = {device.domain for device in devices if device.number("refcount")}
     stray = next((device for device in idle if device.domain not in domains), None)
