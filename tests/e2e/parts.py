@@ -76,8 +76,8 @@ PARTS: Mapping[str, Part] = {
     "moved": moved,
 }
 """Each yields the comparisons of a kernel, with files in a folder."""
-_OF_LUO = ("images",)
-_OF_NEWEST = ("nodes", "inside", "crash", "golden", "moved")
+_OF_LUO = ("images", "golden")
+_OF_NEWEST = ("nodes", "inside", "crash", "moved")
 _OF_X86 = ("moved",)
 
 
