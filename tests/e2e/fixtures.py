@@ -25,17 +25,20 @@ __all__ = ["record", "recorded"]
 _SAID = re.compile(r"^(?:CHOSEN|DEBUGFS|FOLIOS|LOG|MEMFD|RAM|SESSION|SETUP) .*$", re.MULTILINE)
 """The lines of a console that are kept."""
 _TRUTH = "truth.json"
+_MOMENTS = ("pre", "frozen", "post", "finished", "frozen2")
+"""Those that are kept. Of the second live update the others are like the first one's."""
 
 
 def record(run: Run, folder: Path) -> None:
     """Write the cut of each moment, and what was said."""
     folder.mkdir(parents=True)
-    for moment in run.moments:
+    kept = [moment for moment in run.moments if moment.name in _MOMENTS]
+    for moment in kept:
         target = folder / f"{moment.name}.elf.xz"
         CliRunner().invoke(cli, ["extract", str(moment.dumps["elf"]), "-o", str(target)], catch_exceptions=False)
-    kept = {name: getattr(run.kernel, name) for name in ("series", "release", "machine", "pages")}
-    said = {moment.name: _SAID.findall(moment.said) for moment in run.moments}
-    (folder / _TRUTH).write_text(json.dumps({"kernel": kept, "said": said}, indent=1) + "\n")
+    about = {name: getattr(run.kernel, name) for name in ("series", "release", "machine", "pages")}
+    said = {moment.name: _SAID.findall(moment.said) for moment in kept}
+    (folder / _TRUTH).write_text(json.dumps({"kernel": about, "said": said}, indent=1) + "\n")
 
 
 def recorded(folder: Path) -> Run:
