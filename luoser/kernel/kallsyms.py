@@ -191,8 +191,18 @@ class Kallsyms:
         place = self._space.number((self._markers or 0) + 4 * (index // _MARKED), 4)
         return self._at(self._skip(place, index % _MARKED))[1:]
 
-    def _entry(self, index: int, text: bytes) -> KernelSymbol:
+    def _in_order(self, index: int) -> int:
+        """Address of a symbol. Raises NoKallsyms if it is not between those before and after it."""
         address = self._address(index)
+        before = self._address(index - 1) if index else 0
+        after = self._address(index + 1) if index + 1 < self.count else _WORD
+        if not before <= address <= after:
+            place = f"symbol {index} of {self.count} is at {address:#x}, between {before:#x} and {after:#x}"
+            raise NoKallsyms(f"kallsyms: the table of addresses is damaged: {place}")
+        return address
+
+    def _entry(self, index: int, text: bytes) -> KernelSymbol:
+        address = self._in_order(index)
         end = next(
             (
                 other
@@ -259,7 +269,7 @@ class Kallsyms:
             place += size
 
     def __iter__(self) -> Iterator[KernelSymbol]:
-        """All symbols, by address as far as the kernel sorts them. Raises as `get`."""
+        """All symbols, by address. Raises as `get`."""
         for index, text in enumerate(self._texts()):
             yield self._entry(index, text)
 

@@ -83,6 +83,7 @@ class _Reader:
     def read(self) -> Pending:
         handlers = tuple(self.handlers())
         flbs, sessions = tuple(self.flbs()), tuple(self.sessions())
+        self.depended(flbs, sessions)
         evidence = [f"{self.side} lists of {self.kernel.symbols.path}, by {self.types.where}"]
         if self.side == "incoming" and not sessions:
             evidence.append(_NOT_OPENED)
@@ -113,10 +114,15 @@ class _Reader:
             self.walk.problem("pending-unread", None, subject, str(error))
         self.complete = self.complete and not needed
 
-    def variable(self, name: str) -> Object:
-        address, number = self.kernel.address(name), variable_type(self.types, name)
-        if address is None or number is None:
+    def variable(self, name: str, struct: str | None = None) -> Object:
+        """A variable. struct: name of its type. None: that of its own name. Raises NoMember, Unmapped."""
+        address, symbol = self.kernel.address(name), self.kernel.symbols.get(name)
+        number = variable_type(self.types, struct or name)
+        if address is None or symbol is None or number is None:
             raise NoMember(f"{self.kernel.symbols.path} has no {name}, or not its type")
+        size, room = self.types.size(number), symbol.size
+        if address % 8 or room < size:  # each has pointers
+            raise Unmapped(f"{name} cannot be at {address:#x}: {size} bytes are expected, {room} to the next symbol")
         return Object(self.kernel.space, self.types, address, number)
 
     def items(self, head: Object, struct: str, link: str) -> Iterator[Object]:
@@ -244,12 +250,20 @@ class _Reader:
             if head.has("count"):
                 self.counted(head, found, "FLBs")
 
+    def depended(self, flbs: tuple[PendingFlb, ...], sessions: tuple[PendingSession, ...]) -> None:
+        """A problem for each FLB that files are said to depend on, although no session has any.
+
+        A driver may hold an FLB once more, so that its count can be above the number of files.
+        """
+        if self.side == "outgoing" and self.complete and not any(session.files for session in sessions):
+            for index, flb in enumerate(flbs):
+                with self.noted(Subject(f"pending FLB {index}", f"pending.flbs[{index}]")):
+                    if flb.count:
+                        raise BrokenList(f"FLB {safe_text(flb.name)}: count is {flb.count}, no session has a file")
+
     def handlers(self) -> Iterator[str]:
         with self.noted(Subject("registered handlers", "pending.handlers")):
-            address, number = self.kernel.address("luo_file_handler_list"), self.types.struct("list_head")
-            if address is None or number is None:
-                raise NoMember(f"{self.kernel.symbols.path} has no luo_file_handler_list")
-            head = Object(self.kernel.space, self.types, address, number)
+            head = self.variable("luo_file_handler_list", "list_head")
             for item in self.items(head, "liveupdate_file_handler", "list"):
                 self.known.add(item.address)
                 yield decode_name(item.text("compatible"))

@@ -179,6 +179,24 @@ def test_an_order_that_is_none_is_not_used() -> None:
     assert [one.address for one in found.get(["twice"])["twice"]] == [IMAGE + 0x8_1000, IMAGE + 0x8_2000]
 
 
+@every_form
+@pytest.mark.parametrize("bit", [16, 24])
+def test_an_address_that_is_not_between_its_neighbours_is_damage(form: Form, align: int, bit: int) -> None:
+    """The kernel sorts its symbols by address: one bit of an entry is another variable's address."""
+    tables = Tables(symbols=SYMBOLS, form=form, align=align)
+    ram, place = kallsyms_memory(tables)
+    _, places = tables.written()
+    index = next(index for index, one in enumerate(SYMBOLS) if one[2] == "größe".encode())
+    size = 8 if form == "addresses" else 4
+    entry = places["addresses" if size == 8 else "offsets"] - 0xFFFF_FFFF_8000_0000 + size * index
+    assert find_kallsyms(place).get(["größe"])["größe"][0].address == IMAGE + 0x8_3000
+    ram.write(entry, (int.from_bytes(ram.read(entry, size), "little") ^ 1 << bit).to_bytes(size, "little"))
+    found = find_kallsyms(AddressSpace(ram, place.info))
+    with pytest.raises(NoKallsyms, match=r"the table of addresses is damaged: symbol \d+ of 709 is at"):
+        found.get(["größe"])
+    assert found.get(["function_9"])["function_9"][0].address == IMAGE + 0x900
+
+
 # -- nothing there -----------------------------------------------------------------------------------------
 
 

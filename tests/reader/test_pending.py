@@ -208,6 +208,37 @@ def test_a_loop_of_files() -> None:
     assert any("prev of item 4 is" in problem.message for problem in state.problems)
 
 
+@pytest.mark.parametrize(
+    ("name", "shift", "size"),
+    [("luo_session_global", 0, 128), ("luo_session_global", 4, 0x1000), ("luo_flb_global", 0, 8)],
+)
+def test_a_symbol_without_room_for_its_variable_is_not_believed(name: str, shift: int, size: int) -> None:
+    memory = Overlay(real.memory("frozen"))
+    answers = Answers.unpack(memory.answers)
+    assert answers is not None
+    place = (answers.symbols[name][0] + shift, size)
+    memory.answers = replace(answers, symbols={**answers.symbols, name: place}).pack()
+    state = luoser.read(memory)
+    assert any(f"{name} cannot be at" in one.message for one in state.problems if one.code == "pending-unread")
+    report = check(state)
+    assert report.verdict == "inconclusive" and not [one for one in report.findings if one.severity == "error"]
+
+
+def test_an_flb_that_files_depend_on_while_there_is_no_file() -> None:
+    """The list of sessions reads as an empty one: the counts of FLBs say that it is not."""
+    memory = Overlay(real.memory("pre"))
+    head = header("outgoing.list")
+    memory.write(head.physical, head.address.to_bytes(8, "little") * 2)
+    memory.write(header("outgoing.count").physical, bytes(8))
+    state = luoser.read(memory)
+    found = pending(state, Direction.OUTGOING)
+    assert found.sessions == () and not found.complete
+    said = [one.message for one in state.problems if one.code == "pending-broken"]
+    assert len(said) == sum(flb.count > 0 for flb in found.flbs) > 1
+    assert all("count is 64, no session has a file" in text for text in said)
+    assert check(state).verdict == "findings"
+
+
 def test_flbs_whose_type_is_lost_are_not_said_to_be_none() -> None:
     memory = Overlay(real.memory("frozen"))
     answers = Answers.unpack(memory.answers)
