@@ -18,6 +18,7 @@ from itertools import accumulate
 from luoser.errors import MissingMemory, PageState
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number
 from luoser.limits import LIMITS, how_to_raise
+from luoser.text import safe_text
 
 __all__ = ["Kallsyms", "KernelSymbol", "NoKallsyms", "find_kallsyms"]
 
@@ -62,12 +63,16 @@ class KernelSymbol:
 
 
 class Kallsyms:
-    """The symbols of a kernel. Made by `find_kallsyms`."""
+    """The symbols of a kernel. Made by `find_kallsyms`.
+
+    count:  of symbols.
+    damage: what was found wrong with the table by name, in words; symbols were looked for without it. Empty: nothing.
+    """
 
     def __init__(self, space: AddressSpace, places: _Places, tokens: list[bytes]) -> None:
         self._space, self._places, self._tokens = space, places, tokens
         self._sizes = [*map(len, tokens)]
-        self.count = places.count
+        self.count, self.damage = places.count, ""
         self._address: Callable[[int], int] = self._form()
         self._markers = self._find_markers()
         self._by_name = self._find_order() if self._markers is not None else None
@@ -179,11 +184,16 @@ class Kallsyms:
         size, skip = (head[0], 1) if head[0] < 0x80 else ((head[0] & 0x7F) | head[1] << 7, 2)
         return self._unpacked(self._space.read(start + skip, size))
 
-    def _unpacked(self, packed: bytes) -> bytes:
-        """Kind and name of a symbol out of its tokens."""
-        size = sum([self._sizes[byte] for byte in packed]) if len(packed) <= _LONGEST else len(packed)
+    def _size(self, packed: bytes) -> int:
+        """Bytes of a kind and name that are packed. Raises NoKallsyms for none, and for too many."""
+        size = sum(map(self._sizes.__getitem__, packed)) if len(packed) <= _LONGEST else len(packed)
         if not 0 < size <= _LONGEST:
             raise NoKallsyms(f"kallsyms: a name of {size} bytes")
+        return size
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        """Kind and name of a symbol out of its tokens."""
+        self._size(packed)
         return b"".join([self._tokens[byte] for byte in packed])
 
     def _unpack(self, index: int) -> bytes:
@@ -219,26 +229,52 @@ class Kallsyms:
     def get(self, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
         """The symbols of some names; several if a name is that of more than one. Names that are not there are left out.
 
+        A name that the table by name does not have is looked for among all names, too.
+
         Raises NoKallsyms if the tables are damaged, MissingMemory or Unmapped if they are not in the source.
         """
-        found = self._indices(names)
+        found = self._confirmed(names)
         return {name: [self._entry(index, self._text(index)) for index in found[name]] for name in found if found[name]}
 
     def _text(self, index: int) -> bytes:
         place = self._space.number((self._markers or 0) + 4 * (index // _MARKED), 4) if self._markers is not None else 0
         return self._at(self._skip(place, index % _MARKED if self._markers is not None else index))
 
+    def _confirmed(self, names: Iterable[str]) -> dict[str, list[int]]:
+        """Numbers of the symbols of some names. If one is not there, all are looked for without the table by name."""
+        wanted = [*names]
+        found = self._indices(wanted)
+        if self._by_name is None or all(found.values()):
+            return found
+        try:
+            listed = self._listed(wanted)
+        except (NoKallsyms, Unmapped, MissingMemory) as error:
+            self.damage = (
+                f"kallsyms: {error}; whether it has {next(name for name in found if not found[name])} is unknown"
+            )
+            return found
+        lost = [name for name in listed if listed[name] != found[name]]
+        if lost:
+            self.damage = f"kallsyms: the table by name is damaged: it does not lead to {safe_text(lost[0])}"
+        return listed
+
     def _indices(self, names: Iterable[str]) -> dict[str, list[int]]:
-        wanted = {name.encode("utf-8", "surrogateescape"): name for name in names}
+        wanted = [*names]
         if self._by_name is not None:
             try:
-                return {name: self._search(raw, self._by_name) for raw, name in wanted.items()}
-            except NoKallsyms:  # not the table of names in order after all
-                self._by_name = None
-        found: dict[str, list[int]] = {name: [] for name in wanted.values()}
-        for index, text in enumerate(self._texts()):
-            if text[1:] in wanted:
-                found[wanted[text[1:]]].append(index)
+                return {name: sorted(self._search(_raw(name), self._by_name)) for name in wanted}
+            except NoKallsyms as error:  # not the table of names in order after all
+                self._by_name, self.damage = None, str(error)
+        return self._listed(wanted)
+
+    def _listed(self, names: Iterable[str]) -> dict[str, list[int]]:
+        """Numbers of the symbols of some names, by a look at all. Only names of their sizes are unpacked."""
+        found: dict[str, list[int]] = {name: [] for name in names}
+        wanted = {_raw(name): name for name in found}
+        sizes = {1 + len(raw) for raw in wanted}
+        for index, packed in enumerate(self._packed()):
+            if self._size(packed) in sizes and (name := wanted.get(self._unpacked(packed)[1:])) is not None:
+                found[name].append(index)
         return found
 
     def _search(self, name: bytes, order: int) -> list[int]:
@@ -253,10 +289,14 @@ class Kallsyms:
         while low < self.count and len(found) < _MARKED and self._unpack(index := self._ordered(order, low)) == name:
             found.append(index)
             low += 1
+        near = range(max(low - 2, 0), min(low + 2, self.count)) if not found else ()
+        names = [self._unpack(self._ordered(order, place)) for place in near]
+        if names != sorted(names):
+            raise NoKallsyms(f"kallsyms: names are not in order where {safe_text(name)} would be")
         return found
 
-    def _texts(self) -> Iterator[bytes]:
-        """Kind and name of all symbols by address."""
+    def _packed(self) -> Iterator[bytes]:
+        """Kind and name of all symbols by address, as they are packed."""
         places = self._places
         data, place = self._space.read(places.names, places.token_table - places.names), 0
         for _ in range(self.count):
@@ -265,13 +305,21 @@ class Kallsyms:
             size, place = data[place], place + 1
             if size >= 0x80:
                 size, place = (size & 0x7F) | data[place] << 7, place + 1
-            yield self._unpacked(data[place : place + size])
+            yield data[place : place + size]
             place += size
+
+    def _texts(self) -> Iterator[bytes]:
+        """Kind and name of all symbols by address."""
+        return map(self._unpacked, self._packed())
 
     def __iter__(self) -> Iterator[KernelSymbol]:
         """All symbols, by address. Raises as `get`."""
         for index, text in enumerate(self._texts()):
             yield self._entry(index, text)
+
+
+def _raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _signed(number: int) -> int:

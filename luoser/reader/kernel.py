@@ -295,7 +295,8 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
     answers = _answers(walk, space)
     with walk.memory.trial():  # megabytes, of which a cut needs only the answers
         try:
-            found = find_kallsyms(space).get(SYMBOLS)
+            kallsyms = find_kallsyms(space)
+            found = kallsyms.get(SYMBOLS)
         except NoKallsyms as error:
             if answers is not None:
                 return _noted_symbols(walk, space, name, answers)
@@ -307,6 +308,8 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
                 return _noted_symbols(walk, space, name, answers)
             walk.problem("symbols", None, None, f"{name}: kallsyms: {error}; its own symbols are not used")
             return None
+    if kallsyms.damage:
+        walk.problem("symbols", None, None, f"{name}: {kallsyms.damage}")
     if "init_uts_ns" not in found:
         text = "kallsyms have functions only (no CONFIG_KALLSYMS_ALL); --symbols System.map gives its variables"
         walk.problem("symbols", None, None, f"{name}: {text}")

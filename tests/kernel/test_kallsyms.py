@@ -48,14 +48,6 @@ def test_a_look_up_equals_the_list_for_every_name() -> None:
     }
 
 
-def test_a_look_up_reads_little() -> None:
-    """Names are unpacked one by one: some pages of the tables, which are megabytes with 200 000 symbols."""
-    place = real.space("pre")
-    found = find_kallsyms(place).get(NAMES)
-    assert set(found) == set(NAMES)
-    assert len(place._pages) < 150
-
-
 def test_sizes_go_to_the_next_symbol() -> None:
     found = find_kallsyms(real.space("pre")).get(["kho_in"])["kho_in"][0]
     after = min(address for address, _, _ in real.symbols() if address > found.address)
@@ -112,6 +104,68 @@ def test_the_tables_of_a_vmlinux(machine: str) -> None:
     assert found <= Counter(listed)
     left = Counter(listed) - found
     assert len(left) < 20 and {kind for _, kind, _ in left} <= set("AaBb")
+
+
+def with_the_table_by_name() -> tuple[Overlay, int]:
+    """The memory of a real kernel with the table that its cut does not have, and the table's physical address."""
+    place = real.space("pre")
+    names = [one.name.encode("utf-8", "surrogateescape") for one in find_kallsyms(place)]
+    start = place.image(int(place.info["SYMBOL(kallsyms_offsets)"], 16) + 4 * len(names))
+    assert start is not None
+    memory = Overlay(real.memory("pre"))
+    order = sorted(range(len(names)), key=lambda index: (names[index], index))
+    memory.write(start, b"".join(index.to_bytes(3, "big") for index in order))
+    return memory, start
+
+
+def test_a_look_up_by_name_reads_little_and_equals_the_list() -> None:
+    """Names are unpacked one by one: some pages of the tables, which are megabytes with 200 000 symbols."""
+    place = AddressSpace(with_the_table_by_name()[0], real.memory("pre").vmcoreinfo)
+    found = find_kallsyms(place)
+    before = len(place._pages)
+    assert found._by_name is not None and before < 100
+    assert found.get(NAMES) == find_kallsyms(real.space("pre")).get(NAMES)
+    assert set(found.get(NAMES)) == set(NAMES) and len(place._pages) - before < 50
+    some = [one.name for one in found][::97]
+    assert found.get(some) == find_kallsyms(real.space("pre")).get(some)
+    assert found._by_name is not None and not found.damage
+
+
+@pytest.mark.parametrize("name", ["luo_session_global", "kho_out"])
+@pytest.mark.parametrize("size", [1, 3, 0x1000], ids=["bit", "entry", "page"])
+def test_a_table_by_name_that_lies_loses_nothing(name: str, size: int) -> None:
+    memory, start = with_the_table_by_name()
+    info = real.memory("pre").vmcoreinfo
+    whole = find_kallsyms(AddressSpace(memory, info))
+    assert whole._by_name is not None
+    expected = whole.get([name])
+    names = sorted(one.name.encode("utf-8", "surrogateescape") for one in whole)
+    entry = start + 3 * names.index(name.encode())
+    if size == 1:
+        memory.write(entry + 1, bytes([memory.read(entry + 1, 1)[0] ^ 1]))
+    else:
+        memory.write(entry // size * size if size > 3 else entry, bytes(size))
+    damaged = find_kallsyms(AddressSpace(memory, info))
+    assert damaged._by_name is not None  # the samples do not show it
+    assert damaged.get([name]) == expected
+    assert "kallsyms: " in damaged.damage and name in damaged.damage
+
+
+def test_a_miss_that_cannot_be_confirmed_is_said_to_be() -> None:
+    memory, _ = with_the_table_by_name()
+    info = real.memory("pre").vmcoreinfo
+    place = AddressSpace(memory, info)
+    assert find_kallsyms(place).get(["kho_bootmem"]) == {} and not find_kallsyms(place).damage
+    first = place.image(int(info["SYMBOL(kallsyms_names)"], 16))
+    used = AddressSpace(memory, info)
+    find_kallsyms(used).get(["kho_out"])
+    pages = {used.physical(page * 4096) for page in used._pages}
+    assert first is not None
+    unused = next(page for page in range(first // 4096 * 4096 + 4096, first + 0x40_0000, 4096) if page not in pages)
+    memory.remove(unused)
+    found = find_kallsyms(AddressSpace(memory, info))
+    assert set(found.get(["kho_out", "kho_bootmem"])) == {"kho_out"}
+    assert "whether it has kho_bootmem is unknown" in found.damage
 
 
 # -- every form --------------------------------------------------------------------------------------------
