@@ -16,7 +16,7 @@ from luoser.errors import SourceError
 from luoser.memory.file import Buffer
 from luoser.memory.source import ByteSource, Segment, swept
 
-__all__ = ["MAGIC", "Flattened", "known", "stored"]
+__all__ = ["MAGIC", "Flattened", "known", "stored", "volume"]
 
 MAGIC = b"makedumpfile\0\0\0\0"
 _HEADER_SIZE = 4096
@@ -102,6 +102,11 @@ class Flattened:
         """Number of pieces."""
         return len(self._starts)
 
+    @property
+    def volume(self) -> int:
+        """Bytes of all pieces."""
+        return sum(self._sizes)
+
     def __getitem__(self, span: slice, /) -> bytes:
         start, stop, step = span.indices(self._size)
         if step != 1:
@@ -164,6 +169,11 @@ def stored(source: ByteSource, start: int, stop: int) -> Iterator[Run]:
         yield from ((low, low + size) for low, size, _ in source.pieces(start, stop))
     elif start < min(stop, len(source)):
         yield start, min(stop, len(source))
+
+
+def volume(source: ByteSource) -> int:
+    """Number of bytes that are stored: all of them except gaps of a flattened file."""
+    return source.volume if isinstance(source, Flattened) else len(source)
 
 
 def known(source: ByteSource, start: int, stop: int) -> Iterator[Run]:

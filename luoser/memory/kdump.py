@@ -24,7 +24,7 @@ from luoser.limits import LIMITS, how_to_raise
 from luoser.memory import lzo, snappy
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.memory.file import Mapped
-from luoser.memory.flattened import known
+from luoser.memory.flattened import known, volume
 from luoser.memory.frames import FrameBitmap
 from luoser.memory.source import ByteSource, Memory, Segment
 
@@ -43,6 +43,10 @@ _CLOCK = struct.Struct("<QQ")
 """Seconds and microseconds of the time in a header."""
 _APART = 60
 """Seconds between the times of the files of one dump at most: each writer looks at the clock."""
+_SHARED = 4
+"""Times the bytes of a file that its pages may have, those at one offset counted once. Without sharing it is 1."""
+_REMEMBERED = 1 << 16
+"""Offsets of pages out of their order that a search knows again: those of equal pages are one, and few."""
 _STEP = 1 << 12
 """Number of descriptors that are checked together."""
 
@@ -87,6 +91,7 @@ class _Part:
 
     first, last: the file has the data of frames [first, last).
     begin:       the file is used for frames [begin, last). Those before are read from an earlier file.
+    crowded:     the frame at which a walk ended because pages have the same bytes. None: no walk did.
     """
 
     def __init__(self, path: str, source: ByteSource) -> None:
@@ -101,6 +106,7 @@ class _Part:
         self.begin = self.first
         self._base = self.dumped.rank(self.first)
         self._count = self.dumped.rank(self.last) - self._base
+        self.crowded: int | None = None
 
     @cached_property
     def ram(self) -> FrameBitmap:
@@ -153,9 +159,18 @@ class _Part:
         place = self.header.descriptors
         return next((end for begin, end in known(self.source, place, len(self.source)) if begin == place), place)
 
+    @cached_property
+    def _room(self) -> int:
+        """Bytes that its pages may have."""
+        return _SHARED * volume(self.source)
+
     def walk(self) -> Iterator[tuple[int, int, int, int]]:
-        """(frame, offset, size, flags) of each page of this file whose descriptor is known, ascending."""
-        size = _DESCRIPTOR.size
+        """(frame, offset, size, flags) of each page of this file whose descriptor is known, ascending.
+
+        Ends where the pages had several times the bytes of the file: else a search could take their product.
+        """
+        size, most, end, left = _DESCRIPTOR.size, 2 * self.header.block_size, len(self.source), self._room
+        newest, older = -1, set[int]()
         place = self.header.descriptors + (self.dumped.rank(self.begin) - self._base) * size
         for first, count in self.dumped.runs(self.begin, self.last):
             if place >= len(self.source):
@@ -164,6 +179,17 @@ class _Part:
                 skip = -(-(low - place) // size)
                 raw = self.source[place + skip * size : place + (high - place) // size * size]
                 for frame, (offset, length, flags, _) in enumerate(_DESCRIPTOR.iter_unpack(raw), first + skip):
+                    if offset > newest:
+                        newest = offset
+                        left -= length if length <= most and offset < end else 0
+                    elif offset not in older:
+                        if len(older) >= _REMEMBERED:
+                            older.clear()
+                        older.add(offset)
+                        left -= length if length <= most and offset < end else 0
+                    if left < 0:
+                        self.crowded = frame
+                        return
                     yield frame, offset, length, flags
             place += count * size
 
@@ -292,7 +318,7 @@ class KdumpMemory(Memory):
         super().__init__(path)
         parts = [_Part(name, source) for name, source in sources]
         self._parts = sorted(parts, key=lambda part: (part.first, -part.last, -len(part.source)))
-        self.file_data = sum(len(source) for _, source in sources)
+        self.file_data = sum(volume(source) for _, source in sources)
         for part in self._parts[1:]:
             _check_set(self._parts[0], part)
         self.page_size = self._page = self._parts[0].header.block_size
@@ -302,6 +328,7 @@ class KdumpMemory(Memory):
         self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.machine = _machine(self._parts[0].source)
         self._damaged: set[int] = set()
+        self._lowest = 0
         self._share_frames()
         self._segments = tuple(self._cover())
         self._inflated = lru_cache(maxsize=512)(self._inflate)
@@ -435,20 +462,34 @@ class KdumpMemory(Memory):
             self._remark_damage()
 
     def _note_damage(self, offset: int) -> None:
-        self._damaged.add(offset)
+        self._add_damage(offset)
         self._remark_damage()
+
+    def _add_damage(self, offset: int) -> None:
+        self._lowest = min(self._lowest, offset) if self._damaged else offset
+        self._damaged.add(offset)
 
     def _remark_damage(self) -> None:
         """A remark on stored pages that could not be unpacked so far."""
         if not self._damaged:
             return
         count = f"{len(self._damaged)} stored page{'s' if len(self._damaged) > 1 else ''}"
-        word = f"damaged: {count} cannot be unpacked, the first at file offset {min(self._damaged):#x}"
+        word = f"damaged: {count} cannot be unpacked, the first at file offset {self._lowest:#x}"
         before = next((place for place, said in enumerate(self.remarks) if said.startswith("damaged: ")), None)
         if before is None:
             self.remarks.append(word)
         else:
             self.remarks[before] = word
+
+    def _walk(self, part: _Part) -> Iterator[tuple[int, int, int, int]]:
+        """As `_Part.walk`. Adds a remark if it ended early."""
+        yield from part.walk()
+        if part.crowded is None:
+            return
+        text = f"the pages of {part.path} have {_SHARED} times the bytes of the file; a search leaves out those"
+        text = f"truncated: {text} from page frame {part.crowded:#x} on"
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -461,7 +502,7 @@ class KdumpMemory(Memory):
         for part in self._parts:
             last, shared = -1, dict[int, tuple[int, ...]]()
             source, most, due, given = part.source, 2 * self._page, 0, 0
-            for frame, offset, size, flags in part.walk():
+            for frame, offset, size, flags in self._walk(part):
                 if frame >= due:
                     due = frame + _STEP
                     self.report(frame * self._page, total)
@@ -471,6 +512,8 @@ class KdumpMemory(Memory):
                 if offset <= last:
                     found = shared.get(offset)
                     if found is None:
+                        if len(shared) >= _REMEMBERED:
+                            shared.clear()
                         found = shared[offset] = self._starts(part, offset, size, flags, prefix, at)
                 elif flags == _ZLIB and is_plain and size <= most:  # the usual case, inlined for speed
                     last, data = offset, source[offset : offset + size]
@@ -478,7 +521,7 @@ class KdumpMemory(Memory):
                         if inflate().decompress(data, end)[at:] == prefix and len(data) == size:
                             yield frame * _PAGE
                     except zlib.error:
-                        self._damaged.add(offset)
+                        self._add_damage(offset)
                     continue
                 else:
                     last, found = offset, self._starts(part, offset, size, flags, prefix, at)
@@ -491,7 +534,7 @@ class KdumpMemory(Memory):
         try:
             data = _unpack(part, offset, size, flags, self._page - _PAGE + end)
         except (FormatError, zlib.error):
-            self._damaged.add(offset)
+            self._add_damage(offset)
             return ()
         return tuple(start for start in range(0, self._page, _PAGE) if data[start + at : start + end] == prefix)
 
@@ -510,7 +553,7 @@ class KdumpMemory(Memory):
         whole, inflate = self._page, zlib.decompressobj
         for part in self._parts:
             last, source, most, due = -1, part.source, 2 * whole, 0
-            for frame, offset, size, flags in part.walk():
+            for frame, offset, size, flags in self._walk(part):
                 if frame >= due:
                     due = frame + _STEP
                     if isinstance(source, Mapped):

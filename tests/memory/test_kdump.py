@@ -10,7 +10,7 @@ import lzma
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from luoser.memory.source import Memory
 from tests.memory import writers
 from tests.memory.conftest import Bounded, Opened
 from tests.memory.writers import COMPRESSIONS, PAGE, ZERO, kdump, kdump_set, poke, poke_sub
+from tests.work import steps
 
 PRESENT, EXCLUDED, ABSENT = PageState.PRESENT, PageState.EXCLUDED, PageState.ABSENT
 each_version = pytest.mark.parametrize("version", range(1, 7))
@@ -697,6 +698,41 @@ def test_page_that_cannot_be_unpacked_is_missing(open_files: Opened, bounded: Bo
         assert missing(memory, PAGE)[0] == PAGE
         assert list(memory.find(b"MAGI0000")) == [0]
         assert 0 in list(memory.find_pages(b"MAGI"))
+
+
+def crowd(offsets: Sequence[int], size: int, data: bytes, flags: int = 0) -> bytes:
+    """Pages at these offsets of some data, of one size each."""
+    whole = kdump(dict.fromkeys(range(len(offsets)), ZERO), pack="plain")
+    place = len(whole) - PAGE
+    table = struct.pack("<qIIQ", place, PAGE, 0, 0) * len(offsets)
+    assert whole.count(table) == 1
+    made = b"".join(struct.pack("<qIIQ", place + offset, size, flags, 0) for offset in offsets)
+    return whole.replace(table, made)[:place] + data
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["ascending", "descending"])
+def test_pages_that_share_their_bytes_are_not_all_searched(open_files: Opened, order: int) -> None:
+    """Each has a descriptor of 24 bytes, and a search could take 8 KiB for it."""
+    memory = open_files(crowd(range(4000)[::order], PAGE, bytes(4000) + PAGES[0] + bytes(PAGE)))
+    with steps(20_000):
+        assert not list(memory.find_pages(b"none"))
+        assert not list(memory.find(b"none"))
+    (remark,) = memory.remarks
+    assert remark.startswith("truncated: the pages of ") and "have 4 times the bytes of the file" in remark
+
+
+def test_damage_is_counted_without_looking_at_all_of_it(open_files: Opened) -> None:
+    class Unseen(set[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("each damaged page would cost all before it")
+
+    memory = open_files(crowd([16, 8, 0], 8, b"garbage!" * 3, flags=1))
+    assert isinstance(memory, KdumpMemory)
+    memory._damaged = Unseen()
+    assert [memory.page_state(frame * PAGE) for frame in range(3)] == [PageState.DAMAGED] * 3
+    (remark,) = memory.remarks
+    lowest = module._DESCRIPTOR.unpack(memory._parts[0].source[4 * PAGE + 2 * 24 :][:24])[0]
+    assert remark == f"damaged: 3 stored pages cannot be unpacked, the first at file offset {lowest:#x}"
 
 
 @pytest.mark.parametrize("case", ["offset before the file", "least offset"])
