@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The construct object of a struct, which parses and builds it."""
+"""The construct object of a struct, which builds it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ all structs here), `packed` inserts no padding. A member is written `"name" / u3
 integers are little-endian, except be32 and be64.
 
 Derived from the members: offsets, alignment, the C declaration, for arrays of records the format of
-`struct.iter_unpack`, and the construct object that parses and builds a struct (`luoser.abi.constructs`).
+`struct.iter_unpack`, what parses a struct, and the construct object that builds one (`luoser.abi.constructs`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct as _struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Scalar",
     "Schema",
     "Type",
+    "Values",
     "array",
     "be32",
     "be64",
@@ -412,19 +413,67 @@ class Schema:
 
     @cached_property
     def _construct(self) -> Any:
-        from luoser.abi.constructs import (
-            construct_of,  # late: a start that parses no struct is faster without construct
-        )
+        from luoser.abi.constructs import construct_of  # late: only what builds a struct needs construct
 
         return construct_of(self.struct)
 
-    def parse(self, data: bytes | memoryview) -> Any:
-        """The members as a construct Container. data: at least `size` bytes; more are ignored."""
-        return self._construct.parse(bytes(data[: self.size]))
+    def parse(self, data: bytes | memoryview) -> Values:
+        """The members, padding included. data: at least `size` bytes, else struct.error; more are ignored."""
+        return _parsed(self.struct, data)
 
     def build(self, values: Mapping[str, Any]) -> bytes:
         """The bytes of the struct. values: as `parse` returns them; padding may be left out, it is zeros then."""
         return bytes(self._construct.build(_with_padding(self.struct, values)))
+
+
+class Values(dict[str, Any]):
+    """The members of a struct by name, which are attributes, too. A nested struct is such an object again."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def _parsed(struct: CStruct, data: bytes | memoryview) -> Values:
+    form, names, others = _plan(struct)
+    made = Values(zip(names, form.unpack_from(data), strict=True))
+    for name, own in others:
+        made[name] = _parsed_bytes(own, made[name])
+    return made
+
+
+@cache
+def _plan(struct: CStruct) -> tuple[_struct.Struct, tuple[str, ...], tuple[tuple[str, Type], ...]]:
+    """(format, names of its values, members whose value it gives as bytes that have to be parsed)."""
+    codes, others = "<", list[tuple[str, Type]]()
+    for member in struct.members:
+        own = member.type
+        if isinstance(own, Scalar) and own.order == "<":
+            codes += own.code
+            continue
+        codes += f"{own.size}s"
+        if not isinstance(own, Raw):
+            others.append((member.name, own))
+    return _struct.Struct(codes), tuple(member.name for member in struct.members), tuple(others)
+
+
+def _parsed_bytes(own: Type, raw: bytes) -> Any:
+    if isinstance(own, CStruct):
+        return _parsed(own, raw)
+    if isinstance(own, Scalar):
+        return int.from_bytes(raw, "little" if own.order == "<" else "big", signed=own.code.islower())
+    if isinstance(own, Array):
+        return [_parsed_bytes(own.of, raw[at : at + own.of.size]) for at in range(0, own.size, own.of.size)]
+    if isinstance(own, Bits):
+        left, made = int.from_bytes(raw, "little"), Values()
+        for name, width in own.members:
+            made[name], left = left & (1 << width) - 1, left >> width
+        return made if sum(width for _, width in own.members) == 8 * own.size else Values(made, _unused=left)
+    return None if isinstance(own, Flex) else raw
 
 
 def _type_of(of: Schema | Type) -> Type:

@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
-from construct import Container
-
 from luoser.abi import iommu
 from luoser.abi.luo import is_test_flb
 from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
-from luoser.abi.schema import Schema
+from luoser.abi.schema import Schema, Values
 from luoser.errors import MissingMemory
 from luoser.reader.plausible import PHYSICAL_LIMIT, is_guest_memfd, is_hwpoison, is_pstore, is_tmpfs_file
 from luoser.reader.vmalloc import read_area
@@ -90,7 +88,7 @@ def _arrays(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> Iterat
     page:   starts with it.
     """
     for name, value in schema.parse(page).items():
-        if isinstance(value, Container) and {"first", "total_pages", "order"} <= value.keys() and value.first:
+        if isinstance(value, Values) and {"first", "total_pages", "order"} <= value.keys() and value.first:
             size = value.total_pages * walk.page_size
             area = read_area(walk, value, size, subject.part(name, f".{name}"))
             data = area.data[: len(area.data) // 8 * 8]
