@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from luoser.errors import SourceError
@@ -70,7 +69,7 @@ def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols
     """
     shown = safe_text(os.fspath(path))
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:
             head = file.read(4)
             if head == b"\x7fELF":
                 return _from_elf(file, shown, names)

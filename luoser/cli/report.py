@@ -73,10 +73,10 @@ def command(reading: Reading, target: str, force: bool, topology_of: str | None,
 def _open(reading: Reading, stack: ExitStack) -> list[tuple[Reading, Memory]]:
     """Each source with its memory: one, or two if the files do not belong to one dump."""
     from luoser.errors import SourceError, UsageError
-    from luoser.memory.live import NAME
+    from luoser.memory.device import LIVE
 
     count = len(reading.source)
-    apart = ("-", NAME)  # never a part of a dump, and standard input cannot be read twice
+    apart = ("-", LIVE)  # never a part of a dump, and standard input cannot be read twice
     if count == 1 or (not set(apart) & set(reading.source) and not Path(reading.source[0]).is_dir()):
         try:
             return [(reading, stack.enter_context(reading.open()))]

@@ -6,8 +6,6 @@ The tables that they come from are megabytes; the answers are kilobytes. A cut w
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,6 +33,9 @@ class Answers:
 
     def pack(self) -> bytes:
         """The note's bytes: JSON in ASCII."""
+        import base64  # late, as json: most sources have no such note
+        import json
+
         symbols = {name: [f"{address:#x}", size] for name, (address, size) in sorted(self.symbols.items())}
         document = {
             "text": f"{self.text:#x}",
@@ -48,6 +49,11 @@ class Answers:
     @classmethod
     def unpack(cls, note: bytes) -> Answers | None:
         """The answers in a note. None: it is damaged, or empty."""
+        if not note:
+            return None
+        import base64
+        import json
+
         try:
             document = json.loads(note)
             return cls(

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.memory.source import Memory, Segment
 
-__all__ = ["BlockMemory", "DeviceMemory"]
+__all__ = ["LIVE", "BlockMemory", "DeviceMemory"]
 
+LIVE = "live:"
+"""Name of the best source that this machine has."""
 _PAGE = 4096
 _BLOCK = 4 << 20
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from luoser.abi.kho import CHOSEN_FDT, CHOSEN_SCRATCH, SETUP_KEXEC_KHO, kho_data
 from luoser.errors import SourceError
 from luoser.memory.debugfs import DebugfsMemory
+from luoser.memory.device import LIVE
 from luoser.memory.devmem import DevMemory
 from luoser.memory.kcore import KcoreMemory
 from luoser.memory.source import KnownRoot, Memory
 from luoser.text import safe_text
 
-__all__ = ["NAME", "open_live"]
-
-NAME = "live:"
+__all__ = ["open_live"]
 
 
 def open_live(*, base: Path = Path("/")) -> Memory:
@@ -45,7 +44,7 @@ def open_live(*, base: Path = Path("/")) -> Memory:
         hint = " (the kernel is locked down, or CAP_SYS_RAWIO is missing; use a dump made by kdump or a hypervisor)"
     if os.geteuid() != 0:
         hint = " (only root may read the memory of a running machine)"
-    raise SourceError(f"{NAME} no source of memory can be read{hint}: {'; '.join(failures)}")
+    raise SourceError(f"{LIVE} no source of memory can be read{hint}: {'; '.join(failures)}")
 
 
 def _open(path: Path, kind: Callable[[str, int], Memory]) -> Memory:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Opens a dump. The format is recognised by content. Packed files are unpacked first."""
+"""Opens a dump. The format is recognised by content. Packed files are unpacked first.
+
+What reads machines, folders and the rarer files is imported late: most sources are dumps.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,15 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from luoser import fdt
 from luoser.errors import SourceError, UsageError
 from luoser.limits import LIMITS, Limits, limited
-from luoser.memory import avml, devmem, elf, flattened, kdump, lime, live, vmware
+from luoser.memory import avml, elf, flattened, kdump, lime
 from luoser.memory.containers import container
-from luoser.memory.debugfs import DebugfsMemory, is_root
+from luoser.memory.device import LIVE
 from luoser.memory.elf import ElfMemory
 from luoser.memory.file import Buffer, File, load
-from luoser.memory.kcore import KcoreMemory
 from luoser.memory.raw import Range, RawMemory
 from luoser.memory.source import ByteSource, Memory
 from luoser.text import bytes_text, safe_text
@@ -86,21 +87,34 @@ def _guest(path: str, more: tuple[object, ...], pause: bool) -> Memory:
 
 def _special(name: str) -> Memory | None:
     """The source if it is the live machine, a device, or a folder of debugfs blobs. None for any other file."""
-    if name == live.NAME:
-        return live.open_live()
+    if name == LIVE:
+        from luoser.memory.live import open_live
+
+        return open_live()
     if name == "-":
         return None
     shown = safe_text(name)
     try:
-        status = Path(name).stat()
-        if stat.S_ISDIR(status.st_mode):
-            return DebugfsMemory(shown, Path(name))
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == devmem.DEVICE:
-            return _device(shown, name, devmem.DevMemory)
-        if stat.S_ISREG(status.st_mode) and Path(name).resolve() == Path("/proc/kcore"):
-            return _device(shown, name, KcoreMemory)
+        return _folder_or_device(name, shown, os.stat(name))
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}{_root_hint(error)}") from error
+
+
+def _folder_or_device(name: str, shown: str, status: os.stat_result) -> Memory | None:
+    if stat.S_ISDIR(status.st_mode):
+        from pathlib import Path
+
+        from luoser.memory.debugfs import DebugfsMemory
+
+        return DebugfsMemory(shown, Path(name))
+    if stat.S_ISCHR(status.st_mode):
+        from luoser.memory.devmem import DEVICE, DevMemory
+
+        return _device(shown, name, DevMemory) if status.st_rdev == DEVICE else None
+    if stat.S_ISREG(status.st_mode) and os.path.realpath(name) == "/proc/kcore":
+        from luoser.memory.kcore import KcoreMemory
+
+        return _device(shown, name, KcoreMemory)
     return None
 
 
@@ -142,9 +156,13 @@ def _recognise(file: File, *, is_placed: bool) -> Memory:
     for magics, kind in FORMATS:
         if head.startswith(magics):
             return kind(shown, buffer)
+    from luoser.memory import vmware
+
     if head.startswith(vmware.MAGICS):
         raise SourceError(f"{shown}: a VMware state file; give its .vmem first, then this file")
     if head.startswith(fdt.MAGIC) and len(buffer) <= LIMITS.fdt_size:
+        from luoser.memory.debugfs import DebugfsMemory, is_root
+
         if is_root(bytes(buffer)):
             return DebugfsMemory(shown, bytes(buffer))
         raise SourceError(f"{shown}: a flattened devicetree, but not a KHO root; try `luoser decode`")
@@ -195,6 +213,8 @@ def _layer(file: File) -> ByteSource:
 
 
 def _recognise_set(named: list[File]) -> Memory:
+    from luoser.memory import vmware
+
     layers = [_layer(file) for file in named]
     heads = [bytes(layer[:16]) for layer in layers]
     if all(head.startswith(kdump.MAGICS) for head in heads):

@@ -23,7 +23,6 @@ from luoser.reader.locate import Root, Search, find_setup_nodes
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.memfd import with_file_contents
-from luoser.reader.own_types import with_own_types
 from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.pending import read_pending
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
@@ -87,7 +86,11 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     ordered = tuple(sorted(_inherit(made), key=lambda one: (not one.own, one.address or 0)))
     if whole:
         named = frozenset(root.address for root in roots if root.is_named)
-        ordered = with_own_types(walk, search.kernel, read_pending(walk, search.kernel, ordered, named), named)
+        ordered = read_pending(walk, search.kernel, ordered, named)
+        if types is not None:
+            from luoser.reader.own_types import with_own_types  # late: of most dumps the types are not known
+
+            ordered = with_own_types(walk, search.kernel, ordered, named)
     walk.end()
     return ordered
 

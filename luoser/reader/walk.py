@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
-from luoser.kernel.own import own_schema
 from luoser.kernel.types import Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.budget import Budget
@@ -119,6 +118,8 @@ class Walk:
         """A struct with its members where the kernel that has the root has them. schema: of the registry."""
         if self.types is None:
             return schema
+        from luoser.kernel.own import own_schema  # late: of most dumps the types are not known
+
         key = id(self.types), id(schema)
         if key not in self._forms:
             try:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from luoser import __version__
-from luoser.checks.outcome import outcomes
 from luoser.render.out import Part, line, paragraph
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
     from luoser.checks import Finding, Report, Rule, Severity
+    from luoser.checks.outcome import Outcome
     from luoser.state import Source
 
 __all__ = [
@@ -196,8 +196,14 @@ def print_rule(rule: Rule) -> None:
     line()
     line(f"Kernels: {rule.kernels}")
     line(f"Source: {', '.join(rule.sources)}")
-    for outcome in outcomes(rule.id):
+    for outcome in _outcomes(rule.id):
         line(f"Its mutation, booted: {outcome.words}")
+
+
+def _outcomes(rule: str) -> Sequence[Outcome]:
+    from luoser.checks.outcome import outcomes  # late: only the rules' own pages show them
+
+    return outcomes(rule)
 
 
 def rules_document(rules: Sequence[Rule]) -> Json:
@@ -214,7 +220,7 @@ def rules_document(rules: Sequence[Rule]) -> Json:
                 "source": "; ".join(rule.sources),
                 "booted": [
                     {"kernel": outcome.kernel, "machine": outcome.machine, "effect": outcome.effect}
-                    for outcome in outcomes(rule.id)
+                    for outcome in _outcomes(rule.id)
                 ],
             }
             for rule in rules

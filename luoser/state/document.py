@@ -3,39 +3,37 @@
 
 from __future__ import annotations
 
+import os
+from typing import BinaryIO
+
+from luoser.errors import FormatError, UsageError
+from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.file import refuse_endless
 from luoser.state.model import State
+from luoser.text import safe_text
 
 __all__ = ["read_document"]
 
 
 def read_document(name: str) -> State | None:
     """The state in a file. None: it is not a JSON object. Raises UsageError if it is another document."""
-    import os
-    from pathlib import Path
-
-    from luoser.errors import FormatError, UsageError
-    from luoser.limits import LIMITS, how_to_raise
-    from luoser.memory.file import refuse_endless
-    from luoser.parse import decoded, parse_json
-    from luoser.state.from_json import from_document
-    from luoser.text import safe_text
-
-    file = Path(name)
-    if not file.is_file():
+    if not os.path.isfile(name):
         return None
     refuse_endless(safe_text(name), name)
-    with file.open("rb") as stream:
-        if stream.read(64).lstrip()[:1] != b"{":
-            return None
-        size = os.fstat(stream.fileno()).st_size
-        if size > LIMITS.spec_size:
-            word = (
-                f"file too large: expected at most {LIMITS.spec_size} bytes, found {size}; {how_to_raise('spec_size')}"
-            )
-            raise UsageError(f"{safe_text(name)}: {word}")
-        stream.seek(0)
-        data = stream.read(size)
+    with open(name, "rb") as stream:
+        return _read(stream, safe_text(name)) if stream.read(64).lstrip()[:1] == b"{" else None
+
+
+def _read(stream: BinaryIO, shown: str) -> State:
+    from luoser.parse import decoded, parse_json  # late: other sources are read without them
+    from luoser.state.from_json import from_document
+
+    size = os.fstat(stream.fileno()).st_size
+    if size > LIMITS.spec_size:
+        word = f"expected at most {LIMITS.spec_size} bytes, found {size}; {how_to_raise('spec_size')}"
+        raise UsageError(f"{shown}: file too large: {word}")
+    stream.seek(0)
     try:
-        return from_document(parse_json(decoded(data)))
+        return from_document(parse_json(decoded(stream.read(size))))
     except (FormatError, UsageError) as error:
-        raise UsageError(f"{safe_text(name)}: {error}") from None
+        raise UsageError(f"{shown}: {error}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luoser.errors import FormatError, SourceError, UsageError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory import live
+from luoser.memory.device import LIVE
 from luoser.memory.file import read_file
 from luoser.parse import parse_json
 from luoser.text import safe_text
@@ -33,7 +33,7 @@ def read_topology(source: str | os.PathLike[str] = SYSFS) -> Topology:
 
     Raises SourceError for any other input, and for one without a device.
     """
-    name = SYSFS if source == live.NAME else os.fspath(source)
+    name = SYSFS if source == LIVE else os.fspath(source)
     shown = "standard input" if name == "-" else safe_text(name)
     try:
         topology = _sysfs(name) if Path(name).is_dir() else _file(name, shown)
