@@ -76,12 +76,14 @@ class _Reader:
         self.complete = True
         self.left = LIMITS.pending
         self.known: set[int] = set()
+        self.knows_handlers = False
         sessions = handover.luo.sessions if handover.luo is not None else ()
         self.memfds = {file.data: file.memfd for session in sessions for file in session.files if file.memfd}
         """What has been serialised already, by handle."""
 
     def read(self) -> Pending:
         handlers = tuple(self.handlers())
+        self.knows_handlers = self.complete
         flbs, sessions = tuple(self.flbs()), tuple(self.sessions())
         self.depended(flbs, sessions)
         evidence = [f"{self.side} lists of {self.kernel.symbols.path}, by {self.types.where}"]
@@ -172,17 +174,22 @@ class _Reader:
                     if file.token in tokens:
                         raise BrokenList(f"token {file.token:#x} is that of another file of the session")
                     tokens.add(file.token)
-                    self.linked(entry)
+                    self.linked(entry, file)
                 found += 1
             self.counted(owner, found, "files")
 
-    def linked(self, entry: Object) -> None:
-        """Raise BrokenList for a file whose handler is not registered, or that has no file to hand over."""
+    def linked(self, entry: Object, found: PendingFile) -> None:
+        """Raise BrokenList for a file whose handler is not registered, or that has no file or data to hand over."""
         handler = entry.number("fh")
-        if handler not in self.known:
+        if not handler or (self.knows_handlers and handler not in self.known):
             raise BrokenList(f"its handler at {handler:#x} is not in the list of registered ones")
-        if self.side == "outgoing" and not entry.number("file"):
+        file = entry.follow("file", "file")
+        if self.side == "outgoing" and file is None:
             raise BrokenList("it has no struct file")
+        if file is not None and not file.number("f_inode"):
+            raise BrokenList(f"its struct file at {file.address:#x} has no inode")
+        if self.side == "outgoing" and is_memfd(found.compatible) and not found.data:
+            raise BrokenList("its handler has preserved nothing")
 
     def file(self, entry: Object, subject: Subject) -> PendingFile:
         handler = entry.follow("fh", "liveupdate_file_handler")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import luoser
 from luoser.abi.luo import luo_ser
 from luoser.abi.memfd import PFN_BITS, memfd_luo_ser_v2
 from luoser.checks import check
+from luoser.errors import PageState
 from luoser.kernel.answers import Answers
-from luoser.kernel.objects import Object
+from luoser.kernel.objects import Object, list_items
 from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
 from luoser.render.extents import owned_blocks, owners
@@ -155,11 +157,24 @@ def wrong(session: int, file: int | None, struct: str, path: str, value: bytes) 
     [
         ("fh", bytes(8), "its handler at 0x0 is not in the list of registered ones"),
         ("file", bytes(8), "it has no struct file"),
+        ("serialized_data", bytes(8), "its handler has preserved nothing"),
         ("token", (0x1000).to_bytes(8, "little"), "token 0x1000 is that of another file of the session"),
     ],
 )
 def test_a_file_that_is_damaged(path: str, value: bytes, message: str) -> None:
     assert any(message in text for text in wrong(1, 1, "luo_file", path, value))
+
+
+def test_a_struct_file_of_zeros_is_not_a_file_of_unknown_size() -> None:
+    kernel, memory = real.running("frozen"), Overlay(real.memory("frozen"))
+    assert kernel.types is not None
+    entry = pending(real.read("frozen"), Direction.OUTGOING).sessions[0].files[0].address
+    pointer = int.from_bytes(memory.read(member(entry, "luo_file", "file"), 8), "little")
+    memory.write(kernel.space.physical(pointer) // 4096 * 4096, bytes(4096))
+    state = luoser.read(memory)
+    assert not pending(state, Direction.OUTGOING).complete and check(state).verdict == "findings"
+    said = [one.message for one in state.problems if one.code == "pending-broken"]
+    assert said and all("its struct file at 0x" in text and "has no inode" in text for text in said)
 
 
 @pytest.mark.parametrize("name", [bytes(64), b"vm-batch-000".ljust(64, b"\0")])
@@ -175,6 +190,27 @@ def test_a_count_of_files_that_is_wrong() -> None:
 def test_a_head_that_does_not_lead_back() -> None:
     found = wrong(1, None, "luo_session", "file_set.files_list.prev", (0xDEAD).to_bytes(8, "little"))
     assert any("prev of its head is 0xdead" in text for text in found)
+
+
+@pytest.mark.parametrize("state", [PageState.ABSENT, PageState.EXCLUDED])
+def test_handlers_that_were_not_read_accuse_no_file(state: PageState) -> None:
+    """A handler of a module is registered first, on a page that the dump does not have."""
+    kernel, memory = real.running("pre"), Overlay(real.memory("pre"))
+    assert kernel.types is not None
+    address, number = kernel.address("luo_file_handler_list"), kernel.types.struct("list_head")
+    assert address is not None and number is not None and kernel.space.page_offset is not None
+    head = Object(kernel.space, kernel.types, address, number)
+    (handler,) = list_items(head, "liveupdate_file_handler", "list", 9)
+    link, page = handler.member("list"), 0x3000_0000
+    memory.write(page, struct.pack("<QQ", link.address, head.address))
+    for place in (head.physical, link.physical + 8):
+        memory.write(place, (kernel.space.page_offset + page).to_bytes(8, "little"))
+    memory.remove(page, state=state)
+    found = luoser.read(memory)
+    assert not pending(found, Direction.OUTGOING).complete
+    report = check(found, pending=True)
+    assert report.verdict == "inconclusive" and not [one for one in report.findings if one.severity == "error"]
+    assert "PEN001" in {one.rule for one in report.unjudged}
 
 
 def test_lists_longer_than_the_limit_are_said_to_be() -> None:
@@ -210,7 +246,7 @@ def test_a_loop_of_files() -> None:
 
 @pytest.mark.parametrize(
     ("name", "shift", "size"),
-    [("luo_session_global", 0, 128), ("luo_session_global", 4, 0x1000), ("luo_flb_global", 0, 8)],
+    [("luo_session_global", 0, 128), ("luo_session_global", 4, 0x1000), ("luo_file_handler_list", 0, 8)],
 )
 def test_a_symbol_without_room_for_its_variable_is_not_believed(name: str, shift: int, size: int) -> None:
     memory = Overlay(real.memory("frozen"))
