@@ -180,6 +180,10 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
     own = next((one for one in state.handovers if one.own and one.direction == "outgoing"), None)
     pending = next((one.pending for one in state.handovers if one.own and one.pending is not None), None)
     luo = own.luo if own is not None else None
+    handlers, flbs = base.handlers, None
+    if pending is not None:  # of lists that were not read to their ends nothing is known
+        names = pending.handlers, tuple(flb.name for flb in pending.flbs)
+        handlers, flbs = (frozenset(map(safe_text, each)) if pending.complete else None for each in names)
     return Profile(
         name=f"{safe_text(state.source.path)} ({safe_text(release)})",
         numbers=release_numbers(release),
@@ -187,8 +191,8 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
         bitmap=base.bitmap,
         luo=safe_text(luo.compatible or luo.layout) if luo is not None else base.luo,
         flb_node=_flb_node(luo.layout) if luo is not None else base.flb_node,
-        handlers=frozenset(map(safe_text, pending.handlers)) if pending is not None else base.handlers,
-        flbs=frozenset(safe_text(flb.name) for flb in pending.flbs) if pending is not None else None,
+        handlers=handlers,
+        flbs=flbs,
         subtrees=base.subtrees,
         page_size=state.source.page_size,
         machine=MACHINES.get(machine) if machine is not None else None,

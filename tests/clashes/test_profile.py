@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from luoser.clashes import of_file, of_release, of_state
+from luoser.clashes import compare, of_file, of_release, of_state
 from luoser.errors import SourceError, UsageError
 from tests import real
 from tests.checks.test_pending import state_with
@@ -74,6 +74,17 @@ def test_a_dump_with_the_kernels_own_word_has_its_handlers_and_flbs() -> None:
     pending = replace(handover.pending, handlers=("memfd-v2", "vfio-pci-v1"))
     found = of_state(replace(state, handovers=(replace(handover, pending=pending),)), machine=62, types=None)
     assert found.handlers == {"memfd-v2", "vfio-pci-v1"} and found.flbs is not None and "pci" in found.flbs
+
+
+def test_of_handlers_that_were_not_all_read_nothing_is_known() -> None:
+    state = state_with()
+    (handover,) = state.handovers
+    assert handover.pending is not None
+    pending = replace(handover.pending, handlers=(), complete=False)
+    found = of_state(replace(state, handovers=(replace(handover, pending=pending),)), machine=62, types=None)
+    assert found.handlers is None and found.flbs is None
+    assert compare(found, replace(of_release("7.3"), handlers=frozenset())).verdict == "unknown"
+    assert compare(of_release("7.3"), found).verdict == "unknown"
 
 
 def test_a_dump_that_does_not_say_its_kernel_is_refused() -> None:
