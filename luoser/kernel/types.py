@@ -162,6 +162,24 @@ class Types(ABC):
             else:
                 yield from self._flattened(member.type, base + member.bit, deep - 1)
 
+    def need_sound(self, number: int) -> None:
+        """Raise TypesError if members of a struct overlap, or leave it; anonymous ones inside of it included."""
+        todo, seen = [number], set[int]()
+        while todo:
+            number = self.plain(todo.pop())
+            found, end = self.type(number), 0
+            seen.add(number)
+            for member in sorted(found.members, key=lambda member: member.bit):
+                last = member.bit + (member.bits or 8 * self.size(member.type))
+                if last > 8 * found.size or (found.kind is Kind.STRUCT and member.bit < end):
+                    name = f"{found.name or '{…}'}.{member.name or '{…}'}"
+                    raise TypesError(
+                        f"{self.where}: damaged: struct {name} overlaps another member, or leaves the struct"
+                    )
+                end = max(end, last)
+                if not member.name and self.plain(member.type) not in seen:
+                    todo.append(member.type)
+
     def find(self, number: int, path: str) -> Place | None:
         """The place of a member, such as `outgoing.list`. None: the struct has none of this name. Raises TypesError."""
         key = number, path

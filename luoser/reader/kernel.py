@@ -353,7 +353,7 @@ def _complete(kernel: Kernel) -> Kernel:
         symbols = _with_members(kernel.symbols.found, types)
         for name in STRUCTS:
             if (number := types.struct(name)) is not None:
-                types.size(number)
+                types.need_sound(number)
     except TypesError as error:
         kernel.walk.problem("types", None, None, f"{error}; types are not used")
         return kernel

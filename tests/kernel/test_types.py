@@ -126,3 +126,33 @@ def test_many_structs_with_the_same_deep_inside() -> None:
         for number, _ in types.structs():
             [*types.members(number)]
     assert process_time() - start < 10
+
+
+def test_members_that_overlap_or_leave_their_struct_are_damage() -> None:
+    def made(second: int, size: int = 24, *, union: bool = False) -> tuple[Btf, int]:
+        blob = Blob()
+        word, byte = blob.integer(b"u64", 8), blob.integer(b"u8", 1)
+        flags = blob.structure(b"", 8, (b"one", byte, 0, 3), (b"two", byte, 3, 5))
+        rest = (b"end", blob.array(byte, 0), 8 * size, 0)
+        members = ((b"a", word, 0, 0), (b"b", word, second, 0), (b"", flags, 128, 0), rest)
+        number = blob.structure(b"s", size, *members, union=union)
+        return Btf(blob.data()), number
+
+    for second in (64, 0):
+        types, number = made(second, union=not second)
+        types.need_sound(number)
+    for second, size in ((0, 24), (32, 24), (64 + 8, 24), (192, 24), (64, 16)):
+        types, number = made(second, size)
+        with pytest.raises(
+            TypesError, match=r"BTF: damaged: struct s\.\S+ overlaps another member, or leaves the struct"
+        ):
+            types.need_sound(number)
+
+
+def test_an_anonymous_struct_is_looked_into() -> None:
+    blob = Blob()
+    word = blob.integer(b"u64", 8)
+    inner = blob.structure(b"", 8, (b"a", word, 0), (b"b", word, 0))
+    outer = blob.structure(b"s", 8, (b"", inner, 0))
+    with pytest.raises(TypesError, match="damaged: struct"):
+        Btf(blob.data()).need_sound(outer)

@@ -16,6 +16,7 @@ from luoser.abi.memfd import PFN_BITS, memfd_luo_ser_v2
 from luoser.checks import check
 from luoser.errors import PageState
 from luoser.kernel.answers import Answers
+from luoser.kernel.btf import Btf
 from luoser.kernel.objects import Object, list_items
 from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
@@ -273,6 +274,22 @@ def test_an_flb_that_files_depend_on_while_there_is_no_file() -> None:
     assert len(said) == sum(flb.count > 0 for flb in found.flbs) > 1
     assert all("count is 64, no session has a file" in text for text in said)
     assert check(state).verdict == "findings"
+
+
+def test_types_whose_members_overlap_are_not_used() -> None:
+    """One bit in the offset of luo_file.token: tokens would be what serialized_data is."""
+    kernel, memory = real.running("pre"), Overlay(real.memory("pre"))
+    types, start = kernel.types, kernel.address("__start_BTF")
+    assert isinstance(types, Btf) and start is not None
+    number = types.struct("luo_file")
+    assert number is not None
+    index = [one.name for one in types.type(number).members].index("token")
+    place = kernel.space.physical(start + types._places[number - types._first] + 12 + 12 * index + 8)
+    memory.write(place, bytes([memory.read(place, 1)[0] ^ 0x80]))
+    state = luoser.read(memory, pending=True)
+    assert [one.pending for one in state.handovers] == [None]
+    assert any(one.code == "types" and "luo_file.token overlaps" in one.message for one in state.problems)
+    assert check(state, pending=True).verdict == "inconclusive"
 
 
 def test_flbs_whose_type_is_lost_are_not_said_to_be_none() -> None:
