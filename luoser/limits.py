@@ -100,6 +100,9 @@ class Limits:
     )
     kallsyms: int = _limit(1 << 22, "symbols of one kernel: distributions have 200 000")
     types: int = _limit(1 << 21, "types of one kernel or module: distributions have 150 000")
+    compared_members: int = _limit(
+        1 << 15, "members of a kernel's structs, those of inner ones included, that one comparison of types looks at"
+    )
     type_bytes: int = _limit(64 << 20, "bytes of BTF: distributions have 6 MiB")
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from luoser.abi.release import TEST_FLBS
 from luoser.clashes.profile import Profile
+from luoser.kernel.types import TypesError
 from luoser.kernel.verify import changed
 
 __all__ = ["Clash", "Compatibility", "Effect", "Result", "compare"]
@@ -177,6 +178,9 @@ def _users(writer: Profile, reader: Profile) -> Iterator[Clash]:
 def _types(writer: Profile, reader: Profile) -> Iterator[Clash]:
     if writer.types is None or reader.types is None:
         return
-    for name, difference in changed(writer.types, reader.types):
-        text = f"struct {name}: {difference}; no string says so"
-        yield Clash(effect=Effect.BROKEN, what="types", text=text)
+    try:
+        for name, difference in changed(writer.types, reader.types):
+            text = f"struct {name}: {difference}; no string says so"
+            yield Clash(effect=Effect.BROKEN, what="types", text=text)
+    except TypesError as error:
+        yield Clash(effect=Effect.UNKNOWN, what="types", text=str(error))

@@ -88,11 +88,13 @@ def show(name: str, output: str) -> None:
 @click.option("--btf", "file", type=click.Path(), metavar="FILE", help="BTF, or a vmlinux or module with BTF or DWARF.")
 @click.option("--base", type=click.Path(), metavar="FILE", help="Types of the kernel proper, if FILE is of a module.")
 @click.argument("source", nargs=-1, type=click.Path(readable=False))
+@limit_option
 @format_option("text", "json", "ktap")
 def verify(file: str | None, base: str | None, source: tuple[str, ...], output: str) -> None:
     """Compare the layouts with a kernel's own types: those of SOURCE, a dump or live:, or of a file.
 
-    Exit code 1 if a struct of the kernel has a form that no layout has, 4 if SOURCE has no types.
+    Exit code 1 if a struct of the kernel has a form that no layout has, 4 if SOURCE has no types, or none of these
+    structs.
 
     \b
       luoser abi verify vmcore

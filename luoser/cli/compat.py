@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from luoser.cli import complete
-from luoser.cli.common import INCONCLUSIVE, Reading, echo_json, format_option
+from luoser.cli.common import INCONCLUSIVE, Reading, echo_json, format_option, limit_option
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -27,6 +27,7 @@ __all__ = ["command"]
     "reader", metavar="[TO]", required=False, type=click.Path(readable=False), shell_complete=complete.kernels
 )
 @click.option("--matrix", is_flag=True, help="All pairs of released kernels, as a page of Markdown.")
+@limit_option
 @format_option("text", "json")
 def command(writer: str | None, reader: str | None, matrix: bool, output: str) -> None:
     """Say what happens when kernel FROM hands over to kernel TO.

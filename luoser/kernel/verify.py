@@ -12,6 +12,7 @@ from luoser.abi.c_struct import Member, Struct, structure
 from luoser.abi.registry import Layout, layouts
 from luoser.abi.schema import Schema
 from luoser.kernel.types import Kind, Place, Types, TypesError, described
+from luoser.limits import LIMITS, how_to_raise
 
 __all__ = ["Difference", "KernelMember", "Verified", "changed", "differences", "verify", "verify_layout"]
 
@@ -74,6 +75,20 @@ class Verified:
     members: tuple[KernelMember, ...] = ()
 
 
+class _Budget:
+    """Members that may still be looked at, of all structs of a comparison: each level of inner ones multiplies them."""
+
+    def __init__(self) -> None:
+        self.left = LIMITS.compared_members
+
+    def take(self, types: Types, count: int = 1) -> None:
+        """Raise TypesError if that is too many."""
+        self.left -= count
+        if self.left < 0:
+            text = f"{types.where}: more than {LIMITS.compared_members} members of structs to compare"
+            raise TypesError(f"{text}; {how_to_raise('compared_members')}")
+
+
 def verify(types: Types) -> list[Verified]:
     """Every struct of the registry, then those of the kernel that look like it and are not in there.
 
@@ -88,8 +103,9 @@ def verify(types: Types) -> list[Verified]:
             owners.setdefault(id(schema), []).append(layout.name)
             if schema not in named.setdefault(structure(schema).tag, []):
                 named[structure(schema).tag].append(schema)
-    found = [_verified(types, name, forms, owners) for name, forms in named.items()]
-    return [*found, *_unknown(types, named.keys())]
+    budget = _Budget()
+    found = [_verified(types, name, forms, owners, budget) for name, forms in named.items()]
+    return [*found, *_unknown(types, named.keys(), budget)]
 
 
 def verify_layout(types: Types, layout: Layout) -> list[Verified]:
@@ -101,15 +117,17 @@ def verify_layout(types: Types, layout: Layout) -> list[Verified]:
     Raises TypesError if types cannot be read.
     """
     owners = {id(schema): [layout.name] for schema in layout.schemas}
-    return [_verified(types, structure(schema).tag, [schema], owners) for schema in layout.schemas]
+    budget = _Budget()
+    return [_verified(types, structure(schema).tag, [schema], owners, budget) for schema in layout.schemas]
 
 
-def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, list[str]]) -> Verified:
+def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, list[str]], budget: _Budget) -> Verified:
     def names(schemas: list[Schema]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(owner for schema in schemas for owner in owners[id(schema)]))
 
     best: tuple[int, list[Schema], list[Difference], int] | None = None
     for number in types.named(name):
+        budget.take(types, len(types.type(number).members))
         compared = [(form, list(differences(types, number, structure(form)))) for form in forms]
         least = min(len(changes) for _, changes in compared)
         nearest = [form for form, changes in compared if len(changes) == least]
@@ -125,7 +143,7 @@ def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, li
         status=_status(nearest),
         differences=tuple(changes),
         size=types.size(number),
-        members=tuple(kernel_members(types, number)) if count else (),
+        members=tuple(kernel_members(types, number, budget)) if count else (),
     )
 
 
@@ -228,15 +246,17 @@ def _bits(count: int) -> str:
     return f"{count // 8}" if count % 8 == 0 else f"{count // 8}, bit {count % 8}"
 
 
-def kernel_members(types: Types, number: int) -> Iterator[KernelMember]:
+def kernel_members(types: Types, number: int, budget: _Budget | None = None) -> Iterator[KernelMember]:
     """The members of a kernel's struct, those of inner structs after the one that holds them. Raises TypesError."""
-    for count, member in enumerate(_kernel_members(types, number, "", 0, _DEEPEST)):
+    budget = budget or _Budget()
+    for count, member in enumerate(_members_of(types, number, "", 0, _DEEPEST)):
+        budget.take(types)
         if count >= _MEMBERS:
             raise TypesError(f"{types.where}: struct {types.type(number).name} has more than {_MEMBERS} members")
         yield member
 
 
-def _kernel_members(types: Types, number: int, path: str, base: int, deep: int) -> Iterator[KernelMember]:
+def _members_of(types: Types, number: int, path: str, base: int, deep: int) -> Iterator[KernelMember]:
     for name, place in types.members(number):
         where = f"{path}{'.' if path else ''}{name}"
         size = types.size(place.type) if place.type else 0
@@ -245,15 +265,15 @@ def _kernel_members(types: Types, number: int, path: str, base: int, deep: int) 
         )
         inner = types.plain(place.type) if place.type else 0
         if deep and inner and types.type(inner).kind is Kind.STRUCT:
-            yield from _kernel_members(types, inner, where, base + place.offset, deep - 1)
+            yield from _members_of(types, inner, where, base + place.offset, deep - 1)
 
 
-def _unknown(types: Types, known: Container[str]) -> Iterator[Verified]:
+def _unknown(types: Types, known: Container[str], budget: _Budget) -> Iterator[Verified]:
     seen, plain = set[str](), dict[int, bool]()
     for number, name in types.structs():
         if name and name not in seen and name not in known and _WIRE.search(name) and _is_wire(types, number, plain):
             seen.add(name)
-            members = tuple(kernel_members(types, number))
+            members = tuple(kernel_members(types, number, budget))
             yield Verified(name=name, result="unknown", size=types.size(number), members=members)
 
 
@@ -290,13 +310,15 @@ def changed(before: Types, after: Types) -> Iterator[tuple[str, str]]:
     Raises TypesError if types cannot be read.
     """
     tags = {structure(schema).tag for layout in layouts() for schema in layout.schemas}
-    plain = dict[int, bool]()
+    plain, budget = dict[int, bool](), _Budget()
     names = [name for _, name in before.structs() if name in tags or (name and _WIRE.search(name))]
     for name in dict.fromkeys(names):
         one, other = before.struct(name), after.struct(name)
         if one is None or other is None or not (name in tags or _is_wire(before, one, plain)):
             continue
-        if (word := _first_change(list(kernel_members(before, one)), list(kernel_members(after, other)))) is not None:
+        sides = ((before, one), (after, other))
+        ours, theirs = ([*kernel_members(types, number, budget)] for types, number in sides)
+        if (word := _first_change(ours, theirs)) is not None:
             yield name, word
         elif before.size(one) != after.size(other):
             yield name, f"{before.size(one)} bytes become {after.size(other)}"

@@ -14,6 +14,7 @@ from luoser.clashes import Effect, Profile, compare, of_release
 from luoser.kernel.btf import Btf
 from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Member, Type, Types
+from luoser.limits import Limits, limited
 
 
 def effects(writer: Profile, reader: Profile) -> list[tuple[str, str]]:
@@ -114,3 +115,11 @@ def test_a_struct_that_moved_breaks_behind_equal_strings() -> None:
     (clash,) = compare(one, other).clashes
     assert (clash.effect, clash.what) == (Effect.BROKEN, "types")
     assert "size of 8 bytes at 8 is now of 8 at 16" in clash.text
+
+
+def test_types_that_are_too_many_to_compare_are_unknown() -> None:
+    one, other = (replace(of_release("7.3"), types=Btf(write_btf(Made(8), [2]))) for _ in range(2))
+    with limited(Limits(compared_members=3)):
+        found = compare(one, other)
+    assert found.verdict == "unknown" and "--limit compared_members=N" in found.clashes[0].text
+    assert compare(one, other).verdict == "works"

@@ -12,7 +12,8 @@ import pytest
 from luoser.kernel.btf import Btf
 from luoser.kernel.files import read_types
 from luoser.kernel.types import Types, TypesError
-from luoser.kernel.verify import Difference, Verified, verify
+from luoser.kernel.verify import Difference, Verified, changed, verify
+from luoser.limits import LIMITS, Limits, limited
 from tests.kernel import real
 from tests.kernel.compiled import FILE, FILE_SER, btf
 from tests.kernel.made import Blob
@@ -125,6 +126,38 @@ def test_a_known_struct_that_contains_itself() -> None:
     with pytest.raises(TypesError, match="members"):
         verify(Btf(blob.data()))
     assert process_time() - start < 10
+
+
+def shared(count: int) -> Types:
+    """Structs that each have the same inner ones: 25 members, each of 25 members."""
+    blob = Blob()
+    inner = blob.integer(b"u8", 1)
+    for level in range(2):
+        inner = blob.structure(b"inner%d" % level, 25**level, *[(b"m%d" % number, inner, 0) for number in range(25)])
+    for number in range(count):
+        blob.structure(b"x%d_ser" % number, 25, (b"value", inner, 0))
+    return Btf(blob.data())
+
+
+def test_members_of_all_structs_are_counted_together() -> None:
+    """Each struct is 30 bytes of BTF, and 651 members."""
+    assert sum(len(each.members) for each in verify(shared(8))) == 8 * 651
+    with limited(Limits(compared_members=4000)):
+        verify(shared(6))
+        for run in (lambda: verify(shared(8)), lambda: [*changed(shared(4), shared(4))]):
+            with pytest.raises(TypesError, match=r"more than 4000 members .*--limit compared_members=N"):
+                run()
+    with pytest.raises(TypesError, match="members of structs to compare"):
+        verify(shared(LIMITS.compared_members // 651 + 1))
+
+
+def test_structs_of_one_name_are_counted() -> None:
+    blob = Blob()
+    word = blob.integer(b"u64", 8)
+    for _ in range(100):
+        blob.structure(b"luo_file_ser", 8, (b"a", word, 0), (b"b", word, 0))
+    with limited(Limits(compared_members=199)), pytest.raises(TypesError, match="more than 199 members"):
+        verify(Btf(blob.data()))
 
 
 def test_types_that_are_not_there() -> None:
