@@ -122,6 +122,9 @@ def verify(file: str | None, base: str | None, source: tuple[str, ...], output: 
         (print_verified if output == "text" else verified_ktap)(found, types.where)
     if any(one.result == "different" for one in found):
         raise SystemExit(1)
+    if not any(one.result == "equal" for one in found):
+        click.echo(f"luoser: {types.where}: no struct of a layout is in these types; nothing was compared", err=True)
+        raise SystemExit(INCONCLUSIVE)
 
 
 def _types(file: str, base: str | None) -> Types:

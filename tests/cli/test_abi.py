@@ -12,6 +12,7 @@ from tests import real as dumps
 from tests.conftest import Run
 from tests.kernel import real
 from tests.kernel.compiled import FILE, FILE_SER, btf, dwarf
+from tests.kernel.made import Blob
 from tests.schemas import errors
 
 MOVED = FILE.replace(FILE_SER, FILE_SER.replace("\tu64 data;\n\tu64 token;\n", "\tu64 token;\n\tu64 data;\n"))
@@ -41,6 +42,15 @@ def test_dwarf_says_the_same(tmp_path: Path, luoser_command: Run) -> None:
 def test_a_dump_without_types_is_inconclusive(luoser_command: Run) -> None:
     done = luoser_command("abi", "verify", dumps.path("7.3-a/frozen"))
     assert done.returncode == 4 and done.stdout == b"" and b"give --btf FILE" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["text", "json", "ktap"])
+def test_types_with_nothing_to_compare_are_inconclusive(output: str, tmp_path: Path, luoser_command: Run) -> None:
+    made = Blob()
+    made.structure(b"foo", 4, (b"a", made.integer(b"int", 4), 0))
+    (tmp_path / "btf").write_bytes(made.data())
+    done = luoser_command("abi", "verify", "--btf", tmp_path / "btf", "--format", output)
+    assert done.returncode == 4 and b"nothing was compared" in done.stderr and done.stdout
 
 
 @pytest.mark.parametrize(
