@@ -223,22 +223,29 @@ _OTHER_FORM = "boot a kernel whose structs have the form of the writer"
 
 @register("PEN007", "pending-size", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def other_size(view: View) -> Iterator[Found]:
-    """The descriptor of a memfd has another size than the running kernel's own file.
+    """The descriptor of a memfd has another size or position than the running kernel's own file.
 
-    The size is frozen when the file is preserved, so one of the two was overwritten. The next kernel makes the file as
-    large as the descriptor says: the rest is lost, or zeros are added.
+    The size is frozen when the file is preserved, the position is written when LUO serialises; so one of the two was
+    overwritten. The next kernel makes the file as large as the descriptor says: the rest is lost, or zeros are added.
     """
     pending = _outgoing(view)
-    sizes = {file.data: file.size for session in pending.sessions for file in session.files}
+    known = {file.data: file for session in pending.sessions for file in session.files}
     zero = view.subjects("zero-memfd")
+    is_written = view.handover.luo is not None and view.handover.luo.serialized
     for where, name, file in memfds(view):
-        size = sizes.get(file.data)
+        own = known.get(file.data)
         said = file.memfd.size if file.memfd is not None else 0 if where in zero else None
-        if None not in (said, size) and said != size:
-            yield Found(
-                f"{name}: descriptor has size {said:#x}, the kernel's own file has {size:#x} bytes",
-                address=file.data,
-                where=where,
-                hint="do not update: find what overwrote the page of the descriptor",
-            )
+        if own is None or said is None:
+            continue
+        place = file.memfd.position if file.memfd is not None and is_written else own.position
+        values = (("size", said, own.size, " bytes"), ("position", place, own.position, ""))
+        for what, ours, theirs, unit in values:
+            if None not in (ours, theirs) and ours != theirs:
+                has = "has" if what == "size" else "is at"
+                yield Found(
+                    f"{name}: descriptor has {what} {ours:#x}, the kernel's own file {has} {theirs:#x}{unit}",
+                    address=file.data,
+                    where=where,
+                    hint="do not update: find what overwrote the page of the descriptor",
+                )
     _whole(view, pending)

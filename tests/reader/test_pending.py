@@ -356,6 +356,18 @@ def test_a_descriptor_of_another_size_than_the_file_is_overwritten(size: int, is
     assert found.message.endswith(f"descriptor has size {size:#x}, the kernel's own file has 0x400000 bytes")
 
 
+@pytest.mark.parametrize(("is_early", "expected"), [(True, set()), (False, {"PEN007"})])
+def test_a_position_is_compared_once_it_is_serialised(is_early: bool, expected: set[str]) -> None:
+    """The kernel writes it when it freezes the file: before, user space may have moved on."""
+    memory = before_it_serialises() if is_early else Overlay(real.memory("frozen"))
+    file = pending(luoser.read(memory), Direction.OUTGOING).sessions[0].files[1]
+    assert file.position == 0x1234
+    memory.write(file.data + memfd_luo_ser_v2.offset("pos"), (0x1235).to_bytes(8, "little"))
+    found = [one for one in check(luoser.read(memory)).findings if one.rule.startswith("PEN")]
+    assert {one.rule for one in found} == expected
+    assert all("position 0x1235, the kernel's own file is at 0x1234" in one.message for one in found)
+
+
 def test_memory_has_the_owners_before_the_jump_that_it_has_after_it() -> None:
     kinds = []
     for memory in (real.memory("frozen"), before_it_serialises()):
