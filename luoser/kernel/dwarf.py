@@ -35,6 +35,8 @@ _KINDS = {
     "DW_TAG_restrict_type": Kind.ALIAS,
     "DW_TAG_atomic_type": Kind.ALIAS,
 }
+_CHAIN = 64
+"""Typedefs before the type of a bit-field."""
 _SIGNED = (5, 6, 13)
 """DW_ATE_signed, DW_ATE_signed_char, DW_ATE_signed_fixed."""
 
@@ -140,9 +142,11 @@ class Dwarf(Types):
         for child in entry.iter_children():
             if child.tag != "DW_TAG_member":
                 continue
-            bits = _value(child, "DW_AT_bit_size")
+            bits, target = _value(child, "DW_AT_bit_size"), self._target(child)
             bit = _value(child, "DW_AT_data_bit_offset") if bits else 0
-            yield Member(_text(child), self._target(child), bit + 8 * _value(child, "DW_AT_data_member_location"), bits)
+            if bits and "DW_AT_bit_offset" in child.attributes:  # DWARF 4 and older: from the end of its unit
+                bit = 8 * _unit(child) - _value(child, "DW_AT_bit_offset") - bits
+            yield Member(_text(child), target, bit + 8 * _value(child, "DW_AT_data_member_location"), bits)
 
     def type(self, number: int) -> Type:
         if not 0 <= number < len(self._types):
@@ -156,6 +160,15 @@ class Dwarf(Types):
         for number, found in enumerate(self._types):
             if found.kind in (Kind.STRUCT, Kind.UNION):
                 yield number, found.name
+
+
+def _unit(entry: Any) -> int:
+    """Bytes of the unit that a bit-field is in, up to DWARF 4: its own size, or that of its type."""
+    for _ in range(_CHAIN):
+        if (size := _value(entry, "DW_AT_byte_size")) or "DW_AT_type" not in entry.attributes:
+            return size
+        entry = entry.get_DIE_from_attribute("DW_AT_type")
+    return 0
 
 
 def _text(entry: Any) -> str:

@@ -11,7 +11,7 @@ from luoser.kernel.files import read_types
 from luoser.kernel.types import described
 from luoser.kernel.verify import kernel_members
 from tests.kernel import real
-from tests.kernel.compiled import btf, dwarf
+from tests.kernel.compiled import FILE, btf, dwarf
 
 TEXT = """typedef unsigned long long u64;
 typedef unsigned char u8;
@@ -84,3 +84,24 @@ def test_an_object_of_a_kernel_says_the_same_as_its_btf(unit: str, name: str) ->
     assert number is not None and theirs is not None
     ours = [(member.name, member.offset, member.size) for member in kernel_members(types, number)]
     assert ours == [(member.name, member.offset, member.size) for member in kernel_members(other, theirs)]
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_bit_fields_are_where_the_compiler_puts_them(version: int, tmp_path: Path) -> None:
+    """Up to DWARF 4 their places are counted from the other end of their unit."""
+    fields = "u64 pfn:52; u64 flags:12; u64 index; u32 low:3; u32 high:29;"
+    text = f"{FILE}struct kho_bits {{ {fields} }} __attribute__((packed));\nstruct kho_bits bits;\n"
+    types = read_types(dwarf(tmp_path, text, f"-gdwarf-{version}", "-gstrict-dwarf"))
+    number = types.struct("kho_bits")
+    assert number is not None
+    assert [(name, place.bit, place.bits) for name, place in types.members(number)] == [
+        *(("pfn", 0, 52), ("flags", 52, 12), ("index", 64, 0), ("low", 128, 3), ("high", 131, 29)),
+    ]
+
+
+def test_numbers_of_dwarf_have_their_signs(tmp_path: Path) -> None:
+    text = FILE + "struct kho_signs { int a; unsigned b; signed char c; unsigned char d; };\nstruct kho_signs signs;\n"
+    types = read_types(dwarf(tmp_path, text))
+    number = types.struct("kho_signs")
+    assert number is not None
+    assert [types.type(place.type).signed for _, place in types.members(number)] == [True, False, True, False]
