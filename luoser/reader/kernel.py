@@ -37,7 +37,7 @@ _ANCHORS = (
     *("kallsyms_names", "prb", "clear_seq", "node_data"),
 )
 """Symbols that are also in VMCOREINFO, in text, data, read-only data and bss. They identify the build."""
-_OBJECTS = ("luo_global", "luo_session_global", "luo_flb_global", "luo_file_handler_list")
+_OBJECTS = ("luo_global", "luo_session_global", "luo_flb_global", "luo_file_handler_list", "luo_preserved_files")
 _TYPES = ("__start_BTF", "__stop_BTF")
 SYMBOLS = frozenset(
     (

@@ -30,6 +30,7 @@ __all__ = ["read_pending", "why_unknown"]
 
 _NOT_OPENED = "no session in the list: all are finished, or user space has not opened /dev/liveupdate yet"
 """Kernels make the list of what they were handed at the first open: luo_session_deserialize."""
+_WORD = (1 << 64) - 1
 _SIDES = {Direction.OUTGOING: "outgoing", Direction.INCOMING: "incoming"}
 
 
@@ -77,6 +78,7 @@ class _Reader:
         self.left = LIMITS.pending
         self.known: set[int] = set()
         self.knows_handlers = False
+        self.held: set[int] = set()
         sessions = handover.luo.sessions if handover.luo is not None else ()
         self.memfds = {file.data: file.memfd for session in sessions for file in session.files if file.memfd}
         """What has been serialised already, by handle."""
@@ -186,6 +188,9 @@ class _Reader:
         file = entry.follow("file", "file")
         if self.side == "outgoing" and file is None:
             raise BrokenList("it has no struct file")
+        if file is not None and file.address in self.held and self.kernel.address("luo_preserved_files") is not None:
+            raise BrokenList(f"its struct file at {file.address:#x} is that of another file")  # 7.1 and later refuse it
+        self.held |= {file.address} if file is not None else set()
         if file is not None and not file.number("f_inode"):
             raise BrokenList(f"its struct file at {file.address:#x} has no inode")
         if self.side == "outgoing" and is_memfd(found.compatible) and not found.data:
@@ -203,8 +208,8 @@ class _Reader:
             data=data,
             address=entry.physical,
             private=self.physical(entry.number("private_data")) if entry.has("private_data") else None,
-            size=inode.number("i_size") if inode is not None else None,
-            position=file.number("f_pos") if file is not None else None,
+            size=inode.number("i_size") & _WORD if inode is not None else None,
+            position=file.number("f_pos") & _WORD if file is not None else None,
             memfd=self.memfd(compatible, data, subject),
         )
 
@@ -248,14 +253,22 @@ class _Reader:
             for item in self.items(head.member("list"), "luo_flb_private", "list"):
                 found += 1
                 owner, state = item.of("liveupdate_flb", "private"), item.member(self.side)
-                yield PendingFlb(
+                flb = PendingFlb(
                     name=decode_name(owner.text("compatible")),
                     count=int.from_bytes(state.member("count").raw()[:4], "little"),
                     data=state.number("data"),
                     address=owner.physical,
                 )
+                yield flb
+                with self.noted(Subject(f"pending FLB {found - 1}", f"pending.flbs[{found - 1}]")):
+                    self.coherent(flb)
             if head.has("count"):
                 self.counted(head, found, "FLBs")
+
+    def coherent(self, flb: PendingFlb) -> None:
+        """Raise BrokenList for data of an FLB that no file depends on: the kernel clears it with the last one."""
+        if self.side == "outgoing" and flb.data and not flb.count:
+            raise BrokenList(f"FLB {safe_text(flb.name)}: count is 0, and its data {flb.data:#x}, expected 0")
 
     def depended(self, flbs: tuple[PendingFlb, ...], sessions: tuple[PendingSession, ...]) -> None:
         """A problem for each FLB that files are said to depend on, although no session has any.

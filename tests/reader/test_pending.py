@@ -166,6 +166,54 @@ def test_a_file_that_is_damaged(path: str, value: bytes, message: str) -> None:
     assert any(message in text for text in wrong(1, 1, "luo_file", path, value))
 
 
+def test_a_struct_file_of_two_files() -> None:
+    memory = Overlay(real.memory("pre"))
+    first, second = pending(real.read("pre"), Direction.OUTGOING).sessions[1].files[:2]
+    pointer = memory.read(member(first.address, "luo_file", "file"), 8)
+    memory.write(member(second.address, "luo_file", "file"), pointer)
+    state = luoser.read(memory)
+    (said,) = [one for one in state.problems if one.code == "pending-broken"]
+    assert said.about == "pending.sessions[1].files[1]" and "is that of another file" in said.message
+    assert check(state).verdict == "findings"
+
+
+def test_kernels_before_7_1_preserve_a_file_twice() -> None:
+    memory = Overlay(real.memory("frozen"))
+    answers = Answers.unpack(memory.answers)
+    assert answers is not None and "luo_preserved_files" not in answers.symbols  # as their kallsyms
+    first, second = pending(real.read("frozen"), Direction.OUTGOING).sessions[1].files[:2]
+    pointer = memory.read(member(first.address, "luo_file", "file"), 8)
+    memory.write(member(second.address, "luo_file", "file"), pointer)
+    assert not [one for one in luoser.read(memory).problems if one.code == "pending-broken"]
+
+
+def test_an_flb_that_no_file_depends_on_and_that_has_data() -> None:
+    memory, whole = Overlay(real.memory("pre")), pending(real.read("pre"), Direction.OUTGOING)
+    index = next(index for index, flb in enumerate(whole.flbs) if flb.count and flb.data)
+    types = real.running("pre").types
+    assert types is not None
+    private = types.find(types.struct("liveupdate_flb") or 0, "private")
+    assert private is not None
+    address = whole.flbs[index].address + private.offset
+    memory.write(member(address, "luo_flb_private", "outgoing.count"), bytes(4))
+    state = luoser.read(memory)
+    (said,) = [one for one in state.problems if one.code == "pending-broken"]
+    assert said.about == f"pending.flbs[{index}]" and "count is 0, and its data 0x" in said.message
+    assert not pending(state, Direction.OUTGOING).complete and check(state).verdict == "findings"
+
+
+def test_a_size_is_not_negative() -> None:
+    kernel, memory = real.running("frozen"), Overlay(real.memory("frozen"))
+    assert kernel.types is not None
+    entry = pending(real.read("frozen"), Direction.OUTGOING).sessions[0].files[0].address
+    file = int.from_bytes(memory.read(member(entry, "luo_file", "file"), 8), "little")
+    inode = int.from_bytes(memory.read(member(kernel.space.physical(file), "file", "f_inode"), 8), "little")
+    memory.write(member(kernel.space.physical(inode), "inode", "i_size") + 7, b"\x80")
+    state = luoser.read(memory)
+    assert pending(state, Direction.OUTGOING).sessions[0].files[0].size == 0x8000_0000_0040_0000
+    assert "PEN007" in {one.rule for one in check(state).findings}
+
+
 def test_a_struct_file_of_zeros_is_not_a_file_of_unknown_size() -> None:
     kernel, memory = real.running("frozen"), Overlay(real.memory("frozen"))
     assert kernel.types is not None
