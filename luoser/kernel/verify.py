@@ -43,13 +43,17 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelMember:
-    """A member of a kernel's struct: path, C type, offset and size in bytes; bits of a bit-field, else 0."""
+    """A member of a kernel's struct: path, C type, offset and size in bytes; bits of a bit-field, else 0.
+
+    kind: what its value is, or each of an array: kind of the type, and bytes.
+    """
 
     name: str
     c_type: str
     offset: int
     size: int
     bits: int = 0
+    kind: tuple[Kind, int] = (Kind.OTHER, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +251,10 @@ def _bits(count: int) -> str:
 
 
 def kernel_members(types: Types, number: int, budget: _Budget | None = None) -> Iterator[KernelMember]:
-    """The members of a kernel's struct, those of inner structs after the one that holds them. Raises TypesError."""
+    """The members of a kernel's struct, those of inner structs after the one that holds them: of an array the first.
+
+    Raises TypesError.
+    """
     budget = budget or _Budget()
     for count, member in enumerate(_members_of(types, number, "", 0, _DEEPEST)):
         budget.take(types)
@@ -259,13 +266,34 @@ def kernel_members(types: Types, number: int, budget: _Budget | None = None) -> 
 def _members_of(types: Types, number: int, path: str, base: int, deep: int) -> Iterator[KernelMember]:
     for name, place in types.members(number):
         where = f"{path}{'.' if path else ''}{name}"
-        size = types.size(place.type) if place.type else 0
+        size, inner = types.size(place.type) if place.type else 0, _element(types, place.type)
         yield KernelMember(
-            name=where, c_type=described(types, place.type), offset=base + place.offset, size=size, bits=place.bits
+            name=where,
+            c_type=described(types, place.type),
+            offset=base + place.offset,
+            size=size,
+            bits=place.bits,
+            kind=_value_kind(types, inner),
         )
-        inner = types.plain(place.type) if place.type else 0
         if deep and inner and types.type(inner).kind is Kind.STRUCT:
+            where += "[]" if inner != types.plain(place.type) else ""
             yield from _members_of(types, inner, where, base + place.offset, deep - 1)
+
+
+def _value_kind(types: Types, number: int) -> tuple[Kind, int]:
+    """An enum is a number."""
+    found = types.type(number)
+    return Kind.INTEGER if found.kind is Kind.ENUM else found.kind, types.size(number) if number else 0
+
+
+def _element(types: Types, number: int) -> int:
+    """Number of a type, of an array that of its elements, without typedefs. 0: void. Raises TypesError."""
+    for _ in range(_DEEPEST):
+        number = types.plain(number) if number else 0
+        if types.type(number).kind is not Kind.ARRAY:
+            break
+        number = types.type(number).target
+    return number
 
 
 def _unknown(types: Types, known: Container[str], budget: _Budget) -> Iterator[Verified]:
@@ -332,5 +360,7 @@ def _first_change(before: list[KernelMember], after: list[KernelMember]) -> str 
             return f"{member.name} is gone"
         if (member.offset, member.size, member.bits) != (now.offset, now.size, now.bits):
             return f"{member.name} of {member.size} bytes at {member.offset} is now of {now.size} at {now.offset}"
+        if member.kind != now.kind:
+            return f"{member.name}, {member.c_type}, is now {now.c_type}"
     new = there.keys() - {member.name for member in before}
     return f"{min(new)} is new" if new else None

@@ -151,6 +151,26 @@ def test_members_of_all_structs_are_counted_together() -> None:
         verify(shared(LIMITS.compared_members // 651 + 1))
 
 
+def test_what_changes_behind_equal_places() -> None:
+    """Elements of an array whose members are in another order, and a number that becomes another kind of value."""
+
+    def made(first: bytes, second: bytes, kind: str) -> Types:
+        blob = Blob()
+        u64, u32, u8 = blob.integer(b"u64", 8), blob.integer(b"u32", 4), blob.integer(b"u8", 1)
+        inner = blob.structure(b"", 8, (first, u32, 0), (second, u32, 32))
+        kinds = {"u64": u64, "pointer": blob.pointer(u8), "bytes": blob.array(u8, 8)}
+        blob.structure(b"luo_file_ser", 24, (b"list", blob.array(inner, 2), 0), (b"data", kinds[kind], 128))
+        return Btf(blob.data())
+
+    before = made(b"a", b"b", "u64")
+    assert [*changed(before, made(b"a", b"b", "u64"))] == []
+    assert [*changed(before, made(b"b", b"a", "u64"))] == [
+        ("luo_file_ser", "list[].a of 4 bytes at 0 is now of 4 at 4"),
+    ]
+    for kind, said in (("pointer", "u8 *"), ("bytes", "u8[8]")):
+        assert [*changed(before, made(b"a", b"b", kind))] == [("luo_file_ser", f"data, u64, is now {said}")]
+
+
 def test_structs_of_one_name_are_counted() -> None:
     blob = Blob()
     word = blob.integer(b"u64", 8)
