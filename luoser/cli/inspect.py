@@ -17,7 +17,12 @@ __all__ = ["command"]
     "--contents", is_flag=True, help="Show the bytes of driver pages and of files up to 64 KiB, too; implies --full."
 )
 @click.option("--pending", is_flag=True, help="Say why, if what the running kernel will hand over is not known.")
-@click.option("--all", "all_", is_flag=True, help="Show every file and session, like ones too, on a line of its own.")
+@click.option(
+    "--all",
+    "all_",
+    is_flag=True,
+    help="Show all: a line for each device, session, file and note, all evidence, and whether an address is preserved.",
+)
 @click.option("--depth", type=click.IntRange(0), metavar="N", help="Show N levels of the tree below each root.")
 @click.option("--summary", is_flag=True, help="Show only source, verdict, and a few lines for each root.")
 @read_options
@@ -34,8 +39,8 @@ def command(
     """Show everything that is handed over in SOURCE: KHO roots, preserved memory, LUO, PCI devices.
 
     The first lines have the source and the verdict of `luoser check`. Broken, missing and stale structures are listed
-    as problems at the end, what the next kernel has consumed as notes. Neither changes the exit code. Files and
-    sessions in a row that are alike are one line.
+    as problems at the end, what the next kernel has consumed as notes. Neither changes the exit code. Like things in a
+    row are one line, and what is as usual is left out, such as that an address is preserved: --all shows all.
 
     \b
       luoser inspect vmcore --summary

@@ -299,8 +299,8 @@ def _by_number(
         word = f"the map of the lower root, {numbers.lower:#x}, is intact although the higher one is serialised"
         return Direction.UNKNOWN, [f"{numbers.text}, but {word}"]
     if draft is higher:
-        return Direction.OUTGOING, [f"{numbers.text}: the higher one is that of the running kernel"]
-    return Direction.INCOMING, [f"{numbers.text}: the lower one was handed to the running kernel"]
+        return Direction.OUTGOING, [f"{numbers.text}: the higher is the running kernel's"]
+    return Direction.INCOMING, [f"{numbers.text}: the lower is the previous kernel's"]
 
 
 def is_left_over(draft: Draft, numbers: Numbers | None) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from luoser.abi.luo import is_test_flb
+from luoser.render.luo import flb_names
 from luoser.render.out import Part, Tree
-from luoser.render.runs import ranges_text
-from luoser.state import Direction, Handover, Pending, PendingFile
+from luoser.render.runs import flb_runs, ranges_text
+from luoser.state import Direction, Handover, Luo, Pending, PendingFile, PendingSession, Session
 from luoser.text import counted, human_size, safe_text
 
 __all__ = ["draw_pending"]
@@ -24,7 +25,7 @@ def draw_pending(root: Tree, handover: Handover, *, folded: bool) -> None:
 
     root:     of the handover.
     handover: any.
-    folded:   show like files of a session as one line.
+    folded:   show like files and sessions as one line, and nothing that LUO has serialised just so.
     """
     pending = handover.pending
     if pending is None:
@@ -34,24 +35,63 @@ def draw_pending(root: Tree, handover: Handover, *, folded: bool) -> None:
     least = "" if pending.complete else "at least "
     files = sum(len(session.files) for session in pending.sessions)
     count = f"{least}{counted(len(pending.sessions), 'session')}, {least}{counted(files, 'file')}"
-    branch = root.add(("pending", "name"), f"  {what}: {count}")
+    is_same = folded and _is_serialised(pending, handover.luo)
+    branch = root.add(("pending", "name"), f"  {what}: {count}{', the same as serialised' if is_same else ''}")
     for word in pending.evidence:
         branch.add((f"evidence: {safe_text(word, again=True)}", "quiet"))
-    for session in pending.sessions:
-        name = (safe_text(session.name) or "(no name)", "name")
-        taken = "  retrieved" if session.retrieved else ""
-        where = (f"{session.address:#x}", "address")
-        leaf = branch.add("session ", name, "  ", where, f"  {counted(len(session.files), 'file')}{taken}")
-        for run in _runs(session.files) if folded else [(file,) for file in session.files]:
-            leaf.add(*_files(run))
-    _globals(branch, pending)
+    if not is_same:
+        for sessions in _session_runs(pending.sessions) if folded else [[one] for one in pending.sessions]:
+            _sessions(branch, sessions, folded=folded)
+    _globals(branch, pending, handover if folded else None)
+
+
+def _is_serialised(pending: Pending, luo: Luo | None) -> bool:
+    """Whether LUO has serialised the same sessions with the same files."""
+    if luo is None or not pending.sessions:
+        return False
+    return [_facts(session) for session in pending.sessions] == [_facts(session) for session in luo.sessions]
+
+
+def _facts(session: PendingSession | Session) -> object:
+    return session.name, [(file.compatible, file.token, file.data) for file in session.files]
+
+
+def _session_runs(sessions: Sequence[PendingSession]) -> Iterator[list[PendingSession]]:
+    """The sessions in their order: those in a row with like files together."""
+    for key, group in groupby(sessions, _session_key):
+        run = list(group)
+        yield from [run] if key is not None else [[session] for session in run]
+
+
+def _session_key(session: PendingSession) -> object:
+    if not session.files or not session.name:
+        return None
+    return session.retrieved, tuple((file.token, *_file_key(file)) for file in session.files)
+
+
+def _sessions(branch: Tree, run: Sequence[PendingSession], *, folded: bool) -> None:
+    """One session, or several in a row whose files are alike."""
+    first, last = run[0], run[-1]
+    name: list[Part] = ["session ", (safe_text(first.name) or "(no name)", "name"), "  "]
+    name.append((f"{first.address:#x}", "address"))
+    if len(run) > 1:
+        name = [f"{len(run)} sessions ", (safe_text(first.name), "name"), " … ", (safe_text(last.name), "name")]
+    each = " each" if len(run) > 1 else ""
+    taken = "  retrieved" if first.retrieved else ""
+    leaf = branch.add(*name, f"  {counted(len(first.files), 'file')}{each}{taken}")
+    for files in _runs(first.files) if folded else [(file,) for file in first.files]:
+        leaf.add(*_files(files))
 
 
 def _runs(files: Sequence[PendingFile]) -> Iterator[tuple[PendingFile, ...]]:
     """Files in a row that are alike but for token and address, together; others alone."""
-    for _, group in groupby(files, lambda file: (file.compatible, file.size, file.position)):
+    for _, group in groupby(files, _file_key):
         run = tuple(group)
         yield from [run] if len(run) >= _FEWEST else [(file,) for file in run]
+
+
+def _file_key(file: PendingFile) -> tuple[object, ...]:
+    return file.compatible, file.size, file.position
 
 
 def _files(run: Sequence[PendingFile]) -> tuple[Part, ...]:
@@ -65,12 +105,26 @@ def _files(run: Sequence[PendingFile]) -> tuple[Part, ...]:
     return f"file {first.token:#x}  ", handler, f"  data {first.data:#x}{size}"
 
 
-def _globals(branch: Tree, pending: Pending) -> None:
-    for flb in pending.flbs:
-        data = f"data {flb.data:#x}{' (magic of a test FLB)' if is_test_flb(flb.data) else ''}"
-        count = "count saturated" if flb.is_saturated else counted(flb.count, "file")
-        branch.add("FLB ", (safe_text(flb.name), "name"), f"  {data}  {count}")
+def _globals(branch: Tree, pending: Pending, shown: Handover | None) -> None:
+    """Add FLBs, device lists and handlers. shown: what it has serialised itself is left out. None: nothing."""
+    luo = shown.luo if shown is not None else None
+    known = {(flb.name, flb.data, flb.count) for flb in luo.flbs} if luo is not None else set()
+    flbs = [flb for flb in pending.flbs if (flb.name, flb.data, flb.count) not in known]
+    idle = [flb for flb in flbs if not (flb.data or flb.count)] if shown is not None else []
+    if len(idle) > 1:
+        branch.add("FLBs without files  ", safe_text(", ".join(flb.name for flb in idle)))
+        flbs = [flb for flb in flbs if flb not in idle]
+    for run in flb_runs(flbs) if shown is not None else [(flb,) for flb in flbs]:
+        count = "count saturated" if run[0].is_saturated else counted(run[0].count, "file")
+        if len(run) > 1:
+            branch.add(*flb_names(run), f"  {count} each")
+            continue
+        data = f"data {run[0].data:#x}{' (magic of a test FLB)' if is_test_flb(run[0].data) else ''}"
+        branch.add("FLB ", (safe_text(run[0].name), "name"), f"  {data}  {count}")
+    places = {devices.address for devices in shown.pci} if shown is not None else set()
     for devices in pending.lists:
+        if devices.address in places:
+            continue
         names = ", ".join(device.name for device in devices.devices[:_DEVICES])
         more = f" and {len(devices.devices) - _DEVICES} more" if len(devices.devices) > _DEVICES else ""
         place = (f"{devices.address:#x}", "address")

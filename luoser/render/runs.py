@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Like files of a session, and like sessions in a row, which are shown as one."""
+"""Like files of a session, and like sessions and FLBs in a row, which are shown as one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import TypeVar
 
-from luoser.state import File, Session
+from luoser.abi.luo import is_test_flb
+from luoser.state import File, Flb, PendingFlb, Session
 
-__all__ = ["file_runs", "ranges_text", "session_runs"]
+__all__ = ["file_runs", "flb_runs", "ranges_text", "session_runs"]
 
 _FEWEST_FILES = 3
 _FEWEST_SESSIONS = 2
 _RANGES = 4
+_AnyFlb = TypeVar("_AnyFlb", Flb, PendingFlb)
 
 
 def file_runs(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
@@ -33,6 +36,13 @@ def session_runs(sessions: Iterable[Session]) -> Iterator[tuple[Session, ...]]:
             yield from ((session,) for session in run)
         else:
             yield run
+
+
+def flb_runs(flbs: Iterable[_AnyFlb]) -> Iterator[tuple[_AnyFlb, ...]]:
+    """The FLBs in their order: those of the kernel's self-test in a row together, if they have as many files."""
+    for (is_test, _), group in groupby(flbs, lambda flb: (is_test_flb(flb.data), flb.count)):
+        run = tuple(group)
+        yield from [run] if is_test else [(flb,) for flb in run]
 
 
 def _file_key(file: File) -> object:

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.render.out import line, table
-from luoser.render.tree import device_columns
 from luoser.render.unread import unread_lines
-from luoser.render.values import place_text
+from luoser.render.values import device_columns, place_text
 from luoser.state import Handover, PciList, PreservedMap, State
 from luoser.text import safe_text
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Members of structs and machines as text."""
+"""Members of structs, and facts about one thing, as text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from luoser.abi.memfd import SEALS
+from luoser.abi.schema import set_bits
 from luoser.memory.source import MACHINES, Memory
-from luoser.state import Hex
-from luoser.text import bdf_text, bytes_text, rounded_size, safe_text
+from luoser.state import Device, DeviceList, Hex, Memfd, PreservedMap, Record
+from luoser.text import bdf_text, bytes_text, counted, human_size, rounded_size, safe_text
 
-__all__ = ["machine_text", "members", "place_text", "property_text", "value_text"]
+__all__ = [
+    "device_columns",
+    "in_brackets",
+    "machine_text",
+    "members",
+    "memfd_text",
+    "place_text",
+    "preserved_note",
+    "property_text",
+    "record_text",
+    "value_text",
+]
 
+_WORDS = 16
+"""Most words of an array in a line. --full and JSON have all."""
 _PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\x0b\x0c")
 
 
@@ -64,3 +79,86 @@ def machine_text(memory: Memory) -> str:
     """The machine of a source and its RAM, in words. Empty if the source has neither."""
     ram = sum(end - start for start, end in memory.known_ram)
     return ", ".join(filter(None, (MACHINES.get(memory.machine or 0), f"{rounded_size(ram)} RAM" if ram else "")))
+
+
+def preserved_note(found: PreservedMap | None, address: int, *, brief: bool = False) -> str:
+    """Whether an address is preserved, in words.
+
+    found: the preserved map. None if it cannot be read.
+    brief: nothing about an address that is preserved, or if the map cannot be read: it says so itself.
+    """
+    block = found.find(address) if found is not None else None
+    if brief and (found is None or block is not None):
+        return ""
+    if found is None:
+        return "map not readable"
+    if block is None:
+        return "not preserved" if found.complete else "not in the part of the map that can be read"
+    offset = address - block.address
+    return f"preserved, order {block.order}" + (f", {offset:#x} into its block" if offset else "")
+
+
+def device_columns(
+    devices: DeviceList, device: Device, found: PreservedMap | None, *, brief: bool = False
+) -> Iterator[tuple[str, str]]:
+    """(member, text) for each member of a device except `path`, in the order of the layout.
+
+    devices: the list that it is in.
+    found:   the preserved map. None if it cannot be read.
+    brief:   no addresses that are 0, and as of `preserved_note`.
+    """
+    for name, value in device.fields.items():
+        column = devices.column(name)
+        is_address = column is not None and column.kind in ("address", "handle")
+        if name == "path" or (brief and is_address and not value):
+            continue
+        if column is not None and column.kind == "flags" and isinstance(value, int):
+            yield name, " | ".join(set_bits(value, column.bit_names)) or "0"
+        elif is_address and isinstance(value, int):
+            yield name, f"{value:#x}{in_brackets(preserved_note(found, value, brief=brief))}" if value else "0x0"
+        elif column is not None and column.is_hex and isinstance(value, int):
+            yield name, f"{value:#x}"
+        elif isinstance(value, tuple):
+            used = sum(1 for item in value if item.get("end"))
+            yield name, f"{used} of {len(value)} in use"
+        else:
+            yield name, safe_text(value) if isinstance(value, str) else str(value)
+
+
+def in_brackets(note: str) -> str:
+    """` (note)`, or nothing for an empty one."""
+    return f" ({note})" if note else ""
+
+
+def record_text(record: Record, *, full: bool = False) -> str:
+    """A struct in a line: each layout that fits, arrays, and why these layouts. full: show all words of arrays."""
+    readings = [f"{layout}: {members(fields)}" for layout, fields in record.readings]
+    arrays = [f"  {safe_text(array.member)}: {_words(array.words, full)}" for array in record.arrays]
+    return f"{' or '.join(readings)}{''.join(arrays)}  ({safe_text(record.confidence, again=True)})"
+
+
+def _words(words: tuple[int, ...], full: bool) -> str:
+    shown = words if full else words[:_WORDS]
+    more = f" and {len(words) - len(shown)} more" if len(words) > len(shown) else ""
+    return f"[{', '.join(f'{word:#x}' for word in shown)}]{more}"
+
+
+def memfd_text(memfd: Memfd, *, page_size: int | None = None) -> str:
+    """Size, folios, position and seals of a memfd in a line.
+
+    page_size: of the kernel. The folios are left out if they are one for each page. None: they are shown.
+    """
+    names = [name for bit, name in SEALS.items() if (memfd.seals or 0) & bit]
+    unknown = (memfd.seals or 0) & ~sum(SEALS)
+    seals = " | ".join([*names, *([f"{unknown:#x}"] if unknown else [])])
+    readable, count = len(memfd.folios.list), memfd.folios.count
+    is_plain = page_size is not None and count == -(-memfd.size // page_size)
+    return "".join(
+        (
+            human_size(memfd.size),
+            "" if is_plain else f", {counted(count, 'folio')}",
+            f", position {memfd.position:#x}" if memfd.position else "",
+            f"  seals {seals}" if seals else "",
+            "" if readable == count else f" ({readable} of the folios readable)",
+        )
+    )

@@ -541,7 +541,7 @@ def test_chosen_that_is_read_in_the_wrong_byte_order_finds_nothing() -> None:
 
 def test_root_option_does_not_hide_the_other_root_from_the_judgement() -> None:
     (found,) = luoser.read(real.dump("7.3-chain/frozen2"), root=0xE55000).handovers
-    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher one is that of the running kernel"
+    assert found.evidence[0] == "liveupdate numbers 1 and 2: the higher is the running kernel's"
     assert found == real.read("7.3-chain/frozen2").handovers[1]
 
 

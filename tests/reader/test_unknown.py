@@ -162,9 +162,12 @@ def test_devicetrees_of_an_unknown_handler_and_flb_are_shown(capsys: pytest.Capt
 
 
 def test_data_of_an_unknown_handler_say_whether_they_are_preserved(capsys: pytest.CaptureFixture[str]) -> None:
-    print_state(image().read())
+    print_state(image().read(), folded=False)
     shown = capsys.readouterr().out
     assert "mine-v9  data 0x" in shown and "(preserved, order 2)" in shown
+    print_state(image().read())
+    shown = capsys.readouterr().out
+    assert "mine-v9  data 0x" in shown and "(preserved" not in shown
     assert "data 0x4d (not preserved)" in shown and "data 0x7654000 (not preserved)" in shown
 
 

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from luoser.render.tree import print_state
 from tests.conftest import Run
 from tests.kernel import real
 
@@ -23,7 +28,25 @@ def test_what_will_be_handed_over(luoser_command: Run) -> None:
 def test_what_was_not_finished(luoser_command: Run) -> None:
     text = shown("finished", luoser_command)
     assert "handed over, not finished: 5 sessions, 61 files" in text
-    assert "count saturated" in text and "(magic of a test FLB)" in text
+    assert "count saturated" in text
+    assert "3 sessions vm-batch-000 … vm-batch-002  20 files each" in text
+    assert "FLBs without files  liveupdate-test-flb-v0, liveupdate-test-flb-v1" in text
+
+
+def test_what_is_serialised_just_so_is_not_repeated(luoser_command: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown("frozen", luoser_command)
+    assert "to be handed over: 6 sessions, 64 files, the same as serialised\n" in text
+    assert text.count("vm-batch-000") == 1 and text.count("FLB pci-v2") == 1
+    whole = luoser_command("inspect", "--all", real.FIXTURES / "frozen.elf.xz").stdout.decode()
+    assert whole.count("vm-batch-000") == 2 and whole.count("FLB pci-v2") == 2
+    state = real.read("frozen")
+    (handover,) = state.handovers
+    assert handover.pending is not None
+    first, *others = handover.pending.sessions
+    changed = replace(handover.pending, sessions=(replace(first, files=first.files[:-1]), *others))
+    print_state(replace(state, handovers=(replace(handover, pending=changed),)))
+    text = capsys.readouterr().out
+    assert "6 sessions, 63 files\n" in text and text.count("vm-batch-000") == 2
 
 
 def test_without_the_kernels_own_symbols_there_is_none(luoser_command: Run) -> None:

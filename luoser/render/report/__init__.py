@@ -25,8 +25,8 @@ from luoser.render.pending import draw_pending
 from luoser.render.report.devices import DeviceTree, device_tree, list_name
 from luoser.render.report.memory_map import MemoryMap, memory_map
 from luoser.render.report.nodes import Dump, Dumps, nodes
-from luoser.render.tree import handover_tree, is_expected, memfd_text, preserved_note, record_text, summary_trees
-from luoser.render.values import place_text
+from luoser.render.tree import handover_tree, is_expected, summary_trees
+from luoser.render.values import memfd_text, place_text, preserved_note, record_text
 from luoser.state import File, Handover, PreservedMap, Session, State
 from luoser.text import counted, rounded_size, safe_text
 from luoser.topology import Topology

@@ -9,7 +9,7 @@ from itertools import islice
 
 from luoser.checks import Finding
 from luoser.limits import LIMITS
-from luoser.render.tree import device_columns
+from luoser.render.values import device_columns
 from luoser.state import Handover, PciList
 from luoser.text import safe_text
 from luoser.topology import Device, Topology

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""LUO as a branch of the tree: sessions, files, FLBs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from luoser.abi.luo import is_test_flb
+from luoser.render.drawing import Drawing
+from luoser.render.out import Part, Tree
+from luoser.render.runs import file_runs, flb_runs, ranges_text, session_runs
+from luoser.render.values import in_brackets, memfd_text, record_text
+from luoser.state import Direction, File, Flb, Luo, PendingFlb, Session
+from luoser.text import counted, rounded_size, safe_text
+
+__all__ = ["LuoDrawing", "flb_names"]
+
+_FILE_LINES = 30
+"""Of more lines of files than these, each session has one that sums up its files."""
+_SESSION_LINES = 40
+"""Of more lines of sessions than these, only the first ones are shown."""
+
+
+class LuoDrawing(Drawing):
+    """Draws LUO of a handover."""
+
+    def draw(self, tree: Tree, luo: Luo) -> None:
+        """Add the branch."""
+        state: Part = ("serialised", "good")
+        if not luo.serialized:
+            words = {
+                Direction.INCOMING: "empty: consumed, or nothing was handed over",
+                Direction.OUTGOING: "not serialised yet",
+                Direction.UNKNOWN: "empty: not serialised yet, or consumed",
+            }
+            state = (words[self.handover.direction], "note")
+        files = [file for session in luo.sessions for file in session.files]
+        total = f": {counted(len(luo.sessions), 'session')}, {_files_text(files)}" if luo.serialized else ""
+        number = "" if luo.number is not None else "no number  "
+        place = f"{safe_text(luo.compatible or luo.layout)} at "
+        branch = tree.add(("LUO", "name"), f"  {place}", (f"{luo.address:#x}", "address"), f"  {number}", state, total)
+        if not luo.serialized:
+            return
+        if self.handover.direction is Direction.INCOMING:
+            branch.add(("as handed over: retrieved or finished parts stay until they are reused", "quiet"))
+        for entry in luo.subsystems:
+            branch.add("subsystem ", (safe_text(entry.name), "name"), f"  data {entry.data:#x}")
+        self._all_sessions(branch, luo.sessions)
+        for run in flb_runs(luo.flbs) if self.folded else [(flb,) for flb in luo.flbs]:
+            self._flbs(branch, run)
+
+    def _all_sessions(self, branch: Tree, sessions: Sequence[Session]) -> None:
+        if not self.folded:
+            for session in sessions:
+                self._session(branch, session)
+            return
+        runs = list(session_runs(sessions))
+        is_long = sum(sum(1 for _ in file_runs(run[0].files)) for run in runs) > _FILE_LINES
+        if is_long:
+            branch.add(("files are summed up; --all lists them", "quiet"))
+        for run in runs[:_SESSION_LINES]:
+            self._sessions(branch, run, summed_up=is_long)
+        left = [session for run in runs[_SESSION_LINES:] for session in run]
+        if left:
+            files = [file for session in left for file in session.files]
+            branch.add((f"… {len(left)} more sessions, {_files_text(files)}; --all lists them", "note"))
+
+    def _session(self, branch: Tree, session: Session) -> None:
+        """One session with each of its files."""
+        leaf = branch.add("session ", *_name(session), f"  {_files_text(session.files)}")
+        for file in self.some(session.files, leaf):
+            self._file(leaf, file)
+
+    def _sessions(self, branch: Tree, run: Sequence[Session], *, summed_up: bool) -> None:
+        """One session, or several in a row whose files are alike."""
+        first, last = run[0], run[-1]
+        head: list[Part] = ["session ", *_name(first)]
+        if len(run) > 1:
+            head = [f"{len(run)} sessions ", (safe_text(first.name), "name"), " … ", (safe_text(last.name), "name")]
+        each = " each" if len(run) > 1 else ""
+        if summed_up and first.files:
+            branch.add(*head, f"  {_summary(first.files)}{each}")
+            return
+        leaf = branch.add(*head, f"  {_files_text(first.files)}{each}")
+        for files in file_runs(first.files):
+            if len(files) > 1:
+                leaf.add(*self._files(files))
+            else:
+                self._file(leaf, files[0])
+
+    def _file(self, leaf: Tree, file: File) -> None:
+        head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "name"), f"  data {file.data:#x}")
+        page_size = self.page_size if self.folded else None
+        what = self.note(file.data)
+        if file.memfd is not None:
+            what = f"  {memfd_text(file.memfd, page_size=page_size)}"
+        elif file.compatible.startswith("memfd") and not what:
+            what = in_brackets("not readable")
+        entry = leaf.add(*head, what)
+        if file.detail is not None:
+            entry.add(record_text(file.detail, full=self.full))
+        self.foreign(entry, file.contents)
+
+    def _files(self, files: Sequence[File]) -> tuple[Part, ...]:
+        """A line for files that are alike but for token and address."""
+        memfd = files[0].memfd
+        assert memfd is not None
+        size, _, facts = memfd_text(memfd, page_size=self.page_size).partition("  ")
+        what = "memfds" if files[0].compatible.startswith("memfd") else "files"
+        name = (safe_text(files[0].compatible), "name")
+        tokens = ranges_text([file.token for file in files])
+        return f"{len(files)} {what} of {size}, tokens {tokens}  ", name, f"  {facts}" if facts else ""
+
+    def _flbs(self, branch: Tree, run: Sequence[Flb]) -> None:
+        """One FLB, or several in a row that the kernel's self-test made."""
+        flb = run[0]
+        if len(run) > 1:
+            branch.add(*flb_names(run), f"  {counted(flb.count, 'file')} each")
+            return
+        note = in_brackets("magic of a test FLB") if is_test_flb(flb.data) else self.note(flb.data)
+        detail = f"  {record_text(flb.detail, full=self.full)}" if flb.detail is not None else ""
+        shown = f"  data {flb.data:#x}{note}  {counted(flb.count, 'file')}{detail}"
+        self.foreign(branch.add("FLB ", (safe_text(flb.name), "name"), shown), flb.contents)
+
+
+def flb_names(run: Sequence[Flb | PendingFlb]) -> tuple[Part, ...]:
+    """Number and names of several test FLBs in a row."""
+    names = (safe_text(run[0].name), "name"), " … ", (safe_text(run[-1].name).rpartition("-")[2], "name")
+    return f"{len(run)} FLBs ", *names, in_brackets("magic of test FLBs")
+
+
+def _name(session: Session) -> tuple[Part, ...]:
+    name = (safe_text(session.name) or "(no session)", "name")
+    return (name, "  ", (f"{session.address:#x}", "address")) if session.address is not None else (name,)
+
+
+def _files_text(files: Sequence[File]) -> str:
+    """The number of files, and the size of the memfds among them."""
+    size = sum(file.memfd.size for file in files if file.memfd is not None)
+    return counted(len(files), "file") + (f", {rounded_size(size)}" if size else "")
+
+
+def _summary(files: Sequence[File]) -> str:
+    """How many files each handler has, their size, and their tokens."""
+    counts = Counter(safe_text(file.compatible) for file in files)
+    kinds = ", ".join(f"{count} {name}" for name, count in counts.items())
+    size = sum(file.memfd.size for file in files if file.memfd is not None)
+    tokens = ranges_text(sorted(file.token for file in files))
+    return f"{kinds}{f', {rounded_size(size)}' if size else ''}, tokens {tokens}"

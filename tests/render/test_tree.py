@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""The first screen of `inspect`: what it folds, what it never leaves out, and that --all has the rest."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from luoser.render.tree import print_state
+from luoser.state import Problem, State
+from tests import real
+from tests.conftest import Run
+from tests.images import Image, name
+from tests.render.test_out import shown
+
+LINES = dict.fromkeys(real.DUMPS, 36) | {"7.3-chain/post": 50, "7.3-chain/frozen2": 75}
+"""Most lines of a real dump at 80 columns: the last two have two roots."""
+FACTS = {
+    "7.3-a/frozen": (
+        "driver_data 0x0\n",
+        "evidence: ",
+        "layout: the only layout that fits",
+        "16384 folios",
+        "0x1000  ",
+    ),
+    "7.3-chain/frozen2": ("(map not readable)", "map-stale  0x5cc000  preserved map: stale", "136 bytes"),
+}
+"""What the first screen leaves out."""
+
+
+def text(state: State, capsys: pytest.CaptureFixture[str], *, folded: bool = True) -> str:
+    print_state(state, folded=folded)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dump", real.DUMPS)
+def test_a_real_dump_fits_a_screen(dump: str) -> None:
+    rows = shown(80, "inspect", str(real.path(dump))).splitlines()
+    assert len(rows) <= LINES[dump]
+
+
+def test_a_state_of_many_different_files_fits_a_screen(luoser_command: Run, tmp_path: Path) -> None:
+    """13 sessions of 23 files, no two of a session alike."""
+    spec = "[[handovers]]\n[handovers.luo]\n"
+    for session in range(13):
+        files = ", ".join(f'{{ token = {number}, memfd = {{ size = "{4 + 4 * number}K" }} }}' for number in range(23))
+        spec += f'[[handovers.luo.sessions]]\nname = "vm-{"abc"[session % 3]}{session}"\nfiles = [{files}]\n'
+    spec = spec.replace("token = 22,", "token = 99,", 1)
+    (tmp_path / "spec.toml").write_text(spec)
+    assert luoser_command("build", tmp_path / "spec.toml", "-o", tmp_path / "many.elf").returncode == 0
+    said = shown(80, "inspect", str(tmp_path / "many.elf"))
+    assert len(said.splitlines()) <= 30
+    assert "files are summed up; --all lists them" in said
+    assert "session vm-a0" in said and "23 memfd-v2, 1.08 MiB, tokens 0x0-0x15, 0x63" in " ".join(said.split())
+    assert luoser_command("inspect", "--all", tmp_path / "many.elf").stdout.count(b"\xe2\x94\x80 file 0x") == 299
+
+
+def test_many_sessions_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Image()
+    rows = [name(f"vm-{'ab'[number % 2]}{number}", 64) + bytes(16) for number in range(60)]
+    luo = made.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, made.blocks(rows), 0))
+    made.handover({"LUO": (luo, 32)})
+    said = text(made.read(), capsys)
+    assert said.count("session vm-") == 40 and "… 20 more sessions, 0 files; --all lists them" in said
+    assert text(made.read(), capsys, folded=False).count("session vm-") == 60
+
+
+@pytest.mark.parametrize("dump", FACTS)
+def test_what_is_as_usual_is_one_flag_away(dump: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read(dump)
+    first, whole = text(state, capsys), text(state, capsys, folded=False)
+    for fact in FACTS[dump]:
+        assert fact in whole
+    assert "(preserved" not in first and whole.count("(preserved, order") >= 10
+    assert "(map not readable)" not in first and "layout: " not in first
+    for devices in (one for handover in state.handovers for one in handover.pci):
+        assert all(device.name in first for device in devices.devices)
+    for session in (one for handover in state.handovers if handover.luo for one in handover.luo.sessions):
+        assert len(session.files) != 3 or f"session {session.name}  {session.address:#x}" in first
+
+
+def test_what_is_not_as_usual_is_on_the_first_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Image()
+    files = made.blocks([name("memfd-v2", 48) + struct.pack("<QQ", made.alloc(bytes(32), keep=False), 1)])
+    sessions = made.blocks([name("vm", 64) + struct.pack("<QQ", files, 1)])
+    luo = made.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, 0))
+    made.handover({"LUO": (luo, 32), "module": (0x7000000, 8)})
+    said = text(made.read(), capsys)
+    assert "module 0x7000000 (not preserved)" in said
+    assert said.count("(not preserved)") == 2  # the memfd, too
+
+
+def test_all_evidence_is_shown_where_the_direction_is_open(capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read("7.3-a/frozen")
+    (handover,) = state.handovers
+    two = replace(handover, evidence=("one", "two"))
+    assert "evidence: two" not in text(replace(state, handovers=(two,)), capsys)
+    foreign = replace(two, own=False)
+    assert "evidence: two" in text(replace(state, handovers=(foreign,)), capsys)
+
+
+def problem(address: int | None, code: str = "bad-session", about: str = "luo") -> Problem:
+    return Problem(code=code, root=0x5CD000, about=about, address=address, message=f"{about} is wrong")
+
+
+@pytest.mark.parametrize(("count", "lines"), [(1, 1), (2, 2), (3, 2), (6, 2), (8, 2), (9, 4)])
+def test_problems_at_one_address_are_counted(count: int, lines: int, capsys: pytest.CaptureFixture[str]) -> None:
+    state = replace(real.read("7.3-a/frozen"), problems=(problem(0x1000),) * count)
+    said = text(state, capsys).partition(f"Problems: {count}\n")[2].splitlines()
+    assert len(said) == lines
+    assert lines == count or said[-1].endswith("; --all lists them")
+    assert len(text(state, capsys, folded=False).partition("Problems: ")[2].splitlines()) == count + 1
+
+
+def test_problems_elsewhere_are_all_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = *(problem(address) for address in range(4)), *(problem(None) for _ in range(4))
+    said = text(replace(real.read("7.3-a/frozen"), problems=problems), capsys)
+    assert said.count("luo is wrong") == 8
+
+
+def test_notes_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    said = text(real.read("7.3-chain/frozen2"), capsys)
+    assert "Notes: 3  bad-memfd 0x214c170, bad-pointer 0x18d000, map-stale 0x5cc000 (consumed" in said
+    three = (problem(0x1000, "missing", "luo.sessions[0].files[0].contents"),) * 3
+    assert "Notes: 3  missing 3 times (" in text(replace(real.read("7.3-a/frozen"), problems=three), capsys)
+
+
+def test_luo_of_a_reused_page_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "LUO  reused: its page holds something else" in text(real.read("7.3-a/post"), capsys)
