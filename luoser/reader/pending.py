@@ -152,8 +152,15 @@ class _Reader:
                     if not session.name or session.name in names:
                         raise BrokenList(f"its name {safe_text(session.name)!r} is empty, or that of another session")
                     names.add(session.name)
+                    self.flagged(item)
                 found += 1
             self.counted(header, found, "sessions")
+
+    def flagged(self, item: Object) -> None:
+        """Raise BrokenList for a session that says it was retrieved: only one that was handed over can be."""
+        flag = item.number("retrieved") if item.has("retrieved") else 0
+        if flag > (self.side == "incoming"):
+            raise BrokenList(f"retrieved is {flag}, expected {'0 or 1' if self.side == 'incoming' else '0'}")
 
     def session(self, item: Object, index: int) -> PendingSession:
         owner = item.member("file_set") if item.has("file_set") else item

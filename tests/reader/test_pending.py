@@ -231,6 +231,12 @@ def test_a_session_whose_name_is_damaged(name: bytes) -> None:
     assert any("is empty, or that of another session" in text for text in wrong(2, None, "luo_session", "name", name))
 
 
+@pytest.mark.parametrize("value", [1, 2, 0xFF])
+def test_a_session_to_hand_over_is_not_retrieved(value: int) -> None:
+    found = wrong(2, None, "luo_session", "retrieved", bytes([value]))
+    assert found == [f"pending session 2: retrieved is {value}, expected 0"]
+
+
 def test_a_count_of_files_that_is_wrong() -> None:
     found = wrong(1, None, "luo_session", "file_set.count", (7).to_bytes(8, "little"))
     assert any("count is 7, the list has 20 files" in text for text in found)
