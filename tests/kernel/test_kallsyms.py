@@ -251,6 +251,21 @@ def test_an_address_that_is_not_between_its_neighbours_is_damage(form: Form, ali
     assert found.get(["function_9"])["function_9"][0].address == IMAGE + 0x900
 
 
+def test_a_table_by_name_that_is_damaged_in_between_is_not_used() -> None:
+    tables = Tables(symbols=SYMBOLS)
+    ram, place = kallsyms_memory(tables)
+    _, places = tables.written()
+    assert find_kallsyms(place)._by_name is not None
+    step = (len(SYMBOLS) - 1) // 24
+    start = places["seqs_of_names"] - 0xFFFF_FFFF_8000_0000
+    for index in range(len(SYMBOLS)):
+        if index % step:  # all but the samples
+            ram.write(start + 3 * index, b"\xff\xff\xff")
+    found = find_kallsyms(AddressSpace(ram, place.info))
+    assert [one.address for one in found.get(["twice"])["twice"]] == [IMAGE + 0x8_1000, IMAGE + 0x8_2000]
+    assert found._by_name is None and "a number beyond the last" in found.damage
+
+
 # -- nothing there -----------------------------------------------------------------------------------------
 
 

@@ -197,6 +197,14 @@ def test_many_definitions_of_one_name() -> None:
     assert one(Btf(blob.data()), "luo_file_ser").result == "equal"
 
 
+def test_a_bit_field_is_no_number_of_the_same_size() -> None:
+    blob = Blob()
+    word, char = blob.integer(b"u64", 8), blob.integer(b"char", 1)
+    name = (b"compatible", blob.array(char, 48), 0, 0)
+    blob.structure(b"luo_file_ser", 64, name, (b"data", word, 384, 64), (b"token", word, 448, 0))
+    assert [each.what for each in one(Btf(blob.data()), "luo_file_ser").differences] == ["type"]
+
+
 def test_a_difference_says_bits() -> None:
     blob = Blob()
     word, char = blob.integer(b"u64", 8), blob.integer(b"char", 1)

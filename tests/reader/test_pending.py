@@ -274,6 +274,25 @@ def test_lists_longer_than_the_limit_are_said_to_be() -> None:
     assert check(state).verdict == "inconclusive"
 
 
+def test_the_limit_is_of_all_lists_together() -> None:
+    whole = pending(real.read("pre"), Direction.OUTGOING)
+    longest = max(len(whole.sessions), *(len(one.files) for one in whole.sessions))
+    with_all = sum(1 + len(one.files) for one in whole.sessions) + len(whole.flbs) + len(whole.handlers)
+    for limit, expected in ((with_all, True), (with_all - 1, False), (longest, False)):
+        state = luoser.read(real.memory("pre"), limits=Limits(pending=limit))
+        assert pending(state, Direction.OUTGOING).complete is expected
+
+
+def test_a_count_of_flbs_that_is_wrong() -> None:
+    kernel, memory = real.running("pre"), Overlay(real.memory("pre"))
+    address = kernel.address("luo_flb_global")
+    assert address is not None
+    memory.write(member(kernel.space.physical(address), "luo_flb_global", "count"), (3).to_bytes(8, "little"))
+    state = luoser.read(memory)
+    assert any("count is 3, the list has 5 FLBs" in one.message for one in state.problems)
+    assert not pending(state, Direction.OUTGOING).complete
+
+
 def test_the_users_own_direction_keeps_what_is_pending() -> None:
     root = real.read("pre").handovers[0].address
     assert root is not None
