@@ -42,6 +42,8 @@ _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _NO_CORE = {1: "a relocatable object", 2: "an executable", 3: "a shared object"}
 _SHARED = 16
 """So many times may all bytes of a file be in segments: no writer of cores stores a page for two addresses."""
+_PIECES = 4
+"""So many times may all pieces of a flattened file be in segments."""
 _INCOMPLETE = 1
 """Flag in the header of makedumpfile's ELF files."""
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -218,13 +220,13 @@ def _segments(header: _Header, file_size: int, rest: PageState, remarks: list[st
 
 def _without_layer(loads: Sequence[Segment], layer: Flattened, remarks: list[str]) -> Iterator[Segment]:
     """The pieces of the segments, until these have so many that they must share those of the file."""
-    left = _SHARED * (layer.count + len(loads))
+    left = _PIECES * (layer.count + len(loads))
     for number, load in enumerate(loads):
         for part in _unflattened(load, layer):
             left -= 1
             if left < 0:
                 text = (
-                    f"the first {number} of {len(loads)} segments have {_SHARED} times the pieces of the flattened file"
+                    f"the first {number} of {len(loads)} segments have {_PIECES} times the pieces of the flattened file"
                 )
                 remarks.append(f"truncated: {text}; the others are left out")
                 return

@@ -377,9 +377,9 @@ def test_segments_over_the_same_pieces_are_bounded(open_files: Opened) -> None:
     start = len(data) - 1
     loads = b"".join(struct.pack("<IIQQQQQQ", 1, 0, start, 0, number << 32, count, count, 0) for number in range(count))
     file = HEAD + piece(0, data[:64] + loads) + b"".join(piece(start + number, b"x") for number in range(count)) + END
-    with steps(1_500_000):  # 90 for each piece of a segment
+    with steps(500_000):  # 100 for each piece of a segment
         memory = open_files(file)
-    assert len(memory.segments) <= 16 * 2 * (count + 1)
+    assert len(memory.segments) <= 4 * (2 * count + 1)
     assert "times the pieces of the flattened file; the others are left out" in memory.remarks[0]
 
 
