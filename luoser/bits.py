@@ -60,17 +60,19 @@ def run_ends(bits: bytes) -> tuple[list[int], list[int]]:
     first, last = (value & -value).bit_length() - 1, value.bit_length() - 1
     if last - first + 1 == value.bit_count():
         return [first], [last]
+    start = max(first, 0) & ~7
+    value >>= start
     if not value & value >> 1:
-        ones = _ones(value, len(bits))
+        ones = _ones(value, start)
         return ones, ones
-    return _ones(value & ~(value << 1), len(bits)), _ones(value & ~(value >> 1), len(bits))
+    return _ones(value & ~(value << 1), start), _ones(value & ~(value >> 1), start)
 
 
-def _ones(value: int, size: int) -> list[int]:
-    """The numbers of the bits that are one. size: in bytes."""
-    data = value.to_bytes(size, "little")
-    if value.bit_count() < size // _FEW:
-        ends = (found.end() - 1 for found in _TO_NEXT_ONE.finditer(data.rstrip(b"\0")))
-        return [8 * byte + bit for byte in ends for bit in _PLACES[data[byte]]]
-    places = zip(range(0, 8 * size, 8), data, strict=True)
-    return [start + bit for start, byte in places if byte for bit in _PLACES[byte]]
+def _ones(value: int, start: int) -> list[int]:
+    """The numbers of the bits that are one. start: number of the lowest bit."""
+    data = value.to_bytes((value.bit_length() + 7) // 8, "little")
+    if value.bit_count() < len(data) // _FEW:
+        ends = (found.end() - 1 for found in _TO_NEXT_ONE.finditer(data))  # the last byte is not zero
+        return [start + 8 * byte + bit for byte in ends for bit in _PLACES[data[byte]]]
+    places = zip(range(start, start + 8 * len(data), 8), data, strict=True)
+    return [place + bit for place, byte in places if byte for bit in _PLACES[byte]]

@@ -332,13 +332,14 @@ class Schema:
     name:    of the struct in the kernel.
     label:   in the catalogue; unique together with the name.
     struct:  its members.
+    size:    bytes, without a flexible array.
     status:  merged, queued (linux-next), posted or development-branch.
     seen_in: kernel releases, or the series and its date.
     meaning: what the struct is for.
     """
 
     def __init__(self, name: str, label: str, struct: CStruct, *, status: str, seen_in: str, meaning: str) -> None:
-        self.name, self.label, self.struct = name, label, struct
+        self.name, self.label, self.struct, self.size = name, label, struct, struct.size
         self.status, self.seen_in, self.meaning = status, seen_in, meaning
         struct.name = name
 
@@ -359,11 +360,6 @@ class Schema:
         """Packing and byte order, in words."""
         order = "big-endian" if any(field.c_type.startswith("be") for field in self.fields) else "little-endian"
         return f"{'packed' if self.packed else f'natural alignment ({self.align})'}, {order}"
-
-    @property
-    def size(self) -> int:
-        """Bytes, without a flexible array."""
-        return self.struct.size
 
     @property
     def align(self) -> int:

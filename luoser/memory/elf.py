@@ -278,5 +278,5 @@ def _is_xen_core(file: ByteSource) -> bool:
 
 def parse_vmcoreinfo(data: bytes) -> dict[str, str]:
     """VMCOREINFO as value by key, both safe to print. Lines without `=` are skipped."""
-    lines = (line.partition(b"=") for line in data.rstrip(b"\0").split(b"\n"))
-    return {safe_text(key): safe_text(value) for key, equals, value in lines if equals}
+    lines = (safe_text(line).partition("=") for line in data.rstrip(b"\0").split(b"\n"))
+    return {key: value for key, equals, value in lines if equals}

@@ -111,11 +111,18 @@ def _folder_or_device(name: str, shown: str, status: os.stat_result) -> Memory |
         from luoser.memory.devmem import DEVICE, DevMemory
 
         return _device(shown, name, DevMemory) if status.st_rdev == DEVICE else None
-    if stat.S_ISREG(status.st_mode) and os.path.realpath(name) == "/proc/kcore":
+    if stat.S_ISREG(status.st_mode) and _is_kcore(status):
         from luoser.memory.kcore import KcoreMemory
 
         return _device(shown, name, KcoreMemory)
     return None
+
+
+def _is_kcore(status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(status, os.stat("/proc/kcore"))
+    except OSError:
+        return False
 
 
 def _device(shown: str, name: str, kind: Callable[[str, int], Memory]) -> Memory:

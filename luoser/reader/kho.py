@@ -65,7 +65,8 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     if whole and search.is_whole and not walk.memory.live:
         nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(roots) else ()
         found = messengers([*(one for root in roots for one in root.chosen), *search.strays], nodes)
-        report_lost_roots(walk, found)
+        known = {root.address for root in roots}
+        report_lost_roots(walk, (one for one in found if one.root not in known))
     kept = _without_copies(walk, roots, {one.root for one in found}, search.wanted)
     types = search.kernel.types if search.kernel is not None else None
     drafts = [_draft(walk, root, types if root.is_named else None) for root in kept]

@@ -295,7 +295,8 @@ def _device_faults(layout: PciLayout, blob: PciBlob, devices: Sequence[Device]) 
         if any(blob.devices.data[start + offset : start + offset + size].strip(b"\0") for offset, size in pads):
             found.setdefault("padding", Fault(f"{device.name}: padding is not zero", code="pci-not-zero"))
     yield from found.values()
-    if devices and not any(_asked(layout, device) for device in devices):
+    asked = layout.asked  # None: there is no such member, and all did
+    if devices and asked is not None and not any((device.number(asked) or 0) & 1 for device in devices):
         yield Fault("no device requested live update")
     if any(bus.get("bridge_type", 0) not in BRIDGE_TYPES for bus in blob.buses):
         yield Fault("unknown bridge type")
@@ -310,18 +311,13 @@ def _idle_faults(devices: Sequence[Device]) -> Iterator[Fault]:
         yield Fault(f"{stray.name}: refcount is 0")
 
 
-def _asked(layout: PciLayout, device: Device) -> bool:
-    """Whether a device requested live update itself. Without a member for that, all did."""
-    return layout.asked is None or bool((device.number(layout.asked) or 0) & 1)
-
-
 def _member_faults(layout: PciLayout, device: Device) -> Iterator[tuple[str, str]]:
     """(member, fault in words) of one device."""
-    flags = device.number(layout.flags) if layout.flags is not None else None
-    if layout.flags is not None and flags is not None:
-        known = sum(layout.record.field(layout.flags).bit_names)
-        if flags & ~known or (flags == 0 and layout.asked == layout.flags):
-            yield layout.flags, f"illegal {layout.flags} {flags:#x}"
+    member = layout.record.flags
+    flags = device.number(member.name) if member is not None else None
+    is_needed = member is not None and layout.asked == member.name
+    if member is not None and flags is not None and (flags & ~sum(member.bit_names) or (flags == 0 and is_needed)):
+        yield member.name, f"illegal {member.name} {flags:#x}"
     requested = device.number("requested")
     if requested is not None and requested > 1:
         yield "requested", f"requested is {requested}, expected 0 or 1"

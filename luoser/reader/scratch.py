@@ -60,7 +60,7 @@ def report_lost_roots(walk: Walk, found: Iterable[Messenger]) -> None:
     """Note a problem for each messenger whose root is not there.
 
     walk:  the source.
-    found: all messengers of the source.
+    found: messengers of the source; those of roots that were found may be left out.
 
     One in scratch shows that a root was handed over. Any other one may be left over, so a root of it that is not in the
     source is not reported.
