@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Changes as text similar to a unified diff, as counts, and as JSON."""
+"""Changes as text, as counts, and as JSON."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _ITEM = re.compile(r"(?<![^/])(files|folios|preserved)/(?!status)[^/]+")
 """An item of a list, in a path, of which there are many."""
 _FEWEST = 4
 """Fewest changes that are shown as one."""
+_SHORT = 60
+"""Most characters of both values of a change that is one line."""
 
 
 def changes_document(found: Comparison) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def changes_document(found: Comparison) -> dict[str, Any]:
 
 
 def print_changes(found: Comparison, *, folded: bool = True) -> None:
-    """Print a line for each addition, removal or progress, three lines for each other change, then the verdict.
+    """Print a line for each change, three for one with long values, then the verdict.
 
     Devices and sessions come first, the preserved map last.
 
@@ -68,13 +70,16 @@ def _print_change(change: Change) -> None:
     sign, style = _SIGNS[change.kind.value]
     places = safe_text(" = ".join((change.where, *change.also)), again=True)
     note = f"  ({safe_text(change.note, again=True)})" if change.note else ""
-    if change.kind.value == "changed":
+    both = [safe_text(value, again=True) for value in (change.before, change.after) if value]
+    if change.kind.value == "changed" and sum(map(len, both)) > _SHORT:
         line((places, "name"), note, first="  ", rest="    ")
         line(("- ", style), safe_text(change.before or "nothing", again=True))
         line(("+ ", style), safe_text(change.after or "nothing", again=True))
         return
-    values = " → ".join(safe_text(value, again=True) for value in (change.before, change.after) if value)
-    line((f"{sign} ", style), (places, "name"), f"  {values}{note}")
+    if change.kind.value == "changed" and len(both) == 1:  # the other one is not there
+        both = [safe_text(value or "nothing", again=True) for value in (change.before, change.after)]
+    values = f"  {' → '.join(both)}" if both else ""
+    line((f"{sign} ", style), (places, "name"), f"{values}{note}", rest="    ")
 
 
 def _part(change: Change) -> str:

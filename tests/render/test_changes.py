@@ -35,6 +35,25 @@ def test_many_of_a_kind_are_one_line(capsys: pytest.CaptureFixture[str], path: s
     assert len(capsys.readouterr().out.splitlines()) == 51
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ("0x1000", "0x2000", ["! luo/address  0x1000 → 0x2000  (why)"]),
+        ("a" * 30, "b" * 30, [f"! luo/address  {'a' * 30} → {'b' * 30}  (why)"]),
+        ("a" * 31, "b" * 30, ["  luo/address  (why)", f"- {'a' * 31}", f"+ {'b' * 30}"]),
+        ("a" * 61, None, ["  luo/address  (why)", f"- {'a' * 61}", "+ nothing"]),
+        (None, "0x1", ["! luo/address  nothing → 0x1  (why)"]),
+        (None, None, ["! luo/address  (why)"]),
+    ],
+)
+def test_a_change_with_short_values_is_one_line(
+    capsys: pytest.CaptureFixture[str], before: str | None, after: str | None, lines: list[str]
+) -> None:
+    change = Change(kind=Kind.CHANGED, where="luo/address", before=before, after=after, note="why")
+    print_changes(Comparison(changes=(change,), pairing=()))
+    assert capsys.readouterr().out.splitlines()[:-1] == lines
+
+
 def test_few_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     print_changes(made(Kind.ADDED, "preserved/0x1000", "preserved/0x2000", "preserved/0x3000"))
     assert capsys.readouterr().out.count("+ preserved/0x") == 3
