@@ -96,7 +96,7 @@ class LuoDrawing(Drawing):
         if file.memfd is not None:
             what = f"  {memfd_text(file.memfd, page_size=page_size)}"
         elif file.compatible.startswith("memfd") and not what:
-            what = in_brackets("not readable")
+            what = in_brackets("descriptor empty or not readable")
         entry = leaf.add(*head, what)
         if file.detail is not None:
             entry.add(record_text(file.detail, full=self.full))
