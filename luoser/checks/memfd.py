@@ -6,7 +6,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import repeat
 
 from luoser.abi.memfd import FOLIO_FLAGS, SEALS, form, form_of_handler, memfd_luo_folio_ser
 from luoser.abi.release import release_numbers
@@ -88,11 +87,10 @@ def _is_whole(memfd: Memfd) -> bool:
 
 def _spans(view: View, memfd: Memfd) -> Iterator[tuple[int, int, int]]:
     """(index, address, size in bytes) of each folio except holes: the size of its block in the map, else a page."""
-    found, page, folios = view.handover.preserved.map, view.page_size, memfd.folios.list
-    orders = found.heads(folios.addresses()) if found is not None else repeat(None)
-    for (index, address, _), order in zip(folios.rows(), orders, strict=False):
+    page = view.page_size
+    for (index, address, _), order in zip(memfd.folios.list.rows(), view.folio_orders(memfd), strict=True):
         if address:
-            yield index, address, page << (order or 0)
+            yield index, address, page << order
 
 
 def _rounded(view: View, size: int) -> int:
@@ -215,7 +213,7 @@ def memfd_indices(view: View) -> Iterator[Found]:
     """
 
     def judge(memfd: Memfd) -> str | None:
-        end, last = 0, -1
+        end, last, page = 0, -1, view.page_size
         for index, address, _ in memfd.folios.list.rows():
             if not address and index <= last:
                 return f"a folio without a page has index {index:#x}, expected {last + 1:#x} or higher"
@@ -223,7 +221,7 @@ def memfd_indices(view: View) -> Iterator[Found]:
         for index, address, size in _spans(view, memfd):
             if index < end:
                 return f"folio {address:#x} has index {index:#x}, expected {end:#x} or higher"
-            end = index + size // view.page_size
+            end = index + size // page
         return None
 
     yield from each(view, judge, "do not boot the next kernel: retrieving the file fails, or its pages are mixed up")
@@ -261,7 +259,7 @@ def memfd_folio_flags(view: View) -> Iterator[Found]:
     def judge(memfd: Memfd) -> str | None:
         if not _is_merged(memfd):
             return None
-        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] & sum(FOLIO_FLAGS) != _SOUND_FLAGS]
+        odd = [row for row in memfd.folios.list.rows() if row[1] and row[2] & _SOUND_FLAGS != _SOUND_FLAGS]
         if not odd:
             return None
         _, address, flags = odd[0]
@@ -347,8 +345,8 @@ def memfd_incomplete(view: View) -> Iterator[Found]:
     def judge(memfd: Memfd) -> str | None:
         if not _is_whole(memfd) or not _is_merged(memfd):
             return None
-        limit = _rounded(view, memfd.size)
-        spans = ((index * view.page_size, size) for index, _, size in _spans(view, memfd))
+        limit, page = _rounded(view, memfd.size), view.page_size
+        spans = ((index * page, size) for index, _, size in _spans(view, memfd))
         there = sum(size if start + size <= limit else max(0, limit - start) for start, size in spans)
         if there >= limit:
             return None

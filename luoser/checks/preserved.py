@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import islice, pairwise, repeat
+from itertools import islice, pairwise
 
 from luoser.abi.kho import root_form
 from luoser.abi.luo import form as luo_form
@@ -735,7 +735,7 @@ def _claims(view: View) -> Iterator[_Claim]:
 
 
 def _luo_claims(view: View) -> Iterator[_Claim]:
-    page, found = view.page_size, view.handover.preserved.map
+    page = view.page_size
     for what, address, pages, where in _luo_places(view):
         yield address, address + pages * page, "luo", what, where
     for where, what, data in _handles(view):
@@ -749,22 +749,21 @@ def _luo_claims(view: View) -> Iterator[_Claim]:
             yield chunk, chunk + page, "chunk", f"vmalloc chunk of {name}", inside
         for place in file.memfd.folios.pages:
             yield place, place + (page << min(file.memfd.folios.order, 40)), "array", f"folio list of {name}", inside
-        for start, end in _folio_ranges(file.memfd, found, page):
+        for start, end in _folio_ranges(view, file.memfd):
             yield start, end, "folio", f"folios of {name}", inside
 
 
-def _folio_ranges(memfd: Memfd, found: PreservedMap | None, page: int) -> Iterator[tuple[int, int]]:
+def _folio_ranges(view: View, memfd: Memfd) -> Iterator[tuple[int, int]]:
     """[start, end) ranges of the folios of a memfd; adjacent folios are one range."""
     first = end = 0
-    folios = memfd.folios.list
-    orders = found.heads(folios.addresses()) if found is not None else repeat(None)
-    for address, order in zip(folios.addresses(), orders, strict=False):
+    page, orders = view.page_size, view.folio_orders(memfd)
+    for address, order in zip(memfd.folios.list.addresses(), orders, strict=True):
         if address != end:
             if end:
                 yield first, end
             first = end = address
         if address:
-            end = address + (page << (order or 0))
+            end = address + (page << order)
     if end:
         yield first, end
 

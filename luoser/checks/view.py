@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from luoser.abi.release import release_numbers
@@ -18,6 +19,7 @@ from luoser.state import (
     Handover,
     Luo,
     MapStatus,
+    Memfd,
     PciList,
     Pending,
     PendingSession,
@@ -81,6 +83,7 @@ class View:
     pending_moved: a second reading found other objects of the kernel.
     used:         what a rule has asked for: a key of `_CHAINS`.
     by_code:      (place, problem) of the problems below this root, by code. Filled at the first question.
+    orders:       of the folios of each memfd, by its id, as `folio_orders` gives them. Filled as `by_code`.
     """
 
     state: State
@@ -95,11 +98,23 @@ class View:
     pending_moved: bool = False
     used: set[str] = field(default_factory=set, compare=False)
     by_code: dict[str, list[tuple[int, Problem]]] = field(default_factory=dict, compare=False)
+    orders: dict[int, bytes] = field(default_factory=dict, compare=False)
 
     @property
     def page_size(self) -> int:
         """Of the kernel, in bytes."""
         return self.state.source.page_size
+
+    def folio_orders(self, memfd: Memfd) -> bytes:
+        """The order of the preserved block that starts with a folio, for each folio of a memfd; 0 if there is none.
+
+        A byte each: five rules need them, of files with millions of folios.
+        """
+        found, folios = self.handover.preserved.map, memfd.folios.list
+        if id(memfd) not in self.orders:
+            heads = found.heads(folios.addresses()) if found is not None else repeat(0, len(folios))
+            self.orders[id(memfd)] = bytes(order or 0 for order in heads)
+        return self.orders[id(memfd)]
 
     @property
     def consumed(self) -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,18 @@ import luoser
 from luoser.checks.model import NotApplicable, NotJudged, NotLookedAt
 from luoser.checks.view import View, cause_of
 from luoser.errors import PageState
-from luoser.state import Area, Direction, Handover, MapStatus, Problem, State
+from luoser.state import (
+    Area,
+    Direction,
+    FolioList,
+    Folios,
+    Handover,
+    MapStatus,
+    Memfd,
+    PreservedMap,
+    Problem,
+    State,
+)
 from tests import real
 from tests.checks.mutants import NAME, changed, luo_of
 
@@ -37,6 +49,23 @@ def why(ask: Callable[[], object]) -> tuple[str, str]:
     with pytest.raises(NotJudged) as caught:
         ask()
     return caught.value.cause, caught.value.about
+
+
+# -- folios -----------------------------------------------------------------------------------------------
+
+
+def test_orders_of_folios_are_found_once() -> None:
+    page = 4096
+    entries = (0x200000, 0x202000, 0, 0x203000, 0x204000)
+    data = b"".join(struct.pack("<QQ", address // page, index) for index, address in enumerate(entries))
+    folios = Folios(count=5, address=0x2000, list=FolioList(data, page_size=page))
+    memfd = Memfd(layout="memfd-v1", address=0x1000, size=0, position=0, seals=None, folios=folios)
+    found = PreservedMap.from_extents([(0x200000, 1, 1), (0x202000, 0, 1), (0x204000, 2, 1)], page_size=page)
+    seen = view(preserved=replace(real.read(NAME).handovers[0].preserved, map=found))
+    orders = seen.folio_orders(memfd)
+    assert list(orders) == [1, 0, 0, 0, 2]
+    assert seen.folio_orders(memfd) is orders
+    assert list(view(preserved=replace(seen.handover.preserved, map=None)).folio_orders(memfd)) == [0] * 5
 
 
 # -- consumed ---------------------------------------------------------------------------------------------
