@@ -59,7 +59,7 @@ def _without_data(told: Json) -> Json:
 def crashed(kernel: Kernel, place: Path) -> Iterator[Compared]:
     """luoser in a crash kernel: on /proc/vmcore, and on what makedumpfile leaves of it, of a crash before a jump."""
     _, scratch = _SIZES[kernel.pages]
-    memory, reserved = {"4K": ("1280M", "384M"), "16K": ("1536M", "448M"), "64K": ("6G", "1536M")}[kernel.pages]
+    memory, reserved = {"4K": ("1280M", "384M"), "16K": ("1536M", "448M"), "64K": ("8G", "3G")}[kernel.pages]
     words = (
         f"crash=1 sessions=2 files=3 crashkernel={reserved} kho_scratch={scratch} reserve_mem=1M:4096:labmem panic=1"
     )
