@@ -464,6 +464,8 @@ def _write_whole(golden: Golden, made: _Output, boot: _Boot, full: Json) -> Iter
     if not golden.nodes:
         boot.report(golden.image)
     yield from golden.image.lacks
+    if made.target != "-" and not golden.nodes:
+        golden.image.drop()  # it is read again from the file
     with memory:
         again = read(memory, page_size=golden.image.page_size if memory.is_guess else None, contents=True)
         yield from differences(full, to_document(again, full=True), memory)

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import mmap
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from luoser.errors import UsageError
+from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.extracts.core import write_core
-from luoser.memory.source import Segment, SegmentedMemory
+from luoser.memory.source import Memory, Segment, SegmentedMemory
 from luoser.output import new_output
 from luoser.text import human_size
 
@@ -19,6 +21,7 @@ __all__ = ["Image", "Passed", "write_image"]
 _RAW_LIMIT = 1 << 40
 _RUN = 256
 """Pages of one run, at most."""
+_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,8 @@ class Image:
         self.page_size = page_size
         self.lacks: list[str] = []
         self.passed: list[Passed] = []
-        self._pages: dict[int, bytearray] = {}
+        self._pages: dict[int, memoryview] = {}
+        self._unused: list[memoryview] = []
         self._owners: dict[int, list[tuple[int, int, str]]] = {}
 
     def put(self, address: int, data: bytes, what: str) -> None:
@@ -74,8 +78,26 @@ class Image:
         data:    the bytes.
         """
         for page, start, stop in self._parts(address, len(data)):
-            into = self._pages.setdefault(page, bytearray(self.page_size))
-            into[start - page : stop - page] = data[start - address : stop - address]
+            if page not in self._pages:
+                self._pages[page] = self._new_page()
+            self._pages[page][start - page : stop - page] = data[start - address : stop - address]
+
+    def _new_page(self) -> memoryview:
+        """A page of zeros. They are made in runs, which the system gets back as a whole; small pieces it does not."""
+        if not self._unused:
+            run = memoryview(mmap.mmap(-1, _RUN * self.page_size, access=mmap.ACCESS_COPY))
+            self._unused = [run[place : place + self.page_size] for place in range(0, len(run), self.page_size)]
+        return self._unused.pop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For `copy` and `pickle`, which do not know views."""
+        pages = {address: bytes(page) for address, page in self._pages.items()}
+        return {**self.__dict__, "_pages": pages, "_unused": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _pages={})
+        for address, page in state["_pages"].items():
+            self.patch(address, page)
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the image.
@@ -85,7 +107,12 @@ class Image:
 
         Raises MissingMemory.
         """
-        return self.memory().read(address, size)
+        parts = list[memoryview]()
+        for page, start, stop in self._parts(address, size):
+            if page not in self._pages:
+                raise MissingMemory(start, PageState.ABSENT)
+            parts.append(self._pages[page][start - page : stop - page])
+        return b"".join(parts)
 
     def _parts(self, address: int, size: int) -> Iterator[tuple[int, int, int]]:
         """(page, start, end) of the part of a range in each of its pages."""
@@ -124,23 +151,18 @@ class Image:
         """Physical address after the last page, 0 for an empty image."""
         return max(self._pages, default=-self.page_size) + self.page_size
 
-    def memory(self) -> SegmentedMemory:
-        """The image as a source."""
-        buffer = mmap.mmap(-1, max(1, len(self._pages)) * self.page_size)  # no second copy, as bytes would need
-        segments, done = list[Segment](), 0
-        for address, run in self.runs():
-            first = segments.pop() if segments and segments[-1].end == address else Segment(address, 0, done, 0)
-            size = first.size + len(run)
-            segments.append(Segment(first.start, size, first.offset, size))
-            buffer[done : done + len(run)] = run
-            done += len(run)
-        memory = SegmentedMemory("image", buffer, segments)
-        memory.format, memory.page_size = "elf", self.page_size
-        return memory
+    def memory(self) -> Memory:
+        """The image as a source. It has the image's own pages, as they are when they are read."""
+        return _Pages(self)
+
+    def drop(self) -> None:
+        """Forget all pages: they were written."""
+        self._pages.clear()
+        self._unused.clear()
 
     def runs(self) -> Iterator[tuple[int, bytes]]:
         """(physical address, bytes) of runs of adjacent pages, ascending. Long ones are split."""
-        start, parts = 0, list[bytearray]()
+        start, parts = 0, list[memoryview]()
         for address in sorted(self._pages):
             if parts and (address != start + len(parts) * self.page_size or len(parts) == _RUN):
                 yield start, b"".join(parts)
@@ -150,6 +172,39 @@ class Image:
             parts.append(self._pages[address])
         if parts:
             yield start, b"".join(parts)
+
+
+class _Pages(SegmentedMemory):
+    """The pages of an image. They are not copied: an image can have as many as fit into memory once."""
+
+    format = "elf"
+
+    def __init__(self, image: Image) -> None:
+        segments = list[Segment]()
+        for address in sorted(image._pages):
+            first = segments.pop() if segments and segments[-1].end == address else Segment(address, 0, 0, 0)
+            size = first.size + image.page_size
+            segments.append(Segment(first.start, size, 0, size))
+        super().__init__("image", b"", segments)
+        self._image, self.page_size, self.file_data = image, image.page_size, len(image._pages) * image.page_size
+
+    def _read_segment(self, segment: Segment, skip: int, size: int) -> bytes:
+        return self._image.read(segment.start + skip, size)
+
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        for address, run in self._image.runs():
+            for page in range(address, address + len(run), _PAGE):
+                if run.startswith(prefix[:1], page - address + at) and self._has(page + at, prefix):
+                    yield page
+
+    def find(self, pattern: bytes) -> Iterator[int]:
+        search, end, rest = re.compile(re.escape(pattern), re.DOTALL), 0, b""
+        for address, run in self._image.runs():
+            data = rest + run if address == end else run  # with what can be the beginning of a match
+            end = address + len(run)
+            for match in search.finditer(data):
+                yield end - len(data) + match.start()
+            rest = data[max(0, len(data) - len(pattern) + 1) :]
 
 
 def write_image(target: str, image: Image, form: str, *, force: bool) -> None:

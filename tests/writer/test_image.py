@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import tracemalloc
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,42 @@ def test_neighbours_share_a_page() -> None:
     made = image((0x1000, b"ab"), (0x1004, b"ef"), (0x1002, b"cd"))
     assert made.memory().read(0x1000, 6) == b"abcdef"
     assert [(start, end) for start, end, _ in made.pieces] == [(0x1000, 0x1002), (0x1002, 0x1004), (0x1004, 0x1006)]
+
+
+@pytest.mark.parametrize("page_size", [4096, 65536])
+def test_the_image_as_a_source_is_that_of_the_written_core(page_size: int, tmp_path: Path) -> None:
+    made = Image(page_size)
+    for page in (*range(1, 260), 300, 302):  # more than a run
+        made.put(page * page_size, bytes([page % 7]) * page_size, "a page")
+    for page in (3, 256, 257, 300):
+        made.patch(page * page_size - 3, b"abcdef")
+    made.patch(302 * page_size - 3, b"abc")
+    made.patch(302 * page_size + page_size - 4096, b"MARK")
+    write_image(str(tmp_path / "core"), made, "elf", force=False)
+    own = made.memory()
+    with luoser.open(tmp_path / "core") as core:
+        assert [(one.start, one.size) for one in own.segments] == [(one.start, one.size) for one in core.segments]
+        assert own.held == core.held
+        for pattern in (b"abcdef", b"def", b"abc", b"\3\3", b"nothing"):
+            assert list(own.find(pattern)) == list(core.find(pattern)), pattern
+        for prefix, at in ((b"def", 0), (b"MARK", 0), (b"abcdef", 4093), (b"\3", 7)):
+            assert list(own.find_pages(prefix, at=at)) == list(core.find_pages(prefix, at=at)), prefix
+        assert list(own.find(b"abcdef")) == [page * page_size - 3 for page in (3, 256, 257, 300)]
+        assert own.read(2 * page_size, 9 * page_size) == core.read(2 * page_size, 9 * page_size)
+
+
+@pytest.mark.parametrize("copied", [deepcopy, lambda image: pickle.loads(pickle.dumps(image))])
+def test_a_copy_is_another_image(copied: Callable[[Image], Image]) -> None:
+    made = image((0x1000, b"ab"))
+    other = copied(made)
+    other.patch(0x1000, b"x")
+    other.put(0x2000, b"c", "more")
+    assert (made.read(0x1000, 2), other.read(0x1000, 2)) == (b"ab", b"xb")
+    assert list(made.pages) == [0x1000] and list(other.pages) == [0x1000, 0x2000]
+    with pytest.raises(UsageError, match="overlap"):
+        other.put(0x1001, b"y", "again")
+    made.drop()
+    assert made.pages == {} and other.read(0x2000, 1) == b"c"
 
 
 def test_an_empty_image() -> None:
