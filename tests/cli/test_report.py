@@ -35,7 +35,15 @@ def test_page_of_a_real_dump(tmp_path: Path, luoser_command: Run) -> None:
     page = place.read_text()
     assert re.fullmatch(rf"{re.escape(str(place))}: \d+ KiB\n", done.stdout.decode())
     assert len(page) < 1 << 20
-    for words in ("TOP003", "0000:41:00.0", "vm-web-01", "luo.sessions[0].files[0].memfd", "off_dt_struct", "refcount"):
+    for words in (
+        "TOP003",
+        "0000:41:00.0",
+        "vm-web-01",
+        "luo.sessions[0].files[0].memfd",
+        "layout: the only",
+        "off_dt_struct",
+        "refcount",
+    ):
         assert words in page, words
 
 

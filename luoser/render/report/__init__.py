@@ -186,9 +186,9 @@ class _Handover:
             for flb in (handover.luo.flbs[: LIMITS.report_rows] if handover.luo is not None else ())
         ]
         pending = Tree(())
-        draw_pending(pending, handover, folded=True)
+        draw_pending(pending, handover, folded=False)
         self.pending = _Nested(pending.children)
-        self.tree = _Nested([handover_tree(handover, given.state)])
+        self.tree = _Nested([handover_tree(handover, given.state, folded=False)])
 
 
 def _facts(handover: Handover, given: Reported) -> Iterator[tuple[str, str]]:
