@@ -42,7 +42,7 @@ class Draft:
     subtrees:   its children.
     luo:        None: no LUO, or not readable. So for memblock, metadata and test.
     reading:    of the map. None: the root has no pointer to a map.
-    is_reused:  whether LUO's page has something else.
+    is_reused:  whether LUO's page holds something else.
     messengers: setup_data nodes and devicetrees that point to the root.
     is_foreign: whether the root is of another machine, or a copy.
     preserved:  the map. None: not judged yet.
@@ -166,7 +166,7 @@ def outside_signs(walk: Walk, draft: Draft, numbers: Numbers | None) -> list[str
     """
     signs = []
     if draft.is_reused:
-        signs.append("LUO's page has something else")
+        signs.append("LUO's page holds something else")
     if (text := _other_release(walk, draft)) is not None:
         signs.append(text)
     if numbers is not None and numbers.lower == draft.root.address:
@@ -271,7 +271,7 @@ def _by_kernel(
     messenger = _in_scratch(walk, draft) if draft.root.is_doubtful and direction is Direction.OUTGOING else None
     if messenger is None:
         return direction, words
-    text = f"but {messenger.words}: a kernel that did not begin yet may be running; {_DECIDES}"
+    text = f"but {messenger.words}: the next kernel may be running, early in its boot; {_DECIDES}"
     return Direction.UNKNOWN, [*words, text]
 
 

@@ -181,7 +181,7 @@ def known_roots(walk: Walk, wanted: int, *, symbols: Symbols | None = None, kall
     for root in roots.values():
         direction, words = root.verdict if root.verdict is not None else (Direction.UNKNOWN, [])
         is_sure = root.is_running or root.is_left_over
-        said = "no search was made for other roots; --search makes it" if is_sure else _NOT_SEARCHED
+        said = "no search was made for other roots; --search looks for them" if is_sure else _NOT_SEARCHED
         root.verdict = direction if is_sure else Direction.UNKNOWN, [*words, said]
         root.is_doubtful = False
     return Search([roots[address] for address in sorted(roots)], [], wanted, kernel, is_whole=False)

@@ -110,7 +110,7 @@ def test_garbage_in_the_map_root_and_in_the_page_of_luo_is_stale_and_was_consume
     assert only(state).direction is Direction.INCOMING
     (problem,) = problems(state, "map-stale")
     assert problem.address == map_address(name)
-    assert SCRIPT[:16].hex(" ") in problem.message and "LUO's page has something else" in problem.message
+    assert SCRIPT[:16].hex(" ") in problem.message and "LUO's page holds something else" in problem.message
 
 
 @both_forms

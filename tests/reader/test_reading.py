@@ -87,7 +87,7 @@ def test_roots_that_the_running_kernel_names_need_no_search(tmp_path: Path) -> N
         handover = only(machine.read(memory, root))
         assert (handover.address, handover.direction, handover.own) == (root, direction, True)
         assert handover.evidence[0].startswith("certain: ")
-        assert "no search was made for other roots; --search makes it" in handover.evidence
+        assert "no search was made for other roots; --search looks for them" in handover.evidence
     assert memory.searches == 0 and memory.bytes < 1 << 20
 
 

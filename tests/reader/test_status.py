@@ -151,7 +151,7 @@ BITS: dict[str, tuple[Evidence, str]] = {
     "j": (j_nothing, "it preserves nothing"),
 }
 OUTSIDE: dict[str, tuple[Evidence, str]] = {
-    "e": (e_luo_reused, "LUO's page has something else"),
+    "e": (e_luo_reused, "LUO's page holds something else"),
     "f": (f_other_release, "written by kernel"),
     "g": (g_next_number, "has the next number"),
     "h": (h_messenger_in_scratch, "is in scratch, where kexec puts it at the jump"),
