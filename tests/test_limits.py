@@ -58,7 +58,8 @@ def test_limit_that_is_met_is_named_and_leaves_the_verdict_open(name: str, value
 
 QUIET = {
     "contents_size": "bytes that are shown, not what they mean",
-    "kdump_descriptors": "each page is looked at again when it is read",
+    "kdump_checked": "each page is looked at again when it is read",
+    "kdump_descriptors": "of more, each page counts as bytes of its own",
     "overlap_bytes": "segments that were not compared count as different, which is said",
     "overlap_remarks": "their number is said",
     "report_node": "the page says which command shows all",

@@ -457,7 +457,7 @@ def test_descriptors_at_the_end_of_a_large_dump_that_were_never_written_are_told
 
 
 def test_frames_have_a_limit(open_files: Opened) -> None:
-    with limited(Limits(kdump_bitmap=1)), pytest.raises(SourceError, match="--limit kdump_bitmap=N"):
+    with limited(Limits(kdump_bitmap=1)), pytest.raises(SourceError, match="kdump_bitmap=N"):
         open_files(WHOLE)
 
 

@@ -614,7 +614,7 @@ def test_endless_line_is_refused(serve: Serve) -> None:
         return b"x" * 2000
 
     with limited(Limits(qmp_line=1000)):
-        assert "at most 1000 bytes; --limit qmp_line=N" in refusal(serve({"query-status": endless}).source)
+        assert "at most 1000 bytes; limits=Limits(qmp_line=N)" in refusal(serve({"query-status": endless}).source)
 
 
 def test_endless_events_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -679,7 +679,7 @@ def test_impossible_amount_of_memory_is_refused(serve: Serve) -> None:
 
 def test_amount_of_memory_has_a_limit(serve: Serve) -> None:
     with limited(Limits(guest_size=100)):
-        assert "at most 100 bytes; --limit guest_size=N" in refusal(serve().source)
+        assert "at most 100 bytes; limits=Limits(guest_size=N)" in refusal(serve().source)
 
 
 @pytest.mark.parametrize(
