@@ -16,7 +16,7 @@ from luoser.checks.view import View, cause_of
 from luoser.state import Direction, File, Memfd, Problem
 from luoser.text import human_size
 
-__all__ = ["LOST", "each", "memfds"]
+__all__ = ["LOST", "each", "memfds", "unread_memfd"]
 
 _KNOWN_SEALS = sum(SEALS)
 _SOUND_FLAGS = sum(FOLIO_FLAGS)
@@ -64,7 +64,7 @@ def each(view: View, judge: Callable[[Memfd], str | None], hint: str, *, folios:
         elif where not in zero and (memfd is None or (folios and not _is_whole(memfd))):
             unread = unread or where
     if unread:
-        raise _unread(view, unread)
+        raise unread_memfd(view, unread)
 
 
 def _is_merged(memfd: Memfd) -> bool:
@@ -73,7 +73,7 @@ def _is_merged(memfd: Memfd) -> bool:
     return found is not None and found.descriptor is not None
 
 
-def _unread(view: View, where: str) -> NotJudged:
+def unread_memfd(view: View, where: str) -> NotJudged:
     """The exception for a memfd whose descriptor or folio array could not be read. where: path of the file."""
     codes = (*UNREAD, *BROKEN, "short-list", "bad-memfd", "no-fdt", "bad-fdt")
     problems = [*view.problems(*codes, about=where), *view.problems(*codes, about=f"{where}.memfd.folios")]
@@ -330,7 +330,7 @@ def memfd_shared(view: View) -> Iterator[Found]:
     unread = {where for where, _, file in files if file.memfd is None or not _is_whole(file.memfd)}
     left = sorted(unread - view.subjects("zero-memfd").keys())
     if left:
-        raise _unread(view, left[0])
+        raise unread_memfd(view, left[0])
 
 
 @register("MFD011", "file-incomplete", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")

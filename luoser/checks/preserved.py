@@ -18,7 +18,8 @@ from luoser.abi.pci import layout as pci_layout
 from luoser.abi.registry import layouts
 from luoser.abi.vmalloc import KNOWN_FLAGS, kho_vmalloc
 from luoser.bits import bit_runs
-from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
+from luoser.checks.memfd import unread_memfd
+from luoser.checks.model import Found, NotApplicable, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.state import Array, Handover, MapStatus, Memfd, PreservedMap, Problem
@@ -401,12 +402,11 @@ def _need_folio_lists(view: View) -> None:
     """Raise NotJudged unless the folios of all memfds could be read."""
     view.need_sessions()
     zero = view.subjects("zero-memfd")
-    for where, session, file in view.files():
+    for where, _, file in view.files():
         memfd = file.memfd
         unread = memfd is None or len(memfd.folios.list) < memfd.folios.count
         if unread and where not in zero and form_of_handler(file.compatible) is not None:
-            reason = f"{view.name_of(session, file)}: not all of its folios can be read"
-            raise NotJudged(reason, cause="damaged", about=where)
+            raise unread_memfd(view, where)
 
 
 def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
