@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""JSON and TOML of users, read with bounds of our own: their parsers recurse, and speak of Python when they give up."""
+"""JSON and TOML of users, read with bounds of our own: their parsers recurse, and their messages are about Python."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class _Beside:
 @click.option(
     "--base",
     type=NUMBER,
-    help="First address of what has none in SPEC. Default: 16 MiB; with --machine "
+    help="First physical address for what has none in SPEC. Default: 16 MiB; with --machine "
     "0x20000000 (x86-64) or 0x60000000 (arm64), where a kernel with 1 GiB has nothing of its own.",
 )
 @click.option("--chosen", metavar="FILE", type=click.Path(), help="Write the /chosen of an incoming root, as DTS.")

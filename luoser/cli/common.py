@@ -119,7 +119,7 @@ timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(min=0.001),
     metavar="SECONDS",
-    help="Give up a source that takes longer to open, or to read.",
+    help="Give up if it takes longer to open the source, or to read it.",
 )
 """A decorator that adds the option --timeout."""
 
@@ -428,7 +428,7 @@ _READ_OPTIONS = (
         "--symbols",
         type=click.Path(),
         metavar="FILE",
-        help="System.map, copy of /proc/kallsyms, or vmlinux of the running kernel, whose variables have the roots.",
+        help="System.map, copy of /proc/kallsyms, or vmlinux of the running kernel, to make directions certain.",
     ),
     click.option(
         "--no-symbols",

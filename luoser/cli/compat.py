@@ -32,8 +32,8 @@ __all__ = ["command"]
 def command(writer: str | None, reader: str | None, matrix: bool, output: str) -> None:
     """Say what happens when kernel FROM hands over to kernel TO.
 
-    Each is a release such as 7.3, a vmlinux, a dump, or live:. Strings of KHO, LUO and handlers, FLBs, sub-trees, page
-    size, machine and, where both have BTF, the structs are compared.
+    Each is a release such as 7.3, a vmlinux, a dump, or live:. The version strings of KHO and LUO, file handlers, FLBs,
+    sub-trees, page size and machine are compared, and the structs if both have BTF.
 
     Exit code 0: nothing is known against it. 1: it is refused, breaks, or loses the sessions. 4: not known.
 

@@ -79,8 +79,8 @@ def command(
     """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
 
     Handovers are paired by root, direction and number. What the next kernel has consumed is progress, not a
-    difference. With --against each SOURCE has one line of output. Exit code 0: equal or progress only, 1: different,
-    4: inconclusive, because something could not be compared and nothing else differs.
+    difference. With --against each other source has one line of output. Exit code 0: equal or progress only, 1:
+    different, 4: inconclusive, because something could not be compared and nothing else differs.
 
     \b
       luoser diff before.elf after.elf

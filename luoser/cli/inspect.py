@@ -16,7 +16,9 @@ __all__ = ["command"]
 @click.option(
     "--contents", is_flag=True, help="Show the bytes of driver pages and of files up to 64 KiB, too; implies --full."
 )
-@click.option("--pending", is_flag=True, help="Say why, if what the running kernel will hand over is not known.")
+@click.option(
+    "--pending", is_flag=True, help="Report a problem if what the running kernel will hand over is not known."
+)
 @click.option(
     "--all",
     "all_",
