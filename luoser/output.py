@@ -29,7 +29,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def need_other(path: str, inputs: Iterable[str]) -> None:
-    """Raise UsageError if a file to write is one that is read, by whatever name. inputs: names; `-` is none."""
+    """Raise UsageError if a file to write is one that is read, by whatever name. inputs: names; `-` is not one."""
     for name in inputs:
         with contextlib.suppress(OSError):
             if name != "-" and Path(name).samefile(path):

@@ -83,7 +83,7 @@ def content_changes(
     places: dict[int, _Place] = {}
     for address, other, path, whole, used in _pieces(before, after, page_size):
         if address not in places:
-            # Documents have no more than what is used: a folio may reach behind the end of its file.
+            # Documents have no more than what is used: a folio may reach beyond the end of its file.
             places[address] = _Place(other, whole if None not in memories else -(-used // page_size) * page_size)
         places[address].paths.append(path)
     unread: dict[str, list[int]] = {}

@@ -309,7 +309,7 @@ def subtree_names(view: View) -> Iterator[Found]:
 def blob_size(view: View) -> Iterator[Found]:
     """A child of the root has no blob-size of 8 bytes, or one that is not the size of what is at its address.
 
-    The owner in the next kernel reads less than was written, or something else behind it. Sizes are known of
+    The owner in the next kernel reads less than was written, or other bytes after it. Sizes are known of
     devicetrees, of LUO's root object and of kexec-metadata.
     """
     form = root_form(view.handover.compatible)

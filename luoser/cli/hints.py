@@ -26,13 +26,13 @@ def command_for(source: str) -> str:
 
 
 def blob_hint(source: str) -> str:
-    """`; as a bare blob ...` for a file that is no dump, but a blob of some layout. Empty: it is not."""
+    """`; as a bare blob ...` for a file that is not a dump, but a blob of some layout. Empty: it is not."""
     found = _layouts(source)
     return f"; as a bare blob it can be {found[0]}: luoser decode {shlex.quote(source)}" if found else ""
 
 
 def dump_hint(source: str) -> str:
-    """`; this is a dump ...` for a file that is no blob, but a dump. Empty: it is not."""
+    """`; this is a dump ...` for a file that is not a blob, but a dump. Empty: it is not."""
     from luoser.errors import LuoserError
     from luoser.memory.open import open_memory
 

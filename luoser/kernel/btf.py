@@ -60,7 +60,7 @@ class Btf(Types):
         where: it is from, for messages.
         base:  of a module, whose types begin after those of the kernel proper.
 
-        Raises TypesError if it is no BTF, or damaged, or of a module and there is no base.
+        Raises TypesError if it is not BTF, or damaged, or of a module and there is no base.
         """
         super().__init__(where)
         self._data, self._base = data, base

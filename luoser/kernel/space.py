@@ -107,7 +107,7 @@ class AddressSpace:
         known = self._known.get(page)
         if known is None:
             if virtual < _UPPER_HALF:
-                raise Unmapped(f"{virtual:#x} is no address of a kernel")
+                raise Unmapped(f"{virtual:#x} is not an address of a kernel")
             known = self._translated(page * self.page_size)
             if len(self._known) >= _TRANSLATIONS:
                 self._known.clear()

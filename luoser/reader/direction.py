@@ -193,7 +193,7 @@ def _in_scratch(walk: Walk, draft: Draft) -> Messenger | None:
 def _other_release(walk: Walk, draft: Draft) -> str | None:
     """That another kernel wrote the root, in words. None: no evidence.
 
-    A release that differs by one bit, or is none, may be damaged.
+    A release that differs by one bit, or is not one, may be damaged.
     """
     release = walk.memory.vmcoreinfo.get("OSRELEASE")
     if not release or draft.metadata is None or draft.metadata.previous_release == release:
@@ -205,7 +205,7 @@ def _other_release(walk: Walk, draft: Draft) -> str | None:
 
 
 def _is_damaged(writer: str, release: str) -> bool:
-    """Whether the release in kexec-metadata may be damaged: it is none, or one bit off the running one."""
+    """Whether the release in kexec-metadata may be damaged: it is not one, or one bit off the running one."""
     return not is_release(writer) or one_bit_off(writer, [release]) is not None
 
 

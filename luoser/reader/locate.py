@@ -117,7 +117,7 @@ class Search:
     """What was found in a source.
 
     roots:  by ascending address.
-    strays: the /chosen of devicetrees that point to a page that is no root, or not in the source.
+    strays: the /chosen of devicetrees that point to a page that is not a root, or not in the source.
     wanted: address of the root that the user asked for. None: all.
     kernel: the running one. None: its symbols are not known.
     is_whole: whether all of the source was searched.

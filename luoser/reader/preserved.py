@@ -61,7 +61,7 @@ class MapReading:
     unread:      name of a form that luoser does not decode. Empty: a known form.
     broken:      nodes that no kernel writes.
     is_no_map:   whether the first page is not a node at all.
-    is_nowhere:  whether the root's pointer to it is no address of a page. No kernel frees the root's page.
+    is_nowhere:  whether the root's pointer to it is not the address of a page. No kernel frees the root's page.
     absent:      (address, error, text) of nodes that are not in the source.
     off:         (address, address one bit off, text) of absent nodes for which there is a node one bit off.
     faults:      (problem code, address, text) of faults after which the rest is still readable.

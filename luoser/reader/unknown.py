@@ -91,7 +91,7 @@ class _Unknown:
         return replace(test, contents=tuple(pieces))
 
     def _folio(self, address: int, subject: Subject) -> tuple[Contents, ...]:
-        """The bytes of the preserved folio at a handle. Empty: the handle is no address of one."""
+        """The bytes of the preserved folio at a handle. Empty: the handle is not the address of one."""
         block = self.map.find(address) if self.map is not None else None
         if block is None or block.address != address or not self.walk.is_page_address(address):
             return ()

@@ -59,7 +59,7 @@ class Walk:
     contents:   whether to read the contents of driver pages and small files.
     directions: of roots by physical address, given by the user.
     problems:   met so far, in their order, each once.
-    false_roots: pages that are no root, so that equal ones are judged once.
+    false_roots: pages that are not a root, so that equal ones are judged once.
     judged:     what was made of device lists, by their bytes and what is known of them.
     types:      of the kernel that has the root. None: not known.
     """

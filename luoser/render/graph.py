@@ -13,7 +13,7 @@ from luoser.text import counted
 __all__ = ["GRAPHS", "dot", "markdown", "mermaid"]
 
 _WIDTH = 64
-"""Columns after which a label goes on in a new line. Words are never broken."""
+"""Columns after which a label continues in a new line. Words are never broken."""
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9 .,:/()-]|[-.)](?= )")
 """What may mean something to Mermaid between quotes, where it reads Markdown, such as the mark of a list."""
 _EDGES = 500

@@ -14,7 +14,7 @@ from luoser.writer.image import Image, Passed
 __all__ = ["chosen_source", "machine_of", "node_bytes", "write_scratch"]
 
 _TREES = ("arm64",)
-"""Machines whose kernels are told by a devicetree."""
+"""Machines whose kernels get these addresses in a devicetree."""
 
 
 def machine_of(page_size: int) -> str:

@@ -129,7 +129,7 @@ def test_items_of_a_list(count: int) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (80, 0x10, "item 0 at 0x10: .* is no address of a kernel"),
+        (80, 0x10, "item 0 at 0x10: .* is not an address of a kernel"),
         (80, 0, "item 0 at 0x0"),
         (96 * 3 + 16, IMAGE + 96 + 16, "prev of item 3 is"),  # back to the first: a loop
         (96 * 3 + 16, IMAGE + 96 * 3 + 16, "prev of item 3 is"),  # to itself

@@ -96,7 +96,7 @@ def test_the_direct_map_ends_where_vmalloc_starts() -> None:
 
 @pytest.mark.parametrize("virtual", [0, 0x7FFF_FFFF_F000, (1 << 63) - 1])
 def test_addresses_of_user_space_are_unmapped(virtual: int) -> None:
-    with pytest.raises(Unmapped, match="is no address of a kernel"):
+    with pytest.raises(Unmapped, match="is not an address of a kernel"):
         x86(Ram()).physical(virtual)
 
 
