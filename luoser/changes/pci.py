@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from operator import itemgetter
 from typing import Any
 
 from luoser.changes.luo import ROOT_CODES, flb_signs
@@ -32,26 +31,34 @@ def device_changes(before: DeviceList, after: DeviceList) -> Iterator[Change]:
         runs = list(common_runs(before.data, after.data, before.record_size))
     was = _slots(before, [(first, count) for first, _, count in runs])
     now = _slots(after, [(first, count) for _, first, count in runs])
-    if _are_within(was.keys() ^ now.keys(), before, runs):  # in a list twice: the first one counts
+    lone = was.keys() ^ now.keys()
+    if _are_within(lone, before, runs):  # in a list twice: the first one counts
         runs, was, now = [], _slots(before, []), _slots(after, [])
-    for path, slot in was.items():
+        lone = was.keys() ^ now.keys()
+    for path, slot in was.items() if lone else ():
         if path not in now:
             device = before.in_slot(slot)
             yield Change(kind=Kind.REMOVED, where=device.name, before=_fields_text(device.fields))
-    for path, slot in now.items():
+    for path, slot in now.items() if lone else ():
         if path not in was:
             device = after.in_slot(slot)
             yield Change(kind=Kind.ADDED, where=device.name, after=_fields_text(device.fields))
-    for path, slot in was.items():
-        if path in now and not (is_same_form and before.record_of(slot) == after.record_of(now[path])):
-            yield from _members(before.in_slot(slot), after.in_slot(now[path]))
-    yield from _order(was, now, before, runs)
+    pairs = [(slot, now[path]) for path, slot in was.items() if path in now]
+    old, new, size = before.data, after.data, before.record_size
+    for slot, other in pairs:
+        if not (is_same_form and old.startswith(new[other * size : other * size + size], slot * size)):
+            yield from _members(before.in_slot(slot), after.in_slot(other))
+    yield from _order(pairs, before, runs)
 
 
 def _slots(devices: DeviceList, runs: list[tuple[int, int]]) -> dict[int, int]:
     """The slots of the devices that are in no run, by domain << 16 | bdf. runs: (first slot, number), ascending."""
     found: dict[int, int] = {}
     for rows in outside(runs, devices.slots):
+        made = dict(zip(devices.paths(rows.start, rows.stop), rows, strict=True))
+        if len(made) == len(rows) and 0 not in made and made.keys().isdisjoint(found):  # none twice, and no hole
+            found.update(made)
+            continue
         for slot, path in zip(rows, devices.paths(rows.start, rows.stop), strict=True):
             if path not in found and (path or not devices.is_hole(slot)):
                 found[path] = slot
@@ -63,17 +70,18 @@ def _are_within(paths: set[int], before: DeviceList, runs: list[_Run]) -> bool:
     return bool(paths) and any(not paths.isdisjoint(before.paths(at, at + count)) for at, _, count in runs)
 
 
-def _order(was: dict[int, int], now: dict[int, int], before: DeviceList, runs: list[_Run]) -> Iterator[Change]:
-    """The change of the order of the common devices: those outside of runs, and the first one of each run."""
-    places = [(slot, now[path]) for path, slot in was.items() if path in now]
+def _order(pairs: list[tuple[int, int]], before: DeviceList, runs: list[_Run]) -> Iterator[Change]:
+    """The change of the order of the common devices. pairs: slots of those outside of runs, before and after."""
+    places = list(pairs)
     for start, other, count in runs if places else ():
         slot = next((slot for slot in range(start, start + count) if not before.is_hole(slot)), None)
         if slot is not None:
             places.append((slot, slot - start + other))
-    for place, in_order in zip(sorted(places), sorted(places, key=itemgetter(1)), strict=True):
-        if place != in_order:
-            note = f"{before.in_slot(place[0]).name} is the first at another position"
-            yield Change(kind=Kind.CHANGED, where="order", before=str(place[0]), after=str(place[1]), note=note)
+    places.sort()
+    for (slot, other), in_order in zip(places, sorted(other for _, other in places), strict=True):
+        if other != in_order:
+            note = f"{before.in_slot(slot).name} is the first at another position"
+            yield Change(kind=Kind.CHANGED, where="order", before=str(slot), after=str(other), note=note)
             return
 
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from luoser.changes.rows import common_runs, outside, unequal_rows
+from tests.work import steps
 
 
 def changed(count: int, size: int, *rows: int) -> bytes:
@@ -63,6 +66,14 @@ def test_all_that_was_there_is_common_after_an_insertion(inserted: int, place: i
     runs = [(0, 0, place), (place, place + inserted, 5000 - place)]
     assert list(common_runs(before, after, 4)) == [run for run in runs if run[2]]
     assert list(common_runs(after, before, 4)) == [(new, old, count) for old, new, count in runs if count]
+
+
+def test_the_runs_of_a_shuffled_array_are_not_searched_for_long() -> None:
+    rows = [number.to_bytes(4, "little") for number in range(100_000)]
+    shuffled = random.Random(1).sample(rows, len(rows))
+    with steps(200_000):
+        runs = list(common_runs(b"".join(rows), b"".join(shuffled), 4))
+    assert len(runs) < 100
 
 
 def test_rows_outside_of_runs() -> None:
