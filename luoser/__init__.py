@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'luoser' has no attribute {name!r}")
     found = getattr(import_module(_PLACES[name]), "open_memory" if name == "open" else name)
-    globals()[name] = import_module("luoser.api.words").in_python(found)
+    globals()[name] = import_module("luoser.api.words").in_python(name, found)
     return globals()[name]
 
 

@@ -38,8 +38,8 @@ def with_keywords(message: str) -> str:
     return _PART.sub(keyword, message)
 
 
-def in_python(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
-    """The same function, whose errors name keywords."""
+def in_python(name: str, function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """The same function, whose errors name keywords. name: of it in the package luoser, by which it is pickled."""
 
     @functools.wraps(function)
     def call(*args: _Given.args, **keywords: _Given.kwargs) -> _Result:
@@ -49,4 +49,5 @@ def in_python(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
             error.args = (with_keywords(str(error)),)
             raise
 
+    call.__module__, call.__name__, call.__qualname__ = "luoser", name, name
     return call

@@ -225,8 +225,9 @@ _OTHER_FORM = "boot a kernel whose structs have the form of the writer"
 def other_size(view: View) -> Iterator[Found]:
     """The descriptor of a memfd has another size or position than the running kernel's own file.
 
-    The size is frozen when the file is preserved, the position is written when LUO serialises; so one of the two was
-    overwritten. The next kernel makes the file as large as the descriptor says: the rest is lost, or zeros are added.
+    The size is frozen when the file is preserved, so one of the two was overwritten. The next kernel makes the file as
+    large as the descriptor says: the rest is lost, or zeros are added. Another position is a warning: it is written
+    when LUO serialises, and a process that still runs may move on after that.
     """
     pending = _outgoing(view)
     known = {file.data: file for session in pending.sessions for file in session.files}
@@ -246,6 +247,13 @@ def other_size(view: View) -> Iterator[Found]:
                     f"{name}: descriptor has {what} {ours:#x}, the kernel's own file {has} {theirs:#x}{unit}",
                     address=file.data,
                     where=where,
-                    hint="do not update: find what overwrote the page of the descriptor",
+                    hint=_OVERWRITTEN
+                    if what == "size"
+                    else "unless its process moved on, the descriptor was overwritten",
+                    severity=Severity.ERROR if what == "size" else Severity.WARNING,
                 )
     _whole(view, pending)
+
+
+_MOVED = "unless its process moved on, the page of the descriptor was overwritten"
+_OVERWRITTEN = "do not update: find what overwrote the page of the descriptor"

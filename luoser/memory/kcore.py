@@ -57,8 +57,8 @@ class KcoreMemory(DeviceMemory):
         if not usable:
             raise SourceError(f"{path}: no segment has a physical address: expected the direct map")
         self._segments = tuple(swept(sorted(usable, key=lambda load: -load.size)))
-        whole = {(part.start, part.size) for part in self._segments}
-        self._again = [load for load in usable if (load.start, load.size) not in whole]
+        whole = set(self._segments)
+        self._again = [load for load in usable if load not in whole]
         size = self.vmcoreinfo.get("PAGESIZE", "")
         self.page_size = int(size) if size.isascii() and size.isdigit() and len(size) <= 7 else None
         self.remarks.append("read from a running machine: parts that changed in the meantime may be inconsistent")

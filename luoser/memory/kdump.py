@@ -193,14 +193,14 @@ class _Part:
                     yield frame, offset, length, flags
             place += count * size
 
-    def first_lost(self) -> int | None:
+    def first_lost(self, most: int) -> int | None:
         """The first page frame whose data is not in the file. None if no such frame was found.
 
-        Usually all descriptors are checked. Of a very large dump only a sample and the last ones are: writers store
-        pages in ascending order, so a truncated file lacks the last ones.
+        most: descriptors. Of a file with more only a sample and the last ones are checked: writers store pages in
+              ascending order, so a truncated file lacks the last ones.
         """
         steps = range(0, self._count, _STEP)
-        most = LIMITS.kdump_checked // _STEP
+        most //= _STEP
         if len(steps) > most:
             some = sorted({*steps[:: len(steps) // most], *self._steps_at_the_end(steps)})
             hit = next((index for index, step in enumerate(some) if self._lost_in(step) is not None), None)
@@ -329,6 +329,7 @@ class KdumpMemory(Memory):
         self.machine = _machine(self._parts[0].source)
         self._damaged: set[int] = set()
         self._lowest = 0
+        self._sampled: list[_Part] = []
         self._share_frames()
         self._segments = tuple(self._cover())
         self._inflated = lru_cache(maxsize=512)(self._inflate)
@@ -359,11 +360,23 @@ class KdumpMemory(Memory):
         if part.dumped.size < part.header.max_mapnr:
             self.remarks.append(f"truncated: {part.path} ends inside its bitmaps")
             return
-        frame = part.first_lost()
+        if self._say_lost(part, LIMITS.kdump_checked) or part.pages <= LIMITS.kdump_checked:
+            return
+        self._sampled.append(part)
+
+    def _say_lost(self, part: _Part, most: int) -> bool:
+        """Add a remark if the data of a page is not in a file, of which so many descriptors are looked at."""
+        frame = part.first_lost(most)
         if frame is not None:
             self.remarks.append(
                 f"truncated: the data of page frame {frame:#x} and maybe of others is missing in {part.path}"
             )
+        return frame is not None
+
+    def _look_at_all(self) -> None:
+        """Before a search, which takes as long anyway: look at the descriptors that were not looked at."""
+        while self._sampled:
+            self._say_lost(self._sampled.pop(), LIMITS.kdump_descriptors)
 
     def _cover(self) -> list[Segment]:
         page, found = self._page, list[Segment]()
@@ -451,6 +464,7 @@ class KdumpMemory(Memory):
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
         """As `Memory.find_pages`. Decompresses only the first bytes of a page, and a shared page only once."""
+        self._look_at_all()
         within = prefix[: _PAGE - at]
         total = self._parts[-1].last * self._page
         try:
@@ -540,6 +554,7 @@ class KdumpMemory(Memory):
 
     def find(self, pattern: bytes) -> Iterator[int]:
         """As `Memory.find`. A match can cross from one page into the next, but not into a third one."""
+        self._look_at_all()
         search = re.compile(re.escape(pattern), re.DOTALL).finditer  # over zeros five times as fast as find()
         reach, following, tail = len(pattern) - 1, -1, b""
         for frame, page in self._pages():

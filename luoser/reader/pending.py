@@ -278,15 +278,17 @@ class _Reader:
             raise BrokenList(f"FLB {safe_text(flb.name)}: count is 0, and its data {flb.data:#x}, expected 0")
 
     def depended(self, flbs: tuple[PendingFlb, ...], sessions: tuple[PendingSession, ...]) -> None:
-        """A problem for each FLB that files are said to depend on, although no session has any.
+        """A problem for each FLB that something depends on, although no session has a file.
 
-        A driver may hold an FLB once more, so that its count can be above the number of files.
+        Then sessions were lost, or a driver holds the FLB itself (liveupdate_flb_get_outgoing()): not all is known.
         """
         if self.side == "outgoing" and self.complete and not any(session.files for session in sessions):
             for index, flb in enumerate(flbs):
-                with self.noted(Subject(f"pending FLB {index}", f"pending.flbs[{index}]")):
-                    if flb.count:
-                        raise BrokenList(f"FLB {safe_text(flb.name)}: count is {flb.count}, no session has a file")
+                if flb.count:
+                    subject = Subject(f"pending FLB {index}", f"pending.flbs[{index}]")
+                    text = f"FLB {safe_text(flb.name)}: count is {flb.count}, no session has a file"
+                    self.walk.problem("pending-unread", flb.address, subject, f"{text}; does a driver hold it?")
+                    self.complete = False
 
     def handlers(self) -> Iterator[str]:
         with self.noted(Subject("registered handlers", "pending.handlers")):

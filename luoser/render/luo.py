@@ -80,7 +80,9 @@ class LuoDrawing(Drawing):
             head = [f"{len(run)} sessions ", (safe_text(first.name), "name"), " … ", (safe_text(last.name), "name")]
         each = " each" if len(run) > 1 else ""
         if summed_up and first.files:
-            branch.add(*head, f"  {_summary(first.files)}{each}")
+            leaf = branch.add(*head, f"  {_summary(first.files)}{each}")
+            for file in self.some([file for session in run for file in session.files if self._is_odd(file)], leaf):
+                self._file(leaf, file)
             return
         leaf = branch.add(*head, f"  {_files_text(first.files)}{each}")
         for files in file_runs(first.files):
@@ -88,6 +90,12 @@ class LuoDrawing(Drawing):
                 leaf.add(*self._files(files))
             else:
                 self._file(leaf, files[0])
+
+    def _is_odd(self, file: File) -> bool:
+        """Whether the data of a file is not preserved, or it is a memfd that was not read to its end."""
+        memfd = file.memfd
+        is_cut = memfd is not None and len(memfd.folios.list) < memfd.folios.count
+        return is_cut or bool(self.note(file.data)) or (memfd is None and file.compatible.startswith("memfd"))
 
     def _file(self, leaf: Tree, file: File) -> None:
         head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "name"), f"  data {file.data:#x}")

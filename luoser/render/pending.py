@@ -10,7 +10,7 @@ from luoser.abi.luo import is_test_flb
 from luoser.render.luo import flb_names
 from luoser.render.out import Part, Tree
 from luoser.render.runs import flb_runs, ranges_text
-from luoser.state import Direction, Handover, Luo, Pending, PendingFile, PendingSession, Session
+from luoser.state import Direction, File, Handover, Luo, Pending, PendingFile, PendingSession, Session
 from luoser.text import counted, human_size, safe_text
 
 __all__ = ["draw_pending"]
@@ -46,14 +46,21 @@ def draw_pending(root: Tree, handover: Handover, *, folded: bool) -> None:
 
 
 def _is_serialised(pending: Pending, luo: Luo | None) -> bool:
-    """Whether LUO has serialised the same sessions with the same files."""
-    if luo is None or not pending.sessions:
+    """Whether LUO has serialised the same sessions with the same files, of which none was retrieved."""
+    if luo is None or not pending.sessions or any(session.retrieved for session in pending.sessions):
         return False
     return [_facts(session) for session in pending.sessions] == [_facts(session) for session in luo.sessions]
 
 
 def _facts(session: PendingSession | Session) -> object:
-    return session.name, [(file.compatible, file.token, file.data) for file in session.files]
+    return session.name, [(file.compatible, file.token, file.data, _extent(file)) for file in session.files]
+
+
+def _extent(file: PendingFile | File) -> tuple[int | None, int | None] | None:
+    """(size, position) of a memfd: of the kernel's own file, or in its descriptor. None: no memfd."""
+    if file.memfd is None:
+        return None
+    return (file.size, file.position) if isinstance(file, PendingFile) else (file.memfd.size, file.memfd.position)
 
 
 def _session_runs(sessions: Sequence[PendingSession]) -> Iterator[list[PendingSession]]:

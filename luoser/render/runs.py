@@ -40,9 +40,14 @@ def session_runs(sessions: Iterable[Session]) -> Iterator[tuple[Session, ...]]:
 
 def flb_runs(flbs: Iterable[_AnyFlb]) -> Iterator[tuple[_AnyFlb, ...]]:
     """The FLBs in their order: those of the kernel's self-test in a row together, if they have as many files."""
-    for (is_test, _), group in groupby(flbs, lambda flb: (is_test_flb(flb.data), flb.count)):
+    for (is_test, *_), group in groupby(flbs, lambda flb: (is_test_flb(flb.data), flb.count, _stem(flb.name))):
         run = tuple(group)
         yield from [run] if is_test else [(flb,) for flb in run]
+
+
+def _stem(name: str) -> str:
+    """A name without its last part, which is often a version."""
+    return name.rpartition("-")[0]
 
 
 def _file_key(file: File) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 import re
 from pathlib import Path
 
@@ -69,3 +70,9 @@ def test_errors_of_functions_and_of_commands(tmp_path: Path, luoser_command: Run
         luoser.open(tmp_path / "file")
     with pytest.raises(LuoserError, match=r"limits=Limits\(unpacked=N\) raises this limit, now 1000"):
         luoser.open(FROZEN, limits=Limits(unpacked=1000))
+
+
+@pytest.mark.parametrize("name", [name for name in luoser.__all__ if name != "__version__"])
+def test_functions_are_sent_to_other_processes(name: str) -> None:
+    found = getattr(luoser, name)
+    assert pickle.loads(pickle.dumps(found)) is found

@@ -461,6 +461,19 @@ def test_frames_have_a_limit(open_files: Opened) -> None:
         open_files(WHOLE)
 
 
+def test_a_lost_page_that_is_not_in_the_sample_is_told_by_a_search(
+    open_files: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STEP", 4)
+    monkeypatch.setattr(module, "LIMITS", Limits(kdump_checked=8))
+    data = bytearray(WHOLE)
+    data[DATA - 24 * 44 : DATA - 24 * 43] = bytes(24)
+    memory = open_files(bytes(data))
+    assert memory.remarks == []
+    assert list(memory.find_pages(b"none of this")) == []
+    assert any(f"page frame {300 - 44:#x} " in remark for remark in memory.remarks)
+
+
 @pytest.mark.parametrize("lost", [0, 1000])
 def test_opening_a_large_dump_reads_little_of_it(lost: int) -> None:
     """64 GiB, its 400 MB of descriptors made when they are asked for."""

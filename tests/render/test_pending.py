@@ -49,6 +49,20 @@ def test_what_is_serialised_just_so_is_not_repeated(luoser_command: Run, capsys:
     assert "6 sessions, 63 files\n" in text and text.count("vm-batch-000") == 2
 
 
+@pytest.mark.parametrize("what", ["retrieved", "position"])
+def test_a_difference_to_what_is_serialised_is_shown(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read("frozen")
+    (handover,) = state.handovers
+    assert handover.pending is not None
+    first, *others = handover.pending.sessions
+    files = tuple(replace(file, position=0x77) for file in first.files)
+    changed = replace(first, retrieved=True) if what == "retrieved" else replace(first, files=files)
+    pending = replace(handover.pending, sessions=(changed, *others))
+    print_state(replace(state, handovers=(replace(handover, pending=pending),)))
+    text = capsys.readouterr().out
+    assert "the same as serialised" not in text and ("  retrieved" if what == "retrieved" else "position 0x77") in text
+
+
 def test_without_the_kernels_own_symbols_there_is_none(luoser_command: Run) -> None:
     text = luoser_command("inspect", "--no-symbols", real.FIXTURES / "pre.elf.xz").stdout.decode()
     assert "pending" not in text

@@ -130,3 +130,30 @@ def test_notes_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_luo_of_a_reused_page_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "LUO  reused: its page holds something else" in text(real.read("7.3-a/post"), capsys)
+
+
+def test_files_that_are_summed_up_are_shown_where_something_is_odd(capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read("7.3-a/frozen")
+    (handover,) = state.handovers
+    assert handover.luo is not None
+    session = handover.luo.sessions[0]
+    usual = session.files[0]
+    assert usual.memfd is not None
+    cut = replace(usual.memfd, folios=replace(usual.memfd.folios, list=usual.memfd.folios.list[:5]))
+    files = [replace(usual, token=n, memfd=replace(usual.memfd, position=n)) for n in range(1, 41)]
+    files += [replace(usual, token=0x998, memfd=cut), replace(usual, token=0x999, data=0x7777000, memfd=None)]
+    sessions = (replace(session, files=tuple(files)), *handover.luo.sessions[1:])
+    luo = replace(handover.luo, sessions=sessions)
+    shown = text(replace(state, handovers=(replace(handover, luo=luo),)), capsys)
+    assert "files are summed up" in shown and "file 0x1 " not in shown
+    assert "(5 of the folios readable)" in shown and "data 0x7777000 (not preserved)" in shown
+
+
+def test_flbs_of_other_names_are_not_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read("7.3-a/frozen")
+    (handover,) = state.handovers
+    assert handover.luo is not None
+    flbs = handover.luo.flbs
+    luo = replace(handover.luo, flbs=(flbs[0], replace(flbs[1], name="vfio-pci"), *flbs[2:]))
+    shown = text(replace(state, handovers=(replace(handover, luo=luo),)), capsys)
+    assert "FLB vfio-pci " in shown and flbs[0].name in shown
