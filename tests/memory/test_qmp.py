@@ -211,7 +211,7 @@ def test_held_guest_goes_on_when_the_memory_is_never_closed(place: Path) -> None
 @needs_qemu
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_held_guest_goes_on_after_a_signal(place: Path, number: signal.Signals) -> None:
-    code = "import time, luoser.reader; luoser.reader.read = lambda *_, **__: time.sleep(60)"
+    code = "import time, luoser.reader; luoser.reader.read = lambda *_, **__: time.sleep(600)"
     code += "; from luoser.cli.main import main; main()"
     with Guest(place, running=True) as guest:
         command = [sys.executable, "-c", code, "inspect", "--pause", guest.source]
