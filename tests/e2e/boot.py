@@ -24,7 +24,7 @@ from luoser.abi.kho import CHOSEN_FDT, CHOSEN_SCRATCH
 from luoser.writer.image import Passed
 from tests.e2e.guest import initramfs
 from tests.e2e.kernels import Kernel, NoKernel, kernel
-from tests.e2e.machine import Machine, MachineError
+from tests.e2e.machine import Machine, MachineError, program_of
 
 __all__ = ["ABOUT", "File", "Outcome", "boot", "files_of", "passed"]
 
@@ -89,6 +89,7 @@ def boot(
     scratch: address in a scratch area where a kernel of x86-64 is put, as kexec does. None: where QEMU puts it.
     memory: bytes of the machine. 0: enough for what luoser puts in places of its own.
     """
+    program_of(kernel.machine)  # it is asked for the board's devicetree, too
     place.mkdir(parents=True, exist_ok=True)
     wanted = ",".join(f"{name.encode().hex()}:{':'.join(f'{token:#x}' for token in show[name])}" for name in show)
     line = f"{_EARLY[kernel.machine]} stage=boot show={wanted} {words}"

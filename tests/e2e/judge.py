@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ __all__ = ["Compared", "judged", "unsealed"]
 Json = dict[str, Any]
 
 
+_NUMBER = r"luo: Retrieved live update data, liveupdate number: (\d+)"
+_FIRST_FLB = (7, 0)
+"""The first series with FLBs, by which the guest's module hands over a list of devices."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One comparison. fault: what differs; empty: it agrees."""
@@ -66,13 +71,26 @@ def judged(run: Run, *, whole: bool = True) -> Iterator[Compared]:
     for before, after in (("pre", "frozen"), ("frozen", "post"), ("post", "finished"), ("frozen2", "post2")):
         if before in states and after in states:
             found = compare(states[before], states[after])
-            fault = "" if found.verdict in (DiffVerdict.PROGRESS, DiffVerdict.EQUAL) else f"{found.verdict}: "
+            may_be = {DiffVerdict.PROGRESS}
+            if after == "finished" or run.kernel.number < FIRST_LUO:
+                may_be |= {DiffVerdict.EQUAL}
             changes = "; ".join(map(str, found.changes[:3]))
-            yield Compared(after, f"diff of {before}", fault + changes if fault else "")
+            yield Compared(after, f"diff of {before}", "" if found.verdict in may_be else f"{found.verdict}: {changes}")
     if run.kernel.number >= FIRST_LUO:
+        yield from _numbered(run, states)
         yield from _retrieved(run, SHAPES[0], "finished")
         if "post2" in states:
             yield from _retrieved(run, SHAPES[0] + AGAIN, "post2")
+
+
+def _numbered(run: Run, states: Mapping[str, State]) -> Iterator[Compared]:
+    """The number of a live update, before the jump, against the log of the kernel that comes then."""
+    moments = {moment.name: moment for moment in run.moments}
+    for before, after in (("frozen", "post"), ("frozen2", "post2")):
+        said = moments[after].log(_NUMBER) if before in states and after in moments else []
+        if said:
+            found = {one.luo.number for one in states[before].handovers if one.luo is not None and one.luo.serialized}
+            yield Compared(before, "live update number", "" if int(said[-1]) in found else f"{said[-1]}, found {found}")
 
 
 def _retrieved(run: Run, name: str, moment: str) -> Iterator[Compared]:
@@ -128,6 +146,9 @@ def _moment(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[
         found = [(one.address, one.scratch_array) for one in state.handovers if one.direction is Direction.INCOMING]
         yield "root and array that the kernel was told", _same(found, [told])
     yield from _numbers(moment, state)
+    for one in state.handovers:
+        if one.own and any(entry.name == "memblock" for entry in one.subtrees):
+            yield f"reserve_mem, {one.direction.value}", _reserved(one)
     if moment.name.startswith("frozen"):
         yield from _files(run, moment, state)
 
@@ -223,13 +244,22 @@ def _scratch(files: dict[str, bytes], state: State) -> str:
 def _numbers(moment: Moment, state: State) -> Iterator[tuple[str, str]]:
     """The number of the live update and the kernel before, as the log has them."""
     incoming = next((one for one in state.handovers if one.direction is Direction.INCOMING), None)
-    number = moment.log(r"luo: Retrieved live update data, liveupdate number: (\d+)")
-    if number and incoming is not None and incoming.luo is not None:
-        yield "live update number", _same(incoming.luo.number, int(number[-1]))
+    number, luo = moment.log(_NUMBER), incoming.luo if incoming is not None else None
+    is_reused = any(problem.code == "luo-reused" for problem in state.problems)  # it is freed as soon as it is read
+    if number and not is_reused:
+        yield "live update number", _same(luo.number if luo is not None else None, int(number[-1]))
     before = moment.log(r"KHO: exec from: (\S+ \(count \d+\))")
-    if before and incoming is not None and incoming.kexec_metadata is not None:
-        data = incoming.kexec_metadata
-        yield "kexec-metadata", _same(f"{data.previous_release} (count {data.kexec_count})", before[-1])
+    if before:
+        data = incoming.kexec_metadata if incoming is not None else None
+        found = f"{data.previous_release} (count {data.kexec_count})" if data is not None else None
+        yield "kexec-metadata", _same(found, before[-1])
+
+
+def _reserved(handover: Handover) -> str:
+    """The reservations of memblock, against those of the command line."""
+    memblock = handover.memblock
+    found = [(one.name, one.size) for one in memblock.reservations] if memblock is not None else []
+    return _same(found, [("labmem", 1 << 20)])
 
 
 def _bytes(run: Run, moment: Moment, state: State, memory: Memory) -> Iterator[tuple[str, str]]:
@@ -270,7 +300,7 @@ def _files(run: Run, moment: Moment, state: State) -> Iterator[tuple[str, str]]:
     sessions = [name for name in run.sessions if name.endswith(AGAIN) is moment.name.endswith("2")]
     yield "order of sessions", _same([session.name for session in handover.luo.sessions], sessions)
     lists = [[device.name for device in entry.devices] for entry in handover.pci]
-    if lists:
+    if lists or run.kernel.number >= _FIRST_FLB:
         yield "devices", _same(lists, [list(DEVICES)])
 
 

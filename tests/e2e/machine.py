@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.e2e.kernels import Kernel, NoKernel
 
-__all__ = ["Machine", "MachineError"]
+__all__ = ["Machine", "MachineError", "program_of"]
 
 _PROGRAMS = {"x86-64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 _BOARDS = {
@@ -31,6 +31,14 @@ _SLOW = {"x86-64": "no_timer_check", "arm64": ""}
 """The console of a machine on the command line of its kernel."""
 _LONGEST = 900
 """Seconds after which a word that does not come on the console is given up."""
+
+
+def program_of(machine: str) -> str:
+    """Name of the QEMU that emulates a machine. Raises NoKernel if it is not here."""
+    program = _PROGRAMS[machine]
+    if shutil.which(program) is None:
+        raise NoKernel(f"{program} is not installed")
+    return program
 
 
 class MachineError(Exception):
@@ -48,9 +56,7 @@ class Machine:
         self, place: Path, kernel: Kernel, initrd: bytes, words: str, *, memory: str = "1G", more: Sequence[str] = ()
     ) -> None:
         """place: folder that is made. words: of the command line. more: options of QEMU."""
-        program = _PROGRAMS[kernel.machine]
-        if shutil.which(program) is None:
-            raise NoKernel(f"{program} is not installed")
+        program = program_of(kernel.machine)
         place.mkdir(parents=True, exist_ok=True)
         self.place, self.console = place, ""
         (place / "initrd").write_bytes(initrd)

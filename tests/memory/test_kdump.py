@@ -474,6 +474,13 @@ def test_a_lost_page_that_is_not_in_the_sample_is_told_by_a_search(
     assert any(f"page frame {300 - 44:#x} " in remark for remark in memory.remarks)
 
 
+def test_pages_that_share_their_bytes_are_told_up_to_a_limit() -> None:
+    same = WHOLE[: 4 * PAGE] + WHOLE[4 * PAGE : 4 * PAGE + 24] * 300 + WHOLE[DATA:]
+    assert KdumpMemory("x", [("x", same)]).held == PAGE
+    with limited(Limits(kdump_descriptors=299)):
+        assert KdumpMemory("x", [("x", same)]).held == 310 * PAGE  # its RAM
+
+
 @pytest.mark.parametrize("lost", [0, 1000])
 def test_opening_a_large_dump_reads_little_of_it(lost: int) -> None:
     """64 GiB, its 400 MB of descriptors made when they are asked for."""
