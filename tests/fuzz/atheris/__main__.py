@@ -18,12 +18,14 @@ def main(words: list[str]) -> None:
 
     with atheris.instrument_imports(include=["luoser"]):
         from tests.fuzz.atheris.targets import TARGETS
-    if len(words) < 2 or words[1] not in TARGETS:
-        sys.exit(f"expected one of {', '.join(TARGETS)}")
-    target, folder = TARGETS[words[1]], Path("build/atheris") / words[1]
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(target.seeds()):
-        (folder / f"seed{number}").write_bytes(seed)
+
+        if len(words) < 2 or words[1] not in TARGETS:
+            sys.exit(f"expected one of {', '.join(TARGETS)}")
+        target, folder = TARGETS[words[1]], Path("build/atheris") / words[1]
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, seed in enumerate(target.seeds()):
+            (folder / f"seed{number}").write_bytes(seed)
+            target.run(seed)  # readers of formats are imported when they are needed
     atheris.Setup([words[0], str(folder), "-timeout=10", "-rss_limit_mb=2048", *words[2:]], target.run)
     atheris.Fuzz()
 
