@@ -368,3 +368,18 @@ def test_build(count: int, compare: Compare) -> None:
     assert blob_bytes(parse_spec(text, "bench"))[1][8:] == by_hand()
     compare("list built from JSON, devices", f"{count}", lambda: blob_bytes(parse_spec(text, "bench")),
             {"json and struct.pack": by_hand}, number=count, rounds=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [300, 1000, 3000])
+def test_build_of_sessions(count: int, tmp_path: Path, compare: Compare) -> None:
+    """From a short description of sessions with a memfd each to an ELF core that is read again."""
+    files = [{"compatible": "memfd-v1", "token": "0x1", "memfd": {"size": "8K"}}]
+    sessions = [{"name": f"vm-{number}", "files": files} for number in range(count)]
+    spec, core = {"handovers": [{"luo": {"sessions": sessions}}]}, tmp_path / "core"
+    data = luoser.build(spec).data
+
+    def image() -> None:
+        assert not luoser.build(spec).differences
+
+    compare("image built, sessions", f"{count}", image, {"its bytes written": lambda: core.write_bytes(data)},
+            number=count, rounds=1)  # fmt: skip
