@@ -86,10 +86,15 @@ class Walk:
     def __post_init__(self) -> None:
         if not isinstance(self.memory, Metered):
             self.memory = Metered(self.memory)
+        memory, page_size = self.memory, self.page_size  # not self: a cycle would keep the source
+
+        def held() -> int:
+            return memory.held
+
         self._budgets = {
-            "array_bytes": Budget(LIMITS.array_bytes, lambda: self.memory.held),
-            "list_bytes": Budget(LIMITS.list_bytes, lambda: self.memory.held),
-            "map_pages": Budget(LIMITS.map_pages, lambda: 2 * self.memory.held // self.page_size),
+            "array_bytes": Budget(LIMITS.array_bytes, held),
+            "list_bytes": Budget(LIMITS.list_bytes, held),
+            "map_pages": Budget(LIMITS.map_pages, lambda: 2 * memory.held // page_size),
         }
 
     def claim(self, address: int, subject: Subject) -> bool:

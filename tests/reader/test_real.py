@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
 
+import luoser
 from tests import real
 
 each_dump = pytest.mark.parametrize("name", real.DUMPS)
@@ -131,3 +134,18 @@ def test_differences_sees_every_kind_of_difference() -> None:
         {"a": [1, {"b": "x"}]},
     ):
         assert len(differences(got, want, "")) == 1
+
+
+@pytest.mark.parametrize("name", ["6.18-a/frozen", "7.3-a/pre", "7.3-a/frozen", "7.3-a/post"])
+def test_a_source_is_freed_with_its_last_user(name: str) -> None:
+    """Without the collector of cycles: of hundreds of dumps it would keep the bytes of many."""
+    gc.disable()
+    try:
+        memory = luoser.open(real.path(name))
+        luoser.read(memory, contents=True)
+        left = weakref.ref(memory)
+        memory.close()
+        del memory
+        assert left() is None
+    finally:
+        gc.enable()
