@@ -6,9 +6,12 @@ All rows go to docs/benchmarks.md when the whole folder was run.
 
 from __future__ import annotations
 
+import cProfile
 import os
+import pstats
 import re
 import resource
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.page import Row, page
+from tests.bench.page import Row, is_missed, most_time, page
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
@@ -53,6 +56,19 @@ def spent(work: Work) -> float:
 def _spent() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def profiled(work: Work) -> tuple[tuple[float, str], ...]:
+    """Where the time of a work goes, as `most_time` has it; of a process, inside of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "profile"
+        if hasattr(work, "dump_stats"):
+            work.dump_stats(place)
+        else:
+            profile = cProfile.Profile()
+            profile.runcall(work)
+            profile.dump_stats(place)
+        return most_time(pstats.Stats(str(place)))
 
 
 def peak(work: Work) -> float:
@@ -114,6 +130,7 @@ def compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
         most = peak(mine) if memory else None
         for index, (name, peer) in enumerate(peers.items()):
             pairs = [one / max(other, 1e-9) for one, other in zip(own, theirs[name], strict=False)]
+            ratio = median(pairs) if pairs else None
             row = Row(
                 work=work,
                 size=size,
@@ -122,9 +139,10 @@ def compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
                 memory=most if not index else None,
                 peer=name,
                 peer_seconds=median(theirs[name]) if theirs[name] else None,
-                ratio=median(pairs) if pairs else None,
+                ratio=ratio,
                 why=peer if isinstance(peer, str) else "",
                 goal=goal if not index else "",
+                profile=profiled(mine) if not index and is_missed(goal, ratio) else (),
             )
             _ROWS.append(row)
             with capsys.disabled():

@@ -6,17 +6,21 @@ from __future__ import annotations
 import math
 import os
 import platform
+import pstats
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-__all__ = ["Row", "exponent", "page"]
+__all__ = ["Row", "exponent", "is_missed", "most_time", "page"]
 
 _HEAD = """# Benchmarks
 
 `make bench` writes this page. Each work was measured beside its peers in one run, by turns: the times are medians of
 processor time (children included), a ratio is the median of the ratios of pairs, below 1 where luoser is faster. Memory
 is the peak of anonymous memory that the work needs, in a process of its own. The exponent is that of growth with size:
-1 is linear. A goal is for the ratio to the first peer of a work. Times depend on the machine, ratios little.
+1 is linear. A goal is for the ratio to the first peer of a work. Times depend on the machine, ratios little. Below the
+table is where the time goes of what misses its goal.
 
 """
 
@@ -33,6 +37,7 @@ class Row:
     ratio:        luoser's time by the peer's. None: the peer is not there.
     why:          why it is not there.
     goal:         for the ratio, in words.
+    profile:      of a work that misses its goal, as `most_time` has it.
     """
 
     work: str
@@ -45,6 +50,7 @@ class Row:
     ratio: float | None
     why: str = ""
     goal: str = ""
+    profile: tuple[tuple[float, str], ...] = ()
 
     def line(self, growth: str = "") -> str:
         """The row of a Markdown table. growth: the exponent, in words."""
@@ -53,6 +59,51 @@ class Row:
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
         cells = (self.work, self.size, _time(self.seconds), memory, theirs, ratio, self.goal, growth)
         return f"| {' | '.join(cells)} |"
+
+
+def is_missed(goal: str, ratio: float | None) -> bool:
+    """Whether a ratio misses a goal in words, such as `at most 2`. Without one of them it does not."""
+    found = re.search(r"\d+(\.\d+)?", goal)
+    return found is not None and ratio is not None and ratio > float(found[0])
+
+
+def most_time(stats: pstats.Stats, count: int = 5) -> tuple[tuple[float, str], ...]:
+    """(share of the time, function) of the functions with the most time of their own, without paths of the machine."""
+    spent = {place: row[2] for place, row in cast(Any, stats).stats.items()}
+    total = sum(spent.values()) or 1.0
+    ranked = sorted(spent, key=lambda place: -spent[place])[:count]
+    return tuple((spent[place] / total, _function(*place)) for place in ranked)
+
+
+def _function(file: str, line: int, name: str) -> str:
+    if file == "~":  # built in: <built-in method posix.stat>, <method 'find' of 'bytes' objects>
+        return re.sub(r" at 0x[0-9a-f]+", "", name.strip("<>"))
+    parts = file.split("/")
+    known = next((place for place in ("luoser", "tests", "site-packages", "click") if place in parts), None)
+    if known is None:
+        return f"{parts[-1]}: {name}"
+    start = len(parts) - 1 - parts[::-1].index(known) + (known == "site-packages")
+    return f"{'/'.join(parts[start:])}: {name}"
+
+
+def _profiles(rows: Sequence[Row]) -> list[str]:
+    missed = [row for row in rows if row.profile]
+    if not missed:
+        return []
+    lines = [
+        "",
+        "## What misses its goal",
+        "",
+        "The functions with the most time of their own, in a run under cProfile.",
+        "",
+    ]
+    lines += ["| work | size | ratio | goal | share | function |", "|---|---|---:|---|---:|---|"]
+    for row in missed:
+        head = f"{row.work} | {row.size} | {row.ratio or 0:.2f} | {row.goal}"
+        for share, function in row.profile:
+            lines.append(f"| {head} | {100 * share:.0f} % | `{function}` |")
+            head = " | | |"
+    return lines
 
 
 def _time(seconds: float) -> str:
@@ -81,4 +132,4 @@ def page(rows: Sequence[Row]) -> str:
         for index, row in enumerate(same):
             lines.append(row.line(f"{growth:.2f}" if growth is not None and index == last else ""))
     where = f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} processors."
-    return f"{_HEAD}{where}\n\n" + "\n".join(lines) + "\n"
+    return f"{_HEAD}{where}\n\n" + "\n".join([*lines, *_profiles(rows)]) + "\n"
