@@ -6,13 +6,16 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from luoser.abi.memfd import SEALS
 from luoser.abi.schema import set_bits
-from luoser.memory.source import MACHINES, Memory
-from luoser.state import Device, DeviceList, Hex, Memfd, PreservedMap, Record
+from luoser.state import Hex
 from luoser.text import bdf_text, bytes_text, counted, human_size, rounded_size, safe_text
+
+if TYPE_CHECKING:  # a folio is decoded without them
+    from luoser.memory.source import Memory
+    from luoser.state import Device, DeviceList, Memfd, PreservedMap, Record
 
 __all__ = [
     "device_columns",
@@ -77,6 +80,8 @@ def property_text(value: bytes) -> str:
 
 def machine_text(memory: Memory) -> str:
     """The machine of a source and its RAM, in words. Empty if the source has neither."""
+    from luoser.memory.source import MACHINES
+
     ram = sum(end - start for start, end in memory.known_ram)
     return ", ".join(filter(None, (MACHINES.get(memory.machine or 0), f"{rounded_size(ram)} RAM" if ram else "")))
 
