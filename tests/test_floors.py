@@ -182,6 +182,12 @@ def test_a_folio_is_decoded_without_construct() -> None:
     assert not modules & {"construct", "luoser.memory.open", "luoser.state.model"}
 
 
+def test_the_command_decodes_a_folio_without_the_classes_of_a_state() -> None:
+    code = "from click.testing import CliRunner\nfrom luoser.cli.main import cli"
+    modules = loaded(f"{code}\nCliRunner().invoke(cli, ['decode', 'fixtures/golden/pci-folio.bin'])")
+    assert "luoser.render.values" in modules and not modules & {"construct", "luoser.state.model"}
+
+
 def test_a_cut_is_inspected_without_what_other_sources_need() -> None:
     code = "from click.testing import CliRunner\nfrom luoser.cli.main import cli\ninvoke = CliRunner().invoke"
     modules = loaded(f"{code}\nassert not invoke(cli, ['inspect', '{real.path('7.3-a/frozen')}']).exit_code")
