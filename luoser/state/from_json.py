@@ -679,6 +679,8 @@ class _Packer:
                 "bdf", f"expected a PCI address such as 0000:05:00.1, found {_shown(entry.get('bdf'))}"
             ) from None
         values: dict[str, Any] = {"domain": domain, "bdf": bdf, "path": (domain << 16 | bdf) & 0xFFFFFFFF}
+        if "refcount" in self.by_name:
+            values["refcount"] = 1  # 0 is a hole, or finished
         for name in entry.values:
             if name not in self.known:
                 raise entry.fail(name, f"unknown member of struct {self.record.name}")

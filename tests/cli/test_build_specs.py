@@ -40,6 +40,22 @@ def test_the_handover_is_clean(luoser_command: Run, tmp_path: Path, kernel: str)
     assert (checked.returncode, json.loads(checked.stdout)["findings"]) == (0, [])
 
 
+@pytest.mark.parametrize("name", ["pci-version-2", "pci-v2-block", "pci-v2-u64", "pci-v2-u32"])
+def test_a_device_without_a_refcount_is_in_use(name: str) -> None:
+    """With 0 it would be a hole, or finished."""
+    devices = [{"bdf": "0000:04:01.0"}, {"bdf": "0000:05:00.1"}]
+    made = luoser.build({"handovers": [{"pci": [{"layout": name, "devices": devices}]}]})
+    assert made.image is not None and made.differences == ()
+    (found,) = luoser.read(made.image.memory()).handovers[0].pci
+    assert [(device.name, device.number("refcount")) for device in found.devices] == [
+        ("0000:04:01.0", 1),
+        ("0000:05:00.1", 1),
+    ]
+    if "block" not in name and "version" not in name:
+        blob = luoser.decode(luoser.build({"layout": name, "devices": devices}).data, name)
+        assert blob.devices is not None and [device.number("refcount") for device in blob.devices] == [1, 1]
+
+
 def test_the_page_on_building_shows_the_shipped_list() -> None:
     text = (SPECS / "pci-cover-letter.toml").read_text().partition("\n")[2]
     assert text in (ROOT / "docs" / "building.md").read_text()
