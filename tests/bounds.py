@@ -74,7 +74,7 @@ def _source(text: str, node: ast.FunctionDef) -> str:
 
 def candidates(name: str) -> list[str]:
     """The tests that set or name a bound."""
-    named = re.compile(rf"\bLimits\([^()]*\b{name}=|\bLIMITS\.{name}\b|[\"'](--limit[ =])?{name}=|--limit {name}=")
+    named = re.compile(rf"\bLimits\\?\([^()]*\b{name}=|\bLIMITS\.{name}\b|[\"'](--limit[ =])?{name}=|--limit {name}=")
     by_name = re.compile(rf"[\"']{name}[\"'](?s:.*)\b(with_values|Limits)\(")
     return [test for test, source in _tests().items() if named.search(source) or by_name.search(source)]
 
