@@ -21,10 +21,18 @@ def with_contents(values: Json, read: Callable[[str], bytes]) -> Json:
     values: the description.
     read:   gives the bytes of a file by the name that the description has.
 
-    Raises UsageError for a memfd that has both, or other contents, too.
+    Raises UsageError for a memfd that has both, or other contents, too, and for a description nested too deeply, which
+    the JSON parser of Python 3.12 and later reads.
     """
+    try:
+        return _with_contents(values, read)
+    except RecursionError:
+        raise UsageError("nested too deeply") from None
+
+
+def _with_contents(values: Json, read: Callable[[str], bytes]) -> Json:
     if isinstance(values, dict):
-        made: Json = {name: with_contents(item, read) for name, item in values.items() if name not in (_FILE, _TEXT)}
+        made: Json = {name: _with_contents(item, read) for name, item in values.items() if name not in (_FILE, _TEXT)}
         given = [name for name in (_FILE, _TEXT) if name in values]
         if given:
             if len(given) > 1 or values.get("contents"):
@@ -34,7 +42,7 @@ def with_contents(values: Json, read: Callable[[str], bytes]) -> Json:
                 raise UsageError(f"{given[0]}: expected a text")
             made["contents"] = [{"bytes": (read(text) if given[0] == _FILE else text.encode()).hex()}]
         return made
-    return cast(Json, [with_contents(item, read) for item in values]) if isinstance(values, list) else values
+    return cast(Json, [_with_contents(item, read) for item in values]) if isinstance(values, list) else values
 
 
 def pieces_of(item: Item, data: bytes, page_size: int, orders: Mapping[int, int]) -> Iterator[Json]:

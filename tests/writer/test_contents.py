@@ -98,3 +98,12 @@ def test_a_packed_file_is_taken_as_it_is(luoser_command: Run, tmp_path: Path, na
     assert handover.luo is not None
     memfd = handover.luo.sessions[0].files[0].memfd
     assert memfd is not None and memfd.size == len(data) and memfd.contents[0].data == data.rstrip(b"\0")
+
+
+def test_a_description_nested_too_deeply_is_refused() -> None:
+    """The JSON parser of Python 3.12 and later reads thousands of levels."""
+    values: dict[str, Any] = {}
+    for _ in range(3000):
+        values = {"a": values}
+    with pytest.raises(UsageError, match="nested too deeply"):
+        with_contents(values, lambda name: b"")

@@ -62,7 +62,7 @@ def test_a_decoded_golden_file_is_built_again(name: str) -> None:
         ('{"a": 9' + "9" * 5000 + "}", "digits"),
         ("{" * 100_000, ""),
         ("a = " + "[" * 100_000, "nested too deeply"),
-        ('{"a":' * 3000 + "1" + "}" * 3000, "nested too deeply"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
         ("a = 1\na = 2\nb = 3\n", "line 2"),
     ],
 )
