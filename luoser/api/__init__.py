@@ -131,9 +131,11 @@ def check(
 
 
 def _topology(given: Topology | Path | None) -> Topology | None:
+    if not isinstance(given, str | os.PathLike):
+        return given
     from luoser.topology import read_topology
 
-    return read_topology(os.fspath(given)) if isinstance(given, str | os.PathLike) else given
+    return read_topology(os.fspath(given))
 
 
 def report(

@@ -239,21 +239,16 @@ def other_size(view: View) -> Iterator[Found]:
         if own is None or said is None:
             continue
         place = file.memfd.position if file.memfd is not None and is_written else own.position
-        values = (("size", said, own.size, " bytes"), ("position", place, own.position, ""))
-        for what, ours, theirs, unit in values:
-            if None not in (ours, theirs) and ours != theirs:
-                has = "has" if what == "size" else "is at"
-                yield Found(
-                    f"{name}: descriptor has {what} {ours:#x}, the kernel's own file {has} {theirs:#x}{unit}",
-                    address=file.data,
-                    where=where,
-                    hint=_OVERWRITTEN
-                    if what == "size"
-                    else "unless its process moved on, the descriptor was overwritten",
-                    severity=Severity.ERROR if what == "size" else Severity.WARNING,
-                )
+        sides = (
+            ("size", said, own.size, "has {:#x} bytes", _OVERWRITTEN, Severity.ERROR),
+            ("position", place, own.position, "is at {:#x}", _MOVED, Severity.WARNING),
+        )
+        for what, ours, theirs, word, hint, severity in sides:
+            if ours is not None and theirs is not None and ours != theirs:
+                text = f"{name}: descriptor has {what} {ours:#x}, the kernel's own file {word.format(theirs)}"
+                yield Found(text, address=file.data, where=where, hint=hint, severity=severity)
     _whole(view, pending)
 
 
-_MOVED = "unless its process moved on, the page of the descriptor was overwritten"
+_MOVED = "unless its process moved on, the descriptor was overwritten"
 _OVERWRITTEN = "do not update: find what overwrote the page of the descriptor"

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 
+from luoser.bits import is_zero
 from luoser.errors import SourceError
 from luoser.memory.device import DeviceMemory
 from luoser.memory.elf import core_segments
@@ -68,20 +70,21 @@ class KcoreMemory(DeviceMemory):
         for other in self._again:
             low, high = max(start, other.start), min(start + len(data), other.end)
             if low < high and other.offset + low - other.start != segment.offset + low - segment.start:
-                more = super()._fetch(other, low - other.start, high - low)
-                data = data[: low - start] + _either(data[low - start : high - start], more, low) + data[high - start :]
+                parts = self._either(data[low - start : high - start], other, low - other.start)
+                data = b"".join([data[: low - start], *parts, data[high - start :]])
         return data
 
+    def _either(self, data: bytes, other: Segment, skip: int) -> Iterator[bytes]:
+        """The same memory by two mappings: pages that are zeros in the first are read by the other.
 
-def _either(data: bytes, other: bytes, start: int) -> bytes:
-    """The same memory by two mappings: pages that are zeros in the first are taken from the other.
-
-    start: physical address of the first byte.
-    """
-    parts, place = [], 0
-    while place < len(data):
-        end = place + _PAGE - (start + place) % _PAGE
-        part, more = data[place:end], other[place:end]
-        parts.append(part if any(part) or len(more) < len(part) else more)
-        place = end
-    return b"".join(parts)
+        data:  by the first.
+        other: the second mapping.
+        skip:  bytes of it before the first one.
+        """
+        place = 0
+        while place < len(data):
+            end = min(len(data), place + _PAGE - (other.start + skip + place) % _PAGE)
+            part = data[place:end]
+            more = super()._fetch(other, skip + place, len(part)) if is_zero(part) else b""
+            yield more if len(more) == len(part) else part
+            place = end

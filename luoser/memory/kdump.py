@@ -181,12 +181,14 @@ class _Part:
                 for frame, (offset, length, flags, _) in enumerate(_DESCRIPTOR.iter_unpack(raw), first + skip):
                     if offset > newest:
                         newest = offset
-                        left -= length if length <= most and offset < end else 0
-                    elif offset not in older:
+                    elif offset in older:
+                        yield frame, offset, length, flags
+                        continue
+                    else:
                         if len(older) >= _REMEMBERED:
                             older.clear()
                         older.add(offset)
-                        left -= length if length <= most and offset < end else 0
+                    left -= length if length <= most and offset < end else 0
                     if left < 0:
                         self.crowded = frame
                         return

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 from luoser.abi.luo import is_test_flb
 from luoser.render.luo import flb_names
 from luoser.render.out import Part, Tree
-from luoser.render.runs import flb_runs, ranges_text
+from luoser.render.runs import flb_runs, grouped, ranges_text
 from luoser.state import Direction, File, Handover, Luo, Pending, PendingFile, PendingSession, Session
 from luoser.text import counted, human_size, safe_text
 
@@ -40,7 +39,7 @@ def draw_pending(root: Tree, handover: Handover, *, folded: bool) -> None:
     for word in pending.evidence:
         branch.add((f"evidence: {safe_text(word, again=True)}", "quiet"))
     if not is_same:
-        for sessions in _session_runs(pending.sessions) if folded else [[one] for one in pending.sessions]:
+        for sessions in grouped(pending.sessions, _session_key) if folded else [(one,) for one in pending.sessions]:
             _sessions(branch, sessions, folded=folded)
     _globals(branch, pending, handover if folded else None)
 
@@ -63,13 +62,6 @@ def _extent(file: PendingFile | File) -> tuple[int | None, int | None] | None:
     return (file.size, file.position) if isinstance(file, PendingFile) else (file.memfd.size, file.memfd.position)
 
 
-def _session_runs(sessions: Sequence[PendingSession]) -> Iterator[list[PendingSession]]:
-    """The sessions in their order: those in a row with like files together."""
-    for key, group in groupby(sessions, _session_key):
-        run = list(group)
-        yield from [run] if key is not None else [[session] for session in run]
-
-
 def _session_key(session: PendingSession) -> object:
     if not session.files or not session.name:
         return None
@@ -86,15 +78,8 @@ def _sessions(branch: Tree, run: Sequence[PendingSession], *, folded: bool) -> N
     each = " each" if len(run) > 1 else ""
     taken = "  retrieved" if first.retrieved else ""
     leaf = branch.add(*name, f"  {counted(len(first.files), 'file')}{each}{taken}")
-    for files in _runs(first.files) if folded else [(file,) for file in first.files]:
+    for files in grouped(first.files, _file_key, fewest=_FEWEST) if folded else [(file,) for file in first.files]:
         leaf.add(*_files(files))
-
-
-def _runs(files: Sequence[PendingFile]) -> Iterator[tuple[PendingFile, ...]]:
-    """Files in a row that are alike but for token and address, together; others alone."""
-    for _, group in groupby(files, _file_key):
-        run = tuple(group)
-        yield from [run] if len(run) >= _FEWEST else [(file,) for file in run]
 
 
 def _file_key(file: PendingFile) -> tuple[object, ...]:

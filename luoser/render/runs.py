@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar
 
 from luoser.abi.luo import is_test_flb
 from luoser.state import File, Flb, PendingFlb, Session
 
-__all__ = ["file_runs", "flb_runs", "ranges_text", "session_runs"]
+__all__ = ["file_runs", "flb_runs", "grouped", "ranges_text", "session_runs"]
 
 _FEWEST_FILES = 3
-_FEWEST_SESSIONS = 2
 _RANGES = 4
+_Item = TypeVar("_Item")
 _AnyFlb = TypeVar("_AnyFlb", Flb, PendingFlb)
 
 
@@ -28,21 +28,25 @@ def file_runs(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
         yield from ((file,) for file in run) if len(run) < _FEWEST_FILES else (tuple(run),)
 
 
+def grouped(items: Iterable[_Item], key: Callable[[_Item], object], *, fewest: int = 1) -> Iterator[tuple[_Item, ...]]:
+    """The items in their order: those in a row with one key together, if there are as many; others alone.
+
+    key:    of an item. None: it stays alone.
+    fewest: items of a run.
+    """
+    for shared, group in groupby(items, key):
+        run = tuple(group)
+        yield from [run] if shared is not None and len(run) >= fewest else [(item,) for item in run]
+
+
 def session_runs(sessions: Iterable[Session]) -> Iterator[tuple[Session, ...]]:
     """The sessions in their order: those in a row with like files together."""
-    for key, group in groupby(sessions, _session_key):
-        run = tuple(group)
-        if key is None or len(run) < _FEWEST_SESSIONS:
-            yield from ((session,) for session in run)
-        else:
-            yield run
+    return grouped(sessions, _session_key)
 
 
 def flb_runs(flbs: Iterable[_AnyFlb]) -> Iterator[tuple[_AnyFlb, ...]]:
     """The FLBs in their order: those of the kernel's self-test in a row together, if they have as many files."""
-    for (is_test, *_), group in groupby(flbs, lambda flb: (is_test_flb(flb.data), flb.count, _stem(flb.name))):
-        run = tuple(group)
-        yield from [run] if is_test else [(flb,) for flb in run]
+    return grouped(flbs, lambda flb: (flb.count, _stem(flb.name)) if is_test_flb(flb.data) else None)
 
 
 def _stem(name: str) -> str:
