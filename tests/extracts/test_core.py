@@ -7,7 +7,7 @@ import io
 import random
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from luoser.state import Direction, Handover, Problem
 from tests import real
 from tests.images import Image
 from tests.memory import writers
-from tests.memory.images import Load, core, note
+from tests.memory.images import Load, Nothing, core, note
 
 PAGE = 4096
 
@@ -293,7 +293,7 @@ def test_cut_of_a_dump_that_ends_inside_of_a_page() -> None:
     assert found.read(0x1000, 16) == memory.read(0x1000, 16)
 
 
-class Endless(Memory):
+class Endless(Nothing):
     """A machine with every page."""
 
     format = "endless"
@@ -303,12 +303,6 @@ class Endless(Memory):
 
     def page_state(self, address: int) -> PageState:
         return PageState.PRESENT
-
-    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        return iter(())
-
-    def find(self, pattern: bytes) -> Iterator[int]:
-        return iter(())
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -7,14 +7,14 @@ Formats: scripts/kallsyms.c of 6.12 to 7.3, include/uapi/linux/btf.h, the proces
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from luoser.errors import MissingMemory, PageState
+from luoser.errors import MissingMemory
 from luoser.kernel.space import AddressSpace
 from luoser.memory.overlay import Overlay
-from luoser.memory.source import Memory, Segment
+from tests.memory.images import Nothing
 
 __all__ = ["IMAGE", "Blob", "Form", "Ram", "Tables", "kallsyms_memory", "map_arm64", "map_x86"]
 
@@ -24,31 +24,11 @@ Form = Literal["near", "base", "percpu", "addresses"]
 """How addresses are written: 7.0 and later; 6.15 to 6.19; x86-64 before with per-CPU variables; absolute."""
 
 
-class _Nothing(Memory):
-    format = "made"
-
-    def read(self, address: int, size: int) -> bytes:
-        raise MissingMemory(address, PageState.ABSENT)
-
-    def page_state(self, address: int) -> PageState:
-        return PageState.ABSENT
-
-    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        return iter(())
-
-    def find(self, pattern: bytes) -> Iterator[int]:
-        return iter(())
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        return ()
-
-
 class Ram(Overlay):
     """Memory that has what was written, in whole pages."""
 
     def __init__(self) -> None:
-        super().__init__(_Nothing("made"))
+        super().__init__(Nothing("made"))
 
     def words(self, address: int, *words: int) -> None:
         """Write words of 8 bytes."""

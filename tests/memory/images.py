@@ -4,9 +4,35 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Load", "core", "note"]
+from luoser.errors import MissingMemory, PageState
+from luoser.memory.source import Memory, Segment
+
+__all__ = ["Load", "Nothing", "core", "note"]
+
+
+class Nothing(Memory):
+    """A source without a page."""
+
+    format = "made"
+
+    def read(self, address: int, size: int) -> bytes:
+        raise MissingMemory(address, PageState.ABSENT)
+
+    def page_state(self, address: int) -> PageState:
+        return PageState.ABSENT
+
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        return iter(())
+
+    def find(self, pattern: bytes) -> Iterator[int]:
+        return iter(())
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return ()
 
 
 @dataclass(frozen=True)
