@@ -7,6 +7,7 @@ that release writes, and all its pages are added to the preserved map.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -39,7 +40,7 @@ from luoser.writer.kho_test import test_tree
 from luoser.writer.luo import luo_tree
 from luoser.writer.memblock import memblock_tree
 from luoser.writer.pci import header_values
-from luoser.writer.place import Placer, order_of
+from luoser.writer.place import Placer, merged, order_of
 from luoser.writer.preserved import bitmap_places, map_pages
 
 __all__ = ["complete"]
@@ -514,7 +515,23 @@ class _Handover:
         self._area(entry, folios, len(rows), form, address)
         if data is not None:
             memfd["contents"] = list(pieces_of(item, data, self.page, self._given_orders()))
+        else:
+            self._check_pieces(item, rows)
         return address
+
+    def _check_pieces(self, item: Item, rows: Sequence[Sequence[int]]) -> None:
+        """Refuse contents that are in no folio of the file, where the next kernel shows them to nobody.
+
+        In a given map the block is the folio; one that is not in there may have any size.
+        """
+        orders = (self._given_orders() if item.get("contents") else {}) or self.placer.preserved
+        ends = [(place, place + (self.page << orders[place]) if place in orders else _LIMIT) for _, place, _ in rows]
+        ranges = merged(ends)
+        for piece in item.items("contents"):
+            start, size = piece.number("address"), max(piece.number("size", 0), len(piece.data("bytes")))
+            index = bisect_right(ranges, (start, _LIMIT)) - 1
+            if index < 0 or start + size > ranges[index][1]:
+                raise piece.fail("address", f"expected {size} bytes within the folios of the file, found {start:#x}")
 
     def _given_orders(self) -> dict[int, int]:
         """Orders of the blocks in a given map, by address."""

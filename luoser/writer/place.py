@@ -10,7 +10,7 @@ from typing import Any
 from luoser.errors import UsageError
 from luoser.text import parse_size
 
-__all__ = ["FIRST", "Placer", "blocks_of", "order_of"]
+__all__ = ["FIRST", "Placer", "blocks_of", "merged", "order_of"]
 
 FIRST = {None: 16 << 20, "x86-64": 0x2000_0000, "arm64": 0x6000_0000}
 """First address that is assigned, by machine: where a kernel that boots with 1 GiB of memory has nothing of its own."""
@@ -58,7 +58,7 @@ class Placer:
         """
         self.page_size = page_size
         self.preserved: dict[int, int] = {}
-        self._taken = _merged((start, start + size) for start, size in (*_named(document, page_size), *taken))
+        self._taken = merged((start, start + size) for start, size in (*_named(document, page_size), *taken))
         self._next = FIRST[None] if base is None else base
 
     def take(self, size: int, *, order: int | None = None) -> int:
@@ -114,8 +114,8 @@ class Placer:
         ]
 
 
-def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges by ascending address; those that touch or overlap are one range."""
+def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges by ascending address; those that touch or overlap are one range. ranges: (start, end) each."""
     made: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
         if made and start <= made[-1][1]:

@@ -107,3 +107,27 @@ def test_a_description_nested_too_deeply_is_refused() -> None:
         values = {"a": values}
     with pytest.raises(UsageError, match="nested too deeply"):
         with_contents(values, lambda name: b"")
+
+
+@pytest.mark.parametrize(("address", "size"), [(0x3000_0000, 2 * 4096), (0x3000_1000, 4096), (0x2FFF_F000, 2 * 4096)])
+def test_contents_outside_of_the_folios_are_refused(address: int, size: int) -> None:
+    memfd = {
+        "size": 4096,
+        "folios": {"list": [[0, "0x30000000", 3]]},
+        "contents": [{"address": f"{address:#x}", "size": size, "bytes": "41" * size}],
+    }
+    with pytest.raises(UsageError, match=rf"contents\[0\]\.address: expected {size} bytes within the folios"):
+        complete(described(memfd))
+    values = described(memfd)
+    values["handovers"][0]["preserved"] = {"extents": [["0x2fff8000", 3, 1], ["0x30000000", 0, 2]]}
+    with pytest.raises(UsageError, match="within the folios"):
+        complete(values)
+
+
+def test_contents_may_go_over_adjacent_folios() -> None:
+    memfd = {
+        "size": 3 * 4096,
+        "folios": {"list": [[0, "0x30000000", 3], [1, "0x30001000", 3]]},
+        "contents": [{"address": "0x30000800", "size": 4096, "bytes": "41" * 4096}],
+    }
+    assert complete(described(memfd))
