@@ -208,8 +208,9 @@ def memfd_array_size(view: View) -> Iterator[Found]:
 def memfd_indices(view: View) -> Iterator[Found]:
     """A folio's index is not after the previous folio: a duplicate index, or a folio inside a larger one.
 
-    Two folios have the same place in the file. The next kernel adds folios to the page cache by index: it refuses the
-    second one, so that the file cannot be retrieved, or pages are at the wrong place.
+    Kernels write folios in the order of the file, so an index was overwritten. The next kernel puts each folio where
+    its index says. It refuses a second one at the same place, so that the file cannot be retrieved; if no place is
+    taken twice, it takes them all, and the page with the wrong index is at the wrong place.
     """
 
     def judge(memfd: Memfd) -> str | None:
@@ -224,7 +225,9 @@ def memfd_indices(view: View) -> Iterator[Found]:
             end = index + size // page
         return None
 
-    yield from each(view, judge, "do not boot the next kernel: retrieving the file fails, or its pages are mixed up")
+    yield from each(
+        view, judge, "do not boot the next kernel: retrieving the file fails, or a page of it is at the wrong place"
+    )
 
 
 @register("MFD008", "index-beyond-size", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")

@@ -69,7 +69,9 @@ def _parts(boot: Json) -> list[str]:
     new, lost, files_of = boot.get("new", []), boot.get("lost", []), boot.get("files", {})
     panic = next((line for line in new if line.startswith("Kernel panic")), "")
     crash = next((line for line in new if line.startswith(("RIP: 0010:", "pc : "))), "")
-    oops = f"Oops in {re.split(r'[:+ ]+', crash)[-1]}" if crash else "Oops"
+    is_early = boot.get("ended") == "panic" and not panic  # before there is an Oops
+    kind = "early exception" if is_early else "Oops"
+    oops = f"{kind} in {re.split(r'[:+ ]+', crash)[-1]}" if crash else kind
     parts = []
     if boot.get("ended") == "panic":
         parts.append(f"{oops}, panic" if crash else f"panic: {panic.partition(': ')[2]}" if panic else "panic")

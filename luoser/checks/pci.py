@@ -18,7 +18,7 @@ from luoser.abi.registry import layouts
 from luoser.checks.model import Cause, Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
-from luoser.state import Direction, PciList
+from luoser.state import PciList
 from luoser.text import bdf_text, decode_name, safe_text
 
 __all__ = ["Listed", "few", "listed"]
@@ -523,7 +523,7 @@ def nr_mismatch(view: View) -> Iterator[Found]:
     Finish decrements nr_devices for each entry whose refcount becomes 0, and panics if it does not become 0. In the
     next kernel, entries with refcount 0 are finished; v4 and v5 of the series still count them.
     """
-    is_new = view.handover.direction is Direction.INCOMING
+    is_new = view.handover.is_taken
     files = {flb.data: flb.count for flb in view.flb_entries()}
     for entry in listed(view, member="refcount"):
         depend = 0 if is_new or len(entry.entry.devices) else files.get(entry.entry.address, 0)

@@ -57,7 +57,7 @@ def scratch_shape(view: View) -> Iterator[Found]:
     of the machine's RAM.
 
     Kernels make at least two areas, so the array was cut or overwritten. The next kernel allocates all its early memory
-    from scratch, and panics with "Failed to allocate memmap" if that is too small.
+    from scratch. If that is too small, it panics with "Failed to allocate memmap": an error.
     """
     areas, unit = view.scratch(), _unit(view)
     hint = "find what overwrote the array of scratch areas; check kho_scratch= or kho_bootmem= on the command line"
@@ -76,10 +76,15 @@ def scratch_shape(view: View) -> Iterator[Found]:
     size, needed = sum(area.size for area in areas), _needed(view)
     if areas and size < needed:
         word = f"scratch areas: {human_size(size)} in all, expected {human_size(needed)} or more for the memmap"
-        yield Found(word, where="scratch", hint="give kho_scratch= or kho_bootmem= larger sizes")
+        hint = "do not boot the next kernel, it panics; give kho_scratch= or kho_bootmem= larger sizes"
+        yield Found(word, where="scratch", hint=hint, severity=Severity.ERROR)
+
+
+_FEWEST_PAGES = 1 << 14
+"""Of RAM: 64 MiB in pages of 4 KiB."""
 
 
 def _needed(view: View) -> int:
-    """Bytes of scratch that a kernel needs at least early in boot. 0: RAM is unknown."""
-    ram = sum(end - start for start, end in view.ram)
-    return ram // view.page_size * PAGE_STRUCT + EARLY_MEMORY if ram else 0
+    """Bytes of scratch that a kernel needs at least early in boot; if RAM is unknown, on the smallest machine."""
+    pages = sum(end - start for start, end in view.ram) // view.page_size
+    return max(_FEWEST_PAGES, pages) * PAGE_STRUCT + EARLY_MEMORY

@@ -13,7 +13,6 @@ from luoser.abi.release import release_numbers
 from luoser.checks.model import Cause, NotApplicable, NotJudged, NotLookedAt
 from luoser.state import (
     Area,
-    Direction,
     File,
     Flb,
     Handover,
@@ -258,7 +257,7 @@ class View:
         Raises NotLookedAt if it was not given or is not a release, NotApplicable for an incoming root.
         """
         text = self.target()
-        if self.handover.direction is Direction.INCOMING:
+        if self.handover.is_taken:
             raise NotApplicable("a kernel has already taken over this handover")
         numbers = release_numbers(text)
         if numbers is None:

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 from luoser.bits import is_zero
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.elf import ANSWERS_NOTE, GAP_NOTES, RAM_NOTE, REMARKS_NOTE
+from luoser.memory.elf import ANSWERS_NOTE, GAP_NOTES, JUMP_NOTE, RAM_NOTE, REMARKS_NOTE
 from luoser.memory.source import Memory
 from luoser.state import State
 
@@ -172,6 +172,8 @@ def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool, answers: bytes)
     if memory.remarks:
         lines = (" ".join(remark.splitlines()) for remark in memory.remarks)
         notes += _note(REMARKS_NOTE, "\n".join(lines).encode("utf-8", "replace"))
+    if memory.at_jump:
+        notes += _note(JUMP_NOTE, _pairs((root, root + _PAGE) for root in sorted(memory.at_jump)))
     if answers:
         notes += _note(ANSWERS_NOTE, answers)
     info = _info(memory)

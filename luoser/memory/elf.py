@@ -22,6 +22,7 @@ from luoser.text import safe_text
 __all__ = [
     "ANSWERS_NOTE",
     "GAP_NOTES",
+    "JUMP_NOTE",
     "MAGIC",
     "RAM_NOTE",
     "REMARKS_NOTE",
@@ -36,6 +37,8 @@ RAM_NOTE = b"LUOSER-RAM"
 GAP_NOTES = {PageState.EXCLUDED: b"LUOSER-EXCLUDED", PageState.DAMAGED: b"LUOSER-DAMAGED"}
 """Notes of luoser's own cuts: ranges of this state in the original that the cut refers to, pairs of u64: start, end."""
 ANSWERS_NOTE = b"LUOSER-KERNEL"
+JUMP_NOTE = b"LUOSER-JUMP"
+"""Note of built images: the pages of roots that no kernel has taken over yet, as pairs of u64: start, end."""
 REMARKS_NOTE = b"LUOSER-REMARKS"
 """Note of luoser's own cuts: the remarks on the original, one a line."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
@@ -107,6 +110,8 @@ class ElfMemory(SegmentedMemory):
         self.is_own_info = bool(self.info_note) and not {b"QEMU", RAM_NOTE} & notes.keys()
         self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.answers = notes.get(ANSWERS_NOTE, b"")
+        if "OSRELEASE" not in self.vmcoreinfo:  # else a kernel runs
+            self.at_jump = frozenset(start for start, _ in _ranges(notes.get(JUMP_NOTE, b""), self.remarks))
         self.ram = _ranges(notes.get(RAM_NOTE, b""), self.remarks)
         size = self.vmcoreinfo.get("PAGESIZE", "")
         if size.isascii() and size.isdigit() and len(size) <= 7:
@@ -260,7 +265,7 @@ def _ranges(note: bytes, remarks: list[str]) -> tuple[tuple[int, int], ...]:
 def _named_notes(file: ByteSource, headers: list[_Header], remarks: list[str]) -> dict[bytes, bytes]:
     """The first note of each name that is used here; empty for other names."""
     segments = [NoteSegment(one.offset, one.filesz, one.align) for one in headers if one.kind == _PT_NOTE]
-    names = (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, *GAP_NOTES.values())
+    names = (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, JUMP_NOTE, *GAP_NOTES.values())
     return read_notes(file, segments, names, remarks)
 
 

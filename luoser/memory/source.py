@@ -98,6 +98,7 @@ class Memory(ABC):
     placeless:   placeholder addresses of blobs whose physical address is unknown.
     symbols:     path of symbols that match the running kernel. None if there are none.
     answers:     what the kernel said of itself when a cut was made: the bytes of a note. Empty if there is none.
+    at_jump:     addresses of roots that were handed over to a kernel which has not started: of an image to boot with.
     live:        the source is a running machine or device: slow to search, and it changes while it is read.
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
@@ -119,6 +120,7 @@ class Memory(ABC):
     placeless: frozenset[int] = frozenset()
     symbols: str | None = None
     answers: bytes = b""
+    at_jump: frozenset[int] = frozenset()
     live: bool = False
     is_guess: bool = False
     on_progress: Callable[[int, int], None] | None = None

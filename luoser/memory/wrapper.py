@@ -24,6 +24,7 @@ _SAID = (
     "placeless",
     "symbols",
     "answers",
+    "at_jump",
     "live",
     "is_guess",
 )

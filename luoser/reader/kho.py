@@ -76,7 +76,8 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     numbers = numbers_of(walk, drafts) if search.is_whole or all(root.is_named for root in kept) else None
     for draft in drafts:
         walk.at_root(draft.root.address)
-        draft.preserved = _map(walk, draft, outside_signs(walk, draft, numbers))
+        at_jump = draft.root.address in walk.memory.at_jump
+        draft.preserved = _map(walk, draft, None if at_jump else outside_signs(walk, draft, numbers))
         draft.lists = read_lists(walk, _leads(walk, draft), draft.preserved.map)
         if draft.luo is not None:
             draft.luo = _settled(draft.luo, draft.lists)
@@ -99,7 +100,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
 def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -> None:
     """Note a problem if the only root is incoming, and its kernel makes one of its own at boot (6.19 and later)."""
     own = [(one, draft) for one, draft in zip(handovers, drafts, strict=True) if one.own]
-    if len(own) != 1 or own[0][0].direction is not Direction.INCOMING:
+    if len(own) != 1 or not own[0][0].is_taken:
         return
     form, luo = own[0][1].root.form, own[0][0].luo
     release = release_numbers(walk.memory.vmcoreinfo.get("OSRELEASE", ""))
@@ -258,7 +259,7 @@ def _read_map(walk: Walk, root: Root) -> MapReading | None:
     return read_chunks(walk, address) if form.map == "chunks" else read_radix(walk, address)
 
 
-def _map(walk: Walk, draft: Draft, outside: list[str]) -> Preserved:
+def _map(walk: Walk, draft: Draft, outside: list[str] | None) -> Preserved:
     reading = draft.reading
     if reading is None or (reading.address == 0 and not reading.unread):
         form = reading.form if reading is not None else "chunks"
@@ -331,11 +332,15 @@ def _handover(walk: Walk, draft: Draft, drafts: list[Draft], numbers: Numbers | 
         direction, evidence = direction_of(walk, draft, drafts, numbers)
         scratch, array, words = own_scratch(walk, draft.root, draft.messengers)
         evidence = (*evidence, *words)
+    at_jump = direction is Direction.INCOMING and draft.root.address in walk.memory.at_jump
+    if at_jump:
+        evidence = (*evidence, "at the jump: an image to boot with, which no kernel has taken over yet")
     made = Handover(
         address=walk.place(draft.root.address),
         compatible=compatible.decode("utf-8", "surrogateescape"),
         own=not draft.is_foreign and not is_left_over(draft, numbers),
         direction=direction,
+        at_jump=at_jump,
         evidence=evidence,
         scratch=scratch,
         scratch_array=array,

@@ -58,13 +58,14 @@ class _Judged:
         return len(self.signs) + len(self.reading.broken)
 
 
-def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: Sequence[str] = ()) -> Preserved:
+def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: Sequence[str] | None = ()) -> Preserved:
     """The preserved map of a reading: its status, and a problem for each fault.
 
     walk:    the source.
     reading: the map as walked.
     named:   memory that a real map covers.
-    outside: evidence from outside the map that the next kernel is running: a text per kind.
+    outside: evidence from outside the map that the next kernel is running: a text per kind. None: it is not, so the map
+             cannot be stale.
 
     Source: docs/deciding.md.
     """
@@ -78,7 +79,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.UNREAD)
     chosen = _by_width(walk, reading, list(named))
     kinds = _kinds(chosen)
-    if len(kinds) + len(outside) >= 2 and not reading.is_nowhere:
+    if outside is not None and len(kinds) + len(outside) >= 2 and not reading.is_nowhere:
         text = "; ".join([*(sign.text for sign in kinds), *outside])
         walk.problem("map-stale", reading.address, _MAP, f"stale, so it is not decoded: {text}")
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)

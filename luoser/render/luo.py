@@ -42,7 +42,7 @@ class LuoDrawing(Drawing):
         branch = tree.add(("LUO", "name"), f"  {place}", (f"{luo.address:#x}", "address"), f"  {number}", state, total)
         if not luo.serialized:
             return
-        if self.handover.direction is Direction.INCOMING:
+        if self.handover.is_taken:
             branch.add(("as handed over: retrieved or finished parts stay until they are reused", "quiet"))
         for entry in luo.subsystems:
             branch.add("subsystem ", (safe_text(entry.name), "name"), f"  data {entry.data:#x}")

@@ -204,6 +204,7 @@ class _Drawing(Drawing):
                 (place_text(handover.address), "address"),
                 f"  {safe_text(handover.compatible)}  ",
                 (handover.direction.value, _DIRECTION_STYLE[handover.direction]),
+                ", at the jump" if handover.at_jump else "",
                 number,
             )
         )

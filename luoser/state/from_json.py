@@ -290,6 +290,7 @@ def _handover(item: Item, page_size: int) -> Handover:
         address=item.maybe("address"),
         compatible=item.text("compatible"),
         own=item.truth("own", True),
+        at_jump=item.truth("at_jump", False),
         direction=_choice(item, "direction", Direction),
         evidence=tuple(str(word) for word in item.array("evidence")),
         scratch=scratch,

@@ -570,6 +570,7 @@ class Handover:
     pci:        the lists of preserved devices.
     fdt:        devicetree of the root. None: the state is from a short document.
     own:        whether the root is of this machine: not of a guest, a copy, or left over from another boot.
+    at_jump:    it was handed over, and no kernel has taken it over yet: an image to boot with.
     """
 
     address: int | None
@@ -586,15 +587,21 @@ class Handover:
     kho_test: KhoTest | None = None
     fdt: Fdt | None = None
     own: bool = True
+    at_jump: bool = False
     scratch_array: int | None = None
     pending: Pending | None = None
 
     @property
     def is_consumed(self) -> bool:
         """Whether the next kernel has taken it over. It frees what was handed over step by step."""
-        if self.direction is Direction.OUTGOING:
+        if self.direction is Direction.OUTGOING or self.at_jump:
             return False
-        return self.direction is Direction.INCOMING or self.preserved.status is MapStatus.STALE
+        return self.is_taken or self.preserved.status is MapStatus.STALE
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a kernel that runs got it from its predecessor."""
+        return self.direction is Direction.INCOMING and not self.at_jump
 
     def may_be_freed(self, about: str) -> bool:
         """Whether the next kernel may have freed the page of a thing: it has taken over, and does not keep it.

@@ -131,6 +131,7 @@ def _handover(handover: Handover, form: _Form) -> Json:
         "compatible": handover.compatible,
         "own": handover.own,
         "direction": handover.direction.value,
+        "at_jump": handover.at_jump,
         "evidence": list(handover.evidence),
         "scratch": None
         if handover.scratch is None

@@ -107,8 +107,16 @@ def _complete(
         for address, size, count in preserved:
             for index in range(count):
                 placer.preserve(address + index * size, size)
+        is_short = item.get("fdt") is None
         _Handover(item, forms, kernel, placer).fill()
+        _values(item).setdefault("at_jump", is_short and _is_alone_and_whole(made))
     return made
+
+
+def _is_alone_and_whole(document: Json) -> bool:
+    """Whether a document is of nothing but one incoming root, with its map: a kernel that runs has one of its own."""
+    (first, *others) = document["handovers"]
+    return not others and first["direction"] == "incoming" and first["preserved"]["status"] == "intact"
 
 
 def _copied(value: Any) -> Any:

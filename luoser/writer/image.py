@@ -48,12 +48,14 @@ class Image:
     page_size: bytes.
     lacks:     notes on what is not in the image because the state does not have it.
     passed:    what a boot loader passes to the kernel of each incoming root.
+    at_jump:   addresses of roots that no kernel has taken over yet.
     """
 
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self.lacks: list[str] = []
         self.passed: list[Passed] = []
+        self.at_jump: set[int] = set()
         self._pages: dict[int, memoryview] = {}
         self._unused: list[memoryview] = []
         self._owners: dict[int, list[tuple[int, int, str]]] = {}
@@ -186,6 +188,7 @@ class _Pages(SegmentedMemory):
             size = first.size + image.page_size
             segments.append(Segment(first.start, size, 0, size))
         super().__init__("image", b"", segments)
+        self.at_jump = frozenset(image.at_jump)
         self._image, self.page_size, self.file_data = image, image.page_size, len(image._pages) * image.page_size
 
     def _read_segment(self, segment: Segment, skip: int, size: int) -> bytes:

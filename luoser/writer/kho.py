@@ -48,6 +48,8 @@ def _write_handover(image: Image, handover: Handover) -> None:
         raise UsageError("handover: expected an address and a root devicetree")
     where = f"KHO root {handover.address:#x}"
     image.put(handover.address, _tree(handover.fdt, where).ljust(image.page_size, b"\0"), "KHO root")
+    if handover.at_jump:
+        image.at_jump.add(handover.address)
     _write_preserved(image, handover)
     for subtree in handover.subtrees:
         _write_subtree(image, handover, subtree)

@@ -82,7 +82,7 @@ def test_mutations_break_the_same_in_every_form_of_the_map(name: str) -> None:
             report = mutant(rule, name, ram=EVERYWHERE, select=("KHO", "MAP"))
         except Cannot:
             continue
-        assert errors(report) <= {rule}, rule
+        assert errors(report) - {"KHO016"} <= {rule}, rule  # no scratch holds the memmap of all addresses
         assert rule in rules_found(report), rule
         broken += 1
     assert broken >= 9

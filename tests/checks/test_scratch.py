@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from luoser.checks import check
+from luoser.checks import Severity, check
 from luoser.state import Area, Direction
 from tests import real
 from tests.checks.mutants import changed, rules_found
@@ -65,8 +65,8 @@ def test_what_is_wrong_with_scratch_areas_is_told_with_its_place() -> None:
     empty = Area(address=0x4000000, size=0)
     for areas, places in (
         ((empty, AREAS[1]), [("scratch[0]", "the low scratch area is empty")]),
-        ((AREAS[0], empty), [("scratch[1]", "the global scratch area is empty")]),
-        (AREAS[:1], [("scratch", "scratch areas: expected at least 2, low memory and global, found 1")]),
+        ((AREAS[1], empty), [("scratch[1]", "the global scratch area is empty")]),
+        (AREAS[1:], [("scratch", "scratch areas: expected at least 2, low memory and global, found 1")]),
     ):
         state = changed("7.3-a/frozen", scratch=areas, direction=Direction.INCOMING)
         found = check(state, select=("KHO016",)).findings
@@ -81,5 +81,12 @@ def test_scratch_has_to_hold_the_memmap(size: int, ram: int, is_small: bool) -> 
     areas = (Area(address=0x1000000, size=size // 2), Area(address=0x8000000, size=size // 2))
     state = changed("7.3-a/frozen", scratch=areas, direction=Direction.INCOMING)
     report = check(state, select=("KHO016",), ram=((0, ram),))
-    assert [finding.rule for finding in report.findings] == (["KHO016"] if is_small else [])
+    assert [finding.severity for finding in report.findings] == ([Severity.ERROR] if is_small else [])
     assert not check(state, select=("KHO016",)).findings  # RAM is unknown
+
+
+def test_scratch_that_is_too_small_for_any_machine() -> None:
+    areas = (Area(address=0x1000000, size=2 << 20), Area(address=0x8000000, size=2 << 20))
+    state = changed("7.3-a/frozen", scratch=areas, compatible="kho-v3", direction=Direction.INCOMING)
+    (finding,) = check(state, select=("KHO016",)).findings
+    assert finding.severity is Severity.ERROR and "4 MiB in all, expected 5 MiB" in finding.message

@@ -4,18 +4,20 @@
     python -m tests.e2e [--kernel 7.3]... [--machine x86-64] [--pages 4K] [--part live]
 
 KTAP comes out. docs/kernels.md gets a row for each kernel that ran; those of other kernels stay, and so do the parts
-of a row that did not run.
+of a row that did not run, with the day on which they did.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,27 +50,43 @@ def page(results: Json) -> str:
         "types. No string differs from the kernel in the cache, and it retrieves none of that one's files, as `luoser",
         "compat` says of the two.",
         "",
+        "A row has the day of its runs; parts of a row that ran on different days have the first and the last.",
+        "",
         "A build needs gcc, flex, bison, bc, make, libelf-dev and libssl-dev, for arm64 gcc-aarch64-linux-gnu. A run",
         "needs qemu-system-x86, qemu-system-arm and busybox-static. A build took 2 to 10 minutes on two processors,",
         "and takes 2 GiB of the cache; a run needs up to 45 GiB for its dumps. Debian's own kernels of 7.2 and 7.3",
         "have no CONFIG_KEXEC_HANDOVER, on amd64 and arm64, so none of them hands anything over.",
         "",
-        f"| kernel | machine | pages | {' | '.join(COLUMNS)} | seconds |",
-        f"| --- | --- | --- | {' | '.join('---' for _ in COLUMNS)} | --- |",
+        f"| kernel | machine | pages | {' | '.join(COLUMNS)} | seconds | run |",
+        f"| --- | --- | --- | {' | '.join('---' for _ in COLUMNS)} | --- | --- |",
     ]
     notes = []
     for key in sorted(results, key=_order):
         row = results[key]
-        where = f"{row['kernel']} on {row['machine']}, {row['pages']}"
-        moments = {name: row["moments"].get(name, {"agree": 0, "differ": []}) for name in COLUMNS}
+        parts, release = row["parts"], _newest(row["parts"]) or key.partition(" ")[0]
+        where = f"{release} on {row['machine']}, {row['pages']}"
+        found = {name: moment for part in parts.values() for name, moment in part["moments"].items()}
+        moments = {name: found.get(name, {"agree": 0, "differ": []}) for name in COLUMNS}
         totals = {name: moment["agree"] + len(moment["differ"]) for name, moment in moments.items()}
         cells = [f"{moments[name]['agree']} of {total}" if total else "-" for name, total in totals.items()]
-        seconds = sum(row["seconds"].values()) or "-"
-        lines.append(f"| {row['kernel']} | {row['machine']} | {row['pages']} | {' | '.join(cells)} | {seconds} |")
-        notes += [f"- {where}: {part} not run: {reason}." for part, reason in row["missing"].items()]
+        days = sorted({part["day"] for part in parts.values()})
+        ran = [sum(part["seconds"] for part in parts.values()) or "-", " to ".join(dict.fromkeys((days[0], days[-1])))]
+        lines.append(f"| {release} | {' | '.join(map(str, (row['machine'], row['pages'], *cells, *ran)))} |")
+        for name, part in parts.items():
+            notes += [f"- {where}: {name} not run: {part['reason']}."] if part["reason"] else []
+            notes += [f"- {where}: {name} is of {part['kernel']}."] if part["kernel"] not in ("", release) else []
         for name, moment in moments.items():
             notes += [f"- {where}, {name}: {what} differs." for what in moment["differ"]]
     return "\n".join([*lines, *(["", *notes] if notes else []), ""])
+
+
+def _newest(parts: Json) -> str:
+    """The newest release of the parts that ran. Empty: none did."""
+    return max((part["kernel"] for part in parts.values()), key=_numbers, default="")
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", release)]
 
 
 def _order(key: str) -> tuple[list[int], str]:
@@ -123,19 +141,20 @@ def _first(error: Exception) -> str:
 
 def _rows(ktap: _Ktap, ran: Kernel, old: Json, wanted: list[str]) -> Iterator[Json]:
     """The row of a kernel after each part. old: of before. wanted: the parts to run."""
-    missing = {part: reason for part, reason in old["missing"].items() if part in PARTS and part not in wanted}
-    row = old | {"kernel": ran.release, "missing": missing}
+    parts = {part: value for part, value in old["parts"].items() if part in PARTS}
     for part in wanted:
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="luoser-e2e-") as place:
             found, reason = _run(ktap, f"{ran.release} {ran.machine} {ran.pages}", PARTS[part](ran, Path(place)))
-        row["moments"] |= _counted(found)
-        row["seconds"][part] = round(time.monotonic() - start)
-        row["missing"] |= {part: reason} if reason else {}
-        yield row
+        seconds = round(time.monotonic() - start)
+        parts[part] = _part(ran.release, moments=_counted(found), seconds=seconds, reason=reason)
+        yield old | {"parts": parts}
 
 
-_EMPTY: Json = {"moments": {}, "seconds": {}, "missing": {}}
+def _part(release: str, *, moments: Json, seconds: int = 0, reason: str) -> Json:
+    """A part of a row. release: of the kernel; empty if there is none. reason: why it did not come to its end."""
+    day = datetime.now(tz=UTC).date().isoformat()
+    return {"kernel": release, "day": day, "moments": moments, "seconds": seconds, "reason": reason}
 
 
 def _recorded() -> Json:
@@ -161,12 +180,13 @@ def main() -> int:
     ktap = _Ktap()
     for series, machine, pages in chosen(given):
         key = f"{series} {machine} {pages}"
-        row = _recorded().get(key) or {"kernel": series, "machine": machine, "pages": pages} | _EMPTY
+        row = _recorded().get(key) or {"machine": machine, "pages": pages, "parts": {}}
         try:
             ran = kernel(series, machine, pages, build=not given.short)
         except NoKernel as error:
             ktap.line(key, reason=str(error))
-            _record(key, row | {"missing": {"all": _first(error)}})
+            if not given.short:
+                _record(key, row | {"parts": row["parts"] | {"build": _part("", moments={}, reason=_first(error))}})
             continue
         if given.short:
             with tempfile.TemporaryDirectory(prefix="luoser-e2e-") as place:

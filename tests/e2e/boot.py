@@ -37,6 +37,8 @@ _ENDS = {
     "arm64": {4096: 2 << 30, 16384: 2 << 30, 65536: 4 << 30},
 }
 """End of the memory that an image may use, by machine and bytes of a page."""
+_STARTS = {"x86-64": 0x0800_0000, "arm64": 0x4800_0000}
+"""Its start, by machine: after the kernel."""
 _MEMORY = {4096: 1 << 30, 16384: 1 << 30, 65536: 3 << 30}
 """Bytes of memory of the machine, by bytes of a page."""
 
@@ -100,7 +102,7 @@ def boot(
             machine.wait("DONE boot", seconds=seconds)
             ended = "done"
         except MachineError:
-            ended = "panic" if "Kernel panic" in machine.console else "silent"
+            ended = "panic" if re.search("Kernel panic|PANIC: early exception", machine.console) else "silent"
         console = machine.console
     if ended != "panic" and re.search(r"\bOops\b|BUG: unable to handle|Unable to handle kernel", console):
         ended = "oops"
@@ -166,13 +168,13 @@ def passed(image: Path, machine: str) -> Passed:
         raise SystemExit(f"{image}: expected one handover, found {len(handovers)}")
     (handover,) = handovers
     preserved = handover.preserved.map
-    end = (
-        max((start + count * (page << order) for start, order, count in preserved.extents()), default=0)
-        if preserved
-        else 0
-    )
-    if end > _ENDS[machine][page]:
-        raise SystemExit(f"{image}: it reaches {end:#x}, where the machine that boots it has no RAM or the initrd")
+    extents = preserved.extents() if preserved else ()
+    start = min((start for start, _, _ in extents), default=_STARTS[machine])
+    end = max((start + count * (page << order) for start, order, count in extents), default=0)
+    if start < _STARTS[machine] or end > _ENDS[machine][page]:
+        room = f"{_STARTS[machine]:#x}-{_ENDS[machine][page]:#x}"
+        word = f"it preserves {start:#x}-{end:#x}: expected {room}, RAM of the machine without its kernel and initrd"
+        raise SystemExit(f"{image}: {word}; see `luoser build --machine {machine}`")
     found = re.search(r"the (?:setup_data node|devicetree) at (0x[0-9a-f]+)", "\n".join(handover.evidence))
     if handover.address is None or handover.scratch_array is None or found is None or handover.scratch is None:
         raise SystemExit(
@@ -199,7 +201,7 @@ def main() -> int:
         found = kernel(given.kernel, given.machine, given.pages)
         with tempfile.TemporaryDirectory() as place:
             outcome = boot(Path(place), found, given.image.resolve(), passed(given.image, given.machine), show)
-    except NoKernel as error:
+    except (NoKernel, MachineError, luoser.LuoserError) as error:
         print(error, file=sys.stderr)
         return 2
     print("\n".join((*outcome.log, *outcome.said)))

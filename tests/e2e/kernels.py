@@ -28,6 +28,7 @@ __all__ = [
     "compiler",
     "host",
     "kernel",
+    "need_tools",
 ]
 
 CACHE = Path(os.environ.get("LUOSER_KERNELS", Path.home() / ".cache" / "luoser-kernels"))
@@ -234,9 +235,7 @@ def _text(file: Path) -> str:
 
 
 def _build(source: Path, out: Path, machine: str, pages: str) -> None:
-    for tool in ("flex", "bison", "bc", "make", compiler(machine)):
-        if shutil.which(tool) is None:
-            raise NoKernel(f"{tool} is not installed; docs/kernels.md lists what a build needs")
+    need_tools(machine)
     if (flb := source / "kernel/liveupdate/pci_flb.c").exists():
         shutil.copy(_HERE / "pci_flb.c", flb)
     out.mkdir(parents=True, exist_ok=True)
@@ -247,6 +246,13 @@ def _build(source: Path, out: Path, machine: str, pages: str) -> None:
     if _REQUIRED not in (out / ".config").read_text():
         raise NoKernel(f"the kernel in {source} has no KHO on {machine}")
     compile_kernel(source, out, machine)
+
+
+def need_tools(machine: str) -> None:
+    """Raise NoKernel if a program is not here that builds kernels. machine: for which."""
+    for tool in ("flex", "bison", "bc", "make", compiler(machine)):
+        if not _has(tool):
+            raise NoKernel(f"{tool} is not installed; docs/kernels.md lists what a build needs")
 
 
 def compile_kernel(source: Path, out: Path, machine: str) -> None:

@@ -23,7 +23,7 @@ from luoser.clashes.booted import of_record
 from luoser.cli.main import cli
 from luoser.state import Direction, Handover, State
 from tests.e2e.judge import Compared
-from tests.e2e.kernels import CACHE, Kernel, NoKernel, compile_kernel
+from tests.e2e.kernels import CACHE, Kernel, NoKernel, compile_kernel, need_tools
 from tests.e2e.live_update import Run, live_update
 from tests.e2e.pairs import hand_over
 
@@ -58,6 +58,7 @@ def _moved_kernel(plain: Kernel) -> Kernel:
     place, source, out = CACHE / f"{plain.series}-moved", CACHE / plain.series / "source", plain.symbols.parent
     made = place / out.name
     if not (place / "done").exists():
+        need_tools(plain.machine)
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(source, place / "source", symlinks=True, copy_function=os.link)
         subprocess.run(["cp", "-a", "--reflink=auto", str(out), str(made)], check=True)

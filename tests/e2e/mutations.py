@@ -25,6 +25,7 @@ from luoser.writer.mutate import Mutation, mutations
 from luoser.writer.place import FIRST
 from tests.e2e.boot import File, Outcome, boot
 from tests.e2e.kernels import Kernel, NoKernel, kernel
+from tests.e2e.machine import program_of
 from tests.e2e.shapes import Shape, everything
 
 __all__ = ["OUTCOMES", "built", "effect"]
@@ -90,6 +91,7 @@ def main() -> int:
     given = parser.parse_args()
     try:
         found = kernel(given.kernel, given.machine)
+        program_of(found.machine)
     except NoKernel as error:
         print(error, file=sys.stderr)
         return 2

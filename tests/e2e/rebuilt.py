@@ -37,7 +37,7 @@ def rebuilt(run: Run, place: Path) -> str:
         state = luoser.read(memory, contents=True, symbols=read_symbols(run.kernel.symbols, SYMBOLS))
     (handover,) = (one for one in state.handovers if one.direction is Direction.OUTGOING)
     document = to_document(replace(state, handovers=(handover,)), full=True)
-    cast(Any, document)["handovers"][0]["direction"] = "incoming"
+    cast(Any, document)["handovers"][0].update(direction="incoming", at_jump=True)
     made = from_document(complete(document))
     image = write(made, machine=run.kernel.machine)
     place.mkdir(parents=True)

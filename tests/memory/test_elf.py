@@ -22,7 +22,7 @@ import luoser
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS, Limits, limited
 from luoser.memory import source
-from luoser.memory.elf import RAM_NOTE
+from luoser.memory.elf import JUMP_NOTE, RAM_NOTE
 from luoser.memory.source import Memory
 from tests import real
 from tests.memory.conftest import Bounded
@@ -605,3 +605,9 @@ def test_ranges_of_notes_are_bounded(opened: Opened) -> None:
         memory = opened(data)
     assert len(memory.ram) == 3
     assert "truncated: a note has 10 ranges of memory; --limit note_ranges=N" in memory.remarks[0]
+
+
+@pytest.mark.parametrize(("release", "roots"), [("", {0x5000}), ("OSRELEASE=7.3.4\n", set())])
+def test_roots_that_no_kernel_has_taken_over(opened: Opened, release: str, roots: set[int]) -> None:
+    notes = note(JUMP_NOTE.decode(), struct.pack("<QQ", 0x5000, 0x6000)) + note("VMCOREINFO", release.encode())
+    assert opened(core(Load(0x1000, A), notes=notes)).at_jump == roots

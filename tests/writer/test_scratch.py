@@ -7,9 +7,11 @@ import struct
 
 import pytest
 
-from luoser.checks import check
+from luoser.checks import Verdict, check
 from luoser.fdt import parse
+from luoser.reader import read
 from luoser.state import Direction
+from luoser.writer.contents import with_contents
 from tests.writer.helpers import SCRATCH, there_and_back
 
 AREAS = [(0x1000000, 16 << 20), (0x8000000, 64 << 20)]
@@ -44,6 +46,24 @@ def test_scratch_of_an_outgoing_root_is_told() -> None:
     _, image, again = there_and_back({"scratch": SCRATCH})
     assert len(image.lacks) == 1 and "only variables of the kernel point to them" in image.lacks[0]
     assert again.handovers[0].scratch is None
+
+
+def test_a_new_incoming_root_is_judged_as_one_that_no_kernel_has_taken_over() -> None:
+    files = [{"token": 1, "memfd": {"contents_text": "a"}}]
+    made = with_contents({"luo": {"sessions": [{"name": "s", "files": files}]}}, lambda _: b"")
+    state, image, again = there_and_back(made | {"direction": "incoming"})
+    assert state.handovers[0].at_jump and again.handovers[0].at_jump and not again.handovers[0].is_consumed
+    report = check(again)
+    assert report.verdict is Verdict.SOUND and not [one for one in report.skipped if "consumed" in one.reason]
+    image.patch(state.handovers[0].preserved.address, b"#!/bin/sh")
+    assert check(read(image.memory())).verdict is Verdict.FINDINGS
+
+
+def test_an_incoming_root_beside_an_outgoing_one_or_without_a_map_was_taken_over() -> None:
+    chain = there_and_back({"direction": "incoming"}, {"kexec_metadata": {"kexec_count": 2}})[0]
+    assert not any(handover.at_jump for handover in chain.handovers)
+    stale = there_and_back({"direction": "incoming", "preserved": {"status": "stale"}})[0]
+    assert stale.handovers[0].is_consumed
 
 
 @pytest.mark.parametrize(

@@ -188,10 +188,10 @@ def nodes_in_scratch(image: Image, state: State) -> None:
     image.patch(preserved.address + 8 * index, struct.pack("<Q", place))
 
 
-@mutation("MAP020", "memory stays reserved forever, or an Oops and a panic early in boot if there is no such memory")
+@mutation("MAP020", "nothing; the page is never freed")
 def unnamed(image: Image, state: State) -> None:
-    """A page at 16 TiB without an owner is preserved."""
-    preserve(image, state, 1 << 44, 0)
+    """A new page of zeros is preserved."""
+    preserve(image, state, fresh_page(image, state), 0)
 
 
 @mutation("MAP017", "the next kernel reserves memory of another size")

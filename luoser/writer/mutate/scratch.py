@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 
+from luoser.abi.kho import SCRATCH_UNIT
 from luoser.state import Area, State
 from luoser.writer.image import Image
 from luoser.writer.mutate.model import Cannot, mutation
@@ -31,8 +32,9 @@ def scratch_overlap(image: Image, state: State) -> None:
     image.patch(place + 16 * by_size[0], struct.pack("<Q", max(areas, key=lambda area: area.size).address))
 
 
-@mutation("KHO016", "the kernel may run out of early memory, and panics then")
+@mutation("KHO016", "the kernel runs out of early memory, and panics")
 def scratch_shape(image: Image, state: State) -> None:
-    """The global scratch area becomes empty."""
-    place, _ = _scratch(image, state)
-    image.patch(place + 24, bytes(8))
+    """The low scratch area keeps its last unit only, the global one becomes empty."""
+    place, (low, *_) = _scratch(image, state)
+    unit = SCRATCH_UNIT[image.page_size]
+    image.patch(place, struct.pack("<QQQQ", low.address + low.size - unit, unit, 0, 0))
