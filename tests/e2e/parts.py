@@ -30,8 +30,10 @@ COLUMNS = (
 """The moments of the table, in its order. A moment belongs to one part."""
 SHORT = "everything"
 """The shape of a short run."""
-_REFUSED = re.compile(r"KHO restore failed|disabling KHO|incompatible|[Ff]ailed to (prepare|deserialize|insert)")
-"""What a kernel logs of an image that it does not take as a whole."""
+_REFUSED = re.compile(
+    r"^WARNING: |KHO restore failed|disabling KHO|incompatible|[Ff]ailed to (prepare|deserialize|insert)"
+)
+"""What a kernel logs of an image that it does not take as a whole, or not without a word."""
 
 
 def images(kernel: Kernel, place: Path, *, only: str = "") -> Iterator[Compared]:

@@ -16,6 +16,8 @@ Json = dict[str, Any]
 _SEAL, _SHRINK, _GROW = 1, 2, 4
 _FLBS = (7, 0)
 """The first kernel whose LUO has FLBs."""
+_FLB_DATA = 0xFEEDF00DCAFEBEE0
+"""Data of the first FLB of the LUO self-test. Source: lib/tests/liveupdate.c."""
 _MOST = 200
 """Most files that are retrieved: a command line has 2048 bytes."""
 _NEAR, _FAR = 128 << 20, 1280 << 20
@@ -40,8 +42,12 @@ class Shape:
     @property
     def description(self) -> Json:
         """For `luoser build`."""
-        handover = {"direction": "incoming", "luo": {"liveupdate_number": 41, "sessions": self._sessions}} | self._more
-        return {"source": {"page_size": self.page}, "handovers": [handover]}
+        luo: Json = {"liveupdate_number": 41, "sessions": self._sessions}
+        handover: Json = {"direction": "incoming", "luo": luo}
+        if self.kernel.number >= _FLBS and self.files:  # this kernel's handler of memfds has FLBs of its own
+            luo["flbs"] = [{"name": f"liveupdate-test-flb-v{n}", "data": f"{_FLB_DATA + n:#x}"} for n in range(3)]
+            handover["pci"] = [{"layout": "pci-v2-u64", "via": ["flb:pci-v2"], "devices": []}]
+        return {"source": {"page_size": self.page}, "handovers": [handover | self._more]}
 
     @property
     def shown(self) -> dict[tuple[str, int], File]:
@@ -175,16 +181,10 @@ def everything(kernel: Kernel) -> Shape:
                 for (place, _), piece in zip(folios, pieces, strict=True)
             ],
         },
-        pci=[]
-        if kernel.number < _FLBS
-        else [
-            {
-                "layout": "pci-v2-u64",
-                "via": ["flb:pci-v2"],
-                "devices": [{"bdf": "0000:01:00.0", "refcount": 1}, {"bdf": "0000:02:00.0", "refcount": 1}],
-            }
-        ],
     )
+    if kernel.number >= _FLBS:
+        devices = [{"bdf": f"0000:0{bus}:00.0", "refcount": 1} for bus in (1, 2)]
+        made.more(pci=[{"layout": "pci-v2-u64", "via": ["flb:pci-v2"], "devices": devices}])
     return made
 
 
