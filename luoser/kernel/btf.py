@@ -22,6 +22,7 @@ MAGIC = 0xEB9F
 _HEAD = struct.Struct("<HBBIIIII")
 _LAYOUTS = struct.Struct("<II")
 _TYPE = struct.Struct("<III")
+_INFO = struct.Struct("<I")
 _MEMBER = struct.Struct("<III")
 _KINDS = (
     *("void", "int", "ptr", "array", "struct", "union", "enum", "fwd", "typedef", "volatile", "const", "restrict"),
@@ -99,17 +100,21 @@ class Btf(Types):
 
     def _walk(self, place: int, end: int) -> None:
         """Note where each type is."""
-        data, extra, places, unpack = self._data, self._layouts, self._places, _TYPE.unpack_from
-        while place + _TYPE.size <= end:
-            info = unpack(data, place)[1]
-            places.append(place)
-            kind = info >> 24 & 0x7F
-            fixed, each = extra.get(kind, (0, 0))
-            if kind >= len(_KINDS) and kind not in extra:
-                raise TypesError(f"{self.where}: type {self.count - 1} is of kind {kind}, which is not known")
-            place += _TYPE.size + fixed + each * (info & 0xFFFFFF)
-            if len(places) > LIMITS.types:
-                raise TypesError(f"{self.where}: more than {LIMITS.types} types; {how_to_raise('types')}")
+        unpack, note, most = _INFO.unpack_from, self._places.append, LIMITS.types
+        sizes = {kind: (_TYPE.size + fixed, each) for kind, (fixed, each) in self._layouts.items()}
+        sizes = dict.fromkeys(range(len(_KINDS)), (_TYPE.size, 0)) | sizes
+        data, last = self._data, end - _TYPE.size
+        while place <= last:
+            (info,) = unpack(data, place + 4)
+            note(place)
+            try:
+                fixed, each = sizes[info >> 24 & 0x7F]
+            except KeyError:
+                text = f"type {self.count - 1} is of kind {info >> 24 & 0x7F}, which is not known"
+                raise TypesError(f"{self.where}: {text}") from None
+            place += fixed + each * (info & 0xFFFFFF) if each else fixed
+            if len(self._places) > most:
+                raise TypesError(f"{self.where}: more than {most} types; {how_to_raise('types')}")
         if place != end:
             raise TypesError(f"{self.where}: type {self.count - 1} does not end where BTF does")
 

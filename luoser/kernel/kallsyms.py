@@ -229,34 +229,14 @@ class Kallsyms:
     def get(self, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
         """The symbols of some names; several if a name is that of more than one. Names that are not there are left out.
 
-        A name that the table by name does not have is looked for among all names, too.
-
         Raises NoKallsyms if the tables are damaged, MissingMemory or Unmapped if they are not in the source.
         """
-        found = self._confirmed(names)
+        found = self._indices(names)
         return {name: [self._entry(index, self._text(index)) for index in found[name]] for name in found if found[name]}
 
     def _text(self, index: int) -> bytes:
         place = self._space.number((self._markers or 0) + 4 * (index // _MARKED), 4) if self._markers is not None else 0
         return self._at(self._skip(place, index % _MARKED if self._markers is not None else index))
-
-    def _confirmed(self, names: Iterable[str]) -> dict[str, list[int]]:
-        """Numbers of the symbols of some names. If one is not there, all are looked for without the table by name."""
-        wanted = [*names]
-        found = self._indices(wanted)
-        if self._by_name is None or all(found.values()):
-            return found
-        try:
-            listed = self._listed(wanted)
-        except (NoKallsyms, Unmapped, MissingMemory) as error:
-            self.damage = (
-                f"kallsyms: {error}; whether it has {next(name for name in found if not found[name])} is unknown"
-            )
-            return found
-        lost = [name for name in listed if listed[name] != found[name]]
-        if lost:
-            self.damage = f"kallsyms: the table by name is damaged: it does not lead to {safe_text(lost[0])}"
-        return listed
 
     def _indices(self, names: Iterable[str]) -> dict[str, list[int]]:
         wanted = [*names]
@@ -289,11 +269,20 @@ class Kallsyms:
         while low < self.count and len(found) < _MARKED and self._unpack(index := self._ordered(order, low)) == name:
             found.append(index)
             low += 1
-        near = range(max(low - 2, 0), min(low + 2, self.count)) if not found else ()
-        names = [self._unpack(self._ordered(order, place)) for place in near]
-        if names != sorted(names):
-            raise NoKallsyms(f"kallsyms: names are not in order where {safe_text(name)} would be")
+        if not found:
+            self._need_order(name, order, low)
         return found
+
+    def _need_order(self, name: bytes, order: int, place: int) -> None:
+        """Raise NoKallsyms if the table by name is damaged at the place where a name would be.
+
+        A damaged entry leads a search astray only if it is out of order there, or is the name's own. Entries of a page
+        that was overwritten with one value are the same symbol.
+        """
+        near = [self._ordered(order, index) for index in range(max(place - 2, 0), min(place + 2, self.count))]
+        names = [*map(self._unpack, near)]
+        if names != sorted(names) or len({*near}) < len(near):
+            raise NoKallsyms(f"kallsyms: names are not in order where {safe_text(name)} would be")
 
     def _packed(self) -> Iterator[bytes]:
         """Kind and name of all symbols by address, as they are packed."""
