@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import copyreg
 from enum import StrEnum
+from typing import Any
 
 __all__ = [
     "FormatError",
@@ -74,6 +76,10 @@ class MissingMemory(LuoserError):
         if why is None:
             why = _WHY.get(state, "in no segment of the source")
         super().__init__(f"page {self.page:#x} is {state.value} ({why})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How to copy or unpickle it: without `__init__`, whose arguments are not those of an exception."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class LimitError(MissingMemory):
