@@ -180,7 +180,11 @@ def _types(writer: Profile, reader: Profile) -> Iterator[Clash]:
         return
     try:
         for name, difference in changed(writer.types, reader.types):
-            text = f"struct {name}: {difference}; no string says so"
-            yield Clash(effect=Effect.BROKEN, what="types", text=text)
+            if difference is None:
+                text = f"{reader.name} has no struct {name}: whether it reads what {writer.name} writes is not known"
+                yield Clash(effect=Effect.UNKNOWN, what="types", text=text)
+            else:
+                text = f"struct {name}: {difference}; no string says so"
+                yield Clash(effect=Effect.BROKEN, what="types", text=text)
     except TypesError as error:
         yield Clash(effect=Effect.UNKNOWN, what="types", text=str(error))

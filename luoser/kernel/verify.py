@@ -329,20 +329,24 @@ def _is_plain_type(types: Types, number: int, plain: dict[int, bool], deep: int)
     return found.kind in (Kind.INTEGER, Kind.ENUM)
 
 
-def changed(before: Types, after: Types) -> Iterator[tuple[str, str]]:
+def changed(before: Types, after: Types) -> Iterator[tuple[str, str | None]]:
     """(name, first difference in words) of structs that two kernels write and read, and that are not the same in both.
 
     before: types of the first kernel.
     after:  types of the second one.
 
-    Raises TypesError if types cannot be read.
+    None in place of the difference: the second kernel has no such struct. Raises TypesError if types cannot be read.
     """
     tags = {structure(schema).tag for layout in layouts() for schema in layout.schemas}
     plain, budget = dict[int, bool](), _Budget()
     names = [name for _, name in before.structs() if name in tags or (name and _WIRE.search(name))]
     for name in dict.fromkeys(names):
         one, other = before.struct(name), after.struct(name)
-        if one is None or other is None or not (name in tags or _is_wire(before, one, plain)):
+        if one is None or not (name in tags or _is_wire(before, one, plain)):
+            continue
+        if other is None:
+            if _WIRE.search(name):  # others, such as those of ioctls, are not handed over
+                yield name, None
             continue
         sides = ((before, one), (after, other))
         ours, theirs = ([*kernel_members(types, number, budget)] for types, number in sides)

@@ -117,6 +117,14 @@ def test_a_struct_that_moved_breaks_behind_equal_strings() -> None:
     assert "size of 8 bytes at 8 is now of 8 at 16" in clash.text
 
 
+def test_a_struct_that_the_next_kernel_does_not_have_is_unknown() -> None:
+    one = replace(of_release("7.3"), types=Btf(write_btf(Made(8), [2])))
+    other = replace(one, types=Btf(write_btf(Made(8), [1])))
+    found = compare(one, other)
+    assert found.verdict == "unknown" and "has no struct memfd_luo_ser" in found.clashes[0].text
+    assert compare(other, one).verdict == "works"  # nobody writes it
+
+
 def test_types_that_are_too_many_to_compare_are_unknown() -> None:
     one, other = (replace(of_release("7.3"), types=Btf(write_btf(Made(8), [2]))) for _ in range(2))
     with limited(Limits(compared_members=3)):
