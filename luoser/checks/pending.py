@@ -29,6 +29,9 @@ def _pending(view: View) -> Pending:
             cause="missing",
             about="pending",
         )
+    damage = next(view.source_problems("symbols-unread", "types-unread"), None)
+    if damage is not None and not any(one.pending is not None for one in view.state.handovers):
+        raise NotJudged(damage.message, cause="damaged", about="pending")
     raise NotApplicable("the running kernel's symbols and types are not in this source")
 
 
@@ -210,8 +213,8 @@ def other_layout(view: View) -> Iterator[Found]:
     for problem in own:
         yield Found(problem.message, where=problem.about, hint=_OTHER_FORM, severity=Severity.WARNING)
     problems = list(view.problems("layout-not-of-this-kernel"))
-    if not problems and not own and view.handover.pending is None:
-        raise NotApplicable("the running kernel's symbols and types are not in this source")
+    if not problems and not own:
+        _pending(view)
     for problem in problems:
         if view.handover.direction is not Direction.INCOMING:
             raise NotJudged(problem.message, cause="unknown-form", about=problem.about)

@@ -52,9 +52,9 @@ def scratch_overlap(view: View) -> Iterator[Found]:
     source="finding.md#setup_data; scratch.md#invariants; scratch.md#areas",
 )
 def scratch_shape(view: View) -> Iterator[Found]:
-    """There are fewer than two scratch areas, the low or the global one is empty, or one is not aligned: to a pageblock
-    up to 7.1, from 7.2 on to the largest block of the buddy allocator. Or all of them together do not hold the memmap
-    of the machine's RAM.
+    """There are fewer than two scratch areas, the low or the global one is empty, or one is at address 0 or not
+    aligned: to a pageblock up to 7.1, from 7.2 on to the largest block of the buddy allocator. Or all of them together
+    do not hold the memmap of the machine's RAM.
 
     Kernels make at least two areas, so the array was cut or overwritten. The next kernel allocates all its early memory
     from scratch. If that is too small, it panics with "Failed to allocate memmap": an error.
@@ -67,7 +67,9 @@ def scratch_shape(view: View) -> Iterator[Found]:
         )
     for index, area in enumerate(areas):
         where = f"scratch[{index}]"
-        if not area.size and index < 2:
+        if not area.address:
+            yield Found(f"scratch area {index} is at address 0", where=where, hint=hint)
+        elif not area.size and index < 2:
             word = f"the {'low' if index == 0 else 'global'} scratch area is empty"
             yield Found(word, address=area.address, where=where, hint=hint)
         elif (area.address | area.size) % unit:

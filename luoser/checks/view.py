@@ -275,8 +275,10 @@ class View:
     def scratch(self) -> tuple[Area, ...]:
         """The scratch areas. Those of the incoming root are used for the outgoing one, too: kernels do not change them.
 
-        Raises NotLookedAt if they are unknown.
+        Raises NotLookedAt if they are unknown, NotJudged if the kernel's own pointer to them is damaged.
         """
+        for problem in self.source_problems("scratch-unread"):
+            raise NotJudged(problem.message, cause="damaged", about="scratch")
         known = [handover.scratch for handover in self.state.handovers if handover.scratch is not None]
         own = self.handover.scratch
         if own is None and len(known) == 1 and len(self.state.handovers) == 2:

@@ -21,7 +21,8 @@ def own_schema(types: Types, schema: Schema) -> Schema | None:
     schema: of the registry.
 
     None: the kernel has no such struct, a member is gone, of another size or kind, or where another one is, or the
-    struct is larger than any page. The schema itself, if both are equal. Raises TypesError.
+    struct is larger than any page, or has holes that no compiler makes. The schema itself, if both are equal. Raises
+    TypesError.
     """
     number = types.struct(structure(schema).tag)
     found = list(differences(types, number, structure(schema))) if number is not None else None
@@ -29,6 +30,8 @@ def own_schema(types: Types, schema: Schema) -> Schema | None:
         return None
     if not found:
         return schema
+    if not types.is_dense(number):
+        return None
     there = dict(types.members(number))
     members = [member for member in schema.struct.members if member.name in there]
     placed = {there[member.name].offset: member for member in members}

@@ -104,6 +104,7 @@ class Types(ABC):
         """where: they are from, in words."""
         self.where = where
         self._found: dict[tuple[int, str], Place | None] = {}
+        self._alignments: dict[int, int] = {}
         self._left = _ANONYMOUS
 
     @abstractmethod
@@ -179,6 +180,45 @@ class Types(ABC):
                 end = max(end, last)
                 if not member.name and self.plain(member.type) not in seen:
                     todo.append(member.type)
+
+    def is_dense(self, number: int) -> bool:
+        """Whether members are where a compiler puts them: no hole is as large as the alignment of what is after it.
+
+        Inner anonymous structs are not looked at. A bit in an offset or a size makes a hole, if it makes no overlap.
+        Raises TypesError.
+        """
+        found, end, widest = self.type(self.plain(number)), 0, 1
+        has_hole = is_packed = False
+        for member in sorted(found.members, key=lambda member: member.bit):
+            alignment, hole = self.alignment(member.type), max(0, member.bit - end)
+            if hole >= 8 * alignment or (member.bit % 8 and not member.bits):
+                return False
+            has_hole |= hole > 0
+            is_packed |= member.bit % (8 * alignment) > 0 and not member.bits
+            end = max(end, member.bit + (member.bits or 8 * self.size(member.type)))
+            widest = max(widest, alignment)
+        rest = 8 * found.size - end
+        is_packed |= found.size % widest > 0
+        return 0 <= rest < 8 * widest and not (is_packed and (has_hole or rest))
+
+    def alignment(self, number: int) -> int:
+        """Bytes to which a type is aligned, attributes apart. Raises TypesError."""
+        return self._alignment(number, _CHAIN)
+
+    def _alignment(self, number: int, deep: int) -> int:
+        number = self.plain(number)
+        if not deep:
+            raise TypesError(f"{self.where}: structs in structs without an end at type {number}")
+        if number not in self._alignments:
+            self._alignments[number] = 1  # of what contains itself
+            found, inner = self.type(number), list[int]()
+            if found.kind is Kind.ARRAY:
+                inner = [found.target]
+            elif found.kind in (Kind.STRUCT, Kind.UNION):
+                inner = [member.type for member in found.members]
+            own = 8 if found.kind is Kind.POINTER else 1 if inner or not found.size else min(found.size, 16)
+            self._alignments[number] = max(own, *(self._alignment(each, deep - 1) for each in inner), 1)
+        return self._alignments[number]
 
     def find(self, number: int, path: str) -> Place | None:
         """The place of a member, such as `outgoing.list`. None: the struct has none of this name. Raises TypesError."""

@@ -26,7 +26,7 @@ from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbol, Symbols
-from luoser.text import safe_text
+from luoser.text import one_bit_off, safe_text
 
 __all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "find_successors", "variable_type"]
 
@@ -65,6 +65,8 @@ STRUCTS = (
     *("kho_in", "kho_out", "list_head", "file", "inode"),
 )
 """Structs of the kernel that are walked."""
+_DENSE = re.compile(r"luo_|kho_|liveupdate_|list_head")
+"""Names of those of them of which no member has an alignment of its own, as cache lines have."""
 _PAGE_OFFSET = 0xFFFF_8880_0000_0000
 """Start of the direct map of x86-64 if the kernel has no variable for it."""
 _WORD = (1 << 64) - 1
@@ -155,13 +157,20 @@ class Kernel:
         return found
 
     def scratch(self) -> tuple[int, int] | None:
-        """(physical address, size in bytes) of the array that `kho_scratch` (bootmem) points to. None: unknown."""
+        """(physical address, size in bytes) of the array that `kho_scratch` (bootmem) points to. None: unknown.
+
+        A problem if it leads nowhere, as that of a kernel with roots does not.
+        """
         known = next((names for names in _AREAS if self.symbols.get(names[0]) is not None), _AREAS[0])
-        pointer, count = self._number(known[0], 8), self._number(known[1], 4)
-        if not pointer or not count:
+        if not all(map(self.reads, known)):
             return None
-        address = self.space.direct(pointer)
-        return None if address is None else (address, count * kho_scratch.size)
+        pointer, count = self._number(known[0], 8) or 0, self._number(known[1], 4) or 0
+        address = self.space.direct(pointer) if pointer and count else None
+        if address is None:
+            text = f"{known[0]} of {self.symbols.path} is {pointer:#x}, with {count} areas: expected an array of them"
+            self.walk.problem("scratch-unread", None, None, text)
+            return None
+        return address, count * kho_scratch.size
 
     def _read(self, name: str, size: int) -> bytes:
         """The first bytes of a variable. Empty: no symbol, or not in the source."""
@@ -212,7 +221,7 @@ def find_kernels(walk: Walk, symbols: Symbols | None, *, search: bool = True) ->
             word = "not used, as their kernel is found only by a search: --search"
             walk.problem("symbols", None, None, f"{symbols.path}: {word}")
         return []
-    made = _with_own(walk) if symbols is None else _with_given(walk, symbols)
+    made = _with_own(walk, search=search) if symbols is None else _with_given(walk, symbols)
     return [_complete(kernel) for kernel in made]
 
 
@@ -247,15 +256,24 @@ def _with_given(walk: Walk, symbols: Symbols) -> list[Kernel]:
 # -- out of the memory itself -----------------------------------------------------------------------------
 
 
-def _with_own(walk: Walk) -> list[Kernel]:
+def _with_own(walk: Walk, *, search: bool) -> list[Kernel]:
     """The kernels of which VMCOREINFO, kallsyms or a cut's note are in the source; without these, none."""
     info = walk.memory.vmcoreinfo
-    if info:
-        return [*_found(walk, [info])] if _is_there(walk, info) is not False else []
-    infos = [*_kernel_infos(walk)]
-    if not infos and not walk.memory.live:
+    if info and _is_there(walk, info) is not False:
+        return [*_found(walk, [info])]
+    # That of a hypervisor's dump may be of a kernel before a kexec; another one was written by the kernel that ran.
+    may_search = search and not walk.memory.is_own_info
+    infos = [*_kernel_infos(walk)] if may_search else []
+    if not infos and may_search and not walk.memory.live:
         places = walk.first("kernel_places", kallsyms_places(walk.memory), "places that look like kallsyms")
         infos = [*walk.first("kernels", recovered_infos(walk.memory, places), "kernels")]
+    if info:
+        text = f"kernel {_release(info)} of VMCOREINFO is not where it says: its utsname has another release"
+        is_damaged = (
+            walk.memory.is_own_info or one_bit_off(_uts_release(walk, info) or "", [_release(info)]) is not None
+        )
+        code = "symbols-unread" if is_damaged else "symbols"
+        walk.problem(code, None, None, f"{text}; its own symbols are not used")
     return [*_found(walk, infos)]
 
 
@@ -287,6 +305,9 @@ def _identity(space: AddressSpace) -> tuple[int, int, str]:
 def _answers(walk: Walk, space: AddressSpace) -> Answers | None:
     """The note of a cut, if it is about this kernel."""
     found = Answers.unpack(walk.memory.answers) if walk.memory.answers else None
+    if found is None and walk.memory.answers:
+        text = "the note of this cut with the kernel's symbols and types is damaged, and not used"
+        walk.problem("symbols-unread", None, None, text)
     return found if found is not None and (found.text, found.place, found.build) == _identity(space) else None
 
 
@@ -301,7 +322,7 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
             if answers is not None:
                 return _noted_symbols(walk, space, name, answers)
             if not error.is_absent:
-                walk.problem("symbols", None, None, f"{name}: {error}; its own symbols are not used")
+                walk.problem("symbols-unread", None, None, f"{name}: {error}; its own symbols are not used")
             return None
         except (Unmapped, MissingMemory) as error:
             if answers is not None:
@@ -354,8 +375,10 @@ def _complete(kernel: Kernel) -> Kernel:
         for name in STRUCTS:
             if (number := types.struct(name)) is not None:
                 types.need_sound(number)
+                if _DENSE.match(name) and not types.is_dense(number):
+                    raise TypesError(f"{types.where}: damaged: struct {name} has a hole that no compiler makes")
     except TypesError as error:
-        kernel.walk.problem("types", None, None, f"{error}; types are not used")
+        kernel.walk.problem("types-unread", None, None, f"{error}; types are not used")
         return kernel
     return replace(kernel, symbols=replace(kernel.symbols, found=symbols), types=types)
 
@@ -377,7 +400,7 @@ def _own_types(kernel: Kernel) -> Types | None:
     try:
         found = _types_in_memory(kernel, where)
     except TypesError as error:
-        walk.problem("types", None, None, f"{error}; types are not used")
+        walk.problem("types-unread", None, None, f"{error}; types are not used")
         return None
     except (Unmapped, MissingMemory) as error:
         if not noted:
@@ -391,7 +414,7 @@ def _own_types(kernel: Kernel) -> Types | None:
             text = "the note of this cut contradicts its memory, which has other types; the note is not used"
             walk.problem("types", None, None, f"{kernel.symbols.path}: {text}")
     except TypesError as error:
-        walk.problem("types", None, None, f"{error}; types are not used")
+        walk.problem("types-unread", None, None, f"{error}; types are not used")
         return None
     return found
 
@@ -476,6 +499,12 @@ def _all_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
 
 def _is_there(walk: Walk, info: Mapping[str, str]) -> bool | None:
     """Whether a kernel is at the addresses of its VMCOREINFO, by the release in its utsname. None: unknown."""
+    release = _uts_release(walk, info)
+    return None if release is None else bool(release) and release == info.get("OSRELEASE")
+
+
+def _uts_release(walk: Walk, info: Mapping[str, str]) -> str | None:
+    """The release in the utsname of a kernel, safe to print. None: not in the source, or no symbol says where."""
     names, offset = hex_number(info, "SYMBOL(init_uts_ns)"), info_number(info, "OFFSET(uts_namespace.name)")
     space = AddressSpace(walk.memory, info)
     address = space.image(names + offset) if names is not None and offset is not None else None
@@ -485,7 +514,7 @@ def _is_there(walk: Walk, info: Mapping[str, str]) -> bool | None:
         release = walk.memory.read(address + _UTS_RELEASE * _UTS_FIELD, _UTS_FIELD).split(b"\0")[0]
     except MissingMemory:
         return None
-    return bool(release) and safe_text(release) == info.get("OSRELEASE")
+    return safe_text(release)
 
 
 def _checked(walk: Walk, symbols: Symbols, info: Mapping[str, str]) -> Kernel:

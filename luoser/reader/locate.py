@@ -41,7 +41,20 @@ _VARIABLES = (
 """(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
-__all__ = ["Chosen", "Root", "Search", "SetupNode", "find_roots", "find_setup_nodes", "is_root", "known_roots"]
+__all__ = [
+    "OWN_SCRATCH",
+    "Chosen",
+    "Root",
+    "Search",
+    "SetupNode",
+    "find_roots",
+    "find_setup_nodes",
+    "is_root",
+    "known_roots",
+]
+
+OWN_SCRATCH = "kho_scratch"
+"""Who names an array of scratch areas: the variable of the running kernel."""
 
 
 @dataclass(slots=True)
@@ -237,7 +250,7 @@ _Named = dict[int, tuple[Direction, list[str]]]
 
 def _accept(roots: dict[int, Root], kernel: Kernel, named: _Named) -> None:
     """Take the word of the running kernel."""
-    scratch = kernel.scratch()
+    scratch = kernel.scratch() if named else None
     for address, (direction, evidence) in named.items():
         before = roots[address].verdict
         also = before[1] if before is not None else []
@@ -247,7 +260,7 @@ def _accept(roots: dict[int, Root], kernel: Kernel, named: _Named) -> None:
         roots[address].is_doubtful, roots[address].is_named = not kernel.is_running, True
         roots[address].is_running = kernel.is_running
         if scratch is not None:
-            roots[address].scratch.append((*scratch, "kho_scratch"))
+            roots[address].scratch.append((*scratch, OWN_SCRATCH))
 
 
 def _by_successor(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Kernel:

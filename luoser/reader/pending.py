@@ -79,6 +79,10 @@ class _Reader:
         self.known: set[int] = set()
         self.knows_handlers = False
         self.held: set[int] = set()
+        self.users: list[set[int]] = []
+        """For each FLB the handlers whose files depend on it. Empty: not known."""
+        self.files_of: list[int] = []
+        """The handler of each file."""
         sessions = handover.luo.sessions if handover.luo is not None else ()
         self.memfds = {file.data: file.memfd for session in sessions for file in session.files if file.memfd}
         """What has been serialised already, by handle."""
@@ -87,7 +91,7 @@ class _Reader:
         handlers = tuple(self.handlers())
         self.knows_handlers = self.complete
         flbs, sessions = tuple(self.flbs()), tuple(self.sessions())
-        self.depended(flbs, sessions)
+        self.depended(flbs)
         evidence = [f"{self.side} lists of {self.kernel.symbols.path}, by {self.types.where}"]
         if self.side == "incoming" and not sessions:
             evidence.append(_NOT_OPENED)
@@ -192,6 +196,7 @@ class _Reader:
         handler = entry.number("fh")
         if not handler or (self.knows_handlers and handler not in self.known):
             raise BrokenList(f"its handler at {handler:#x} is not in the list of registered ones")
+        self.files_of.append(handler)
         file = entry.follow("file", "file")
         if self.side == "outgoing" and file is None:
             raise BrokenList("it has no struct file")
@@ -256,7 +261,7 @@ class _Reader:
             return
         found = 0
         with self.noted(Subject("pending FLBs", "pending.flbs")):
-            head = self.variable("luo_flb_global")
+            head, addresses = self.variable("luo_flb_global"), list[int]()
             for item in self.items(head.member("list"), "luo_flb_private", "list"):
                 found += 1
                 owner, state = item.of("liveupdate_flb", "private"), item.member(self.side)
@@ -266,29 +271,59 @@ class _Reader:
                     data=state.number("data"),
                     address=owner.physical,
                 )
+                addresses.append(owner.address)
                 yield flb
                 with self.noted(Subject(f"pending FLB {found - 1}", f"pending.flbs[{found - 1}]")):
                     self.coherent(flb)
             if head.has("count"):
                 self.counted(head, found, "FLBs")
+            if self.knows_handlers:
+                self.users = [*self.users_of(addresses)]
 
     def coherent(self, flb: PendingFlb) -> None:
         """Raise BrokenList for data of an FLB that no file depends on: the kernel clears it with the last one."""
         if self.side == "outgoing" and flb.data and not flb.count:
             raise BrokenList(f"FLB {safe_text(flb.name)}: count is 0, and its data {flb.data:#x}, expected 0")
 
-    def depended(self, flbs: tuple[PendingFlb, ...], sessions: tuple[PendingSession, ...]) -> None:
-        """A problem for each FLB that something depends on, although no session has a file.
+    def depended(self, flbs: tuple[PendingFlb, ...]) -> None:
+        """Compare the count of each FLB with the files that depend on it, by the handlers' own lists of FLBs.
 
-        Then sessions were lost, or a driver holds the FLB itself (liveupdate_flb_get_outgoing()): not all is known.
+        Fewer than files: the count was damaged, or the lists. More: sessions were lost, or a driver holds the FLB
+        itself (liveupdate_flb_get_outgoing()): not all is known. Where the handlers' lists are not in the source, a
+        count without any file is compared, and with one handler each that is not 0.
         """
-        if self.side == "outgoing" and self.complete and not any(session.files for session in sessions):
-            for index, flb in enumerate(flbs):
-                if flb.count:
-                    subject = Subject(f"pending FLB {index}", f"pending.flbs[{index}]")
-                    text = f"FLB {safe_text(flb.name)}: count is {flb.count}, no session has a file"
-                    self.walk.problem("pending-unread", flb.address, subject, f"{text}; does a driver hold it?")
-                    self.complete = False
+        if self.side != "outgoing" or not self.complete:
+            return
+        for index, flb in enumerate(flbs):
+            users = self.users[index] if self.users else None
+            files = len(self.files_of) if users is None else sum(handler in users for handler in self.files_of)
+            subject = Subject(f"pending FLB {index}", f"pending.flbs[{index}]")
+            text = f"FLB {safe_text(flb.name)}: count is {flb.count}, {files} files depend on it"
+            may_differ = users is None and (not flb.count or (files and len(self.known) > 1))
+            if users is not None and flb.count < files:
+                with self.noted(subject):
+                    raise BrokenList(text)
+            elif flb.count != files and not may_differ:
+                self.walk.problem("pending-unread", flb.address, subject, f"{text}; does a driver hold it?")
+                self.complete = False
+
+    def users_of(self, flbs: list[int]) -> Iterator[set[int]]:
+        """For each FLB the handlers whose files depend on it. Nothing, if a list of these is not in the source.
+
+        flbs: addresses of the FLBs.
+        """
+        found: dict[int, set[int]] = {}
+        try:
+            for address in self.known:
+                number = self.types.struct("liveupdate_file_handler")
+                handler = Object(self.kernel.space, self.types, address, number or 0)
+                for link in self.items(handler.member("flb_list"), "luo_flb_link", "list"):
+                    found.setdefault(link.number("flb"), set()).add(address)
+        except (MissingMemory, NoMember, TypesError, TooManyItems):  # a cut can do without
+            return
+        if found.keys() - {*flbs}:
+            raise BrokenList("a handler depends on an FLB that is not in the list of registered ones")
+        yield from (found.get(address, set()) for address in flbs)
 
     def handlers(self) -> Iterator[str]:
         with self.noted(Subject("registered handlers", "pending.handlers")):

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from luoser.abi.kho import kho_scratch
 from luoser.errors import MissingMemory, PageState
 from luoser.limits import LIMITS, how_to_raise
-from luoser.reader.locate import Chosen, Root, SetupNode, is_root
+from luoser.reader.locate import OWN_SCRATCH, Chosen, Root, SetupNode, is_root
 from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.reader.walk import Walk
 from luoser.state import Area
 
 __all__ = ["Messenger", "messengers", "own_scratch", "report_lost_roots"]
+
+_ALIGNMENT = 4096
+"""Of the array that a kernel's own variable points to: it was allocated with PAGE_SIZE, or is a segment of kexec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ def own_scratch(
     """
     for place, size, who in root.scratch:
         areas = _areas(walk, place, size)
+        if who == OWN_SCRATCH:
+            areas = _own_areas(walk, place, size, areas, found)
         if areas is not None:
             has_place = walk.place(place) is not None
             if not has_place:
@@ -128,6 +133,24 @@ def own_scratch(
             array = messenger.array[0]
             return areas, array, [f"{where} points to it and to the scratch array at {array:#x}"]
     return None, None, []
+
+
+def _own_areas(
+    walk: Walk, place: int, size: int, areas: tuple[Area, ...] | None, found: Iterable[Messenger]
+) -> tuple[Area, ...] | None:
+    """The areas of the array that the kernel's own variable points to, with a problem if they cannot be right."""
+    count = size // kho_scratch.size
+    if areas is None or place % _ALIGNMENT:
+        text = f"{OWN_SCRATCH} points to {place:#x}: expected an array of {count} scratch areas, found none"
+        walk.problem("scratch-unread", place, None, text)
+        return None
+    other = next((one for one in found if one.array is not None and one.array[1] != size), None)
+    if other is not None and other.array is not None:
+        text = (
+            f"{OWN_SCRATCH} has {count} areas, the {other.what} at {other.address:#x} {other.array[1]:#x} bytes of them"
+        )
+        walk.problem("scratch-unread", place, None, text)
+    return areas
 
 
 def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import process_time
 
 import pytest
 
 from luoser.kernel.btf import Btf
-from luoser.kernel.types import Place, TypesError, described
+from luoser.kernel.subset import write_btf
+from luoser.kernel.types import Place, Type, TypesError, described
+from luoser.reader.kernel import STRUCTS
 from tests.kernel import real
 from tests.kernel.made import Blob
 
@@ -147,6 +150,64 @@ def test_members_that_overlap_or_leave_their_struct_are_damage() -> None:
             TypesError, match=r"BTF: damaged: struct s\.\S+ overlaps another member, or leaves the struct"
         ):
             types.need_sound(number)
+
+
+def changed(types: Btf, number: int, changes: Type) -> Btf:
+    types._types[number] = changes
+    types._found.clear()
+    types._alignments.clear()
+    return types
+
+
+@pytest.mark.parametrize("name", [name for name in STRUCTS if name not in ("file", "inode")])
+def test_no_bit_of_an_offset_or_size_of_a_struct_that_is_walked_is_unseen(name: str) -> None:
+    """What does not overlap leaves a hole: a member moved into padding, a struct that is longer."""
+    kernels = real.running("frozen").types
+    assert kernels is not None
+    types = Btf(write_btf(kernels, kernels.named(name)))
+    number = types.struct(name)
+    assert number is not None and is_sound(types, number)
+    whole = types.type(number)
+    for index, member in enumerate(whole.members):
+        for bit in range(32):
+            moved = replace(member, bit=member.bit ^ 1 << bit)
+            members = (*whole.members[:index], moved, *whole.members[index + 1 :])
+            assert not is_sound(changed(types, number, replace(whole, members=members)), number), (member.name, bit)
+    for bit in range(32):
+        assert not is_sound(changed(types, number, replace(whole, size=whole.size ^ 1 << bit)), number), bit
+
+
+def is_sound(types: Btf, number: int) -> bool:
+    try:
+        types.need_sound(number)
+    except TypesError:
+        return False
+    return types.is_dense(number)
+
+
+def test_alignments_and_holes() -> None:
+    blob = Blob()
+    word, byte = blob.integer(b"u64", 8), blob.integer(b"u8", 1)
+    inner = blob.structure(b"inner", 16, (b"a", byte, 0), (b"b", word, 64))
+    outer = blob.structure(b"outer", 24, (b"c", byte, 0), (b"d", inner, 64))
+    tail = blob.structure(b"tail", 16, (b"b", word, 0), (b"a", byte, 64))
+    packed = blob.structure(b"packed", 9, (b"a", byte, 0), (b"b", word, 8))
+    wrong = [
+        blob.structure(b"hole", 24, (b"a", byte, 0), (b"b", word, 128)),
+        blob.structure(b"end", 24, (b"b", word, 0), (b"a", byte, 64)),
+        blob.structure(b"odd", 12, (b"b", word, 0), (b"a", byte, 64)),
+        blob.structure(b"unaligned", 16, (b"a", byte, 0), (b"b", word, 32), (b"c", byte, 96)),
+        blob.structure(b"bit", 16, (b"a", byte, 1), (b"b", word, 64)),
+    ]
+    types = Btf(blob.data())
+    assert [types.alignment(number) for number in (word, byte, inner, outer)] == [8, 1, 8, 8]
+    assert all(map(types.is_dense, (inner, outer, tail, packed))) and not any(map(types.is_dense, wrong))
+
+
+def test_structs_in_structs_without_an_end_have_an_alignment() -> None:
+    blob = Blob()
+    blob.structure(b"itself", 8, (b"a", 1, 0))
+    assert Btf(blob.data()).alignment(1) == 1
 
 
 def test_an_anonymous_struct_is_looked_into() -> None:

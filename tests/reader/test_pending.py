@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from luoser.checks import check
 from luoser.errors import PageState
 from luoser.kernel.answers import Answers
 from luoser.kernel.btf import Btf
+from luoser.kernel.kallsyms import Kallsyms, KernelSymbol, find_kallsyms
 from luoser.kernel.objects import Object, list_items
+from luoser.kernel.space import AddressSpace
 from luoser.limits import Limits
 from luoser.memory.overlay import Overlay
 from luoser.render.extents import owned_blocks, owners
-from luoser.state import Direction, Pending, State, to_document
+from luoser.state import Direction, Pending, Problem, State, to_document
 from tests.conftest import Run
 from tests.kernel import real
 
@@ -334,6 +337,82 @@ def test_a_symbol_without_room_for_its_variable_is_not_believed(name: str, shift
     assert report.verdict == "inconclusive" and not [one for one in report.findings if one.severity == "error"]
 
 
+def with_links(left_out: int | None = None) -> Overlay:
+    """The memory of a real kernel with its handler's list of FLBs, which its cut does not have.
+
+    left_out: number of the FLB that is not in it. None: all are.
+    """
+    kernel, memory = real.running("pre"), Overlay(real.memory("pre"))
+    address = kernel.address("luo_file_handler_list")
+    assert kernel.types is not None and address is not None
+    head = Object(kernel.space, kernel.types, address, kernel.types.struct("list_head") or 0)
+    (handler,) = list_items(head, "liveupdate_file_handler", "list", 2)
+    own, link = handler.member("flb_list"), kernel.types.find(kernel.types.struct("luo_flb_link") or 0, "list")
+    place = kernel.types.find(kernel.types.struct("luo_flb_link") or 0, "flb")
+    assert link is not None and place is not None and kernel.space.page_offset is not None
+    page = kernel.space.page_offset + 0x30_0000  # one that the cut does not have
+    flbs = [
+        flb.address for index, flb in enumerate(pending(real.read("pre"), Direction.OUTGOING).flbs) if index != left_out
+    ]
+    chain = [own.address, *(page + 64 * index + link.offset for index in range(len(flbs))), own.address]
+    data = bytearray(4096)
+    for index, (before, after, flb) in enumerate(zip(chain, chain[2:], flbs, strict=False)):
+        struct.pack_into("<QQ", data, 64 * index + link.offset, after, before)
+        struct.pack_into("<Q", data, 64 * index + place.offset, virtual(flb))
+    memory.write(page - kernel.space.page_offset, bytes(data))
+    memory.write(own.physical, struct.pack("<QQ", chain[1], chain[-2]))
+    return memory
+
+
+def virtual(flb: int) -> int:
+    """Virtual address of an FLB: those of the self-test are in the kernel image, of modules elsewhere."""
+    kernel = real.running("pre")
+    assert kernel.types is not None
+    address, number = kernel.address("luo_flb_global"), kernel.types.struct("luo_flb_global")
+    assert address is not None and number is not None
+    head = Object(kernel.space, kernel.types, address, number).member("list")
+    owners = [item.of("liveupdate_flb", "private") for item in list_items(head, "luo_flb_private", "list", 9)]
+    return next(owner.address for owner in owners if owner.physical == flb)
+
+
+@pytest.mark.parametrize(
+    ("count", "left_out", "code", "verdict"),
+    [
+        (None, None, "", ""),
+        (63, None, "pending-broken", "findings"),
+        (65, None, "pending-unread", "inconclusive"),
+        (None, 3, "pending-unread", "inconclusive"),
+    ],
+)
+def test_the_count_of_an_flb_is_that_of_the_files_of_its_handlers(
+    count: int | None, left_out: int | None, code: str, verdict: str
+) -> None:
+    memory, index = with_links(left_out), 3
+    flb = pending(real.read("pre"), Direction.OUTGOING).flbs[index]
+    assert flb.count == 64
+    if count is not None:
+        private = member(flb.address, "liveupdate_flb", "private")
+        memory.write(member(private, "luo_flb_private", "outgoing.count"), count.to_bytes(4, "little"))
+    state = luoser.read(memory)
+    said = [one for one in state.problems if one.about == f"pending.flbs[{index}]" and "depend on it" in one.message]
+    assert [one.code for one in said] == ([code] if code else [])
+    assert pending(state, Direction.OUTGOING).complete == (not code)
+    report = check(state)
+    assert {one.rule for one in report.findings if one.severity == "error"} == ({"PEN001"} if count == 63 else set())
+    assert not code or report.verdict == verdict
+
+
+@pytest.mark.parametrize("count", [1, 63, 65, 128])
+def test_the_count_of_an_flb_without_the_lists_of_its_one_handler(count: int) -> None:
+    memory = Overlay(real.memory("pre"))
+    flb = pending(real.read("pre"), Direction.OUTGOING).flbs[3]
+    private = member(flb.address, "liveupdate_flb", "private")
+    memory.write(member(private, "luo_flb_private", "outgoing.count"), count.to_bytes(4, "little"))
+    state = luoser.read(memory)
+    assert not pending(state, Direction.OUTGOING).complete and check(state).verdict == "inconclusive"
+    assert any(f"count is {count}, 64 files depend on it" in one.message for one in state.problems)
+
+
 def test_an_flb_that_files_depend_on_while_there_is_no_file() -> None:
     """The list of sessions reads as an empty one: the counts of FLBs say that it is not."""
     memory = Overlay(real.memory("pre"))
@@ -345,7 +424,7 @@ def test_an_flb_that_files_depend_on_while_there_is_no_file() -> None:
     assert found.sessions == () and not found.complete
     said = [one.message for one in state.problems if one.code == "pending-unread"]
     assert len(said) == sum(flb.count > 0 for flb in found.flbs) > 1
-    assert all("count is 64, no session has a file" in text for text in said)
+    assert all("count is 64, 0 files depend on it" in text for text in said)
     report = check(state)
     assert report.verdict == "inconclusive" and not [one for one in report.findings if one.severity == "error"]
 
@@ -362,7 +441,7 @@ def test_types_whose_members_overlap_are_not_used() -> None:
     memory.write(place, bytes([memory.read(place, 1)[0] ^ 0x80]))
     state = luoser.read(memory, pending=True)
     assert [one.pending for one in state.handovers] == [None]
-    assert any(one.code == "types" and "luo_file.token overlaps" in one.message for one in state.problems)
+    assert any(one.code == "types-unread" and "luo_file.token overlaps" in one.message for one in state.problems)
     assert check(state, pending=True).verdict == "inconclusive"
 
 
@@ -451,3 +530,150 @@ def test_memory_has_the_owners_before_the_jump_that_it_has_after_it() -> None:
         assert len(owned) > one.preserved.map.entries - 8  # this cut does not have the pages for entries
         kinds.append({address: kind for address, (kind, _) in owned.items() if "LUO" not in kind})
     assert kinds[1].items() <= kinds[0].items()
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_session_that_was_handed_over_may_be_retrieved(value: int) -> None:
+    assert incoming_session("retrieved", bytes([value])) == []
+
+
+def test_a_session_that_was_handed_over_is_retrieved_or_not() -> None:
+    assert incoming_session("retrieved", b"\2") == ["pending session 0: retrieved is 2, expected 0 or 1"]
+
+
+def test_files_that_were_handed_over_have_a_struct_file_once_they_are_retrieved() -> None:
+    """Unlike those to be handed over, and what their handlers had preserved is freed then."""
+    found = pending(real.read("finished"), Direction.INCOMING)
+    assert found.complete and any(one.files for one in found.sessions)
+    assert all(file.size is None and file.memfd is None for one in found.sessions for file in one.files)
+    assert not [one for one in real.read("finished").problems if one.code == "pending-broken"]
+
+
+def incoming_session(path: str, value: bytes) -> list[str]:
+    """Messages about broken objects, after a member of the first session that was handed over was overwritten."""
+    kernel, memory = real.running("finished"), Overlay(real.memory("finished"))
+    first = pending(real.read("finished"), Direction.INCOMING).sessions[0]
+    place = kernel.types.find(kernel.types.struct("luo_session") or 0, path) if kernel.types is not None else None
+    assert place is not None
+    memory.write(first.address + place.offset, value)
+    return [one.message for one in luoser.read(memory).problems if one.code == "pending-broken"]
+
+
+# -- symbols and variables that are damaged ----------------------------------------------------------------
+
+
+def unjudged(state: State, family: str) -> set[str]:
+    return {one.rule for one in check(state).unjudged if one.rule.startswith(family)}
+
+
+@pytest.mark.parametrize("name", ["kho_out", "luo_session_global", "__start_BTF"])
+def test_symbols_that_are_damaged_are_not_symbols_that_are_not_there(name: str) -> None:
+    """One bit: the direction is inferred then, and what is pending is not known. That is never sound."""
+    found, memory = find_kallsyms(real.space("pre")), Overlay(real.memory("pre"))
+    (index,) = found._indices([name])[name]
+    place = real.space("pre").physical(found._places.offsets + 4 * index + 3)
+    memory.write(place, bytes([memory.read(place, 1)[0] ^ 0x10]))
+    state = luoser.read(memory)
+    assert "symbols-unread" in {one.code for one in state.problems}
+    assert state.handovers[0].pending is None and state.handovers[0].evidence[0].startswith("inferred")
+    assert unjudged(state, "PEN") >= {"PEN001", "PEN002", "PEN006"} and check(state).verdict == "inconclusive"
+    assert not unjudged(luoser.read(memory, kallsyms=False), "PEN")
+
+
+def test_the_note_of_a_cut_that_is_damaged_is_not_a_note_that_is_not_there() -> None:
+    memory = Overlay(real.memory("frozen"))
+    assert check(luoser.read(memory)).verdict == "sound"
+    memory.answers = memory.answers[:-5]
+    state = luoser.read(memory)
+    assert any("the note of this cut" in one.message for one in state.problems if one.code == "symbols-unread")
+    assert "PEN001" in unjudged(state, "PEN") and check(state).verdict == "inconclusive"
+    memory.answers = b""
+    assert not unjudged(luoser.read(memory), "PEN")
+
+
+def test_a_name_of_two_symbols_is_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As names of static variables can be: which one is the kernel's is not known."""
+    whole = Kallsyms.get
+
+    def get(self: Kallsyms, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
+        found = whole(self, names)
+        (one,) = found["luo_session_global"]
+        return found | {"luo_session_global": [one, replace(one, address=one.address + 0x1000)]}
+
+    monkeypatch.setattr(Kallsyms, "get", get)
+    (found,) = luoser.read(real.memory("pre"), pending=True).handovers
+    assert found.pending is None and found.direction is Direction.OUTGOING
+    assert found.evidence[0].startswith("certain: kho_out")
+
+
+def test_damage_of_another_kernel_does_not_matter() -> None:
+    damage = Problem(code="symbols-unread", address=None, message="kernel 7.1: damaged")
+    state = real.read("pre")
+    assert unjudged(replace(state, problems=(*state.problems, damage)), "PEN") == unjudged(state, "PEN")
+
+
+def test_vmcoreinfo_of_a_kernel_that_is_gone_does_not_hide_the_one_that_runs() -> None:
+    """The note of a hypervisor: the kernel that runs has its own VMCOREINFO in memory."""
+    memory, gone = Overlay(real.memory("pre")), real.memory("finished").vmcoreinfo
+    memory.write(0x30_0000, real.memory("pre").info_note.ljust(4096, b"\0"))
+    memory.write(utsname("pre"), b"7.3.4\0")
+    memory.write(utsname("finished"), bytes(65))
+    memory.vmcoreinfo = gone
+    state = luoser.read(memory)
+    assert pending(state, Direction.OUTGOING).sessions == pending(real.read("pre"), Direction.OUTGOING).sessions
+    assert [one.code for one in state.problems if "is not where it says" in one.message] == ["symbols"]
+
+
+def utsname(moment: str) -> int:
+    """Physical address of the release in a kernel's utsname."""
+    info = real.memory(moment).vmcoreinfo
+    start = int(info["SYMBOL(init_uts_ns)"], 16) + int(info["OFFSET(uts_namespace.name)"]) + 2 * 65
+    place = AddressSpace(real.memory(moment), info).image(start)
+    assert place is not None
+    return place
+
+
+@pytest.mark.parametrize(
+    ("release", "is_own", "code"),
+    [
+        (b"7.3.5", False, "symbols-unread"),  # one bit off
+        (b"6.1.9", True, "symbols-unread"),  # the note is of the kernel that ran
+        (b"6.1.9", False, "symbols"),  # that of a hypervisor can be of a kernel before
+    ],
+)
+def test_vmcoreinfo_of_a_kernel_that_is_not_there_is_said(release: bytes, is_own: bool, code: str) -> None:
+    memory = Overlay(real.memory("pre"))
+    assert not memory.is_own_info
+    memory.write(utsname("pre"), release + bytes(65 - len(release)))
+    memory.is_own_info = is_own
+    state = luoser.read(memory)
+    (said,) = [one.code for one in state.problems if "7.3.4 of VMCOREINFO is not where it says" in one.message]
+    assert said == code and state.handovers[0].pending is None
+    assert ("PEN001" in unjudged(state, "PEN")) == (code == "symbols-unread")
+
+
+@pytest.mark.parametrize(
+    ("name", "bit"),
+    [*(("kho_scratch", bit) for bit in range(0, 64, 3)), *(("kho_scratch_cnt", bit) for bit in (1, 2, 3, 9, 31))],
+)
+def test_no_bit_of_kho_scratch_gives_other_areas_in_silence(name: str, bit: int) -> None:
+    kernel, memory = real.running("pre"), Overlay(real.memory("pre"))
+    address = kernel.address(name)
+    assert address is not None and real.read("pre").handovers[0].scratch is not None
+    place = kernel.space.physical(address) + bit // 8
+    memory.write(place, bytes([memory.read(place, 1)[0] ^ 1 << bit % 8]))
+    state = luoser.read(memory)
+    report = check(state)
+    assert "KHO016" in {one.rule for one in (*report.findings, *report.unjudged)}
+    assert report.verdict == "inconclusive" or state.handovers[0].scratch != real.read("pre").handovers[0].scratch
+
+
+def test_a_symbol_of_kho_scratch_that_is_damaged_is_not_believed() -> None:
+    memory = Overlay(real.memory("frozen"))
+    answers = Answers.unpack(memory.answers)
+    assert answers is not None and real.read("frozen").handovers[0].scratch is not None
+    for shift in (-16, -8, 4, 8):
+        address, size = answers.symbols["kho_scratch"]
+        memory.answers = replace(answers, symbols={**answers.symbols, "kho_scratch": (address + shift, size)}).pack()
+        state = luoser.read(memory)
+        assert "scratch-unread" in {one.code for one in state.problems} and unjudged(state, "KHO") >= {"KHO016"}
