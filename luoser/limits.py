@@ -104,6 +104,10 @@ class Limits:
         1 << 15, "members of a kernel's structs, those of inner ones included, that one comparison of types looks at"
     )
     type_bytes: int = _limit(64 << 20, "bytes of BTF: distributions have 6 MiB")
+    section_bytes: int = _limit(
+        64 << 20, "bytes of symbols and debug info of a vmlinux, unpacked, in addition to 16 times its size"
+    )
+    debug_entries: int = _limit(1 << 23, "entries of DWARF and their attributes, read of one vmlinux")
 
 
 _in_force: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039 - frozen

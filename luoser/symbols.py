@@ -11,10 +11,13 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from luoser.errors import SourceError
 from luoser.text import safe_text
+
+if TYPE_CHECKING:
+    from luoser.vmlinux import Debug
 
 __all__ = ["Symbol", "Symbols", "read_symbols"]
 
@@ -23,8 +26,8 @@ _LINE = re.compile(rb"^([0-9a-f]{16}) \S (\S+)\r?$", re.MULTILINE)
 _HEAD, _SIZE = 64 << 10, 64 << 20
 _LARGEST = 4096
 """Assumed maximum size of a variable in bytes. The next symbol of an incomplete list can be far away."""
-_TYPES, _MEMBERS, _ENTRIES = 32, 4096, 1 << 17
-"""Bounds on debug info: length of a chain of types, members of a variable, entries of a source file."""
+_TYPES, _MEMBERS = 32, 4096
+"""Bounds on debug info: length of a chain of types, members of a variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,10 @@ _FILE, _FUNC = 4, 2
 
 
 def _from_elf(file: Any, shown: str, names: frozenset[str]) -> Symbols:
+    from luoser.vmlinux import damage, open_elf  # late: few give a vmlinux
+
     try:
-        from elftools.elf.elffile import ELFFile
-    except ImportError:
-        raise SourceError(f"{shown}: reading a vmlinux needs pyelftools: pip install 'luoser[vmlinux]'") from None
-    try:
-        elf = ELFFile(file)
+        elf = open_elf(file, shown)
         if elf.elfclass != 64 or not elf.little_endian:
             raise SourceError(f"{shown}: expected a 64-bit little-endian ELF file")
         table = elf.get_section_by_name(".symtab")
@@ -140,7 +141,7 @@ def _from_elf(file: Any, shown: str, names: frozenset[str]) -> Symbols:
     except (SourceError, OSError):
         raise
     except Exception as error:  # pyelftools raises many kinds of errors for a damaged file
-        raise SourceError(f"{shown}: damaged ELF file: {safe_text(str(error))}") from None
+        raise SourceError(f"{shown}: {damage(error)}") from None
     members = _members(elf, neighbours)
     return Symbols(
         path=shown,
@@ -188,23 +189,23 @@ def _build_id(elf: Any) -> str | None:
 
 def _members(elf: Any, functions: Mapping[str, list[int]]) -> dict[str, dict[int, str]]:
     """Members by offset, for each variable whose debug info is found through a function of the same source file."""
+    from luoser.vmlinux import Debug
+
     made: dict[str, dict[int, str]] = {}
     with contextlib.suppress(Exception):  # debug info is optional: symbols are usable without it
-        if not elf.has_dwarf_info():
+        if not elf.has_dwarf_info(strict=True):
             return made
-        dwarf = elf.get_dwarf_info()
-        ranges = dwarf.get_aranges()
+        debug = Debug(elf)
         for name, addresses in functions.items():
-            units = {ranges.cu_offset_at_addr(address) for address in addresses[:8]} - {None}
-            variables = (_variable(dwarf.get_CU_at(unit), name) for unit in sorted(units))
+            variables = (_variable(debug, top, name) for top in debug.tops_at(addresses[:8]))
             variable = next((found for found in variables if found is not None), None)
-            if variable is not None and (layout := _layout(variable)):
+            if variable is not None and (layout := _layout(debug, variable)):
                 made[name] = layout
     return made
 
 
-def _variable(unit: Any, name: str) -> Any:
-    for entry in islice(unit.get_top_DIE().iter_children(), _ENTRIES):
+def _variable(debug: Debug, top: Any, name: str) -> Any:
+    for entry in debug.children(top):
         if entry.tag == "DW_TAG_variable" and "DW_AT_type" in entry.attributes:
             named = entry.attributes.get("DW_AT_name")
             if named is not None and named.value == name.encode():
@@ -212,7 +213,7 @@ def _variable(unit: Any, name: str) -> Any:
     return None
 
 
-def _layout(variable: Any) -> dict[int, str]:
+def _layout(debug: Debug, variable: Any) -> dict[int, str]:
     """Path of each member of a variable's struct by offset, members of inner structs included."""
     found: dict[int, str] = {}
     todo, left = [(variable, 0, "")], _MEMBERS
@@ -223,7 +224,7 @@ def _layout(variable: Any) -> dict[int, str]:
             if path:
                 found.setdefault(base, path.removesuffix("."))
             continue
-        for member in islice(entry.iter_children(), left):
+        for member in islice(debug.children(entry), left):
             left -= 1
             offset = member.attributes.get("DW_AT_data_member_location")
             named = member.attributes.get("DW_AT_name")

@@ -15,6 +15,7 @@ from luoser.errors import SourceError
 from luoser.kernel.types import Kind, Member, Type, Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
+from luoser.vmlinux import Debug, damage, open_elf
 
 __all__ = ["Dwarf"]
 
@@ -53,31 +54,27 @@ class Dwarf(Types):
         Raises SourceError if pyelftools is not installed, TypesError if there is no DWARF, or it is damaged.
         """
         super().__init__(where)
-        try:
-            from elftools.elf.elffile import ELFFile
-        except ImportError:
-            raise SourceError(f"{where}: reading DWARF needs pyelftools: pip install 'luoser[vmlinux]'") from None
         self._numbers: dict[int, int] = {0: 0}
         self._types: list[Type] = [Type(Kind.OTHER, "void", word="void")]
         self._todo: list[Any] = []
         try:
             with path.open("rb") as file:
-                elf = ELFFile(file)
-                if not elf.has_dwarf_info():
+                elf = open_elf(file, where)
+                if not elf.has_dwarf_info(strict=True):
                     raise TypesError(f"{where}: neither BTF nor DWARF in this file")
-                self._read(elf.get_dwarf_info())
+                self._debug = Debug(elf)
+                self._read()
         except (TypesError, SourceError, OSError):
             raise
         except Exception as error:  # pyelftools raises many kinds of errors for a damaged file
-            raise TypesError(f"{where}: damaged: {safe_text(str(error))}") from None
+            raise TypesError(f"{where}: {damage(error)}") from None
 
-    def _read(self, info: Any) -> None:
-        for unit in info.iter_CUs():
-            top = unit.get_top_DIE()
+    def _read(self) -> None:
+        for top in self._debug.tops():
             name = top.attributes.get("DW_AT_name")
             if name is None or not _UNITS.search(name.value):
                 continue
-            for entry in top.iter_children():
+            for entry in self._debug.children(top):
                 if entry.tag == "DW_TAG_structure_type" and _STRUCTS.search(_text(entry)):
                     self._number(entry)
             while self._todo:
@@ -128,10 +125,10 @@ class Dwarf(Types):
 
     def _array(self, entry: Any) -> Type:
         counts = []
-        for child in entry.iter_children():
+        for child in self._debug.children(entry):
             if child.tag == "DW_TAG_subrange_type":
-                upper = child.attributes.get("DW_AT_upper_bound")
-                counts.append(_value(child, "DW_AT_count") if upper is None else upper.value + 1)
+                has_upper = "DW_AT_upper_bound" in child.attributes
+                counts.append(_value(child, "DW_AT_upper_bound") + 1 if has_upper else _value(child, "DW_AT_count"))
         target = self._target(entry)
         for count in reversed(counts[1:]):
             self._types.append(Type(Kind.ARRAY, "", target=target, count=count, word="array"))
@@ -139,7 +136,7 @@ class Dwarf(Types):
         return Type(Kind.ARRAY, "", target=target, count=counts[0] if counts else 0, word="array")
 
     def _members(self, entry: Any) -> Iterator[Member]:
-        for child in entry.iter_children():
+        for child in self._debug.children(entry):
             if child.tag != "DW_TAG_member":
                 continue
             bits, target = _value(child, "DW_AT_bit_size"), self._target(child)
@@ -178,4 +175,4 @@ def _text(entry: Any) -> str:
 
 def _value(entry: Any, name: str) -> int:
     found = entry.attributes.get(name)
-    return found.value if found is not None and isinstance(found.value, int) else 0
+    return found.value if found is not None and isinstance(found.value, int) and 0 <= found.value < 1 << 64 else 0
