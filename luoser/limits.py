@@ -88,6 +88,7 @@ class Limits:
     topology_errors: int = _limit(1 << 16, "malformed lines of a topology before it is given up")
     sysfs_entries: int = _limit(1 << 20, "names read in a copy of sysfs")
     folder_files: int = _limit(4096, "files read in a folder of debugfs blobs")
+    folder_bytes: int = _limit(64 << 20, "bytes read of all files of a copy of debugfs, in which links repeat files")
     report_state: int = _limit(512 << 10, "bytes of the packed state in a report; of a larger one, a shorter document")
     report_hex: int = _limit(320 << 10, "characters of rows of bytes in a report")
     report_extents: int = _limit(1 << 20, "ranges of preserved memory that a report draws")

@@ -19,6 +19,7 @@ from pathlib import Path
 from luoser import fdt
 from luoser.errors import FormatError, PageState, SourceError
 from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.budget import Budget
 from luoser.memory.source import KnownRoot, Segment, SegmentedMemory
 from luoser.text import safe_text
 
@@ -108,9 +109,9 @@ class DebugfsMemory(SegmentedMemory):
             if isinstance(source, bytes):
                 blobs.add_placeless(_with_names(source))
             else:
-                folders = [
-                    _Folder(source, path, blobs.remarks) for path in _folders(source, _DEPTH, blobs.remarks) or [source]
-                ]
+                places = _folders(source, _DEPTH, blobs.remarks) or [source]
+                budget = Budget(LIMITS.folder_bytes, lambda: 0)
+                folders = [_Folder(source, place, blobs.remarks, budget) for place in places]
                 _need_one_machine(path, folders)
                 areas = next(filter(None, (folder.areas() for folder in folders)), b"")
                 array = (blobs.add_placeless(areas), len(areas)) if areas else None
@@ -176,11 +177,17 @@ def _listed(folder: Path, shown: str, remarks: list[str]) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder of blobs. base: that of the whole copy. remarks: gets one for each link that leads out of it."""
+    """A folder of blobs.
+
+    base:    that of the whole copy.
+    remarks: gets one for each link that leads out of it.
+    budget:  of bytes to read, of the whole copy.
+    """
 
     base: Path
     path: Path
     remarks: list[str]
+    budget: Budget
 
     @property
     def shown(self) -> str:
@@ -197,7 +204,15 @@ class _Folder:
         if len(data) > LIMITS.blob_size:
             text = f"only the first {LIMITS.blob_size} bytes are read; {how_to_raise('blob_size')}"
             self.remarks.append(f"{self.shown}/{safe_text(name)}: truncated: {text}")
-        return data[: LIMITS.blob_size]
+        return self._within_budget(name, data[: LIMITS.blob_size])
+
+    def _within_budget(self, name: str, data: bytes) -> bytes | None:
+        """The bytes of a file. None, with a remark: of all files too much was read."""
+        if self.budget.take(len(data)) == len(data):
+            return data
+        text = f"not read: the files of this copy have more than {LIMITS.folder_bytes} bytes"
+        self.remarks.append(f"truncated: {self.shown}/{safe_text(name)}: {text}; {how_to_raise('folder_bytes')}")
+        return None
 
     def _is_inside(self, name: str) -> bool:
         """Whether a file or folder is in the copy. A remark if it is not."""
@@ -240,8 +255,8 @@ def _numbers(data: bytes) -> list[int] | None:
 def _add_folder(blobs: _Blobs, folder: _Folder, incoming: KnownRoot | None, array: tuple[int, int] | None) -> None:
     """Add the root of a folder and its sub-trees. array: (address, size) of the scratch array. None: not known."""
     shown, side = folder.shown, _side(folder.path)
+    root = folder.read("fdt")  # first: nothing may leave too little for it
     loose = dict(folder.sub_blobs())
-    root = folder.read("fdt")
     if root is None or not is_root(root):
         what = "no file `fdt`" if root is None else "`fdt` is not a KHO root"
         if loose:

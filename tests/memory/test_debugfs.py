@@ -419,3 +419,15 @@ def test_blob_above_the_limit_is_cut_with_a_remark(tmp_path: Path) -> None:
     with limited(Limits(blob_size=600)):
         state = luoser.read(luoser.open(tmp_path))
     assert "truncated: only the first 600 bytes are read; --limit blob_size=N" in remarks(state)
+
+
+def test_links_to_one_large_file_are_not_all_read(tmp_path: Path) -> None:
+    write(tmp_path, {"in/fdt": root_file(a=0x7000), "in/blob": b"x" * 3000})
+    (tmp_path / "in" / "sub_fdts").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "in" / "sub_fdts" / name).symlink_to("../blob")
+    with limited(Limits(folder_bytes=7000)):
+        memory = luoser.open(tmp_path)
+    (said,) = (remark for remark in memory.remarks if "folder_bytes" in remark)
+    assert said.startswith("truncated: in/sub_fdts/c: not read") and "--limit folder_bytes=N" in said
+    assert memory.read(0x7000, 3000) == b"x" * 3000
