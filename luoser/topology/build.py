@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from luoser.errors import FormatError
+from luoser.errors import FormatError, TooLargeError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.text import bdf_text, parse_bdf
 from luoser.topology.config import Config
@@ -85,7 +85,7 @@ def build(found: Iterable[Found], *, source: str, form: str, remarks: Remarks, i
     remarks: those on the input so far. Further ones are added.
     infer:   without a path, derive parents from bus numbers, and PFs from SR-IOV capabilities.
 
-    Raises FormatError for an input that is almost entirely malformed.
+    Raises FormatError for an input that is almost entirely malformed, TooLargeError for too many devices.
     """
     listed = _listed(found, remarks)
     devices = {address: entry.device for address, entry in listed.items()}
@@ -108,9 +108,8 @@ def _listed(found: Iterable[Found], remarks: Remarks) -> dict[Address, Found]:
         if first is not None:
             remarks.add(f"{entry.place}: {entry.device.name} is a duplicate of the one at {first.place}; ignored")
         elif len(listed) == LIMITS.pci_devices:
-            text = f"more than {LIMITS.pci_devices} devices; the rest is ignored; {how_to_raise('pci_devices')}"
-            remarks.add(f"{entry.place}: {text}")
-            break
+            text = f"more than {LIMITS.pci_devices} devices; {how_to_raise('pci_devices')}"
+            raise TooLargeError(f"{entry.place}: {text}")  # without the rest, rules would judge what is not so
         else:
             listed[entry.device.address] = replace(entry, device=_classed(entry.device))
     return listed
@@ -194,8 +193,8 @@ def _find_functions(devices: dict[Address, Device], listed: dict[Address, Found]
         for bdf in entry.config.vfs if entry.config is not None else ():
             steps += 1
             if steps > LIMITS.pci_devices:
-                remarks.add(f"{entry.place}: more than {LIMITS.pci_devices} virtual functions; the rest is ignored")
-                return
+                text = f"more than {LIMITS.pci_devices} virtual functions; {how_to_raise('pci_devices')}"
+                raise TooLargeError(f"{entry.place}: {text}")
             device = devices.get((address[0], bdf))
             if device is not None and device.is_vf is not False and device.physfn is None:
                 devices[device.address] = replace(device, is_vf=True, physfn=address)

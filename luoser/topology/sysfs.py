@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from luoser.errors import SourceError
+from luoser.errors import SourceError, TooLargeError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 from luoser.topology.build import Found, Remarks, address_of, parse_path
@@ -31,7 +31,7 @@ def read_sysfs(folder: Path, remarks: Remarks) -> list[Found]:
     folder:  /sys, /sys/bus/pci/devices, /sys/devices or a folder below it, or a copy of one of these.
     remarks: gets a remark for each attribute or link that is ignored.
 
-    Raises SourceError if the folder cannot be read, FormatError if almost all of it is malformed.
+    Raises SourceError if the folder cannot be read, FormatError if almost all of it is malformed, TooLargeError.
     """
     listing = folder.joinpath(*_LISTING)
     if listing.is_dir() and not Path(os.path.realpath(listing)).is_relative_to(os.path.realpath(folder)):
@@ -96,10 +96,7 @@ def _walk(start: Path, remarks: Remarks) -> Iterator[Found]:
             continue
         seen += len(names) + 1
         if seen > LIMITS.sysfs_entries:
-            remarks.add(
-                f"more than {LIMITS.sysfs_entries} folders; the rest is ignored; {how_to_raise('sysfs_entries')}"
-            )
-            return
+            raise TooLargeError(f"more than {LIMITS.sysfs_entries} folders; {how_to_raise('sysfs_entries')}")
         if address is not None:
             names = [name for name in names if address_of(name) or name.startswith("pci")]
         folders += [folder / name for name in sorted(names, reverse=True)]
