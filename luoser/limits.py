@@ -77,6 +77,7 @@ class Limits:
     array_bytes: int = _limit(4 << 20, "bytes of vmalloc arrays read from one source, in addition to what it holds")
     problems: int = _limit(10_000, "problems of one source")
     spec_size: int = _limit(1 << 30, "bytes of a description to build from")
+    json_depth: int = _limit(256, "levels of a JSON document: lists and objects in others")
     spec_depth: int = _limit(64, "levels of a description: tables in tables, and parts of a dotted key")
     qmp_line: int = _limit(1 << 20, "bytes of one message of a QMP socket")
     qmp_seconds: int = _limit(3600, "seconds for all that is asked of a QMP socket")

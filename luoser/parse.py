@@ -16,10 +16,17 @@ __all__ = ["decoded", "parse_json", "parse_toml"]
 _DIGITS = 1000
 """Digits of a number at most; no number here has more than 64 bits."""
 _TOML = re.compile(
-    r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[][{}.=,\n]|[0-9_]+|[^][{}.=,\n"\'#0-9_]+|.',
+    r'"""(?:\\.?|[^\\])*?(?:"""|\Z)|\'\'\'.*?(?:\'\'\'|\Z)|"(?:\\.?|[^"\\\n])*+"?|\'[^\'\n]*+\'?'
+    r'|#[^\n]*|[][{}.=,\n]|[0-9_]+|[^][{}.=,\n"\'#0-9_]+|.',
     re.DOTALL,
 )
-"""A string, a comment, a character that opens or ends something, digits, or other text."""
+"""A string, a comment, a character that opens or ends something, digits, or other text.
+
+A string that does not end is one, too: what is in it is not searched again.
+"""
+_NOT_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.?)*+"?|[^][{}"]+', re.DOTALL)
+"""What is no bracket in JSON: a string, or other text."""
+_BRACES = str.maketrans("{}", "[]")
 
 
 def decoded(data: bytes) -> str:
@@ -37,6 +44,7 @@ def parse_json(text: str) -> Any:
 
     Raises FormatError, with line and column where it has them.
     """
+    _need_flat(text)
     try:
         return json.loads(text, parse_int=_number)
     except RecursionError:
@@ -45,6 +53,18 @@ def parse_json(text: str) -> Any:
         raise FormatError(f"line {error.lineno}, column {error.colno}: invalid JSON: {error.msg}") from None
     except ValueError as error:  # of numbers
         raise FormatError(safe_text(str(error))) from None
+
+
+def _need_flat(text: str) -> None:
+    """Raise FormatError for JSON of too many levels: parsers and readers differ in how many they stand."""
+    most = LIMITS.json_depth
+    if text.count("[") + text.count("{") <= most:
+        return
+    left, depth = _NOT_BRACKETS.sub("", text).translate(_BRACES), 0
+    while depth <= most and "[]" in left:
+        left, depth = left.replace("[]", ""), depth + 1
+    if max(depth, left.count("[")) > most:
+        raise FormatError(f"nested too deeply: more than {most} levels; {how_to_raise('json_depth')}")
 
 
 def _number(digits: str) -> int:
