@@ -29,11 +29,20 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def need_other(path: str, inputs: Iterable[str]) -> None:
-    """Raise UsageError if a file to write is one that is read, by whatever name. inputs: names; `-` is not one."""
+    """Raise UsageError if a file to write is one that is read, by whatever name, or is there in a folder that is read.
+
+    inputs: names; `-` is not one.
+    """
     for name in inputs:
         with contextlib.suppress(OSError):
             if name != "-" and Path(name).samefile(path):
                 raise UsageError(f"{safe_text(path)}: output and input are the same file; give another output")
+            if Path(name).is_dir() and Path(path).exists() and _is_inside(path, name):
+                raise UsageError(f"{safe_text(path)}: a file of the folder that is read; give another output")
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 class _EndedError(BaseException):
@@ -51,6 +60,8 @@ def _ended_cleanly() -> Iterator[None]:
         return
 
     def end(number: int, _: object) -> None:
+        for other in before:  # SIGHUP often follows SIGTERM: it would end the cleaning
+            signal.signal(other, signal.SIG_IGN)
         raise _EndedError(number)
 
     before = {number: signal.signal(number, end) for number in _ENDS if signal.getsignal(number) is signal.SIG_DFL}

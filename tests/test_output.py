@@ -218,6 +218,16 @@ def test_input_is_no_output(tmp_path: Path, how: str) -> None:
         need_other(str(target), ["-", str(tmp_path / "none"), str(tmp_path / "in")])
 
 
+def test_a_file_of_a_folder_that_is_read_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "copy" / "out").mkdir(parents=True)
+    (tmp_path / "copy" / "out" / "fdt").write_bytes(b"in")
+    (tmp_path / "link").symlink_to("copy")
+    for folder in ("copy", "link"):
+        with pytest.raises(UsageError, match="a file of the folder that is read"):
+            need_other(str(tmp_path / "copy" / "out" / "fdt"), [str(tmp_path / folder)])
+        need_other(str(tmp_path / "copy" / "new"), [str(tmp_path / folder)])
+
+
 def test_other_files_may_be_written(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"in")
     (tmp_path / "out").write_bytes(b"in")
@@ -240,6 +250,19 @@ def test_signal_leaves_nothing_beside_the_target(tmp_path: Path, number: signal.
         child.send_signal(number)
         assert child.wait(30) == -number
     assert names(tmp_path) == ["old"] and (tmp_path / "old").read_bytes() == b"old"
+
+
+def test_a_second_signal_does_not_end_the_cleaning(tmp_path: Path) -> None:
+    """A terminal that closes and systemd send more than one."""
+    code = (
+        "import os, pathlib, signal\nfrom luoser.output import new_file\nremove = pathlib.Path.unlink\n"
+        "def unlink(*given):\n    os.kill(os.getpid(), signal.SIGHUP)\n    remove(*given)\n"
+        "pathlib.Path.unlink = unlink\n"
+        f"with new_file({str(tmp_path / 'out')!r}, force=False):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, stderr=subprocess.DEVNULL)
+    assert done.returncode == -signal.SIGTERM
+    assert names(tmp_path) == []
 
 
 def test_signals_are_as_before_after_a_file(tmp_path: Path) -> None:
