@@ -11,16 +11,18 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
-from luoser.bits import bit_runs
+from luoser.bits import next_one, run_ends, used_size
 from luoser.reader.preserved import MapReading
 from luoser.reader.walk import Subject, Walk
-from luoser.state import MapStatus, Preserved, PreservedMap
+from luoser.state import Bitmap, MapStatus, Preserved, PreservedMap
 
 __all__ = ["Named", "judge", "kernel_text"]
 
 _MAP = Subject("preserved map", "preserved")
-_RUNS_COMPARED = 1 << 20
+_RUNS_COMPARED = 1 << 18
+"""At most so many runs are compared of the bitmaps that share memory, and of those that are not all in RAM."""
 _MANY = 16
 """So many overlapping entries, or ranges outside RAM, are evidence: one flipped bit causes fewer."""
 
@@ -190,34 +192,68 @@ def _holders(reading: MapReading, found: PreservedMap, address: int) -> frozense
     return frozenset()
 
 
+class _Span(NamedTuple):
+    """The memory of a bitmap, [low, high), from its first block to its last. low, high: physical addresses."""
+
+    low: int
+    high: int
+    key: tuple[int, int]
+    bitmap: Bitmap
+
+
+def _spans(found: PreservedMap) -> list[_Span]:
+    """The memory of the bitmaps, by address. The runs of most maps then need no look."""
+    spans = []
+    for bitmap in found.bitmaps:
+        if size := used_size(bitmap.bits):
+            unit, ones = found.page_size << bitmap.order, 8 * (size - 1) + bitmap.bits[size - 1].bit_length()
+            low = bitmap.start + next_one(bitmap.bits, 0) * unit
+            spans.append(_Span(low, bitmap.start + ones * unit, (bitmap.order, bitmap.start), bitmap))
+    return sorted(spans)
+
+
 _Run = tuple[int, int, int, tuple[int, int]]
 """(start, end, bytes of an entry, (order, start) of the bitmap); start and end are physical addresses."""
 
 
-def _runs(found: PreservedMap) -> Iterator[_Run]:
-    """Runs of adjacent entries of one bitmap."""
-    for bitmap in found.bitmaps:
-        unit = found.page_size << bitmap.order
-        for first, count in bit_runs(bitmap.bits):
-            start = bitmap.start + first * unit
-            yield start, start + count * unit, unit, (bitmap.order, bitmap.start)
+def _runs(found: PreservedMap, spans: Iterable[_Span]) -> list[_Run]:
+    """Runs of adjacent entries of one bitmap, by address: those of the first bitmaps, as many as are compared."""
+    runs = list[_Run]()
+    for _, _, key, bitmap in spans:
+        base, unit = bitmap.start, found.page_size << bitmap.order
+        ends = islice(zip(*run_ends(bitmap.bits), strict=True), _RUNS_COMPARED - len(runs))
+        runs += [(base + first * unit, base + (last + 1) * unit, unit, key) for first, last in ends]
+        if len(runs) >= _RUNS_COMPARED:
+            break
+    return sorted(runs)
 
 
 def _range_signs(walk: Walk, reading: MapReading, found: PreservedMap) -> Iterator[_Sign]:
-    runs = sorted(islice(_runs(found), _RUNS_COMPARED))
-    yield from _overlaps(reading, runs)
-    yield from _outside(walk, reading, runs)
+    spans = _spans(found)
+    yield from _overlaps(reading, _runs(found, _meeting(spans)))
+    yield from _outside(walk, reading, found, spans)
+
+
+def _meeting(spans: list[_Span]) -> list[_Span]:
+    """Those that share memory with another one."""
+    met, end, last = set[int](), 0, 0
+    for number, span in enumerate(spans):
+        if span.low < end:
+            met |= {last, number}
+        if span.high > end:
+            end, last = span.high, number
+    return [spans[number] for number in sorted(met)]
 
 
 def _overlaps(reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
     """A sign if at least 16 entries share memory with others."""
-    entries, first, pairs = 0, 0, dict[tuple[tuple[int, int], tuple[int, int]], None]()
+    entries, first, pairs = 0, 0, set[tuple[tuple[int, int], tuple[int, int]]]()
     end, last = 0, (0, 0)
     for start, stop, unit, bitmap in runs:
         if start < end:
-            entries += max(1, (min(end, stop) - start) // unit)
+            entries += ((end if end < stop else stop) - start) // unit or 1
             first = first or start
-            pairs.setdefault((bitmap, last))
+            pairs.add((bitmap, last))
         if stop > end:
             end, last = stop, bitmap
     if entries >= _MANY:
@@ -225,21 +261,23 @@ def _overlaps(reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
         yield _Sign("overlap", first, f"{entries} entries overlap others, the first at {first:#x}", tuple(faults))
 
 
-def _outside(walk: Walk, reading: MapReading, runs: list[_Run]) -> Iterator[_Sign]:
+def _outside(walk: Walk, reading: MapReading, found: PreservedMap, spans: list[_Span]) -> Iterator[_Sign]:
     """A sign if at least 16 ranges are outside RAM."""
     ram = walk.memory.known_ram
     if not ram:
         return
     starts = [start for start, _ in ram]
-    count, first, bitmaps = 0, 0, dict[tuple[int, int], None]()
-    for start, _, _, bitmap in runs:
+
+    def is_inside(start: int, end: int) -> bool:
         low, high = ram[max(0, bisect_right(starts, start) - 1)]
-        if not low <= start < high:
-            count, first = count + 1, first or start
-            bitmaps.setdefault(bitmap)
-    if count >= _MANY:
-        faults = map(reading.leading_to_bitmap, bitmaps)
-        yield _Sign("outside-ram", first, f"{count} of its ranges are outside RAM, from {first:#x} on", tuple(faults))
+        return low <= start and end <= high
+
+    strays = (span for span in spans if not is_inside(span.low, span.high))
+    outside = [(start, key) for start, _, _, key in _runs(found, strays) if not is_inside(start, start + 1)]
+    if len(outside) >= _MANY:
+        first, faults = outside[0][0], {key: reading.leading_to_bitmap(key) for _, key in outside}
+        text = f"{len(outside)} of its ranges are outside RAM, from {first:#x} on"
+        yield _Sign("outside-ram", first, text, tuple(faults.values()))
 
 
 def kernel_text(walk: Walk) -> int | None:

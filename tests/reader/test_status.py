@@ -13,9 +13,13 @@ from itertools import combinations
 import pytest
 
 import luoser
+from luoser.bits import run_ends
 from luoser.errors import PageState
 from luoser.memory.overlay import Overlay
-from luoser.state import Direction, Handover, MapStatus, Preserved, PreservedMap, State
+from luoser.reader import status
+from luoser.reader.preserved import MapReading
+from luoser.reader.walk import Walk
+from luoser.state import Bitmap, Direction, Handover, MapStatus, Preserved, PreservedMap, State
 from tests import real
 from tests.images import u64
 from tests.reader.helpers import codes, only, problems
@@ -389,3 +393,25 @@ def test_what_is_missing_is_not_taken_for_uncovered(name: str) -> None:
     e_luo_reused(memory, name)
     found = only(luoser.read(memory))
     assert (found.preserved.status, found.direction) == (MapStatus.INTACT, Direction.OUTGOING)
+
+
+def test_bitmaps_of_separate_memory_are_judged_without_a_list_of_their_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fragmented map of 1 TiB has 134 million runs."""
+    listed = list[bytes]()
+    monkeypatch.setattr(status, "run_ends", lambda bits: listed.append(bits) or run_ends(bits))
+    alone = [Bitmap(0, number << 27, b"\x55" * 4096) for number in range(1, 9)]
+    meeting = [Bitmap(0, 9 << 27, b"\x05" + bytes(4095)), Bitmap(1, 4 << 28, bytes(2048) + b"\x81")]
+    reading = MapReading("radix", 0x1000, bitmaps=[*alone, *meeting])
+    judged = status.judge(Walk(real.dump(RADIX)), reading, ())
+    assert judged.status is MapStatus.INTACT
+    assert listed == [bitmap.bits for bitmap in meeting]
+
+
+def test_overlaps_are_counted_by_run() -> None:
+    """Of the lower order, the part of a run that is covered; of any run, at least one entry."""
+    whole, half = b"\xff" * 4096, (b"\x0f" * 2048).ljust(4096, b"\0")
+    reading = MapReading("radix", 0x1000, bitmaps=[Bitmap(0, 1 << 27, half), Bitmap(9, 0, whole)])
+    walk = Walk(real.dump(RADIX))
+    status.judge(walk, reading, ())
+    (text,) = (problem.message for problem in walk.problems if "overlap" in problem.message)
+    assert "8192 entries overlap others, the first at 0x8000000" in text

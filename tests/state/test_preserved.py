@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luoser.bits import bit_runs, is_zero, next_one, next_zero
+from luoser.bits import bit_runs, is_zero, next_one, next_zero, used_size
 from luoser.state import Bitmap, Block, Extent, PreservedMap
 from tests import real
 from tests.work import held
@@ -46,6 +46,8 @@ def test_bit_runs_of_a_page_with_few_bits(ones: set[int]) -> None:
     bits = sum(1 << bit for bit in ones | {bit + 1 for bit in ones if bit % 3 == 0}).to_bytes(4097, "little")
     assert list(bit_runs(bits)) == naive_runs(bits)
     assert is_zero(bits) == (not ones)
+    assert used_size(bits) == len(bits.rstrip(b"\0"))
+    assert used_size(bits[: max(ones, default=0) // 8]) == len(bits[: max(ones, default=0) // 8].rstrip(b"\0"))
 
 
 @st.composite
