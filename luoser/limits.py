@@ -119,7 +119,8 @@ class _InForce:
     """The attributes of the limits in force."""
 
     def __getattr__(self, name: str) -> int:
-        return cast(int, getattr(_in_force.get(), name))
+        found: int = getattr(_in_force.get(), name)
+        return found
 
 
 LIMITS: Limits = cast(Limits, _InForce())

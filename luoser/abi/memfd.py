@@ -142,6 +142,7 @@ FORMS: tuple[MemfdForm, ...] = (
     ),
 )
 """All forms. If two have the same handler, the first is the merged one."""
+_BY_HANDLER = {entry.handler: entry for entry in reversed(FORMS)}
 
 
 def form(name: str) -> MemfdForm | None:
@@ -151,4 +152,4 @@ def form(name: str) -> MemfdForm | None:
 
 def form_of_handler(compatible: str) -> MemfdForm | None:
     """The form of the files of a handler, unless the handle is that of a devicetree. None: not a memfd handler."""
-    return next((entry for entry in FORMS if entry.handler == compatible), None)
+    return _BY_HANDLER.get(compatible)

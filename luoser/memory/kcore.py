@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 
 from luoser.bits import is_zero
 from luoser.errors import SourceError
@@ -55,7 +54,7 @@ class KcoreMemory(DeviceMemory):
             raise SourceError(f"{path}: {error.strerror or error}") from error
         except struct.error:
             raise SourceError(f"{path}: ends inside its headers: expected an ELF core") from None
-        usable = [replace(load, size=load.stored) for load in loads if load.stored and load.end <= _LIMIT]
+        usable = [load._replace(size=load.stored) for load in loads if load.stored and load.end <= _LIMIT]
         if not usable:
             raise SourceError(f"{path}: no segment has a physical address: expected the direct map")
         self._segments = tuple(swept(sorted(usable, key=lambda load: -load.size)))

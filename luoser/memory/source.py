@@ -14,7 +14,7 @@ from functools import cached_property
 from heapq import heappop, heappush
 from itertools import pairwise
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
@@ -55,8 +55,7 @@ class KnownRoot:
     evidence: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Segment:
+class Segment(NamedTuple):
     """A run of physical memory, [start, start + size).
 
     start:  physical address.

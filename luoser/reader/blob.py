@@ -10,6 +10,7 @@ from luoser import fdt
 from luoser.abi import block, guest, kexec_metadata, kho, luo, memfd, other, pci
 from luoser.abi.registry import Layout, layout, unknown_layout
 from luoser.abi.schema import Schema
+from luoser.bits import is_zero
 from luoser.errors import FormatError, UsageError
 from luoser.reader.pci_layout import Fit, best_fits, fit_pci, read_pci
 from luoser.reader.plausible import PAGE_SIZES, is_array, is_guest_memfd, is_hwpoison, is_name, is_page, is_pstore
@@ -136,7 +137,7 @@ def _is_composed(data: bytes) -> bool:
 
 def _is_metadata(data: bytes) -> bool:
     schema = kexec_metadata.kho_kexec_metadata
-    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+    if len(data) < schema.size or not is_zero(data[schema.size :]):
         return False
     ser = schema.values(data)
     return ser["version"] == 1 and is_name(ser["previous_release"]) and ser["previous_release"][:1].isdigit()
@@ -153,18 +154,18 @@ def _is_eventfd(data: bytes) -> bool:
 
 def _is_eventfd_page(data: bytes) -> bool:
     size = other.eventfd_ser.size
-    return len(data) > size and not data[size:].strip(b"\0") and _is_eventfd(data[:size])
+    return len(data) > size and is_zero(data[size:]) and _is_eventfd(data[:size])
 
 
 def _is_kvm_type(data: bytes) -> bool:
     """Whether it can be the type of a KVM machine, which is a small number, and zeros."""
     size = guest.kvm_luo_ser_type.size
-    return len(data) >= size and 0 < int.from_bytes(data[:size], "little") < 1 << 16 and not data[size:].strip(b"\0")
+    return len(data) >= size and 0 < int.from_bytes(data[:size], "little") < 1 << 16 and is_zero(data[size:])
 
 
 def _is_kvm_arch(data: bytes) -> bool:
     schema = guest.kvm_luo_ser_arch
-    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+    if len(data) < schema.size or not is_zero(data[schema.size :]):
         return False
     ser = schema.values(data)
     return 0 < ser["type"] < 1 << 16 and is_page(ser["arch_state"])
@@ -172,7 +173,7 @@ def _is_kvm_arch(data: bytes) -> bool:
 
 def _is_hwpoison(data: bytes) -> bool:
     schema = other.hwpoison_ser
-    return is_hwpoison(data) and bool(schema.parse(data).count) and not data[schema.size :].strip(b"\0")
+    return is_hwpoison(data) and bool(schema.parse(data).count) and is_zero(data[schema.size :])
 
 
 def _is_empty_hwpoison(data: bytes) -> bool:
@@ -185,7 +186,7 @@ def _is_pstore(data: bytes) -> bool:
     if not is_pstore(data, len(data)):
         return False
     end = schema.size + schema.parse(data).size
-    return any(data[schema.size : end]) and not data[end:].strip(b"\0")
+    return any(data[schema.size : end]) and is_zero(data[end:])
 
 
 def _is_setup_data(data: bytes) -> bool:
@@ -209,7 +210,7 @@ def _is_kho_data(data: bytes) -> bool:
 
 def _is_memfd(schema: Schema) -> Callable[[bytes], bool]:
     def test(data: bytes) -> bool:
-        if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+        if len(data) < schema.size or not is_zero(data[schema.size :]):
             return False
         ser = schema.parse(data)
         return (
@@ -226,7 +227,7 @@ def _is_memfd(schema: Schema) -> Callable[[bytes], bool]:
 
 def _is_guest_memfd(data: bytes) -> bool:
     schema = guest.guest_memfd_luo_ser
-    if not is_guest_memfd(data) or data[schema.size :].strip(b"\0"):
+    if not is_guest_memfd(data) or not is_zero(data[schema.size :]):
         return False
     return bool(schema.parse(data).nr_folios)
 
@@ -234,7 +235,7 @@ def _is_guest_memfd(data: bytes) -> bool:
 def _is_vcpu(data: bytes) -> bool:
     """Whether it can be a virtual CPU: numbers, a token, and the addresses of two pages."""
     schema = guest.kvm_vcpu_ser
-    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+    if len(data) < schema.size or not is_zero(data[schema.size :]):
         return False
     ser = schema.parse(data)
     return ser.vcpu_id < 1 << 16 and is_page(ser.arch_state) and is_page(ser.cb)
@@ -243,7 +244,7 @@ def _is_vcpu(data: bytes) -> bool:
 def _is_kvm_rfc(data: bytes) -> bool:
     """Whether it can be the type of a KVM machine with an array of memory attributes."""
     schema = guest.kvm_luo_ser_mem_attrs
-    if len(data) < schema.size or data[schema.size :].strip(b"\0"):
+    if len(data) < schema.size or not is_zero(data[schema.size :]):
         return False
     ser = schema.parse(data)
     is_array = bool(ser.nr_mem_attrs) == bool(ser.mem_attrs.first) and is_page(ser.mem_attrs.first or PAGE_SIZES[0])
@@ -277,7 +278,7 @@ def _is_area(header: Schema, entry: Schema) -> Callable[[bytes], bool]:
 def _entries(data: bytes, start: int, count: int, entry: Schema, test: Callable[[bytes], bool]) -> bool:
     """Whether a header is followed by `count` plausible entries, at least one, and then only zeros."""
     end = start + count * entry.size
-    if not count >= 1 or end > len(data) or data[end:].strip(b"\0"):
+    if not count >= 1 or end > len(data) or not is_zero(data[end:]):
         return False
     return all(test(data[place : place + entry.size]) for place in range(start, end, entry.size))
 

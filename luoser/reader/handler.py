@@ -13,6 +13,7 @@ from luoser.abi.luo import is_test_flb
 from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Schema, Values
+from luoser.bits import is_zero, used_size
 from luoser.errors import MissingMemory
 from luoser.reader.plausible import PHYSICAL_LIMIT, is_guest_memfd, is_hwpoison, is_pstore, is_tmpfs_file
 from luoser.reader.vmalloc import read_area
@@ -92,7 +93,7 @@ def _arrays(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> Iterat
             size = value.total_pages * walk.page_size
             area = read_area(walk, value, size, subject.part(name, f".{name}"))
             data = area.data[: len(area.data) // 8 * 8]
-            used = max(-(-len(data.rstrip(b"\0")) // 8), min(_words(schema, page), len(data) // 8))
+            used = max(-(-used_size(data) // 8), min(_words(schema, page), len(data) // 8))
             yield Array(
                 member=name,
                 order=value.order,
@@ -162,7 +163,7 @@ def _is_plausible(entry: Layout, page: bytes, size: int | None) -> bool:
         return _is_vfio(entry, fields, page)
     if entry.name == "kvm-vm-rfc" and bool(fields["nr_mem_attrs"]) != bool(fields["mem_attrs"]["first"]):
         return False
-    if entry.name == "kvm-vm-v1-type" and page[head.size :].strip(b"\0"):
+    if entry.name == "kvm-vm-v1-type" and not is_zero(page[head.size :]):
         return False
     if entry.name == "iommu-liveupdate-1" and fields["version"] != iommu.FLB_VERSION:
         return False
@@ -172,7 +173,7 @@ def _is_plausible(entry: Layout, page: bytes, size: int | None) -> bool:
 def _is_vfio(entry: Layout, fields: Mapping[str, Any], page: bytes) -> bool:
     """Whether a vfio layout fits: zeros after its struct, and a plausible domain and reset_works."""
     size = entry.schemas[0].size
-    return fields.get("domain", 0) <= MAX_DOMAIN and fields.get("reset_works", 0) <= 1 and not page[size:].strip(b"\0")
+    return fields.get("domain", 0) <= MAX_DOMAIN and fields.get("reset_works", 0) <= 1 and is_zero(page[size:])
 
 
 def _member_is_plausible(head: Any, name: str, value: Any) -> bool:

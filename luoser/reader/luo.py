@@ -10,6 +10,7 @@ from typing import Any
 from luoser.abi import luo as abi
 from luoser.abi.luo import LuoForm
 from luoser.abi.schema import Schema
+from luoser.bits import is_zero
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
@@ -310,7 +311,7 @@ class _Reader:
             except MissingMemory as error:
                 self.walk.missing(error, subject)
                 return
-            if rest.strip(b"\0"):
+            if not is_zero(rest):
                 found = start + len(rest) - len(rest.lstrip(b"\0"))
                 what = "another one" if found < place + size else "other bytes"
                 text = f"expected zeros after the last entry that the count includes, found {what} at {found:#x}"

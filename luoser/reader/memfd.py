@@ -10,6 +10,7 @@ from typing import Any
 from luoser.abi import memfd as abi
 from luoser.abi.memfd import MemfdForm
 from luoser.abi.schema import Schema
+from luoser.bits import is_zero
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC
 from luoser.limits import LIMITS
@@ -76,11 +77,11 @@ def _struct(walk: Walk, form: MemfdForm, schema: Schema, address: int, head: byt
         text = "descriptor is all zeros: an empty file without seals, or a freed page"
         walk.problem("zero-memfd", address, subject, text)
         return None
-    area = Area((), (), b"")
-    if not ser.nr_folios:
+    array, count, area = ser.folios, ser.nr_folios, Area((), (), b"")
+    if not count:
         walk.doubt(address, subject, lambda page: _is_descriptor(walk, schema, page), "an empty file")
     else:
-        area = read_area(walk, ser.folios, ser.nr_folios * _ENTRY, subject.part("folio array", ".memfd.folios"))
+        area = read_area(walk, array, count * _ENTRY, subject.part("folio array", ".memfd.folios"))
     return Memfd(
         layout=form.name,
         address=address,
@@ -89,12 +90,12 @@ def _struct(walk: Walk, form: MemfdForm, schema: Schema, address: int, head: byt
         seals=ser.get("seals"),
         flags=ser.get("flags", 0),
         folios=Folios(
-            count=ser.nr_folios,
-            address=ser.folios.first,
+            count=count,
+            address=array.first,
             list=FolioList(area.data, page_size=walk.page_size),
-            total_pages=ser.folios.total_pages,
-            flags=ser.folios.flags,
-            order=ser.folios.order,
+            total_pages=array.total_pages,
+            flags=array.flags,
+            order=array.order,
             chunks=area.chunks,
             pages=area.pages,
         ),
@@ -107,19 +108,20 @@ def _rest(walk: Walk, address: int, size: int) -> int | None:
         page = walk.memory.read(address, walk.page_size)
     except MissingMemory:
         return None
-    rest = page[size:].lstrip(b"\0")
-    return address + len(page) - len(rest) if rest else None
+    rest = page[size:]
+    return None if is_zero(rest) else address + len(page) - len(rest.lstrip(b"\0"))
 
 
 def _fault(walk: Walk, ser: Any) -> str | None:
     """A value of a descriptor that no kernel writes, in words. None: no such value."""
-    first, room = ser.folios.first, ser.folios.total_pages * walk.page_size
+    array, count = ser.folios, ser.nr_folios
+    first, pages = array.first, array.total_pages
     if first % walk.page_size or first >= PHYSICAL_LIMIT:
         return f"vmalloc chunk {first:#x} is not a page address"
-    if ser.nr_folios * _ENTRY > room:
-        return f"{ser.nr_folios} folios do not fit the {ser.folios.total_pages} pages of their array"
-    if bool(first) != bool(ser.nr_folios):
-        return f"{ser.nr_folios} folios with their array at {first:#x}"
+    if count * _ENTRY > pages * walk.page_size:
+        return f"{count} folios do not fit the {pages} pages of their array"
+    if bool(first) != bool(count):
+        return f"{count} folios with their array at {first:#x}"
     if ser.size >= 1 << 63 or ser.pos >= 1 << 63:
         return f"size {ser.size:#x} or position {ser.pos:#x} is negative as a file offset"
     return None

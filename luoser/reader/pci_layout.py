@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, MAX_DOMAIN, PciLayout
 from luoser.abi.schema import Schema
+from luoser.bits import is_zero, used_size
 from luoser.limits import LIMITS
 from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.state import Device, DeviceList, row_fields
@@ -21,8 +22,7 @@ BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
 _DEVICES_JUDGED = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """Something that a layout does not allow, in words. code: of its problem."""
 
     text: str
@@ -152,7 +152,7 @@ def fit_pci(
     partial: whether the end of the blob is known to be missing.
     used:    bytes of the blob up to the last one that is not zero. None: not counted yet.
     """
-    used = len(data.rstrip(b"\0")) if used is None else used
+    used = used_size(data) if used is None else used
     is_named = flb in layout.flb_names
     if not _is_possible(layout, data, used=used, size=size, partial=partial):
         return None
@@ -166,7 +166,7 @@ def fit_pci(
     if blob.missing:
         faults.append(Fault(f"{blob.missing} bytes of records are missing"))
     rest = data[blob.size : used if size is None else min(used, size)]
-    if rest.strip(b"\0"):
+    if not is_zero(rest):
         if not blob.devices and layout.blocks is None and not (is_named and layout.is_sorted):
             return None  # an empty list is followed by zeros, except remains of finished devices
         if not _is_left_over(layout, blob, rest):
@@ -224,7 +224,7 @@ def _is_left_over(layout: PciLayout, blob: PciBlob, rest: bytes) -> bool:
     if not layout.is_sorted or blob.missing:
         return False
     size = layout.record.size
-    used = -(-len(rest.rstrip(b"\0")) // size) * size
+    used = -(-used_size(rest) // size) * size
     left = DeviceList(layout.record.record, columns(layout.record), rest[:used].ljust(used, b"\0"))
     keys = [
         layout.sort_key(device.domain << 16 | device.bdf) for device in (*blob.devices[-1:], *left[:_DEVICES_JUDGED])
@@ -292,7 +292,7 @@ def _device_faults(layout: PciLayout, blob: PciBlob, devices: Sequence[Device]) 
             code = "pci-not-zero" if member == "reserved" else "pci-fault"
             found.setdefault(member, Fault(f"{device.name}: {fault}", code=code))
         start = device.index * layout.record.size
-        if any(blob.devices.data[start + offset : start + offset + size].strip(b"\0") for offset, size in pads):
+        if not all(is_zero(blob.devices.data[start + offset : start + offset + size]) for offset, size in pads):
             found.setdefault("padding", Fault(f"{device.name}: padding is not zero", code="pci-not-zero"))
     yield from found.values()
     asked = layout.asked  # None: there is no such member, and all did
@@ -362,7 +362,7 @@ def best_fits(
             not fit.blob.devices,
         )
 
-    sound, best, used = list[Fit](), list[Fit](), len(data.rstrip(b"\0"))
+    sound, best, used = list[Fit](), list[Fit](), used_size(data)
     for layout in LAYOUTS:  # of those with faults only the best is kept: each is a copy of the list
         fit = fit_pci(layout, data, size=size, flb=flb, blocks=blocks, partial=partial, used=used)
         if fit is not None and not fit.faults:
@@ -378,4 +378,4 @@ def best_fits(
 def _has_records(blob: PciBlob) -> bool:
     """Whether a list has records that are not zeros, or blocks with records."""
     pointer = blob.header[blob.layout.blocks] if blob.layout.blocks is not None else 0
-    return any(blob.devices.data) or bool(pointer)
+    return not is_zero(blob.devices.data) or bool(pointer)

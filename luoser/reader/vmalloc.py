@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from luoser.abi.vmalloc import chunk_capacity
 from luoser.limits import LIMITS, how_to_raise
@@ -15,8 +14,7 @@ from luoser.reader.walk import Subject, Walk
 __all__ = ["Area", "read_area"]
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
+class Area(NamedTuple):
     """A vmalloc area as read.
 
     chunks: addresses of the chunks.

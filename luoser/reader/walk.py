@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
@@ -28,8 +28,7 @@ EM_X86_64 = 62
 """e_machine of ELF."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """What a walker reads, and problems are about.
 
     name: in messages, such as `session vm, files`.
