@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from luoser.abi.luo import is_test_flb
 from luoser.render.drawing import Drawing
 from luoser.render.out import Part, Tree
 from luoser.render.runs import file_runs, flb_runs, ranges_text, session_runs
-from luoser.render.values import in_brackets, memfd_text, record_text
+from luoser.render.values import in_brackets, lost_folios, memfd_text, preserved_note, record_text
 from luoser.state import Direction, File, Flb, Luo, PendingFlb, Session
 from luoser.text import counted, rounded_size, safe_text
 
@@ -22,8 +23,11 @@ _SESSION_LINES = 40
 """Of more lines of sessions than these, only the first ones are shown."""
 
 
+@dataclass(frozen=True)
 class LuoDrawing(Drawing):
-    """Draws LUO of a handover."""
+    """Draws LUO of a handover. lost: what is not preserved of each file that was looked at, by its id."""
+
+    lost: dict[int, str] = field(default_factory=dict)
 
     def draw(self, tree: Tree, luo: Luo) -> None:
         """Add the branch."""
@@ -55,8 +59,8 @@ class LuoDrawing(Drawing):
             for session in sessions:
                 self._session(branch, session)
             return
-        runs = list(session_runs(sessions))
-        is_long = sum(sum(1 for _ in file_runs(run[0].files)) for run in runs) > _FILE_LINES
+        runs = list(session_runs(sessions, self._lost))
+        is_long = sum(sum(1 for _ in file_runs(run[0].files, self._lost)) for run in runs) > _FILE_LINES
         if is_long:
             branch.add(("files are summed up; --all lists them", "quiet"))
         for run in runs[:_SESSION_LINES]:
@@ -85,27 +89,37 @@ class LuoDrawing(Drawing):
                 self._file(leaf, file)
             return
         leaf = branch.add(*head, f"  {_files_text(first.files)}{each}")
-        for files in file_runs(first.files):
+        for files in file_runs(first.files, self._lost):
             if len(files) > 1:
                 leaf.add(*self._files(files))
             else:
                 self._file(leaf, files[0])
 
     def _is_odd(self, file: File) -> bool:
-        """Whether the data of a file is not preserved, or it is a memfd that was not read to its end."""
+        """Whether something of a file is not preserved, or it is a memfd that was not read to its end."""
         memfd = file.memfd
         is_cut = memfd is not None and len(memfd.folios.list) < memfd.folios.count
-        return is_cut or bool(self.note(file.data)) or (memfd is None and file.compatible.startswith("memfd"))
+        return is_cut or bool(self._lost(file)) or (memfd is None and file.compatible.startswith("memfd"))
+
+    def _lost(self, file: File) -> str:
+        """What is not preserved of a file, in words: its data or its folios. Empty: nothing, or the map is not read."""
+        if id(file) not in self.lost:
+            data = preserved_note(self.map, file.data, brief=True)
+            self.lost[id(file)] = data or lost_folios(self.map, file.memfd)
+        return self.lost[id(file)]
 
     def _file(self, leaf: Tree, file: File) -> None:
         head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "name"), f"  data {file.data:#x}")
         page_size = self.page_size if self.folded else None
-        what = self.note(file.data)
+        lost = self._lost(file)
+        style = "problem" if lost.endswith("not preserved") else "note"
+        note: Part = (in_brackets(lost), style) if lost else self.note(file.data)
         if file.memfd is not None:
             what = f"  {memfd_text(file.memfd, page_size=page_size)}"
-        elif file.compatible.startswith("memfd") and not what:
-            what = in_brackets("descriptor empty or not readable")
-        entry = leaf.add(*head, what)
+        else:
+            is_unread = file.compatible.startswith("memfd") and not lost
+            what = in_brackets("descriptor empty or not readable") if is_unread else ""
+        entry = leaf.add(*head, note, what)
         if file.detail is not None:
             entry.add(record_text(file.detail, full=self.full))
         self.foreign(entry, file.contents)

@@ -41,7 +41,7 @@ def draw_pending(root: Tree, handover: Handover, *, folded: bool) -> None:
     if not is_same:
         for sessions in grouped(pending.sessions, _session_key) if folded else [(one,) for one in pending.sessions]:
             _sessions(branch, sessions, folded=folded)
-    _globals(branch, pending, handover if folded else None)
+    _globals(branch, pending, handover, folded=folded)
 
 
 def _is_serialised(pending: Pending, luo: Luo | None) -> bool:
@@ -97,23 +97,28 @@ def _files(run: Sequence[PendingFile]) -> tuple[Part, ...]:
     return f"file {first.token:#x}  ", handler, f"  data {first.data:#x}{size}"
 
 
-def _globals(branch: Tree, pending: Pending, shown: Handover | None) -> None:
-    """Add FLBs, device lists and handlers. shown: what it has serialised itself is left out. None: nothing."""
-    luo = shown.luo if shown is not None else None
-    known = {(flb.name, flb.data, flb.count) for flb in luo.flbs} if luo is not None else set()
+def _globals(branch: Tree, pending: Pending, handover: Handover, *, folded: bool) -> None:
+    """Add FLBs, device lists and handlers. folded: without those that LUO has serialised just so."""
+    written = handover.luo.flbs if handover.luo is not None else ()
+    known = {(flb.name, flb.data, flb.count) for flb in written} if folded else set()
+    registered = {flb.name for flb in pending.flbs}
+    lacking = [name for name in (flb.name for flb in written) if name not in registered]
+    if lacking and pending.complete:
+        style = "problem" if handover.direction is Direction.OUTGOING else "note"
+        branch.add("FLBs serialised, but ", ("not in the kernel's list", style), "  ", safe_text(", ".join(lacking)))
     flbs = [flb for flb in pending.flbs if (flb.name, flb.data, flb.count) not in known]
-    idle = [flb for flb in flbs if not (flb.data or flb.count)] if shown is not None else []
+    idle = [flb for flb in flbs if not (flb.data or flb.count)] if folded else []
     if len(idle) > 1:
         branch.add("FLBs without files  ", safe_text(", ".join(flb.name for flb in idle)))
         flbs = [flb for flb in flbs if flb not in idle]
-    for run in flb_runs(flbs) if shown is not None else [(flb,) for flb in flbs]:
+    for run in flb_runs(flbs) if folded else [(flb,) for flb in flbs]:
         count = "count saturated" if run[0].is_saturated else counted(run[0].count, "file")
         if len(run) > 1:
             branch.add(*flb_names(run), f"  {count} each")
             continue
         data = f"data {run[0].data:#x}{' (magic of a test FLB)' if is_test_flb(run[0].data) else ''}"
         branch.add("FLB ", (safe_text(run[0].name), "name"), f"  {data}  {count}")
-    places = {devices.address for devices in shown.pci} if shown is not None else set()
+    places = {devices.address for devices in handover.pci} if folded else set()
     for devices in pending.lists:
         if devices.address in places:
             continue

@@ -18,11 +18,14 @@ _Item = TypeVar("_Item")
 _AnyFlb = TypeVar("_AnyFlb", Flb, PendingFlb)
 
 
-def file_runs(files: Iterable[File]) -> Iterator[tuple[File, ...]]:
-    """The files by the first of each run: memfds that are alike but for token and address together, others alone."""
+def file_runs(files: Iterable[File], is_odd: Callable[[File], object]) -> Iterator[tuple[File, ...]]:
+    """The files by the first of each run: memfds that are alike but for token and address together, others alone.
+
+    is_odd: whether a file is shown alone in any case.
+    """
     alike: dict[object, list[File]] = {}
     for index, file in enumerate(files):
-        key = _file_key(file)
+        key = _file_key(file, is_odd)
         alike.setdefault(index if key is None else key, []).append(file)
     for run in alike.values():
         yield from ((file,) for file in run) if len(run) < _FEWEST_FILES else (tuple(run),)
@@ -39,9 +42,9 @@ def grouped(items: Iterable[_Item], key: Callable[[_Item], object], *, fewest: i
         yield from [run] if shared is not None and len(run) >= fewest else [(item,) for item in run]
 
 
-def session_runs(sessions: Iterable[Session]) -> Iterator[tuple[Session, ...]]:
-    """The sessions in their order: those in a row with like files together."""
-    return grouped(sessions, _session_key)
+def session_runs(sessions: Iterable[Session], is_odd: Callable[[File], object]) -> Iterator[tuple[Session, ...]]:
+    """The sessions in their order: those in a row with like files together. is_odd: as of `file_runs`."""
+    return grouped(sessions, lambda session: _session_key(session, is_odd))
 
 
 def flb_runs(flbs: Iterable[_AnyFlb]) -> Iterator[tuple[_AnyFlb, ...]]:
@@ -54,17 +57,17 @@ def _stem(name: str) -> str:
     return name.rpartition("-")[0]
 
 
-def _file_key(file: File) -> object:
+def _file_key(file: File, is_odd: Callable[[File], object]) -> object:
     """What like files have in common. None: the file is shown alone."""
     memfd = file.memfd
-    if memfd is None or memfd.position or file.detail is not None or file.contents:
+    if memfd is None or memfd.position or file.detail is not None or file.contents or is_odd(file):
         return None
     return file.compatible, memfd.layout, memfd.size, memfd.seals, memfd.folios.count, len(memfd.folios.list)
 
 
-def _session_key(session: Session) -> object:
+def _session_key(session: Session, is_odd: Callable[[File], object]) -> object:
     """What like sessions have in common. None: the session is shown alone."""
-    keys = [_file_key(file) for file in session.files]
+    keys = [_file_key(file, is_odd) for file in session.files]
     if not keys or None in keys or not session.name:
         return None
     return tuple(file.token for file in session.files), tuple(keys)

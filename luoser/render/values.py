@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a folio is decoded without them
 __all__ = [
     "device_columns",
     "in_brackets",
+    "lost_folios",
     "machine_text",
     "members",
     "memfd_text",
@@ -101,6 +102,18 @@ def preserved_note(found: PreservedMap | None, address: int, *, brief: bool = Fa
         return "not preserved" if found.complete else "not in the part of the map that can be read"
     offset = address - block.address
     return f"preserved, order {block.order}" + (f", {offset:#x} into its block" if offset else "")
+
+
+def lost_folios(found: PreservedMap | None, memfd: Memfd | None) -> str:
+    """How many folios of a memfd are not preserved, in words. Empty: none, or not the whole map is known.
+
+    found: the preserved map. None if it cannot be read.
+    """
+    if found is None or memfd is None or not found.complete:
+        return ""
+    addresses = list(memfd.folios.list.addresses())
+    lost = sum(order is None for address, order in zip(addresses, found.heads(addresses), strict=True) if address)
+    return f"{lost} of {counted(len(addresses), 'folio')} not preserved" if lost else ""
 
 
 def device_columns(

@@ -66,3 +66,18 @@ def test_a_difference_to_what_is_serialised_is_shown(what: str, capsys: pytest.C
 def test_without_the_kernels_own_symbols_there_is_none(luoser_command: Run) -> None:
     text = luoser_command("inspect", "--no-symbols", real.FIXTURES / "pre.elf.xz").stdout.decode()
     assert "pending" not in text
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_flbs_that_the_kernel_does_not_have_are_named(folded: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read("frozen")
+    (handover,) = state.handovers
+    assert handover.pending is not None
+    print_state(state, folded=folded)
+    assert "not in the kernel's list" not in capsys.readouterr().out
+    left = tuple(flb for flb in handover.pending.flbs if not flb.name.startswith("pci"))
+    for complete in (True, False):  # what was not read to its end may have them
+        pending = replace(handover.pending, flbs=left, complete=complete)
+        print_state(replace(state, handovers=(replace(handover, pending=pending),)), folded=folded)
+        said = "FLBs serialised, but not in the kernel's list  pci-v2, pci\n"
+        assert (said in capsys.readouterr().out) is complete

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from luoser.render.tree import print_state
-from luoser.state import Problem, State
+from luoser.state import FolioList, PreservedMap, Problem, State
 from tests import real
 from tests.conftest import Run
 from tests.images import Image, name
@@ -93,6 +93,29 @@ def test_what_is_not_as_usual_is_on_the_first_screen(capsys: pytest.CaptureFixtu
     assert said.count("(not preserved)") == 2  # the memfd, too
 
 
+@pytest.mark.parametrize(("what", "words"), [("data", "not preserved"), ("folio", "1 of 2 folios not preserved")])
+def test_a_file_that_is_not_preserved_is_not_folded(what: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read("7.3-a/frozen")
+    (handover,) = state.handovers
+    assert handover.luo is not None and handover.preserved.map is not None
+    session = handover.luo.sessions[2]
+    file = session.files[7]
+    assert file.memfd is not None
+    lost = file.data if what == "data" else file.memfd.folios.list[1].address
+    blocks = [
+        (address + n * (4096 << order), order)
+        for address, order, count in handover.preserved.map.by_address()
+        for n in range(count)
+    ]
+    kept = [(address, order, 1) for address, order in blocks if address != lost]
+    smaller = PreservedMap.from_extents(kept, page_size=4096)
+    changed = replace(handover, preserved=replace(handover.preserved, map=smaller))
+    said = text(replace(state, handovers=(changed,)), capsys)
+    assert f"session {session.name}  {session.address:#x}  20 files, 160 KiB\n" in said
+    assert "19 memfds of 8 KiB" in said
+    assert f"file {file.token:#x}  memfd-v2  data {file.data:#x} ({words})  8 KiB" in said
+
+
 def test_all_evidence_is_shown_where_the_direction_is_open(capsys: pytest.CaptureFixture[str]) -> None:
     state = real.read("7.3-a/frozen")
     (handover,) = state.handovers
@@ -139,7 +162,8 @@ def test_files_that_are_summed_up_are_shown_where_something_is_odd(capsys: pytes
     session = handover.luo.sessions[0]
     usual = session.files[0]
     assert usual.memfd is not None
-    cut = replace(usual.memfd, folios=replace(usual.memfd.folios, list=usual.memfd.folios.list[:5]))
+    first = FolioList(usual.memfd.folios.list.data[:80], page_size=4096)
+    cut = replace(usual.memfd, folios=replace(usual.memfd.folios, list=first))
     files = [replace(usual, token=n, memfd=replace(usual.memfd, position=n)) for n in range(1, 41)]
     files += [replace(usual, token=0x998, memfd=cut), replace(usual, token=0x999, data=0x7777000, memfd=None)]
     sessions = (replace(session, files=tuple(files)), *handover.luo.sessions[1:])
