@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Part", "Tree", "line", "paragraph", "prepare", "table", "tree", "write"]
+__all__ = ["Part", "Tree", "height", "line", "paragraph", "prepare", "table", "tree", "write"]
 
 Part = str | tuple[str, str]
 """A text, or (text, meaning). Texts are one line, and safe to print."""
@@ -88,17 +88,25 @@ def tree(root: Tree, *, depth: int | None = None) -> None:
 
     depth: levels to show below the root. None: all. What is left out is counted.
     """
-    _node(root, "", "", depth)
+    for parts, first, rest in _rows(root, "", "", depth):
+        line(*parts, first=first, rest=rest)
 
 
-def _node(node: Tree, first: str, rest: str, depth: int | None) -> None:
+def height(root: Tree, *, depth: int | None = None, width: int = 80) -> int:
+    """The number of lines of a tree on a terminal. depth: as of `tree`. width: in columns."""
+    rows = _rows(root, "", "", depth)
+    return sum(sum(1 for _ in _wrapped(parts, width, first, rest)) for parts, first, rest in rows)
+
+
+def _rows(node: Tree, first: str, rest: str, depth: int | None) -> Iterator[tuple[tuple[Part, ...], str, str]]:
+    """(parts, what is before them, what is before lines that go on) of a node and of those below it."""
     hidden = node.size if depth == 0 else 0
     more: tuple[Part, ...] = (f"  … {hidden} below",) if hidden else ()
-    line(*node.parts, *more, first=first, rest=f"{rest}{'│ ' if node.children and not hidden else '  '}")
+    yield (*node.parts, *more), first, f"{rest}{'│ ' if node.children and not hidden else '  '}"
     for child in () if hidden else node.children:
         is_last = child is node.children[-1]
         below = depth - 1 if depth is not None else None
-        _node(child, f"{rest}{'└' if is_last else '├'}── ", f"{rest}{' ' if is_last else '│'}   ", below)
+        yield from _rows(child, f"{rest}{'└' if is_last else '├'}── ", f"{rest}{' ' if is_last else '│'}   ", below)
 
 
 def table(

@@ -10,7 +10,7 @@ from itertools import groupby
 from luoser.abi.release import SUBTREES
 from luoser.render.drawing import SHOWN, Drawing
 from luoser.render.luo import LuoDrawing
-from luoser.render.out import Part, Tree, line, tree
+from luoser.render.out import Part, Tree, height, line, tree
 from luoser.render.pending import draw_pending
 from luoser.render.values import device_columns, place_text, record_text
 from luoser.state import (
@@ -46,6 +46,8 @@ _LEFT_OUT = frozenset(("missing", "excluded"))
 """Codes of problems that say that bytes are not in the source."""
 _SUMMARY = ("PCI", "LUO", "preserved memory")
 """Branches of a root that a summary has."""
+_SCREEN = 56
+"""Most lines of trees of 80 columns beside which source, verdict and notes fit a screen of 60."""
 _AREAS = 8
 """Up to so many areas are in one line."""
 
@@ -57,8 +59,15 @@ def print_state(state: State, *, full: bool = False, folded: bool = True, depth:
     folded: show like things in a row as one line, and neither facts that are as usual nor the words of notes.
     depth:  levels of the tree to show. None: all.
     """
-    for handover in state.handovers:
-        tree(handover_tree(handover, state, full=full, folded=folded), depth=depth)
+    handovers = _by_weight(state.handovers)
+    drawn = [handover_tree(handover, state, full=full, folded=folded) for handover in handovers]
+    depths = [depth] * len(drawn)
+    if folded and not full and depth is None:
+        depths = _depths(drawn, [handover.is_consumed for handover in handovers])
+    for root, levels in zip(drawn, depths, strict=True):
+        if levels != depth:
+            root.parts = *root.parts, ("  consumed: --all shows what is below", "quiet")
+        tree(root, depth=levels)
     notes = [problem for problem in state.problems if is_expected(problem, state)]
     problems = [problem for problem in state.problems if problem not in notes]
     if problems:
@@ -69,6 +78,29 @@ def print_state(state: State, *, full: bool = False, folded: bool = True, depth:
     elif notes:
         line((f"Notes: {len(notes)}", "note"))
         _print_problems(notes, "note", folded=False)
+
+
+def _by_weight(handovers: Sequence[Handover]) -> list[Handover]:
+    """The handovers, those first that hand over something, and of these the ones that no kernel has consumed."""
+
+    def key(handover: Handover) -> tuple[bool, bool]:
+        is_written = handover.luo is not None and handover.luo.serialized
+        return not (handover.pci or is_written or handover.pending), handover.is_consumed
+
+    return sorted(handovers, key=key)
+
+
+def _depths(drawn: Sequence[Tree], consumed: Sequence[bool]) -> list[int | None]:
+    """Levels of each root. If the trees do not fit a screen, those that are consumed have less, except the first.
+
+    The width of the terminal does not matter: a pipe has the same.
+    """
+    heights, depths = list(map(height, drawn)), list[int | None]([None] * len(drawn))
+    for level in (2, 1):
+        for number in reversed(range(1, len(drawn))):
+            if consumed[number] and sum(heights) > _SCREEN:
+                heights[number], depths[number] = height(drawn[number], depth=level), level
+    return depths
 
 
 def handover_tree(handover: Handover, state: State, *, full: bool = False, folded: bool = True) -> Tree:
@@ -86,7 +118,8 @@ def state_tree(state: State, *head: str, full: bool = False, folded: bool = True
     root = Tree(((safe_text(state.source.path), "name"),))
     for text in head:
         root.add(text)
-    root.children += [handover_tree(handover, state, full=full, folded=folded) for handover in state.handovers]
+    for handover in _by_weight(state.handovers):
+        root.children.append(handover_tree(handover, state, full=full, folded=folded))
     notes = [problem for problem in state.problems if is_expected(problem, state)]
     problems = [problem for problem in state.problems if not is_expected(problem, state)]
     for title, found in (("problems", problems), ("notes", notes)):
@@ -161,7 +194,7 @@ def print_summary(state: State) -> None:
 
 def summary_trees(state: State) -> Iterator[Tree]:
     """A tree of two levels for each handover: the root, and what matters most below it."""
-    for handover in state.handovers:
+    for handover in _by_weight(state.handovers):
         root = handover_tree(handover, state)
         kept = Tree(root.parts)
         for child in root.children:

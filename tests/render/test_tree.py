@@ -16,7 +16,7 @@ from tests.conftest import Run
 from tests.images import Image, name
 from tests.render.test_out import shown
 
-LINES = dict.fromkeys(real.DUMPS, 36) | {"7.3-chain/post": 50, "7.3-chain/frozen2": 75}
+LINES = dict.fromkeys(real.DUMPS, 36) | {"7.3-chain/post": 50, "7.3-chain/frozen2": 56}
 """Most lines of a real dump at 80 columns: the last two have two roots."""
 FACTS = {
     "7.3-a/frozen": (
@@ -78,8 +78,23 @@ def test_what_is_as_usual_is_one_flag_away(dump: str, capsys: pytest.CaptureFixt
     assert "(map not readable)" not in first and "layout: " not in first
     for devices in (one for handover in state.handovers for one in handover.pci):
         assert all(device.name in first for device in devices.devices)
-    for session in (one for handover in state.handovers if handover.luo for one in handover.luo.sessions):
+    shown_whole = [one for one in state.handovers if one.luo and not (len(state.handovers) > 1 and one.is_consumed)]
+    for session in (one for handover in shown_whole if handover.luo for one in handover.luo.sessions):
         assert len(session.files) != 3 or f"session {session.name}  {session.address:#x}" in first
+
+
+def test_a_consumed_root_that_does_not_fit_a_screen_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read("7.3-chain/frozen2")
+    said = text(state, capsys)
+    first, second = said.split("KHO root ")[1:]
+    assert first.startswith("0xe55000  kho-v4  outgoing") and " below" not in first
+    assert second.startswith("0x5cd000  kho-v4  incoming  live update 1  consumed: --all shows what is below\n")
+    assert "LUO  luo-v5 at 0x21e4000  serialised: 5 sessions, 14 files, 68.1 MiB  … 13 below" in second
+    print_state(state, depth=3)
+    assert "file 0x1a  memfd-v2  data 0x2152000" in capsys.readouterr().out
+    first, second = text(real.read("7.3-chain/post"), capsys).split("KHO root ")[1:]  # the other one has nothing yet
+    assert first.startswith("0x5cd000  kho-v4  incoming") and "consumed" not in first
+    assert second.startswith("0xe55000  kho-v4  outgoing")
 
 
 def test_what_is_not_as_usual_is_on_the_first_screen(capsys: pytest.CaptureFixture[str]) -> None:
