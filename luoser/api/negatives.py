@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
+    from luoser.checks import Finding
     from luoser.state import State
     from luoser.writer import Image
     from luoser.writer.mutate import Mutation
@@ -28,7 +30,7 @@ _NODES = (
 """Paths of the nodes of the sample, in which rules can be broken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Golden:
     """What is to be written.
 
@@ -45,7 +47,8 @@ class Golden:
     def broken(self, mutation: Mutation) -> Image:
         """The image with one rule broken.
 
-        Raises UsageError if what is to be written stays the same, or `check` does not find the rule in it.
+        Raises UsageError if what is to be written stays the same, or `check` has no other finding of the rule than
+        in the unbroken image.
         """
         from luoser.errors import UsageError
 
@@ -58,21 +61,36 @@ class Golden:
                 else "nothing changes"
             )
             raise UsageError(f"{about}; select another node with --blob, or build the whole handover")
-        if not self._is_found(mutation.rule, image):
+        found = self._findings(mutation.rule, self._states(image))
+        if not found:
             raise UsageError(f"{mutation.rule} has no finding after breaking it; describe more of the state in SPEC")
+        if not found - self._findings(mutation.rule, self._sound):
+            raise UsageError(
+                f"{mutation.rule} has the same findings before and after breaking it; describe a state in SPEC that "
+                "does not break it"
+            )
         return image
 
-    def _is_found(self, rule: str, image: Image) -> bool:
-        """Whether `check` finds a rule: in the device lists as they look, or as of their own layouts.
+    @cached_property
+    def _sound(self) -> list[State]:
+        """The states of the unbroken image."""
+        return self._states(self.image)
+
+    def _states(self, image: Image) -> list[State]:
+        """An image as read: with the device lists as they look, and as of their own layouts.
 
         Broken bytes can fit another layout better; and some rules are broken by the bytes of another one.
         """
-        from luoser.checks import check
         from luoser.reader import read
 
         own = tuple(devices.layout for handover in self.state.handovers for devices in handover.pci)
-        states = (read(image.memory(), page_size=image.page_size, layouts=one, contents=True) for one in ((), own))
-        return any(check(state, select=(rule,)).findings for state in states)
+        return [read(image.memory(), page_size=image.page_size, layouts=one, contents=True) for one in ((), own)]
+
+    def _findings(self, rule: str, states: Sequence[State]) -> set[tuple[int, Finding]]:
+        """What `check` finds of a rule, with the index of the state."""
+        from luoser.checks import check
+
+        return {(index, one) for index, state in enumerate(states) for one in check(state, select=(rule,)).findings}
 
     def _bytes(self, image: Image) -> object:
         return [image.read(*node[1:]) for node in self.nodes] if self.nodes else image.pages

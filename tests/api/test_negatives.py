@@ -11,9 +11,16 @@ import pytest
 
 import luoser
 from luoser.abi.pci import LAYOUTS, PciLayout
-from luoser.api.negatives import rules_of
+from luoser.api.negatives import Golden, rules_of
 from luoser.checks import rules
+from luoser.errors import UsageError
+from luoser.state import State
+from luoser.state.from_json import from_document
+from luoser.writer import Image, write
+from luoser.writer.complete import complete
 from luoser.writer.mutate import mutations
+from luoser.writer.mutate.luo import place_of, sessions_of
+from luoser.writer.mutate.model import Mutation
 from tests.conftest import Run
 from tests.real import ROOT
 
@@ -126,3 +133,17 @@ def test_rules_of_other_layouts(luoser_command: Run, name: str, rule: str) -> No
 def test_a_layout_without_rules_to_break(luoser_command: Run) -> None:
     result = luoser_command("build", "--list-mutations", "eventfd-v1")
     assert (result.returncode, result.stdout) == (0, b"") and b"no rule can be broken" in result.stderr
+
+
+def test_what_the_golden_breaks_itself_is_not_found() -> None:
+    devices = [{"bdf": "0000:00:01.0", "refcount": 0}, {"bdf": "0000:00:02.0", "refcount": 1}]
+    given: Json = {"luo": {"sessions": [{"name": "vm"}]}, "pci": [{"layout": "pci-v2-u64", "devices": devices}]}
+    state = from_document(complete({"handovers": [given]}))
+    golden = Golden(image=write(state), state=state)
+
+    def elsewhere(image: Image, state: State) -> None:
+        image.patch(place_of(sessions_of(state)[0]), b"x")
+
+    assert golden.broken(mutations()["PCI016"]) != golden.image
+    with pytest.raises(UsageError, match="PCI016 has the same findings before and after breaking it"):
+        golden.broken(Mutation("PCI016", "nothing", elsewhere))
