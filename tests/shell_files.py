@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+from click.shell_completion import FishComplete, ShellComplete, ZshComplete
 
 from luoser import __version__
+from luoser.cli.complete import Bash
 from luoser.cli.main import cli
 from tests.command_line import Command, commands
 
@@ -17,7 +18,7 @@ __all__ = ["SHARE", "completions", "main", "manual"]
 
 SHARE = Path(__file__).resolve().parents[1] / "share"
 _SHELLS: dict[str, type[ShellComplete]] = {
-    "bash-completion/completions/luoser": BashComplete,
+    "bash-completion/completions/luoser": Bash,
     "zsh/site-functions/_luoser": ZshComplete,
     "fish/vendor_completions.d/luoser.fish": FishComplete,
 }

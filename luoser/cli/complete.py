@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import BashComplete, CompletionItem
 
 from luoser.text import counted
 
 __all__ = [
+    "Bash",
     "changes",
     "commands",
     "files_of",
@@ -35,6 +36,43 @@ _SECONDS = 3.0
 _MANY = 40
 _Words = Callable[[click.Context], Iterable[tuple[str, str]]]
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+class Bash(BashComplete):
+    """The completion of bash, which splits `--limit=rep` into three words: they are joined again."""
+
+    source_template = """\
+%(complete_func)s() {
+    local IFS=$'\\n'
+    local response type value completion word words=()
+
+    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+        [[ $word == "=" && ${words[-1]} == --* ]] || words+=("$word")
+    done
+    [[ $word == "=" ]] && words+=("")
+
+    response=$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete $1)
+
+    for completion in $response; do
+        IFS=',' read type value <<< "$completion"
+
+        if [[ $type == 'dir' ]]; then
+            COMPREPLY=()
+            compopt -o dirnames
+        elif [[ $type == 'file' ]]; then
+            COMPREPLY=()
+            compopt -o default
+        elif [[ $type == 'plain' ]]; then
+            COMPREPLY+=("$value")
+            [[ $value == *= ]] && compopt -o nospace
+        fi
+    done
+
+    return 0
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
 
 
 def _completes(words: _Words) -> _Complete:

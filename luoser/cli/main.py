@@ -168,6 +168,11 @@ def _say(message: str) -> None:
 def _run() -> None:
     """As `cli.main`, but keeps BrokenPipeError: click turns it into exit code 1, which means findings here."""
     if "_LUOSER_COMPLETE" in os.environ:
+        from click.shell_completion import add_completion_class
+
+        from luoser.cli.complete import Bash
+
+        add_completion_class(Bash)
         cli.main(prog_name="luoser")
     with cli.make_context("luoser", sys.argv[1:]) as context:
         cli.invoke(context)

@@ -16,6 +16,7 @@ from click.shell_completion import ShellComplete
 from luoser.cli import complete
 from luoser.cli.main import _COMMANDS, cli
 from tests import real, shell_files
+from tests.conftest import Run
 from tests.real import ROOT
 
 FROZEN = str(real.path("7.3-a/frozen"))
@@ -57,6 +58,7 @@ def completed(line: str) -> list[str]:
 @pytest.mark.parametrize("line", WORDS)
 def test_what_is_completed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("luoser.cli.complete._SECONDS", 60.0)  # a busy machine reads a dump for longer
     found = completed(line)
     assert set(WORDS[line]) <= set(found)
     assert all(word.startswith(line.split(" ")[-1]) for word in found)
@@ -120,6 +122,30 @@ def test_bash(tmp_path: Path) -> None:
         printf '%s\\n' "${COMPREPLY[@]}"
     """
     assert of_shell(tmp_path, "bash", script)[-2:] == completed("decode --as pci-v2-u")
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "like"),
+    [
+        ("decode --as=pci-v2-u", "luoser decode --as = pci-v2-u", "decode --as pci-v2-u"),
+        ("inspect --limit=rep", "luoser inspect --limit = rep", "inspect --limit rep"),
+        ("inspect --limit=", "luoser inspect --limit =", "inspect --limit "),
+    ],
+)
+def test_bash_splits_at_the_sign_of_a_value(tmp_path: Path, line: str, words: str, like: str) -> None:
+    script = f"""
+        . share/bash-completion/completions/luoser
+        compopt() {{ :; }}  # is for a running completion
+        COMP_LINE='luoser {line}' COMP_WORDS=({words}) COMP_CWORD={words.count(" ")} COMPREPLY=()
+        _luoser_completion luoser
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    assert of_shell(tmp_path, "bash", script) == completed(like) != []
+
+
+def test_the_script_that_the_command_prints_is_the_shipped_one(luoser_process: Run) -> None:
+    printed = luoser_process(env={**os.environ, "_LUOSER_COMPLETE": "bash_source"}).stdout.decode()
+    assert printed.strip() == shell_files.completions()["bash-completion/completions/luoser"].strip()
 
 
 def test_fish(tmp_path: Path) -> None:
