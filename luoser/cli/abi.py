@@ -11,6 +11,7 @@ import click
 from luoser.cli import complete
 from luoser.cli.common import INCONCLUSIVE, NUMBER, echo_json, format_option, hex_options, limit_option
 from luoser.cli.group import Group
+from luoser.render.out import complain
 
 if TYPE_CHECKING:
     from luoser.kernel.types import Types
@@ -123,7 +124,7 @@ def verify(file: str | None, base: str | None, source: tuple[str, ...], output: 
     if any(one.result == "different" for one in found):
         raise SystemExit(1)
     if not any(one.result == "equal" for one in found):
-        click.echo(f"luoser: {types.where}: no struct of a layout is in these types; nothing was compared", err=True)
+        complain(f"{types.where}: no struct of a layout is in these types; nothing was compared")
         raise SystemExit(INCONCLUSIVE)
 
 
@@ -142,7 +143,7 @@ def _types_of(source: tuple[str, ...]) -> Types:
     with open_memory(*source) as memory:
         found, reason = types_of(memory)
     if found is None:
-        click.echo(f"luoser: {reason}", err=True)
+        complain(reason)
         raise SystemExit(INCONCLUSIVE)
     return found
 
@@ -179,6 +180,6 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
         for name, why in found:
             line((name, "name"), f": {why}")
         if not found:
-            click.echo(f"luoser: {safe_text(file)}: no known layout fits these bytes", err=True)
+            complain(f"{safe_text(file)}: no known layout fits these bytes")
     if not found:
         raise SystemExit(1)

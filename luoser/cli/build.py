@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from luoser.cli import complete
 from luoser.cli.common import NUMBER, limit_option
 from luoser.cli.kernel_tree import FORMS, KernelTree
+from luoser.render.out import complain
 
 if TYPE_CHECKING:
     from luoser.abi.registry import Layout
@@ -79,7 +80,7 @@ class _Output:
             made.append(Blob(name=name, layout=layout, data=whole, notes=notes))
         if self.tree is not None:
             for word in self.tree.write(made, source=self.source, force=self.force):
-                click.echo(f"luoser: {word}", err=True)
+                complain(word)
             return
         (one,) = made
         content = one.data
@@ -146,7 +147,7 @@ class _Boot:
         what = "setup_data node" if machine == "x86-64" else "devicetree with /chosen"
         for told in image.passed:
             words = f"root {told.root:#x}, scratch array {told.array:#x} of {told.size} bytes, {what} {told.node:#x}"
-            click.echo(f"luoser: to boot with: {words}; {self._room(image, told)}", err=True)
+            complain(f"to boot with: {words}; {self._room(image, told)}")
         target = self.setup_data if machine == "x86-64" else self.chosen
         if target is not None:
             (told,) = image.passed
@@ -326,7 +327,7 @@ def command(
     except UsageError as error:
         raise UsageError(f"{shown}: {error}") from error
     for word in words:
-        click.echo(f"luoser: {shown}: {word}", err=True)
+        complain(f"{shown}: {word}")
     if words and broken is None and all_mutations is None:
         raise SystemExit(_DIFFERENT)
 
@@ -361,7 +362,7 @@ def _list_mutations(name: str, context: click.Context) -> None:
     for rule in found:
         line((rule, "name"), f"  {slugs[rule]}")
     if not found:
-        click.echo(f"luoser: no rule can be broken in a blob of {name} alone", err=True)
+        complain(f"no rule can be broken in a blob of {name} alone")
 
 
 def _is_given(context: click.Context, name: str) -> bool:

@@ -15,6 +15,7 @@ import click
 from luoser.cli import complete
 from luoser.errors import SourceError, UsageError
 from luoser.limits import in_force, limited, meanings, with_values
+from luoser.render.out import complain
 from luoser.text import parse_number, parse_size
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class _Expired(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the message on stderr, in the form of all other errors."""
-        click.echo(f"luoser: {self.message}", err=True)
+        complain(self.message)
 
 
 @contextmanager
@@ -187,7 +188,7 @@ class NoState(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the message on stderr, in the form of all other errors."""
-        click.echo(f"luoser: {self.message}", err=True)
+        complain(self.message)
 
 
 class _Release(click.ParamType):  # type: ignore[type-arg]
@@ -355,7 +356,7 @@ class Reading:
                     f"is one, give --raw, or its addresses with --base, --map or --pc-hole{self._blob_hint()}"
                 )
             for problem in state.problems[:_PROBLEMS_SHOWN]:
-                click.echo(f"luoser: {safe_text(problem.message, again=True)}", err=True)
+                complain(safe_text(problem.message, again=True))
             raise NoState(
                 f"{safe_text(self.source[0])}: no KHO root in this {state.source.format} source: expected a page with "
                 "a devicetree whose compatible is kho-vN; check that the kernel was booted with kho=on and that the "

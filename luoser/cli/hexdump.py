@@ -7,6 +7,7 @@ import click
 
 from luoser.cli import complete
 from luoser.cli.common import NUMBER, Reading, read_options
+from luoser.render.out import complain
 
 __all__ = ["command"]
 
@@ -76,6 +77,6 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
     if len(data) < length:
         missing = f"{gap}: {length - len(data)} bytes are not shown"
         if plain:
-            click.echo(f"luoser: {missing}", err=True)
+            complain(missing)
         else:
             line((f"{node.address + len(data):#012x}", "address"), f"  {missing}")

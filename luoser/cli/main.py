@@ -112,7 +112,7 @@ def main() -> None:
         _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _say("luoser: interrupted")
+        _say("interrupted")
         sys.exit(130)
     except LuoserError as error:
         _fail(str(error))
@@ -133,7 +133,7 @@ def _has_streams() -> bool:
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - pathlib is slow to load, and it stays open
     if sys.stdout is None:
-        _say("luoser: standard output is closed")
+        _say("standard output is closed")
         return False
     prepare()
     return True
@@ -161,8 +161,10 @@ def _closed_pipe() -> NoReturn:
 
 def _say(message: str) -> None:
     """A line on stderr, which may be closed, too."""
+    from luoser.render.out import complain
+
     with contextlib.suppress(OSError, ValueError):
-        click.echo(message, err=True)
+        complain(message)
 
 
 def _run() -> None:
@@ -180,6 +182,7 @@ def _run() -> None:
 
 def _show(error: click.ClickException) -> None:
     """As click's own method, but quoted arguments are made safe to print."""
+    from luoser.render.out import complain
     from luoser.text import safe_text
 
     if not isinstance(error, click.UsageError):
@@ -187,14 +190,14 @@ def _show(error: click.ClickException) -> None:
         return
     if error.ctx is not None:
         click.echo(error.ctx.get_usage(), err=True)
-    click.echo(f"luoser: {safe_text(error.format_message(), again=True)}", err=True)
+    complain(safe_text(error.format_message(), again=True))
 
 
 def _fail(message: str) -> NoReturn:
     """Exit with a line on stderr. What stdout did not take is lost."""
     from luoser.text import safe_text
 
-    _say(f"luoser: {safe_text(message, again=True)}")
+    _say(safe_text(message, again=True))
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(2)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 
 from luoser.cli.common import echo_json, format_option, limit_option
+from luoser.render.out import complain
 
 __all__ = ["command"]
 
@@ -51,4 +52,4 @@ def command(source: str | None, target: str | None, force: bool, output: str) ->
 
         print_topology(topology)
     for remark in topology.remarks:
-        click.echo(f"luoser: {safe_text(remark, again=True)}", err=True)
+        complain(safe_text(remark, again=True))

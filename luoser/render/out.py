@@ -10,8 +10,9 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TextIO
 
-__all__ = ["Part", "Tree", "height", "line", "paragraph", "prepare", "table", "tree", "write"]
+__all__ = ["Part", "Tree", "complain", "height", "line", "paragraph", "prepare", "table", "tree", "write"]
 
 Part = str | tuple[str, str]
 """A text, or (text, meaning). Texts are one line, and safe to print."""
@@ -56,6 +57,17 @@ def line(*parts: Part, first: str = "", rest: str = "  ") -> None:
     is_coloured = _is_coloured()
     for text in _wrapped(parts, width, first, rest):
         write("".join(_styled(piece, style) if is_coloured else piece for piece, style in text).rstrip() + "\n")
+
+
+def complain(message: str) -> None:
+    """Write `luoser: MESSAGE` on stderr, on a terminal as many lines as it takes."""
+    width = _width(sys.stderr)
+    text = f"luoser: {message}"
+    rows = [text]
+    if width is not None and len(text) > width:
+        rows = textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    sys.stderr.write("\n".join(rows) + "\n")
+    sys.stderr.flush()
 
 
 def paragraph(text: str, *, width: int = 100) -> None:
@@ -139,15 +151,16 @@ def table(
         line((text, "name") if not number else text, first=indent)
 
 
-def _width() -> int | None:
-    """Columns of the terminal. None: stdout is not a terminal."""
-    if not sys.stdout.isatty():
+def _width(stream: TextIO | None = None) -> int | None:
+    """Columns of the terminal. stream: stdout unless given. None: it is not a terminal."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
         return None
     asked = os.environ.get("COLUMNS", "")
     if asked.isdecimal() and int(asked):
         return max(int(asked), _NARROWEST)
     try:
-        return max(os.get_terminal_size(sys.stdout.fileno()).columns or 80, _NARROWEST)
+        return max(os.get_terminal_size(stream.fileno()).columns or 80, _NARROWEST)
     except (ValueError, OSError):
         return 80
 

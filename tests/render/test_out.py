@@ -131,6 +131,22 @@ def test_other_commands_on_a_terminal(command: str) -> None:
         compare(whole, width, *OTHERS[command])
 
 
+@pytest.mark.parametrize("columns", [*WIDTHS, None])
+def test_an_error_is_not_broken_within_a_word(columns: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return columns is not None
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    out.complain("a.elf: cannot read 0x123456789a000: page 0x123456789a000 is absent (in no segment of the source)")
+    told = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert told.split()[:6] == ["luoser:", "a.elf:", "cannot", "read", "0x123456789a000:", "page"]
+    assert told.count("0x123456789a000") == 2
+    assert (len(told.splitlines()) == 1) is (columns in (200, None))
+    assert max(map(len, told.splitlines())) <= (columns or 200)
+
+
 def test_a_paragraph_fills_the_lines_of_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "word " * 60
     for width, most in ((None, 100), (200, 100), (80, 80), (40, 40)):
