@@ -58,9 +58,8 @@ class Built:
         if self.blob is not None:
             return self.blob
         assert self.image is not None
-        file, image = io.BytesIO(), self.image
-        pages = (page + part for page in image.pages for part in range(0, image.page_size, 4096))
-        write_core(file, image.memory(), pages, knows_ram=False)
+        file = io.BytesIO()
+        write_core(file, self.image.memory(), self.image.frames, knows_ram=False)
         return file.getvalue()
 
     def source(self, form: Literal["c", "kunit", "kselftest"] = "c", *, name: str | None = None) -> str:

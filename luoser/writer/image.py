@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from luoser.bits import used_size
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.extracts.core import write_core
 from luoser.memory.source import Memory, Segment, SegmentedMemory
@@ -43,7 +42,7 @@ class Passed:
 
 
 class Image:
-    """Pages of zeros, and what was put into them.
+    """Pages of zeros, and what was put into them. Of each page only the bytes before its last zeros are kept.
 
     page_size: bytes.
     lacks:     notes on what is not in the image because the state does not have it.
@@ -56,8 +55,7 @@ class Image:
         self.lacks: list[str] = []
         self.passed: list[Passed] = []
         self.at_jump: set[int] = set()
-        self._pages: dict[int, memoryview] = {}
-        self._unused: list[memoryview] = []
+        self._pages: dict[int, bytes] = {}
         self._owners: dict[int, list[tuple[int, int, str]]] = {}
 
     def put(self, address: int, data: bytes, what: str) -> None:
@@ -80,26 +78,9 @@ class Image:
         data:    the bytes.
         """
         for page, start, stop in self._parts(address, len(data)):
-            if page not in self._pages:
-                self._pages[page] = self._new_page()
-            self._pages[page][start - page : stop - page] = data[start - address : stop - address]
-
-    def _new_page(self) -> memoryview:
-        """A page of zeros. They are made in runs, which the system gets back as a whole; small pieces it does not."""
-        if not self._unused:
-            run = memoryview(mmap.mmap(-1, _RUN * self.page_size, access=mmap.ACCESS_COPY))
-            self._unused = [run[place : place + self.page_size] for place in range(0, len(run), self.page_size)]
-        return self._unused.pop()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For `copy` and `pickle`, which do not know views."""
-        pages = {address: bytes(page) for address, page in self._pages.items()}
-        return {**self.__dict__, "_pages": pages, "_unused": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _pages={})
-        for address, page in state["_pages"].items():
-            self.patch(address, page)
+            kept, part = self._pages.get(page, b""), data[start - address : stop - address]
+            made = kept[: start - page].ljust(start - page, b"\0") + part + kept[stop - page :]
+            self._pages[page] = made[: used_size(made)]
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes of the image.
@@ -109,11 +90,11 @@ class Image:
 
         Raises MissingMemory.
         """
-        parts = list[memoryview]()
+        parts = list[bytes]()
         for page, start, stop in self._parts(address, size):
             if page not in self._pages:
                 raise MissingMemory(start, PageState.ABSENT)
-            parts.append(self._pages[page][start - page : stop - page])
+            parts.append(self._pages[page][start - page : stop - page].ljust(stop - start, b"\0"))
         return b"".join(parts)
 
     def _parts(self, address: int, size: int) -> Iterator[tuple[int, int, int]]:
@@ -140,7 +121,12 @@ class Image:
     @property
     def pages(self) -> dict[int, bytes]:
         """The pages by physical address, ascending."""
-        return {address: bytes(self._pages[address]) for address in sorted(self._pages)}
+        return {address: self._whole(address) for address in sorted(self._pages)}
+
+    @property
+    def frames(self) -> Iterator[int]:
+        """Addresses of the pages in units of 4 KiB, ascending."""
+        return (page + part for page in sorted(self._pages) for part in range(0, self.page_size, _PAGE))
 
     @property
     def pieces(self) -> Iterator[tuple[int, int, str]]:
@@ -160,18 +146,20 @@ class Image:
     def drop(self) -> None:
         """Forget all pages: they were written."""
         self._pages.clear()
-        self._unused.clear()
+
+    def _whole(self, address: int) -> bytes:
+        return self._pages[address].ljust(self.page_size, b"\0")
 
     def runs(self) -> Iterator[tuple[int, bytes]]:
         """(physical address, bytes) of runs of adjacent pages, ascending. Long ones are split."""
-        start, parts = 0, list[memoryview]()
+        start, parts = 0, list[bytes]()
         for address in sorted(self._pages):
             if parts and (address != start + len(parts) * self.page_size or len(parts) == _RUN):
                 yield start, b"".join(parts)
                 parts = []
             if not parts:
                 start = address
-            parts.append(self._pages[address])
+            parts.append(self._whole(address))
         if parts:
             yield start, b"".join(parts)
 
@@ -231,5 +219,4 @@ def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
                 file.seek(address)
                 file.write(data)
         else:
-            pages = (start + part for start, run in image.runs() for part in range(0, len(run), 4096))
-            write_core(file, image.memory(), pages, knows_ram=False)
+            write_core(file, image.memory(), image.frames, knows_ram=False)

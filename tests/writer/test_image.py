@@ -136,3 +136,13 @@ def test_pages_are_written_without_copies_of_all_of_them(form: str, tmp_path: Pa
     assert most < 20 << 20  # the core is copied in pieces of 16 MiB
     with luoser.open(tmp_path / "image") as memory:
         assert memory.read(0, 8192 * 4096) == b"".join(made.pages.values())
+
+
+def test_zeros_of_pages_are_not_kept() -> None:
+    """Most pages of a handover are nearly empty."""
+    made = Image(4096)
+    for page in range(1024):
+        made.put(page * 4096, b"entry".ljust(4096, b"\0"), "a page")
+    made.patch(4096, bytes(5))
+    assert len(pickle.dumps(made)) < 128 << 10
+    assert made.pages == {page * 4096: (b"" if page == 1 else b"entry").ljust(4096, b"\0") for page in range(1024)}
