@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from luoser.abi.c_struct import structure
 from luoser.abi.schema import Member, Schema, packed, raw
-from luoser.kernel.types import Types
+from luoser.kernel.types import Types, members_budget
 from luoser.kernel.verify import Difference, differences
 
 __all__ = ["own_schema"]
@@ -25,7 +25,7 @@ def own_schema(types: Types, schema: Schema) -> Schema | None:
     TypesError.
     """
     number = types.struct(structure(schema).tag)
-    found = list(differences(types, number, structure(schema))) if number is not None else None
+    found = list(differences(types, number, structure(schema), members_budget())) if number is not None else None
     if number is None or found is None or not all(map(_is_place, found)):
         return None
     if not found:

@@ -4,11 +4,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["FUNCTION", "Kind", "Member", "Place", "Type", "Types", "TypesError", "described"]
+from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.budget import Budget
+
+__all__ = [
+    "FUNCTION",
+    "Kind",
+    "Member",
+    "Place",
+    "TooManyMembersError",
+    "Type",
+    "Types",
+    "TypesError",
+    "described",
+    "members_budget",
+    "need_members",
+]
 
 FUNCTION = "function"
 """How a type without a name that is neither struct nor number is shown: only pointers to functions have such."""
@@ -23,6 +38,22 @@ _REMEMBERED = 1 << 12
 
 class TypesError(Exception):
     """Types that cannot be read. Its text says why."""
+
+
+class TooManyMembersError(TypesError):
+    """Types of which not all was looked at. Its text says which limit was met."""
+
+
+def members_budget(more: Callable[[], int] = lambda: 0) -> Budget:
+    """How many members of structs may be looked at, or read. more: in addition to LIMITS.compared_members."""
+    return Budget(LIMITS.compared_members, more)
+
+
+def need_members(budget: Budget, types: Types, count: int = 1) -> None:
+    """Take members from a budget. Raises TooManyMembersError if it has not so many left."""
+    if budget.take(count) < count:
+        text = f"{types.where}: more than {LIMITS.compared_members} members of structs to look at"
+        raise TooManyMembersError(f"{text}; {how_to_raise('compared_members')}")
 
 
 class Kind(StrEnum):

@@ -11,8 +11,8 @@ from typing import Literal
 from luoser.abi.c_struct import Member, Struct, structure
 from luoser.abi.registry import Layout, layouts
 from luoser.abi.schema import Schema
-from luoser.kernel.types import Kind, Place, Types, TypesError, described
-from luoser.limits import LIMITS, how_to_raise
+from luoser.kernel.types import Kind, Place, Types, described, members_budget, need_members
+from luoser.memory.budget import Budget
 
 __all__ = ["Difference", "KernelMember", "Verified", "changed", "differences", "verify", "verify_layout"]
 
@@ -21,8 +21,6 @@ _WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
 _DEEPEST = 4
 _PAGE, _LARGER = 4096, (16384, 65536)
 """Bytes of a page, as the registry has structs that fill one, and of others that arm64 has."""
-_MEMBERS = 1 << 14
-"""Members of one struct that are shown, those of inner structs included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,20 +77,6 @@ class Verified:
     members: tuple[KernelMember, ...] = ()
 
 
-class _Budget:
-    """Members that may still be looked at, of all structs of a comparison: each level of inner ones multiplies them."""
-
-    def __init__(self) -> None:
-        self.left = LIMITS.compared_members
-
-    def take(self, types: Types, count: int = 1) -> None:
-        """Raise TypesError if that is too many."""
-        self.left -= count
-        if self.left < 0:
-            text = f"{types.where}: more than {LIMITS.compared_members} members of structs to compare"
-            raise TypesError(f"{text}; {how_to_raise('compared_members')}")
-
-
 def verify(types: Types) -> list[Verified]:
     """Every struct of the registry, then those of the kernel that look like it and are not in there.
 
@@ -107,7 +91,7 @@ def verify(types: Types) -> list[Verified]:
             owners.setdefault(id(schema), []).append(layout.name)
             if schema not in named.setdefault(structure(schema).tag, []):
                 named[structure(schema).tag].append(schema)
-    budget = _Budget()
+    budget = members_budget()
     found = [_verified(types, name, forms, owners, budget) for name, forms in named.items()]
     return [*found, *_unknown(types, named.keys(), budget)]
 
@@ -121,18 +105,17 @@ def verify_layout(types: Types, layout: Layout) -> list[Verified]:
     Raises TypesError if types cannot be read.
     """
     owners = {id(schema): [layout.name] for schema in layout.schemas}
-    budget = _Budget()
+    budget = members_budget()
     return [_verified(types, structure(schema).tag, [schema], owners, budget) for schema in layout.schemas]
 
 
-def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, list[str]], budget: _Budget) -> Verified:
+def _verified(types: Types, name: str, forms: list[Schema], owners: dict[int, list[str]], budget: Budget) -> Verified:
     def names(schemas: list[Schema]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(owner for schema in schemas for owner in owners[id(schema)]))
 
     best: tuple[int, list[Schema], list[Difference], int] | None = None
     for number in types.named(name):
-        budget.take(types, len(types.type(number).members))
-        compared = [(form, list(differences(types, number, structure(form)))) for form in forms]
+        compared = [(form, list(differences(types, number, structure(form), budget))) for form in forms]
         least = min(len(changes) for _, changes in compared)
         nearest = [form for form, changes in compared if len(changes) == least]
         if best is None or least < best[0]:
@@ -155,15 +138,18 @@ def _status(schemas: list[Schema]) -> str:
     return "merged" if any(schema.status == "merged" for schema in schemas) else schemas[0].status
 
 
-def differences(types: Types, number: int, ours: Struct, path: str = "", deep: int = _DEEPEST) -> Iterator[Difference]:
+def differences(
+    types: Types, number: int, ours: Struct, budget: Budget, path: str = "", deep: int = _DEEPEST
+) -> Iterator[Difference]:
     """What differs between a struct of the registry and that of a kernel, inner structs included. Raises TypesError.
 
     types:  of the kernel. number: of its struct.
     ours:   of the registry.
+    budget: of members to look at.
     path:   of the member that is the struct. Empty: it is none.
     deep:   levels of inner structs that are compared.
     """
-    theirs = dict(types.members(number))
+    theirs = dict(_members(types, number, budget))
     ours = _of_page(ours, types.size(number))
     unnamed = {name: place for name, place in theirs.items() if name not in {member.name for member in ours.members}}
     if types.size(number) != ours.size:
@@ -178,7 +164,7 @@ def differences(types: Types, number: int, ours: Struct, path: str = "", deep: i
             else:
                 yield Difference(what="gone", member=where, ours=f"at {member.offset}", theirs="")
         else:
-            yield from _member_differences(types, place, member, where, deep)
+            yield from _member_differences(types, place, member, budget, where, deep)
     for name, place in unnamed.items():
         start, size = _span(types, place)
         shared = [
@@ -190,6 +176,14 @@ def differences(types: Types, number: int, ours: Struct, path: str = "", deep: i
         yield Difference(what="new", member=where, ours="", theirs=f"{described(types, place.type)} at {place.offset}")
 
 
+def _members(types: Types, number: int, budget: Budget) -> Iterator[tuple[str, Place]]:
+    """The members of a struct, each taken from the budget, and one more: also a struct without any is work."""
+    need_members(budget, types)
+    for name, place in types.members(number):
+        need_members(budget, types)
+        yield name, place
+
+
 def _of_page(ours: Struct, size: int) -> Struct:
     """A struct that fills a page, with its last array as long as a kernel with larger pages has it."""
     last = ours.members[-1] if ours.members else None
@@ -199,7 +193,9 @@ def _of_page(ours: Struct, size: int) -> Struct:
     return replace(ours, size=size, members=(*ours.members[:-1], longer))
 
 
-def _member_differences(types: Types, place: Place, member: Member, where: str, deep: int) -> Iterator[Difference]:
+def _member_differences(
+    types: Types, place: Place, member: Member, budget: Budget, where: str, deep: int
+) -> Iterator[Difference]:
     start, size = _span(types, place)
     our_start, our_size = _our_span(member)
     if start != our_start:
@@ -212,7 +208,7 @@ def _member_differences(types: Types, place: Place, member: Member, where: str, 
     if inner and types.type(inner).kind is Kind.ARRAY:
         inner = types.plain(types.type(inner).target)
     if deep and member.struct is not None and types.type(inner).kind is Kind.STRUCT:
-        yield from differences(types, inner, member.struct, where, deep - 1)
+        yield from differences(types, inner, member.struct, budget, where, deep - 1)
 
 
 def _is_alike(types: Types, place: Place, member: Member) -> bool:
@@ -250,21 +246,18 @@ def _bits(count: int) -> str:
     return f"{count // 8}" if count % 8 == 0 else f"{count // 8}, bit {count % 8}"
 
 
-def kernel_members(types: Types, number: int, budget: _Budget | None = None) -> Iterator[KernelMember]:
+def kernel_members(types: Types, number: int, budget: Budget | None = None) -> Iterator[KernelMember]:
     """The members of a kernel's struct, those of inner structs after the one that holds them: of an array the first.
+
+    budget: of members to look at. None: one for these alone.
 
     Raises TypesError.
     """
-    budget = budget or _Budget()
-    for count, member in enumerate(_members_of(types, number, "", 0, _DEEPEST)):
-        budget.take(types)
-        if count >= _MEMBERS:
-            raise TypesError(f"{types.where}: struct {types.type(number).name} has more than {_MEMBERS} members")
-        yield member
+    yield from _members_of(types, number, budget or members_budget(), "", 0, _DEEPEST)
 
 
-def _members_of(types: Types, number: int, path: str, base: int, deep: int) -> Iterator[KernelMember]:
-    for name, place in types.members(number):
+def _members_of(types: Types, number: int, budget: Budget, path: str, base: int, deep: int) -> Iterator[KernelMember]:
+    for name, place in _members(types, number, budget):
         where = f"{path}{'.' if path else ''}{name}"
         size, inner = types.size(place.type) if place.type else 0, _element(types, place.type)
         yield KernelMember(
@@ -277,7 +270,7 @@ def _members_of(types: Types, number: int, path: str, base: int, deep: int) -> I
         )
         if deep and inner and types.type(inner).kind is Kind.STRUCT:
             where += "[]" if inner != types.plain(place.type) else ""
-            yield from _members_of(types, inner, where, base + place.offset, deep - 1)
+            yield from _members_of(types, inner, budget, where, base + place.offset, deep - 1)
 
 
 def _value_kind(types: Types, number: int) -> tuple[Kind, int]:
@@ -296,36 +289,42 @@ def _element(types: Types, number: int) -> int:
     return number
 
 
-def _unknown(types: Types, known: Container[str], budget: _Budget) -> Iterator[Verified]:
+def _unknown(types: Types, known: Container[str], budget: Budget) -> Iterator[Verified]:
     seen, plain = set[str](), dict[int, bool]()
     for number, name in types.structs():
-        if name and name not in seen and name not in known and _WIRE.search(name) and _is_wire(types, number, plain):
+        if (
+            name
+            and name not in seen
+            and name not in known
+            and _WIRE.search(name)
+            and _is_wire(types, number, plain, budget)
+        ):
             seen.add(name)
             members = tuple(kernel_members(types, number, budget))
             yield Verified(name=name, result="unknown", size=types.size(number), members=members)
 
 
-def _is_wire(types: Types, number: int, plain: dict[int, bool]) -> bool:
+def _is_wire(types: Types, number: int, plain: dict[int, bool], budget: Budget) -> bool:
     """Whether a struct can be read by another kernel: plain numbers, no pointers. plain: types that were asked for."""
-    members = list(types.members(number))
-    return bool(members) and all(_is_plain(types, place.type, plain, _DEEPEST) for _, place in members)
+    members = list(_members(types, number, budget))
+    return bool(members) and all(_is_plain(types, place.type, plain, budget, _DEEPEST) for _, place in members)
 
 
-def _is_plain(types: Types, number: int, plain: dict[int, bool], deep: int) -> bool:
+def _is_plain(types: Types, number: int, plain: dict[int, bool], budget: Budget, deep: int) -> bool:
     number = types.plain(number) if number else 0
     if number not in plain:
         plain[number] = False  # what contains itself is not plain
-        plain[number] = bool(number and deep) and _is_plain_type(types, number, plain, deep)
+        plain[number] = bool(number and deep) and _is_plain_type(types, number, plain, budget, deep)
     return plain[number]
 
 
-def _is_plain_type(types: Types, number: int, plain: dict[int, bool], deep: int) -> bool:
+def _is_plain_type(types: Types, number: int, plain: dict[int, bool], budget: Budget, deep: int) -> bool:
     found = types.type(number)
     if found.kind is Kind.ARRAY:
-        return _is_plain(types, found.target, plain, deep - 1)
+        return _is_plain(types, found.target, plain, budget, deep - 1)
     if found.kind in (Kind.STRUCT, Kind.UNION):  # of a union one is enough: an address beside the pointer that it was
-        enough = all if found.kind is Kind.STRUCT else any
-        return enough(_is_plain(types, place.type, plain, deep - 1) for _, place in types.members(number))
+        enough, members = all if found.kind is Kind.STRUCT else any, _members(types, number, budget)
+        return enough(_is_plain(types, place.type, plain, budget, deep - 1) for _, place in members)
     return found.kind in (Kind.INTEGER, Kind.ENUM)
 
 
@@ -338,11 +337,11 @@ def changed(before: Types, after: Types) -> Iterator[tuple[str, str | None]]:
     None in place of the difference: the second kernel has no such struct. Raises TypesError if types cannot be read.
     """
     tags = {structure(schema).tag for layout in layouts() for schema in layout.schemas}
-    plain, budget = dict[int, bool](), _Budget()
+    plain, budget = dict[int, bool](), members_budget()
     names = [name for _, name in before.structs() if name in tags or (name and _WIRE.search(name))]
     for name in dict.fromkeys(names):
         one, other = before.struct(name), after.struct(name)
-        if one is None or not (name in tags or _is_wire(before, one, plain)):
+        if one is None or not (name in tags or _is_wire(before, one, plain, budget)):
             continue
         if other is None:
             if _WIRE.search(name):  # others, such as those of ioctls, are not handed over

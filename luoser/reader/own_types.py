@@ -93,16 +93,17 @@ class _Judge:
         """adapts: what was read has its members where the kernel has them, as far as it has them all."""
         self.walk, self.types, self.who, self.adapts = walk, types, who, adapts
 
-    def verified(self, name: str) -> list[Verified]:
+    def verified(self, name: str, path: str) -> list[Verified]:
         known = layout(name)
         try:
             return verify_layout(self.types, known) if known is not None else []
-        except TypesError:  # said already where the types were read
+        except TypesError as error:  # others were said where the types were read
+            self.walk.many_members(error, Subject(path, path))
             return []
 
     def say(self, name: str, path: str) -> bool:
         """Whether a layout is the kernel's own. A problem if its structs are others in the kernel."""
-        found = self.verified(name)
+        found = self.verified(name, path)
         for one in found:
             if one.result == "different":
                 first = one.differences[0]
@@ -126,14 +127,18 @@ class _Judge:
         if file.memfd is not None or file.detail is not None or not self.walk.is_page_address(file.data):
             return file
         own = [entry for entry in layouts() if entry.handler == file.compatible and entry.kind == "struct"]
-        if any(one.result == "equal" for entry in own for one in self.verified(entry.name)[:1]):
+        if any(one.result == "equal" for entry in own for one in self.verified(entry.name, path)[:1]):
             return file  # its layout is known, and the kernel's: what is wrong are the bytes
         for tag in _tags(file.compatible):
             number = self.types.struct(tag)
             try:
                 page = self.walk.memory.read(file.data, self.walk.page_size)
-                fields = values_of(self.types, number, page) if number is not None else None
-            except (MissingMemory, TypesError):  # what is missing was said when its reader met it
+                budget = self.walk.members_budget
+                fields = values_of(self.types, number, page, budget) if number is not None else None
+            except MissingMemory:  # said when its reader met it
+                continue
+            except TypesError as error:
+                self.walk.many_members(error, Subject(path, path))
                 continue
             if fields is not None:
                 record = Record(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
-from luoser.kernel.types import Types, TypesError
+from luoser.kernel.types import TooManyMembersError, Types, TypesError, members_budget
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.budget import Budget
 from luoser.memory.metered import Metered
@@ -92,6 +92,7 @@ class Walk:
 
         self._budgets = {
             "array_bytes": Budget(LIMITS.array_bytes, held),
+            "compared_members": members_budget(held),
             "list_bytes": Budget(LIMITS.list_bytes, held),
             "map_pages": Budget(LIMITS.map_pages, lambda: 2 * memory.held // page_size),
         }
@@ -128,7 +129,8 @@ class Walk:
         if key not in self._forms:
             try:
                 self._forms[key] = own_schema(self.types, schema) or schema
-            except TypesError:  # said already where the types were read
+            except TypesError as error:  # others were said where the types were read
+                self.many_members(error, None)
                 self._forms[key] = schema
         return self._forms[key]
 
@@ -176,6 +178,16 @@ class Walk:
                 self.problem("too-many", None, None, text)
                 return
             yield one
+
+    @property
+    def members_budget(self) -> Budget:
+        """Members of structs that may be read by the kernel's own types."""
+        return self._budgets["compared_members"]
+
+    def many_members(self, error: TypesError, subject: Subject | None) -> None:
+        """Note a problem if types were not looked at to their end. subject: what it is about. None: the source."""
+        if isinstance(error, TooManyMembersError):
+            self.problem("too-many", None, subject, str(error))
 
     def take_map_page(self) -> bool:
         """Whether one more page of a map may be read: LIMITS.map_pages of all, plus twice what the source holds."""

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import struct
+from time import process_time
 
 import pytest
 
 from luoser.kernel.btf import Btf
 from luoser.kernel.subset import write_btf
-from luoser.kernel.types import Kind, Member, Type, Types, TypesError
+from luoser.kernel.types import Kind, Member, TooManyMembersError, Type, Types, TypesError, members_budget
 from luoser.kernel.values import values_of
+from tests.kernel.made import Blob
 
 
 class Made(Types):
@@ -69,13 +71,30 @@ EXPECTED = {
 def test_every_kind_of_member() -> None:
     types = Made("made")
     (number,) = types.named("outer")
-    assert values_of(types, number, DATA) == EXPECTED
+    assert values_of(types, number, DATA, members_budget()) == EXPECTED
     blob = Btf(write_btf(types, [number]))
     (again,) = blob.named("outer")
-    assert values_of(blob, again, DATA) == EXPECTED
+    assert values_of(blob, again, DATA, members_budget()) == EXPECTED
 
 
 def test_a_struct_that_is_larger_than_its_bytes_is_refused() -> None:
     types = Made("made")
     with pytest.raises(TypesError, match="expected at most 43"):
-        values_of(types, types.named("outer")[0], DATA[:43])
+        values_of(types, types.named("outer")[0], DATA[:43], members_budget())
+
+
+@pytest.mark.parametrize("shape", ["arrays", "structs"])
+def test_members_that_share_their_bytes_are_counted(shape: str) -> None:
+    """Each level has 256 times as much, in the same 16 bytes of memory."""
+    blob = Blob()
+    inner = blob.integer(b"u16", 2)
+    for level in range(6):
+        if shape == "arrays":
+            inner = blob.array(inner, 256)
+        else:
+            inner = blob.structure(b"level%d" % level, 8, *[(b"m%d" % bit, inner, bit) for bit in range(256)])
+    outer = blob.structure(b"outer", 8, (b"x", inner, 0))
+    start = process_time()
+    with pytest.raises(TooManyMembersError, match=r"members .*--limit compared_members=N"):
+        values_of(Btf(blob.data()), outer, bytes(16), members_budget())
+    assert process_time() - start < 10
