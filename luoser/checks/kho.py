@@ -445,7 +445,7 @@ def handed_over_unread(view: View) -> Iterator[Found]:
 def contents_unread(view: View) -> Iterator[Found]:
     """Bytes of small files, of drivers, or of unknown kinds are not in the source, or damaged there.
 
-    They are nobody's metadata: a cut leaves them out on purpose. But damaged ones were meant to be there.
+    These are not metadata: a cut leaves them out on purpose. Damaged ones should be there.
     """
     view.need_unconsumed()
     lost = [

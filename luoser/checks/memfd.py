@@ -127,9 +127,9 @@ def memfd_descriptor(view: View) -> Iterator[Found]:
     source="memfd.md#invariants; memfd.md#what-a-real-kernel-did-with-broken-memfds",
 )
 def memfd_zero(view: View) -> Iterator[Found]:
-    """A memfd's descriptor is all zeros, or has nothing but a position.
+    """A memfd's descriptor is all zeros, or all zeros except for a position.
 
-    The first is that of an empty file without seals, the second, a warning, that of one in which somebody moved on.
+    An empty file without seals has the first; the second, a warning, is an empty file whose position was moved.
     Otherwise the page was cleared, or a part of it, and the contents of the file are lost. PEN007 finds that out, where
     the running kernel's own file is known.
     """

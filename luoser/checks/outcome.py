@@ -65,7 +65,7 @@ def _effect(boots: Json) -> str | None:
 
 
 def _parts(boot: Json) -> list[str]:
-    """The parts of an effect: a crash, what the kernel logs, what user space is told, files."""
+    """The parts of an effect: a crash, what the kernel logs, what user space gets, files."""
     new, lost, files_of = boot.get("new", []), boot.get("lost", []), boot.get("files", {})
     panic = next((line for line in new if line.startswith("Kernel panic")), "")
     crash = next((line for line in new if line.startswith(("RIP: 0010:", "pc : "))), "")

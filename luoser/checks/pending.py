@@ -186,7 +186,7 @@ def refused(view: View) -> Iterator[Found]:
 def saturated(view: View) -> Iterator[Found]:
     """The reference count of an FLB is saturated: the kernel dropped a reference that it did not have.
 
-    The FLB is never finished, and its memory never freed. Kernels up to 7.3 do this with an FLB that nobody retrieved.
+    The FLB is never finished, and its memory never freed. Kernels up to 7.3 do this with an FLB that was not retrieved.
     """
     pending = _pending(view)
     for index, flb in enumerate(pending.flbs):

@@ -9,7 +9,7 @@ __all__ = ["Budget"]
 
 
 class Budget:
-    """A number of bytes or pages that goes down.
+    """A number of bytes or pages that decreases.
 
     What a source holds adds to it. That can cost much to find out, so it is asked for only when the rest is used up.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files that are no memory image, or a form of one that luoser does not read, by the bytes that they begin with."""
+"""Files that are not memory images, or in a form that luoser does not read, by the bytes that they begin with."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _STRINGS = (
 _SIDES = {"in": True, "incoming": True, "out": False, "outgoing": False}
 """Whether the root in a folder was handed to the running kernel, by a word of the folder's name."""
 _BESIDE = frozenset(("kho", "luo", "debugfs"))
-"""Words that stand beside it in a longer name: kho-in, but not plug-in."""
+"""Words next to it in a longer name: kho-in, but not plug-in."""
 _AREAS = (("scratch_phys", "scratch_len"), ("bootmem_phys", "bootmem_len"))
 """Names of the files with the addresses and the sizes of the scratch areas."""
 _DEPTH = 6

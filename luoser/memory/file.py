@@ -58,7 +58,7 @@ class Mapped(mmap.mmap):
             raise SourceError(f"{self.shown}: {text}; copy it first")
 
     def give_back(self, start: int, end: int) -> None:
-        """Unmap the pages between two offsets, as far as the file goes. They are mapped again when they are read."""
+        """Unmap the pages between two offsets, or up to the end of the file. A read maps them again."""
         start, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, min(end, len(self)) // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end and hasattr(mmap, "MADV_DONTNEED"):
             with suppress(OSError):  # of hugetlbfs, for one: only whole huge pages

@@ -619,7 +619,7 @@ def _check_set(first: _Part, part: _Part) -> None:
 def _unpack(part: _Part, offset: int, size: int, flags: int, limit: int | None = None) -> bytes:
     """The bytes of a stored page, at most one more than a page has.
 
-    limit: of bytes; damage behind them is not noticed. None: all of the stored data, up to their end.
+    limit: of bytes; damage after them is not noticed. None: all of the stored data, up to their end.
 
     Raises FormatError or zlib.error for damaged data.
     """

@@ -72,7 +72,7 @@ def unpacked(file: BinaryIO, head: bytes, remarks: list[str]) -> Iterator[bytes]
 
     file:    to read from its current place on.
     head:    its first LONGEST bytes.
-    remarks: gets one if the file is cut off, so that its end is missing, or goes on with something else.
+    remarks: gets one if the file is cut off, so that its end is missing, or has other bytes after its end.
 
     The iterator raises DamagedError, or SourceError for what cannot be unpacked here.
     """
@@ -89,7 +89,7 @@ def _pieces(file: BinaryIO, packing: _Packing, remarks: list[str]) -> Iterator[b
         if not left.startswith(packing.magics):
             if any(_is_near(left, magic) for magic in packing.magics):
                 raise DamagedError(size, "the head of its next stream")
-            remarks.append(f"the packed file goes on after its end, after {size:#x} unpacked bytes; that was not read")
+            remarks.append(f"bytes after the end of the packed file, of {size:#x} unpacked bytes, are not read")
             return
         stream = packing.stream()
         while not stream.eof:
@@ -105,9 +105,9 @@ def _pieces(file: BinaryIO, packing: _Packing, remarks: list[str]) -> Iterator[b
 
 
 def _padding_skipped(file: BinaryIO, left: bytes) -> bytes:
-    """The bytes behind a stream from the first on that is not zero, at least LONGEST of them if there are so many.
+    """The bytes after a stream from the first nonzero one on, at least LONGEST of them if there are so many.
 
-    left: bytes that were read already. Those behind them are the next of the file.
+    left: bytes that were read already. The next ones are those of the file.
     """
     left = left.lstrip(b"\0")
     while len(left) < LONGEST and (piece := file.read(_PIECE)):

@@ -19,7 +19,7 @@ _PAGE = 4096
 class Recorder(Wrapper):
     """Another source, unchanged, with a record of the pages that were read.
 
-    pages:   physical addresses of the 4 KiB pages that were read, also by a read that met a missing one behind them.
+    pages:   physical addresses of the 4 KiB pages that were read, also by a read that met a missing one after them.
     missing: state of each 4 KiB page that could not be read, by physical address.
     """
 

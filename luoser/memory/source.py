@@ -102,7 +102,7 @@ class Memory(ABC):
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
     file_data:   bytes of its files without holes. None: not a file.
-    expansion:   bytes of memory that a byte of its files stands for at most; packed zeros, which give more, are not
+    expansion:   most bytes of memory for one byte of its files; packed zeros, which give more, are not
                  worth more work.
     """
 

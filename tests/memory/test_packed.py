@@ -98,7 +98,9 @@ def test_junk_behind_the_end(kind: str, tmp_path: Path) -> None:
     (tmp_path / "dump").write_bytes(PACK[kind](DATA) + b"signature of a download\n")
     with luoser.open(tmp_path / "dump") as memory:
         (remark,) = memory.remarks
-        assert remark.startswith(f"the packed file goes on after its end, after {len(DATA):#x} unpacked bytes")
+        assert remark.startswith(
+            f"bytes after the end of the packed file, of {len(DATA):#x} unpacked bytes, are not read"
+        )
         assert [one.address for one in luoser.read(memory).handovers] == [0x5CD000]
 
 
