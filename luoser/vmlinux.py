@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from luoser.budget import Budget
 from luoser.errors import FormatError, SourceError, TooLargeError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.budget import Budget
 from luoser.text import safe_text
 
 __all__ = ["Debug", "damage", "open_elf"]
@@ -38,7 +38,7 @@ def open_elf(file: BinaryIO, shown: str) -> Any:
     most = LIMITS.section_bytes + _TIMES * elf.stream_len
     for section in elf.iter_sections():
         if section.name == _OLD:
-            raise FormatError("compressed debug info of an old form; objcopy --decompress-debug-sections unpacks it")
+            raise FormatError("compressed debug info of an old form; objcopy can unpack it")
         if not section.name.startswith(_READ):
             continue
         if section["sh_type"] == "SHT_NOBITS" or section["sh_offset"] + section["sh_size"] > elf.stream_len:

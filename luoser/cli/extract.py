@@ -48,7 +48,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     need_other(target, [*reading.source, *([reading.symbols] if reading.symbols is not None else [])])
     with reading.open() as memory:
         if memory_of(memory) is None:
-            raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages: extract from the dump")
+            raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages; give the dump")
         said = write_part(
             target, memory, lambda one: reading.read(one, contents=True), memfd=memfd, blob=blob, force=force
         )

@@ -37,6 +37,7 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
       luoser hexdump vmcore 'pci[0]' --plain
     """
     from luoser.api.nodes import layout_of, read_bytes
+    from luoser.cli.document import memory_of
     from luoser.errors import FormatError, MissingMemory, UsageError
     from luoser.limits import LIMITS
     from luoser.render.hexdump import rows
@@ -47,6 +48,8 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
     if plain and name is not None:
         raise UsageError("--plain shows no members: give either --plain or --as")
     with reading.open() as memory:
+        if memory_of(memory) is None:
+            raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages; give the dump")
         state = reading.read(memory, search=False)
         node = find_node(state, where)
         start, size, _ = extent(state, node)

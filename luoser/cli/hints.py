@@ -14,21 +14,24 @@ def command_for(source: str) -> str:
     shown = shlex.quote(source)
     place = Path(source)
     if ":" in source and not place.exists():
-        return f": not a command; is it a source? luoser inspect {shown}"
+        return f"; is it a source? luoser inspect {shown}"
     if not place.exists():
-        return ": not a command, and no such file"
+        return "; there is no such file, either"
     if place.suffix in (".toml", ".json"):
-        return f": not a command; to make what it describes: luoser build {shown} -o OUT"
+        return f"; to make what it describes: luoser build {shown} -o OUT"
     layouts = _layouts(source)
     if layouts:
-        return f": not a command; as a bare blob it can be {layouts[0]}: luoser decode {shown}"
-    return f": not a command; to see what it hands over: luoser inspect {shown}"
+        return f"; as a bare blob it can be {layouts[0]}: luoser decode {shown}"
+    return f"; to see what it hands over: luoser inspect {shown}"
 
 
 def blob_hint(source: str) -> str:
     """`; as a bare blob ...` for a file that is not a dump, but a blob of some layout. Empty: it is not."""
     found = _layouts(source)
-    return f"; as a bare blob it can be {found[0]}: luoser decode {shlex.quote(source)}" if found else ""
+    if not found:
+        return ""
+    shown = shlex.quote(source)
+    return f"; as a bare blob it can be {found[0]}: luoser decode {shown}, or luoser check --as {found[0]} {shown}"
 
 
 def dump_hint(source: str) -> str:

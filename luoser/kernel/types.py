@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from luoser.budget import Budget
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.budget import Budget
 
 __all__ = [
     "FUNCTION",

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from luoser.budget import Budget
 from luoser.kernel.types import Kind, Place, Types, TypesError, need_members
-from luoser.memory.budget import Budget
 from luoser.text import decode_name
 
 __all__ = ["values_of"]

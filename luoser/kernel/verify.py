@@ -11,8 +11,8 @@ from typing import Literal
 from luoser.abi.c_struct import Member, Struct, structure
 from luoser.abi.registry import Layout, layouts
 from luoser.abi.schema import Schema
+from luoser.budget import Budget
 from luoser.kernel.types import Kind, Place, Types, described, members_budget, need_members
-from luoser.memory.budget import Budget
 
 __all__ = ["Difference", "KernelMember", "Verified", "changed", "differences", "verify", "verify_layout"]
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from luoser import fdt
+from luoser.budget import Budget
 from luoser.errors import FormatError, PageState, SourceError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.budget import Budget
 from luoser.memory.source import KnownRoot, Segment, SegmentedMemory
 from luoser.text import safe_text
 

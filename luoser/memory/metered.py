@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from luoser.budget import Budget
 from luoser.errors import LimitError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.budget import Budget
 from luoser.memory.source import Memory
 from luoser.memory.wrapper import Wrapper
 

@@ -63,7 +63,7 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
     roots = search.roots
     found: tuple[Messenger, ...] = ()
     if whole and search.is_whole and not walk.memory.live:
-        nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(roots) else ()
+        nodes = find_setup_nodes(walk, [root.address for root in roots]) if _need_messengers(search) else ()
         found = messengers([*(one for root in roots for one in root.chosen), *search.strays], nodes)
         known = {root.address for root in roots}
         report_lost_roots(walk, (one for one in found if one.root not in known))
@@ -113,9 +113,16 @@ def _need_own_root(walk: Walk, handovers: list[Handover], drafts: list[Draft]) -
         walk.problem("no-own-root", None, None, text)
 
 
-def _need_messengers(roots: list[Root]) -> bool:
-    """Whether the direction or the scratch areas of some root are not known from the running kernel."""
-    return not roots or any(root.verdict is None or not root.scratch or root.is_doubtful for root in roots)
+def _need_messengers(search: Search) -> bool:
+    """Whether the direction or the scratch areas of some root are not known from the running kernel, or it was handed a
+    root that was not found.
+    """
+    roots, kernel = search.roots, search.kernel
+    if not roots or any(root.verdict is None or not root.scratch or root.is_doubtful for root in roots):
+        return True
+    if kernel is None or any(root.verdict is not None and root.verdict[0] is Direction.INCOMING for root in roots):
+        return False
+    return bool(kernel.pointers("kho_in", ("fdt_phys",)))
 
 
 def _inherit(handovers: list[Handover]) -> Iterator[Handover]:

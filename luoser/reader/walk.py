@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from luoser.abi.schema import Schema
+from luoser.budget import Budget
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
 from luoser.fdt import MAGIC, Fdt, parse, parse_header
 from luoser.kernel.types import TooManyMembersError, Types, TypesError, members_budget
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.budget import Budget
 from luoser.memory.metered import Metered
 from luoser.memory.source import Memory
 from luoser.reader.plausible import PHYSICAL_LIMIT

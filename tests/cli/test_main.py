@@ -67,7 +67,7 @@ def test_as_a_module() -> None:
         ([FROZEN], f"luoser inspect {FROZEN}"),
         ([str(ROOT / "fixtures/specs/handover.toml")], "luoser build"),
         (["live:"], "luoser inspect live:"),
-        (["not/here"], "not a command, and no such file"),
+        (["not/here"], "no such file, either"),
         (["inspect", FOLIO], f"as a bare blob it can be pci-lu-v2-06: luoser decode {FOLIO}"),
         (["decode", FROZEN], f"it is a dump (elf): luoser inspect {FROZEN}"),
     ],

@@ -161,7 +161,7 @@ def test_no_verdict_is_sound_without_a_search(tmp_path: Path) -> None:
     """The incoming root is overwritten, which only its messenger in scratch shows."""
     machine = Machine(tmp_path)
     image = machine.kernel.image
-    array = image.alloc(u64(0x200000) + u64(0x600000), keep=False)
+    array = machine.kernel.scratch((0x200000, 0x600000))
     image.put(0x280000, setup_node(machine.incoming, array, 16))
     sound = machine.read(machine.opened(), machine.outgoing, search=True)
     assert check(sound).verdict is Verdict.SOUND

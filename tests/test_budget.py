@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from luoser.memory.budget import Budget
+from luoser.budget import Budget
 
 
 def never() -> int:

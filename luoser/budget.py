@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How much of a source may be read."""
+"""How much work a source may still cause."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Budget"]
 
 
 class Budget:
-    """A number of bytes or pages that decreases.
+    """A number of bytes, pages or other units of work that decreases.
 
     What a source holds adds to it. That can cost much to find out, so it is asked for only when the rest is used up.
     """
