@@ -19,6 +19,8 @@ from luoser.text import human_size
 __all__ = ["LOST", "each", "memfds", "unread_memfd"]
 
 _KNOWN_SEALS = sum(SEALS)
+_EXEC, _WITH_EXEC = 32, 2 | 4 | 8 | 16
+"""F_SEAL_EXEC, and the seals that an executable file gets with it."""
 _SOUND_FLAGS = sum(FOLIO_FLAGS)
 """The flags of a folio: dirty and up to date."""
 _FIRST_FIXED = (6, 19, 14)
@@ -157,16 +159,25 @@ _CLEARED = "if the file was not empty when it was preserved, it is lost: find wh
 
 @register("MFD012", "seals-unknown", Severity.ERROR, kernels="7.1 and later", source="memfd.md#invariants")
 def memfd_seals(view: View) -> Iterator[Found]:
-    """A memfd has other seals than the six that exist.
+    """A memfd has other seals than the six that exist, or EXEC without those against writing.
 
-    The next kernel checks the seals when the file is retrieved, and refuses: the memory of the file is lost.
+    The next kernel checks the seals when the file is retrieved, and refuses unknown ones: the memory of the file is
+    lost. It makes an executable file. For such a one EXEC brings SHRINK, GROW, WRITE and FUTURE_WRITE with it, so that
+    a file of MFD_NOEXEC_SEAL comes back as one that nobody can write to (7.3.4; memfd_add_seals of mm/memfd.c).
     """
 
     def judge(memfd: Memfd) -> str | None:
         strange = (memfd.seals or 0) & ~_KNOWN_SEALS
         return f"seals {memfd.seals:#x} include unknown ones, {strange:#x}" if strange else None
 
+    def judge_exec(memfd: Memfd) -> str | None:
+        seals = memfd.seals or 0
+        if not seals & _EXEC or seals & _WITH_EXEC == _WITH_EXEC:
+            return None
+        return f"seals {seals:#x} have EXEC: the next kernel adds SHRINK, GROW, WRITE and FUTURE_WRITE"
+
     yield from each(view, judge, LOST, folios=False)
+    yield from each(view, judge_exec, "make the file without MFD_NOEXEC_SEAL: it can only be read later", folios=False)
 
 
 @register("MFD013", "descriptor-flags", Severity.ERROR, kernels="7.1 and later", source="memfd.md#invariants")
@@ -206,11 +217,14 @@ def memfd_array_size(view: View) -> Iterator[Found]:
 
 @register("MFD007", "index-not-ascending", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def memfd_indices(view: View) -> Iterator[Found]:
-    """A folio's index is not after the previous folio: a duplicate index, or a folio inside a larger one.
+    """A folio's index is not after the previous folio, or not a multiple of its own pages.
 
-    Kernels write folios in the order of the file, so an index was overwritten. The next kernel puts each folio where
-    its index says. It refuses a second one at the same place, so that the file cannot be retrieved; if no place is
-    taken twice, it takes them all, and the page with the wrong index is at the wrong place.
+    It is a duplicate, or is inside of a larger folio, or between two places that a folio of this size can have.
+
+    Kernels write folios in the order of the file, each at a multiple of its size, so an index was overwritten. The
+    next kernel puts a folio where its index says, a larger one at the multiple of its size before. It refuses a second
+    one at the same place, so that the file cannot be retrieved; if no place is taken twice, it takes them all, and the
+    folio with the wrong index is at the wrong place.
     """
 
     def judge(memfd: Memfd) -> str | None:
@@ -222,6 +236,8 @@ def memfd_indices(view: View) -> Iterator[Found]:
         for index, address, size in _spans(view, memfd):
             if index < end:
                 return f"folio {address:#x} has index {index:#x}, expected {end:#x} or higher"
+            if index % (size // page):
+                return f"folio {address:#x} has index {index:#x}, expected a multiple of its {size // page} pages"
             end = index + size // page
         return None
 

@@ -122,9 +122,9 @@ class _Boot:
 
         array, size = image.read(told.array, told.size), kho_scratch.size
         scratch = sum(kho_scratch.parse(array[place : place + size]).size for place in range(0, told.size, size))
-        return (
-            f"scratch of {human_size(scratch)} is for {human_size(memmap_of(scratch, image.page_size))} of RAM at most"
-        )
+        ram = memmap_of(scratch, image.page_size)
+        use = f"is for {human_size(ram)} of RAM at most" if ram else "is too small for any machine"
+        return f"scratch of {human_size(scratch)} {use}"
 
     def check(self, image: Image) -> None:
         """Raise UsageError for an output that does not fit the machine, or if no kernel has to be told anything."""

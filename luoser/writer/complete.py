@@ -108,6 +108,8 @@ def _complete(
             for index in range(count):
                 placer.preserve(address + index * size, size)
         is_short = item.get("fdt") is None
+        if item.truth("at_jump", False) and item.text("direction", "outgoing") != "incoming":
+            raise item.fail("at_jump", "expected false, or an incoming handover")
         _Handover(item, forms, kernel, placer).fill()
         _values(item).setdefault("at_jump", is_short and _is_alone_and_whole(made))
     return made

@@ -19,7 +19,10 @@ __all__ = ["differences"]
 
 _MOST = 32
 _NOT_COMPARED = frozenset(
-    {"schema", "source", "evidence", "problems", "confidence", "candidates", "notes", "header", "flag_names"}
+    (
+        *("schema", "source", "evidence", "problems", "confidence", "candidates", "notes", "header", "flag_names"),
+        "at_jump",
+    )
 )
 
 
@@ -30,8 +33,8 @@ def differences(said: Any, read: Any, memory: Memory | None = None) -> Iterator[
     read:   document of the same bytes.
     memory: the bytes, for contents that are larger than those that are read into a document. None: of a blob.
 
-    Nothing in an image shows that a kernel has taken over its handovers, and extents may be grouped otherwise: neither
-    is a difference. The last sentence has the number of further differences, if there are more than 32.
+    Nothing in a flat image shows whether a kernel has taken over its handovers, and extents may be grouped otherwise:
+    neither is a difference. The last sentence has the number of further differences, if there are more than 32.
     """
     found = _differences(said, read, "", memory)
     yield from islice(found, _MOST)

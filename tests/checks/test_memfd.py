@@ -171,6 +171,20 @@ def test_a_folio_inside_a_larger_one_is_told() -> None:
     assert check(with_folios([0x4000, 0x9000]), select=["MFD007"]).passed == ("MFD007",)
 
 
+def test_a_large_folio_is_at_a_multiple_of_its_pages() -> None:
+    for order, is_found in ((0, False), (2, True)):
+        state = with_folios([0x4000, 0x10000], blocks=[(0x4000, 0, 1), (0x10000, order, 1)])
+        found = messages(check(state, select=["MFD007"]), "MFD007")
+        text = "folio 0x10000 has index 0x1, expected a multiple of its 4 pages"
+        assert [message.partition(": ")[2] for message in found] == [text] * is_found
+
+
+@pytest.mark.parametrize(("seals", "is_found"), [(32, True), (32 | 8, True), (32 | 30, False), (31, False)])
+def test_exec_brings_seals_against_writing(seals: int, is_found: bool) -> None:
+    found = messages(descriptor_changed(16, struct.pack("<I", seals)), "MFD012")
+    assert [("have EXEC: the next kernel adds SHRINK" in message) for message in found] == [True] * is_found
+
+
 def test_a_hole_is_missing_memory_but_no_folio() -> None:
     assert rules_found(folio_changed(3, word=0)) == {"MFD011"}
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,6 @@ from typing import Any
 
 from tests.e2e.judge import Compared
 from tests.e2e.kernels import Kernel, NoKernel, add_options, chosen, kernel
-from tests.e2e.machine import MachineError
 from tests.e2e.parts import COLUMNS, PARTS, SHORT, images, parts_of
 
 __all__ = ["main", "page"]
@@ -73,7 +71,8 @@ def page(results: Json) -> str:
         ran = [sum(part["seconds"] for part in parts.values()) or "-", " to ".join(dict.fromkeys((days[0], days[-1])))]
         lines.append(f"| {release} | {' | '.join(map(str, (row['machine'], row['pages'], *cells, *ran)))} |")
         for name, part in parts.items():
-            notes += [f"- {where}: {name} not run: {part['reason']}."] if part["reason"] else []
+            how = "ended early" if part["moments"] else "not run"
+            notes += [f"- {where}: {name} {how}: {part['reason']}."] if part["reason"] else []
             notes += [f"- {where}: {name} is of {part['kernel']}."] if part["kernel"] not in ("", release) else []
         for name, moment in moments.items():
             notes += [f"- {where}, {name}: {what} differs." for what in moment["differ"]]
@@ -129,10 +128,12 @@ def _run(ktap: _Ktap, words: str, found: Iterator[Compared]) -> tuple[list[Compa
     except NoKernel as error:
         ktap.line(words, reason=str(error))
         return done, _first(error)
-    except (MachineError, subprocess.CalledProcessError) as error:
-        ktap.line(words, fault=str(error))
+    except Exception as error:
+        ktap.line(words, fault=f"{type(error).__name__}: {error}")
         return done, _first(error)
-    return done, ""
+    if not done:
+        ktap.line(words, fault="nothing was compared")
+    return done, "" if done else "nothing was compared"
 
 
 def _first(error: Exception) -> str:

@@ -43,6 +43,10 @@ _FIRST_FLB = (7, 0)
 """The first series with FLBs, by which the guest's module hands over a list of devices."""
 
 
+_FIRST_SEALS = (7, 1)
+"""The first series that hands over the seals of a memfd."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One comparison. fault: what differs; empty: it agrees."""
@@ -89,7 +93,8 @@ def _numbered(run: Run, states: Mapping[str, State]) -> Iterator[Compared]:
     for before, after in (("frozen", "post"), ("frozen2", "post2")):
         said = moments[after].log(_NUMBER) if before in states and after in moments else []
         if said:
-            found = {one.luo.number for one in states[before].handovers if one.luo is not None and one.luo.serialized}
+            own = [one for one in states[before].handovers if one.own and one.direction is Direction.OUTGOING]
+            found = {one.luo.number for one in own if one.luo is not None and one.luo.serialized}
             yield Compared(before, "live update number", "" if int(said[-1]) in found else f"{said[-1]}, found {found}")
 
 
@@ -104,7 +109,7 @@ def _retrieved(run: Run, name: str, moment: str) -> Iterator[Compared]:
 
 def unsealed(run: Run, file: File | None) -> File | None:
     """A file without its seals where a kernel does not hand them over."""
-    return file if file is None or run.kernel.number >= (7, 1) else replace(file, seals=0)
+    return file if file is None or run.kernel.number >= _FIRST_SEALS else replace(file, seals=0)
 
 
 def _document(state: State) -> Json:
@@ -293,20 +298,17 @@ def _files(run: Run, moment: Moment, state: State) -> Iterator[tuple[str, str]]:
         for file in session.files
         if file.memfd is not None
     }
-    said: dict[tuple[str, int], tuple[int, int, int | None]] = dict(_empty(state, handover))
+    has_seals = run.kernel.number >= _FIRST_SEALS
+    said: dict[tuple[str, int], tuple[int, int, int | None]]
+    said = {key: (0, 0, 0 if has_seals else None) for key, _ in _empty(state, handover)}
     said |= {key: (memfd.size, memfd.position, memfd.seals) for key, memfd in found.items()}
-    wanted = {key: (file.size, file.position, _seals(file, said.get(key))) for key, file in files.items()}
+    wanted = {key: (file.size, file.position, file.seals if has_seals else None) for key, file in files.items()}
     yield "sessions and files", "" if said == wanted else f"{set(said.items()) ^ set(wanted.items())}"[:300]
     sessions = [name for name in run.sessions if name.endswith(AGAIN) is moment.name.endswith("2")]
     yield "order of sessions", _same([session.name for session in handover.luo.sessions], sessions)
     lists = [[device.name for device in entry.devices] for entry in handover.pci]
     if lists or run.kernel.number >= _FIRST_FLB:
         yield "devices", _same(lists, [list(DEVICES)])
-
-
-def _seals(file: File, found: tuple[int, int, int | None] | None) -> int | None:
-    """The seals as the layout has them: those before 7.1 have none."""
-    return None if found is not None and found[2] is None else file.seals
 
 
 def _hash(memory: Memory, state: State, key: tuple[str, int]) -> str:

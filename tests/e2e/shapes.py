@@ -46,7 +46,8 @@ class Shape:
         handover: Json = {"direction": "incoming", "luo": luo}
         if self.kernel.number >= _FLBS and self.files:  # this kernel's handler of memfds has FLBs of its own
             luo["flbs"] = [{"name": f"liveupdate-test-flb-v{n}", "data": f"{_FLB_DATA + n:#x}"} for n in range(3)]
-            handover["pci"] = [{"layout": "pci-v2-u64", "via": ["flb:pci-v2"], "devices": []}]
+            devices = [{"bdf": f"0000:0{bus}:00.0", "refcount": 1} for bus in (1, 2)]
+            handover["pci"] = [{"layout": "pci-v2-u64", "via": ["flb:pci-v2"], "devices": devices}]
         return {"source": {"page_size": self.page}, "handovers": [handover | self._more]}
 
     @property
@@ -182,9 +183,6 @@ def everything(kernel: Kernel) -> Shape:
             ],
         },
     )
-    if kernel.number >= _FLBS:
-        devices = [{"bdf": f"0000:0{bus}:00.0", "refcount": 1} for bus in (1, 2)]
-        made.more(pci=[{"layout": "pci-v2-u64", "via": ["flb:pci-v2"], "devices": devices}])
     return made
 
 

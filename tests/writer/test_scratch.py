@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from luoser.checks import Verdict, check
+from luoser.errors import UsageError
 from luoser.fdt import parse
 from luoser.reader import read
 from luoser.state import Direction
@@ -57,6 +58,11 @@ def test_a_new_incoming_root_is_judged_as_one_that_no_kernel_has_taken_over() ->
     assert report.verdict is Verdict.SOUND and not [one for one in report.skipped if "consumed" in one.reason]
     image.patch(state.handovers[0].preserved.address, b"#!/bin/sh")
     assert check(read(image.memory())).verdict is Verdict.FINDINGS
+
+
+def test_an_outgoing_root_is_not_at_the_jump() -> None:
+    with pytest.raises(UsageError, match="at_jump: expected false, or an incoming handover"):
+        there_and_back({"at_jump": True})
 
 
 def test_an_incoming_root_beside_an_outgoing_one_or_without_a_map_was_taken_over() -> None:
