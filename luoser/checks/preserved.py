@@ -25,7 +25,7 @@ from luoser.checks.view import View
 from luoser.state import Array, Handover, MapStatus, Memfd, PreservedMap, Problem
 from luoser.text import human_size, safe_text
 
-__all__ = ["self_test_chunk"]
+__all__ = ["named_memory", "self_test_chunk"]
 
 _MOST = 32
 """At most so many findings of one rule on one handover; the last one reports how many more there are."""
@@ -812,7 +812,7 @@ def unnamed(view: View) -> Iterator[Found]:
 
 def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
     """Number of pages without a structure of the handover, by order of their blocks."""
-    named = _merged([(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view)))
+    named = named_memory(view)
     ends = [end for _, end in named]
     left: dict[int, int] = {}
     for bitmap in found.bitmaps:
@@ -824,6 +824,12 @@ def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
         if size:
             left[bitmap.order] = left.get(bitmap.order, 0) + size
     return {order: size // view.page_size for order, size in left.items()}
+
+
+def named_memory(view: View) -> list[tuple[int, int]]:
+    """(start, end) of the memory of all structures of a handover, by address; those that touch are one range."""
+    ranges = [(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view))
+    return _merged(ranges + [(page, page + view.page_size) for page in self_test_chunk(view.handover)])
 
 
 def _common(

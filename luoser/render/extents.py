@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Iterator
+from heapq import merge
 from typing import NamedTuple
 
 from luoser.abi.luo import is_test_flb
-from luoser.checks.preserved import self_test_chunk
+from luoser.checks.preserved import named_memory, self_test_chunk
+from luoser.checks.view import View
 from luoser.render.out import line
 from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
@@ -22,9 +24,11 @@ _NAMES = 6
 
 
 def print_extents(state: State, *, folded: bool = True) -> None:
-    """Print the ranges of preserved memory by address, each with its known owners, then the total of each owner.
+    """Print scratch and the ranges of preserved memory by address, each with its known owners, then the totals.
 
-    folded: of many owners of a range only the first ones, and their number.
+    What nobody is known to own is named in its range.
+
+    folded: of many owners of a range only the first ones, and their number. Else also the part of each owner.
     """
     for handover in state.handovers:
         preserved = handover.preserved
@@ -34,27 +38,111 @@ def print_extents(state: State, *, folded: bool = True) -> None:
         line(("KHO root ", "name"), (place_text(handover.address), "address"), f"{head}{status}")
         for word in unread_lines(state, handover, "preserved"):
             line((word, "note"), first="  ", rest="    ")
-        for area in handover.scratch or ():
-            if area.size:
-                _print_range(area.address, area.address + area.size, f"scratch, {human_size(area.size)}")
+        areas = sorted((area.address, area.size) for area in handover.scratch or () if area.size)
+        scratch = (_Row(start, start + size, f"scratch, {human_size(size)}") for start, size in areas)
         if preserved.status is MapStatus.INTACT and preserved.map is not None:
-            known = sorted(owners(handover))
-            _print_ranges(preserved.map, known, state.source.page_size, folded=folded)
-            _print_totals(preserved.map, known, state.source.page_size)
+            _Listing(state, handover, preserved.map, folded=folded).print(scratch)
+        else:
+            for row in scratch:
+                _print_range(*row)
 
 
-def _print_range(start: int, end: int, text: str, *owners: str) -> None:
-    names = f"  {', '.join(owners)}" if owners else ""
-    line((f"{start:012x}-{end - 1:012x}", "address"), f" : {text}{names}", first="  ", rest="    ")
+class _Row(NamedTuple):
+    """[start, end) of memory, and what it is. below: its parts."""
+
+    start: int
+    end: int
+    text: str
+    below: tuple[_Row, ...] = ()
 
 
-def _print_ranges(found: PreservedMap, known: list[Owner], page: int, *, folded: bool) -> None:
-    for address, end, order, count, owners in _owned_ranges(found, known, page):
-        names = list(dict.fromkeys(owner.name for owner in owners))
-        more = [f"and {len(names) - _NAMES} more"] if folded and len(names) > _NAMES else []
-        blocks = f"{count} x order {order}" if count > 1 else f"order {order}"
-        shown = names[:_NAMES] if more else names
-        _print_range(address, end, f"{blocks}, {human_size(end - address)}", *shown, *more)
+def _print_range(start: int, end: int, text: str, below: tuple[_Row, ...] = (), first: str = "  ") -> None:
+    line((f"{start:012x}-{end - 1:012x}", "address"), f" : {text}", first=first, rest=f"{first}  ")
+    for row in below:
+        _print_range(*row, first=f"{first}  ")
+
+
+class _Listing:
+    """The ranges of one map. unowned: bytes of those that were listed without a known owner."""
+
+    def __init__(self, state: State, handover: Handover, found: PreservedMap, *, folded: bool) -> None:
+        self.found, self.known, self.folded = found, sorted(owners(handover)), folded
+        self.page = state.source.page_size
+        self.named = named_memory(View(state=state, handover=handover))
+        self.ends = [end for _, end in self.named]
+        self.unowned = 0
+        self.parts: list[tuple[int, int]] = []
+        """Those of blocks that have an owner, too."""
+
+    def print(self, scratch: Iterable[_Row]) -> None:
+        for row in merge(self._rows(), scratch, key=lambda row: row.start):
+            _print_range(*row)
+        self._print_totals()
+
+    def _rows(self) -> Iterator[_Row]:
+        for address, end, order, count, here in _owned_ranges(self.found, self.known, self.page):
+            blocks = f"{count} x order {order}" if count > 1 else f"order {order}"
+            names = list(dict.fromkeys(owner.name for owner in here))
+            more = [f"and {len(names) - _NAMES} more"] if self.folded and len(names) > _NAMES else []
+            shown = ", ".join([*(names[:_NAMES] if more else names), *more]) or "no known owner"
+            below = [_Row(*part, "no known owner") for part in self._unnamed(address, end)] if here else []
+            self.unowned += sum(row.end - row.start for row in below) if here else end - address
+            self.parts += [(row.start, row.end) for row in below]
+            if not self.folded and len(names) > 1:
+                below += self._owned(address, end, here)
+            yield _Row(address, end, f"{blocks}, {human_size(end - address)}  {shown}", tuple(sorted(below)))
+
+    def _unnamed(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range that no structure of the handover has."""
+        place = bisect_right(self.ends, start)
+        while place < len(self.named) and self.named[place][0] < end:
+            first, last = self.named[place]
+            if start < first:
+                yield start, first
+            start, place = max(start, last), place + 1
+        if start < end:
+            yield start, end
+
+    def _owned(self, start: int, end: int, here: Iterable[Owner]) -> Iterator[_Row]:
+        """The parts of a range by owner: the blocks from where it begins, those of one name in a row together."""
+        last: _Row | None = None
+        for owner in here:
+            first = max(start, owner.address)
+            block = self.found.find(first)
+            size = self.page << block.order if block is not None else self.page
+            row = _Row(first, min(end, max(owner.end, first // size * size + size)), owner.name)
+            if last is not None and (last.text, last.end) == (row.text, row.start):
+                row = last._replace(end=row.end)
+            elif last is not None:
+                yield last
+            last = row
+        if last is not None:
+            yield last
+
+    def _print_totals(self) -> None:
+        """Print the preserved memory of each kind of owner, largest first, and what nobody is known to own."""
+        sizes: dict[str, int] = {}
+        owned = owned_blocks(self.found, self.known, self.page)
+        for kind, size in owned.values():
+            sizes[kind] = sizes.get(kind, 0) + size
+        for address in {place for part in self.parts for place in self._edges(*part, owned)}:
+            kind, size = owned[address]
+            sizes[kind] -= sum(end - start for start, end in self._unnamed(address, address + size))
+        found, whole = self.found, self.found.pages * self.page
+        line(("total", "name"), f"  {rounded_size(whole)} in {counted(found.entries, 'block')}", first="  ")
+        for kind, size in sorted(sizes.items(), key=lambda item: -item[1]):
+            line(f"{rounded_size(size):>9}  {kind}", first="    ", rest="      ")
+        if self.unowned:
+            blocks = found.entries - len(owned)
+            more = f", {counted(blocks, 'block')}" if blocks else ""
+            line((f"{rounded_size(self.unowned):>9}  no known owner{more}", "note"), first="    ", rest="      ")
+
+    def _edges(self, start: int, end: int, owned: Container[int]) -> Iterator[int]:
+        """Addresses of the blocks at the ends of a range that have an owner: all others between are whole."""
+        for place in (start, end - 1):
+            block = self.found.find(place)
+            if block is not None and block.address in owned:
+                yield block.address
 
 
 def _owned_ranges(
@@ -70,25 +158,6 @@ def _owned_ranges(
         longer = [owner for owner in (*longer, *known[passed:first]) if owner.end > address]
         passed = first
         yield address, end, order, count, [*longer, *known[first : bisect_left(starts, end)]]
-
-
-def _print_totals(found: PreservedMap, known: list[Owner], page: int) -> None:
-    """Print the preserved memory of each kind of owner, largest first, and what nobody is known to own."""
-    owned = owned_blocks(found, known, page)
-    sizes: dict[str, int] = {}
-    for kind, size in owned.values():
-        sizes[kind] = sizes.get(kind, 0) + size
-    whole = found.pages * page
-    line(("total", "name"), f"  {rounded_size(whole)} in {counted(found.entries, 'block')}", first="  ")
-    for kind, size in sorted(sizes.items(), key=lambda item: -item[1]):
-        line(f"{rounded_size(size):>9}  {kind}", first="    ", rest="      ")
-    rest, blocks = whole - sum(sizes.values()), found.entries - len(owned)
-    if blocks:
-        line(
-            (f"{rounded_size(rest):>9}  no known owner, {counted(blocks, 'block')}", "note"),
-            first="    ",
-            rest="      ",
-        )
 
 
 def owned_blocks(found: PreservedMap, known: Iterable[Owner], page: int) -> dict[int, tuple[str, int]]:

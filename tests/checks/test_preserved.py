@@ -682,9 +682,9 @@ def test_pages_of_the_map_in_scratch_are_counted() -> None:
 
 def test_memory_that_nothing_names() -> None:
     (before,) = check(real.read(A), select=("MAP020",)).findings
-    assert "8 KiB" in before.message
+    assert before.message.startswith("4 KiB")
     (after,) = check(with_map(A, (1 << 36, 3, 2)), select=("MAP020",)).findings
-    assert "72 KiB" in after.message and "64 KiB in order 3" in after.message
+    assert "68 KiB" in after.message and "64 KiB in order 3" in after.message
 
 
 @pytest.mark.parametrize(("order", "place"), [(0, 0), (1, 0), (3, 0), (3, 0x7000)])
@@ -710,7 +710,7 @@ def test_memory_without_an_owner_is_counted_and_not_listed() -> None:
         (finding,) = check(more, select=("MAP020",)).findings
     (before,) = check(state, select=("MAP020",)).findings
     assert finding.message != before.message
-    assert f"{(1 << 27) + 4} KiB in order 0" in finding.message
+    assert "128 GiB in order 0" in finding.message
 
 
 def test_memory_is_unnamed_where_no_structure_is() -> None:
