@@ -32,9 +32,8 @@ class Answers:
     btf: bytes = b""
 
     def pack(self) -> bytes:
-        """The note's bytes: JSON in ASCII."""
-        import base64  # late, as json: most sources have no such note
-        import json
+        """The note's bytes: JSON in ASCII, with a digest of what is before it."""
+        import base64  # late: most sources have no such note
 
         symbols = {name: [f"{address:#x}", size] for name, (address, size) in sorted(self.symbols.items())}
         document = {
@@ -44,11 +43,11 @@ class Answers:
             "symbols": symbols,
             "btf": base64.b64encode(self.btf).decode(),
         }
-        return json.dumps(document, separators=(",", ":")).encode()
+        return _packed(document | {"digest": _digest(document)})
 
     @classmethod
     def unpack(cls, note: bytes) -> Answers | None:
-        """The answers in a note. None: it is damaged, or empty."""
+        """The answers in a note. None: it is damaged, or empty. Notes of old cuts have no digest."""
         if not note:
             return None
         import base64
@@ -56,6 +55,9 @@ class Answers:
 
         try:
             document = json.loads(note)
+            said = document.pop("digest", None)
+            if said is not None and said != _digest(document):
+                return None
             return cls(
                 text=_word(int(document["text"], 16)),
                 place=_word(int(document["place"], 16)),
@@ -68,6 +70,19 @@ class Answers:
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
+
+
+def _packed(document: Mapping[str, object]) -> bytes:
+    import json
+
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _digest(document: Mapping[str, object]) -> str:
+    """SHA-256 of a document, in hex."""
+    import hashlib
+
+    return hashlib.sha256(_packed(document)).hexdigest()
 
 
 def _word(number: int) -> int:
