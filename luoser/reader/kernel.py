@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -39,6 +39,8 @@ _ANCHORS = (
 """Symbols that are also in VMCOREINFO, in text, data, read-only data and bss. They identify the build."""
 _OBJECTS = ("luo_global", "luo_session_global", "luo_flb_global", "luo_file_handler_list", "luo_preserved_files")
 _TYPES = ("__start_BTF", "__stop_BTF")
+_FAMILIES = (("kho_in", "kho_out"), ("luo_session_global", "luo_file_handler_list"), _TYPES)
+"""Symbols of which a kernel has all or none."""
 SYMBOLS = frozenset(
     (
         "kho_in",
@@ -330,11 +332,12 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
             walk.problem("symbols", None, None, f"{name}: kallsyms: {error}; its own symbols are not used")
             return None
     if kallsyms.damage:
-        walk.problem("symbols", None, None, f"{name}: {kallsyms.damage}")
+        walk.problem("symbols-unread", None, None, f"{name}: {kallsyms.damage}")
     if "init_uts_ns" not in found:
         text = "kallsyms have functions only (no CONFIG_KALLSYMS_ALL); --symbols System.map gives its variables"
         walk.problem("symbols", None, None, f"{name}: {text}")
         return None
+    _need_families(walk, name, found)
     single = {key: places[0] for key, places in found.items() if len(places) == 1}
     if answers is not None:
         _need_equal(walk, name, answers, {key: one.address for key, one in single.items()}, "kallsyms in memory")
@@ -346,8 +349,19 @@ def _noted_symbols(walk: Walk, space: AddressSpace, name: str, answers: Answers)
     said = {key: address for key in _ANCHORS if (address := hex_number(space.info, f"SYMBOL({key})")) is not None}
     if not _need_equal(walk, name, answers, said, "VMCOREINFO"):
         return None
+    _need_families(walk, name, answers.symbols)
     places = {key: Symbol(key, address, min(size, _BTF_SIZE)) for key, (address, size) in answers.symbols.items()}
     return Symbols(path=name, found=places)
+
+
+def _need_families(walk: Walk, name: str, found: Container[str]) -> None:
+    """A problem for each symbol that is missing though its kernel has it: others of its family were found."""
+    for family in _FAMILIES:
+        there = [key for key in family if key in found]
+        for key in family if there else ():
+            if key not in there:
+                text = f"no {key} in its symbols, which every kernel with {there[0]} has: they are damaged"
+                walk.problem("symbols-unread", None, None, f"{name}: {text}")
 
 
 def _need_equal(walk: Walk, name: str, answers: Answers, known: Mapping[str, int], where: str) -> bool:

@@ -580,6 +580,32 @@ def test_symbols_that_are_damaged_are_not_symbols_that_are_not_there(name: str) 
     assert not unjudged(luoser.read(memory, kallsyms=False), "PEN")
 
 
+@pytest.mark.parametrize("name", ["kho_out", "luo_file_handler_list", "__stop_BTF"])
+def test_a_symbol_whose_family_is_there_is_not_absent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bit of a packed name: the kernel's table has all symbols but this one."""
+    whole = Kallsyms.get
+
+    def get(self: Kallsyms, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
+        return {key: places for key, places in whole(self, names).items() if key != name}
+
+    assert "symbols-unread" not in {one.code for one in real.read("pre").problems}
+    monkeypatch.setattr(Kallsyms, "get", get)
+    state = luoser.read(real.memory("pre"))
+    assert [one.message for one in state.problems if one.code == "symbols-unread" and f"no {name} in" in one.message]
+
+
+def test_a_table_by_name_that_is_damaged_is_said_as_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Kallsyms.get
+
+    def get(self: Kallsyms, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
+        self.damage = "not in order"
+        return whole(self, names)
+
+    monkeypatch.setattr(Kallsyms, "get", get)
+    state = luoser.read(real.memory("pre"))
+    assert [one.code for one in state.problems if "not in order" in one.message] == ["symbols-unread"]
+
+
 def test_the_note_of_a_cut_that_is_damaged_is_not_a_note_that_is_not_there() -> None:
     memory = Overlay(real.memory("frozen"))
     assert check(luoser.read(memory)).verdict == "sound"
