@@ -28,6 +28,8 @@ _TOKENS = 256
 _LONGEST = 1024
 """Bytes of a packed or unpacked name; the kernel's own bound is KSYM_NAME_LEN, 512."""
 _WORD = (1 << 64) - 1
+_APART = 1 << 30
+"""Bytes from the first table to the last, at most: those of an image."""
 _SAMPLES = 24
 """Neighbours in the table by name that are compared before it is used."""
 _ANCHORS = ("_stext", "swapper_pg_dir", "init_uts_ns")
@@ -356,7 +358,11 @@ def _places(space: AddressSpace) -> _Places:
     names, number, tokens, index = map(place, ("names", "num_syms", "token_table", "token_index"))
     offsets, addresses = place("offsets"), place("addresses")
     if names is None or number is None or tokens is None or index is None or (offsets or addresses) is None:
-        raise NoKallsyms("VMCOREINFO does not say where kallsyms are", is_absent=True)
+        is_absent = sum(one is not None for one in (names, number, tokens, index, offsets or addresses)) < 2
+        raise NoKallsyms("VMCOREINFO does not say where kallsyms are", is_absent=is_absent)
+    said = (names, number, tokens, index, offsets or addresses or 0)
+    if max(said) - min(said) > _APART:
+        raise NoKallsyms(f"kallsyms: tables from {min(said):#x} to {max(said):#x}: VMCOREINFO is damaged")
     count = space.number(number, 4)
     if not names < tokens < index or not 0 < count <= min(LIMITS.kallsyms, tokens - names):
         text = f"kallsyms: {count} symbols between {names:#x} and {tokens:#x}"

@@ -280,12 +280,29 @@ def test_a_table_by_name_that_is_damaged_in_between_is_not_used() -> None:
 
 
 @pytest.mark.parametrize("lost", ["names", "num_syms", "token_table", "token_index", "offsets"])
-def test_a_table_that_vmcoreinfo_does_not_name_is_absent(lost: str) -> None:
+def test_a_table_that_vmcoreinfo_alone_does_not_name_is_damage(lost: str) -> None:
     _, place = kallsyms_memory(Tables(symbols=SYMBOLS))
     info = {key: value for key, value in place.info.items() if key != f"SYMBOL(kallsyms_{lost})"}
     with pytest.raises(NoKallsyms, match="VMCOREINFO does not say where kallsyms are") as raised:
         find_kallsyms(AddressSpace(place.memory, info))
+    assert not raised.value.is_absent
+
+
+def test_tables_of_which_vmcoreinfo_names_none_are_absent() -> None:
+    _, place = kallsyms_memory(Tables(symbols=SYMBOLS))
+    info = {key: value for key, value in place.info.items() if "kallsyms" not in key}
+    with pytest.raises(NoKallsyms, match="VMCOREINFO does not say where kallsyms are") as raised:
+        find_kallsyms(AddressSpace(place.memory, info))
     assert raised.value.is_absent
+
+
+def test_a_table_far_from_the_others_is_damage() -> None:
+    _, place = kallsyms_memory(Tables(symbols=SYMBOLS))
+    key = "SYMBOL(kallsyms_num_syms)"
+    info = {**place.info, key: f"{int(place.info[key], 16) ^ 1 << 40:x}"}
+    with pytest.raises(NoKallsyms, match="VMCOREINFO is damaged") as raised:
+        find_kallsyms(AddressSpace(place.memory, info))
+    assert not raised.value.is_absent
 
 
 def test_symbols_without_any_that_vmcoreinfo_has() -> None:
