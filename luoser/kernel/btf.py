@@ -126,22 +126,29 @@ class Btf(Types):
         end = self._strings.find(b"\0", offset, offset + _LONGEST)
         return safe_text(self._strings[offset:end]) if end >= 0 else ""
 
+    def head(self, number: int) -> Type:
+        if self._base is not None and number < self._first:
+            return self._base.head(number)
+        found = self._types.get(number)
+        return found if found is not None else self._made(number, has_members=False)
+
     def type(self, number: int) -> Type:
         if self._base is not None and number < self._first:
             return self._base.type(number)
-        if number == 0:
-            return Type(Kind.OTHER, "void", word="void")
-        if not 0 <= number - self._first < len(self._places):
-            raise TypesError(f"{self.where}: no type {number}: expected less than {self.count}")
         found = self._types.get(number)
         if found is None:
-            found = self._types[number] = self._made(self._places[number - self._first])
+            found = self._types[number] = self._made(number)
             self._kept += 1 + len(found.members)
             if self._kept > _KEPT:
                 self._types, self._kept = {number: found}, 1 + len(found.members)
         return found
 
-    def _made(self, place: int) -> Type:
+    def _made(self, number: int, *, has_members: bool = True) -> Type:
+        if number == 0:
+            return Type(Kind.OTHER, "void", word="void")
+        if not 0 <= number - self._first < len(self._places):
+            raise TypesError(f"{self.where}: no type {number}: expected less than {self.count}")
+        place = self._places[number - self._first]
         name_at, info, last = _TYPE.unpack_from(self._data, place)
         kind, count, flag = info >> 24 & 0x7F, info & 0xFFFFFF, bool(info >> 31)
         name, body = self._text(name_at), place + _TYPE.size
@@ -150,7 +157,8 @@ class Btf(Types):
             if count > _MEMBERS:
                 raise TypesError(f"{self.where}: struct {name or '{…}'} has {count} members")
             made = Kind.STRUCT if kind == _STRUCT else Kind.UNION
-            return Type(made, name, last, members=self._members_at(body, count, flag), word=word)
+            members = self._members_at(body, count, flag) if has_members else ()
+            return Type(made, name, last, members=members, word=word)
         if kind == _INT:
             encoding = int.from_bytes(self._data[body : body + 4], "little")
             return Type(Kind.INTEGER, name, last, signed=bool(encoding >> 24 & 1), word=word)

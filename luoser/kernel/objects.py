@@ -51,7 +51,7 @@ class Object:
         """Where a member is. Raises NoMember."""
         found = self.types.find(self.type, path)
         if found is None:
-            raise NoMember(f"struct {self.types.type(self.type).name or '{…}'} has no {path}")
+            raise NoMember(f"struct {self.types.head(self.type).name or '{…}'} has no {path}")
         return found
 
     def has(self, path: str) -> bool:
@@ -73,7 +73,7 @@ class Object:
     def number(self, path: str) -> int:
         """A member that is a number, a pointer or a bit-field. Raises as `place` and `raw`."""
         place = self.place(path)
-        kind = self.types.type(self.types.plain(place.type))
+        kind = self.types.head(self.types.plain(place.type))
         if place.bits:
             size = (place.bit % 8 + place.bits + 7) // 8
             word = self.space.number(self.address + place.offset, size)
@@ -85,7 +85,7 @@ class Object:
     def text(self, path: str, most: int = 256) -> bytes:
         """The bytes of a text up to its NUL: an array of char, or what a pointer leads to. Raises as `number`."""
         member = self.member(path)
-        kind = self.types.type(self.types.plain(member.type)).kind
+        kind = self.types.head(self.types.plain(member.type)).kind
         if kind is Kind.ARRAY:
             return member.raw().split(b"\0")[0]
         start, found = self.number(path), b""
@@ -101,7 +101,7 @@ class Object:
         Raises as `number`, NoMember also if the type is not known.
         """
         address, place = self.number(path), self.place(path)
-        target = self.types.type(self.types.plain(place.type)).target
+        target = self.types.head(self.types.plain(place.type)).target
         number = self.types.struct(struct) if struct is not None else self._whole(target)
         if number is None:
             raise NoMember(f"the type that {path} points to is not known")
@@ -109,7 +109,7 @@ class Object:
 
     def _whole(self, target: int) -> int | None:
         """The struct of a pointer; of its name if the pointer has only a declaration."""
-        found = self.types.type(self.types.plain(target)) if target else None
+        found = self.types.head(self.types.plain(target)) if target else None
         if found is None or found.kind in (Kind.STRUCT, Kind.UNION):
             return target or None
         return self.types.struct(found.name)

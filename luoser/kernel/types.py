@@ -142,6 +142,10 @@ class Types(ABC):
     def type(self, number: int) -> Type:
         """The type of a number. Raises TypesError if there is none, or it cannot be read."""
 
+    def head(self, number: int) -> Type:
+        """As `type`, but a struct may have no members: enough for its kind, name and size, and cheap."""
+        return self.type(number)
+
     @abstractmethod
     def named(self, name: str) -> list[int]:
         """Numbers of the structs and unions of a name, complete ones only."""
@@ -157,7 +161,7 @@ class Types(ABC):
     def plain(self, number: int) -> int:
         """The number of a type without typedefs and qualifiers. Raises TypesError for a chain that does not end."""
         for _ in range(_CHAIN):
-            found = self.type(number)
+            found = self.head(number)
             if found.kind is not Kind.ALIAS:
                 return number
             number = found.target
@@ -167,7 +171,7 @@ class Types(ABC):
         """Bytes of a type. Raises TypesError."""
         times = 1
         for _ in range(_DEEPEST):
-            found = self.type(self.plain(number))
+            found = self.head(self.plain(number))
             if found.kind is Kind.POINTER:
                 return 8 * times
             if found.kind is not Kind.ARRAY:
@@ -196,11 +200,10 @@ class Types(ABC):
 
     def need_sound(self, number: int) -> None:
         """Raise TypesError if members of a struct overlap, or leave it; anonymous ones inside of it included."""
-        todo, seen = [number], set[int]()
+        todo = [self.plain(number)]
+        seen = set(todo)
         while todo:
-            number = self.plain(todo.pop())
-            found, end = self.type(number), 0
-            seen.add(number)
+            found, end = self.type(todo.pop()), 0
             for member in sorted(found.members, key=lambda member: member.bit):
                 last = member.bit + (member.bits or 8 * self.size(member.type))
                 if last > 8 * found.size or (found.kind is Kind.STRUCT and member.bit < end):
@@ -209,8 +212,9 @@ class Types(ABC):
                         f"{self.where}: damaged: struct {name} overlaps another member, or leaves the struct"
                     )
                 end = max(end, last)
-                if not member.name and self.plain(member.type) not in seen:
-                    todo.append(member.type)
+                if not member.name and (inner := self.plain(member.type)) not in seen:
+                    seen.add(inner)
+                    todo.append(inner)
 
     def is_dense(self, number: int) -> bool:
         """Whether members are where a compiler puts them: no hole is as large as the alignment of what is after it.
@@ -276,7 +280,7 @@ def described(types: Types, number: int) -> str:
     for _ in range(_CHAIN):
         if not number:
             return _declared("void", inner)
-        found = types.type(number)
+        found = types.head(number)
         if found.kind is Kind.POINTER:
             inner, number = "*" + inner, found.target
         elif found.kind is Kind.ARRAY:

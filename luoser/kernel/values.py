@@ -60,7 +60,7 @@ class _Reader:
     def _value(self, number: int, start: int, deep: int) -> Any:
         types = self.types
         number = types.plain(number) if number else 0
-        kind = types.type(number)
+        kind = types.head(number)
         if deep and kind.kind in (Kind.STRUCT, Kind.UNION):
             inner = self.struct(number, start, deep - 1)
             return next(iter(inner.values()), None) if kind.kind is Kind.UNION else inner

@@ -205,18 +205,18 @@ def _member_differences(
     elif not _is_alike(types, place, member):
         yield Difference(what="type", member=where, ours=_our_type(member), theirs=described(types, place.type))
     inner = types.plain(place.type) if place.type else 0
-    if inner and types.type(inner).kind is Kind.ARRAY:
-        inner = types.plain(types.type(inner).target)
-    if deep and member.struct is not None and types.type(inner).kind is Kind.STRUCT:
+    if inner and types.head(inner).kind is Kind.ARRAY:
+        inner = types.plain(types.head(inner).target)
+    if deep and member.struct is not None and types.head(inner).kind is Kind.STRUCT:
         yield from differences(types, inner, member.struct, budget, where, deep - 1)
 
 
 def _is_alike(types: Types, place: Place, member: Member) -> bool:
     """Whether a member of the same size has the same kind of value: numbers, texts, or a struct; of an array each."""
     number, depth = types.plain(place.type) if place.type else 0, _DEEPEST
-    while depth and types.type(number).kind is Kind.ARRAY:
-        number, depth = types.plain(types.type(number).target), depth - 1
-    found = types.type(number)
+    while depth and types.head(number).kind is Kind.ARRAY:
+        number, depth = types.plain(types.head(number).target), depth - 1
+    found = types.head(number)
     if place.bits or member.width:
         return bool(place.bits and member.width)
     if found.kind is Kind.UNION:  # an address beside the pointer that it was
@@ -268,14 +268,14 @@ def _members_of(types: Types, number: int, budget: Budget, path: str, base: int,
             bits=place.bits,
             kind=_value_kind(types, inner),
         )
-        if deep and inner and types.type(inner).kind is Kind.STRUCT:
+        if deep and inner and types.head(inner).kind is Kind.STRUCT:
             where += "[]" if inner != types.plain(place.type) else ""
             yield from _members_of(types, inner, budget, where, base + place.offset, deep - 1)
 
 
 def _value_kind(types: Types, number: int) -> tuple[Kind, int]:
     """An enum is a number."""
-    found = types.type(number)
+    found = types.head(number)
     return Kind.INTEGER if found.kind is Kind.ENUM else found.kind, types.size(number) if number else 0
 
 
@@ -283,9 +283,9 @@ def _element(types: Types, number: int) -> int:
     """Number of a type, of an array that of its elements, without typedefs. 0: void. Raises TypesError."""
     for _ in range(_DEEPEST):
         number = types.plain(number) if number else 0
-        if types.type(number).kind is not Kind.ARRAY:
+        if types.head(number).kind is not Kind.ARRAY:
             break
-        number = types.type(number).target
+        number = types.head(number).target
     return number
 
 
@@ -319,7 +319,7 @@ def _is_plain(types: Types, number: int, plain: dict[int, bool], budget: Budget,
 
 
 def _is_plain_type(types: Types, number: int, plain: dict[int, bool], budget: Budget, deep: int) -> bool:
-    found = types.type(number)
+    found = types.head(number)
     if found.kind is Kind.ARRAY:
         return _is_plain(types, found.target, plain, budget, deep - 1)
     if found.kind in (Kind.STRUCT, Kind.UNION):  # of a union one is enough: an address beside the pointer that it was

@@ -484,7 +484,7 @@ def _paths(types: Types, number: int) -> dict[int, str]:
         for name, place in islice(types.members(struct_number), left):
             left -= 1
             inner = types.plain(place.type) if place.type else 0
-            if deep and inner and types.type(inner).kind is Kind.STRUCT:
+            if deep and inner and types.head(inner).kind is Kind.STRUCT:
                 todo.append((inner, f"{path}{name}.", base + place.offset, deep - 1))
             else:
                 found.setdefault(base + place.offset, path + name)

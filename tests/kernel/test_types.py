@@ -14,6 +14,7 @@ from luoser.kernel.types import Place, Type, TypesError, described
 from luoser.reader.kernel import STRUCTS
 from tests.kernel import real
 from tests.kernel.made import Blob
+from tests.work import steps
 
 
 def test_members_through_anonymous_structs_and_unions() -> None:
@@ -217,3 +218,17 @@ def test_an_anonymous_struct_is_looked_into() -> None:
     outer = blob.structure(b"s", 8, (b"", inner, 0))
     with pytest.raises(TypesError, match="damaged: struct"):
         Btf(blob.data()).need_sound(outer)
+
+
+@pytest.mark.parametrize("name", [b"m", b""])
+def test_members_of_two_large_structs_do_not_make_them_be_read_again(name: bytes) -> None:
+    """Not both are remembered: each member would cost as much as a whole struct."""
+    blob = Blob()
+    word = blob.integer(b"u64", 8)
+    large = [blob.structure(b"large", 8, *[(b"m", word, 0)] * 33_000, union=True) for _ in range(2)]
+    outer = blob.structure(b"s", 8, *[(name, number, 0) for number in large * 200], union=True)
+    types = Btf(blob.data())
+    with steps(16_000_000):
+        types.need_sound(outer)
+        assert types.is_dense(outer)
+        assert described(types, large[0]) == "union large"
