@@ -29,3 +29,8 @@ class Budget:
         taken = min(size, self._left)
         self._left -= taken
         return taken
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether more was asked for than was left."""
+        return self._more is None and not self._left

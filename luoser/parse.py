@@ -30,9 +30,12 @@ _BRACES = str.maketrans("{}", "[]")
 
 
 def decoded(data: bytes) -> str:
-    """The text that some bytes are. Raises FormatError with the first byte that is not UTF-8."""
+    """The text that some bytes are, without a byte order mark.
+
+    Raises FormatError with the first byte that is not UTF-8.
+    """
     try:
-        return data.decode()
+        return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         place, byte = error.start, data[error.start]
         line, column = data.count(b"\n", 0, place) + 1, place - data.rfind(b"\n", 0, place)

@@ -10,7 +10,7 @@ import pytest
 
 from luoser.errors import FormatError, UsageError
 from luoser.limits import LIMITS, Limits, limited
-from luoser.parse import parse_json, parse_toml
+from luoser.parse import decoded, parse_json, parse_toml
 from luoser.state.from_json import from_document
 from tests.work import steps
 
@@ -113,3 +113,7 @@ def test_a_json_string_that_does_not_end_is_searched_once(text: str) -> None:
     with pytest.raises(FormatError):
         parse_json(text + "[" * 300)
     assert process_time() - start < 10
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    assert parse_json(decoded("\ufeff{}".encode())) == {}

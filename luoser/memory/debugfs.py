@@ -195,9 +195,11 @@ class _Folder:
         return safe_text(self.path.absolute().name)
 
     def read(self, name: str) -> bytes | None:
-        """The first bytes of a file. None, for a link out of the copy with a remark: there is no such file."""
+        """The first bytes of a file. None, for a link out of the copy with a remark: there is no such file, or too much
+        was read of others.
+        """
         file = self.path / name
-        if not file.is_file() or not self._is_inside(name):
+        if self.budget.is_used_up or not file.is_file() or not self._is_inside(name):
             return None
         with file.open("rb") as stream:
             data = stream.read(LIMITS.blob_size + 1)
@@ -210,7 +212,7 @@ class _Folder:
         """The bytes of a file. None, with a remark: of all files too much was read."""
         if self.budget.take(len(data)) == len(data):
             return data
-        text = f"not read: the files of this copy have more than {LIMITS.folder_bytes} bytes"
+        text = f"not read, nor any after it: the files of this copy have more than {LIMITS.folder_bytes} bytes"
         self.remarks.append(f"truncated: {self.shown}/{safe_text(name)}: {text}; {how_to_raise('folder_bytes')}")
         return None
 

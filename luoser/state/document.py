@@ -21,7 +21,8 @@ def read_document(name: str) -> State | None:
         return None
     refuse_endless(safe_text(name), name)
     with open(name, "rb") as stream:
-        return _read(stream, safe_text(name)) if stream.read(64).lstrip()[:1] == b"{" else None
+        start = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()  # some editors put a byte order mark there
+        return _read(stream, safe_text(name)) if start[:1] == b"{" else None
 
 
 def _read(stream: BinaryIO, shown: str) -> State:

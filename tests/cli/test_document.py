@@ -51,6 +51,12 @@ def test_it_has_no_pages(luoser_command: Run, document: Path, tmp_path: Path) ->
     assert b"no pages" in luoser_command("hexdump", document, "luo").stderr
 
 
+def test_it_may_begin_with_a_byte_order_mark(luoser_command: Run, document: Path, tmp_path: Path) -> None:
+    marked = tmp_path / "marked.json"
+    marked.write_bytes(b"\xef\xbb\xbf" + document.read_bytes())
+    assert luoser_command("pci", marked).stdout == luoser_command("pci", document).stdout
+
+
 def test_another_document_is_refused(luoser_command: Run, tmp_path: Path) -> None:
     (tmp_path / "x").write_text('{"schema": "luoser/findings/2", "findings": []}')
     result = luoser_command("inspect", tmp_path / "x")

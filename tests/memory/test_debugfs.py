@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -421,13 +422,22 @@ def test_blob_above_the_limit_is_cut_with_a_remark(tmp_path: Path) -> None:
     assert "truncated: only the first 600 bytes are read; --limit blob_size=N" in remarks(state)
 
 
-def test_links_to_one_large_file_are_not_all_read(tmp_path: Path) -> None:
+def test_links_to_one_large_file_are_not_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"in/fdt": root_file(a=0x7000), "in/blob": b"x" * 3000})
     (tmp_path / "in" / "sub_fdts").mkdir()
-    for name in ("a", "b", "c"):
+    names = ("a", "b", "c", "d", "e")
+    for name in names:
         (tmp_path / "in" / "sub_fdts" / name).symlink_to("../blob")
+    opened, plain = list[str](), Path.open
+
+    def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(path.name)
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counted)
     with limited(Limits(folder_bytes=7000)):
         memory = luoser.open(tmp_path)
+    assert [name for name in opened if name in names] == ["a", "b", "c"]
     (said,) = (remark for remark in memory.remarks if "folder_bytes" in remark)
-    assert said.startswith("truncated: in/sub_fdts/c: not read") and "--limit folder_bytes=N" in said
+    assert said.startswith("truncated: in/sub_fdts/c: not read, nor any after it") and "--limit folder_bytes=N" in said
     assert memory.read(0x7000, 3000) == b"x" * 3000
