@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.judge import Compared
-from tests.e2e.kernels import Kernel, NoKernel, add_options, chosen, kernel
+from tests.e2e.kernels import SERIES, Kernel, NoKernel, add_options, chosen, kernel
 from tests.e2e.parts import COLUMNS, PARTS, SHORT, images, parts_of
 
 __all__ = ["main", "page"]
@@ -58,7 +58,8 @@ def page(results: Json) -> str:
         f"| kernel | machine | pages | {' | '.join(COLUMNS)} | seconds | run |",
         f"| --- | --- | --- | {' | '.join('---' for _ in COLUMNS)} | --- | --- |",
     ]
-    notes = []
+    here = {key.partition(" ")[0] for key in results}
+    notes = [f"- {series}: not run yet." for series in SERIES if series not in here]
     for key in sorted(results, key=_order):
         row = results[key]
         parts, release = row["parts"], _newest(row["parts"]) or key.partition(" ")[0]
