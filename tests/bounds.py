@@ -106,7 +106,9 @@ def _first_failure(tests: Sequence[str], *, removed: str = "") -> str:
 
 def _run(tests: Sequence[str], name: str, pipe: int) -> NoReturn:
     """Run tests, and end this process. name: of a bound that is removed, or empty."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    pages = int(Path("/proc/self/statm").read_text().split()[0])  # of what ran in this process before
+    memory = pages * resource.getpagesize() + _MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(_WAIT)

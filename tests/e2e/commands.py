@@ -62,7 +62,10 @@ def _with_sessions(state: State, direction: Direction) -> Handover | None:
 
 def _ranges(document: Json, text: str) -> str:
     """Whether no two ranges overlap, and the lines have all of them."""
-    page, lines = document["source"]["page_size"], re.findall(r"^ +([0-9a-f]+)-([0-9a-f]+) : (\S+)", text, re.MULTILINE)
+    page, lines = (
+        document["source"]["page_size"],
+        re.findall(r"^ {2}([0-9a-f]+)-([0-9a-f]+) : (\S+)", text, re.MULTILINE),
+    )
     printed = {(int(start, 16), int(end, 16) + 1) for start, end, kind in lines if kind != "scratch,"}
     wanted = set()
     for handover in document["handovers"]:
