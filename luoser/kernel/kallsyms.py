@@ -41,11 +41,12 @@ class NoKallsyms(Exception):
     """The symbols cannot be had from memory. Its text says why.
 
     is_absent: the source does not have them, or does not say where they are; nothing is wrong with it.
+    is_excluded: a dump tool left a page of them out.
     """
 
-    def __init__(self, text: str, *, is_absent: bool = False) -> None:
+    def __init__(self, text: str, *, is_absent: bool = False, is_excluded: bool = False) -> None:
         super().__init__(text)
-        self.is_absent = is_absent
+        self.is_absent, self.is_excluded = is_absent, is_excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,8 +347,9 @@ def find_kallsyms(space: AddressSpace, *, alone: bool = False) -> Kallsyms:
             found.agree()
     except (Unmapped, MissingMemory) as error:
         number = hex_number(space.info, "SYMBOL(kallsyms_num_syms)") or 0
-        is_absent = not space.holds(number, 4) and getattr(error, "state", None) in (None, PageState.ABSENT)
-        raise NoKallsyms(f"kallsyms: {error}", is_absent=is_absent) from None
+        state = getattr(error, "state", None)
+        is_absent = not space.holds(number, 4) and state in (None, PageState.ABSENT)
+        raise NoKallsyms(f"kallsyms: {error}", is_absent=is_absent, is_excluded=state is PageState.EXCLUDED) from None
     return found
 
 

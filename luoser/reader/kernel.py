@@ -324,7 +324,8 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
             if answers is not None:
                 return _noted_symbols(walk, space, name, answers)
             if not error.is_absent:
-                walk.problem("symbols-unread", None, None, f"{name}: {error}; its own symbols are not used")
+                code = "symbols" if error.is_excluded else "symbols-unread"
+                walk.problem(code, None, None, f"{name}: {error}; its own symbols are not used")
             return None
         except (Unmapped, MissingMemory) as error:
             if answers is not None:

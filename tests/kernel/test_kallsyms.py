@@ -404,3 +404,15 @@ def test_no_place_of_a_table_breaks_it(places: dict[str, int]) -> None:
     _, place = kallsyms_memory(Tables(symbols=SYMBOLS))
     said = {f"SYMBOL(kallsyms_{name})": f"{address:x}" for name, address in places.items()}
     outcome(AddressSpace(place.memory, {**place.info, **said}))
+
+
+def test_tables_that_a_dump_tool_left_out_are_not_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def left_out(address: int, _: int) -> bytes:
+        raise MissingMemory(address, PageState.EXCLUDED)
+
+    memory = real.memory("frozen")
+    space = AddressSpace(memory, memory.vmcoreinfo, 4096)
+    monkeypatch.setattr(memory, "read", left_out)
+    with pytest.raises(NoKallsyms) as caught:
+        find_kallsyms(space)
+    assert caught.value.is_excluded and not caught.value.is_absent
