@@ -167,17 +167,15 @@ def memfd_seals(view: View) -> Iterator[Found]:
     """
 
     def judge(memfd: Memfd) -> str | None:
-        strange = (memfd.seals or 0) & ~_KNOWN_SEALS
-        return f"seals {memfd.seals:#x} include unknown ones, {strange:#x}" if strange else None
-
-    def judge_exec(memfd: Memfd) -> str | None:
         seals = memfd.seals or 0
-        if not seals & _EXEC or seals & _WITH_EXEC == _WITH_EXEC:
-            return None
-        return f"seals {seals:#x} have EXEC: the next kernel adds SHRINK, GROW, WRITE and FUTURE_WRITE"
+        if strange := seals & ~_KNOWN_SEALS:
+            return f"seals {seals:#x} include unknown ones, {strange:#x}"
+        if seals & _EXEC and seals & _WITH_EXEC != _WITH_EXEC:
+            return f"seals {seals:#x} have EXEC: the next kernel adds SHRINK, GROW, WRITE and FUTURE_WRITE"
+        return None
 
-    yield from each(view, judge, LOST, folios=False)
-    yield from each(view, judge_exec, "make the file without MFD_NOEXEC_SEAL: it can only be read later", folios=False)
+    hint = "the next kernel cannot retrieve this file, or gives back one that nobody can write to"
+    yield from each(view, judge, hint, folios=False)
 
 
 @register("MFD013", "descriptor-flags", Severity.ERROR, kernels="7.1 and later", source="memfd.md#invariants")

@@ -171,6 +171,14 @@ def test_a_folio_inside_a_larger_one_is_told() -> None:
     assert check(with_folios([0x4000, 0x9000]), select=["MFD007"]).passed == ("MFD007",)
 
 
+def test_exec_is_found_beside_a_file_that_cannot_be_read() -> None:
+    memory = real.overlay(NAME)
+    memory.write(memfd_of().address + 16, struct.pack("<I", 32))
+    memory.remove(memfd_of(token=0x1A).address)
+    report = judged(memory, "MFD012")
+    assert len(messages(report, "MFD012")) == 1 and report.unjudged
+
+
 def test_a_large_folio_is_at_a_multiple_of_its_pages() -> None:
     for order, is_found in ((0, False), (2, True)):
         state = with_folios([0x4000, 0x10000], blocks=[(0x4000, 0, 1), (0x10000, order, 1)])
