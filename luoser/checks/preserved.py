@@ -22,6 +22,7 @@ from luoser.checks.memfd import unread_memfd
 from luoser.checks.model import Found, NotApplicable, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
+from luoser.ranges import merged
 from luoser.state import Array, Handover, MapStatus, Memfd, PreservedMap, Problem
 from luoser.text import human_size, safe_text
 
@@ -829,7 +830,7 @@ def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
 def named_memory(view: View) -> list[tuple[int, int]]:
     """(start, end) of the memory of all structures of a handover, by address; those that touch are one range."""
     ranges = [(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view))
-    return _merged(ranges + [(page, page + view.page_size) for page in self_test_chunk(view.handover)])
+    return merged(ranges + [(page, page + view.page_size) for page in self_test_chunk(view.handover)])
 
 
 def _common(
@@ -849,17 +850,6 @@ def _common(
         while at < len(named) and named[at][0] < end:
             yield min(end, ends[at]) - max(address, named[at][0])
             at += 1
-
-
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges by ascending address; those that touch or overlap are one range."""
-    made: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if made and start <= made[-1][1]:
-            made[-1] = made[-1][0], max(end, made[-1][1])
-        else:
-            made.append((start, end))
-    return made
 
 
 def _driver_pages(view: View) -> Iterator[tuple[int, int]]:

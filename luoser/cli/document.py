@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from luoser.errors import UsageError
 from luoser.memory.source import Memory, SegmentedMemory
 from luoser.state import State
+from luoser.text import safe_text
 
-__all__ = ["DocumentMemory", "memory_of"]
+__all__ = ["DocumentMemory", "memory_of", "need_pages"]
 
 
 class DocumentMemory(SegmentedMemory):
@@ -20,3 +22,9 @@ class DocumentMemory(SegmentedMemory):
 def memory_of(source: Memory) -> Memory | None:
     """The memory of a source. None: a document has none."""
     return None if isinstance(source, DocumentMemory) else source
+
+
+def need_pages(source: Memory) -> None:
+    """Raise UsageError for a document, which has no pages to show or to write."""
+    if memory_of(source) is None:
+        raise UsageError(f"{safe_text(source.path)}: a state document has no pages; give the dump")

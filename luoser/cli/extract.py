@@ -38,8 +38,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
       luoser extract vmcore -o small.elf.xz
       luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
     """
-    from luoser.cli.document import memory_of
-    from luoser.errors import UsageError
+    from luoser.cli.document import need_pages
     from luoser.extracts.parts import write_part
     from luoser.output import need_other
     from luoser.render.out import line
@@ -47,8 +46,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
 
     need_other(target, [*reading.source, *([reading.symbols] if reading.symbols is not None else [])])
     with reading.open() as memory:
-        if memory_of(memory) is None:
-            raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages; give the dump")
+        need_pages(memory)
         said = write_part(
             target, memory, lambda one: reading.read(one, contents=True), memfd=memfd, blob=blob, force=force
         )

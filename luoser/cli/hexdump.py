@@ -37,7 +37,7 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
       luoser hexdump vmcore 'pci[0]' --plain
     """
     from luoser.api.nodes import layout_of, read_bytes
-    from luoser.cli.document import memory_of
+    from luoser.cli.document import need_pages
     from luoser.errors import FormatError, MissingMemory, UsageError
     from luoser.limits import LIMITS
     from luoser.render.hexdump import rows
@@ -48,8 +48,7 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
     if plain and name is not None:
         raise UsageError("--plain shows no members: give either --plain or --as")
     with reading.open() as memory:
-        if memory_of(memory) is None:
-            raise UsageError(f"{safe_text(reading.source[0])}: a state document has no pages; give the dump")
+        need_pages(memory)
         state = reading.read(memory, search=False)
         node = find_node(state, where)
         start, size, _ = extent(state, node)

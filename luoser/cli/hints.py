@@ -19,10 +19,7 @@ def command_for(source: str) -> str:
         return "; there is no such file, either"
     if place.suffix in (".toml", ".json"):
         return f"; to make what it describes: luoser build {shown} -o OUT"
-    layouts = _layouts(source)
-    if layouts:
-        return f"; as a bare blob it can be {layouts[0]}: luoser decode {shown}"
-    return f"; to see what it hands over: luoser inspect {shown}"
+    return blob_hint(source) or f"; to see what it hands over: luoser inspect {shown}"
 
 
 def blob_hint(source: str) -> str:

@@ -19,7 +19,7 @@ from luoser.reader.foreign import mark_foreign
 from luoser.reader.handler import read_detail, settled
 from luoser.reader.kexec_metadata import read_kexec_metadata
 from luoser.reader.kho_test import read_kho_test
-from luoser.reader.locate import Root, Search, find_setup_nodes
+from luoser.reader.locate import INCOMING_POINTER, Root, Search, find_setup_nodes
 from luoser.reader.luo import read_luo
 from luoser.reader.memblock import read_memblock
 from luoser.reader.memfd import with_file_contents
@@ -122,7 +122,7 @@ def _need_messengers(search: Search) -> bool:
         return True
     if kernel is None or any(root.verdict is not None and root.verdict[0] is Direction.INCOMING for root in roots):
         return False
-    return bool(kernel.pointers("kho_in", ("fdt_phys",)))
+    return bool(kernel.pointers(*INCOMING_POINTER))
 
 
 def _inherit(handovers: list[Handover]) -> Iterator[Handover]:

@@ -34,14 +34,17 @@ from luoser.symbols import Symbols
 _COMPATIBLE = re.compile(rb"kho-v[0-9]{1,4}(;[ -~]*)?")
 """kho-vN. A posted RFC appends the versions of components."""
 
+INCOMING_POINTER = ("kho_in", ("fdt_phys",))
+"""The variable with the address of the root that a kernel was handed, and the member."""
 _VARIABLES = (
-    (Direction.INCOMING, "kho_in", ("fdt_phys",)),
+    (Direction.INCOMING, *INCOMING_POINTER),
     (Direction.OUTGOING, "kho_out", ("fdt", "ser.fdt")),
 )
 """(direction of the root, variable, members with its address), of all releases from 6.16 to 7.3."""
 _LUO_MEMBERS = ("luo_ser_out", "fdt_out", "fdt_in")
 
 __all__ = [
+    "INCOMING_POINTER",
     "OWN_SCRATCH",
     "Chosen",
     "Root",

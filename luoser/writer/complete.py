@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, cast
 
 from luoser.abi import luo as luo_abi
@@ -29,6 +30,7 @@ from luoser.abi.vmalloc import MAX_ORDER, VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
 from luoser.limits import LIMITS
+from luoser.ranges import merged
 from luoser.state.from_json import Item, load_extents
 from luoser.state.preserved import PreservedMap
 from luoser.state.to_json import fdt_document
@@ -40,7 +42,7 @@ from luoser.writer.kho_test import test_tree
 from luoser.writer.luo import luo_tree
 from luoser.writer.memblock import memblock_tree
 from luoser.writer.pci import header_values
-from luoser.writer.place import Placer, merged, order_of
+from luoser.writer.place import Placer, order_of
 from luoser.writer.preserved import bitmap_places, map_pages
 
 __all__ = ["complete"]
@@ -524,7 +526,7 @@ class _Handover:
                 self.placer.preserve(place, self.page)
         self._area(entry, folios, len(rows), form, address)
         if data is not None:
-            memfd["contents"] = list(pieces_of(item, data, self.page, self._given_orders()))
+            memfd["contents"] = list(pieces_of(item, data, self.page, self._given_orders))
         else:
             self._check_pieces(item, rows)
         return address
@@ -534,7 +536,9 @@ class _Handover:
 
         In a given map the block is the folio; one that is not in there may have any size.
         """
-        orders = (self._given_orders() if item.get("contents") else {}) or self.placer.preserved
+        if not item.get("contents"):
+            return
+        orders = self._given_orders or self.placer.preserved
         ends = [(place, place + (self.page << orders[place]) if place in orders else _LIMIT) for _, place, _ in rows]
         ranges = merged(ends)
         for piece in item.items("contents"):
@@ -543,6 +547,7 @@ class _Handover:
             if index < 0 or start + size > ranges[index][1]:
                 raise piece.fail("address", f"expected {size} bytes within the folios of the file, found {start:#x}")
 
+    @cached_property
     def _given_orders(self) -> dict[int, int]:
         """Orders of the blocks in a given map, by address."""
         preserved = self.item.item("preserved")

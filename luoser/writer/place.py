@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from luoser.errors import UsageError
+from luoser.ranges import merged
 from luoser.text import parse_size
 
-__all__ = ["FIRST", "Placer", "blocks_of", "merged", "order_of"]
+__all__ = ["FIRST", "Placer", "blocks_of", "order_of"]
 
 FIRST = {None: 16 << 20, "x86-64": 0x2000_0000, "arm64": 0x6000_0000}
 """First address that is assigned, by machine: where a kernel that boots with 1 GiB of memory has nothing of its own."""
@@ -112,17 +113,6 @@ class Placer:
         return [
             [f"{address:#x}", order, count] for address, order, count in sorted(made, key=lambda run: (run[1], run[0]))
         ]
-
-
-def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges by ascending address; those that touch or overlap are one range. ranges: (start, end) each."""
-    made: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if made and start <= made[-1][1]:
-            made[-1] = made[-1][0], max(end, made[-1][1])
-        else:
-            made.append((start, end))
-    return made
 
 
 _ADDRESSES = frozenset({"address", "data", "driver_data", "session_area", "flb_area", "start"})

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.judge import Compared
-from tests.e2e.kernels import SERIES, Kernel, NoKernel, add_options, chosen, kernel
+from tests.e2e.kernels import SERIES, Kernel, NoKernel, add_options, chosen, kernel, numbers
 from tests.e2e.parts import COLUMNS, PARTS, SHORT, images, parts_of
 
 __all__ = ["main", "page"]
@@ -82,11 +81,7 @@ def page(results: Json) -> str:
 
 def _newest(parts: Json) -> str:
     """The newest release of the parts that ran. Empty: none did."""
-    return max((part["kernel"] for part in parts.values()), key=_numbers, default="")
-
-
-def _numbers(release: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", release)]
+    return max((part["kernel"] for part in parts.values()), key=numbers, default="")
 
 
 def _order(key: str) -> tuple[list[int], str]:

@@ -29,6 +29,7 @@ __all__ = [
     "host",
     "kernel",
     "need_tools",
+    "numbers",
 ]
 
 CACHE = Path(os.environ.get("LUOSER_KERNELS", Path.home() / ".cache" / "luoser-kernels"))
@@ -152,7 +153,7 @@ def _source(series: str) -> Path:
         versions = re.findall(rf"^Version: ({re.escape(series)}\.\S+)", archive.ask("showsrc", "linux"), re.MULTILINE)
         if not versions:
             raise NoKernel(f"the archive has no source of a kernel {series}")
-        tarball = archive.tarball(found, sorted(set(versions), key=_numbers, reverse=True))
+        tarball = archive.tarball(found, sorted(set(versions), key=numbers, reverse=True))
     part = place.with_suffix(".part")
     part.mkdir(exist_ok=True)
     _run(["tar", "xf", str(tarball), "-C", str(part), "--strip-components=1"], found)
@@ -162,7 +163,7 @@ def _source(series: str) -> Path:
     return place
 
 
-def _numbers(version: str) -> list[int]:
+def numbers(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)]
 
 
@@ -284,7 +285,7 @@ def _pahole() -> str:
     here = (
         subprocess.run(["pahole", "--version"], check=False, capture_output=True, text=True) if _has("pahole") else None
     )
-    if (here is not None and _numbers(here.stdout) >= [1, 26]) or host() != "x86-64":
+    if (here is not None and numbers(here.stdout) >= [1, 26]) or host() != "x86-64":
         return "pahole"
     root, wrapper = CACHE / "pahole", CACHE / "pahole" / "run"
     if not wrapper.exists():

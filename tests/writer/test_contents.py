@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import luoser
+import luoser.writer.complete as complete_module
 from luoser.errors import UsageError
 from luoser.writer.complete import complete
 from luoser.writer.contents import with_contents
@@ -131,3 +132,28 @@ def test_contents_may_go_over_adjacent_folios() -> None:
         "contents": [{"address": "0x30000800", "size": 4096, "bytes": "41" * 4096}],
     }
     assert complete(described(memfd))
+
+
+def test_a_given_map_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once more for each file: a dump has thousands."""
+    calls, plain = list[Any](), complete_module.load_extents
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return plain(*arguments)
+
+    def looks(count: int) -> int:
+        pages = [f"{0x3000_0000 + number * 4096:#x}" for number in range(count)]
+        pieces = [{"address": page, "size": 4096, "bytes": "41"} for page in pages]
+        made = [
+            {"size": 4096, "folios": {"list": [[0, page, 3]]}, "contents": [piece]}
+            for page, piece in zip(pages, pieces, strict=True)
+        ]
+        values = described(*made)
+        values["handovers"][0]["preserved"] = {"extents": [[pages[0], 0, count]]}
+        calls.clear()
+        complete(values)
+        return len(calls)
+
+    monkeypatch.setattr(complete_module, "load_extents", counted)
+    assert looks(1) == looks(5) > 0
