@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`diff` of a real dump and the same with one flipped bit: never equal, nor progress, where `check` objects.
 
-The default run takes a sample with a fixed seed, `make test-slow` more of it.
+The default run takes one dump of each release, with a fixed seed, `make test-slow` more flips of all.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def unseen(name: str, count: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", flips.DUMPS)
+@pytest.mark.parametrize("name", list({name.partition("-")[0]: name for name in flips.DUMPS}.values()))
 def test_a_flipped_bit_that_check_finds_is_a_difference(name: str) -> None:
     assert unseen(name, 1) == []
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def named(name: str) -> tuple[State, Topology]:
     return made, replace(machine, devices=devices)
 
 
+@cache
 def page_of(name: str) -> str:
     state, machine = named(name)
     given = reported(real.read(DUMP), machine=topology())
