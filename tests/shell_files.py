@@ -7,20 +7,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from click.shell_completion import FishComplete, ShellComplete, ZshComplete
-
 from luoser import __version__
-from luoser.cli.complete import Bash
+from luoser.cli.complete import SHELLS
 from luoser.cli.main import cli
 from tests.command_line import Command, commands
 
 __all__ = ["SHARE", "completions", "main", "manual"]
 
 SHARE = Path(__file__).resolve().parents[1] / "share"
-_SHELLS: dict[str, type[ShellComplete]] = {
-    "bash-completion/completions/luoser": Bash,
-    "zsh/site-functions/_luoser": ZshComplete,
-    "fish/vendor_completions.d/luoser.fish": FishComplete,
+_PLACES = {
+    "bash": "bash-completion/completions/luoser",
+    "zsh": "zsh/site-functions/_luoser",
+    "fish": "fish/vendor_completions.d/luoser.fish",
 }
 _ESCAPES = str.maketrans(
     {"\\": "\\e", "-": "\\-", "`": "\\(ga", "'": "\\(aq", "^": "\\(ha", "~": "\\(ti", "…": "...", "→": "\\(->"}
@@ -36,7 +34,7 @@ _EXIT = (
 
 def completions() -> dict[str, str]:
     """Path below share and text of each script. They ask luoser itself, so that they fit any release of it."""
-    made = {path: of(cli, {}, "luoser", "_LUOSER_COMPLETE").source() for path, of in _SHELLS.items()}
+    made = {_PLACES[of.name]: of(cli, {}, "luoser", "_LUOSER_COMPLETE").source() for of in SHELLS}
     return {path: f"{text.strip()}\n" for path, text in made.items()}
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import click
-from click.shell_completion import BashComplete, CompletionItem
+from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
 from luoser.text import counted
 
 __all__ = [
-    "Bash",
+    "SHELLS",
     "changes",
     "commands",
     "files_of",
@@ -38,7 +38,7 @@ _Words = Callable[[click.Context], Iterable[tuple[str, str]]]
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-class Bash(BashComplete):
+class _Bash(BashComplete):
     """The completion of bash, which splits `--limit=rep` into three words: they are joined again."""
 
     source_template = """\
@@ -73,6 +73,72 @@ class Bash(BashComplete):
 
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
+
+
+class _Zsh(ZshComplete):
+    """The completion of zsh. Of `--limit=rep`, which is one word there, `--limit=` stays as it is."""
+
+    source_template = """\
+#compdef %(prog_name)s
+
+%(complete_func)s() {
+    local asked kind word help
+    local -a named plain
+    (( $+commands[%(prog_name)s] )) || return 1
+
+    asked=$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) %(complete_var)s=zsh_complete %(prog_name)s)
+    compset -P '--*='
+
+    for kind word help in "${(@f)asked}"; do
+        case $kind in
+            plain) if [[ $help == _ ]]; then plain+=("$word"); else named+=("$word:$help"); fi ;;
+            dir) _path_files -/ ;;
+            file) _path_files -f ;;
+        esac
+    done
+
+    (( $#named )) && _describe -V unsorted named
+    (( $#plain )) && compadd -V unsorted -a plain
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+
+
+class _Fish(FishComplete):
+    """The completion of fish, where `--limit=rep` is one word, and what is offered begins as the word does."""
+
+    source_template = """\
+function %(complete_func)s
+    set -l word (commandline -ct)
+    set -l option (string match -r -- '^--[^=]+=' "$word")
+    set -l asked (env %(complete_var)s=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD="$word" %(prog_name)s)
+
+    for line in $asked
+        set -l item (string split -m 1 , -- $line)
+        set -l found "$item[2]"
+        switch $item[1]
+            case dir
+                set found (__fish_complete_directories "$item[2]")
+            case file
+                set found (__fish_complete_path "$item[2]")
+        end
+        for text in $found
+            echo -- "$option$text"
+        end
+    end
+end
+
+complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
+"""
+
+
+SHELLS = (_Bash, _Zsh, _Fish)
+"""Completion of each shell, in place of those of click: each offers the value of `--option=value`, too."""
 
 
 def _completes(words: _Words) -> _Complete:

@@ -172,9 +172,10 @@ def _run() -> None:
     if "_LUOSER_COMPLETE" in os.environ:
         from click.shell_completion import add_completion_class
 
-        from luoser.cli.complete import Bash
+        from luoser.cli.complete import SHELLS
 
-        add_completion_class(Bash)
+        for shell in SHELLS:
+            add_completion_class(shell)
         cli.main(prog_name="luoser")
     with cli.make_context("luoser", sys.argv[1:]) as context:
         cli.invoke(context)

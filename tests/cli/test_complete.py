@@ -148,23 +148,35 @@ def test_the_script_that_the_command_prints_is_the_shipped_one(luoser_process: R
     assert printed.strip() == shell_files.completions()["bash-completion/completions/luoser"].strip()
 
 
-def test_fish(tmp_path: Path) -> None:
-    script = "source share/fish/vendor_completions.d/luoser.fish; complete -C 'luoser decode --as pci-v2-u'"
+@pytest.mark.parametrize("line", ["decode --as pci-v2-u", "decode --as=pci-v2-u", "inspect --limit=rep", "in"])
+def test_fish(tmp_path: Path, line: str) -> None:
+    """What is offered has all of the word, `--as=` before a value, too."""
+    script = f"source share/fish/vendor_completions.d/luoser.fish; complete -C 'luoser {line}'"
+    option = line[line.index("--") : line.index("=") + 1] if "=" in line else ""
     rows = of_shell(tmp_path, "fish", script)
-    assert {row.partition("\t")[0] for row in rows} == set(completed("decode --as pci-v2-u"))
+    assert {row.partition("\t")[0] for row in rows} == {option + word for word in completed(line.replace("=", " "))}
 
 
-def test_zsh(tmp_path: Path) -> None:
-    script = """
-        compdef() { true }
-        _describe() { print -l -- ${(P)${@[-2]}} }
-        compadd() { print -l -- ${(P)${@[-1]}} }
+def test_fish_offers_files_as_the_value_of_an_option(tmp_path: Path) -> None:
+    script = "source share/fish/vendor_completions.d/luoser.fish; complete -C 'luoser diff --against=fixt'"
+    assert [row.partition("\t")[0] for row in of_shell(tmp_path, "fish", script)] == ["--against=fixtures/"]
+
+
+@pytest.mark.parametrize("line", ["decode --as pci-v2-u", "decode --as=pci-v2-u", "inspect --limit=rep", "abi s"])
+def test_zsh(tmp_path: Path, line: str) -> None:
+    """What is offered is the rest of the word after `--as=`, which compset takes away."""
+    script = f"""
+        compdef() {{ true }}
+        compset() {{ print -r -- "away $*" }}
+        _describe() {{ print -l -- ${{(P)${{@[-1]}}}} }}
+        compadd() {{ print -l -- ${{(P)${{@[-1]}}}} }}
         . share/zsh/site-functions/_luoser
-        words=(luoser decode --as pci-v2-u) CURRENT=4
+        words=(luoser {line}) CURRENT={line.count(" ") + 2}
         _luoser_completion
     """
-    rows = of_shell(tmp_path, "zsh", script)
-    assert {row.partition(":")[0] for row in rows} >= set(completed("decode --as pci-v2-u"))
+    away, *rows = of_shell(tmp_path, "zsh", script)
+    assert away == "away -P --*="
+    assert [row.partition(":")[0] for row in rows] == completed(line.replace("=", " "))
 
 
 # -- the files ---------------------------------------------------------------------------------------------
