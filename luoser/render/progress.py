@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from luoser.text import human_size
+
 __all__ = ["progress"]
 
 _PATIENCE = 1.0
@@ -20,19 +22,25 @@ def progress(what: str) -> Callable[[int, int], None] | None:
     """
     if sys.stderr is None or not sys.stderr.isatty():
         return None
-    began, shown = time.monotonic(), 0.0
+    began, shown, drawn = time.monotonic(), 0.0, 0
+
+    def draw(text: str) -> None:
+        nonlocal drawn
+        sys.stderr.write(f"\r{text.ljust(drawn)}")  # spaces, not an escape: a dumb terminal shows these
+        sys.stderr.flush()
+        drawn = len(text)
 
     def report(done: int, total: int) -> None:
         nonlocal shown
         now = time.monotonic()
         if done >= total:
             if shown:
-                sys.stderr.write("\r\x1b[K")
+                draw("")
+                sys.stderr.write("\r")
                 sys.stderr.flush()
             shown = 0.0
         elif now - began > _PATIENCE and now - shown > 0.1:
-            sys.stderr.write(f"\r\x1b[K{what}: {100 * done // total} % of {total >> 20} MiB")
-            sys.stderr.flush()
+            draw(f"{what}: {100 * done // total} % of {human_size(total)}")
             shown = now
 
     return report

@@ -50,6 +50,15 @@ class Search:
         return self.terminal.seen
 
 
+def row(written: str) -> str:
+    """What a terminal without any escapes has in the row after it."""
+    assert "\n" not in written and "\x1b" not in written
+    shown = ""
+    for text in written.split("\r"):
+        shown = text + shown[len(text) :]
+    return shown
+
+
 def test_nothing_where_nobody_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in (None, io.StringIO()):
         monkeypatch.setattr(sys, "stderr", stream)
@@ -70,11 +79,18 @@ def test_long_search_is_drawn_on_one_line_and_wiped_at_the_end(monkeypatch: pyte
     for done in range(100):
         search.clock.now += 0.5
         search.report(done << 20, 100 << 20)
-    shown = search.shown
-    assert "\rsearching: 50 % of 100 MiB" in shown.replace("\x1b[K", "")
-    assert "\n" not in shown
+    assert "\rsearching: 50 % of 100 MiB" in search.shown
+    assert row(search.shown).rstrip() == "searching: 99 % of 100 MiB"
     search.report(100 << 20, 100 << 20)
-    assert search.shown.endswith("\r\x1b[K")
+    assert row(search.shown).strip() == "" and search.shown.endswith("\r")
+
+
+def test_a_shorter_text_leaves_nothing_of_a_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Search(monkeypatch)
+    for total in (1000 << 20, 512):
+        search.clock.now += 5
+        search.report(total // 2, total)
+    assert row(search.shown).rstrip() == "searching: 50 % of 512 bytes"
 
 
 def test_line_is_drawn_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
