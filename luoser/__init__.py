@@ -11,7 +11,7 @@
 `open` returns a `luoser.memory` source. `read` returns the `luoser.state` that is found in it; `load` is both in one.
 `check` returns findings and a verdict, `diff` the changes between two states, `report` a page about one or two of them,
 `compat` whether one kernel can hand over to another. `build` makes bytes of a description, `decode` reads one blob,
-`extract` writes parts of a source to a file. Where a function takes a source, it takes a path, too.
+`extract` writes parts of a source to a file. Each of them but `read` takes a path where it takes a source, too.
 """
 
 from __future__ import annotations
