@@ -9,8 +9,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,7 +30,9 @@ _SLOW = {"x86-64": "no_timer_check", "arm64": ""}
 """For machines under load: an emulated timer can be late, which a kernel of x86-64 takes for broken."""
 """The console of a machine on the command line of its kernel."""
 _LONGEST = 900
-"""Seconds after which a word that does not come on the console is given up."""
+"""Seconds after which a word that does not come on the console, or an answer of QEMU, is given up."""
+_START = 60
+"""Seconds in which QEMU has to answer at its start."""
 
 
 def program_of(machine: str) -> str:
@@ -43,6 +45,18 @@ def program_of(machine: str) -> str:
 
 class MachineError(Exception):
     """The guest did not do what was expected. Its text has the end of the console."""
+
+
+class NoAnswer(MachineError):
+    """QEMU itself does not answer."""
+
+
+@contextmanager
+def _answered(command: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise NoAnswer(f"QEMU does not answer to {command}") from error
 
 
 class Machine:
@@ -73,19 +87,31 @@ class Machine:
             "-qmp", f"unix:{self._sockets['qmp']},server=on,wait=off",
             "-gdb", f"unix:{self._sockets['gdb']},server=on,wait=off", *more,
         ]  # fmt: skip
+        (place / "command").write_text("\n".join(command) + "\n")
+        if not self._starts(command) and not self._starts(command):
+            raise NoAnswer(f"QEMU did not answer for {_START} s, twice")
+        self._unread = ""
+
+    def _starts(self, command: Sequence[str]) -> bool:
+        """Whether QEMU answers: one in some thousand hangs before it runs the guest, with threads that wait."""
         for path in self._sockets.values():
             path.unlink(missing_ok=True)
-        (place / "command").write_text("\n".join(command) + "\n")
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=(place / "qemu.log").open("w"))
+        log = (self.place / "qemu.log").open("w")
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         try:
-            self._serial = self._connect("serial")
-            self._qmp = self._connect("qmp").makefile("rw")
-            self._qmp.readline()
+            self._serial, monitor = self._connect("serial"), self._connect("qmp")
+            self._qmp = monitor.makefile("rw")
+            monitor.settimeout(_START)
             self.command("qmp_capabilities")
+            monitor.settimeout(_LONGEST)
+        except NoAnswer:
+            self._process.kill()
+            self._process.wait()
+            return False
         except BaseException:
             self._process.kill()
             raise
-        self._unread = ""
+        return True
 
     def __enter__(self) -> Machine:
         return self
@@ -114,12 +140,13 @@ class Machine:
         """What QEMU answers to a command of QMP."""
         self._qmp.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
         self._qmp.flush()
-        for line in self._qmp:
-            found = json.loads(line)
-            if "error" in found:
-                raise MachineError(f"{name}: {found['error']['desc']}")
-            if "return" in found:
-                return found["return"]
+        with _answered(name):
+            for line in self._qmp:
+                found = json.loads(line)
+                if "error" in found:
+                    raise MachineError(f"{name}: {found['error']['desc']}")
+                if "return" in found:
+                    return found["return"]
         raise MachineError(f"QEMU ended: {(self.place / 'qemu.log').read_text()}")
 
     # -- the console --
