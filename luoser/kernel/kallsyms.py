@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain, combinations
 
 from luoser.errors import MissingMemory, PageState
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number
@@ -32,6 +32,13 @@ _APART = 1 << 30
 """Bytes from the first table to the last, at most: those of an image."""
 _SAMPLES = 24
 """Neighbours in the table by name that are compared before it is used."""
+_REPEATS = 5
+"""How often a name uses one token, at most, where its flipped bits are looked for."""
+_ALIGNED = 8
+"""Alignment of a table, at most."""
+_TABLES = tuple(
+    f"SYMBOL(kallsyms_{name})" for name in ("names", "num_syms", "token_table", "token_index", "offsets", "addresses")
+)
 _ANCHORS = ("_stext", "swapper_pg_dir", "init_uts_ns")
 """Symbols of VMCOREINFO that kallsyms have with and without CONFIG_KALLSYMS_ALL: the first, and only with it: the
 others."""
@@ -69,7 +76,8 @@ class Kallsyms:
     """The symbols of a kernel. Made by `find_kallsyms`.
 
     count:  of symbols.
-    damage: what was found wrong with the table by name, in words; symbols were looked for without it. Empty: nothing.
+    damage: what was found wrong with the tables that make a look-up short, in words; symbols were looked for without
+            them. Empty: nothing.
     """
 
     def __init__(self, space: AddressSpace, places: _Places, tokens: list[bytes]) -> None:
@@ -132,16 +140,35 @@ class Kallsyms:
 
     def _find_markers(self) -> int | None:
         """Address of the table with the place of each 256th name: right before the tokens, with padding or without."""
-        count = -(-self.count // _MARKED)
+        count, is_there = -(-self.count // _MARKED), True
         for padding in (0, 4):
             start = self._places.token_table - 4 * count - padding
             try:
-                marks = struct.unpack(f"<{min(count, 3)}I", self._space.read(start, 4 * min(count, 3)))
-                if marks[0] == 0 and (count == 1 or marks[1] == self._skip(0, _MARKED)):
+                if self._are_markers(start, count):
                     return start
-            except (Unmapped, MissingMemory, NoKallsyms):
+            except (Unmapped, MissingMemory):
+                is_there = False
+            except NoKallsyms:
                 continue
+        if is_there:
+            self.damage = f"kallsyms: the table with the places of names is not one of {self.count} names"
         return None
+
+    def _are_markers(self, start: int, count: int) -> bool:
+        """Whether the first two of some markers are right, and as many names as are left end where markers begin."""
+        end, last = start - self._places.names, self._space.number(start + 4 * (count - 1), 4)
+        if self._space.number(start, 4) or (count > 1 and self._space.number(start + 4, 4) != self._skip(0, _MARKED)):
+            return False
+        return 0 <= end - self._skip(last, self.count - _MARKED * (count - 1)) < _ALIGNED
+
+    def _marked(self, index: int) -> int:
+        """Offset of the first of the 256 names among which one is. Raises NoKallsyms if it is not among the names."""
+        if self._markers is None:
+            return 0
+        place = self._space.number(self._markers + 4 * (index // _MARKED), 4)
+        if place >= self._markers - self._places.names:
+            raise NoKallsyms(f"kallsyms: name {index // _MARKED * _MARKED} at {place:#x}, which is after all names")
+        return place
 
     def _find_order(self) -> int | None:
         """Address of the table of symbols by name: 3 bytes each, big-endian, after the offsets."""
@@ -201,8 +228,7 @@ class Kallsyms:
 
     def _unpack(self, index: int) -> bytes:
         """Name of a symbol, without its kind. Needs the markers."""
-        place = self._space.number((self._markers or 0) + 4 * (index // _MARKED), 4)
-        return self._at(self._skip(place, index % _MARKED))[1:]
+        return self._at(self._skip(self._marked(index), index % _MARKED))[1:]
 
     def _in_order(self, index: int) -> int:
         """Address of a symbol. Raises NoKallsyms if it is not between those before and after it."""
@@ -238,8 +264,7 @@ class Kallsyms:
         return {name: [self._entry(index, self._text(index)) for index in found[name]] for name in found if found[name]}
 
     def _text(self, index: int) -> bytes:
-        place = self._space.number((self._markers or 0) + 4 * (index // _MARKED), 4) if self._markers is not None else 0
-        return self._at(self._skip(place, index % _MARKED if self._markers is not None else index))
+        return self._at(self._skip(self._marked(index), index % _MARKED if self._markers is not None else index))
 
     def _indices(self, names: Iterable[str]) -> dict[str, list[int]]:
         wanted = [*names]
@@ -255,16 +280,26 @@ class Kallsyms:
         found: dict[str, list[int]] = {name: [] for name in names}
         wanted = {_raw(name): name for name in found}
         sizes = {1 + len(raw) for raw in wanted}
+        near, flipped = {text: name for raw, name in wanted.items() for text in _one_bit_off(raw)}, dict[str, bytes]()
         for index, packed in enumerate(self._packed()):
-            if self._size(packed) in sizes and (name := wanted.get(self._unpacked(packed)[1:])) is not None:
+            if self._size(packed) not in sizes:
+                continue
+            text = self._unpacked(packed)[1:]
+            if (name := wanted.get(text)) is not None:
                 found[name].append(index)
+            elif text in near:
+                flipped[near[text]] = text
+        for name, text in flipped.items():
+            if not found[name]:
+                raise _misspelt(name, text)
         return found
 
     def _search(self, name: bytes, order: int) -> list[int]:
-        low, high = 0, self.count
+        low, high, seen = 0, self.count, dict[int, bytes]()
         while low < high:
             middle = (low + high) // 2
-            if self._unpack(self._ordered(order, middle)) < name:
+            seen[middle] = self._unpack(self._ordered(order, middle))
+            if seen[middle] < name:
                 low = middle + 1
             else:
                 high = middle
@@ -273,25 +308,39 @@ class Kallsyms:
             found.append(index)
             low += 1
         if not found:
-            self._need_order(name, order, low)
+            self._need_order(name, order, low, seen)
         return found
 
-    def _need_order(self, name: bytes, order: int, place: int) -> None:
-        """Raise NoKallsyms if the table by name is damaged at the place where a name would be.
+    def _need_order(self, name: bytes, order: int, place: int, seen: dict[int, bytes]) -> None:
+        """Raise NoKallsyms if damage may be why a name was not found.
+
+        place: where it would be in the table by name.
+        seen:  names by which the search got there, by their place.
 
         A damaged entry leads a search astray only if it is out of order there, or is the name's own. Entries of a page
-        that was overwritten with one value are the same symbol.
+        that was overwritten with one value are the same symbol. A flipped bit in a token need not put a name out of
+        order: it is still where it was.
         """
-        near = [self._ordered(order, index) for index in range(max(place - 2, 0), min(place + 2, self.count))]
-        names = [*map(self._unpack, near)]
-        if names != sorted(names) or len({*near}) < len(near):
+        near = range(max(place - 2, 0), min(place + 2, self.count))
+        numbers = [self._ordered(order, index) for index in near]
+        seen = seen | dict(zip(near, map(self._unpack, numbers), strict=True))
+        names = [seen[index] for index in sorted(seen)]
+        if names != sorted(names) or len({*numbers}) < len(near):
             raise NoKallsyms(f"kallsyms: names are not in order where {safe_text(name)} would be")
+        for text in _one_bit_off(name).intersection(names):
+            raise _misspelt(name, text)
 
     def _packed(self) -> Iterator[bytes]:
         """Kind and name of all symbols by address, as they are packed."""
         places = self._places
         data, place = self._space.read(places.names, places.token_table - places.names), 0
-        for _ in range(self.count):
+        is_astray = False
+        for index in range(self.count):
+            if index % _MARKED == 0 and self._markers is not None:
+                is_off = place != self._space.number(self._markers + 4 * (index // _MARKED), 4)
+                if is_off and is_astray:  # once: the marker; after that, names were skipped or made up
+                    raise NoKallsyms(f"kallsyms: the names before symbol {index} of {self.count} are damaged")
+                is_astray = is_off
             if place + 2 > len(data):
                 raise NoKallsyms("kallsyms: the names end too early")
             size, place = data[place], place + 1
@@ -312,6 +361,25 @@ class Kallsyms:
 
 def _raw(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
+
+
+def _one_bit_off(name: bytes) -> set[bytes]:
+    """What a name becomes by one flipped bit in a token: wherever it uses the token."""
+    found = set[bytes]()
+    for byte in {*name}:
+        places = [at for at, each in enumerate(name) if each == byte][:_REPEATS]
+        for some in chain.from_iterable(combinations(places, count + 1) for count in range(len(places))):
+            for bit in range(8):
+                text = bytearray(name)
+                for at in some:
+                    text[at] ^= 1 << bit
+                found.add(bytes(text))
+    return found
+
+
+def _misspelt(name: str | bytes, text: bytes) -> NoKallsyms:
+    """A name is not there, but one that a flipped bit makes of it is."""
+    return NoKallsyms(f"kallsyms: no {safe_text(name)}, but {safe_text(text)}, which is one bit off: they are damaged")
 
 
 def _signed(number: int) -> int:
@@ -346,9 +414,8 @@ def find_kallsyms(space: AddressSpace, *, alone: bool = False) -> Kallsyms:
         if not alone:
             found.agree()
     except (Unmapped, MissingMemory) as error:
-        number = hex_number(space.info, "SYMBOL(kallsyms_num_syms)") or 0
-        state = getattr(error, "state", None)
-        is_absent = not space.holds(number, 4) and state in (None, PageState.ABSENT)
+        state, tables = getattr(error, "state", None), (hex_number(space.info, key) for key in _TABLES)
+        is_absent = state in (None, PageState.ABSENT) and not any(place and space.holds(place, 4) for place in tables)
         raise NoKallsyms(f"kallsyms: {error}", is_absent=is_absent, is_excluded=state is PageState.EXCLUDED) from None
     return found
 
@@ -388,6 +455,8 @@ def _tokens(space: AddressSpace, places: _Places) -> list[bytes]:
     data = space.read(places.token_table, size) if size <= 1 << 16 else b""
     tokens = data.split(b"\0")[:_TOKENS]
     ends = [*accumulate(len(token) + 1 for token in tokens)]
-    if [*starts] != [0, *ends[:-1]] or ends[-1] > size or not all(tokens):
+    # A byte that is in a name is its own token; all others are longer.
+    is_odd = any(len(token) == 1 and token[0] != number for number, token in enumerate(tokens))
+    if [*starts] != [0, *ends[:-1]] or ends[-1] > size or not all(tokens) or is_odd:
         raise NoKallsyms("kallsyms: the table of tokens is damaged")
     return tokens

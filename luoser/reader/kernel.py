@@ -37,9 +37,17 @@ _ANCHORS = (
     *("kallsyms_names", "prb", "clear_seq", "node_data"),
 )
 """Symbols that are also in VMCOREINFO, in text, data, read-only data and bss. They identify the build."""
+_FUNCTIONS = frozenset({"_stext"})
+"""Symbols that kallsyms have without CONFIG_KALLSYMS_ALL, too."""
 _OBJECTS = ("luo_global", "luo_session_global", "luo_flb_global", "luo_file_handler_list", "luo_preserved_files")
 _TYPES = ("__start_BTF", "__stop_BTF")
-_FAMILIES = (("kho_in", "kho_out"), ("luo_session_global", "luo_file_handler_list"), _TYPES)
+_FAMILIES = (
+    ("kho_in", "kho_out"),
+    *_AREAS,
+    ("luo_session_global", "luo_file_handler_list"),
+    _TYPES,
+    ("kallsyms_names", "init_uts_ns"),
+)
 """Symbols of which a kernel has all or none."""
 SYMBOLS = frozenset(
     (
@@ -334,7 +342,9 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
             return None
     if kallsyms.damage:
         walk.problem("symbols-unread", None, None, f"{name}: {kallsyms.damage}")
-    if "init_uts_ns" not in found:
+    if not found.keys() - _FUNCTIONS:
+        if kallsyms.damage:  # a wrong number of symbols: variables are the last ones
+            return None
         text = "kallsyms have functions only (no CONFIG_KALLSYMS_ALL); --symbols System.map gives its variables"
         walk.problem("symbols", None, None, f"{name}: {text}")
         return None

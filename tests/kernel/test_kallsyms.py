@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable
-from itertools import product
+from itertools import islice, product
 from time import process_time
 from typing import Any
 
@@ -66,9 +66,10 @@ def test_symbols_of_another_boot_are_refused() -> None:
 @pytest.mark.parametrize(
     ("table", "state", "expected"),
     [
-        ("num_syms", PageState.ABSENT, True),
+        ("num_syms", PageState.ABSENT, False),
         ("num_syms", PageState.EXCLUDED, False),
         ("token_table", PageState.ABSENT, False),
+        ("", PageState.ABSENT, True),
     ],
 )
 def test_tables_that_are_not_there_are_absent_unless_a_part_is_lost(
@@ -76,7 +77,8 @@ def test_tables_that_are_not_there_are_absent_unless_a_part_is_lost(
 ) -> None:
     memory = Overlay(real.memory("pre"))
     place = real.space("pre")
-    memory.remove(place.physical(int(place.info[f"SYMBOL(kallsyms_{table})"], 16)), state=state)
+    for key in [key for key in place.info if key.startswith(f"SYMBOL(kallsyms_{table}")]:
+        memory.remove(place.physical(int(place.info[key], 16)), state=state)
     with pytest.raises(NoKallsyms) as raised:
         find_kallsyms(AddressSpace(memory, place.info))
     assert raised.value.is_absent is expected
@@ -176,6 +178,60 @@ def test_a_look_up_of_a_name_that_is_not_there_reads_little() -> None:
     before = len(place._pages)
     assert found.get(["kho_bootmem", "kho_out"]).keys() == {"kho_out"}
     assert len(place._pages) - before < 20 and not found.damage
+
+
+@pytest.mark.parametrize("has_order", [True, False], ids=["by-name", "listed"])
+@pytest.mark.parametrize("name", ["kho_in", "__start_BTF"])
+def test_a_flipped_bit_in_a_token_hides_no_symbol_in_silence(name: str, has_order: bool) -> None:
+    """It is in all names with the token, some of which stay in order: in `__start_BTF` and in `__stop_BTF`."""
+    memory = Overlay(with_the_table_by_name()[0] if has_order else real.memory("pre"))
+    info = real.memory("pre").vmcoreinfo
+    whole = find_kallsyms(AddressSpace(memory, info))
+    (index,) = whole._indices([name])[name]
+    (packed,) = islice(whole._packed(), index, index + 1)
+    start = whole._space.physical(whole._places.token_table)
+    for token in {*packed}:
+        place = start + sum(len(one) + 1 for one in whole._tokens[:token])
+        flipped = Overlay(memory)
+        flipped.write(place, bytes([memory.read(place, 1)[0] ^ 2]))
+        try:
+            assert find_kallsyms(AddressSpace(flipped, info)).get([name]).keys() == {name}
+        except NoKallsyms as error:
+            assert not error.is_absent
+
+
+@pytest.mark.parametrize("bit", range(17))
+def test_a_wrong_number_of_symbols_is_damage(bit: int) -> None:
+    memory, info = Overlay(real.memory("pre")), real.memory("pre").vmcoreinfo
+    place = real.space("pre").physical(int(info["SYMBOL(kallsyms_num_syms)"], 16))
+    memory.write(place, (int.from_bytes(memory.read(place, 4), "little") ^ 1 << bit).to_bytes(4, "little"))
+    try:
+        assert find_kallsyms(AddressSpace(memory, info)).damage
+    except NoKallsyms as error:
+        assert not error.is_absent
+
+
+def test_names_that_are_skipped_are_damage() -> None:
+    """One bit in the length of a name: those after it are read from the middle of others."""
+    ram, place = kallsyms_memory(Tables(symbols=SYMBOLS, ordered=False))
+    found = find_kallsyms(place)
+    assert found._markers is not None and found.get(["_end"])
+    length = found._skip(0, 200) + found._places.names - 0xFFFF_FFFF_8000_0000
+    ram.write(length, bytes([ram.read(length, 1)[0] ^ 8]))
+    with pytest.raises(NoKallsyms, match=r"the names (before symbol 512 of 709 are damaged|end too early)"):
+        find_kallsyms(AddressSpace(ram, place.info)).get(["_end"])
+
+
+def test_a_marker_beyond_the_names_is_damage_also_where_the_source_ends() -> None:
+    memory, _ = with_the_table_by_name()
+    info = real.memory("pre").vmcoreinfo
+    whole = find_kallsyms(AddressSpace(memory, info))
+    (index,) = whole._indices(["kho_out"])["kho_out"]
+    place = whole._space.physical((whole._markers or 0) + 4 * (index // 256)) + 3
+    memory.write(place, b"\x10")
+    damaged = find_kallsyms(AddressSpace(memory, info))
+    with pytest.raises(NoKallsyms, match="which is after all names"):
+        damaged.get(["kho_out"])
 
 
 # -- every form --------------------------------------------------------------------------------------------
@@ -356,7 +412,7 @@ def test_tokens_that_overlap_are_damage() -> None:
 
 
 def test_many_long_tokens_in_one_name_are_damage() -> None:
-    long = [bytes([byte]) * 200 for byte in range(1, 128)] + [bytes([byte or 1]) for byte in range(129)]
+    long = [bytes([byte + 1]) * 200 for byte in range(128)] + [bytes([byte]) for byte in range(128, 256)]
     tables = Tables(symbols=[(IMAGE, "T", b"\x05" * 500)] * 20_000 + SYMBOLS, tokens=long)
     assert "a name of" in (in_time(lambda: outcome(kallsyms_memory(tables)[1])) or "")
 
@@ -375,13 +431,13 @@ def test_four_million_names_of_nothing_are_damage() -> None:
     ram.write(start, bytes(size))
     ram.write(start - 0x1000, struct.pack("<I", LIMITS.kallsyms))
     tokens = 0xFFFF_FFFF_8000_0000 + start + size
-    ram.write(start + size, b"".join(bytes([byte or 1, 0]) for byte in range(256)))
-    ram.write(start + size + 512, struct.pack("<256H", *range(0, 512, 2)))
+    ram.write(start + size, b"zero\0" + b"".join(bytes([byte, 0]) for byte in range(1, 256)))
+    ram.write(start + size + 515, struct.pack("<256H", 0, *range(5, 515, 2)))
     info = {
         "SYMBOL(kallsyms_names)": f"{0xFFFF_FFFF_8000_0000 + start:x}",
         "SYMBOL(kallsyms_num_syms)": f"{0xFFFF_FFFF_8000_0000 + start - 0x1000:x}",
         "SYMBOL(kallsyms_token_table)": f"{tokens:x}",
-        "SYMBOL(kallsyms_token_index)": f"{tokens + 512:x}",
+        "SYMBOL(kallsyms_token_index)": f"{tokens + 515:x}",
     }
     assert in_time(lambda: outcome(AddressSpace(ram, {**place.info, **info}))) == "kallsyms: a name of 0 bytes"
 
