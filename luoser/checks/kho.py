@@ -398,7 +398,7 @@ def own_root_missing(view: View) -> Iterator[Found]:
     is_gate=True,
 )
 def root_lost(view: View) -> Iterator[Found]:
-    """setup_data in scratch points to a root, which was handed over, but there is none at its address.
+    """setup_data in scratch, or a variable of the running kernel, points to a root, but there is none at its address.
 
     The running kernel reads its root again when a driver or LUO asks for what was handed over, and does not find it.
     Not judged if only one root was asked for, and no search was made.

@@ -40,6 +40,8 @@ _ANCHORS = (
 _FUNCTIONS = frozenset({"_stext"})
 """Symbols that kallsyms have without CONFIG_KALLSYMS_ALL, too."""
 _OBJECTS = ("luo_global", "luo_session_global", "luo_flb_global", "luo_file_handler_list", "luo_preserved_files")
+_TYPED = ("kho_in", "kho_out", "luo_session_global", "luo_flb_global")
+"""Variables whose struct has their name."""
 _TYPES = ("__start_BTF", "__stop_BTF")
 _FAMILIES = (
     ("kho_in", "kho_out"),
@@ -165,6 +167,21 @@ class Kernel:
                 holder = f"{name}.{member}" if member else f"{name}, byte {8 * place}"
                 found += [Pointer(address, holder) for address in self._meanings(word, member)]
         return found
+
+    def lost(self, name: str, members: tuple[str, ...], roots: Container[int]) -> Iterator[tuple[str, int | None]]:
+        """(what a variable says, physical address) of each pointer to a root that leads to none. None: to no page.
+
+        name, members: as for `pointers`. Without members that are known, no word need be a pointer.
+        roots:         addresses of all roots.
+        """
+        symbol = self.symbols.get(name)
+        known = symbol.members or {} if symbol is not None else {}
+        data = self._read(name, symbol.size) if symbol is not None and known else b""
+        for offset, member in known.items():
+            word = int.from_bytes(data[offset : offset + 8], "little") if member in members else 0
+            pages = [*self._meanings(word, member)] if word else []
+            if word and not any(page in roots for page in pages):
+                yield f"{name}.{member} of {self.symbols.path} is {word:#x}", pages[0] if pages else None
 
     def scratch(self) -> tuple[int, int] | None:
         """(physical address, size in bytes) of the array that `kho_scratch` (bootmem) points to. None: unknown.
@@ -375,6 +392,14 @@ def _need_families(walk: Walk, name: str, found: Container[str]) -> None:
                 walk.problem("symbols-unread", None, None, f"{name}: {text}")
 
 
+def _need_variables(kernel: Kernel, types: Types) -> None:
+    """A problem for each variable without a symbol, although the kernel's own types have the struct of its name."""
+    for name in _TYPED:
+        if kernel.is_found and kernel.symbols.get(name) is None and types.struct(name) is not None:
+            text = f"{kernel.symbols.path}: no {name} in its symbols, although its types have it: they are damaged"
+            kernel.walk.problem("symbols-unread", None, None, text)
+
+
 def _need_equal(walk: Walk, name: str, answers: Answers, known: Mapping[str, int], where: str) -> bool:
     """Whether the note of a cut has symbols where something else has them. A problem if not.
 
@@ -402,6 +427,7 @@ def _complete(kernel: Kernel) -> Kernel:
                 types.need_sound(number)
                 if _DENSE.match(name) and not types.is_dense(number):
                     raise TypesError(f"{types.where}: damaged: struct {name} has a hole that no compiler makes")
+        _need_variables(kernel, types)
     except TypesError as error:
         kernel.walk.problem("types-unread", None, None, f"{error}; types are not used")
         return kernel

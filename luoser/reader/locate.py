@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from luoser import fdt
@@ -172,7 +172,7 @@ def find_roots(
     if kernel is not None and not kernel.is_running and not walk.memory.live and (is_cheap or is_open):
         kernel = _by_successor(walk, roots, kernel)
     if kernel is not None:
-        _mark_left_over(roots, kernel)
+        _mark_left_over(walk, roots, kernel)
     return Search([roots[address] for address in sorted(roots)], strays, wanted, kernel)
 
 
@@ -192,7 +192,7 @@ def known_roots(walk: Walk, wanted: int, *, symbols: Symbols | None = None, kall
     kernel = _by_variables(walk, roots, symbols, search=False) if use_symbols else None
     kernel = kernel if kernel is not None and kernel.is_running else None
     if kernel is not None:
-        _mark_left_over(roots, kernel)
+        _mark_left_over(walk, roots, kernel)
     walk.problem("not-searched", None, None, "no search was made for other roots and kernels; --search decides")
     for root in roots.values():
         direction, words = root.verdict if root.verdict is not None else (Direction.UNKNOWN, [])
@@ -284,13 +284,29 @@ def _by_successor(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Kernel:
     return kernel
 
 
-def _mark_left_over(roots: dict[int, Root], kernel: Kernel) -> None:
-    """All roots that the running kernel does not name: of another boot, or of another machine."""
-    is_known = any(root.verdict is not None for root in roots.values())
+def _mark_left_over(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> None:
+    """All roots that the running kernel does not name: of another boot, or of another machine.
+
+    If one of its variables leads nowhere, a root may be the one that it should name.
+    """
+    lost = [*_lost_roots(walk, roots, kernel)]
+    is_known = not lost and any(root.verdict is not None for root in roots.values())
+    why = lost[0] if lost else "left over, or of another machine"
     for root in roots.values():
         if root.verdict is None:
-            word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: left over, or of another machine"
+            word = f"kho_in and kho_out of {kernel.symbols.path} do not point to it: {why}"
             root.verdict, root.is_left_over = (Direction.UNKNOWN, [word]), is_known
+
+
+def _lost_roots(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Iterator[str]:
+    """Each pointer of the kernel to a root that is not there, in words. A problem if it is the running one."""
+    for _, name, members in _VARIABLES:
+        for said, address in kernel.lost(name, members, roots):
+            state = walk.gap(address) if address is not None else None
+            word = f"{said}, which is {state.value}" if state is not None else f"{said}, where no root is"
+            code = "root-unread" if state is not None else "root-lost"
+            walk.problem(code if kernel.is_running else "no-root", address, None, word)
+            yield word
 
 
 def _variables(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> _Named:

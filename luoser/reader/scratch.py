@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from luoser.abi.kho import kho_scratch
-from luoser.errors import MissingMemory, PageState
+from luoser.errors import MissingMemory
 from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.locate import OWN_SCRATCH, Chosen, Root, SetupNode, is_root
 from luoser.reader.plausible import PHYSICAL_LIMIT
@@ -69,7 +69,7 @@ def report_lost_roots(walk: Walk, found: Iterable[Messenger]) -> None:
     source is not reported.
     """
     for messenger in found:
-        missing = _missing(walk, messenger.root)
+        missing = walk.gap(messenger.root)
         if missing is None and is_root(walk, messenger.root):
             continue
         text = f"the {messenger.what} at {messenger.address:#x}"
@@ -82,15 +82,6 @@ def report_lost_roots(walk: Walk, found: Iterable[Messenger]) -> None:
         elif missing is None:
             text = f"{text}: expected a KHO root at {messenger.root:#x}, found none"
             walk.problem("no-root", messenger.root, None, f"{text}; a kernel reports an invalid handover FDT")
-
-
-def _missing(walk: Walk, address: int) -> PageState | None:
-    """The state of a page that cannot be read. None: it can."""
-    try:
-        walk.memory.read(address, 1)
-    except MissingMemory as error:
-        return error.state
-    return None
 
 
 def messengers(chosen: Iterable[Chosen], nodes: Iterable[SetupNode]) -> tuple[Messenger, ...]:

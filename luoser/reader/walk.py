@@ -216,6 +216,14 @@ class Walk:
         """The address. None: a placeholder for a blob whose physical address is unknown."""
         return None if address in self.memory.placeless else address
 
+    def gap(self, address: int) -> PageState | None:
+        """The state of a page that cannot be read. None: it can."""
+        try:
+            self.memory.read(address, 1)
+        except MissingMemory as error:
+            return error.state
+        return None
+
     def read(self, address: int, size: int, subject: Subject, *, kind: Kind | None = None) -> bytes | None:
         """Bytes of memory. None, with a problem: a page is not in the source.
 

@@ -16,8 +16,10 @@ PROBLEMS: dict[str, dict[str, str]] = {
         "have to be, with every PCI hole that was tried; nothing is judged",
     },
     "the search for roots": {
-        "root-lost": "a messenger in scratch (setup_data, `/chosen`) points to a root that is not there",
-        "root-unread": "a messenger in scratch points to a root whose page is not in the source",
+        "root-lost": "a messenger in scratch (setup_data, `/chosen`), or the kernel's own variable, points to a root "
+        "that is not there",
+        "root-unread": "a messenger in scratch, or the kernel's own variable, points to a root whose page is not in "
+        "the source",
         "no-root": "the kernel's own variables or boot parameters name a root that is not there",
         "not-searched": "only one root was asked for, and others were not looked for; no verdict is sound",
         "no-own-root": "the running kernel makes a root at boot, but only the incoming one was found",

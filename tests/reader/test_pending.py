@@ -632,6 +632,43 @@ def test_a_name_of_two_symbols_is_neither(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.evidence[0].startswith("certain: kho_out")
 
 
+@pytest.mark.parametrize(
+    ("variable", "path", "moment"),
+    [("kho_in", "fdt_phys", "finished"), ("kho_out", "fdt", "frozen"), ("page_offset_base", "", "frozen")],
+)
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_root_is_not_left_over_because_the_variable_that_names_it_is_damaged(
+    variable: str, path: str, moment: str, is_own: bool
+) -> None:
+    kernel, memory = real.running(moment), Overlay(real.memory(moment))
+    address, number = kernel.address(variable), kernel.types.struct(variable) if kernel.types is not None else None
+    assert address is not None and kernel.types is not None
+    place = kernel.types.find(number, path) if number is not None else None
+    start = kernel.space.physical(address + (place.offset if place is not None else 0)) + 2
+    memory.write(start, bytes([memory.read(start, 1)[0] ^ 1 << 4]))
+    memory.is_own_info = is_own
+    state = luoser.read(memory)
+    said = [one for one in state.problems if f" of {kernel.symbols.path} is 0x" in one.message]
+    assert {one.code for one in said} & ({"root-lost", "root-unread"} if is_own else {"no-root"})
+    assert all("left over" not in word for one in state.handovers for word in one.evidence)
+    assert check(state).verdict == ("findings" if any(one.code == "root-lost" for one in said) else "inconclusive")
+
+
+@pytest.mark.parametrize("name", ["kho_in", "luo_session_global", "luo_flb_global"])
+def test_a_variable_without_a_symbol_is_damage_if_the_types_have_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flipped bit in a token can hide all names that begin with it."""
+    whole = Kallsyms.get
+
+    def get(self: Kallsyms, names: Iterable[str]) -> dict[str, list[KernelSymbol]]:
+        return {key: found for key, found in whole(self, names).items() if key[:4] != name[:4]}
+
+    monkeypatch.setattr(Kallsyms, "get", get)
+    state = luoser.read(real.memory("pre"))
+    said = [one.message for one in state.problems if one.code == "symbols-unread"]
+    assert any(f"no {name} in its symbols, although its types have it" in text for text in said)
+    assert "PEN001" in unjudged(state, "PEN")
+
+
 def test_damage_of_another_kernel_does_not_matter() -> None:
     damage = Problem(code="symbols-unread", address=None, message="kernel 7.1: damaged")
     state = real.read("pre")
