@@ -31,6 +31,10 @@ class Answers:
     symbols: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     btf: bytes = b""
 
+    def is_of(self, text: int, place: int, build: str) -> bool:
+        """Whether they are of the kernel that is known by these."""
+        return (self.text, self.place, self.build) == (text, place, build)
+
     def pack(self) -> bytes:
         """The note's bytes: JSON in ASCII, with a digest of what is before it."""
         import base64  # late: most sources have no such note

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -287,13 +287,14 @@ def _with_own(walk: Walk, *, search: bool) -> list[Kernel]:
     """The kernels of which VMCOREINFO, kallsyms or a cut's note are in the source; without these, none."""
     info = walk.memory.vmcoreinfo
     if info and _is_there(walk, info) is not False:
-        return [*_found(walk, [info])]
+        return [*_found(walk, _of_note(walk, [info], search=search))]
     # That of a hypervisor's dump may be of a kernel before a kexec; another one was written by the kernel that ran.
     may_search = search and not walk.memory.is_own_info
     infos = [*_kernel_infos(walk)] if may_search else []
     if not infos and may_search and not walk.memory.live:
         places = walk.first("kernel_places", kallsyms_places(walk.memory), "places that look like kallsyms")
         infos = [*walk.first("kernels", recovered_infos(walk.memory, places), "kernels")]
+    infos = _of_note(walk, infos, search=search)
     if info:
         text = f"kernel {_release(info)} of VMCOREINFO is not where it says: its utsname has another release"
         is_damaged = (
@@ -302,6 +303,26 @@ def _with_own(walk: Walk, *, search: bool) -> list[Kernel]:
         code = "symbols-unread" if is_damaged else "symbols"
         walk.problem(code, None, None, f"{text}; its own symbols are not used")
     return [*_found(walk, infos)]
+
+
+def _of_note(walk: Walk, infos: list[Mapping[str, str]], *, search: bool) -> list[Mapping[str, str]]:
+    """The kernels, or that of the note of a cut: VMCOREINFO of a dump can be of a kernel before the one that ran.
+
+    A problem if the note is of no kernel that is found: its symbols and types are not used.
+    """
+    note = Answers.unpack(walk.memory.answers)
+
+    def noted(some: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+        return [info for info in some if note is not None and note.is_of(*_identity(AddressSpace(walk.memory, info)))]
+
+    if note is None or noted(infos):
+        return infos
+    found = noted(_kernel_infos(walk)) if search else []
+    if not found:
+        text = f"the note of this cut is of a kernel with _stext at {note.text:#x}, {note.place:#x} in memory"
+        code = "symbols-unread" if walk.memory.vmcoreinfo else "symbols"
+        walk.problem(code, None, None, f"{text}; VMCOREINFO is of another one, or damaged; the note is not used")
+    return found or infos
 
 
 def find_successors(walk: Walk, kernel: Kernel) -> list[Kernel]:
@@ -335,7 +356,7 @@ def _answers(walk: Walk, space: AddressSpace) -> Answers | None:
     if found is None and walk.memory.answers:
         text = "the note of this cut with the kernel's symbols and types is damaged, and not used"
         walk.problem("symbols-unread", None, None, text)
-    return found if found is not None and (found.text, found.place, found.build) == _identity(space) else None
+    return found if found is not None and found.is_of(*_identity(space)) else None
 
 
 def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:

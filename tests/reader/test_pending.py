@@ -617,6 +617,28 @@ def test_the_note_of_a_cut_that_is_damaged_is_not_a_note_that_is_not_there() -> 
     assert not unjudged(luoser.read(memory), "PEN")
 
 
+def test_the_note_says_which_of_two_kernels_ran() -> None:
+    """VMCOREINFO of a hypervisor's dump is of the kernel before; that of the kernel that ran is in memory."""
+    memory, before = Overlay(real.memory("frozen")), real.memory("finished").vmcoreinfo
+    memory.write(0x30_0000, memory.info_note.ljust(4096, b"\0"))
+    memory.write(utsname("frozen"), b"7.3.4\0")
+    memory.vmcoreinfo = before
+    state = luoser.read(memory)
+    assert pending(state, Direction.OUTGOING) == pending(real.read("frozen"), Direction.OUTGOING)
+    assert not any("the note of this cut" in one.message for one in state.problems)
+
+
+@pytest.mark.parametrize("key", ["NUMBER(phys_base)", "SYMBOL(_stext)", "BUILD-ID"])
+def test_a_note_that_is_not_of_the_kernel_of_vmcoreinfo_is_said(key: str) -> None:
+    """One bit in VMCOREINFO of a cut: its kernel is then not in the source, and the note of no kernel."""
+    memory = Overlay(real.memory("frozen"))
+    said = memory.vmcoreinfo[key]
+    memory.vmcoreinfo = {**memory.vmcoreinfo, key: f"{said[:-1]}{chr(ord(said[-1]) ^ 1)}"}
+    state = luoser.read(memory)
+    assert any("the note of this cut is of a kernel with" in one.message for one in state.problems)
+    assert "PEN001" in unjudged(state, "PEN") and check(state).verdict == "inconclusive"
+
+
 def test_a_name_of_two_symbols_is_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     """As names of static variables can be: which one is the kernel's is not known."""
     whole = Kallsyms.get
