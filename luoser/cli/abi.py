@@ -94,8 +94,8 @@ def show(name: str, output: str) -> None:
 def verify(file: str | None, base: str | None, source: tuple[str, ...], output: str) -> None:
     """Compare the layouts with a kernel's own types: those of SOURCE, a dump or live:, or of a file.
 
-    Exit code 1 if a struct of the kernel has a form that no layout has, 4 if SOURCE has no types, or none of these
-    structs.
+    Exit code 1 if a struct of the kernel has a form that no layout has, 4 if SOURCE has no types, or no struct of KHO
+    or LUO.
 
     \b
       luoser abi verify vmcore
@@ -123,8 +123,8 @@ def verify(file: str | None, base: str | None, source: tuple[str, ...], output: 
         (print_verified if output == "text" else verified_ktap)(found, types.where)
     if any(one.result == "different" for one in found):
         raise SystemExit(1)
-    if not any(one.result == "equal" for one in found):
-        complain(f"{types.where}: no struct of a layout is in these types; nothing was compared")
+    if not any(one.result == "equal" and one.is_of_handover for one in found):
+        complain(f"{types.where}: no struct of KHO or LUO is in these types; nothing of a handover was compared")
         raise SystemExit(INCONCLUSIVE)
 
 

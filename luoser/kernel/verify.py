@@ -18,6 +18,8 @@ __all__ = ["Difference", "KernelMember", "Verified", "changed", "differences", "
 
 _WIRE = re.compile(r"_ser$|_ser_|^khoser_|^kho_")
 """Names of structs that are written into preserved memory, or may be."""
+_HANDOVER = re.compile(rf"{_WIRE.pattern}|luo|^liveupdate_")
+"""Names of all structs of the registry that are made for KHO, LUO or their users."""
 _DEEPEST = 4
 _PAGE, _LARGER = 4096, (16384, 65536)
 """Bytes of a page, as the registry has structs that fill one, and of others that arm64 has."""
@@ -75,6 +77,11 @@ class Verified:
     differences: tuple[Difference, ...] = ()
     size: int = 0
     members: tuple[KernelMember, ...] = ()
+
+    @property
+    def is_of_handover(self) -> bool:
+        """Whether only kernels with KHO or LUO have it. Each of x86-64 has setup_data, many have a devicetree."""
+        return _HANDOVER.search(self.name) is not None
 
 
 def verify(types: Types) -> list[Verified]:

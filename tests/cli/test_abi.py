@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from luoser.kernel.subset import write_btf
 from tests import real as dumps
 from tests.conftest import Run
 from tests.kernel import real
@@ -44,13 +45,22 @@ def test_a_dump_without_types_is_inconclusive(luoser_command: Run) -> None:
     assert done.returncode == 4 and done.stdout == b"" and b"give --btf FILE" in done.stderr
 
 
+def test_a_kernel_without_kho_is_inconclusive(tmp_path: Path, luoser_command: Run) -> None:
+    """Each kernel of x86-64 has struct setup_data."""
+    types = real.running("pre").types
+    assert types is not None
+    (tmp_path / "btf").write_bytes(write_btf(types, types.named("setup_data")))
+    done = luoser_command("abi", "verify", "--btf", tmp_path / "btf")
+    assert done.returncode == 4 and b"nothing of a handover was compared" in done.stderr and b"1 equal" in done.stdout
+
+
 @pytest.mark.parametrize("output", ["text", "json", "ktap"])
 def test_types_with_nothing_to_compare_are_inconclusive(output: str, tmp_path: Path, luoser_command: Run) -> None:
     made = Blob()
     made.structure(b"foo", 4, (b"a", made.integer(b"int", 4), 0))
     (tmp_path / "btf").write_bytes(made.data())
     done = luoser_command("abi", "verify", "--btf", tmp_path / "btf", "--format", output)
-    assert done.returncode == 4 and b"nothing was compared" in done.stderr and done.stdout
+    assert done.returncode == 4 and b"nothing of a handover was compared" in done.stderr and done.stdout
 
 
 @pytest.mark.parametrize(
