@@ -176,6 +176,9 @@ def _users(writer: Profile, reader: Profile) -> Iterator[Clash]:
 
 
 def _types(writer: Profile, reader: Profile) -> Iterator[Clash]:
+    for profile in (writer, reader):
+        if profile.damage:
+            yield Clash(effect=Effect.UNKNOWN, what="types", text=f"{profile.name}: {profile.damage}")
     if writer.types is None or reader.types is None:
         return
     try:

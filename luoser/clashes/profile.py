@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ _STARTS = tuple(sorted(map(str.encode, {"kho-v", "luo-v", "luo-flb-v", "memfd-v"
 _TEXT = re.compile(rb"(?<![!-~])[!-~]{1,64}(?=\0)")
 _NUMBERED = re.compile(r"(kho|luo|luo-flb|memfd)-v\d{1,3}")
 _RELEASE = re.compile(rb"Linux version (\d+\.\d+\.\d+[!-~]*) ")
+_EHDR = struct.Struct("<40xQ10xHH2x")
+"""Of the head of an ELF file: offset of section headers, their size and number."""
 _CHUNK, _OVERLAP = 1 << 24, 256
 
 
@@ -50,6 +53,7 @@ class Profile:
     page_size: bytes.
     machine:   `x86-64` or `arm64`.
     types:     its own.
+    damage:    of its own symbols or types in memory, in words: what they would say is not known. Empty: none.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Profile:
     page_size: int | None = None
     machine: str | None = None
     types: Types | None = None
+    damage: str = ""
 
 
 def of_release(text: str) -> Profile:
@@ -99,7 +104,7 @@ def _flb_node(luo: str | None) -> bool | None:
 def of_file(path: str | os.PathLike[str]) -> Profile:
     """The profile of a vmlinux: its strings, and its types if it has any.
 
-    Raises SourceError if it cannot be read, or has no `Linux version`.
+    Raises SourceError if it cannot be read, is cut short, or has no `Linux version`.
     """
     shown = safe_text(os.fspath(path))
     try:
@@ -152,8 +157,15 @@ def _scan(path: Path) -> tuple[str | None, set[str], str | None]:
     release: str | None = None
     strings, before = set[str](), b""
     with path.open("rb") as file:
-        head = file.read(20)
-        machine = MACHINES.get(int.from_bytes(head[18:20], "little")) if head.startswith(b"\x7fELF") else None
+        head, size = file.read(_EHDR.size), os.fstat(file.fileno()).st_size
+        is_elf = head.startswith(b"\x7fELF")
+        machine = MACHINES.get(int.from_bytes(head[18:20], "little")) if is_elf else None
+        if is_elf and len(head) == _EHDR.size:
+            sections, each, count = _EHDR.unpack(head)
+            if sections + each * count > size:  # the last part of a vmlinux
+                raise SourceError(
+                    f"{safe_text(os.fspath(path))}: cut short: sections end at {sections + each * count} of {size}"
+                )
         file.seek(0)
         while chunk := file.read(_CHUNK):
             data = before + chunk
@@ -180,6 +192,7 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
     own = next((one for one in state.handovers if one.own and one.direction == "outgoing"), None)
     pending = next((one.pending for one in state.handovers if one.own and one.pending is not None), None)
     luo = own.luo if own is not None else None
+    damage = (one.message for one in state.problems if one.code in ("symbols-unread", "types-unread"))
     handlers, flbs = base.handlers, None
     if pending is not None:  # of lists that were not read to their ends nothing is known
         names = pending.handlers, tuple(flb.name for flb in pending.flbs)
@@ -197,4 +210,5 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
         page_size=state.source.page_size,
         machine=MACHINES.get(machine) if machine is not None else None,
         types=types,
+        damage=next(damage, ""),
     )

@@ -10,6 +10,7 @@ import pytest
 
 from luoser.clashes import compare, of_file, of_release, of_state
 from luoser.errors import SourceError, UsageError
+from luoser.state import Problem
 from tests import real
 from tests.checks.test_pending import state_with
 
@@ -53,6 +54,27 @@ def test_a_string_over_the_edge_of_a_block_is_found(tmp_path: Path) -> None:
 def test_a_file_that_is_no_kernel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="Linux version"):
         of_file(vmlinux(tmp_path, b"kho-v4"))
+
+
+def test_a_vmlinux_that_is_cut_short_is_no_kernel_without_kho(tmp_path: Path) -> None:
+    file = vmlinux(tmp_path, VERSION, b"kho-v4")
+    data = bytearray(file.read_bytes())
+    data[40:48], data[58:62] = len(data).to_bytes(8, "little"), b"\x40\0\x02\0"
+    file.write_bytes(data + bytes(128))
+    assert of_file(file).kho == "kho-v4"
+    file.write_bytes(data[:-10])
+    with pytest.raises(SourceError, match="cut short"):
+        of_file(file)
+
+
+def test_damage_of_a_dumps_own_types_is_not_known_instead_of_works() -> None:
+    state = state_with()
+    damage = Problem(code="types-unread", address=None, message="BTF of kernel 7.3.4: damaged")
+    found = of_state(replace(state, problems=(*state.problems, damage)), machine=62, types=None)
+    whole = of_state(state, machine=62, types=None)
+    assert compare(whole, of_release("7.3")).verdict == compare(of_release("7.3"), whole).verdict == "works"
+    for one in (compare(found, of_release("7.3")), compare(of_release("7.3"), found)):
+        assert one.verdict == "unknown" and "BTF of kernel 7.3.4: damaged" in one.clashes[0].text
 
 
 @pytest.mark.parametrize("text", ["5.10", "7", "kernel", "99.1"])
