@@ -82,15 +82,26 @@ class AddressSpace:
             return (virtual - START_KERNEL_MAP + base) & _WORD
         return None if offset is None else (virtual - offset) & _WORD
 
+    @property
+    def knows_direct(self) -> bool:
+        """Whether it is known where the direct map is."""
+        return self.page_offset is not None if self.is_x86 else self._arm64_direct() is not None
+
+    def _arm64_direct(self) -> tuple[int, int] | None:
+        """(bits of a virtual address, physical address of the direct map's start) of an arm64 kernel."""
+        bits, start = info_number(self.info, "NUMBER(VA_BITS)"), info_number(self.info, "NUMBER(PHYS_OFFSET)")
+        return None if bits is None or start is None or not _NARROWEST <= bits <= _WIDEST else (bits, start)
+
     def direct(self, virtual: int) -> int | None:
         """Physical address of a pointer into the direct map. None: not such a pointer, or the map is unknown."""
         if self.is_x86:
             end = info_number(self.info, "NUMBER(VMALLOC_START)") or START_KERNEL_MAP
             base = self.page_offset
             return virtual - base if base is not None and base <= virtual < max(end, base) else None
-        bits, start = info_number(self.info, "NUMBER(VA_BITS)"), info_number(self.info, "NUMBER(PHYS_OFFSET)")
-        if bits is None or start is None or not _NARROWEST <= bits <= _WIDEST:
+        known = self._arm64_direct()
+        if known is None:
             return None
+        bits, start = known
         # A 52-bit kernel on a machine with less keeps its formula and moves PHYS_OFFSET, below zero if need be.
         base, end = -(1 << bits) & _WORD, -(1 << self._usable_bits(bits) - 1) & _WORD
         virtual |= _TAG

@@ -303,8 +303,11 @@ def _lost_roots(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Iterator[
     for _, name, members in _VARIABLES:
         for said, address in kernel.lost(name, members, roots):
             state = walk.gap(address) if address is not None else None
-            word = f"{said}, which is {state.value}" if state is not None else f"{said}, where no root is"
-            code = "root-unread" if state is not None else "root-lost"
+            code, word = "root-lost", f"{said}, where no root is"
+            if state is not None:
+                code, word = "root-unread", f"{said}, which is {state.value}"
+            elif address is None and not kernel.space.knows_direct:
+                code, word = "root-unread", f"{said}, and the start of the direct map is not known"
             walk.problem(code if kernel.is_running else "no-root", address, None, word)
             yield word
 

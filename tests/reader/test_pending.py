@@ -676,6 +676,18 @@ def test_a_root_is_not_left_over_because_the_variable_that_names_it_is_damaged(
     assert check(state).verdict == ("findings" if any(one.code == "root-lost" for one in said) else "inconclusive")
 
 
+def test_a_pointer_that_cannot_be_followed_is_no_lost_root() -> None:
+    """The page with the start of the direct map is not in the source."""
+    kernel, memory = real.running("frozen"), Overlay(real.memory("frozen"))
+    address = kernel.address("page_offset_base")
+    assert address is not None
+    memory.remove(kernel.space.physical(address))
+    memory.is_own_info = True
+    state = luoser.read(memory)
+    (said,) = [one for one in state.problems if "the start of the direct map is not known" in one.message]
+    assert said.code == "root-unread" and check(state).verdict == "inconclusive"
+
+
 @pytest.mark.parametrize("name", ["kho_in", "luo_session_global", "luo_flb_global"])
 def test_a_variable_without_a_symbol_is_damage_if_the_types_have_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flipped bit in a token can hide all names that begin with it."""
