@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from luoser.kernel.space import AddressSpace, Unmapped
-from luoser.kernel.types import Kind, Place, Types, TypesError
+from luoser.kernel.types import Kind, Place, Types, TypesError, described
 
 __all__ = ["BrokenList", "NoMember", "Object", "TooManyItems", "list_items"]
 
@@ -79,6 +79,8 @@ class Object:
             word = self.space.number(self.address + place.offset, size)
             return word >> place.bit % 8 & (1 << place.bits) - 1
         size = min(self.types.size(place.type), 8)
+        if not size:  # a function, or what is only declared
+            raise TypesError(f"{self.types.where}: damaged: {path} is of type {described(self.types, place.type)}")
         value = self.space.number(self.address + place.offset, size)
         return value - (1 << 8 * size) if kind.signed and 2 * value >> 8 * size else value
 

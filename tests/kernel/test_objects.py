@@ -55,6 +55,18 @@ def thing(ram: Ram, offset: int = 0, name: str = "thing") -> Object:
     return Object(AddressSpace(ram, {"NUMBER(phys_base)": "0"}), TYPES, IMAGE + offset, NUMBERS[name])
 
 
+def test_a_member_without_a_size_is_no_number() -> None:
+    """One bit in the number of a type: a position that is a function was read as 0."""
+    blob = Blob()
+    function = blob.add(12, b"log_buf_len_get", blob.add(13))
+    number = blob.structure(b"file", 16, (b"f_pos", function, 0))
+    ram = Ram()
+    ram.words(AT, 0x1234)
+    one = Object(AddressSpace(ram, {"NUMBER(phys_base)": "0"}), Btf(blob.data()), IMAGE, number)
+    with pytest.raises(TypesError, match="damaged: f_pos is of type log_buf_len_get"):
+        one.number("f_pos")
+
+
 def test_members_by_name() -> None:
     ram = Ram()
     ram.write(AT, struct.pack("<Qi", 1 << 63, -5))
@@ -207,7 +219,10 @@ def test_numbers_and_texts_of_impossible_types() -> None:
             return b"\xff" * size
 
     one = Object(AddressSpace(Zeros(), {"NUMBER(phys_base)": "0"}), types, IMAGE, number)
-    assert (one.number("nothing"), one.number("big"), one.number("void")) == (0, -1, 0)
+    assert one.number("big") == -1
+    for path in ("nothing", "void", "itself.far"):
+        with pytest.raises(TypesError, match="is of type"):
+            one.number(path)
     assert one.number("wide") == (1 << 255) - 1
     for path in ("huge", "itself.itself.huge"):
         with pytest.raises(TypesError, match="bytes of one object"):
@@ -218,7 +233,6 @@ def test_numbers_and_texts_of_impossible_types() -> None:
         with pytest.raises(TypesError, match="no type 99"):
             one.number(path)
     assert one.text("empty") == b""
-    assert one.number("itself.far") == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), st.integers(0, (1 << 64) - 1)), max_size=6), st.booleans())
