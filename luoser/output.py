@@ -23,7 +23,7 @@ __all__ = ["need_other", "new_file", "new_output", "packed_file"]
 
 _OTHER_PACKERS = (".7z", ".br", ".lz", ".lz4", ".lzma", ".lzo", ".rar", ".tgz", ".zip", ".Z")
 """Suffixes that a plain file would have wrongly."""
-_ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that can only be about the output."""
 
@@ -45,36 +45,42 @@ def _is_inside(path: str, folder: str) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-class _EndedError(BaseException):
-    """A signal that ends the process came while a file was written."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 @contextlib.contextmanager
-def _ended_cleanly() -> Iterator[None]:
-    """A signal that would end the process ends it after the block was left, so that it can clean up."""
+def _cleaned() -> Iterator[list[Path]]:
+    """Files to remove if a signal ends or interrupts the block. Its handler does, as no place is safe from signals."""
+    left = list[Path]()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield left
         return
+    found = {number: signal.getsignal(number) for number in _ENDS}
+    before = {number: handler for number, handler in found.items() if handler is signal.SIG_DFL or callable(handler)}
 
     def end(number: int, _: object) -> None:
         for other in before:  # SIGHUP often follows SIGTERM: it would end the cleaning
             signal.signal(other, signal.SIG_IGN)
-        raise _EndedError(number)
+        for path in left:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        signal.signal(number, before[signal.Signals(number)])
+        signal.raise_signal(number)
 
-    before = {number: signal.signal(number, end) for number in _ENDS if signal.getsignal(number) is signal.SIG_DFL}
-    ended: int | None = None
     try:
-        yield
-    except _EndedError as error:
-        ended = error.number
+        for number in before:
+            signal.signal(number, end)
+        yield left
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if ended is not None:
-        signal.raise_signal(ended)
+
+
+@contextlib.contextmanager
+def _blocked() -> Iterator[None]:
+    """Signals wait until a file that was made is also known as one to remove."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -87,13 +93,15 @@ def new_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     _refuse(path, target, force=force)
-    with _ended_cleanly():
-        yield from _written(target, path, force=force)
+    with _cleaned() as left:
+        yield from _written(target, path, left, force=force)
 
 
-def _written(target: Path, path: str, *, force: bool) -> Iterator[BinaryIO]:
+def _written(target: Path, path: str, left: list[Path], *, force: bool) -> Iterator[BinaryIO]:
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".luoser-")
+        with _blocked():
+            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".luoser-")
+            left.append(Path(name))
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     try:
@@ -105,7 +113,7 @@ def _written(target: Path, path: str, *, force: bool) -> Iterator[BinaryIO]:
         if force:
             Path(name).replace(target)
         else:
-            _take_name(name, target)
+            _take_name(name, target, left)
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             Path(name).unlink()
@@ -196,26 +204,28 @@ def _taken(path: str) -> UsageError:
     return UsageError(f"{safe_text(path)}: exists; --force replaces it")
 
 
-def _take_name(name: str, target: Path) -> None:
-    """Give a finished file its name. Raises UsageError if the name exists."""
+def _take_name(name: str, target: Path, left: list[Path]) -> None:
+    """Give a finished file its name. left: files that a signal removes. Raises UsageError if the name exists."""
     try:
         os.link(name, target)
     except FileExistsError:
         raise _taken(str(target)) from None
     except OSError:  # a file system without hard links, such as vfat
-        _take_name_by_rename(name, target)
+        _take_name_by_rename(name, target, left)
     else:
         Path(name).unlink()
 
 
-def _take_name_by_rename(name: str, target: Path) -> None:
+def _take_name_by_rename(name: str, target: Path, left: list[Path]) -> None:
     """As `_take_name`. A rename replaces any file, so create an empty file of that name first, exclusively."""
     try:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        with _blocked():
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            left.append(target)
     except FileExistsError:
         raise _taken(str(target)) from None
     try:
         Path(name).replace(target)
     except BaseException:
-        target.unlink()
+        target.unlink(missing_ok=True)
         raise

@@ -265,6 +265,63 @@ def test_a_second_signal_does_not_end_the_cleaning(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+EVERYWHERE = """
+import os, pathlib, resource, signal, sys, tempfile
+from luoser.output import new_file
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+signal.signal(signal.SIGINT, signal.default_int_handler)
+folder, number, force, fault = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True", sys.argv[4]
+tempfile.gettempdir()
+if fault == "link":
+    os.link = lambda *_: exec("raise OSError")
+
+def write(place):
+    count = 0
+    def trace(frame, event, _):
+        nonlocal count
+        if not frame.f_code.co_filename.endswith(("output.py", "tempfile.py")):
+            return None
+        count += 1
+        if count == place:
+            os.kill(os.getpid(), number)
+        return trace
+    sys.settrace(trace)
+    with new_file(str(folder / "out"), force=force) as file:
+        file.write(b"whole")
+        if fault == "error":
+            raise ZeroDivisionError
+
+place, status = 0, 1
+while status & 127 or status >> 8 == 1:
+    place += 1
+    child = os.fork()
+    if not child:
+        try:
+            write(place)
+        except ZeroDivisionError:
+            os._exit(2)
+        except KeyboardInterrupt:
+            os._exit(1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    for left in folder.iterdir():
+        if left.name != "out" or left.read_bytes() != b"whole":
+            sys.exit(f"signal at event {place}: {left.name} is left")
+        left.unlink()
+sys.exit(0 if place > 50 else "the signal did not come")
+"""
+"""Writes a file until a signal at the n-th line has not come."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("force", "fault"), [(False, ""), (True, ""), (False, "error"), (False, "link")])
+def test_signal_at_any_line_leaves_nothing(tmp_path: Path, number: signal.Signals, force: bool, fault: str) -> None:
+    code = [sys.executable, "-c", EVERYWHERE, str(tmp_path), str(int(number)), str(force), fault]
+    done = subprocess.run(code, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_signals_are_as_before_after_a_file(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)]
     with new_file(str(tmp_path / "out"), force=False):
