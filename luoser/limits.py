@@ -59,6 +59,7 @@ class Limits:
     memfd_size: int = _limit(1 << 40, "bytes of a preserved memfd that is put together")
     unpacked_ratio: int = _limit(1 << 14, "bytes that a byte of a packed file may give, above the first 64 MiB")
     disk_left: int = _limit(64 << 20, "bytes left free in the folder of temporary files when a file is unpacked")
+    vmware_tags: int = _limit(1 << 16, "tags on memory of a VMware state file: three for each region")
     roots: int = _limit(16, "KHO roots read from one source")
     root_candidates: int = _limit(1024, "pages that look like a root, of which the likeliest are read")
     false_roots: int = _limit(1024, "different pages that start as a root does, but are none")
@@ -96,6 +97,7 @@ class Limits:
     report_node: int = _limit(2048, "bytes of one node in a report")
     report_rows: int = _limit(1000, "rows of one table in a report, and files of all sessions")
     pending: int = _limit(1 << 16, "sessions and files read of the running kernel's own lists")
+    symbol_bytes: int = _limit(64 << 20, "bytes of a System.map or a copy of kallsyms: distributions have 10 MiB")
     kernels: int = _limit(16, "kernels looked for in one source")
     kernel_places: int = _limit(
         4096, "pages that start as VMCOREINFO does, and places that look like kallsyms, of one source"

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from luoser.errors import SourceError
+from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["Symbol", "Symbols", "read_symbols"]
 
 _LINE = re.compile(rb"^([0-9a-f]{16}) \S (\S+)\r?$", re.MULTILINE)
 """A symbol of the kernel proper. Symbols of modules have the module's name after them."""
-_HEAD, _SIZE = 64 << 10, 64 << 20
+_HEAD = 64 << 10
 _LARGEST = 4096
 """Assumed maximum size of a variable in bytes. The next symbol of an incomplete list can be far away."""
 _TYPES, _MEMBERS = 32, 4096
@@ -82,9 +83,12 @@ def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols
                     f"{shown}: expected a System.map, kallsyms or vmlinux, found no line like "
                     "`ffffffff81000000 T _stext`"
                 )
-            data += file.read(_SIZE)
+            data += file.read(LIMITS.symbol_bytes + 1)
     except OSError as error:
         raise SourceError(f"{shown}: {error.strerror or error}") from error
+    if len(data) > LIMITS.symbol_bytes:
+        text = f"more than {LIMITS.symbol_bytes} bytes of symbols; {how_to_raise('symbol_bytes')}"
+        raise SourceError(f"{shown}: {text}")
     return _from_text(data, shown, names)
 
 

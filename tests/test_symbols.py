@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from luoser.errors import LuoserError, SourceError
+from luoser.limits import Limits, limited
 from luoser.symbols import Symbols, read_symbols
 from tests import real
 from tests.work import held, processor_time, steps
@@ -136,6 +137,14 @@ def test_memory_dump_as_symbols_is_refused_at_once(tmp_path: Path) -> None:
 def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceError, match=str(tmp_path / name)):
         read_symbols(tmp_path / name, NAMES)
+
+
+def test_a_list_that_is_too_long_is_refused_and_not_cut(tmp_path: Path) -> None:
+    place = tmp_path / "System.map"
+    place.write_text("ffffffff81000000 T _stext\nffffffff82000000 D kho_in\n")
+    assert read_symbols(place, frozenset({"kho_in"})).get("kho_in") is not None
+    with limited(Limits(symbol_bytes=40)), pytest.raises(SourceError, match="--limit symbol_bytes=N"):
+        read_symbols(place, frozenset({"kho_in"}))
 
 
 def test_name_of_the_file_is_made_safe(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 
-from luoser.kernel.types import Kind, Member, Type, Types, TypesError
+from luoser.kernel.types import Kind, Member, TooManyMembersError, Type, Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.text import safe_text
 
@@ -47,8 +47,6 @@ _KEPT = 1 << 16
 """Types and members that are remembered; beyond that all are forgotten."""
 _LONGEST = 256
 """Bytes of a name."""
-_MEMBERS = 1 << 16
-"""Members of a struct, at most."""
 
 
 class Btf(Types):
@@ -154,8 +152,9 @@ class Btf(Types):
         name, body = self._text(name_at), place + _TYPE.size
         word = _KINDS[kind] if kind < len(_KINDS) else "?"
         if kind in (_STRUCT, _UNION):
-            if count > _MEMBERS:
-                raise TypesError(f"{self.where}: struct {name or '{…}'} has {count} members")
+            if count > LIMITS.compared_members:
+                text = f"{self.where}: struct {name or '{…}'} has {count} members"
+                raise TooManyMembersError(f"{text}; {how_to_raise('compared_members')}")
             made = Kind.STRUCT if kind == _STRUCT else Kind.UNION
             members = self._members_at(body, count, flag) if has_members else ()
             return Type(made, name, last, members=members, word=word)

@@ -135,6 +135,8 @@ class Types(ABC):
         """where: they are from, in words."""
         self.where = where
         self._found: dict[tuple[int, str], Place | None] = {}
+        self._plain: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
         self._alignments: dict[int, int] = {}
         self._left = _ANONYMOUS
 
@@ -160,25 +162,37 @@ class Types(ABC):
 
     def plain(self, number: int) -> int:
         """The number of a type without typedefs and qualifiers. Raises TypesError for a chain that does not end."""
-        for _ in range(_CHAIN):
+        aliases = list[int]()
+        while number not in self._plain:
             found = self.head(number)
             if found.kind is not Kind.ALIAS:
-                return number
+                self._plain[number] = number
+                break
+            if len(aliases) >= _CHAIN:
+                raise TypesError(f"{self.where}: typedefs without an end at type {number}")
+            aliases.append(number)
             number = found.target
-        raise TypesError(f"{self.where}: typedefs without an end at type {number}")
+        for alias in aliases:
+            self._plain[alias] = self._plain[number]
+        return self._plain[number]
 
     def size(self, number: int) -> int:
         """Bytes of a type. Raises TypesError."""
-        times = 1
-        for _ in range(_DEEPEST):
-            found = self.head(self.plain(number))
-            if found.kind is Kind.POINTER:
-                return 8 * times
+        number, arrays = self.plain(number), list[tuple[int, int]]()
+        while number not in self._sizes:
+            found = self.head(number)
             if found.kind is not Kind.ARRAY:
-                return found.size * times
-            times *= found.count
-            number = found.target
-        raise TypesError(f"{self.where}: arrays in arrays without an end at type {number}")
+                self._sizes[number] = 8 if found.kind is Kind.POINTER else found.size
+                break
+            if len(arrays) >= _DEEPEST:
+                raise TypesError(f"{self.where}: arrays in arrays without an end at type {number}")
+            arrays.append((number, found.count))
+            number = self.plain(found.target)
+        size = self._sizes[number]
+        for array, count in reversed(arrays):
+            size *= count
+            self._sizes[array] = size
+        return size
 
     def members(self, number: int) -> Iterator[tuple[str, Place]]:
         """(name, place) of all members, those of anonymous structs and unions included, in their order.
@@ -198,12 +212,16 @@ class Types(ABC):
             else:
                 yield from self._flattened(member.type, base + member.bit, deep - 1)
 
-    def need_sound(self, number: int) -> None:
-        """Raise TypesError if members of a struct overlap, or leave it; anonymous ones inside of it included."""
+    def need_sound(self, number: int, budget: Budget) -> None:
+        """Raise TypesError if members of a struct overlap, or leave it; anonymous ones inside of it included.
+
+        budget: of members to look at.
+        """
         todo = [self.plain(number)]
         seen = set(todo)
         while todo:
             found, end = self.type(todo.pop()), 0
+            need_members(budget, self, len(found.members))
             for member in sorted(found.members, key=lambda member: member.bit):
                 last = member.bit + (member.bits or 8 * self.size(member.type))
                 if last > 8 * found.size or (found.kind is Kind.STRUCT and member.bit < end):

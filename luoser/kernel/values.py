@@ -13,8 +13,6 @@ from luoser.text import decode_name
 __all__ = ["values_of"]
 
 _DEEPEST = 8
-_ELEMENTS = 256
-"""Elements of an array that are read."""
 
 
 def values_of(types: Types, number: int, data: bytes, budget: Budget) -> dict[str, Any]:
@@ -73,6 +71,6 @@ class _Reader:
         size = self.types.size(target) if target else 0
         if size == 1:
             return decode_name(self.data[start : start + count])
-        count = min(count, _ELEMENTS) if size else 0
+        count = min(count, max(0, len(self.data) - start) // size) if size else 0
         need_members(self.budget, self.types, count)
         return [self._value(target, start + index * size, deep - 1) for index in range(count)]

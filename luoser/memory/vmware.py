@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from luoser.errors import PageState, SourceError
+from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.file import Buffer
 from luoser.memory.source import Segment, SegmentedMemory
 
@@ -22,8 +23,6 @@ MAGICS = (b"\xd0\xbe\xd2\xbe", b"\xd1\xba\xd1\xba", b"\xd2\xbe\xd2\xbe", b"\xd3\
 _HEADER = struct.Struct("<4sII")
 _GROUP = struct.Struct("<64sQQ")
 _PAGE = 4096
-_TAGS = 1 << 16
-_REGIONS = 1 << 12
 _Tag = tuple[bytes, tuple[int, ...]]
 """Name and indices of a tag."""
 
@@ -43,8 +42,6 @@ class VmwareMemory(SegmentedMemory):
 
 def _segments(path: str, tags: dict[_Tag, int], size: int, remarks: list[str]) -> Iterator[Segment]:
     count = tags.get((b"regionsCount", ()), 0)
-    if count > _REGIONS:
-        raise SourceError(f"{path}: memory regions: expected at most {_REGIONS}, found {count}")
     if not count:
         yield Segment(0, size, 0, size)
     for region in range(count):
@@ -69,7 +66,7 @@ def _tags(path: str, state: Buffer) -> Iterator[tuple[_Tag, int]]:
     magic, _, groups = _HEADER.unpack(bytes(state[: _HEADER.size]).ljust(_HEADER.size, b"\0"))
     width = 8 if magic[0] & 0xF else 4
     tags = _Cursor(path, state, _memory_group(path, state, groups))
-    for _ in range(_TAGS):
+    for _ in range(LIMITS.vmware_tags):
         flags, length = tags.take(2)
         if flags == 0 and length == 0:
             return
@@ -81,7 +78,8 @@ def _tags(path: str, state: Buffer) -> Iterator[tuple[_Tag, int]]:
             tags.place += width + 2 + block
         else:
             yield (name, indices), tags.number(size)
-    raise SourceError(f"{path}: more than {_TAGS} tags in the group memory of a VMware state file")
+    text = f"more than {LIMITS.vmware_tags} tags in the group memory of a VMware state file"
+    raise SourceError(f"{path}: {text}; {how_to_raise('vmware_tags')}")
 
 
 @dataclass(slots=True)
@@ -107,7 +105,7 @@ class _Cursor:
 
 
 def _memory_group(path: str, state: Buffer, groups: int) -> int:
-    for number in range(min(groups, 1024)):
+    for number in range(groups):
         start = _HEADER.size + number * _GROUP.size
         raw = bytes(state[start : start + _GROUP.size])
         if len(raw) < _GROUP.size:

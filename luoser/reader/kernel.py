@@ -11,9 +11,9 @@ import re
 import struct
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from luoser.abi.kho import kho_scratch
+from luoser.budget import Budget
 from luoser.errors import MissingMemory, SourceError
 from luoser.kernel.answers import Answers
 from luoser.kernel.btf import Btf
@@ -21,7 +21,7 @@ from luoser.kernel.kallsyms import NoKallsyms, find_kallsyms
 from luoser.kernel.shape import kallsyms_places, recovered_infos
 from luoser.kernel.space import AddressSpace, Unmapped, hex_number, info_number
 from luoser.kernel.subset import write_btf
-from luoser.kernel.types import Kind, Types, TypesError
+from luoser.kernel.types import Kind, Types, TypesError, need_members
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.reader.walk import Subject, Walk
@@ -88,8 +88,6 @@ variable without a symbol."""
 _INFO = b"OSRELEASE="
 _UTS_FIELD, _UTS_RELEASE = 65, 2
 _BTF_SIZE = 1 << 30
-_MEMBERS = 4096
-"""Members of a variable, those of inner structs included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,10 +440,10 @@ def _complete(kernel: Kernel) -> Kernel:
     if types is None:
         return kernel
     try:
-        symbols = _with_members(kernel.symbols.found, types)
+        symbols = _with_members(kernel.symbols.found, types, kernel.walk.members_budget)
         for name in STRUCTS:
             if (number := types.struct(name)) is not None:
-                types.need_sound(number)
+                types.need_sound(number, kernel.walk.members_budget)
                 if _DENSE.match(name) and not types.is_dense(number):
                     raise TypesError(f"{types.where}: damaged: struct {name} has a hole that no compiler makes")
         _need_variables(kernel, types)
@@ -455,13 +453,13 @@ def _complete(kernel: Kernel) -> Kernel:
     return replace(kernel, symbols=replace(kernel.symbols, found=symbols), types=types)
 
 
-def _with_members(found: Mapping[str, Symbol], types: Types) -> dict[str, Symbol]:
+def _with_members(found: Mapping[str, Symbol], types: Types, budget: Budget) -> dict[str, Symbol]:
     """Symbols with the members of the variables that name roots. Raises TypesError."""
     symbols = dict(found)
     for name in ("kho_in", "kho_out", "luo_global"):
         variable, number = symbols.get(name), variable_type(types, name)
         if variable is not None and not variable.members and number is not None:
-            symbols[name] = replace(variable, members=_paths(types, number))
+            symbols[name] = replace(variable, members=_paths(types, number, budget))
     return symbols
 
 
@@ -533,14 +531,14 @@ def _kept(types: Types) -> list[int]:
     return [*wanted, *filter(None, (variable_type(types, name) for name in _MARKS))]
 
 
-def _paths(types: Types, number: int) -> dict[int, str]:
+def _paths(types: Types, number: int, budget: Budget) -> dict[int, str]:
     """Path of each member of a struct by offset in bytes, members of inner structs included. Raises TypesError."""
     found: dict[int, str] = {}
-    todo, left = [(number, "", 0, 3)], _MEMBERS
+    todo = [(number, "", 0, 3)]
     while todo:
         struct_number, path, base, deep = todo.pop()
-        for name, place in islice(types.members(struct_number), left):
-            left -= 1
+        for name, place in types.members(struct_number):
+            need_members(budget, types)
             inner = types.plain(place.type) if place.type else 0
             if deep and inner and types.head(inner).kind is Kind.STRUCT:
                 todo.append((inner, f"{path}{name}.", base + place.offset, deep - 1))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from luoser.kernel.btf import Btf
 from luoser.kernel.subset import write_btf
-from luoser.kernel.types import Kind, Member, TypesError
+from luoser.kernel.types import Kind, Member, TooManyMembersError, TypesError
+from luoser.limits import Limits, limited
 from tests.kernel import real
 from tests.kernel.made import Blob
 
@@ -198,3 +199,12 @@ def test_no_damage_breaks_it(damage: list[tuple[int, bytes]]) -> None:
         Btf(write_btf(types, [number for number, _ in types.structs()]))
     except TypesError as error:
         assert str(error)
+
+
+def test_a_struct_of_more_members_than_are_looked_at_names_the_limit() -> None:
+    blob = Blob()
+    number = blob.structure(b"s", 8, *[(b"m", blob.integer(b"u64", 8), 0)] * 11, union=True)
+    with limited(Limits(compared_members=11)):
+        assert len(Btf(blob.data()).type(number).members) == 11
+    with limited(Limits(compared_members=10)), pytest.raises(TooManyMembersError, match="--limit compared_members=N"):
+        Btf(blob.data()).type(number)

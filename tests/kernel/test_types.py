@@ -8,9 +8,11 @@ from time import process_time
 
 import pytest
 
+from luoser.budget import Budget
 from luoser.kernel.btf import Btf
 from luoser.kernel.subset import write_btf
-from luoser.kernel.types import Place, Type, TypesError, described
+from luoser.kernel.types import Place, TooManyMembersError, Type, TypesError, described, members_budget
+from luoser.limits import LIMITS
 from luoser.reader.kernel import STRUCTS
 from tests.kernel import real
 from tests.kernel.made import Blob
@@ -144,18 +146,19 @@ def test_members_that_overlap_or_leave_their_struct_are_damage() -> None:
 
     for second in (64, 0):
         types, number = made(second, union=not second)
-        types.need_sound(number)
+        types.need_sound(number, members_budget())
     for second, size in ((0, 24), (32, 24), (64 + 8, 24), (192, 24), (64, 16)):
         types, number = made(second, size)
         with pytest.raises(
             TypesError, match=r"BTF: damaged: struct s\.\S+ overlaps another member, or leaves the struct"
         ):
-            types.need_sound(number)
+            types.need_sound(number, members_budget())
 
 
 def changed(types: Btf, number: int, changes: Type) -> Btf:
     types._types[number] = changes
     types._found.clear()
+    types._sizes.clear()
     types._alignments.clear()
     return types
 
@@ -180,7 +183,7 @@ def test_no_bit_of_an_offset_or_size_of_a_struct_that_is_walked_is_unseen(name: 
 
 def is_sound(types: Btf, number: int) -> bool:
     try:
-        types.need_sound(number)
+        types.need_sound(number, members_budget())
     except TypesError:
         return False
     return types.is_dense(number)
@@ -217,7 +220,7 @@ def test_an_anonymous_struct_is_looked_into() -> None:
     inner = blob.structure(b"", 8, (b"a", word, 0), (b"b", word, 0))
     outer = blob.structure(b"s", 8, (b"", inner, 0))
     with pytest.raises(TypesError, match="damaged: struct"):
-        Btf(blob.data()).need_sound(outer)
+        Btf(blob.data()).need_sound(outer, members_budget())
 
 
 @pytest.mark.parametrize("name", [b"m", b""])
@@ -225,10 +228,33 @@ def test_members_of_two_large_structs_do_not_make_them_be_read_again(name: bytes
     """Not both are remembered: each member would cost as much as a whole struct."""
     blob = Blob()
     word = blob.integer(b"u64", 8)
-    large = [blob.structure(b"large", 8, *[(b"m", word, 0)] * 33_000, union=True) for _ in range(2)]
+    large = [blob.structure(b"large", 8, *[(b"m", word, 0)] * LIMITS.compared_members, union=True) for _ in range(2)]
     outer = blob.structure(b"s", 8, *[(name, number, 0) for number in large * 200], union=True)
     types = Btf(blob.data())
     with steps(16_000_000):
-        types.need_sound(outer)
+        types.need_sound(outer, members_budget(lambda: 1 << 20))
         assert types.is_dense(outer)
         assert described(types, large[0]) == "union large"
+
+
+def test_a_long_way_to_a_type_is_gone_once() -> None:
+    """Each of many members would cost a thousand steps."""
+    blob = Blob()
+    number = blob.integer(b"u8", 1)
+    for _ in range(15):
+        number = blob.array(number, 0)
+        for _ in range(60):
+            number = blob.add(8, b"t", number)
+    types = Btf(blob.data())
+    with steps(100_000):
+        assert {types.size(number) for _ in range(3000)} == {0}
+
+
+def test_members_of_structs_that_are_to_be_sound_are_counted() -> None:
+    blob = Blob()
+    inner = blob.structure(b"", 8, *[(b"m", blob.integer(b"u64", 8), 0)] * 300, union=True)
+    outer = blob.structure(b"s", 8, (b"", inner, 0))
+    types = Btf(blob.data())
+    types.need_sound(outer, Budget(301, lambda: 0))
+    with pytest.raises(TooManyMembersError, match="--limit compared_members=N"):
+        types.need_sound(outer, Budget(300, lambda: 0))

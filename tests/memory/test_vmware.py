@@ -194,8 +194,20 @@ def test_find_with_a_region_behind_the_file(open_files: Opened) -> None:
 
 
 def test_tags_without_end_are_bounded(open_files: Opened) -> None:
-    with pytest.raises(SourceError, match="more than 65536 tags"):
+    with pytest.raises(SourceError, match=r"more than 65536 tags .*vmware_tags=N"):
         open_files(VMEM, state(tag(b"x", 1) * 70_000))
+
+
+def test_regions_are_as_many_as_there_are_tags(open_files: Opened) -> None:
+    with pytest.raises(SourceError, match="memory region 1 has no tag regionPPN"):
+        open_files(VMEM, state(tag(b"regionsCount", 0xFFFF_FFFF) + region(0, 0, 0, 1) + b"\0\0"))
+
+
+def test_the_group_may_be_behind_many_others(open_files: Opened) -> None:
+    groups = struct.pack("<64sQQ", b"other", 0, 0) * 2000
+    data = struct.pack("<4sII", MAGICS[1], 0, 2001) + groups
+    data += struct.pack("<64sQQ", b"memory", len(data) + 80, 0) + b"\0\0"
+    assert open_files(VMEM, data).segments[0].start == 0
 
 
 def test_block_tag_that_is_larger_than_the_file(open_files: Opened) -> None:
