@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from luoser.budget import Budget
 from luoser.cli import complete
-from luoser.cli.common import NUMBER, limit_option
+from luoser.cli.common import NUMBER, beside, limit_option
 from luoser.cli.kernel_tree import FORMS, KernelTree
 from luoser.render.out import complain
 
@@ -157,19 +158,20 @@ class _Boot:
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """Reads a file that a SPEC names, by its place. targets: files to write."""
+    """Reads a file that a SPEC names, by its place. targets: files to write. budget: of bytes to read of all files."""
 
     spec: str
     targets: tuple[str, ...]
+    budget: Budget
 
     def __call__(self, name: str) -> bytes:
         from luoser.errors import UsageError
-        from luoser.limits import LIMITS
+        from luoser.limits import LIMITS, how_to_raise
         from luoser.output import need_other
         from luoser.text import safe_text
 
-        place = (Path() if self.spec == "-" else Path(self.spec).parent) / name
-        shown, most = safe_text(str(place)), LIMITS.spec_size
+        place, most = Path(beside(self.spec, name)), LIMITS.spec_size
+        shown = safe_text(str(place))
         for target in self.targets:
             need_other(target, [str(place)])
         try:
@@ -179,8 +181,9 @@ class _Beside:
                 data = file.read(most + 1)  # as it is: also what is packed is what a guest has
         except OSError as error:
             raise UsageError(f"{shown}: {error.strerror or error}") from error
-        if len(data) > most:
-            raise UsageError(f"{shown}: too large for a SPEC: expected at most {most} bytes")
+        if self.budget.take(len(data)) < len(data):
+            text = f"too large for a SPEC: expected at most {most} bytes of files"
+            raise UsageError(f"{shown}: {text}; {how_to_raise('spec_size')}")
         return data
 
 
@@ -283,6 +286,7 @@ def command(
     """
     from luoser.api.negatives import mutation_of
     from luoser.errors import UsageError
+    from luoser.limits import LIMITS
     from luoser.memory.file import read_file
     from luoser.text import safe_text
     from luoser.writer.contents import with_contents
@@ -316,7 +320,7 @@ def command(
                 _refuse_other_layout(values, layout)
                 values, blob = list_as_state(values, layout), "pci[0]"
             boot = _Boot(machine=machine, base=base, chosen=chosen, setup_data=setup_data, force=made.force)
-            values = with_contents(values, _Beside(spec, tuple(targets)))
+            values = with_contents(values, _Beside(spec, tuple(targets), Budget(LIMITS.spec_size, lambda: 0)))
             full, golden = _golden(values, kernel, layout, blob, made, boot)
             if all_mutations is not None:
                 words = list(_write_all(golden, made, Path(all_mutations)))

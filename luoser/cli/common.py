@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from luoser.cli import complete
 from luoser.errors import SourceError, UsageError
 from luoser.limits import in_force, limited, meanings, with_values
 from luoser.render.out import complain
-from luoser.text import parse_number, parse_size
+from luoser.text import parse_number, parse_size, safe_text
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -26,6 +27,7 @@ __all__ = [
     "NUMBER",
     "NoState",
     "Reading",
+    "beside",
     "echo_json",
     "format_option",
     "hex_options",
@@ -141,8 +143,6 @@ def within(seconds: float | None, source: str) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    from luoser.text import safe_text
-
     text = f"{safe_text(source)}: not read within {seconds:g} s; --timeout gives it more time"
 
     def expire(*_: object) -> None:
@@ -336,7 +336,6 @@ class Reading:
         Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
         from luoser.cli.document import DocumentMemory
-        from luoser.text import safe_text
 
         if isinstance(memory, DocumentMemory):
             return self._of_document(memory.state)
@@ -369,7 +368,6 @@ class Reading:
         """The state document that SOURCE is. None: it is another source. Raises UsageError."""
         from luoser.cli.document import DocumentMemory
         from luoser.state.document import read_document
-        from luoser.text import safe_text
 
         state = read_document(self.source[0]) if len(self.source) == 1 and not self.raw else None
         if state is None:
@@ -491,6 +489,25 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorator in _READ_OPTIONS:
         with_reading = decorator(with_reading)
     return with_reading
+
+
+def beside(source: str, name: str) -> str:
+    """The path of a file that an input names: it is in the folder of the input.
+
+    source: the input; `-` is in the current folder.
+    name:   as the input has it.
+
+    Raises UsageError for a place outside of that folder, also through a link, as an input could name any file, and for
+    what is no file and may wait.
+    """
+    from pathlib import Path
+
+    folder = Path() if source == "-" else Path(source).parent
+    place = folder / name.replace("\0", "")
+    is_inside = Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder))
+    if "\0" in name or not is_inside or (place.exists() and not (place.is_file() or place.is_dir())):
+        raise UsageError(f"{safe_text(name)}: expected a file in the folder of {safe_text(Path(source).name)}")
+    return str(place) if place.is_absolute() else f"./{place}"  # never `live:` or `-`
 
 
 def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from luoser.cli.common import limit_option
+from luoser.cli.common import beside, limit_option
 
 if TYPE_CHECKING:
     from luoser.liveupdate import Machine, Scenario
@@ -92,7 +91,7 @@ def _load(values: Mapping[str, Any], scenario: str, topology: str | None, target
 
     named = values.get("topology")
     if topology is None and isinstance(named, str):
-        topology = str(Path(scenario).parent / named) if scenario != "-" else named
+        topology = beside(scenario, named)
     if target is not None:
         need_other(target, [scenario] if topology is None else [scenario, topology])
     return load_scenario(values, read_topology(topology) if topology is not None else None)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, MAX_DOMAIN, PciLayout
 from luoser.abi.schema import Schema
 from luoser.bits import is_zero, used_size
-from luoser.limits import LIMITS
 from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.state import Device, DeviceList, row_fields
 from luoser.state.columns import columns
@@ -20,6 +19,10 @@ __all__ = ["BlockReader", "Fault", "Fit", "PciBlob", "best_fits", "fit_pci", "re
 BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
 """(address of the first block, struct of an entry) -> (bytes of entries, addresses of blocks, fault or None)."""
 _DEVICES_JUDGED = 512
+_LARGEST = 256 << 20
+"""Bytes of the largest list that is plausible."""
+_EMPTY = 1 << 16
+"""Most empty records after the last device: a domain has no more functions. More are zeros, and no list."""
 
 
 class Fault(NamedTuple):
@@ -181,7 +184,7 @@ def _is_possible(layout: PciLayout, data: bytes, *, used: int, size: int | None,
     header, record = layout.header.values(data), layout.record
     count = header[layout.count]
     capacity = header[layout.capacity] if layout.capacity is not None else count
-    if capacity > LIMITS.list_size // record.size or count > capacity:
+    if capacity > _LARGEST // record.size or count > capacity:
         return False
     base, slots = layout.header.size, _slots(layout, header, len(data))
     end = _end(layout, header, len(data))
@@ -189,7 +192,7 @@ def _is_possible(layout: PciLayout, data: bytes, *, used: int, size: int | None,
         return False
     if layout.blocks is not None:
         return size is None or size == end
-    if slots - (used - base) // record.size > LIMITS.pci_devices:  # not a list, but zeros after its last device
+    if slots - (used - base) // record.size > _EMPTY:
         return False
     # up to the last entry in use, or to the last allocated one
     inline = {base + number * record.size for number in (count, capacity) if number or layout.is_sorted}

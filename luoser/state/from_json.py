@@ -67,6 +67,7 @@ _FORMAT = re.compile("[a-z][a-z0-9+-]*")
 _HIGHEST_ORDER = 40
 """Of a block: no machine has memory of larger ones."""
 _SCHEMA = "luoser/state/1"
+_FORMS = ("radix", "chunks")
 _HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]{0,15})")
 """An address, size or handle in a document."""
 
@@ -332,7 +333,7 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         if order > _HIGHEST_ORDER:
             raise item.fail(f"bitmaps[{index}]", f"impossible order: {order}")
     return Preserved(
-        form=item.text("form"),
+        form=_form(item),
         address=item.number("address", 0),
         status=status,
         map=found,
@@ -340,6 +341,13 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         bitmap_size=_bitmap_size(item, page_size),
         bitmaps=bitmaps,
     )
+
+
+def _form(item: Item) -> str:
+    form = item.text("form")
+    if form not in _FORMS:
+        raise item.fail("form", f"expected one of {', '.join(_FORMS)}, found {_shown(form)}")
+    return form
 
 
 def load_extents(item: Item, page_size: int) -> list[Extent]:
@@ -615,7 +623,10 @@ def _pci(item: Item) -> PciList:
 
 def _header(header: Item, form: PciLayout) -> dict[str, int]:
     """The members of a header, with addresses as Hex."""
-    made: dict[str, int] = {name: header.number(name) for name in header.values}
+    for name in header.values:
+        if name not in form.header.record_fields:
+            raise header.fail(name, f"unknown member of struct {form.header.name}")
+    made: dict[str, int] = {name: header.number(name) for name in form.header.record_fields}
     if form.blocks in made:
         made[form.blocks] = Hex(made[form.blocks])
     return made

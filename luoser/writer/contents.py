@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from luoser.errors import UsageError
 from luoser.state.from_json import Item
+from luoser.text import encode_name
 
 __all__ = ["pieces_of", "with_contents"]
 
@@ -37,10 +38,8 @@ def _with_contents(values: Json, read: Callable[[str], bytes]) -> Json:
         if given:
             if len(given) > 1 or values.get("contents"):
                 raise UsageError(f"{given[0]}: expected one of contents, {_FILE} and {_TEXT}")
-            text = values[given[0]]
-            if not isinstance(text, str):
-                raise UsageError(f"{given[0]}: expected a text")
-            made["contents"] = [{"bytes": (read(text) if given[0] == _FILE else text.encode()).hex()}]
+            text = Item(values, "").text(given[0])
+            made["contents"] = [{"bytes": (read(text) if given[0] == _FILE else encode_name(text)).hex()}]
         return made
     return cast(Json, [_with_contents(item, read) for item in values]) if isinstance(values, list) else values
 

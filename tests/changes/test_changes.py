@@ -16,7 +16,7 @@ from tests.changes.helpers import Edit, changed, handover, listed, session, stat
 def device_added(values: dict[str, Any]) -> None:
     devices = listed(values)["devices"]
     devices.append({"index": len(devices), "bdf": "0000:99:00.0", "flags": 1, "driver_data": "0x0"})
-    listed(values)["header"] = {}
+    listed(values)["header"]["count"] = len(devices)
 
 
 def device_added_in_front(values: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,21 @@ def test_scenario_that_is_no_text_is_named_once(tmp_path: Path, luoser_command: 
     found = luoser_command("simulate", tmp_path / "scenario")
     words = f"luoser: {tmp_path / 'scenario'}: line 1, column 11: expected UTF-8, found byte 0xff\n"
     assert (found.returncode, found.stderr.decode()) == (2, words)
+
+
+@pytest.mark.parametrize("name", ["-", "live:", "fifo", "../machine", "a\\u0000b"])
+def test_a_scenario_names_only_files_beside_it(tmp_path: Path, luoser_process: Run, name: str) -> None:
+    """Nothing that waits, and nothing of this machine."""
+    (tmp_path / "machine").write_bytes((real.REAL / "7.3-a/topology.json").read_bytes())
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder/fifo")
+    (tmp_path / "folder/scenario").write_text(f'topology = "{name}"\n{SCENARIO}')
+    found = luoser_process("simulate", "scenario", cwd=tmp_path / "folder")
+    assert found.returncode == 2 and found.stderr.startswith(b"luoser: ") and found.stderr.count(b"\n") == 1
+
+
+def test_a_session_may_have_any_bytes_as_its_name(tmp_path: Path, luoser_command: Run) -> None:
+    scenario = {"series": "pci-core-v7", "sessions": [{"name": "\udc80", "files": []}], "devices": [{"bdf": "0000:41:00.0"}]}
+    (tmp_path / "scenario").write_text(json.dumps(scenario))
+    found = luoser_command("simulate", tmp_path / "scenario")
+    assert found.returncode == 0 and b"create session \\x80" in found.stdout

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,32 @@ def test_a_given_map_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(complete_module, "load_extents", counted)
     assert looks(1) == looks(5) > 0
+
+
+@pytest.mark.parametrize("name", ["../secret", "link", "fifo", "/etc/passwd", "a\0b"])
+def test_a_file_elsewhere_is_not_taken(luoser_command: Run, tmp_path: Path, name: str) -> None:
+    """Whoever writes a description cannot have any file of its reader in the output."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "secret").write_bytes(b"secret")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(folder / "fifo")
+    (folder / "spec.json").write_text(json.dumps(described({"contents_file": name})))
+    failed = luoser_command("build", str(folder / "spec.json"), "-o", str(tmp_path / "out"))
+    assert failed.returncode == 2 and b"expected a file in the folder of spec.json" in failed.stderr
+
+
+def test_the_files_of_a_description_have_a_limit_together(luoser_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "ram.bin").write_bytes(b"x" * 3000)
+    (tmp_path / "spec.json").write_text(json.dumps(described(*[{"contents_file": "ram.bin"}] * 2)))
+    command = ("build", str(tmp_path / "spec.json"), "-o", str(tmp_path / "out"), "--force", "--limit")
+    assert luoser_command(*command, "spec_size=6000").returncode == 0
+    failed = luoser_command(*command, "spec_size=5000")
+    assert failed.returncode == 2 and b"--limit spec_size=N" in failed.stderr
+
+
+def test_a_text_that_has_no_bytes_is_refused() -> None:
+    with pytest.raises(UsageError, match="contents_text: expected a text of UTF-8"):
+        with_contents(described({"contents_text": "\ud800"}), lambda _: b"")
+    (session,) = with_contents(described({"contents_text": "\udc80"}), lambda _: b"")["handovers"][0]["luo"]["sessions"]
+    assert session["files"][0]["memfd"]["contents"] == [{"bytes": "80"}]

@@ -21,7 +21,7 @@ from luoser.liveupdate.memory import PAGE_SIZE, Pages, get_order
 from luoser.liveupdate.scenario import FileRequest
 from luoser.liveupdate.sessions.blocks import BlockSet
 from luoser.liveupdate.trace import Failure, Trace, errno_name
-from luoser.text import decode_name
+from luoser.text import decode_name, encode_name
 
 __all__ = ["ROOT", "File", "FileHandler", "FlbOwner", "Luo", "Session"]
 
@@ -234,7 +234,7 @@ class Luo:
         """Create a session. Raises Failure."""
         self.trace.call(f"LUO: create session {name}")
         self._need_open()
-        if not name or len(name.encode()) >= 64:
+        if not name or len(encode_name(name)) >= 64:
             raise Failure(errno.EINVAL)
         if not self.has_blocks and len(self.outgoing) == _MOST_SESSIONS:
             raise Failure(errno.ENOMEM)
