@@ -31,6 +31,9 @@ _END = re.compile(r"(?:0[xX])?[0-9a-fA-F]{5,16}:?")
 _OCTAL = {3: 1, 6: 2, 11: 4, 22: 8}
 """Bytes of a word, by its number of octal digits in the output of od."""
 _LINE = 16
+"""Bytes of a row at most. A line counts for as many, as each takes memory."""
+_BREAKS = b"\n\r\v\f\x1c\x1d\x1e"
+"""What ends a line, for str.splitlines."""
 _VOTERS = 4096
 """Rows whose ASCII columns are looked at for the order of words."""
 _NO_END = "hex text ends with a `*` line: expected an offset after it"
@@ -80,6 +83,9 @@ def parse_hex(text: bytes, *, word: int | None = None) -> bytes:
     Raises FormatError, with the line number, for a line without hex digits, for half a byte, for an offset that
     differs from the number of bytes before it, and for words whose order cannot be known.
     """
+    breaks = len(text) - len(text.translate(None, _BREAKS))
+    if breaks * _LINE > LIMITS.hex_size:
+        raise FormatError(f"hex text of {breaks} lines: too many; {how_to_raise('hex_size')}")
     rows = list(_rows(text.decode("ascii", "replace")))
     filled = [row for row in rows if row.words]
     if not filled:
@@ -100,7 +106,7 @@ class _LineError(ValueError):
 
 
 def _rows(text: str) -> Iterator[_Row]:
-    has_offsets = False
+    has_offsets, size = False, 0
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -119,6 +125,9 @@ def _rows(text: str) -> Iterator[_Row]:
             if not row.words:
                 raise FormatError(f"hex text line {number} has no hex digits")
             has_offsets = has_offsets or row.offset is not None
+            size += sum(map(len, row.words)) // 2
+            if size > LIMITS.hex_size:
+                raise FormatError(f"hex text line {number}: too many bytes; {how_to_raise('hex_size')}")
             yield row
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = [
     "bdf_text",
@@ -46,6 +47,7 @@ def safe_text(text: str | bytes, *, again: bool = False) -> str:
     return "".join(_safe_character(character) for character in text)
 
 
+@lru_cache(1 << 12)
 def _safe_character(character: str) -> str:
     code = ord(character)
     if character == " " or (character != "\\" and unicodedata.category(character)[0] in _SHOWN_AS_IS):

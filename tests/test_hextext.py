@@ -177,6 +177,22 @@ def test_star_in_hex_text_cannot_ask_for_more_than_a_list_has() -> None:
         parse_hex(b"00000000  " + b"00 " * 16 + b"\n*\n0080000000:\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b"00\n" * 65, "65 lines: too many"),
+        (b"00\v" * 65, "65 lines: too many"),
+        (b"00 " * 1025, "line 1: too many bytes"),
+        (b"00 " * 16 * 33 + b"\n" + b"00 " * 16 * 32, "line 2: too many bytes"),
+    ],
+    ids=["lines", "other ends of lines", "words", "words of all lines"],
+)
+def test_a_text_of_too_much_is_refused(text: bytes, word: str) -> None:
+    """Each word takes much more memory than its digits."""
+    with limited(Limits(hex_size=1024)), pytest.raises(FormatError, match=rf"{word}; .*hex_size=N"):
+        parse_hex(text)
+
+
 def test_star_that_stands_for_much_is_refused() -> None:
     text = b"00000000  " + b"00 " * 16 + b"\n*\n0ffffff0\n"
     with steps(20_000), pytest.raises(FormatError, match=r"line 3.*--limit hex_size=N"):

@@ -56,6 +56,14 @@ def test_limit_that_is_met_is_named_and_leaves_the_verdict_open(name: str, value
     assert "limit" in {one.cause for one in report.unjudged}
 
 
+@pytest.mark.parametrize("name", ["fdt_size", "fdt_depth", "fdt_nodes", "fdt_properties", "fdt_name"])
+def test_a_root_that_meets_a_limit_is_not_only_missing(name: str) -> None:
+    state = luoser.read(real.dump("7.3-a/frozen"), limits=with_values(Limits(), {name: 0}))
+    assert not state.handovers
+    assert any(problem.code == "too-many" and f"--limit {name}=N" in problem.message for problem in state.problems)
+    assert check(state).verdict == "inconclusive"
+
+
 @pytest.mark.parametrize("name", ["pci_devices", "list_size"])
 def test_what_is_a_device_list_is_no_matter_of_limits(name: str) -> None:
     state = luoser.read(real.dump("7.3-a/frozen"), limits=with_values(Limits(), {name: 1}))

@@ -22,6 +22,7 @@ from luoser.text import (
     rounded_size,
     safe_text,
 )
+from tests.work import steps
 
 any_text = st.text(
     alphabet=st.one_of(
@@ -176,3 +177,9 @@ def test_what_is_meant(name: str, shown: str) -> None:
 
 def test_counted_things() -> None:
     assert [counted(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+
+
+def test_a_text_of_many_odd_characters_is_quick() -> None:
+    with steps(20_000):
+        for _ in range(50):
+            safe_text("\x1b\u202e" * 128)

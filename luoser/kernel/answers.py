@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from luoser.errors import FormatError
 from luoser.limits import LIMITS
 
 __all__ = ["Answers"]
@@ -55,10 +56,11 @@ class Answers:
         if not note:
             return None
         import base64
-        import json
+
+        from luoser.parse import parse_json
 
         try:
-            document = json.loads(note)
+            document = parse_json(note.decode())
             said = document.pop("digest", None)
             if said is not None and said != _digest(document):
                 return None
@@ -72,7 +74,7 @@ class Answers:
                 },
                 btf=base64.b64decode(document["btf"], validate=True)[: LIMITS.type_bytes],
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, FormatError):
             return None
 
 

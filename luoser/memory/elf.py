@@ -89,7 +89,8 @@ class ElfMemory(SegmentedMemory):
         if not loads and any(header.kind == _PT_LOAD for header in headers):
             raise SourceError(f"{path}: no segment has a physical address; expected a core of a whole machine")
         if not loads:
-            raise SourceError(f"{path}: an ELF file without loadable segments; expected a core dump")
+            why = "".join(f"; {remark}" for remark in remarks[:1])
+            raise SourceError(f"{path}: an ELF file without loadable segments{why}; expected a core dump")
         if not any(load.stored or load.rest is PageState.ZERO for load in loads):
             raise SourceError(
                 f"{path}: truncated ELF core: the file has none of the bytes of its {len(loads)} segments"

@@ -35,11 +35,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.errors import FormatError, MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import ElfMemory
 from luoser.memory.source import Memory, Segment
 from luoser.memory.untouched import untouched
+from luoser.parse import parse_json
 from luoser.text import safe_text
 
 __all__ = ["QmpMemory"]
@@ -387,8 +388,8 @@ class _Monitor:
 
     def _message(self, line: bytes) -> dict[str, Any]:
         try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
+            message = parse_json(line.decode())
+        except (ValueError, FormatError):
             message = None
         if not isinstance(message, dict):
             hint = (

@@ -21,7 +21,7 @@ from luoser.abi.kho import (
     root_form,
     setup_data,
 )
-from luoser.errors import FormatError, MissingMemory, UsageError
+from luoser.errors import FormatError, MissingMemory, TooLargeError, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.kernel import Kernel, find_kernels, find_successors
@@ -472,25 +472,36 @@ def _root_at(walk: Walk, address: int) -> Root | None:
     head = _head(walk, address)
     if head is None or head in walk.false_roots:
         return None
-    tree = _root_tree(walk, head)
+    tree = _root_tree(walk, address, head)
     if tree is None:
         walk.false_roots.add(head)
         return None
     return Root(address, tree)
 
 
-def _root_tree(walk: Walk, head: bytes) -> Fdt | None:
+def _root_tree(walk: Walk, address: int, head: bytes) -> Fdt | None:
     try:
         header = fdt.parse_header(head)
         if header.totalsize > walk.page_size:
             return None
         tree = fdt.parse(head, partial=True)
+    except TooLargeError as error:
+        _unread_root(walk, address, head, str(error))
+        return None
     except FormatError:
         return None
     compatible = tree.root.text("compatible")
+    if compatible is None and tree.is_cut:
+        _unread_root(walk, address, head, tree.fault or "")
     if tree.root.name or compatible is None or not _COMPATIBLE.fullmatch(compatible):
         return None
     return tree
+
+
+def _unread_root(walk: Walk, address: int, head: bytes, why: str) -> None:
+    """Note a problem for what may be a root, but meets a limit."""
+    if COMPATIBLE_PREFIX in head:
+        walk.problem("too-many", address, None, f"a possible KHO root is not read: {why}")
 
 
 def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:

@@ -29,7 +29,7 @@ from luoser.abi.release import RELEASES, SUBTREES, Release, release
 from luoser.abi.vmalloc import MAX_ORDER, VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
 from luoser.fdt import Node, repacked, sequential
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.ranges import merged
 from luoser.state.from_json import Item, load_extents
 from luoser.state.preserved import PreservedMap
@@ -99,6 +99,9 @@ def _complete(
     _list(made, "problems")
     if not _list(made, "handovers"):
         raise UsageError("handovers: missing; expected a list with at least one handover")
+    if len(made["handovers"]) > LIMITS.roots:  # no more would be read back
+        text = f"expected at most {LIMITS.roots}, found {len(made['handovers'])}"
+        raise UsageError(f"handovers: {text}; {how_to_raise('roots')}")
     for handover in Item(made, "").items("handovers"):  # before anything is placed: what has no size takes one, too
         for area in handover.items("scratch"):
             _values(area)["size"] = _hex(area.number("size", max(SCRATCH_UNIT[page_size], _SCRATCH_SIZE)))

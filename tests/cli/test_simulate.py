@@ -48,7 +48,11 @@ def test_a_scenario_names_only_files_beside_it(tmp_path: Path, luoser_process: R
 
 
 def test_a_session_may_have_any_bytes_as_its_name(tmp_path: Path, luoser_command: Run) -> None:
-    scenario = {"series": "pci-core-v7", "sessions": [{"name": "\udc80", "files": []}], "devices": [{"bdf": "0000:41:00.0"}]}
+    scenario = {
+        "series": "pci-core-v7",
+        "sessions": [{"name": "\udc80", "files": []}],
+        "devices": [{"bdf": "0000:41:00.0"}],
+    }
     (tmp_path / "scenario").write_text(json.dumps(scenario))
     found = luoser_command("simulate", tmp_path / "scenario")
     assert found.returncode == 0 and b"create session \\x80" in found.stdout

@@ -611,3 +611,11 @@ def test_ranges_of_notes_are_bounded(opened: Opened) -> None:
 def test_roots_that_no_kernel_has_taken_over(opened: Opened, release: str, roots: set[int]) -> None:
     notes = note(JUMP_NOTE.decode(), struct.pack("<QQ", 0x5000, 0x6000)) + note("VMCOREINFO", release.encode())
     assert opened(core(Load(0x1000, A), notes=notes)).at_jump == roots
+
+
+def test_a_limit_that_leaves_no_segment_is_named() -> None:
+    with (
+        limited(Limits(elf_headers=1)),
+        pytest.raises(SourceError, match=r"loadable segments; .*elf_headers=N"),
+    ):
+        luoser.open(real.path("7.3-a/frozen"))

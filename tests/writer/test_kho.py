@@ -87,6 +87,7 @@ def test_what_is_no_handover_is_refused() -> None:
     for document, word in (
         ({}, "handovers: missing"),
         ({"handovers": []}, "handovers: missing"),
+        ({"handovers": [{}] * 17}, "handovers: expected at most 16, found 17; --limit roots=N"),
         ({"handovers": [5]}, r"handovers\[0\]: expected an object"),
         ({"handovers": {}}, "handovers: expected a list"),
     ):
