@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 from luoser.kernel.types import Kind, Member, TooManyMembersError, Type, Types, TypesError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.text import safe_text
 
 __all__ = ["MAGIC", "Btf"]
 
@@ -122,7 +121,7 @@ class Btf(Types):
                 return self._base._text(offset)
             offset -= len(self._base._strings)
         end = self._strings.find(b"\0", offset, offset + _LONGEST)
-        return safe_text(self._strings[offset:end]) if end >= 0 else ""
+        return repr(self._strings[offset:end])[2:-1] if end >= 0 else ""  # quick where many names are no names of C
 
     def head(self, number: int) -> Type:
         if self._base is not None and number < self._first:

@@ -16,6 +16,7 @@ from luoser.kernel.types import Kind, Member, TooManyMembersError, TypesError
 from luoser.limits import Limits, limited
 from tests.kernel import real
 from tests.kernel.made import Blob
+from tests.work import steps
 
 
 def test_the_types_of_a_real_kernel() -> None:
@@ -208,3 +209,12 @@ def test_a_struct_of_more_members_than_are_looked_at_names_the_limit() -> None:
         assert len(Btf(blob.data()).type(number).members) == 11
     with limited(Limits(compared_members=10)), pytest.raises(TooManyMembersError, match="--limit compared_members=N"):
         Btf(blob.data()).type(number)
+
+
+def test_names_that_are_no_names_of_c_are_safe_and_quick() -> None:
+    blob = Blob()
+    for _ in range(1000):
+        blob.structure(b"\x1b\xff" * 100, 8)
+    types = Btf(blob.data())
+    with steps(20_000):
+        assert {name for _, name in types.structs()} == {r"\x1b\xff" * 100}
