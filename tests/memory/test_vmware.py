@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import luoser
 from luoser.errors import MissingMemory, PageState, SourceError
+from luoser.limits import Limits, limited
 from luoser.memory.vmware import VmwareMemory
 from tests.memory.conftest import Bounded, Opened
 from tests.memory.writers import PAGE, vmware
@@ -194,8 +195,10 @@ def test_find_with_a_region_behind_the_file(open_files: Opened) -> None:
 
 
 def test_tags_without_end_are_bounded(open_files: Opened) -> None:
-    with pytest.raises(SourceError, match=r"more than 65536 tags .*vmware_tags=N"):
-        open_files(VMEM, state(tag(b"x", 1) * 70_000))
+    tags = tag(b"x", 1) * 100 + b"\0\0"
+    assert open_files(VMEM, state(tags)).segments
+    with limited(Limits(vmware_tags=99)), pytest.raises(SourceError, match=r"more than 99 tags .*vmware_tags=N"):
+        open_files(VMEM, state(tags))
 
 
 def test_regions_are_as_many_as_there_are_tags(open_files: Opened) -> None:
