@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import fields
 
@@ -85,6 +86,21 @@ def test_what_meets_a_limit_names_it() -> None:
     texts = [place.read_text() for place in (real.ROOT / "luoser").rglob("*.py") if place.name != "limits.py"]
     named = {name for name in meanings() if re.search(rf"[\"']{name}[\"']|--limit {name}\b", "\n".join(texts))}
     assert meanings().keys() - named == QUIET.keys()
+
+
+def test_each_message_with_a_limit_says_how_to_raise_it() -> None:
+    silent = set()
+    for place in (real.ROOT / "luoser").rglob("*.py"):
+        for function in ast.walk(ast.parse(place.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                code = ast.unparse(function)
+                shown = set(re.findall(r"\{LIMITS\.(\w+)", code)) - QUIET.keys()
+                silent |= {
+                    (place.name, name)
+                    for name in shown
+                    if not re.search(rf"how_to_raise\('{name}'\)|--limit {name}", code)
+                }
+    assert silent == {("devices.py", "report_rows")}  # how many are left out is said
 
 
 def test_limits_of_opening() -> None:

@@ -39,7 +39,7 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
     from luoser.api.nodes import layout_of, read_bytes
     from luoser.cli.document import need_pages
     from luoser.errors import FormatError, MissingMemory, UsageError
-    from luoser.limits import LIMITS
+    from luoser.limits import LIMITS, how_to_raise
     from luoser.render.hexdump import rows
     from luoser.render.out import line
     from luoser.state.where import extent, find_node
@@ -55,7 +55,8 @@ def command(reading: Reading, where: str, name: str | None, plain: bool, length:
         size = start + size - node.address
         length = size if length is None else length
         if not 0 < length <= LIMITS.list_size:
-            raise UsageError(f"--length: expected 1 to {LIMITS.list_size:#x} bytes, found {length:#x}")
+            text = f"--length: expected 1 to {LIMITS.list_size:#x} bytes, found {length:#x}"
+            raise UsageError(f"{text}; {how_to_raise('list_size')}")
         try:
             data, gap = read_bytes(memory, node.address, max(size, length))
         except MissingMemory as error:

@@ -22,7 +22,7 @@ from luoser.abi.registry import unknown_layout
 from luoser.abi.schema import Schema
 from luoser.errors import UsageError
 from luoser.fdt import Fdt, Header, Node
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.state.columns import columns, record_bytes
 from luoser.state.model import (
     Area,
@@ -366,7 +366,8 @@ def load_extents(item: Item, page_size: int) -> list[Extent]:
         if left < 0:
             raise item.fail(
                 f"extents[{index}]",
-                f"too many blocks in the map: expected at most {LIMITS.map_nodes << 15}, found {count} here",
+                f"too many blocks in the map: expected at most {LIMITS.map_nodes << 15}, found {count} here; "
+                f"{how_to_raise('map_nodes')}",
             )
         extents.append((address, order, count))
     return extents
@@ -409,14 +410,16 @@ def load_fdt(item: Item) -> Fdt:
     )
     for name in header.__slots__:
         if name != "magic" and getattr(header, name) > LIMITS.fdt_size:
-            raise item.fail(name, f"expected at most {LIMITS.fdt_size:#x}, found {getattr(header, name):#x}")
+            word = f"expected at most {LIMITS.fdt_size:#x}, found {getattr(header, name):#x}"
+            raise item.fail(name, f"{word}; {how_to_raise('fdt_size')}")
     return Fdt(header, _node(root, 0), strings)
 
 
 def _node(item: Item, depth: int) -> Node:
     """A node with its properties, each [name, hex], and the nodes below it."""
     if depth >= LIMITS.fdt_depth:
-        raise item.fail("nodes", f"nested too deeply: expected at most {LIMITS.fdt_depth} levels")
+        word = f"nested too deeply: expected at most {LIMITS.fdt_depth} levels"
+        raise item.fail("nodes", f"{word}; {how_to_raise('fdt_depth')}")
     properties = []
     for index, pair in enumerate(item.array("properties")):
         try:
@@ -559,7 +562,8 @@ def _memfd(item: Item, page_size: int) -> Memfd:
 def _contents(item: Item) -> Contents:
     size, data = item.number("size"), item.data("bytes")
     if size > LIMITS.list_size:
-        raise item.fail("size", f"expected at most {LIMITS.list_size:#x} bytes, found {size:#x}")
+        word = f"expected at most {LIMITS.list_size:#x} bytes, found {size:#x}"
+        raise item.fail("size", f"{word}; {how_to_raise('list_size')}")
     if len(data) > size:
         raise item.fail("bytes", f"expected at most {size} bytes (size), found {len(data)}")
     return Contents(address=item.number("address"), size=size, data=data)
@@ -647,13 +651,12 @@ def load_devices(item: Item, form: PciLayout, header: Item) -> DeviceList:
     length = max(slots, default=-1) + 1
     wanted = max(length, item.number("slots", 0))
     if wanted * size > LIMITS.list_size:
-        raise item.fail(
-            "devices", f"too many: {wanted} slots of {size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
-        )
+        word = f"too many: {wanted} slots of {size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
+        raise item.fail("devices", f"{word}; {how_to_raise('list_size')}")
     capacity = header.number(form.capacity, 0) if form.capacity is not None else 0
     if capacity * size > LIMITS.list_size:
         word = f"too many: {capacity} entries of {size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
-        raise header.fail(form.capacity or "", word)
+        raise header.fail(form.capacity or "", f"{word}; {how_to_raise('list_size')}")
     holes = form.has_refcounts and len(slots) < max(wanted, capacity)
     if len(set(slots)) < len(slots) or (len(slots) < length and not holes):
         raise item.fail("devices", "expected a unique index for each device, from 0 on without gaps")

@@ -308,7 +308,7 @@ class _Handover:
         if slots * form.record.size > LIMITS.list_size:
             size = form.record.size
             word = f"too many: {slots} slots of {size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
-            raise item.fail("devices", word)
+            raise item.fail("devices", f"{word}; {how_to_raise('list_size')}")
         header = _part(values, "header", {}) or {}
         values["header"] = header
         known = Item(header, item.at("header"))
@@ -581,7 +581,8 @@ class _Handover:
         """A separate folio for each page of a file, in adjacent pages."""
         count = -(-item.number("size") // self.page)
         if count > LIMITS.entries:
-            raise item.fail("size", f"too many pages for a default: expected at most {LIMITS.entries}, found {count}")
+            word = f"too many pages for a default: expected at most {LIMITS.entries}, found {count}"
+            raise item.fail("size", f"{word}; {how_to_raise('entries')}")
         start = self.placer.take(count * self.page, order=0) if count else 0
         return [[index, _hex(start + index * self.page), _DIRTY | _UPTODATE] for index in range(count)]
 

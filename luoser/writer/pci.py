@@ -11,7 +11,7 @@ from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as layout_named
 from luoser.abi.struct_bytes import struct_bytes
 from luoser.errors import UsageError
-from luoser.limits import LIMITS
+from luoser.limits import LIMITS, how_to_raise
 from luoser.state import DeviceList, PciList
 from luoser.state.columns import columns, record_bytes
 from luoser.writer.block import write_chain
@@ -92,7 +92,7 @@ def list_bytes(
         word = (
             f"too many: {room} entries of {form.record.size} bytes, expected at most {LIMITS.list_size:#x} bytes in all"
         )
-        raise UsageError(f"{what}: header.{form.capacity}: {word}")
+        raise UsageError(f"{what}: header.{form.capacity}: {word}; {how_to_raise('list_size')}")
     data += devices.data.ljust(room * form.record.size, b"\0")
     if form.bus is not None:
         wanted = columns(form.bus)
