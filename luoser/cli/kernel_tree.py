@@ -86,7 +86,10 @@ class KernelTree:
         from luoser.writer.golden.tree import RUNS
 
         changed = [path for path, text in files.items() if self.read(path) != text]
+        top = os.path.realpath(self.folder)
         for path in changed:
+            if not Path(os.path.realpath((Path(self.folder) / path).parent)).is_relative_to(top):
+                raise UsageError(f"{safe_text(f'{self.folder}/{path}')}: a link in its path leads out of the source")
             if path.endswith(".c") and self.read(path) is not None and not force:
                 raise UsageError(f"{safe_text(f'{self.folder}/{path}')}: exists; --force replaces it")
         for path in changed:

@@ -72,6 +72,17 @@ def test_a_link_to_a_file_of_another_kernel_is_not_followed(luoser_command: Run,
     assert place.read_text().endswith("obj-y += tests/\n")
 
 
+def test_a_folder_that_is_a_link_out_of_the_source_is_not_written(
+    luoser_command: Run, kernel: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    (kernel / TESTS).symlink_to(tmp_path / "other")
+    result = luoser_command("build", HANDOVER, "--kernel-tree", kernel, "--force")
+    assert result.returncode == 2 and b"leads out of the source" in result.stderr
+    assert not list((tmp_path / "other").iterdir())
+    assert (kernel / "kernel/liveupdate/Makefile").read_text() == SOURCE["kernel/liveupdate/Makefile"]
+
+
 def test_a_negative(luoser_command: Run, kernel: Path) -> None:
     result = luoser_command("build", HANDOVER, "--kernel-tree", kernel, "--mutate", "LUO002")
     assert result.returncode == 0
