@@ -118,7 +118,10 @@ class Item:
         return found
 
     def bits(self, name: str, names: Mapping[int, str]) -> int | None:
-        """A number, also as a list of names of its bits. names: by bit value. None: null or missing."""
+        """A number, also as a list of names of its bits; those without a name as one hex number, such as 0x10.
+
+        names: by bit value. None: null or missing.
+        """
         value = self.values.get(name)
         if not isinstance(value, list):
             return self.maybe(name)
@@ -126,6 +129,8 @@ class Item:
         made = 0
         for index, word in enumerate(value):
             bit = by_name.get(str(word).upper().removeprefix("F_SEAL_"))
+            if isinstance(word, str) and _HEX.fullmatch(word):
+                bit = int(word, 16)
             if bit is None:
                 raise self.fail(f"{name}[{index}]", f"expected one of {', '.join(by_name)}, found {_shown(word)}")
             made |= bit
@@ -677,7 +682,8 @@ class _Packer:
     def __init__(self, record: Schema) -> None:
         self.record, self.columns = record, columns(record)
         self.by_name = {name: column for column in self.columns for name in _members(column)}
-        self.known = {*self.by_name, "index", "bdf", "flag_names"}
+        self.flags = next((column for column in self.columns if column.kind == "flags"), None)
+        self.known = {*self.by_name, "index", "bdf", *(["flag_names"] if self.flags is not None else [])}
 
     def device(self, data: bytearray, place: int, entry: Item) -> None:
         values = self._values(entry)
@@ -709,7 +715,16 @@ class _Packer:
                 values[name] = [_resource(resource) for resource in entry.items(name)]
             else:
                 values[name] = entry.text(name) if kind == "text" else entry.number(name, 0)
+        if self.flags is not None:
+            self._name_flags(entry, values, self.flags)
         return values
+
+    def _name_flags(self, entry: Item, values: dict[str, Any], flags: Column) -> None:
+        """Set flags that are given by their names only. Raises UsageError for names of other flags than given."""
+        named = entry.bits("flag_names", flags.bit_names)
+        if named is not None and values.setdefault(flags.name, named) != named:
+            word = f"expected the names of {flags.name} {values[flags.name]:#x}, found those of {named:#x}"
+            raise entry.fail("flag_names", f"{word}; leave out one of the two")
 
 
 def _members(column: Column) -> Iterator[str]:

@@ -87,6 +87,18 @@ def test_toml_and_json_say_the_same() -> None:
     assert blob_bytes(values) == blob_bytes(parse_spec(json.dumps(values).encode(), "spec"))
 
 
+@pytest.mark.parametrize("name", ["flags", "flag_names"])
+def test_flags_can_be_given_by_their_names(name: str) -> None:
+    device = {"bdf": "0000:05:00.1", name: ["LU_BUSMASTER", "0x30"]}
+    _, data = blob_bytes({"layout": "pci-lu-v2-03", "devices": [device]})
+    assert decode(data, "pci-lu-v2-03").devices[0].number("flags") == 0x31  # type: ignore[index]
+
+
+def test_names_of_flags_are_refused_where_there_are_none() -> None:
+    device = {"bdf": "0000:05:00.1", "flag_names": ["LU_BUSMASTER"]}
+    refused({"layout": "pci-v2-u64", "devices": [device]}, "devices[0].flag_names: unknown member of struct")
+
+
 def test_what_is_a_blob() -> None:
     assert is_blob({"layout": "luo-v5"}) and is_blob({"devices": []})
     assert not is_blob({"handovers": [], "layout": "x"}) and not is_blob({})
