@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from luoser.changes.model import Change, Kind
@@ -14,18 +14,19 @@ __all__ = ["blob_changes"]
 
 
 def blob_changes(before: Blob, after: Blob) -> Iterator[Change]:
-    """Changes in layout, members, devices and records. Members of the head are not compared if there are devices.
+    """Changes in layout, members, devices and records. A count of devices is compared if it is not their number.
 
     before: first blob.
     after:  second blob.
     """
     if before.layout != after.layout:
         yield Change(kind=Kind.CHANGED, where="layout", before=before.layout, after=after.layout)
-    has_devices = before.devices is not None and after.devices is not None
-    if has_devices and before.devices is not None and after.devices is not None:
+    counts = frozenset[str]()
+    if before.devices is not None and after.devices is not None:
         yield from device_changes(before.devices, after.devices)
-    else:
-        yield from _members("fields", before.fields, after.fields)
+        counts = _counts(before.fields, after.fields, (len(before.devices), len(after.devices)))
+    if before.devices is None or before.layout == after.layout:
+        yield from _members("fields", before.fields, after.fields, counts)
     for index in range(max(len(before.records), len(after.records))):
         where = f"records/{index}"
         if index >= len(after.records):
@@ -38,8 +39,17 @@ def blob_changes(before: Blob, after: Blob) -> Iterator[Change]:
         yield Change(kind=Kind.CHANGED, where="fdt", before="one devicetree", after="another")
 
 
-def _members(where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+def _counts(before: Mapping[str, Any], after: Mapping[str, Any], numbers: tuple[int, int]) -> frozenset[str]:
+    """The members of a head that are the number of the devices on both sides."""
+    return frozenset(name for name in before if (before[name], after.get(name)) == numbers)
+
+
+def _members(
+    where: str, before: Mapping[str, Any], after: Mapping[str, Any], ignored: Collection[str] = ()
+) -> Iterator[Change]:
     for name in dict.fromkeys((*before, *after)):
+        if name in ignored:
+            continue
         old, new = before.get(name), after.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _members(f"{where}/{name}", old, new)

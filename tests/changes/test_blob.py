@@ -67,6 +67,12 @@ def test_the_head_of_a_device_list_follows_from_its_devices() -> None:
     assert [where for where, *_ in told(blob(devices=one, fields={"a": 1}), blob(fields={"a": 2}))] == ["fields/a"]
 
 
+def test_a_count_that_is_not_the_number_of_devices_is_a_change() -> None:
+    devices = a_list("pci-lu-v2-03", [Dev(domain=0, bdf=0x4100)]).devices
+    one, other = (blob(devices=devices, fields={"count": count}) for count in (1, 255))
+    assert told(one, other) == [("fields/count", Kind.CHANGED, "0x1", "0xff")]
+
+
 def tree(value: bytes) -> Fdt:
     return parse(flatten(sequential(Node(b"", [(b"a", value)]))))
 
