@@ -148,13 +148,20 @@ def _compare(
         loaded = _load_both(names, stack, reading)
         first, second = loaded[0][0], loaded[1][0]
         if isinstance(first, Blob) and isinstance(second, Blob):
-            if roots is not None or reading.contents or reading.symbols:
-                raise UsageError("--roots, --contents and --symbols are for dumps: both sources are bare folios")
+            if roots is not None or reading.contents or reading.symbols or reading.page_size is not None:
+                options = "--roots, --contents, --symbols and --page-size"
+                raise UsageError(f"{options} are for dumps: both sources are bare folios")
             _check_patterns(ignore, lambda: _parts_of(first) | _parts_of(second))
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):
             shown = " and ".join(map(safe_text, names))
-            raise UsageError(f"{shown}: expected both or none to be a bare folio")
+            raise UsageError(
+                f"{shown}: expected both or none to be a bare folio; `luoser extract --blob` writes one of a dump"
+            )
+        if loaded[0][1] is loaded[1][1] is None and (
+            reading.layouts or reading.symbols or reading.page_size is not None
+        ):
+            raise UsageError("--layout, --symbols and --page-size are for dumps: both sources were read already")
         _check_patterns(ignore, lambda: set(PARTS))
         memories = loaded[0][1], loaded[1][1]
         return compare(first, second, roots=roots, memories=memories, contents=reading.contents)
@@ -184,19 +191,37 @@ def _check_patterns(patterns: tuple[str, ...], known: Callable[[], set[str]]) ->
 
 
 def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> list[tuple[Any, Memory | None]]:
-    """Both sides. If no layout fits one of two folios, the layout of the other one is assumed."""
-    from luoser.errors import SourceError
-    from luoser.state import Blob
+    """Both sides. Two folios are decoded in one layout if one fits both.
 
-    try:
-        first = _load(names[0], stack, reading, 0)
-    except SourceError:
-        other = _load(names[1], stack, reading, 1)
-        if not isinstance(other[0], Blob):
-            raise
-        return [_load(names[0], stack, reading._replace(layouts=(other[0].layout,)), 0), other]
-    own = (first[0].layout,) if isinstance(first[0], Blob) else reading.layouts
-    return [first, _load(names[1], stack, reading._replace(layouts=own), 1)]
+    If no layout fits one of two folios, the layout of the other one is assumed, and that is said.
+    """
+    from luoser.errors import SourceError
+    from luoser.render.out import complain
+    from luoser.state import Blob
+    from luoser.text import safe_text
+
+    found: list[tuple[Any, Memory | None]] = []
+    failed = dict[int, SourceError]()
+    for side, name in enumerate(names):
+        try:
+            found.append(_load(name, stack, reading, side))
+        except SourceError as error:
+            failed[side] = error
+            found.append((None, None))
+    folios = [one for one, _ in found if isinstance(one, Blob)]
+    if failed and (len(failed) == len(names) or not folios):
+        raise next(iter(failed.values()))
+    if failed:
+        (side,), (folio,) = failed, folios
+        found[side] = _load(names[side], stack, reading._replace(layouts=(folio.layout,)), side)
+        of = safe_text(names[1 - side])
+        complain(f"{safe_text(names[side])}: no known layout fits; assuming {folio.layout}, as of {of}")
+    elif len(folios) == len(names) and folios[0].layout != folios[1].layout:
+        common = tuple(name for name in folios[0].candidates if name in folios[1].candidates)
+        if common:
+            how = reading._replace(layouts=common)
+            found = [_load(name, stack, how, side) for side, name in enumerate(names)]
+    return found
 
 
 def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:
@@ -204,7 +229,7 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
     from luoser.errors import SourceError
     from luoser.state.document import read_document
 
-    document = read_document(name)
+    document = read_document(name) if not how.raw else None
     if document is not None:
         return document, None
     layouts = how.layouts

@@ -11,6 +11,7 @@ import pytest
 
 import luoser
 from luoser.changes import PARTS, compare
+from luoser.state import to_document
 from tests import real
 from tests.cli.test_cli import Run
 from tests.golden import GOLDEN
@@ -63,6 +64,37 @@ def test_bare_folios(luoser_command: Run, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(data)
     result = luoser_command("diff", folio, tmp_path / "other")
     assert result.returncode == 1 and b"/flags" in result.stdout and b"1 changed" in result.stdout
+
+
+def folio(place: Path, layout: str, *names: str) -> Path:
+    flags = {"flags": 1} if layout.startswith("pci-lu") else {}
+    place.write_bytes(luoser.build({"layout": layout, "devices": [{"bdf": name, **flags} for name in names]}).data)
+    return place
+
+
+def test_each_folio_has_its_own_layout(luoser_command: Run, tmp_path: Path) -> None:
+    before = folio(tmp_path / "before", "pci-lu-v2-03", "0000:05:00.1", "0000:04:01.0")
+    after = folio(tmp_path / "after", "pci-v2-u64", "0000:04:01.0", "0000:05:00.1")
+    result = luoser_command("diff", before, after)
+    lines = result.stdout.decode().splitlines()
+    assert (result.returncode, lines[0]) == (1, "! layout  pci-lu-v2-03 → pci-v2-u64")
+    assert not [line for line in lines if line.startswith(("+", "-"))], "both have the same devices"
+
+
+def test_two_folios_have_one_layout_if_it_fits_both(luoser_command: Run, tmp_path: Path) -> None:
+    full, empty = folio(tmp_path / "full", "pci-v2-u64", "0000:05:00.1"), tmp_path / "empty"
+    empty.write_bytes(bytes(4096))
+    result = luoser_command("diff", empty, full)
+    assert (result.returncode, result.stderr) == (1, b"") and b"layout" not in result.stdout
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_layout_that_is_assumed_is_named(luoser_command: Run, tmp_path: Path, is_first: bool) -> None:
+    sound, other = folio(tmp_path / "sound", "pci-lu-v2-03", "0000:05:00.1"), tmp_path / "other"
+    other.write_bytes(b"\xff" + sound.read_bytes()[1:])
+    result = luoser_command("diff", *((other, sound) if is_first else (sound, other)))
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (1, b"different: 1 changed"), "the count"
+    assert f"{other}: no known layout fits; assuming pci-lu-v2-03, as of {sound}\n".encode() in result.stderr
 
 
 def test_one_line_for_each_dump(luoser_command: Run) -> None:
@@ -126,11 +158,25 @@ def test_the_paths_of_changes_begin_with_known_parts() -> None:
             assert parts[0] != "handovers" or len(parts) == 2 or parts[2] in PARTS, change.where
 
 
-@pytest.mark.parametrize("option", [["--contents"], ["--roots", "1", "2"], ["--symbols", "x"]])
+OF_DUMPS = ["--contents"], ["--roots", "1", "2"], ["--symbols", "x"], ["--page-size", "4096"]
+
+
+@pytest.mark.parametrize("option", OF_DUMPS)
 def test_options_without_effect_on_folios_are_refused(luoser_command: Run, option: list[str]) -> None:
     folio = str(GOLDEN / "pci-folio.bin")
     result = luoser_command("diff", folio, folio, *option)
     assert (result.returncode, result.stdout) == (2, b"") and b"are for dumps" in result.stderr
+
+
+@pytest.mark.parametrize("option", [["--layout", "pci-v2-u64"], ["--symbols", "x"], ["--page-size", "4096"]])
+def test_options_without_effect_on_documents_are_refused(
+    luoser_command: Run, tmp_path: Path, option: list[str]
+) -> None:
+    place = tmp_path / "state.json"
+    place.write_text(json.dumps(to_document(luoser.load(FROZEN), full=True)))
+    result = luoser_command("diff", place, place, *option)
+    assert (result.returncode, result.stdout) == (2, b"") and b"are for dumps" in result.stderr
+    assert luoser_command("diff", place, place).returncode == 0
 
 
 @pytest.mark.parametrize("option", [["--format", "json"], ["--against", FROZEN]])
