@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from luoser.changes.model import Change, Kind
-from luoser.changes.pci import device_changes
+from luoser.changes.pci import bus_changes, device_changes
 from luoser.state import Blob
 
 __all__ = ["blob_changes"]
 
 
 def blob_changes(before: Blob, after: Blob) -> Iterator[Change]:
-    """Changes in layout, members, devices and records. A count of devices is compared if it is not their number.
+    """Changes in layout, members, devices, buses and records. A count is compared if it is not right.
 
     before: first blob.
     after:  second blob.
@@ -24,7 +24,9 @@ def blob_changes(before: Blob, after: Blob) -> Iterator[Change]:
     counts = frozenset[str]()
     if before.devices is not None and after.devices is not None:
         yield from device_changes(before.devices, after.devices)
-        counts = _counts(before.fields, after.fields, (len(before.devices), len(after.devices)))
+        yield from bus_changes(before.buses, after.buses)
+        numbers = [(len(before.devices), len(after.devices)), (len(before.buses), len(after.buses))]
+        counts = frozenset(name for name in before.fields if (before.fields[name], after.fields.get(name)) in numbers)
     if before.devices is None or before.layout == after.layout:
         yield from _members("fields", before.fields, after.fields, counts)
     for index in range(max(len(before.records), len(after.records))):
@@ -37,11 +39,6 @@ def blob_changes(before: Blob, after: Blob) -> Iterator[Change]:
             yield from _members(where, before.records[index], after.records[index])
     if before.fdt is not None and after.fdt is not None and before.fdt.root != after.fdt.root:
         yield Change(kind=Kind.CHANGED, where="fdt", before="one devicetree", after="another")
-
-
-def _counts(before: Mapping[str, Any], after: Mapping[str, Any], numbers: tuple[int, int]) -> frozenset[str]:
-    """The members of a head that are the number of the devices on both sides."""
-    return frozenset(name for name in before if (before[name], after.get(name)) == numbers)
 
 
 def _members(

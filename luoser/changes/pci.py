@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from luoser.changes.luo import ROOT_CODES, flb_signs
@@ -12,10 +12,11 @@ from luoser.changes.rows import common_runs, outside
 from luoser.changes.sides import UNREAD, Sides, mapping_changes, one_sided, paired, path_part, text_of
 from luoser.state import Device, DeviceList, Handover, PciList, Problem
 
-__all__ = ["device_changes", "pci_changes"]
+__all__ = ["bus_changes", "device_changes", "pci_changes"]
 
 _LIST_CODES = UNREAD | {"pci-unknown-layout"}
 
+_Buses = Sequence[Mapping[str, Any]]
 _Run = tuple[int, int, int]
 """(first slot before, first slot after, number) of records that are equal on both sides."""
 
@@ -97,6 +98,16 @@ def _members(before: Device, after: Device) -> Iterator[Change]:
             )
 
 
+def bus_changes(before: _Buses, after: _Buses) -> Iterator[Change]:
+    """Changes of the records of buses, by domain and number."""
+    for number, was, now in paired(before, after, lambda bus: (bus.get("domain"), bus.get("number"))):
+        where = f"bus/{number[0] or 0:04x}:{number[1] or 0:02x}"
+        if was is None or now is None:
+            yield one_sided(where, was, now, lambda bus: str(len(bus)))
+        else:
+            yield from mapping_changes(where, was, now)
+
+
 def _fields_text(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {_value(value)}" for name, value in fields.items() if name != "path")
 
@@ -134,12 +145,7 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
                 if old.header[name] != new.header[name]:
                     where, first, then = f"pci/{_way(old)}/header/{name}", old.header[name], new.header[name]
                     yield Change(kind=Kind.CHANGED, where=where, before=text_of(first), after=text_of(then))
-        for number, was, now in paired(old.buses, new.buses, lambda bus: (bus.get("domain"), bus.get("number"))):
-            where = f"pci/bus/{number[0] or 0:04x}:{number[1] or 0:02x}"
-            if was is None or now is None:
-                yield one_sided(where, was, now, lambda bus: str(len(bus)))
-            else:
-                yield from mapping_changes(where, was, now)
+        yield from (change.below("pci") for change in bus_changes(old.buses, new.buses))
     serialised = not _is_serialised(sides.before) and _is_serialised(sides.after)
     for new in left:
         is_late = serialised and all(way.startswith("flb:") for way in new.via)

@@ -73,6 +73,13 @@ def test_a_count_that_is_not_the_number_of_devices_is_a_change() -> None:
     assert told(one, other) == [("fields/count", Kind.CHANGED, "0x1", "0xff")]
 
 
+def test_buses_are_compared() -> None:
+    whole = a_list("pci-lu-v1-22", [Dev(domain=0, bdf=place) for place in (0x4100, 0x0500)])
+    one, both = (blob(devices=whole.devices, buses=buses, fields={"bus_count": len(buses)})
+                 for buses in (whole.buses[:1], whole.buses))  # fmt: skip
+    assert [(where, kind) for where, kind, _, _ in told(one, both)] == [("bus/0000:05", Kind.ADDED)]
+
+
 def tree(value: bytes) -> Fdt:
     return parse(flatten(sequential(Node(b"", [(b"a", value)]))))
 
