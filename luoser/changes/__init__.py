@@ -10,12 +10,23 @@ from luoser.changes.blob import blob_changes
 from luoser.changes.contents import content_changes
 from luoser.changes.gaps import not_compared
 from luoser.changes.kho import damage_changes, handover_changes
-from luoser.changes.model import PARTS, Change, Kind, NotCompared, Verdict, without
+from luoser.changes.model import PARTS, Change, Kind, NotCompared, Verdict, need_paths, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, Problem, State
 
-__all__ = ["PARTS", "Change", "Comparison", "Kind", "NotCompared", "Verdict", "blob_changes", "compare", "without"]
+__all__ = [
+    "PARTS",
+    "Change",
+    "Comparison",
+    "Kind",
+    "NotCompared",
+    "Verdict",
+    "blob_changes",
+    "compare",
+    "need_paths",
+    "without",
+]
 
 _UNSEEN = (
     "truncated", "page-size-doubt", "address-doubt", "no-own-root", "root-lost", "root-unread", "too-many-candidates",

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-__all__ = ["PARTS", "Change", "Kind", "NotCompared", "Verdict", "without"]
+from luoser.errors import UsageError
+from luoser.text import did_you_mean, safe_text
+
+__all__ = ["PARTS", "Change", "Kind", "NotCompared", "Verdict", "need_paths", "without"]
 
 PARTS = (
     *(
@@ -106,3 +109,12 @@ def without(changes: Iterable[Change], patterns: Iterable[str]) -> tuple[Change,
             fnmatchcase(change.where, pattern) or fnmatchcase(change.where, f"{pattern}/*") for pattern in wanted
         )
     )
+
+
+def need_paths(patterns: Iterable[str], parts: Collection[str]) -> None:
+    """Raise UsageError for a pattern that no path can match. parts: what paths begin with."""
+    for pattern in patterns:
+        first = pattern.partition("/")[0]
+        if "*" not in first and not any(fnmatchcase(part, first) for part in parts):
+            near, those = did_you_mean(first, sorted(parts)), ", ".join(sorted(parts)[:16])
+            raise UsageError(f"--ignore {safe_text(pattern)}: no such path{near}; paths begin with {those}")

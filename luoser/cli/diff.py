@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -139,7 +138,7 @@ class _Reading(NamedTuple):
 def _compare(
     names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading, ignore: tuple[str, ...]
 ) -> Comparison:
-    from luoser.changes import PARTS, Comparison, blob_changes, compare
+    from luoser.changes import PARTS, Comparison, blob_changes, compare, need_paths
     from luoser.errors import UsageError
     from luoser.state import Blob
     from luoser.text import safe_text
@@ -151,7 +150,7 @@ def _compare(
             if roots is not None or reading.contents or reading.symbols or reading.page_size is not None:
                 options = "--roots, --contents, --symbols and --page-size"
                 raise UsageError(f"{options} are for dumps: both sources are bare folios")
-            _check_patterns(ignore, lambda: _parts_of(first) | _parts_of(second))
+            need_paths(ignore, _parts_of(first) | _parts_of(second))
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):
             shown = " and ".join(map(safe_text, names))
@@ -162,7 +161,7 @@ def _compare(
             reading.layouts or reading.symbols or reading.page_size is not None
         ):
             raise UsageError("--layout, --symbols and --page-size are for dumps: both sources were read already")
-        _check_patterns(ignore, lambda: set(PARTS))
+        need_paths(ignore, PARTS)
         memories = loaded[0][1], loaded[1][1]
         return compare(first, second, roots=roots, memories=memories, contents=reading.contents)
 
@@ -170,24 +169,7 @@ def _compare(
 def _parts_of(blob: Blob) -> set[str]:
     """What the path of a change of a blob begins with."""
     devices = (device.name for device in blob.devices or ())
-    return {"layout", "records", "fdt", "order", "bus", *blob.fields, *devices}
-
-
-def _check_patterns(patterns: tuple[str, ...], known: Callable[[], set[str]]) -> None:
-    """Raises UsageError for a pattern that no path can match. known: what a path begins with."""
-    from fnmatch import fnmatchcase
-
-    from luoser.errors import UsageError
-    from luoser.text import did_you_mean, safe_text
-
-    parts = known() if patterns else set()
-    for pattern in patterns:
-        first = pattern.partition("/")[0]
-        if "*" not in first and not any(fnmatchcase(part, first) for part in parts):
-            those = f"paths begin with {', '.join(sorted(parts)[:16])}"
-            raise UsageError(
-                f"--ignore {safe_text(pattern)}: no such path{did_you_mean(first, sorted(parts))}; {those}"
-            )
+    return {"layout", "fields", "records", "fdt", "order", "bus", *devices}
 
 
 def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> list[tuple[Any, Memory | None]]:

@@ -143,6 +143,15 @@ def test_a_pattern_that_no_path_can_match_is_refused(luoser_command: Run, patter
     assert (result.returncode, result.stdout) == (2, b"") and b"no such path" in result.stderr
 
 
+@pytest.mark.parametrize(("pattern", "code"), [("fields/liveupdate_num", 0), ("fields", 0), ("liveupdate_num", 2)])
+def test_paths_of_a_folio_that_is_no_list(luoser_command: Run, tmp_path: Path, pattern: str, code: int) -> None:
+    for number in (1, 2):
+        fields = {"compatible": "luo-v5", "liveupdate_num": number}
+        (tmp_path / str(number)).write_bytes(luoser.build({"layout": "luo-v5", "fields": fields}).data)
+    result = luoser_command("diff", tmp_path / "1", tmp_path / "2", "--ignore", pattern)
+    assert result.returncode == code
+
+
 @pytest.mark.parametrize("pattern", ["pci/*/driver_data", "p*", "*/driver_data", "handovers"])
 def test_a_pattern_that_a_path_can_match_is_not(luoser_command: Run, pattern: str) -> None:
     same = str(real.path("7.3-a/frozen"))
