@@ -107,7 +107,8 @@ def check(
     severity:     findings of this severity and above make the verdict `findings`. None: errors.
     limits:       bounds on the work. None: the defaults.
 
-    Raises UsageError if no rule is left to apply, and as `luoser.open` and `luoser.read` do.
+    Raises UsageError if no rule is left to apply, for an unknown rule or family, for an empty name, and as
+    `luoser.open` and `luoser.read` do.
     """
     from luoser.api.sources import opened
     from luoser.checks import Severity
@@ -206,11 +207,13 @@ def diff(
     contents: compare the bytes of driver pages and memfd folios, too.
     ignore:   paths that may differ, such as `pci/*/driver_data`.
 
-    Raises UsageError if there is no handover at an address in `roots`, and as `luoser.open` and `luoser.read` do.
+    Raises UsageError if there is no handover at an address in `roots`, for a path that no change can have, and as
+    `luoser.open` and `luoser.read` do.
     """
     from luoser.api.sources import opened
-    from luoser.changes import compare, without
+    from luoser.changes import PARTS, compare, need_paths, without
 
+    need_paths(ignore, PARTS)
     with opened(before, contents=contents) as (old, of_old), opened(after, contents=contents) as (new, of_new):
         known = of_old or memories[0], of_new or memories[1]
         found = compare(old, new, roots=roots, memories=known, contents=contents)

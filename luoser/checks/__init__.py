@@ -22,7 +22,7 @@ import luoser.checks.topology
 import luoser.checks.vmalloc  # noqa: F401 - their rules enter themselves
 from luoser.checks.judge import Judgement
 from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unjudged, Verdict
-from luoser.checks.rule import Rule, registered
+from luoser.checks.rule import Rule, need_known, registered
 from luoser.checks.view import View
 from luoser.errors import UsageError
 from luoser.limits import Limits, limited
@@ -83,8 +83,10 @@ def check(
     severity:     findings of this severity and above make the verdict `findings`.
     limits:       bounds on the work. None: the defaults.
 
-    Raises UsageError if no rule is left to apply.
+    Raises UsageError if no rule is left to apply, for an unknown rule or family, and for an empty name.
     """
+    _need_names(select=select, ignore=ignore, drivers=drivers, handlers=handlers, flbs=flbs)
+    need_known((*select, *ignore))
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     gates = [rule for rule in rules() if rule.is_gate and rule not in chosen]
     if not chosen:
@@ -108,3 +110,11 @@ def check(
     if not state.handovers:
         judgement.judge_without_root(state, rules())
     return judgement.report(state, chosen)
+
+
+def _need_names(**options: Collection[str]) -> None:
+    """Raise UsageError for an empty name, and for a text, which is a collection of letters."""
+    for option, names in options.items():
+        if isinstance(names, str) or not all(names):
+            found = repr(names) if isinstance(names, str) else "an empty one"
+            raise UsageError(f"--{option}: expected names, found {found}")

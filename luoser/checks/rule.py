@@ -11,7 +11,7 @@ from luoser.checks.view import View
 from luoser.errors import UsageError
 from luoser.text import did_you_mean
 
-__all__ = ["Rule", "known_names", "register", "registered", "unknown_rule"]
+__all__ = ["Rule", "known_names", "need_known", "register", "registered", "unknown_rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,13 @@ def unknown_rule(name: str) -> UsageError:
     """The error for a name that no rule and no family has."""
     near = did_you_mean(name, sorted(known_names()))
     return UsageError(f"unknown rule or family {name!r}{near}; `luoser rules` lists all")
+
+
+def need_known(names: Collection[str]) -> None:
+    """Raise UsageError for a name that no rule and no family has."""
+    for name in names:
+        if name not in known_names():
+            raise unknown_rule(name)
 
 
 def known_names() -> frozenset[str]:

@@ -69,6 +69,7 @@ def _read(reading: Reading, *, pending: bool) -> _Read:
 
 def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
     """(state with nothing but a bare device list, rules to apply to it)."""
+    from luoser.checks import rules
     from luoser.errors import UsageError
     from luoser.memory.file import read_file
     from luoser.reader.bare import read_bare
@@ -77,6 +78,11 @@ def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State
     name = reading.source[0]
     if reading != Reading.plain(name, page_size=reading.page_size):
         raise UsageError("--as LAYOUT: a bare list is one file without addresses or symbols; give only --page-size")
+    for rule in rules():
+        if select and rule.is_meant(select, ()) and rule.id[:3] not in _OF_LISTS:
+            raise UsageError(
+                f"--select: {rule.id} is about handovers: with --as expected rules of {' and '.join(_OF_LISTS)}"
+            )
     data = read_file(name, limit="list_size")
     try:
         state = read_bare(data, None if layout == "auto" else layout, path=name, page_size=reading.page_size or 4096)
@@ -159,7 +165,7 @@ def command(
       luoser check folio.bin --as pci-lu-v2-03
     """
     from luoser.checks import Severity, check, rules
-    from luoser.checks.rule import known_names, unknown_rule
+    from luoser.checks.rule import need_known
     from luoser.errors import UsageError
     from luoser.render import findings as render
     from luoser.render.out import write
@@ -167,9 +173,11 @@ def command(
 
     if verbose and output != "text":
         raise UsageError(f"--verbose is for text: --format {output} lists all rules anyway")
-    for name in (*select, *ignore):
-        if name not in known_names():
-            raise unknown_rule(name)
+    if drivers and topology_of is None:
+        raise UsageError("--drivers is for --topology, which has the drivers of the devices")
+    need_known((*select, *ignore))
+    if blob is not None and (next_release is not None or handlers or flbs or pending):
+        raise UsageError("--next, --handlers, --flbs and --pending are for handovers: with --as SOURCE is a bare list")
     topology = read_topology(topology_of) if topology_of is not None else None
     if blob is not None:
         state, select = _bare(reading, blob, select)

@@ -162,6 +162,21 @@ def test_what_is_no_source_at_all_is_an_error_of_luoser(name: str) -> None:
         luoser.read("vmcore")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("take", "word"),
+    [
+        (lambda: luoser.check(FROZEN, select=["weather"]), "unknown rule or family 'weather'"),
+        (lambda: luoser.check(FROZEN, ignore=["flags-ilegal"]), "did you mean flags-illegal"),
+        (lambda: luoser.check(FROZEN, select="PCI"), "select: expected names, found 'PCI'"),
+        (lambda: luoser.check(FROZEN, handlers=[""]), "handlers: expected names, found an empty one"),
+        (lambda: luoser.diff(FROZEN, FROZEN, ignore=["weather"]), "ignore weather: no such path"),
+    ],
+)
+def test_what_the_command_refuses_is_refused(take: Callable[[], object], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        take()
+
+
 def test_report_makes_what_the_command_makes(luoser_command: Run) -> None:
     made = luoser_command("report", FROZEN, POST, "--topology", real.REAL / "7.3-a/topology.json", "-o", "-")
     assert made.stdout.decode() == luoser.report(FROZEN, POST, topology=real.REAL / "7.3-a/topology.json")

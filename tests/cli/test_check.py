@@ -159,6 +159,9 @@ def test_every_rule_is_listed(luoser_command: Run) -> None:
         (["check", FROZEN, "--select", "PCI", "--ignore", "PCI"], b"no rule to apply"),
         (["check", FROZEN, "--next", "abc"], b"expected a release such as 7.3.4"),
         (["check", FROZEN, "--next", ""], b"expected a release such as 7.3.4"),
+        (["check", FROZEN, "--handlers", ""], b"--handlers: expected names, found an empty one"),
+        (["check", FROZEN, "--flbs", "pci", "--flbs", ""], b"--flbs: expected names, found an empty one"),
+        (["check", FROZEN, "--drivers", "nvme"], b"--drivers is for --topology"),
         (["rules", "weather"], b"unknown rule or family"),
         (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule or family 'weather'"),
     ],
@@ -236,6 +239,24 @@ def test_what_is_not_a_bare_list_is_refused(luoser_command: Run, source: str, la
 def test_options_without_effect_on_a_bare_list_are_refused(luoser_command: Run, option: list[str]) -> None:
     result = luoser_command("check", str(real.ROOT / "fixtures/golden/pci-folio.bin"), "--as", "auto", *option)
     assert (result.returncode, result.stdout) == (2, b"") and b"a bare list is one file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        (["--next", "7.3"], b"are for handovers: with --as SOURCE is a bare list"),
+        (["--handlers", "x"], b"are for handovers"),
+        (["--flbs", "x"], b"are for handovers"),
+        (["--pending"], b"are for handovers"),
+        (["--select", "MAP"], b"MAP001 is about handovers: with --as expected rules of PCI and TOP"),
+        (["--select", "PCI003", "--select", "luo-unreadable"], b"LUO001 is about handovers"),
+    ],
+)
+def test_what_is_about_handovers_is_refused_for_a_bare_list(
+    luoser_command: Run, option: list[str], word: bytes
+) -> None:
+    result = luoser_command("check", str(real.ROOT / "fixtures/golden/pci-folio.bin"), "--as", "auto", *option)
+    assert (result.returncode, result.stdout) == (2, b"") and word in result.stderr
 
 
 def test_verbose_is_for_text(luoser_command: Run) -> None:
