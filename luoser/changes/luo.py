@@ -21,7 +21,7 @@ from luoser.changes.sides import (
     tuple_changes,
 )
 from luoser.state import File, Flb, Luo, Problem, Session
-from luoser.text import safe_text
+from luoser.text import counted, safe_text
 
 __all__ = ["ROOT_CODES", "flb_signs", "luo_changes"]
 
@@ -144,9 +144,9 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
             span = form.session_span if form is not None else 1
             is_read = _is_read(sides, "luo.sessions", old.address, after.session_blocks, span)
             signs = entry_signs(sides, "luo.sessions", _SESSION_CODES, "bad-session", old.address, is_read=is_read)
-            yield sides.gone(where, f"{len(old.files)} files", "finished, or its page was reused", signs)
+            yield sides.gone(where, counted(len(old.files), "file"), "finished, or its page was reused", signs)
     for new in new_ones:
-        yield sides.come(f"luo/sessions/{path_part(new.name)}", f"{len(new.files)} files", "luo.sessions")
+        yield sides.come(f"luo/sessions/{path_part(new.name)}", counted(len(new.files), "file"), "luo.sessions")
 
 
 def _is_renamed(old: Session, new: Session) -> bool:

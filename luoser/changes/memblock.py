@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from luoser.changes.model import Change
 from luoser.changes.sides import UNREAD, Sides, member_changes, one_sided, paired, path_part, text_of
+from luoser.text import counted
 
 __all__ = ["memblock_changes"]
 
@@ -25,6 +26,6 @@ def memblock_changes(sides: Sides) -> Iterator[Change]:
                 yield from member_changes(where, old, new, ("start", "size"))
     elif before is not None:
         signs = sides.about_subtree("memblock", "memblock", _CODES)
-        yield sides.gone("memblock", f"{len(before.reservations)} regions", "consumed", signs, subtree="memblock")
+        yield sides.gone("memblock", counted(len(before.reservations), "region"), "consumed", signs, subtree="memblock")
     elif after is not None:
-        yield sides.come("memblock", f"{len(after.reservations)} regions", "memblock", subtree="memblock")
+        yield sides.come("memblock", counted(len(after.reservations), "region"), "memblock", subtree="memblock")

@@ -11,6 +11,7 @@ from luoser.changes.model import Change, Kind
 from luoser.changes.rows import common_runs, outside
 from luoser.changes.sides import UNREAD, Sides, mapping_changes, one_sided, paired, path_part, text_of
 from luoser.state import Device, DeviceList, Handover, PciList, Problem
+from luoser.text import counted
 
 __all__ = ["bus_changes", "device_changes", "pci_changes"]
 
@@ -122,7 +123,7 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
     for old in sides.before.pci:
         new = next((entry for entry in left if _is_same_list(old, entry)), None)
         if new is None:
-            yield sides.gone(f"pci/{_way(old)}", f"{len(old.devices)} devices", "consumed", _signs(sides, old))
+            yield sides.gone(f"pci/{_way(old)}", counted(len(old.devices), "device"), "consumed", _signs(sides, old))
             continue
         left.remove(new)
         if old.layout != new.layout:
@@ -149,7 +150,7 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
     serialised = not _is_serialised(sides.before) and _is_serialised(sides.after)
     for new in left:
         is_late = serialised and all(way.startswith("flb:") for way in new.via)
-        where, text = f"pci/{_way(new)}", f"{len(new.devices)} devices"
+        where, text = f"pci/{_way(new)}", counted(len(new.devices), "device")
         if is_late:
             yield Change(kind=Kind.PROGRESS, where=where, after=text)
         else:

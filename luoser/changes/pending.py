@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from luoser.changes.model import Change, Kind
 from luoser.changes.sides import Sides, path_part
 from luoser.state import Direction, Handover, Luo, Pending
+from luoser.text import counted
 
 __all__ = ["pending_changes"]
 
@@ -88,9 +89,9 @@ def _changes(old: _Sessions, new: _Sessions, gone: Kind, *, whole: bool) -> Iter
     for name in dict.fromkeys((*old, *new)):
         where = f"pending/sessions/{path_part(name)}"
         if name not in new:
-            yield Change(kind=left, where=where, before=f"{len(old[name])} files")
+            yield Change(kind=left, where=where, before=counted(len(old[name]), "file"))
         elif name not in old:
-            yield Change(kind=come, where=where, after=f"{len(new[name])} files")
+            yield Change(kind=come, where=where, after=counted(len(new[name]), "file"))
         else:
             yield from _files(where, old[name], new[name], left, come)
 
@@ -124,7 +125,7 @@ def _counted(pending: Pending) -> _Flbs:
 
 def _flbs(old: _Flbs, new: _Flbs, gone: Kind) -> Iterator[Change]:
     for name, (count, data) in old.items():
-        where, was = f"pending/flbs/{path_part(name)}", f"{count} files, data {data:#x}"
+        where, was = f"pending/flbs/{path_part(name)}", f"{counted(count, 'file')}, data {data:#x}"
         if name not in new:
             yield Change(kind=gone, where=where, before=was)
         elif new[name] != (count, data):

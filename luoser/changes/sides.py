@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from luoser.abi.release import kept_subtrees
 from luoser.changes.model import Change, Kind
 from luoser.state import Handover, Problem
-from luoser.text import safe_text
+from luoser.text import counted, safe_text
 
 __all__ = [
     "NOT_THERE",
@@ -157,7 +157,7 @@ def tuple_changes(where: str, old: Sequence[Any], new: Sequence[Any]) -> Iterato
     index = next((place for place, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
     place = min(len(old), len(new)) if index is None else index
     texts = [text_of(entries[place]) if place < len(entries) else "none" for entries in (old, new)]
-    note = f"{len(old)} entries before, {len(new)} after"
+    note = f"{counted(len(old), 'item')} before, {len(new)} after"
     yield Change(kind=Kind.CHANGED, where=f"{where}[{place}]", before=texts[0], after=texts[1], note=note)
 
 

@@ -29,7 +29,7 @@ from luoser.state import (
     PreservedMap,
     Subtree,
 )
-from luoser.text import one_bit_off, safe_text
+from luoser.text import counted, one_bit_off, safe_text
 
 __all__ = ["Draft", "Numbers", "direction_of", "is_left_over", "numbers_of", "outside_signs"]
 
@@ -364,4 +364,6 @@ def _finished(entry: PciList) -> str:
         return ""
     place = form.record.record_fields.index("refcount")
     idle = sum(1 for row in entry.devices.rows() if any(row) and not row[place])
-    return f"{idle} devices of the list at {entry.address:#x} are finished" if idle else ""
+    if not idle:
+        return ""
+    return f"{counted(idle, 'device')} of the list at {entry.address:#x} {'is' if idle == 1 else 'are'} finished"

@@ -41,6 +41,7 @@ def test_regions_that_came_or_went_are_told_with_their_number_or_start() -> None
     both, one, without = (changed(sound(), memblock=found) for found in (regions(ONE, OTHER), regions(ONE), None))
     assert [(change.before, change.after) for change in compare(both, without).changes] == [("2 regions", None)]
     assert [(change.before, change.after) for change in compare(without, both).changes] == [(None, "2 regions")]
+    assert [(change.before, change.after) for change in compare(one, without).changes] == [("1 region", None)]
     assert [(change.before, change.after) for change in compare(both, one).changes] == [("0x4000", None)]
     assert [(change.before, change.after) for change in compare(one, both).changes] == [(None, "0x4000")]
 

@@ -132,7 +132,7 @@ def test_a_further_chunk_of_a_list_of_folios_is_a_difference() -> None:
     memory.write(file.memfd.folios.chunks[0], (0x1000).to_bytes(8, "little"))
     (change,) = against("7.3-chain/frozen2", memory).changes
     assert change.where.endswith("/files/0xffffffffffffffff/memfd/folios/chunks[1]")
-    assert (change.before, change.after, change.note) == ("none", "0x1000", "1 entries before, 2 after")
+    assert (change.before, change.after, change.note) == ("none", "0x1000", "1 item before, 2 after")
 
 
 def test_a_map_that_is_made_anew_before_the_jump_is_progress_also_after_it() -> None:
