@@ -219,7 +219,7 @@ def mutation_of(name: str) -> Mutation:
 
     rule = next((rule for rule in rules() if name in (rule.id, rule.slug)), None)
     if rule is None:
-        raise unknown_rule(name)
+        raise unknown_rule(name, is_one=True)
     if rule.id not in mutations():
         raise UsageError(
             f"rule {rule.id} has no mutation: it depends on topology, next kernel or another list layout; "

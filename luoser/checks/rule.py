@@ -85,10 +85,13 @@ def registered() -> tuple[Rule, ...]:
     return tuple(sorted(_RULES.values(), key=lambda rule: (families.index(rule.id[:3]), rule.id)))
 
 
-def unknown_rule(name: str) -> UsageError:
-    """The error for a name that no rule and no family has."""
-    near = did_you_mean(name, sorted(known_names()))
-    return UsageError(f"unknown rule or family {name!r}{near}; `luoser rules` lists all")
+def unknown_rule(name: str, *, is_one: bool = False) -> UsageError:
+    """The error for a name that no rule has. is_one: nor is a family of rules accepted."""
+    families = {rule.id[:3] for rule in _RULES.values()} if is_one else set[str]()
+    near, what = did_you_mean(name, sorted(known_names() - families)), "rule" if is_one else "rule or family"
+    if name in families:
+        return UsageError(f"{name} is a family of rules: expected one of them; `luoser rules {name}` lists them")
+    return UsageError(f"unknown {what} {name!r}{near}; `luoser rules` lists all")
 
 
 def need_known(names: Collection[str]) -> None:

@@ -163,7 +163,8 @@ def test_every_rule_is_listed(luoser_command: Run) -> None:
         (["check", FROZEN, "--flbs", "pci", "--flbs", ""], b"--flbs: expected names, found an empty one"),
         (["check", FROZEN, "--drivers", "nvme"], b"--drivers is for --topology"),
         (["rules", "weather"], b"unknown rule or family"),
-        (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule or family 'weather'"),
+        (["build", FROZEN, "-o", "x", "--mutate", "weather"], b"unknown rule 'weather'"),
+        (["build", FROZEN, "-o", "x", "--mutate", "PCI"], b"PCI is a family of rules: expected one of them"),
     ],
 )
 def test_what_cannot_be_checked_is_2(luoser_command: Run, arguments: list[str], words: bytes) -> None:
