@@ -12,7 +12,19 @@ from luoser.render.out import complain
 __all__ = ["command"]
 
 
-@click.command("hexdump")
+class _Hexdump(click.Command):
+    """As click's own, which takes a lone argument for WHERE, and reports that SOURCE is missing."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's own."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter:
+            word = "Expected SOURCE and WHERE: an address, or a path such as luo.sessions[0]."
+            raise click.UsageError(word, ctx) from None
+
+
+@click.command("hexdump", cls=_Hexdump)
 @click.option(
     "--as",
     "name",

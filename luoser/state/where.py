@@ -31,7 +31,7 @@ from luoser.state.model import (
     Subtree,
 )
 from luoser.state.packed import Device
-from luoser.text import did_you_mean, parse_number, parse_size, safe_text
+from luoser.text import counted, did_you_mean, parse_number, parse_size, safe_text
 
 __all__ = ["Node", "extent", "find_node"]
 
@@ -108,7 +108,7 @@ def _walk(state: State, where: str) -> tuple[Any, str]:
     """(value at a path, name of the last member of the path)."""
     here: Any = state
     place, done, name = 0, "", ""
-    while place < len(where):
+    while place < len(where) or not where:
         match = _STEP.match(where, place)
         if match is None:
             raise UsageError(f"{safe_text(where)}: expected a path such as luo.sessions[0].files[2], or an address")
@@ -130,6 +130,9 @@ def _only(state: State, where: str) -> Handover:
 def _member(here: Any, name: str, done: str) -> Any:
     if name == "root" and isinstance(here, Handover):
         return here
+    if isinstance(here, Sequence) and not isinstance(here, str | bytes):
+        shown = safe_text(done)
+        raise UsageError(f"{shown} is a list: expected an item of it, such as {shown}[0] or {shown}[NAME]")
     known: dict[str, Any] = dict(here) if isinstance(here, Mapping) else {}
     if is_dataclass(here):
         known = {field.name: getattr(here, field.name) for field in fields(here)}
@@ -155,9 +158,8 @@ def _item(here: Any, key: str, done: str) -> Any:
         return found[0]
     names = [text for item in here if isinstance(text := _name_of(item), str)]
     near = did_you_mean(safe_text(key), names) if not found else ""
-    raise UsageError(
-        f"{safe_text(done)}: expected one item {safe_text(key)}, found {len(found)}{near}; it has {len(here)} items"
-    )
+    has = f"it has {counted(len(here), 'item')}"
+    raise UsageError(f"{safe_text(done)}: expected one item {safe_text(key)}, found {len(found)}{near}; {has}")
 
 
 def _name_of(item: Any) -> Any:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from luoser.cli.main import cli
 from luoser.errors import UsageError
 from tests import real
+from tests.conftest import Run
 
 FROZEN = str(real.REAL / "7.3-a/frozen.elf.xz")
 
@@ -98,3 +99,9 @@ def test_plain_rows_are_what_decode_reads(tmp_path: Path) -> None:
 def test_plain_rows_have_no_layout() -> None:
     with pytest.raises(UsageError, match="either --plain or --as"):
         hexdump("pci[1]", "--plain", "--as", "pci-lu-v2-03")
+
+
+@pytest.mark.parametrize("arguments", [[], ["vmcore"]])
+def test_what_is_missing_is_named(luoser_command: Run, arguments: list[str]) -> None:
+    result = luoser_command("hexdump", *arguments)
+    assert result.returncode == 2 and b"Expected SOURCE and WHERE: an address, or a path" in result.stderr

@@ -167,9 +167,7 @@ def test_number_that_is_no_address_is_not_taken_for_one(where: str) -> None:
     assert "no address of its own" in refused(where) or "has no" in refused(where)
 
 
-@pytest.mark.parametrize(
-    "where", ["", "handovers", "luo.sessions", "source", "source.path", "evidence[0]", "pci[0].via"]
-)
+@pytest.mark.parametrize("where", ["handovers", "luo.sessions", "source", "source.path", "evidence[0]", "pci[0].via"])
 def test_part_without_an_address(where: str) -> None:
     assert "no address of its own" in refused(where)
 
@@ -189,8 +187,9 @@ def test_address_of_0_is_none(where: str) -> None:
         ("luo.sesions", "luo has no sesions; did you mean sessions or session_blocks or session_area?; it has layout"),
         ("nonsense", "the state has no nonsense; it has address"),
         ("luo[0]", "luo is not a list"),
-        ("luo.sessions.name", "luo.sessions has no name"),
+        ("luo.sessions.name", "luo.sessions is a list: expected an item of it, such as luo.sessions[0]"),
         ("source.path[0]", "source.path is not a list"),
+        ("", "expected a path such as"),
         ("luo..sessions", "expected a path such as"),
         ("luo.sessions[", "expected a path such as"),
         ("luo.sessions[]", "expected a path such as"),
@@ -201,7 +200,7 @@ def test_address_of_0_is_none(where: str) -> None:
         ("luo.__dict__", "luo has no __dict__"),
         ("-1", "expected a path such as"),
         ("0xzz", "expected a path such as"),
-        ("memblock.reservations[9]", "expected one item 9, found 0; it has 1 items"),
+        ("memblock.reservations[9]", "expected one item 9, found 0; it has 1 item"),
     ],
 )
 def test_path_that_leads_nowhere_says_where_it_ends(where: str, word: str) -> None:
