@@ -50,6 +50,8 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
     if matrix:
         if writer is not None:
             raise UsageError("--matrix is about all releases; give neither FROM nor TO")
+        if output != "text":
+            raise UsageError("--matrix is a page of Markdown: leave out --format")
         write(matrix_page(of_release))
         return
     if writer is None or reader is None:

@@ -29,7 +29,10 @@ def test_a_dump_and_a_release(luoser_command: Run) -> None:
     assert (result.returncode, document["verdict"], document["from"]["page_size"]) == (0, "works", 4096)
 
 
-@pytest.mark.parametrize("arguments", [[], ["7.3"], ["7.3", "--matrix"], ["7.3", "nothing-there"], ["9.9", "7.3"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["7.3"], ["7.3", "--matrix"], ["--matrix", "--format", "json"], ["7.3", "nothing-there"], ["9.9", "7.3"]],
+)
 def test_what_cannot_be_compared_is_refused(luoser_command: Run, arguments: list[str]) -> None:
     result = luoser_command("compat", *arguments)
     assert result.returncode == 2 and result.stderr
