@@ -123,7 +123,7 @@ def _rows(text: str) -> Iterator[_Row]:
             except ValueError as error:
                 raise FormatError(f"hex text line {number}: {error}") from None
             if not row.words:
-                raise FormatError(f"hex text line {number} has no hex digits")
+                raise FormatError(f"hex text line {number} has no hex digits; {_COLUMNS}")
             has_offsets = has_offsets or row.offset is not None
             size += sum(map(len, row.words)) // 2
             if size > LIMITS.hex_size:

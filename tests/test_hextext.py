@@ -139,7 +139,7 @@ def test_small_things(text: bytes, want: bytes) -> None:
         (b"", "has no bytes"),
         (b"\n \n", "has no bytes"),
         (b"*\n", "expected an offset after it"),
-        (b"zz", "line 1"),
+        (b"zz", "line 1 has no hex digits; dump it in hex, such as with od"),
         (b"01 02\nhello\n", "line 2"),
         (b"00000010  01 02", "offset 0x10"),
         (b"00000000: 01 02\n00000010: 03", "line 2"),

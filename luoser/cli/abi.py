@@ -160,14 +160,17 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
     \b
       luoser abi detect folio.bin
     """
-    from luoser.errors import UsageError
+    from luoser.errors import FormatError, UsageError
     from luoser.hextext import parse_hex
     from luoser.memory.file import read_file
     from luoser.reader.blob import candidates
     from luoser.text import safe_text
 
     data = read_file(file, limit="list_size")
-    data = parse_hex(data, word=word) if is_hex else data
+    try:
+        data = parse_hex(data, word=word) if is_hex else data
+    except FormatError as error:
+        raise FormatError(f"{safe_text(file)}: {error}") from None
     if offset >= len(data):
         raise UsageError(f"{safe_text(file)}: offset {offset:#x}: expected less than its size, {len(data):#x} bytes")
     found = candidates(data[offset:])
@@ -180,6 +183,8 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
         for name, why in found:
             line((name, "name"), f": {why}")
         if not found:
-            complain(f"{safe_text(file)}: no known layout fits these bytes")
+            from luoser.cli.hints import dump_hint
+
+            complain(f"{safe_text(file)}: no known layout fits these bytes{'' if is_hex else dump_hint(file)}")
     if not found:
         raise SystemExit(1)

@@ -285,12 +285,12 @@ def command(
       luoser build handover.toml -o handover.elf --kernel 7.2
     """
     from luoser.api.negatives import mutation_of
+    from luoser.cli.hints import read_spec
     from luoser.errors import UsageError
     from luoser.limits import LIMITS
-    from luoser.memory.file import read_file
     from luoser.text import safe_text
     from luoser.writer.contents import with_contents
-    from luoser.writer.spec import is_blob, list_as_state, parse_spec
+    from luoser.writer.spec import is_blob, list_as_state
 
     if list_mutations is not None:
         _list_mutations(list_mutations, context)
@@ -306,7 +306,7 @@ def command(
     if tree is not None:
         output["form"] = tree.form
     shown = "standard input" if spec == "-" else safe_text(spec)
-    values = parse_spec(read_file(spec, limit="spec_size"), shown)
+    values = read_spec(spec, shown)
     made = _Output(source=safe_text(Path(spec).name), target=target or "", tree=tree, **output)
     targets = [place for place in (target, chosen, setup_data) if place is not None]
     _check_outputs(spec, targets, force=made.force)

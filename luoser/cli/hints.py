@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
-__all__ = ["blob_hint", "command_for", "dump_hint"]
+__all__ = ["blob_hint", "command_for", "dump_hint", "read_spec"]
 
 
 def command_for(source: str) -> str:
@@ -32,17 +33,36 @@ def blob_hint(source: str) -> str:
 
 
 def dump_hint(source: str) -> str:
-    """`; this is a dump ...` for a file that is not a blob, but a dump. Empty: it is not."""
+    """`; it is a dump ...` for a file that is not a blob, but a dump or a state document. Empty: it is neither."""
     from luoser.errors import LuoserError
     from luoser.memory.open import open_memory
+    from luoser.state.document import read_document
 
     try:
+        if read_document(source) is not None:
+            return f"; it is a state document: luoser inspect {shlex.quote(source)}"
         with open_memory(source) as memory:
             if memory.is_guess:
                 return ""
             return f"; it is a dump ({memory.format}): luoser inspect {shlex.quote(source)}"
     except (LuoserError, OSError):
         return ""
+
+
+def read_spec(name: str, shown: str) -> dict[str, Any]:
+    """The values in a file of JSON or TOML. shown: its name in errors.
+
+    Raises UsageError, which says what to do with a file of another kind.
+    """
+    from luoser.errors import UsageError
+    from luoser.memory.file import read_file
+    from luoser.writer.spec import parse_spec
+
+    data = read_file(name, limit="spec_size")
+    try:
+        return parse_spec(data, shown)
+    except UsageError as error:
+        raise UsageError(f"{error}{dump_hint(name) or blob_hint(name)}") from None
 
 
 def _layouts(source: str) -> list[str]:

@@ -53,17 +53,16 @@ def command(
       luoser simulate scenario.toml
       luoser simulate scenario.toml --until freeze -o handover.elf
     """
+    from luoser.cli.hints import read_spec
     from luoser.errors import UsageError
-    from luoser.memory.file import read_file
     from luoser.render.out import line
     from luoser.render.simulation import lines
     from luoser.text import safe_text
-    from luoser.writer.spec import parse_spec
 
     if force and target is None:
         raise UsageError("--force replaces the file of -o: give one")
     shown = "standard input" if scenario == "-" else safe_text(scenario)
-    values = parse_spec(read_file(scenario, limit="spec_size"), shown)
+    values = read_spec(scenario, shown)
     try:
         machine = _run(_load(values, scenario, topology, target), until, fixed)
     except UsageError as error:

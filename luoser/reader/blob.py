@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,9 @@ from luoser.state.columns import columns
 from luoser.state.struct_values import marked, struct_values
 
 __all__ = ["candidates", "decode", "tree_layout"]
+
+_HEX_ROW = re.compile(rb"(?:0x)?[0-9a-fA-F]{6,16}:?(?:\s{1,3}(?:0x)?[0-9a-fA-F]{2,16}){2}\s")
+"""How a row of hexdump, xxd, od, gdb or crash begins."""
 
 
 def decode(data: bytes, name: str | None = None) -> Blob:
@@ -64,7 +68,7 @@ def _closest(data: bytes) -> str:
     if fits:
         return f" (closest is {fits[0].name}: {'; '.join(map(str, fits[0].faults))})"
     text = data.strip()
-    if text and all(byte in b"0123456789abcdefABCDEF \t\r\n:|x" for byte in text[:64]):
+    if text and (_HEX_ROW.match(text) or all(byte in b"0123456789abcdefABCDEF \t\r\n:|x" for byte in text[:64])):
         return " (they look like hex text: use --hex)"
     return ""
 
