@@ -17,7 +17,7 @@ from luoser.errors import SourceError, UsageError
 from luoser.kernel.files import read_types
 from luoser.kernel.types import Types
 from luoser.memory.source import MACHINES
-from luoser.state import State
+from luoser.state import Handover, State
 from luoser.text import safe_text
 
 __all__ = ["Profile", "of_file", "of_release", "of_state"]
@@ -206,9 +206,16 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
         flb_node=_flb_node(luo.layout) if luo is not None else base.flb_node,
         handlers=handlers,
         flbs=flbs,
-        subtrees=base.subtrees,
+        subtrees=_subtrees(base, own),
         page_size=state.source.page_size,
         machine=MACHINES.get(machine) if machine is not None else None,
         types=types,
         damage=next(damage, ""),
     )
+
+
+def _subtrees(base: Profile, own: Handover | None) -> frozenset[str] | None:
+    """Those of the release, and what the kernel hands over besides."""
+    if base.subtrees is None or own is None:
+        return base.subtrees
+    return base.subtrees | {safe_text(subtree.name) for subtree in own.subtrees}

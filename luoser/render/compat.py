@@ -50,6 +50,7 @@ def _facts(profile: Profile) -> str:
         "LUO": profile.luo or ("none" if profile.luo is not None else None),
         "handlers": _names(profile.handlers),
         "FLBs": _names(profile.flbs),
+        "sub-trees": _names(profile.subtrees),
         "pages": f"{profile.page_size // 1024} KiB" if profile.page_size else None,
         "machine": profile.machine,
         "types": profile.types.where if profile.types is not None else None,

@@ -29,6 +29,12 @@ def test_a_dump_and_a_release(luoser_command: Run) -> None:
     assert (result.returncode, document["verdict"], document["from"]["page_size"]) == (0, "works", 4096)
 
 
+def test_text_has_all_that_is_compared(luoser_command: Run) -> None:
+    text = luoser_command("compat", real.path("7.3-a/frozen"), "7.3").stdout.decode()
+    assert "sub-trees LUO kexec-metadata kho_test memblock pci-luo-lab," in text
+    assert "lost     subtree: nobody claims sub-tree pci-luo-lab" in text, "as the rule flb-unclaimed says"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["7.3"], ["7.3", "--matrix"], ["--matrix", "--format", "json"], ["7.3", "nothing-there"], ["9.9", "7.3"]],
