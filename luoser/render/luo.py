@@ -109,7 +109,8 @@ class LuoDrawing(Drawing):
         return self.lost[id(file)]
 
     def _file(self, leaf: Tree, file: File) -> None:
-        head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "name"), f"  data {file.data:#x}")
+        place = self._place(file.address)
+        head = (f"file {file.token:#x}  ", (safe_text(file.compatible), "name"), *place, f"  data {file.data:#x}")
         page_size = self.page_size if self.folded else None
         lost = self._lost(file)
         style = "problem" if lost.endswith("not preserved") else "note"
@@ -143,7 +144,12 @@ class LuoDrawing(Drawing):
         note = in_brackets("magic of a test FLB") if is_test_flb(flb.data) else self.note(flb.data)
         detail = f"  {record_text(flb.detail, full=self.full)}" if flb.detail is not None else ""
         shown = f"  data {flb.data:#x}{note}  {counted(flb.count, 'file')}{detail}"
-        self.foreign(branch.add("FLB ", (safe_text(flb.name), "name"), shown), flb.contents)
+        entry = branch.add("FLB ", (safe_text(flb.name), "name"), *self._place(flb.address), shown)
+        self.foreign(entry, flb.contents)
+
+    def _place(self, address: int | None) -> tuple[Part, ...]:
+        """Where an entry is. Empty: in a folded tree, or unknown."""
+        return () if self.folded or address is None else (" at ", (f"{address:#x}", "address"))
 
 
 def flb_names(run: Sequence[Flb | PendingFlb]) -> tuple[Part, ...]:

@@ -164,17 +164,19 @@ def _words(words: tuple[int, ...], full: bool) -> str:
 def memfd_text(memfd: Memfd, *, page_size: int | None = None) -> str:
     """Size, folios, position and seals of a memfd in a line.
 
-    page_size: of the kernel. The folios are left out if they are one for each page. None: they are shown.
+    page_size: of the kernel. The folios are left out if they are one for each page. None: they are shown, with the
+               address of their array.
     """
     names = [name for bit, name in SEALS.items() if (memfd.seals or 0) & bit]
     unknown = (memfd.seals or 0) & ~sum(SEALS)
     seals = " | ".join([*names, *([f"{unknown:#x}"] if unknown else [])])
     readable, count = len(memfd.folios.list), memfd.folios.count
     is_plain = page_size is not None and count == -(-memfd.size // page_size)
+    array = f", array at {memfd.folios.address:#x}" if page_size is None and memfd.folios.address else ""
     return "".join(
         (
             human_size(memfd.size),
-            "" if is_plain else f", {counted(count, 'folio')}",
+            "" if is_plain else f", {counted(count, 'folio')}{array}",
             f", position {memfd.position:#x}" if memfd.position else "",
             f"  seals {seals}" if seals else "",
             "" if readable == count else f" ({readable} of the folios readable)",

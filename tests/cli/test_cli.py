@@ -426,7 +426,8 @@ def test_all_shows_every_session_and_file(name: str) -> None:
         for session in (handover["luo"] or {"sessions": []})["sessions"]:
             assert f"session {safe_text(session['name'])}  {session['address']}" in shown
             for file in session["files"]:
-                assert f"file {file['token']}  {file['compatible']}  data {file['data']}" in shown
+                place = f"{file['compatible']} at {file['address']}"
+                assert f"file {file['token']}  {place}  data {file['data']}" in shown
 
 
 @each_dump

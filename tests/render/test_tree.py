@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from luoser.render.tree import print_state
-from luoser.state import FolioList, PreservedMap, Problem, State
+from luoser.state import FolioList, PreservedMap, Problem, State, to_document
 from tests import real
 from tests.conftest import Run
 from tests.images import Image, name
@@ -81,6 +84,21 @@ def test_what_is_as_usual_is_one_flag_away(dump: str, capsys: pytest.CaptureFixt
     shown_whole = [one for one in state.handovers if one.luo and not (len(state.handovers) > 1 and one.is_consumed)]
     for session in (one for handover in shown_whole if handover.luo for one in handover.luo.sessions):
         assert len(session.files) != 3 or f"session {session.name}  {session.address:#x}" in first
+
+
+def addresses(value: Any) -> Iterator[str]:
+    """All physical addresses in a document."""
+    if isinstance(value, dict):
+        yield from (item for name, item in value.items() if name in ("address", "data") and isinstance(item, str))
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from addresses(item)
+
+
+@pytest.mark.parametrize("dump", real.DUMPS)
+def test_every_address_is_one_flag_away(dump: str, capsys: pytest.CaptureFixture[str]) -> None:
+    state = real.read(dump)
+    whole = set(re.findall("0x[0-9a-f]+", text(state, capsys, folded=False)))
+    assert set(addresses(to_document(state)["handovers"])) - {"0x0"} <= whole
 
 
 def test_a_consumed_root_that_does_not_fit_a_screen_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
