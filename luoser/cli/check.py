@@ -39,14 +39,12 @@ class _Read:
     """A source that was read.
 
     ram:     ranges of physical memory.
-    kernel:  release of the running kernel. None: unknown.
     machine: in words.
     moved:   a second reading found other objects of the running kernel.
     """
 
     state: State
     ram: tuple[tuple[int, int], ...] = ()
-    kernel: str | None = None
     machine: str = ""
     moved: bool = False
 
@@ -64,7 +62,7 @@ def _read(reading: Reading, *, pending: bool) -> _Read:
             state = error.state  # what is not there may be what was lost
         is_running = memory.live or memory.format == "qmp"
         moved = pending and is_running and _pending(state) != _pending(reading.read(memory))
-        return _Read(state, memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory), moved)
+        return _Read(state, memory.known_ram, machine_text(memory), moved)
 
 
 def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
@@ -184,7 +182,7 @@ def command(
         found = _Read(state)
     else:
         found = _read(reading, pending=pending)
-    state, kernel, machine = found.state, found.kernel, found.machine
+    state, kernel, machine = found.state, found.state.source.kernel, found.machine
     report = check(
         state,
         topology=topology,

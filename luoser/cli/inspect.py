@@ -62,7 +62,7 @@ def command(
     with reading.open() as memory:
         needed = contents or output != "json"  # by `check`
         state = reading.read(memory, contents=needed, pending=pending, search=False)
-        ram, kernel, machine = memory.known_ram, memory.vmcoreinfo.get("OSRELEASE"), machine_text(memory)
+        ram, kernel, machine = memory.known_ram, state.source.kernel, machine_text(memory)
     if output == "json":
         from luoser.state import to_document
 

@@ -33,6 +33,11 @@ def test_it_is_checked(luoser_command: Run, document: Path) -> None:
     assert result.returncode == 0 and b"verdict  sound" in result.stdout
 
 
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_its_kernel_is_shown(luoser_command: Run, document: Path, command: str) -> None:
+    assert b"elf, kernel 7.3.4, 4 KiB pages" in luoser_command(command, document).stdout.splitlines()[0]
+
+
 @pytest.mark.parametrize(
     "arguments", [["--layout", "pci-lu-v2-03"], ["--page-size", "4K"], ["--pause"], ["--base", "0"]]
 )
