@@ -107,4 +107,4 @@ def _is_same(said: Any, read: Any, path: str) -> bool:
 def _short(value: Any) -> str:
     if isinstance(value, list | dict):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    return safe_text(str(value))
+    return "nothing" if value is None else safe_text(str(value))

@@ -56,6 +56,10 @@ def test_an_image_does_not_show_that_a_kernel_took_it_over(direction: str) -> No
     assert said(document, memory) == []
 
 
+def test_what_is_read_nowhere_is_nothing() -> None:
+    assert list(differences({"count": 9}, {})) == ["count: expected 9, found nothing"]
+
+
 def test_another_direction_is_a_difference() -> None:
     document, memory = made()
     read = copy.deepcopy(document)
