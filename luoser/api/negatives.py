@@ -71,6 +71,16 @@ class Golden:
             )
         return image
 
+    def asks_layouts(self, mutation: Mutation, image: Image) -> tuple[str, ...]:
+        """Layouts of device lists that `check` has to be given to find a broken rule in an image. Empty: none."""
+        if self.nodes or self._findings(mutation.rule, [_state_of(image, ())]):
+            return ()
+        return self._own_layouts
+
+    @property
+    def _own_layouts(self) -> tuple[str, ...]:
+        return tuple(devices.layout for handover in self.state.handovers for devices in handover.pci)
+
     @cached_property
     def _sound(self) -> list[State]:
         """The states of the unbroken image."""
@@ -81,10 +91,7 @@ class Golden:
 
         Broken bytes can fit another layout better; and some rules are broken by the bytes of another one.
         """
-        from luoser.reader import read
-
-        own = tuple(devices.layout for handover in self.state.handovers for devices in handover.pci)
-        return [read(image.memory(), page_size=image.page_size, layouts=one, contents=True) for one in ((), own)]
+        return [_state_of(image, layouts) for layouts in ((), self._own_layouts)]
 
     def _findings(self, rule: str, states: Sequence[State]) -> set[tuple[int, Finding]]:
         """What `check` finds of a rule, with the index of the state."""
@@ -100,6 +107,12 @@ class Golden:
         if image is self.image:
             return list(self.nodes)
         return [node for node in self.nodes if image.read(*node[1:]) != self.image.read(*node[1:])]
+
+
+def _state_of(image: Image, layouts: tuple[str, ...]) -> State:
+    from luoser.reader import read
+
+    return read(image.memory(), page_size=image.page_size, layouts=layouts, contents=True)
 
 
 def notes_of(mutation: Mutation) -> tuple[str, ...]:

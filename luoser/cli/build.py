@@ -486,7 +486,14 @@ def _write_broken(golden: Golden, made: _Output, boot: _Boot, broken: Mutation) 
         boot.report(image)
     yield f"breaks {broken.rule}. Expected of a kernel: {broken.answer}"
     yield from (f"recorded of {outcome.words}" for outcome in outcomes(broken.rule))
+    yield from _how_to_check(golden, broken, image)
     yield from image.lacks
+
+
+def _how_to_check(golden: Golden, broken: Mutation, image: Image) -> Iterator[str]:
+    """The options that `check` needs to find a broken rule, where the bytes fit another layout better."""
+    if options := " ".join(f"--layout {name}" for name in golden.asks_layouts(broken, image)):
+        yield f"`luoser check {options}` finds {broken.rule}; without it another layout is assumed"
 
 
 def _write_all(golden: Golden, made: _Output, folder: Path) -> Iterator[str]:
@@ -502,6 +509,7 @@ def _write_all(golden: Golden, made: _Output, folder: Path) -> Iterator[str]:
         whole = replace(made, form=form)
         target = folder / f"{broken.rule}-{slugs[broken.rule]}{whole.suffix}"
         _write(golden, image, replace(whole, target=str(target)), broken).close()
+        yield from _how_to_check(golden, broken, image)
         count += 1
     if not count:
         raise UsageError("no rule can be broken in this")

@@ -87,3 +87,16 @@ def test_a_struct_of_a_page_of_another_size_is_refused(luoser_command: Run, tmp_
     result = luoser_command("build", spec, "--blob", "preserved", "-o", tmp_path / "out")
     assert result.returncode == 2
     assert b"preserved: kho-radix-node is known for pages of 4 KiB only, found 65536 bytes" in result.stderr
+
+
+def test_a_negative_says_how_check_finds_it(luoser_command: Run, tmp_path: Path) -> None:
+    """Padding of one device that is not zero reads as a list of another layout, in which nothing is wrong."""
+    spec, image = tmp_path / "spec.toml", tmp_path / "bad.elf"
+    spec.write_text(
+        '[[handovers]]\n[[handovers.pci]]\nlayout = "pci-lu-v2-03"\ndevices = [{bdf = "0000:01:00.0", flags = 1}]\n'
+    )
+    result = luoser_command("build", spec, "-o", image, "--mutate", "PCI006")
+    assert b"`luoser check --layout pci-lu-v2-03` finds PCI006; without it another layout" in result.stderr
+    assert b"PCI006" not in luoser_command("check", image).stdout
+    assert b"PCI006" in luoser_command("check", image, "--layout", "pci-lu-v2-03").stdout
+    assert b"--layout" not in luoser_command("build", spec, "-o", tmp_path / "2", "--mutate", "MAP003").stderr
