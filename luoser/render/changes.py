@@ -21,10 +21,14 @@ _STYLE_OF = dict(_SIGNS.values())
 _VERDICT = {"equal": "good", "progress": "good", "different": "problem", "inconclusive": "note"}
 _ITEM = re.compile(r"(?<![^/])(files|folios|preserved)/(?!status)[^/]+")
 """An item of a list, in a path, of which there are many."""
+_SESSION = re.compile(r"(?<![^/])sessions/([^/]+)/")
+"""A session above something else, in a path."""
 _FEWEST = 4
 """Fewest changes that are shown as one."""
 _SHORT = 60
 """Most characters of both values of a change that is one line."""
+_Key = tuple[str, str]
+"""Kind and path of changes that are alike."""
 
 
 def changes_document(found: Comparison) -> dict[str, Any]:
@@ -97,28 +101,42 @@ def _weight(change: Change) -> int:
 def folded_changes(changes: Sequence[Change]) -> Iterator[Change | str]:
     """The changes, devices and sessions first, the preserved map last.
 
-    In place of the first of many that differ only in the file, folio or range, a line for all, which begins with the
-    sign of their kind.
+    In place of the first of many that differ only in the file, folio, range or session, a line for all, which begins
+    with the sign of their kind.
     """
     changes = sorted(changes, key=_weight)
-    counts = Counter(_fold_key(change) for change in changes)
-    done = set[tuple[str, str]]()
-    for change in changes:
-        key = _fold_key(change)
-        if key is None or counts[key] < _FEWEST:
+    keys = list(zip(changes, map(_fold_keys, changes), strict=True))
+    counts = Counter(key for _, both in keys for key in dict.fromkeys(both))
+    sessions: dict[_Key, set[str]] = {}
+    for change, (_, wide) in keys:
+        sessions.setdefault(wide, set()).update(_SESSION.findall(change.where)[:1])
+    done = set[_Key]()
+    for change, (narrow, wide) in keys:
+        is_wide = len(sessions[wide]) >= _FEWEST
+        key = wide if is_wide else narrow
+        if key[1] == change.where or counts[key] < _FEWEST:
             yield change
         elif key not in done:
             done.add(key)
-            kind, path = key
-            what = _ITEM.findall(change.where)[-1]
-            noun = "ranges" if what == "preserved" else what
-            yield f"{_SIGNS[kind][0]} {safe_text(path, again=True)}  {counts[key]} {noun} {kind}; --all lists them"
+            number = len(sessions[wide]) if is_wide else 0
+            yield f"{_SIGNS[key[0]][0]} {safe_text(key[1], again=True)}  {_number(change, counts[key], number)}"
 
 
-def _fold_key(change: Change) -> tuple[str, str] | None:
-    """(kind, path with `*` for each file, folio and range) of a change that can be one of many. None: of any other."""
+def _number(change: Change, count: int, sessions: int) -> str:
+    """How many changes like one there are, in words. sessions: in which they are. 0: in one, or in none."""
+    what = (_ITEM.findall(change.where) or ["sessions"])[-1]
+    of_sessions = f" in {sessions} sessions" if sessions and what != "sessions" else ""
+    noun = "ranges" if what == "preserved" else what
+    return f"{count} {noun} {change.kind.value}{of_sessions}; --all lists them"
+
+
+def _fold_keys(change: Change) -> tuple[_Key, _Key]:
+    """Kind, and path with `*` for each file, folio and range; and the same with `*` for the session above them, too.
+
+    A session as a whole is never one of many.
+    """
     path = _ITEM.sub(r"\1/*", change.where)
-    return (change.kind.value, path) if path != change.where else None
+    return (change.kind.value, path), (change.kind.value, _SESSION.sub("sessions/*/", path))
 
 
 def _print_end(found: Comparison) -> None:

@@ -25,6 +25,8 @@ def test_devices_and_sessions_come_first(capsys: pytest.CaptureFixture[str]) -> 
         ("preserved/N", "preserved/*  50 ranges"),
         ("luo/sessions/vm/files/0x1/folios/N/address", "luo/sessions/vm/files/*/folios/*/address  50 folios"),
         ("luo/sessions/vm/files/N", "luo/sessions/vm/files/*  50 files"),
+        ("luo/sessions/N/address", "luo/sessions/*/address  50 sessions"),
+        ("handovers/0x5/luo/sessions/N/count", "handovers/0x5/luo/sessions/*/count  50 sessions"),
     ],
 )
 def test_many_of_a_kind_are_one_line(capsys: pytest.CaptureFixture[str], path: str, shown: str) -> None:
@@ -52,6 +54,20 @@ def test_a_change_with_short_values_is_one_line(
     change = Change(kind=Kind.CHANGED, where="luo/address", before=before, after=after, note="why")
     print_changes(Comparison(changes=(change,), pairing=()))
     assert capsys.readouterr().out.splitlines()[:-1] == lines
+
+
+def test_what_many_sessions_have_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [f"luo/sessions/vm-{session}/files/{file:#x}/data" for session in range(4) for file in range(2)]
+    print_changes(made(Kind.CHANGED, *paths, "luo/sessions/vm-0/files/0x1/size"))
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "! luo/sessions/*/files/*/data  8 files changed in 4 sessions; --all lists them",
+        "! luo/sessions/vm-0/files/0x1/size  x → y",
+    ]
+
+
+def test_sessions_that_came_or_went_are_all_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_changes(made(Kind.REMOVED, *(f"luo/sessions/vm-{session}" for session in range(40))))
+    assert capsys.readouterr().out.count("- luo/sessions/vm-") == 40
 
 
 def test_few_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
