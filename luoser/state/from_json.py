@@ -715,16 +715,11 @@ class _Packer:
                 values[name] = [_resource(resource) for resource in entry.items(name)]
             else:
                 values[name] = entry.text(name) if kind == "text" else entry.number(name, 0)
-        if self.flags is not None:
-            self._name_flags(entry, values, self.flags)
+        if self.flags is not None:  # beside a number, the names are for the people who read it
+            named = entry.bits("flag_names", self.flags.bit_names)
+            if named is not None:
+                values.setdefault(self.flags.name, named)
         return values
-
-    def _name_flags(self, entry: Item, values: dict[str, Any], flags: Column) -> None:
-        """Set flags that are given by their names only. Raises UsageError for names of other flags than given."""
-        named = entry.bits("flag_names", flags.bit_names)
-        if named is not None and values.setdefault(flags.name, named) != named:
-            word = f"expected the names of {flags.name} {values[flags.name]:#x}, found those of {named:#x}"
-            raise entry.fail("flag_names", f"{word}; leave out one of the two")
 
 
 def _members(column: Column) -> Iterator[str]:

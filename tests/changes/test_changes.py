@@ -49,11 +49,7 @@ EDITS: dict[str, tuple[Edit, Kind, str]] = {
     "device added in front": (device_added_in_front, Kind.ADDED, "pci/0000:99:00.0"),
     "device removed": (device_removed, Kind.REMOVED, "pci/0000:04:00.0"),
     "devices swapped": (devices_swapped, Kind.CHANGED, "pci/order"),
-    "flag flipped": (
-        lambda v: listed(v)["devices"][0].update(flags=3, flag_names=None),
-        Kind.CHANGED,
-        "pci/0000:41:00.0/flags",
-    ),
+    "flag flipped": (lambda v: listed(v)["devices"][0].update(flags=3), Kind.CHANGED, "pci/0000:41:00.0/flags"),
     "driver_data changed": (
         lambda v: listed(v)["devices"][0].update(driver_data="0x1234000"),
         Kind.CHANGED,

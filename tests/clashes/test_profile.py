@@ -74,7 +74,8 @@ def test_damage_of_a_dumps_own_types_is_not_known_instead_of_works() -> None:
     whole = of_state(state, machine=62, types=None)
     assert compare(whole, of_release("7.3")).verdict == compare(of_release("7.3"), whole).verdict == "works"
     for one in (compare(found, of_release("7.3")), compare(of_release("7.3"), found)):
-        assert one.verdict == "unknown" and "BTF of kernel 7.3.4: damaged" in one.clashes[0].text
+        assert one.verdict == "unknown"
+        assert any("BTF of kernel 7.3.4: damaged" in clash.text for clash in one.clashes)
 
 
 @pytest.mark.parametrize("text", ["5.10", "7", "kernel", "99.1"])

@@ -120,16 +120,8 @@ WRONG: list[tuple[Path, Any, str]] = [
     ((*LIST, "buses"), [{}], "handovers[0].pci[1].buses: expected no buses, as pci-lu-v2-03 has none"),
     ((*LIST, "devices", 2, "bdf"), "0000:05:20.0", "devices[2].bdf: expected a PCI address such as"),
     ((*LIST, "devices", 2, "index"), 1, "handovers[0].pci[1].devices: expected a unique index for each device"),
-    (
-        (*LIST, "devices", 2),
-        {"index": 2, "bdf": "0000:05:00.0", "flags": 1 << 32},
-        "handovers[0].pci[1].devices[2].flags: 4294967296 does not fit 4 bytes",
-    ),
-    (
-        (*LIST, "devices", 2, "flag_names"),
-        ["LU_BUSMASTER_BRIDGE"],
-        "devices[2].flag_names: expected the names of flags 0x1, found those of 0x2; leave out one of the two",
-    ),
+    ((*LIST, "devices", 2, "flags"), 1 << 32, "handovers[0].pci[1].devices[2].flags: 4294967296 does not fit 4 bytes"),
+    ((*LIST, "devices", 2, "flag_names"), ["LU_BUS"], "devices[2].flag_names[0]: expected one of LU_BUSMASTER"),
     ((*LIST, "devices", 2, "flags"), ["LU_BUS"], "devices[2].flags[0]: expected one of LU_BUSMASTER"),
     ((*LIST, "devices", 2, "driver_name"), "nvme", "devices[2].driver_name: unknown member of struct pci_dev_ser"),
     ((*LIST, "contents", 0, "bytes"), 5, "handovers[0].pci[1].contents[0].bytes: expected a text"),
@@ -152,7 +144,6 @@ def test_numbers_are_taken_as_people_write_them() -> None:
     full = short()
     put(full, (*H, "memblock", "reservations", 0, "size"), "64K")
     put(full, (*LIST, "devices", 0, "flags"), ["lu_busmaster", "LU_BUSMASTER_BRIDGE"])
-    put(full, (*LIST, "devices", 0, "flag_names"), None)
     put(full, (*SESSION, "files", 0, "memfd", "seals"), ["F_SEAL_SHRINK", "grow"])
     handover = from_document(full).handovers[0]
     assert handover.memblock is not None and handover.memblock.reservations[0].size == 65536
