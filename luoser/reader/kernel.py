@@ -85,6 +85,8 @@ _WORD = (1 << 64) - 1
 _WORDS = 128
 """Bytes of a variable that are searched for a pointer. In all releases it is in there; bytes after it may be another
 variable without a symbol."""
+_AT_FINALIZE = "ser.fdt"
+"""Member with the page that a kernel up to 6.18 has from its boot on, and writes its root to when KHO is finalized."""
 _INFO = b"OSRELEASE="
 _UTS_FIELD, _UTS_RELEASE = 65, 2
 _BTF_SIZE = 1 << 30
@@ -175,8 +177,10 @@ class Kernel:
         symbol = self.symbols.get(name)
         known = symbol.members or {} if symbol is not None else {}
         data = self._read(name, symbol.size) if symbol is not None and known else b""
+        is_final = any(data[offset : offset + 1].strip(b"\0") for offset in known if known[offset] == "finalized")
+        made = {member for member in members if is_final or member != _AT_FINALIZE}
         for offset, member in known.items():
-            word = int.from_bytes(data[offset : offset + 8], "little") if member in members else 0
+            word = int.from_bytes(data[offset : offset + 8], "little") if member in made else 0
             pages = [*self._meanings(word, member)] if word else []
             if word and not any(page in roots for page in pages):
                 yield f"{name}.{member} of {self.symbols.path} is {word:#x}", pages[0] if pages else None

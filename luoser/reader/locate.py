@@ -300,6 +300,7 @@ def _mark_left_over(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> None:
 
 def _lost_roots(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Iterator[str]:
     """Each pointer of the kernel to a root that is not there, in words. A problem if it is the running one."""
+    unread = {one.address for one in walk.problems if one.code == "too-many"}
     for _, name, members in _VARIABLES:
         for said, address in kernel.lost(name, members, roots):
             state = walk.gap(address) if address is not None else None
@@ -308,6 +309,8 @@ def _lost_roots(walk: Walk, roots: dict[int, Root], kernel: Kernel) -> Iterator[
                 code, word = "root-unread", f"{said}, which is {state.value}"
             elif address is None and not kernel.space.knows_direct:
                 code, word = "root-unread", f"{said}, and the start of the direct map is not known"
+            elif address is not None and walk.place(address) in unread:
+                code, word = "root-unread", f"{said}, where a root may be that exceeds a limit"
             walk.problem(code if kernel.is_running else "no-root", address, None, word)
             yield word
 

@@ -19,7 +19,7 @@ PROBLEMS: dict[str, dict[str, str]] = {
         "root-lost": "a messenger in scratch (setup_data, `/chosen`), or the kernel's own variable, points to a root "
         "that is not there",
         "root-unread": "a messenger in scratch, or the kernel's own variable, points to a root whose page is not in "
-        "the source",
+        "the source, or that exceeds a limit",
         "no-root": "the kernel's own variables or boot parameters name a root that is not there",
         "not-searched": "only one root was asked for, and others were not looked for; no verdict is sound",
         "no-own-root": "the running kernel makes a root at boot, but only the incoming one was found",

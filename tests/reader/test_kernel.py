@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import luoser
+from luoser.checks import check
 from luoser.errors import PageState, SourceError
 from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
@@ -330,6 +331,30 @@ def test_pointer_to_a_page_that_is_no_root_says_nothing() -> None:
     root = kernel.image.handover()
     kernel.hand(incoming=kernel.image.alloc(b"#!/bin/sh"), outgoing=root)
     assert directions(read(kernel)) == {root: OUTGOING}
+
+
+@pytest.mark.parametrize("is_finalized", [False, True])
+def test_page_for_a_root_that_is_not_written_yet_is_no_lost_root(*, is_finalized: bool) -> None:
+    """Up to 6.18 a kernel has the page from its boot on, and writes the root when KHO is finalized."""
+    kernel = x86()
+    root, page = kernel.image.handover(), kernel.image.alloc(bytes(4096))
+    kernel.hand(incoming=root)
+    kernel.put("kho_out", kernel.page(page), at=88)
+    kernel.put("kho_out", int(is_finalized), at=120)
+    state = read(kernel, with_members(kernel, "kho_out", {88: "ser.fdt", 120: "finalized"}))
+    assert directions(state) == {root: INCOMING}
+    assert [one.address for one in problems(state, "root-lost")] == [page] * is_finalized
+
+
+def test_root_beyond_a_limit_is_no_lost_root() -> None:
+    kernel = x86()
+    root = kernel.image.handover()
+    kernel.hand(outgoing=root)
+    with limited(Limits(fdt_size=16)):
+        state = read(kernel, with_members(kernel, "kho_out", {0: "fdt"}))
+    assert [one.address for one in problems(state, "too-many")] == [root]
+    assert [one.address for one in problems(state, "root-unread")] == [root]
+    assert check(state).verdict == "inconclusive"
 
 
 def test_root_that_the_kernel_does_not_name_is_left_over() -> None:
