@@ -24,6 +24,7 @@ from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError, need_members
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import parse_vmcoreinfo
+from luoser.memory.source import MACHINES
 from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbol, Symbols
 from luoser.text import one_bit_off, safe_text
@@ -85,6 +86,8 @@ _WORD = (1 << 64) - 1
 _WORDS = 128
 """Bytes of a variable that are searched for a pointer. In all releases it is in there; bytes after it may be another
 variable without a symbol."""
+_ALWAYS = ("_stext", "swapper_pg_dir", "init_uts_ns")
+"""Symbols that VMCOREINFO of each kernel has."""
 _AT_FINALIZE = "ser.fdt"
 """Member with the page that a kernel up to 6.18 has from its boot on, and writes its root to when KHO is finalized."""
 _INFO = b"OSRELEASE="
@@ -289,6 +292,7 @@ def _with_own(walk: Walk, *, search: bool) -> list[Kernel]:
     """The kernels of which VMCOREINFO, kallsyms or a cut's note are in the source; without these, none."""
     info = walk.memory.vmcoreinfo
     if info and _is_there(walk, info) is not False:
+        _need_info(walk, info)
         return [*_found(walk, _of_note(walk, [info], search=search))]
     # That of a hypervisor's dump may be of a kernel before a kexec; another one was written by the kernel that ran.
     may_search = search and not walk.memory.is_own_info
@@ -299,12 +303,24 @@ def _with_own(walk: Walk, *, search: bool) -> list[Kernel]:
     infos = _of_note(walk, infos, search=search)
     if info:
         text = f"kernel {_release(info)} of VMCOREINFO is not where it says: its utsname has another release"
-        is_damaged = (
-            walk.memory.is_own_info or one_bit_off(_uts_release(walk, info) or "", [_release(info)]) is not None
-        )
+        there = _uts_release(walk, info) or ""
+        is_next = there in map(_release, infos)  # 7.3.5 is one bit off 7.3.4
+        is_damaged = walk.memory.is_own_info or (not is_next and one_bit_off(there, [_release(info)]) is not None)
         code = "symbols-unread" if is_damaged else "symbols"
         walk.problem(code, None, None, f"{text}; its own symbols are not used")
     return [*_found(walk, infos)]
+
+
+def _need_info(walk: Walk, info: Mapping[str, str]) -> None:
+    """A problem if VMCOREINFO of a kernel that has kallsyms lacks what each of them writes: then they are not found."""
+    if not any(key.startswith("SYMBOL(kallsyms_") for key in info):  # before 6.0
+        return
+    lacks = [name for name in _ALWAYS if hex_number(info, f"SYMBOL({name})") is None]
+    if AddressSpace(walk.memory, info).image(0) is None and walk.memory.machine in MACHINES:
+        lacks.append("phys_base and kimage_voffset")
+    if lacks:
+        text = f"kernel {_release(info)}: VMCOREINFO has no {' and no '.join(lacks)}, or no number: it is damaged"
+        walk.problem("symbols-unread", None, None, text)
 
 
 def _of_note(walk: Walk, infos: list[Mapping[str, str]], *, search: bool) -> list[Mapping[str, str]]:

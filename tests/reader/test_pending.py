@@ -749,6 +749,35 @@ def test_vmcoreinfo_of_a_kernel_that_is_not_there_is_said(release: bytes, is_own
     assert ("PEN001" in unjudged(state, "PEN")) == (code == "symbols-unread")
 
 
+def test_the_next_release_at_the_same_place_is_no_damage() -> None:
+    """7.3.5 is one bit off 7.3.4. Its own VMCOREINFO is in memory, beside a hypervisor's of the kernel before."""
+    memory = Overlay(real.memory("pre"))
+    note = memory.info_note.replace(b"OSRELEASE=7.3.4\n", b"OSRELEASE=7.3.5\n")
+    assert note != memory.info_note
+    memory.write(0x30_0000, note.ljust(4096, b"\0"))
+    memory.write(utsname("pre"), b"7.3.5\0")
+    state = luoser.read(memory)
+    assert pending(state, Direction.OUTGOING).sessions == pending(real.read("pre"), Direction.OUTGOING).sessions
+    assert [one.code for one in state.problems if "is not where it says" in one.message] == ["symbols"]
+    assert not any(one.code == "symbols-unread" for one in state.problems)
+
+
+@pytest.mark.parametrize(
+    "key", ["NUMBER(phys_base)", "SYMBOL(swapper_pg_dir)", "SYMBOL(_stext)", "SYMBOL(init_uts_ns)"]
+)
+@pytest.mark.parametrize("is_named", [False, True])
+def test_what_each_vmcoreinfo_has_is_damaged_where_it_is_missing(key: str, *, is_named: bool) -> None:
+    """One bit in its name, or one that makes it no number."""
+    memory = Overlay(real.memory("pre"))
+    info = dict(memory.vmcoreinfo)
+    said = info.pop(key)
+    memory.vmcoreinfo = info | ({key: said[:-1] + "p"} if is_named else {})
+    state = luoser.read(memory)
+    word = "phys_base and kimage_voffset" if "phys_base" in key else key[7:-1]
+    assert [one.code for one in state.problems if f"VMCOREINFO has no {word}" in one.message] == ["symbols-unread"]
+    assert (state.handovers[0].pending is None) == ("phys_base" in key) == ("PEN001" in unjudged(state, "PEN"))
+
+
 @pytest.mark.parametrize(
     ("name", "bit"),
     [*(("kho_scratch", bit) for bit in range(0, 64, 3)), *(("kho_scratch_cnt", bit) for bit in (1, 2, 3, 9, 31))],
