@@ -30,6 +30,8 @@ _BEFORE, _AFTER = 2 << 20, 256 << 20
 """Bytes of an arm64 image before and after `_stext`, at most."""
 _NARROWEST, _WIDEST = 36, 52
 """Bits of an arm64 virtual address."""
+_PHYSICAL = 1 << 52
+"""No machine has physical addresses from here on."""
 
 
 class Unmapped(Exception):
@@ -94,6 +96,10 @@ class AddressSpace:
 
     def direct(self, virtual: int) -> int | None:
         """Physical address of a pointer into the direct map. None: not such a pointer, or the map is unknown."""
+        address = self._direct(virtual)
+        return address if address is not None and address < _PHYSICAL else None
+
+    def _direct(self, virtual: int) -> int | None:
         if self.is_x86:
             end = info_number(self.info, "NUMBER(VMALLOC_START)") or START_KERNEL_MAP
             base = self.page_offset

@@ -94,6 +94,14 @@ def test_the_direct_map_ends_where_vmalloc_starts() -> None:
     assert space.direct(VMALLOC) is None
 
 
+def test_the_direct_map_ends_with_physical_addresses() -> None:
+    """One bit in VMCOREINFO makes it seem to have no end: a pointer to a vmalloc area led to an address of 54 bits."""
+    space = x86(Ram())
+    space.page_offset = 0xFF35_81F0_0000_0000
+    assert space.direct(space.page_offset + (1 << 52) - 1) == (1 << 52) - 1
+    assert space.direct(space.page_offset + (1 << 52)) is None
+
+
 @pytest.mark.parametrize("virtual", [0, 0x7FFF_FFFF_F000, (1 << 63) - 1])
 def test_addresses_of_user_space_are_unmapped(virtual: int) -> None:
     with pytest.raises(Unmapped, match="is not an address of a kernel"):
