@@ -432,11 +432,14 @@ def _need_families(walk: Walk, name: str, found: Container[str]) -> None:
 
 
 def _need_variables(kernel: Kernel, types: Types) -> None:
-    """A problem for each variable without a symbol, although the kernel's own types have the struct of its name."""
-    for name in _TYPED:
-        if kernel.is_found and kernel.symbols.get(name) is None and types.struct(name) is not None:
-            text = f"{kernel.symbols.path}: no {name} in its symbols, although its types have it: they are damaged"
-            kernel.walk.problem("symbols-unread", None, None, text)
+    """A problem for each variable without a symbol of which the kernel's own types have the struct, or the reverse."""
+    named = {name for name in _TYPED if types.struct(name) is not None}
+    for name in _TYPED if named and kernel.is_found else ():
+        has_symbol = kernel.symbols.get(name) is not None
+        if has_symbol != (name in named):
+            here, there = ("types", "symbols") if has_symbol else ("symbols", "types")
+            text = f"{kernel.symbols.path}: no {name} in its {here}, although its {there} have it: they are damaged"
+            kernel.walk.problem(f"{here}-unread", None, None, text)
 
 
 def _need_equal(walk: Walk, name: str, answers: Answers, known: Mapping[str, int], where: str) -> bool:

@@ -703,6 +703,18 @@ def test_a_variable_without_a_symbol_is_damage_if_the_types_have_it(name: str, m
     assert "PEN001" in unjudged(state, "PEN")
 
 
+@pytest.mark.parametrize("name", ["kho_in", "kho_out"])
+def test_a_variable_without_a_type_is_damage_if_the_types_have_others(name: str) -> None:
+    """One bit in the name of a struct: each word of the variable is then tried, and a lost root is none."""
+    kernel, memory = real.running("pre"), Overlay(real.memory("pre"))
+    start, end = map(kernel.address, ("__start_BTF", "__stop_BTF"))
+    assert start is not None and end is not None
+    at = start + kernel.space.read(start, end - start).index(b"\0%s\0" % name.encode()) + 1
+    memory.write(kernel.space.physical(at), b"j")
+    said = [one.message for one in luoser.read(memory).problems if one.code == "types-unread"]
+    assert any(f"no {name} in its types, although its symbols have it" in text for text in said)
+
+
 def test_damage_of_another_kernel_does_not_matter() -> None:
     damage = Problem(code="symbols-unread", address=None, message="kernel 7.1: damaged")
     state = real.read("pre")
