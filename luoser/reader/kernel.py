@@ -47,7 +47,7 @@ _TYPES = ("__start_BTF", "__stop_BTF")
 _FAMILIES = (
     ("kho_in", "kho_out"),
     *_AREAS,
-    ("luo_session_global", "luo_file_handler_list"),
+    ("luo_session_global", "luo_file_handler_list", "luo_global"),
     _TYPES,
     ("kallsyms_names", "init_uts_ns"),
 )

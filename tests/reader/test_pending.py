@@ -580,7 +580,7 @@ def test_symbols_that_are_damaged_are_not_symbols_that_are_not_there(name: str) 
     assert not unjudged(luoser.read(memory, kallsyms=False), "PEN")
 
 
-@pytest.mark.parametrize("name", ["kho_out", "luo_file_handler_list", "__stop_BTF"])
+@pytest.mark.parametrize("name", ["kho_out", "luo_file_handler_list", "luo_global", "__stop_BTF"])
 def test_a_symbol_whose_family_is_there_is_not_absent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One bit of a packed name: the kernel's table has all symbols but this one."""
     whole = Kallsyms.get
