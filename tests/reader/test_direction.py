@@ -582,7 +582,7 @@ def test_finished_devices_before_an_intact_map_leave_the_direction_open() -> Non
     memory.write(entry.address + 16 + 6, b"\0\0")
     found = only(luoser.read(memory))
     assert found.direction is Direction.UNKNOWN
-    assert "1 devices of the list at" in found.evidence[0] and "are finished" in found.evidence[0]
+    assert "1 device of the list at" in found.evidence[0] and "is finished" in found.evidence[0]
 
 
 @pytest.mark.parametrize("kept", [2, 3, 4])
