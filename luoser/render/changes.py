@@ -19,8 +19,8 @@ __all__ = ["changes_document", "folded_changes", "print_changes", "print_stat", 
 _SIGNS = {"added": ("+", "note"), "removed": ("-", "problem"), "changed": ("!", "problem"), "progress": ("~", "good")}
 _STYLE_OF = dict(_SIGNS.values())
 _VERDICT = {"equal": "good", "progress": "good", "different": "problem", "inconclusive": "note"}
-_ITEM = re.compile(r"(?<![^/])(files|folios|preserved)/(?!status)[^/]+")
-"""An item of a list, in a path, of which there are many."""
+_ITEM = re.compile(r"(?<![^/])(files|folios|preserved)/(?:0x[0-9a-f]+|\d+)(?![^/])")
+"""An item of a list, in a path, of which there are many: not a member of the list, such as folios/address."""
 _SESSION = re.compile(r"(?<![^/])sessions/([^/]+)/")
 """A session above something else, in a path."""
 _FEWEST = 4

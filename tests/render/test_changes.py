@@ -70,6 +70,22 @@ def test_sessions_that_came_or_went_are_all_named(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.count("- luo/sessions/vm-") == 40
 
 
+@pytest.mark.parametrize("member", ["folios/address", "memfd/folios/pages[0]"])
+def test_a_member_of_a_list_is_no_item_of_it(capsys: pytest.CaptureFixture[str], member: str) -> None:
+    print_changes(made(Kind.CHANGED, *(f"luo/sessions/vm/files/{file:#x}/{member}" for file in range(5))))
+    shown = f"! luo/sessions/vm/files/*/{member}  5 files changed; --all lists them"
+    assert capsys.readouterr().out.splitlines()[0] == shown
+
+
+@pytest.mark.parametrize("name", ["files", "folios", "preserved", "sessions"])
+def test_a_session_may_be_named_like_a_list(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    members = [f"luo/sessions/{name}/{member}" for member in ("address", "count", "layout", "name")]
+    print_changes(made(Kind.CHANGED, *members, *(f"luo/sessions/{name}/files/{file:#x}/data" for file in range(9))))
+    *alone, many, _ = capsys.readouterr().out.splitlines()
+    assert alone == [f"! {member}  x → y" for member in members]
+    assert many == f"! luo/sessions/{name}/files/*/data  9 files changed; --all lists them"
+
+
 def test_few_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     print_changes(made(Kind.ADDED, "preserved/0x1000", "preserved/0x2000", "preserved/0x3000"))
     assert capsys.readouterr().out.count("+ preserved/0x") == 3
