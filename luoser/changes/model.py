@@ -26,7 +26,7 @@ PARTS = (
         "memblock",
         "pci",
     ),
-    *("preserved", "scratch", "subtrees"),
+    *("pending", "preserved", "scratch", "subtrees"),
 )
 """What the path of a change of a state begins with."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from luoser.changes import compare
+from luoser.changes import PARTS, compare
 from luoser.state import Direction, Pending, PendingFlb, PendingSession, State
 from tests import real
 from tests.checks.test_pending import pending_of
@@ -35,6 +35,11 @@ def places(before: State, after: State) -> list[tuple[str, str]]:
 
 def test_nothing_is_lost_between_the_kernels_lists_and_what_it_serialised() -> None:
     assert places(early(), real.read(FROZEN)) == []
+
+
+def test_their_paths_begin_with_a_known_part() -> None:
+    gone = early(lambda pending: replace(pending, sessions=pending.sessions[1:]))
+    assert {where.partition("/")[0] for _, where in places(early(), gone)} <= set(PARTS)
 
 
 def test_a_session_that_was_not_serialised_is_removed() -> None:

@@ -152,7 +152,7 @@ def test_paths_of_a_folio_that_is_no_list(luoser_command: Run, tmp_path: Path, p
     assert result.returncode == code
 
 
-@pytest.mark.parametrize("pattern", ["pci/*/driver_data", "p*", "*/driver_data", "handovers"])
+@pytest.mark.parametrize("pattern", ["pci/*/driver_data", "p*", "*/driver_data", "handovers", "pending/*"])
 def test_a_pattern_that_a_path_can_match_is_not(luoser_command: Run, pattern: str) -> None:
     same = str(real.path("7.3-a/frozen"))
     assert luoser_command("diff", same, same, "--ignore", pattern).returncode == 0
