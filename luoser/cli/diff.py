@@ -229,11 +229,17 @@ def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, M
 
 def _blob(name: str, layouts: tuple[str, ...]) -> Any:
     """The folio or block page in a file. None if it is not one."""
+    from luoser.abi.registry import layout, unknown_layout
     from luoser.errors import LuoserError
     from luoser.memory.file import read_file
-    from luoser.reader.blob import decode
+    from luoser.reader.blob import candidates, decode
 
+    for asked in layouts:
+        if layout(asked) is None:
+            raise unknown_layout(asked)
     try:
-        return decode(read_file(name, limit="list_size"), layouts[0] if layouts else None)
+        data = read_file(name, limit="list_size")
+        fits = {fit for fit, _ in candidates(data)} if len(layouts) > 1 else set[str]()
+        return decode(data, next((asked for asked in layouts if asked in fits), layouts[0] if layouts else None))
     except LuoserError:
         return None

@@ -88,6 +88,20 @@ def test_two_folios_have_one_layout_if_it_fits_both(luoser_command: Run, tmp_pat
     assert (result.returncode, result.stderr) == (1, b"") and b"layout" not in result.stdout
 
 
+def test_of_several_layouts_each_folio_has_the_one_that_fits(luoser_command: Run, tmp_path: Path) -> None:
+    before = folio(tmp_path / "before", "pci-v2-u64", "0000:05:00.1")
+    after = folio(tmp_path / "after", "pci-v2-u32", "0000:05:00.1")
+    result = luoser_command("diff", before, after, "--layout", "pci-v2-u32", "--layout", "pci-v2-u64")
+    lines = result.stdout.decode().splitlines()
+    assert lines == ["! layout  pci-v2-u64 → pci-v2-u32", "different: 1 changed"]
+
+
+def test_an_unknown_layout_is_named(luoser_command: Run, tmp_path: Path) -> None:
+    one = folio(tmp_path / "one", "pci-v2-u64", "0000:05:00.1")
+    result = luoser_command("diff", one, one, "--layout", "pci-v2-u63")
+    assert result.returncode == 2 and b"did you mean pci-v2-u64" in result.stderr
+
+
 @pytest.mark.parametrize("is_first", [False, True])
 def test_a_layout_that_is_assumed_is_named(luoser_command: Run, tmp_path: Path, is_first: bool) -> None:
     sound, other = folio(tmp_path / "sound", "pci-lu-v2-03", "0000:05:00.1"), tmp_path / "other"
