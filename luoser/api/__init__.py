@@ -107,8 +107,8 @@ def check(
     severity:     findings of this severity and above make the verdict `findings`. None: errors.
     limits:       bounds on the work. None: the defaults.
 
-    Raises UsageError if no rule is left to apply, for an unknown rule or family, for an empty name, and as
-    `luoser.open` and `luoser.read` do.
+    Raises UsageError if no rule is left to apply, for an unknown rule or family, for an empty name, for a next release
+    that is none, and as `luoser.open` and `luoser.read` do.
     """
     from luoser.api.sources import opened
     from luoser.checks import Severity

@@ -113,6 +113,8 @@ def without(changes: Iterable[Change], patterns: Iterable[str]) -> tuple[Change,
 
 def need_paths(patterns: Iterable[str], parts: Collection[str]) -> None:
     """Raise UsageError for a pattern that no path can match. parts: what paths begin with."""
+    if isinstance(patterns, str):  # a collection of letters
+        raise UsageError(f"--ignore: expected paths, found {patterns!r}")
     for pattern in patterns:
         first = pattern.partition("/")[0]
         if "*" not in first and not any(fnmatchcase(part, first) for part in parts):

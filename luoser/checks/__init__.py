@@ -20,6 +20,7 @@ import luoser.checks.preserved
 import luoser.checks.scratch
 import luoser.checks.topology
 import luoser.checks.vmalloc  # noqa: F401 - their rules enter themselves
+from luoser.abi.release import release_numbers
 from luoser.checks.judge import Judgement
 from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unjudged, Verdict
 from luoser.checks.rule import Rule, need_known, registered
@@ -83,10 +84,13 @@ def check(
     severity:     findings of this severity and above make the verdict `findings`.
     limits:       bounds on the work. None: the defaults.
 
-    Raises UsageError if no rule is left to apply, for an unknown rule or family, and for an empty name.
+    Raises UsageError if no rule is left to apply, for an unknown rule or family, for an empty name, and for a next
+    release that is none.
     """
     _need_names(select=select, ignore=ignore, drivers=drivers, handlers=handlers, flbs=flbs)
     need_known((*select, *ignore))
+    if next_release is not None and release_numbers(next_release) is None:
+        raise UsageError(f"--next: expected a release such as 7.3.4, found {next_release!r}")
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     gates = [rule for rule in rules() if rule.is_gate and rule not in chosen]
     if not chosen:

@@ -169,7 +169,12 @@ def test_what_is_no_source_at_all_is_an_error_of_luoser(name: str) -> None:
         (lambda: luoser.check(FROZEN, ignore=["flags-ilegal"]), "did you mean flags-illegal"),
         (lambda: luoser.check(FROZEN, select="PCI"), "select: expected names, found 'PCI'"),
         (lambda: luoser.check(FROZEN, handlers=[""]), "handlers: expected names, found an empty one"),
+        (
+            lambda: luoser.check(FROZEN, next_release="foo"),
+            "next_release: expected a release such as 7.3.4, found 'foo'",
+        ),
         (lambda: luoser.diff(FROZEN, FROZEN, ignore=["weather"]), "ignore weather: no such path"),
+        (lambda: luoser.diff(FROZEN, FROZEN, ignore="pci"), "ignore: expected paths, found 'pci'"),
     ],
 )
 def test_what_the_command_refuses_is_refused(take: Callable[[], object], word: str) -> None:
