@@ -36,6 +36,7 @@ from luoser.abi.schema import (
 
 __all__ = [
     "BRIDGE_TYPES",
+    "COUNTS",
     "FLAG_NAMES",
     "LAYOUTS",
     "MAX_DOMAIN",
@@ -473,6 +474,8 @@ LAYOUTS: tuple[PciLayout, ...] = (
 )  # fmt: skip
 
 _BY_NAME = {entry.name: entry for entry in LAYOUTS}
+COUNTS = frozenset(name for entry in LAYOUTS for name in (entry.count, entry.bus_count) if name is not None)
+"""Names of the header members with the number of records of devices or buses."""
 
 
 def is_flb_name(name: str) -> bool:

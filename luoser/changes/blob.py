@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from luoser.abi.pci import COUNTS
 from luoser.changes.model import Change, Kind
 from luoser.changes.pci import bus_changes, device_changes
 from luoser.state import Blob
@@ -26,7 +27,7 @@ def blob_changes(before: Blob, after: Blob) -> Iterator[Change]:
         yield from device_changes(before.devices, after.devices)
         yield from bus_changes(before.buses, after.buses)
         numbers = [(len(before.devices), len(after.devices)), (len(before.buses), len(after.buses))]
-        counts = frozenset(name for name in before.fields if (before.fields[name], after.fields.get(name)) in numbers)
+        counts = frozenset(name for name in COUNTS if (before.fields.get(name), after.fields.get(name)) in numbers)
     if before.devices is None or before.layout == after.layout:
         yield from _members("fields", before.fields, after.fields, counts)
     for index in range(max(len(before.records), len(after.records))):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from luoser.abi.pci import COUNTS
 from luoser.changes.luo import ROOT_CODES, flb_signs
 from luoser.changes.model import Change, Kind
 from luoser.changes.rows import common_runs, outside
@@ -140,9 +141,10 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
             )
         changes = list(device_changes(old.devices, new.devices))
         yield from (change.below("pci") for change in changes)
-        if old.layout == new.layout and all(change.kind is Kind.CHANGED for change in changes):
+        if old.layout == new.layout:
             # if devices were added or removed, the counts of the head change, too
-            for name in old.header.keys() & new.header.keys():
+            follow = COUNTS if any(change.kind is not Kind.CHANGED for change in changes) else frozenset[str]()
+            for name in (name for name in old.header if name in new.header and name not in follow):
                 if old.header[name] != new.header[name]:
                     where, first, then = f"pci/{_way(old)}/header/{name}", old.header[name], new.header[name]
                     yield Change(kind=Kind.CHANGED, where=where, before=text_of(first), after=text_of(then))

@@ -73,6 +73,13 @@ def test_a_count_that_is_not_the_number_of_devices_is_a_change() -> None:
     assert told(one, other) == [("fields/count", Kind.CHANGED, "0x1", "0xff")]
 
 
+def test_a_member_of_the_head_that_is_no_count_is_compared_with_other_devices() -> None:
+    one, both = (a_list("pci-v2-u64", [Dev(domain=0, bdf=place) for place in places]).devices
+                 for places in ((0x4100,), (0x4100, 0x0500)))  # fmt: skip
+    found = told(blob(devices=one, fields={"max_nr_devices": 1}), blob(devices=both, fields={"max_nr_devices": 2}))
+    assert ("fields/max_nr_devices", Kind.CHANGED, "0x1", "0x2") in found
+
+
 def test_buses_are_compared() -> None:
     whole = a_list("pci-lu-v1-22", [Dev(domain=0, bdf=place) for place in (0x4100, 0x0500)])
     one, both = (blob(devices=whole.devices, buses=buses, fields={"bus_count": len(buses)})

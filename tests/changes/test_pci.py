@@ -88,6 +88,12 @@ def test_counts_of_the_head_follow_from_devices_that_came_or_went() -> None:
     assert told(two, one) == {"pci/0000:05:00.0": Kind.REMOVED}
 
 
+def test_a_member_of_the_head_that_is_no_count_is_compared_with_other_devices() -> None:
+    one = with_lists(a_list("pci-v2-u32", [ENDPOINT], max_nr_devices=12, nr_devices=1))
+    two = with_lists(a_list("pci-v2-u32", [ENDPOINT, OTHER], max_nr_devices=13, nr_devices=2))
+    assert told(one, two) == {"pci/0000:05:00.0": Kind.ADDED, "pci/flb:pci/header/max_nr_devices": Kind.CHANGED}
+
+
 def test_counts_of_the_head_do_not_follow_from_devices_that_changed() -> None:
     one = with_lists(a_list("pci-v2-u32", [ENDPOINT], nr_devices=1))
     other = with_lists(a_list("pci-v2-u32", [replace(ENDPOINT, refcount=2)], nr_devices=9))
