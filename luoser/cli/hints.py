@@ -25,11 +25,15 @@ def command_for(source: str) -> str:
 
 def blob_hint(source: str) -> str:
     """`; as a bare blob ...` for a file that is not a dump, but a blob of some layout. Empty: it is not."""
+    from luoser.abi import pci
+
     found = _layouts(source)
     if not found:
         return ""
     shown = shlex.quote(source)
-    return f"; as a bare blob it can be {found[0]}: luoser decode {shown}, or luoser check --as {found[0]} {shown}"
+    form = pci.layout(found[0])
+    checked = f", or luoser check --as {found[0]} {shown}" if form is not None and form.blocks is None else ""
+    return f"; as a bare blob it can be {found[0]}: luoser decode {shown}{checked}"
 
 
 def dump_hint(source: str) -> str:

@@ -19,6 +19,7 @@ from tests.real import ROOT
 
 FROZEN = str(real.path("7.3-a/frozen"))
 FOLIO = str(golden.GOLDEN / "pci-folio.bin")
+SER = str(golden.GOLDEN / "luo-ser.bin")
 
 
 @pytest.mark.parametrize("arguments", [[], ["abi"]])
@@ -69,6 +70,7 @@ def test_as_a_module() -> None:
         (["live:"], "luoser inspect live:"),
         (["not/here"], "no such file, either"),
         (["inspect", FOLIO], f"as a bare blob it can be pci-lu-v2-06: luoser decode {FOLIO}"),
+        (["inspect", SER], f"as a bare blob it can be luo-v5: luoser decode {SER}\n"),
         (["decode", FROZEN], f"it is a dump (elf): luoser inspect {FROZEN}"),
     ],
 )
