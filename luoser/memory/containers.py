@@ -72,6 +72,10 @@ _KNOWN = (
     _Container(b"\xa1\xb2\xc3\xd4", "a packet capture (pcap)"),
     _Container(b"\x4d\x3c\xb2\xa1", "a packet capture (pcap)"),
     _Container(b"\x0a\x0d\x0d\x0a", "a packet capture (pcapng)"),
+    *(
+        _Container(start + b'"schema": "luoser/state/', "a state document: save it as a plain file, and give that")
+        for start in (b"{", b"{\n ", b"{\n  ", b"{\r\n ", b"{\r\n  ")
+    ),
     _Container(b"%PDF", "a PDF document"),
     _Container(b"\x89PNG", "a picture"),
     _Container(b"\xff\xd8\xff", "a picture"),

@@ -65,6 +65,7 @@ MADE: dict[str, Callable[[bytes], bytes]] = {
     "an sadump file": lambda data: b"sadump\0\0" + data,
     "an LKCD dump": lambda data: b"\xed\x23\x8f\x61\x73\x01\x19\xa8" + data,
     "a packet capture (pcap)": lambda data: b"\xd4\xc3\xb2\xa1" + data,
+    "a state document": lambda data: b'{\n "schema": "luoser/state/1",' + data,
     "a crash dump of Windows": lambda data: b"PAGEDU64" + data,
 }
 
