@@ -166,8 +166,9 @@ def _users(writer: Profile, reader: Profile) -> Iterator[Clash]:
                 text=f"no handler {name}: with one file of it no session can be retrieved (-EIO)",
                 message=f"luo: No registered handler for compatible '{name}'",
             )
-    if has_luo and writer.flbs is not None and reader.flbs is not None:
-        for name in sorted(writer.flbs - reader.flbs):
+    written = writer.flbs if writer.flbs is not None else writer.handed
+    if has_luo and reader.flbs is not None:
+        for name in sorted(written - reader.flbs):
             if not name.startswith(TEST_FLBS):
                 yield Clash(effect=Effect.LOST, what="flb", text=f"no FLB {name}: its memory is never freed")
     if writer.subtrees is not None and reader.subtrees is not None:

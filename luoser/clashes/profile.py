@@ -49,6 +49,7 @@ class Profile:
     flb_node:  whether LUO's devicetree has a node for FLBs. None also for later forms.
     handlers:  of files.
     flbs:      that are registered.
+    handed:    FLBs in the list that it hands over: not those that are registered without a file of theirs.
     subtrees:  that are claimed.
     page_size: bytes.
     machine:   `x86-64` or `arm64`.
@@ -64,6 +65,7 @@ class Profile:
     flb_node: bool | None = None
     handlers: frozenset[str] | None = None
     flbs: frozenset[str] | None = None
+    handed: frozenset[str] = frozenset()
     subtrees: frozenset[str] | None = None
     page_size: int | None = None
     machine: str | None = None
@@ -206,6 +208,7 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
         flb_node=_flb_node(luo.layout) if luo is not None else base.flb_node,
         handlers=handlers,
         flbs=flbs,
+        handed=frozenset(safe_text(flb.name) for flb in luo.flbs) if luo is not None else frozenset(),
         subtrees=_subtrees(base, own),
         page_size=state.source.page_size,
         machine=MACHINES.get(machine) if machine is not None else None,

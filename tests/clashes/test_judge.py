@@ -83,6 +83,12 @@ def test_the_message_of_a_missing_handler_is_what_kernels_logged() -> None:
     assert f'"{clash.message}"' in (files("luoser.checks") / "outcomes.json").read_text()
 
 
+def test_flbs_of_a_handover_are_lost_to_a_kernel_without_them() -> None:
+    writer = replace(of_release("7.3"), handed=frozenset({"pci"}))
+    assert effects(writer, replace(writer, flbs=frozenset())) == [("lost", "flb")]
+    assert effects(writer, of_release("7.3")) == [], "which FLBs a release has is not known"
+
+
 def test_the_self_tests_flbs_are_not_missed() -> None:
     writer = replace(of_release("7.3"), flbs=frozenset({"liveupdate-test-flb-v0"}))
     assert effects(writer, replace(writer, flbs=frozenset())) == []

@@ -88,6 +88,7 @@ def test_a_dump_is_known_by_what_runs_in_it() -> None:
     found = of_state(real.read("7.3-a/frozen"), machine=62, types=None)
     assert (found.kho, found.luo, found.page_size, found.machine) == ("kho-v4", "luo-v5", 4096, "x86-64")
     assert found.handlers == {"memfd-v2"} and found.flbs is None
+    assert {"pci", "pci-v2"} <= found.handed
 
 
 def test_a_dump_with_the_kernels_own_word_has_its_handlers_and_flbs() -> None:

@@ -32,6 +32,7 @@ def test_a_dump_and_a_release(luoser_command: Run) -> None:
 def test_text_has_all_that_is_compared(luoser_command: Run) -> None:
     text = luoser_command("compat", real.path("7.3-a/frozen"), "7.3").stdout.decode()
     assert "sub-trees LUO kexec-metadata kho_test memblock pci-luo-lab," in text
+    assert "FLBs at least liveupdate-test-flb-v0 " in text and "FLBs not known" in text
     assert "lost     subtree: nobody claims sub-tree pci-luo-lab" in text, "as the rule flb-unclaimed says"
 
 
