@@ -124,7 +124,7 @@ def _by_roots(before: State, after: State, roots: tuple[int, int]) -> tuple[list
         handover = next((one for one in state.handovers if one.address == root), None)
         if handover is None:
             there = ", ".join(map(_name, state.handovers)) or "none"
-            raise UsageError(f"{state.source.path}: no KHO root at {root:#x}: expected one of {there}")
+            raise UsageError(f"{state.source.name}: no KHO root at {root:#x}: expected one of {there}")
         found.append(handover)
     return [(found[0], found[1])], [f"{roots[0]:#x} and {roots[1]:#x}: selected by --roots"]
 

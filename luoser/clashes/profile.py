@@ -189,7 +189,7 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
     """
     release = state.source.kernel
     if release is None or not is_release(release):
-        raise SourceError(f"{safe_text(state.source.path)}: the release of the running kernel is not in this source")
+        raise SourceError(f"{safe_text(state.source.name)}: the release of the running kernel is not in this source")
     base = of_release(release) if known_release(release_numbers(release) or (0, 0, 0)) else Profile(name="")
     own = next((one for one in state.handovers if one.own and one.direction == "outgoing"), None)
     pending = next((one.pending for one in state.handovers if one.own and one.pending is not None), None)
@@ -200,7 +200,7 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
         names = pending.handlers, tuple(flb.name for flb in pending.flbs)
         handlers, flbs = (frozenset(map(safe_text, each)) if pending.complete else None for each in names)
     return Profile(
-        name=f"{safe_text(state.source.path)} ({safe_text(release)})",
+        name=f"{safe_text(state.source.name)} ({safe_text(release)})",
         numbers=release_numbers(release),
         kho=safe_text(own.compatible) if own is not None else base.kho,
         bitmap=base.bitmap,

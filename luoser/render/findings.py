@@ -137,7 +137,7 @@ def print_head(report: Report, source: Source, *, kernel: str | None, machine: s
     kernel:  release of the running kernel. None: unknown.
     machine: and its RAM, in words. Empty: unknown.
     """
-    line((safe_text(source.path), "name"), f"  {source_text(source, kernel=kernel, machine=machine)}")
+    line((safe_text(source.name), "name"), f"  {source_text(source, kernel=kernel, machine=machine)}")
     for remark in report.remarks:
         line(("remark", "note"), f"   {safe_text(remark, again=True)}")
     said, mark, rest = verdict_text(report).partition(": ")
@@ -145,8 +145,12 @@ def print_head(report: Report, source: Source, *, kernel: str | None, machine: s
 
 
 def source_text(source: Source, *, kernel: str | None, machine: str = "") -> str:
-    """Format, machine, kernel release and page size of a source in a line. The parameters are those of `print_head`."""
-    said = [source.format, machine, f"kernel {safe_text(kernel)}" if kernel else ""]
+    """Format, machine, kernel release and page size of a source in a line; of a document, what it is a document of.
+
+    The parameters are those of `print_head`.
+    """
+    of = f"state document of {safe_text(source.path)}" if source.document else ""
+    said = [of, source.format, machine, f"kernel {safe_text(kernel)}" if kernel else ""]
     return ", ".join([word for word in said if word] + [f"{source.page_size // 1024} KiB pages"])
 
 

@@ -115,7 +115,7 @@ def state_tree(state: State, *head: str, full: bool = False, folded: bool = True
 
     The other parameters are those of `print_state`.
     """
-    root = Tree(((safe_text(state.source.path), "name"),))
+    root = Tree(((safe_text(state.source.name), "name"),))
     for text in head:
         root.add(text)
     for handover in _by_weight(state.handovers):

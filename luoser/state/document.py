@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import BinaryIO
 
 from luoser.errors import FormatError, UsageError
@@ -22,7 +23,8 @@ def read_document(name: str) -> State | None:
     refuse_endless(safe_text(name), name)
     with open(name, "rb") as stream:
         start = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()  # some editors put a byte order mark there
-        return _read(stream, safe_text(name)) if start[:1] == b"{" else None
+        state = _read(stream, safe_text(name)) if start[:1] == b"{" else None
+    return replace(state, source=replace(state.source, document=name)) if state is not None else None
 
 
 def _read(stream: BinaryIO, shown: str) -> State:

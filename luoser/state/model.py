@@ -111,12 +111,19 @@ class Source:
     format:    name of the dump format.
     page_size: of the kernel, in bytes.
     kernel:    release of the running kernel. None: unknown.
+    document:  path of the state document that says all this. Empty: the source itself was read.
     """
 
     path: str
     format: str
     page_size: int = 4096
     kernel: str | None = None
+    document: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """Path of the file that was read: of the document, or of the source itself."""
+        return self.document or self.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,12 @@ def test_its_kernel_is_shown(luoser_command: Run, document: Path, command: str) 
     assert b"elf, kernel 7.3.4, 4 KiB pages" in luoser_command(command, document).stdout.splitlines()[0]
 
 
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_it_is_named_with_its_dump(luoser_command: Run, document: Path, command: str) -> None:
+    said = f"{document}  state document of {real.path('7.3-a/frozen')}, elf"
+    assert luoser_command(command, document).stdout.decode().startswith(said)
+
+
 @pytest.mark.parametrize(
     "arguments", [["--layout", "pci-lu-v2-03"], ["--page-size", "4K"], ["--pause"], ["--base", "0"]]
 )

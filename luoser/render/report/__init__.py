@@ -100,7 +100,7 @@ def page(sources: Sequence[Reported], comparison: Comparison | None = None) -> s
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
-        title=" → ".join(safe_text(one.state.source.path) for one in sources),
+        title=" → ".join(safe_text(one.state.source.name) for one in sources),
         sources=[_Source(one, label) for one, label in zip(sources, labels, strict=True)],
         diff=_Diff(comparison) if comparison is not None else None,
     )
@@ -121,7 +121,7 @@ class _Source:
     def __init__(self, given: Reported, label: str) -> None:
         state, report = given.state, given.report
         self.label, self.id = label, label or "source"
-        self.path = safe_text(state.source.path)
+        self.path = safe_text(state.source.name)
         self.facts = source_text(state.source, kernel=given.kernel, machine=given.machine)
         self.verdict, self.verdict_text = report.verdict.value, verdict_text(report)
         self.remarks, self.not_looked_at = report.remarks, report.not_looked_at
