@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from luoser.abi.pci import COUNTS
@@ -92,12 +93,20 @@ def _members(before: Device, after: Device) -> Iterator[Change]:
     """Changes of the members that both layouts have."""
     for name, value in before.fields.items():
         if name != "path" and name in after.fields and after.fields[name] != value:
-            yield Change(
-                kind=Kind.CHANGED,
-                where=f"{before.name}/{name}",
-                before=_value(value),
-                after=_value(after.fields[name]),
-            )
+            where, other = f"{before.name}/{name}", after.fields[name]
+            if isinstance(value, tuple) and isinstance(other, tuple):
+                yield from _resources(where, value, other)
+            else:
+                yield Change(kind=Kind.CHANGED, where=where, before=_value(value), after=_value(other))
+
+
+def _resources(where: str, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[Change]:
+    """Changes of resources, by their place in the record. An empty one is like none: layouts have more or fewer."""
+    for place, (was, now) in enumerate(zip_longest(before, after)):
+        if was is not None and now is not None:
+            yield from mapping_changes(f"{where}[{place}]", was, now)
+        elif any((was or now or {}).values()):
+            yield one_sided(f"{where}[{place}]", was, now, _fields_text)
 
 
 def bus_changes(before: _Buses, after: _Buses) -> Iterator[Change]:
@@ -115,6 +124,8 @@ def _fields_text(fields: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return counted(len(value), "item")
     return f"{value:#x}" if isinstance(value, int) else str(value)
 
 

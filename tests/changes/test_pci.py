@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import luoser
+from luoser.abi.pci import layout
 from luoser.changes import Kind, Verdict, compare
 from luoser.changes.pci import device_changes
 from luoser.state import Column, DeviceList, PciList, State
+from luoser.state.columns import columns
 from tests import real
 from tests.changes.helpers import FROZEN, later, lists_of, luo_of, problem, sound, told
 from tests.checks.device_lists import a_list
@@ -257,3 +259,21 @@ def test_members_of_devices_that_both_layouts_have() -> None:
     }  # fmt: skip
     wide = a_list("pci-version-2", [Dev(domain=0, bdf=name) for name in (1, 2)]).devices
     assert list(device_changes(one, wide)) == list(device_changes(wide, one)) == []
+
+
+def with_resource(form: str, place: int, start: int) -> DeviceList:
+    entry = layout(form)
+    assert entry is not None
+    data = bytearray(a_list(form, [ENDPOINT]).devices.data)
+    at = len(data) - 96 * {"pci-lu-v1-22": 11, "pci-lu-v1-22-iov": 17}[form] + 96 * place
+    data[at : at + 8] = start.to_bytes(8, "little")
+    return DeviceList(entry.record.record, columns(entry.record), bytes(data))
+
+
+def test_resources_by_their_place() -> None:
+    narrow, wide = "pci-lu-v1-22", "pci-lu-v1-22-iov"
+    (found,) = device_changes(with_resource(narrow, 2, 0x1000), with_resource(narrow, 2, 0x2000))
+    assert (found.where, found.before, found.after) == ("0000:41:00.0/resource[2]/start", "0x1000", "0x2000")
+    assert list(device_changes(with_resource(narrow, 2, 1), with_resource(wide, 2, 1))) == [], "the others are empty"
+    (found,) = device_changes(with_resource(narrow, 2, 0), with_resource(wide, 16, 0x1000))
+    assert (found.kind, found.where) == (Kind.ADDED, "0000:41:00.0/resource[16]")
