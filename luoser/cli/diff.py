@@ -150,7 +150,7 @@ def _compare(
             if roots is not None or reading.contents or reading.symbols or reading.page_size is not None:
                 options = "--roots, --contents, --symbols and --page-size"
                 raise UsageError(f"{options} are for dumps: both sources are bare folios")
-            need_paths(ignore, _parts_of(first) | _parts_of(second))
+            need_paths([path for path in ignore if not _is_of_device(path)], _parts_of(first) | _parts_of(second))
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
         if isinstance(first, Blob) or isinstance(second, Blob):
             shown = " and ".join(map(safe_text, names))
@@ -166,8 +166,19 @@ def _compare(
         return compare(first, second, roots=roots, memories=memories, contents=reading.contents)
 
 
+def _is_of_device(path: str) -> bool:
+    """Whether a path begins with a PCI address: of a device that is in neither folio, but maybe in the next one."""
+    from luoser.text import bdf_text, parse_bdf
+
+    name = path.partition("/")[0]
+    try:
+        return bdf_text(*parse_bdf(name)) == name
+    except ValueError:
+        return False
+
+
 def _parts_of(blob: Blob) -> set[str]:
-    """What the path of a change of a blob begins with."""
+    """What the path of a change of a blob begins with, besides other PCI addresses."""
     devices = (device.name for device in blob.devices or ())
     return {"layout", "fields", "records", "fdt", "order", "bus", *devices}
 

@@ -166,6 +166,13 @@ def test_paths_of_a_folio_that_is_no_list(luoser_command: Run, tmp_path: Path, p
     assert result.returncode == code
 
 
+@pytest.mark.parametrize(("pattern", "code"), [("0000:99:00.0", 0), ("0000:99:00.0/flags", 0), ("99:00.0", 2)])
+def test_a_device_need_not_be_in_a_folio(luoser_command: Run, tmp_path: Path, pattern: str, code: int) -> None:
+    one = folio(tmp_path / "one", "pci-lu-v2-03", "0000:05:00.1")
+    result = luoser_command("diff", "--against", one, one, one, "--ignore", pattern)
+    assert result.returncode == code
+
+
 @pytest.mark.parametrize("pattern", ["pci/*/driver_data", "p*", "*/driver_data", "handovers", "pending/*"])
 def test_a_pattern_that_a_path_can_match_is_not(luoser_command: Run, pattern: str) -> None:
     same = str(real.path("7.3-a/frozen"))
