@@ -341,6 +341,11 @@ class PciLayout:
         return tuple(self.postings)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the records follow the header, so that the list can be read alone; else they are in KHO blocks."""
+        return self.blocks is None
+
+    @property
     def has_refcounts(self) -> bool:
         """Whether records have a refcount. 0 is a hole or a finished device."""
         return "refcount" in self.record.record_fields

@@ -106,7 +106,7 @@ def _pending(state: State) -> list[Pending | None]:
     "--as",
     "blob",
     metavar="LAYOUT",
-    shell_complete=complete.layouts,
+    shell_complete=complete.lists,
     help="SOURCE is a bare device list in this layout, or `auto`: check the list alone.",
 )
 @next_option

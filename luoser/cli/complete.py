@@ -23,6 +23,7 @@ __all__ = [
     "kernels",
     "layouts",
     "limits",
+    "lists",
     "memfds",
     "nodes",
     "releases",
@@ -162,6 +163,15 @@ def layouts(_: click.Context) -> Iterator[tuple[str, str]]:
     from luoser.abi.registry import layouts as known
 
     yield from ((layout.name, layout.seen_in) for layout in known())
+
+
+@_completes
+def lists(_: click.Context) -> Iterator[tuple[str, str]]:
+    """`auto`, and names of layouts of device lists that can be read alone."""
+    from luoser.abi.pci import LAYOUTS
+
+    yield "auto", "the one that fits"
+    yield from ((layout.name, layout.header.seen_in) for layout in LAYOUTS if layout.is_whole)
 
 
 @_completes

@@ -32,7 +32,7 @@ def blob_hint(source: str) -> str:
         return ""
     shown = shlex.quote(source)
     form = pci.layout(found[0])
-    checked = f", or luoser check --as {found[0]} {shown}" if form is not None and form.blocks is None else ""
+    checked = f", or luoser check --as {found[0]} {shown}" if form is not None and form.is_whole else ""
     return f"; as a bare blob it can be {found[0]}: luoser decode {shown}{checked}"
 
 

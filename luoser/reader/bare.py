@@ -30,7 +30,7 @@ def read_bare(data: bytes, layout: str | None, *, path: str, page_size: int = 40
     layout fits or the list has no whole head.
     """
     form = pci_layout(layout) if layout is not None else None
-    if layout is not None and (form is None or form.blocks is not None):
+    if layout is not None and (form is None or not form.is_whole):
         what = "not a device list" if form is None else "a list whose devices are in KHO blocks"
         raise UsageError(f"{layout} is {what}; check the dump that the blob is from")
     memory = SegmentedMemory(path, data, [Segment(_PLACE, len(data), 0, len(data), PageState.ABSENT)])

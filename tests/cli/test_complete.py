@@ -22,6 +22,9 @@ from tests.real import ROOT
 FROZEN = str(real.path("7.3-a/frozen"))
 OTHER = str(real.path("7.3-chain/frozen"))
 WORDS = {
+    "check --as a": ["auto"],
+    "check --as luo-": [],
+    "check --as pci-version-": [],
     "in": ["inspect"],
     "abi s": ["show"],
     "help dif": ["diff"],
