@@ -163,7 +163,7 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
     from luoser.errors import FormatError, UsageError
     from luoser.hextext import parse_hex
     from luoser.memory.file import read_file
-    from luoser.reader.blob import candidates
+    from luoser.reader.blob import candidates, hex_hint
     from luoser.text import safe_text
 
     data = read_file(file, limit="list_size")
@@ -185,6 +185,7 @@ def detect(file: str, offset: int, is_hex: bool, word: int | None, output: str) 
         if not found:
             from luoser.cli.hints import dump_hint
 
-            complain(f"{safe_text(file)}: no known layout fits these bytes{'' if is_hex else dump_hint(file)}")
+            hint = "" if is_hex else hex_hint(data[offset:]) or dump_hint(file)
+            complain(f"{safe_text(file)}: no known layout fits these bytes{hint}")
     if not found:
         raise SystemExit(1)

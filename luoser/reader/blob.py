@@ -19,7 +19,7 @@ from luoser.state import Blob, DeviceList
 from luoser.state.columns import columns
 from luoser.state.struct_values import marked, struct_values
 
-__all__ = ["candidates", "decode", "tree_layout"]
+__all__ = ["candidates", "decode", "hex_hint", "tree_layout"]
 
 _HEX_ROW = re.compile(rb"(?:0x)?[0-9a-fA-F]{6,16}:?(?:\s{1,3}(?:0x)?[0-9a-fA-F]{2,16}){2}\s")
 """How a row of hexdump, xxd, od, gdb or crash begins."""
@@ -67,6 +67,11 @@ def _closest(data: bytes) -> str:
     fits = best_fits(data)
     if fits:
         return f" (closest is {fits[0].name}: {'; '.join(map(str, fits[0].faults))})"
+    return hex_hint(data)
+
+
+def hex_hint(data: bytes) -> str:
+    """` (they look like hex text ...)` for the bytes of such a text. Empty: they do not."""
     text = data.strip()
     if text and (_HEX_ROW.match(text) or all(byte in b"0123456789abcdefABCDEF \t\r\n:|x" for byte in text[:64])):
         return " (they look like hex text: use --hex)"

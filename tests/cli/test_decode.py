@@ -51,6 +51,7 @@ def test_a_file_of_another_kind_says_which_command_reads_it(luoser_command: Run,
     for command, file, words in (
         (["decode"], state, f"it is a state document: luoser inspect {state}"),
         (["decode"], text, "they look like hex text: use --hex"),
+        (["abi", "detect"], text, "they look like hex text: use --hex"),
         (["abi", "detect"], frozen, f"it is a dump (elf): luoser inspect {frozen}"),
         (["build", "-o", "x"], frozen, f"it is a dump (elf): luoser inspect {frozen}"),
         (["build", "-o", "x"], blob, f"luoser decode {blob}"),
