@@ -115,7 +115,7 @@ class Placer:
         ]
 
 
-_ADDRESSES = frozenset({"address", "data", "driver_data", "session_area", "flb_area", "start"})
+_ADDRESSES = frozenset({"address", "data", "driver_data", "session_area", "flb_area", "start", "scratch_array"})
 _LISTS = frozenset({"nodes", "blocks", "session_blocks", "chunks", "pages"})
 _ROWS = {"extents": 0, "list": 1, "folios": 0}
 

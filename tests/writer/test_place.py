@@ -85,6 +85,7 @@ def test_every_kind_of_given_address_is_left_alone() -> None:
         "memblock": {"reservations": [{"start": next(page), "size": "8K"}]},
         "flbs": [{"data": hex(next(page) and next(page))}],
         "session_area": hex(next(page)),
+        "scratch_array": hex(next(page)),
     }
     assert Placer(4096, document).take(4096) == next(page)
 
