@@ -28,7 +28,7 @@ from luoser.abi.registry import layout, unknown_layout
 from luoser.abi.release import RELEASES, SUBTREES, Release, release
 from luoser.abi.vmalloc import MAX_ORDER, VM_ALLOC, chunk_capacity
 from luoser.errors import UsageError
-from luoser.fdt import Node, repacked, sequential
+from luoser.fdt import Node, flatten, repacked, sequential
 from luoser.limits import LIMITS, how_to_raise
 from luoser.ranges import merged
 from luoser.state.from_json import Item, load_extents
@@ -192,7 +192,11 @@ class _Handover:
         if values.get("fdt") is None:
             self._map_address()
             root = root_tree(self.item)
-            values["fdt"] = fdt_document(repacked(root) if self.forms.is_repacked else sequential(root))
+            tree = repacked(root) if self.forms.is_repacked else sequential(root)
+            if (size := len(flatten(tree))) > self.page:
+                word = f"too many, or too long names: the root's devicetree has {size} bytes, expected a page at most"
+                raise self.item.fail("subtrees", word)
+            values["fdt"] = fdt_document(tree)
         self._preserved()
 
     def _scratch(self) -> None:

@@ -182,6 +182,10 @@ WRONG = [
     ({"kho_test": {"folios": [["0x1000", 0]], "nr_folios": 2}}, "nr_folios: expected 1, the number of folios, found 2"),
     ({"kho_test": {"folios": [["0x1000", 0]], "checksum": 1 << 32}}, "kho_test.checksum: 0x100000000 does not fit 32"),
     ({"subtrees": [{"name": "x"}]}, "handovers[0].subtrees[0].address: missing; expected a number"),
+    (
+        {"subtrees": [{"name": f"x{number:050}", "contents": [{"bytes": "00"}]} for number in range(40)]},
+        "handovers[0].subtrees: too many, or too long names: the root's devicetree has ",
+    ),
 ]  # fmt: skip
 
 
