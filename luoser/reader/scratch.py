@@ -123,6 +123,10 @@ def own_scratch(
             where = f"the {messenger.what} at {messenger.address:#x}"
             array = messenger.array[0]
             return areas, array, [f"{where} points to it and to the scratch array at {array:#x}"]
+    for messenger in found if root.address in walk.memory.at_jump else ():  # a kernel is to boot with this array
+        text = f"the {messenger.what} at {messenger.address:#x} points to the root: expected an array of scratch areas"
+        place, size = messenger.array or (0, 0)
+        walk.problem("scratch-unread", place or None, None, f"{text} in {size:#x} bytes at {place:#x}, found none")
     return None, None, []
 
 

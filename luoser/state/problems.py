@@ -34,7 +34,8 @@ PROBLEMS: dict[str, dict[str, str]] = {
         "symbols-unread": "the symbols that the kernel has in its memory are damaged, or more than a limit allows",
         "types": "the kernel's BTF is not in the source, or contradicts the note of a cut",
         "types-unread": "the kernel's BTF is damaged, or larger than a limit allows",
-        "scratch-unread": "what the kernel's own `kho_scratch` points to is not an array of scratch areas",
+        "scratch-unread": "what the kernel's own `kho_scratch` points to, or an image to boot with, is not an array of "
+        "scratch areas",
         "layout-not-of-this-kernel": "a struct of the layout has another form in the running kernel's own types",
         "layout-own": "as before, but only places differ: it was read by the kernel's own members",
         "pending-unknown": "--pending was given, but the kernel's own lists are not known",

@@ -60,6 +60,16 @@ def test_a_new_incoming_root_is_judged_as_one_that_no_kernel_has_taken_over() ->
     assert check(read(image.memory())).verdict is Verdict.FINDINGS
 
 
+@pytest.mark.parametrize("area", [("0x8000800", "64M"), ("0x8000000", "0x4000800")])
+def test_an_image_to_boot_with_areas_that_are_no_pages_is_not_sound(area: tuple[str, str]) -> None:
+    """7.2 panics with the first one."""
+    scratch = [SCRATCH[0], {"address": area[0], "size": area[1]}]
+    image = there_and_back({"direction": "incoming", "scratch": scratch})[1]
+    report = check(read(image.memory()))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert {"KHO016", "MAP006"} <= {one.rule for one in report.unjudged}
+
+
 def test_an_outgoing_root_is_not_at_the_jump() -> None:
     with pytest.raises(UsageError, match="at_jump: expected false, or an incoming handover"):
         there_and_back({"at_jump": True})
