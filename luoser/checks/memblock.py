@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from luoser.abi.memblock import LONGEST_LABEL, MOST_RESERVATIONS
+from luoser.abi.memblock import ALIGNMENT, LONGEST_LABEL, MOST_RESERVATIONS
 from luoser.checks.model import Found, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View
@@ -18,10 +18,10 @@ __all__: list[str] = []
 @register("KHO010", "memblock-bad", Severity.ERROR, kernels="6.16 and later", source="memblock.md#invariants")
 def memblock(view: View) -> Iterator[Found]:
     """The sub-tree memblock is not memblock-v1, or has more than 8 regions, or a region has no start, no size, a size
-    of 0, or a name that is too long or not unique.
+    of 0, a start that is not aligned to 64 bytes, or a name that is too long or not unique.
 
-    The next kernel takes over a reserve_mem region only if name and size match. Otherwise it allocates a new one, and
-    the contents of the old one are lost.
+    The next kernel takes over a reserve_mem region only if name and size match, and the start has the alignment of the
+    command line, at least a cache line. Otherwise it allocates a new one, and the contents of the old one are lost.
     """
     place = view.subtree("memblock")
     hint = "find what overwrote the devicetree; boot with the same reserve_mem= as this kernel"
@@ -35,6 +35,7 @@ def memblock(view: View) -> Iterator[Found]:
     for index, region in enumerate(found.reservations):
         faults = {
             "has a size of 0": region.size == 0,
+            f"starts at {region.start:#x}, expected a multiple of {ALIGNMENT}": region.start % ALIGNMENT != 0,
             f"has a name of more than {LONGEST_LABEL} characters": len(region.name) > LONGEST_LABEL,
             "has the name of another region": names[region.name] > 1,
         }

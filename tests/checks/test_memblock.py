@@ -14,7 +14,11 @@ from tests.checks.mutants import changed, messages
 
 @pytest.mark.parametrize(
     ("members", "fault"),
-    [({"size": 0}, "size of 0"), ({"name": "sixteen-letters-"}, "more than 15 characters")],
+    [
+        ({"size": 0}, "size of 0"),
+        ({"name": "sixteen-letters-"}, "more than 15 characters"),
+        ({"start": 0x28000820}, "starts at 0x28000820, expected a multiple of 64"),
+    ],
 )
 def test_regions_that_no_kernel_makes(members: dict[str, object], fault: str) -> None:
     memblock = real.read("7.3-a/frozen").handovers[0].memblock
