@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice, pairwise
 
-from luoser.abi.kho import root_form
+from luoser.abi.kho import SCRATCH_UNIT, root_form
 from luoser.abi.luo import form as luo_form
 from luoser.abi.luo import is_test_flb
 from luoser.abi.memfd import PFN_BITS, form_of_handler
@@ -31,7 +31,7 @@ __all__ = ["named_memory", "self_test_chunk"]
 _MOST = 32
 """At most so many findings of one rule on one handover; the last one reports how many more there are."""
 _OWNERS = ("memfd", "hugetlb", "guest", "iommu", "vfio", "other")
-_LIMIT = 1 << 52
+_LIMIT, _ANY_ORDER = 1 << 52, 52
 _SUBTREE = re.compile(r"subtrees\[\d+\]")
 """The path of a sub-tree itself, which rules of KHO judge."""
 _WILD = "do not kexec: find what overwrote the pointer"
@@ -390,10 +390,12 @@ def self_test_chunk(handover: Handover) -> Iterator[int]:
 
 @register("MAP010", "memfd-folio-not-preserved", Severity.ERROR, kernels="6.19 and later", source="memfd.md#invariants")
 def folios(view: View) -> Iterator[Found]:
-    """A folio of a preserved memfd or guest_memfd is not in the map as the start of a block.
+    """A folio of a preserved memfd or guest_memfd is not in the map as the start of a block, or the block is larger
+    than a kernel with kho-v1 restores.
 
     The map has the size of the folio. Without it the folio cannot be restored, the file cannot be retrieved, and the
-    memory of a guest is lost.
+    memory of a guest is lost. Up to 7.0 kernels refuse a folio above MAX_PAGE_ORDER (kho_restore_page), which is 10
+    with pages of 4 KiB, 11 with 16 KiB, and 13 with 64 KiB.
     """
     yield from _capped(_folios(view, _to_come(view)))
     _need_folio_lists(view)
@@ -411,13 +413,17 @@ def _need_folio_lists(view: View) -> None:
 
 
 def _folios(view: View, found: PreservedMap) -> Iterator[Found]:
+    form, page = root_form(view.handover.compatible), view.page_size
+    is_bounded = form is not None and form.map == "chunks"
+    most = (SCRATCH_UNIT[page] // page).bit_length() - 1 if is_bounded else _ANY_ORDER
     for where, name, addresses in _folio_lists(view):
         pairs = zip(addresses, found.heads(addresses), strict=True)
-        lost = [address for address, order in pairs if address and order is None]
+        lost = [address for address, order in pairs if address and (order is None or order > most)]
         lost = [address for address in lost if _is_ram(view, address)]
         if lost:
             more = f", and {len(lost) - 1} more of {len(addresses)}" if len(lost) > 1 else ""
-            fault = _misplaced(found, lost[0], 1)
+            order = found.head(lost[0])
+            fault = _misplaced(found, lost[0], 1) if order is None else f"as order {order}, expected at most {most}"
             state = f"is preserved {fault}" if fault else "is not preserved"
             yield Found(
                 f"{name}: the folio at {lost[0]:#x} {state}{more}",

@@ -176,6 +176,23 @@ def test_a_folio_inside_of_a_block_cannot_be_restored() -> None:
     assert any(f"{folio:#x} is preserved inside the block" in word for word in messages(report, "MAP010"))
 
 
+@pytest.mark.parametrize(
+    ("page", "order", "kernel", "is_found"),
+    [(4096, 10, "6.19", False), (4096, 11, "6.19", True), (16384, 11, "6.19", False), (4096, 11, "7.2", False)],
+)
+def test_a_folio_that_a_kernel_is_too_old_to_restore(page: int, order: int, kernel: str, is_found: bool) -> None:
+    """6.19.11 logs "Unable to restore folio", 7.2.13 takes it."""
+    memfd = {"size": page << order, "folios": {"list": [[0, "0x10000000", 3]]}}
+    handover = {
+        "luo": {"sessions": [{"name": "a", "files": [{"memfd": memfd}]}]},
+        "preserved": {"extents": [["0x10000000", order, 1]]},
+    }
+    state, _ = built({"source": {"page_size": page}, "handovers": [handover]}, kernel=kernel)
+    words = messages(check(state, select=("MAP010",)), "MAP010")
+    wanted = "session a, file 0x0: the folio at 0x10000000 is preserved as order 11, expected at most 10"
+    assert words == ([wanted] if is_found else [])
+
+
 def test_lost_folios_of_one_file_are_one_finding() -> None:
     state = real.read(A)
     assert state.handovers[0].luo is not None
