@@ -834,9 +834,14 @@ def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
 
 
 def named_memory(view: View) -> list[tuple[int, int]]:
-    """(start, end) of the memory of all structures of a handover, by address; those that touch are one range."""
+    """(start, end) of the pages of all structures of a handover, by address; those that touch are one range.
+
+    The rest of a page has no other owner: whole pages are preserved.
+    """
     ranges = [(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view))
-    return merged(ranges + [(page, page + view.page_size) for page in self_test_chunk(view.handover)])
+    ranges += [(page, page + 1) for page in self_test_chunk(view.handover)]
+    page = view.page_size
+    return merged((start - start % page, -(-end // page) * page) for start, end in ranges)
 
 
 def _common(

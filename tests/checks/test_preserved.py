@@ -744,6 +744,12 @@ def test_memory_is_unnamed_where_no_structure_is() -> None:
     assert "88 KiB in order 3" in finding.message
 
 
+def test_the_rest_of_the_last_page_of_a_region_is_named() -> None:
+    made = {"memblock": {"reservations": [{"name": "a", "size": 5000}]}, "luo": {"sessions": [{"name": "a"}]}}
+    report = check(built({"handovers": [made]})[0], select=("MAP020",))
+    assert report.passed == ("MAP020",)
+
+
 def test_memory_that_is_named_twice_is_named() -> None:
     """The pages of drivers, once by their contents and once by driver_data."""
     with_contents = check(luoser.read(real.dump(A), contents=True), select=("MAP020",)).findings
