@@ -10,6 +10,7 @@ The image itself is put into memory by QEMU's loader device.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def boot(
     """
     program_of(kernel.machine)  # it is asked for the board's devicetree, too
     place.mkdir(parents=True, exist_ok=True)
-    wanted = ",".join(f"{name.encode().hex()}:{':'.join(f'{token:#x}' for token in show[name])}" for name in show)
+    wanted = ",".join(f"{os.fsencode(name).hex()}:{':'.join(map(hex, tokens))}" for name, tokens in show.items())
     line = f"{_EARLY[kernel.machine]} stage=boot show={wanted} {words}"
     room = str((memory or _MEMORY[told.root_size]) >> 20)
     more = ["-device", f"loader,file={image}", *_told(place, kernel, told, room, scratch)]
@@ -125,7 +126,7 @@ def files_of(console: str, what: str) -> dict[tuple[str, int], File]:
     found = {}
     for match in re.finditer(rf"^MEMFD {what} (\w*) (\w+) (\w+) (\w+) (\w+) (\w+)$", console, re.MULTILINE):
         token, size, position, seals = (int(word, 0) for word in match.groups()[1:5])
-        found[bytes.fromhex(match[1]).decode(), token] = File(size, position, seals, match[6])
+        found[os.fsdecode(bytes.fromhex(match[1])), token] = File(size, position, seals, match[6])
     return found
 
 

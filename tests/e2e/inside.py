@@ -101,6 +101,8 @@ def _fault(said: str, name: str, wanted: Json) -> str:
     match = re.search(rf"^INSIDE {re.escape(name)} (\d+) (\S*)$", said, re.MULTILINE)
     if match is None:
         return "no output"
+    if not wanted["roots"]:
+        return "no root in the dump to compare with"
     if match[1] not in ("0", "4"):
         return f"exit code {match[1]}: {base64.b64decode(match[2])[-200:]!r}"
     found = _told(json.loads(base64.b64decode(match[2])))

@@ -178,7 +178,10 @@ def _kallsyms(run: Run, memory: Memory) -> str:
 
 def _types(types: Types) -> str:
     """The layouts that the kernel has, against its own types."""
-    found = [one for one in verify(types) if one.result == "different"]
+    verified = verify(types)
+    found = [one for one in verified if one.result == "different"]
+    if not any(one.result == "equal" and one.is_of_handover for one in verified):
+        return "no struct of a handover in the kernel's types"
     return f"{found[0].name}: {found[0].differences[:2]}" if found else ""
 
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from luoser.writer.place import FIRST
 from tests.e2e.boot import File
-from tests.e2e.kernels import Kernel
+from tests.e2e.kernels import FIRST_LUO, Kernel
 
-__all__ = ["SHAPES", "Shape"]
+__all__ = ["SHAPES", "Shape", "shapes_of"]
 
 Json = dict[str, Any]
 _SEAL, _SHRINK, _GROW = 1, 2, 4
@@ -42,19 +43,35 @@ class Shape:
     @property
     def description(self) -> Json:
         """For `luoser build`."""
+        if self.kernel.number < FIRST_LUO:
+            return self._described({"direction": "incoming", "luo": False})
         luo: Json = {"liveupdate_number": 41, "sessions": self._sessions}
         handover: Json = {"direction": "incoming", "luo": luo}
         if self.kernel.number >= _FLBS and self.files:  # this kernel's handler of memfds has FLBs of its own
             luo["flbs"] = [{"name": f"liveupdate-test-flb-v{n}", "data": f"{_FLB_DATA + n:#x}"} for n in range(3)]
             devices = [{"bdf": f"0000:0{bus}:00.0", "refcount": 1} for bus in (1, 2)]
             handover["pci"] = [{"layout": "pci-v2-u64", "via": ["flb:pci-v2"], "devices": devices}]
+        return self._described(handover)
+
+    def _described(self, handover: Json) -> Json:
         return {"source": {"page_size": self.page}, "handovers": [handover | self._more]}
+
+    @property
+    def taken(self) -> list[str]:
+        """What a kernel logs of the parts that it takes."""
+        lines = {
+            "luo": "luo: Retrieved live update data, liveupdate number: 41",
+            "memblock": "Revived memory reservation 'labmem' from KHO",
+            "kho_test": "test_kho: KHO restore succeeded",
+        }
+        (handover,) = self.description["handovers"]
+        return [line for name, line in lines.items() if handover.get(name)]
 
     @property
     def shown(self) -> dict[tuple[str, int], File]:
         """The files to retrieve: all, or as many of them, evenly, as a command line can name."""
         keys = list(self.files)
-        step = -(-len(keys) // _MOST)
+        step = -(-len(keys) // _MOST) or 1
         return {key: self.files[key] for key in [*keys[: len(keys) - 1 : step], *keys[-1:]]}
 
     @property
@@ -152,22 +169,25 @@ def many_sessions(kernel: Kernel) -> Shape:
 def names(kernel: Kernel) -> Shape:
     """Names that a terminal must not see."""
     made = Shape(kernel)
-    for name in ('a \x1b[31m/../"', "x" * 63, "ü"):
+    for name in ('a \x1b[31m/../"', "x" * 63, "ü", "no UTF-8 \udcff\udc80"):
         made.session(name, made.file(name, 1, _text("name", 50)))
     return made
 
 
 def everything(kernel: Kernel) -> Shape:
-    """A part of each kind: what the mutations of rules need."""
+    """A part of each kind that the kernel has: what the mutations of rules need."""
     page = kernel.page_size
     made = Shape(kernel)
     name, base = "vm", FIRST[kernel.machine] + (_FAR if page == 65536 else _NEAR)
-    made.session(
-        name,
-        made.file(name, 0x1A, _text("first", 64 << 10)),
-        made.file(name, 0x1B, _text("second", 12345), position=0x1234, seals=_SHRINK | _GROW),
-    )
-    made.session("second", made.file("second", 1, _text("third", 2 * page)), made.file("second", 2, _text("f", 100)))
+    if kernel.number >= FIRST_LUO:
+        made.session(
+            name,
+            made.file(name, 0x1A, _text("first", 64 << 10)),
+            made.file(name, 0x1B, _text("second", 12345), position=0x1234, seals=_SHRINK | _GROW),
+        )
+        made.session(
+            "second", made.file("second", 1, _text("third", 2 * page)), made.file("second", 2, _text("f", 100))
+        )
     folios, at = [(base, 0), (base + 4 * page, 2)], 0
     pieces = [_text(f"order {order}", page << order) for _, order in folios]
     for piece in pieces:
@@ -205,3 +225,8 @@ def _folded(number: int, bits: int) -> int:
 
 SHAPES = {shape.__name__: shape for shape in (several, sparse, many_files, many_sessions, names, everything)}
 """The shapes by name: each makes one for a size of pages in bytes."""
+
+
+def shapes_of(kernel: Kernel) -> dict[str, Callable[[Kernel], Shape]]:
+    """The shapes that a kernel can take: without LUO that of its other users of KHO."""
+    return {name: shape for name, shape in SHAPES.items() if kernel.number >= FIRST_LUO or shape is everything}

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""What counts as taken by a kernel, without one."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from luoser.checks import check
+from luoser.reader import read
+from tests.e2e import inside, judge
+from tests.e2e.boot import Outcome, files_of
+from tests.e2e.kernels import Kernel
+from tests.e2e.mutations import built
+from tests.e2e.parts import fault_of, parts_of, unlike
+from tests.e2e.shapes import everything, names, shapes_of
+
+NEW = Kernel(
+    series="7.3", release="7.3.4", machine="x86-64", pages="4K", image=Path("image"), symbols=Path("System.map")
+)
+OLD = replace(NEW, series="6.17", release="6.17.8")
+
+
+@pytest.mark.parametrize("kernel", [NEW, OLD], ids=["7.3", "6.17"])
+def test_what_a_kernel_does_not_say_that_it_took_is_a_fault(kernel: Kernel) -> None:
+    shape = everything(kernel)
+    good = Outcome(ended="done", log=tuple(shape.taken), said=(), files=shape.files)
+    assert fault_of(shape, good) == ""
+    assert len(shape.taken) == (3 if kernel is NEW else 2)
+    for line in shape.taken:
+        log = tuple(other for other in shape.taken if other != line)
+        assert fault_of(shape, replace(good, log=log)) == f"not logged: {line}"
+    assert fault_of(shape, replace(good, ended="panic")) == "panic"
+
+
+def test_a_kernel_without_luo_takes_images_of_what_it_has() -> None:
+    assert "images" in parts_of(OLD) and list(shapes_of(OLD)) == ["everything"]
+    state, image = built(everything(OLD), OLD)
+    assert state.handovers[0].luo is None and unlike(check(read(image.memory())), set()) == ""
+
+
+def test_what_check_leaves_open_is_a_fault() -> None:
+    state, image = built(everything(NEW), NEW)
+    assert unlike(check(read(image.memory())), set()) == ""
+    array = state.handovers[0].scratch_array
+    assert array is not None
+    image.patch(array, b"\x01")
+    assert "check does not judge" in unlike(check(read(image.memory())), set())
+
+
+def test_names_that_are_not_utf_8_are_told_apart() -> None:
+    shape = names(NEW)
+    console = "\n".join(
+        f"MEMFD retrieved {name.encode('utf-8', 'surrogateescape').hex()} {token:#x} {file.size:#x} {file.position:#x} "
+        f"{file.seals:#x} {file.sha256}"
+        for (name, token), file in shape.files.items()
+    )
+    assert files_of(console, "retrieved") == shape.files
+
+
+def test_nothing_in_a_dump_is_nothing_to_agree_with() -> None:
+    empty = base64.b64encode(json.dumps({"handovers": []}).encode()).decode()
+    assert inside._fault(f"INSIDE live: 4 {empty}", "live:", {"roots": []})
+
+
+def test_types_without_a_struct_of_a_handover_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "verify", lambda _: [])
+    assert judge._types(None)  # type: ignore[arg-type]
