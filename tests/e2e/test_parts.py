@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from luoser.checks import check
+from luoser.errors import UsageError
 from luoser.reader import read
+from luoser.writer.mutate import mutations
 from tests.e2e import inside, judge
 from tests.e2e.boot import Outcome, files_of
 from tests.e2e.kernels import Kernel
@@ -50,6 +52,28 @@ def test_what_check_leaves_open_is_a_fault() -> None:
     assert array is not None
     image.patch(array, b"\x01")
     assert "check does not judge" in unlike(check(read(image.memory())), set())
+
+
+_NEEDS_MORE = {"MAP007", "PCI001", "PCI016"}
+"""What `check` finds only with RAM or --layout."""
+
+
+@pytest.mark.parametrize("kernel", [NEW, replace(NEW, machine="arm64")], ids=["x86-64", "arm64"])
+def test_what_a_kernel_boots_with_breaks_the_rule_and_not_what_tells_the_kernel_of_it(kernel: Kernel) -> None:
+    shape, count = everything(kernel), 0
+    for rule, broken in mutations().items():
+        state, image = built(shape, kernel)
+        (told,) = image.passed
+        node = image.read(told.node, 64)
+        try:
+            broken.apply(image, state)
+        except UsageError:
+            continue
+        report = check(read(image.memory()))
+        told_of = {one.rule for one in report.findings} | {one.rule for one in report.unjudged}
+        assert (rule in told_of or rule in _NEEDS_MORE) and image.read(told.node, 64) == node, rule
+        count += 1
+    assert count > 60
 
 
 def test_names_that_are_not_utf_8_are_told_apart() -> None:

@@ -172,14 +172,17 @@ def own_nodes(image: Image, state: State) -> None:
     preserve(image, state, first_handover(state).preserved.address, 0)
 
 
-@mutation("MAP019", "the next kernel overwrites a part of the map")
+@mutation("MAP019", "nothing until the next kernel uses that page of scratch: a part of the map is lost")
 def nodes_in_scratch(image: Image, state: State) -> None:
-    """A node of the map moves to the end of the first scratch area."""
+    """A node of the map moves to the last unused page of the first scratch area."""
     areas = next((handover.scratch for handover in state.handovers if handover.scratch), ())
     if not areas:
         raise Cannot("expected scratch areas")
     preserved = _map(state)[0].preserved
-    place = areas[0].address + areas[0].size - image.page_size
+    pages = range(areas[0].address, areas[0].address + areas[0].size, image.page_size)
+    place = next((page for page in reversed(pages) if image.is_free(page)), None)  # the last one can have setup_data
+    if place is None:
+        raise Cannot("expected a page of scratch that is not in use")
     if preserved.form == "chunks":
         raise Cannot("expected a map in the form of a radix tree")
     root = struct.unpack(f"<{image.page_size // 8}Q", image.read(preserved.address, image.page_size))

@@ -28,8 +28,10 @@ def _scratch(image: Image, state: State) -> tuple[int, tuple[Area, ...]]:
 def scratch_overlap(image: Image, state: State) -> None:
     """The smallest scratch area gets the start of the largest one."""
     place, areas = _scratch(image, state)
-    by_size = sorted(range(len(areas)), key=lambda index: areas[index].size or 1 << 64)
-    image.patch(place + 16 * by_size[0], struct.pack("<Q", max(areas, key=lambda area: area.size).address))
+    by_size = sorted((index for index, area in enumerate(areas) if area.size), key=lambda index: areas[index].size)
+    if len(by_size) < 2:
+        raise Cannot("expected two scratch areas that are not empty")
+    image.patch(place + 16 * by_size[0], struct.pack("<Q", areas[by_size[-1]].address))
 
 
 @mutation("KHO016", "the kernel runs out of early memory, and panics")
