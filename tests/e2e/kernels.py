@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,14 +97,29 @@ def kernel(series: str, machine: str = "x86-64", pages: str = "4K", *, build: bo
     """
     out = CACHE / series / f"{machine}-{pages}"
     stamp, wanted = out / "made-from", _fingerprint(machine, pages)
-    if not stamp.exists() or stamp.read_text() != wanted:
+
+    def is_made() -> bool:
+        return stamp.exists() and stamp.read_text() == wanted
+
+    if not is_made():
         if not build:
             raise NoKernel(f"no kernel {series} for {machine} with pages of {pages} in the cache")
-        _build(_source(series), out, machine, pages)
-        stamp.write_text(wanted)
+        with _alone(out.parent):
+            if not is_made():  # by who was here before
+                _build(_source(series), out, machine, pages)
+                stamp.write_text(wanted)
     release = (out / "include/config/kernel.release").read_text().strip()
     image = out / _MAKE[machine][2]
     return Kernel(series=series, release=release, machine=machine, pages=pages, image=image, symbols=out / "System.map")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until nobody else builds in a folder of the cache: two builds in one destroy each other's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

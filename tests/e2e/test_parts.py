@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from luoser.checks import check
 from luoser.errors import UsageError
 from luoser.reader import read
 from luoser.writer.mutate import mutations
-from tests.e2e import inside, judge
+from tests.e2e import inside, judge, kernels
 from tests.e2e.boot import Outcome, files_of
 from tests.e2e.kernels import Kernel
 from tests.e2e.mutations import built
@@ -94,3 +96,20 @@ def test_nothing_in_a_dump_is_nothing_to_agree_with() -> None:
 def test_types_without_a_struct_of_a_handover_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "verify", lambda _: [])
     assert judge._types(None)  # type: ignore[arg-type]
+
+
+def test_two_runs_do_not_build_one_kernel_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built_in: list[Path] = []
+
+    def build(_: Path, out: Path, machine: str, pages: str) -> None:
+        built_in.append(out)
+        time.sleep(0.2)
+        (out / "include/config").mkdir(parents=True)
+        (out / "include/config/kernel.release").write_text("7.3.4")
+
+    monkeypatch.setattr(kernels, "CACHE", tmp_path)
+    monkeypatch.setattr(kernels, "_source", lambda _: tmp_path)
+    monkeypatch.setattr(kernels, "_build", build)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(kernels.kernel, ["7.3", "7.3"]))
+    assert [one.release for one in found] == ["7.3.4", "7.3.4"] and len(built_in) == 1
