@@ -223,7 +223,7 @@ def _layout(debug: Debug, variable: Any) -> dict[int, str]:
     todo, left = [(variable, 0, "")], _MEMBERS
     while todo:
         entry, base, path = todo.pop()
-        entry = _type(entry)
+        entry = _type(debug, entry)
         if entry.tag != "DW_TAG_structure_type" or path.count(".") > 4:
             if path:
                 found.setdefault(base, path.removesuffix("."))
@@ -238,10 +238,12 @@ def _layout(debug: Debug, variable: Any) -> dict[int, str]:
     return found
 
 
-def _type(entry: Any) -> Any:
+def _type(debug: Debug, entry: Any) -> Any:
     """The struct, pointer or plain type of a variable or member, typedefs and qualifiers removed."""
     for _ in range(_TYPES):
-        if "DW_AT_type" not in entry.attributes or entry.tag in ("DW_TAG_pointer_type", "DW_TAG_structure_type"):
+        is_end = entry.tag in ("DW_TAG_pointer_type", "DW_TAG_structure_type")
+        target = debug.type_of(entry) if not is_end else None
+        if target is None:
             break
-        entry = entry.get_DIE_from_attribute("DW_AT_type")
+        entry = target
     return entry

@@ -23,6 +23,8 @@ _TIMES = 16
 _OLD = ".zdebug_info"
 _TABLE = 4
 """Bytes of a table of abbreviations that cost as much as one attribute."""
+_TEXT = 32
+"""Bytes of a value that cost as much as one attribute: entries may share a long text."""
 
 
 def open_elf(file: BinaryIO, shown: str) -> Any:
@@ -61,7 +63,7 @@ class Debug:
         """elf: of `open_elf`, with DWARF."""
         self._info = elf.get_dwarf_info(follow_links=False)
         self._left = Budget(LIMITS.debug_entries, lambda: 0)
-        self._tables = set[int]()
+        self._tables, self._types = set[int](), set[int]()
 
     def tops(self) -> Iterator[Any]:
         """The first entry of each unit."""
@@ -74,12 +76,26 @@ class Debug:
             yield self._top(self._info.get_CU_at(unit))
 
     def _top(self, unit: Any) -> Any:
+        self._need_table(unit)
+        return self._counted(unit.get_top_DIE())
+
+    def _need_table(self, unit: Any) -> None:
         place = unit["debug_abbrev_offset"]
         if place not in self._tables:
             self._tables.add(place)
             unit.get_abbrev_table()
             self._need((self._info.debug_abbrev_sec.stream.tell() - place) // _TABLE)
-        return self._counted(unit.get_top_DIE())
+
+    def type_of(self, entry: Any) -> Any:
+        """The entry of the type that an entry refers to. None: it has none. Only the first reference to one counts."""
+        if "DW_AT_type" not in entry.attributes:
+            return None
+        found = entry.get_DIE_from_attribute("DW_AT_type")
+        if found.offset not in self._types:
+            self._types.add(found.offset)
+            self._need_table(found.cu)
+            self._counted(found)
+        return found
 
     def children(self, entry: Any) -> Iterator[Any]:
         """The entries that an entry holds, itself: not those inside of them."""
@@ -98,10 +114,12 @@ class Debug:
             depth += child.has_children
 
     def _counted(self, entry: Any) -> Any:
-        """An entry, after its attributes were counted: also those that take no byte."""
+        """An entry, after its attributes were counted: also those that take no byte, and those that share theirs."""
         is_null = entry.is_null()
         decl = None if is_null else entry.cu.get_abbrev_table().get_abbrev(entry.abbrev_code)
-        self._need(1 + (len(decl["attr_spec"]) if decl is not None else 0))
+        values = (each.value for each in entry.attributes.values())
+        shared = sum(len(value) for value in values if isinstance(value, (bytes, list))) // _TEXT
+        self._need(1 + shared + (len(decl["attr_spec"]) if decl is not None else 0))
         return entry
 
     def _need(self, count: int) -> None:

@@ -38,8 +38,8 @@ def elf(*sections: Section) -> bytes:
     return head + body + b"".join(heads)
 
 
-def debug(units: bytes, abbreviations: bytes, flags: int = 0) -> bytes:
-    parts = ((b".debug_info", flags, units), (b".debug_abbrev", 0, abbreviations), (b".debug_str", 0, b"\0"))
+def debug(units: bytes, abbreviations: bytes, flags: int = 0, strings: bytes = b"\0") -> bytes:
+    parts = ((b".debug_info", flags, units), (b".debug_abbrev", 0, abbreviations), (b".debug_str", 0, strings))
     return elf(*((name, 1, flag, data, 0) for name, flag, data in parts))
 
 
@@ -86,6 +86,34 @@ def shared_tables() -> bytes:
     return debug(b"".join(unit(b"\1a\0", 7 * number) for number in range(2000)), table)
 
 
+def free_attributes_of_types() -> bytes:
+    """Each member has a type of its own, of a byte with a thousand attributes that take none, in a unit not read."""
+    wide = b"\3\x24\0" + b"".join(bytes([0x80 | low, 0x40 | high, 0x19]) for low in range(100) for high in range(10))
+    table = b"\2\x13\1" + NAME + b"\0\0" + wide + b"\0\0" + b"\4\x0d\0\x49\x10\0\0\0"
+    head, count = TOP + b"\2luo_ser\0", 2000
+    first = 11 + len(head) + 5 * count + 2 + 11 + 3
+    members = b"".join(b"\4" + struct.pack("<I", first + number) for number in range(count))
+    return debug(unit(head + members + b"\0\0") + unit(b"\1a\0" + b"\3" * count + b"\0"), UNIT + table)
+
+
+def other_table() -> bytes:
+    """Types are in 2000 units that have the same table, but for its beginning, of which none is read for itself."""
+    filler = b"".join(b"\1\x34\0" + NAME + b"\0\0" for _ in range(5000))
+    own = UNIT + b"\2\x13\1" + NAME + b"\0\0" + b"\4\x0d\0\x49\x10\0\0\0"
+    head, count = TOP + b"\2luo_ser\0", 2000
+    size = len(unit(b"\1a\0"))
+    first = 11 + len(head) + 5 * count + 2
+    members = b"".join(b"\4" + struct.pack("<I", first + size * number + 11) for number in range(count))
+    others = b"".join(unit(b"\1a\0", len(own) + 7 * number) for number in range(count))
+    return debug(unit(head + members + b"\0\0") + others, own + filler + b"\0")
+
+
+def shared_names() -> bytes:
+    """All entries have the same long name."""
+    table = UNIT + b"\2\x24\0\x03\x0e\0\0\0"
+    return debug(unit(TOP + b"\2\0\0\0\0" * 2000 + b"\0"), table, strings=b"a" * 20_000 + b"\0")
+
+
 def types(tmp_path: Path, data: bytes) -> str:
     """What is said of the types of a file. Empty: they were read."""
     (tmp_path / "vmlinux").write_bytes(data)
@@ -104,7 +132,7 @@ def test_odd_entries_are_read(make: object, tmp_path: Path) -> None:
     assert process_time() - start < 10
 
 
-@pytest.mark.parametrize("make", [free_attributes, shared_tables])
+@pytest.mark.parametrize("make", [free_attributes, shared_tables, free_attributes_of_types, other_table, shared_names])
 def test_entries_and_their_attributes_are_counted(make: object, tmp_path: Path) -> None:
     start = process_time()
     with limited(Limits(debug_entries=200_000)):

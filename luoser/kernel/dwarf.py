@@ -91,11 +91,12 @@ class Dwarf(Types):
         return self._numbers[entry.offset]
 
     def _target(self, entry: Any) -> int:
-        return self._number(entry.get_DIE_from_attribute("DW_AT_type")) if "DW_AT_type" in entry.attributes else 0
+        target = self._debug.type_of(entry)
+        return self._number(target) if target is not None else 0
 
     def _pointed(self, entry: Any) -> int:
         """Number of the type that a pointer leads to. A struct has only its name, unless it is one that is read."""
-        target = entry.get_DIE_from_attribute("DW_AT_type") if "DW_AT_type" in entry.attributes else None
+        target = self._debug.type_of(entry)
         if target is None:
             return 0
         if _KINDS.get(target.tag) not in (Kind.STRUCT, Kind.UNION) or _STRUCTS.search(_text(target)):
@@ -142,8 +143,17 @@ class Dwarf(Types):
             bits, target = _value(child, "DW_AT_bit_size"), self._target(child)
             bit = _value(child, "DW_AT_data_bit_offset") if bits else 0
             if bits and "DW_AT_bit_offset" in child.attributes:  # DWARF 4 and older: from the end of its unit
-                bit = 8 * _unit(child) - _value(child, "DW_AT_bit_offset") - bits
+                bit = 8 * self._unit(child) - _value(child, "DW_AT_bit_offset") - bits
             yield Member(_text(child), target, bit + 8 * _value(child, "DW_AT_data_member_location"), bits)
+
+    def _unit(self, entry: Any) -> int:
+        """Bytes of the unit that a bit-field is in, up to DWARF 4: its own size, or that of its type."""
+        for _ in range(_CHAIN):
+            size, target = _value(entry, "DW_AT_byte_size"), self._debug.type_of(entry)
+            if size or target is None:
+                return size
+            entry = target
+        return 0
 
     def type(self, number: int) -> Type:
         if not 0 <= number < len(self._types):
@@ -157,15 +167,6 @@ class Dwarf(Types):
         for number, found in enumerate(self._types):
             if found.kind in (Kind.STRUCT, Kind.UNION):
                 yield number, found.name
-
-
-def _unit(entry: Any) -> int:
-    """Bytes of the unit that a bit-field is in, up to DWARF 4: its own size, or that of its type."""
-    for _ in range(_CHAIN):
-        if (size := _value(entry, "DW_AT_byte_size")) or "DW_AT_type" not in entry.attributes:
-            return size
-        entry = entry.get_DIE_from_attribute("DW_AT_type")
-    return 0
 
 
 def _text(entry: Any) -> str:
