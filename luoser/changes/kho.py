@@ -105,15 +105,14 @@ def _areas(handover: Handover) -> str:
 
 
 def _subtrees(sides: Sides) -> Iterator[Change]:
-    for name, old, new in paired(sides.before.subtrees, sides.after.subtrees, lambda subtree: subtree.name):
+    trees = sides.before.subtrees, sides.after.subtrees
+    places = {id(entry): f"subtrees[{index}]" for entries in trees for index, entry in enumerate(entries)}
+    for name, old, new in paired(*trees, lambda subtree: subtree.name):
         where = f"subtrees/{path_part(name)}"
         if new is None or old is None:
             yield one_sided(where, old, new, lambda subtree: text_of(subtree.address))
         else:
-            place_before, place = (
-                f"subtrees[{entries.index(entry)}]"
-                for entries, entry in ((sides.before.subtrees, old), (sides.after.subtrees, new))
-            )
+            place_before, place = places[id(old)], places[id(new)]
             yield from member_changes(where, old, new, ("address", "size"))
             if not sides.after.may_be_freed(place):
                 yield from _tree(f"{where}/fdt", old.fdt, new.fdt)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from luoser.abi.luo import form as luo_form
 from luoser.changes.handler import HANDLE_CODES, record_changes
@@ -12,6 +13,7 @@ from luoser.changes.model import Change, Kind
 from luoser.changes.sides import (
     NOT_THERE,
     UNREAD,
+    Matches,
     Sides,
     member_changes,
     one_sided,
@@ -130,11 +132,11 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
             left.append(old)
         elif new is not None:
             new_ones.append(new)
+    renamed, blocks = Matches(new_ones, _identities), sorted({*after.session_blocks})
     for old in left:
         where = f"luo/sessions/{path_part(old.name)}"
-        same = next((new for new in new_ones if _is_renamed(old, new)), None)
+        same = renamed.take(old)
         if same is not None:
-            new_ones.remove(same)
             yield Change(
                 kind=Kind.CHANGED, where=f"{where}/name", before=safe_text(old.name), after=safe_text(same.name)
             )
@@ -142,33 +144,32 @@ def _sessions(sides: Sides, before: Luo, after: Luo) -> Iterator[Change]:
         else:
             form = luo_form(after.layout)
             span = form.session_span if form is not None else 1
-            is_read = _is_read(sides, "luo.sessions", old.address, after.session_blocks, span)
+            is_read = _is_read(sides, "luo.sessions", old.address, blocks, span)
             signs = entry_signs(sides, "luo.sessions", _SESSION_CODES, "bad-session", old.address, is_read=is_read)
             yield sides.gone(where, counted(len(old.files), "file"), "finished, or its page was reused", signs)
-    for new in new_ones:
+    for new in renamed.left():
         yield sides.come(f"luo/sessions/{path_part(new.name)}", counted(len(new.files), "file"), "luo.sessions")
 
 
-def _is_renamed(old: Session, new: Session) -> bool:
-    """Whether two sessions have the same entry, or the same files."""
-    files = [(file.token, file.data) for file in old.files]
-    return old.address == new.address or (bool(files) and files == [(file.token, file.data) for file in new.files])
+def _identities(session: Session) -> Iterator[Hashable]:
+    """What a session keeps when it is renamed: its entry, and its files."""
+    yield session.address
+    if session.files:
+        yield tuple((file.token, file.data) for file in session.files)
 
 
-def _is_read(sides: Sides, path: str, address: int | None, starts: Collection[int], pages: int) -> bool:
+def _is_read(sides: Sides, path: str, address: int | None, starts: Sequence[int], pages: int) -> bool:
     """Whether the page of an entry could be read after.
 
     path:   of the array.
-    starts: addresses of its blocks, or of its only area.
+    starts: addresses of its blocks, or of its only area, sorted.
     pages:  of a block, which was read if it is there, or of an area, which may have been read in part.
     """
     if address is None:
         return False
-    lost = [problem.address for problem in sides.about(path, NOT_THERE) if problem.address and pages > 1]
-    size = sides.page_size
-    return any(
-        start <= address < start + pages * size and not any(start <= gap <= address for gap in lost) for start in starts
-    )
+    near = starts[bisect_right(starts, address - pages * sides.page_size) : bisect_right(starts, address)]
+    lost = [problem.address for problem in sides.about(path, NOT_THERE) if problem.address] if pages > 1 else []
+    return any(not any(start <= gap <= address for gap in lost) for start in near)
 
 
 def _session(sides: Sides, both: tuple[str, str], old: Session, new: Session) -> Iterator[Change]:
@@ -192,20 +193,20 @@ def _session(sides: Sides, both: tuple[str, str], old: Session, new: Session) ->
             left.append(was)
         elif now is not None:
             new_ones.append(now)
+    moved, blocks = Matches(new_ones, lambda file: ((file.compatible, file.data),)), sorted({*new.blocks})
     for was in left:
         path = f"{where}/files/{was.token:#x}"
-        same = next((now for now in new_ones if (now.compatible, now.data) == (was.compatible, was.data)), None)
+        same = moved.take(was)
         if same is not None:
-            new_ones.remove(same)
             yield Change(kind=Kind.CHANGED, where=f"{path}/token", before=text_of(was.token), after=text_of(same.token))
             yield from _file(sides, path, (places[id(was)], places[id(same)]), was, same)
         else:
             form = luo_form(sides.after.luo.layout) if sides.after.luo is not None else None
             span = form.file_span if form is not None else 1
-            is_read = _is_read(sides, f"{place}.files", was.address, new.blocks, span)
+            is_read = _is_read(sides, f"{place}.files", was.address, blocks, span)
             signs = entry_signs(sides, f"{place}.files", _FILE_CODES, "bad-file", was.address, is_read=is_read)
             yield sides.gone(path, safe_text(was.compatible), "finished, or its page was reused", signs)
-    for now in new_ones:
+    for now in moved.left():
         yield sides.come(f"{where}/files/{now.token:#x}", safe_text(now.compatible), f"{place_before}.files")
 
 

@@ -11,7 +11,7 @@ from luoser.abi.pci import COUNTS
 from luoser.changes.luo import ROOT_CODES, flb_signs
 from luoser.changes.model import Change, Kind
 from luoser.changes.rows import common_runs, outside
-from luoser.changes.sides import UNREAD, Sides, mapping_changes, one_sided, paired, path_part, text_of
+from luoser.changes.sides import UNREAD, Matches, Sides, mapping_changes, one_sided, paired, path_part, text_of
 from luoser.state import Device, DeviceList, Handover, PciList, Problem
 from luoser.text import counted
 
@@ -131,13 +131,12 @@ def _value(value: Any) -> str:
 
 def pci_changes(sides: Sides) -> Iterator[Change]:
     """Changes in the device lists of a handover. sides: the handover."""
-    left = list(sides.after.pci)
+    matches = Matches(sides.after.pci, lambda entry: (*entry.via, entry.address))
     for old in sides.before.pci:
-        new = next((entry for entry in left if _is_same_list(old, entry)), None)
+        new = matches.take(old)
         if new is None:
             yield sides.gone(f"pci/{_way(old)}", counted(len(old.devices), "device"), "consumed", _signs(sides, old))
             continue
-        left.remove(new)
         if old.layout != new.layout:
             yield Change(
                 kind=Kind.CHANGED, where=f"pci/{_way(old)}/layout", before=old.layout, after=new.layout,
@@ -161,7 +160,7 @@ def pci_changes(sides: Sides) -> Iterator[Change]:
                     yield Change(kind=Kind.CHANGED, where=where, before=text_of(first), after=text_of(then))
         yield from (change.below("pci") for change in bus_changes(old.buses, new.buses))
     serialised = not _is_serialised(sides.before) and _is_serialised(sides.after)
-    for new in left:
+    for new in matches.left():
         is_late = serialised and all(way.startswith("flb:") for way in new.via)
         where, text = f"pci/{_way(new)}", counted(len(new.devices), "device")
         if is_late:
@@ -189,10 +188,6 @@ def _paths(handover: Handover, entry: PciList) -> Iterator[str]:
 
 def _is_serialised(handover: Handover) -> bool:
     return handover.luo is not None and handover.luo.serialized
-
-
-def _is_same_list(old: PciList, new: PciList) -> bool:
-    return bool(set(old.via) & set(new.via)) or old.address == new.address
 
 
 def _way(entry: PciList) -> str:

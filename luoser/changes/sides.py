@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 from luoser.abi.release import kept_subtrees
 from luoser.changes.model import Change, Kind
@@ -15,6 +17,7 @@ from luoser.text import counted, safe_text
 __all__ = [
     "NOT_THERE",
     "UNREAD",
+    "Matches",
     "Sides",
     "mapping_changes",
     "member_changes",
@@ -48,6 +51,11 @@ class Sides:
     met: tuple[Problem, ...]
     page_size: int = 4096
     was: tuple[Problem, ...] = ()
+    _about: dict[str, list[Problem]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for problem in self.met:
+            self._about.setdefault(problem.about, []).append(problem)
 
     @property
     def consumed(self) -> bool:
@@ -60,7 +68,7 @@ class Sides:
         path:  of the thing, relative to the root.
         codes: to select.
         """
-        return [problem for problem in self.met if problem.about == path and problem.code in codes]
+        return [problem for problem in self._about.get(path, ()) if problem.code in codes]
 
     def is_unread(self, before: str, after: str) -> bool:
         """Whether pages of a thing are not in one of the sources, or cannot be unpacked.
@@ -201,6 +209,32 @@ def paired(
     was, now = _keyed(before, key), _keyed(after, key)
     for name in dict.fromkeys((*was, *now)):
         yield name[0], was.get(name), now.get(name)
+
+
+class Matches(Generic[_T]):
+    """Items of which each is taken once: the first one that has a key of another item."""
+
+    def __init__(self, items: Iterable[_T], keys: Callable[[_T], Iterable[Hashable]]) -> None:
+        """keys: of an item."""
+        self._items: dict[int, _T] = dict(enumerate(items))
+        self._keys = keys
+        self._places: dict[Hashable, deque[int]] = {}
+        for place, item in self._items.items():
+            for key in keys(item):
+                self._places.setdefault(key, deque()).append(place)
+
+    def take(self, other: _T) -> _T | None:
+        """The first item left that has a key of another item. None: there is none."""
+        found = list[int]()
+        for places in filter(None, map(self._places.get, self._keys(other))):
+            while places and places[0] not in self._items:
+                places.popleft()
+            found += islice(places, 1)
+        return self._items.pop(min(found)) if found else None
+
+    def left(self) -> Iterable[_T]:
+        """The items that were not taken, in their order."""
+        return self._items.values()
 
 
 def _keyed(items: Sequence[_T], key: Callable[[_T], Any]) -> dict[tuple[Any, int], _T]:

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from time import process_time
 from types import SimpleNamespace as Thing
 
 import pytest
 
-from luoser.changes import Kind
-from luoser.changes.sides import Sides, mapping_changes, member_changes, paired, text_of
-from luoser.state import Direction, Problem, Subtree
-from tests.changes.helpers import sound
+from luoser.changes import Kind, compare
+from luoser.changes.sides import Matches, Sides, mapping_changes, member_changes, paired, text_of
+from luoser.state import Direction, Problem, State, Subtree
+from tests.changes.helpers import luo_of, sound
 from tests.checks.mutants import changed
 
 MISSING = Problem(code="missing", address=1, message="not there", root=None, about="a")
@@ -110,3 +112,50 @@ def test_many_items_of_one_key_are_paired_in_order_with_one_look_at_each() -> No
     pairs = list(paired(items, items[:999], lambda item: looks.append(item) or "same"))  # type: ignore[func-returns-value]
     assert pairs == [("same", item, item if item < 999 else None) for item in items]
     assert len(looks) == 1999
+
+
+def test_each_item_is_taken_once_by_any_of_its_keys() -> None:
+    items = Matches([("a", 1), ("b", 2), ("b", 1)], lambda item: item)
+    assert items.take(("x", 3)) is None
+    assert items.take(("b", 1)) == ("a", 1)  # the first one in order
+    assert items.take(("a", 2)) == ("b", 2)
+    assert items.take(("a", 1)) == ("b", 1)
+    assert items.take(("b", 1)) is None
+    assert [*items.left()] == []
+
+
+def _sessions(side: int, count: int) -> State:
+    luo = luo_of()
+    sessions = tuple(
+        replace(luo.sessions[0], name=f"{side}-{at}", address=8 * at + side, files=()) for at in range(count)
+    )
+    return changed(sound(), luo=replace(luo, sessions=sessions, session_blocks=tuple(range(0x1000, count << 12, 4096))))
+
+
+def _files(side: int, count: int) -> State:
+    luo = luo_of()
+    file = replace(luo.sessions[0].files[0], memfd=None)
+    files = tuple(replace(file, token=2 * at + side, data=2 * at + side) for at in range(count))
+    return changed(sound(), luo=replace(luo, sessions=(replace(luo.sessions[0], files=files),)))
+
+
+def _subtrees(side: int, count: int) -> State:
+    return changed(sound(), subtrees=tuple(Subtree(name=f"{at}", address=side, size=1) for at in range(count)))
+
+
+def _lists(side: int, count: int) -> State:
+    one = sound().handovers[0].pci[0]
+    return changed(
+        sound(), pci=tuple(replace(one, via=(f"subtree:{side}-{at}",), address=2 * at + side) for at in range(count))
+    )
+
+
+@pytest.mark.parametrize("make", [_sessions, _files, _subtrees, _lists])
+def test_work_grows_with_what_both_sides_have(make: Callable[[int, int], State]) -> None:
+    times = list[float]()
+    for count in (1000, 8000):
+        before, after = make(0, count), make(1, count)
+        start = process_time()
+        assert compare(before, after).changes
+        times.append(process_time() - start)
+    assert times[1] < 24 * times[0] + 1  # N: 8 times, N * N: 64 times
