@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 import hexdump
@@ -99,6 +100,12 @@ def parse_hex(text: bytes, *, word: int | None = None) -> bytes:
         raise FormatError(f"hex text line {error.number}: {error}") from None
 
 
+@lru_cache(maxsize=1 << 16)
+def _same(word: str) -> str:
+    """One string for words that are alike: a text of short ones has millions of them."""
+    return word
+
+
 class _LineError(ValueError):
     def __init__(self, row: _Row, message: str) -> None:
         super().__init__(message)
@@ -135,7 +142,7 @@ def _row(number: int, line: str) -> _Row:
     """Raises ValueError for half a byte."""
     if (whole := _WHOLE.match(line)) and (whole[2] or len(whole[3]) > 40):
         mark = ":  " if line[9:11] == "  " else whole[2] or ""
-        return _Row(number, line, whole[1], mark, tuple(whole[3].split()))
+        return _Row(number, line, whole[1], mark, tuple(map(_same, whole[3].split())))
     head = _HEAD.match(line)
     if head is None or not _is_offset(head, line[head.end() :]):
         words, _, is_hex = _words(line, has_offset=False, may_be_wide="0x" in line)
@@ -194,7 +201,7 @@ def _words(text: str, *, has_offset: bool, may_be_wide: bool) -> tuple[tuple[str
             if not (is_hex or is_same) and len(found[3]) % 2:
                 raise ValueError(f"half a byte in {found[3][:40]!r}")
         is_hex = bool(found[2])
-        words.append(found[3])
+        words.append(_same(found[3]))
         place = found.end()
         if has_offset and len(words) == _LINE and len(words[0]) == 2:
             break

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
+import tracemalloc
 
 import hexdump
 import pytest
@@ -199,6 +201,23 @@ def test_star_that_stands_for_much_is_refused() -> None:
         parse_hex(text)
     with limited(Limits(hex_size=1 << 28)):
         assert len(parse_hex(text)) == 0xFFFFFF0
+
+
+@pytest.mark.parametrize("form", ["C", "xxd"])
+def test_a_long_text_takes_little_memory_for_each_byte(form: str) -> None:
+    data = random.Random(7).randbytes(64 << 10)
+    rows = [(place, data[place : place + 16]) for place in range(0, len(data), 16)]
+    if form == "C":
+        text = "".join(f"{place:08x}  {row[:8].hex(' ')}  {row[8:].hex(' ')}  |{'.' * 16}|\n" for place, row in rows)
+    else:
+        text = "".join(f"{place:08x}: {row.hex(' ', -2)}  {'.' * 16}\n" for place, row in rows)
+    parse_hex(text.encode())  # the words that there are
+    tracemalloc.start()
+    try:
+        assert parse_hex(text.encode()) == data
+        assert tracemalloc.get_traced_memory()[1] < 64 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 FOLIO = bytes.fromhex(
