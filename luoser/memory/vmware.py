@@ -66,7 +66,7 @@ def _tags(path: str, state: Buffer) -> Iterator[tuple[_Tag, int]]:
     magic, _, groups = _HEADER.unpack(bytes(state[: _HEADER.size]).ljust(_HEADER.size, b"\0"))
     width = 8 if magic[0] & 0xF else 4
     tags = _Cursor(path, state, _memory_group(path, state, groups))
-    for _ in range(LIMITS.vmware_tags):
+    for _ in range(LIMITS.vmware_tags + 1):  # and the end
         flags, length = tags.take(2)
         if flags == 0 and length == 0:
             return
