@@ -83,7 +83,7 @@ class Limits:
     qmp_line: int = _limit(1 << 20, "bytes of one message of a QMP socket")
     qmp_seconds: int = _limit(3600, "seconds for all that is asked of a QMP socket")
     guest_size: int = _limit(1 << 46, "bytes of memory of a QEMU guest")
-    pci_devices: int = _limit(1 << 16, "devices of one topology, and of a list that a report counts")
+    pci_devices: int = _limit(1 << 16, "devices of one topology")
     topology_size: int = _limit(128 << 20, "bytes of the text of lspci: -xxxx takes 14 KiB a device")
     topology_json: int = _limit(32 << 20, "bytes of a topology in JSON")
     topology_remarks: int = _limit(100, "remarks on one topology")

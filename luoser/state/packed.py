@@ -201,6 +201,11 @@ class DeviceList(Sequence[Device]):
         domain, bdf = place["domain"], place["bdf"]
         return (row[domain] << 16 | row[bdf] for row in rows)
 
+    def used_paths(self) -> Iterator[int]:
+        """As `paths`, of all devices: without holes."""
+        paths = self.paths(0, self.slots)
+        return paths if isinstance(self._slots, range) else map([*paths].__getitem__, self._slots)
+
     def _device(self, index: int, row: tuple[Any, ...]) -> Device:
         fields = row_fields(self._columns, row)
         path = fields.pop("path", None)

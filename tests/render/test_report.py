@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from luoser.changes import compare
+from luoser.changes import NotCompared, compare
 from luoser.checks import check
 from luoser.limits import Limits, limited
 from luoser.render.report import Dump, Dumps, Reported, Saved, nodes, page
@@ -191,6 +191,31 @@ def test_what_is_left_out_is_said() -> None:
     assert "5 of 6 sessions and 5 of 64 files are in this page" in text
     assert "the first 5 of 10 devices are shown" in text
     assert re.search(r"\d\d more lines are not in this page", text)
+
+
+def test_flbs_that_are_left_out_are_said() -> None:
+    state = real.read(DUMP)
+    handover = state.handovers[0]
+    assert handover.luo is not None
+    luo = replace(handover.luo, flbs=handover.luo.flbs[:1] * 7)
+    with limited(Limits(report_rows=5)):
+        text = "".join(Structure(page([reported(replace(state, handovers=(replace(handover, luo=luo),)))])).texts)
+    assert "5 of 7 FLBs are in this page" in text
+
+
+def test_all_devices_are_counted() -> None:
+    with limited(Limits(pci_devices=3)):
+        text = "".join(Structure(page([reported(real.read(DUMP))])).texts)
+    assert re.search(r"\b8\s*PCI devices", text)
+
+
+def test_what_was_not_compared_is_counted_beside_changes_that_are_left_out() -> None:
+    before, after = real.read(DUMP), real.read("7.3-a/post")
+    gaps = tuple(NotCompared(where=f"gap {number}", reason="lost") for number in range(9))
+    found = replace(compare(before, after), not_compared=gaps)
+    with limited(Limits(report_rows=2)):
+        text = "".join(Structure(page([reported(before), reported(after)], found)).texts)
+    assert "7 things more not compared; the first 2 changes are shown" in text
 
 
 def test_state_with_pending_objects_shows_them() -> None:

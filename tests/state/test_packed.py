@@ -66,6 +66,12 @@ def test_devices_by_domain_and_bdf(values: list[tuple[int, int, int]]) -> None:
     ]
 
 
+def test_paths_of_devices_are_without_holes() -> None:
+    data = b"".join(RECORD.pack(*row) for row in ((3, 1, 0), (0, 0, 0), (2, 0, 0)))
+    for has_holes, want in ((True, [3, 2]), (False, [3, 0, 2])):
+        assert [*DeviceList(RECORD, PATHS, data, holes=has_holes).used_paths()] == want
+
+
 def test_names_and_numbers_of_a_device() -> None:
     device = devices([(0x4100, 1, 0x1A96000)])[0]
     assert device.name == "0000:41:00.0"

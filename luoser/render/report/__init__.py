@@ -181,10 +181,16 @@ class _Handover:
         ]
         self.has_luo, self.serialized = handover.luo is not None, handover.luo is not None and handover.luo.serialized
         self.sessions, self.sessions_note = _sessions(handover)
+        flbs = handover.luo.flbs if handover.luo is not None else ()
         self.flbs = [
-            (safe_text(flb.name), f"{flb.data:#x}", counted(flb.count, "file"))
-            for flb in (handover.luo.flbs[: LIMITS.report_rows] if handover.luo is not None else ())
+            (safe_text(flb.name), f"{flb.data:#x}", counted(flb.count, "file")) for flb in flbs[: LIMITS.report_rows]
         ]
+        self.flbs_note = (
+            f"{len(self.flbs)} of {counted(len(flbs), 'FLB')} are in this page; luoser inspect --all shows all, or "
+            "--limit report_rows=N"
+            if len(self.flbs) < len(flbs)
+            else ""
+        )
         pending = Tree(())
         draw_pending(pending, handover, folded=False)
         self.pending = _Nested(pending.children)
@@ -195,7 +201,7 @@ def _facts(handover: Handover, given: Reported) -> Iterator[tuple[str, str]]:
     """(number, of what) of the most important things."""
     sessions = handover.luo.sessions if handover.luo is not None else ()
     memory = [file.memfd.size for session in sessions for file in session.files if file.memfd is not None]
-    devices = {device.name for one in handover.pci for device in islice(one.devices, LIMITS.pci_devices)}
+    devices = {path for one in handover.pci for path in one.devices.used_paths()}
     yield str(len(devices)), "PCI device" if len(devices) == 1 else "PCI devices"
     yield str(len(sessions)), "session" if len(sessions) == 1 else "sessions"
     yield str(sum(len(session.files) for session in sessions)), "files"
@@ -310,9 +316,10 @@ class _Diff:
         self.rows = list(islice(_changes(found), LIMITS.report_rows))
         self.gaps = Counter(f"{gap.where}: {gap.reason}" for gap in found.not_compared[: LIMITS.report_rows])
         more = max(0, len(found.not_compared) - LIMITS.report_rows)
-        self.note = f"{counted(more, 'thing')} more not compared" if more else ""
+        notes = [f"{counted(more, 'thing')} more not compared"] if more else []
         if len(self.rows) == LIMITS.report_rows:
-            self.note = f"the first {len(self.rows)} changes are shown; luoser diff --all shows all"
+            notes.append(f"the first {len(self.rows)} changes are shown; luoser diff --all shows all")
+        self.note = "; ".join(notes)
 
 
 def _changes(found: Comparison) -> Iterator[_ChangeRow]:
