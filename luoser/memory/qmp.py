@@ -163,7 +163,11 @@ class QmpMemory(Memory):
                 continue
             places = ((host + start - segment.start, end - start) for start, end in _spans(segment))
             known = zip(_spans(segment), untouched(process, places), strict=True)
-            self._zero.update(start for (start, _), zero in known if zero)
+            for (start, _), zero in known:
+                if self._monitor.is_late:  # which the next command says
+                    return
+                if zero:
+                    self._zero.add(start)
 
     def _host_address(self, address: int) -> int | None:
         """Address of a byte of the guest in QEMU's own address space. None if it has none."""
@@ -339,6 +343,8 @@ class _Monitor:
         Raises _Refused if QEMU answers with an error, SourceError if there is no answer.
         """
         if seconds is None:
+            if self.is_late:  # also if it answers fast, without end
+                self._fail_late(command)
             seconds = max(0.001, min(_ANSWER, self._end - time.monotonic()))
         deadline = time.monotonic() + seconds
         self._number += 1
@@ -348,8 +354,8 @@ class _Monitor:
             sockets.send_fds(self._socket, [line], [] if descriptor is None else [descriptor])
             answer = self._answer(deadline)
         except TimeoutError:
-            if time.monotonic() >= self._end:
-                self._fail(f"QEMU took too long in all, during {command}; {how_to_raise('qmp_seconds')}")
+            if self.is_late:
+                self._fail_late(command)
             self._fail(f"QEMU did not answer {command} in {seconds:g} s")
         except OSError:
             self._fail(f"QEMU closed the connection during {command}; it may have ended")
@@ -408,6 +414,14 @@ class _Monitor:
         if not isinstance(value, kind):
             self._fail(f"not a QMP socket: expected an answer with {name}")
         return value
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time for all commands is over."""
+        return time.monotonic() >= self._end
+
+    def _fail_late(self, command: str) -> NoReturn:
+        self._fail(f"QEMU took too long in all, during {command}; {how_to_raise('qmp_seconds')}")
 
     def _fail(self, message: str) -> NoReturn:
         raise SourceError(f"{self._shown}: {message}") from None

@@ -788,6 +788,36 @@ def test_interrupt_while_the_guest_is_let_go_leaves_it_to_the_exit(serve: Serve)
     assert server.seen.count("cont") == 1
 
 
+def test_a_server_that_answers_fast_has_no_more_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    with luoser.open(serve().source) as memory:
+        memory.read(0x100000, 16)
+        now = time.monotonic
+        monkeypatch.setattr("luoser.memory.qmp.time.monotonic", lambda: now() + 4000)
+        with pytest.raises(SourceError, match=r"QEMU took too long in all, during pmemsave.*qmp_seconds"):
+            memory.read(0x110000, 16)
+
+
+def test_what_was_never_touched_is_looked_for_in_that_time_only(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that claims much memory, which costs it nothing."""
+    asked, now = list[int](), time.monotonic
+
+    def untouched(_: int, spans: Iterator[tuple[int, int]]) -> Iterator[bool]:
+        monkeypatch.setattr("luoser.memory.qmp.time.monotonic", lambda: now() + 4000)
+        for start, _ in spans:
+            asked.append(start)
+            yield True
+
+    def address(server: Server, request: dict[str, Any]) -> Said:
+        return {"return": f"Host virtual address for it is {request['arguments']['command-line'].split()[1]}\r\n"}
+
+    monkeypatch.setattr("luoser.memory.qmp.untouched", untouched)
+    monkeypatch.setattr("luoser.memory.qmp.os.path.samestat", lambda *_: True)
+    server = serve({"human-monitor-command": address}, core=core(Load(0, bytes(64), 64 << 30, 64 << 30)))
+    with suppress(SourceError), luoser.open(server.source):
+        pass
+    assert len(asked) == 1
+
+
 def test_all_answers_together_have_one_deadline(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is in time for each command may not keep luoser for ever."""
     now = time.monotonic
