@@ -66,9 +66,10 @@ RELEASES = {
 LAST = tuple(map(int, next(reversed(RELEASES)).split(".")))
 """The last known release, as numbers."""
 
-_NUMBERS = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
+_NUMBERS = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?!\d)(?:\.(\d{1,9})(?!\d))?", re.ASCII)
+"""Python makes no numbers of thousands of digits, and no release has them."""
 _FULL = re.compile(r"\d+\.\d+\.\d+(?!.*[-.~]$)")
-_NAME = re.compile(r"(\d+\.\d+)(?:\.(\d+))?(?!\d)")
+_NAME = re.compile(r"(\d+\.\d+)(?:\.(\d{1,9}))?(?!\d)", re.ASCII)
 
 
 def release_numbers(kernel: str) -> tuple[int, int, int] | None:
