@@ -41,6 +41,8 @@ def profile_of(name: str, opened: Callable[[str], AbstractContextManager[tuple[S
 
 
 def _is_vmlinux(name: str) -> bool:
+    if not Path(name).is_file():  # a pipe can be read once only
+        return False
     try:
         with Path(name).open("rb") as file:
             head = file.read(18)

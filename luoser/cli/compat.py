@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from luoser.cli import complete
-from luoser.cli.common import INCONCLUSIVE, Reading, echo_json, format_option, limit_option
+from luoser.cli.common import INCONCLUSIVE, Reading, echo_json, format_option, limit_option, timeout_option
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -28,8 +30,9 @@ __all__ = ["command"]
 )
 @click.option("--matrix", is_flag=True, help="All pairs of released kernels, as a page of Markdown.")
 @limit_option
+@timeout_option
 @format_option("text", "json")
-def command(writer: str | None, reader: str | None, matrix: bool, output: str) -> None:
+def command(writer: str | None, reader: str | None, matrix: bool, output: str, timeout: float | None) -> None:
     """Say what happens when kernel FROM hands over to kernel TO.
 
     Each is a release such as 7.3, a vmlinux, a dump, or live:. The version strings of KHO and LUO, file handlers, FLBs,
@@ -56,7 +59,8 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
         return
     if writer is None or reader is None:
         raise UsageError("expected FROM and TO: releases, vmlinux files, dumps, or live:")
-    found = compare(profile_of(writer, _opened), profile_of(reader, _opened))
+    opened = partial(_opened, timeout=timeout)
+    found = compare(profile_of(writer, opened), profile_of(reader, opened))
     if output == "json":
         echo_json(compat_document(found))
     else:
@@ -66,9 +70,9 @@ def command(writer: str | None, reader: str | None, matrix: bool, output: str) -
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[State, Memory | None]]:
+def _opened(name: str, *, timeout: float | None) -> Iterator[tuple[State, Memory | None]]:
     from luoser.cli.document import memory_of
 
-    reading = Reading.plain(name)
+    reading = replace(Reading.plain(name), timeout=timeout)
     with reading.open() as memory:
         yield reading.read(memory), memory_of(memory)

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,25 @@ def test_a_dump_and_a_release(luoser_command: Run) -> None:
     document = json.loads(result.stdout)
     assert errors(document) == []
     assert (result.returncode, document["verdict"], document["from"]["page_size"]) == (0, "works", 4096)
+
+
+def test_a_dump_out_of_a_pipe_is_read_whole(luoser_command: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dump")
+    data = Path(real.path("7.3-a/frozen")).read_bytes()
+    writer = threading.Thread(target=(tmp_path / "dump").write_bytes, args=(data,), daemon=True)
+    writer.start()
+    result = luoser_command("compat", str(tmp_path / "dump"), "7.3", "--timeout", "60")
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_a_pipe_without_an_end_is_given_up(luoser_command: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "dump")
+    held = os.open(tmp_path / "dump", os.O_RDWR)
+    try:
+        result = luoser_command("compat", str(tmp_path / "dump"), "7.3", "--timeout", "1")
+    finally:
+        os.close(held)
+    assert result.returncode == 2 and b"not read within 1 s" in result.stderr
 
 
 def test_text_has_all_that_is_compared(luoser_command: Run) -> None:
