@@ -40,10 +40,6 @@ def test_without_the_next_release_nothing_is_said_of_its_flb_node() -> None:
     assert "--next" in reason(report, "LUO007")
 
 
-def test_a_next_release_that_is_no_number_raises_nothing() -> None:
-    assert check(real.read("6.19-a/frozen"), next_release="next", select=["LUO007"]).findings == ()
-
-
 def test_luos_page_reused_by_the_next_kernel_is_no_error() -> None:
     report = check(real.read("7.3-a/post"), select=["LUO001"])
     assert report.findings == ()
