@@ -19,8 +19,8 @@ from luoser.vmlinux import Debug, damage, open_elf
 
 __all__ = ["Dwarf"]
 
-_UNITS = re.compile(rb"(liveupdate|kexec_handover|luo|kho)[^/]*(/|\.c$)")
-"""Paths of source files whose types are read."""
+_UNITS = re.compile(rb"(liveupdate|kexec_handover|luo|kho)[^/]*(/[^/]*)?\.c$")
+"""Paths of source files whose types are read: names of the file and its folder, as sources may lie in any `luo/`."""
 _STRUCTS = re.compile(r"_ser$|_ser_|kho|luo|liveupdate")
 """Names of structs that are read. Of others only those inside of them are, and the names of those they point to."""
 _KINDS = {

@@ -55,8 +55,15 @@ def test_arrays_of_arrays(tmp_path: Path) -> None:
     assert [(one.c_type, one.size) for one in kernel_members(types, number)] == [("char[2][3][4]", 24)]
 
 
-def test_structs_of_other_units_are_not_read(tmp_path: Path) -> None:
-    assert [*read_types(dwarf(tmp_path, TEXT, name="mm/slub.c")).structs()] == []
+@pytest.mark.parametrize("name", ["mm/slub.c", "luo-dev/linux/mm/slub.c"])
+def test_structs_of_other_units_are_not_read(tmp_path: Path, name: str) -> None:
+    """Wherever the source of the kernel lies."""
+    assert [*read_types(dwarf(tmp_path, TEXT, name=name)).structs()] == []
+
+
+@pytest.mark.parametrize("name", ["kernel/liveupdate/core.c", "mm/memfd_luo.c", "lib/test_kho.c"])
+def test_structs_of_units_of_kho_and_luo_are_read(tmp_path: Path, name: str) -> None:
+    assert read_types(dwarf(tmp_path, TEXT, name=name)).struct("kho_all") is not None
 
 
 def test_what_a_pointer_leads_to_has_only_its_name(tmp_path: Path) -> None:
