@@ -99,16 +99,15 @@ def without(changes: Iterable[Change], patterns: Iterable[str]) -> tuple[Change,
     """The changes whose path does not match.
 
     changes:  any.
-    patterns: of paths, `*` matches any text. A pattern also matches paths below it.
+    patterns: of paths, `*` matches any text. A pattern also matches paths below it, and the items of a list.
     """
-    wanted = list(patterns)
-    return tuple(
-        change
-        for change in changes
-        if not any(
-            fnmatchcase(change.where, pattern) or fnmatchcase(change.where, f"{pattern}/*") for pattern in wanted
-        )
-    )
+    wanted = [each for pattern in patterns for each in (pattern, f"{pattern}/*", f"{pattern}[*")]
+    return tuple(change for change in changes if not any(_is_match(change.where, pattern) for pattern in wanted))
+
+
+def _is_match(path: str, pattern: str) -> bool:
+    """Whether a path matches. Brackets are those of items, not of a choice of letters."""
+    return fnmatchcase(path, pattern.replace("[", "[[]"))
 
 
 def need_paths(patterns: Iterable[str], parts: Collection[str]) -> None:
@@ -117,6 +116,6 @@ def need_paths(patterns: Iterable[str], parts: Collection[str]) -> None:
         raise UsageError(f"--ignore: expected paths, found {patterns!r}")
     for pattern in patterns:
         first = pattern.partition("/")[0]
-        if "*" not in first and not any(fnmatchcase(part, first) for part in parts):
+        if "*" not in first and not any(_is_match(part, first) for part in parts):
             near, those = did_you_mean(first, sorted(parts)), ", ".join(sorted(parts)[:16])
             raise UsageError(f"--ignore {safe_text(pattern)}: no such path{near}; paths begin with {those}")

@@ -34,3 +34,18 @@ def test_a_change_below_a_path() -> None:
     assert [change.below("x/y").where for change in CHANGES[1:]] == [
         "x/y/pci/order", "x/y/luo/number", "x/y/luo/sessions/a/files/0x1", "x/y",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_left"),
+    [
+        ("pci/a/resource[2]/flags", False),
+        ("*/resource[2]", False),
+        ("pci/*/resource", False),
+        ("*/resource[1]", True),
+        ("*/res", True),
+    ],
+)
+def test_without_an_item_of_a_list(pattern: str, is_left: bool) -> None:
+    change = Change(kind=Kind.CHANGED, where="pci/a/resource[2]/flags")
+    assert without([change], [pattern]) == ((change,) if is_left else ())
