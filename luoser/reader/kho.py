@@ -26,7 +26,7 @@ from luoser.reader.memfd import with_file_contents
 from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.pending import read_pending
 from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
-from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_roots
+from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_array, report_lost_roots
 from luoser.reader.status import judge
 from luoser.reader.unknown import with_unknown_contents
 from luoser.reader.walk import Subject, Walk
@@ -82,6 +82,10 @@ def read_handovers(walk: Walk, search: Search, *, whole: bool = True) -> tuple[H
         if draft.luo is not None:
             draft.luo = _settled(draft.luo, draft.lists)
     made = [_handover(walk, draft, drafts, numbers, whole=whole) for draft in drafts]
+    for one, draft in zip(made, drafts, strict=True) if whole and search.is_whole else ():
+        if one.scratch is None and draft.root.address in walk.memory.at_jump:
+            walk.at_root(draft.root.address)
+            report_lost_array(walk, draft.messengers)
     walk.at_root(None)
     if whole and search.is_whole and not walk.memory.known_roots:
         _need_own_root(walk, made, drafts)

@@ -19,7 +19,7 @@ from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.reader.walk import Walk
 from luoser.state import Area
 
-__all__ = ["Messenger", "messengers", "own_scratch", "report_lost_roots"]
+__all__ = ["Messenger", "messengers", "own_scratch", "report_lost_array", "report_lost_roots"]
 
 _ALIGNMENT = 4096
 """Of the array that a kernel's own variable points to: it was allocated with PAGE_SIZE, or is a segment of kexec."""
@@ -123,11 +123,23 @@ def own_scratch(
             where = f"the {messenger.what} at {messenger.address:#x}"
             array = messenger.array[0]
             return areas, array, [f"{where} points to it and to the scratch array at {array:#x}"]
-    for messenger in found if root.address in walk.memory.at_jump else ():  # a kernel is to boot with this array
-        text = f"the {messenger.what} at {messenger.address:#x} points to the root: expected an array of scratch areas"
-        place, size = messenger.array or (0, 0)
-        walk.problem("scratch-unread", place or None, None, f"{text} in {size:#x} bytes at {place:#x}, found none")
     return None, None, []
+
+
+def report_lost_array(walk: Walk, found: Sequence[Messenger]) -> None:
+    """Note a problem for an image to boot with that has no array of scratch areas: a kernel boots with no other memory.
+
+    walk:  the source, at the root.
+    found: messengers of the root.
+    """
+    wanted = "expected an array of scratch areas"
+    for messenger in found:
+        place, size = messenger.array or (0, 0)
+        text = f"the {messenger.what} at {messenger.address:#x} points to the root: {wanted}"
+        walk.problem("scratch-unread", place or None, None, f"{text} in {size:#x} bytes at {place:#x}, found none")
+    if not found:
+        text = f"an image to boot with: {wanted}, found nothing that points to the root and to one"
+        walk.problem("scratch-unread", None, None, text)
 
 
 def _own_areas(

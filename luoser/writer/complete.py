@@ -121,9 +121,13 @@ def _complete(
 
 
 def _is_alone_and_whole(document: Json) -> bool:
-    """Whether a document is of nothing but one incoming root, with its map: a kernel that runs has one of its own."""
+    """Whether a document is of nothing but one incoming root, with its map and scratch areas.
+
+    A kernel that runs has a root of its own, and none boots without scratch.
+    """
     (first, *others) = document["handovers"]
-    return not others and first["direction"] == "incoming" and first["preserved"]["status"] == "intact"
+    is_whole = first["preserved"]["status"] == "intact" and bool(first["scratch"])
+    return not others and first["direction"] == "incoming" and is_whole
 
 
 def _copied(value: Any) -> Any:

@@ -12,6 +12,9 @@ from luoser.errors import UsageError
 from luoser.fdt import parse
 from luoser.reader import read
 from luoser.state import Direction
+from luoser.state.from_json import from_document
+from luoser.writer import write
+from luoser.writer.complete import complete
 from luoser.writer.contents import with_contents
 from tests.writer.helpers import SCRATCH, there_and_back
 
@@ -70,6 +73,23 @@ def test_an_image_to_boot_with_areas_that_are_no_pages_is_not_sound(area: tuple[
     assert {"KHO016", "MAP006"} <= {one.rule for one in report.unjudged}
 
 
+@pytest.mark.parametrize(
+    ("machine", "scratch", "array"),
+    [
+        ("arm64", [SCRATCH[0], {"address": "0x48000800", "size": "64M"}], None),
+        ("x86-64", SCRATCH, "0x3008"),
+    ],
+)
+def test_an_image_to_boot_with_is_not_sound_if_what_tells_of_its_areas_is_not_found(
+    machine: str, scratch: list[dict[str, str]], array: str | None
+) -> None:
+    made = {"direction": "incoming", "scratch": scratch, "scratch_array": array}
+    state = from_document(complete({"handovers": [made]}))
+    memory = write(state, machine=machine).memory()
+    found = read(memory)
+    assert [one.code for one in found.problems] == ["scratch-unread"] and check(found).verdict is Verdict.INCONCLUSIVE
+
+
 def test_an_outgoing_root_is_not_at_the_jump() -> None:
     with pytest.raises(UsageError, match="at_jump: expected false, or an incoming handover"):
         there_and_back({"at_jump": True})
@@ -80,6 +100,11 @@ def test_an_incoming_root_beside_an_outgoing_one_or_without_a_map_was_taken_over
     assert not any(handover.at_jump for handover in chain.handovers)
     stale = there_and_back({"direction": "incoming", "preserved": {"status": "stale"}})[0]
     assert stale.handovers[0].is_consumed
+
+
+def test_an_incoming_root_without_scratch_is_no_image_to_boot_with() -> None:
+    state, _, again = there_and_back({"direction": "incoming", "scratch": None})
+    assert not state.handovers[0].at_jump and not again.problems
 
 
 @pytest.mark.parametrize(
