@@ -195,7 +195,9 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
     pending = next((one.pending for one in state.handovers if one.own and one.pending is not None), None)
     luo = own.luo if own is not None else None
     damage = (one.message for one in state.problems if one.code in ("symbols-unread", "types-unread"))
-    handlers, flbs = base.handlers, None
+    form_of_luo = safe_text(luo.compatible or luo.layout) if luo is not None else base.luo
+    handlers = base.handlers if form_of_luo == base.luo else None  # a LUO that the release does not have is patched in
+    flbs: frozenset[str] | None = None
     if pending is not None:  # of lists that were not read to their ends nothing is known
         names = pending.handlers, tuple(flb.name for flb in pending.flbs)
         handlers, flbs = (frozenset(map(safe_text, each)) if pending.complete else None for each in names)
@@ -204,7 +206,7 @@ def of_state(state: State, *, machine: int | None, types: Types | None) -> Profi
         numbers=release_numbers(release),
         kho=safe_text(own.compatible) if own is not None else base.kho,
         bitmap=base.bitmap,
-        luo=safe_text(luo.compatible or luo.layout) if luo is not None else base.luo,
+        luo=form_of_luo,
         flb_node=_flb_node(luo.layout) if luo is not None else base.flb_node,
         handlers=handlers,
         flbs=flbs,

@@ -91,6 +91,13 @@ def test_a_dump_is_known_by_what_runs_in_it() -> None:
     assert {"pci", "pci-v2"} <= found.handed
 
 
+def test_handlers_of_a_kernel_with_another_luo_than_its_release_are_not_known() -> None:
+    """6.18 has none."""
+    found = of_state(real.read("6.18-a/frozen"), machine=62, types=None)
+    assert (found.luo, found.handlers) == ("luo-v1", None)
+    assert {one.effect for one in compare(of_release("6.19"), found).clashes} == {"unknown"}
+
+
 def test_a_dump_with_the_kernels_own_word_has_its_handlers_and_flbs() -> None:
     state = state_with()
     (handover,) = state.handovers
