@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 from tests.fuzz.bases import BASES, base
 from tests.fuzz.cases import Case, case_of, to_text
 from tests.fuzz.judge import Fault, Folder, faults
+from tests.real import ROOT
 
 __all__ = ["LARGEST", "LONGEST", "Log", "attempt", "fuzz", "keep", "shrunk"]
 
@@ -307,9 +308,9 @@ def shrunk(case: Case, kind: str) -> Case:
 
 
 def keep(folder: Path, kind: str, case: Case, detail: str) -> Path:
-    """Write a case with what is wrong with it. Returns the file."""
+    """Write a case with what is wrong with it, and no path of this machine. Returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")[:80]
     place = folder / f"{name}.json"
-    place.write_text(to_text(case, fault=kind, detail=detail[-1500:]))
+    place.write_text(to_text(case, fault=kind, detail=detail.replace(f"{ROOT}/", "")[-1500:]))
     return place

@@ -166,8 +166,9 @@ def test_a_kept_case_is_small_and_runs_again(
     kind = plant(monkeypatch, lambda: list[int]().pop())
     case = shrunk(BLOB, kind)
     assert case.steps == []
-    place = keep(tmp_path, kind, case, "words")
+    place = keep(tmp_path, kind, case, f'File "{ROOT}/luoser/fdt.py"')
     assert place.stat().st_size < 400 and load(place) == case
+    assert "luoser/fdt.py" in place.read_text() and str(ROOT) not in place.read_text()
     with pytest.raises(SystemExit) as ended:
         main(["--replay", str(place)])
     assert ended.value.code and kind in capsys.readouterr().out
