@@ -12,14 +12,15 @@ from luoser.cli.complete import SHELLS
 from luoser.cli.main import cli
 from tests.command_line import Command, commands
 
-__all__ = ["SHARE", "completions", "main", "manual"]
+__all__ = ["PLACES", "SHARE", "completions", "main", "manual"]
 
 SHARE = Path(__file__).resolve().parents[1] / "share"
-_PLACES = {
+PLACES = {
     "bash": "bash-completion/completions/luoser",
     "zsh": "zsh/site-functions/_luoser",
     "fish": "fish/vendor_completions.d/luoser.fish",
 }
+"""Path below share of the script of each shell."""
 _ESCAPES = str.maketrans(
     {"\\": "\\e", "-": "\\-", "`": "\\(ga", "'": "\\(aq", "^": "\\(ha", "~": "\\(ti", "…": "...", "→": "\\(->"}
 )
@@ -34,7 +35,7 @@ _EXIT = (
 
 def completions() -> dict[str, str]:
     """Path below share and text of each script. They ask luoser itself, so that they fit any release of it."""
-    made = {_PLACES[of.name]: of(cli, {}, "luoser", "_LUOSER_COMPLETE").source() for of in SHELLS}
+    made = {PLACES[of.name]: of(cli, {}, "luoser", "_LUOSER_COMPLETE").source() for of in SHELLS}
     return {path: f"{text.strip()}\n" for path, text in made.items()}
 
 
