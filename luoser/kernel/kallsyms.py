@@ -227,8 +227,8 @@ class Kallsyms:
         return b"".join([self._tokens[byte] for byte in packed])
 
     def _unpack(self, index: int) -> bytes:
-        """Name of a symbol, without its kind. Needs the markers."""
-        return self._at(self._skip(self._marked(index), index % _MARKED))[1:]
+        """Name of a symbol, without its kind."""
+        return self._text(index)[1:]
 
     def _in_order(self, index: int) -> int:
         """Address of a symbol. Raises NoKallsyms if it is not between those before and after it."""
