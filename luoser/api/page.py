@@ -36,7 +36,6 @@ def reported(
     return Reported(
         state=state,
         report=check(state, topology=topology, next_release=next_release, ram=ram),
-        kernel=state.source.kernel,
         machine=machine_text(memory) if memory is not None else "",
         ram=ram,
         topology=topology,

@@ -182,7 +182,7 @@ def command(
         found = _Read(state)
     else:
         found = _read(reading, pending=pending)
-    state, kernel, machine = found.state, found.state.source.kernel, found.machine
+    state = found.state
     report = check(
         state,
         topology=topology,
@@ -199,13 +199,13 @@ def command(
     )
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     if output == "json":
-        echo_json(render.findings_document(report, state.source, kernel=kernel))
+        echo_json(render.findings_document(report, state.source))
     elif output == "sarif":
         echo_json(render.sarif(report, chosen, reading.source[0]))
     elif output == "ktap":
         write(render.ktap(report, chosen, severity=Severity(severity)))
     else:
-        render.print_report(report, state.source, kernel=kernel, machine=machine, verbose=verbose)
+        render.print_report(report, state.source, machine=found.machine, verbose=verbose)
     code = _EXIT[report.verdict.value]
     if code:
         raise SystemExit(code)

@@ -62,7 +62,7 @@ def command(
     with reading.open() as memory:
         needed = contents or output != "json"  # by `check`
         state = reading.read(memory, contents=needed, pending=pending, search=False)
-        ram, kernel, machine = memory.known_ram, state.source.kernel, machine_text(memory)
+        ram, machine = memory.known_ram, machine_text(memory)
     if output == "json":
         from luoser.state import to_document
 
@@ -76,11 +76,11 @@ def command(
 
         report = check(state, ram=ram)
         if output in GRAPHS:
-            head = source_text(state.source, kernel=kernel, machine=machine), f"verdict  {verdict_text(report)}"
+            head = source_text(state.source, machine=machine), f"verdict  {verdict_text(report)}"
             tree = state_tree(state, *head, full=full or contents, folded=not all_)
             write("".join(f"{row}\n" for row in GRAPHS[output](tree, depth=None if depth is None else depth + 1)))
             return
-        print_head(report, state.source, kernel=kernel, machine=machine)
+        print_head(report, state.source, machine=machine)
         if summary:
             print_summary(state)
         else:

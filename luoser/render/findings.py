@@ -39,10 +39,10 @@ def _hex(value: int | None) -> str | None:
     return None if value is None else f"{value:#x}"
 
 
-def findings_document(report: Report, source: Source, *, kernel: str | None, sha256: str | None = None) -> Json:
+def findings_document(report: Report, source: Source, *, sha256: str | None = None) -> Json:
     """The JSON document luoser/findings/2.
 
-    kernel: release of the running kernel, None where the source does not say it. sha256: of the source file.
+    sha256: of the source file.
     """
     return {
         "schema": "luoser/findings/2",
@@ -52,7 +52,7 @@ def findings_document(report: Report, source: Source, *, kernel: str | None, sha
             "format": source.format,
             "page_size": source.page_size,
             "sha256": sha256,
-            "kernel": kernel,
+            "kernel": source.kernel,
         },
         "version": __version__,
         "remarks": list(report.remarks),
@@ -102,16 +102,14 @@ def _finding(finding: Finding) -> Json:
     return document
 
 
-def print_report(
-    report: Report, source: Source, *, kernel: str | None, machine: str = "", verbose: bool = False
-) -> None:
+def print_report(report: Report, source: Source, *, machine: str = "", verbose: bool = False) -> None:
     """Print source, remarks and verdict, the findings by severity, then what could not be judged, by reason.
 
     verbose: list the rules that do not apply, too, with the reasons.
 
     The other parameters are those of `print_head`.
     """
-    print_head(report, source, kernel=kernel, machine=machine)
+    print_head(report, source, machine=machine)
     for finding in report.findings:
         style = _STYLE[finding.severity.value]
         place: tuple[Part, ...] = (" at ", (f"{finding.address:#x}", "address")) if finding.address is not None else ()
@@ -129,28 +127,27 @@ def print_report(
         line((f"not looked at: {safe_text(word, again=True)}", "quiet"))
 
 
-def print_head(report: Report, source: Source, *, kernel: str | None, machine: str = "") -> None:
+def print_head(report: Report, source: Source, *, machine: str = "") -> None:
     """Print what the source is (path, format, machine, kernel release, page size), its remarks, and the verdict.
 
     report:  on the source.
     source:  that was read.
-    kernel:  release of the running kernel. None: unknown.
     machine: and its RAM, in words. Empty: unknown.
     """
-    line((safe_text(source.name), "name"), f"  {source_text(source, kernel=kernel, machine=machine)}")
+    line((safe_text(source.name), "name"), f"  {source_text(source, machine=machine)}")
     for remark in report.remarks:
         line(("remark", "note"), f"   {safe_text(remark, again=True)}")
     said, mark, rest = verdict_text(report).partition(": ")
     line("verdict  ", (said, _VERDICT[report.verdict.value]), mark + rest)
 
 
-def source_text(source: Source, *, kernel: str | None, machine: str = "") -> str:
+def source_text(source: Source, *, machine: str = "") -> str:
     """Format, machine, kernel release and page size of a source in a line; of a document, what it is a document of.
 
     The parameters are those of `print_head`.
     """
     of = f"state document of {safe_text(source.path)}" if source.document else ""
-    said = [of, source.format, machine, f"kernel {safe_text(kernel)}" if kernel else ""]
+    said = [of, source.format, machine, f"kernel {safe_text(source.kernel)}" if source.kernel else ""]
     return ", ".join([word for word in said if word] + [f"{source.page_size // 1024} KiB pages"])
 
 

@@ -52,7 +52,6 @@ def reported(state: State, *, machine: Topology | None = None, ram: tuple[tuple[
     return Reported(
         state=state,
         report=check(state, topology=machine, ram=ram),
-        kernel="7.3.4",
         machine="x86-64",
         ram=ram,
         topology=machine,
@@ -97,7 +96,7 @@ def named(name: str) -> tuple[State, Topology]:
         pci=tuple(replace(devices, via=(name,)) for devices in handover.pci),
     )
     problem = replace(state.problems[0], message=name) if state.problems else None
-    source = replace(state.source, path=name)
+    source = replace(state.source, path=name, kernel=name)
     devices = {place: replace(device, driver=name) for place, device in machine.devices.items()}
     made = replace(state, source=source, handovers=(changed,), problems=(problem,) if problem else ())
     return made, replace(machine, devices=devices)
@@ -110,7 +109,7 @@ def page_of(name: str) -> str:
     findings = tuple(replace(finding, message=name, hint=name, where=name) for finding in given.report.findings)
     dumps = Dumps(shown=(Dump(where=name, address=1, layout=name, rows=(name,), note=name),), note=name)
     said = replace(given.report, findings=findings, remarks=(name,), not_looked_at=(name,))
-    return page([replace(given, state=state, topology=machine, kernel=name, machine=name, dumps=dumps, report=said)])
+    return page([replace(given, state=state, topology=machine, machine=name, dumps=dumps, report=said)])
 
 
 # -- the page ----------------------------------------------------------------------------------------------

@@ -47,7 +47,6 @@ class Reported:
     """One source of a page.
 
     report:   of `check`.
-    kernel:   release of the running kernel. None: unknown.
     machine:  and its RAM, in words. Empty: unknown.
     ram:      [start, end) ranges of physical memory. Empty: unknown.
     topology: PCI devices of the machine. None: unknown.
@@ -57,7 +56,6 @@ class Reported:
 
     state: State
     report: Report
-    kernel: str | None
     machine: str
     ram: tuple[tuple[int, int], ...]
     topology: Topology | None
@@ -122,7 +120,7 @@ class _Source:
         state, report = given.state, given.report
         self.label, self.id = label, label or "source"
         self.path = safe_text(state.source.name)
-        self.facts = source_text(state.source, kernel=given.kernel, machine=given.machine)
+        self.facts = source_text(state.source, machine=given.machine)
         self.verdict, self.verdict_text = report.verdict.value, verdict_text(report)
         self.remarks, self.not_looked_at = report.remarks, report.not_looked_at
         self.summary = list(summary_trees(state))
