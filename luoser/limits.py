@@ -89,6 +89,8 @@ class Limits:
     topology_remarks: int = _limit(100, "remarks on one topology")
     topology_errors: int = _limit(1 << 16, "malformed lines of a topology before it is given up")
     sysfs_entries: int = _limit(1 << 20, "names read in a copy of sysfs")
+    sources: int = _limit(1 << 20, "sources of one command, in folders and lists")
+    hashed: int = _limit(4 << 30, "bytes of the files of a source up to which their SHA-256 is told")
     folder_files: int = _limit(4096, "files read in a folder of debugfs blobs")
     folder_bytes: int = _limit(64 << 20, "bytes read of all files of a copy of debugfs, in which links repeat files")
     report_state: int = _limit(512 << 10, "bytes of the packed state in a report; of a larger one, a shorter document")

@@ -19,8 +19,10 @@ from typing import BinaryIO, cast
 from luoser.errors import UsageError
 from luoser.text import safe_text
 
-__all__ = ["need_other", "new_file", "new_output", "packed_file"]
+__all__ = ["PACKED", "need_other", "new_file", "new_output", "packed_file"]
 
+PACKED = (".xz", ".gz", ".bz2", ".zst")
+"""Suffixes of packed files."""
 _OTHER_PACKERS = (".7z", ".br", ".lz", ".lz4", ".lzma", ".lzo", ".rar", ".tgz", ".zip", ".Z")
 """Suffixes that a plain file would have wrongly."""
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
@@ -133,7 +135,7 @@ def packed_file(path: str, *, force: bool) -> Iterator[BinaryIO]:
         text = "expected a name that ends with .xz, .gz, .bz2 or .zst, or not like a packed file"
         raise UsageError(f"{safe_text(path)}: {text}")
     with new_file(path, force=force) as file:
-        if suffix not in (".xz", ".gz", ".bz2", ".zst"):
+        if suffix not in PACKED:
             yield file
             return
         with tempfile.TemporaryFile() as spool:

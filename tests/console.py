@@ -85,7 +85,11 @@ def _luoser(words: list[str], data: bytes, to: io.BytesIO, errors: io.BytesIO) -
         "stderr": (said := io.TextIOWrapper(errors, encoding="utf-8", write_through=True)),
     }
     try:
-        with patch.multiple(sys, **streams), patch.object(out, "_width", lambda *_: WIDTH):
+        with (
+            patch.multiple(sys, **streams),
+            patch.object(out, "_width", lambda *_: WIDTH),
+            patch.object(out, "_is_coloured", lambda: False),
+        ):
             try:
                 luoser()
             except SystemExit as done:

@@ -23,6 +23,7 @@ KINDS = (
     "limits",
     "map",
     "pci",
+    "result",
     "rules",
     "state",
     "topology",
@@ -44,6 +45,8 @@ def _inlined(value: Any, kind: str) -> Any:
         return value
     if isinstance(target := value.get("$ref"), str):
         file, _, name = target.partition("#/$defs/")
+        if not name:
+            return value
         found = schema(file.split(":")[2] if file else kind)["$defs"][name]
         if len(value) == 1 and not any(isinstance(item, dict | list) for item in found.values()):
             return found

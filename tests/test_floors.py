@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"fdt", "abi", "vmlinux"},
     {"symbols"},
     {"memory"},
-    {"kernel"},
+    {"kernel", "fleet"},
     {"state"},
     {"reader", "writer", "extracts", "checks", "clashes", "changes", "liveupdate", "topology"},
     {"render"},

@@ -13,7 +13,7 @@ from luoser.changes.kho import damage_changes, handover_changes
 from luoser.changes.model import PARTS, Change, Kind, NotCompared, Verdict, need_paths, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
-from luoser.state import Direction, Handover, Problem, State
+from luoser.state import Direction, Handover, Problem, Source, State
 
 __all__ = [
     "PARTS",
@@ -42,11 +42,13 @@ class Comparison:
     changes:      all differences, and progress.
     pairing:      which handovers were compared, and why these, in words.
     not_compared: what is not in one of the sources, or could not be read.
+    sources:      the two that were compared. None: they have no name.
     """
 
     changes: tuple[Change, ...]
     pairing: tuple[str, ...]
     not_compared: tuple[NotCompared, ...] = ()
+    sources: tuple[Source, Source] | None = None
 
     @property
     def is_equal(self) -> bool:
@@ -111,7 +113,12 @@ def compare(
             for problem in state.problems
             if problem.root is None and problem.code in _UNSEEN
         ]
-    return Comparison(changes=tuple(changes), pairing=tuple(words), not_compared=tuple(dict.fromkeys(gaps)))
+    return Comparison(
+        changes=tuple(changes),
+        pairing=tuple(words),
+        not_compared=tuple(dict.fromkeys(gaps)),
+        sources=(before.source, after.source),
+    )
 
 
 def _name(handover: Handover | None) -> str:

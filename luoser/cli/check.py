@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from luoser.cli import complete
+from luoser.cli.account import note_judged
 from luoser.cli.common import (
     NoState,
     Reading,
     echo_json,
     format_option,
     next_option,
-    read_options,
     topology_option,
 )
+from luoser.cli.many import many_sources
 from luoser.limits import LIMIT_CODES
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _pending(state: State) -> list[Pending | None]:
 
 
 @click.command("check")
-@format_option("text", "json", "ktap", "sarif")
+@format_option("text", "line", "json", "jsonl", "ktap", "sarif")
 @topology_option
 @click.option(
     "--as",
@@ -136,7 +137,7 @@ def _pending(state: State) -> list[Pending | None]:
     help="Judge what the running kernel will hand over, by its own objects; inconclusive if these are not known.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="List the rules that do not apply with the reasons.")
-@read_options
+@many_sources()
 def command(
     reading: Reading,
     output: str,
@@ -155,12 +156,14 @@ def command(
     """Check every handover of SOURCE: addresses, counts, flags, and with --topology the device lists.
 
     Exit code 0: sound. 1: there are findings of --severity or above. 4: inconclusive, because something that the
-    handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too.
+    handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too. Of several
+    sources each is a line, and the exit code is the worst: 2, 1, 4, 3, 0.
 
     \b
       luoser check vmcore --topology live: --next 7.3.4
       luoser check vmcore --select PCI --severity warning
       luoser check folio.bin --as pci-lu-v2-03
+      luoser check hosts/ --format jsonl > checked.jsonl
     """
     from luoser.checks import Severity, check, rules
     from luoser.checks.rule import need_known
@@ -170,7 +173,7 @@ def command(
     from luoser.topology import read_topology
 
     if verbose and output != "text":
-        raise UsageError(f"--verbose is for text: --format {output} lists all rules anyway")
+        raise UsageError(f"--verbose is for text, of one source or with --format text: not for --format {output}")
     if drivers and topology_of is None:
         raise UsageError("--drivers is for --topology, which has the drivers of the devices")
     need_known((*select, *ignore))
@@ -198,7 +201,10 @@ def command(
         severity=Severity(severity),
     )
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
-    if output == "json":
+    note_judged(report.verdict.value)
+    if output == "line":
+        render.print_line(report, state.source)
+    elif output in ("json", "jsonl"):
         echo_json(render.findings_document(report, state.source))
     elif output == "sarif":
         echo_json(render.sarif(report, chosen, reading.source[0]))

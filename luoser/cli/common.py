@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from luoser.cli import complete
+from luoser.cli.account import note_opened, note_read
 from luoser.errors import SourceError, UsageError
 from luoser.limits import in_force, limited, meanings, with_values
 from luoser.render.out import complain
@@ -324,6 +325,7 @@ class Reading:
         except SourceError as error:
             raise SourceError(f"{error}{self._blob_hint()}") from error
         memory.on_progress = progress("searching for KHO roots")
+        note_opened(memory)
         return memory
 
     def read(self, memory: Memory, *, contents: bool = False, pending: bool = False, search: bool = True) -> State:
@@ -338,7 +340,9 @@ class Reading:
         from luoser.cli.document import DocumentMemory
 
         if isinstance(memory, DocumentMemory):
-            return self._of_document(memory.state)
+            state = self._of_document(memory.state)
+            note_read(state.source)
+            return state
         try:
             own = None if self.no_symbols else memory.symbols
             given = self.symbols if self.symbols is not None else own
@@ -348,6 +352,7 @@ class Reading:
                 raise
             memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
             state = self._read(memory, contents, None, pending, search)
+        note_read(state.source)
         if not state.handovers:
             if memory.is_guess and not self.raw and not any(state.problems):
                 raise SourceError(
@@ -464,14 +469,19 @@ _READ_OPTIONS = (
     ),
     limit_option,
     timeout_option,
-    click.argument(
-        "source", nargs=-1, required=True, type=click.Path(readable=False), shell_complete=complete.files_of
-    ),
 )
 
 
-def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator that adds SOURCE and the options for reading it, passed as one `reading`."""
+def _source(*, required: bool) -> Callable[[_Command], _Command]:
+    kind = click.Path(readable=False)
+    return click.argument("source", nargs=-1, required=required, type=kind, shell_complete=complete.files_of)
+
+
+def read_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
+    """A decorator that adds SOURCE and the options for reading it, passed as one `reading`.
+
+    required: whether SOURCE has to be given.
+    """
 
     @functools.wraps(command)
     def with_reading(
@@ -486,7 +496,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         spans = ((base, None, 0),) if base is not None else ranges
         return command(reading=Reading(**own, ranges=spans, pc_hole=pc_hole), **rest)
 
-    for decorator in _READ_OPTIONS:
+    for decorator in (*_READ_OPTIONS, _source(required=required)):
         with_reading = decorator(with_reading)
     return with_reading
 

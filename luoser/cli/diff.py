@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from luoser.cli import complete
+from luoser.cli.account import note_judged
 from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option
+from luoser.cli.many import each_source, many_options, run_many, sources_of
 
 if TYPE_CHECKING:
     from luoser.changes import Comparison
@@ -23,8 +25,8 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
 
 
 @click.command("diff")
-@click.argument("sources", nargs=-1, required=True, metavar="BEFORE AFTER", type=click.Path(readable=False))
-@format_option("text", "json")
+@click.argument("sources", nargs=-1, metavar="BEFORE AFTER", type=click.Path(readable=False))
+@format_option("text", "line", "json", "jsonl")
 @click.option(
     "--against", metavar="BASELINE", type=click.Path(readable=False), help="Compare each source with this one."
 )
@@ -58,6 +60,7 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
     help="System.map or vmlinux of the running kernel. Given twice: of BEFORE, then of AFTER.",
 )
 @click.option("--raw", is_flag=True, help="Both sources are raw images, whatever they begin with.")
+@many_options
 @limit_option
 @timeout_option
 def command(
@@ -74,6 +77,9 @@ def command(
     symbols: tuple[str, ...],
     raw: bool,
     timeout: float | None,
+    jobs: int | None,
+    from_list: str | None,
+    memory: int | None,
 ) -> None:
     """Compare two sources, state documents of `inspect --full --format json`, or bare folios.
 
@@ -85,39 +91,81 @@ def command(
       luoser diff before.elf after.elf
       luoser diff --against host1.elf host2.elf host3.elf --ignore 'pci/*/driver_data'
     """
-    from luoser.changes import without
     from luoser.errors import UsageError
-    from luoser.render.changes import changes_document, print_changes, print_stat, summary
     from luoser.text import counted
 
-    if against is None and len(sources) != 2:
-        given = counted(len(sources), "source")
+    if against is None and (len(sources) != 2 or from_list is not None):
+        given = counted(len(sources), "source") if from_list is None else "a list"
         raise UsageError(f"expected BEFORE and AFTER, or --against BASELINE and sources, found {given}")
     if stat and (output != "text" or against is not None):
-        raise UsageError("--stat is for the text of one comparison: leave out --against and --format json")
+        raise UsageError("--stat is for the text of one comparison: leave out --against and --format")
     if len(symbols) > 2:
         raise UsageError(f"--symbols: expected those of BEFORE and AFTER, found {len(symbols)} files")
-    reading = _Reading(contents, layouts, page_size, symbols, raw, timeout)
-    pairs = [(against, source) for source in sources] if against is not None else [(sources[0], sources[1])]
-    verdicts = set[str]()
-    for before, after in pairs:
-        found = _compare((before, after), roots, reading, ignore)
-        found = replace(found, changes=without(found.changes, ignore))
-        verdicts.add(found.verdict.value)
-        if against is not None and output == "text":
-            from luoser.render.out import line
-            from luoser.text import safe_text
+    how = _Reading(contents, layouts, page_size, symbols, raw, timeout)
+    options = {"roots": roots, "how": how, "ignore": ignore, "all_": all_, "stat": stat}
+    if against is None:
+        first, second = map(_single, sources)
+    else:
+        found = sources_of(sources, from_list)
+        first, second = _single(against), found[0]
+    if against is None and output != "jsonl":
+        compared(reading=how.of(second, 1), before=first, output=output, **options)
+        return
+    afters = [second] if against is None else found
+    calls = [(how.of(after, 1), {"before": first, "output": output, **options}) for after in afters]
+    run_many("diff", calls, jobs=jobs, memory=memory)
 
-            line(f"{safe_text(after)}: {found.verdict.value}: {summary(found.changes)}")
-        elif output == "json":
-            echo_json(changes_document(found))
-        elif stat:
-            print_stat(found)
-        else:
-            print_changes(found, folded=not all_)
-    code = next((_EXIT[name] for name in ("different", "inconclusive") if name in verdicts), 0)
-    if code:
+
+def _single(name: str) -> tuple[str, ...]:
+    """The files of the one source that has a name. Raises UsageError if it stands for several."""
+    from luoser.errors import UsageError
+    from luoser.text import safe_text
+
+    found = sources_of((name,), None)
+    if len(found) != 1:
+        raise UsageError(f"{safe_text(name)}: expected one source, found {len(found)}")
+    return found[0]
+
+
+@each_source
+def compared(
+    *,
+    reading: Reading,
+    before: tuple[str, ...],
+    output: str,
+    roots: tuple[int, int] | None,
+    how: _Reading,
+    ignore: tuple[str, ...],
+    all_: bool,
+    stat: bool,
+) -> None:
+    """Compare two sources, and print what differs. Exits as their verdict says.
+
+    reading: of the second source.
+    before:  names of the files of the first one.
+    how:     both are read.
+    Others:  as of the command.
+    """
+    from luoser.changes import without
+    from luoser.render.changes import changes_document, print_changes, print_changes_line, print_stat
+
+    found = _compare((before, reading.source), roots, how, ignore)
+    found = replace(found, changes=without(found.changes, ignore))
+    note_judged(found.verdict.value)
+    if output == "line":
+        print_changes_line(found, ",".join(reading.source))
+    elif output in ("json", "jsonl"):
+        echo_json(changes_document(found))
+    elif stat:
+        print_stat(found)
+    else:
+        print_changes(found, folded=not all_)
+    if code := _EXIT[found.verdict.value]:
         raise SystemExit(code)
+
+
+_Names = tuple[str, ...]
+"""Names of the files of one source."""
 
 
 class _Reading(NamedTuple):
@@ -130,18 +178,19 @@ class _Reading(NamedTuple):
     raw: bool
     timeout: float | None
 
-    def symbols_of(self, side: int) -> str | None:
-        """The symbols of the first (0) or second (1) source. None: not given."""
-        return self.symbols[min(side, len(self.symbols) - 1)] if self.symbols else None
+    def of(self, source: _Names, side: int) -> Reading:
+        """How the first (0) or second (1) source is read."""
+        plain = Reading.plain(source[0], layouts=self.layouts, page_size=self.page_size)
+        symbols = self.symbols[min(side, len(self.symbols) - 1)] if self.symbols else None
+        return replace(plain, source=source, symbols=symbols, raw=self.raw, timeout=self.timeout)
 
 
 def _compare(
-    names: tuple[str, str], roots: tuple[int, int] | None, reading: _Reading, ignore: tuple[str, ...]
+    names: tuple[_Names, _Names], roots: tuple[int, int] | None, reading: _Reading, ignore: tuple[str, ...]
 ) -> Comparison:
     from luoser.changes import PARTS, Comparison, blob_changes, compare, need_paths
     from luoser.errors import UsageError
-    from luoser.state import Blob
-    from luoser.text import safe_text
+    from luoser.state import Blob, Source
 
     with ExitStack() as stack:
         loaded = _load_both(names, stack, reading)
@@ -151,9 +200,10 @@ def _compare(
                 options = "--roots, --contents, --symbols and --page-size"
                 raise UsageError(f"{options} are for dumps: both sources are bare folios")
             need_paths([path for path in ignore if not _is_of_device(path)], _parts_of(first) | _parts_of(second))
-            return Comparison(changes=tuple(blob_changes(first, second)), pairing=())
+            before, after = (Source(path=",".join(name), format="blob") for name in names)
+            return Comparison(changes=tuple(blob_changes(first, second)), pairing=(), sources=(before, after))
         if isinstance(first, Blob) or isinstance(second, Blob):
-            shown = " and ".join(map(safe_text, names))
+            shown = " and ".join(map(_shown, names))
             raise UsageError(
                 f"{shown}: expected both or none to be a bare folio; `luoser extract --blob` writes one of a dump"
             )
@@ -183,7 +233,7 @@ def _parts_of(blob: Blob) -> set[str]:
     return {"layout", "fields", "records", "fdt", "order", "bus", *devices}
 
 
-def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> list[tuple[Any, Memory | None]]:
+def _load_both(names: tuple[_Names, _Names], stack: ExitStack, reading: _Reading) -> list[tuple[Any, Memory | None]]:
     """Both sides. Two folios are decoded in one layout if one fits both.
 
     If no layout fits one of two folios, the layout of the other one is assumed, and that is said.
@@ -191,7 +241,6 @@ def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> l
     from luoser.errors import SourceError
     from luoser.render.out import complain
     from luoser.state import Blob
-    from luoser.text import safe_text
 
     found: list[tuple[Any, Memory | None]] = []
     failed = dict[int, SourceError]()
@@ -207,8 +256,8 @@ def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> l
     if failed:
         (side,), (folio,) = failed, folios
         found[side] = _load(names[side], stack, reading._replace(layouts=(folio.layout,)), side)
-        of = safe_text(names[1 - side])
-        complain(f"{safe_text(names[side])}: no known layout fits; assuming {folio.layout}, as of {of}")
+        of = _shown(names[1 - side])
+        complain(f"{_shown(names[side])}: no known layout fits; assuming {folio.layout}, as of {of}")
     elif len(folios) == len(names) and folios[0].layout != folios[1].layout:
         common = tuple(name for name in folios[0].candidates if name in folios[1].candidates)
         if common:
@@ -217,21 +266,26 @@ def _load_both(names: tuple[str, str], stack: ExitStack, reading: _Reading) -> l
     return found
 
 
-def _load(name: str, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:
+def _shown(source: _Names) -> str:
+    from luoser.text import safe_text
+
+    return safe_text(",".join(source))
+
+
+def _load(source: _Names, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:
     """A state with its memory, or a state of a document or a blob, both without memory. side: 0 before, 1 after."""
     from luoser.errors import SourceError
     from luoser.state.document import read_document
 
-    document = read_document(name) if not how.raw else None
+    is_single = len(source) == 1
+    document = read_document(source[0]) if is_single and not how.raw else None
     if document is not None:
         return document, None
-    layouts = how.layouts
-    plain = Reading.plain(name, layouts=layouts, page_size=how.page_size)
-    reading = replace(plain, symbols=how.symbols_of(side), raw=how.raw, timeout=how.timeout)
+    reading = how.of(source, side)
     try:
         memory = stack.enter_context(reading.open())
     except SourceError:
-        blob = _blob(name, layouts)
+        blob = _blob(source[0], how.layouts) if is_single else None
         if blob is None:
             raise
         return blob, None

@@ -3,16 +3,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from typing import Any
+
 import click
 
 from luoser.cli import complete
-from luoser.cli.common import Reading, read_options
+from luoser.cli.common import Reading, echo_json, format_option
+from luoser.cli.many import many_sources
 
 __all__ = ["command"]
 
 
+_NAME = "{name}"
+
+
+def _targets(options: dict[str, Any], sources: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """The options for each of several sources: each is written to a file of its own name.
+
+    Raises UsageError for an output that has no place for the name, and for two that would have one name.
+    """
+    from luoser.errors import UsageError
+    from luoser.output import PACKED
+    from luoser.text import safe_text
+
+    target, known = options["target"], dict[str, str]()
+    if _NAME not in target:
+        raise UsageError(f"--output {safe_text(target)}: several sources, one file; give a name such as {_NAME}.elf.xz")
+    for source in sources:
+        path = PurePath(source[0])
+        name = path.stem if path.suffix in PACKED else path.name
+        if (other := known.setdefault(name, source[0])) != source[0]:
+            both = f"{safe_text(other)} and {safe_text(source[0])}"
+            raise UsageError(f"{both} would be one file: both are named {safe_text(name)}; extract one of them alone")
+        yield {**options, "target": target.replace(_NAME, name)}
+
+
 @click.command("extract")
-@click.option("-o", "--output", "target", required=True, type=click.Path(), help="File to write.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    type=click.Path(),
+    help=f"File to write. Of several sources: {_NAME} in it stands for the name of each, without .xz and the like.",
+)
 @click.option(
     "--memfd",
     metavar="SESSION/TOKEN",
@@ -25,9 +61,10 @@ __all__ = ["command"]
     shell_complete=complete.nodes,
     help="Write the bytes of one node instead of a core: an address, or a path such as luo.sessions[0].files[2].",
 )
+@format_option("line", "jsonl")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@read_options
-def command(reading: Reading, target: str, memfd: str | None, blob: str | None, force: bool) -> None:
+@many_sources(_targets)
+def command(reading: Reading, target: str, output: str, memfd: str | None, blob: str | None, force: bool) -> None:
     """Write a small ELF core with only the pages of the handovers in SOURCE, to attach to a bug report.
 
     `inspect` shows the same for it as for SOURCE. It has metadata, driver pages and the contents of files, and of
@@ -37,6 +74,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
     \b
       luoser extract vmcore -o small.elf.xz
       luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
+      luoser extract dumps/*.elf -o 'cuts/{name}.xz'
     """
     from luoser.cli.document import need_pages
     from luoser.extracts.parts import write_part
@@ -50,4 +88,7 @@ def command(reading: Reading, target: str, memfd: str | None, blob: str | None, 
         said = write_part(
             target, memory, lambda one: reading.read(one, contents=True), memfd=memfd, blob=blob, force=force
         )
+    if output == "jsonl":
+        echo_json({"schema": "luoser/extract/1", "path": target, "holds": said})
+        return
     line((safe_text(target), "name"), f": {said}")

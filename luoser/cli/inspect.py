@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import click
 
-from luoser.cli.common import Reading, echo_json, format_option, read_options
+from luoser.cli.account import note_judged
+from luoser.cli.common import Reading, echo_json, format_option
+from luoser.cli.many import many_sources
 
 __all__ = ["command"]
 
 
 @click.command("inspect")
-@format_option("text", "json", "dot", "mermaid", "markdown")
+@format_option("text", "line", "json", "jsonl", "dot", "mermaid", "markdown")
 @click.option("--full", is_flag=True, help="Show extents, node and block addresses and folio lists, for `build`, too.")
 @click.option(
     "--contents", is_flag=True, help="Show the bytes of driver pages and of files up to 64 KiB, too; implies --full."
@@ -27,7 +29,7 @@ __all__ = ["command"]
 )
 @click.option("--depth", type=click.IntRange(0), metavar="N", help="Show N levels of the tree below each root.")
 @click.option("--summary", is_flag=True, help="Show only source, verdict, and a few lines for each root.")
-@read_options
+@many_sources()
 def command(
     reading: Reading,
     output: str,
@@ -42,7 +44,8 @@ def command(
 
     The first lines have the source and the verdict of `luoser check`. Broken, missing and stale structures are listed
     as problems at the end, what the next kernel has consumed as notes. Neither changes the exit code. Like things in a
-    row are one line, and what is as usual is left out, such as that an address is preserved: --all shows all.
+    row are one line, and what is as usual is left out, such as that an address is preserved: --all shows all. Of
+    several sources each is a line: --format text shows all of each.
 
     \b
       luoser inspect vmcore --summary
@@ -53,8 +56,8 @@ def command(
     from luoser.errors import UsageError
     from luoser.render.values import machine_text
 
-    if (all_ or depth is not None) and output == "json":
-        raise UsageError("--all and --depth are for trees: --format json has all")
+    if (all_ or depth is not None) and output in ("line", "json", "jsonl"):
+        raise UsageError(f"--all and --depth are for trees: not for --format {output}")
     if summary and output != "text":
         raise UsageError("--summary is for text: leave out --format")
     if summary and (all_ or full or contents or depth is not None):
@@ -63,18 +66,25 @@ def command(
         needed = contents or output != "json"  # by `check`
         state = reading.read(memory, contents=needed, pending=pending, search=False)
         ram, machine = memory.known_ram, machine_text(memory)
-    if output == "json":
+        shown = reading.read(memory, pending=pending, search=False) if output == "jsonl" and not contents else state
+    if output != "json":
+        from luoser.checks import check
+
+        report = check(state, ram=ram)
+        note_judged(report.verdict.value)
+    if output in ("json", "jsonl"):
         from luoser.state import to_document
 
-        echo_json(to_document(state, full=full or contents, streamed=True))
+        echo_json(to_document(shown, full=full or contents, streamed=True))
     else:
-        from luoser.checks import check
         from luoser.render.findings import print_head, source_text, verdict_text
         from luoser.render.graph import GRAPHS
         from luoser.render.out import write
-        from luoser.render.tree import print_state, print_summary, state_tree
+        from luoser.render.tree import print_state, print_state_line, print_summary, state_tree
 
-        report = check(state, ram=ram)
+        if output == "line":
+            print_state_line(state, report, machine=machine)
+            return
         if output in GRAPHS:
             head = source_text(state.source, machine=machine), f"verdict  {verdict_text(report)}"
             tree = state_tree(state, *head, full=full or contents, folded=not all_)

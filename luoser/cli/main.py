@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import click
 
 from luoser import __version__
+from luoser.cli.failures import UNREADABLE, failure
 from luoser.cli.formatter import Formatter
 from luoser.cli.group import Group
 from luoser.errors import LuoserError
@@ -114,16 +115,10 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         sys.exit(130)
-    except LuoserError as error:
-        _fail(str(error))
     except BrokenPipeError:
         _closed_pipe()
-    except OSError as error:
-        _fail(
-            f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
-        )
-    except MemoryError:
-        _fail("out of memory")
+    except (LuoserError, OSError, MemoryError) as error:
+        _fail(failure(error))
 
 
 def _has_streams() -> bool:
@@ -201,4 +196,4 @@ def _fail(message: str) -> NoReturn:
     _say(safe_text(message, again=True))
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(2)
+    sys.exit(UNREADABLE)

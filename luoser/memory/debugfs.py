@@ -23,7 +23,7 @@ from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.source import KnownRoot, Segment, SegmentedMemory
 from luoser.text import safe_text
 
-__all__ = ["DebugfsMemory", "is_root"]
+__all__ = ["DebugfsMemory", "is_copy", "is_root"]
 
 _NO_PLACE = 1 << 60
 """First placeholder address, for a blob whose physical address is unknown. It is beyond the 52-bit limit."""
@@ -74,6 +74,16 @@ def is_root(data: bytes) -> bool:
     except FormatError:
         return False
     return bool(_COMPATIBLE.match(tree.root.text("compatible") or b""))
+
+
+def is_copy(folder: Path) -> bool:
+    """Whether a folder is a copy of debugfs's `kho`, or of its `in` or `out`."""
+    try:
+        return (folder / "fdt").is_file() or any(
+            _side(child) is not None for child in folder.iterdir() if child.is_dir()
+        )
+    except OSError:
+        return False
 
 
 def _with_names(data: bytes) -> bytes:

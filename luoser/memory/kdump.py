@@ -15,7 +15,7 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from luoser.memory.flattened import known, volume
 from luoser.memory.frames import FrameBitmap
 from luoser.memory.source import ByteSource, Memory, Segment
 
-__all__ = ["MAGICS", "KdumpMemory"]
+__all__ = ["MAGICS", "KdumpMemory", "split_dump"]
 
 MAGICS = (b"KDUMP   ", b"DISKDUMP")
 _HEADER = struct.Struct("<8si390s6x16sIiiIIIIIIi")
@@ -307,6 +307,18 @@ def _refusal(head: bytes, version: int, block: int) -> str:
     if struct.unpack_from("<i", head, 416)[0] in _BLOCK_SIZES:
         return "a kdump of a 32-bit machine: expected a 64-bit little-endian one, as KHO needs it"
     return f"kdump header: expected version 0 to 64 and blocks of 4 to 64 KiB, found version {version}, {block} bytes"
+
+
+def split_dump(path: str, head: bytes) -> tuple[Hashable, ...] | None:
+    """What the files of one split dump have in common. None: a file of no split dump.
+
+    path: of the file, for errors.
+    head: its first bytes, with both headers.
+
+    Raises SourceError for a header that is none.
+    """
+    header = _header(path, head)
+    return tuple(getattr(header, name) for name in _OF_ONE_DUMP) if header.split else None
 
 
 class KdumpMemory(Memory):

@@ -36,7 +36,16 @@ class Metered(Wrapper):
         if self.is_spent or self._budget.take(counted) < counted:
             self.is_spent = True
             raise LimitError(address, f"not read: too much was read of this source; {how_to_raise('read_bytes')}")
+        self._below.count(size)
         return self._below.read(address, size)
+
+    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        self._below.count(self._below.held)
+        return self._below.find_pages(prefix, at=at)
+
+    def find(self, pattern: bytes) -> Iterator[int]:
+        self._below.count(self._below.held)
+        return self._below.find(pattern)
 
     @property
     def held(self) -> int:

@@ -104,6 +104,7 @@ class Memory(ABC):
     file_data:   bytes of its files without holes. None: not a file.
     expansion:   most bytes of memory for one byte of its files; packed zeros, which give more, are not
                  worth more work.
+    bytes_read:  bytes that were asked of it, those of searches included.
     """
 
     path: str
@@ -125,6 +126,7 @@ class Memory(ABC):
     on_progress: Callable[[int, int], None] | None = None
     file_data: int | None = None
     expansion: int = 1
+    bytes_read: int = 0
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -133,6 +135,10 @@ class Memory(ABC):
 
     def start_again(self) -> None:  # noqa: B027 - most sources record nothing
         """Forget what was read, if it is recorded: it is not what the result is made of."""
+
+    def count(self, size: int) -> None:
+        """Add to `bytes_read`."""
+        self.bytes_read += size
 
     def remember(self, make: Callable[[], bytes]) -> None:  # noqa: B027 - most sources record nothing
         """Set `answers`, if what is read is recorded. make: gives them."""

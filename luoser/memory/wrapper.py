@@ -47,6 +47,9 @@ class Wrapper(Memory):
         self._below.place(ranges)
         self.ram = self._below.ram
 
+    def count(self, size: int) -> None:
+        self._below.count(size)
+
     def read(self, address: int, size: int) -> bytes:
         return self._below.read(address, size)
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from luoser.render.out import line
+from luoser.state.to_json import source_document
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
     from luoser.changes import Change, Comparison
 
-__all__ = ["changes_document", "folded_changes", "print_changes", "print_stat", "summary"]
+__all__ = ["changes_document", "folded_changes", "print_changes", "print_changes_line", "print_stat", "summary"]
 
 _SIGNS = {"added": ("+", "note"), "removed": ("-", "problem"), "changed": ("!", "problem"), "progress": ("~", "good")}
 _STYLE_OF = dict(_SIGNS.values())
@@ -33,9 +34,12 @@ _Key = tuple[str, str]
 
 def changes_document(found: Comparison) -> dict[str, Any]:
     """The JSON document luoser/diff/2."""
+    before, after = found.sources if found.sources is not None else (None, None)
     return {
         "schema": "luoser/diff/2",
         "verdict": found.verdict.value,
+        "before": source_document(before) if before is not None else None,
+        "after": source_document(after) if after is not None else None,
         "pairing": list(found.pairing),
         "not_compared": [{"where": gap.where, "reason": gap.reason} for gap in found.not_compared],
         "changes": [
@@ -68,6 +72,12 @@ def print_changes(found: Comparison, *, folded: bool = True) -> None:
         else:
             _print_change(group)
     _print_end(found)
+
+
+def print_changes_line(found: Comparison, name: str) -> None:
+    """Print the verdict and the number of changes in a line. name: of the second source."""
+    verdict = found.verdict.value
+    line((safe_text(name), "name"), ": ", (verdict, _VERDICT[verdict]), f": {summary(found.changes)}")
 
 
 def _print_change(change: Change) -> None:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from luoser.state import Source
 
 __all__ = [
+    "VERDICT_STYLE",
     "findings_document",
     "ktap",
     "print_head",
+    "print_line",
     "print_report",
     "print_rule",
     "print_rules",
@@ -32,7 +34,7 @@ __all__ = [
 Json = dict[str, Any]
 _SHOWN_RULES = 16
 _STYLE = {"error": "problem", "warning": "note", "info": "quiet"}
-_VERDICT = {"sound": "good", "findings": "problem", "inconclusive": "note"}
+VERDICT_STYLE = {"sound": "good", "findings": "problem", "inconclusive": "note"}
 
 
 def _hex(value: int | None) -> str | None:
@@ -127,6 +129,14 @@ def print_report(report: Report, source: Source, *, machine: str = "", verbose: 
         line((f"not looked at: {safe_text(word, again=True)}", "quiet"))
 
 
+def print_line(report: Report, source: Source) -> None:
+    """Print source and verdict in a line, with the rules that found something."""
+    said, mark, rest = verdict_text(report).partition(": ")
+    rules = _names(sorted({finding.rule for finding in report.findings}))
+    found = f" ({rules})" if rules else ""
+    line((safe_text(source.name), "name"), ": ", (said, VERDICT_STYLE[report.verdict.value]), found, mark + rest)
+
+
 def print_head(report: Report, source: Source, *, machine: str = "") -> None:
     """Print what the source is (path, format, machine, kernel release, page size), its remarks, and the verdict.
 
@@ -138,7 +148,7 @@ def print_head(report: Report, source: Source, *, machine: str = "") -> None:
     for remark in report.remarks:
         line(("remark", "note"), f"   {safe_text(remark, again=True)}")
     said, mark, rest = verdict_text(report).partition(": ")
-    line("verdict  ", (said, _VERDICT[report.verdict.value]), mark + rest)
+    line("verdict  ", (said, VERDICT_STYLE[report.verdict.value]), mark + rest)
 
 
 def source_text(source: Source, *, machine: str = "") -> str:

@@ -9,10 +9,26 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
-__all__ = ["Part", "Tree", "complain", "height", "line", "paragraph", "prepare", "table", "tree", "write"]
+__all__ = [
+    "Part",
+    "Screen",
+    "Tree",
+    "complain",
+    "height",
+    "line",
+    "paragraph",
+    "prepare",
+    "screen",
+    "table",
+    "tree",
+    "write",
+    "written_for",
+]
 
 Part = str | tuple[str, str]
 """A text, or (text, meaning). Texts are one line, and safe to print."""
@@ -68,6 +84,31 @@ def complain(message: str) -> None:
         rows = textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     sys.stderr.write("\n".join(rows) + "\n")
     sys.stderr.flush()
+
+
+class Screen(NamedTuple):
+    """What will show a text. width: columns of the terminal; None: it is none."""
+
+    width: int | None
+    is_coloured: bool
+
+
+_elsewhere: ContextVar[Screen | None] = ContextVar("elsewhere", default=None)
+
+
+def screen() -> Screen:
+    """What stdout is."""
+    return Screen(_width(), _is_coloured())
+
+
+@contextmanager
+def written_for(shown_on: Screen) -> Iterator[None]:
+    """What is written to stdout in the block is shown elsewhere."""
+    token = _elsewhere.set(shown_on)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
 
 
 def paragraph(text: str, *, width: int = 100) -> None:
@@ -153,6 +194,8 @@ def table(
 
 def _width(stream: TextIO | None = None) -> int | None:
     """Columns of the terminal. stream: stdout unless given. None: it is not a terminal."""
+    if stream is None and (elsewhere := _elsewhere.get()) is not None:
+        return elsewhere.width
     stream = stream or sys.stdout
     if not stream.isatty():
         return None
@@ -166,6 +209,8 @@ def _width(stream: TextIO | None = None) -> int | None:
 
 
 def _is_coloured() -> bool:
+    if (elsewhere := _elsewhere.get()) is not None:
+        return elsewhere.is_coloured
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
 
 

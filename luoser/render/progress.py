@@ -15,10 +15,11 @@ _PATIENCE = 1.0
 """Seconds before progress is shown."""
 
 
-def progress(what: str) -> Callable[[int, int], None] | None:
-    """A function to call with (bytes done, bytes in total). None if stderr is not a terminal.
+def progress(what: str, *, unit: str = "") -> Callable[[int, int], None] | None:
+    """A function to call with what is done, and with how much that is in total. None if stderr is not a terminal.
 
-    what: description of the search.
+    what: description of the work.
+    unit: what is counted. Empty: bytes.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         return None
@@ -40,7 +41,8 @@ def progress(what: str) -> Callable[[int, int], None] | None:
                 sys.stderr.flush()
             shown = 0.0
         elif now - began > _PATIENCE and now - shown > 0.1:
-            draw(f"{what}: {100 * done // total} % of {human_size(total)}")
+            of = f"{done} of {total} {unit}" if unit else f"{100 * done // total} % of {human_size(total)}"
+            draw(f"{what}: {of}")
             shown = now
 
     return report

@@ -9,9 +9,9 @@ from luoser.render.out import line, table
 from luoser.render.unread import unread_lines
 from luoser.render.values import device_columns, place_text
 from luoser.state import Handover, PciList, PreservedMap, State
-from luoser.text import safe_text
+from luoser.text import counted, safe_text
 
-__all__ = ["print_devices"]
+__all__ = ["print_devices", "print_devices_line"]
 
 _TABLE_ROWS = 1000
 
@@ -35,6 +35,16 @@ def print_devices(state: State) -> None:
                 _print_table(devices, handover.preserved.map)
         for word in unread:
             line((word, "note"), first="  ", rest="    ")
+
+
+def print_devices_line(state: State) -> None:
+    """Print in a line how many devices each list of each handover has."""
+    lists = [
+        f"{handover.direction.value} {counted(len(devices.devices), 'device')}, {devices.layout}"
+        for handover in state.handovers
+        for devices in handover.pci
+    ]
+    line((safe_text(state.source.name), "name"), f": {'; '.join(lists) or 'no list of preserved PCI devices'}")
 
 
 def _ways(handover: Handover) -> Iterator[str]:

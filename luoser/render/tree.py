@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from luoser.abi.release import SUBTREES
+from luoser.checks import Report
 from luoser.render.drawing import SHOWN, Drawing
+from luoser.render.findings import VERDICT_STYLE, source_text
 from luoser.render.luo import LuoDrawing
 from luoser.render.out import Part, Tree, height, line, tree
 from luoser.render.pending import draw_pending
@@ -27,7 +29,15 @@ from luoser.state import (
 )
 from luoser.text import counted, human_size, rounded_size, safe_text
 
-__all__ = ["handover_tree", "is_expected", "print_state", "print_summary", "state_tree", "summary_trees"]
+__all__ = [
+    "handover_tree",
+    "is_expected",
+    "print_state",
+    "print_state_line",
+    "print_summary",
+    "state_tree",
+    "summary_trees",
+]
 
 _DIRECTION_STYLE = {Direction.OUTGOING: "good", Direction.INCOMING: "good", Direction.UNKNOWN: "note"}
 _STATUS_STYLE = {
@@ -190,6 +200,27 @@ def print_summary(state: State) -> None:
             line(*child.parts, first="  ", rest="    ")
     notes = sum(is_expected(problem, state) for problem in state.problems)
     line(f"{len(state.problems) - notes} problems, {notes} notes")
+
+
+def print_state_line(state: State, report: Report, *, machine: str) -> None:
+    """Print source, verdict and what is handed over in a line.
+
+    The other parameters are those of `luoser.render.findings.print_head`.
+    """
+    roots = "; ".join(map(_counts, _by_weight(state.handovers)))
+    name, verdict = (safe_text(state.source.name), "name"), report.verdict.value
+    line(name, ": ", (verdict, VERDICT_STYLE[verdict]), f"; {source_text(state.source, machine=machine)}; {roots}")
+
+
+def _counts(handover: Handover) -> str:
+    """Direction of a handover, and how many sessions, files and devices there are."""
+    sessions = handover.luo.sessions if handover.luo is not None else ()
+    numbers = (
+        (len(sessions), "session"),
+        (sum(len(session.files) for session in sessions), "file"),
+        (sum(len(devices.devices) for devices in handover.pci), "PCI device"),
+    )
+    return ", ".join([handover.direction.value, *(counted(count, noun) for count, noun in numbers if count)])
 
 
 def summary_trees(state: State) -> Iterator[Tree]:

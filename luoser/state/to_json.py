@@ -32,13 +32,14 @@ from luoser.state.model import (
     Preserved,
     Record,
     Session,
+    Source,
     State,
     Subtree,
 )
 from luoser.state.packed import Column, Device, DeviceList, Hex
 from luoser.text import bdf_text
 
-__all__ = ["BLOB_SCHEMA", "SCHEMA", "Rows", "blob_document", "fdt_document", "to_document"]
+__all__ = ["BLOB_SCHEMA", "SCHEMA", "Rows", "blob_document", "fdt_document", "source_document", "to_document"]
 
 SCHEMA = "luoser/state/1"
 BLOB_SCHEMA = "luoser/decode/1"
@@ -77,12 +78,7 @@ def to_document(state: State, *, full: bool = False, streamed: bool = False) -> 
     source, form = state.source, _Form(full, streamed)
     return {
         "schema": SCHEMA,
-        "source": {
-            "path": source.path,
-            "format": source.format,
-            "page_size": source.page_size,
-            "kernel": source.kernel,
-        },
+        "source": source_document(source),
         "handovers": [_handover(handover, form) for handover in state.handovers],
         "problems": [
             {
@@ -94,6 +90,16 @@ def to_document(state: State, *, full: bool = False, streamed: bool = False) -> 
             }
             for problem in state.problems
         ],
+    }
+
+
+def source_document(source: Source) -> Json:
+    """What documents say of a source, as plain JSON values."""
+    return {
+        "path": source.path,
+        "format": source.format,
+        "page_size": source.page_size,
+        "kernel": source.kernel,
     }
 
 

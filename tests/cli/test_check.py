@@ -234,9 +234,7 @@ def test_what_is_not_a_bare_list_is_refused(luoser_command: Run, source: str, la
     assert (result.returncode, result.stdout) == (2, b"") and word in result.stderr
 
 
-@pytest.mark.parametrize(
-    "option", [["--layout", "pci-v1-nr"], ["--root", "0x1000"], ["--raw"], ["--symbols", "x"], ["x"]]
-)
+@pytest.mark.parametrize("option", [["--layout", "pci-v1-nr"], ["--root", "0x1000"], ["--raw"], ["--symbols", "x"]])
 def test_options_without_effect_on_a_bare_list_are_refused(luoser_command: Run, option: list[str]) -> None:
     result = luoser_command("check", str(real.ROOT / "fixtures/golden/pci-folio.bin"), "--as", "auto", *option)
     assert (result.returncode, result.stdout) == (2, b"") and b"a bare list is one file" in result.stderr

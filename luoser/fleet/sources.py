@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""The sources that a person names: files, the files of folders, those that a pattern fits, and lists of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from glob import has_magic, iglob
+from itertools import islice
+from pathlib import Path
+
+from luoser.errors import SourceError, UsageError
+from luoser.limits import LIMITS, how_to_raise
+from luoser.memory.debugfs import is_copy
+from luoser.memory.together import grouped
+from luoser.text import safe_text
+
+__all__ = ["found_sources", "listed_names"]
+
+_HEAD = 512
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
+Source = tuple[str, ...]
+"""The names of the files of one source."""
+
+
+def found_sources(names: Iterable[str]) -> list[Source]:
+    """The sources that some names stand for, each once, in the order of the names; those of a folder by name.
+
+    names: of a file; of a folder, whose files but those of text are sources if it is no copy of debugfs; a pattern such
+           as `*/vmcore` that no file has as its name; `a,b,c` for the files of one dump; or what is no file.
+
+    The files of one dump are recognised, too: see `luoser.memory.together`.
+
+    Raises UsageError for a pattern that fits nothing, and if there are more sources than the limit allows.
+    """
+    found, alone = dict[Source, None](), list[str]()
+
+    def settle() -> None:
+        found.update(dict.fromkeys(grouped(alone)))
+        alone.clear()
+
+    for name in islice(_expanded(names), LIMITS.sources + 1):
+        if isinstance(name, str):
+            alone.append(name)
+            continue
+        settle()
+        found[name] = None
+    settle()
+    if len(found) > LIMITS.sources:
+        raise UsageError(f"expected at most {LIMITS.sources} sources, found more; {how_to_raise('sources')}")
+    return list(found)
+
+
+def _expanded(names: Iterable[str]) -> Iterator[str | Source]:
+    """Names of files, which may belong together, and sources of which that is known."""
+    for name in names:
+        if Path(name).is_dir():
+            yield from _of_folder(Path(name))
+        elif _is_there(name) or name.partition(":")[0] in ("live", "qmp", "gdb"):
+            yield name
+        elif "," in name:
+            yield tuple(part for part in name.split(",") if part)
+        elif has_magic(name) and "://" not in name:
+            yield from _of_pattern(name)
+        else:
+            yield name
+
+
+def _is_there(name: str) -> bool:
+    return os.path.lexists(name)
+
+
+def _of_pattern(pattern: str) -> Iterator[str]:
+    fitting = iglob(pattern, recursive=True)  # noqa: PTH207 - Path.glob() takes no absolute pattern
+    files = sorted(name for name in fitting if not Path(name).is_dir())
+    if not files:
+        raise UsageError(f"{safe_text(pattern)}: no file has this name, or fits this pattern")
+    yield from files
+
+
+def _of_folder(folder: Path) -> Iterator[str]:
+    """The sources in a folder. The folder itself, if it has nothing but one copy of debugfs, or none at all."""
+    found = list(islice(_in_folder(folder), LIMITS.sources + 1))
+    copies = [name for name, is_file in found if not is_file]
+    yield from [str(folder)] if not found or found == [(name, False) for name in copies[:1]] else map(_first, found)
+
+
+def _first(pair: tuple[str, bool]) -> str:
+    return pair[0]
+
+
+def _in_folder(folder: Path) -> Iterator[tuple[str, bool]]:
+    """(name, whether it is a file) of the sources in a folder and the folders in it, by name.
+
+    What is hidden, and text, does not count.
+    """
+    if is_copy(folder):
+        yield str(folder), False
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise SourceError(f"{safe_text(str(folder))}: {error.strerror or error}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _in_folder(Path(entry.path))
+        elif entry.is_file() and not _is_text(Path(entry.path)):
+            yield entry.path, True
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is text, but no state document: a log, a topology, a list of symbols beside the dumps."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False  # that it cannot be read is its result
+    return bool(head) and not _BINARY.search(head) and b"luoser/state/" not in head
+
+
+def listed_names(name: str) -> list[str]:
+    """The names in a list: one a line, or ended by NUL, as `find -print0` does.
+
+    name: of the file; `-` is standard input.
+
+    Raises SourceError for a list that cannot be read, UsageError for one that is too large.
+    """
+    shown = "standard input" if name == "-" else safe_text(name)
+    try:
+        with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
+            data = file.read(LIMITS.list_size + 1)
+    except OSError as error:
+        raise SourceError(f"{shown}: {error.strerror or error}") from error
+    if len(data) > LIMITS.list_size:
+        raise UsageError(f"{shown}: expected at most {LIMITS.list_size} bytes of names; {how_to_raise('list_size')}")
+    end = b"\0" if b"\0" in data else b"\n"
+    return [os.fsdecode(line) for line in data.split(end) if line]
