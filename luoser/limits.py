@@ -91,6 +91,7 @@ class Limits:
     sysfs_entries: int = _limit(1 << 20, "names read in a copy of sysfs")
     sources: int = _limit(1 << 20, "sources of one command, in folders and lists")
     hashed: int = _limit(4 << 30, "bytes of the files of a source up to which their SHA-256 is told")
+    survey_rows: int = _limit(1 << 18, "rows of one source in one table of a survey")
     folder_files: int = _limit(4096, "files read in a folder of debugfs blobs")
     folder_bytes: int = _limit(64 << 20, "bytes read of all files of a copy of debugfs, in which links repeat files")
     report_state: int = _limit(512 << 10, "bytes of the packed state in a report; of a larger one, a shorter document")

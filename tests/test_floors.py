@@ -33,6 +33,7 @@ FLOORS: list[set[str]] = [
     {"reader", "writer", "extracts", "checks", "clashes", "changes", "liveupdate", "topology"},
     {"render"},
     {"api"},
+    {"survey"},
     {"cli"},
     {"__main__"},
 ]

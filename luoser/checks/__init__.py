@@ -26,7 +26,7 @@ from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unju
 from luoser.checks.rule import Rule, need_known, registered
 from luoser.checks.view import View
 from luoser.errors import UsageError
-from luoser.limits import Limits, limited
+from luoser.limits import LIMIT_CODES, Limits, limited
 from luoser.state import State
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "Unjudged",
     "Verdict",
     "check",
+    "may_hide_root",
     "rules",
 ]
 
@@ -49,6 +50,15 @@ __all__ = [
 def rules() -> tuple[Rule, ...]:
     """All rules, by family, then by number."""
     return registered()
+
+
+def may_hide_root(state: State) -> bool:
+    """Whether a state without handovers is of a source that may have had one.
+
+    A messenger points to a root that is not there, or a limit ended the search.
+    """
+    codes = ("root-lost", "root-unread", "no-root", *LIMIT_CODES)
+    return any(problem.code in codes for problem in state.problems)
 
 
 def check(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,9 @@ from luoser.cli.common import (
     topology_option,
 )
 from luoser.cli.many import many_sources
-from luoser.limits import LIMIT_CODES
 
 if TYPE_CHECKING:
-    from luoser.state import Pending, Problem, State
+    from luoser.state import Pending, State
 
 __all__ = ["command"]
 
@@ -51,13 +49,14 @@ class _Read:
 
 
 def _read(reading: Reading, *, pending: bool) -> _Read:
+    from luoser.checks import may_hide_root
     from luoser.render.values import machine_text
 
     with reading.open() as memory:
         try:
             state = reading.read(memory, contents=True, pending=pending)
         except NoState as error:
-            if not (memory.remarks or memory.is_partial or any(_may_hide_root(error.state))):
+            if not (memory.remarks or memory.is_partial or may_hide_root(error.state)):
                 raise
             error.show()
             state = error.state  # what is not there may be what was lost
@@ -88,12 +87,6 @@ def _bare(reading: Reading, layout: str, select: tuple[str, ...]) -> tuple[State
         return state, select or _OF_LISTS
     except UsageError as error:
         raise UsageError(f"{safe_text(name)}: {error}") from None
-
-
-def _may_hide_root(state: State) -> Iterator[Problem]:
-    """The problems of messengers that point to a root, and of limits that ended the search."""
-    codes = ("root-lost", "root-unread", "no-root", *LIMIT_CODES)
-    return (problem for problem in state.problems if problem.code in codes)
 
 
 def _pending(state: State) -> list[Pending | None]:

@@ -38,6 +38,7 @@ _COMMANDS = {
     "report": "Write an HTML page about a source, or about two and their changes.",
     "rules": "List or explain the rules of `check`.",
     "pci": "Show the preserved PCI devices as a table.",
+    "survey": "Write tables about many sources, to ask: a Parquet data set.",
     "topology": "Show the PCI topology of a machine, or write a snapshot of it.",
     "simulate": "Simulate a live update of PCI devices.",
 }

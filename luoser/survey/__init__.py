@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Sources as rows of tables, for questions about a fleet: which hosts, which kernels, what was lost over an update.
+
+    rows = luoser.survey.row("host1.before.elf")            # for Ray, Spark, Beam, or a data base of your own
+    rows = luoser.survey.pair("host1.before.elf", "host1.after.elf")
+
+Both give rows of each table of `luoser.survey.tables.TABLES`, as plain values, and raise nothing for what a source has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from luoser import __version__
+from luoser.errors import LuoserError, SourceError
+from luoser.limits import LIMITS, Limits, how_to_raise, limited
+from luoser.survey.tables import TABLES, Row, Rows, Table, empty
+from luoser.text import safe_text
+
+if TYPE_CHECKING:
+    from luoser.memory.source import Memory
+    from luoser.state import State
+
+__all__ = ["TABLES", "Row", "Rows", "Table", "pair", "row"]
+
+
+def row(
+    source: str | Sequence[str],
+    *,
+    host: str = "",
+    moment: str = "",
+    limits: Limits | None = None,
+    sha256: str | None = None,
+) -> Rows:
+    """The rows of one source, all but those of `pairs` and `changes`.
+
+    source: path or URL, or those of the files of one dump.
+    host:   for the column of this name. Empty: the source.
+    moment: for the column of this name.
+    limits: bounds on the work. None: the defaults.
+    sha256: of its files, if it is known. None: it is taken of them.
+
+    A source that cannot be read is a row of `hosts` with an error.
+    """
+    from luoser.fleet.fingerprint import sha256_of
+    from luoser.memory.source import MACHINES
+
+    names = (source,) if isinstance(source, str) else tuple(source)
+    shown = safe_text(",".join(names))
+    of = {"source": shown, "host": safe_text(host) or shown, "moment": safe_text(moment)}
+    rows, about = empty(), Row(luoser=__version__)
+    with limited(limits):
+        about["sha256"] = sha256 or sha256_of(names)
+        try:
+            with _opened(names) as memory:
+                about["format"], about["machine"] = memory.format, MACHINES.get(memory.machine or 0)
+                rows.update(_read(memory, of, about))
+                about["bytes_read"] = memory.bytes_read
+                about["remarks"] = [safe_text(remark, again=True) for remark in memory.remarks]
+        except (LuoserError, OSError) as error:
+            about["error"] = safe_text(str(error), again=True)
+        rows["hosts"] = [{**of, **about}]
+        return _bounded(rows, of)
+
+
+def _opened(names: Sequence[str]) -> Memory:
+    from luoser.memory.open import open_memory
+
+    return open_memory(*names)
+
+
+def _read(memory: Memory, of: Row, about: Row) -> Rows:
+    """The rows of what is in a memory. about: gets the columns of `hosts`. Raises SourceError if there is no state."""
+    from luoser.checks import check, may_hide_root
+    from luoser.reader import read
+    from luoser.survey.rows import report_rows, state_rows
+
+    state = read(memory, contents=True)
+    ram = memory.known_ram
+    about.update(kernel=_kernel(state), page_size=state.source.page_size)
+    about["ram"] = sum(end - start for start, end in ram) or None
+    if not state.handovers and not (memory.remarks or memory.is_partial or may_hide_root(state)):
+        raise SourceError("no KHO state" if not memory.is_guess else "unknown dump format, and no KHO state in it")
+    report = check(state, ram=ram)
+    about["verdict"] = report.verdict.value
+    verdicts = {judged.root: judged.verdict.value for judged in report.handovers}
+    rows = state_rows(state, of)
+    for handover in rows["handovers"]:
+        handover["verdict"] = verdicts.get(handover["root"])
+    return {**rows, **report_rows(report, of)}
+
+
+def _kernel(state: State) -> str | None:
+    kernel = state.source.kernel
+    return kernel if kernel is None else safe_text(kernel)
+
+
+def _bounded(rows: Rows, of: Row) -> Rows:
+    """The rows, of each table no more than the limit, and a problem that says so."""
+    for name, found in rows.items():
+        if len(found) > LIMITS.survey_rows:
+            del found[LIMITS.survey_rows :]
+            text = f"only the first {LIMITS.survey_rows} rows of {name} are kept; {how_to_raise('survey_rows')}"
+            rows["problems"].append({**of, "root": None, "code": "too-many", "about": "", "message": text})
+    return rows
+
+
+def pair(
+    before: str | Sequence[str],
+    after: str | Sequence[str],
+    *,
+    host: str = "",
+    moments: tuple[str, str] = ("before", "after"),
+    limits: Limits | None = None,
+) -> Rows:
+    """The rows of `pairs` and `changes` of two sources of one host.
+
+    before, after: as `source` of `row`.
+    host:          for the column of this name. Empty: the source before.
+    moments:       for the columns of these names.
+    limits:        bounds on the work. None: the defaults.
+
+    Sources that cannot be read are a row of `pairs` with an error.
+    """
+    from luoser.api import load
+    from luoser.changes import compare
+    from luoser.fleet.fingerprint import sha256_of
+    from luoser.survey.rows import comparison_rows
+
+    sides = [(side,) if isinstance(side, str) else tuple(side) for side in (before, after)]
+    old, new = (safe_text(",".join(names)) for names in sides)
+    of = {"host": safe_text(host) or old, "before": old, "after": new}
+    rows, about = empty(), Row(luoser=__version__)
+    about["before_moment"], about["after_moment"] = map(safe_text, moments)
+    with limited(limits):
+        about["before_sha256"], about["after_sha256"] = map(sha256_of, sides)
+        try:
+            first, second = (load(*names) for names in sides)
+            counts, rows["changes"] = comparison_rows(compare(first, second), of)
+            about.update(counts)
+        except (LuoserError, OSError) as error:
+            about["error"] = safe_text(str(error), again=True)
+        rows["pairs"] = [{**of, **about}]
+        return _bounded(rows, {"source": f"{old} and {new}", "host": of["host"], "moment": ""})

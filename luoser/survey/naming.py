@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Hosts and moments, by the names of files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from luoser.errors import UsageError
+from luoser.output import PACKED
+from luoser.text import safe_text
+
+__all__ = ["Named", "Naming"]
+
+_FIELD = re.compile(r"\{(\w*)\}")
+_FIELDS = ("host", "moment")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A source: the names of its files, its host, and the moment. Empty: the rule gives none."""
+
+    source: tuple[str, ...]
+    host: str
+    moment: str = ""
+
+
+class Naming:
+    """A rule such as `{host}.{moment}.elf`, or `{host}/{moment}.elf` for a folder of each host.
+
+    rule:    what the end of a path looks like. Suffixes of packed files may follow. Empty: each file is a host.
+    moments: in their order. Those of one host in a row are a pair.
+
+    Raises UsageError for a rule without {host}, or with other fields.
+    """
+
+    def __init__(self, rule: str, moments: Sequence[str] = ("before", "after")) -> None:
+        self.rule, self.moments = rule, tuple(moments)
+        fields = _FIELD.findall(rule)
+        if rule and ("host" not in fields or set(fields) - set(_FIELDS) or len(set(fields)) < len(fields)):
+            text = "expected {host} once, and {moment} at most once, such as {host}.{moment}.elf"
+            raise UsageError(f"--name: {text}, found {safe_text(rule)}")
+        if len(set(self.moments)) < len(self.moments):
+            raise UsageError(f"--moments: expected different ones, found {safe_text(','.join(self.moments))}")
+        parts = _FIELD.split(rule)
+        pattern = "".join(f"(?P<{part}>[^/]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
+        packed = "|".join(map(re.escape, PACKED))
+        self._pattern = re.compile(rf"(?:.*/)?{pattern}(?:{packed})?", re.DOTALL)
+
+    def named(self, source: tuple[str, ...]) -> Named:
+        """The host and the moment of a source, by the name of its first file."""
+        found = self._pattern.fullmatch(source[0]) if self.rule else None
+        if found is None:
+            return Named(source, source[0].rstrip("/").rpartition("/")[2] or source[0])
+        groups = found.groupdict()
+        return Named(source, groups["host"], groups.get("moment", ""))
+
+    def pairs(self, sources: Iterable[Named]) -> Iterator[tuple[Named, Named]]:
+        """The pairs of sources of one host, at moments that follow each other, of those that it has.
+
+        Raises UsageError for two sources of one host and moment.
+        """
+        hosts = dict[str, dict[str, Named]]()
+        for one in sources:
+            if one.moment in self.moments:
+                other = hosts.setdefault(one.host, {}).setdefault(one.moment, one)
+                if other is not one:
+                    both = " and ".join(safe_text(",".join(each.source)) for each in (other, one))
+                    raise UsageError(f"{both}: both are {safe_text(one.host)} at the moment {safe_text(one.moment)}")
+        for moments in hosts.values():
+            yield from pairwise(moments[moment] for moment in self.moments if moment in moments)

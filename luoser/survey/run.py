@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""Makes a survey, or goes on with one: what it has already, of the same bytes and version, is not read again."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from luoser import __version__
+from luoser.fleet.fingerprint import sha256_of
+from luoser.fleet.task import Engine, Task, in_order
+from luoser.limits import Limits, limited
+from luoser.survey import pair, row
+from luoser.survey.dataset import Dataset
+from luoser.survey.naming import Named, Naming
+from luoser.survey.tables import Rows, empty
+from luoser.text import safe_text
+
+__all__ = ["Survey", "survey"]
+
+_SOURCES = 256
+_ROWS = 1 << 20
+_SECONDS = 30.0
+"""A part is written after so many sources, rows or seconds: a kill costs no more than that."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a run did. verdicts: how many sources have which. read, kept: how many were read, and how many not again."""
+
+    read: int = 0
+    kept: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+
+
+def survey(
+    sources: Sequence[tuple[str, ...]],
+    dataset: Dataset,
+    engine: Engine,
+    *,
+    naming: Naming,
+    limits: Limits,
+    seconds: float | None = None,
+    on_done: Callable[[int, int], None] | None = None,
+) -> Survey:
+    """Add sources to a survey that is open, and the pairs of them.
+
+    sources: the names of the files of each.
+    engine:  what reads them.
+    limits:  in force where they are read.
+    seconds: after which a source is given up. None: no bound.
+    on_done: called with how many are done, and how many there are.
+    """
+    named = [naming.named(source) for source in sources]
+    pairs = list(naming.pairs(named))
+    total, found = len(named) + len(pairs), Survey()
+    parts = _Parts(dataset)
+    for done, rows in enumerate(_all_rows(named, pairs, dataset, engine, limits, seconds), 1):
+        if rows is None:
+            found.kept += 1
+        else:
+            found.read += 1
+            found.verdicts.update(one["verdict"] or "not read" for one in rows["hosts"])
+            parts.add(rows)
+        if on_done is not None:
+            on_done(done, total)
+    parts.write()
+    dataset.tidy()
+    return found
+
+
+def _all_rows(
+    named: Sequence[Named],
+    pairs: Sequence[tuple[Named, Named]],
+    dataset: Dataset,
+    engine: Engine,
+    limits: Limits,
+    seconds: float | None,
+) -> Iterator[Rows | None]:
+    """The rows of each source, then of each pair. None: the survey has them."""
+    known = {one["source"]: (one["sha256"], one["luoser"]) for _, one in dataset.rows("hosts", _KNOWN)}
+    tasks = [Task(_source_rows, (one, known.get(_shown(one.source)), limits), seconds) for one in named]
+    for one, done in zip(named, in_order(engine, tasks), strict=True):
+        yield _lost(one, done.lost) if done.lost else done.value
+    compared = {
+        (one["before"], one["after"]): (one["before_sha256"], one["after_sha256"], one["luoser"])
+        for _, one in dataset.rows("pairs", _COMPARED)
+    }
+    tasks = [
+        Task(_pair_rows, (old, new, compared.get((_shown(old.source), _shown(new.source))), limits), seconds)
+        for old, new in pairs
+    ]
+    for (old, new), done in zip(pairs, in_order(engine, tasks), strict=True):
+        yield _lost_pair(old, new, done.lost) if done.lost else done.value
+
+
+_KNOWN = ("source", "sha256", "luoser")
+_COMPARED = ("before", "after", "before_sha256", "after_sha256", "luoser")
+
+
+def _shown(source: Iterable[str]) -> str:
+    return safe_text(",".join(source))
+
+
+def _source_rows(one: Named, known: tuple[str | None, str] | None, limits: Limits) -> Rows | None:
+    """The rows of a source. None: it is known, with the same bytes. known: SHA-256 and version."""
+    with limited(limits):
+        digest = sha256_of(one.source)
+    if digest is not None and known == (digest, __version__):
+        return None
+    return row(one.source, host=one.host, moment=one.moment, limits=limits, sha256=digest)
+
+
+def _pair_rows(old: Named, new: Named, known: tuple[str | None, str | None, str] | None, limits: Limits) -> Rows | None:
+    """The rows of a pair. None: it is known, with the same bytes. known: both SHA-256, and the version."""
+    with limited(limits):
+        now = sha256_of(old.source), sha256_of(new.source), __version__
+    if None not in now and known == now:
+        return None
+    moments = old.moment, new.moment
+    return pair(old.source, new.source, host=old.host, moments=moments, limits=limits)
+
+
+def _lost(one: Named, why: str) -> Rows:
+    """The rows of a source that was given up."""
+    rows, shown = empty(), _shown(one.source)
+    of = {"source": shown, "host": safe_text(one.host), "moment": safe_text(one.moment)}
+    rows["hosts"] = [{**of, "verdict": None, "error": why, "luoser": __version__}]
+    return rows
+
+
+def _lost_pair(old: Named, new: Named, why: str) -> Rows:
+    """The rows of a pair that was given up."""
+    rows = empty()
+    of = {"host": safe_text(old.host), "before": _shown(old.source), "after": _shown(new.source)}
+    rows["pairs"] = [{**of, "verdict": None, "error": why, "luoser": __version__}]
+    return rows
+
+
+class _Parts:
+    """Rows that wait for enough others to be a part."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows, self._sources, self._count, self._began = empty(), 0, 0, time.monotonic()
+
+    def add(self, rows: Rows) -> None:
+        """Add the rows of a source or a pair."""
+        for name, some in rows.items():
+            self._rows[name] += some
+            self._count += len(some)
+        self._sources += 1
+        is_late = time.monotonic() - self._began > _SECONDS
+        if self._sources >= _SOURCES or self._count >= _ROWS or is_late:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        if self._sources:
+            self._dataset.add(self._rows)
+        self._begin()
