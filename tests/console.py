@@ -116,6 +116,7 @@ def _fresh(part: re.Match[str], shell: _Shell) -> str:
             if path.startswith("debugfs:"):
                 debugfs(Path(name), path.removeprefix("debugfs:"))
             else:
+                Path(name).parent.mkdir(exist_ok=True)
                 Path(name).symlink_to(ROOT / path)
     elif part["file"] is not None:
         Path(part["file"]).write_text(part["text"])

@@ -17,6 +17,7 @@ from typing import Any
 from luoser.checks import rules
 from luoser.checks.outcome import outcomes
 from luoser.state.problems import PROBLEMS
+from luoser.survey.tables import NUMBER, TABLES
 from tests.command_line import Command, commands
 from tests.schemas import KINDS, schema
 
@@ -40,7 +41,14 @@ _FAMILIES = {
 
 def pages() -> dict[str, str]:
     """Name and text of each page."""
-    made = {"commands": _commands, "rules": _rules, "problems": _problems, "json": _json, "python": _python}
+    made = {
+        "commands": _commands,
+        "rules": _rules,
+        "problems": _problems,
+        "json": _json,
+        "python": _python,
+        "survey": _survey,
+    }
     return {f"{name}.md": "\n".join(lines()) + "\n" for name, lines in made.items()}
 
 
@@ -102,6 +110,17 @@ def _json() -> Iterator[str]:
         for name, part in found.get("$defs", {}).items():
             if part.get("properties") and not name.startswith(("device_", "bus_")):  # those are the layouts
                 yield from ("", f"*{name}* of `{found['title']}`:", "", *_object(part))
+
+
+def _survey() -> Iterator[str]:
+    yield from ("# Tables of a survey", "")
+    yield f"What `luoser survey` writes ([how to ask](../howto/survey.md)), form {NUMBER}. {MADE}"
+    yield "Numbers are unsigned, 64 bits; one that is larger is null, as is what is not known. A column may be added; names"
+    yield "and types stay."
+    for table in TABLES.values():
+        yield from ("", f"## {table.name}", "", f"{table.doc[0].upper()}{table.doc[1:]}.", "")
+        yield from ("| column | type | |", "|---|---|---|")
+        yield from (f"| `{column.name}` | {column.type} | {column.doc} |" for column in table.columns)
 
 
 def _object(found: dict[str, Any]) -> Iterator[str]:

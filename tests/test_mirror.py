@@ -22,6 +22,8 @@ ROWS = (
     "topology",
     "extracts",
     "render",
+    "fleet",
+    "survey",
     "api",
     "cli",
 )
@@ -34,6 +36,8 @@ SPANNING: dict[str, str] = {
     "changes/test_seen.py": "sources that are damaged or incomplete",
     "checks/test_rules.py": "what holds for every rule",
     "checks/test_subjects.py": "what no rule may go by",
+    "survey/test_row.py": "one source, and one pair, without a data set",
+    "survey/test_queries.py": "the queries of docs/howto/survey.md",
     "cli/test_build_specs.py": "the shipped descriptions",
     "cli/test_cli.py": "what all commands share",
     "cli/test_sources.py": "options that all commands with a source have",

@@ -89,6 +89,7 @@ def cli() -> None:
       luoser inspect vmcore             what is handed over
       luoser check vmcore               is it sound?
       luoser diff before after          what changed over the kexec
+      luoser check dumps/               the same of many, a line for each
       luoser report vmcore -o report.html   a page to attach to a ticket
       luoser decode folio.bin           a bare blob, also as hex text (--hex)
       luoser build spec.toml -o golden_test.c --format kunit

@@ -26,9 +26,9 @@ _DASK = "dask:"
 )
 @click.option(
     "--name",
-    "rule",
+    "naming",
     default="",
-    metavar="RULE",
+    metavar="FORM",
     help="Host and moment in the names of files, such as '{host}.{moment}.elf'. Default: each file is a host.",
 )
 @click.option(
@@ -50,7 +50,7 @@ _DASK = "dask:"
 def command(
     source: tuple[str, ...],
     target: str,
-    rule: str,
+    naming: str,
     moments: str,
     engine: str | None,
     jobs: int | None,
@@ -76,14 +76,14 @@ def command(
     from luoser.text import counted, safe_text
 
     need_pyarrow()
-    naming = Naming(rule, [moment for moment in moments.split(",") if moment])
+    named = Naming(naming, [moment for moment in moments.split(",") if moment])
     sources = sources_of(source, from_list)
-    with Dataset(Path(target), rule).opened() as dataset:
+    with Dataset(Path(target), naming).opened() as dataset:
         found = survey(
             sources,
             dataset,
             _engine(engine, jobs, memory, len(sources)),
-            naming=naming,
+            naming=named,
             limits=in_force(),
             seconds=timeout,
             on_done=progress("survey", unit="sources and pairs"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from luoser import __version__
 from luoser.errors import LuoserError, SourceError
 from luoser.limits import LIMITS, Limits, how_to_raise, limited
-from luoser.survey.tables import TABLES, Row, Rows, Table, empty
+from luoser.survey.tables import TABLES, Row, Rows, Table, empty, whole
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def row(
                 about["remarks"] = [safe_text(remark, again=True) for remark in memory.remarks]
         except (LuoserError, OSError) as error:
             about["error"] = safe_text(str(error), again=True)
-        rows["hosts"] = [{**of, **about}]
+        rows["hosts"] = [whole("hosts", {**of, **about})]
         return _bounded(rows, of)
 
 
@@ -141,5 +141,5 @@ def pair(
             about.update(counts)
         except (LuoserError, OSError) as error:
             about["error"] = safe_text(str(error), again=True)
-        rows["pairs"] = [{**of, **about}]
+        rows["pairs"] = [whole("pairs", {**of, **about})]
         return _bounded(rows, {"source": f"{old} and {new}", "host": of["host"], "moment": ""})

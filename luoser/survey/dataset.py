@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "need_pyarrow"]
 
 _MANIFEST = "survey.json"
-_NEW, _OLD = ".new-", ".old-"
+_NEW, _OLD, _FILE, _LOCK = _OWN = ".new-", ".old-", ".manifest-", ".lock"
 _LARGEST = 1 << 64
 
 
@@ -67,7 +67,7 @@ class Dataset:
     def opened(self) -> Iterator[Dataset]:
         """Make it if it is not there, and mend what a kill left. Raises UsageError for a folder with something else."""
         self._need_folder()
-        with (self.folder / ".lock").open("wb") as lock:
+        with (self.folder / _LOCK).open("wb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -83,7 +83,7 @@ class Dataset:
             self.folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise UsageError(f"{shown}: a file; give a folder for the survey") from None
-        names = {entry.name for entry in self.folder.iterdir()} - {".lock"}
+        names = {entry.name for entry in self.folder.iterdir() if not entry.name.startswith(_OWN)}
         if _MANIFEST not in names:
             if names:
                 raise UsageError(f"{shown}: not empty, and no survey: expected {_MANIFEST} in it; give another folder")
@@ -110,6 +110,8 @@ class Dataset:
                 shutil.rmtree(old)
         for new in self.folder.glob(f"{_NEW}*"):
             shutil.rmtree(new)
+        for file in self.folder.glob(f"{_FILE}*"):
+            file.unlink()
         self.tidy()
 
     def _write_manifest(self) -> None:
@@ -123,7 +125,7 @@ class Dataset:
         text = json.dumps(document, indent=1) + "\n"
         if path.exists() and path.read_text() == text:
             return
-        with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix=".manifest-", delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix=_FILE, delete=False) as file:
             file.write(text)
         Path(file.name).chmod(0o644)
         Path(file.name).replace(path)

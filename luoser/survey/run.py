@@ -15,7 +15,7 @@ from luoser.limits import Limits, limited
 from luoser.survey import pair, row
 from luoser.survey.dataset import Dataset
 from luoser.survey.naming import Named, Naming
-from luoser.survey.tables import Rows, empty
+from luoser.survey.tables import Rows, empty, whole
 from luoser.text import safe_text
 
 __all__ = ["Survey", "survey"]
@@ -127,7 +127,7 @@ def _lost(one: Named, why: str) -> Rows:
     """The rows of a source that was given up."""
     rows, shown = empty(), _shown(one.source)
     of = {"source": shown, "host": safe_text(one.host), "moment": safe_text(one.moment)}
-    rows["hosts"] = [{**of, "verdict": None, "error": why, "luoser": __version__}]
+    rows["hosts"] = [whole("hosts", {**of, "error": why, "luoser": __version__})]
     return rows
 
 
@@ -135,7 +135,7 @@ def _lost_pair(old: Named, new: Named, why: str) -> Rows:
     """The rows of a pair that was given up."""
     rows = empty()
     of = {"host": safe_text(old.host), "before": _shown(old.source), "after": _shown(new.source)}
-    rows["pairs"] = [{**of, "verdict": None, "error": why, "luoser": __version__}]
+    rows["pairs"] = [whole("pairs", {**of, "error": why, "luoser": __version__})]
     return rows
 
 

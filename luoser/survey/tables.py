@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["NUMBER", "TABLES", "Column", "Row", "Rows", "Table", "empty"]
+__all__ = ["NUMBER", "TABLES", "Column", "Row", "Rows", "Table", "empty", "whole"]
 
 NUMBER = 1
 """Of this form of the tables. A column may be added under the same number."""
@@ -204,6 +204,11 @@ _ALL = (
 )
 TABLES: Mapping[str, Table] = {table.name: table for table in _ALL}
 """All tables by name."""
+
+
+def whole(name: str, row: Row) -> Row:
+    """A row of a table with all of its columns."""
+    return {column.name: row.get(column.name) for column in TABLES[name].columns}
 
 
 def empty() -> Rows:
