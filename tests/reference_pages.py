@@ -115,8 +115,8 @@ def _json() -> Iterator[str]:
 def _survey() -> Iterator[str]:
     yield from ("# Tables of a survey", "")
     yield f"What `luoser survey` writes ([how to ask](../howto/survey.md)), form {NUMBER}. {MADE}"
-    yield "Numbers are unsigned, 64 bits; one that is larger is null, as is what is not known. A column may be added; names"
-    yield "and types stay."
+    yield "Numbers are unsigned, 64 bits; one that is larger is null, as is what is not known."
+    yield "A column may be added; names and types stay."
     for table in TABLES.values():
         yield from ("", f"## {table.name}", "", f"{table.doc[0].upper()}{table.doc[1:]}.", "")
         yield from ("| column | type | |", "|---|---|---|")

@@ -13,6 +13,7 @@ import re
 import resource
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -46,11 +47,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         PAGE.write_text(page(_ROWS))
 
 
-def spent(work: Work) -> float:
-    """Seconds of processor time of a work, in this process and its children."""
-    start = _spent()
+def spent(work: Work, clock: Callable[[], float]) -> float:
+    """Seconds that a work takes. clock: of processor time, in this process and its children, or of the wall."""
+    start = clock()
     work()
-    return _spent() - start
+    return clock() - start
 
 
 def _spent() -> float:
@@ -114,19 +115,22 @@ def compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
         goal: str = "",
         rounds: int = 3,
         memory: bool = True,
+        wall: bool = False,
     ) -> None:
         """
         size:   in words. number: the same, for the exponent of growth; 0: none.
         peers:  work by name, or why there is none.
         goal:   for the ratio to the first peer.
         memory: whether to measure it, in a run of its own.
+        wall:   measure time of the wall, of what is done in parallel.
         """
+        clock = time.perf_counter if wall else _spent
         own, theirs = list[float](), {name: list[float]() for name in peers}
         for _ in range(rounds):
-            own.append(spent(mine))
+            own.append(spent(mine, clock))
             for name, peer in peers.items():
                 if not isinstance(peer, str):
-                    theirs[name].append(spent(peer))
+                    theirs[name].append(spent(peer, clock))
         most = peak(mine) if memory else None
         for index, (name, peer) in enumerate(peers.items()):
             pairs = [one / max(other, 1e-9) for one, other in zip(own, theirs[name], strict=False)]

@@ -33,12 +33,66 @@ from luoser.state.columns import columns
 from luoser.text import bdf_text
 from luoser.writer.spec import blob_bytes, parse_spec
 from tests import images, real
+from tests.fleet import cuts
 from tests.memory import writers
 from tests.memory.images import Load, core
 
 Compare = Callable[..., None]
 Work = Callable[[], Any]
 MIB, GIB, PAGE = 1 << 20, 1 << 30, 4096
+
+
+# -- fleets -----------------------------------------------------------------------------------------------
+
+
+def _checked(folder: Path, jobs: int) -> Work:
+    """`luoser check` of a folder."""
+
+    def work() -> None:
+        command = [sys.executable, "-m", "luoser", "check", str(folder), "--jobs", str(jobs), "--format", "jsonl"]
+        done = subprocess.run(command, capture_output=True, check=True, cwd=real.ROOT)
+        assert done.stdout.count(b"\n") == len(list(folder.iterdir()))
+
+    return work
+
+
+@pytest.mark.parametrize("count", [200, 2000])
+def test_many_cuts_on_two_cores(count: int, tmp_path: Path, compare: Compare) -> None:
+    cuts.make(tmp_path, count)
+    peers = {"one job": _checked(tmp_path, 1)}
+    words = f"{count}, by the clock"
+    compare(
+        "check many cuts, two jobs",
+        words,
+        _checked(tmp_path, 2),
+        peers,
+        number=count,
+        goal="at most 0.59",
+        rounds=1,
+        memory=False,
+        wall=True,
+    )
+
+
+def test_many_cuts_and_a_shell_loop(tmp_path: Path, compare: Compare) -> None:
+    files = cuts.make(tmp_path, 200)
+
+    def loop() -> None:
+        for file in files:
+            command = [sys.executable, "-m", "luoser", "check", str(file), "--format", "json"]
+            subprocess.run(command, capture_output=True, check=True, cwd=real.ROOT)
+
+    peers = {"a process for each": loop}
+    compare(
+        "check many cuts, two jobs",
+        "200, by the clock",
+        _checked(tmp_path, 2),
+        peers,
+        goal="at most 0.125",
+        rounds=1,
+        memory=False,
+        wall=True,
+    )
 
 
 # -- starts -----------------------------------------------------------------------------------------------
