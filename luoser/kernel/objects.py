@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from luoser.bits import is_zero
 from luoser.kernel.space import AddressSpace, Unmapped
 from luoser.kernel.types import Kind, Place, Types, TypesError, described
 
@@ -64,7 +65,7 @@ class Object:
         return Object(self.space, self.types, self.address + place.offset, place.type)
 
     def raw(self) -> bytes:
-        """Its bytes. Raises Unmapped, MissingMemory, TypesError."""
+        """Its bytes, which are not kept. Raises Unmapped, MissingMemory, TypesError."""
         size = self.types.size(self.type)
         if size > _MOST_BYTES:
             raise TypesError(f"{self.types.where}: {size} bytes of one object")
@@ -84,16 +85,25 @@ class Object:
         value = self.space.number(self.address + place.offset, size)
         return value - (1 << 8 * size) if kind.signed and 2 * value >> 8 * size else value
 
-    def text(self, path: str, most: int = 256) -> bytes:
-        """The bytes of a text up to its NUL: an array of char, or what a pointer leads to. Raises as `number`."""
+    def text(self, path: str, most: int = 256, *, is_name: bool = False) -> bytes:
+        """The bytes of a text up to its NUL: an array of char, or what a pointer leads to. Raises as `number`.
+
+        is_name: a user chose it.
+        """
         member = self.member(path)
         kind = self.types.head(self.types.plain(member.type)).kind
         if kind is Kind.ARRAY:
-            return member.raw().split(b"\0")[0]
-        start, found = self.number(path), b""
-        while start and len(found) < most and b"\0" not in found:
-            found += self.space.read(start + len(found), min(64, -(start + len(found)) % 64 or 64))
-        return found[:most].split(b"\0")[0]
+            start, whole = member.address, member.raw()
+            found = whole.split(b"\0")[0]
+            room = len(whole) if is_zero(whole[len(found) :]) else len(found) + 1
+        else:
+            start, found = self.number(path), b""
+            while start and len(found) < most and b"\0" not in found:
+                found += self.space.read(start + len(found), min(64, -(start + len(found)) % 64 or 64))
+            found = found[:most].split(b"\0")[0]
+            room = len(found) + 1 if start else 0
+        self.space.keep(start, room, is_name=is_name)
+        return found
 
     def follow(self, path: str, struct: str | None = None) -> Object | None:
         """What a pointer leads to. None: the pointer is 0.

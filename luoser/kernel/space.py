@@ -213,31 +213,46 @@ class AddressSpace:
         return entry & (1 << 48) - (1 << shift)
 
     def _entry(self, table: int, index: int) -> int:
-        return int.from_bytes(self.memory.read(table + 8 * index, 8), "little")
+        self.memory.keep(table + 8 * index, 8)
+        with self.memory.exactly():
+            return int.from_bytes(self.memory.read(table + 8 * index, 8), "little")
+
+    def keep(self, virtual: int, size: int, *, is_name: bool = False) -> None:
+        """Note that bytes at a virtual address belong to what is read. Raises as `read`. The others: `Memory.keep`."""
+        while size > 0:
+            take = min(size, self.page_size - virtual % self.page_size)
+            self.memory.keep(self.physical(virtual), take, is_name=is_name)
+            virtual, size = virtual + take, size - take
 
     def read(self, virtual: int, size: int) -> bytes:
         """Bytes at a virtual address. Raises Unmapped, or MissingMemory if a page is not in the source."""
         page, skip = divmod(virtual, self.page_size)
         if skip + size <= self.page_size:
-            return self._page(page)[skip : skip + size]
+            return self._part(page, skip, size)
         parts = []
         while size > 0:
-            part = self._page(page)[skip : skip + size]
+            part = self._part(page, skip, min(size, self.page_size - skip))
             parts.append(part)
             page, skip, size = page + 1, 0, size - len(part)
         return b"".join(parts)
 
-    def _page(self, page: int) -> bytes:
+    def _part(self, page: int, skip: int, size: int) -> bytes:
+        """Bytes of a page, which is remembered. A cut without contents may have these bytes alone."""
         known = self._pages.get(page)
         if known is None:
-            known = self.memory.read(self.physical(page * self.page_size), self.page_size)
+            place = self.physical(page * self.page_size)
+            if self.memory.withholds(place, self.page_size):
+                with self.memory.exactly():
+                    return self.memory.read(place + skip, size)
+            known = self.memory.read(place, self.page_size)
             if len(self._pages) * self.page_size >= _BYTES:
                 self._pages.clear()
             self._pages[page] = known
-        return known
+        return known[skip : skip + size]
 
     def number(self, virtual: int, size: int) -> int:
-        """A little-endian number of `size` bytes. Raises as `read`."""
+        """A little-endian number of `size` bytes, which are kept. Raises as `read`."""
+        self.keep(virtual, size)
         return int.from_bytes(self.read(virtual, size), "little")
 
     def holds(self, virtual: int, size: int) -> bool:

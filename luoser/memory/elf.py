@@ -23,9 +23,12 @@ __all__ = [
     "ANSWERS_NOTE",
     "GAP_NOTES",
     "JUMP_NOTE",
+    "LEFT_OUT_NOTE",
     "MAGIC",
     "RAM_NOTE",
     "REMARKS_NOTE",
+    "STALE_NOTE",
+    "WITHHELD_NOTE",
     "ElfMemory",
     "core_segments",
     "parse_vmcoreinfo",
@@ -41,8 +44,16 @@ JUMP_NOTE = b"LUOSER-JUMP"
 """Note of built images: the pages of roots that no kernel has taken over yet, as pairs of u64: start, end."""
 REMARKS_NOTE = b"LUOSER-REMARKS"
 """Note of luoser's own cuts: the remarks on the original, one a line."""
+LEFT_OUT_NOTE = b"LUOSER-LEFT-OUT"
+"""Note of luoser's own cuts: what they left out on purpose, a line each."""
+WITHHELD_NOTE = b"LUOSER-WITHHELD"
+"""Note of luoser's own cuts: ranges of bytes that are not zero, and left out of pages that were read, pairs of u64."""
+STALE_NOTE = b"LUOSER-STALE"
+"""Note of luoser's own cuts: addresses of maps that are stale in the original, u64."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _NO_CORE = {1: "a relocatable object", 2: "an executable", 3: "a shared object"}
+_MOST_LEFT_OUT = 16
+"""Lines of the note of what a cut left out that are read: luoser writes at most two."""
 _SHARED = 16
 """So many times may all bytes of a file be in segments: no writer of cores stores a page for two addresses."""
 _PIECES = 4
@@ -100,7 +111,14 @@ class ElfMemory(SegmentedMemory):
         for state, note in GAP_NOTES.items():
             gaps = _ranges(notes.get(note, b""), remarks)
             loads += [Segment(start, end - start, 0, 0, state) for start, end in gaps if start < end]
+        withheld = sorted(one for one in _ranges(notes.get(WITHHELD_NOTE, b""), remarks) if one[0] < one[1])
+        loads += [Segment(start, end - start, 0, 0, PageState.EXCLUDED) for start, end in withheld]
         super().__init__(path, buffer, loads)
+        self.withheld = tuple(_disjoint(withheld))
+        stale = notes.get(STALE_NOTE, b"")[: 8 * LIMITS.note_ranges]
+        self.stale = frozenset(one for (one,) in struct.iter_unpack("<Q", stale[: len(stale) // 8 * 8]))
+        left_out = notes.get(LEFT_OUT_NOTE, b"").decode("utf-8", "replace").splitlines()
+        self.left_out = tuple(safe_text(line) for line in left_out[:_MOST_LEFT_OUT])
         self._set_segments(list(_unshared(self.segments, len(buffer), remarks)))
         said = notes.get(REMARKS_NOTE, b"").decode("utf-8", "replace").splitlines()
         self.remarks[:0] = remarks + said[: LIMITS.problems]
@@ -263,10 +281,23 @@ def _ranges(note: bytes, remarks: list[str]) -> tuple[tuple[int, int], ...]:
     return tuple(struct.iter_unpack("<QQ", note[: min(size, len(note) // 16 * 16)]))
 
 
+def _disjoint(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Ascending ranges without what an earlier one has."""
+    done = 0
+    for start, end in ranges:
+        if end > done:
+            yield max(start, done), end
+            done = end
+
+
 def _named_notes(file: ByteSource, headers: list[_Header], remarks: list[str]) -> dict[bytes, bytes]:
     """The first note of each name that is used here; empty for other names."""
     segments = [NoteSegment(one.offset, one.filesz, one.align) for one in headers if one.kind == _PT_NOTE]
-    names = (b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, JUMP_NOTE, *GAP_NOTES.values())
+    names = (
+        *(b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, JUMP_NOTE),
+        *(LEFT_OUT_NOTE, WITHHELD_NOTE, STALE_NOTE),
+        *GAP_NOTES.values(),
+    )
     return read_notes(file, segments, names, remarks)
 
 

@@ -98,6 +98,11 @@ class Memory(ABC):
     symbols:     path of symbols that match the running kernel. None if there are none.
     answers:     what the kernel said of itself when a cut was made: the bytes of a note. Empty if there is none.
     at_jump:     addresses of roots that were handed over to a kernel which has not started: of an image to boot with.
+    is_recorded: what is read, and what of it is kept, is recorded to make a cut.
+    withheld:    [start, end) ranges of bytes that a cut without contents left out of pages that were read, sorted; they
+                 are excluded.
+    stale:       addresses of maps that the next kernel had reused when a cut without contents was made.
+    left_out:    what a cut left out on purpose, in words.
     live:        the source is a running machine or device: slow to search, and it changes while it is read.
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
@@ -121,6 +126,10 @@ class Memory(ABC):
     symbols: str | None = None
     answers: bytes = b""
     at_jump: frozenset[int] = frozenset()
+    is_recorded: bool = False
+    withheld: tuple[tuple[int, int], ...] = ()
+    stale: frozenset[int] = frozenset()
+    left_out: tuple[str, ...] = ()
     live: bool = False
     is_guess: bool = False
     on_progress: Callable[[int, int], None] | None = None
@@ -142,6 +151,25 @@ class Memory(ABC):
 
     def remember(self, make: Callable[[], bytes]) -> None:  # noqa: B027 - most sources record nothing
         """Set `answers`, if what is read is recorded. make: gives them."""
+
+    def keep(self, address: int, size: int, *, is_name: bool = False) -> None:  # noqa: B027 - most sources record nothing
+        """Bytes belong to what is read, if that is recorded: a cut without contents has no others.
+
+        is_name: they are a name that a user chose.
+        """
+
+    def note_stale(self, address: int) -> None:  # noqa: B027 - most sources record nothing
+        """The map at an address is stale, if what is read is recorded."""
+
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """In here nothing stands for bytes that a cut left out: they are missing."""
+        yield
+
+    def withholds(self, address: int, size: int) -> bool:
+        """Whether some of these bytes are withheld."""
+        index = bisect_right(self.withheld, (address + size - 1, 1 << 65)) - 1
+        return size > 0 and index >= 0 and self.withheld[index][1] > address
 
     @contextmanager
     def trial(self) -> Iterator[None]:

@@ -25,6 +25,10 @@ _SAID = (
     "symbols",
     "answers",
     "at_jump",
+    "is_recorded",
+    "withheld",
+    "stale",
+    "left_out",
     "live",
     "is_guess",
 )

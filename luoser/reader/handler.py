@@ -15,6 +15,7 @@ from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Schema, Values
 from luoser.bits import is_zero, used_size
 from luoser.errors import MissingMemory
+from luoser.reader.kept import keep_struct, keep_words
 from luoser.reader.plausible import PHYSICAL_LIMIT, is_guest_memfd, is_hwpoison, is_pstore, is_tmpfs_file
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import Subject, Walk
@@ -76,6 +77,8 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject, size:
         text = f"no layout fits: expected one of {', '.join(entry.name for entry in forms)}; reused memory?"
         walk.problem("bad-handler-data", address, subject, text)
         return None
+    for entry in fits:
+        keep_struct(walk, address, entry.schemas[0], subject)
     readings = tuple((entry.name, struct_values(entry.schemas[0], page)) for entry in fits)
     arrays = tuple(_arrays(walk, fits[0].schemas[0], page, subject)) if len(fits) == 1 else ()
     word = _confidence(len(readings), chosen=bool(chosen))
@@ -91,9 +94,11 @@ def _arrays(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> Iterat
     for name, value in schema.parse(page).items():
         if isinstance(value, Values) and {"first", "total_pages", "order"} <= value.keys() and value.first:
             size = value.total_pages * walk.page_size
-            area = read_area(walk, value, size, subject.part(name, f".{name}"))
+            part = subject.part(name, f".{name}")
+            area = read_area(walk, value, size, part)
             data = area.data[: len(area.data) // 8 * 8]
             used = max(-(-used_size(data) // 8), min(_words(schema, page), len(data) // 8))
+            keep_words(walk, area._replace(data=data[: used * 8]).pieces(walk.page_size << min(value.order, 20)), part)
             yield Array(
                 member=name,
                 order=value.order,

@@ -210,7 +210,10 @@ class Kernel:
         address = self.space.image(symbol.address + self.slide) if symbol is not None else None
         if symbol is None or address is None:
             return b""
-        return self.walk.read(address, min(size, symbol.size), Subject(f"variable {name}", "")) or b""
+        size = min(size, symbol.size)
+        self.walk.memory.keep(address, size)
+        with self.walk.memory.exactly():
+            return self.walk.read(address, size, Subject(f"variable {name}", "")) or b""
 
     def _number(self, name: str, size: int) -> int | None:
         data = self._read(name, size)
@@ -586,6 +589,7 @@ def _all_infos(walk: Walk) -> Iterator[Mapping[str, str]]:
         start = hex_number(info, "SYMBOL(_stext)")
         image = AddressSpace(walk.memory, info).image(start) if start is not None else None
         if image not in images and _is_there(walk, info):
+            walk.memory.keep(address, len(page.partition(b"\0")[0]) + 1)
             images.add(image)
             yield info
 
@@ -604,9 +608,11 @@ def _uts_release(walk: Walk, info: Mapping[str, str]) -> str | None:
     if address is None:
         return None
     try:
-        release = walk.memory.read(address + _UTS_RELEASE * _UTS_FIELD, _UTS_FIELD).split(b"\0")[0]
+        with walk.memory.exactly():
+            release = walk.memory.read(address + _UTS_RELEASE * _UTS_FIELD, _UTS_FIELD).split(b"\0")[0]
     except MissingMemory:
         return None
+    walk.memory.keep(address + _UTS_RELEASE * _UTS_FIELD, len(release) + 1)
     return safe_text(release)
 
 

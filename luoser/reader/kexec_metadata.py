@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from luoser.abi.kexec_metadata import kho_kexec_metadata
+from luoser.reader.kept import keep_struct
 from luoser.reader.plausible import is_name
 from luoser.reader.walk import Subject, Walk
 from luoser.state import KexecMetadata
@@ -39,6 +40,7 @@ def read_kexec_metadata(walk: Walk, address: int, size: int | None) -> KexecMeta
         text = f"expected version 1 and a release, found version {ser.version}; reused memory?"
         walk.problem("bad-metadata", address, _SUBJECT, text)
         return None
+    keep_struct(walk, address, kho_kexec_metadata, _SUBJECT)
     return KexecMetadata(
         address=address,
         version=ser.version,

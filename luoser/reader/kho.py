@@ -17,6 +17,7 @@ from luoser.limits import LIMITS
 from luoser.reader.direction import Draft, Numbers, direction_of, is_left_over, numbers_of, outside_signs
 from luoser.reader.foreign import mark_foreign
 from luoser.reader.handler import read_detail, settled
+from luoser.reader.kept import keep_tree, values_of
 from luoser.reader.kexec_metadata import read_kexec_metadata
 from luoser.reader.kho_test import read_kho_test
 from luoser.reader.locate import INCOMING_POINTER, Root, Search, find_setup_nodes
@@ -29,7 +30,7 @@ from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
 from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_array, report_lost_roots
 from luoser.reader.status import judge
 from luoser.reader.unknown import with_unknown_contents
-from luoser.reader.walk import Subject, Walk
+from luoser.reader.walk import KeepTree, Subject, Walk
 from luoser.state import (
     Area,
     Direction,
@@ -223,13 +224,43 @@ def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size:
     if address is not None:
         is_tree = name in (_MEMBLOCK, _TEST) or (name != _LUO and node.get(SUBTREE_PROPERTIES[0]) is not None)
         if is_tree or _starts_as_fdt(walk, address):
-            fdt = walk.fdt(address, subject, size=size)
+            fdt = walk.fdt(address, subject, size=size, keep=_kept(walk, name, subject))
+            if fdt is not None and not fdt.root.properties and not fdt.root.nodes and not fdt.strings:
+                size, fdt = size or fdt.header.totalsize, None  # not in a cut without contents
         elif name not in (_LUO, _METADATA):  # those are read for themselves
             walk.read_some(address, min(size or 1, _LARGEST), subject)
             detail = read_detail(walk, name, address, subject, size=size)
     if size is None and fdt is not None:
         size = fdt.header.totalsize
     return Subtree(name=name, address=address, size=size, fdt=fdt, detail=detail)
+
+
+_OF_TEST = values_of(magic=4, csum=4)
+
+
+def _of_test(name: bytes, value: bytes) -> bool:
+    """Whether the value of a property of the self-test is kept; these two names have a `_`."""
+    return _OF_TEST(name, value) or (name == b"nr_folios" and len(value) == 4) or name == b"folios_info"
+
+
+_OF_TREES = {
+    _MEMBLOCK: values_of(start=8, size=8),
+    _TEST: _of_test,
+}
+"""Properties of the devicetrees that are read, by the name of the sub-tree."""
+
+
+def _kept(walk: Walk, name: str, subject: Subject) -> KeepTree | None:
+    """Notes what is kept of the devicetree of a sub-tree. None: nothing, as its owner is not known."""
+    known = _OF_TREES.get(name)
+    if known is None:
+        return None
+
+    def keep(address: int, data: bytes, tree: Fdt) -> None:
+        is_region = name == _MEMBLOCK
+        keep_tree(walk, address, data, tree, subject, known, lambda _, level: is_region and level == 1)
+
+    return keep
 
 
 _LARGEST = 4 << 20

@@ -9,6 +9,7 @@ from luoser.abi.kho_test import COMPATIBLE
 from luoser.abi.vmalloc import kho_vmalloc
 from luoser.fdt import Fdt
 from luoser.limits import LIMITS, how_to_raise
+from luoser.reader.kept import keep_words
 from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import Subject, Walk
@@ -64,6 +65,7 @@ def _test_folios(walk: Walk, address: int, count: int, info: bytes) -> tuple[byt
             return b"", ()
         wanted = min(count, LIMITS.kho_test_folios + 1) * 8
         area = read_area(walk, descriptor, wanted, _SUBJECT)
+        keep_words(walk, area.pieces(walk.page_size << min(descriptor.order, 20)), _SUBJECT)
         return area.data, area.pages if len(area.data) == wanted else ()
     if len(info) != 8 * count:
         walk.problem(

@@ -13,23 +13,30 @@ from luoser.abi.kho import (
     CHOSEN_FDT,
     CHOSEN_SCRATCH,
     COMPATIBLE_PREFIX,
+    MAP_PROPERTIES,
     SETUP_KEXEC_KHO,
     SUBTREE_PROPERTIES,
+    SUBTREE_SIZE,
+    UNREAD_MAPS,
     KhoForm,
     kho_data,
     kho_scratch,
     root_form,
     setup_data,
 )
+from luoser.abi.registry import layouts
+from luoser.abi.release import SUBTREES
 from luoser.errors import FormatError, MissingMemory, TooLargeError, UsageError
 from luoser.fdt import Fdt, Node
 from luoser.limits import LIMITS, how_to_raise
+from luoser.reader.kept import keep_tree, values_of
 from luoser.reader.kernel import Kernel, find_kernels, find_successors
 from luoser.reader.page_size import PAGE_SIZES
 from luoser.reader.plausible import PHYSICAL_LIMIT
-from luoser.reader.walk import EM_X86_64, Walk
+from luoser.reader.walk import EM_X86_64, Subject, Walk
 from luoser.state import Direction
 from luoser.symbols import Symbols
+from luoser.text import decode_name
 
 _COMPATIBLE = re.compile(rb"kho-v[0-9]{1,4}(;[ -~]*)?")
 """kho-vN. A posted RFC appends the versions of components."""
@@ -479,7 +486,17 @@ def _root_at(walk: Walk, address: int) -> Root | None:
     if tree is None:
         walk.false_roots.add(head)
         return None
+    keep_tree(walk, address, head, tree, _ROOT, _OF_ROOT, _is_unknown_child)
     return Root(address, tree)
+
+
+_ROOT = Subject("KHO root", "root")
+_OF_ROOT = values_of(**dict.fromkeys((*MAP_PROPERTIES, *UNREAD_MAPS, *SUBTREE_PROPERTIES, SUBTREE_SIZE), 8))
+
+
+def _is_unknown_child(name: bytes, level: int) -> bool:
+    """Whether a sub-tree has a name that is not one of a kernel's, or of a posting."""
+    return level == 1 and decode_name(name) not in {*SUBTREES, *(entry.handler for entry in layouts())}
 
 
 def _root_tree(walk: Walk, address: int, head: bytes) -> Fdt | None:
@@ -523,14 +540,21 @@ def _chosen(walk: Walk, address: int, budget: int) -> tuple[Chosen | None, int]:
             _not_searched(walk, limit)
             return None, size
         size += header.totalsize  # also for a broken tree
-        tree = fdt.parse(walk.memory.read(address, header.totalsize))
+        data = walk.memory.read(address, header.totalsize)
+        tree = fdt.parse(data)
     except (FormatError, MissingMemory):
         return None, size
     root = _span(walk, tree.root, address, CHOSEN_FDT)
     if root is None:
         return None, size
     scratch = next(filter(None, (_span(walk, tree.root, address, name) for name in CHOSEN_SCRATCH)), None)
+    keep_tree(walk, address, data, tree, None, _OF_CHOSEN)
     return Chosen(address, root[0], scratch, header.totalsize), size
+
+
+_OF_CHOSEN = values_of(
+    **dict.fromkeys((CHOSEN_FDT, *CHOSEN_SCRATCH, "#address-cells", "#size-cells"), 32), compatible=-1
+)
 
 
 def _met(size: int, budget: int, limit: str) -> str | None:
@@ -583,6 +607,7 @@ def find_setup_nodes(walk: Walk, roots: Collection[int]) -> tuple[SetupNode, ...
             continue
         found = named if node.root in roots else others
         if len(found) < LIMITS.setup_nodes:
+            walk.memory.keep(node.address, node.size)
             found.append(node)
             continue
         text = f"too many setup_data nodes of KHO: of one kind only the first {len(found)} are looked at"

@@ -16,6 +16,7 @@ from luoser.fdt import MAGIC, Fdt, Node
 from luoser.limits import LIMITS
 from luoser.reader.block import read_blocks
 from luoser.reader.handler import read_detail, read_flb_detail
+from luoser.reader.kept import keep_struct, keep_tree, values_of
 from luoser.reader.memfd import is_memfd, read_memfd
 from luoser.reader.plausible import is_name
 from luoser.reader.walk import Subject, Walk
@@ -50,7 +51,7 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
     if head is None:
         return None
     if head[:4] == MAGIC:
-        tree = walk.fdt(address, _LUO)
+        tree = walk.fdt(address, _LUO, keep=_Kept(walk, _LUO))
         return None if tree is None else _tree_luo(walk, address, tree)
     form = _struct_form(head, size)
     if form is None:
@@ -61,6 +62,24 @@ def read_luo(walk: Walk, address: int, size: int | None) -> Luo | None:
     if len(head) < form.root.size:  # blob-size is too small, which says nothing about the memory
         head = walk.read(address, form.root.size, _LUO)
     return None if head is None else _struct_luo(walk, address, form, head)
+
+
+_OF_LUO = values_of()
+
+
+class _Kept:
+    """Notes that a devicetree of LUO is kept: strings that say what it is, and numbers."""
+
+    def __init__(self, walk: Walk, subject: Subject) -> None:
+        self.walk, self.subject = walk, subject
+
+    def __call__(self, address: int, data: bytes, tree: Fdt) -> None:
+        keep_tree(self.walk, address, data, tree, self.subject, self.is_kept)
+
+    @staticmethod
+    def is_kept(name: bytes, value: bytes) -> bool:
+        """Whether the value of a property is kept."""
+        return len(value) == 8 or _OF_LUO(name, value)
 
 
 def _struct_form(head: bytes, size: int | None) -> LuoForm | None:
@@ -101,6 +120,7 @@ class _Found:
 def _struct_luo(walk: Walk, address: int, form: LuoForm, head: bytes) -> Luo:
     assert form.root is not None
     ser = form.root.parse(head)
+    keep_struct(walk, address, form.root, _LUO)
     compatible = decode_name(ser.compatible) if "compatible" in ser else None
     if "compatible" in ser and not is_name(ser.compatible):
         text = f"compatible: expected a string and zeros, found {bytes_text(ser.compatible)}"
@@ -130,6 +150,7 @@ def _pointed_luo(walk: Walk, address: int, compatible: str, pointer: int, tree: 
     if data is None:
         walk.problem("bad-pointer", pointer, _LUO, f"luo-v2 header at {pointer:#x} cannot be read")
         return None
+    keep_struct(walk, pointer, form.pointed, _LUO)
     return replace(_Reader(walk, form).root_object(address, compatible, form.pointed.parse(data)), fdt=tree)
 
 
@@ -209,6 +230,7 @@ class _Reader:
         if head is None:
             return found
         ser = header.parse(head)
+        keep_struct(self.walk, address, header, _SESSIONS)
         found.said = form.has_sessions(address, ser.count)
         pages = ser.get("pgcnt") or form.session_pages
         most = (min(pages, _MOST_PAGES) * self.walk.page_size - header.size) // size
@@ -226,6 +248,7 @@ class _Reader:
         found = _Found([], [], said=self.form.has_sessions(address, 0))
         for page in read_blocks(self.walk, address, self.session, _SESSIONS):
             found.blocks.append(page.address)
+            self.walk.keep(page.address, page.first - page.address, _SESSIONS)
             self._session_entries(found, page.first, page.entries, self.form)
         return found
 
@@ -242,6 +265,7 @@ class _Reader:
                 text = f"not a session name at {where:#x}; reused memory?"
                 self.walk.problem("bad-session", where, _SESSIONS, text)
             else:
+                keep_struct(self.walk, where, schema, Subject(_SESSIONS.name, _at(found.sessions)), name="name")
                 found.sessions.append(self._session(where, ser, _at(found.sessions)))
 
     def _session(self, where: int, ser: Any, path: str) -> Session:
@@ -272,6 +296,7 @@ class _Reader:
         if self.form.files == "blocks":
             for page in read_blocks(self.walk, address, self.file, subject):
                 blocks.append(page.address)
+                self.walk.keep(page.address, page.first - page.address, subject)
                 self._file_entries(made, session, page.first, page.entries)
             yield from made
             return
@@ -326,6 +351,7 @@ class _Reader:
             raw, handle, token = (row[place] for place in order)
             where = address + number * size
             if is_name(raw):
+                keep_struct(self.walk, where, self.file, subject)
                 made.append(self._file(session, len(made), decode_name(raw), handle, token, where))
             else:
                 self.walk.problem("bad-file", where, subject, f"not a file entry at {where:#x}; reused memory?")
@@ -343,7 +369,7 @@ class _Reader:
             own = next((entry for entry in subsystems if entry.name == abi.FILE_DESCRIPTORS_NODE and entry.data), None)
             if own is None or not self.walk.is_page_address(own.data):
                 return
-            tree = self.walk.fdt(own.data, subject)
+            tree = self.walk.fdt(own.data, subject, keep=_Kept(self.walk, subject))
             if tree is None:
                 return
             node = tree.root
@@ -374,6 +400,7 @@ class _Reader:
         if head is None:
             return ()
         ser, size = header.parse(head), entry.size
+        keep_struct(self.walk, address, header, _FLBS)
         most = (self.walk.page_size - len(head)) // size
         if ser.pgcnt != 1 or ser.count > most:
             text = f"expected at most {most} in 1 page, found {ser.count} in {ser.pgcnt} pages; reused memory?"
@@ -393,6 +420,7 @@ class _Reader:
             if not is_name(raw):
                 self.walk.problem("bad-flb", where, _FLBS, f"not an FLB entry at {where:#x}; reused memory?")
                 continue
+            keep_struct(self.walk, where, schema, _FLBS)
             name = decode_name(raw)
             subject = Subject(f"FLB {safe_text(name)}", f"luo.flbs[{index}]")
             index += 1

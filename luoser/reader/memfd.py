@@ -12,8 +12,9 @@ from luoser.abi.memfd import MemfdForm
 from luoser.abi.schema import Schema
 from luoser.bits import is_zero
 from luoser.errors import MissingMemory
-from luoser.fdt import MAGIC
+from luoser.fdt import MAGIC, Fdt
 from luoser.limits import LIMITS
+from luoser.reader.kept import keep_struct, keep_tree, keep_words, values_of
 from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.reader.vmalloc import Area, read_area
 from luoser.reader.walk import Subject, Walk
@@ -77,11 +78,14 @@ def _struct(walk: Walk, form: MemfdForm, schema: Schema, address: int, head: byt
         text = "descriptor is all zeros: an empty file without seals, or a freed page"
         walk.problem("zero-memfd", address, subject, text)
         return None
+    keep_struct(walk, address, schema, subject)
     array, count, area = ser.folios, ser.nr_folios, Area((), (), b"")
     if not count:
         walk.doubt(address, subject, lambda page: _is_descriptor(walk, schema, page), "an empty file")
     else:
-        area = read_area(walk, array, count * _ENTRY, subject.part("folio array", ".memfd.folios"))
+        folios = subject.part("folio array", ".memfd.folios")
+        area = read_area(walk, array, count * _ENTRY, folios)
+        keep_words(walk, area.pieces(walk.page_size << array.order), folios)
     return Memfd(
         layout=form.name,
         address=address,
@@ -127,9 +131,16 @@ def _fault(walk: Walk, ser: Any) -> str | None:
     return None
 
 
+_OF_TREE = values_of(pos=8, size=8, folios=1 << 32)
+
+
 def _tree(walk: Walk, address: int, subject: Subject) -> Memfd | None:
     """memfd-v1 before the merge (LUO v2, v3): at the handle is a devicetree with pos, size and folios."""
-    tree = walk.fdt(address, subject)
+
+    def keep(at: int, data: bytes, tree: Fdt) -> None:
+        keep_tree(walk, at, data, tree, subject, _OF_TREE)
+
+    tree = walk.fdt(address, subject, keep=keep)
     if tree is None:
         return None
     position, size, folios = tree.root.u64("pos"), tree.root.u64("size"), tree.root.get("folios")
@@ -174,6 +185,7 @@ def _contents(walk: Walk, memfd: Memfd, preserved: PreservedMap | None, subject:
         block = preserved.find(folio.address) if preserved is not None else None
         order = block.order if block is not None and block.address == folio.address else 0
         size = min(walk.page_size << order, (pages - folio.index) * walk.page_size)
-        data = walk.read_some(folio.address, size, subject.part(f"folio {folio.index}", ""))
+        with walk.memory.exactly():
+            data = walk.read_some(folio.address, size, subject.part(f"folio {folio.index}", ""))
         if data:
             yield Contents(address=folio.address, size=len(data), data=data.rstrip(b"\0"))

@@ -140,7 +140,8 @@ class _Judge:
             except TypesError as error:
                 self.walk.many_members(error, Subject(path, path))
                 continue
-            if fields is not None:
+            if fields is not None and number is not None:
+                self.walk.keep(file.data, self.types.size(number), Subject(path, path))
                 record = Record(
                     address=file.data,
                     readings=((f"{OWN_PREFIX}{tag.replace('_', '-')}", fields),),

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from luoser.abi.block import kho_block_header_ser
 from luoser.abi.pci import PciLayout
 from luoser.abi.pci import layout as layout_named
 from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.limits import LIMITS
 from luoser.reader.block import read_blocks
-from luoser.reader.pci_layout import BlockReader, Fault, Fit, PciBlob, best_fits, fit_pci, read_pci
+from luoser.reader.kept import keep_items, keep_struct
+from luoser.reader.pci_layout import BlockReader, Fault, Fit, PciBlob, best_fits, fit_pci, is_plausible, read_pci
 from luoser.reader.walk import Subject, Walk
-from luoser.state import Contents, PciList, PreservedMap
+from luoser.state import Contents, DeviceList, PciList, PreservedMap
+from luoser.state.columns import columns
 from luoser.state.struct_values import marked
 
 __all__ = ["Lead", "chosen_layout", "read_lists", "with_contents"]
@@ -51,8 +54,46 @@ def read_lists(walk: Walk, leads: list[Lead], preserved: PreservedMap | None) ->
     for address, found in ways.items():
         entry = _read(walk, address, found, preserved, f"pci[{len(lists)}]")
         if entry is not None:
+            _keep(walk, entry, f"pci[{len(lists)}]")
             lists.append(entry)
     return tuple(lists)
+
+
+def _keep(walk: Walk, entry: PciList, path: str) -> None:
+    """Keep a list: its head, and its records after it or in blocks."""
+    form, subject = layout_named(entry.layout), Subject("PCI device list", path)
+    if form is None or not walk.keeps:
+        return
+    keep_struct(walk, entry.address, form.header, subject)
+    for block in entry.blocks:
+        _keep_block(walk, block, form, subject)
+    if form.blocks is None:
+        place, size = entry.address + form.header.size, len(entry.devices.data)
+        walk.need(place, min(size, entry.header[form.count] * form.record.size), subject)
+        if form.is_sorted:  # in the rest of its last page there may be remains of removed devices
+            size += (-(place + size) % walk.page_size) // form.record.size * form.record.size
+        _keep_records(walk, place, form, walk.read_some(place, size, subject), entry.header[form.count], subject)
+        if form.bus is not None:
+            walk.keep(place + len(entry.devices.data), len(entry.buses) * form.bus.size, subject)
+
+
+def _keep_block(walk: Walk, address: int, form: PciLayout, subject: Subject) -> None:
+    """Keep a block of records: its header, and the records that can be devices."""
+    schema = walk.form(kho_block_header_ser)
+    count = schema.parse(walk.memory.read(address, schema.size)).count
+    place = address + schema.size
+    keep_struct(walk, address, schema, subject)
+    _keep_records(walk, place, form, walk.memory.read(place, count * form.record.size), count, subject)
+
+
+def _keep_records(walk: Walk, address: int, form: PciLayout, data: bytes, listed: int, subject: Subject) -> None:
+    """Keep the records that can be devices. address: of the first one. data: of all. listed: number of the list's."""
+    record = form.record
+    devices = DeviceList(record.record, columns(record), data)
+    kept = [is_plausible(form, device, is_listed=index < listed) for index, device in enumerate(devices)]
+    while kept and not kept[-1]:  # what is after the list
+        kept.pop()
+    keep_items(walk, address, record.size, kept, subject)
 
 
 def chosen_layout(walk: Walk) -> PciLayout | None:
@@ -268,7 +309,8 @@ def with_contents(walk: Walk, entry: PciList, preserved: PreservedMap | None, pa
         if block is None or address in pieces:
             continue
         size = min(walk.page_size << block.order, LIMITS.contents_size)
-        data = walk.read(address, size, Subject(f"driver_data of {device.name}", f"{path}.contents"))
+        with walk.memory.exactly():
+            data = walk.read(address, size, Subject(f"driver_data of {device.name}", f"{path}.contents"))
         if data is None:  # unknown contents, not zeros
             continue
         pieces[address] = Contents(address=address, size=size, data=data.rstrip(b"\0"))

@@ -14,7 +14,7 @@ from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.state import Device, DeviceList, row_fields
 from luoser.state.columns import columns
 
-__all__ = ["BlockReader", "Fault", "Fit", "PciBlob", "best_fits", "fit_pci", "read_pci"]
+__all__ = ["BlockReader", "Fault", "Fit", "PciBlob", "best_fits", "fit_pci", "is_plausible", "read_pci"]
 
 BlockReader = Callable[[int, Schema], tuple[bytes, tuple[int, ...], str | None]]
 """(address of the first block, struct of an entry) -> (bytes of entries, addresses of blocks, fault or None)."""
@@ -312,6 +312,32 @@ def _idle_faults(devices: Sequence[Device]) -> Iterator[Fault]:
     stray = next((device for device in idle if device.domain not in domains), None)
     if stray is not None:
         yield Fault(f"{stray.name}: refcount is 0")
+
+
+_FLIPPED = 2
+"""So many wrong bits in a member are damage to what was there; more are something else."""
+
+
+def is_plausible(layout: PciLayout, device: Device, *, is_listed: bool) -> bool:
+    """Whether a record can be a device, one of a list also with damaged numbers.
+
+    layout:    it was read as.
+    device:    the record.
+    is_listed: whether it is one of those that the list counts.
+    """
+    if device.domain > MAX_DOMAIN:
+        return False
+    for name, _ in _member_faults(layout, device):
+        value = device.fields.get(name)
+        if not isinstance(value, int):
+            if value:
+                return False
+            continue
+        known = sum(layout.record.field(name).bit_names) or (device.bdf & 0xFF if name == "devfn" else 1)
+        wrong = value ^ known if name == "devfn" else value & ~known
+        if not is_listed or wrong.bit_count() > _FLIPPED:
+            return False
+    return True
 
 
 def _member_faults(layout: PciLayout, device: Device) -> Iterator[tuple[str, str]]:

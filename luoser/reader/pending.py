@@ -169,7 +169,7 @@ class _Reader:
     def session(self, item: Object, index: int) -> PendingSession:
         owner = item.member("file_set") if item.has("file_set") else item
         return PendingSession(
-            name=decode_name(item.text("name")),
+            name=decode_name(item.text("name", is_name=True)),
             address=item.physical,
             files=tuple(self.files(owner, index)),
             blocks=tuple(self.blocks(f".sessions[{index}]", owner)),
@@ -267,7 +267,7 @@ class _Reader:
                 owner, state = item.of("liveupdate_flb", "private"), item.member(self.side)
                 flb = PendingFlb(
                     name=decode_name(owner.text("compatible")),
-                    count=int.from_bytes(state.member("count").raw()[:4], "little"),
+                    count=self.kernel.space.number(state.member("count").address, 4),
                     data=state.number("data"),
                     address=owner.physical,
                 )

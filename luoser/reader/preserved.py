@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -68,6 +69,7 @@ class MapReading:
     off:         (address, address one bit off, text) of absent nodes for which there is a node one bit off.
     faults:      (problem code, address, text) of faults after which the rest is still readable.
     places:      (address, order, start) of each bitmap, also of those without a bit.
+    entries:     (address of a node, first byte, first byte after) of what in it leads further, and of its head.
     parents:     address of the node with the pointer to a node, by address of that node. Without the first page.
     holders:     addresses of the page of a bitmap, and of its chunk if any, by (order, start) of the bitmap.
     other:       the same map with bitmaps of 512 bytes. None: the pointers exclude that width.
@@ -87,6 +89,7 @@ class MapReading:
     off: list[tuple[int, int, str]] = field(default_factory=list)
     faults: list[tuple[str, int, str]] = field(default_factory=list)
     places: list[tuple[int, int, int]] = field(default_factory=list)
+    entries: list[tuple[int, int, int]] = field(default_factory=list)
     parents: dict[int, int] = field(default_factory=dict)
     holders: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     other: MapReading | None = None
@@ -132,7 +135,8 @@ def read_radix(walk: Walk, address: int) -> MapReading:
     stack = [(address, geometry.levels, 0)]
     while stack:
         node, level, prefix = stack.pop()
-        page = _node(walk, reading, node, partial(_is_subtree, walk, level))
+        with walk.memory.exactly() if level == 0 else nullcontext():
+            page = _node(walk, reading, node, partial(_is_subtree, walk, level))
         if page is None:
             continue
         if level == 0:
@@ -167,6 +171,7 @@ def _children(
         reading.broken.append(Broken(node, f"{text}; it starts with {bytes_text(page[:_SHOWN])}"))
         reading.is_no_map = reading.is_no_map or node == reading.address
         return []
+    reading.entries += _sound_runs(node, len(page), wrong) if walk.keeps else ()
     for index, child in wrong:
         text = f"entry {index} of node {node:#x} at {node + 8 * index:#x} is {child:#x}, which is not a page address"
         reading.broken.append(Broken(node, f"{text}; expected a multiple of {walk.page_size:#x} below 2^52"))
@@ -186,6 +191,23 @@ def _children(
             seen.add(child)
             sound.append((index, child))
     return sound
+
+
+_FLIPPED = 2
+"""A wrong entry of so many flipped bits is one of the kernel's; another one may be of whoever wrote to the page."""
+
+
+def _sound_runs(node: int, size: int, wrong: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """(address of the node, first byte, first byte after) of the parts of a node between the wrong entries.
+
+    wrong: (index, value) of entries that are not addresses of pages.
+    """
+    start = 0
+    for index, value in wrong:
+        if (value & (0xFFF << 52 | 0xFFF)).bit_count() > _FLIPPED:
+            yield node, start, 8 * index
+            start = 8 * index + 8
+    yield node, start, size
 
 
 def _node(walk: Walk, reading: MapReading, node: int, is_one: Callable[[int], bool]) -> bytes | None:
@@ -362,7 +384,9 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
         if not is_next or not (is_count or is_order):
             reading.is_no_map = reading.is_no_map or chunk == reading.address
             return 0
+        reading.entries.append((chunk, 0, 8))
         return int(header.next)
+    reading.entries.append((chunk, 0, khoser_mem_chunk_hdr.size))
     used = khoser_mem_chunk_hdr.size + header.num_elms * khoser_mem_bitmap_ptr.size
     body, rest = page[khoser_mem_chunk_hdr.size : used], page[used:]
     if not is_zero(rest):
@@ -377,6 +401,9 @@ def _chunk(walk: Walk, reading: MapReading, chunk: int, page: bytes, pointers: l
             reading.broken.append(Broken(chunk, text))
             continue
         pointers.append((header.order, start, bitmap, chunk))
+        if walk.keeps:
+            place = khoser_mem_chunk_hdr.size + index * khoser_mem_bitmap_ptr.size
+            reading.entries.append((chunk, place, place + khoser_mem_bitmap_ptr.size))
     return int(header.next)
 
 
@@ -409,7 +436,8 @@ def _read_bitmaps(walk: Walk, reading: MapReading, pointers: list[_Pointer], siz
             reading.faults.append(("map-too-large", bitmap, f"{text}; {how_to_raise(limit)}"))
             return
         try:
-            bits = walk.memory.read(bitmap, size)
+            with walk.memory.exactly():
+                bits = walk.memory.read(bitmap, size)
         except MissingMemory as error:
             reading.absent.append((bitmap, error, f"bitmap {bitmap:#x} in {chunk:#x}: {error}"))
             continue

@@ -182,7 +182,9 @@ def _read(walk: Walk, root: int | None, asked: _Asked | None, *, search: bool = 
         walk.problem("pending-unknown", None, None, why_unknown(found.kernel))
     _remark(walk, memory.remarks[at_first:])  # some damage is found only while reading
     kernel = memory.vmcoreinfo.get("OSRELEASE")
-    source = Source(path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel)
+    source = Source(
+        path=memory.path, format=memory.format, page_size=walk.page_size, kernel=kernel, left_out=memory.left_out
+    )
     return State(source=source, handovers=handovers, problems=tuple(walk.problems))
 
 

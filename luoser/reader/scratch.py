@@ -179,4 +179,7 @@ def _areas(walk: Walk, address: int, size: int) -> tuple[Area, ...] | None:
         and area.address + area.size <= PHYSICAL_LIMIT
         for area in areas
     )
-    return areas if sound and any(area.size for area in areas) else None
+    if not sound or not any(area.size for area in areas):
+        return None
+    walk.memory.keep(address, size)
+    return areas

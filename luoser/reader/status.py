@@ -73,6 +73,12 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
     """
     for node, _, text in (one for one in reading.off if one[1] not in reading.nodes):  # else it is in its own place
         walk.problem("pointer-off", node, _MAP, text)
+    if reading.address in walk.memory.stale:
+        walk.memory.note_stale(reading.address)
+        text, is_old = "it was stale in the source of this cut, which left its pages out", outside is not None
+        walk.problem("map-stale" if is_old else "excluded", reading.address, _MAP, text)
+        status = MapStatus.STALE if is_old else MapStatus.MISSING
+        return Preserved(form=reading.form, address=reading.address, status=status)
     if reading.missing is not None:
         walk.missing(reading.missing, _MAP)
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
@@ -82,6 +88,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
     chosen = _by_width(walk, reading, list(named))
     kinds = _kinds(chosen)
     if outside is not None and len(kinds) + len(outside) >= 2 and not reading.is_nowhere:
+        walk.memory.note_stale(reading.address)
         text = "; ".join([*(sign.text for sign in kinds), *outside])
         walk.problem("map-stale", reading.address, _MAP, f"stale, so it is not decoded: {text}")
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.STALE)
@@ -91,6 +98,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
 def _live(walk: Walk, chosen: _Judged) -> Preserved:
     """An intact or damaged map, with its problems."""
     reading = chosen.reading
+    _keep(walk, chosen)
     for broken in reading.broken:
         if reading.is_no_map:
             walk.problem("map-garbage", broken.address, _MAP, broken.text)
@@ -112,6 +120,22 @@ def _live(walk: Walk, chosen: _Judged) -> Preserved:
         bitmap_size=reading.bitmap_size,
         bitmaps=tuple(reading.places),
     )
+
+
+def _keep(walk: Walk, chosen: _Judged) -> None:
+    """Keep the nodes of a map, without bitmaps that there is evidence against: a wrong pointer leads to any page."""
+    if not walk.keeps:
+        return
+    reading, keep = chosen.reading, walk.memory.keep
+    signs = [sign for sign in chosen.signs if sign.kind != "own-node"]
+    doubted = {place for sign in signs for holders in sign.holders for place in holders}
+    doubted |= {node for node in reading.nodes if chosen.map.find(node)}  # it may be a preserved page of a user
+    bitmaps = {place: reading.bitmap_size or walk.page_size for place, _, _ in reading.places}
+    for place, size in bitmaps.items():
+        if place - place % walk.page_size not in doubted:
+            keep(place, size)
+    for node, start, end in reading.entries:
+        keep(node + start, end - start)
 
 
 def _by_width(walk: Walk, reading: MapReading, named: list[Named]) -> _Judged:

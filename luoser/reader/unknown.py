@@ -85,7 +85,7 @@ class _Unknown:
                 text = f"the bytes of the folios from {address:#x} on are not read"
                 self.walk.problem("too-many", address, _TEST, f"{text}; {how_to_raise('kho_test_bytes')}")
                 break
-            with suppress(MissingMemory):
+            with suppress(MissingMemory), self.walk.memory.exactly():
                 data = self.walk.memory.read(address, size).rstrip(b"\0")
                 pieces.append(Contents(address=address, size=size, data=data))
         return replace(test, contents=tuple(pieces))
@@ -98,5 +98,6 @@ class _Unknown:
         return self._bytes(address, self.walk.page_size << block.order, subject)
 
     def _bytes(self, address: int, size: int, subject: Subject) -> tuple[Contents, ...]:
-        data = self.walk.read_some(address, min(size, LIMITS.contents_size), subject)
+        with self.walk.memory.exactly():
+            data = self.walk.read_some(address, min(size, LIMITS.contents_size), subject)
         return (Contents(address=address, size=len(data), data=data.rstrip(b"\0")),) if data else ()

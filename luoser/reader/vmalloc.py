@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from luoser.abi.vmalloc import chunk_capacity
@@ -25,6 +26,11 @@ class Area(NamedTuple):
     chunks: tuple[int, ...]
     pages: tuple[int, ...]
     data: bytes
+
+    def pieces(self, size: int) -> Iterator[tuple[int, bytes]]:
+        """(physical address, bytes) of the data in each block. size: of a block in bytes."""
+        for place, address in zip(range(0, len(self.data), size), self.pages, strict=False):
+            yield address, self.data[place : place + size]
 
 
 def read_area(walk: Walk, descriptor: Any, size: int, subject: Subject) -> Area:
@@ -89,6 +95,10 @@ def _walk_chunks(walk: Walk, descriptor: Any, subject: Subject) -> tuple[list[in
         before, chunk, *entries = chunk, *struct.unpack(f"<{capacity + 1}Q", page)
         used = entries.index(0) if 0 in entries else capacity
         blocks.extend(entries[:used])
+        for place in range(used + 1):
+            word = (chunk, *entries)[place]
+            if not word or walk.is_page_address(word):
+                walk.memory.keep(before + 8 * place, 8)
     return chunks, blocks[:wanted]
 
 

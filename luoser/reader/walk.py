@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from luoser.abi.schema import Schema
 from luoser.budget import Budget
 from luoser.errors import FormatError, LimitError, MissingMemory, PageState
-from luoser.fdt import MAGIC, Fdt, parse, parse_header
+from luoser.fdt import HEADER_SIZE, MAGIC, Fdt, Node, parse, parse_header
 from luoser.kernel.types import TooManyMembersError, Types, TypesError, members_budget
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.metered import Metered
@@ -19,10 +19,12 @@ from luoser.memory.source import Memory
 from luoser.reader.plausible import PHYSICAL_LIMIT
 from luoser.state import Direction, Problem
 
-__all__ = ["EM_X86_64", "Kind", "Subject", "Walk"]
+__all__ = ["EM_X86_64", "KeepTree", "Kind", "Subject", "Walk"]
 
 Kind = Callable[[bytes], bool]
 """Whether a page can be a structure of some kind."""
+KeepTree = Callable[[int, bytes, Fdt], None]
+"""Notes what of a devicetree is kept, by address, bytes and tree."""
 T = TypeVar("T")
 EM_X86_64 = 62
 """e_machine of ELF."""
@@ -243,6 +245,30 @@ class Walk:
         self._used.add(address)
         return data
 
+    @property
+    def keeps(self) -> bool:
+        """Whether it matters what is kept: to make a cut, or to read one without contents."""
+        return self.memory.is_recorded or bool(self.memory.withheld)
+
+    def keep(self, address: int, size: int, subject: Subject) -> None:
+        """Note that bytes belong to what is read: a cut without contents has these, if they are not names.
+
+        address: physical.
+        size:    bytes.
+        subject: what a problem is about, if this is such a cut and has not all of them.
+        """
+        self.memory.keep(address, size)
+        self.need(address, size, subject)
+
+    def need(self, address: int, size: int, subject: Subject) -> None:
+        """Note a problem if some bytes are left out of a cut, so that only what stands for them was read.
+
+        The parameters are those of `keep`.
+        """
+        if self.memory.withholds(address, size):
+            text = f"page {address // 4096 * 4096:#x} is not all in this cut, which was made without contents"
+            self.problem("excluded", address, subject, text)
+
     def doubt(self, address: int, subject: Subject, kind: Kind, state: str) -> None:
         """Note a problem if a page that nothing leads to, at an address that is one bit off, is of the expected kind.
 
@@ -341,16 +367,22 @@ class Walk:
         except MissingMemory:
             return False
 
-    def fdt(self, address: int, subject: Subject, *, size: int | None = None) -> Fdt | None:
+    def fdt(
+        self, address: int, subject: Subject, *, size: int | None = None, keep: KeepTree | None = None
+    ) -> Fdt | None:
         """The devicetree at an address. None, with a problem: there is none.
 
         address: physical.
         subject: what problems are about.
         size:    maximal size in bytes. None: no limit of its own.
+        keep:    notes what of the tree is kept. None: only its header.
         """
         if address in self._trees:
-            return self._trees[address]
-        head = self.read(address, 40, subject, kind=lambda page: page.startswith(MAGIC))
+            tree = self._trees[address]
+            if keep is not None:
+                keep(address, self.read_some(address, tree.header.totalsize, subject), tree)
+            return tree
+        head = self.read(address, HEADER_SIZE, subject, kind=lambda page: page.startswith(MAGIC))
         if head is None:
             return None
         if head[:4] != MAGIC:
@@ -366,6 +398,9 @@ class Walk:
                 self.problem("too-many", address, subject, f"{text}; {how_to_raise('fdt_bytes')}")
                 return None
             self._fdt_left -= header.totalsize
+            self.memory.keep(address, HEADER_SIZE)
+            if keep is None and self.memory.withholds(address, header.totalsize):
+                return Fdt(header, Node(b""), b"")
             data = self.read_some(address, header.totalsize, subject)
             tree = parse(data, partial=True)
         except FormatError as error:
@@ -374,4 +409,6 @@ class Walk:
         if tree.fault:
             self.problem("too-many" if tree.is_cut else "bad-fdt", address, subject, tree.fault)
         self._trees[address] = tree
+        if keep is not None:
+            keep(address, data, tree)
         return tree

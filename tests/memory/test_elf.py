@@ -22,9 +22,11 @@ import luoser
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS, Limits, limited
 from luoser.memory import source
-from luoser.memory.elf import JUMP_NOTE, RAM_NOTE
+from luoser.memory.elf import JUMP_NOTE, LEFT_OUT_NOTE, RAM_NOTE, STALE_NOTE, WITHHELD_NOTE, ElfMemory
 from luoser.memory.source import Memory
+from luoser.state import MapStatus
 from tests import real
+from tests.images import Node, fdt, text
 from tests.memory.conftest import Bounded
 from tests.memory.images import Load, core, note
 from tests.work import steps
@@ -619,3 +621,29 @@ def test_a_limit_that_leaves_no_segment_is_named() -> None:
         pytest.raises(SourceError, match=r"loadable segments; .*elf_headers=N"),
     ):
         luoser.open(real.path("7.3-a/frozen"))
+
+
+def test_what_a_cut_left_out_of_its_pages_is_excluded_and_known() -> None:
+    parts = struct.pack("<6Q", 0x1400, 0x1800, 0x1600, 0x1900, 0x900, 0x900)
+    notes = note(RAM_NOTE.decode(), b"") + note(WITHHELD_NOTE.decode(), parts)
+    notes += note(STALE_NOTE.decode(), struct.pack("<QI", 0x5000, 7))
+    notes += note(LEFT_OUT_NOTE.decode(), b"no contents\n\x1b[31mnames" + b"\nx" * 100)
+    loads = Load(0x1000, bytes(0x400)), Load(0x1900, bytes(0x700))
+    memory = ElfMemory("cut", core(*loads, notes=notes))
+    assert memory.withheld == ((0x1400, 0x1800), (0x1800, 0x1900))
+    assert memory.page_state(0x1400) is memory.page_state(0x18FF) is PageState.EXCLUDED
+    assert [memory.withholds(*one) for one in ((0x13F0, 16), (0x13F0, 17), (0x18FF, 1), (0x1900, 8), (0x1400, 0))] == [
+        False, True, True, False, False,
+    ]  # fmt: skip
+    assert memory.stale == {0x5000}
+    assert memory.left_out[:2] == ("no contents", r"\x1b[31mnames") and len(memory.left_out) == 16
+
+
+def test_a_part_of_the_whole_address_space_that_is_left_out_costs_nothing() -> None:
+    """It stands for as many bytes as are read, and these are bounded."""
+    notes = note(RAM_NOTE.decode(), b"") + note(WITHHELD_NOTE.decode(), struct.pack("<QQ", 0, (1 << 64) - 1))
+    root = fdt(Node("", {"compatible": text("kho-v4"), "preserved-page-radix-tree": struct.pack("<Q", 0x8000)}))
+    with limited(Limits(read_bytes=16 << 20)):
+        state = luoser.read(ElfMemory("cut", core(Load(0x1000, root.ljust(4096, b"\0")), notes=notes)))
+    (handover,) = state.handovers
+    assert handover.preserved.status is not MapStatus.INTACT

@@ -10,6 +10,7 @@ from luoser.errors import LimitError, MissingMemory, PageState
 from luoser.limits import Limits, limited
 from luoser.memory.kdump import KdumpMemory
 from luoser.memory.metered import Metered
+from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory, Segment, SegmentedMemory
 from tests import real
 from tests.memory import writers
@@ -72,3 +73,48 @@ def test_pages_that_share_their_bytes_are_held_once() -> None:
     memory = KdumpMemory("x", [("x", data)])
     assert memory.held == min(4096 * PAGE, 32 * len(data))
     assert luoser.read(memory).handovers == ()
+
+
+def cut() -> SegmentedMemory:
+    """Two pages, of which 0x100 to 0x200 and the second one are withheld, and an excluded one."""
+    parts = [Segment(0, 0x100, 0, 0x100), Segment(0x200, 0xE00, 0x200, 0xE00)]
+    gaps = [(0x100, 0x200), (0x1000, 0x2000), (0x2000, 0x3000)]
+    memory = SegmentedMemory(
+        "x", b"x" * PAGE, [*parts, *(Segment(start, end - start, 0, 0, PageState.EXCLUDED) for start, end in gaps)]
+    )
+    memory.format, memory.withheld = "x", tuple(gaps[:2])
+    return memory
+
+
+def test_a_text_stands_for_what_a_cut_withheld() -> None:
+    memory = Metered(cut())
+    assert memory.read(0xF8, 0x110) == b"x" * 8 + b"left out" * 32 + b"x" * 8
+    assert memory.read(0x103, 8) == b"t outlef"
+    assert memory.read(0xFF8, 0x18) == b"x" * 8 + b"left outleft out"
+    assert memory.page_state(0x180) is memory.page_state(0x1000) is PageState.PRESENT
+
+
+@pytest.mark.parametrize("address", [0x1FF8, 0x2000, 0x3000])
+def test_nothing_stands_for_other_bytes(address: int) -> None:
+    with pytest.raises(MissingMemory):
+        Metered(cut()).read(address, 16)
+
+
+def test_nothing_stands_for_them_where_bytes_are_shown() -> None:
+    memory = Metered(cut())
+    with memory.exactly():
+        assert memory.page_state(0x180) is PageState.EXCLUDED
+        with pytest.raises(MissingMemory) as caught:
+            memory.read(0xF8, 16)
+    assert caught.value.address == 0x100
+    assert memory.read(0xF8, 16) == b"x" * 8 + b"left out"
+
+
+def test_what_is_kept_is_passed_on() -> None:
+    record = Recorder(real.dump("7.3-a/frozen"))
+    memory = Metered(record)
+    memory.keep(0x1000, 8)
+    memory.keep(0x2000, 8, is_name=True)
+    memory.note_stale(0x3000)
+    assert (record.kept, record.names) == ({(0x1000, 8), (0x2000, 8)}, {(0x2000, 8)})
+    assert record.stale_maps == {0x3000} and memory.is_recorded

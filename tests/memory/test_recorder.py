@@ -105,3 +105,14 @@ def test_source_below_is_closed() -> None:
     with Recorder(memory):
         pass
     assert memory.closed
+
+
+def test_what_is_kept_in_a_trial_or_before_a_new_start_does_not_count(below: Memory) -> None:
+    memory = Recorder(below)
+    memory.keep(0x1000, 8, is_name=True)
+    with memory.trial():
+        memory.keep(0x2000, 8)
+        memory.note_stale(0x3000)
+    assert (memory.kept, memory.names, memory.stale_maps) == ({(0x1000, 8)}, {(0x1000, 8)}, set())
+    memory.start_again()
+    assert not memory.kept and not memory.names
