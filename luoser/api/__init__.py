@@ -272,6 +272,8 @@ def extract(
     page_size: int | None = None,
     layouts: Sequence[str] = (),
     force: bool = False,
+    no_contents: bool = False,
+    hash_names: str | None = None,
 ) -> str:
     """Write a small core with the pages of the handovers, one memfd, or one node. Returns what was written, in words.
 
@@ -281,8 +283,10 @@ def extract(
     blob:   path or address of the node to write. None: none.
     root, page_size, layouts: as of `luoser.read`.
     force:  replace an existing file.
+    no_contents: leave out of the core all that is not a structure of the handover or of the kernel.
+    hash_names:  key of the hashes that replace names that users chose; implies `no_contents`. None: keep the names.
 
-    Raises UsageError for a file that exists, and if there is no such memfd or node.
+    Raises UsageError for a file that exists, if there is no such memfd or node, and for an empty key.
     """
     from luoser.api.sources import opened_memory
     from luoser.extracts.parts import write_part
@@ -293,4 +297,6 @@ def extract(
     with opened_memory(source) as memory:
         need_other(name, [memory.path])
         wanted = partial(read, root=root, page_size=page_size, layouts=layouts, contents=True)
-        return write_part(name, memory, wanted, memfd=memfd, blob=blob, force=force)
+        return write_part(
+            name, memory, wanted, memfd=memfd, blob=blob, force=force, no_contents=no_contents, hash_names=hash_names
+        )

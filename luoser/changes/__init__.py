@@ -14,6 +14,7 @@ from luoser.changes.model import PARTS, Change, Kind, NotCompared, Verdict, need
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, Problem, Source, State
+from luoser.text import safe_text
 
 __all__ = [
     "PARTS",
@@ -81,8 +82,15 @@ def compare(
     memories: the sources of the states, for `contents`. None: not available.
     contents: compare the bytes of driver pages and memfd folios, too.
 
-    Raises UsageError if there is no handover at an address in `roots`.
+    Raises UsageError if there is no handover at an address in `roots`, and for cuts of which only one has hashed names,
+    or another key: what they name cannot be paired.
     """
+    if before.source.hashed_names != after.source.hashed_names:
+        said = "; ".join(
+            safe_text(f"{one.source.name}: {one.source.hashed_names or 'names are as they were'}", again=True)
+            for one in (before, after)
+        )
+        raise UsageError(f"{said}: names cannot be compared; extract both with the same --hash-names KEY")
     pairs, words = _by_roots(before, after, roots) if roots is not None else _pairs(before, after)
     both = sum(old is not None and new is not None for old, new in pairs)
     changes: list[Change] = []

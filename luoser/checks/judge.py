@@ -186,7 +186,10 @@ class Judgement:
             unjudged=tuple(self.unjudged),
             not_looked_at=tuple(self.not_looked_at),
             handovers=tuple(self.handovers),
-            remarks=tuple(problem.message for problem in state.problems if problem.code in _SOURCE_CODES),
+            remarks=(
+                *state.source.left_out,
+                *(problem.message for problem in state.problems if problem.code in _SOURCE_CODES),
+            ),
             counts={name: self.counts[name] for name in ("passed", "found", "not_applicable", "not_judged")},
             verdict=self._worst(),
         )

@@ -181,7 +181,7 @@ class Report:
     unjudged:      rules that could not be judged.
     not_looked_at: context that the source does not have, in words.
     handovers:     verdict on each, in the order of the state.
-    remarks:       of the source.
+    remarks:       of the source, and what a cut left out.
     counts:        pairs of rule and own handover, by outcome: passed, found, not_applicable, not_judged.
     verdict:       over all handovers of this machine.
     """

@@ -15,11 +15,11 @@ from luoser.abi.block import capacity, kho_block_header_ser
 from luoser.abi.pci import BRIDGE_TYPES, LAYOUTS, MAX_DOMAIN, PciLayout, Posting
 from luoser.abi.pci import layout as layout_named
 from luoser.abi.registry import layouts
-from luoser.checks.model import Cause, Found, NotApplicable, NotJudged, Severity
+from luoser.checks.model import Cause, Found, NotApplicable, NotJudged, NotLookedAt, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.state import PciList
-from luoser.text import bdf_text, decode_name, safe_text
+from luoser.text import bdf_text, counted, decode_name, safe_text
 
 __all__ = ["Listed", "few", "listed"]
 
@@ -369,6 +369,7 @@ def stub_page(view: View) -> Iterator[Found]:
     Its probe compares them, and fails in the next kernel. A device without driver makes finish panic.
     """
     view.need_unconsumed()
+    unseen = 0
     for entry in listed(view, member="driver_name"):
         pages = {piece.address: piece.data for piece in entry.entry.contents}
         names, data = entry.column("driver_name"), entry.column("driver_data")
@@ -381,6 +382,12 @@ def stub_page(view: View) -> Iterator[Found]:
             and data[slot] in pages
             and (found := int.from_bytes(pages[data[slot]][:2], "little")) != place & 0xFFFF
         )
+        unseen += sum(
+            decode_name(names[slot]) == "pci-lu-stub" and bool(data[slot]) and data[slot] not in pages
+            for slot, _ in entry.places()
+        )
+    if unseen:
+        raise NotLookedAt(f"the pages of {counted(unseen, 'device')} of pci-lu-stub, whose bytes were not read")
 
 
 @register(

@@ -19,6 +19,13 @@ __all__ = ["command"]
 _NAME = "{name}"
 
 
+def _key(path: str) -> str:
+    """The key in a file, without the end of its line. Raises SourceError for a file that cannot be read, or is large."""
+    from luoser.memory.file import read_file
+
+    return read_file(path, limit="blob_size").decode("utf-8", "surrogateescape").rstrip("\r\n")
+
+
 def _targets(options: dict[str, Any], sources: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
     """The options for each of several sources: each is written to a file of its own name.
 
@@ -61,18 +68,50 @@ def _targets(options: dict[str, Any], sources: Sequence[tuple[str, ...]]) -> Ite
     shell_complete=complete.nodes,
     help="Write the bytes of one node instead of a core: an address, or a path such as luo.sessions[0].files[2].",
 )
+@click.option(
+    "--no-contents",
+    is_flag=True,
+    help="Leave out all bytes that are not a structure of the handover or of the kernel: the cut can be handed on.",
+)
+@click.option(
+    "--hash-names",
+    metavar="FILE",
+    type=click.Path(),
+    help="Replace names of sessions, unknown sub-trees and reserve_mem regions by hashes with the key in FILE; implies "
+    "--no-contents.",
+)
 @format_option("line", "jsonl")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @many_sources(_targets)
-def command(reading: Reading, target: str, output: str, memfd: str | None, blob: str | None, force: bool) -> None:
+def command(
+    reading: Reading,
+    target: str,
+    output: str,
+    memfd: str | None,
+    blob: str | None,
+    no_contents: bool,
+    hash_names: str | None,
+    force: bool,
+) -> None:
     """Write a small ELF core with only the pages of the handovers in SOURCE, to attach to a bug report.
 
-    `inspect` shows the same for it as for SOURCE. It has metadata, driver pages and the contents of files, and of
-    folios of the KHO self-test, up to 64 KiB each, but no other memory of guests or of the kernel. A core whose name
-    ends with .xz, .gz, .bz2 or .zst is compressed.
+    `inspect` shows the same for it as for SOURCE. A core whose name ends with .xz, .gz, .bz2 or .zst is compressed.
+
+    It has whole pages, with whatever else is in them: of the structures, of drivers, and of files and folios of the
+    KHO self-test up to 64 KiB each. It has no other memory of guests or of the kernel.
+
+    With --no-contents it has, to the byte, nothing but structures and zeros: those of the handovers (roots, maps,
+    sessions, descriptors, device lists), what leads to them (setup_data, /chosen, scratch areas, VMCOREINFO), and the
+    variables, symbols, types, objects and page tables of the kernel that were read. Numbers that users chose are among
+    that (tokens, sizes), and names. With --hash-names the names of sessions, of reserve_mem regions, and of sub-trees
+    that luoser does not know are hashes.
+
+    What is left out is excluded: commands say that they did not look at it. Cuts can be compared if their names have
+    the same key. Take a long random one: whoever can guess it can guess the names.
 
     \b
       luoser extract vmcore -o small.elf.xz
+      luoser extract vmcore -o public.elf.xz --hash-names key
       luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
       luoser extract dumps/*.elf -o 'cuts/{name}.xz'
     """
@@ -86,7 +125,14 @@ def command(reading: Reading, target: str, output: str, memfd: str | None, blob:
     with reading.open() as memory:
         need_pages(memory)
         said = write_part(
-            target, memory, lambda one: reading.read(one, contents=True), memfd=memfd, blob=blob, force=force
+            target,
+            memory,
+            lambda one, contents=True: reading.read(one, contents=contents),
+            memfd=memfd,
+            blob=blob,
+            force=force,
+            no_contents=no_contents,
+            hash_names=_key(hash_names) if hash_names is not None else None,
         )
     if output == "jsonl":
         echo_json({"schema": "luoser/extract/1", "path": target, "holds": said})

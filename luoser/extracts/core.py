@@ -11,11 +11,20 @@ from typing import BinaryIO, NamedTuple
 from luoser.bits import is_zero
 from luoser.errors import MissingMemory, PageState, UsageError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.elf import ANSWERS_NOTE, GAP_NOTES, JUMP_NOTE, RAM_NOTE, REMARKS_NOTE
+from luoser.memory.elf import (
+    ANSWERS_NOTE,
+    GAP_NOTES,
+    JUMP_NOTE,
+    LEFT_OUT_NOTE,
+    RAM_NOTE,
+    REMARKS_NOTE,
+    STALE_NOTE,
+    WITHHELD_NOTE,
+)
 from luoser.memory.source import Memory
 from luoser.state import State
 
-__all__ = ["without_test_data", "write_core"]
+__all__ = ["next_start", "without_test_data", "write_core"]
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -28,11 +37,12 @@ _PT_LOAD, _PT_NOTE, _ET_CORE, _EM_NONE, _PN_XNUM = 1, 4, 4, 0, 0xFFFF
 
 
 class _Run(NamedTuple):
-    """[start, end) of physical memory with one state."""
+    """[start, end) of physical memory with one state. is_withheld: excluded bytes of a page that was read."""
 
     start: int
     end: int
     state: PageState
+    is_withheld: bool = False
 
     @property
     def stored(self) -> int:
@@ -133,17 +143,31 @@ def _states(memory: Memory, page: int) -> Iterator[_Run]:
             if start < error.address:
                 yield _Run(start, error.address, PageState.PRESENT)
             if error.state in GAP_NOTES:
-                yield _Run(max(start, error.address), end, error.state)
-                return
-            start = _next_start(memory, max(start, error.address), end)
+                gap = max(start, error.address)
+                stop = _withheld_until(memory, gap)
+                yield _Run(gap, min(stop or end, end), error.state, is_withheld=stop is not None)
+                start = min(stop or end, end)
+                continue
+            start = next_start(memory, max(start, error.address), end)
         else:
             is_left_out = memory.page_state(start) is PageState.ZERO and is_zero(data)
             yield _Run(start, end, PageState.ZERO if is_left_out else PageState.PRESENT)
             return
 
 
-def _next_start(memory: Memory, address: int, end: int) -> int:
-    """Start of the next segment after an absent address, but at most `end`."""
+def _withheld_until(memory: Memory, address: int) -> int | None:
+    """First address after a range of withheld bytes with an address. None: it is not in one."""
+    number = bisect_right(memory.withheld, (address, _END)) - 1
+    end = memory.withheld[number][1] if number >= 0 else 0
+    return end if end > address else None
+
+
+def next_start(memory: Memory, address: int, end: int) -> int:
+    """Start of the next segment after an address that is not in the source, but at most `end`.
+
+    memory:       the source.
+    address, end: physical.
+    """
     segments = memory.segments
     index = bisect_right(segments, address, key=lambda segment: segment.start)
     return min(end, segments[index].start) if index < len(segments) else end
@@ -153,7 +177,7 @@ def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:
     """The runs, with adjacent ones of the same state merged. The runs are ascending."""
     last: _Run | None = None
     for run in runs:
-        if last is not None and (last.end, last.state) == (run.start, run.state):
+        if last is not None and (last.end, *last[2:]) == (run.start, *run[2:]):
             last = last._replace(end=run.end)
             continue
         if last is not None:
@@ -167,8 +191,14 @@ def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool, answers: bytes)
     ram = (memory.ram or memory.known_ram) if knows_ram else ()
     notes = _note(RAM_NOTE, _pairs(ram))
     for state, name in GAP_NOTES.items():
-        if gaps := [(run.start, run.end) for run in runs if run.state is state]:
+        if gaps := [(run.start, run.end) for run in runs if run.state is state and not run.is_withheld]:
             notes += _note(name, _pairs(gaps))
+    if withheld := [(run.start, run.end) for run in runs if run.is_withheld]:
+        notes += _note(WITHHELD_NOTE, _pairs(withheld))
+    if memory.stale:
+        notes += _note(STALE_NOTE, b"".join(struct.pack("<Q", address) for address in sorted(memory.stale)))
+    if memory.left_out:
+        notes += _note(LEFT_OUT_NOTE, "\n".join(memory.left_out).encode("utf-8", "replace"))
     if memory.remarks:
         lines = (" ".join(remark.splitlines()) for remark in memory.remarks)
         notes += _note(REMARKS_NOTE, "\n".join(lines).encode("utf-8", "replace"))

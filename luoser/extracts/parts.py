@@ -9,6 +9,8 @@ from luoser.errors import UsageError
 from luoser.extracts.blob import write_blob
 from luoser.extracts.core import without_test_data, write_core
 from luoser.extracts.memfd import write_memfd
+from luoser.extracts.names import hashed_names, names_are_hashed
+from luoser.extracts.spared import NO_CONTENTS, Spared, Still
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.output import new_file, packed_file
@@ -19,31 +21,64 @@ __all__ = ["write_part"]
 
 
 def write_part(
-    target: str, memory: Memory, read: Callable[[Memory], State], *, memfd: str | None, blob: str | None, force: bool
+    target: str,
+    memory: Memory,
+    read: Callable[..., State],
+    *,
+    memfd: str | None,
+    blob: str | None,
+    force: bool,
+    no_contents: bool = False,
+    hash_names: str | None = None,
 ) -> str:
     """Write a new file. Returns what was written, in words.
 
     target: its path.
     memory: the source.
-    read:   gives the state of a source, with contents.
+    read:   gives the state of a source, with contents; without them if `contents` is False.
     memfd:  SESSION/TOKEN of the memfd to write. None: none.
     blob:   path or address of the node to write. None: none. Without both it is a core.
     force:  replace an existing file.
+    no_contents: leave out of a core all that is not a structure of the handover or of the kernel.
+    hash_names:  key of the hashes that replace names that users chose; implies `no_contents`. None: keep the names.
 
-    Raises UsageError for a file that exists, if there is no such memfd or node, and if both are given.
+    Raises UsageError for a file that exists, if there is no such memfd or node, if both are given, for a key that is
+    empty, and for a file that is not a core without contents.
     """
+    no_contents = no_contents or hash_names is not None
     if memfd is not None and blob is not None:
         raise UsageError("--memfd and --blob exclude each other; give only one of them")
     is_core = memfd is None and blob is None
+    if no_contents and not is_core:
+        raise UsageError("--no-contents and --hash-names are for a core: leave out --memfd and --blob")
+    if hash_names == "":
+        raise UsageError("--hash-names: expected a key, found an empty one")
     if is_core and memory.placeless:
         raise UsageError(f"{safe_text(memory.path)}: debugfs blobs have no pages for a core; copy the blobs instead")
     record = Recorder(memory)
     state = read(record)
+    spared = _spared(memory, read, record, hash_names) if no_contents else None
     with (packed_file if is_core else new_file)(target, force=force) as file:
         if memfd is not None:
             return write_memfd(file, memory, state, memfd)
         if blob is not None:
             return write_blob(file, memory, state, blob)
+        if spared is not None:
+            size = write_core(file, spared, spared.pages, answers=spared.answers)
+            return f"{len(spared.pages & record.pages)} pages, {human_size(size)}; {'; '.join(spared.left_out)}"
         pages = without_test_data(record.asked, state)
         size = write_core(file, memory, pages, answers=record.answers)
         return f"{len(pages & record.pages)} pages, {human_size(size)}"
+
+
+def _spared(memory: Memory, read: Callable[..., State], record: Recorder, key: str | None) -> Spared:
+    """A source without contents. record: of a reading with contents. key: of the hashes of names. None: keep names."""
+    memory = Still(memory) if memory.live else memory
+    again = Recorder(memory)
+    read(again, contents=False)
+    names = hashed_names(memory, again.names, key.encode("utf-8", "surrogateescape")) if key is not None else {}
+    spared = Spared(memory, again, record, names)
+    spared.answers = again.answers
+    said = (NO_CONTENTS, *((names_are_hashed(key.encode("utf-8", "surrogateescape")),) if key is not None else ()))
+    spared.left_out = tuple(dict.fromkeys((*memory.left_out, *said)))
+    return spared

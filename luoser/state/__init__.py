@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from luoser.state.blob import Blob
     from luoser.state.model import (
+        HASHED_NAMES,
         OWN_PREFIX,
         Area,
         Array,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from luoser.state.to_json import SCHEMA, blob_document, to_document
 
 __all__ = [
+    "HASHED_NAMES",
     "OWN_PREFIX",
     "SCHEMA",
     "Area",

@@ -256,6 +256,7 @@ def _state(top: Item) -> State:
             format=_format(source),
             page_size=page_size,
             kernel=None if source.get("kernel") is None else source.text("kernel"),
+            left_out=tuple(str(word) for word in source.array("left_out")),
         ),
         handovers=tuple(_handover(item, page_size) for item in top.items("handovers")),
         problems=tuple(

@@ -18,6 +18,7 @@ from luoser.state.packed import DeviceList, FolioList
 from luoser.state.preserved import PreservedMap
 
 __all__ = [
+    "HASHED_NAMES",
     "OWN_PREFIX",
     "Area",
     "Array",
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 
+HASHED_NAMES = "names of sessions, unknown sub-trees and regions are hashes"
+"""What a cut with hashed names says of them, before it names the key."""
 OWN_PREFIX = "btf-"
 """Start of the name of a layout that is a struct of the running kernel's own types, and not of the registry."""
 
@@ -111,6 +114,7 @@ class Source:
     format:    name of the dump format.
     page_size: of the kernel, in bytes.
     kernel:    release of the running kernel. None: unknown.
+    left_out:  what a cut left out on purpose, in words.
     document:  path of the state document that says all this. Empty: the source itself was read.
     """
 
@@ -118,7 +122,13 @@ class Source:
     format: str
     page_size: int = 4096
     kernel: str | None = None
+    left_out: tuple[str, ...] = ()
     document: str = field(default="", compare=False)
+
+    @property
+    def hashed_names(self) -> str:
+        """How a cut has hashed the names that users chose, in words: the same for the same key. Empty: it has not."""
+        return next((line for line in self.left_out if line.startswith(HASHED_NAMES)), "")
 
     @property
     def name(self) -> str:

@@ -100,6 +100,7 @@ def source_document(source: Source) -> Json:
         "format": source.format,
         "page_size": source.page_size,
         "kernel": source.kernel,
+        **({"left_out": list(source.left_out)} if source.left_out else {}),
     }
 
 

@@ -345,3 +345,64 @@ def test_large_folios_of_the_self_test_are_left_out(tmp_path: Path) -> None:
             kept.append([(piece.address, piece.data) for piece in handover.kho_test.contents])
     assert [address for address, _ in kept[0]] == [0x5000000, 0x6000000]
     assert kept[1] == kept[0][:1]
+
+
+# -- without contents --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key."""
+    path = tmp_path_factory.mktemp("key") / "key"
+    path.write_bytes(b"k\xff\n")
+    return path
+
+
+def test_the_key_of_names_is_in_a_file(tmp_path: Path, key: Path) -> None:
+    extract(real.path(FROZEN), "-o", tmp_path / "one", "--hash-names", key)
+    luoser.extract(real.path(FROZEN), tmp_path / "two", hash_names="k\udcff")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_cut_says_that_it_has_no_contents_and_no_names(tmp_path: Path, key: Path) -> None:
+    said = extract(real.path(FROZEN), "-o", tmp_path / "cut.elf.xz", "--hash-names", key)
+    assert "without contents" in said and "names of sessions" in said
+    head = invoke("inspect", tmp_path / "cut.elf.xz", "--summary").output.splitlines()[:4]
+    assert [line.split()[0] for line in head[1:]] == ["remark", "remark", "verdict"]
+    assert "without contents" in head[1] and "are hashes" in head[2]
+    found = invoke("inspect", tmp_path / "cut.elf.xz", "--format", "json")
+    assert len(json.loads(found.stdout)["source"]["left_out"]) == 2
+    checked = invoke("check", tmp_path / "cut.elf.xz", "--format", "json")
+    assert checked.exit_code == 0 and len(json.loads(checked.stdout)["remarks"]) == 2
+
+
+def test_without_contents_by_the_command_and_by_the_function(tmp_path: Path) -> None:
+    extract(real.path(FROZEN), "-o", tmp_path / "one", "--no-contents")
+    luoser.extract(real.path(FROZEN), tmp_path / "two", no_contents=True)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("part", [["--memfd", "vm-web-01/0x1b"], ["--blob", "luo"]])
+@pytest.mark.parametrize("option", ["--no-contents", "--hash-names"])
+def test_only_a_core_can_be_without_contents(tmp_path: Path, part: list[str], option: str, key: Path) -> None:
+    options = [option, key] if option == "--hash-names" else [option]
+    with pytest.raises(UsageError, match="are for a core"):
+        invoke("extract", real.path(FROZEN), "-o", tmp_path / "out", *part, *options)
+    assert names(tmp_path) == []
+
+
+def test_an_empty_key_is_refused(tmp_path: Path, key: Path) -> None:
+    key.write_text("\n")
+    with pytest.raises(UsageError, match="expected a key"):
+        invoke("extract", real.path(FROZEN), "-o", tmp_path / "out", "--hash-names", key)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "part", [["--memfd", "vm-web-01/0x1b"], ["--blob", "0x0"], ["--blob", "pci[0].devices[0].driver_data"]]
+)
+def test_contents_do_not_come_out_of_a_cut_without_them(tmp_path: Path, part: list[str]) -> None:
+    extract(real.path(FROZEN), "-o", tmp_path / "cut", "--no-contents")
+    with pytest.raises(UsageError):
+        invoke("extract", tmp_path / "cut", "-o", tmp_path / "out", *part)
+    assert names(tmp_path) == ["cut"]
