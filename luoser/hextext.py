@@ -29,6 +29,10 @@ _WHOLE = re.compile(
 _ZEROS = re.compile(r"\s*0x([0-9a-fA-F]{1,16})-0x([0-9a-fA-F]{1,16})\s+zero suppressed\s*")
 _PART = re.compile(r"\s{2,}((?:[0-9a-fA-F]{2})+)\s{2,}\S")
 _END = re.compile(r"(?:0[xX])?[0-9a-fA-F]{5,16}:?")
+_PROMPT = re.compile(r"(?:crash>|\(gdb\)|\[\d+\][a-z]*db>)(?:\s|$)")
+"""What a debugger prints before the command whose output follows."""
+_INSTEAD = re.compile(r"\s+-?\d+(?:\s+-?\d+)*\s*|\s\[.*")
+"""After a number: decimal numbers in columns (crash rd -d), or the name of a slab in place of one (rd -S)."""
 _OCTAL = {3: 1, 6: 2, 11: 4, 22: 8}
 """Bytes of a word, by its number of octal digits in the output of od."""
 _LINE = 16
@@ -76,13 +80,15 @@ def parse_hex(text: bytes, *, word: int | None = None) -> bytes:
     Rows may begin with an offset or an address, and end with a comment or the ASCII column. A `*` line repeats the
     row before it up to the next offset, as hexdump and od print it.
 
+    The prompt of a debugger and its command are passed over.
+
     Words wider than a byte are little-endian numbers in the output of od, hexdump, kdb md, gdb x and crash rd, and
     bytes in memory order in that of xxd. The ASCII column decides where there is one.
 
     word: bytes of a word that is a number, one of WORDS. 1: all digits are in memory order. None: as above.
 
-    Raises FormatError, with the line number, for a line without hex digits, for half a byte, for an offset that
-    differs from the number of bytes before it, and for words whose order cannot be known.
+    Raises FormatError, with the line number, for a line without hex digits, for half a byte, for decimal numbers in
+    columns, for an offset that differs from the number of bytes before it, and for words whose order cannot be known.
     """
     breaks = len(text) - len(text.translate(None, _BREAKS))
     if breaks * _LINE > LIMITS.hex_size:
@@ -115,7 +121,7 @@ class _LineError(ValueError):
 def _rows(text: str) -> Iterator[_Row]:
     has_offsets, size = False, 0
     for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
+        if not line.strip() or _PROMPT.match(line):
             continue
         if line.strip() == "*":
             yield _Row(number, line, kind="star")
@@ -153,6 +159,8 @@ def _row(number: int, line: str) -> _Row:
         raise ValueError(f"numbers in columns; {_COLUMNS}")
     mark = (head["x"] or "").lower() or head["mark"] + ("  " if head["mark"] and len(head["gap"]) > 1 else "")
     part = _PART.match(rest, end) if head["mark"] and words and len(words[0]) > 2 else None
+    if head["mark"] and words and part is None and _INSTEAD.fullmatch(rest, end) and not _is_shown(words, line):
+        raise ValueError(f"numbers in columns, or something in place of one; {_COLUMNS}")
     return _Row(number, line, head["digits"], mark, words, part[1] if part is not None else "", is_hex)
 
 
@@ -277,6 +285,13 @@ def _voted(rows: Iterable[_Row], size: int) -> int | None:
         if len(votes) > 1:
             raise _LineError(row, f"the ASCII column shows another byte order than lines before it; {_ASK}")
     return votes.pop() if votes else None
+
+
+def _is_shown(words: Sequence[str], line: str) -> bool:
+    """Whether a line ends with the ASCII column of its words, in either order of their bytes."""
+    if any(len(word) % 2 for word in words):
+        return False
+    return any(_has_column(line.rstrip(), hexdump.dehex("".join(some))) for some in (words, map(_turned, words)))
 
 
 def _has_column(line: str, data: bytes) -> bool:

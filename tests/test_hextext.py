@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 import tracemalloc
@@ -269,6 +270,22 @@ ffff888001a97020:  0000000000000000 0000000000000000   ................
          1a97010:  ac6f4000 00000001 00000408 00000002
          1a97020:  00000000 00000000 00000000 00000000
 """,
+    "crash rd -8 -p": "".join(
+        f"{0x1A97000 + place:16x}:  {FOLIO[place : place + 16].hex(' ')}   \n" for place in range(0, 48, 16)
+    ),
+    "crash rd, with its prompts": """\
+crash> rd -p -64 0x1a97000 6
+         1a97000:  0000000000000002 0000000100000501   ................
+         1a97010:  00000001ac6f4000 0000000200000408   .@o.............
+         1a97020:  0000000000000000 0000000000000000   ................
+crash> """,
+    "gdb x/xg, with its prompts": """\
+(gdb) x/6xg pci_ser
+0xffff888001a97000:\t0x0000000000000002\t0x0000000100000501
+0xffff888001a97010 <pci_ser+16>:\t0x00000001ac6f4000\t0x0000000200000408
+0xffff888001a97020:\t0x0000000000000000\t0x0000000000000000
+(gdb)
+""",
     "QEMU xp": """\
 0000000001a97000: 0x0000000000000002 0x0000000100000501
 0000000001a97010: 0x00000001ac6f4000 0x0000000200000408
@@ -288,11 +305,31 @@ def test_what_a_debugger_prints(tool: str) -> None:
     assert parse_hex(PASTED[tool].encode()) == FOLIO
 
 
-@pytest.mark.parametrize("tool", [name for name in PASTED if "md" in name or "rd" in name or "xg" in name])
+@pytest.mark.parametrize("tool", [name for name in PASTED if re.search("md|rd|xg", name) and "prompts" not in name])
 def test_a_line_that_is_lost_is_noticed(tool: str) -> None:
     lines = PASTED[tool].splitlines(keepends=True)
     with pytest.raises(FormatError, match="expected offset"):
         parse_hex("".join([lines[0], *lines[2:]]).encode())
+
+
+IN_COLUMNS = {
+    "rd -d": "         1a97000:  12687951               0 \n",
+    "rd -d, negative": "         1a97000:  1268795143230591              -1 \n",
+    "rd -D": "         1a97000:      1268795143230591     1268795143230591 \n",
+    "rd -S": "ffff888001a97000:  ffff888001a97010 [ffff888001a97000:kmalloc-64]\n",
+}
+"""Rows of crash of which the first number reads as hex, too, with something else after it."""
+
+
+@pytest.mark.parametrize("kind", IN_COLUMNS)
+def test_a_row_is_not_cut_where_something_else_than_hex_begins(kind: str) -> None:
+    with pytest.raises(FormatError, match="numbers in columns, or something in place of one"):
+        parse_hex(IN_COLUMNS[kind].encode())
+
+
+def test_an_ascii_column_of_digits_is_no_number() -> None:
+    row = "         1a97000:  3736353433323130                    01234567\n"
+    assert parse_hex(row.encode()) == b"01234567"
 
 
 TOOLS = [
