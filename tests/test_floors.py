@@ -194,7 +194,7 @@ def test_a_cut_is_inspected_without_what_other_sources_need() -> None:
     code = "from click.testing import CliRunner\nfrom luoser.cli.main import cli\ninvoke = CliRunner().invoke"
     modules = loaded(f"{code}\nassert not invoke(cli, ['inspect', '{real.path('7.3-a/frozen')}']).exit_code")
     assert {"luoser.memory.elf", "luoser.reader.luo", "luoser.checks.memfd", "luoser.render.tree"} <= modules
-    others = {f"luoser.memory.{name}" for name in ("debugfs", "devmem", "kcore", "live", "qmp", "vmware")}
+    others = {f"luoser.memory.{name}" for name in ("debugfs", "devmem", "gdb", "kcore", "live", "qmp", "vmware")}
     assert not modules & {"construct", "json", "luoser.state.from_json", "luoser.kernel.verify", *others}
 
 

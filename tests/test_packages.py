@@ -34,7 +34,8 @@ def test_every_file_that_is_no_module_is_shipped() -> None:
     others = {place for place in (ROOT / "luoser").rglob("*.*") if place.suffix not in (".py", ".pyc")}
     assert others == shipped
     data = {place for names in TOOL["data-files"].values() for name in names for place in ROOT.glob(name)}
-    assert data == {place for place in (ROOT / "share").rglob("*") if place.is_file()}
+    folders = (ROOT / "share", ROOT / "scripts")
+    assert data == {place for folder in folders for place in folder.rglob("*") if place.is_file()}
 
 
 def test_extras_that_messages_name_exist() -> None:
@@ -63,7 +64,7 @@ def test_files_of_debian_fit() -> None:
 
 def test_the_sdist_has_what_its_tests_read() -> None:
     lines = (ROOT / "MANIFEST.in").read_text().splitlines()
-    assert {f"graft {name}" for name in ("debian", "docs", "fixtures", "share", "tests")} <= set(lines)
+    assert {f"graft {name}" for name in ("debian", "docs", "fixtures", "scripts", "share", "tests")} <= set(lines)
     files = next(line for line in lines if line.startswith("include ")).split()[1:]
     pages = {place.name for place in ROOT.glob("*.md")}
     assert pages | {"Makefile"} == {place.name for name in files for place in ROOT.glob(name)} - {

@@ -451,7 +451,7 @@ _READ_OPTIONS = (
         "--pc-hole", type=NUMBER, help="Raw image without the PCI hole: address of the hole; the rest is at 4 GiB."
     ),
     click.option("--raw", is_flag=True, help="SOURCE is a raw image, whatever it begins with."),
-    click.option("--pause", is_flag=True, help="Stop the guest of a qmp: source while it is read."),
+    click.option("--pause", is_flag=True, help="Stop the guest of a qmp: or gdb: source while it is read."),
     click.option("--page-size", type=NUMBER, help="Page size of the kernel in bytes, if it is not in the source."),
     click.option("--root", type=NUMBER, metavar="ADDRESS", help="Physical address of the only KHO root to read."),
     click.option(

@@ -83,7 +83,7 @@ def cli() -> None:
 
     SOURCE is a memory dump: an ELF core, a kdump, LiME, AVML or VMware file, or a raw image, also compressed as
     .xz, .gz, .bz2 or .zst; `-` is standard input. Give all files of a split kdump, or a .vmem and its .vmss. `live:` is
-    this machine, qmp:SOCKET is a running QEMU guest.
+    this machine, qmp:SOCKET is a running QEMU guest, gdb:HOST:PORT one with a debugger stub.
 
     \b
       luoser inspect vmcore             what is handed over

@@ -43,9 +43,10 @@ def open_memory(
     VMware .vmem files and raw images, each also as .xz, .gz, .bz2 or .zst; and folders with the debugfs blobs of KHO.
 
     path:   a file, `-` for standard input, /sys/kernel/debug/kho or a copy of it, /dev/mem, /proc/kcore,
-            `live:` for this machine, or `qmp:SOCKET` for a QEMU guest.
+            `live:` for this machine, `qmp:SOCKET` or `gdb:HOST:PORT` for a QEMU guest.
     more:   the other files of a split kdump, or the .vmss or .vmsn of a .vmem.
-    ranges: physical addresses of the parts of a raw image. Empty: byte N is assumed to be address N.
+    ranges: physical addresses of the parts of a raw image. Empty: byte N is assumed to be address N. Of `gdb:`: where
+            RAM is; empty: as QEMU says.
     raw:    the file is a raw image, whatever it begins with.
     pause:  stop a running guest until the source is closed.
     limits: bounds on what is read. None: the defaults.
@@ -60,8 +61,8 @@ def open_memory(
 def _open(
     path: str | os.PathLike[str], *more: str | os.PathLike[str], ranges: Sequence[Range], pause: bool, raw: bool
 ) -> Memory:
-    if os.fspath(path).startswith("qmp:") or pause:
-        return _guest(os.fspath(path), more, pause)
+    if os.fspath(path).startswith(("qmp:", "gdb:")) or pause:
+        return _guest(os.fspath(path), more, pause, ranges)
     memory = _special(os.fspath(path)) if not more else None
     if memory is None:
         named = [load(name, raw=raw) for name in (path, *more)]
@@ -77,10 +78,17 @@ def _open(
     return memory
 
 
-def _guest(path: str, more: tuple[object, ...], pause: bool) -> Memory:
-    if more or not path.startswith("qmp:"):
-        raise UsageError("expected qmp:SOCKET as the only source; --pause is for guests only")
-    from luoser.memory.qmp import QmpMemory  # imported late: it needs socket, which other sources do not
+def _guest(path: str, more: tuple[object, ...], pause: bool, ranges: Sequence[Range]) -> Memory:
+    if more or not path.startswith(("qmp:", "gdb:")):
+        raise UsageError("expected qmp:SOCKET or gdb:HOST:PORT as the only source; --pause is for guests only")
+    if path.startswith("gdb:"):
+        from luoser.memory.gdb import GdbMemory  # imported late: it needs socket, which other sources do not
+
+        ram = [(part.start, part.start + part.size) for part in ranges if part.size is not None and not part.offset]
+        if len(ram) < len(ranges):
+            raise UsageError(f"{safe_text(path)}: ranges of RAM are --map START:LENGTH@0")
+        return GdbMemory(path, path.removeprefix("gdb:"), pause=pause, ranges=ram)
+    from luoser.memory.qmp import QmpMemory
 
     return QmpMemory(path, path.removeprefix("qmp:"), pause=pause)
 

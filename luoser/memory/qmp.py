@@ -18,51 +18,41 @@ at which address.
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import json
 import os
 import re
-import signal
 import socket as sockets
 import struct
-import threading
 import time
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from luoser.errors import FormatError, MissingMemory, PageState, SourceError
+from luoser.errors import FormatError, SourceError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import ElfMemory
-from luoser.memory.source import Memory, Segment
+from luoser.memory.ending import Ending
+from luoser.memory.fetched import FetchedMemory, spans
 from luoser.memory.untouched import untouched
 from luoser.parse import parse_json
 from luoser.text import safe_text
 
-__all__ = ["QmpMemory"]
+__all__ = ["Monitor", "QmpMemory"]
 
 _GREETING, _ANSWER, _FAREWELL = 5, 60, 10
 """Seconds to wait for a greeting, for an answer, and for the answers to the last commands."""
 _HEADS = (1 << 20, 64 << 20)
 """Bytes for a core's headers and notes. Only machines with thousands of processors need the second size."""
-_BLOCK, _WINDOW, _WINDOWS = 8 << 20, 64 << 10, 1024
-"""Bytes requested at a time by a search, bytes requested at a time by `read`, and number of the latter in the cache."""
 _HOST_ADDRESS = re.compile(r" is (0x[0-9a-f]{1,16})\s*$")
 _NAME = "luoser"
 _ERROR_SIZE = 300
 """Characters of an error of QEMU that are shown."""
 
 
-class QmpMemory(Memory):
-    """Physical memory of a QEMU guest.
-
-    A window of 64 KiB that was read is cached, and a block that was zero in a search is not read by later searches.
-    Open the guest again to see later changes.
-    """
+class QmpMemory(FetchedMemory):
+    """Physical memory of a QEMU guest."""
 
     format = "qmp"
 
@@ -77,13 +67,9 @@ class QmpMemory(Memory):
         """
         super().__init__(path)
         self._shown = safe_text(path)
-        self._held = False
-        self._signals: dict[int, Any] = {}
+        self._ending: Ending | None = None
         self._file, self._set = -1, -1
-        self._zeros = bytes(_BLOCK)
-        self._zero: set[int] = set()
-        self._windows = lru_cache(maxsize=_WINDOWS)(self._fetch)
-        self._monitor = _Monitor(self._shown, socket)
+        self._monitor = Monitor(self._shown, socket)
         try:
             self._begin(pause)
         except BaseException:
@@ -91,66 +77,23 @@ class QmpMemory(Memory):
             raise
 
     def _begin(self, pause: bool) -> None:
-        running = self._monitor.field(self._monitor.run("query-status"), "running", bool)
+        running = self._monitor.is_running()
         if running and pause:
-            self._hold()
+            self._ending = Ending(self.close)  # before the command: an interrupt can arrive during it
+            self._monitor.run("stop")
         elif running:
             self.remarks.append(
                 "read from a running guest: parts that changed in the meantime may be inconsistent; --pause stops it"
             )
-        core = self._core()
+        core = self._monitor.core()
         self.page_size, self.vmcoreinfo, self.info_note = core.page_size, core.vmcoreinfo, core.info_note
-        self._segments = tuple(Segment(part.start, part.size, 0, part.size) for part in core.segments)
-        self._starts = [segment.start for segment in self._segments]
-        if sum(segment.size for segment in self._segments) > LIMITS.guest_size:
-            text = f"expected at most {LIMITS.guest_size} bytes; {how_to_raise('guest_size')}"
-            raise SourceError(f"{self._shown}: guest memory: {text}")
+        self._cover((part.start, part.end) for part in core.segments)
         self._file = os.memfd_create(_NAME, os.MFD_CLOEXEC)
         added = self._monitor.run("add-fd", {"opaque": _NAME}, descriptor=self._file)
         self._set = self._monitor.field(added, "fdset-id", int)
         self._target = f"/proc/self/fd/{self._monitor.field(added, 'fd', int)}"
-        with suppress(OSError, _Refused):
+        with suppress(OSError, Refused):
             self._skip_untouched(self._monitor.peer())
-
-    def _hold(self) -> None:
-        """Stop the guest. It is continued however luoser ends, except by SIGKILL and SIGQUIT."""
-        atexit.register(self.close)
-        if threading.current_thread() is threading.main_thread():
-            ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-            self._signals = {number: signal.signal(number, _end) for number in ends}
-        self._held = True  # before the command: an interrupt can arrive during it
-        self._monitor.run("stop")
-
-    def _core(self) -> ElfMemory:
-        """The head of an ELF core: headers, notes, and as much memory as fits after them. Raises SourceError."""
-        fault = SourceError(f"{self._shown}: QEMU wrote no dump")
-        for size in _HEADS:
-            file = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            try:
-                os.ftruncate(file, size)
-                fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
-                refusal = self._dump(file)
-                data = os.pread(file, min(size, os.lseek(file, 0, os.SEEK_CUR)), 0)
-            finally:
-                os.close(file)
-            if not data:
-                raise refusal or fault
-            try:
-                return ElfMemory(self._shown, data)  # raises unless all headers and notes are there
-            except SourceError as error:
-                fault = error
-        raise fault
-
-    def _dump(self, file: int) -> _Refused | None:
-        """Let QEMU write a core to a file. Returns QEMU's error if it could not write all of it."""
-        self._monitor.run("getfd", {"fdname": _NAME}, descriptor=file)
-        try:
-            self._monitor.run("dump-guest-memory", {"paging": False, "protocol": f"fd:{_NAME}"})
-        except _Refused as refusal:
-            with suppress(_Refused):  # QEMU closes the file itself once the dump has begun
-                self._monitor.run("closefd", {"fdname": _NAME})
-            return refusal
-        return None
 
     def _skip_untouched(self, process: int) -> None:
         """Mark blocks as zero that were never touched according to the host's kernel. Raises OSError."""
@@ -161,8 +104,8 @@ class QmpMemory(Memory):
             host = self._host_address(segment.start)
             if host is None or self._host_address(segment.end - 1) != host + segment.size - 1:
                 continue
-            places = ((host + start - segment.start, end - start) for start, end in _spans(segment))
-            known = zip(_spans(segment), untouched(process, places), strict=True)
+            places = ((host + start - segment.start, end - start) for start, end in spans(segment))
+            known = zip(spans(segment), untouched(process, places), strict=True)
             for (start, _), zero in known:
                 if self._monitor.is_late:  # which the next command says
                     return
@@ -175,30 +118,6 @@ class QmpMemory(Memory):
         found = _HOST_ADDRESS.search(str(said))
         return int(found[1], 16) if found else None
 
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        return self._segments
-
-    def _segment_at(self, address: int) -> Segment | None:
-        index = bisect_right(self._starts, address) - 1
-        return self._segments[index] if index >= 0 and address < self._segments[index].end else None
-
-    def page_state(self, address: int) -> PageState:
-        return PageState.PRESENT if self._segment_at(address) else PageState.ABSENT
-
-    def read(self, address: int, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size > 0:
-            segment = self._segment_at(address)
-            if segment is None:
-                raise MissingMemory(address, PageState.ABSENT)
-            first = address - address % _WINDOW
-            start, end = max(segment.start, first), min(segment.end, first + _WINDOW)
-            take = min(size, end - address)
-            parts.append(self._windows(start, end - start)[address - start : address - start + take])
-            address, size = address + take, size - take
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
     def _fetch(self, address: int, size: int) -> bytes:
         """Bytes of one segment, read now."""
         self._monitor.run("pmemsave", {"val": address, "size": size, "filename": self._target})
@@ -207,55 +126,19 @@ class QmpMemory(Memory):
             raise SourceError(f"{self._shown}: pmemsave at {address:#x}: expected {size} bytes, found {len(data)}")
         return data
 
-    def _blocks(self, segment: Segment) -> Iterator[tuple[int, int, bytes]]:
-        """(start, end, bytes) of each block. The bytes of a block of zeros are empty, and it is fetched only once."""
-        for start, end in _spans(segment):
-            data = b"" if start in self._zero else self._fetch(start, end - start)
-            if self._zeros.startswith(data):
-                self._zero.add(start)
-                data = b""
-            yield start, end, data
-
-    def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
-        if not prefix or prefix[0] == 0:
-            raise SourceError(f"cannot search for pages that start with {prefix!r}: expected a first byte other than 0")
-        for segment in self._segments:
-            for start, _, data in self._blocks(segment):
-                first = -start % 4096 + at
-                marks = data[first::4096]
-                index = marks.find(prefix[0])
-                while index >= 0:
-                    place = first + 4096 * index
-                    if data.startswith(prefix, place):
-                        yield start + place - at
-                    index = marks.find(prefix[0], index + 1)
-
-    def find(self, pattern: bytes) -> Iterator[int]:
-        if not any(pattern):
-            raise SourceError(f"cannot search for {pattern!r}: expected a byte other than 0")
-        search, reach = re.compile(re.escape(pattern), re.DOTALL), len(pattern) - 1
-        for segment in self._segments:
-            seam = b""
-            for start, end, data in self._blocks(segment):
-                data = seam + (data or bytes(min(end - start, reach)))
-                for match in search.finditer(data):
-                    yield start - len(seam) + match.start()
-                seam = data[max(0, len(data) - reach) :]
-
     def close(self) -> None:
         """Continue the guest if it was stopped here, and remove the file from QEMU.
 
         Raises SourceError if the guest may still be stopped.
         """
         fault = None
-        if self._held:
+        if self._ending is not None:
             try:
-                self._monitor.run("cont", seconds=_FAREWELL)
+                self._monitor.let_go()
             except SourceError as error:
-                fault = SourceError(
-                    f"{error}; the guest was stopped and may still be: `cont` in its monitor continues it"
-                )
-            self._release()  # not after an interrupt: then atexit calls close() again
+                fault = error
+            self._ending.cancel()  # not after an interrupt: then it calls close() again
+            self._ending = None
         if self._set >= 0:
             with suppress(SourceError):
                 self._monitor.run("remove-fd", {"fdset-id": self._set}, seconds=_FAREWELL)
@@ -267,28 +150,12 @@ class QmpMemory(Memory):
         if fault:
             raise fault
 
-    def _release(self) -> None:
-        self._held = False
-        atexit.unregister(self.close)
-        with suppress(ValueError):  # not the main thread
-            for number, handler in self._signals.items():
-                signal.signal(number, handler)
 
-
-def _spans(segment: Segment) -> Iterator[tuple[int, int]]:
-    """[start, end) of the blocks that a search fetches."""
-    start = segment.start
-    while start < segment.end:
-        end = min(segment.end, start - start % _BLOCK + _BLOCK)
-        yield start, end
-        start = end
-
-
-class _Refused(SourceError):
+class Refused(SourceError):
     """QEMU answered a command with an error."""
 
 
-class _Monitor:
+class Monitor:
     """One QMP connection. One command at a time; waits and lines are bounded; events are ignored."""
 
     def __init__(self, shown: str, path: str) -> None:
@@ -340,7 +207,7 @@ class _Monitor:
         descriptor: of a file to send along. None: no file.
         seconds:    to wait for the answer. None: the default.
 
-        Raises _Refused if QEMU answers with an error, SourceError if there is no answer.
+        Raises Refused if QEMU answers with an error, SourceError if there is no answer.
         """
         if seconds is None:
             if self.is_late:  # also if it answers fast, without end
@@ -362,7 +229,7 @@ class _Monitor:
         if "error" in answer:
             error = answer["error"]
             said = error.get("desc") if isinstance(error, dict) else error
-            raise _Refused(f"{self._shown}: QEMU refuses {command}: {safe_text(str(said)[:_ERROR_SIZE])}")
+            raise Refused(f"{self._shown}: QEMU refuses {command}: {safe_text(str(said)[:_ERROR_SIZE])}")
         return answer["return"]
 
     def _answer(self, deadline: float) -> dict[str, Any]:
@@ -404,6 +271,49 @@ class _Monitor:
             self._fail(f"not a QMP socket: expected a JSON object, found: {safe_text(line[:40].strip())}{hint}")
         return message
 
+    def is_running(self) -> bool:
+        """Whether the guest runs."""
+        return bool(self.field(self.run("query-status"), "running", bool))
+
+    def let_go(self) -> None:
+        """Continue a guest that was stopped here. Raises SourceError if it may still be stopped."""
+        try:
+            self.run("cont", seconds=_FAREWELL)
+        except SourceError as error:
+            text = f"{error}; the guest was stopped and may still be: `cont` in its monitor continues it"
+            raise SourceError(text) from None
+
+    def core(self) -> ElfMemory:
+        """The head of an ELF core: headers, notes, and as much memory as fits after them. Raises SourceError."""
+        fault = SourceError(f"{self._shown}: QEMU wrote no dump")
+        for size in _HEADS:
+            file = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            try:
+                os.ftruncate(file, size)
+                fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+                refusal = self._dump(file)
+                data = os.pread(file, min(size, os.lseek(file, 0, os.SEEK_CUR)), 0)
+            finally:
+                os.close(file)
+            if not data:
+                raise refusal or fault
+            try:
+                return ElfMemory(self._shown, data)  # raises unless all headers and notes are there
+            except SourceError as error:
+                fault = error
+        raise fault
+
+    def _dump(self, file: int) -> Refused | None:
+        """Let QEMU write a core to a file. Returns QEMU's error if it could not write all of it."""
+        self.run("getfd", {"fdname": _NAME}, descriptor=file)
+        try:
+            self.run("dump-guest-memory", {"paging": False, "protocol": f"fd:{_NAME}"})
+        except Refused as refusal:
+            with suppress(Refused):  # QEMU closes the file itself once the dump has begun
+                self.run("closefd", {"fdname": _NAME})
+            return refusal
+        return None
+
     def peer(self) -> int:
         """Process id of the server."""
         return int(struct.unpack("3i", self._socket.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, 12))[0])
@@ -428,8 +338,3 @@ class _Monitor:
 
     def close(self) -> None:
         self._socket.close()
-
-
-def _end(number: int, frame: object) -> NoReturn:
-    """Signal handler: exit with the code of the signal, through every `finally`."""
-    raise SystemExit(128 + number)

@@ -339,7 +339,7 @@ def test_path_that_is_no_socket(path: str) -> None:
 def test_pause_is_for_guests(place: Path) -> None:
     with pytest.raises(UsageError, match="pause is for guests only"):
         luoser.open(real.path("7.3-a/frozen"), pause=True)
-    with pytest.raises(UsageError, match="expected qmp:SOCKET as the only source"):
+    with pytest.raises(UsageError, match="expected qmp:SOCKET or gdb:HOST:PORT as the only source"):
         luoser.open("qmp:a", "qmp:b")
 
 
@@ -506,7 +506,7 @@ SEAMS = {
 
 
 def test_pattern_over_the_edges_of_blocks_is_found(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qmp, "_BLOCK", 0x10000)
+    monkeypatch.setattr("luoser.memory.fetched._BLOCK", 0x10000)
     data = bytes(0xFFFE) + b"ab" + b"cd" + bytes(0x2FFFC) + b"ef" + bytes(0x10000)
     wanted = core(Load(0x100000, data))
     server = serve({"pmemsave": lambda server, request: save(request, data)}, core=wanted)
@@ -573,12 +573,12 @@ def test_client_behind_another_waits_a_bounded_time(place: Path, monkeypatch: py
 
 def wait_little(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Give up one command soon. The others may take as long as a busy machine makes them."""
-    run = qmp._Monitor.run
+    run = qmp.Monitor.run
 
     def impatient(monitor: Any, name: str, arguments: Any = None, **options: Any) -> Any:
         return run(monitor, name, arguments, **(options | {"seconds": 0.3} if name == command else options))
 
-    monkeypatch.setattr(qmp._Monitor, "run", impatient)
+    monkeypatch.setattr(qmp.Monitor, "run", impatient)
 
 
 COMMANDS = ["qmp_capabilities", "query-status", "getfd", "dump-guest-memory", "add-fd"]
