@@ -86,9 +86,12 @@ class GdbMemory(FetchedMemory):
         if self._monitor is not None and running:
             self._stopped = True  # before the command: an interrupt can arrive during it
             self._monitor.run("stop")
+        devices = self._monitor.devices() if self._monitor is not None else None
         self._stub = stub = _Stub(self._shown, address)
         stub.begin()
         if self._monitor is not None:
+            if self._monitor.devices() == devices:
+                self._fail("the QMP socket is of another guest: its stub has no client; this one may be stopped now")
             core = self._monitor.core()
             self.page_size, self.vmcoreinfo, self.info_note = core.page_size, core.vmcoreinfo, core.info_note
             ranges = ranges or [(part.start, part.end) for part in core.segments]

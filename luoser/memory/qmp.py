@@ -275,6 +275,10 @@ class Monitor:
         """Whether the guest runs."""
         return bool(self.field(self.run("query-status"), "running", bool))
 
+    def devices(self) -> Any:
+        """The character devices of the guest: a stub is one, and its `filename` changes when a client connects."""
+        return self.run("query-chardev")
+
     def let_go(self) -> None:
         """Continue a guest that was stopped here. Raises SourceError if it may still be stopped."""
         try:
@@ -337,4 +341,5 @@ class Monitor:
         raise SourceError(f"{self._shown}: {message}") from None
 
     def close(self) -> None:
+        """End the connection."""
         self._socket.close()

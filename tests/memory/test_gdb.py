@@ -183,6 +183,15 @@ def test_running_guest_is_not_stopped_without_pause(place: Path, source: str) ->
 
 
 @needs_qemu
+def test_qmp_of_another_guest_is_refused_and_that_guest_runs_on(place: Path) -> None:
+    for name in ("one", "other"):
+        (place / name).mkdir()
+    with Stub(place / "one") as one, Stub(place / "other", running=True) as other:
+        assert "the QMP socket is of another guest" in refusal(f"{one.gdb},{other.source}")
+        assert (one.status, one.mode, other.status, other.mode) == ("prelaunch", "0", "running", "0")
+
+
+@needs_qemu
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_guest_goes_on_after_a_signal(place: Path, number: signal.Signals) -> None:
     code = "import sys, time, luoser.reader; luoser.reader.read = lambda *_, **__: (print(flush=True), time.sleep(600))"
@@ -592,7 +601,8 @@ def test_mode_that_may_still_be_on_is_named(serve: Serve, monkeypatch: pytest.Mo
 def test_guest_is_let_go_although_the_stub_does_not_get_back(place: Path, serve: Serve) -> None:
     (place / "qmp").mkdir()
     core = test_qmp.core(*test_qmp.LOADS)
-    monitor = test_qmp.Server(place / "qmp", running=True, core=core, greeting=test_qmp.GREETING, answers={})
+    answers: dict[str, test_qmp.Answer] = {"query-chardev": lambda server, _: {"return": [len(server.seen)]}}
+    monitor = test_qmp.Server(place / "qmp", running=True, core=core, greeting=test_qmp.GREETING, answers=answers)
     stub = serve({"Qqemu.PhyMemMode:0": lambda server, packet: None})
     memory = luoser.open(f"{stub.source},{monitor.source}", pause=True)
     assert spans(memory) == [(0x100000, 0x120000), (0x80000000, 0x80020000)]
