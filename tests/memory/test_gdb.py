@@ -99,6 +99,14 @@ def test_ram_is_where_qemus_own_dump_has_it(place: Path, machine: str) -> None:
     assert found[0][-1][1] > 1 << 32
 
 
+@pytest.mark.skipif(shutil.which("qemu-system-aarch64") is None, reason="qemu-system-aarch64 is not installed")
+def test_memory_of_an_arm64_machine_begins_at_1_gib(place: Path) -> None:
+    options = {"program": "qemu-system-aarch64", "machine": "virt", "memory": "5G", "blobs": {0x17FFF0000: BLOB}}
+    with Stub(place, "-cpu", "cortex-a57", **options) as guest, luoser.open(guest.gdb, pause=True) as memory:
+        assert spans(memory) == [(0x40000000, 0x180000000)]
+        assert memory.read(0x17FFF0000, len(BLOB)) == BLOB
+
+
 @needs_qemu
 def test_bytes_and_searches_are_those_of_qmp(place: Path) -> None:
     blobs = {0x2000000: BLOB, 0x10FF003: BLOB, 0x3FFFFF0: BLOB[1:17]}
