@@ -23,7 +23,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' luoser/__init__.py)
 DEB_NEEDS := build-essential debhelper dh-python pybuild-plugin-pyproject python3-all python3-click python3-construct python3-setuptools
 DUMP := fixtures/real/7.3-a/frozen.elf.xz
 
-.PHONY: demo test test-slow browser bench e2e fixtures fuzz coverage bounds mutants golden docs pages site dist zipapp deb flips clean
+.PHONY: demo test test-slow browser bench e2e fixtures fuzz coverage bounds mutants golden docs pages site dist zipapp deb flips kaitai clean
 
 demo: .venv/installed
 	$(BIN)/luoser inspect $(DUMP)
@@ -60,6 +60,9 @@ coverage: .venv/tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,coverage]'
 	$(PYTEST) --cov=luoser --cov-branch --cov-report=json:build/coverage.json tests/memory tests/reader tests/state tests/kernel tests/writer tests/fuzz tests/test_fdt.py
 	$(BIN)/python -m tests.branches build/coverage.json
+
+kaitai:
+	npm install --silent --prefix build kaitai-struct-compiler@0.11.0
 
 bounds: .venv/tested
 	$(BIN)/python -m tests.bounds --page docs/bounds.md

@@ -11,9 +11,9 @@ from luoser.abi.registry import Layout
 from luoser.abi.schema import Schema
 from luoser.errors import FormatError
 
-__all__ = ["Part", "parts"]
+__all__ = ["ARRAYS", "Part", "parts"]
 
-_ARRAYS = frozenset({"kho-mem", "kho-scratch", "luo-file", "memfd-folio", "memfd-folio-pre-merge"})
+ARRAYS = frozenset({"kho-mem", "kho-scratch", "luo-file", "memfd-folio", "memfd-folio-pre-merge"})
 """Layouts that the kernel writes as bare arrays, without a head with a count."""
 _FDT_MAGIC = 0xD00DFEED
 
@@ -59,7 +59,7 @@ def parts(layout: Layout, data: bytes) -> tuple[Part, ...]:
         form = pci.layout(layout.name)
         assert form is not None
         return (Part(0, head), *_list(form, data))
-    if layout.name in _ARRAYS:
+    if layout.name in ARRAYS:
         return tuple(_records(head, "entries", data, 0, _used(data, 0, head.size, 1)))
     return (Part(0, head), *_counted(layout, data))
 

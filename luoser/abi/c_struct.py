@@ -119,7 +119,7 @@ def _members(struct: CStruct) -> Iterator[Member]:
     for member in struct.members:
         if isinstance(member.type, Bits):
             yield from _bit_fields(member.type, offset)
-        elif not member.name.startswith("_pad"):
+        elif not member.is_padding:
             yield _member(member.name, member.type, offset)
         offset += member.type.size
 

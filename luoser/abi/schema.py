@@ -100,6 +100,11 @@ class Member:
     def __mul__(self, meaning: str) -> Member:
         return Member(self.name, self.type, meaning)
 
+    @property
+    def is_padding(self) -> bool:
+        """Whether it is padding of the compiler."""
+        return self.name.startswith("_pad")
+
 
 class Scalar(Type):
     """A number. order: `<` or `>`. code: of the module `struct`. c_type: None: the one of the code."""
@@ -178,13 +183,19 @@ class Bits(Type):
 
 
 class CStruct(Type):
-    """A struct. name: in C, set by its schema. members: with the padding of the compiler, as bytes named _padN."""
+    """A struct.
 
-    __slots__ = ("is_packed", "members", "name")
+    name:    in C, set by its schema.
+    schema:  that has it. None: a struct without a name inside of another one.
+    members: with the padding of the compiler, as bytes named _padN.
+    """
+
+    __slots__ = ("is_packed", "members", "name", "schema")
 
     def __init__(self, members: tuple[Member, ...], align: int, *, is_packed: bool) -> None:
         super().__init__(sum(member.type.size for member in members), align, "struct")
         self.members, self.is_packed, self.name = members, is_packed, ""
+        self.schema: Schema | None = None
 
     @property
     def c_type(self) -> str:
@@ -341,7 +352,7 @@ class Schema:
     def __init__(self, name: str, label: str, struct: CStruct, *, status: str, seen_in: str, meaning: str) -> None:
         self.name, self.label, self.struct, self.size = name, label, struct, struct.size
         self.status, self.seen_in, self.meaning = status, seen_in, meaning
-        struct.name = name
+        struct.name, struct.schema = name, self
 
     def __repr__(self) -> str:
         return f"<Schema {self.name} ({self.label}), {self.size} bytes>"
@@ -481,7 +492,7 @@ def _walk(struct: CStruct, offset: int, prefix: str, depth: int) -> Iterator[Fie
         own, name = member.type, prefix + member.name
         if isinstance(own, Bits):
             yield from _walk_bits(own, offset, prefix, member.meaning, depth)
-        elif _is_padding(member):
+        elif member.is_padding:
             yield Field(name, offset, own.size, own.c_type, "compiler padding", depth=depth, padding=True, kind="bytes")
         else:
             place = name, offset, own.size, own.c_type, member.meaning
@@ -498,10 +509,6 @@ def _walk_bits(own: Bits, offset: int, prefix: str, meaning: str, depth: int) ->
         first += width
 
 
-def _is_padding(member: Member) -> bool:
-    return member.name.startswith("_pad")
-
-
 def _formats(struct: CStruct) -> Iterator[str]:
     for member in struct.members:
         own = member.type
@@ -512,7 +519,7 @@ def _formats(struct: CStruct) -> Iterator[str]:
         elif isinstance(own, Bits):
             yield {1: "B", 2: "H", 4: "I", 8: "Q"}[own.size]
         elif not isinstance(own, Flex):
-            yield f"{own.size}{'x' if _is_padding(member) else 's'}"
+            yield f"{own.size}{'x' if member.is_padding else 's'}"
 
 
 def _orders(struct: CStruct) -> Iterator[str]:
@@ -533,7 +540,7 @@ def _record_names(struct: CStruct, prefix: str) -> Iterator[str]:
             yield from _record_names(own, f"{prefix}{member.name}.")
         elif isinstance(own, Bits):
             yield prefix + own.members[0][0]
-        elif not isinstance(own, Flex) and not _is_padding(member):
+        elif not isinstance(own, Flex) and not member.is_padding:
             yield prefix + member.name
 
 
@@ -541,7 +548,7 @@ def _with_padding(struct: CStruct, values: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(values)
     for member in struct.members:
         own, name = member.type, member.name
-        if _is_padding(member):
+        if member.is_padding:
             made.setdefault(name, bytes(own.size))
         elif isinstance(own, Bits):
             made[name] = {"_unused": 0, **made[name]}

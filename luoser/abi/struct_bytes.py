@@ -35,7 +35,7 @@ def _values(struct: CStruct, fields: Mapping[str, Any], what: str) -> dict[str, 
     left, made = dict(fields), dict[str, Any]()
     for member in struct.members:
         own, name = member.type, member.name
-        if name.startswith("_pad"):
+        if member.is_padding:
             continue
         if isinstance(own, Bits):
             made[name] = {bit: _bit(left.pop(bit, 0), width, f"{what}, {bit}") for bit, width in own.members}

@@ -31,6 +31,7 @@ def command() -> None:
       luoser abi list
       luoser abi show luo-v5
       luoser abi detect folio.bin
+      luoser abi export --as c luo-v5
     """
 
 
@@ -83,6 +84,35 @@ def show(name: str, output: str) -> None:
         echo_json({"schema": "luoser/abi/1", "layouts": [layout_document(entry)]})
     else:
         print_layout(entry)
+
+
+@command.command("export")
+@click.option("--as", "form", type=click.Choice(["c", "kaitai"]), required=True, help="Language.")
+@click.option("-o", "--output", "target", type=click.Path(), default="-", help="File to write; `-` is standard output.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete.layouts)
+def export(form: str, target: str, force: bool, names: tuple[str, ...]) -> None:
+    """Write layouts for other tools: all, or those with these names.
+
+    c: a C11 header, for user space and the kernel, that asserts every offset and size when it is compiled. kaitai: a
+    description for Kaitai Struct (.ksy).
+
+    \b
+      luoser abi export --as c luo-v5 luo-session luo-file -o luo.h
+      luoser abi export --as kaitai pci-version-2 -o pci.ksy
+    """
+    from luoser.abi.registry import layout, layouts, unknown_layout
+    from luoser.output import new_output
+    from luoser.writer.export import FORMATS
+
+    entries = []
+    for name in dict.fromkeys(names):
+        entry = layout(name)
+        if entry is None:
+            raise unknown_layout(name)
+        entries.append(entry)
+    with new_output(target, force=force, is_text=True) as file:
+        file.write(FORMATS[form](entries or layouts()).encode())
 
 
 @command.command("verify")

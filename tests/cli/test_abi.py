@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`luoser abi verify`: sources, files, exit codes."""
+"""`luoser abi verify` and `export`: sources, files, exit codes."""
 
 from __future__ import annotations
 
@@ -76,3 +76,23 @@ def test_types_with_nothing_to_compare_are_inconclusive(output: str, tmp_path: P
 def test_usage(arguments: list[str], message: str, luoser_command: Run) -> None:
     done = luoser_command("abi", "verify", *arguments)
     assert done.returncode not in (0, 1, 4) and message in done.stderr.decode()
+
+
+@pytest.mark.parametrize(("form", "word"), [("c", b"struct luo_ser {"), ("kaitai", b"  id: luo_v5\n")])
+def test_export_writes_one_layout_or_all(form: str, word: bytes, tmp_path: Path, luoser_command: Run) -> None:
+    done = luoser_command("abi", "export", "--as", form, "luo-v5")
+    assert (done.returncode, done.stderr) == (0, b"") and word in done.stdout
+    both = luoser_command("abi", "export", "--as", form, "luo-v5", "luo-v2", "luo-v5")
+    every = luoser_command("abi", "export", "--as", form)
+    assert len(done.stdout) < len(both.stdout) < len(every.stdout)
+    target = tmp_path / "made"
+    assert luoser_command("abi", "export", "--as", form, "luo-v5", "-o", target).returncode == 0
+    assert target.read_bytes() == done.stdout
+    assert luoser_command("abi", "export", "--as", form, "-o", target).returncode == 2
+    assert luoser_command("abi", "export", "--as", form, "-o", target, "--force").returncode == 0
+    assert target.read_bytes() == every.stdout
+
+
+def test_export_names_the_nearest_layout(luoser_command: Run) -> None:
+    done = luoser_command("abi", "export", "--as", "c", "luo-v6")
+    assert done.returncode == 2 and b"unknown layout 'luo-v6'" in done.stderr and b"luo-v5" in done.stderr
