@@ -102,6 +102,7 @@ class Limits:
     report_extents: int = _limit(1 << 20, "ranges of preserved memory that a report draws")
     report_node: int = _limit(2048, "bytes of one node in a report")
     report_rows: int = _limit(1000, "rows of one table in a report, and files of all sessions")
+    user_space: int = _limit(256, "sessions of one handover whose words of user space are decoded")
     pending: int = _limit(1 << 16, "sessions and files read of the running kernel's own lists")
     symbol_bytes: int = _limit(64 << 20, "bytes of a System.map or a copy of kallsyms: distributions have 10 MiB")
     kernels: int = _limit(16, "kernels looked for in one source")

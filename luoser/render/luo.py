@@ -13,21 +13,29 @@ from luoser.render.out import Part, Tree
 from luoser.render.runs import file_runs, flb_runs, ranges_text, session_runs
 from luoser.render.values import in_brackets, lost_folios, memfd_text, preserved_note, record_text
 from luoser.state import Direction, File, Flb, Luo, PendingFlb, Session
+from luoser.state.user_space import Said, UserSpace, user_space
 from luoser.text import counted, rounded_size, safe_text
 
 __all__ = ["LuoDrawing", "flb_names"]
 
 _FILE_LINES = 30
 """Of more lines of files than these, each session has one that sums up its files."""
+_USER_LINES = 8
+"""Of more lines of what user space says of a session than these, only the first ones are shown."""
 _SESSION_LINES = 40
 """Of more lines of sessions than these, only the first ones are shown."""
 
 
 @dataclass(frozen=True)
 class LuoDrawing(Drawing):
-    """Draws LUO of a handover. lost: what is not preserved of each file that was looked at, by its id."""
+    """Draws LUO of a handover.
+
+    lost: what is not preserved of each file that was looked at, by its id.
+    said: what user space says of a session, by its id.
+    """
 
     lost: dict[int, str] = field(default_factory=dict)
+    said: dict[int, UserSpace] = field(default_factory=dict)
 
     def draw(self, tree: Tree, luo: Luo) -> None:
         """Add the branch."""
@@ -50,6 +58,8 @@ class LuoDrawing(Drawing):
             branch.add(("as handed over: retrieved or finished parts stay until they are reused", "quiet"))
         for entry in luo.subsystems:
             branch.add("subsystem ", (safe_text(entry.name), "name"), f"  data {entry.data:#x}")
+        said = user_space(luo)
+        self.said.update({id(luo.sessions[index]): words for index, words in said.items()})
         self._all_sessions(branch, luo.sessions)
         for run in flb_runs(luo.flbs) if self.folded else [(flb,) for flb in luo.flbs]:
             self._flbs(branch, run)
@@ -59,7 +69,7 @@ class LuoDrawing(Drawing):
             for session in sessions:
                 self._session(branch, session)
             return
-        runs = list(session_runs(sessions, self._lost))
+        runs = list(session_runs(sessions, self._lost, lambda session: id(session) in self.said))
         is_long = sum(sum(1 for _ in file_runs(run[0].files, self._lost)) for run in runs) > _FILE_LINES
         if is_long:
             branch.add(("files are summed up; --all lists them", "quiet"))
@@ -73,6 +83,7 @@ class LuoDrawing(Drawing):
     def _session(self, branch: Tree, session: Session) -> None:
         """One session with each of its files."""
         leaf = branch.add("session ", *_name(session), f"  {_files_text(session.files)}")
+        self._user_space(leaf, session)
         for file in self.some(session.files, leaf):
             self._file(leaf, file)
 
@@ -85,15 +96,34 @@ class LuoDrawing(Drawing):
         each = " each" if len(run) > 1 else ""
         if summed_up and first.files:
             leaf = branch.add(*head, f"  {_summary(first.files)}{each}")
+            self._user_space(leaf, first)
             for file in self.some([file for session in run for file in session.files if self._is_odd(file)], leaf):
                 self._file(leaf, file)
             return
         leaf = branch.add(*head, f"  {_files_text(first.files)}{each}")
+        self._user_space(leaf, first)
         for files in file_runs(first.files, self._lost):
             if len(files) > 1:
                 leaf.add(*self._files(files))
             else:
                 self._file(leaf, files[0])
+
+    def _user_space(self, leaf: Tree, session: Session) -> None:
+        """What user space says of a session, apart from what the kernel says."""
+        words = self.said.get(id(session))
+        if words is None:
+            return
+        facts = "".join(f", {safe_text(fact)}" for fact in words.facts)
+        branch = leaf.add(
+            ("user space says", "quiet"), f"  {words.scheme.name}{facts}", (f"  (by {words.by})", "quiet")
+        )
+        lines: list[Part] = [said_text(entry) for entry in words.entries]
+        lines += [(f"note: {safe_text(note)}", "note") for note in words.notes]
+        most = _USER_LINES if self.folded and not self.full else len(lines)
+        for line in lines[:most]:
+            branch.add(line)
+        if len(lines) > most:
+            branch.add((f"… {len(lines) - most} more lines; --all has them", "note"))
 
     def _is_odd(self, file: File) -> bool:
         """Whether something of a file is not preserved, or it is a memfd that was not read to its end."""
@@ -161,6 +191,13 @@ def flb_names(run: Sequence[Flb | PendingFlb]) -> tuple[Part, ...]:
 def _name(session: Session) -> tuple[Part, ...]:
     name = (safe_text(session.name) or "(no session)", "name")
     return (name, "  ", (f"{session.address:#x}", "address")) if session.address is not None else (name,)
+
+
+def said_text(entry: Said) -> str:
+    """One thing that user space names, as a line."""
+    if entry.session is not None:
+        return f"session {safe_text(entry.session)}: {safe_text(entry.what)}"
+    return f"token {entry.token:#x}: {safe_text(entry.what)}" if entry.token is not None else safe_text(entry.what)
 
 
 def _files_text(files: Sequence[File]) -> str:

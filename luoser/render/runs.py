@@ -42,9 +42,17 @@ def grouped(items: Iterable[_Item], key: Callable[[_Item], object], *, fewest: i
         yield from [run] if shared is not None and len(run) >= fewest else [(item,) for item in run]
 
 
-def session_runs(sessions: Iterable[Session], is_odd: Callable[[File], object]) -> Iterator[tuple[Session, ...]]:
-    """The sessions in their order: those in a row with like files together. is_odd: as of `file_runs`."""
-    return grouped(sessions, lambda session: _session_key(session, is_odd))
+def session_runs(
+    sessions: Iterable[Session],
+    is_odd: Callable[[File], object],
+    is_alone: Callable[[Session], object] = lambda _: False,
+) -> Iterator[tuple[Session, ...]]:
+    """The sessions in their order: those in a row with like files together.
+
+    is_odd:   as of `file_runs`.
+    is_alone: whether a session is shown alone in any case.
+    """
+    return grouped(sessions, lambda session: None if is_alone(session) else _session_key(session, is_odd))
 
 
 def flb_runs(flbs: Iterable[_AnyFlb]) -> Iterator[tuple[_AnyFlb, ...]]:

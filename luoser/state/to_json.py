@@ -37,6 +37,7 @@ from luoser.state.model import (
     Subtree,
 )
 from luoser.state.packed import Column, Device, DeviceList, Hex
+from luoser.state.user_space import user_space
 from luoser.text import bdf_text
 
 __all__ = ["BLOB_SCHEMA", "SCHEMA", "Rows", "blob_document", "fdt_document", "source_document", "to_document"]
@@ -196,7 +197,7 @@ def _luo(luo: Luo, form: _Form) -> Json:
         "address": _hex(luo.address),
         "liveupdate_number": luo.number,
         "serialized": luo.serialized,
-        "sessions": [_session(session, form) for session in luo.sessions],
+        "sessions": _sessions(luo, form),
         "flbs": [_flb(flb, form) for flb in luo.flbs],
         "subsystems": [{"name": entry.name, "data": _hex(entry.data)} for entry in luo.subsystems],
     }
@@ -205,6 +206,21 @@ def _luo(luo: Luo, form: _Form) -> Json:
         document["session_blocks"] = [_hex(block) for block in luo.session_blocks]
         document["flb_area"] = _hex(luo.flb_area)
     return document
+
+
+def _sessions(luo: Luo, form: _Form) -> list[Json]:
+    made, said = [_session(session, form) for session in luo.sessions], user_space(luo)
+    for index, words in said.items():
+        made[index]["user_space"] = {
+            "scheme": words.scheme.name,
+            "by": words.by,
+            "facts": list(words.facts),
+            "entries": [
+                {"what": entry.what, "token": _hex(entry.token), "session": entry.session} for entry in words.entries
+            ],
+            "notes": list(words.notes),
+        }
+    return made
 
 
 def _session(session: Session, form: _Form) -> Json:
