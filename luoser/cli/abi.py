@@ -31,7 +31,6 @@ def command() -> None:
       luoser abi list
       luoser abi show luo-v5
       luoser abi detect folio.bin
-      luoser abi export --as c luo-v5
     """
 
 

@@ -56,7 +56,7 @@ def test_as_a_module() -> None:
     [
         (["inspct"], "No such command 'inspct'; did you mean inspect?"),
         (["help", "chek"], "did you mean check?"),
-        (["abi", "shwo"], "did you mean show?; expected one of detect, list, show"),
+        (["abi", "shwo"], "did you mean show?; expected one of detect, export, list, show"),
         (["abi", "show", "pci-lu-v2-3"], "did you mean pci-lu-v2-03"),
         (["decode", FOLIO, "--as", "pci-lu-v2-3"], "did you mean pci-lu-v2-03"),
         (["rules", "tokn-duplicate"], "did you mean token-duplicate"),
