@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import struct
 
-from tests.images import Image, name
+from tests.images import Image, Node, fdt, name, text, u32, u64
 
-__all__ = ["BLOB", "Places", "posted"]
+__all__ = ["BLOB", "Places", "posted", "users"]
 
 BLOB = 5 * 4096
 """Bytes of the unknown sub-tree."""
@@ -39,3 +39,46 @@ def posted(*, count: int = 3) -> tuple[Image, Places]:
     luo = image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, flbs))
     image.handover({"LUO": (luo, 32), "hwpoison": (places.hwpoison, 32), "unknown-tree": (places.blob, BLOB)})
     return image, places
+
+
+def users(
+    *,
+    mshv: dict[str, bytes] | None = None,
+    cached: int | None = None,
+    pstore: bytes | None = None,
+    count: int = 2,
+    pfns: tuple[int, ...] = (0x40000, 0x40001, 0),
+    blob_size: int = 32,
+) -> Image:
+    """Sub-trees of posted users as kernels leave them: pages with errors, pages of a hypervisor, a log, cached devices.
+
+    mshv:      properties of its devicetree in place of those that are right.
+    cached:    address of the page of the cached device. None: one that is preserved.
+    pstore:    its blob. None: one without a record yet, as a kernel that runs has it.
+    count:     of pages with errors.
+    pfns:      their array, of which some may be left over. They are beyond the image: nobody has preserved them.
+    blob_size: of the sub-tree with the pages with errors.
+    """
+    image = Image()
+    ids = image.alloc(struct.pack("<2Q", 1, 7))
+    right = {
+        "compatible": text("mshv_kho-v1"), "root_table": u64(image.alloc(b"")),
+        "partition_ids": u64(ids), "nr_partition_ids": u32(2),
+    }  # fmt: skip
+    tree = fdt(Node("", {key: value for key, value in (right | (mshv or {})).items() if value}))
+    device = Node("dev_0000_01_00_0", {"da": u64(image.alloc(b"cache") if cached is None else cached)})
+    devices = fdt(Node("", {"compatible": text("pcsc-v1")}, [device]))
+    log = struct.pack("<I44x", 1) if pstore is None else pstore
+    list_of = image.alloc(struct.pack("<IIQ", 1, 0, count) + image.vmalloc(struct.pack(f"<{len(pfns)}Q", *pfns)))
+    sessions = image.blocks([name("vm", 64) + bytes(16)])
+    luo = image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, image.alloc(struct.pack("<QQ", 1, 0))))
+    image.handover(
+        {
+            "LUO": (luo, 32),
+            "hwpoison": (list_of, blob_size),
+            "mshv_prsv_pt": (image.alloc(tree), len(tree)),
+            "pcsc": (image.alloc(devices), len(devices)),
+            "pstore-kho": (image.alloc(log), 48 + 4000),
+        }
+    )
+    return image

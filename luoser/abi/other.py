@@ -8,6 +8,8 @@ Changes with it: the name that leads to each; most have no other version.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from luoser.abi.schema import (
     Schema,
     boolean,
@@ -32,6 +34,8 @@ from luoser.abi.vmalloc import kho_vmalloc
 __all__ = [
     "EVENTFD_FLAGS",
     "RECORD_VERSION",
+    "TREES",
+    "TreeForm",
     "cpu_fh_ser",
     "cpu_flb_ser",
     "dma_alloc_ser",
@@ -46,6 +50,44 @@ __all__ = [
 
 RECORD_VERSION = 1
 """Value of the member version of hwpoison_ser and pstore_kho_ser."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeForm:
+    """A devicetree of a sub-tree that has addresses.
+
+    subtree:    name of the sub-tree.
+    compatible: of its root.
+    pages:      properties with the address of preserved memory, u64 each; the first is needed.
+    counted:    property with the number of u64 at the last of these addresses, a u32. Empty: none.
+    below:      whether the properties are those of nodes below the root.
+    answer:     what the next kernel does without the needed one.
+
+    Source: docs/abi/others.md.
+    """
+
+    subtree: str
+    compatible: str
+    pages: tuple[str, ...]
+    counted: str = ""
+    below: bool = False
+    answer: str
+
+
+TREES: tuple[TreeForm, ...] = (
+    TreeForm(
+        subtree="mshv_prsv_pt", compatible="mshv_kho-v1", pages=("root_table", "partition_ids"),
+        counted="nr_partition_ids", answer="the next kernel panics: it cannot know the pages of the hypervisor",
+    ),
+    TreeForm(
+        subtree="pstore-kho", compatible="pstore-kho-v1", pages=("pstore_kho_record",),
+        answer="the record is lost",
+    ),
+    TreeForm(
+        subtree="pcsc", compatible="pcsc-v1", pages=("da",), below=True, answer="the device is not restored",
+    ),
+)  # fmt: skip
+"""Devicetrees with addresses whose meaning is known."""
 EVENTFD_FLAGS = {1: "EFD_SEMAPHORE", 0x800: "EFD_NONBLOCK", 0x80000: "EFD_CLOEXEC"}
 """Source: include/uapi/linux/eventfd.h."""
 

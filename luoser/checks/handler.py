@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from luoser.abi.memfd import form_of_handler
+from luoser.abi.other import TREES, TreeForm, hwpoison_ser
 from luoser.abi.registry import layouts
 from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
 from luoser.checks.block import BROKEN, FROZEN_OUT, UNREAD
@@ -14,7 +15,9 @@ from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.checks.vmalloc import broken_areas
-from luoser.state import Problem
+from luoser.fdt import Node
+from luoser.state import Problem, Record, Subtree
+from luoser.state.trees import tree_addresses, tree_nodes
 from luoser.text import one_bit_off, safe_text
 
 __all__: list[str] = []
@@ -124,6 +127,133 @@ def _lost_structs(view: View) -> dict[str, Problem]:
 
 _AREA = re.compile(r"(subtrees|luo\.flbs|luo\.sessions\[\d+\]\.files)\[\d+\]\.(?!memfd|contents)\w+")
 """Paths of the areas of such structs."""
+
+
+# -- sub-trees of postings --------------------------------------------------------------------------------
+
+
+@register("KHO025", "subtree-incomplete", Severity.ERROR, kernels="postings of 2026", source="others.md#sub-trees")
+def incomplete(view: View) -> Iterator[Found]:
+    """The devicetree of a posted user lacks a property that its owner needs, or counts more than a page holds; or the
+    blob-size of hwpoison is less than that of its struct.
+
+    The next kernel ignores what it carries. Without the pages of the hypervisor (mshv_prsv_pt) it panics. A devicetree
+    with another compatible string is not judged.
+    """
+    view.need_unconsumed()
+    trees = {where: (form, tree.root) for where, form, tree in view.trees()}
+    if not trees and not _poisoned(view) and not _strange_trees(view):
+        raise NotApplicable("no sub-tree of such a user")
+    for where, (form, root) in trees.items():
+        for node in tree_nodes(form, root):
+            for fault in _faults(form, node, view.page_size):
+                name = f"sub-tree {form.subtree}" + (f", {safe_text(node.name)}" if form.below else "")
+                yield Found(f"{name}: {fault}", where=where, hint=f"{form.answer}; find what overwrote the devicetree")
+    for where, subtree, record in _poisoned(view):
+        if subtree.size is not None and subtree.size < hwpoison_ser.size:
+            word = f"sub-tree hwpoison: blob-size: expected {hwpoison_ser.size} bytes, found {subtree.size}"
+            hint = "the next kernel ignores the list, and allocates the pages with errors"
+            yield Found(word, address=record.address, where=where, hint=hint)
+    for where, word in _strange_trees(view).items():
+        raise NotJudged(word, cause="unknown-form", about=where)
+
+
+def _faults(form: TreeForm, node: Node, page_size: int) -> Iterator[str]:
+    """What is wrong with the properties of a node, in words."""
+    first, *others = form.pages
+    for name in form.pages:
+        value = node.get(name)
+        if value is None and name == first:
+            yield f"no {name}"
+        elif value is not None and len(value) != 8:
+            yield f"{name}: expected 8 bytes, found {len(value)}"
+    if form.counted and others and node.get(others[-1]) is not None:
+        count = node.u32(form.counted)
+        if count is None or count > page_size // 8:
+            yield f"{form.counted}: expected a u32 of at most {page_size // 8}, found {count}"
+
+
+def _strange_trees(view: View) -> dict[str, str]:
+    """What is under the name of a posted user and is neither its devicetree nor a struct: by path, in words."""
+    known, made = {form.subtree: form.compatible for form in TREES}, dict[str, str]()
+    for index, subtree in enumerate(view.handover.subtrees):
+        expected = known.get(subtree.name)
+        if expected is None or subtree.detail is not None:
+            continue
+        found = subtree.fdt.root.text("compatible") or b"" if subtree.fdt is not None else None
+        if found != expected.encode():
+            shown = f"'{safe_text(found)}'" if found is not None else "no devicetree that can be read"
+            made[f"subtrees[{index}]"] = f"sub-tree {safe_text(subtree.name)}: expected {expected}, found {shown}"
+    return made
+
+
+def _poisoned(view: View) -> list[tuple[str, Subtree, Record]]:
+    """(path, sub-tree, struct) of each list of pages with memory errors."""
+    return [
+        (f"subtrees[{index}]", subtree, subtree.detail)
+        for index, subtree in enumerate(view.handover.subtrees)
+        if subtree.detail is not None and subtree.detail.readings[0][0] == "hwpoison"
+    ]
+
+
+@register(
+    "MAP021", "subtree-page-not-preserved", Severity.ERROR, kernels="postings of 2026", source="others.md#sub-trees"
+)
+def tree_pages(view: View) -> Iterator[Found]:
+    """An address in the devicetree of a posted user is not that of a page, or the page is not preserved.
+
+    The next kernel has used the page again when the owner reads it. For the pages of the hypervisor it panics.
+    """
+    view.need_unconsumed()
+    trees = list(view.trees())
+    if not trees:
+        raise NotApplicable("no devicetree of such a user")
+    found = view.map()
+    for where, form, tree in trees:
+        for name, address in tree_addresses(form, tree.root):
+            what = f"sub-tree {form.subtree}: {name}"
+            if address % view.page_size or not 0 < address < 1 << 52:
+                word = f"{what}: expected the address of a page, found {address:#x}"
+                yield Found(word, where=where, hint=f"{form.answer}; find what overwrote the devicetree")
+            elif found.find(address) is None:
+                yield Found(
+                    f"{what} at {address:#x} is not preserved",
+                    address=address,
+                    where=where,
+                    hint=f"{form.answer}; find what freed this memory, or cleared its bit in the map",
+                )
+
+
+@register(
+    "MAP022", "poisoned-page-preserved", Severity.WARNING, kernels="postings of 2026", source="others.md#hwpoison"
+)
+def poisoned(view: View) -> Iterator[Found]:
+    """A page in the list of pages with memory errors is in the preserved map.
+
+    The list is for pages that nobody uses: the next kernel takes them out of use late in its boot. One that is
+    preserved belongs to somebody, who restores it, with the error. Entries after the count are left over, and are not
+    looked at.
+    """
+    view.need_unconsumed()
+    lists = _poisoned(view)
+    if not lists:
+        raise NotApplicable("no list of pages with memory errors")
+    found = view.map()
+    for where, _, record in lists:
+        count = record.readings[0][1]["count"]
+        words = next((array.words for array in record.arrays if array.member == "pfns"), ())[:count]
+        taken = [word * view.page_size for word in words if found.find(word * view.page_size) is not None]
+        if taken:
+            more = f", and {len(taken) - 1} more of {count}" if len(taken) > 1 else ""
+            yield Found(
+                f"page with a memory error at {taken[0]:#x} is preserved{more}",
+                address=taken[0],
+                where=where,
+                hint="`luoser map` names its owner: move its data to another page before the kexec",
+            )
+        if len(words) < count:
+            word = f"only {len(words)} of {count} entries of the list were read"
+            raise NotJudged(word, cause="missing", about=where)
 
 
 # -- the next kernel --------------------------------------------------------------------------------------

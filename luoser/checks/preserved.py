@@ -24,6 +24,7 @@ from luoser.checks.rule import register
 from luoser.checks.view import View
 from luoser.ranges import merged
 from luoser.state import Array, Handover, MapStatus, Memfd, PreservedMap, Problem
+from luoser.state.trees import tree_addresses
 from luoser.text import human_size, safe_text
 
 __all__ = ["named_memory", "self_test_chunk"]
@@ -840,6 +841,7 @@ def named_memory(view: View) -> list[tuple[int, int]]:
     """
     ranges = [(start, end) for start, end, *_ in _claims(view)] + list(_driver_pages(view))
     ranges += [(page, page + 1) for page in self_test_chunk(view.handover)]
+    ranges += [(place, place + 1) for _, form, tree in view.trees() for _, place in tree_addresses(form, tree.root)]
     page = view.page_size
     return merged((start - start % page, -(-end // page) * page) for start, end in ranges)
 

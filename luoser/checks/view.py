@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+from luoser.abi.other import TREES, TreeForm
 from luoser.abi.release import release_numbers
 from luoser.checks.model import Cause, NotApplicable, NotJudged, NotLookedAt
+from luoser.fdt import Fdt
 from luoser.state import (
     Area,
     File,
@@ -408,6 +410,18 @@ class View:
         for index, flb in enumerate(self.handover.luo.flbs if self.handover.luo is not None else ()):
             if flb.detail is not None:
                 yield f"luo.flbs[{index}].detail", f"FLB {safe_text(flb.name)}", flb.detail
+
+    def trees(self) -> Iterator[tuple[str, TreeForm, Fdt]]:
+        """(path, form, devicetree) of each sub-tree with a devicetree whose addresses are known.
+
+        One with another compatible string is not among them.
+        """
+        forms = {(form.subtree, form.compatible.encode()): form for form in TREES}
+        for index, subtree in enumerate(self.handover.subtrees):
+            root = subtree.fdt.root if subtree.fdt is not None else None
+            form = forms.get((subtree.name, root.text("compatible") or b"")) if root is not None else None
+            if form is not None and subtree.fdt is not None:
+                yield f"subtrees[{index}]", form, subtree.fdt
 
     def name_of(self, session: Session, file: File) -> str:
         """Name of a file in messages.

@@ -16,7 +16,14 @@ from luoser.abi.schema import Schema, Values
 from luoser.bits import is_zero, used_size
 from luoser.errors import MissingMemory
 from luoser.reader.kept import keep_struct, keep_words
-from luoser.reader.plausible import PHYSICAL_LIMIT, is_guest_memfd, is_hwpoison, is_pstore, is_tmpfs_file
+from luoser.reader.plausible import (
+    PHYSICAL_LIMIT,
+    is_empty_pstore,
+    is_guest_memfd,
+    is_hwpoison,
+    is_pstore,
+    is_tmpfs_file,
+)
 from luoser.reader.vmalloc import read_area
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Array, Record
@@ -162,7 +169,7 @@ def _is_plausible(entry: Layout, page: bytes, size: int | None) -> bool:
     if entry.name == "tmpfs-file-v1":
         return is_tmpfs_file(page, (len(page),))
     if entry.name == "pstore-kho":
-        return is_pstore(page, size if size is not None else PHYSICAL_LIMIT)
+        return is_empty_pstore(page) or is_pstore(page, size if size is not None else PHYSICAL_LIMIT)
     fields = struct_values(head, page)
     if entry.subject == "vfio":
         return _is_vfio(entry, fields, page)

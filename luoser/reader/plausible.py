@@ -9,6 +9,7 @@ __all__ = [
     "PAGE_SIZES",
     "PHYSICAL_LIMIT",
     "is_array",
+    "is_empty_pstore",
     "is_guest_memfd",
     "is_hwpoison",
     "is_name",
@@ -45,7 +46,9 @@ def is_array(size: int, area: object, page_sizes: tuple[int, ...] = PAGE_SIZES) 
 
 
 def is_hwpoison(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
-    """Whether bytes start with a hwpoison_ser: version 1, and an array of the size of its vmalloc area.
+    """Whether bytes start with a hwpoison_ser: version 1, and an area that holds its array.
+
+    The area has room for 512 entries, or twice as many as often as needed, and stays when the count falls, even to 0.
 
     data:       from the struct on.
     page_sizes: bytes of a page, one of which it is.
@@ -53,7 +56,11 @@ def is_hwpoison(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
     if len(data) < other.hwpoison_ser.size or other.hwpoison_ser.values(data)["version"] != other.RECORD_VERSION:
         return False
     ser = other.hwpoison_ser.parse(data)
-    return not ser.pad and is_array(ser.count * 8, ser.pfns, page_sizes)
+    pages, size = ser.pfns.total_pages, ser.count * 8
+    if ser.pad or not ser.pfns.first:
+        return not (ser.pad or size or pages)
+    has_room = any(size <= pages * page for page in page_sizes)
+    return is_page(ser.pfns.first) and ser.pfns.order < 52 and pages.bit_count() == 1 and has_room
 
 
 def is_guest_memfd(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
@@ -102,6 +109,12 @@ def is_pstore(data: bytes, size: int) -> bool:
         and 0 <= ser["nsec"] < 1_000_000_000
         and ser["compressed"] <= 1
     )
+
+
+def is_empty_pstore(data: bytes) -> bool:
+    """Whether bytes start with a pstore_kho_ser that has no record yet: version 1, then zeros. data: from it on."""
+    version = other.RECORD_VERSION.to_bytes(4, "little")
+    return data[: other.pstore_kho_ser.size] == version.ljust(other.pstore_kho_ser.size, b"\0")
 
 
 def is_name(raw: bytes, *, empty: bool = False) -> bool:

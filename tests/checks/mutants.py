@@ -17,8 +17,10 @@ from luoser.state.from_json import from_document
 from luoser.writer import Image, write
 from luoser.writer.mutate import mutations
 from tests import real
+from tests.posted import users
 
 __all__ = [
+    "POSTED",
     "changed",
     "descriptor_changed",
     "document",
@@ -38,12 +40,15 @@ __all__ = [
 
 NAME = "7.3-a/frozen"
 """The dump that is changed where no other is named."""
+POSTED = "posted"
+"""Stands for a handover with what only postings have."""
 
 
 @cache
 def document(name: str) -> dict[str, Any]:
-    """All of a real dump that can be said in a document."""
-    return to_document(luoser.read(real.dump(name), contents=True), full=True)
+    """All of a real dump that can be said in a document; of POSTED, all of its image."""
+    memory = users().open() if name == POSTED else real.dump(name)
+    return to_document(luoser.read(memory, contents=True), full=True)
 
 
 @cache

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from luoser.state import PreservedMap
 from tests import real
 from tests.checks.mutants import NAME, changed, luo_of, rules_found
 from tests.images import Image, name
-from tests.posted import BLOB, Places, posted
+from tests.posted import BLOB, Places, posted, users
 
 
 def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
@@ -255,3 +256,109 @@ def test_folios_of_a_guest_memfd_have_to_be_preserved() -> None:
 def test_a_guest_memfd_whose_values_contradict_each_other_is_not_judged(change: dict[str, int]) -> None:
     report = check(luoser.read(guest(**change).open()), select=["LUO024"])
     assert [(one.rule, one.cause) for one in report.unjudged] == [("LUO024", "unknown-form")]
+
+
+# -- sub-trees of posted users ------------------------------------------------------------------------------
+
+POSTED_RULES = ("KHO025", "MAP021", "MAP022", "LUO024")
+
+
+def users_judged(**changes: Any) -> Report:
+    return check(luoser.read(users(**changes).open()), select=POSTED_RULES)
+
+
+def test_what_posted_users_leave_is_sound() -> None:
+    report = users_judged()
+    assert (report.verdict, report.findings, report.passed) == (Verdict.SOUND, (), POSTED_RULES)
+
+
+def test_rules_on_posted_users_do_not_apply_to_others() -> None:
+    skipped = {entry.rule for entry in check(real.read("7.3-a/frozen"), select=POSTED_RULES).skipped}
+    assert skipped == set(POSTED_RULES)
+
+
+@pytest.mark.parametrize(
+    ("mshv", "message"),
+    [
+        ({"root_table": b""}, "no root_table"),
+        ({"root_table": bytes(4)}, "root_table: expected 8 bytes, found 4"),
+        ({"partition_ids": bytes(12)}, "partition_ids: expected 8 bytes, found 12"),
+        ({"nr_partition_ids": b""}, "nr_partition_ids: expected a u32 of at most 512, found None"),
+        ({"nr_partition_ids": (513).to_bytes(4, "little")}, "expected a u32 of at most 512, found 513"),
+    ],
+)
+def test_a_devicetree_that_its_owner_refuses(mshv: dict[str, bytes], message: str) -> None:
+    report = users_judged(mshv=mshv)
+    (finding,) = (one for one in report.findings if one.rule == "KHO025")
+    assert finding.where == "subtrees[2]" and message in finding.message
+    assert "panics" in (finding.hint or "")
+
+
+def test_most_partitions_that_a_page_holds_are_no_fault() -> None:
+    assert users_judged(mshv={"nr_partition_ids": (512).to_bytes(4, "little")}).findings == ()
+    assert users_judged(mshv={"partition_ids": b"", "nr_partition_ids": b""}).findings == ()
+
+
+def test_another_version_of_a_devicetree_is_not_judged() -> None:
+    report = users_judged(mshv={"compatible": b"mshv_kho-v2\0"})
+    (one,) = report.unjudged
+    assert (one.rule, one.cause, one.about) == ("KHO025", "unknown-form", "subtrees[2]")
+    assert "expected mshv_kho-v1, found 'mshv_kho-v2'" in one.reason and report.findings == ()
+
+
+def test_a_devicetree_that_cannot_be_read_is_not_judged() -> None:
+    image = users()
+    memory, (handover,) = Overlay(image.open()), image.read().handovers
+    memory.write(handover.subtrees[2].address or 0, bytes(4))
+    report = check(luoser.read(memory), select=POSTED_RULES)
+    assert [(one.rule, one.about) for one in report.unjudged] == [("KHO025", "subtrees[2]")]
+
+
+@pytest.mark.parametrize("name", ["root_table", "partition_ids"])
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [(0x1F0000, "at 0x1f0000 is not preserved"), (0x10001, "expected the address of a page"), (0, "found 0x0")],
+)
+def test_addresses_of_a_devicetree_have_to_be_preserved(name: str, address: int, message: str) -> None:
+    report = users_judged(mshv={name: address.to_bytes(8, "little")})
+    (finding,) = report.findings
+    assert (finding.rule, finding.where) == ("MAP021", "subtrees[2]")
+    assert f"mshv_prsv_pt: {name}" in finding.message and message in finding.message
+
+
+def test_a_cached_device_has_to_be_preserved() -> None:
+    assert [finding.where for finding in users_judged(cached=0x1F0000).findings] == ["subtrees[3]"]
+
+
+@pytest.mark.parametrize(
+    ("count", "pfns", "found"),
+    [
+        (2, (0x40000, 0x40001, 0x10), 0),  # the third has left the list
+        (3, (0x40000, 0x40001, 0x10), 1),
+        (2, (0x10, 0x11), 2),
+        (1, ((1 << 64) - 1,), 0),
+        (0, (0x10,), 0),
+    ],
+)
+def test_pages_with_errors_that_are_preserved(count: int, pfns: tuple[int, ...], found: int) -> None:
+    report = users_judged(count=count, pfns=pfns)
+    assert [finding.rule for finding in report.findings] == ["MAP022"] * bool(found)
+    assert report.verdict is Verdict.SOUND and not report.unjudged
+    if found > 1:
+        assert "and 1 more of 2" in report.findings[0].message
+
+
+@pytest.mark.parametrize(("size", "is_wrong"), [(32, False), (31, True), (4096, False)])
+def test_a_blob_of_fewer_bytes_than_its_struct_is_ignored(size: int, is_wrong: bool) -> None:
+    report = users_judged(blob_size=size)
+    assert [finding.where for finding in report.findings] == ["subtrees[1]"] * is_wrong
+
+
+def test_a_list_that_was_not_read_whole_is_not_judged() -> None:
+    image = users()
+    memory, (handover,) = Overlay(image.open()), image.read().handovers
+    detail = handover.subtrees[1].detail
+    assert detail is not None
+    memory.remove(detail.arrays[0].pages[0])
+    report = check(luoser.read(memory), select=["MAP022"])
+    assert [one.about for one in report.unjudged] == ["subtrees[1]"]

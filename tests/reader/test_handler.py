@@ -131,3 +131,30 @@ def test_a_record_of_pstore_is_in_its_blob(size: int, fits: bool) -> None:
     image.handover({"pstore-kho": (image.alloc(record), size)})
     (handover,) = luoser.read(image.open()).handovers
     assert (handover.subtrees[0].detail is not None) is fits
+
+
+@pytest.mark.parametrize(
+    ("count", "pages", "fits"),
+    [(0, 1, True), (512, 1, True), (513, 1, False), (513, 2, True), (1030, 4, True), (3, 4, True), (3, 3, False)],
+)
+def test_the_area_of_pages_with_errors_doubles_and_never_shrinks(count: int, pages: int, fits: bool) -> None:
+    (form,) = (entry for entry in layouts() if entry.name == "hwpoison")
+    page = struct.pack("<IIQQIHH", 1, 0, count, 0x10000, pages, 1, 0).ljust(4096, b"\0")
+    assert (struct_candidates([form], page) == [form]) is fits
+
+
+def test_an_area_of_pages_with_errors_is_there_or_nothing_is() -> None:
+    (form,) = (entry for entry in layouts() if entry.name == "hwpoison")
+    for count, pages, fits in ((0, 0, True), (1, 0, False), (0, 1, False)):
+        page = struct.pack("<IIQQIHH", 1, 0, count, 0, pages, 0, 0).ljust(4096, b"\0")
+        assert (struct_candidates([form], page) == [form]) is fits
+
+
+@pytest.mark.parametrize(("changed", "fits"), [(None, True), (8, False), (16, False), (47, False)])
+def test_a_log_without_a_record_is_one(changed: int | None, fits: bool) -> None:
+    """A kernel that runs has no record yet. changed: offset of a byte that is not zero."""
+    (form,) = (entry for entry in layouts() if entry.name == "pstore-kho")
+    page = bytearray(struct.pack("<I", 1).ljust(4096, b"\0"))
+    if changed is not None:
+        page[changed] = 1
+    assert (struct_candidates([form], bytes(page), size=4096) == [form]) is fits

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from luoser.abi import memfd
+from luoser.abi.other import TREES, TreeForm, hwpoison_ser
 from luoser.state import State
+from luoser.state.trees import tree_addresses
 from luoser.writer.image import Image
+from luoser.writer.mutate.kho import subtree_at, tree_at
 from luoser.writer.mutate.luo import EIO, place_of, sessions_of
-from luoser.writer.mutate.model import Cannot, mutation
+from luoser.writer.mutate.model import Cannot, first_handover, mutation
 
 __all__: list[str] = []
 
@@ -32,3 +35,50 @@ def handler_generation(image: Image, state: State) -> None:
     assert len(data) == new.size
     image.patch(file.data, data.ljust(old.size, b"\0"))
     image.patch(place_of(file), b"memfd-v1")
+
+
+@mutation("KHO025", "mshv panics: it cannot know the pages of the hypervisor; others ignore what they find")
+def subtree_incomplete(image: Image, state: State) -> None:
+    """The name of the property that a posted user needs changes in its devicetree."""
+    place, form = _tree(state)
+    offset = tree_at(image, place).find(form.pages[0].encode() + b"\0")
+    if offset < 0:
+        raise Cannot(f"expected {form.pages[0]} in the sub-tree {form.subtree}")
+    image.patch(place + offset, b"X")
+
+
+@mutation("MAP021", "mshv panics; others read memory that is in use again")
+def tree_page(image: Image, state: State) -> None:
+    """An address in the devicetree of a posted user becomes that of a page beyond all preserved memory."""
+    place, form = _tree(state)
+    tree = first_handover(state).subtrees
+    root = next(one.fdt.root for one in tree if one.address == place and one.fdt is not None)
+    (_, address), *_ = tree_addresses(form, root)
+    offset = tree_at(image, place).index(address.to_bytes(8, "little"))
+    image.patch(place + offset, _beyond(state, image.page_size).to_bytes(8, "little"))
+
+
+@mutation("MAP022", "the page is taken out of use, and its owner restores it, too")
+def poisoned(image: Image, state: State) -> None:
+    """The first page with a memory error becomes the page of the list itself."""
+    place = subtree_at(state, "hwpoison")
+    ser = hwpoison_ser.parse(image.read(place, hwpoison_ser.size))
+    if not ser.count or not ser.pfns.first:
+        raise Cannot("expected a list with a page in the sub-tree hwpoison")
+    page = int.from_bytes(image.read(ser.pfns.first + 8, 8), "little")
+    image.patch(page, (page // image.page_size).to_bytes(8, "little"))
+
+
+def _tree(state: State) -> tuple[int, TreeForm]:
+    """(address, form) of the first devicetree of a posted user. Raises Cannot if there is none."""
+    for subtree in first_handover(state).subtrees:
+        for form in TREES:
+            if subtree.name == form.subtree and subtree.address is not None and subtree.fdt is not None:
+                return subtree.address, form
+    raise Cannot(f"expected a sub-tree {' or '.join(form.subtree for form in TREES)} with a devicetree")
+
+
+def _beyond(state: State, page_size: int) -> int:
+    found = first_handover(state).preserved.map
+    last = max((row[0] + (row[2] * page_size << row[1]) for row in found.extents()), default=0) if found else 0
+    return last + (1 << 30)
