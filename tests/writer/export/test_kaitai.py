@@ -190,7 +190,7 @@ def test_random_bytes_of_every_struct_that_a_layout_leads_to(parse: ksy.Parse) -
     for entry in layouts():
         for struct, name in type_names(entry).items() if entry.schemas else ():
             if name in ALL["types"][identifier(entry.name)].get("types", {}) and struct.schema is not None:
-                data = image(struct.schema, chance, {"len": 8, "nr": 1, "size": 8, "nr_hwpts": 0}) + bytes(64)
+                data = image(struct.schema, chance, {"len": 8, "nr": 1, "size": 8, "nr_hwpts": 0}) + chance.randbytes(64)
                 compare(struct, data, parse(f"{identifier(entry.name)}.{name}", data), f"{entry.name} {name}")
 
 
@@ -202,19 +202,33 @@ def test_a_list_with_a_hole_has_all_slots(parse: ksy.Parse) -> None:
     assert not getattr(parse("pci_v2_u32", bytes(8)), "devices", None)
 
 
-def test_a_devicetree_has_its_nodes_and_properties(parse: ksy.Parse) -> None:
-    for name in ("kho-v4-root.dtb", "pci-luo.dtb"):
-        data = golden.CATALOGUE[name]
-        found = parse(identifier(PAGES[name]), data)
-        tokens = [one for one in fdt.tokens(data) if one.kind != "string"]
-        assert [one.tag for one in found.structure.tokens] == [NUMBERS[one.kind] for one in tokens]
-        names = found.strings.names
-        for one, other in zip(tokens, found.structure.tokens, strict=True):
-            if one.kind == "node":
-                assert other.node.name.encode() == one.name
-            elif one.kind == "property":
-                assert names[other.property.nameoff :].split(b"\0")[0] == one.name
-                assert other.property.value == one.value
+def with_reserved(tree: bytes) -> bytes:
+    """A devicetree with one more entry in its reserve map, at 40."""
+    head = [int.from_bytes(tree[at : at + 4], "big") for at in range(0, 40, 4)]
+    moved = [head[0], head[1] + 16, head[2] + 16, head[3] + 16, *head[4:]]
+    entry = (0x1000).to_bytes(8, "big") + (0x2000).to_bytes(8, "big")
+    return b"".join(word.to_bytes(4, "big") for word in moved) + entry + tree[40:]
+
+
+def test_every_devicetree_has_its_nodes_and_properties(parse: ksy.Parse) -> None:
+    for entry in layouts():
+        for name in ("kho-v4-root.dtb", "pci-luo.dtb") if entry.kind == "fdt" else ():
+            data = with_reserved(golden.CATALOGUE[name])
+            found = parse(identifier(entry.name), data)
+            compare_parts(entry, data, found, entry.name)
+            assert [(one.address, one.size) for one in found.reserved] == [(0x1000, 0x2000), (0, 0)]
+            compare_tokens(data, found)
+
+
+def compare_tokens(data: bytes, found: Any) -> None:
+    tokens = [one for one in fdt.tokens(data) if one.kind != "string"]
+    assert [one.tag for one in found.structure.tokens] == [NUMBERS[one.kind] for one in tokens]
+    for one, other in zip(tokens, found.structure.tokens, strict=True):
+        if one.kind == "node":
+            assert other.node.name.encode() == one.name
+        elif one.kind == "property":
+            assert found.strings.names[other.property.nameoff :].split(b"\0")[0] == one.name
+            assert other.property.value == one.value
 
 
 NUMBERS = {"node": 1, "end": 2, "property": 3, "nop": 4, "last": 9}
@@ -226,6 +240,10 @@ def test_a_flexible_array_has_what_its_struct_counts(parse: ksy.Parse) -> None:
     head = bytes(8) + (2).to_bytes(8, "little")
     assert list(parse("dma_alloc", head + b"\0\0" + bytes(16)).page_phys) == [0, 0]
     assert list(parse("dma_alloc", head + b"\0\1" + bytes(8)).page_phys) == [0]
+    folios = parse("kvm_vm_v1.kvm_kho_folios_ser", (2).to_bytes(8, "little") + bytes(32))
+    assert list(folios.pa) == [0, 0]
+    saved = parse("vfio_pci_rfc_saved.pci_cap_saved_ser", b"\1\0\0" + (8).to_bytes(4, "little") + bytes(12))
+    assert list(saved.data) == [0, 0]
 
 
 def test_bits_with_a_name_are_instances(parse: ksy.Parse) -> None:
