@@ -146,9 +146,9 @@ def incomplete(view: View) -> Iterator[Found]:
         raise NotApplicable("no sub-tree of such a user")
     for where, (form, root) in trees.items():
         for node in tree_nodes(form, root):
-            for fault in _faults(form, node, view.page_size):
+            for fault, effect in _faults(form, node, view.page_size):
                 name = f"sub-tree {form.subtree}" + (f", {safe_text(node.name)}" if form.below else "")
-                yield Found(f"{name}: {fault}", where=where, hint=f"{form.answer}; find what overwrote the devicetree")
+                yield Found(f"{name}: {fault}", where=where, hint=f"{effect}; find what overwrote the devicetree")
     for where, subtree, record in _poisoned(view):
         if subtree.size is not None and subtree.size < hwpoison_ser.size:
             word = f"sub-tree hwpoison: blob-size: expected {hwpoison_ser.size} bytes, found {subtree.size}"
@@ -158,19 +158,23 @@ def incomplete(view: View) -> Iterator[Found]:
         raise NotJudged(word, cause="unknown-form", about=where)
 
 
-def _faults(form: TreeForm, node: Node, page_size: int) -> Iterator[str]:
-    """What is wrong with the properties of a node, in words."""
-    first, *others = form.pages
+def _faults(form: TreeForm, node: Node, page_size: int) -> Iterator[tuple[str, str]]:
+    """(what is wrong with a property of a node, what its owner does), in words."""
+    first, last = form.pages[0], form.pages[-1]
     for name in form.pages:
         value = node.get(name)
+        effect = form.answer if name == first else _OTHER
         if value is None and name == first:
-            yield f"no {name}"
+            yield f"no {name}", effect
         elif value is not None and len(value) != 8:
-            yield f"{name}: expected 8 bytes, found {len(value)}"
-    if form.counted and others and node.get(others[-1]) is not None:
+            yield f"{name}: expected 8 bytes, found {len(value)}", effect
+    if form.counted and node.get(last) is not None:
         count = node.u32(form.counted)
         if count is None or count > page_size // 8:
-            yield f"{form.counted}: expected a u32 of at most {page_size // 8}, found {count}"
+            yield f"{form.counted}: expected a u32 of at most {page_size // 8}, found {count}", _OTHER
+
+
+_OTHER = "its owner refuses the list"
 
 
 def _strange_trees(view: View) -> dict[str, str]:
@@ -212,15 +216,16 @@ def tree_pages(view: View) -> Iterator[Found]:
     for where, form, tree in trees:
         for name, address in tree_addresses(form, tree.root):
             what = f"sub-tree {form.subtree}: {name}"
+            effect = form.answer if name == form.pages[0] else "its owner reads memory that is used again"
             if address % view.page_size or not 0 < address < 1 << 52:
                 word = f"{what}: expected the address of a page, found {address:#x}"
-                yield Found(word, where=where, hint=f"{form.answer}; find what overwrote the devicetree")
+                yield Found(word, where=where, hint=f"{effect}; find what overwrote the devicetree")
             elif found.find(address) is None:
                 yield Found(
                     f"{what} at {address:#x} is not preserved",
                     address=address,
                     where=where,
-                    hint=f"{form.answer}; find what freed this memory, or cleared its bit in the map",
+                    hint=f"{effect}; find what freed this memory, or cleared its bit in the map",
                 )
 
 

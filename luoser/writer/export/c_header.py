@@ -50,9 +50,14 @@ _HEAD = f"""\
 #error "these structs are those of little-endian kernels"
 #endif
 
+#ifdef __cplusplus
+#define LUOSER_ALIGNOF(type) alignof(type)
+#else
+#define LUOSER_ALIGNOF(type) _Alignof(type)
+#endif
 #define LUOSER_STRUCT(type, size, align) \\
-\tstatic_assert(sizeof(type) == (size) && _Alignof(type) == (align), \\
-\t\t      #type)
+\tstatic_assert(sizeof(type) == (size) && \\
+\t\t      LUOSER_ALIGNOF(type) == (align), #type)
 #define LUOSER_MEMBER(type, member, offset, size) \\
 \tstatic_assert(offsetof(type, member) == (offset) && \\
 \t\t      sizeof(((type *)0)->member) == (size), #type "." #member)

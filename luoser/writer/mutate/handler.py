@@ -58,7 +58,7 @@ def tree_page(image: Image, state: State) -> None:
     image.patch(place + offset, _beyond(state, image.page_size).to_bytes(8, "little"))
 
 
-@mutation("MAP022", "the page is taken out of use, and its owner restores it, too")
+@mutation("MAP022", "the owner restores the page with its error; taking it out of use again may fail")
 def poisoned(image: Image, state: State) -> None:
     """The first page with a memory error becomes the page of the list itself."""
     place = subtree_at(state, "hwpoison")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def test_all_layouts_in_one_header_compile(more: tuple[str, ...], compiler: str,
     (tmp_path / "all.h").write_text(ALL)
     (tmp_path / "all.c").write_text('#include "all.h"\n#include "all.h"\nint unit;\n')
     result = compile_all(tmp_path, ["all.c"], *C11, "-fsyntax-only", *more, compiler=compiler)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+GXX = shutil.which("g++")
+
+
+@needs_gcc
+@pytest.mark.skipif(GXX is None, reason="g++ is not installed")
+def test_it_is_a_header_for_c_plus_plus_too(tmp_path: Path) -> None:
+    (tmp_path / "all.cc").write_text(ALL)
+    command = [str(GXX), "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "all.cc"]
+    result = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -190,7 +190,9 @@ def test_random_bytes_of_every_struct_that_a_layout_leads_to(parse: ksy.Parse) -
     for entry in layouts():
         for struct, name in type_names(entry).items() if entry.schemas else ():
             if name in ALL["types"][identifier(entry.name)].get("types", {}) and struct.schema is not None:
-                data = image(struct.schema, chance, {"len": 8, "nr": 1, "size": 8, "nr_hwpts": 0}) + chance.randbytes(64)
+                data = image(struct.schema, chance, {"len": 8, "nr": 1, "size": 8, "nr_hwpts": 0}) + chance.randbytes(
+                    64
+                )
                 compare(struct, data, parse(f"{identifier(entry.name)}.{name}", data), f"{entry.name} {name}")
 
 
