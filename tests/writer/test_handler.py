@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from luoser.abi.registry import layouts
 from luoser.checks import check
 from luoser.errors import UsageError
 from luoser.state import to_document
+from luoser.state.from_json import from_document
+from luoser.writer import write
+from tests.posted import users
 from tests.writer.helpers import built, built_file, compared, differences, order_at, read_file, reread
 
 HANDLERS = [
@@ -87,3 +91,13 @@ def test_a_struct_with_an_array_is_described_by_its_words(words: int) -> None:
     (tree,) = (tree for tree in state.handovers[0].subtrees if tree.name == "hwpoison")
     assert tree.detail is not None and tree.detail.arrays[0].words == tuple(range(0x400000, 0x400000 + words))
     assert not check(state).findings
+
+
+def test_sub_trees_of_posted_users_come_back() -> None:
+    before = luoser.read(users().open(), contents=True)
+    image = write(from_document(json.loads(json.dumps(to_document(before, full=True)))))
+    (again,), (first,) = luoser.read(image.memory(), contents=True).handovers, before.handovers
+    assert again.subtrees == first.subtrees and [tree.name for tree in first.subtrees][1:] == [
+        "hwpoison", "mshv_prsv_pt", "pcsc", "pstore-kho",
+    ]  # fmt: skip
+    assert check(luoser.read(image.memory())).findings == check(luoser.read(users().open())).findings
