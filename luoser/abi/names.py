@@ -135,7 +135,7 @@ _NUMBERED = (
 def criu_image(token: int, index: int, pid: int) -> str | None:
     """The name of the CRIU image that has a token. None: no image that is known by name has it.
 
-    A token is a hash of the name, with the number of the image in bits 48 and up; a later revision also has that number
+    A token is a hash of the name, with the number of the image in bits 48 and up; another revision also has that number
     plus one in bits 32 and up. As all 64 bits have to agree, a name is not guessed.
 
     token: of the file.
