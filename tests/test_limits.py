@@ -72,7 +72,6 @@ def test_what_is_a_device_list_is_no_matter_of_limits(name: str) -> None:
 
 
 QUIET = {
-    "contents_size": "bytes that are shown, not what they mean",
     "hashed": "null in place of the sum",
     "kdump_checked": "each page is looked at again when it is read",
     "kdump_descriptors": "of more, each page counts as bytes of its own",

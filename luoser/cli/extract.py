@@ -20,7 +20,7 @@ _NAME = "{name}"
 
 
 def _key(path: str) -> str:
-    """The key in a file, without the end of its line. Raises SourceError for a file that cannot be read, or is large."""
+    """The key in a file, without the end of its line. Raises SourceError for what cannot be read, or is large."""
     from luoser.memory.file import read_file
 
     return read_file(path, limit="blob_size").decode("utf-8", "surrogateescape").rstrip("\r\n")
