@@ -11,6 +11,7 @@ from dataclasses import replace
 from luoser.abi.luo import is_test_flb
 from luoser.abi.registry import layout
 from luoser.abi.release import SUBTREES
+from luoser.budget import Budget
 from luoser.errors import MissingMemory
 from luoser.limits import LIMITS, how_to_raise
 from luoser.reader.memfd import is_memfd
@@ -77,11 +78,10 @@ class _Unknown:
 
     def test(self, test: KhoTest) -> KhoTest:
         """With those folios that are in the source, up to a limit for all; a cut of a dump rarely has them."""
-        left, pieces = LIMITS.kho_test_bytes + self.walk.memory.held, list[Contents]()
+        budget, pieces = Budget(LIMITS.kho_test_bytes, lambda: self.walk.memory.held), list[Contents]()
         for address, order in test.folios:
             size = self.walk.page_size << order
-            left -= size
-            if left < 0:
+            if budget.take(size) < size:
                 text = f"the bytes of the folios from {address:#x} on are not read"
                 self.walk.problem("too-many", address, _TEST, f"{text}; {how_to_raise('kho_test_bytes')}")
                 break
