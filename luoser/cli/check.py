@@ -21,7 +21,8 @@ from luoser.cli.common import (
 from luoser.cli.many import many_sources
 
 if TYPE_CHECKING:
-    from luoser.state import Pending, State
+    from luoser.checks import Report, Rule, Severity
+    from luoser.state import Pending, Source, State
 
 __all__ = ["command"]
 
@@ -94,7 +95,7 @@ def _pending(state: State) -> list[Pending | None]:
 
 
 @click.command("check")
-@format_option("text", "line", "json", "jsonl", "ktap", "sarif")
+@format_option("text", "line", "json", "jsonl", "ktap", "junit", "github", "sarif")
 @topology_option
 @click.option(
     "--as",
@@ -150,7 +151,8 @@ def command(
 
     Exit code 0: sound. 1: there are findings of --severity or above. 4: inconclusive, because something that the
     handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too. Of several
-    sources each is a line, and the exit code is the worst: 2, 1, 4, 3, 0.
+    sources each is a line, and the exit code is the worst: 2, 1, 4, 3, 0. For CI, ktap (tests of a source are nested),
+    junit, github (annotations) and sarif are one document about all sources.
 
     \b
       luoser check vmcore --topology live: --next 7.3.4
@@ -162,7 +164,8 @@ def command(
     from luoser.checks.rule import need_known
     from luoser.errors import UsageError
     from luoser.render import findings as render
-    from luoser.render.out import write
+    from luoser.render.tested import shown_rules
+    from luoser.render.together import FORMATS
     from luoser.topology import read_topology
 
     if verbose and output != "text":
@@ -193,18 +196,31 @@ def command(
         ignore=ignore,
         severity=Severity(severity),
     )
-    chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     note_judged(report.verdict.value)
     if output == "line":
         render.print_line(report, state.source)
     elif output in ("json", "jsonl"):
         echo_json(render.findings_document(report, state.source))
-    elif output == "sarif":
-        echo_json(render.sarif(report, chosen, reading.source[0]))
-    elif output == "ktap":
-        write(render.ktap(report, chosen, severity=Severity(severity)))
+    elif output in FORMATS:
+        chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
+        _print_tests(output, report, state.source, shown_rules(report, chosen, rules()), Severity(severity))
     else:
         render.print_report(report, state.source, machine=found.machine, verbose=verbose)
     code = _EXIT[report.verdict.value]
     if code:
         raise SystemExit(code)
+
+
+def _print_tests(output: str, report: Report, source: Source, rules: list[Rule], severity: Severity) -> None:
+    """Print the report in one of the formats of `luoser.render.together`."""
+    from luoser.render import github, junit, ktap, sarif
+    from luoser.render.out import write
+
+    if output == "sarif":
+        echo_json(sarif.sarif(report, rules, source.name))
+    elif output == "junit":
+        write(junit.suite(report, source, rules, severity=severity))
+    elif output == "github":
+        write(github.annotated(report, source.name, rules, severity=severity))
+    else:
+        write(ktap.ktap(report, rules, severity=severity))

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -26,19 +26,24 @@ from luoser.cli.failures import UNREADABLE, failure
 from luoser.errors import LuoserError, UsageError
 from luoser.limits import Limits, in_force, limited
 from luoser.render.out import Screen, complain, screen, write, written_for
+from luoser.render.tested import Result
+from luoser.render.together import FORMATS, FRAMED, inert, joined
 from luoser.text import counted, safe_text
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["answer", "each_source", "many_options", "many_sources", "run_many", "sources_of", "worst_of"]
 
 _Command = Callable[..., Any]
+_Call = tuple[Reading, dict[str, Any]]
+"""How a source is read, and the options of the command for it."""
+_Names = tuple[str, ...]
+"""Names of the files of one source."""
 _WORST = (UNREADABLE, 1, INCONCLUSIVE, NO_STATE)
 """Exit codes that are not 0, the worst first."""
-_OF_MANY = ("line", "text", "json", "jsonl")
+_OF_MANY = ("line", "text", "json", "jsonl", *FORMATS)
 """Formats in which several sources can be shown."""
-_STDIN = "-: standard input is a source only if there is no other, and no result of --format jsonl"
+_OF_EACH = ("jsonl", *FRAMED)
+"""Formats in which what cannot be read is a result, too: a single source is read as one of several."""
+_STDIN = f"-: standard input is a source only if there is no other, and no result of --format {' or '.join(_OF_EACH)}"
 _INDENTED = re.compile(r"(,?)\n *")
 """What is between two lines of a JSON document. A string in it has no newline."""
 _commands = dict[str, _Command]()
@@ -104,7 +109,7 @@ def _with_many(of_each: _OfEach, command: _Command) -> _Command:
         *, reading: Reading, jobs: int | None, from_list: str | None, memory: int | None, **options: Any
     ) -> Any:
         found = sources_of(reading.source, from_list)
-        if len(found) == 1 and options.get("output") != "jsonl":
+        if len(found) == 1 and options.get("output") not in _OF_EACH:
             return command(reading=replace(reading, source=found[0]), **options)
         pairs = zip(found, of_each(options, found), strict=True)
         calls = [(replace(reading, source=source), given) for source, given in pairs]
@@ -154,9 +159,7 @@ class _Answer:
     bytes_read: int | None = None
 
 
-def run_many(
-    name: str, calls: Sequence[tuple[Reading, dict[str, Any]]], *, jobs: int | None, memory: int | None
-) -> None:
+def run_many(name: str, calls: Sequence[_Call], *, jobs: int | None, memory: int | None) -> None:
     """Run a command on several sources, and print what it gives for each, in order. Exits as the worst of them does.
 
     name:  of the command.
@@ -165,13 +168,39 @@ def run_many(
 
     Raises UsageError for a format that is for one source.
     """
+    output = _output(calls[0][1])
+    if any("-" in reading.source for reading, _ in calls):
+        raise UsageError(_STDIN)
+    codes, ends = set[int](), Counter[str]()
+
+    def noted() -> Iterator[tuple[_Names, _Answer]]:
+        for source, found in _answers(name, calls, output, jobs=jobs, memory=memory):
+            codes.add(found.exit)
+            ends[_end_of(found)] += 1
+            yield source, found
+
+    if output in FORMATS:
+        for text in joined(output, (_result_of(source, found) for source, found in noted()), len(calls)):
+            write(text)
+    else:
+        for number, (source, found) in enumerate(noted()):
+            _print(name, source, found, output, is_first=not number)
+    if output == "line" and len(calls) > 1:
+        complain(
+            f"{counted(len(calls), 'source')}: {', '.join(f'{count} {end}' for end, count in sorted(ends.items()))}"
+        )
+    if worst := worst_of(codes):
+        raise SystemExit(worst)
+
+
+def _answers(
+    name: str, calls: Sequence[_Call], output: str, *, jobs: int | None, memory: int | None
+) -> Iterator[tuple[_Names, _Answer]]:
+    """Each source, and what a command gives for it, in order. output: format. Others: as of `run_many`."""
     from luoser.fleet.local import Local, cores
     from luoser.fleet.task import Task, in_order
     from luoser.render.progress import progress
 
-    output = _output(calls[0][1])
-    if any("-" in reading.source for reading, _ in calls):
-        raise UsageError(_STDIN)
     limits, shown_on = in_force(), screen()
     tasks = (
         Task(answer, (name, reading, {**given, **_as(given, output)}, limits, shown_on), reading.timeout)
@@ -179,21 +208,11 @@ def run_many(
     )
     engine = Local(jobs=min(jobs or cores(), len(calls)), memory=memory)
     show = progress(name, unit="sources") if shown_on.width is None else None  # else the lines show it
-    codes, ends = set[int](), Counter[str]()
     for number, done in enumerate(in_order(engine, tasks)):
         source = calls[number][0].source
-        found = done.value if not done.lost else _Answer(exit=UNREADABLE, said=(_lost(source, done.lost),))
-        codes.add(found.exit)
-        ends[_end_of(found)] += 1
         if show is not None:
             show(number + 1, len(calls))
-        _print(name, source, found, output, is_first=not number)
-    if output == "line" and len(calls) > 1:
-        complain(
-            f"{counted(len(calls), 'source')}: {', '.join(f'{count} {end}' for end, count in sorted(ends.items()))}"
-        )
-    if worst := worst_of(codes):
-        raise SystemExit(worst)
+        yield source, done.value if not done.lost else _Answer(exit=UNREADABLE, said=(_lost(source, done.lost),))
 
 
 def worst_of(codes: set[int]) -> int:
@@ -207,7 +226,7 @@ def _output(options: dict[str, Any]) -> str:
     if click.get_current_context().get_parameter_source("output") is ParameterSource.DEFAULT:
         return "line"
     if asked not in _OF_MANY:
-        raise UsageError(f"--format {asked} is for one source: for several expected line, text, json or jsonl")
+        raise UsageError(f"--format {asked} is for one source: for several expected {' or '.join(_OF_MANY)}")
     return asked
 
 
@@ -234,6 +253,16 @@ def _print(name: str, source: tuple[str, ...], found: _Answer, output: str, *, i
     if output == "text" and not is_first and found.out:
         write("\n")
     write(found.out)
+
+
+def _result_of(source: _Names, found: _Answer) -> Result:
+    """What a document about several sources is made of. What was said goes to stderr, too."""
+    for text in found.said:
+        complain(inert(text))
+    is_read = found.exit not in (UNREADABLE, NO_STATE)
+    return Result(
+        source=safe_text(",".join(source)), out=found.out if is_read else "", exit=found.exit, said=found.said
+    )
 
 
 def _result(name: str, source: tuple[str, ...], found: _Answer) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Findings as text, JSON, KTAP and SARIF."""
+"""Findings as text and JSON."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from luoser.render.out import Part, line, paragraph
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
-    from luoser.checks import Finding, Report, Rule, Severity
+    from luoser.checks import Finding, Report, Rule
     from luoser.checks.outcome import Outcome
     from luoser.state import Source
 
 __all__ = [
     "VERDICT_STYLE",
     "findings_document",
-    "ktap",
     "print_head",
+    "print_judgements",
     "print_line",
     "print_report",
     "print_rule",
     "print_rules",
     "rules_document",
-    "sarif",
     "source_text",
     "unjudged_by_reason",
     "verdict_text",
@@ -112,6 +111,14 @@ def print_report(report: Report, source: Source, *, machine: str = "", verbose: 
     The other parameters are those of `print_head`.
     """
     print_head(report, source, machine=machine)
+    print_judgements(report, verbose=verbose)
+
+
+def print_judgements(report: Report, *, verbose: bool = False) -> None:
+    """Print the findings by severity, then what could not be judged, by reason.
+
+    The parameters are those of `print_report`.
+    """
     for finding in report.findings:
         style = _STYLE[finding.severity.value]
         place: tuple[Part, ...] = (" at ", (f"{finding.address:#x}", "address")) if finding.address is not None else ()
@@ -236,107 +243,4 @@ def rules_document(rules: Sequence[Rule]) -> Json:
             }
             for rule in rules
         ],
-    }
-
-
-def ktap(report: Report, rules: Sequence[Rule], *, severity: Severity) -> str:
-    """The report in KTAP format, as kselftest reads it: one test for each rule.
-
-    A rule with a finding of some severity fails. A rule that could not be judged is skipped.
-
-    rules:    that were selected.
-    severity: the least that fails.
-
-    Source: Documentation/dev-tools/ktap.rst.
-    """
-    lines = ["KTAP version 1", f"1..{len(rules)}"]
-    counts = {"pass": 0, "fail": 0, "skip": 0}
-    reasons = {entry.rule: entry.reason for entry in report.skipped}
-    reasons |= {entry.rule: f"not judged: {entry.reason}" for entry in report.unjudged}
-    for number, rule in enumerate(rules, 1):
-        found = [finding for finding in report.findings if finding.rule == rule.id]
-        errors = [finding for finding in found if finding.severity.is_at_least(severity)]
-        for finding in found:
-            lines.append(f"# {finding.severity.value}: {_plain(finding.message)}")
-        name = f"{number} {rule.id} {rule.slug}"
-        if errors:
-            outcome, line = "fail", f"not ok {name}"
-        elif found or rule.id in report.passed:
-            outcome, line = "pass", f"ok {name}"
-        else:
-            outcome, line = "skip", f"ok {name} # SKIP {_plain(reasons.get(rule.id, 'nothing to judge'))}"
-        counts[outcome] += 1
-        lines.append(line)
-    lines.append(f"# Totals: pass:{counts['pass']} fail:{counts['fail']} xfail:0 xpass:0 skip:{counts['skip']} error:0")
-    return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """A text that KTAP does not parse as a directive."""
-    return safe_text(text, again=True).replace("#", "\\#")
-
-
-def sarif(report: Report, rules: Sequence[Rule], source: str) -> Json:
-    """The report in SARIF 2.1.0, for systems that collect findings of many tools.
-
-    rules:  that were selected.
-    source: path of what was checked.
-    """
-    levels = {"error": "error", "warning": "warning", "info": "note"}
-    return {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": "luoser",
-                        "version": __version__,
-                        "rules": [
-                            {
-                                "id": rule.id,
-                                "name": rule.slug,
-                                "shortDescription": {"text": rule.doc.split("\n\n")[0].replace("\n", " ")},
-                                "fullDescription": {"text": rule.doc},
-                                "defaultConfiguration": {"level": levels[rule.severity.value]},
-                            }
-                            for rule in rules
-                        ],
-                    }
-                },
-                "invocations": [_invocation(report)],
-                "results": [_result(finding, levels, source) for finding in report.findings],
-            }
-        ],
-    }
-
-
-def _invocation(report: Report) -> Json:
-    """What was not judged, as notifications, so that no results do not look like nothing to complain of."""
-    texts = [f"not judged: {entry.reason}" for entry in report.unjudged]
-    notes: list[Json] = [
-        {"level": "warning", "message": {"text": text}, "associatedRule": {"id": entry.rule}}
-        for entry, text in zip(report.unjudged, texts, strict=True)
-    ]
-    if report.verdict.value == "inconclusive" and not notes:
-        notes.append({"level": "warning", "message": {"text": "no rule was judged"}})
-    notes += [{"level": "note", "message": {"text": text}} for text in (*report.remarks, *report.not_looked_at)]
-    return {
-        "executionSuccessful": report.verdict.value != "inconclusive",
-        "toolExecutionNotifications": notes,
-        "properties": {"verdict": report.verdict.value},
-    }
-
-
-def _result(finding: Finding, levels: dict[str, str], source: str) -> Json:
-    place: Json = {"physicalLocation": {"artifactLocation": {"uri": safe_text(source)}}}
-    if finding.address is not None:
-        place["physicalLocation"]["address"] = {"absoluteAddress": finding.address}
-    if finding.where:
-        place["logicalLocations"] = [{"fullyQualifiedName": finding.where}]
-    return {
-        "ruleId": finding.rule,
-        "level": levels[finding.severity.value],
-        "message": {"text": f"{finding.message} {finding.hint}".strip()},
-        "locations": [place],
     }

@@ -60,7 +60,7 @@ def test_ktap_is_what_a_tap_parser_takes(luoser_command: Run) -> None:
     assert lines[-1] == f"# Totals: pass:{len(tests) - skipped - 1} fail:1 xfail:0 xpass:0 skip:{skipped} error:0"
 
 
-@pytest.mark.parametrize("output", ["text", "json", "ktap", "sarif"])
+@pytest.mark.parametrize("output", ["text", "json", "ktap", "junit", "github", "sarif"])
 def test_where_nothing_can_be_judged_is_4(luoser_command: Run, output: str) -> None:
     assert luoser_command("check", FROZEN, "--select", "TOP", "--format", output).returncode == 4
 
@@ -93,7 +93,7 @@ def test_severity_decides_the_exit_code(luoser_command: Run) -> None:
     assert luoser_command(*arguments, "--severity", "info").returncode == 1
 
 
-@pytest.mark.parametrize("output", ["text", "json", "ktap", "sarif"])
+@pytest.mark.parametrize("output", ["text", "json", "ktap", "junit", "github", "sarif"])
 def test_severity_counts_in_every_format(luoser_command: Run, output: str) -> None:
     assert luoser_command("check", FROZEN, "--format", output).returncode == 0
     assert luoser_command("check", FROZEN, "--format", output, "--severity", "info").returncode == 1

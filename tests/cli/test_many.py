@@ -13,12 +13,13 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as Tree
 
 import pytest
 
 from luoser import __version__
 from luoser.fleet.fingerprint import sha256_of
-from tests import real, schemas
+from tests import ktap, real, schemas
 from tests.conftest import Run
 from tests.images import Image
 
@@ -126,11 +127,60 @@ def test_asked_for_all_of_each_is_shown(luoser_command: Run, command: str) -> No
     assert both == b"\n".join(luoser_command(command, source).stdout for source in (FROZEN, POST))
 
 
-@pytest.mark.parametrize("output", ["ktap", "sarif"])
-def test_a_format_of_one_document_is_for_one_source(luoser_command: Run, output: str) -> None:
-    result = luoser_command("check", FROZEN, POST, "--format", output)
+# -- one document about all -------------------------------------------------------------------------------------------
+
+ENDED = {"1-sound.elf.xz": True, "2-broken.elf": False, "3-empty.elf": False, "4-sound.elf.xz": True}
+"""Whether each of the hosts is judged."""
+
+
+def of_hosts(run: Run, hosts: Path, output: str) -> str:
+    """What a format says of them. What could not be read is in it, and on stderr."""
+    result = run("check", hosts, "--format", output)
+    assert result.returncode == 2
+    said = result.stderr.decode().splitlines()
+    assert [line.startswith(f"luoser: {hosts}/{name}: ") for line, name in zip(said, list(ENDED)[1:3], strict=True)]
+    return result.stdout.decode()
+
+
+def test_in_ktap_each_is_a_test(luoser_command: Run, hosts: Path) -> None:
+    tests = ktap.read(of_hosts(luoser_command, hosts, "ktap"))
+    assert {Path(test.name).name: test.is_ok for test in tests} == ENDED
+    alone = luoser_command("check", hosts / "1-sound.elf.xz", "--format", "ktap").stdout.decode()
+    assert tests[0].tests == ktap.read(alone) != ()
+    assert ["no KHO root" in test.reason for test in tests] == [False, False, True, False]
+
+
+def test_in_junit_each_is_a_suite(luoser_command: Run, hosts: Path) -> None:
+    suites = list(Tree.fromstring(of_hosts(luoser_command, hosts, "junit").encode()))
+    assert {Path(one.attrib["name"]).name: one.attrib["errors"] == "0" for one in suites} == ENDED
+    assert all(one.attrib["failures"] == "0" for one in suites)
+
+
+def test_in_sarif_each_is_a_run(luoser_command: Run, hosts: Path) -> None:
+    log = json.loads(of_hosts(luoser_command, hosts, "sarif"))
+    ends = [run["invocations"][0]["executionSuccessful"] for run in log["runs"]]
+    alone = json.loads(luoser_command("check", hosts / "1-sound.elf.xz", "--format", "sarif").stdout)
+    assert ends == list(ENDED.values()) and {**log, "runs": log["runs"][:1]} == alone
+
+
+def test_for_github_what_was_not_read_is_an_error(luoser_command: Run, hosts: Path) -> None:
+    lines = of_hosts(luoser_command, hosts, "github").splitlines()
+    starts = ["::notice file=", f"luoser: {hosts}/1", "::error file=", "::error file=", f"luoser: {hosts}/4"]
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 5
+
+
+@pytest.mark.parametrize("output", ["junit", "github"])
+def test_so_is_a_single_one_that_was_not_read(luoser_command: Run, hosts: Path, output: str) -> None:
+    """An empty file is no result for who collects them."""
+    result = luoser_command("check", hosts / "2-broken.elf", "--format", output)
+    assert result.returncode == 2 and b"error" in result.stdout and b"2-broken.elf" in result.stdout
+    assert luoser_command("check", "-", "--format", output, input=FROZEN.read_bytes()).returncode == 2
+
+
+def test_a_format_of_one_document_is_for_one_source(luoser_command: Run) -> None:
+    result = luoser_command("inspect", FROZEN, POST, "--format", "dot")
     assert (result.returncode, result.stdout) == (2, b"")
-    assert f"--format {output} is for one source".encode() in result.stderr
+    assert b"--format dot is for one source" in result.stderr
 
 
 def test_errors_are_lines_on_stderr(luoser_command: Run, hosts: Path) -> None:

@@ -44,6 +44,9 @@ check @in --verbose --severity info
 check @in --format json
 check @in --format ktap --pending
 check @in --format sarif
+check @in --format junit
+check @in --format github
+check @sound @in --format ktap
 check @in --topology @topology --next 7.3.4 --format json
 diff @sound @in
 diff @in @sound --format json --all --contents

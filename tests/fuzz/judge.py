@@ -11,15 +11,16 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as Tree
 
 from luoser.cli.main import main
-from tests import real
+from tests import ktap, real
 from tests.fuzz.cases import Case, files_of, sound_file
 from tests.schemas import KINDS, schema
 
@@ -211,6 +212,23 @@ def _text_faults(name: str, where: str, data: bytes) -> Iterator[Fault]:
         yield Fault(f"{name}: {found[0]!r} on {where}", text[max(0, found.start() - 200) : found.end() + 200])
 
 
+def _of_github(text: str) -> None:
+    for line in text.splitlines():
+        if "##" in line or not line.startswith(("::error file=", "::warning file=", "::notice file=", "luoser: ")):
+            raise ValueError(f"a line that a runner may obey: {line[:100]!r}")
+
+
+def _of_junit(text: str) -> None:
+    try:
+        Tree.fromstring(text.encode())
+    except Tree.ParseError as error:
+        raise ValueError(str(error)) from None
+
+
+_READERS: dict[str, Callable[[str], object]] = {"ktap": ktap.read, "junit": _of_junit, "github": _of_github}
+"""Formats with what raises ValueError for a text that is none of it."""
+
+
 @cache
 def _validators() -> dict[str, Any]:
     from jsonschema_rs import Registry, validator_for
@@ -220,8 +238,11 @@ def _validators() -> dict[str, Any]:
 
 
 def _format_faults(form: str, name: str, out: bytes) -> Iterator[Fault]:
-    if form == "ktap" and not out.startswith(b"KTAP version 1\n"):
-        yield Fault("check: no KTAP", repr(out[:200]))
+    if form in _READERS:
+        try:
+            _READERS[form](out.decode())
+        except ValueError as error:
+            yield Fault(f"check: no {form}", f"{error}: {out[:200]!r}")
     if form not in ("json", "sarif"):
         return
     try:
