@@ -33,7 +33,7 @@ FLOORS: list[set[str]] = [
     {"reader", "writer", "extracts", "checks", "clashes", "changes", "liveupdate", "topology"},
     {"render"},
     {"api"},
-    {"survey"},
+    {"survey", "testing"},
     {"cli"},
     {"__main__"},
 ]
@@ -79,6 +79,8 @@ def faults(name: str, source: str) -> list[str]:
             found.append(f"{name}: construct belongs in abi")
         if top == "click" and here != "cli":
             found.append(f"{name}: click belongs in cli")
+        if top == "pytest" and here != "testing":
+            found.append(f"{name}: pytest belongs in testing")
         if top != "luoser" or here == "" or there in ("", here):
             continue
         if floor(there) > floor(here):
@@ -112,6 +114,7 @@ def test_every_room_has_a_floor() -> None:
         ("luoser.writer.x", "from luoser.reader import kho"),
         ("luoser.render.x", "from luoser.reader import read"),
         ("luoser.reader.x", "import click"),
+        ("luoser.reader.x", "import pytest"),
     ],
 )
 def test_the_rules_see_a_breach(name: str, source: str) -> None:

@@ -12,6 +12,7 @@ import luoser
 from luoser.abi.pci import LAYOUTS
 from luoser.abi.pci import layout as pci_layout
 from luoser.reader.blob import decode
+from luoser.testing import goldens
 from luoser.writer.place import order_of
 from tests import golden_set
 from tests.golden import GOLDEN
@@ -45,7 +46,7 @@ def test_a_list_reads_as_it_was_described(form: object) -> None:
         known = pci_layout(folder)
         assert known is not None
         devices = decode(data, folder).devices
-        described = dict(golden_set.lists(known))[name.removesuffix(".bin")]
+        described = dict(goldens.lists(known))[name.removesuffix(".bin")]
         names = [entry["bdf"].replace("10000:", "0000:") for entry in described]  # the kernel truncates the path
         assert devices is not None and [device.name for device in devices] == names
 
@@ -55,9 +56,9 @@ def test_a_folio_is_of_the_order_that_get_order_gives(size: int, order: int) -> 
     assert order_of(size, 4096) == order
 
 
-@pytest.mark.parametrize("name", golden_set.LUO)
+@pytest.mark.parametrize("name", goldens.LUO)
 def test_luo_at_the_edges_of_its_blocks(name: str, tmp_path: Path) -> None:
-    _, sessions, count = golden_set.LUO[name]
+    _, sessions, count = goldens.LUO[name]
     place = tmp_path / "image.elf"
     place.write_bytes(made()[f"luo/{name}.elf"])
     with luoser.open(place) as memory:

@@ -25,6 +25,7 @@ ROWS = (
     "fleet",
     "survey",
     "api",
+    "testing",
     "cli",
 )
 SPANNING: dict[str, str] = {
@@ -52,6 +53,7 @@ SPANNING: dict[str, str] = {
     "reader/test_real.py": "real dumps against an independent reader",
     "reader/test_truth.py": "real dumps against what their kernels said",
     "state/test_state_schema.py": "the JSON Schema of the state",
+    "testing/test_testing.py": "the assertions",
     "topology/test_guest.py": "every form of one guest",
     "topology/test_live.py": "the machine that the tests run on",
     "writer/golden/test_hostile.py": "names in every kind of golden file",

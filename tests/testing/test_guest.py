@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Looks at a real QEMU guest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from luoser.errors import SourceError
+from luoser.testing import Guest, assert_same_state, assert_sound
+from luoser.testing.plugin import GuestOpener, ImageMaker
+from tests import qemu
+from tests.qemu import needs_qemu
+
+DESCRIPTION = {"handovers": [{"luo": {"sessions": [{"name": "vm-1"}]}}]}
+
+
+@pytest.fixture
+def machine(luoser_image: ImageMaker) -> Iterator[qemu.Guest]:
+    """A running guest without a kernel, with a handover in its memory."""
+    image = luoser_image(DESCRIPTION, form="raw")
+    with tempfile.TemporaryDirectory(prefix="luoser-") as name:
+        data = image.read_bytes()
+        first = data.index(data.lstrip(b"\0")[:1]) & ~0xFFF
+        with qemu.Guest(Path(name), blobs={first: data[first:]}, running=True) as guest:
+            yield guest
+
+
+@needs_qemu
+def test_a_guest_is_stopped_while_it_is_looked_at(machine: qemu.Guest, luoser_guest: GuestOpener) -> None:
+    with luoser_guest(machine.socket) as guest:
+        assert machine.status == "paused"
+        state = guest.state()
+        assert guest.check().verdict.value == assert_sound(guest.memory).verdict.value == "sound"
+    assert machine.status == "running"
+    assert [session.name for handover in state.handovers for session in handover.luo.sessions] == ["vm-1"]
+    with luoser_guest(machine.source) as guest:
+        assert_same_state(state, guest.memory)
+
+
+@needs_qemu
+def test_one_that_is_not_to_be_stopped_runs_on(machine: qemu.Guest) -> None:
+    with Guest(machine.socket, pause=False) as guest:
+        assert machine.status == "running" and "running guest" in guest.memory.remarks[0]
+
+
+@needs_qemu
+def test_a_test_that_fails_lets_the_guest_run(machine: qemu.Guest) -> None:
+    with pytest.raises(AssertionError), Guest(machine.socket) as guest:
+        assert_sound(guest.memory, select=["TOP"])
+    assert machine.status == "running"
+
+
+def test_no_guest_is_an_error(tmp_path: Path, luoser_guest: GuestOpener) -> None:
+    with pytest.raises(SourceError, match="no such socket"):
+        luoser_guest(tmp_path / "none")
