@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import luoser
 from luoser.state.problems import PROBLEMS
@@ -59,6 +61,23 @@ def test_the_script_for_many_hosts_takes_only_what_check_wrote(tmp_path: Path) -
     result = subprocess.run(["sh", "-c", script], capture_output=True, cwd=tmp_path, check=False)
     name, verdict, error = result.stdout.decode().split("\t")
     assert (name, verdict, result.stderr) == ("hosts/host2.elf", "", b"") and "host2.elf: " in error
+
+
+@pytest.mark.parametrize(("code", "of_kselftest"), [(0, 0), (1, 1), (2, 1), (3, 4), (4, 1), (130, 1)])
+def test_the_script_for_kselftest_passes_only_what_is_sound(tmp_path: Path, code: int, of_kselftest: int) -> None:
+    """Codes of kselftest: 0 passes, 2 is an expected failure, which passes, too, 4 is skipped."""
+    scripts = re.findall(r"(?ms)^```sh\n(#!/bin/sh\n.*?)^```$", (ROOT / "docs/howto/ci.md").read_text())
+    (tmp_path / "luoser").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "luoser").chmod(0o755)
+    for path, expected in ((f"{tmp_path}:{os.environ['PATH']}", of_kselftest), (str(tmp_path / "none"), 4)):
+        result = subprocess.run(["/bin/sh", "-c", scripts[0]], env={"PATH": path}, capture_output=True, check=False)
+        assert result.returncode == expected
+
+
+def test_jobs_of_the_page_about_ci_are_yaml() -> None:
+    blocks = re.findall(r"(?ms)^```yaml\n(.*?)^```$", (ROOT / "docs/howto/ci.md").read_text())
+    steps, jobs = map(yaml.safe_load, blocks)
+    assert steps[0]["run"].endswith("--format github") and jobs["handovers"]["artifacts"]["reports"]["junit"]
 
 
 def test_traces_of_the_model_are_current() -> None:

@@ -53,6 +53,7 @@ SPANNING: dict[str, str] = {
     "reader/test_real.py": "real dumps against an independent reader",
     "reader/test_truth.py": "real dumps against what their kernels said",
     "state/test_state_schema.py": "the JSON Schema of the state",
+    "testing/test_example.py": "the example project of docs/examples",
     "testing/test_testing.py": "the assertions",
     "topology/test_guest.py": "every form of one guest",
     "topology/test_live.py": "the machine that the tests run on",

@@ -43,13 +43,15 @@ def _test(number: int, one: Tested) -> Iterator[str]:
     for finding in one.findings:
         yield f"# {finding.severity.value}: {_plain(safe_text(finding.message, again=True))}"
     reason = _plain("; ".join(one.reasons))
+    if one.ending in ("fail", "error") and reason:
+        reason = f"not judged: {reason}"
     if one.ending == "fail" and reason:
-        yield f"# not judged: {reason}"
+        yield f"# {reason}"
     yield _line(number, f"{one.rule.id} {one.rule.slug}", one.ending, reason)
 
 
 def _line(number: int, name: str, ending: str, reason: str) -> str:
-    said = {"error": f" # ERROR not judged: {reason}", "skip": f" # SKIP {reason}"}.get(ending, "")
+    said = {"error": f" # ERROR {reason}", "skip": f" # SKIP {reason}"}.get(ending, "")
     return f"{'ok' if ending in ('pass', 'skip') else 'not ok'} {number} {name}{said}"
 
 
