@@ -261,7 +261,10 @@ def _result_of(source: _Names, found: _Answer) -> Result:
         complain(inert(text))
     is_read = found.exit not in (UNREADABLE, NO_STATE)
     return Result(
-        source=safe_text(",".join(source)), out=found.out if is_read else "", exit=found.exit, said=found.said
+        source=safe_text(",".join(source)),
+        out=found.out if is_read else "",
+        exit=found.exit,
+        said=tuple(safe_text(text, again=True) for text in found.said),
     )
 
 

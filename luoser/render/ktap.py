@@ -83,5 +83,6 @@ def _totals(counts: Counter[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A safe text without what begins a directive, and without what ends the output of a kernel."""
-    return _END.sub(r"\1\\x3a", text.replace("#", "\\x23"))
+    """A safe text without what begins a directive, what ends the output of a kernel, and a space that readers strip."""
+    plain = _END.sub(r"\1\\x3a", text.replace("#", "\\x23"))
+    return f"{plain[:-1]}\\x20" if plain.endswith(" ") else plain

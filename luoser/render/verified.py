@@ -114,7 +114,7 @@ def verified_ktap(found: Sequence[Verified], where: str) -> None:
     where: the types are from.
     """
     tested = [one for one in found if one.result != "unknown"]
-    write(f"KTAP version 1\n# {where}\n1..{len(tested)}\n")
+    write(f"KTAP version 1\n1..{len(tested)}\n# {where}\n")
     for one in found:
         if one.result == "unknown":
             write(f"# struct {one.name}, {one.size} bytes: no layout has this name\n")

@@ -169,6 +169,21 @@ def test_for_github_what_was_not_read_is_an_error(luoser_command: Run, hosts: Pa
     assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * 5
 
 
+def test_no_name_of_a_file_is_a_command_to_a_runner(luoser_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "##[error]a\n::error::b.elf").write_bytes(b"\x7fELF" + bytes(100))
+    result = luoser_command("check", tmp_path, "--format", "github")
+    said, annotation = result.stderr.decode(), result.stdout.decode()
+    assert said.startswith("luoser: ") and annotation.startswith("::error file=")
+    assert all(text.count("\n") == 1 and "##" not in text for text in (said, annotation))
+
+
+def test_what_a_command_printed_before_it_failed_is_no_part_of_a_document() -> None:
+    from luoser.cli.many import _Answer, _result_of
+
+    found = _result_of(("a", "b"), _Answer(exit=2, out="half of", said=("gone",)))
+    assert (found.source, found.out, found.error) == ("a,b", "", "gone")
+
+
 @pytest.mark.parametrize("output", ["junit", "github"])
 def test_so_is_a_single_one_that_was_not_read(luoser_command: Run, hosts: Path, output: str) -> None:
     """An empty file is no result for who collects them."""

@@ -35,7 +35,7 @@ def of_all(folder: Path) -> str:
         Result(source=f"{end}: {word}", out=document(end, folder), exit=code, said=())
         for (end, code), word in zip(ENDS.items(), WORDS, strict=True)
     ]
-    results.append(Result(source="- x", out="", exit=2, said=("not a # SKIP dump",)))
+    results.append(Result(source=" - x ", out="", exit=2, said=("not a # SKIP dump",)))
     return "".join(together(results, len(results)))
 
 
@@ -78,6 +78,7 @@ def test_each_of_several_sources_is_a_test_with_tests_in_it(folder: Path) -> Non
     tests = read(of_all(folder))
     assert [test.ending for test in tests] == ["ok", "not ok", "ERROR", "SKIP", "ERROR"]
     assert [test.tests for test in tests] == [*(read(document(end, folder)) for end in ENDS), ()]
+    assert [test.name for test in tests[3:]] == ["nothing: a \\x23 SKIP b", " - x\\x20"]
     assert tests[-1].reason == "not a \\x23 SKIP dump"
 
 

@@ -11,6 +11,7 @@ import pytest
 from luoser.kernel.files import read_types
 from luoser.kernel.verify import Verified, verify
 from luoser.render.verified import print_verified, verified_document, verified_ktap
+from tests import ktap
 from tests.kernel.compiled import FILE, FILE_SER, btf
 from tests.schemas import errors
 
@@ -42,12 +43,10 @@ def test_json(found: list[Verified]) -> None:
 
 def test_ktap(found: list[Verified], capsys: pytest.CaptureFixture[str]) -> None:
     verified_ktap(found, "somewhere")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["KTAP version 1", "# somewhere"]
-    tests = [line for line in lines if not line.startswith("#")][2:]
-    assert lines[2] == f"1..{len(tests)}"
-    assert [line for line in tests if "SKIP" not in line] == [line for line in tests if line.startswith("not ok ")]
-    assert [line.rsplit(" ", 1)[1] for line in tests if line.startswith("not ok ")] == ["luo_file_ser"]
+    tests = ktap.read(capsys.readouterr().out)
+    assert tests[0].diagnostics[0] == "somewhere"
+    assert {test.ending for test in tests} == {"not ok", "SKIP"}
+    assert [test.name for test in tests if test.ending == "not ok"] == ["luo_file_ser"]
 
 
 def test_the_place_of_a_file_is_not_needed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_a_guest_is_stopped_while_it_is_looked_at(machine: qemu.Guest, luoser_gu
     assert [session.name for handover in state.handovers for session in handover.luo.sessions] == ["vm-1"]
     with luoser_guest(machine.source) as guest:
         assert_same_state(state, guest.memory)
+
+
+@needs_qemu
+def test_the_end_of_a_test_lets_it_run(machine: qemu.Guest) -> None:
+    with ExitStack() as test:
+        GuestOpener(test)(machine.socket)
+        assert machine.status == "paused"
+    assert machine.status == "running"
 
 
 @needs_qemu

@@ -39,6 +39,8 @@ def test_one_blob_of_it_is_a_file_of_bytes(luoser_image: ImageMaker) -> None:
 def test_a_description_that_cannot_be_made_is_an_error(luoser_image: ImageMaker) -> None:
     with pytest.raises(UsageError, match="handovers"):
         luoser_image({"handovers": 7})
+    with pytest.raises(UsageError, match="not made as described: sub-tree mine: no data"):
+        luoser_image({"handovers": [{"subtrees": [{"name": "mine", "address": "0x2000000"}]}]})
 
 
 def test_pytest_finds_it_by_an_entry_point() -> None:
