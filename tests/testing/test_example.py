@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from luoser.testing import assert_sound
+from luoser.testing.plugin import ImageMaker
 from tests import real
 from tests.e2e.guest import initramfs
 from tests.e2e.kernels import NoKernel, kernel
@@ -40,6 +43,14 @@ def test_its_page_shows_it() -> None:
     files = "".join(place.read_text() for place in sorted(EXAMPLE.rglob("*.py")))
     blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
     assert len(blocks) >= 2 and all(block in files for block in blocks)
+
+
+def test_the_message_of_its_page_is_that_of_a_failure(luoser_image: ImageMaker) -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_sound(luoser_image(EXAMPLE / "tests/handover.toml", mutate="LUO016"))
+    shown = re.findall(r"(?m)^E       (.*)$", (real.ROOT / "docs/howto/pytest.md").read_text())
+    first, *rest = str(caught.value).splitlines()
+    assert shown[0].endswith(first.split("/luoser-1.elf")[1]) and shown[1:] == rest[: len(shown) - 1]
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ def machine(luoser_image: ImageMaker) -> Iterator[qemu.Guest]:
     with tempfile.TemporaryDirectory(prefix="luoser-") as name:
         data = image.read_bytes()
         first = data.index(data.lstrip(b"\0")[:1]) & ~0xFFF
-        with qemu.Guest(Path(name), blobs={first: data[first:]}, running=True) as guest:
+        stub = ("-gdb", f"unix:{name}/gdb,server=on,wait=off")
+        with qemu.Guest(Path(name), *stub, blobs={first: data[first:]}, running=True) as guest:
             yield guest
 
 
@@ -40,6 +41,16 @@ def test_a_guest_is_stopped_while_it_is_looked_at(machine: qemu.Guest, luoser_gu
     assert [session.name for handover in state.handovers for session in handover.luo.sessions] == ["vm-1"]
     with luoser_guest(machine.source) as guest:
         assert_same_state(state, guest.memory)
+
+
+@needs_qemu
+def test_a_debugger_stub_shows_the_same(machine: qemu.Guest, luoser_guest: GuestOpener) -> None:
+    with luoser_guest(machine.socket) as guest:
+        state = guest.state()
+    with luoser_guest(f"gdb:{machine.socket.with_name('gdb')},{machine.source}") as guest:
+        assert (guest.memory.format, machine.status) == ("gdb", "paused")
+        assert_same_state(state, guest.memory)
+    assert machine.status == "running"
 
 
 @needs_qemu
