@@ -56,8 +56,12 @@ def test_the_message_of_its_page_is_that_of_a_failure(luoser_image: ImageMaker) 
 @pytest.mark.slow
 def test_it_passes_and_is_typed_in_an_environment_of_its_own(project: Path, tmp_path: Path) -> None:
     """Luoser is a wheel there. What it depends on is that of this environment: nothing is fetched for it."""
-    wheels, place = tmp_path / "wheels", tmp_path / "venv"
-    build = [sys.executable, "-m", "build", "--outdir", str(wheels), str(real.ROOT)]
+    wheels, place, source = tmp_path / "wheels", tmp_path / "venv", tmp_path / "source"
+    for name in ("luoser", "scripts", "share"):
+        shutil.copytree(real.ROOT / name, source / name)
+    for name in ("LICENSE", "README.md", "pyproject.toml"):
+        shutil.copy(real.ROOT / name, source)
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(wheels), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     venv.create(place, with_pip=False)
     python, (wheel,) = place / "bin/python", wheels.glob("*.whl")
