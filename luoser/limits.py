@@ -59,6 +59,11 @@ class Limits:
     memfd_size: int = _limit(1 << 40, "bytes of a preserved memfd that is put together")
     unpacked_ratio: int = _limit(1 << 14, "bytes that a byte of a packed file may give, above the first 64 MiB")
     disk_left: int = _limit(64 << 20, "bytes left free in the folder of temporary files when a file is unpacked")
+    remote_cache: int = _limit(64 << 20, "bytes of one remote file that are kept in memory")
+    remote_bytes: int = _limit(256 << 20, "bytes fetched of a remote source without --scan")
+    remote_seconds: int = _limit(
+        60, "seconds for the answer to one request of a remote source, and as many for each 4 MiB of it"
+    )
     vmware_tags: int = _limit(1 << 16, "tags on memory of a VMware state file: three for each region")
     roots: int = _limit(16, "KHO roots read from one source")
     root_candidates: int = _limit(1024, "pages that look like a root, of which the likeliest are read")

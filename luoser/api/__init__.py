@@ -41,11 +41,12 @@ def load(
     ranges: Sequence[Range] = (),
     pause: bool = False,
     raw: bool = False,
+    scan: bool = False,
     limits: Limits | None = None,
 ) -> State:
     """The state of a source, or in a document of `inspect --full --format json`. As `open`, then `read`.
 
-    path, more, ranges, pause, raw: as of `luoser.open`.
+    path, more, ranges, pause, raw, scan: as of `luoser.open`.
     symbols: those of the running kernel, or the path of a System.map, a copy of kallsyms, or a vmlinux.
     others:  as of `luoser.read`. A document was read already, so that they are without effect.
 
@@ -62,7 +63,7 @@ def load(
         if document is not None:
             return document
         known = read_symbols(symbols, SYMBOLS) if isinstance(symbols, str | os.PathLike) else symbols
-        with open_memory(path, *more, ranges=ranges, pause=pause, raw=raw) as memory:
+        with open_memory(path, *more, ranges=ranges, pause=pause, raw=raw, scan=scan) as memory:
             return read(
                 memory,
                 root=root,

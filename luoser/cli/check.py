@@ -163,6 +163,7 @@ def command(
     from luoser.errors import UsageError
     from luoser.render import findings as render
     from luoser.render.out import write
+    from luoser.text import without_secrets
     from luoser.topology import read_topology
 
     if verbose and output != "text":
@@ -200,7 +201,7 @@ def command(
     elif output in ("json", "jsonl"):
         echo_json(render.findings_document(report, state.source))
     elif output == "sarif":
-        echo_json(render.sarif(report, chosen, reading.source[0]))
+        echo_json(render.sarif(report, chosen, without_secrets(reading.source[0])))
     elif output == "ktap":
         write(render.ktap(report, chosen, severity=Severity(severity)))
     else:

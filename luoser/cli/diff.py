@@ -148,12 +148,13 @@ def compared(
     """
     from luoser.changes import without
     from luoser.render.changes import changes_document, print_changes, print_changes_line, print_stat
+    from luoser.text import source_name
 
     found = _compare((before, reading.source), roots, how, ignore)
     found = replace(found, changes=without(found.changes, ignore))
     note_judged(found.verdict.value)
     if output == "line":
-        print_changes_line(found, ",".join(reading.source))
+        print_changes_line(found, ",".join(map(source_name, reading.source)))
     elif output in ("json", "jsonl"):
         echo_json(changes_document(found))
     elif stat:
