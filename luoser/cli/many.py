@@ -26,10 +26,10 @@ from luoser.cli.failures import UNREADABLE, failure
 from luoser.errors import LuoserError, UsageError
 from luoser.limits import Limits, in_force, limited
 from luoser.render.out import Screen, complain, screen, write, written_for
-from luoser.text import counted, safe_text
+from luoser.text import counted, safe_text, source_name, without_secrets
 
 if TYPE_CHECKING:
-    pass
+    from luoser.memory.source import Memory
 
 __all__ = ["answer", "each_source", "many_options", "many_sources", "run_many", "sources_of", "worst_of"]
 
@@ -150,8 +150,10 @@ class _Answer:
     format: str | None = None
     kernel: str | None = None
     sha256: str | None = None
+    etag: str | None = None
     seconds: float = 0.0
     bytes_read: int | None = None
+    requests: int | None = None
 
 
 def run_many(
@@ -216,7 +218,7 @@ def _as(options: dict[str, Any], output: str) -> dict[str, str]:
 
 
 def _lost(source: tuple[str, ...], why: str) -> str:
-    return f"{safe_text(','.join(source))}: {why}"
+    return f"{','.join(map(source_name, source))}: {why}"
 
 
 def _end_of(found: _Answer) -> str:
@@ -245,8 +247,9 @@ def _result(name: str, source: tuple[str, ...], found: _Answer) -> str:
         "schema": "luoser/result/1",
         "command": name,
         "source": {
-            "path": ",".join(source),
+            "path": ",".join(map(without_secrets, source)),
             "sha256": found.sha256,
+            "etag": found.etag,
             "format": found.format,
             "kernel": found.kernel,
         },
@@ -255,7 +258,7 @@ def _result(name: str, source: tuple[str, ...], found: _Answer) -> str:
         "verdict": found.verdict,
         "error": None if is_read else "\n".join(found.said),
         "messages": list(found.said),
-        "cost": {"seconds": round(found.seconds, 6), "bytes_read": found.bytes_read},
+        "cost": {"seconds": round(found.seconds, 6), "bytes_read": found.bytes_read, "requests": found.requests},
     }
     return f'{json.dumps(head)[:-1]}, "document": {found.out or "null"}}}\n'
 
@@ -267,12 +270,12 @@ def answer(name: str, reading: Reading, options: dict[str, Any], limits: Limits,
     limits:   in force.
     shown_on: what will show it.
     """
-    from luoser.fleet.fingerprint import sha256_of
+    from luoser.fleet.fingerprint import fingerprint
 
     began = time.monotonic()
     importlib.import_module(f"luoser.cli.{name}")
     with limited(limits), kept() as account, _captured(shown_on) as (out, said):
-        digest = sha256_of(reading.source)
+        mark = fingerprint(reading.source)
         code = _exit_code(_commands[name], reading, options)
     text = out.getvalue()
     if options.get("output") == "jsonl":
@@ -282,7 +285,8 @@ def answer(name: str, reading: Reading, options: dict[str, Any], limits: Limits,
         exit=code,
         out=text,
         said=tuple(line.removeprefix("luoser: ") for line in lines),
-        sha256=digest,
+        sha256=mark.sha256,
+        etag=mark.etag,
         seconds=time.monotonic() - began,
         **_members(account),
     )
@@ -294,8 +298,18 @@ def _members(account: Account) -> dict[str, Any]:
         "verdict": account.verdict,
         "format": source.format if source is not None else memory.format if memory is not None else None,
         "kernel": source.kernel if source is not None else None,
-        "bytes_read": memory.bytes_read if memory is not None else None,
+        **_traffic(memory),
     }
+
+
+def _traffic(memory: Memory | None) -> dict[str, int | None]:
+    """Bytes that came from a server, and requests for them; of what lies here, bytes that were asked for."""
+    if memory is None:
+        return {}
+    traffic = memory.traffic
+    if traffic is None:
+        return {"bytes_read": memory.bytes_read}
+    return {"bytes_read": traffic.fetched, "requests": traffic.requests}
 
 
 def _exit_code(command: _Command, reading: Reading, options: dict[str, Any]) -> int:

@@ -23,7 +23,7 @@ from luoser.text import safe_text, source_name
 if TYPE_CHECKING:
     from luoser.memory.remote import Traffic
 
-__all__ = ["Origin", "open_origin"]
+__all__ = ["Origin", "fitting_urls", "open_origin"]
 
 T = TypeVar("T")
 _PAUSES = (0.1, 0.5)
@@ -57,12 +57,14 @@ class Origin(ABC):
     size:       in bytes. None: the server does not say.
     has_ranges: whether parts of it can be fetched. Else only `whole` works.
     first:      its first bytes.
+    version:    what names the version that is read: an ETag, or what the server has in its place. Empty: nothing does.
     remarks:    on what cannot be noticed.
     """
 
     size: int | None
     has_ranges = True
     first = b""
+    version = ""
 
     def __init__(self, shown: str, traffic: Traffic) -> None:
         self.shown, self.traffic = shown, traffic
@@ -112,12 +114,22 @@ def open_origin(name: str, traffic: Traffic, first: int) -> Origin:
     Raises SourceError for a file that cannot be read, UsageError if a package for its scheme is missing.
     """
     shown, scheme = source_name(name), name.partition("://")[0].lower()
+    kind = _file_system(shown, scheme)
+    is_http = scheme in ("http", "https")
+    found = _Http(kind, name, shown, traffic, first) if is_http else _Stored(kind, name, shown, traffic)
+    if found.size is not None and found.size > _LARGEST:
+        raise SourceError(f"{shown}: impossible size: {found.size} bytes")
+    return found
+
+
+def _file_system(shown: str, scheme: str) -> Any:
+    """The file system of fsspec for a scheme. Raises as `open_origin`. shown: what it is for."""
     try:
         from fsspec import get_filesystem_class
     except ImportError:
         raise UsageError(f"{shown}: reading from there needs fsspec: pip install 'luoser[remote]'") from None
     try:
-        kind = get_filesystem_class(scheme)
+        return get_filesystem_class(scheme)
     except ImportError as error:
         extra = scheme in ("http", "https")
         hint = "pip install 'luoser[remote]'" if extra else "pip install it beside 'luoser[remote]'"
@@ -126,11 +138,33 @@ def open_origin(name: str, traffic: Traffic, first: int) -> Origin:
         raise UsageError(
             f"{shown}: unknown scheme {safe_text(scheme)}:// of fsspec; a file of that name is ./…"
         ) from None
-    is_http = scheme in ("http", "https")
-    found = _Http(kind, name, shown, traffic, first) if is_http else _Stored(kind, name, shown, traffic)
-    if found.size is not None and found.size > _LARGEST:
-        raise SourceError(f"{shown}: impossible size: {found.size} bytes")
-    return found
+
+
+def fitting_urls(pattern: str, most: int) -> list[str]:
+    """The files whose URLs fit a pattern with `*`, sorted. most: how many there may be.
+
+    Raises SourceError for a place that cannot be listed, UsageError if it is none whose files have URLs of their own.
+    """
+    shown, scheme = source_name(pattern), pattern.partition("://")[0].lower()
+    kind = _file_system(shown, scheme)
+    how = "name each file, or give a list with --from-list"
+
+    def found() -> list[str]:
+        files = kind(**kind._get_kwargs_from_urls(pattern), skip_instance_cache=True)
+        if files.unstrip_protocol(kind._strip_protocol(pattern)) != pattern:
+            raise UsageError(f"{shown}: patterns are not for {scheme}:// with a host; {how}")
+        return sorted(files.unstrip_protocol(name) for name in files.glob(kind._strip_protocol(pattern)))
+
+    try:
+        names, error = _in_time(found, min(LIMITS.remote_seconds, _FOREVER))
+    except TimeoutError:
+        text = f"not listed within {LIMITS.remote_seconds} s; {how_to_raise('remote_seconds')}"
+        raise SourceError(f"{shown}: {text}") from None
+    if isinstance(error, UsageError):
+        raise error
+    if error is not None or names is None:
+        raise SourceError(f"{shown}: cannot be listed: {_words(error or OSError(), pattern)}; {how}")
+    return names[:most]
 
 
 def _brief(what: object) -> str:
@@ -166,6 +200,7 @@ class _Http(Origin):
         if not self._mark:
             text = "the server gives neither ETag nor Last-Modified"
             self.remarks.append(f"{text}: a change of the file while it is read shows only if its size changes")
+        self.version = self._mark
 
     def _begin(self, first: int, seconds: float) -> None:
         """The first request, which shows the version and the size of the file, and whether there are ranges of it."""
@@ -350,6 +385,7 @@ class _Stored(Origin):
 
         self._files, self._file, info = self._asked(lambda seconds: self._told(opened, seconds), 0)
         self._marks = _marks(info)
+        self.version = info.get("ETag") or " ".join(f"{name}={value}" for name, value in sorted(self._marks.items()))
         self.size = info.get("size")
         if not self.size:
             raise SourceError(f"{shown}: {'the file is empty' if self.size == 0 else 'its size is not known'}")

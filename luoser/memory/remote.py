@@ -16,7 +16,7 @@ from luoser.memory.origin import Origin, open_origin
 from luoser.memory.packed import LONGEST, DamagedError, is_packed
 from luoser.text import rounded_size
 
-__all__ = ["Remote", "Traffic", "load_remote", "peek"]
+__all__ = ["Remote", "Traffic", "load_remote", "peek", "version_of"]
 
 _BLOCK = 64 << 10
 """Bytes of a block. Of a raw image of 16 GiB, a root costs 18 requests and 0.6 MiB with half of it, 14 and 0.9 MiB with
@@ -42,6 +42,7 @@ class Traffic:
     fetched:  bytes that came.
     requests: that were made, those that failed included; calls of other file systems than HTTP, which can make more.
     agreed:   the user agreed to fetch all that a search needs, and to search.
+    version:  ETags of the remote files, or what their servers have in its place. Empty: nothing names a version.
     """
 
     size: int = 0
@@ -49,6 +50,7 @@ class Traffic:
     fetched: int = 0
     requests: int = 0
     agreed: bool = False
+    version: str = ""
     _search: int = 0
 
     def add(self, other: Traffic) -> None:
@@ -220,6 +222,13 @@ def peek(name: str, begin: bytes) -> Remote | None:
     return None
 
 
+def version_of(name: str) -> str:
+    """What names the version of a remote file, as `Traffic.version`. It stays open as of `peek`. Raises SourceError."""
+    origin = _opened(name, Traffic())
+    _peeked[name] = origin, time.monotonic()
+    return origin.version
+
+
 def _opened(name: str, traffic: Traffic) -> Origin:
     origin, when = _peeked.pop(name, (None, 0.0))
     _peeked.clear()
@@ -245,6 +254,7 @@ def load_remote(
     """
     origin = _opened(name, traffic)
     traffic.size += origin.size or 0
+    traffic.version = " ".join(filter(None, (traffic.version, origin.version)))
     remote = Remote(origin, traffic) if origin.has_ranges else None
     if remote is None:
         pieces, packed = origin.whole(), False

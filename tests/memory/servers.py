@@ -15,7 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Answer", "Server", "served"]
+import pytest
+
+__all__ = ["Answer", "Server", "s3_bucket", "served"]
 
 
 @dataclass
@@ -126,6 +128,27 @@ class _Quiet(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are expected."""
+
+
+@contextmanager
+def s3_bucket() -> Iterator[Any]:
+    """A client of an S3 server on this machine, which has the bucket `dumps`. fsspec finds it by the environment."""
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    import botocore.session
+
+    http = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    http.start()
+    host, port = http.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "geheimnis")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        client = botocore.session.Session().create_client("s3", endpoint_url=f"http://{host}:{port}")
+        client.create_bucket(Bucket="dumps")
+        yield client
+    http.stop()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from tests import formats, real
 from tests.conftest import Run
 from tests.memory import writers
 from tests.memory.images import note
-from tests.memory.servers import Answer, Server, served
+from tests.memory.servers import Answer, Server, s3_bucket, served
 from tests.test_floors import loaded
 
 PAGE, MIB, GIB = 4096, 1 << 20, 1 << 30
@@ -664,22 +664,8 @@ def test_local_files_load_nothing_of_this() -> None:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
-    pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
-    import botocore.session
-
-    http = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    http.start()
-    host, port = http.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "geheimnis")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        client = botocore.session.Session().create_client("s3", endpoint_url=f"http://{host}:{port}")
-        client.create_bucket(Bucket="dumps")
+    with s3_bucket() as client:
         yield client
-    http.stop()
 
 
 @pytest.mark.parametrize("name", ["elf", "kdump-zlib", "elf-flat"])

@@ -23,6 +23,7 @@ from luoser.survey.naming import Naming
 from luoser.survey.run import Survey, survey
 from tests import real
 from tests.fleet import cuts
+from tests.memory.servers import served
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -124,6 +125,23 @@ def test_a_source_that_takes_too_long_is_a_row(tmp_path: Path) -> None:
     made(tmp_path / "fleet", [tmp_path / "web.pre.elf"], seconds=0.1)
     (row,) = rows(tmp_path / "fleet")["hosts"]
     assert json.loads(row)["error"].startswith("not done within 0.1 s")
+
+
+def test_sources_at_urls_are_known_by_their_etag(files: list[Path], tmp_path: Path) -> None:
+    naming = Naming(cuts.RULE, cuts.MOMENTS)
+    with served(files={file.name: file for file in files[:4]}) as server:
+        urls = [(server.url(file.name) + "?signature=1",) for file in files[:4]]
+
+        def again() -> Survey:
+            with Dataset(tmp_path, cuts.RULE).opened() as dataset:
+                return survey(urls, dataset, Local(jobs=2), naming=naming, limits=Limits())
+
+        first, second = again(), again()
+        server.etag = '"2"'
+        third = again()
+    assert (first.kept, second.read) == (0, 0) and third.read == first.read > 4
+    (source,) = {json.loads(row)["source"] for row in rows(tmp_path)["hosts"] if "6.18-a.pre" in row}
+    assert source == f"{server.base}/host0000-6.18-a.pre.elf.zst?***"
 
 
 def test_progress_is_told(files: list[Path], tmp_path: Path) -> None:
