@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from luoser.cli import complete
-from luoser.cli.account import note_opened, note_read
+from luoser.cli.account import is_kept, note_opened, note_read
 from luoser.errors import SourceError, UsageError
 from luoser.limits import in_force, limited, meanings, with_values
 from luoser.render.out import complain
@@ -436,7 +436,7 @@ class Reading:
 def _remark_traffic(memory: Memory, name: str) -> None:
     """Say on stderr what it has cost to read a remote source."""
     traffic = memory.traffic
-    if traffic is not None:
+    if traffic is not None and not is_kept():
         size = f" of {rounded_size(traffic.size)}" if traffic.size else ""
         complain(f"{name}: {rounded_size(traffic.fetched)}{size} fetched in {counted(traffic.requests, 'request')}")
 

@@ -256,7 +256,7 @@ def _result(name: str, source: tuple[str, ...], found: _Answer) -> str:
         "version": __version__,
         "exit": found.exit,
         "verdict": found.verdict,
-        "error": None if is_read else "\n".join(found.said),
+        "error": found.said[-1] if found.said and not is_read else None,
         "messages": list(found.said),
         "cost": {"seconds": round(found.seconds, 6), "bytes_read": found.bytes_read, "requests": found.requests},
     }

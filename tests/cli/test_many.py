@@ -67,9 +67,9 @@ def test_the_document_of_diff_is_that_of_the_command_alone(luoser_command: Run) 
 
 def test_a_result_names_its_source_and_what_it_cost(luoser_command: Run) -> None:
     (result,) = results(luoser_command("check", FROZEN, "--format", "jsonl").stdout)
-    assert result["source"] == {
-        "path": str(FROZEN), "sha256": fingerprint([str(FROZEN)]).sha256, "etag": None, "format": "elf", "kernel": "7.3.4"
-    }  # fmt: skip
+    mark = fingerprint([str(FROZEN)])
+    of = {"path": str(FROZEN), "sha256": mark.sha256, "etag": None, "format": "elf", "kernel": "7.3.4"}
+    assert result["source"] == of and mark.is_known
     assert (result["command"], result["version"], result["verdict"]) == ("check", __version__, "sound")
     assert result["cost"]["seconds"] > 0 and result["cost"]["bytes_read"] > 4096
     assert (result["exit"], result["error"], result["messages"]) == (0, None, [])
