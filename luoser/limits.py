@@ -124,6 +124,13 @@ class Limits:
         64 << 20, "bytes of symbols and debug info of a vmlinux, unpacked, in addition to 16 times its size"
     )
     debug_entries: int = _limit(1 << 23, "entries of DWARF and their attributes, read of one vmlinux")
+    salvage_bytes: int = _limit(1 << 40, "bytes of one source that --salvage searches")
+    salvage_candidates: int = _limit(1 << 20, "pages of one source that --salvage judges")
+    salvage_judged: int = _limit(
+        64 << 20, "bytes of these pages that --salvage reads, in addition to what the source holds"
+    )
+    salvage_found: int = _limit(1 << 15, "things of one source that --salvage finds")
+    salvage_lists: int = _limit(1 << 12, "pages of one source that --salvage tries as a device list, after their ends")
 
 
 _in_force: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039 - frozen

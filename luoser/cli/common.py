@@ -338,33 +338,47 @@ class Reading:
         note_opened(memory)
         return memory
 
-    def read(self, memory: Memory, *, contents: bool = False, pending: bool = False, search: bool = True) -> State:
+    def read(
+        self,
+        memory: Memory,
+        *,
+        contents: bool = False,
+        pending: bool = False,
+        search: bool = True,
+        salvage: bool = False,
+        need_root: bool = True,
+    ) -> State:
         """The state in a memory.
 
         contents: read the contents of driver pages and small files, too.
         pending:  say why, if what the running kernel will hand over is not known.
         search:   look for all roots, although only one is to be read. False: only if the user wants it.
 
+        salvage:  look for things by their shape, too. Then there need not be a root, if something is found.
+        need_root: there has to be a KHO root.
+
         Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
         from luoser.cli.document import DocumentMemory
 
         if isinstance(memory, DocumentMemory):
+            if salvage:
+                raise UsageError("--salvage searches memory, and a state document has none: give the dump")
             state = self._of_document(memory.state)
             note_read(state.source)
             return state
         try:
             own = None if self.no_symbols else memory.symbols
             given = self.symbols if self.symbols is not None else own
-            state = self._read(memory, contents, given, pending, search)
+            state = self._read(memory, contents, given, pending, search, salvage)
         except SourceError as error:
             if self.symbols is not None or memory.symbols is None:
                 raise
             memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
-            state = self._read(memory, contents, None, pending, search)
+            state = self._read(memory, contents, None, pending, search, salvage)
         note_read(state.source)
         _remark_traffic(memory, self.name)
-        if not state.handovers:
+        if not state.handovers and need_root and not state.salvaged:
             if memory.is_guess and not self.raw and not any(state.problems):
                 raise SourceError(
                     f"{self.name}: unknown dump format, and as a raw image it has no KHO root; if it "
@@ -406,7 +420,9 @@ class Reading:
 
         return blob_hint(self.source[0]) if len(self.source) == 1 and not self.raw else ""
 
-    def _read(self, memory: Memory, contents: bool, path: str | None, pending: bool, search: bool) -> State:
+    def _read(
+        self, memory: Memory, contents: bool, path: str | None, pending: bool, search: bool, salvage: bool
+    ) -> State:
         from luoser.reader import SYMBOLS, read
         from luoser.state import Direction
         from luoser.symbols import read_symbols
@@ -425,6 +441,7 @@ class Reading:
                 kallsyms=not self.no_symbols,
                 pending=pending,
                 directions={address: Direction(direction) for address, direction in self.directions},
+                salvage=salvage,
             )
 
     def load(self, *, contents: bool = False, search: bool = True) -> State:

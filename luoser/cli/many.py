@@ -38,6 +38,8 @@ _WORST = (UNREADABLE, 1, INCONCLUSIVE, NO_STATE)
 """Exit codes that are not 0, the worst first."""
 _OF_MANY = ("line", "text", "json", "jsonl")
 """Formats in which several sources can be shown."""
+_OF_TEXT = ("all_", "contents", "depth", "full", "summary", "verbose")
+"""Options of more than a line for each source."""
 _STDIN = "-: standard input is a source only if there is no other, and no result of --format jsonl"
 _INDENTED = re.compile(r"(,?)\n *")
 """What is between two lines of a JSON document. A string in it has no newline."""
@@ -204,10 +206,10 @@ def worst_of(codes: set[int]) -> int:
 
 
 def _output(options: dict[str, Any]) -> str:
-    """The format for several sources: a line for each unless another one was asked for."""
+    """The format for several sources: a line for each unless another one, or more, was asked for."""
     asked: str = options.get("output", "line")
     if click.get_current_context().get_parameter_source("output") is ParameterSource.DEFAULT:
-        return "line"
+        return "text" if any(options.get(name) not in (None, False) for name in _OF_TEXT) else "line"
     if asked not in _OF_MANY:
         raise UsageError(f"--format {asked} is for one source: for several expected line, text, json or jsonl")
     return asked

@@ -33,6 +33,7 @@ def read(
     kallsyms: bool = True,
     pending: bool = False,
     directions: Mapping[int, Direction] | None = None,
+    salvage: bool = False,
     limits: Limits | None = None,
 ) -> State:
     """The state of a source. Faults in the dump do not raise; they become Problems.
@@ -49,10 +50,13 @@ def read(
     kallsyms:   without `symbols`, use the kernel's own symbols and types, if they are in its memory.
     pending:    note a problem if what the running kernel will hand over is not known.
     directions: of roots by physical address; they override all evidence.
+    salvage:    look for sessions, files, memfds, FLBs, device lists and devicetrees by their shape in the whole source,
+                where no pointer leads to them. They are in `State.salvaged`, and in nothing else.
     limits:     bounds on what is read; what meets one becomes a Problem. None: the defaults.
 
-    Raises UsageError for what is not a source, for an impossible page size, or if there is no KHO root at `root` or at
-    an address in `directions`; SourceError if the symbols are those of another kernel.
+    Raises UsageError for what is not a source, for an impossible page size, if there is no KHO root at `root` or at
+    an address in `directions`, or to salvage from blobs without addresses; SourceError if the symbols are those of
+    another kernel.
     """
     if not isinstance(memory, Memory):
         raise UsageError(f"expected a source of luoser.open, found {type(memory).__name__}; luoser.load takes a path")
@@ -70,7 +74,19 @@ def read(
         directions=dict(directions or {}),
     )
     with limited(limits):
-        return _read_source(memory, asked)
+        state = _read_source(memory, asked)
+        return _salvaged(memory, state, page_size) if salvage else state
+
+
+def _salvaged(memory: Memory, state: State, page_size: int | None) -> State:
+    """The state with what is found by its shape."""
+    from luoser.reader.salvage import salvage  # late: few ask for it
+
+    if memory.placeless:
+        raise UsageError("--salvage: blobs of debugfs have no addresses; expected a dump of memory")
+    is_guess = not first_size(memory, page_size)[1] and not any(map(is_proven, state.handovers))
+    found, problems = salvage(memory, state, guess=is_guess)
+    return replace(state, salvaged=found, problems=(*state.problems, *problems))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

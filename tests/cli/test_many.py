@@ -127,6 +127,12 @@ def test_asked_for_all_of_each_is_shown(luoser_command: Run, command: str) -> No
     assert both == b"\n".join(luoser_command(command, source).stdout for source in (FROZEN, POST))
 
 
+@pytest.mark.parametrize("option", ["--summary", "--all", "--full", "--contents", "--depth=1"])
+def test_who_asks_for_more_gets_more_than_a_line(luoser_command: Run, option: str) -> None:
+    both = luoser_command("inspect", FROZEN, POST, option).stdout
+    assert both == b"\n".join(luoser_command("inspect", source, option).stdout for source in (FROZEN, POST))
+
+
 @pytest.mark.parametrize("output", ["ktap", "sarif"])
 def test_a_format_of_one_document_is_for_one_source(luoser_command: Run, output: str) -> None:
     result = luoser_command("check", FROZEN, POST, "--format", output)
