@@ -346,7 +346,7 @@ class Judge:
             reasons=[f"{len(devices)} devices as the count says, all different, then zeros"], strength=2,
         )  # fmt: skip
         found.reasons.append(f"{', '.join(names[1:])} fit, too" if names[1:] else "the only layout that fits")
-        found.strength += not names[1:]
+        found.strength += (not names[1:]) + (len(devices) >= _MANY or devices.record_size >= _LARGE)
         return found
 
     def _takes_list(self) -> bool:
@@ -403,6 +403,8 @@ _MOST_PAGES = 1 << 12
 """Most pages of an array of sessions."""
 _FEWEST = 2
 """Devices of a list to which nothing points: one alone fits by chance."""
+_MANY, _LARGE = 4, 512
+"""With so many devices, or so many bytes of one, it is a list, also where several layouts have the same bytes."""
 _SHOWN = 1024
 """Most nodes of a devicetree that are named."""
 _LEADS = {

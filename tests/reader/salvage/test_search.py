@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tempfile
 from collections import Counter
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import luoser
+from luoser.abi import pci
+from luoser.abi.luo import FORMS, LuoForm
 from luoser.errors import UsageError
 from luoser.limits import LIMIT_CODES, Limits
 from luoser.memory.overlay import Overlay
@@ -21,10 +24,13 @@ from luoser.render.tree import state_tree
 from luoser.state import Confidence, to_document
 from tests import real, salvage
 from tests.images import Image, u64
+from tests.images import name as named
 from tests.reader.salvage.made import by_kind, high, luo, memfd, salvaged, session
 from tests.schemas import errors
 
 PAGE = 4096
+
+
 FROZEN = [case for case in salvage.CASES if "frozen" in salvage.moments(case)]
 AFTER = [
     (case, moment)
@@ -216,3 +222,52 @@ def test_blobs_of_debugfs_have_nothing_to_search() -> None:
     memory.placeless = frozenset({0x1000})
     with pytest.raises(UsageError, match="blobs of debugfs have no addresses"):
         luoser.read(memory, salvage=True)
+
+
+@pytest.mark.parametrize("page_size", [4096, 16384, 65536])
+@pytest.mark.parametrize("form", [form for form in FORMS if form.sessions != "none"], ids=lambda form: form.name)
+def test_sessions_of_every_form_and_page_size_come_back_without_the_roots(form: LuoForm, page_size: int) -> None:
+    handler = "memfd" if form.name == "luo-features" else "memfd-v2" if form.root else "memfd-v1"
+    files = [{"compatible": handler, "token": hex(one), "memfd": {"size": hex(3 * page_size)}} for one in range(3)]
+    sessions = [{"name": name, "files": files} for name in ("vm-1", "vm-2")]
+    kho, luo = "kho-v4" if form.root else "kho-v1", {"layout": form.name, "sessions": sessions}
+    built = luoser.build({"source": {"page_size": page_size}, "handovers": [{"compatible": kho, "luo": luo}]})
+    with tempfile.NamedTemporaryFile(suffix=".elf") as file:
+        file.write(built.data)
+        file.flush()
+        with luoser.open(file.name) as memory:
+            (handover,) = luoser.read(memory).handovers
+            assert handover.luo is not None and handover.address is not None
+            others = Overlay(memory)
+            for address in (handover.address, handover.luo.address):
+                others.write(address, bytes(PAGE))
+            found = salvaged(others)
+    handed = {*handover.luo.session_blocks, *(block for one in handover.luo.sessions for block in one.blocks)}
+    handed |= {file.memfd.address for one in handover.luo.sessions for file in one.files if file.memfd is not None}
+    assert high(found) == handed == {one.address for one in found}
+    assert len(handed) == 9
+
+
+@pytest.mark.parametrize("layout", pci.LAYOUTS, ids=lambda layout: layout.name)
+def test_device_lists_of_every_layout_come_back(layout: pci.PciLayout) -> None:
+    image, members = Image(), {"bdf": "", **({layout.asked: 1} if layout.asked is not None else {})}
+    if "driver_name" in layout.record.record_fields:
+        members["driver_name"] = "vfio-pci"
+    if layout.has_refcounts:
+        members["refcount"] = 1
+    count = 5 if 6 * layout.record.size < PAGE else 2
+    if layout.blocks is None:
+        devices = [members | {"bdf": f"0000:0{bus}:00.0"} for bus in range(1, count + 1)]
+        address = image.alloc(luoser.build({"layout": layout.name, "devices": devices}).data)
+    else:
+        records = [struct.pack("<IHH", 0, bus << 8, layout.has_refcounts) for bus in range(1, count + 1)]
+        head = struct.pack("<II", layout.version, count) if layout.version is not None else struct.pack("<I", count)
+        address = image.alloc(head + u64(image.blocks(records)))
+    (alone,) = by_kind(salvaged(image), "devices")
+    assert (alone.address, len(alone.entries)) == (address, count)
+    assert alone.confidence is not Confidence.HIGH
+    if layout.flb_names:
+        test = named("liveupdate-test-flb-v0", 48) + u64(0xFEEDF00DCAFEBEE0) + u64(1)
+        entry = named(next(iter(layout.flb_names)), 48) + u64(address) + u64(1)
+        flbs = image.alloc(struct.pack("<QQ", 1, 2) + test + entry)
+        assert {flbs, address} <= high(salvaged(image))
