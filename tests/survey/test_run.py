@@ -120,7 +120,8 @@ def test_a_source_that_is_lost_is_a_row(files: list[Path], tmp_path: Path) -> No
     assert found.verdicts["not read"] == 1 and made(tmp_path, files[:3]).read >= 1
 
 
-def test_a_source_that_takes_too_long_is_a_row(tmp_path: Path) -> None:
+def test_a_source_that_takes_too_long_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luoser.fleet.local._GRACE", 0.1)
     os.mkfifo(tmp_path / "web.pre.elf")
     made(tmp_path / "fleet", [tmp_path / "web.pre.elf"], seconds=0.1)
     (row,) = rows(tmp_path / "fleet")["hosts"]
