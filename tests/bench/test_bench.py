@@ -13,11 +13,12 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import urllib.request
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,31 @@ def test_many_cuts_on_two_cores(count: int, tmp_path: Path, compare: Compare) ->
         words,
         _checked(tmp_path, 2),
         peers,
+        number=count,
+        goal="at most 0.59",
+        rounds=1,
+        memory=False,
+        wall=True,
+    )
+
+
+@pytest.mark.parametrize("count", [200, 2000])
+def test_survey_of_many_cuts(count: int, tmp_path: Path, compare: Compare) -> None:
+    files = cuts.make(tmp_path, count)
+
+    def survey(jobs: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            words = ["survey", "--from-list", "-", "-o", folder, "--name", cuts.RULE, "--jobs", str(jobs)]
+            words += ["--moments", ",".join(cuts.MOMENTS)]
+            names = "\n".join(map(str, files)).encode()
+            command = [sys.executable, "-m", "luoser", *words]
+            subprocess.run(command, input=names, capture_output=True, check=True, cwd=real.ROOT)
+
+    compare(
+        "survey of many cuts, two jobs",
+        f"{count}, by the clock",
+        partial(survey, 2),
+        {"one job": partial(survey, 1)},
         number=count,
         goal="at most 0.59",
         rounds=1,
