@@ -59,6 +59,11 @@ class Limits:
     memfd_size: int = _limit(1 << 40, "bytes of a preserved memfd that is put together")
     unpacked_ratio: int = _limit(1 << 14, "bytes that a byte of a packed file may give, above the first 64 MiB")
     disk_left: int = _limit(64 << 20, "bytes left free in the folder of temporary files when a file is unpacked")
+    remote_cache: int = _limit(64 << 20, "bytes of one remote file that are kept in memory")
+    remote_bytes: int = _limit(256 << 20, "bytes fetched of a remote source without --scan")
+    remote_seconds: int = _limit(
+        60, "seconds for the answer to one request of a remote source, and as many for each 4 MiB of it"
+    )
     vmware_tags: int = _limit(1 << 16, "tags on memory of a VMware state file: three for each region")
     roots: int = _limit(16, "KHO roots read from one source")
     root_candidates: int = _limit(1024, "pages that look like a root, of which the likeliest are read")
@@ -119,6 +124,13 @@ class Limits:
         64 << 20, "bytes of symbols and debug info of a vmlinux, unpacked, in addition to 16 times its size"
     )
     debug_entries: int = _limit(1 << 23, "entries of DWARF and their attributes, read of one vmlinux")
+    salvage_bytes: int = _limit(1 << 40, "bytes of one source that --salvage searches")
+    salvage_candidates: int = _limit(1 << 20, "pages of one source that --salvage judges")
+    salvage_judged: int = _limit(
+        64 << 20, "bytes of these pages that --salvage reads, in addition to what the source holds"
+    )
+    salvage_found: int = _limit(1 << 15, "things of one source that --salvage finds")
+    salvage_lists: int = _limit(1 << 12, "pages of one source that --salvage tries as a device list, after their ends")
 
 
 _in_force: ContextVar[Limits] = ContextVar("limits", default=Limits())  # noqa: B039 - frozen

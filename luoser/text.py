@@ -16,15 +16,20 @@ __all__ = [
     "did_you_mean",
     "encode_name",
     "human_size",
+    "is_url",
     "one_bit_off",
     "parse_bdf",
     "parse_number",
     "parse_size",
     "rounded_size",
     "safe_text",
+    "source_name",
+    "without_secrets",
 ]
 
 _BDF = re.compile(r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
+_URL = re.compile(r"(?!qmp:)[A-Za-z][A-Za-z0-9+.-]*://.")
+_SECRET = "***"
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, symbols
 
@@ -59,6 +64,27 @@ def _safe_character(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def is_url(name: str) -> bool:
+    """Whether the name of a source is a URL, such as s3://bucket/vmcore. A path with two slashes is none: `./s3://`."""
+    return _URL.match(name) is not None
+
+
+def source_name(name: str) -> str:
+    """The name of a source, safe to show: `safe_text` of it `without_secrets`."""
+    return safe_text(without_secrets(name))
+
+
+def without_secrets(name: str) -> str:
+    """The name of a source; that of a URL with *** in place of user, password and query, which can be a signature."""
+    if not is_url(name):
+        return name
+    scheme, _, rest = name.partition("://")
+    rest, mark, _ = rest.partition("?")
+    host, slash, path = rest.partition("/")
+    user, at, host = host.rpartition("@")
+    return f"{scheme}://{_SECRET if user else ''}{at}{host}{slash}{path}{mark}{_SECRET if mark else ''}"
 
 
 def decode_name(raw: bytes) -> str:

@@ -77,7 +77,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["inspect"], ["inspect", "--contents", "--format", "json"], ["pci"], ["map"]], ids=" ".join
+    "arguments",
+    [["inspect"], ["inspect", "--contents", "--format", "json"], ["inspect", "--salvage"], ["pci"], ["map"]],
+    ids=" ".join,
 )
 def test_reading_a_dump_opens_nothing_for_writing(unpacked: Path, arguments: list[str]) -> None:
     assert watched([*arguments, str(unpacked)]) == [(0, [])]

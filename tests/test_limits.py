@@ -77,6 +77,7 @@ QUIET = {
     "kdump_descriptors": "of more, each page counts as bytes of its own",
     "overlap_bytes": "segments that were not compared count as different, which is said",
     "overlap_remarks": "their number is said",
+    "remote_cache": "what is not kept is fetched again",
     "report_node": "the page says which command shows all",
 }
 """Limits that hide nothing, so that nothing names them."""

@@ -44,7 +44,7 @@ def test_extras_that_messages_name_exist() -> None:
         for place in (ROOT / "luoser").rglob("*.py")
         for name in re.findall(r"pip install 'luoser\[(\w+)\]'", place.read_text())
     }
-    assert named == {"dask", "report", "snappy", "survey", "vmlinux", "zstd"}
+    assert named == {"dask", "remote", "report", "snappy", "survey", "vmlinux", "zstd"}
     assert named <= set(PROJECT["project"]["optional-dependencies"])
 
 

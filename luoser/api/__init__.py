@@ -38,14 +38,16 @@ def load(
     kallsyms: bool = True,
     pending: bool = False,
     directions: Mapping[int, Direction] | None = None,
+    salvage: bool = False,
     ranges: Sequence[Range] = (),
     pause: bool = False,
     raw: bool = False,
+    scan: bool = False,
     limits: Limits | None = None,
 ) -> State:
     """The state of a source, or in a document of `inspect --full --format json`. As `open`, then `read`.
 
-    path, more, ranges, pause, raw: as of `luoser.open`.
+    path, more, ranges, pause, raw, scan: as of `luoser.open`.
     symbols: those of the running kernel, or the path of a System.map, a copy of kallsyms, or a vmlinux.
     others:  as of `luoser.read`. A document was read already, so that they are without effect.
 
@@ -62,7 +64,7 @@ def load(
         if document is not None:
             return document
         known = read_symbols(symbols, SYMBOLS) if isinstance(symbols, str | os.PathLike) else symbols
-        with open_memory(path, *more, ranges=ranges, pause=pause, raw=raw) as memory:
+        with open_memory(path, *more, ranges=ranges, pause=pause, raw=raw, scan=scan) as memory:
             return read(
                 memory,
                 root=root,
@@ -73,6 +75,7 @@ def load(
                 kallsyms=kallsyms,
                 pending=pending,
                 directions=directions,
+                salvage=salvage,
             )
 
 
@@ -279,7 +282,7 @@ def extract(
 
     source: a source that is open, or a path.
     target: path of a new file; the core is compressed if it ends with .xz, .gz, .bz2 or .zst.
-    memfd:  SESSION/TOKEN of the memfd to write. None: none.
+    memfd:  SESSION/TOKEN of the memfd to write, or @ADDRESS of a descriptor, as found by salvage. None: none.
     blob:   path or address of the node to write. None: none.
     root, page_size, layouts: as of `luoser.read`.
     force:  replace an existing file.
@@ -291,12 +294,20 @@ def extract(
     from luoser.api.sources import opened_memory
     from luoser.extracts.parts import write_part
     from luoser.output import need_other
-    from luoser.reader import read
+    from luoser.reader import memfd_at, read
 
     name = os.fspath(target)
     with opened_memory(source) as memory:
         need_other(name, [memory.path])
         wanted = partial(read, root=root, page_size=page_size, layouts=layouts, contents=True)
         return write_part(
-            name, memory, wanted, memfd=memfd, blob=blob, force=force, no_contents=no_contents, hash_names=hash_names
+            name,
+            memory,
+            wanted,
+            memfd=memfd,
+            blob=blob,
+            memfd_at=memfd_at,
+            force=force,
+            no_contents=no_contents,
+            hash_names=hash_names,
         )

@@ -14,7 +14,7 @@ __all__ = ["COMMANDS_ONLY", "in_python", "with_keywords"]
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
-COMMANDS_ONLY = frozenset({"full", "hex", "word"})
+COMMANDS_ONLY = frozenset({"engine", "from-list", "full", "hex", "jobs", "moments", "name", "word"})
 """Options that no function has. A message keeps them."""
 _KEYWORDS = {"as": "layout", "base": "ranges", "direction": "directions", "map": "ranges", "next": "next_release"}
 """Keywords that are called otherwise than their option."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from luoser.memory.source import Memory
     from luoser.state import Source
 
-__all__ = ["Account", "kept", "note_judged", "note_opened", "note_read"]
+__all__ = ["Account", "is_kept", "kept", "note_judged", "note_opened", "note_read"]
 
 
 @dataclass(slots=True)
@@ -42,6 +42,11 @@ def kept() -> Iterator[Account]:
         yield account
     finally:
         _account.reset(token)
+
+
+def is_kept() -> bool:
+    """Whether there is an account: what it has need not be said."""
+    return _account.get() is not None
 
 
 def note_opened(memory: Memory) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from luoser.cli import complete
-from luoser.cli.account import note_opened, note_read
+from luoser.cli.account import is_kept, note_opened, note_read
 from luoser.errors import SourceError, UsageError
 from luoser.limits import in_force, limited, meanings, with_values
 from luoser.render.out import complain
-from luoser.text import parse_number, parse_size, safe_text
+from luoser.text import counted, parse_number, parse_size, rounded_size, safe_text, source_name
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -140,11 +140,14 @@ class _Expired(click.ClickException):
 
 @contextmanager
 def within(seconds: float | None, source: str) -> Iterator[None]:
-    """Raise _Expired if the block takes longer, also while it waits for a file. None: no bound."""
+    """Raise _Expired if the block takes longer, also while it waits for a file. None: no bound.
+
+    source: its name, safe to show.
+    """
     if seconds is None:
         yield
         return
-    text = f"{safe_text(source)}: not read within {seconds:g} s; --timeout gives it more time"
+    text = f"{source}: not read within {seconds:g} s; --timeout gives it more time"
 
     def expire(*_: object) -> None:
         raise _Expired(text)
@@ -279,6 +282,7 @@ class Reading:
     no_symbols: use no symbols and types that the user did not give.
     search:    look for all roots, although only one is to be read.
     timeout:   seconds after which opening the source, or reading it, is given up. None: no bound.
+    scan:      of a remote source, fetch all that a search needs.
     """
 
     source: tuple[str, ...]
@@ -294,6 +298,7 @@ class Reading:
     no_symbols: bool = False
     search: bool = False
     timeout: float | None = None
+    scan: bool = False
 
     @classmethod
     def plain(cls, name: str, *, layouts: tuple[str, ...] = (), page_size: int | None = None) -> Reading:
@@ -309,6 +314,11 @@ class Reading:
             pause=False,
         )
 
+    @property
+    def name(self) -> str:
+        """The first path, safe to show: no password of a URL."""
+        return source_name(self.source[0])
+
     def open(self) -> Memory:
         """The memory of the source. A long search shows its progress. Raises SourceError."""
         from luoser.memory.open import open_memory
@@ -320,49 +330,64 @@ class Reading:
             return document
         ranges = pc_ranges(self.pc_hole) if self.pc_hole is not None else [Range(*span) for span in self.ranges]
         try:
-            with within(self.timeout, self.source[0]):
-                memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw)
+            with within(self.timeout, self.name):
+                memory = open_memory(*self.source, ranges=ranges, pause=self.pause, raw=self.raw, scan=self.scan)
         except SourceError as error:
             raise SourceError(f"{error}{self._blob_hint()}") from error
         memory.on_progress = progress("searching for KHO roots")
         note_opened(memory)
         return memory
 
-    def read(self, memory: Memory, *, contents: bool = False, pending: bool = False, search: bool = True) -> State:
+    def read(
+        self,
+        memory: Memory,
+        *,
+        contents: bool = False,
+        pending: bool = False,
+        search: bool = True,
+        salvage: bool = False,
+        need_root: bool = True,
+    ) -> State:
         """The state in a memory.
 
         contents: read the contents of driver pages and small files, too.
         pending:  say why, if what the running kernel will hand over is not known.
         search:   look for all roots, although only one is to be read. False: only if the user wants it.
 
+        salvage:  look for things by their shape, too. Then there need not be a root, if something is found.
+        need_root: there has to be a KHO root.
+
         Raises NoState if there is no KHO root, SourceError if nothing shows that the source is an image of memory.
         """
         from luoser.cli.document import DocumentMemory
 
         if isinstance(memory, DocumentMemory):
+            if salvage:
+                raise UsageError("--salvage searches memory, and a state document has none: give the dump")
             state = self._of_document(memory.state)
             note_read(state.source)
             return state
         try:
             own = None if self.no_symbols else memory.symbols
             given = self.symbols if self.symbols is not None else own
-            state = self._read(memory, contents, given, pending, search)
+            state = self._read(memory, contents, given, pending, search, salvage)
         except SourceError as error:
             if self.symbols is not None or memory.symbols is None:
                 raise
             memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
-            state = self._read(memory, contents, None, pending, search)
+            state = self._read(memory, contents, None, pending, search, salvage)
         note_read(state.source)
-        if not state.handovers:
+        _remark_traffic(memory, self.name)
+        if not state.handovers and need_root and not state.salvaged:
             if memory.is_guess and not self.raw and not any(state.problems):
                 raise SourceError(
-                    f"{safe_text(self.source[0])}: unknown dump format, and as a raw image it has no KHO root; if it "
+                    f"{self.name}: unknown dump format, and as a raw image it has no KHO root; if it "
                     f"is one, give --raw, or its addresses with --base, --map or --pc-hole{self._blob_hint()}"
                 )
             for problem in state.problems[:_PROBLEMS_SHOWN]:
                 complain(safe_text(problem.message, again=True))
             raise NoState(
-                f"{safe_text(self.source[0])}: no KHO root in this {state.source.format} source: expected a page with "
+                f"{self.name}: no KHO root in this {state.source.format} source: expected a page with "
                 "a devicetree whose compatible is kho-vN; check that the kernel was booted with kho=on and that the "
                 "dump has all of its memory",
                 state,
@@ -374,12 +399,13 @@ class Reading:
         from luoser.cli.document import DocumentMemory
         from luoser.state.document import read_document
 
-        state = read_document(self.source[0]) if len(self.source) == 1 and not self.raw else None
+        with within(self.timeout, self.name):
+            state = read_document(self.source[0]) if len(self.source) == 1 and not self.raw else None
         if state is None:
             return None
-        if replace(self, root=None) != Reading.plain(self.source[0]):
-            raise UsageError(f"{safe_text(self.source[0])}: a state document: it was read already; give only --root")
-        return DocumentMemory(self.source[0], state)
+        if replace(self, root=None, scan=False, timeout=None) != Reading.plain(self.source[0]):
+            raise UsageError(f"{self.name}: a state document: it was read already; give only --root")
+        return DocumentMemory(self.name, state)
 
     def _of_document(self, state: State) -> State:
         if self.root is None:
@@ -394,12 +420,16 @@ class Reading:
 
         return blob_hint(self.source[0]) if len(self.source) == 1 and not self.raw else ""
 
-    def _read(self, memory: Memory, contents: bool, path: str | None, pending: bool, search: bool) -> State:
+    def _read(
+        self, memory: Memory, contents: bool, path: str | None, pending: bool, search: bool, salvage: bool
+    ) -> State:
         from luoser.reader import SYMBOLS, read
         from luoser.state import Direction
         from luoser.symbols import read_symbols
 
-        with within(self.timeout, self.source[0]):
+        if self.search:  # --scan, not this, agrees to what it costs
+            memory.need_search("--search looks for all KHO roots")
+        with within(self.timeout, self.name):
             return read(
                 memory,
                 root=self.root,
@@ -411,12 +441,21 @@ class Reading:
                 kallsyms=not self.no_symbols,
                 pending=pending,
                 directions={address: Direction(direction) for address, direction in self.directions},
+                salvage=salvage,
             )
 
     def load(self, *, contents: bool = False, search: bool = True) -> State:
         """The state of the source. As `open`, then `read`."""
         with self.open() as memory:
             return self.read(memory, contents=contents, search=search)
+
+
+def _remark_traffic(memory: Memory, name: str) -> None:
+    """Say on stderr what it has cost to read a remote source."""
+    traffic = memory.traffic
+    if traffic is not None and not is_kept():
+        size = f" of {rounded_size(traffic.size)}" if traffic.size else ""
+        complain(f"{name}: {rounded_size(traffic.fetched)}{size} fetched in {counted(traffic.requests, 'request')}")
 
 
 _READ_OPTIONS = (
@@ -461,6 +500,11 @@ _READ_OPTIONS = (
         "depend. Commands that judge or copy do so in any case.",
     ),
     click.option(
+        "--scan",
+        is_flag=True,
+        help="Of a source at a URL, fetch all that a search for KHO roots needs. Without it what that costs is said.",
+    ),
+    click.option(
         "--direction",
         "directions",
         multiple=True,
@@ -490,7 +534,7 @@ def read_options(command: Callable[..., Any], *, required: bool = True) -> Calla
         if bool(ranges) + (base is not None) + (pc_hole is not None) > 1:
             raise UsageError("--map, --base and --pc-hole exclude each other; give only one of them")
         names = ("source", "root", "page_size", "layouts", "symbols", "pause", "directions", "timeout")
-        own = {name: rest.pop(name) for name in (*names, "raw", "no_symbols", "search")}
+        own = {name: rest.pop(name) for name in (*names, "raw", "no_symbols", "search", "scan")}
         if own["search"] and own["root"] is None:
             raise UsageError("--search is for --root: without it the whole source is searched")
         spans = ((base, None, 0),) if base is not None else ranges

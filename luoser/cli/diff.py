@@ -119,11 +119,11 @@ def command(
 def _single(name: str) -> tuple[str, ...]:
     """The files of the one source that has a name. Raises UsageError if it stands for several."""
     from luoser.errors import UsageError
-    from luoser.text import safe_text
+    from luoser.text import source_name
 
     found = sources_of((name,), None)
     if len(found) != 1:
-        raise UsageError(f"{safe_text(name)}: expected one source, found {len(found)}")
+        raise UsageError(f"{source_name(name)}: expected one source, found {len(found)}")
     return found[0]
 
 
@@ -148,12 +148,13 @@ def compared(
     """
     from luoser.changes import without
     from luoser.render.changes import changes_document, print_changes, print_changes_line, print_stat
+    from luoser.text import source_name
 
     found = _compare((before, reading.source), roots, how, ignore)
     found = replace(found, changes=without(found.changes, ignore))
     note_judged(found.verdict.value)
     if output == "line":
-        print_changes_line(found, ",".join(reading.source))
+        print_changes_line(found, ",".join(map(source_name, reading.source)))
     elif output in ("json", "jsonl"):
         echo_json(changes_document(found))
     elif stat:
@@ -267,9 +268,9 @@ def _load_both(names: tuple[_Names, _Names], stack: ExitStack, reading: _Reading
 
 
 def _shown(source: _Names) -> str:
-    from luoser.text import safe_text
+    from luoser.text import source_name
 
-    return safe_text(",".join(source))
+    return ",".join(map(source_name, source))
 
 
 def _load(source: _Names, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:

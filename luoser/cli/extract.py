@@ -60,7 +60,8 @@ def _targets(options: dict[str, Any], sources: Sequence[tuple[str, ...]]) -> Ite
     "--memfd",
     metavar="SESSION/TOKEN",
     shell_complete=complete.memfds,
-    help="Write the contents of this preserved memfd instead of a core.",
+    help="Write the contents of this preserved memfd instead of a core; or @ADDRESS of a descriptor, as `luoser "
+    "inspect --salvage` finds it.",
 )
 @click.option(
     "--blob",
@@ -113,23 +114,28 @@ def command(
       luoser extract vmcore -o small.elf.xz
       luoser extract vmcore -o public.elf.xz --hash-names key
       luoser extract vmcore -o disk.img --memfd vm-web-01/0x1a
+      luoser extract vmcore -o disk.img --memfd @0x1ad2000
       luoser extract dumps/*.elf -o 'cuts/{name}.xz'
     """
     from luoser.cli.document import need_pages
+    from luoser.extracts.memfd import memfd_address
     from luoser.extracts.parts import write_part
     from luoser.output import need_other
+    from luoser.reader import memfd_at
     from luoser.render.out import line
     from luoser.text import safe_text
 
     need_other(target, [*reading.source, *([reading.symbols] if reading.symbols is not None else [])])
     with reading.open() as memory:
         need_pages(memory)
+        by_address = memfd is not None and memfd_address(memfd) is not None
         said = write_part(
             target,
             memory,
-            lambda one, contents=True: reading.read(one, contents=contents),
+            lambda one, contents=not by_address: reading.read(one, contents=contents, need_root=not by_address),
             memfd=memfd,
             blob=blob,
+            memfd_at=memfd_at,
             force=force,
             no_contents=no_contents,
             hash_names=_key(hash_names) if hash_names is not None else None,

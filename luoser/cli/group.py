@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import click
 
+from luoser.text import without_secrets
+
 __all__ = ["Group"]
 
 
@@ -33,7 +35,7 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's own."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            ctx.fail(f"No such command {args[0]!r}{self.unknown(args[0])}")
+            ctx.fail(f"No such command {without_secrets(args[0])!r}{self.unknown(args[0])}")
         return super().resolve_command(ctx, args)
 
     def unknown(self, name: str) -> str:

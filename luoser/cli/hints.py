@@ -7,12 +7,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from luoser.text import is_url, without_secrets
+
 __all__ = ["blob_hint", "command_for", "dump_hint", "read_spec"]
 
 
 def command_for(source: str) -> str:
     """`; to see ...: luoser COMMAND SOURCE` for a source that was given in place of a command."""
-    shown = shlex.quote(source)
+    shown = shlex.quote(without_secrets(source))
     place = Path(source)
     if ":" in source and not place.exists():
         return f"; is it a source? luoser inspect {shown}"
@@ -42,6 +44,8 @@ def dump_hint(source: str) -> str:
     from luoser.memory.open import open_memory
     from luoser.state.document import read_document
 
+    if is_url(source):  # it was not given as a source
+        return ""
     try:
         if read_document(source) is not None:
             return f"; it is a state document: luoser inspect {shlex.quote(source)}"

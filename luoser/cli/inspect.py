@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from luoser.cli.account import note_judged
@@ -28,6 +30,12 @@ __all__ = ["command"]
     help="Show all: a line for each device, session, file and note, all evidence, and whether an address is preserved.",
 )
 @click.option("--depth", type=click.IntRange(0), metavar="N", help="Show N levels of the tree below each root.")
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Look in the whole source for sessions, files, memfds, FLBs, device lists and devicetrees by their shape, "
+    "where no pointer leads to them. They are shown apart, each with a confidence, and count in no verdict.",
+)
 @click.option("--summary", is_flag=True, help="Show only source, verdict, and a few lines for each root.")
 @many_sources()
 def command(
@@ -38,6 +46,7 @@ def command(
     pending: bool,
     all_: bool,
     depth: int | None,
+    salvage: bool,
     summary: bool,
 ) -> None:
     """Show everything that is handed over in SOURCE: KHO roots, preserved memory, LUO, PCI devices.
@@ -64,9 +73,11 @@ def command(
         raise UsageError("--summary excludes --all, --depth, --full and --contents")
     with reading.open() as memory:
         needed = contents or output != "json"  # by `check`
-        state = reading.read(memory, contents=needed, pending=pending, search=False)
+        state = reading.read(memory, contents=needed, pending=pending, search=False, salvage=salvage)
         ram, machine = memory.known_ram, machine_text(memory)
-        shown = reading.read(memory, pending=pending, search=False) if output == "jsonl" and not contents else state
+        shown = state
+        if output == "jsonl" and not contents:
+            shown = replace(reading.read(memory, pending=pending, search=False), salvaged=state.salvaged)
     if output != "json":
         from luoser.checks import check
 

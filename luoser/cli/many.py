@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -28,7 +28,10 @@ from luoser.limits import Limits, in_force, limited
 from luoser.render.out import Screen, complain, screen, write, written_for
 from luoser.render.tested import Result
 from luoser.render.together import FORMATS, FRAMED, inert, joined
-from luoser.text import counted, safe_text
+from luoser.text import counted, safe_text, source_name, without_secrets
+
+if TYPE_CHECKING:
+    from luoser.memory.source import Memory
 
 __all__ = ["answer", "each_source", "many_options", "many_sources", "run_many", "sources_of", "worst_of"]
 
@@ -41,6 +44,8 @@ _WORST = (UNREADABLE, 1, INCONCLUSIVE, NO_STATE)
 """Exit codes that are not 0, the worst first."""
 _OF_MANY = ("line", "text", "json", "jsonl", *FORMATS)
 """Formats in which several sources can be shown."""
+_OF_TEXT = ("all_", "contents", "depth", "full", "summary", "verbose")
+"""Options of more than a line for each source."""
 _OF_EACH = ("jsonl", *FRAMED)
 """Formats in which what cannot be read is a result, too: a single source is read as one of several."""
 _STDIN = f"-: standard input is a source only if there is no other, and no result of --format {' or '.join(_OF_EACH)}"
@@ -155,8 +160,10 @@ class _Answer:
     format: str | None = None
     kernel: str | None = None
     sha256: str | None = None
+    etag: str | None = None
     seconds: float = 0.0
     bytes_read: int | None = None
+    requests: int | None = None
 
 
 def run_many(name: str, calls: Sequence[_Call], *, jobs: int | None, memory: int | None) -> None:
@@ -221,10 +228,10 @@ def worst_of(codes: set[int]) -> int:
 
 
 def _output(options: dict[str, Any]) -> str:
-    """The format for several sources: a line for each unless another one was asked for."""
+    """The format for several sources: a line for each unless another one, or more, was asked for."""
     asked: str = options.get("output", "line")
     if click.get_current_context().get_parameter_source("output") is ParameterSource.DEFAULT:
-        return "line"
+        return "text" if any(options.get(name) not in (None, False) for name in _OF_TEXT) else "line"
     if asked not in _OF_MANY:
         raise UsageError(f"--format {asked} is for one source: for several expected {' or '.join(_OF_MANY)}")
     return asked
@@ -235,7 +242,7 @@ def _as(options: dict[str, Any], output: str) -> dict[str, str]:
 
 
 def _lost(source: tuple[str, ...], why: str) -> str:
-    return f"{safe_text(','.join(source))}: {why}"
+    return f"{','.join(map(source_name, source))}: {why}"
 
 
 def _end_of(found: _Answer) -> str:
@@ -261,7 +268,7 @@ def _result_of(source: _Names, found: _Answer) -> Result:
         complain(inert(text))
     is_read = found.exit not in (UNREADABLE, NO_STATE)
     return Result(
-        source=safe_text(",".join(source)),
+        source=",".join(map(source_name, source)),
         out=found.out if is_read else "",
         exit=found.exit,
         said=tuple(safe_text(text, again=True) for text in found.said),
@@ -277,17 +284,18 @@ def _result(name: str, source: tuple[str, ...], found: _Answer) -> str:
         "schema": "luoser/result/1",
         "command": name,
         "source": {
-            "path": ",".join(source),
+            "path": ",".join(map(without_secrets, source)),
             "sha256": found.sha256,
+            "etag": found.etag,
             "format": found.format,
             "kernel": found.kernel,
         },
         "version": __version__,
         "exit": found.exit,
         "verdict": found.verdict,
-        "error": None if is_read else "\n".join(found.said),
+        "error": found.said[-1] if found.said and not is_read else None,
         "messages": list(found.said),
-        "cost": {"seconds": round(found.seconds, 6), "bytes_read": found.bytes_read},
+        "cost": {"seconds": round(found.seconds, 6), "bytes_read": found.bytes_read, "requests": found.requests},
     }
     return f'{json.dumps(head)[:-1]}, "document": {found.out or "null"}}}\n'
 
@@ -299,12 +307,12 @@ def answer(name: str, reading: Reading, options: dict[str, Any], limits: Limits,
     limits:   in force.
     shown_on: what will show it.
     """
-    from luoser.fleet.fingerprint import sha256_of
+    from luoser.fleet.fingerprint import fingerprint
 
     began = time.monotonic()
     importlib.import_module(f"luoser.cli.{name}")
     with limited(limits), kept() as account, _captured(shown_on) as (out, said):
-        digest = sha256_of(reading.source)
+        mark = fingerprint(reading.source)
         code = _exit_code(_commands[name], reading, options)
     text = out.getvalue()
     if options.get("output") == "jsonl":
@@ -314,7 +322,8 @@ def answer(name: str, reading: Reading, options: dict[str, Any], limits: Limits,
         exit=code,
         out=text,
         said=tuple(line.removeprefix("luoser: ") for line in lines),
-        sha256=digest,
+        sha256=mark.sha256,
+        etag=mark.etag,
         seconds=time.monotonic() - began,
         **_members(account),
     )
@@ -326,8 +335,18 @@ def _members(account: Account) -> dict[str, Any]:
         "verdict": account.verdict,
         "format": source.format if source is not None else memory.format if memory is not None else None,
         "kernel": source.kernel if source is not None else None,
-        "bytes_read": memory.bytes_read if memory is not None else None,
+        **_traffic(memory),
     }
+
+
+def _traffic(memory: Memory | None) -> dict[str, int | None]:
+    """Bytes that came from a server, and requests for them; of what lies here, bytes that were asked for."""
+    if memory is None:
+        return {}
+    traffic = memory.traffic
+    if traffic is None:
+        return {"bytes_read": memory.bytes_read}
+    return {"bytes_read": traffic.fetched, "requests": traffic.requests}
 
 
 def _exit_code(command: _Command, reading: Reading, options: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ from luoser.memory.source import Memory
 from luoser.state import File, Handover, MapStatus, Memfd, Preserved, PreservedMap, State
 from luoser.text import human_size, parse_number, safe_text
 
-__all__ = ["write_memfd"]
+__all__ = ["memfd_address", "write_memfd"]
 
 _PAGE = 4096
 _PIECE = 16 << 20
@@ -40,17 +40,29 @@ class _Piece(NamedTuple):
     is_block: bool
 
 
-def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
+def memfd_address(name: str) -> int | None:
+    """The address of a descriptor, as @ADDRESS or ADDRESS. None: it is SESSION/TOKEN. Raises UsageError."""
+    if "/" in name:
+        return None
+    try:
+        return parse_number(name.removeprefix("@"))
+    except ValueError:
+        raise UsageError(f"{safe_text(name)!r}: expected SESSION/TOKEN such as vm-web-01/0x1b, or @ADDRESS") from None
+
+
+def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str, found: Memfd | None = None) -> str:
     """Write a preserved memfd. Returns a line that says what was written, with the SHA-256 of the file.
 
-    The size of a folio comes from its order in an intact map. Otherwise one page is assumed.
+    The size of a folio comes from its order in an intact map. Otherwise one page is assumed; of a memfd that was
+    salvaged, the pages up to the next folio, as a preserved memfd has no holes.
 
-    name: SESSION/TOKEN.
+    name:  SESSION/TOKEN, or @ADDRESS.
+    found: the memfd at this address, to which no pointer may lead. None: find it in the state.
 
     Raises UsageError if there is no such memfd, if several handovers have one, if its folios overlap, or if one of
     its pages cannot be read, because luoser never makes up bytes. The file is then incomplete.
     """
-    handover, memfd = _find(state, name)
+    preserved, memfd = (_preserving(state, found), found) if found is not None else _find(state, name)
     what = f"memfd {safe_text(name)}"
     if len(memfd.folios.list) != memfd.folios.count:
         have, count = len(memfd.folios.list), memfd.folios.count
@@ -60,7 +72,8 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
         raise UsageError(f"{what}: {text}; {how_to_raise('memfd_size')}")
     file.truncate(memfd.size)
     copy, end, written, guesses, guessed = _Copy(file, memory), 0, 0, 0, list[int]()
-    pieces = _pieces(memfd, state.source.page_size, handover.preserved.map)
+    known = preserved.map if preserved is not None else None
+    pieces = _pieces(memfd, state.source.page_size, known, is_salvaged=found is not None)
     for piece in pieces:
         if piece.offset < end:
             raise UsageError(f"{what}: its folios overlap or are out of order at offset {piece.offset:#x}")
@@ -77,12 +90,22 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str) -> str:
             guessed += offsets[: _RANGES_NAMED - len(guessed)]
     file.flush()
     digest = _digest(file) if memfd.size <= _HASHED + 8 * copy.copied else "not computed, nearly all of it is a hole"
-    doubt = _doubt(handover.preserved, guesses, guessed)
+    doubt = _doubt(preserved, guesses, guessed)
     return f"{memfd.size} bytes, {written} of them from folios, sha256 {digest}{doubt}"
 
 
-def _doubt(preserved: Preserved, count: int, offsets: list[int]) -> str:
+def _preserving(state: State, memfd: Memfd) -> Preserved | None:
+    """The memory of the handover whose map has the descriptor of a memfd. None: no map has it."""
+    found = (one.preserved for one in state.handovers if one.preserved.map is not None)
+    return next((one for one in found if one.map is not None and one.map.find(memfd.address) is not None), None)
+
+
+def _doubt(preserved: Preserved | None, count: int, offsets: list[int]) -> str:
     """Warning for folios of unknown size, in words. offsets: in the file, of the first of them."""
+    if preserved is None:
+        sizes = f", but one page each for {count}, which do not fit" if count else ""
+        words = "salvaged: no map has the sizes, assuming that each folio ends where the next one begins"
+        return f"; {words}{sizes}; its pages may have been reused since"
     if preserved.map is None:
         reused = "; its pages may have been reused since" if preserved.status is MapStatus.STALE else ""
         return f"; the map is {preserved.status.value}, assuming one page for each folio{reused}"
@@ -93,10 +116,25 @@ def _doubt(preserved: Preserved, count: int, offsets: list[int]) -> str:
     return f"; no block of the map{partial} begins at {count} of the folios, assuming one page each: at offset {where}"
 
 
-def _pieces(memfd: Memfd, page: int, found: PreservedMap | None) -> Iterator[_Piece]:
+def _gap_orders(memfd: Memfd, page: int) -> Iterator[int | None]:
+    """The order of each folio if it reaches to the next one, or to the end of the file. None: no folio can do so."""
+    indices = [index for index, _, _ in memfd.folios.list.rows()]
+    ends = [*indices[1:], -(-memfd.size // page)]
+    for (index, address, _), end in zip(memfd.folios.list.rows(), ends, strict=True):
+        order = max(0, end - index - 1).bit_length()
+        is_last = end == ends[-1]
+        is_whole = is_last or end - index == 1 << order
+        yield order if is_whole and address % (page << order) == 0 else None
+
+
+def _pieces(memfd: Memfd, page: int, found: PreservedMap | None, *, is_salvaged: bool = False) -> Iterator[_Piece]:
     """The folios, joined where they can be copied at once."""
     folios = memfd.folios.list
-    orders = found.heads(folios.addresses()) if found is not None else repeat(None)
+    orders: Iterator[int | None] = repeat(None)
+    if found is not None:
+        orders = found.heads(folios.addresses())
+    elif is_salvaged:
+        orders = _gap_orders(memfd, page)
     first = place = size = 0
     was_block = False
     for (index, address, _), order in zip(folios.rows(), orders, strict=False):
@@ -184,8 +222,8 @@ def _digest(file: BinaryIO) -> str:
         return hashlib.file_digest(again, "sha256").hexdigest()
 
 
-def _find(state: State, name: str) -> tuple[Handover, Memfd]:
-    """The memfd SESSION/TOKEN and its handover. Raises UsageError."""
+def _find(state: State, name: str) -> tuple[Preserved, Memfd]:
+    """The memfd SESSION/TOKEN, and the preserved memory of its handover. Raises UsageError."""
     session_name, _, token_text = name.rpartition("/")
     try:
         token = parse_number(token_text)
@@ -211,7 +249,7 @@ def _find(state: State, name: str) -> tuple[Handover, Memfd]:
             why = f"no descriptor can be read at {file.data:#x}: the page was freed, reused or excluded from the dump"
             raise UsageError(f"{safe_text(name)}: {why}; `luoser inspect` lists the problems")
         raise UsageError(f"{safe_text(name)}: expected a memfd, found {safe_text(file.compatible)}")
-    return handover, file.memfd
+    return handover.preserved, file.memfd
 
 
 def _why_none(state: State) -> str:

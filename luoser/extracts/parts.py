@@ -8,13 +8,13 @@ from collections.abc import Callable
 from luoser.errors import UsageError
 from luoser.extracts.blob import write_blob
 from luoser.extracts.core import without_test_data, write_core
-from luoser.extracts.memfd import write_memfd
+from luoser.extracts.memfd import memfd_address, write_memfd
 from luoser.extracts.names import hashed_names, names_are_hashed
 from luoser.extracts.spared import NO_CONTENTS, Spared, Still
 from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.output import new_file, packed_file
-from luoser.state import State
+from luoser.state import Memfd, State
 from luoser.text import human_size, safe_text
 
 __all__ = ["write_part"]
@@ -27,6 +27,7 @@ def write_part(
     *,
     memfd: str | None,
     blob: str | None,
+    memfd_at: Callable[[Memory, int, int], Memfd],
     force: bool,
     no_contents: bool = False,
     hash_names: str | None = None,
@@ -36,8 +37,9 @@ def write_part(
     target: its path.
     memory: the source.
     read:   gives the state of a source, with contents; without them if `contents` is False.
-    memfd:  SESSION/TOKEN of the memfd to write. None: none.
+    memfd:  SESSION/TOKEN of the memfd to write, or @ADDRESS of its descriptor. None: none.
     blob:   path or address of the node to write. None: none. Without both it is a core.
+    memfd_at: the memfd with its descriptor at an address; of the source, the address, and the page size in bytes.
     force:  replace an existing file.
     no_contents: leave out of a core all that is not a structure of the handover or of the kernel.
     hash_names:  key of the hashes that replace names that users chose; implies `no_contents`. None: keep the names.
@@ -60,7 +62,9 @@ def write_part(
     spared = _spared(memory, read, record, hash_names) if no_contents else None
     with (packed_file if is_core else new_file)(target, force=force) as file:
         if memfd is not None:
-            return write_memfd(file, memory, state, memfd)
+            address = memfd_address(memfd)
+            found = None if address is None else memfd_at(memory, address, state.source.page_size)
+            return write_memfd(file, memory, state, memfd, found)
         if blob is not None:
             return write_blob(file, memory, state, blob)
         if spared is not None:

@@ -15,7 +15,7 @@ from luoser.errors import SourceError, UsageError
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.debugfs import is_copy
 from luoser.memory.together import grouped
-from luoser.text import safe_text
+from luoser.text import is_url, safe_text, source_name
 
 __all__ = ["found_sources", "listed_names"]
 
@@ -56,16 +56,35 @@ def found_sources(names: Iterable[str]) -> list[Source]:
 def _expanded(names: Iterable[str]) -> Iterator[str | Source]:
     """Names of files, which may belong together, and sources of which that is known."""
     for name in names:
-        if Path(name).is_dir():
+        if is_url(name):
+            yield from _at_url(name)
+        elif Path(name).is_dir():
             yield from _of_folder(Path(name))
         elif _is_there(name) or name.partition(":")[0] in ("live", "qmp", "gdb"):
             yield name
         elif "," in name:
             yield tuple(part for part in name.split(",") if part)
-        elif has_magic(name) and "://" not in name:
+        elif has_magic(name):
             yield from _of_pattern(name)
         else:
             yield name
+
+
+def _at_url(name: str) -> Iterator[str | Source]:
+    """A URL, several with commas between them, which are one dump, or those that one with `*` fits."""
+    parts = tuple(name.split(","))
+    if len(parts) > 1 and all(map(is_url, parts)):
+        yield parts
+        return
+    if "*" not in name:
+        yield name
+        return
+    from luoser.memory.origin import fitting_urls
+
+    found = fitting_urls(name, LIMITS.sources + 1)
+    if not found:
+        raise UsageError(f"{source_name(name)}: no file there fits this pattern")
+    yield from found
 
 
 def _is_there(name: str) -> bool:

@@ -16,15 +16,18 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 from luoser.bits import is_zero
 from luoser.errors import SourceError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.memory.packed import LONGEST, DamagedError, unpacked
-from luoser.text import safe_text
+from luoser.memory.packed import LONGEST, DamagedError, Reader, unpacked
+from luoser.text import is_url, safe_text, source_name
 
-__all__ = ["Buffer", "File", "Mapped", "load", "read_file", "refuse_endless", "runs_of_data"]
+if TYPE_CHECKING:
+    from luoser.memory.remote import Remote
+
+__all__ = ["Buffer", "File", "Local", "Mapped", "load", "read_file", "refuse_endless", "runs_of_data", "spooled"]
 
 _CHUNK = 1 << 20
 _FREE_RATIO = 64 << 20
@@ -65,8 +68,10 @@ class Mapped(mmap.mmap):
                 self.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
-Buffer = bytes | mmap.mmap
-"""The bytes of a file, mapped or in memory."""
+Local: TypeAlias = bytes | mmap.mmap
+"""Bytes that are all at hand."""
+Buffer: TypeAlias = "Local | Remote"
+"""The bytes of a file: mapped, in memory, or fetched by need."""
 
 
 def runs_of_data(buffer: Buffer, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -105,6 +110,10 @@ def load(path: str | os.PathLike[str], limit: str = "unpacked", *, raw: bool = F
     raw:   one that cannot be unpacked is not packed.
     """
     name = os.fspath(path)
+    if is_url(name):
+        raise SourceError(
+            f"{source_name(name)}: a URL: only dumps and state documents are read from there; copy it first"
+        )
     shown = "standard input" if name == "-" else safe_text(name)
     try:
         return _buffer(name, shown, limit, raw=raw)
@@ -127,7 +136,7 @@ def read_file(path: str | os.PathLike[str], *, limit: str) -> bytes:
     if len(buffer) > most:
         text = f"file too large: expected at most {most} bytes, found {len(buffer)}; {how_to_raise(limit)}"
         raise SourceError(f"{shown}: {text}")
-    return bytes(buffer)
+    return buffer[:]
 
 
 def _buffer(name: str, shown: str, limit: str, *, raw: bool) -> File:
@@ -176,7 +185,39 @@ def _unpacked(file: BinaryIO, shown: str, limit: str, *, raw: bool) -> File:
         raise error if str(error).startswith(shown) else SourceError(f"{shown}: {error}") from error
 
 
-def _read(file: BinaryIO) -> Iterator[bytes]:
+def spooled(file: Reader, size: int | None, shown: str, limit: str) -> File:
+    """What comes from where it cannot be mapped, unpacked if it is packed: in memory, or in a temporary file.
+
+    size:  bytes that come. None: not known.
+    shown: name in errors.
+    limit: name of that of its bytes, unpacked.
+
+    Raises SourceError, of which DamagedError does not name the file.
+    """
+    head = b""
+    while len(head) < LONGEST and (piece := file.read(LONGEST - len(head))):
+        head += piece
+    remarks: list[str] = []
+    again = _Again(head, file)
+    pieces = unpacked(again, head, remarks)
+    most = max(_FREE_RATIO, LIMITS.unpacked_ratio * size) if size is not None else None
+    spool = _spool(pieces or _read(again), shown, limit, ratio=most if pieces is not None else None)
+    return _map(spool, shown, limit, remarks)
+
+
+class _Again:
+    """A file from its start on, of which the first bytes were read."""
+
+    def __init__(self, head: bytes, file: Reader) -> None:
+        self._head, self._file = head, file
+
+    def read(self, size: int) -> bytes:
+        """As of `Reader`."""
+        data, self._head = self._head[:size], self._head[size:]
+        return data or self._file.read(size)
+
+
+def _read(file: Reader) -> Iterator[bytes]:
     while block := file.read(_CHUNK):
         yield block
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from luoser.errors import SourceError
-from luoser.memory.file import Buffer
+from luoser.memory.file import Buffer, Local
 from luoser.memory.source import ByteSource, Segment, swept
 
 __all__ = ["MAGIC", "Flattened", "known", "stored", "volume"]
@@ -38,6 +38,7 @@ class Flattened:
     """
 
     def __init__(self, path: str, buffer: Buffer) -> None:
+        assert isinstance(buffer, Local)  # a remote one is fetched whole
         if len(buffer) < _HEADER_SIZE:
             raise SourceError(
                 f"{path}: truncated flattened dump: expected a header of {_HEADER_SIZE} bytes, found {len(buffer)}"

@@ -26,7 +26,7 @@ from luoser.memory.elf import parse_vmcoreinfo
 from luoser.memory.file import Mapped
 from luoser.memory.flattened import known, volume
 from luoser.memory.frames import FrameBitmap
-from luoser.memory.source import ByteSource, Memory, Segment
+from luoser.memory.source import ByteSource, Memory, Segment, is_remote
 
 __all__ = ["MAGICS", "KdumpMemory", "split_dump"]
 
@@ -47,6 +47,8 @@ _SHARED = 4
 """Times the bytes of a file that its pages may have, those at one offset counted once. Without sharing it is 1."""
 _REMEMBERED = 1 << 16
 """Offsets of pages out of their order that a search knows again: those of equal pages are one, and few."""
+_FETCHED = 8
+"""Of a remote file only one in so many of those descriptors is looked at before a search, and the last ones."""
 _STEP = 1 << 12
 """Number of descriptors that are checked together."""
 
@@ -374,7 +376,8 @@ class KdumpMemory(Memory):
         if part.dumped.size < part.header.max_mapnr:
             self.remarks.append(f"truncated: {part.path} ends inside its bitmaps")
             return
-        if self._say_lost(part, LIMITS.kdump_checked) or part.pages <= LIMITS.kdump_checked:
+        most = LIMITS.kdump_checked // (_FETCHED if is_remote(part.source) else 1)
+        if self._say_lost(part, most) or part.pages <= most:
             return
         self._sampled.append(part)
 
@@ -388,7 +391,11 @@ class KdumpMemory(Memory):
         return frame is not None
 
     def _look_at_all(self) -> None:
-        """Before a search, which takes as long anyway: look at the descriptors that were not looked at."""
+        """Before a search, which takes as long anyway: look at the descriptors that were not looked at.
+
+        Raises SourceError if a remote source may not be searched.
+        """
+        self.need_search()
         while self._sampled:
             self._say_lost(self._sampled.pop(), LIMITS.kdump_descriptors)
 
@@ -478,6 +485,9 @@ class KdumpMemory(Memory):
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
         """As `Memory.find_pages`. Decompresses only the first bytes of a page, and a shared page only once."""
+        return self._once(prefix, at, self._find_pages(prefix, at))
+
+    def _find_pages(self, prefix: bytes, at: int) -> Iterator[int]:
         self._look_at_all()
         within = prefix[: _PAGE - at]
         total = self._parts[-1].last * self._page
@@ -568,6 +578,9 @@ class KdumpMemory(Memory):
 
     def find(self, pattern: bytes) -> Iterator[int]:
         """As `Memory.find`. A match can cross from one page into the next, but not into a third one."""
+        return self._once(pattern, None, self._find(pattern))
+
+    def _find(self, pattern: bytes) -> Iterator[int]:
         self._look_at_all()
         search = re.compile(re.escape(pattern), re.DOTALL).finditer  # over zeros five times as fast as find()
         reach, following, tail = len(pattern) - 1, -1, b""

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from luoser import fdt
 from luoser.errors import SourceError, UsageError
@@ -21,7 +22,10 @@ from luoser.memory.elf import ElfMemory
 from luoser.memory.file import Buffer, File, load
 from luoser.memory.raw import Range, RawMemory
 from luoser.memory.source import ByteSource, Memory
-from luoser.text import bytes_text, safe_text
+from luoser.text import bytes_text, is_url, safe_text, without_secrets
+
+if TYPE_CHECKING:
+    from luoser.memory.remote import Traffic
 
 __all__ = ["FORMATS", "open_memory"]
 
@@ -35,6 +39,7 @@ def open_memory(
     ranges: Sequence[Range] = (),
     pause: bool = False,
     raw: bool = False,
+    scan: bool = False,
     limits: Limits | None = None,
 ) -> Memory:
     """The memory source of a dump, a machine or a guest.
@@ -42,40 +47,59 @@ def open_memory(
     Formats: ELF cores (64-bit little-endian), kdump-compressed files (flattened or not), LiME and AVML dumps,
     VMware .vmem files and raw images, each also as .xz, .gz, .bz2 or .zst; and folders with the debugfs blobs of KHO.
 
-    path:   a file, `-` for standard input, /sys/kernel/debug/kho or a copy of it, /dev/mem, /proc/kcore,
-            `live:` for this machine, `qmp:SOCKET` or `gdb:HOST:PORT` for a QEMU guest.
+    path:   a file, a URL of fsspec such as s3://bucket/vmcore, `-` for standard input, /sys/kernel/debug/kho or a copy
+            of it, /dev/mem, /proc/kcore, `live:` for this machine, `qmp:SOCKET` or `gdb:HOST:PORT` for a QEMU guest.
     more:   the other files of a split kdump, or the .vmss or .vmsn of a .vmem.
     ranges: physical addresses of the parts of a raw image. Empty: byte N is assumed to be address N. Of `gdb:`: where
             RAM is; empty: as QEMU says.
     raw:    the file is a raw image, whatever it begins with.
     pause:  stop a running guest until the source is closed.
+    scan:   of a remote source, agree to fetch all of it if that is needed.
     limits: bounds on what is read. None: the defaults.
 
     Raises SourceError for a file that cannot be read, is empty, or is not a memory image; UsageError for ranges that
     do not fit the image, and for `pause` or `more` with a source that does not support it.
     """
     with limited(limits):
-        return _open(path, *more, ranges=ranges, pause=pause, raw=raw)
+        return _open(path, *more, ranges=ranges, pause=pause, raw=raw, scan=scan)
 
 
 def _open(
-    path: str | os.PathLike[str], *more: str | os.PathLike[str], ranges: Sequence[Range], pause: bool, raw: bool
+    path: str | os.PathLike[str],
+    *more: str | os.PathLike[str],
+    ranges: Sequence[Range],
+    pause: bool,
+    raw: bool,
+    scan: bool,
 ) -> Memory:
     if os.fspath(path).startswith(("qmp:", "gdb:")) or pause:
         return _guest(os.fspath(path), more, pause, ranges)
     memory = _special(os.fspath(path)) if not more else None
     if memory is None:
-        named = [load(name, raw=raw) for name in (path, *more)]
+        named, traffic = _loaded([os.fspath(name) for name in (path, *more)], raw=raw, scan=scan)
         if raw and more:
             raise UsageError("--raw is for a single file")
         memory = _opened(named, raw=raw, is_placed=bool(ranges))
+        memory.traffic = traffic
     elif raw:
         raise UsageError(f"{memory.path}: --raw is for a file, not for a {memory.format} source")
     if ranges:
         memory.place(ranges)
         memory.is_guess = False
-    memory.path = os.fspath(path)
+    memory.path = without_secrets(os.fspath(path))
     return memory
+
+
+def _loaded(names: Sequence[str], *, raw: bool, scan: bool) -> tuple[list[File], Traffic | None]:
+    """The files of a source, and what is counted of those that are remote. None: none is."""
+    if not any(map(is_url, names)):
+        return [load(name, raw=raw) for name in names], None
+    from luoser.memory.remote import Traffic, load_remote
+
+    traffic, whole = Traffic(agreed=scan), (flattened.MAGIC, avml.MAGIC)
+    return [
+        load_remote(name, traffic, raw=raw, whole=whole) if is_url(name) else load(name, raw=raw) for name in names
+    ], traffic
 
 
 def _guest(path: str, more: tuple[object, ...], pause: bool, ranges: Sequence[Range]) -> Memory:
@@ -99,7 +123,7 @@ def _special(name: str) -> Memory | None:
         from luoser.memory.live import open_live
 
         return open_live()
-    if name == "-":
+    if name == "-" or is_url(name):
         return None
     shown = safe_text(name)
     try:
@@ -178,8 +202,8 @@ def _recognise(file: File, *, is_placed: bool) -> Memory:
     if head.startswith(fdt.MAGIC) and len(buffer) <= LIMITS.fdt_size:
         from luoser.memory.debugfs import DebugfsMemory, is_root
 
-        if is_root(bytes(buffer)):
-            return DebugfsMemory(shown, bytes(buffer))
+        if is_root(buffer[:]):
+            return DebugfsMemory(shown, buffer[:])
         raise SourceError(f"{shown}: a flattened devicetree, but not a KHO root; try `luoser decode`")
     found = container(buffer)
     if found is not None and not is_placed:

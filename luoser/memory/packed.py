@@ -8,14 +8,21 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, cast
+from typing import Protocol, cast
 
 from luoser.errors import SourceError
 
-__all__ = ["LONGEST", "DamagedError", "unpacked"]
+__all__ = ["LONGEST", "DamagedError", "Reader", "is_packed", "unpacked"]
 
 _PIECE = 4096
 """Bytes that are unpacked together: each can give thousands of times as many."""
+
+
+class Reader(Protocol):
+    """What can be read from its start on, such as a file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes, none only at the end."""
 
 
 class DamagedError(SourceError):
@@ -67,7 +74,12 @@ LONGEST = max(len(magic) for packing in _PACKINGS for magic in packing.magics)
 """Bytes of the longest magic number."""
 
 
-def unpacked(file: BinaryIO, head: bytes, remarks: list[str]) -> Iterator[bytes] | None:
+def is_packed(head: bytes) -> bool:
+    """Whether a file that begins so is packed. head: its first LONGEST bytes."""
+    return any(head.startswith(one.magics) for one in _PACKINGS)
+
+
+def unpacked(file: Reader, head: bytes, remarks: list[str]) -> Iterator[bytes] | None:
     """The unpacked contents of a file, in pieces. None: it is not packed.
 
     file:    to read from its current place on.
@@ -80,7 +92,7 @@ def unpacked(file: BinaryIO, head: bytes, remarks: list[str]) -> Iterator[bytes]
     return _pieces(file, packing, remarks) if packing is not None else None
 
 
-def _pieces(file: BinaryIO, packing: _Packing, remarks: list[str]) -> Iterator[bytes]:
+def _pieces(file: Reader, packing: _Packing, remarks: list[str]) -> Iterator[bytes]:
     size, left = 0, b""
     while True:
         left = _padding_skipped(file, left)
@@ -104,7 +116,7 @@ def _pieces(file: BinaryIO, packing: _Packing, remarks: list[str]) -> Iterator[b
         left = stream.unused_data
 
 
-def _padding_skipped(file: BinaryIO, left: bytes) -> bytes:
+def _padding_skipped(file: Reader, left: bytes) -> bytes:
     """The bytes after a stream from the first nonzero one on, at least LONGEST of them if there are so many.
 
     left: bytes that were read already. The next ones are those of the file.

@@ -14,13 +14,17 @@ from functools import cached_property
 from heapq import heappop, heappush
 from itertools import pairwise
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from luoser.errors import MissingMemory, PageState, SourceError
 from luoser.limits import LIMITS
-from luoser.memory.file import Buffer, Mapped, runs_of_data
+from luoser.memory.file import Buffer, Local, Mapped, runs_of_data
+from luoser.text import safe_text
 
-__all__ = ["MACHINES", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "swept"]
+if TYPE_CHECKING:
+    from luoser.memory.remote import Traffic
+
+__all__ = ["MACHINES", "ByteSource", "KnownRoot", "Memory", "Segment", "SegmentedMemory", "is_remote", "swept"]
 
 MACHINES = {62: "x86-64", 183: "arm64"}
 """Names of e_machine of ELF."""
@@ -28,15 +32,25 @@ _STRIDE_BLOCK = 16 << 20
 _FULL_DUMP = 64 << 20
 """A source with a segment of at least this size is assumed to cover the whole RAM of the machine."""
 _COMPARED = 1 << 20
+_SAMPLES, _SAMPLE = 16, 4096
+"""Places at which parts of a remote file are compared, and bytes at each."""
+_KEPT = 1 << 16
+"""Addresses of one search of a remote source that are remembered, at most."""
+_Window: TypeAlias = Local | memoryview
 _OVERLAP_STEP = 1024
 """Minimum cost of checking one part of an overlap, in bytes compared."""
 
 
 class ByteSource(Protocol):
-    """The bytes of a dump file: a mapped file, bytes in memory, or a flattened file."""
+    """The bytes of a dump file: a mapped file, bytes in memory, a flattened file, or a remote one."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, span: slice, /) -> bytes: ...
+
+
+def is_remote(source: ByteSource) -> bool:
+    """Whether bytes of a file are fetched when they are read."""
+    return getattr(source, "is_remote", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +121,7 @@ class Memory(ABC):
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
     file_data:   bytes of its files without holes. None: not a file.
+    traffic:     bytes fetched of a remote source and requests made so far. None: it is not remote.
     expansion:   most bytes of memory for one byte of its files; packed zeros, which give more, are not
                  worth more work.
     bytes_read:  bytes that were asked of it, those of searches included.
@@ -134,6 +149,7 @@ class Memory(ABC):
     is_guess: bool = False
     on_progress: Callable[[int, int], None] | None = None
     file_data: int | None = None
+    traffic: Traffic | None = None
     expansion: int = 1
     bytes_read: int = 0
 
@@ -141,6 +157,7 @@ class Memory(ABC):
         self.path = path
         self.vmcoreinfo = {}
         self.remarks = []
+        self._found: dict[tuple[bytes, int | None], list[int]] = {}
 
     def start_again(self) -> None:  # noqa: B027 - most sources record nothing
         """Forget what was read, if it is recorded: it is not what the result is made of."""
@@ -186,6 +203,38 @@ class Memory(ABC):
         raise SourceError(
             f"{self.path}: format {self.format} has physical addresses; only raw images can be placed elsewhere"
         )
+
+    @property
+    def may_search(self) -> bool:
+        """Whether all of it may be searched: of a remote source only as far as the user agreed to what that costs."""
+        return self.traffic is None or self.traffic.affords_search
+
+    def need_search(self, why: str = "nothing says where its KHO root is") -> None:
+        """Raise SourceError, with what a search costs and what avoids it, if it may not be searched. why: it is needed.
+
+        The error has the reason in words.
+        """
+        if self.traffic is not None:
+            self.traffic.need_search(f"{safe_text(self.path)}: {why}")
+
+    def _once(self, pattern: bytes, at: int | None, search: Iterator[int]) -> Iterator[int]:
+        """What a search finds. Of a remote source it is remembered, as a search fetches all of it.
+
+        at: as of `find_pages`. None: anywhere.
+        """
+        return search if self.traffic is None else self._remembered((pattern, at), search)
+
+    def _remembered(self, key: tuple[bytes, int | None], search: Iterator[int]) -> Iterator[int]:
+        if key in self._found:
+            yield from self._found[key]
+            return
+        kept = list[int]()
+        for address in search:
+            if len(kept) <= _KEPT:
+                kept.append(address)
+            yield address
+        if len(kept) <= _KEPT:
+            self._found[key] = kept
 
     @abstractmethod
     def read(self, address: int, size: int) -> bytes:
@@ -257,6 +306,7 @@ class SegmentedMemory(Memory):
         self._set_segments(segments)
 
     def _set_segments(self, segments: list[Segment]) -> None:
+        self._found.clear()
         self._segments = self._arrange(segments)
         self._starts = [segment.start for segment in self._segments]
 
@@ -305,8 +355,10 @@ class SegmentedMemory(Memory):
         return True, left
 
     def _equal(self, one: int, other: int, size: int) -> bool:
-        """Whether the buffer has the same bytes at two offsets."""
+        """Whether the buffer has the same bytes at two offsets. Of a remote file some places are compared."""
         steps = ((done, min(_COMPARED, size - done)) for done in range(0, size, _COMPARED))
+        if not isinstance(self._buffer, Local) and size > _SAMPLES * _SAMPLE:
+            steps = ((done, _SAMPLE) for done in range(0, size - _SAMPLE, (size - _SAMPLE) // _SAMPLES))
         return all(
             self._buffer[one + done : one + done + step] == self._buffer[other + done : other + done + step]
             for done, step in steps
@@ -357,9 +409,13 @@ class SegmentedMemory(Memory):
         return PageState.PRESENT if address - segment.start < segment.stored else segment.rest
 
     def find_pages(self, prefix: bytes, *, at: int = 0) -> Iterator[int]:
+        return self._once(prefix, at, self._find_pages(prefix, at))
+
+    def _find_pages(self, prefix: bytes, at: int) -> Iterator[int]:
         if not prefix or prefix[0] == 0:
             raise SourceError(f"cannot search for pages that start with {prefix!r}: expected a first byte other than 0")
-        with memoryview(self._buffer) as view:
+        self.need_search()
+        with memoryview(self._buffer if isinstance(self._buffer, Local) else b"") as view:
             total, done = sum(segment.stored for segment in self._segments), 0
             try:
                 for segment in self._segments:
@@ -374,15 +430,18 @@ class SegmentedMemory(Memory):
         """Matches in one segment. A strided copy of one byte per page is searched, as a loop over pages is slow."""
         first, end = segment.offset + (at - segment.start) % 4096, segment.offset + segment.stored
         for offset, stop in self._blocks(segment):
+            window, base = self._window(view, offset, stop)
+            last = min(end, base + len(window))
             offset += (first - offset) % 4096
             self.report(done + offset - segment.offset, total)
-            marks = bytes(view[offset:stop:4096])
+            marks = bytes(window[offset - base : stop - base : 4096])
             index = marks.find(prefix[0])
             while index >= 0:
                 place = offset + 4096 * index
                 address = segment.start + place - segment.offset
-                is_whole = place + len(prefix) <= end  # otherwise the rest can be in the next segment
-                if view[place : place + len(prefix)] == prefix if is_whole else self._has(address, prefix):
+                is_whole = place + len(prefix) <= last  # otherwise the rest can be in the next block or segment
+                place -= base
+                if window[place : place + len(prefix)] == prefix if is_whole else self._has(address, prefix):
                     yield address - at
                 index = marks.find(prefix[0], index + 1)
 
@@ -392,14 +451,19 @@ class SegmentedMemory(Memory):
         The pages of a block are given back when it is done, so that a search does not fill the memory of the process.
         """
         buffer = self._buffer
+        step = _STRIDE_BLOCK if isinstance(buffer, Local) else buffer.step
         for start, end in runs_of_data(buffer, segment.offset, segment.offset + segment.stored):
-            for place in range(start, end, _STRIDE_BLOCK):
-                stop = min(end, place + _STRIDE_BLOCK)
+            for place in range(start, end, step):
+                stop = min(end, place + step)
                 if isinstance(buffer, Mapped):
                     buffer.need_whole()
                 yield place, stop
                 if isinstance(buffer, Mapped):
                     buffer.give_back(place, stop)
+
+    def _window(self, local: _Window, start: int, end: int) -> tuple[_Window, int]:
+        """(what has the bytes between two offsets, offset of its first byte): all that is local, or what is fetched."""
+        return (local, 0) if isinstance(self._buffer, Local) else (self._buffer[start:end], start)
 
     def _has(self, address: int, data: bytes) -> bool:
         try:
@@ -408,16 +472,22 @@ class SegmentedMemory(Memory):
             return False
 
     def find(self, pattern: bytes) -> Iterator[int]:
+        return self._once(pattern, None, self._find(pattern))
+
+    def _find(self, pattern: bytes) -> Iterator[int]:
+        self.need_search()
         search = re.compile(re.escape(pattern), re.DOTALL)  # over zeros ten times as fast as find()
-        reach = len(pattern) - 1
+        reach, local = len(pattern) - 1, self._buffer if isinstance(self._buffer, Local) else b""
         for segment in self._segments:
             if segment.stored:
                 first, end = segment.offset, segment.offset + segment.stored
                 done = first  # where the next match may begin; zeros of a hole can be its first bytes
                 for place, stop in self._blocks(segment):
-                    for match in search.finditer(self._buffer, max(done, place - reach), min(end, stop + reach)):
-                        yield segment.start + match.start() - first
-                        done = match.start() + 1
+                    low, high = max(done, place - reach), min(end, stop + reach)
+                    window, base = self._window(local, low, high)
+                    for match in search.finditer(window, low - base, high - base):
+                        yield segment.start + base + match.start() - first
+                        done = base + match.start() + 1
                     done = max(done, stop)
                 if segment.end in self._joints:
                     yield from self._over_the_end(segment, pattern)

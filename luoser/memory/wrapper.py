@@ -31,6 +31,7 @@ _SAID = (
     "left_out",
     "live",
     "is_guess",
+    "traffic",
 )
 
 
@@ -53,6 +54,13 @@ class Wrapper(Memory):
 
     def count(self, size: int) -> None:
         self._below.count(size)
+
+    @property
+    def may_search(self) -> bool:
+        return self._below.may_search
+
+    def need_search(self, *why: str) -> None:
+        self._below.need_search(*why)
 
     def read(self, address: int, size: int) -> bytes:
         return self._below.read(address, size)

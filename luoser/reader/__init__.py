@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from luoser.reader.kernel import SYMBOLS
     from luoser.reader.reading import read
+    from luoser.reader.salvage import memfd_at
 
-__all__ = ["SYMBOLS", "read"]
+__all__ = ["SYMBOLS", "memfd_at", "read"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from luoser.reader.reading import read
 
         return read
+    if name == "memfd_at":
+        from luoser.reader.salvage import memfd_at
+
+        return memfd_at
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

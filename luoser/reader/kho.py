@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
+from luoser.abi.other import TREES, TreeForm
 from luoser.abi.pci import is_flb_name
 from luoser.abi.release import release_numbers, writers_of
 from luoser.errors import MissingMemory
@@ -17,7 +18,7 @@ from luoser.limits import LIMITS
 from luoser.reader.direction import Draft, Numbers, direction_of, is_left_over, numbers_of, outside_signs
 from luoser.reader.foreign import mark_foreign
 from luoser.reader.handler import read_detail, settled
-from luoser.reader.kept import keep_tree, values_of
+from luoser.reader.kept import Values, keep_tree, values_of
 from luoser.reader.kexec_metadata import read_kexec_metadata
 from luoser.reader.kho_test import read_kho_test
 from luoser.reader.locate import INCOMING_POINTER, Root, Search, find_setup_nodes
@@ -243,9 +244,17 @@ def _of_test(name: bytes, value: bytes) -> bool:
     return _OF_TEST(name, value) or (name == b"nr_folios" and len(value) == 4) or name == b"folios_info"
 
 
-_OF_TREES = {
+def _of_form(form: TreeForm) -> Values:
+    """Which values of a devicetree of a posted user are kept: addresses, and their number. These names have a `_`."""
+    sizes = {b"compatible": len(form.compatible) + 1, form.counted.encode(): 4}
+    sizes |= {name.encode(): 8 for name in form.pages}
+    return lambda name, value: len(value) <= sizes.get(name, -1)
+
+
+_OF_TREES: dict[str, Values] = {
     _MEMBLOCK: values_of(start=8, size=8),
     _TEST: _of_test,
+    **{form.subtree: _of_form(form) for form in TREES},
 }
 """Properties of the devicetrees that are read, by the name of the sub-tree."""
 

@@ -183,18 +183,18 @@ def find_roots(
     return Search([roots[address] for address in sorted(roots)], strays, wanted, kernel)
 
 
-def known_roots(walk: Walk, wanted: int, *, symbols: Symbols | None = None, kallsyms: bool = False) -> Search:
+def known_roots(walk: Walk, wanted: int | None, *, symbols: Symbols | None = None, kallsyms: bool = False) -> Search:
     """A root, and those that the running kernel names, without a search.
 
     walk:     the source.
-    wanted:   physical address of the root.
+    wanted:   physical address of the root. None: only those that the kernel names.
     symbols:  as in `find_roots`.
     kallsyms: as in `find_roots`.
 
     A direction is known only if it is certain which kernel is running.
     Raises as `find_roots`.
     """
-    roots = {wanted: _wanted(walk, wanted)}
+    roots = {wanted: _wanted(walk, wanted)} if wanted is not None else {}
     use_symbols = symbols is not None or kallsyms
     kernel = _by_variables(walk, roots, symbols, search=False) if use_symbols else None
     kernel = kernel if kernel is not None and kernel.is_running else None

@@ -159,8 +159,8 @@ class _Judge:
 def types_of(memory: Memory) -> tuple[Types | None, str]:
     """(types of the running kernel of a source, why there are none)."""
     walk = Walk(memory, memory.page_size or 4096)
-    running = find_roots(walk, kallsyms=True).kernel
-    kernels = [running] if running is not None else find_kernels(walk, None)
+    running = find_roots(walk, kallsyms=True).kernel if memory.may_search else None
+    kernels = [running] if running is not None else find_kernels(walk, None, search=memory.may_search)
     found = kernels[0].types if len(kernels) == 1 else None
     said = "; ".join(problem.message for problem in walk.problems)
     if kernels and not said:

@@ -33,6 +33,7 @@ def read(
     kallsyms: bool = True,
     pending: bool = False,
     directions: Mapping[int, Direction] | None = None,
+    salvage: bool = False,
     limits: Limits | None = None,
 ) -> State:
     """The state of a source. Faults in the dump do not raise; they become Problems.
@@ -41,6 +42,7 @@ def read(
     root:       physical address of the only KHO root to read. None: all that can be found.
     search:     with `root`, look for other roots and kernels, too. False: only if something in it shows that the
                 state of its map depends on them; else its direction may be unknown, and no verdict is sound.
+                A remote source is searched only as far as the user agreed to, with or without `root`.
     page_size:  bytes. None: that of VMCOREINFO, else of the container, else 4096.
     layouts:    names of layouts; they override detection.
     contents:   read the bytes of driver pages and small files, too.
@@ -48,10 +50,13 @@ def read(
     kallsyms:   without `symbols`, use the kernel's own symbols and types, if they are in its memory.
     pending:    note a problem if what the running kernel will hand over is not known.
     directions: of roots by physical address; they override all evidence.
+    salvage:    look for sessions, files, memfds, FLBs, device lists and devicetrees by their shape in the whole source,
+                where no pointer leads to them. They are in `State.salvaged`, and in nothing else.
     limits:     bounds on what is read; what meets one becomes a Problem. None: the defaults.
 
-    Raises UsageError for what is not a source, for an impossible page size, or if there is no KHO root at `root` or at
-    an address in `directions`; SourceError if the symbols are those of another kernel.
+    Raises UsageError for what is not a source, for an impossible page size, if there is no KHO root at `root` or at
+    an address in `directions`, or to salvage from blobs without addresses; SourceError if the symbols are those of
+    another kernel.
     """
     if not isinstance(memory, Memory):
         raise UsageError(f"expected a source of luoser.open, found {type(memory).__name__}; luoser.load takes a path")
@@ -69,7 +74,19 @@ def read(
         directions=dict(directions or {}),
     )
     with limited(limits):
-        return _read_source(memory, asked)
+        state = _read_source(memory, asked)
+        return _salvaged(memory, state, page_size) if salvage else state
+
+
+def _salvaged(memory: Memory, state: State, page_size: int | None) -> State:
+    """The state with what is found by its shape."""
+    from luoser.reader.salvage import salvage  # late: few ask for it
+
+    if memory.placeless:
+        raise UsageError("--salvage: blobs of debugfs have no addresses; expected a dump of memory")
+    is_guess = not first_size(memory, page_size)[1] and not any(map(is_proven, state.handovers))
+    found, problems = salvage(memory, state, guess=is_guess)
+    return replace(state, salvaged=found, problems=(*state.problems, *problems))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +120,24 @@ def _read_source(memory: Memory, asked: _Asked) -> State:
             if state is not None:
                 return state
         memory.start_again()
+    if not memory.may_search:
+        return _by_need(memory, asked)
     return _searched(memory, asked)
+
+
+_OPEN = "what is at {:#x} does not show whether page size, addresses and map are right (--page-size, --base)"
+
+
+def _by_need(memory: Memory, asked: _Asked) -> State:
+    """The state of a remote source without a search. Raises SourceError if it takes one."""
+    state = _known(memory, asked, asked.root)
+    if state is None or not state.handovers:
+        memory.need_search(*([_OPEN.format(asked.root)] if asked.root is not None else []))
+        raise AssertionError("may_search and need_search differ")
+    unknown = asked.directions.keys() - {handover.address for handover in state.handovers}
+    if unknown:
+        raise UsageError(f"--direction: no KHO root at {min(unknown):#x}, or it is found only by a search: --scan")
+    return state
 
 
 def _may_do_without(memory: Memory, asked: _Asked) -> bool:
@@ -113,10 +147,14 @@ def _may_do_without(memory: Memory, asked: _Asked) -> bool:
     return sum(segment.stored for segment in memory.segments) > _SMALL
 
 
-def _known(memory: Memory, asked: _Asked, root: int) -> State | None:
-    """The state of a root without a search. None: a search is needed, to tell damage from age or to place an image."""
+def _known(memory: Memory, asked: _Asked, root: int | None) -> State | None:
+    """The state of a root without a search. None: a search is needed, to tell damage from age or to place an image.
+
+    root: its address. None: all that the source's kernel names.
+    """
     walk = Walk(memory, first_size(memory, asked.page_size)[0], asked.layouts, asked.contents, asked.directions)
-    state = _only(_read(walk, root, asked, search=False), root)
+    state = _read(walk, root, asked, search=False)
+    state = _only(state, root) if root is not None else state
     is_sound = all(is_proven(one) and not _is_of_another(memory, one) for one in state.handovers)
     is_clean = not any(problem.code == "map-damaged" for problem in state.problems)
     return state if is_sound and is_clean and not (memory.is_guess and is_lost(state)) else None
@@ -164,14 +202,14 @@ def _read(walk: Walk, root: int | None, asked: _Asked | None, *, search: bool = 
     """One reading.
 
     asked:  None: without directions and scratch areas, which may need another search.
-    search: for all roots. False: `root` and those that the running kernel names.
+    search: for all roots. False: `root`, if any, and those that the running kernel names.
     """
     whole = asked is not None
     memory = walk.memory
     at_first = len(memory.remarks)
     _remark(walk, memory.remarks)
     symbols, kallsyms = (asked.symbols, asked.kallsyms) if asked is not None else (None, False)
-    if search or root is None:
+    if search:
         found = find_roots(walk, wanted=root, symbols=symbols, kallsyms=kallsyms)
     else:
         found = known_roots(walk, root, symbols=symbols, kallsyms=kallsyms)

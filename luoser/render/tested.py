@@ -53,7 +53,7 @@ class Result:
     source: its name, safe to print.
     out:    what it printed. Empty: the source was not read.
     exit:   exit code.
-    said:   on stderr, without the name of the program; of a source that was not read, why.
+    said:   on stderr, without the name of the program; of a source that was not read, why, last.
     """
 
     source: str
@@ -64,7 +64,7 @@ class Result:
     @property
     def error(self) -> str:
         """Why the source was not judged. Empty: it was."""
-        return "" if self.out else "; ".join(self.said) or f"exit code {self.exit}"
+        return "" if self.out else self.said[-1] if self.said else f"exit code {self.exit}"
 
 
 def shown_rules(report: Report, chosen: Sequence[Rule], known: Sequence[Rule]) -> list[Rule]:

@@ -14,6 +14,7 @@ from luoser.render.findings import VERDICT_STYLE, source_text
 from luoser.render.luo import LuoDrawing
 from luoser.render.out import Part, Tree, height, line, tree
 from luoser.render.pending import draw_pending
+from luoser.render.salvaged import salvaged_tree
 from luoser.render.values import device_columns, place_text, record_text
 from luoser.state import (
     Device,
@@ -78,6 +79,8 @@ def print_state(state: State, *, full: bool = False, folded: bool = True, depth:
         if levels != depth:
             root.parts = *root.parts, ("  consumed: --all shows what is below", "quiet")
         tree(root, depth=levels)
+    if state.salvaged is not None:
+        tree(salvaged_tree(state.salvaged, folded=folded and not full), depth=depth)
     notes = [problem for problem in state.problems if is_expected(problem, state)]
     problems = [problem for problem in state.problems if problem not in notes]
     if problems:
@@ -130,6 +133,8 @@ def state_tree(state: State, *head: str, full: bool = False, folded: bool = True
         root.add(text)
     for handover in _by_weight(state.handovers):
         root.children.append(handover_tree(handover, state, full=full, folded=folded))
+    if state.salvaged is not None:
+        root.children.append(salvaged_tree(state.salvaged, folded=folded and not full))
     notes = [problem for problem in state.problems if is_expected(problem, state)]
     problems = [problem for problem in state.problems if not is_expected(problem, state)]
     for title, found in (("problems", problems), ("notes", notes)):
@@ -198,6 +203,8 @@ def print_summary(state: State) -> None:
         line(*root.parts)
         for child in root.children:
             line(*child.parts, first="  ", rest="    ")
+    if state.salvaged is not None:
+        line(*salvaged_tree(state.salvaged).parts)
     notes = sum(is_expected(problem, state) for problem in state.problems)
     line(f"{len(state.problems) - notes} problems, {notes} notes")
 

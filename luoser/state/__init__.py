@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from luoser.state.packed import Column, Device, DeviceList, Folio, FolioList, Hex, row_fields
     from luoser.state.preserved import Bitmap, Block, Extent, PreservedMap
+    from luoser.state.salvaged import Confidence, Salvaged
     from luoser.state.to_json import SCHEMA, blob_document, to_document
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "Blob",
     "Block",
     "Column",
+    "Confidence",
     "Contents",
     "Device",
     "DeviceList",
@@ -85,6 +87,7 @@ __all__ = [
     "Problem",
     "Record",
     "Reservation",
+    "Salvaged",
     "Session",
     "Source",
     "State",
@@ -95,7 +98,7 @@ __all__ = [
     "to_document",
 ]
 
-_HOMES = ("packed", "preserved", "blob", "model", "to_json")  # those that are quick to import first
+_HOMES = ("packed", "preserved", "salvaged", "blob", "model", "to_json")  # those that are quick to import first
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from luoser.abi.release import kept_subtrees
 from luoser.fdt import Fdt
 from luoser.state.packed import DeviceList, FolioList
 from luoser.state.preserved import PreservedMap
+from luoser.state.salvaged import Salvaged
 
 __all__ = [
     "HASHED_NAMES",
@@ -640,8 +641,11 @@ class State:
 
     handovers: by ascending address of the root.
     problems:  that the reader met.
+    salvaged:  what was found by its shape alone, the surest first; no rule and no writer looks at it. None: it was not
+               looked for.
     """
 
     source: Source
     handovers: tuple[Handover, ...]
     problems: tuple[Problem, ...] = ()
+    salvaged: tuple[Salvaged, ...] | None = None

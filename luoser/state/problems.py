@@ -27,6 +27,7 @@ PROBLEMS: dict[str, dict[str, str]] = {
         "too-many-candidates": "more pages look like a root than are considered; the message names the limit",
         "too-many-roots": "there are more roots than are read; the message names the limit",
         "direction-by-map": "only a stale map shows that the root is incoming",
+        "salvage-limit": "--salvage met a limit, or assumed a page size; it hides nothing that pointers lead to",
         "bad-chosen": "a property of `/chosen` has another size than that of an address",
     },
     "the kernel": {

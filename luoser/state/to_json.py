@@ -37,6 +37,7 @@ from luoser.state.model import (
     Subtree,
 )
 from luoser.state.packed import Column, Device, DeviceList, Hex
+from luoser.state.salvaged import Salvaged
 from luoser.state.user_space import user_space
 from luoser.text import bdf_text
 
@@ -77,10 +78,12 @@ def to_document(state: State, *, full: bool = False, streamed: bool = False) -> 
     streamed: long lists are `Rows`, to write them without having all of them in memory.
     """
     source, form = state.source, _Form(full, streamed)
+    salvaged = {} if state.salvaged is None else {"salvaged": [_salvaged(one) for one in state.salvaged]}
     return {
         "schema": SCHEMA,
         "source": source_document(source),
         "handovers": [_handover(handover, form) for handover in state.handovers],
+        **salvaged,
         "problems": [
             {
                 "code": problem.code,
@@ -102,6 +105,22 @@ def source_document(source: Source) -> Json:
         "page_size": source.page_size,
         "kernel": source.kernel,
         **({"left_out": list(source.left_out)} if source.left_out else {}),
+    }
+
+
+def _salvaged(one: Salvaged) -> Json:
+    return {
+        "kind": one.kind,
+        "layout": one.layout,
+        "address": _hex(one.address),
+        "size": _hex(one.size),
+        "confidence": one.confidence.value,
+        "evidence": list(one.evidence),
+        "fields": _plain(one.fields),
+        "entries": [_plain(entry) for entry in one.entries],
+        "leads_to": [_hex(address) for address in one.leads_to],
+        "led_from": [_hex(address) for address in one.led_from],
+        "copies": [_hex(address) for address in one.copies],
     }
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from luoser import __version__
 from luoser.errors import LuoserError, SourceError
+from luoser.fleet.fingerprint import Fingerprint, fingerprint
 from luoser.limits import LIMITS, Limits, how_to_raise, limited
 from luoser.survey.tables import TABLES, Row, Rows, Table, empty, whole
-from luoser.text import safe_text
+from luoser.text import safe_text, source_name
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -31,7 +32,7 @@ def row(
     host: str = "",
     moment: str = "",
     limits: Limits | None = None,
-    sha256: str | None = None,
+    mark: Fingerprint | None = None,
 ) -> Rows:
     """The rows of one source, all but those of `pairs` and `changes`.
 
@@ -39,24 +40,23 @@ def row(
     host:   for the column of this name. Empty: the source.
     moment: for the column of this name.
     limits: bounds on the work. None: the defaults.
-    sha256: of its files, if it is known. None: it is taken of them.
+    mark:   its fingerprint, if it is known. None: it is taken.
 
     A source that cannot be read is a row of `hosts` with an error.
     """
-    from luoser.fleet.fingerprint import sha256_of
     from luoser.memory.source import MACHINES
 
     names = (source,) if isinstance(source, str) else tuple(source)
-    shown = safe_text(",".join(names))
+    shown = ",".join(map(source_name, names))
     of = {"source": shown, "host": safe_text(host) or shown, "moment": safe_text(moment)}
     rows, about = empty(), Row(luoser=__version__)
     with limited(limits):
-        about["sha256"] = sha256 or sha256_of(names)
+        about["sha256"], about["etag"] = mark or fingerprint(names)
         try:
             with _opened(names) as memory:
                 about["format"], about["machine"] = memory.format, MACHINES.get(memory.machine or 0)
                 rows.update(_read(memory, of, about))
-                about["bytes_read"] = memory.bytes_read
+                about["bytes_read"] = memory.bytes_read if memory.traffic is None else memory.traffic.fetched
                 about["remarks"] = [safe_text(remark, again=True) for remark in memory.remarks]
         except (LuoserError, OSError) as error:
             about["error"] = safe_text(str(error), again=True)
@@ -125,16 +125,16 @@ def pair(
     """
     from luoser.api import load
     from luoser.changes import compare
-    from luoser.fleet.fingerprint import sha256_of
     from luoser.survey.rows import comparison_rows
 
     sides = [(side,) if isinstance(side, str) else tuple(side) for side in (before, after)]
-    old, new = (safe_text(",".join(names)) for names in sides)
+    old, new = (",".join(map(source_name, names)) for names in sides)
     of = {"host": safe_text(host) or old, "before": old, "after": new}
     rows, about = empty(), Row(luoser=__version__)
     about["before_moment"], about["after_moment"] = map(safe_text, moments)
     with limited(limits):
-        about["before_sha256"], about["after_sha256"] = map(sha256_of, sides)
+        for moment, names in zip(("before", "after"), sides, strict=True):
+            about[f"{moment}_sha256"], about[f"{moment}_etag"] = fingerprint(names)
         try:
             first, second = (load(*names) for names in sides)
             counts, rows["changes"] = comparison_rows(compare(first, second), of)

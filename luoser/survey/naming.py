@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from luoser.errors import UsageError
 from luoser.output import PACKED
-from luoser.text import safe_text
+from luoser.text import is_url, safe_text, source_name
 
 __all__ = ["Named", "Naming"]
 
@@ -51,9 +51,10 @@ class Naming:
 
     def named(self, source: tuple[str, ...]) -> Named:
         """The host and the moment of a source, by the name of its first file."""
-        found = self._pattern.fullmatch(source[0]) if self.rule else None
+        path = source[0].partition("?")[0] if is_url(source[0]) else source[0]
+        found = self._pattern.fullmatch(path) if self.rule else None
         if found is None:
-            return Named(source, source[0].rstrip("/").rpartition("/")[2] or source[0])
+            return Named(source, path.rstrip("/").rpartition("/")[2] or path)
         groups = found.groupdict()
         return Named(source, groups["host"], groups.get("moment", ""))
 
@@ -67,7 +68,7 @@ class Naming:
             if one.moment in self.moments:
                 other = hosts.setdefault(one.host, {}).setdefault(one.moment, one)
                 if other is not one:
-                    both = " and ".join(safe_text(",".join(each.source)) for each in (other, one))
+                    both = " and ".join(",".join(map(source_name, each.source)) for each in (other, one))
                     raise UsageError(f"{both}: both are {safe_text(one.host)} at the moment {safe_text(one.moment)}")
         for moments in hosts.values():
             yield from pairwise(moments[moment] for moment in self.moments if moment in moments)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from luoser import __version__
-from luoser.fleet.fingerprint import sha256_of
+from luoser.fleet.fingerprint import Fingerprint, fingerprint
 from luoser.fleet.task import Engine, Task, in_order
 from luoser.limits import Limits, limited
 from luoser.survey import pair, row
 from luoser.survey.dataset import Dataset
 from luoser.survey.naming import Named, Naming
 from luoser.survey.tables import Rows, empty, whole
-from luoser.text import safe_text
+from luoser.text import safe_text, source_name
 
 __all__ = ["Survey", "survey"]
 
@@ -80,13 +80,20 @@ def _all_rows(
     seconds: float | None,
 ) -> Iterator[Rows | None]:
     """The rows of each source, then of each pair. None: the survey has them."""
-    known = {one["source"]: (one["sha256"], one["luoser"]) for _, one in dataset.rows("hosts", _KNOWN)}
+    known = {
+        one["source"]: Fingerprint(one["sha256"], one["etag"])
+        for _, one in dataset.rows("hosts", _KNOWN)
+        if one["luoser"] == __version__ and one["error"] is None
+    }
     tasks = [Task(_source_rows, (one, known.get(_shown(one.source)), limits), seconds) for one in named]
     for one, done in zip(named, in_order(engine, tasks), strict=True):
         yield _lost(one, done.lost) if done.lost else done.value
     compared = {
-        (one["before"], one["after"]): (one["before_sha256"], one["after_sha256"], one["luoser"])
+        (one["before"], one["after"]): tuple(
+            Fingerprint(one[f"{side}_sha256"], one[f"{side}_etag"]) for side in ("before", "after")
+        )
         for _, one in dataset.rows("pairs", _COMPARED)
+        if one["luoser"] == __version__ and one["error"] is None
     }
     tasks = [
         Task(_pair_rows, (old, new, compared.get((_shown(old.source), _shown(new.source))), limits), seconds)
@@ -96,28 +103,29 @@ def _all_rows(
         yield _lost_pair(old, new, done.lost) if done.lost else done.value
 
 
-_KNOWN = ("source", "sha256", "luoser")
-_COMPARED = ("before", "after", "before_sha256", "after_sha256", "luoser")
+_KNOWN = ("source", "sha256", "etag", "error", "luoser")
+_COMPARED = ("before", "after", *(f"{side}_{name}" for side in ("before", "after") for name in ("sha256", "etag")))
+_COMPARED += ("error", "luoser")
 
 
 def _shown(source: Iterable[str]) -> str:
-    return safe_text(",".join(source))
+    return ",".join(map(source_name, source))
 
 
-def _source_rows(one: Named, known: tuple[str | None, str] | None, limits: Limits) -> Rows | None:
-    """The rows of a source. None: it is known, with the same bytes. known: SHA-256 and version."""
+def _source_rows(one: Named, known: Fingerprint | None, limits: Limits) -> Rows | None:
+    """The rows of a source. None: it is known, with the same bytes. known: its fingerprint when it was read."""
     with limited(limits):
-        digest = sha256_of(one.source)
-    if digest is not None and known == (digest, __version__):
+        mark = fingerprint(one.source)
+    if mark.is_known and mark == known:
         return None
-    return row(one.source, host=one.host, moment=one.moment, limits=limits, sha256=digest)
+    return row(one.source, host=one.host, moment=one.moment, limits=limits, mark=mark)
 
 
-def _pair_rows(old: Named, new: Named, known: tuple[str | None, str | None, str] | None, limits: Limits) -> Rows | None:
-    """The rows of a pair. None: it is known, with the same bytes. known: both SHA-256, and the version."""
+def _pair_rows(old: Named, new: Named, known: tuple[Fingerprint, ...] | None, limits: Limits) -> Rows | None:
+    """The rows of a pair. None: it is known, with the same bytes. known: both fingerprints when it was compared."""
     with limited(limits):
-        now = sha256_of(old.source), sha256_of(new.source), __version__
-    if None not in now and known == now:
+        marks = fingerprint(old.source), fingerprint(new.source)
+    if all(mark.is_known for mark in marks) and marks == known:
         return None
     moments = old.moment, new.moment
     return pair(old.source, new.source, host=old.host, moments=moments, limits=limits)

@@ -40,7 +40,11 @@ class Table:
 
 
 _SOURCE = (
-    Column("source", "text", "path or URL, as it was given; of several files of one dump, all of them with commas"),
+    Column(
+        "source",
+        "text",
+        "path, or URL without user, password and query; of several files of one dump, all of them with commas",
+    ),
     Column("host", "text", "by the naming rule; without one, the name of the file"),
     Column("moment", "text", "by the naming rule: before, after, …; empty without one"),
 )
@@ -61,6 +65,7 @@ _ALL = (
         "hosts",
         "a row for each source",
         Column("sha256", "text", "of its files; null: no regular files, or too large"),
+        Column("etag", "text", "of files at URLs: what names the version that was read"),
         Column("format", "text", "of the dump"),
         Column("machine", "text", "x86-64, arm64"),
         Column("kernel", "text", "release of the running kernel"),
@@ -69,7 +74,7 @@ _ALL = (
         Column("error", "text", "why it was not read, or that it has no KHO state; null: it was read"),
         Column("remarks", "texts", "on the file: truncated, damaged"),
         Column("ram", "number", "bytes of RAM of the machine, if the source has all of it"),
-        Column("bytes_read", "number", "bytes of memory that were asked for"),
+        Column("bytes_read", "number", "bytes that came from servers; else bytes of memory that were asked for"),
         Column("luoser", "text", "version that read it"),
         root=False,
     ),
@@ -178,6 +183,8 @@ _ALL = (
             Column("after_moment", "text", "by the naming rule"),
             Column("before_sha256", "text", "of the files that were compared"),
             Column("after_sha256", "text", "of the files that were compared"),
+            Column("before_etag", "text", "of files at URLs"),
+            Column("after_etag", "text", "of files at URLs"),
             Column("verdict", "text", "of diff: equal, progress, different, inconclusive; null: not compared"),
             Column("error", "text", "why they were not compared; null: they were"),
             Column("added", "number", "changes of this kind"),

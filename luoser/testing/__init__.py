@@ -114,11 +114,11 @@ def assert_same_state(
 
 def _name(source: State | Memory | Path) -> str:
     from luoser.state import State
-    from luoser.text import safe_text
+    from luoser.text import safe_text, source_name
 
     if isinstance(source, State):
         return safe_text(source.source.name) or "a state"
-    return safe_text(os.fspath(source) if isinstance(source, str | os.PathLike) else source.path)
+    return source_name(os.fspath(source) if isinstance(source, str | os.PathLike) else source.path)
 
 
 def _printed(put: Callable[[], None], command: str) -> str:

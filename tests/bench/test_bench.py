@@ -13,10 +13,12 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+import urllib.request
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from tests import images, real
 from tests.fleet import cuts
 from tests.memory import writers
 from tests.memory.images import Load, core
+from tests.memory.servers import served
 
 Compare = Callable[..., None]
 Work = Callable[[], Any]
@@ -66,6 +69,31 @@ def test_many_cuts_on_two_cores(count: int, tmp_path: Path, compare: Compare) ->
         words,
         _checked(tmp_path, 2),
         peers,
+        number=count,
+        goal="at most 0.59",
+        rounds=1,
+        memory=False,
+        wall=True,
+    )
+
+
+@pytest.mark.parametrize("count", [200, 2000])
+def test_survey_of_many_cuts(count: int, tmp_path: Path, compare: Compare) -> None:
+    files = cuts.make(tmp_path, count)
+
+    def survey(jobs: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            words = ["survey", "--from-list", "-", "-o", folder, "--name", cuts.RULE, "--jobs", str(jobs)]
+            words += ["--moments", ",".join(cuts.MOMENTS)]
+            names = "\n".join(map(str, files)).encode()
+            command = [sys.executable, "-m", "luoser", *words]
+            subprocess.run(command, input=names, capture_output=True, check=True, cwd=real.ROOT)
+
+    compare(
+        "survey of many cuts, two jobs",
+        f"{count}, by the clock",
+        partial(survey, 2),
+        {"one job": partial(survey, 1)},
         number=count,
         goal="at most 0.59",
         rounds=1,
@@ -277,6 +305,35 @@ def test_one_root_of_a_kdump(size: int, unpacked: Path, tmp_path: Path, compare:
     place.write_bytes(writers.kdump(pages, pack=packed, vmcoreinfo=info, share_zero=False))
     del pages
     one_of_all(place, unpacked, f"{size} GiB", size, "kdump", compare, rounds=1)
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_one_root_elsewhere(size: int, unpacked: Path, tmp_path: Path, compare: Compare) -> None:
+    """A raw image with holes behind an HTTP server of this process, whose time counts for both."""
+    place = tmp_path / "image"
+    with luoser.open(unpacked) as memory, place.open("wb") as file:
+        (root,) = luoser.read(memory).handovers
+        for segment in memory.segments:
+            if segment.stored and segment.end <= size * GIB:
+                file.seek(segment.start)
+                file.write(memory.read(segment.start, segment.stored))
+        file.truncate(size * GIB)
+    with served() as server:
+        url = server.url("image", place)
+
+        def one() -> int:
+            with luoser.open(url) as memory:
+                (found,) = luoser.read(memory, root=root.address).handovers
+                assert found.luo == root.luo and memory.traffic is not None
+                return memory.traffic.fetched
+
+        def whole() -> None:
+            with urllib.request.urlopen(url) as answer, open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+                shutil.copyfileobj(answer, nowhere, MIB)
+
+        words = f"{size} GiB, {one() / MIB:.1f} MiB fetched"
+        work = "one root of a raw image behind HTTP, --root"
+        compare(work, words, one, {"fetching the whole file": whole}, number=size, rounds=1, memory=False)
 
 
 def one_of_all(place: Path, cut: Path, words: str, size: int, what: str, compare: Compare, *, rounds: int = 3) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -21,8 +22,9 @@ from elftools.elf.elffile import ELFFile
 import luoser
 from luoser.cli.main import cli
 from luoser.errors import UsageError
+from luoser.extracts.core import write_core
 from luoser.text import safe_text
-from tests import real
+from tests import real, salvage
 from tests.conftest import Run
 from tests.extracts.test_memfd import SEALED
 from tests.memory import writers
@@ -406,3 +408,17 @@ def test_contents_do_not_come_out_of_a_cut_without_them(tmp_path: Path, part: li
     with pytest.raises(UsageError):
         invoke("extract", tmp_path / "cut", "-o", tmp_path / "out", *part)
     assert names(tmp_path) == ["cut"]
+
+
+def test_a_memfd_by_its_address_needs_no_root(tmp_path: Path) -> None:
+    said = extract(salvage.SALVAGED / "7.3-whole" / "post.elf.xz", "-o", tmp_path / "file", "--memfd", "@0x44e0000")
+    assert "5000 bytes" in said
+    assert hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest() in said.replace("\n", "")
+    memory = salvage.damaged("7.3-a", "frozen", "zeros")
+    pages = [page for one in memory.segments for page in range(one.start, one.start + one.stored, 4096)]
+    with (tmp_path / "core").open("wb") as file:
+        write_core(file, memory, pages)
+    extract(tmp_path / "core", "-o", tmp_path / "sealed", "--memfd", "0x1a98000")
+    assert (tmp_path / "sealed").read_bytes() == SEALED
+    result = invoke("extract", tmp_path / "core", "-o", tmp_path / "none", "--memfd", "vm-web-01/0x1b")
+    assert result.exit_code == 3

@@ -18,10 +18,11 @@ from xml.etree import ElementTree as Tree
 import pytest
 
 from luoser import __version__
-from luoser.fleet.fingerprint import sha256_of
+from luoser.fleet.fingerprint import fingerprint
 from tests import ktap, real, schemas
 from tests.conftest import Run
 from tests.images import Image
+from tests.memory.servers import s3_bucket, served
 
 FROZEN, POST, PRE = (real.path(f"7.3-a/{name}") for name in ("frozen", "post", "pre"))
 COMMANDS = ("check", "inspect", "pci")
@@ -67,9 +68,9 @@ def test_the_document_of_diff_is_that_of_the_command_alone(luoser_command: Run) 
 
 def test_a_result_names_its_source_and_what_it_cost(luoser_command: Run) -> None:
     (result,) = results(luoser_command("check", FROZEN, "--format", "jsonl").stdout)
-    assert result["source"] == {
-        "path": str(FROZEN), "sha256": sha256_of([str(FROZEN)]), "format": "elf", "kernel": "7.3.4"
-    }  # fmt: skip
+    mark = fingerprint([str(FROZEN)])
+    of = {"path": str(FROZEN), "sha256": mark.sha256, "etag": None, "format": "elf", "kernel": "7.3.4"}
+    assert result["source"] == of and mark.is_known
     assert (result["command"], result["version"], result["verdict"]) == ("check", __version__, "sound")
     assert result["cost"]["seconds"] > 0 and result["cost"]["bytes_read"] > 4096
     assert (result["exit"], result["error"], result["messages"]) == (0, None, [])
@@ -127,6 +128,12 @@ def test_asked_for_all_of_each_is_shown(luoser_command: Run, command: str) -> No
     assert both == b"\n".join(luoser_command(command, source).stdout for source in (FROZEN, POST))
 
 
+@pytest.mark.parametrize("option", ["--summary", "--all", "--full", "--contents", "--depth=1"])
+def test_who_asks_for_more_gets_more_than_a_line(luoser_command: Run, option: str) -> None:
+    both = luoser_command("inspect", FROZEN, POST, option).stdout
+    assert both == b"\n".join(luoser_command("inspect", source, option).stdout for source in (FROZEN, POST))
+
+
 # -- one document about all -------------------------------------------------------------------------------------------
 
 ENDED = {"1-sound.elf.xz": True, "2-broken.elf": False, "3-empty.elf": False, "4-sound.elf.xz": True}
@@ -175,6 +182,13 @@ def test_no_name_of_a_file_is_a_command_to_a_runner(luoser_command: Run, tmp_pat
     said, annotation = result.stderr.decode(), result.stdout.decode()
     assert said.startswith("luoser: ") and annotation.startswith("::error file=")
     assert all(text.count("\n") == 1 and "##" not in text for text in (said, annotation))
+
+
+@pytest.mark.parametrize("output", ["ktap", "junit", "github", "sarif"])
+def test_no_document_has_the_secrets_of_a_url(luoser_command: Run, output: str) -> None:
+    url = "http://user:hush@127.0.0.1:1/vm.elf?signature=hush"
+    result = luoser_command("check", FROZEN, url, "--format", output)
+    assert result.returncode == 2 and b"127.0.0.1" in result.stdout and b"hush" not in result.stdout + result.stderr
 
 
 def test_what_a_command_printed_before_it_failed_is_no_part_of_a_document() -> None:
@@ -343,6 +357,52 @@ def test_names_of_sources_do_not_reach_the_terminal_raw(luoser_command: Run, tmp
     for output in ("line", "text", "jsonl"):
         result = luoser_command("check", evil, POST, "--format", output)
         assert b"\x1b" not in result.stdout + result.stderr and result.returncode == 0
+
+
+# -- at URLs ----------------------------------------------------------------------------------------------------------
+
+
+def without_place(found: list[dict[str, Any]], place: str) -> list[str]:
+    """Results without what depends on where a source lies: its name, its fingerprint, hints, and the cost."""
+    for one in found:
+        for name in ("sha256", "etag"):
+            one["source"].pop(name)
+        one.pop("cost")
+        one.pop("messages")
+        one["error"] = one["error"] and one["error"].partition(";")[0]  # a hint may be about a file
+    return [json.dumps(one).replace(place, "") for one in found]
+
+
+def test_results_do_not_depend_on_where_a_source_lies(luoser_command: Run, hosts: Path) -> None:
+    with served(files={file.name: file for file in hosts.iterdir()}) as server:
+        urls = [server.url(name) for name in sorted(server.files)]
+        remote = results(luoser_command("check", *urls, "--format", "jsonl").stdout)
+        assert {one["source"]["etag"] for one in remote} == {'"1"'} and remote[0]["source"]["sha256"] is None
+        size = server.files["1-sound.elf.xz"].stat().st_size  # type: ignore[union-attr]
+        assert remote[0]["cost"]["bytes_read"] == size and remote[0]["cost"]["requests"] > 0
+    here = results(luoser_command("check", hosts, "--format", "jsonl").stdout)
+    assert without_place(remote, server.base) == without_place(here, str(hosts))
+
+
+def test_secrets_of_urls_are_in_no_result(luoser_command: Run, hosts: Path) -> None:
+    with served(files={file.name: file for file in hosts.iterdir()}) as server:
+        base = server.base.replace("http://", "http://user:geheimnis@")
+        urls = [f"{base}/{name}?signature=geheimnis" for name in (*server.files, "gone")]
+        for output in ("line", "jsonl"):
+            result = luoser_command("check", *urls, "--format", output)
+            assert b"geheimnis" not in result.stdout + result.stderr and result.returncode == 2
+
+
+def test_a_pattern_stands_for_files_of_a_bucket(luoser_command: Run) -> None:
+    with s3_bucket() as client:
+        for name, file in (("a/1.elf.xz", FROZEN), ("a/2.elf.xz", POST), ("b/3.elf.xz", PRE)):
+            client.put_object(Bucket="dumps", Key=name, Body=file.read_bytes())
+        found = results(luoser_command("pci", "s3://dumps/a/*.xz", "--format", "jsonl").stdout)
+        assert [one["source"]["path"] for one in found] == ["s3://dumps/a/1.elf.xz", "s3://dumps/a/2.elf.xz"]
+        result = luoser_command("pci", "s3://dumps/c/*")
+        assert (result.returncode, result.stderr) == (2, b"luoser: s3://dumps/c/*: no file there fits this pattern\n")
+        result = luoser_command("pci", "s3://nothing/*")
+        assert result.returncode == 2 and b"s3://nothing/*: " in result.stderr and b"Traceback" not in result.stderr
 
 
 def test_workers_end_with_the_command(luoser_process: Run, tmp_path: Path) -> None:

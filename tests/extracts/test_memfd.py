@@ -16,12 +16,13 @@ import pytest
 import luoser
 from luoser.errors import PageState, UsageError
 from luoser.extracts import memfd as module
-from luoser.extracts.memfd import write_memfd
+from luoser.extracts.memfd import memfd_address, write_memfd
 from luoser.limits import Limits, limited
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
+from luoser.reader import memfd_at
 from luoser.state import State
 from tests import real
 from tests.images import Image, name
@@ -392,3 +393,60 @@ def put_together_quietly(tmp_path: Path, memory: Memory) -> None:
             write_memfd(file, memory, luoser.read(memory), "s/1")
         except UsageError:
             return
+
+
+def by_address(memory: Memory, address: int) -> tuple[bytes, str]:
+    """The file of a descriptor that nothing has to lead to, and what is said of it."""
+    found = memfd_at(memory, address, PAGE)
+    with tempfile.TemporaryFile() as file:
+        said = write_memfd(file, memory, luoser.read(memory), f"@{address:#x}", found)
+        file.seek(0)
+        return file.read(), said
+
+
+def test_a_memfd_by_its_address_is_that_of_its_session() -> None:
+    memory = real.dump("7.3-a/frozen")
+    data, said = by_address(memory, 0x1A98000)
+    assert data == SEALED
+    assert "salvaged" not in said  # the map that preserves it has the sizes
+
+
+def test_without_a_map_a_folio_reaches_to_the_next_one() -> None:
+    pieces = {0: b"a" * PAGE, 1: b"b" * PAGE, 2: b"c" * 2 * PAGE, 4: b"d" * 4 * PAGE}
+    image = made(pieces, 8 * PAGE - 5)
+    memory = Overlay(image.open())
+    state = luoser.read(memory)
+    luo = state.handovers[0].luo
+    assert luo is not None
+    (file,) = luo.sessions[0].files
+    for address in (state.handovers[0].address, state.handovers[0].preserved.address):
+        assert address is not None
+        memory.remove(address)
+    assert luoser.read(memory).handovers == ()
+    data, said = by_address(memory, file.data)
+    assert data == b"".join(pieces.values())[:-5]
+    assert "no map has the sizes, assuming that each folio ends where the next one begins" in said
+
+
+def test_a_folio_that_cannot_reach_to_the_next_one_is_said() -> None:
+    image = made({0: b"a" * PAGE, 3: b"b" * PAGE}, 4 * PAGE)
+    memory = Overlay(image.open())
+    state = luoser.read(memory)
+    luo = state.handovers[0].luo
+    assert luo is not None and state.handovers[0].address is not None
+    memory.remove(state.handovers[0].address)
+    data, said = by_address(memory, luo.sessions[0].files[0].data)
+    assert data == b"a" * PAGE + bytes(2 * PAGE) + b"b" * PAGE
+    assert "but one page each for 1, which do not fit" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "address"), [("@0x1000", 0x1000), ("0x1000", 0x1000), ("4096", 4096), ("vm/0x1a", None), ("@1/2", None)]
+)
+def test_a_name_without_a_slash_is_an_address(name: str, address: int | None) -> None:
+    assert memfd_address(name) == address
+
+
+def test_a_name_that_is_neither_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected SESSION/TOKEN such as vm-web-01/0x1b, or @ADDRESS"):
+        memfd_address("@over there")

@@ -339,8 +339,11 @@ def test_a_live_source_is_written_as_it_was_looked_at(tmp_path: Path) -> None:
         return state
 
     from luoser.extracts.parts import write_part
+    from luoser.reader import memfd_at
 
-    write_part(str(tmp_path / "cut"), source, reading, memfd=None, blob=None, force=False, no_contents=True)
+    write_part(
+        str(tmp_path / "cut"), source, reading, memfd=None, blob=None, memfd_at=memfd_at, force=False, no_contents=True
+    )
     assert leaks((tmp_path / "cut").read_bytes()) == []
 
 

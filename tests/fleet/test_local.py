@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from luoser.fleet import local
 from luoser.fleet.local import Local, alone, cores, fair_memory
 from luoser.fleet.task import Done, Task, in_order
 from luoser.fleet.worker import Worker
@@ -51,7 +52,8 @@ def test_memory_is_bounded() -> None:
     assert (first.lost, second.value) == ("out of memory", 1000)
 
 
-def test_a_task_that_takes_too_long_is_ended() -> None:
+def test_a_task_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_GRACE", 0.1)
     began = time.monotonic()
     slow, quick = in_order(engine(1), [Task(calls.wait, (60.0, 0), 0.1), Task(calls.double, (3,), 30.0)])
     assert slow.lost.startswith("not done within 0.1 s; --timeout") and quick.value == 6

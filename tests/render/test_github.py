@@ -71,9 +71,9 @@ def test_a_finding_below_the_severity_is_a_notice(folder: Path) -> None:
 
 def test_a_source_that_was_not_read_is_an_error(folder: Path) -> None:
     results = [Result(source=end, out=text_of(end, folder), exit=code, said=()) for end, code in ENDS.items()]
-    lost = Result(source="a,b:c", out="", exit=2, said=("##[x] 100%", "gone"))
+    lost = Result(source="a,b:c", out="", exit=2, said=("a remark", "##[x] 100%"))
     said = commands("".join(together([*results, lost], 5)))
-    assert said[-1] == ("error", "a,b:c", "not read", f"{inert('##[x]')} 100%; gone")
+    assert said[-1] == ("error", "a,b:c", "not read", f"{inert('##[x]')} 100%")
     assert len(said) == 5
 
 

@@ -18,7 +18,9 @@ from luoser.survey.naming import Named, Naming
         ("{host}.{moment}.elf", "cuts/vmcore", "vmcore", ""),
         ("{host}+{moment}", "a+b", "a", "b"),
         ("", "cuts/web1.before.elf", "web1.before.elf", ""),
-        ("", "s3://cuts/web1", "web1", ""),
+        ("", "s3://cuts/web1?a=b/c", "web1", ""),
+        ("{host}.{moment}.elf", "https://cuts/web1.after.elf.xz?signature=x.y", "web1", "after"),
+        ("{host}.{moment}", "web1.after?", "web1", "after?"),
         ("{host}.elf", "a\nb.elf", "a\nb", ""),
     ],
 )

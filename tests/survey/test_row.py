@@ -8,7 +8,7 @@ import pytest
 
 import luoser
 import luoser.survey
-from luoser.fleet.fingerprint import sha256_of
+from luoser.fleet.fingerprint import fingerprint
 from luoser.limits import Limits
 from luoser.survey.tables import TABLES
 from luoser.text import safe_text
@@ -37,7 +37,13 @@ def test_rows_have_the_columns_of_their_tables_and_no_others(name: str) -> None:
 
 def test_the_row_of_a_host() -> None:
     (host,) = luoser.survey.row(FROZEN, host="web1", moment="before")["hosts"]
-    expected = {"source": FROZEN, "host": "web1", "moment": "before", "sha256": sha256_of([FROZEN]), "verdict": "sound"}
+    expected = {
+        "source": FROZEN,
+        "host": "web1",
+        "moment": "before",
+        "sha256": fingerprint([FROZEN]).sha256,
+        "verdict": "sound",
+    }
     expected |= {"format": "elf", "machine": "x86-64", "kernel": "7.3.4", "page_size": 4096, "ram": 1 << 30}
     assert {name: host[name] for name in expected} == expected | {"ram": host["ram"]}
     assert host["bytes_read"] > 0 and host["error"] is None
@@ -141,7 +147,7 @@ def test_the_row_of_a_pair() -> None:
     assert [(row["about"], row["new"]) for row in rows["changes"]] == [
         (change.where, change.after) for change in comparison.changes
     ]
-    assert (pair["before_sha256"], pair["after_sha256"]) == (sha256_of([FROZEN]), sha256_of([POST]))
+    assert (pair["before_sha256"], pair["after_sha256"]) == (fingerprint([FROZEN]).sha256, fingerprint([POST]).sha256)
 
 
 def test_a_pair_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:

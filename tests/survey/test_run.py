@@ -23,6 +23,7 @@ from luoser.survey.naming import Naming
 from luoser.survey.run import Survey, survey
 from tests import real
 from tests.fleet import cuts
+from tests.memory.servers import served
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -119,11 +120,29 @@ def test_a_source_that_is_lost_is_a_row(files: list[Path], tmp_path: Path) -> No
     assert found.verdicts["not read"] == 1 and made(tmp_path, files[:3]).read >= 1
 
 
-def test_a_source_that_takes_too_long_is_a_row(tmp_path: Path) -> None:
+def test_a_source_that_takes_too_long_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luoser.fleet.local._GRACE", 0.1)
     os.mkfifo(tmp_path / "web.pre.elf")
     made(tmp_path / "fleet", [tmp_path / "web.pre.elf"], seconds=0.1)
     (row,) = rows(tmp_path / "fleet")["hosts"]
     assert json.loads(row)["error"].startswith("not done within 0.1 s")
+
+
+def test_sources_at_urls_are_known_by_their_etag(files: list[Path], tmp_path: Path) -> None:
+    naming = Naming(cuts.RULE, cuts.MOMENTS)
+    with served(files={file.name: file for file in files[:4]}) as server:
+        urls = [(server.url(file.name) + "?signature=1",) for file in files[:4]]
+
+        def again() -> Survey:
+            with Dataset(tmp_path, cuts.RULE).opened() as dataset:
+                return survey(urls, dataset, Local(jobs=2), naming=naming, limits=Limits())
+
+        first, second = again(), again()
+        server.etag = '"2"'
+        third = again()
+    assert (first.kept, second.read) == (0, 0) and third.read == first.read > 4
+    (source,) = {json.loads(row)["source"] for row in rows(tmp_path)["hosts"] if "6.18-a.pre" in row}
+    assert source == f"{server.base}/host0000-6.18-a.pre.elf.zst?***"
 
 
 def test_progress_is_told(files: list[Path], tmp_path: Path) -> None:
@@ -140,35 +159,61 @@ def test_parts_are_written_on_the_way(
     assert len(list(tmp_path.glob("part-*"))) > 5 and rows(tmp_path) == whole
 
 
-@pytest.mark.parametrize("is_killed", [False, True])
-def test_a_cluster_makes_the_same_rows(
-    files: list[Path], whole: dict[str, list[str]], tmp_path: Path, is_killed: bool
-) -> None:
-    """Also if one of its two workers is killed on the way."""
+def killed_and_resumed(folder: Path, files: list[Path], *, parts: int, sources: int) -> int:
+    """Kill a survey when some parts of so many sources are there, and make the rest. Returns how many were kept."""
+    code = f"import luoser.survey.run as run; run._SOURCES = {sources}\nfrom luoser.cli.main import main; main()"
+    words = ["survey", "--from-list", "-", "-o", str(folder), "--name", cuts.RULE, "--moments", ",".join(cuts.MOMENTS)]
+    names = "\n".join(map(str, files)).encode()
+    with subprocess.Popen([sys.executable, "-c", code, *words], cwd=real.ROOT, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(names)
+        process.stdin.close()
+        end = time.monotonic() + 300
+        while len(list(folder.glob("part-*"))) < parts and time.monotonic() < end:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL and len(list(folder.glob("part-*"))) >= parts
+    return made(folder, files).kept
+
+
+def of_a_cluster(folder: Path, files: list[Path], *, kill_after: int | None) -> None:
+    """Make a survey on a cluster of two workers. kill_after: sources after which one of them is killed."""
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
     with distributed.LocalCluster(**options, host="127.0.0.1") as cluster:
 
         def kill(done: int, _: int) -> None:
-            if is_killed and done == 3:
+            if done == kill_after:
                 with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
                     os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
 
-        made(tmp_path, files, Dask(cluster.scheduler_address), on_done=kill)
+        made(folder, files, Dask(cluster.scheduler_address), on_done=kill)
+
+
+@pytest.mark.parametrize("kill_after", [None, 3])
+def test_a_cluster_makes_the_same_rows(
+    files: list[Path], whole: dict[str, list[str]], tmp_path: Path, kill_after: int | None
+) -> None:
+    """Also if one of its two workers is killed on the way."""
+    of_a_cluster(tmp_path, files, kill_after=kill_after)
     assert rows(tmp_path) == whole
 
 
 def test_a_run_that_was_killed_goes_on(files: list[Path], whole: dict[str, list[str]], tmp_path: Path) -> None:
-    """Killed with SIGKILL when some parts are there, then run again."""
-    code = "import luoser.survey.run as run; run._SOURCES = 3\nimport sys; from luoser.cli.main import main; main()"
-    words = ["survey", *map(str, files), "-o", str(tmp_path / "s"), "--name", cuts.RULE]
-    words += ["--moments", ",".join(cuts.MOMENTS)]
-    with subprocess.Popen([sys.executable, "-c", code, *words], cwd=real.ROOT, stdout=subprocess.PIPE) as process:
-        end = time.monotonic() + 60
-        while len(list((tmp_path / "s").glob("part-*"))) < 2 and time.monotonic() < end:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    there = len(list((tmp_path / "s").glob("part-*")))
-    assert process.returncode == -signal.SIGKILL and 2 <= there < 9
-    found = made(tmp_path / "s", files)
-    assert found.kept >= 3 * there - 3 and rows(tmp_path / "s") == whole
+    assert killed_and_resumed(tmp_path / "s", files, parts=2, sources=3) >= 3
+    assert rows(tmp_path / "s") == whole
+
+
+@pytest.mark.slow
+def test_a_fleet_is_the_same_however_it_was_read(tmp_path: Path) -> None:
+    """2 000 sources: here, killed in the middle and resumed, on a cluster, and with a worker of it killed."""
+    (tmp_path / "cuts").mkdir()
+    fleet = cuts.make(tmp_path / "cuts", 2000)
+    made(tmp_path / "one", fleet)
+    expected = rows(tmp_path / "one")
+    assert len(expected["hosts"]) == 2000 and len(expected["pairs"]) > 1300
+    assert killed_and_resumed(tmp_path / "killed", fleet, parts=4, sources=256) >= 768
+    assert rows(tmp_path / "killed") == expected
+    for kill_after in (None, 1000):
+        of_a_cluster(tmp_path / f"dask-{kill_after}", fleet, kill_after=kill_after)
+        assert rows(tmp_path / f"dask-{kill_after}") == expected

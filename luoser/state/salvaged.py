@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""What was found by its shape alone, where no pointer leads to it. It is never part of a handover."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["Confidence", "Salvaged"]
+
+
+class Confidence(StrEnum):
+    """How sure it is that a thing is what its shape says.
+
+    high:   several independent constraints hold, one of them a pointer to another thing that fits; nothing contradicts.
+    medium: several constraints hold; no pointer confirms it, or one other sign is against it.
+    low:    its shape fits, and more than one other sign is against it.
+
+    Source: docs/howto/salvage.md.
+    """
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvaged:
+    """One thing that was found by its shape.
+
+    kind:       `luo`, `sessions`, `files`, `flbs`, `memfd`, `devices` or `devicetree`.
+    layout:     name of its layout in the registry.
+    address:    physical.
+    size:       bytes that are in use, from the address on.
+    confidence: high, medium or low.
+    evidence:   why, and what is against it, in words; the last one is where it lies.
+    fields:     members of its head, by name.
+    entries:    members of each entry, by name.
+    leads_to:   addresses of the things that fit to which it points.
+    led_from:   addresses of the things that point to it.
+    copies:     addresses of others with the same bytes.
+    """
+
+    kind: str
+    layout: str
+    address: int
+    size: int
+    confidence: Confidence
+    evidence: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    entries: tuple[Mapping[str, Any], ...] = ()
+    leads_to: tuple[int, ...] = ()
+    led_from: tuple[int, ...] = ()
+    copies: tuple[int, ...] = ()
