@@ -35,7 +35,7 @@ FLOORS: list[set[str]] = [
     {"api"},
     {"survey", "testing"},
     {"cli"},
-    {"__main__"},
+    {"drgn", "__main__"},
 ]
 MAY_NOT = {("render", "reader"), ("render", "writer"), ("reader", "writer"), ("writer", "reader")}
 SAME_FLOOR = {

@@ -27,6 +27,7 @@ ROWS = (
     "api",
     "testing",
     "cli",
+    "drgn",
 )
 SPANNING: dict[str, str] = {
     "abi/test_compiled.py": "every struct against what a compiler makes of it",
@@ -45,6 +46,7 @@ SPANNING: dict[str, str] = {
     "changes/test_changes.py": "one change of every subject",
     "changes/test_progress.py": "real dumps before and after a kexec",
     "changes/test_subjects.py": "what explains that a thing is gone, of every subject",
+    "drgn/test_guest.py": "a real kernel with its debug info",
     "memory/test_agreement.py": "one machine in every format",
     "memory/test_libkdumpfile.py": "the test cases of libkdumpfile",
     "memory/test_makedumpfile.py": "what makedumpfile itself writes",

@@ -175,9 +175,13 @@ def run_many(name: str, calls: Sequence[_Call], *, jobs: int | None, memory: int
 
     Raises UsageError for a format that is for one source.
     """
+    from luoser.memory.open import is_offered
+
     output = _output(calls[0][1])
     if any("-" in reading.source for reading, _ in calls):
         raise UsageError(_STDIN)
+    if any(is_offered(source) for reading, _ in calls for source in reading.source):
+        raise UsageError("the memory of a debugger is read alone, and not as --format jsonl; give no further source")
     codes, ends = set[int](), Counter[str]()
 
     def noted() -> Iterator[tuple[_Names, _Answer]]:

@@ -84,6 +84,11 @@ class AddressSpace:
             return (virtual - START_KERNEL_MAP + base) & _WORD
         return None if offset is None else (virtual - offset) & _WORD
 
+    def identity(self) -> tuple[int, int, str]:
+        """(virtual and physical address of _stext, build id): by what a kernel is known, 0 and empty if unknown."""
+        text = hex_number(self.info, "SYMBOL(_stext)") or 0
+        return text, self.image(text) or 0, self.info.get("BUILD-ID", "")
+
     @property
     def knows_direct(self) -> bool:
         """Whether it is known where the direct map is."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from luoser import fdt
@@ -27,10 +29,34 @@ from luoser.text import bytes_text, is_url, safe_text, without_secrets
 if TYPE_CHECKING:
     from luoser.memory.remote import Traffic
 
-__all__ = ["FORMATS", "open_memory"]
+__all__ = ["FORMATS", "is_offered", "offered", "open_memory"]
 
 _RAW_AT_LEAST = 16 << 20
 """Minimum size in bytes of a raw image whose size is not a multiple of the page size (truncated)."""
+
+
+_Offer = tuple[str, Callable[[Sequence[Range]], Memory]]
+_offer: ContextVar[_Offer | None] = ContextVar("offer", default=None)
+
+
+@contextmanager
+def offered(name: str, opener: Callable[[Sequence[Range]], Memory]) -> Iterator[None]:
+    """In the block a path stands for the memory of a program that has luoser in it, such as a debugger.
+
+    name:   the path, which need not be one of a file.
+    opener: gives the source, from the ranges that `open_memory` takes.
+    """
+    token = _offer.set((name, opener))
+    try:
+        yield
+    finally:
+        _offer.reset(token)
+
+
+def is_offered(name: str) -> bool:
+    """Whether a path stands for the memory of such a program."""
+    offer = _offer.get()
+    return offer is not None and offer[0] == name
 
 
 def open_memory(
@@ -72,6 +98,11 @@ def _open(
     raw: bool,
     scan: bool,
 ) -> Memory:
+    if (offer := _offer.get()) is not None and is_offered(os.fspath(path)):
+        if more or pause or raw:
+            raise UsageError(f"{safe_text(os.fspath(path))}: open in a debugger: read alone, without --pause and --raw")
+        with offered("", offer[1]):  # the opener may open the file of this path
+            return offer[1](ranges)
     if os.fspath(path).startswith(("qmp:", "gdb:")) or pause:
         return _guest(os.fspath(path), more, pause, ranges)
     memory = _special(os.fspath(path)) if not more else None

@@ -111,6 +111,7 @@ class Memory(ABC):
     placeless:   placeholder addresses of blobs whose physical address is unknown.
     symbols:     path of symbols that match the running kernel. None if there are none.
     answers:     what the kernel said of itself when a cut was made: the bytes of a note. Empty if there is none.
+    answers_from: what has these answers, in words.
     at_jump:     addresses of roots that were handed over to a kernel which has not started: of an image to boot with.
     is_recorded: what is read, and what of it is kept, is recorded to make a cut.
     withheld:    [start, end) ranges of bytes that a cut without contents left out of pages that were read, sorted; they
@@ -140,6 +141,7 @@ class Memory(ABC):
     placeless: frozenset[int] = frozenset()
     symbols: str | None = None
     answers: bytes = b""
+    answers_from: str = "the note of this cut"
     at_jump: frozenset[int] = frozenset()
     is_recorded: bool = False
     withheld: tuple[tuple[int, int], ...] = ()

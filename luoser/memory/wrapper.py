@@ -24,6 +24,7 @@ _SAID = (
     "placeless",
     "symbols",
     "answers",
+    "answers_from",
     "at_jump",
     "is_recorded",
     "withheld",

@@ -24,7 +24,7 @@ from luoser.kernel.subset import write_btf
 from luoser.kernel.types import Kind, Types, TypesError, need_members
 from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import parse_vmcoreinfo
-from luoser.memory.source import MACHINES
+from luoser.memory.source import MACHINES, Memory
 from luoser.reader.walk import Subject, Walk
 from luoser.symbols import Symbol, Symbols
 from luoser.text import one_bit_off, safe_text
@@ -142,7 +142,7 @@ class Kernel:
             btf = write_btf(self.types, _kept(self.types)) if self.types is not None else b""
         except TypesError:  # a cut can do without
             btf = b""
-        text, place, build = _identity(self.space)
+        text, place, build = self.space.identity()
         symbols = {name: (symbol.address + self.slide, symbol.size) for name, symbol in self.symbols.found.items()}
         return Answers(text=text, place=place, build=build, symbols=symbols, btf=btf).pack()
 
@@ -334,13 +334,13 @@ def _of_note(walk: Walk, infos: list[Mapping[str, str]], *, search: bool) -> lis
     note = Answers.unpack(walk.memory.answers)
 
     def noted(some: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
-        return [info for info in some if note is not None and note.is_of(*_identity(AddressSpace(walk.memory, info)))]
+        return [info for info in some if note is not None and note.is_of(*AddressSpace(walk.memory, info).identity())]
 
     if note is None or noted(infos):
         return infos
     found = noted(_kernel_infos(walk)) if search else []
     if not found:
-        text = f"the note of this cut is of a kernel with _stext at {note.text:#x}, {note.place:#x} in memory"
+        text = f"{walk.memory.answers_from} is of a kernel with _stext at {note.text:#x}, {note.place:#x} in memory"
         code = "symbols-unread" if walk.memory.vmcoreinfo else "symbols"
         walk.problem(code, None, None, f"{text}; VMCOREINFO is of another one, or damaged; the note is not used")
     return found or infos
@@ -365,19 +365,13 @@ def _found(walk: Walk, infos: Sequence[Mapping[str, str]]) -> Iterator[Kernel]:
             yield Kernel(walk, symbols, space, 0, is_found=True)
 
 
-def _identity(space: AddressSpace) -> tuple[int, int, str]:
-    """(virtual and physical address of _stext, build id) of a kernel."""
-    text = hex_number(space.info, "SYMBOL(_stext)") or 0
-    return text, space.image(text) or 0, space.info.get("BUILD-ID", "")
-
-
 def _answers(walk: Walk, space: AddressSpace) -> Answers | None:
     """The note of a cut, if it is about this kernel."""
     found = Answers.unpack(walk.memory.answers) if walk.memory.answers else None
     if found is None and walk.memory.answers:
         text = "the note of this cut with the kernel's symbols and types is damaged, and not used"
         walk.problem("symbols-unread", None, None, text)
-    return found if found is not None and found.is_of(*_identity(space)) else None
+    return found if found is not None and found.is_of(*space.identity()) else None
 
 
 def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
@@ -453,7 +447,7 @@ def _need_equal(walk: Walk, name: str, answers: Answers, known: Mapping[str, int
     other = next((key for key in known if answers.symbols.get(key, (known[key],))[0] != known[key]), None)
     if other is not None:
         text = f"{other} is at {answers.symbols[other][0]:#x}, {where} has {known[other]:#x}; the note is not used"
-        walk.problem("symbols", None, None, f"{name}: the note of this cut contradicts its memory: {text}")
+        walk.problem("symbols", None, None, f"{name}: {walk.memory.answers_from} contradicts its memory: {text}")
     return other is None
 
 
@@ -505,14 +499,19 @@ def _own_types(kernel: Kernel) -> Types | None:
         found = None
     try:
         if found is None:
-            return Btf(noted, where=where) if noted else None
+            return Btf(noted, where=_noted_where(walk, where)) if noted else None
         if noted and write_btf(found, _kept(found)) != noted:
-            text = "the note of this cut contradicts its memory, which has other types; the note is not used"
+            text = f"{walk.memory.answers_from} contradicts its memory, which has other types; the note is not used"
             walk.problem("types", None, None, f"{kernel.symbols.path}: {text}")
     except TypesError as error:
         walk.problem("types-unread", None, None, f"{error}; types are not used")
         return None
     return found
+
+
+def _noted_where(walk: Walk, where: str) -> str:
+    """What types of a note are said to be from. where: the kernel's own, which the note of a cut has copied."""
+    return where if walk.memory.answers_from == Memory.answers_from else walk.memory.answers_from
 
 
 def _types_in_memory(kernel: Kernel, where: str) -> Types | None:

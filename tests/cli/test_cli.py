@@ -64,7 +64,18 @@ def test_a_help_line_for_every_module() -> None:
     """Every command module is in the help, and every command in the help is there."""
     shown = out("--help")
     modules = {place.stem for place in (real.ROOT / "luoser/cli").glob("*.py")}
-    helpers = {"__init__", "account", "common", "complete", "document", "failures", "formatter", "group", "hints"}
+    helpers = {
+        "__init__",
+        "account",
+        "common",
+        "complete",
+        "document",
+        "embedded",
+        "failures",
+        "formatter",
+        "group",
+        "hints",
+    }
     helpers |= {"kernel_tree", "main", "many"}
     for name in modules - helpers:
         assert re.search(rf"^  {name}  +\S", shown, re.MULTILINE), name
