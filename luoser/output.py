@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from luoser.errors import UsageError
-from luoser.text import safe_text
+from luoser.text import is_url, safe_text, source_name
 
-__all__ = ["PACKED", "need_other", "new_file", "new_output", "packed_file"]
+__all__ = ["PACKED", "need_local", "need_other", "new_file", "new_output", "packed_file"]
 
 PACKED = (".xz", ".gz", ".bz2", ".zst")
 """Suffixes of packed files."""
@@ -30,11 +30,20 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors that can only be about the output."""
 
 
+def need_local(path: str) -> None:
+    """Raise UsageError if what is to be written is named by a URL: nothing is written elsewhere."""
+    if is_url(path):
+        text = "a URL: files are written on this machine only; give a path, and copy it there"
+        raise UsageError(f"{source_name(path)}: {text}")
+
+
 def need_other(path: str, inputs: Iterable[str]) -> None:
-    """Raise UsageError if a file to write is one that is read, by whatever name, or is there in a folder that is read.
+    """Raise UsageError if a file to write is one that is read, by whatever name, is there in a folder that is read, or
+    is a URL.
 
     inputs: names; `-` is not one.
     """
+    need_local(path)
     for name in inputs:
         with contextlib.suppress(OSError):
             if name != "-" and Path(name).samefile(path):
@@ -189,6 +198,7 @@ def new_output(path: str, *, force: bool, is_text: bool = False) -> Iterator[Bin
 
 
 def _refuse(path: str, target: Path, *, force: bool) -> None:
+    need_local(path)
     place = Path(os.path.realpath(target.parent))  # resolve() may raise RuntimeError for a loop of links
     if path == "-" or place == Path("/dev") or place.is_relative_to("/proc"):
         raise UsageError(f"{safe_text(path)}: cannot write to standard output or a device; give the name of a file")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from luoser.errors import SourceError
 from luoser.limits import LIMITS, how_to_raise
-from luoser.text import safe_text
+from luoser.text import is_url, safe_text, source_name
 
 if TYPE_CHECKING:
     from luoser.vmlinux import Debug
@@ -71,7 +71,9 @@ def read_symbols(path: str | os.PathLike[str], names: frozenset[str]) -> Symbols
 
     Raises SourceError for any other file, and for one whose addresses are hidden.
     """
-    shown = safe_text(os.fspath(path))
+    shown = source_name(os.fspath(path))
+    if is_url(os.fspath(path)):
+        raise SourceError(f"{shown}: a URL: only dumps and state documents are read from there; copy it first")
     try:
         with open(path, "rb") as file:
             head = file.read(4)

@@ -29,6 +29,8 @@ __all__ = [
 
 _BDF = re.compile(r"(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])")
 _URL = re.compile(r"(?!qmp:)[A-Za-z][A-Za-z0-9+.-]*://.")
+_NO_HOST = re.compile(r":(?!\d*\Z)[^\]]*\Z")
+"""What ends no host: a port that is no number."""
 _SECRET = "***"
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, symbols
@@ -83,7 +85,11 @@ def without_secrets(name: str) -> str:
     scheme, _, rest = name.partition("://")
     rest, mark, _ = rest.partition("?")
     host, slash, path = rest.partition("/")
-    user, at, host = host.rpartition("@")
+    if "@" in path and _NO_HOST.search(host.rpartition("@")[2]):  # a password with a slash
+        user, at, host = rest.rpartition("@")
+        host, slash, path = host.partition("/")
+    else:
+        user, at, host = host.rpartition("@")
     return f"{scheme}://{_SECRET if user else ''}{at}{host}{slash}{path}{mark}{_SECRET if mark else ''}"
 
 

@@ -32,17 +32,18 @@ def _targets(options: dict[str, Any], sources: Sequence[tuple[str, ...]]) -> Ite
     Raises UsageError for an output that has no place for the name, and for two that would have one name.
     """
     from luoser.errors import UsageError
-    from luoser.output import PACKED
-    from luoser.text import safe_text
+    from luoser.output import PACKED, need_local
+    from luoser.text import is_url, safe_text, source_name, without_secrets
 
     target, known = options["target"], dict[str, str]()
+    need_local(target)
     if _NAME not in target:
         raise UsageError(f"--output {safe_text(target)}: several sources, one file; give a name such as {_NAME}.elf.xz")
     for source in sources:
-        path = PurePath(source[0])
+        path = PurePath(without_secrets(source[0]).partition("?")[0] if is_url(source[0]) else source[0])
         name = path.stem if path.suffix in PACKED else path.name
         if (other := known.setdefault(name, source[0])) != source[0]:
-            both = f"{safe_text(other)} and {safe_text(source[0])}"
+            both = f"{source_name(other)} and {source_name(source[0])}"
             raise UsageError(f"{both} would be one file: both are named {safe_text(name)}; extract one of them alone")
         yield {**options, "target": target.replace(_NAME, name)}
 

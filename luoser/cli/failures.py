@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+
 from luoser.errors import LuoserError
+from luoser.text import without_secrets
 
 __all__ = ["UNREADABLE", "failure"]
 
@@ -16,7 +19,7 @@ def failure(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         if error.filename and error.strerror:
-            return f"{error.filename}: {error.strerror}"
+            return f"{without_secrets(os.fsdecode(error.filename))}: {error.strerror}"
         return error.strerror or str(error)
     if isinstance(error, MemoryError):
         return "out of memory"

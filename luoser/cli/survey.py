@@ -68,6 +68,7 @@ def command(
       duckdb -c "SELECT kernel, verdict, count(*) FROM 'fleet/*/hosts.parquet' GROUP BY ALL"
     """
     from luoser.limits import in_force
+    from luoser.output import need_local
     from luoser.render.out import line
     from luoser.render.progress import progress
     from luoser.survey.dataset import Dataset, need_pyarrow
@@ -76,6 +77,7 @@ def command(
     from luoser.text import counted, safe_text
 
     need_pyarrow()
+    need_local(target)
     named = Naming(naming, [moment for moment in moments.split(",") if moment])
     sources = sources_of(source, from_list)
     with Dataset(Path(target), naming).opened() as dataset:

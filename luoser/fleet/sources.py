@@ -71,12 +71,15 @@ def _expanded(names: Iterable[str]) -> Iterator[str | Source]:
 
 
 def _at_url(name: str) -> Iterator[str | Source]:
-    """A URL, several with commas between them, which are one dump, or those that one with `*` fits."""
+    """A URL, several with commas between them, which are one dump, or those that one with `*` fits.
+
+    HTTP has no list of files, and its signatures can have a `*`.
+    """
     parts = tuple(name.split(","))
     if len(parts) > 1 and all(map(is_url, parts)):
         yield parts
         return
-    if "*" not in name:
+    if "*" not in name or name.lower().startswith(("http:", "https:")):
         yield name
         return
     from luoser.memory.origin import fitting_urls

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -35,9 +35,14 @@ _LARGEST = 1 << 62
 _CHUNK = 1 << 20
 _STEADY = 4 << 20
 """Bytes for which `remote_seconds` are given once more."""
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_PERSONAL = frozenset({"auth", "cookies", "headers", "params"})
+"""Options of requests and of a session that another host than the user's does not get."""
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses of a server that may answer the next time."""
 _RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_WEAK = "W/"
+"""How an ETag begins that files with other bytes can have, too."""
 _PACKING = ("Content-Encoding", "identity")
 _MARKS = ("size", "ETag", "etag", "generation", "md5Hash", "VersionId", "mtime", "last_modified", "updated", "created")
 """What file systems of fsspec say of a version of a file."""
@@ -195,12 +200,18 @@ class _Http(Origin):
     def __init__(self, kind: Any, url: str, shown: str, traffic: Traffic, first: int) -> None:
         super().__init__(shown, traffic)
         self._files, self._url = kind(skip_instance_cache=True), url
+        self._other: Any = None
         self.size, self._mark = None, ""
         self._asked(lambda seconds: self._begin(first, seconds), first)
         if not self._mark:
             text = "the server gives neither ETag nor Last-Modified"
             self.remarks.append(f"{text}: a change of the file while it is read shows only if its size changes")
-        self.version = self._mark
+        elif self._mark.startswith(_WEAK):
+            self.remarks.append("the server gives a weak ETag: a change of the file while it is read may not show")
+        elif self._mark.startswith('"'):
+            self.version = self._mark
+        else:
+            self.version = f"{self._mark}, {self.size} bytes"  # seconds are no version
 
     def _begin(self, first: int, seconds: float) -> None:
         """The first request, which shows the version and the size of the file, and whether there are ranges of it."""
@@ -255,32 +266,76 @@ class _Http(Origin):
         return answer.body
 
     def _ask(self, start: int, end: int, seconds: float) -> _Answer:
-        from fsspec.asyn import sync
 
         async def answered() -> _Answer:
-            async with await self._response(f"bytes={start}-{end - 1}", total=seconds) as response:
+            async with await self._response(f"bytes={start}-{end - 1}") as response:
                 length = response.content_length
                 is_wanted = response.status == 206 or (length is not None and length <= end - start)
                 is_wanted = is_wanted and response.headers.get(*_PACKING) == _PACKING[1]
                 body = await self._body(response, end - start + 1) if is_wanted else b""
                 return _Answer(response.status, response.headers, body)
 
-        with self._told():
-            answer: _Answer = sync(self._files.loop, answered)
+        answer = self._done(answered, seconds)
         self._need_file(answer.status, answer.headers)
         return answer
 
-    async def _response(self, span: str | None, **seconds: float) -> Any:
+    def _done(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """What a work of the event loop gives. Raises TimeoutError if it takes longer."""
+        from asyncio import timeout
+
+        from fsspec.asyn import sync
+
+        async def timed() -> T:
+            async with timeout(seconds):
+                return await work()
+
+        with self._told():
+            result: T = sync(self._files.loop, timed)
+        return result
+
+    async def _response(self, span: str | None) -> Any:
+        """The answer, of wherever the server redirects to. Another host does not get what is for this one."""
         import aiohttp
 
-        options = dict(self._files.kwargs)
-        headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"}
-        if span is not None:
-            headers["Range"] = span
-        session = await self._files.set_session()
-        self.traffic.requests += 1
-        options |= {"max_redirects": _REDIRECTS, "timeout": aiohttp.ClientTimeout(**seconds)}
-        return await session.get(self._files.encode_url(self._url), headers=headers, **options)
+        files, url = self._files, self._files.encode_url(self._url)
+        options = dict(files.kwargs)
+        wanted = {"Accept-Encoding": "identity"} | ({} if span is None else {"Range": span})
+        headers = {**options.pop("headers", {}), **wanted}
+        options |= {"allow_redirects": False, "timeout": aiohttp.ClientTimeout(total=None)}
+        for _ in range(_REDIRECTS + 1):
+            session = await files.set_session()
+            self.traffic.requests += 1
+            response = await session.get(url, headers=headers, **options)
+            if response.status not in _MOVED or "Location" not in response.headers:
+                return response
+            response.close()
+            before, url = url, self._next(url, response.headers["Location"])
+            options.pop("params", None)
+            if url.origin() != before.origin():
+                files, headers = self._elsewhere(), wanted
+                options = {name: value for name, value in options.items() if name not in _PERSONAL}
+        raise SourceError(f"{self.shown}: more than {_REDIRECTS} redirects")
+
+    def _next(self, url: Any, location: str) -> Any:
+        """Where a redirect leads."""
+        import yarl
+
+        found = url.join(yarl.URL(location))
+        if found.scheme not in ("http", "https") or not found.host:
+            raise SourceError(f"{self.shown}: redirected to what is not HTTP: {_brief(found.scheme)}:")
+        if (url.scheme, found.scheme) == ("https", "http"):
+            raise SourceError(f"{self.shown}: redirected from https to http, where anybody on the way can change it")
+        if found.origin() == url.origin() and found.user is None:
+            found = found.with_user(url.user).with_password(url.password)
+        return found
+
+    def _elsewhere(self) -> Any:
+        """A file system for other hosts than that of the URL."""
+        if self._other is None:
+            self._other = type(self._files)(skip_instance_cache=True)
+            kept = {name: value for name, value in self._files.client_kwargs.items() if name not in _PERSONAL}
+            self._other.client_kwargs = kept
+        return self._other
 
     async def _body(self, response: Any, most: int) -> bytes:
         parts = list[bytes]()
@@ -313,8 +368,6 @@ class _Http(Origin):
         lasting = (aiohttp.ClientSSLError, aiohttp.InvalidURL, aiohttp.ClientResponseError)
         try:
             yield
-        except aiohttp.TooManyRedirects:
-            raise SourceError(f"{self.shown}: more than {_REDIRECTS} redirects") from None
         except (*lasting, ValueError) as error:
             raise SourceError(f"{self.shown}: {_words(error, self._url)}") from None
         except aiohttp.ClientPayloadError:
@@ -325,41 +378,41 @@ class _Http(Origin):
             raise _Again(_words(error, self._url)) from None
 
     def whole(self) -> Iterator[bytes]:
-        from fsspec.asyn import sync
+        length, waited = 0, 0.0
 
-        loop, length = self._files.loop, 0
+        def timed(work: Callable[[], Awaitable[T]]) -> T:
+            nonlocal waited
+            begun, most = time.monotonic(), LIMITS.remote_seconds * (1 + length // _STEADY)
+            try:
+                return self._done(work, min(max(0.001, most - waited), _FOREVER))
+            finally:
+                waited += time.monotonic() - begun
+
         try:
-            with self._told():
-                response = sync(loop, self._response, None, sock_read=min(LIMITS.remote_seconds, _FOREVER))
+            response = timed(lambda: self._response(None))
             try:
                 self._need_file(response.status, response.headers)
                 if _mark(response.headers) != self._mark:
                     raise self._changed(self._mark or "no ETag", _mark(response.headers) or "no ETag")
-                while piece := self._piece(response):
+                while piece := timed(lambda: response.content.read(_CHUNK)):
+                    self.traffic.fetched += len(piece)
                     length += len(piece)
                     yield piece
             finally:
-                loop.call_soon_threadsafe(response.close)
+                self._files.loop.call_soon_threadsafe(response.close)
         except _Again as error:
             raise SourceError(f"{self.shown}: {error}, after {length} bytes") from None
         except TimeoutError:
-            text = f"no answer within {LIMITS.remote_seconds} s, after {length} bytes"
+            text = f"no answer within {LIMITS.remote_seconds} s for each {_STEADY >> 20} MiB, after {length} bytes"
             raise SourceError(f"{self.shown}: {text}; {how_to_raise('remote_seconds')}") from None
         if self.size is not None and length != self.size:
             raise SourceError(f"{self.shown}: the answer is cut off: expected {self.size} bytes, found {length}")
 
-    def _piece(self, response: Any) -> bytes:
-        from fsspec.asyn import sync
-
-        with self._told():
-            piece: bytes = sync(self._files.loop, response.content.read, _CHUNK)
-        self.traffic.fetched += len(piece)
-        return piece
-
 
 def _mark(headers: Mapping[str, str]) -> str:
-    """What names a version of a file: its ETag, else the time of its last change. Empty: neither."""
-    return headers.get("ETag") or headers.get("Last-Modified") or ""
+    """What names a version of a file: its ETag; if that is weak, or there is none, also the time of its last change."""
+    mark, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
+    return mark if mark and not mark.startswith(_WEAK) else " ".join(filter(None, (mark, changed)))
 
 
 # -- other file systems -----------------------------------------------------------------------------------

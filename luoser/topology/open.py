@@ -11,7 +11,7 @@ from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.device import LIVE
 from luoser.memory.file import read_file
 from luoser.parse import parse_json
-from luoser.text import safe_text
+from luoser.text import source_name
 from luoser.topology.build import Remarks, build
 from luoser.topology.document import from_document, from_list
 from luoser.topology.lspci import DUMP, RECORDS, read_dump, read_records, unpasted
@@ -34,7 +34,7 @@ def read_topology(source: str | os.PathLike[str] = SYSFS) -> Topology:
     Raises SourceError for any other input, and for one without a device.
     """
     name = SYSFS if source == LIVE else os.fspath(source)
-    shown = "standard input" if name == "-" else safe_text(name)
+    shown = "standard input" if name == "-" else source_name(name)
     try:
         topology = _sysfs(name) if Path(name).is_dir() else _file(name, shown)
     except (FormatError, UsageError) as error:

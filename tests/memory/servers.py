@@ -48,7 +48,9 @@ class Server:
 
     fault: is called with each answer.
     asked: (method, path, Range) of each request.
+    heads: headers of each request.
     sent:  bytes of bodies.
+    drip:  seconds between bytes of bodies.
     """
 
     files: dict[str, bytes | Path] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class Server:
     ranges: bool = True
     etag: str | None = '"1"'
     asked: list[tuple[str, str]] = field(default_factory=list)
+    heads: list[dict[str, str]] = field(default_factory=list)
     sent: int = 0
+    drip: float = 0.0
     base: str = ""
 
     def url(self, name: str, data: bytes | Path | None = None) -> str:
@@ -75,6 +79,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             server.asked.append((self.path, self.headers.get("Range", "")))
+            server.heads.append(dict(self.headers.items()))
             data = server.files.get(self.path.lstrip("/").partition("?")[0])
             size = 0 if data is None else data.stat().st_size if isinstance(data, Path) else len(data)
             answer = Answer(len(server.asked), 404 if data is None else 200, {}, 0, size)
@@ -102,7 +107,9 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             left = answer.end - answer.start if answer.cut is None else answer.cut
             for piece in [answer.body] if answer.body is not None else _pieces(data, answer.start, answer.start + left):
                 server.sent += len(piece)
-                self.wfile.write(piece)
+                for part in (piece[at : at + 1] for at in range(len(piece))) if server.drip else [piece]:
+                    self.wfile.write(part)
+                    time.sleep(server.drip)
             if answer.cut is not None:
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
                 self.wfile.flush()

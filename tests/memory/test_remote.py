@@ -17,9 +17,10 @@ import pytest
 
 import luoser
 from luoser.errors import SourceError, UsageError
+from luoser.fleet.sources import found_sources
 from luoser.limits import Limits, limited
 from luoser.memory.file import read_file
-from luoser.memory.remote import Remote, Traffic, load_remote
+from luoser.memory.remote import Remote, Traffic, load_remote, version_of
 from luoser.memory.source import Memory, SegmentedMemory
 from luoser.state import Direction, State, to_document
 from luoser.text import source_name, without_secrets
@@ -481,7 +482,8 @@ FAULTS: dict[str, tuple[Callable[[Answer], None], str]] = {
     "busy": (status(503), "status 503; tried 3 times"),
     "teapot": (status(418), "answers with status 418"),
     "loop": (status(302, Location="/elf"), "more than 5 redirects"),
-    "elsewhere": (status(302, Location="file:///etc/passwd"), "elf\\?\\*\\*\\*: "),
+    "elsewhere": (status(302, Location="file:///etc/passwd"), "redirected to what is not HTTP: file:"),
+    "nowhere": (status(302, Location="http://"), "elf\\?\\*\\*\\*: "),
     "packed on the way": (header("Content-Encoding", "gzip"), "packs what it sends"),
 }
 
@@ -560,6 +562,65 @@ def test_the_time_of_the_command_holds(server: Server, luoser_command: Run) -> N
     )
 
 
+def test_a_server_that_drips_has_so_many_seconds_for_each_piece(server: Server) -> None:
+    def some(answer: Answer) -> None:
+        answer.cut = 100
+
+    server.ranges, server.drip, server.fault = False, 0.05, some
+    with pytest.raises(SourceError, match=r"no answer within 1 s for each 4 MiB, after \d+ bytes; .*remote_seconds=N"):
+        luoser.open(server.url("elf", made("elf")), limits=Limits(remote_seconds=1))
+
+
+# -- redirects --------------------------------------------------------------------------------------------
+
+PERSONAL = {"headers": {"X-Api-Key": "geheim"}, "client_kwargs": {"headers": {"X-Other-Key": "geheim"}}}
+
+
+@pytest.fixture
+def personal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests have keys of the user, as fsspec's configuration says."""
+    import fsspec.config
+
+    monkeypatch.setitem(fsspec.config.conf, "http", PERSONAL)
+
+
+@pytest.mark.usefixtures("personal")
+def test_another_host_gets_the_request_without_what_is_for_this_one(server: Server) -> None:
+    with served() as other:
+        place = other.url("elf", made("elf"))
+        server.fault = status(302, Location=place)
+        with luoser.open(server.url("elf").replace("://", "://user:geheim@")) as memory:
+            assert luoser.read(memory).handovers == real.read(formats.SOURCE).handovers
+            assert memory.traffic is not None
+            assert memory.traffic.requests == len(server.asked) + len(other.asked) == 2 * len(other.asked)
+        assert all({"X-Api-Key", "X-Other-Key", "Authorization"} <= head.keys() for head in server.heads)
+        assert "geheim" not in str(other.heads) and not any("Authorization" in head for head in other.heads)
+
+
+@pytest.mark.usefixtures("personal")
+def test_another_place_of_the_same_host_gets_all_of_it(server: Server) -> None:
+    def moved(answer: Answer) -> None:
+        if server.asked[-1][0] == "/old":
+            status(302, Location=server.url("elf"))(answer)
+
+    server.files |= {"elf": made("elf"), "old": b""}
+    server.fault = moved
+    assert luoser.load(server.url("old").replace("://", "://user:geheim@")).handovers
+    assert all({"X-Api-Key", "X-Other-Key", "Authorization"} <= head.keys() for head in server.heads)
+
+
+def test_https_is_not_left_for_http() -> None:
+    from yarl import URL
+
+    from luoser.memory.origin import _Http
+
+    found = object.__new__(_Http)
+    found.shown = "https://host/elf"
+    with pytest.raises(SourceError, match="https://host/elf: redirected from https to http, where"):
+        found._next(URL("https://host/elf"), "http://host/elf")
+    assert found._next(URL("http://host/a/elf"), "https://host/elf") == URL("https://host/elf")
+
+
 def test_a_server_that_does_not_answer_is_an_error() -> None:
     with served() as gone:
         url = gone.url("elf")
@@ -579,11 +640,31 @@ def test_a_server_without_versions_is_remarked(server: Server) -> None:
         assert any("neither ETag nor Last-Modified" in remark for remark in memory.remarks)
 
 
+def test_a_weak_etag_is_remarked_and_no_version(server: Server) -> None:
+    """Other bytes can have the same."""
+    server.etag = 'W/"1"'
+    with luoser.open(server.url("elf", made("elf"))) as memory:
+        assert any("weak ETag" in remark for remark in memory.remarks)
+    assert version_of(server.url("elf")) == ""
+    server.fault = later(header("Last-Modified", "Tue, 01 Dec 2026 00:00:00 GMT"), since=len(server.asked) + 2)
+    with pytest.raises(SourceError, match="changed while it was read"):
+        luoser.load(server.url("elf"))
+
+
+def test_a_version_by_time_has_the_size_too(server: Server) -> None:
+    server.etag = None
+    server.fault = header("Last-Modified", "Tue, 01 Dec 2026 00:00:00 GMT")
+    found = [version_of(server.url(f"elf{size}", made("elf")[:size])) for size in (PAGE, 2 * PAGE)]
+    assert found == [f"Tue, 01 Dec 2026 00:00:00 GMT, {size} bytes" for size in (PAGE, 2 * PAGE)]
+
+
 # -- names ------------------------------------------------------------------------------------------------
 
 
 def test_secrets_of_a_url_are_not_shown() -> None:
     assert source_name("https://me:pass@host/a@b?sig=1#2") == "https://***@host/a@b?***"
+    assert source_name("https://me:pa/ss@host/a") == "https://***@host/a"
+    assert source_name("https://[::1]:80/a@b") == "https://[::1]:80/a@b"
     assert source_name("s3://bucket/a\n") == "s3://bucket/a\\x0a"
     assert without_secrets("./s3://a@b?c") == "./s3://a@b?c"
     assert without_secrets("qmp://a@b?c") == "qmp://a@b?c"
@@ -612,6 +693,14 @@ def test_secrets_of_a_url_are_not_shown() -> None:
         "report URL URL -o OUT",
         "extract URL -o OUT",
         "extract URL -o OUT --blob nothing",
+        "extract URL URL -o URL",
+        "extract URL -o URL",
+        "report URL -o URL",
+        "build nothing -o URL",
+        "survey URL -o URL",
+        "check URL --symbols URL",
+        "check URL --topology URL",
+        "simulate URL -o URL",
         "abi verify URL",
         "decode URL",
         "URL",
@@ -623,6 +712,41 @@ def test_no_command_shows_secrets_of_a_url(words: str, server: Server, tmp_path:
     run = luoser_command(*given)
     assert b"geheim" not in run.stdout + run.stderr
     assert not (tmp_path / "out").exists() or b"geheim" not in (tmp_path / "out").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words", ["extract DUMP -o URL", "extract DUMP DUMP -o URL/{name}", "report DUMP -o URL", "survey DUMP -o URL"]
+)
+def test_nothing_is_written_to_a_url(
+    words: str, tmp_path: Path, luoser_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor to a folder of its name."""
+    if words.startswith("survey"):
+        pytest.importorskip("pyarrow")
+    dump = str(real.path("7.3-a/frozen"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:" / "user:geheim@bucket").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    url = "s3://user:geheim@bucket/cut"
+    run = luoser_command(*[word.replace("URL", url).replace("DUMP", dump) for word in words.split()])
+    assert run.returncode == 2 and b"s3://***@bucket/cut" in run.stderr and b"geheim" not in run.stderr
+    assert b"files are written on this machine only" in run.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_cuts_of_files_at_urls_are_named_without_secrets(server: Server, tmp_path: Path, luoser_command: Run) -> None:
+    server.files |= dict.fromkeys(("a.xz", "b.xz"), real.path("7.3-a/frozen").read_bytes())
+    urls = [f"{server.url(name)}?X-Signature=geheim/geheim" for name in ("a.xz", "b.xz")]
+    run = luoser_command("extract", *urls, "-o", str(tmp_path / "{name}.elf"))
+    assert run.returncode == 0 and b"geheim" not in run.stdout + run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.elf", "b.elf"]
+
+
+def test_a_star_in_a_url_of_http_is_no_pattern(server: Server) -> None:
+    """A server could list what it likes, without an end; and signatures have stars."""
+    url = server.url("elf", made("elf")) + "?token=acl=/*~hmac=1"
+    assert found_sources([url]) == [(url,)]
+    assert server.asked == []
 
 
 def test_a_url_is_no_file_of_another_input(server: Server, tmp_path: Path, luoser_command: Run) -> None:
