@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from luoser.memory.elf import (
 )
 from luoser.memory.source import Memory
 from luoser.state import State
+from luoser.text import safe_text
 
 __all__ = ["next_start", "without_test_data", "write_core"]
 
@@ -200,7 +202,7 @@ def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool, answers: bytes)
     if memory.left_out:
         notes += _note(LEFT_OUT_NOTE, "\n".join(memory.left_out).encode("utf-8", "replace"))
     if memory.remarks:
-        lines = (" ".join(remark.splitlines()) for remark in memory.remarks)
+        lines = (" ".join(remark.splitlines()) for remark in _remarks(memory))
         notes += _note(REMARKS_NOTE, "\n".join(lines).encode("utf-8", "replace"))
     if memory.at_jump:
         notes += _note(JUMP_NOTE, _pairs((root, root + _PAGE) for root in sorted(memory.at_jump)))
@@ -208,6 +210,14 @@ def _notes(memory: Memory, runs: list[_Run], *, knows_ram: bool, answers: bytes)
         notes += _note(ANSWERS_NOTE, answers)
     info = _info(memory)
     return notes + _note(b"VMCOREINFO", info) if info else notes
+
+
+def _remarks(memory: Memory) -> Iterator[str]:
+    """The remarks of a source, without the names of its files: who gets a cut does not know them."""
+    names = sorted({*memory.files, safe_text(memory.path)} - {""}, key=len, reverse=True)
+    named = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, names))})(?![\w/-])")
+    for remark in memory.remarks:
+        yield named.sub("the source", remark) if names else remark
 
 
 def _info(memory: Memory) -> bytes:

@@ -73,7 +73,6 @@ class Spared(Wrapper):
         self.stale = frozenset(record.stale_maps)
         found = [*_withheld(below, read, list(_merged(record.kept))), *below.withheld]
         self.withheld = tuple(_merged((start, end - start) for start, end in found))
-        self.remarks = [remark.replace(below.path, "the source") for remark in below.remarks]
         self.info_note = b"".join(line + b"\n" for line in below.info_note.split(b"\n") if _INFO_LINE.fullmatch(line))
         self.vmcoreinfo = parse_vmcoreinfo(self.info_note) if below.info_note else below.vmcoreinfo
 

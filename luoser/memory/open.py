@@ -24,7 +24,7 @@ from luoser.memory.elf import ElfMemory
 from luoser.memory.file import Buffer, File, load
 from luoser.memory.raw import Range, RawMemory
 from luoser.memory.source import ByteSource, Memory
-from luoser.text import bytes_text, is_url, safe_text, without_secrets
+from luoser.text import bytes_text, is_url, safe_text, source_name, without_secrets
 
 if TYPE_CHECKING:
     from luoser.memory.remote import Traffic
@@ -118,6 +118,7 @@ def _open(
         memory.place(ranges)
         memory.is_guess = False
     memory.path = without_secrets(os.fspath(path))
+    memory.files = tuple(source_name(os.fspath(name)) for name in (path, *more))
     return memory
 
 

@@ -97,6 +97,7 @@ class Memory(ABC):
 
     path:        as the user gave it.
     format:      short name of the format.
+    files:       names of its files, as remarks have them. Empty if they have none.
     page_size:   of the kernel, in bytes. None if the source does not have it.
     vmcoreinfo:  VMCOREINFO, value by key, safe to print. Empty if the source has none.
     info_note:   VMCOREINFO as it is in the source, any bytes. Empty if the source has none.
@@ -129,6 +130,7 @@ class Memory(ABC):
     """
 
     path: str
+    files: tuple[str, ...] = ()
     format: str
     page_size: int | None = None
     vmcoreinfo: Mapping[str, str]

@@ -12,6 +12,7 @@ from luoser.memory.source import Memory, Segment
 __all__ = ["Wrapper"]
 
 _SAID = (
+    "files",
     "format",
     "page_size",
     "vmcoreinfo",

@@ -85,7 +85,7 @@ def _read(walk: Walk, forms: list[Layout], address: int, subject: Subject, size:
         walk.problem("bad-handler-data", address, subject, text)
         return None
     for entry in fits:
-        keep_struct(walk, address, entry.schemas[0], subject)
+        keep_struct(walk, address, entry.schemas[0], subject, name=_NAMES.get(entry.schemas[0].name, ""))
     readings = tuple((entry.name, struct_values(entry.schemas[0], page)) for entry in fits)
     arrays = tuple(_arrays(walk, fits[0].schemas[0], page, subject)) if len(fits) == 1 else ()
     word = _confidence(len(readings), chosen=bool(chosen))
@@ -122,6 +122,8 @@ def _words(schema: Schema, page: bytes) -> int:
     return schema.parse(page)[count] * words if count else 0
 
 
+_NAMES = {"tmpfs_file_ser": "name"}
+"""Members with a name that a user chose, by struct."""
 _COUNTS = {"hwpoison_ser": ("count", 1), "tmpfs_file_ser": ("nr_folios", 2), "guest_memfd_luo_ser": ("nr_folios", 2)}
 """Member with the entries of the array, and the u64 of an entry, by struct."""
 

@@ -9,10 +9,11 @@ would be read from that is a problem.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from luoser.abi.schema import Schema
 from luoser.bits import is_zero
+from luoser.errors import MissingMemory
 from luoser.fdt import HEADER_SIZE, Fdt, tokens
 from luoser.reader.walk import Subject, Walk
 from luoser.text import safe_text
@@ -54,7 +55,8 @@ def no_names(_: bytes, __: int) -> bool:
 
 
 def keep_struct(walk: Walk, address: int, schema: Schema, subject: Subject, *, name: str = "") -> None:
-    """Keep a struct, without padding and without large members that have no inner structure.
+    """Keep a struct, without padding, without large members that have no inner structure, and of texts what is read:
+    nothing after the NUL.
 
     walk:    the source.
     address: physical.
@@ -75,11 +77,30 @@ def keep_struct(walk: Walk, address: int, schema: Schema, subject: Subject, *, n
             parts[-1][1] += one.size
         elif not parts or one.offset > parts[-1][1]:
             parts.append([one.offset, one.offset + one.size])
+    for one in schema.fields:
+        if one.kind == "text" and one.size:
+            used = _used(walk, address + one.offset, one.size)
+            parts = list(_without(parts, one.offset + used, one.offset + one.size))
+            if one.name == name:
+                walk.memory.keep(address + one.offset, used, is_name=True)
     for start, end in parts:
         walk.keep(address + start, end - start, subject)
-    if name:
-        field = schema.field(name)
-        walk.memory.keep(address + field.offset, field.size, is_name=True)
+
+
+def _used(walk: Walk, address: int, size: int) -> int:
+    """Bytes of the room of a text: all, or up to its NUL if something else is after that."""
+    try:
+        name, nul, rest = walk.memory.read(address, size).partition(b"\0")
+    except MissingMemory:
+        return size
+    return size if is_zero(rest) else len(name) + len(nul)
+
+
+def _without(parts: list[list[int]], start: int, end: int) -> Iterator[list[int]]:
+    """Ranges without one that is in one of them."""
+    for low, high in parts:
+        inner = low <= start < end <= high
+        yield from (part for part in ([low, start], [end, high]) if part[0] < part[1]) if inner else ([low, high],)
 
 
 def keep_tree(

@@ -56,6 +56,21 @@ def test_names_in_the_objects_of_the_kernel_are_hashed_alike(tmp_path: Path) -> 
     assert [one for one in NAMES if one in (tmp_path / "cut").read_bytes()] == []
 
 
+def test_the_name_of_a_file_of_tmpfs_is_hashed(tmp_path: Path) -> None:
+    from tests.reader.test_handler import FILES, one_file
+
+    memory = one_file("tmpfs-file-v1", FILES["tmpfs-file-v1"][0].replace(b"log\0", b"diary")).open()
+    luoser.extract(memory, tmp_path / "cut", hash_names="key")
+    assert b"diary" not in (tmp_path / "cut").read_bytes()
+    (handover,) = luoser.load(tmp_path / "cut").handovers
+    assert handover.luo is not None
+    detail = handover.luo.sessions[0].files[0].detail
+    assert detail is not None
+    assert len(str(detail.readings[0][1]["name"])) == 24
+    luoser.extract(memory, tmp_path / "plain", no_contents=True)
+    assert b"diary" in (tmp_path / "plain").read_bytes()
+
+
 def test_cuts_of_one_host_still_pair(tmp_path: Path) -> None:
     for moment in ("frozen", "post"):
         luoser.extract(real.path(f"7.3-chain/{moment}"), tmp_path / moment, hash_names="key")

@@ -20,7 +20,7 @@ from luoser.memory.recorder import Recorder
 from luoser.memory.source import Memory
 from luoser.state import MapStatus, State, to_document
 from luoser.writer.mutate import mutations
-from tests import real
+from tests import formats, real
 from tests.checks.mutants import written
 from tests.checks.test_rules import BASES, OPTIONS
 from tests.extracts.planted import SECRET, leaks, planted
@@ -259,6 +259,54 @@ def test_paths_of_the_machine_are_not_in_it(tmp_path: Path, cut: Cut) -> None:
     made = cut(path)
     assert leaks(made.read_bytes()) == []
     assert any("marked as incomplete" in one.message for one in luoser.load(made).problems)
+
+
+def incomplete(path: Path) -> Path:
+    """A dump that says so of itself, and its name."""
+    import lzma
+
+    data = lzma.decompress(real.path("7.3-a/frozen").read_bytes())
+    path.write_bytes(data[:48] + b"\1" + data[49:])
+    return path
+
+
+def test_paths_are_not_in_a_cut_of_a_cut_with_contents(tmp_path: Path, cut: Cut) -> None:
+    luoser.extract(incomplete(tmp_path / "S3cr3t#!.elf"), tmp_path / "plain")
+    assert leaks(cut(tmp_path / "plain").read_bytes()) == []
+
+
+def test_a_path_that_is_shown_escaped_is_not_in_it(tmp_path: Path, cut: Cut) -> None:
+    made = cut(incomplete(tmp_path / "S3cr3t#!\\\u202e.elf"))
+    assert leaks(made.read_bytes()) == []
+    assert "truncated: the source is marked as incomplete in its header" in luoser.open(made).remarks
+
+
+def test_the_path_of_no_part_of_a_split_dump_is_in_it(tmp_path: Path, cut: Cut) -> None:
+    import lzma
+
+    parts = [lzma.decompress((formats.FORMATS / f"{name}.xz").read_bytes()) for name in formats.SETS["kdump-split"]]
+    (tmp_path / "first").write_bytes(parts[0])
+    (tmp_path / "S3cr3t#!").write_bytes(parts[1][: len(parts[1]) * 3 // 4])
+    with luoser.open(tmp_path / "first", tmp_path / "S3cr3t#!") as memory:
+        assert any("S3cr3t" in remark for remark in memory.remarks)
+        assert leaks(cut(memory).read_bytes()) == []
+
+
+def test_a_word_that_is_a_path_as_well_stays_in_other_words(tmp_path: Path, cut: Cut) -> None:
+    made = cut(incomplete(tmp_path / "e"))
+    assert "truncated: the source is marked as incomplete in its header" in luoser.open(made).remarks
+
+
+def test_what_is_after_the_end_of_a_name_is_not_in_it(cut: Cut) -> None:
+    from tests.reader.test_handler import FILES, one_file
+
+    data = FILES["tmpfs-file-v1"][0]
+    memory = one_file("tmpfs-file-v1", data[:-64] + SECRET * 8).open()
+    for hash_names in (None, "key"):
+        made = cut(memory, hash_names=hash_names)
+        assert leaks(made.read_bytes()) == []
+        (handover,) = luoser.load(made).handovers
+        assert handover.luo is not None and handover.luo.sessions[0].files[0].detail is not None
 
 
 # -- the source --------------------------------------------------------------------------------------------

@@ -60,16 +60,22 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("handler", FILES)
-def test_struct_of_a_posted_handler(handler: str) -> None:
-    data, wanted = FILES[handler]
+def one_file(handler: str, data: bytes) -> Image:
+    """An image with one file of a handler."""
     image = Image()
     page = image.alloc(data)
     files = image.blocks([name(handler, 48) + struct.pack("<QQ", page, 7)])
     sessions = image.blocks([name("vm", 64) + struct.pack("<QQ", files, 1)])
     image.handover({"LUO": (image.alloc(struct.pack("<8sQQQ", b"luo-v5", 1, sessions, 0)), 32)})
-    detail = only_file(image.read()).detail
-    assert detail is not None and detail.address == page
+    return image
+
+
+@pytest.mark.parametrize("handler", FILES)
+def test_struct_of_a_posted_handler(handler: str) -> None:
+    data, wanted = FILES[handler]
+    file = only_file(one_file(handler, data).read())
+    detail = file.detail
+    assert detail is not None and detail.address == file.data
     fields = {name: value for _, values in reversed(detail.readings) for name, value in values.items()}
     assert {member: fields[member] for member in wanted} == wanted
 
