@@ -289,7 +289,8 @@ def extract(
     no_contents: leave out of the core all that is not a structure of the handover or of the kernel.
     hash_names:  key of the hashes that replace names that users chose; implies `no_contents`. None: keep the names.
 
-    Raises UsageError for a file that exists, if there is no such memfd or node, and for an empty key.
+    Raises UsageError for a file that exists, if there is no such memfd or node, and for a key of less than 16
+    characters.
     """
     from luoser.api.sources import opened_memory
     from luoser.extracts.parts import write_part

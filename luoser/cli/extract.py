@@ -109,7 +109,7 @@ def command(
     that luoser does not know are hashes.
 
     What is left out is excluded: commands say that they did not look at it. Cuts can be compared if their names have
-    the same key. Take a long random one: whoever can guess it can guess the names.
+    the same key. Take a long random one, of at least 16 characters: whoever can guess it can guess the names.
 
     \b
       luoser extract vmcore -o small.elf.xz

@@ -19,6 +19,9 @@ from luoser.text import human_size, safe_text
 
 __all__ = ["write_part"]
 
+_SHORTEST_KEY = 16
+"""Characters of a key. The cut has a mark of it, by which keys can be tried."""
+
 
 def write_part(
     target: str,
@@ -45,7 +48,7 @@ def write_part(
     hash_names:  key of the hashes that replace names that users chose; implies `no_contents`. None: keep the names.
 
     Raises UsageError for a file that exists, if there is no such memfd or node, if both are given, for a key that is
-    empty, and for a file that is not a core without contents.
+    short, and for a file that is not a core without contents.
     """
     no_contents = no_contents or hash_names is not None
     if memfd is not None and blob is not None:
@@ -53,8 +56,11 @@ def write_part(
     is_core = memfd is None and blob is None
     if no_contents and not is_core:
         raise UsageError("--no-contents and --hash-names are for a core: leave out --memfd and --blob")
-    if hash_names == "":
-        raise UsageError("--hash-names: expected a key, found an empty one")
+    if hash_names is not None and len(hash_names) < _SHORTEST_KEY:
+        text = (
+            f"expected at least {_SHORTEST_KEY} characters, found {len(hash_names)}; `openssl rand -hex 32` makes one"
+        )
+        raise UsageError(f"--hash-names: the key can be guessed, and the names with it: {text}")
     if is_core and memory.placeless:
         raise UsageError(f"{safe_text(memory.path)}: debugfs blobs have no pages for a core; copy the blobs instead")
     record = Recorder(memory)

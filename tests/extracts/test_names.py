@@ -17,6 +17,7 @@ from tests import real
 from tests.images import Image
 from tests.kernel.real import FIXTURES
 
+KEY = "a long random key"
 NAMES = (b"vm-web-01", b"vm-batch", b"empty-session", b"labmem", b"pci-luo-lab")
 
 
@@ -32,7 +33,7 @@ def names_of(state: State) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", ["6.18-a/frozen", "6.19-a/frozen", "7.3-a/frozen", "7.3-chain/frozen2"])
 def test_no_name_is_in_the_cut_and_all_else_is_the_same(name: str, tmp_path: Path) -> None:
-    for number, key in enumerate(("key", "key", "other")):
+    for number, key in enumerate((KEY, KEY, KEY[::-1])):
         luoser.extract(real.path(name), tmp_path / f"{number}", hash_names=key)
     data = [(tmp_path / f"{number}").read_bytes() for number in range(3)]
     assert data[0] == data[1] != data[2]
@@ -48,7 +49,7 @@ def test_no_name_is_in_the_cut_and_all_else_is_the_same(name: str, tmp_path: Pat
 
 @pytest.mark.skipif(not (FIXTURES / "frozen.elf.xz").exists(), reason="no dump of a kernel with its types")
 def test_names_in_the_objects_of_the_kernel_are_hashed_alike(tmp_path: Path) -> None:
-    luoser.extract(FIXTURES / "frozen.elf.xz", tmp_path / "cut", hash_names="key")
+    luoser.extract(FIXTURES / "frozen.elf.xz", tmp_path / "cut", hash_names=KEY)
     (handover,) = (one for one in luoser.load(tmp_path / "cut").handovers if one.pending is not None)
     assert handover.luo is not None and handover.pending is not None
     written = {session.name for session in handover.luo.sessions}
@@ -60,7 +61,7 @@ def test_the_name_of_a_file_of_tmpfs_is_hashed(tmp_path: Path) -> None:
     from tests.reader.test_handler import FILES, one_file
 
     memory = one_file("tmpfs-file-v1", FILES["tmpfs-file-v1"][0].replace(b"log\0", b"diary")).open()
-    luoser.extract(memory, tmp_path / "cut", hash_names="key")
+    luoser.extract(memory, tmp_path / "cut", hash_names=KEY)
     assert b"diary" not in (tmp_path / "cut").read_bytes()
     (handover,) = luoser.load(tmp_path / "cut").handovers
     assert handover.luo is not None
@@ -73,15 +74,15 @@ def test_the_name_of_a_file_of_tmpfs_is_hashed(tmp_path: Path) -> None:
 
 def test_cuts_of_one_host_still_pair(tmp_path: Path) -> None:
     for moment in ("frozen", "post"):
-        luoser.extract(real.path(f"7.3-chain/{moment}"), tmp_path / moment, hash_names="key")
+        luoser.extract(real.path(f"7.3-chain/{moment}"), tmp_path / moment, hash_names=KEY)
     plain = luoser.diff(real.path("7.3-chain/frozen"), real.path("7.3-chain/post"))
     hashed = luoser.diff(tmp_path / "frozen", tmp_path / "post")
     assert (hashed.verdict, len(hashed.changes)) == (plain.verdict, len(plain.changes))
 
 
-@pytest.mark.parametrize("other", ["another key", None])
+@pytest.mark.parametrize("other", [KEY[::-1], None])
 def test_names_under_different_keys_are_not_compared(tmp_path: Path, other: str | None) -> None:
-    luoser.extract(real.path("6.19-a/frozen"), tmp_path / "one", hash_names="key")
+    luoser.extract(real.path("6.19-a/frozen"), tmp_path / "one", hash_names=KEY)
     luoser.extract(real.path("6.19-a/frozen"), tmp_path / "two", no_contents=True, hash_names=other)
     with pytest.raises(UsageError, match="names cannot be compared"):
         luoser.diff(tmp_path / "one", tmp_path / "two")
@@ -105,6 +106,13 @@ def test_names_that_are_empty_or_not_there_stay_so() -> None:
     memory = Overlay(Image(pages=4).open())
     memory.remove(0x2000)
     assert hashed_names(memory, [(0x1000, 64), (0x2000, 64)], b"key") == {}
+
+
+@pytest.mark.parametrize("key", ["", "k", KEY[:15]])
+def test_a_key_that_can_be_guessed_is_refused(key: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"expected at least 16 characters, found {len(key)}; .openssl rand"):
+        luoser.extract(real.path("7.3-a/frozen"), tmp_path / "cut", hash_names=key)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_mark_of_a_key_is_not_the_key() -> None:

@@ -302,7 +302,7 @@ def test_what_is_after_the_end_of_a_name_is_not_in_it(cut: Cut) -> None:
 
     data = FILES["tmpfs-file-v1"][0]
     memory = one_file("tmpfs-file-v1", data[:-64] + SECRET * 8).open()
-    for hash_names in (None, "key"):
+    for hash_names in (None, "a long random key"):
         made = cut(memory, hash_names=hash_names)
         assert leaks(made.read_bytes()) == []
         (handover,) = luoser.load(made).handovers
