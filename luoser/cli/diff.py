@@ -11,7 +11,7 @@ import click
 
 from luoser.cli import complete
 from luoser.cli.account import note_judged
-from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option
+from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option, within
 from luoser.cli.many import each_source, many_options, run_many, sources_of
 
 if TYPE_CHECKING:
@@ -278,11 +278,11 @@ def _load(source: _Names, stack: ExitStack, how: _Reading, side: int) -> tuple[A
     from luoser.errors import SourceError
     from luoser.state.document import read_document
 
-    is_single = len(source) == 1
-    document = read_document(source[0]) if is_single and not how.raw else None
+    is_single, reading = len(source) == 1, how.of(source, side)
+    with within(reading.timeout, reading.name):
+        document = read_document(source[0]) if is_single and not how.raw else None
     if document is not None:
         return document, None
-    reading = how.of(source, side)
     try:
         memory = stack.enter_context(reading.open())
     except SourceError:

@@ -9,6 +9,7 @@ import random
 import re
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -560,6 +561,20 @@ def test_the_time_of_the_command_holds(server: Server, luoser_command: Run) -> N
     assert (
         run.returncode == 2 and "not read within 0.3 s" in run.stderr.decode() and "geheim" not in run.stderr.decode()
     )
+
+
+@pytest.mark.parametrize("words", ["diff URL URL", "check URL", "compat 7.3 URL", "report URL -o OUT"])
+def test_the_time_of_the_command_holds_for_the_first_request(
+    words: str, server: Server, tmp_path: Path, luoser_command: Run
+) -> None:
+    def slow(answer: Answer) -> None:
+        answer.wait = 3
+
+    server.fault, begun = slow, time.monotonic()
+    given = {"URL": server.url("elf", made("elf")), "OUT": str(tmp_path / "out")}
+    run = luoser_command(*[given.get(word, word) for word in words.split()], "--timeout", "0.3")
+    assert run.returncode == 2 and "not read within 0.3 s" in run.stderr.decode()
+    assert time.monotonic() - begun < 2.5
 
 
 def test_a_server_that_drips_has_so_many_seconds_for_each_piece(server: Server) -> None:
