@@ -18,7 +18,17 @@ from luoser.fdt import HEADER_SIZE, Fdt, tokens
 from luoser.reader.walk import Subject, Walk
 from luoser.text import safe_text
 
-__all__ = ["Names", "Values", "keep_items", "keep_struct", "keep_tree", "keep_words", "no_names", "values_of"]
+__all__ = [
+    "Names",
+    "Values",
+    "keep_all_but_texts",
+    "keep_items",
+    "keep_struct",
+    "keep_tree",
+    "keep_words",
+    "no_names",
+    "values_of",
+]
 
 Names = Callable[[bytes, int], bool]
 """Whether a user chose the name of a node, by the name and the level of the node. The root has level 0."""
@@ -83,6 +93,22 @@ def keep_struct(walk: Walk, address: int, schema: Schema, subject: Subject, *, n
             parts = list(_without(parts, one.offset + used, one.offset + one.size))
             if one.name == name:
                 walk.memory.keep(address + one.offset, used, is_name=True)
+    for start, end in parts:
+        walk.keep(address + start, end - start, subject)
+
+
+def keep_all_but_texts(walk: Walk, address: int, size: int, texts: Iterable[tuple[int, int]], subject: Subject) -> None:
+    """Keep a record, and of texts in it nothing after the NUL.
+
+    walk:    the source.
+    address: physical.
+    size:    in bytes.
+    texts:   (offset, size in bytes) of the room of each.
+    subject: what a problem is about, if some of it is withheld.
+    """
+    parts = [[0, size]]
+    for start, room in texts:
+        parts = list(_without(parts, start + _used(walk, address + start, room), start + room))
     for start, end in parts:
         walk.keep(address + start, end - start, subject)
 

@@ -12,8 +12,9 @@ from luoser.abi.schema import Schema
 from luoser.errors import MissingMemory
 from luoser.limits import LIMITS
 from luoser.reader.block import read_blocks
-from luoser.reader.kept import keep_items, keep_struct
+from luoser.reader.kept import keep_all_but_texts, keep_items, keep_struct
 from luoser.reader.pci_layout import BlockReader, Fault, Fit, PciBlob, best_fits, fit_pci, is_plausible, read_pci
+from luoser.reader.plausible import is_name
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Contents, DeviceList, PciList, PreservedMap
 from luoser.state.columns import columns
@@ -93,6 +94,12 @@ def _keep_records(walk: Walk, address: int, form: PciLayout, data: bytes, listed
     kept = [is_plausible(form, device, is_listed=index < listed) for index, device in enumerate(devices)]
     while kept and not kept[-1]:  # what is after the list
         kept.pop()
+    texts = [(one.offset, one.size) for one in record.fields if one.kind == "text"]
+    for index in range(len(kept)) if texts else ():
+        start = index * record.size
+        if kept[index] and any(not is_name(data[start + low :][:size], empty=True) for low, size in texts):
+            kept[index] = False
+            keep_all_but_texts(walk, address + start, record.size, texts, subject)
     keep_items(walk, address, record.size, kept, subject)
 
 

@@ -309,6 +309,26 @@ def test_what_is_after_the_end_of_a_name_is_not_in_it(cut: Cut) -> None:
         assert handover.luo is not None and handover.luo.sessions[0].files[0].detail is not None
 
 
+@pytest.mark.parametrize("layout", ["pci-lu-v2-06", "pci-lu-v1-09", "pci-lu-v1-19"])
+def test_what_is_after_the_name_of_a_driver_is_not_in_it(layout: str, cut: Cut) -> None:
+    devices = [{"bdf": "0000:41:00.0", "driver_name": "nvme"}]
+    image = luoser.build(
+        {"handovers": [{"luo": {"sessions": []}, "pci": [{"layout": layout, "devices": devices}]}]}
+    ).image
+    assert image is not None
+    memory = Overlay(image.memory())
+    (place, *_) = luoser.read(memory).handovers[0].pci
+    name = memory.read(place.address, PAGE).index(b"nvme\0")
+    memory.write(place.address + name + 8, SECRET * 4)
+    made = cut(memory)
+    assert leaks(made.read_bytes()) == []
+    before, after = luoser.read(memory), luoser.load(made)
+    assert [device.bdf for device in after.handovers[0].pci[0].devices] == [
+        device.bdf for device in before.handovers[0].pci[0].devices
+    ]
+    assert check(before).verdict == check(after).verdict != "sound"
+
+
 # -- the source --------------------------------------------------------------------------------------------
 
 
