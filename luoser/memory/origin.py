@@ -426,11 +426,12 @@ class _Stored(Origin):
 
     def __init__(self, kind: Any, name: str, shown: str, traffic: Traffic) -> None:
         super().__init__(shown, traffic)
-        self._name, self._path = name, kind._strip_protocol(name)
+        self._name, self._path = name, ""
         self._marks: dict[str, str] = {}
 
         def opened() -> tuple[Any, Any, Mapping[str, Any]]:
             files = kind(**kind._get_kwargs_from_urls(name), skip_instance_cache=True)
+            self._path = kind._strip_protocol(name)
             info = files.info(self._path)
             if info.get("type") == "directory":
                 raise IsADirectoryError

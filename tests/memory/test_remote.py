@@ -786,8 +786,8 @@ def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         luoser.open("https://host/file")
 
 
-@pytest.mark.parametrize("url", ["nothing://host/file", "simplecache::https://host/file"])
-def test_an_unknown_scheme_is_an_error(url: str) -> None:
+@pytest.mark.parametrize("url", ["nothing://host/file", "simplecache::https://host/file", "generic://x", "dir://x"])
+def test_a_scheme_that_opens_nothing_is_an_error(url: str) -> None:
     with pytest.raises((UsageError, SourceError)):
         luoser.open(url)
 
