@@ -62,7 +62,8 @@ class Origin(ABC):
     size:       in bytes. None: the server does not say.
     has_ranges: whether parts of it can be fetched. Else only `whole` works.
     first:      its first bytes.
-    version:    what names the version that is read: an ETag, or what the server has in its place. Empty: nothing does.
+    version:    what names the version that is read, safe to print: an ETag, or what the server has in its place. Empty:
+                nothing does.
     remarks:    on what cannot be noticed.
     """
 
@@ -209,9 +210,9 @@ class _Http(Origin):
         elif self._mark.startswith(_WEAK):
             self.remarks.append("the server gives a weak ETag: a change of the file while it is read may not show")
         elif self._mark.startswith('"'):
-            self.version = self._mark
+            self.version = safe_text(self._mark)
         else:
-            self.version = f"{self._mark}, {self.size} bytes"  # seconds are no version
+            self.version = f"{safe_text(self._mark)}, {self.size} bytes"  # seconds are no version
 
     def _begin(self, first: int, seconds: float) -> None:
         """The first request, which shows the version and the size of the file, and whether there are ranges of it."""
@@ -439,7 +440,8 @@ class _Stored(Origin):
 
         self._files, self._file, info = self._asked(lambda seconds: self._told(opened, seconds), 0)
         self._marks = _marks(info)
-        self.version = info.get("ETag") or " ".join(f"{name}={value}" for name, value in sorted(self._marks.items()))
+        marks = " ".join(f"{name}={value}" for name, value in sorted(self._marks.items()))
+        self.version = safe_text(str(info.get("ETag") or marks))
         self.size = info.get("size")
         if not self.size:
             raise SourceError(f"{shown}: {'the file is empty' if self.size == 0 else 'its size is not known'}")

@@ -666,6 +666,11 @@ def test_a_weak_etag_is_remarked_and_no_version(server: Server) -> None:
         luoser.load(server.url("elf"))
 
 
+def test_a_version_is_safe_text(server: Server) -> None:
+    server.etag = '"\xff\x9b"'
+    assert version_of(server.url("elf", made("elf"))) == '"\\xff\\x9b"'
+
+
 def test_a_version_by_time_has_the_size_too(server: Server) -> None:
     server.etag = None
     server.fault = header("Last-Modified", "Tue, 01 Dec 2026 00:00:00 GMT")
