@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
@@ -29,7 +29,8 @@ def _key(path: str) -> str:
 def _targets(options: dict[str, Any], sources: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
     """The options for each of several sources: each is written to a file of its own name.
 
-    Raises UsageError for an output that has no place for the name, and for two that would have one name.
+    Raises UsageError for an output that has no place for the name, for two that would have one name, and for one that
+    is a source of another, which would be replaced before it is read.
     """
     from luoser.errors import UsageError
     from luoser.output import PACKED, need_local
@@ -39,13 +40,26 @@ def _targets(options: dict[str, Any], sources: Sequence[tuple[str, ...]]) -> Ite
     need_local(target)
     if _NAME not in target:
         raise UsageError(f"--output {safe_text(target)}: several sources, one file; give a name such as {_NAME}.elf.xz")
+    files = {identity for source in sources for identity in map(_identity, source) if identity is not None}
     for source in sources:
         path = PurePath(without_secrets(source[0]).partition("?")[0] if is_url(source[0]) else source[0])
         name = path.stem if path.suffix in PACKED else path.name
         if (other := known.setdefault(name, source[0])) != source[0]:
             both = f"{source_name(other)} and {source_name(source[0])}"
             raise UsageError(f"{both} would be one file: both are named {safe_text(name)}; extract one of them alone")
-        yield {**options, "target": target.replace(_NAME, name)}
+        made = target.replace(_NAME, name)
+        if _identity(made) in files:
+            raise UsageError(f"{safe_text(made)}: output and input are the same file; give another output")
+        yield {**options, "target": made}
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    """What a file has in common with no other one, under any name. None: there is no such file."""
+    try:
+        found = Path(name).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 @click.command("extract")

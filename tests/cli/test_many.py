@@ -310,6 +310,19 @@ def test_several_sources_do_not_go_into_one_file(luoser_command: Run, tmp_path: 
     assert result.returncode == 2 and b"give a name such as {name}.elf.xz" in result.stderr
 
 
+@pytest.mark.parametrize("how", ["name", "link"])
+def test_no_cut_replaces_a_source_that_is_still_to_be_read(luoser_command: Run, tmp_path: Path, how: str) -> None:
+    shutil.copy(FROZEN, tmp_path / "vm.xz")
+    other = tmp_path / ("vm.elf" if how == "name" else "other")
+    other.write_bytes(Image(base=1 << 20).core())
+    if how == "link":
+        (tmp_path / "vm.elf").hardlink_to(other)
+    before = other.read_bytes()
+    run = luoser_command("extract", tmp_path / "vm.xz", other, "-o", tmp_path / "{name}.elf", "--force")
+    assert run.returncode == 2 and b"vm.elf: output and input are the same file" in run.stderr
+    assert other.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir())[-1] == "vm.xz"
+
+
 def test_two_sources_of_one_name_are_refused(luoser_command: Run, tmp_path: Path) -> None:
     other = real.path("6.19-a/frozen")
     result = luoser_command("extract", FROZEN, other, "-o", tmp_path / "{name}")
