@@ -35,7 +35,7 @@ def found_sources(names: Iterable[str]) -> list[Source]:
 
     Raises UsageError for a pattern that fits nothing, and if there are more sources than the limit allows.
     """
-    found, alone = dict[Source, None](), list[str]()
+    found, alone = dict[Source, None](), dict[str, None]()
 
     def settle() -> None:
         found.update(dict.fromkeys(grouped(alone)))
@@ -43,7 +43,7 @@ def found_sources(names: Iterable[str]) -> list[Source]:
 
     for name in islice(_expanded(names), LIMITS.sources + 1):
         if isinstance(name, str):
-            alone.append(name)
+            alone[name] = None  # once: a part that is named twice is no other part
             continue
         settle()
         found[name] = None

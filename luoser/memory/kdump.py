@@ -28,7 +28,7 @@ from luoser.memory.flattened import known, volume
 from luoser.memory.frames import FrameBitmap
 from luoser.memory.source import ByteSource, Memory, Segment, is_remote
 
-__all__ = ["MAGICS", "KdumpMemory", "split_dump"]
+__all__ = ["APART", "MAGICS", "KdumpMemory", "SplitPart", "split_part"]
 
 MAGICS = (b"KDUMP   ", b"DISKDUMP")
 _HEADER = struct.Struct("<8si390s6x16sIiiIIIIIIi")
@@ -41,7 +41,7 @@ _MACHINES = {b"x86_64": 62, b"aarch64": 183}
 _PAGE = 4096
 _CLOCK = struct.Struct("<QQ")
 """Seconds and microseconds of the time in a header."""
-_APART = 60
+APART = 60
 """Seconds between the times of the files of one dump at most: each writer looks at the clock."""
 _SHARED = 4
 """Times the bytes of a file that its pages may have, those at one offset counted once. Without sharing it is 1."""
@@ -311,8 +311,21 @@ def _refusal(head: bytes, version: int, block: int) -> str:
     return f"kdump header: expected version 0 to 64 and blocks of 4 to 64 KiB, found version {version}, {block} bytes"
 
 
-def split_dump(path: str, head: bytes) -> tuple[Hashable, ...] | None:
-    """What the files of one split dump have in common. None: a file of no split dump.
+class SplitPart(NamedTuple):
+    """What the header of one file of a split dump says.
+
+    dump:    what all files of the dump have in common.
+    seconds: when it was written.
+    start:   first page frame of the file.
+    """
+
+    dump: tuple[Hashable, ...]
+    seconds: int
+    start: int
+
+
+def split_part(path: str, head: bytes) -> SplitPart | None:
+    """A file of a split dump, by its header. None: any other kdump.
 
     path: of the file, for errors.
     head: its first bytes, with both headers.
@@ -320,7 +333,10 @@ def split_dump(path: str, head: bytes) -> tuple[Hashable, ...] | None:
     Raises SourceError for a header that is none.
     """
     header = _header(path, head)
-    return tuple(getattr(header, name) for name in _OF_ONE_DUMP) if header.split else None
+    if not header.split:
+        return None
+    dump = tuple(getattr(header, name) for name in _OF_ONE_DUMP)
+    return SplitPart(dump, _CLOCK.unpack(header.timestamp)[0], header.start_pfn)
 
 
 class KdumpMemory(Memory):
@@ -633,7 +649,7 @@ def _check_set(first: _Part, part: _Part) -> None:
         if getattr(first.header, name) != getattr(part.header, name):
             raise SourceError(f"{part.path}: not of the same dump as {first.path}: different {meaning}")
     seconds = [_CLOCK.unpack(one.header.timestamp)[0] for one in (first, part)]
-    if abs(seconds[0] - seconds[1]) > _APART:
+    if abs(seconds[0] - seconds[1]) > APART:
         raise SourceError(f"{part.path}: not of the same dump as {first.path}: different time")
     if first.vmcoreinfo and part.vmcoreinfo and first.vmcoreinfo != part.vmcoreinfo:
         raise SourceError(f"{part.path}: not of the same dump as {first.path}: different VMCOREINFO")

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+import os
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from luoser.errors import LuoserError
-from luoser.memory import kdump
+from luoser.memory import avml, elf, flattened, kdump, lime
 from luoser.memory.packed import LONGEST, unpacked
 from luoser.memory.vmware import MAGICS as STATE_MAGICS
 
@@ -15,6 +17,10 @@ __all__ = ["grouped"]
 
 _HEAD = 2 * 65536
 """Bytes of a kdump that have both of its headers: the second one begins the block after the first, of up to 64 KiB."""
+_MAGIC = 16
+"""Bytes that name the format of a file."""
+_DUMPS = (elf.MAGIC, lime.MAGIC, avml.MAGIC, flattened.MAGIC, *kdump.MAGICS)
+"""What dumps begin with that need no state file."""
 
 
 def grouped(names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -22,38 +28,77 @@ def grouped(names: Iterable[str]) -> list[tuple[str, ...]]:
 
     names: of files, or of anything else, which stays alone.
     """
-    groups, places, states = list[list[str]](), dict[Hashable, int](), list[tuple[str, int]]()
-    for name in names:
+    given = list(names)
+    heads, parts = list[bytes](), dict[Hashable, list[tuple[int, kdump.SplitPart]]]()
+    for number, name in enumerate(given):
         head = b"".join(_head(name))
-        if head.startswith(STATE_MAGICS):
-            states.append((name, len(groups) - 1))
+        heads.append(head[:_MAGIC])
+        if (part := _split_part(name, head)) is not None:
+            parts.setdefault(part.dump, []).append((number, part))
+    groups = {number: [number] for number in range(len(given))}
+    for of_one_kind in parts.values():
+        for dump in _split_dumps(given, of_one_kind):
+            for number in dump:
+                del groups[number]
+            groups[dump[0]] = dump
+    found = [[given[number] for number in groups[first]] for first in sorted(groups)]
+    _join_states(found, dict(zip(given, heads, strict=True)))
+    return [tuple(group) for group in found if group]
+
+
+def _split_dumps(names: Sequence[str], parts: list[tuple[int, kdump.SplitPart]]) -> Iterator[list[int]]:
+    """The numbers of the files of each dump, of the parts of dumps of one kind: hosts can be alike."""
+    parts.sort(key=lambda pair: pair[1].seconds)
+    begin = 0
+    for end in range(1, len(parts) + 1):
+        if end == len(parts) or parts[end][1].seconds - parts[end - 1][1].seconds > kdump.APART:
+            yield from _of_one_time(names, parts[begin:end])
+            begin = end
+
+
+def _of_one_time(names: Sequence[str], parts: list[tuple[int, kdump.SplitPart]]) -> Iterator[list[int]]:
+    """As `_split_dumps`, of parts of one time. There are as many dumps as files of one part: others go by name."""
+    parts.sort(key=lambda pair: names[pair[0]])
+    (most, _), *_ = Counter(part.start for _, part in parts).most_common(1)
+    dumps = [{part.start: number} for number, part in parts if part.start == most]
+    for number, part in parts:
+        if part.start != most:
+            fitting = [dump for dump in dumps if part.start not in dump]
+            likest = max(fitting, key=lambda dump: len(os.path.commonprefix([names[dump[most]], names[number]])))  # noqa: RUF071 - of characters
+            likest[part.start] = number
+    for dump in dumps:
+        yield sorted(dump.values())
+
+
+def _join_states(groups: list[list[str]], heads: dict[str, bytes]) -> None:
+    """Put state files of VMware to their memory: the .vmem of the same name, or the only other file.
+
+    groups: of names; those of state files that were put elsewhere become empty.
+    heads:  first bytes of each file.
+    """
+    memories = {group[0]: group for group in groups if len(group) == 1}
+    for group in groups:
+        if not heads[group[0]].startswith(STATE_MAGICS):
             continue
-        key = _split_dump(name, head)
-        place = len(groups) if key is None else places.setdefault(key, len(groups))
-        if place == len(groups):
-            groups.append([])
-            places.setdefault(name, place)
-        groups[place].append(name)
-    for name, before in states:  # it belongs to the .vmem of its name, or to the file before it
-        memory = places.get(f"{name.rpartition('.')[0]}.vmem", before)
-        if memory >= 0 and len(groups[memory]) == 1:
-            groups[memory].append(name)
-        else:
-            groups.append([name])
-    return [tuple(group) for group in groups]
+        memory = memories.get(f"{group[0].rpartition('.')[0]}.vmem")
+        if memory is None and len(groups) == 2:
+            memory = next(other for other in groups if other is not group)
+        if memory and len(memory) == 1 and not heads[memory[0]].startswith((*_DUMPS, *STATE_MAGICS)):
+            memory += group
+            group.clear()
 
 
-def _split_dump(name: str, head: bytes) -> tuple[Hashable, ...] | None:
+def _split_part(name: str, head: bytes) -> kdump.SplitPart | None:
     if not head.startswith(kdump.MAGICS):
         return None
     try:
-        return kdump.split_dump(name, head)
+        return kdump.split_part(name, head)
     except LuoserError:
         return None
 
 
 def _head(name: str) -> Iterator[bytes]:
-    """The first bytes of a file, unpacked, if it may be part of a dump. Nothing of what cannot be read."""
+    """The first bytes of a file, unpacked, of a kdump with both headers. Nothing of what cannot be read."""
     try:
         path = Path(name)
         if not path.is_file():
@@ -63,7 +108,8 @@ def _head(name: str) -> Iterator[bytes]:
             file.seek(0)
             pieces, left = unpacked(file, start, []) or iter((file.read(_HEAD),)), _HEAD
             for piece in pieces:
-                if left == _HEAD and not piece.startswith((*kdump.MAGICS, *STATE_MAGICS)):
+                if left == _HEAD and not piece.startswith(kdump.MAGICS):
+                    yield piece[:_MAGIC]
                     return
                 yield piece[:left]
                 left -= len(piece)

@@ -95,6 +95,11 @@ def test_files_with_commas_between_them_are_one_source(folder: Path) -> None:
     assert found_sources(["x.1,x.2", "hosts/b.elf.xz"]) == [("x.1", "x.2"), IN_HOSTS[1]]
 
 
+def test_a_part_of_a_split_dump_that_is_named_twice_is_one_part(folder: Path) -> None:
+    parts = [str(real.ROOT / f"fixtures/formats/kdump-split-{number}.xz") for number in (1, 2)]
+    assert found_sources([*parts, parts[0]]) == [tuple(parts)]
+
+
 def test_a_copy_of_debugfs_is_one_source(folder: Path) -> None:
     debugfs(Path("copy"), "7.3-a/1")
     assert found_sources(["copy"]) == [("copy",)]

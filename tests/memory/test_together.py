@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import lzma
+import struct
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,32 @@ def test_whole_dumps_stay_alone(tmp_path: Path) -> None:
     assert grouped([OTHER, str(again)]) == [(OTHER,), (str(again),)]
 
 
+def _later(part: str, target: Path, seconds: int) -> str:
+    """A part, as it is of the same host so much later."""
+    data = bytearray(lzma.decompress(Path(part).read_bytes()))
+    (before,) = struct.unpack_from("<Q", data, 12 + 6 * 65 + 6)
+    struct.pack_into("<Q", data, 12 + 6 * 65 + 6, before + seconds)
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(data)
+    return str(target)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (3, 0, 2, 1)])
+def test_split_dumps_of_one_host_at_two_times_are_two_sources(tmp_path: Path, order: tuple[int, ...]) -> None:
+    after = [_later(part, tmp_path / f"after.{number}", 3600) for number, part in enumerate(PARTS)]
+    files = [*PARTS, *after]
+    found = grouped([files[number] for number in order])
+    assert sorted(map(sorted, found)) == sorted(map(sorted, (PARTS, after)))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (3, 0, 2, 1), (0, 2, 3), (2, 1, 3)])
+def test_split_dumps_that_are_alike_are_told_apart_by_their_names(tmp_path: Path, order: tuple[int, ...]) -> None:
+    """Of hosts without names, that crashed at the same time; also if a file of one is not there."""
+    files = [_later(part, tmp_path / host / part[-4:], 0) for host in ("h1", "h2") for part in PARTS]
+    found = grouped([files[number] for number in order])
+    assert sorted(len({Path(name).parent for name in source}) for source in found) == [1, 1]
+
+
 @pytest.mark.parametrize("order", [("a.vmem", "a.vmss", "b.vmem"), ("a.vmss", "b.vmem", "a.vmem")])
 def test_a_state_file_belongs_to_the_memory_of_its_name(tmp_path: Path, order: tuple[str, ...]) -> None:
     for name in order:
@@ -50,11 +77,18 @@ def test_a_state_file_belongs_to_the_memory_of_its_name(tmp_path: Path, order: t
     assert names == [("a.vmem", "a.vmss"), ("b.vmem",)]
 
 
-def test_a_state_file_of_another_name_belongs_to_the_file_before_it(tmp_path: Path) -> None:
+def test_a_state_file_of_another_name_belongs_to_the_only_other_file(tmp_path: Path) -> None:
     (tmp_path / "memory").write_bytes(bytes(8192))
     (tmp_path / "Snapshot1.vmsn").write_bytes(STATE)
     names = [str(tmp_path / name) for name in ("memory", "Snapshot1.vmsn")]
     assert grouped(names) == [tuple(names)]
+    assert grouped([*names, OTHER]) == [(names[0],), (names[1],), (OTHER,)]
+
+
+@pytest.mark.parametrize("other", [OTHER, str(real.path("7.3-a/post"))])
+def test_a_state_file_does_not_belong_to_a_dump_of_another_format(tmp_path: Path, other: str) -> None:
+    (tmp_path / "host2.vmss").write_bytes(STATE)
+    assert grouped([other, str(tmp_path / "host2.vmss")]) == [(other,), (str(tmp_path / "host2.vmss"),)]
 
 
 def test_a_state_file_alone_stays_alone(tmp_path: Path) -> None:
