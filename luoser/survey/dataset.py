@@ -3,7 +3,8 @@
 
 Each part is a folder, `part-00001`, with a file for each table, `hosts.parquet`; queries read `*/hosts.parquet`. A part
 gets its name when it is complete, and is not changed after that, but for rows of sources that were read again: these
-are dropped from the earlier part.
+are dropped before the new ones are added, so that no query sees both. What is not finished is one level deeper, where
+no query looks, not even one whose `*` stands for hidden folders, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "need_pyarrow"]
 
 _MANIFEST = "survey.json"
-_NEW, _OLD, _FILE, _LOCK = _OWN = ".new-", ".old-", ".manifest-", ".lock"
+_WORK, _FILE, _LOCK = _OWN = ".work", ".manifest-", ".lock"
+_NEW, _OLD = "new-", "old-"
+_OF_KEYS = ("hosts", "pairs")
+"""Tables with a row for each source, and for each pair."""
 _LARGEST = 1 << 64
 
 
@@ -62,20 +66,31 @@ class Dataset:
 
     def __init__(self, folder: Path, rule: str) -> None:
         self.folder, self._rule = folder, rule
+        self._work = folder / _WORK
+        self._places = dict[tuple[str, ...], Path]()
+        """The part that has the rows of a source, or of a pair."""
 
     @contextmanager
     def opened(self) -> Iterator[Dataset]:
         """Make it if it is not there, and mend what a kill left. Raises UsageError for a folder with something else."""
         self._need_folder()
-        with (self.folder / _LOCK).open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                shown = safe_text(str(self.folder))
-                raise UsageError(f"{shown}: another survey writes here; wait for it, or give another folder") from None
+        lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            self._take(lock)
             self._mend()
             self._write_manifest()
+            for table in _OF_KEYS:
+                self._places |= {_key(table, row): part for part, row in self.rows(table, TABLES[table].key)}
             yield self
+        finally:
+            os.close(lock)
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            shown = safe_text(str(self.folder))
+            raise UsageError(f"{shown}: another survey writes here; wait for it, or give another folder") from None
 
     def _need_folder(self) -> None:
         shown = safe_text(str(self.folder))
@@ -102,17 +117,14 @@ class Dataset:
 
     def _mend(self) -> None:
         """Remove what was not finished. A part whose shorter form was about to take its place gets it."""
-        for old in self.folder.glob(f"{_OLD}*"):
+        for old in self._work.glob(f"{_OLD}*"):
             part = self.folder / old.name.removeprefix(_OLD)
             if not part.exists():
                 old.rename(part)
-            else:
-                shutil.rmtree(old)
-        for new in self.folder.glob(f"{_NEW}*"):
-            shutil.rmtree(new)
+        if self._work.exists():
+            shutil.rmtree(self._work)  # never through a link
         for file in self.folder.glob(f"{_FILE}*"):
             file.unlink()
-        self.tidy()
 
     def _write_manifest(self) -> None:
         """The names, types and meanings of all columns, for who finds the folder."""
@@ -132,20 +144,21 @@ class Dataset:
 
     def parts(self) -> list[Path]:
         """The folders of its parts, the first one first."""
-        return sorted(self.folder.glob("part-*"))
+        return sorted(self.folder.glob("part-*"), key=_number)
 
     def rows(self, name: str, columns: tuple[str, ...]) -> Iterator[tuple[Path, Row]]:
-        """(part, some columns) of each row of a table."""
-        import pyarrow.parquet as pq
-
+        """(part, some columns) of each row of a table. Raises UsageError for a part that cannot be read."""
         for part in self.parts():
-            for row in pq.read_table(part / f"{name}.parquet", columns=list(columns)).to_pylist():
+            for row in _table_of(part, name, columns).to_pylist():
                 yield part, row
 
     def add(self, rows: Rows) -> None:
-        """Add a part."""
-        last = self.parts()[-1].name.rpartition("-")[2] if self.parts() else "0"
-        self._put(self.folder / f"part-{int(last) + 1:05}", {name: self._table(name, rows[name]) for name in TABLES})
+        """Add a part. Rows of its sources and pairs that are there already are dropped first."""
+        keys = {_key(table, row) for table in _OF_KEYS for row in rows[table]}
+        self.drop(keys)
+        part = self.folder / f"part-{max(map(_number, self.parts()), default=0) + 1:05}"
+        self._put(part, {name: self._table(name, rows[name]) for name in TABLES})
+        self._places |= dict.fromkeys(keys, part)
 
     def _table(self, name: str, rows: list[Row]) -> pyarrow.Table:
         import pyarrow as pa
@@ -158,55 +171,80 @@ class Dataset:
         """Write a part, or one in place of it."""
         import pyarrow.parquet as pq
 
-        new = Path(tempfile.mkdtemp(dir=self.folder, prefix=_NEW))
+        self._work.mkdir(exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=self._work, prefix=_NEW))
         try:
             new.chmod(0o755)
             for name, table in tables.items():
                 pq.write_table(table, new / f"{name}.parquet", compression="zstd")
                 _sync(new / f"{name}.parquet")
             _sync(new)
-            if part.exists():
-                old = self.folder / f"{_OLD}{part.name}"
-                part.rename(old)
-                new.rename(part)
-                shutil.rmtree(old)
-            else:
-                new.rename(part)
-            _sync(self.folder)
-        except BaseException:
+            self._replace(part, new)
+        except BaseException as error:
             shutil.rmtree(new, ignore_errors=True)
+            if isinstance(error, OSError):
+                error.filename, error.strerror = str(self.folder), error.strerror or str(error)
             raise
 
-    def tidy(self) -> None:
-        """Drop the rows of sources and of pairs that a later part has, too."""
-        last = dict[tuple[str, ...], Path]()
-        for table in ("hosts", "pairs"):
-            key = TABLES[table].key
-            for part, row in self.rows(table, key):
-                last[tuple(row[name] for name in key)] = part
-        for part in self.parts():
-            self._keep(part, {key for key, at in last.items() if at == part})
+    def _replace(self, part: Path, new: Path | None) -> None:
+        """Give a part its name, or none any more. An earlier one of that name goes."""
+        old = self._work / f"{_OLD if new else _NEW}{part.name}"
+        if part.exists():
+            part.rename(old)
+        if new:
+            new.rename(part)
+        _sync(self.folder)
+        if old.exists():
+            shutil.rmtree(old)
 
-    def _keep(self, part: Path, keys: set[tuple[str, ...]]) -> None:
-        """Keep only the rows of some sources and pairs in a part, if it has others."""
+    def drop(self, keys: Iterable[tuple[str, ...]]) -> None:
+        """Drop the rows of some sources and pairs."""
+        going = {key: self._places.pop(key) for key in keys if key in self._places}
+        for part in sorted(set(going.values())):
+            self._drop_of(part, {key for key, place in going.items() if place == part})
+
+    def _drop_of(self, part: Path, keys: set[tuple[str, ...]]) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        found, is_changed = dict[str, pa.Table](), False
+        left = dict[str, pa.Table]()
         for name, table in TABLES.items():
-            rows = pq.read_table(part / f"{name}.parquet", columns=list(table.key))
-            kept = [tuple(row[one] for one in table.key) in keys for row in rows.to_pylist()]
-            if not all(kept):
-                is_changed = True
-            found[name] = kept
-        if is_changed:
-            self._put(
-                part,
-                {
-                    name: pq.read_table(part / f"{name}.parquet").filter(pa.array(kept, pa.bool_()))
-                    for name, kept in found.items()
-                },
-            )
+            whole = _table_of(part, name, tuple(column.name for column in table.columns))
+            stay = [_key(name, row) not in keys for row in whole.select(list(table.key)).to_pylist()]
+            left[name] = whole.filter(pa.array(stay, pa.bool_()))
+        if any(table.num_rows for table in left.values()):
+            self._put(part, left)
+        else:
+            self._work.mkdir(exist_ok=True)
+            self._replace(part, None)
+
+
+def _key(table: str, row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in TABLES[table].key)
+
+
+def _number(part: Path) -> int:
+    number = part.name.removeprefix("part-")
+    return int(number) if number.isdecimal() else 0
+
+
+def _table_of(part: Path, name: str, columns: tuple[str, ...]) -> pyarrow.Table:
+    """Some columns of a table of a part. Raises UsageError if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = part / f"{name}.parquet"
+    try:
+        table = pq.read_table(path, columns=list(columns))
+        missing = set(columns) - set(table.column_names)
+        why = f"expected a column {min(missing)}" if missing else ""
+    except OSError as error:
+        why = error.strerror or str(error)
+    except pa.ArrowException as error:
+        why = str(error)
+    if why:
+        what = f"remove {safe_text(part.name)}, and its sources are read again"
+        raise UsageError(f"{safe_text(str(path))}: no table of a survey: {safe_text(why)}; {what}")
+    return table
 
 
 def _sync(path: Path) -> None:

@@ -67,7 +67,6 @@ def survey(
         if on_done is not None:
             on_done(done, total)
     parts.write()
-    dataset.tidy()
     return found
 
 
