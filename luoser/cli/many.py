@@ -132,7 +132,7 @@ def sources_of(names: tuple[str, ...], from_list: str | None) -> list[tuple[str,
     given = [*names, *(listed_names(from_list) if from_list is not None else ())]
     if not given:
         raise click.MissingParameter(ctx=click.get_current_context(), param_hint="SOURCE", param_type="argument")
-    found = found_sources(given)
+    found = found_sources(given, complain)
     if len(found) > 1 and ("-",) in found:
         raise UsageError(_STDIN)
     return found

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +69,10 @@ def command(
       luoser survey cuts/ -o fleet --name '{host}.{moment}.elf'
       duckdb -c "SELECT kernel, verdict, count(*) FROM 'fleet/*/hosts.parquet' GROUP BY ALL"
     """
+    from luoser.errors import UsageError
     from luoser.limits import in_force
     from luoser.output import need_local
-    from luoser.render.out import line
+    from luoser.render.out import complain, line
     from luoser.render.progress import progress
     from luoser.survey.dataset import Dataset, need_pyarrow
     from luoser.survey.naming import Naming
@@ -80,6 +83,8 @@ def command(
     need_local(target)
     named = Naming(naming, [moment for moment in moments.split(",") if moment])
     sources = sources_of(source, from_list)
+    if ("-",) in sources:
+        raise UsageError("-: standard input is no source of a survey: give the name of a file")
     with Dataset(Path(target), naming).opened() as dataset:
         found = survey(
             sources,
@@ -90,9 +95,19 @@ def command(
             seconds=timeout,
             on_done=progress("survey", unit="sources and pairs"),
         )
-    said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(found.verdicts.items()))
-    kept = f"{found.kept} not read again" if found.kept else ""
-    line((safe_text(target), "name"), f": {'; '.join(filter(None, (counted(len(sources), 'source'), said, kept)))}")
+    for text in found.remarks:
+        complain(text)
+    said = [counted(len(sources), "source"), *_said(found.verdicts, found.kept["sources"], "read")]
+    if pairs := found.pairs.total() + found.kept["pairs"]:
+        said += [counted(pairs, "pair"), *_said(found.pairs, found.kept["pairs"], "compared")]
+    line((safe_text(target), "name"), f": {'; '.join(said)}")
+
+
+def _said(verdicts: Counter[str], kept: int, done: str) -> Iterator[str]:
+    if verdicts:
+        yield ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    if kept:
+        yield f"{kept} not {done} again"
 
 
 def _engine(name: str | None, jobs: int | None, memory: int | None, count: int) -> Engine:

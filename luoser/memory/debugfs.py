@@ -77,10 +77,10 @@ def is_root(data: bytes) -> bool:
 
 
 def is_copy(folder: Path) -> bool:
-    """Whether a folder is a copy of debugfs's `kho`, or of its `in` or `out`."""
+    """Whether a folder is a copy of debugfs's `kho`, or of its `in` or `out`: their names alone are too common."""
     try:
         return (folder / "fdt").is_file() or any(
-            _side(child) is not None for child in folder.iterdir() if child.is_dir()
+            _side(child) is not None and (child / "fdt").is_file() for child in folder.iterdir()
         )
     except OSError:
         return False

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from luoser import __version__
+from luoser.errors import UsageError
 from luoser.fleet.fingerprint import Fingerprint, fingerprint
 from luoser.fleet.task import Engine, Task, in_order
 from luoser.limits import Limits, limited
@@ -26,13 +27,27 @@ _SECONDS = 30.0
 """A part is written after so many sources, rows or seconds: a kill costs no more than that."""
 
 
+_Key = tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Survey:
-    """What a run did. verdicts: how many sources have which. read, kept: how many were read, and how many not again."""
+    """What a run did.
 
-    read: int = 0
-    kept: int = 0
+    verdicts, pairs: how many sources, and pairs, that were read have which.
+    kept:            sources and pairs that were not read again.
+    remarks:         lines on names.
+    """
+
     verdicts: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        """How many sources and pairs were read."""
+        return self.verdicts.total() + self.pairs.total()
 
 
 def survey(
@@ -52,22 +67,47 @@ def survey(
     limits:  in force where they are read.
     seconds: after which a source is given up. None: no bound.
     on_done: called with how many are done, and how many there are.
+
+    Raises UsageError for two sources that would be one in the tables.
     """
     named = [naming.named(source) for source in sources]
+    _need_names(sources)
     pairs = list(naming.pairs(named))
-    total, found = len(named) + len(pairs), Survey()
+    dataset.drop(_outdated(dataset, named, pairs))
+    total, found = len(named) + len(pairs), Survey(remarks=list(naming.unpaired(named)))
     parts = _Parts(dataset)
     for done, rows in enumerate(_all_rows(named, pairs, dataset, engine, limits, seconds), 1):
         if rows is None:
-            found.kept += 1
+            found.kept["sources" if done <= len(named) else "pairs"] += 1
         else:
-            found.read += 1
             found.verdicts.update(one["verdict"] or "not read" for one in rows["hosts"])
+            found.pairs.update(one["verdict"] or "not compared" for one in rows["pairs"])
             parts.add(rows)
         if on_done is not None:
             on_done(done, total)
     parts.write()
     return found
+
+
+def _need_names(sources: Iterable[tuple[str, ...]]) -> None:
+    """Raise UsageError for two sources with one name, such as URLs that differ in their queries only."""
+    known = set[str]()
+    for source in sources:
+        name = _shown(source)
+        if name in known:
+            raise UsageError(f"{name}: two sources have this name in the tables; put them into two surveys")
+        known.add(name)
+
+
+def _outdated(dataset: Dataset, named: Iterable[Named], pairs: Iterable[tuple[Named, Named]]) -> Iterator[_Key]:
+    """The pairs of the survey that are none any more: there are other moments between, or of other names."""
+    sources = {_shown(one.source) for one in named}
+    now = {(_shown(old.source), _shown(new.source)) for old, new in pairs}
+    befores, afters = {old for old, _ in now}, {new for _, new in now}
+    for _, one in dataset.rows("pairs", ("before", "after")):
+        key = old, new = one["before"], one["after"]
+        if key not in now and ({old, new} <= sources or old in befores or new in afters):
+            yield key
 
 
 def _all_rows(

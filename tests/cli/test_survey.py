@@ -36,14 +36,16 @@ def table(folder: Path, name: str) -> list[dict[str, Any]]:
 def test_a_survey_has_hosts_and_their_updates(luoser_command: Run, hosts: Path, tmp_path: Path) -> None:
     words = ["survey", hosts, "-o", tmp_path / "fleet", "--name", cuts.RULE]
     result = luoser_command(*words)
-    said = f"{tmp_path}/fleet: 3 sources; 1 not read, 2 sound\n".encode()
+    said = f"{tmp_path}/fleet: 3 sources; 1 not read, 2 sound; 1 pair; 1 progress\n".encode()
     assert (result.returncode, result.stdout, result.stderr) == (0, said, b"")
     found = {(row["host"], row["moment"]): row["verdict"] for row in table(tmp_path / "fleet", "hosts")}
     assert found == {("web1", "before"): "sound", ("web1", "after"): "sound", ("web2", "before"): None}
     (pair,) = table(tmp_path / "fleet", "pairs")
     assert (pair["host"], pair["verdict"]) == ("web1", "progress")
     again = luoser_command(*words).stdout
-    assert again == f"{tmp_path}/fleet: 3 sources; 1 not read; 3 not read again\n".encode()
+    assert (
+        again == f"{tmp_path}/fleet: 3 sources; 1 not read; 2 not read again; 1 pair; 1 not compared again\n".encode()
+    )
 
 
 def test_lists_and_moments(luoser_command: Run, hosts: Path, tmp_path: Path) -> None:
@@ -75,6 +77,23 @@ def test_without_a_source_there_is_nothing_to_do(luoser_command: Run, tmp_path: 
     result = luoser_command("survey", "-o", tmp_path / "fleet")
     assert result.returncode == 2 and b"Missing argument SOURCE" in result.stderr
     assert not (tmp_path / "fleet").exists()
+
+
+def test_standard_input_is_no_source(luoser_command: Run, tmp_path: Path) -> None:
+    result = luoser_command("survey", "-", "-o", tmp_path / "fleet", input=real.path("7.3-a/post").read_bytes())
+    assert result.returncode == 2 and b"standard input is no source of a survey" in result.stderr
+
+
+def test_names_that_do_not_fit_are_said(luoser_command: Run, hosts: Path, tmp_path: Path) -> None:
+    result = luoser_command("survey", hosts, "-o", tmp_path / "fleet", "--name", "{host}_{moment}.elf")
+    assert result.stdout.endswith(b": 3 sources; 1 not read, 2 sound\n")
+    assert b"web1.after.elf.xz and 2 other sources, compared with no other" in result.stderr
+
+
+def test_a_survey_in_a_folder_that_is_read_is_no_source(luoser_command: Run, hosts: Path) -> None:
+    for _ in range(2):
+        result = luoser_command("survey", hosts, "-o", hosts / "fleet")
+        assert b": 3 sources; " in result.stdout
 
 
 def test_what_it_needs_is_named(

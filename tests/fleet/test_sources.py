@@ -72,6 +72,56 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder: Path) -> No
         assert found_sources([name]) == [(name,)]
 
 
+def test_what_of_a_folder_is_no_source_is_said(folder: Path) -> None:
+    os.mkfifo("hosts/fifo")
+    said = list[str]()
+    assert found_sources(["hosts"], said.append) == IN_HOSTS
+    assert said == ["hosts: not read: hosts/README and 2 more, text or no file"]
+
+
+def test_what_is_named_as_a_dump_is_a_source_whatever_it_has(folder: Path) -> None:
+    """Such as what a server said in place of the dump."""
+    for name in ("vmcore", "host7.elf", "host8.zst"):
+        Path("hosts", name).write_text("<Error>AccessDenied</Error>")
+    assert len(found_sources(["hosts"])) == len(IN_HOSTS) + 3
+
+
+def test_a_broken_link_in_a_folder_is_a_source(folder: Path) -> None:
+    Path("hosts/z").symlink_to("gone")
+    assert found_sources(["hosts"]) == [*IN_HOSTS, ("hosts/z",)]
+
+
+def test_a_folder_in_a_folder_that_may_not_be_read_is_a_source(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if path == "hosts/more":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert found_sources(["hosts"]) == [*IN_HOSTS[:2], ("hosts/more",)]
+
+
+def test_folders_in_folders_are_read_however_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["/".join("a" * depth) for depth in range(1, 1500)]
+    for name in names:
+        os.mkdir(name)  # noqa: PTH102 - pathlib does it by recursion
+    Path(names[-1], "x").write_bytes(b"\0")
+    try:
+        assert found_sources(["a"]) == [(f"{names[-1]}/x",)]
+    finally:
+        Path(names[-1], "x").unlink()
+        os.removedirs(names[-1])
+
+
+@pytest.mark.parametrize("name", ["out", "in", "kho-out"])
+def test_a_folder_named_as_one_of_debugfs_does_not_hide_the_others(folder: Path, name: str) -> None:
+    Path("hosts", name).mkdir()
+    assert found_sources(["hosts"]) == IN_HOSTS
+
+
 def test_a_pattern_that_fits_nothing_is_an_error(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing/\*: no file has this name, or fits this pattern"):
         found_sources(["nothing/*"])

@@ -15,7 +15,7 @@ from luoser.survey.naming import Named, Naming
         ("{host}/{moment}.elf", "/srv/cuts/web1/before.elf.zst", "web1", "before"),
         ("{moment}/{host}", "cuts/before/web1", "web1", "before"),
         ("{host}.core", "cuts/web1.core", "web1", ""),
-        ("{host}.{moment}.elf", "cuts/vmcore", "vmcore", ""),
+        ("{moment}.{host}.elf", "cuts/before.web1.example.org.elf", "web1.example.org", "before"),
         ("{host}+{moment}", "a+b", "a", "b"),
         ("", "cuts/web1.before.elf", "web1.before.elf", ""),
         ("", "s3://cuts/web1?a=b/c", "web1", ""),
@@ -26,6 +26,18 @@ from luoser.survey.naming import Named, Naming
 )
 def test_host_and_moment_are_by_the_end_of_the_path(rule: str, path: str, host: str, moment: str) -> None:
     assert Naming(rule).named((path, "other")) == Named((path, "other"), host, moment)
+
+
+def test_what_the_rule_does_not_fit_is_said() -> None:
+    naming = Naming("{host}.{moment}.elf")
+    names = ("a.before.elf", "a-after.elf", "b.pre.elf", "vmcore")
+    named = [naming.named((name,)) for name in names]
+    assert named[3] == Named(("vmcore",), "vmcore", fits=False)
+    assert list(naming.unpaired(named)) == [
+        "--name: {host}.{moment}.elf does not fit a-after.elf and 1 other source, compared with no other",
+        "--name: --moments before,after has not the moment of b.pre.elf, compared with no other",
+    ]
+    assert not list(naming.unpaired(named[:1])) and not list(Naming("").unpaired([Naming("").named(("x",))]))
 
 
 @pytest.mark.parametrize("rule", ["{moment}.elf", "{host}.{time}", "{host}{host}", "x", "{}"])

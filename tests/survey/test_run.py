@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from luoser.errors import UsageError
 from luoser.fleet.dask import Dask
 from luoser.fleet.local import Local
 from luoser.fleet.task import Done, Engine, Task
@@ -74,7 +75,7 @@ def test_rows_do_not_depend_on_jobs_and_order(
 def test_what_is_there_is_not_read_again(files: list[Path], whole: dict[str, list[str]], tmp_path: Path) -> None:
     made(tmp_path, files[: FEW // 2])
     again = made(tmp_path, files)
-    assert (again.kept, again.read) == (FEW // 2 + 9, FEW // 2 + 9)
+    assert (again.kept, again.read) == ({"sources": FEW // 2, "pairs": 9}, FEW // 2 + 9)
     assert rows(tmp_path) == whole
     before = {file: file.stat().st_ino for file in tmp_path.rglob("*.parquet")}
     assert made(tmp_path, files).read == 0
@@ -106,6 +107,22 @@ def test_sources_that_are_no_longer_named_stay(files: list[Path], tmp_path: Path
     made(tmp_path, files[:4])
     made(tmp_path, files[4:6])
     assert len(rows(tmp_path)["hosts"]) == 6
+
+
+def test_a_moment_that_comes_later_takes_the_place_of_a_pair(files: list[Path], tmp_path: Path) -> None:
+    """As if all had been there at once: nothing is counted twice."""
+    of = {file.name.split(".")[-3]: file for file in files if "0000-7.3-a." in file.name}
+    pre, frozen, post = of["pre"], of["frozen"], of["post"]
+    made(tmp_path / "one", [pre, post])
+    made(tmp_path / "one", [pre, frozen, post])
+    made(tmp_path / "two", [pre, frozen, post])
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
+    urls = [(f"https://example.org/vmcore?versionId={number}",) for number in (1, 2)]
+    with Dataset(tmp_path, "").opened() as dataset, pytest.raises(UsageError, match=r"vmcore\?\*\*\*: two sources"):
+        survey(urls, dataset, Local(jobs=1), naming=Naming(""), limits=Limits())
 
 
 def test_a_source_that_is_lost_is_a_row(files: list[Path], tmp_path: Path) -> None:
@@ -140,7 +157,7 @@ def test_sources_at_urls_are_known_by_their_etag(files: list[Path], tmp_path: Pa
         first, second = again(), again()
         server.etag = '"2"'
         third = again()
-    assert (first.kept, second.read) == (0, 0) and third.read == first.read > 4
+    assert (first.kept.total(), second.read) == (0, 0) and third.read == first.read > 4
     (source,) = {json.loads(row)["source"] for row in rows(tmp_path)["hosts"] if "6.18-a.pre" in row}
     assert source == f"{server.base}/host0000-6.18-a.pre.elf.zst?***"
 
@@ -173,7 +190,7 @@ def killed_and_resumed(folder: Path, files: list[Path], *, parts: int, sources: 
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and len(list(folder.glob("part-*"))) >= parts
-    return made(folder, files).kept
+    return made(folder, files).kept.total()
 
 
 def of_a_cluster(folder: Path, files: list[Path], *, kill_after: int | None) -> None:
