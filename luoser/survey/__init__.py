@@ -36,7 +36,7 @@ def row(
 ) -> Rows:
     """The rows of one source, all but those of `pairs` and `changes`.
 
-    source: path or URL, or those of the files of one dump.
+    source: path or URL of a dump or a state document, or those of the files of one dump.
     host:   for the column of this name. Empty: the source.
     moment: for the column of this name.
     limits: bounds on the work. None: the defaults.
@@ -44,7 +44,7 @@ def row(
 
     A source that cannot be read is a row of `hosts` with an error.
     """
-    from luoser.memory.source import MACHINES
+    from luoser.state.document import read_document
 
     names = (source,) if isinstance(source, str) else tuple(source)
     shown = ",".join(map(source_name, names))
@@ -53,11 +53,8 @@ def row(
     with limited(limits):
         about["sha256"], about["etag"] = mark or fingerprint(names)
         try:
-            with _opened(names) as memory:
-                about["format"], about["machine"] = memory.format, MACHINES.get(memory.machine or 0)
-                rows.update(_read(memory, of, about))
-                about["bytes_read"] = memory.bytes_read if memory.traffic is None else memory.traffic.fetched
-                about["remarks"] = [safe_text(remark, again=True) for remark in memory.remarks]
+            document = read_document(names[0]) if len(names) == 1 else None
+            rows.update(_of_dump(names, of, about) if document is None else _judged(document, (), of, about))
         except (LuoserError, OSError) as error:
             about["error"] = safe_text(str(error), again=True)
         rows["hosts"] = [whole("hosts", {**of, **about})]
@@ -70,19 +67,31 @@ def _opened(names: Sequence[str]) -> Memory:
     return open_memory(*names)
 
 
-def _read(memory: Memory, of: Row, about: Row) -> Rows:
-    """The rows of what is in a memory. about: gets the columns of `hosts`. Raises SourceError if there is no state."""
-    from luoser.checks import check, may_hide_root
+def _of_dump(names: Sequence[str], of: Row, about: Row) -> Rows:
+    """The rows of what is in a dump. about: gets the columns of `hosts`. Raises SourceError if there is no state."""
+    from luoser.checks import may_hide_root
+    from luoser.memory.source import MACHINES
     from luoser.reader import read
+
+    with _opened(names) as memory:
+        about["format"], about["machine"] = memory.format, MACHINES.get(memory.machine or 0)
+        state, ram = read(memory, contents=True), memory.known_ram
+        about.update(_about(state), ram=sum(end - start for start, end in ram) or None)
+        if not state.handovers and not (memory.remarks or memory.is_partial or may_hide_root(state)):
+            raise SourceError("no KHO state" if not memory.is_guess else "unknown dump format, and no KHO state in it")
+        rows = _judged(state, ram, of, about)
+        about["bytes_read"] = memory.bytes_read if memory.traffic is None else memory.traffic.fetched
+        about["remarks"] = [safe_text(remark, again=True) for remark in memory.remarks]
+        return rows
+
+
+def _judged(state: State, ram: Sequence[tuple[int, int]], of: Row, about: Row) -> Rows:
+    """The rows of a state. about: gets the columns of `hosts`."""
+    from luoser.checks import check
     from luoser.survey.rows import report_rows, state_rows
 
-    state = read(memory, contents=True)
-    ram = memory.known_ram
-    about.update(kernel=_kernel(state), page_size=state.source.page_size)
-    about["ram"] = sum(end - start for start, end in ram) or None
-    if not state.handovers and not (memory.remarks or memory.is_partial or may_hide_root(state)):
-        raise SourceError("no KHO state" if not memory.is_guess else "unknown dump format, and no KHO state in it")
-    report = check(state, ram=ram)
+    about.update(_about(state))
+    report = check(state, ram=tuple(ram))
     about["verdict"] = report.verdict.value
     verdicts = {judged.root: judged.verdict.value for judged in report.handovers}
     rows = state_rows(state, of)
@@ -91,9 +100,10 @@ def _read(memory: Memory, of: Row, about: Row) -> Rows:
     return {**rows, **report_rows(report, of)}
 
 
-def _kernel(state: State) -> str | None:
-    kernel = state.source.kernel
-    return kernel if kernel is None else safe_text(kernel)
+def _about(state: State) -> Row:
+    source = state.source
+    kernel = source.kernel and safe_text(source.kernel)
+    return {"format": safe_text(source.format), "kernel": kernel, "page_size": source.page_size}
 
 
 def _bounded(rows: Rows, of: Row) -> Rows:

@@ -54,7 +54,11 @@ def _schema(table: Table) -> pyarrow.Schema:
 
 def _fitting(column: Column, value: Any) -> Any:
     """A value of a column. A number that has no room in it is null: a hostile dump can have any."""
-    return None if column.type == "number" and value is not None and not 0 <= value < _LARGEST else value
+    if column.type == "number":
+        return value if value is None or 0 <= value < _LARGEST else None
+    if column.type == "text":
+        return value if value is None else safe_text(value, again=True)  # one that is not would end the whole survey
+    return value
 
 
 class Dataset:

@@ -38,7 +38,7 @@ def state_rows(state: State, of: Row) -> Rows:
                         "compatible": safe_text(file.compatible),
                         "data": file.data,
                         "address": file.address,
-                        "layout": memfd and memfd.layout,
+                        "layout": memfd and safe_text(memfd.layout),
                         "size": memfd and memfd.size,
                         "position": memfd and memfd.position,
                         "seals": memfd and memfd.seals,
@@ -48,7 +48,7 @@ def state_rows(state: State, of: Row) -> Rows:
                 if memfd is not None:
                     rows["folio_runs"] += ({**named, "token": file.token, **run} for run in _runs(memfd.folios.list))
         for devices in handover.pci:
-            listed = {**root, "layout": devices.layout, "list": devices.address}
+            listed = {**root, "layout": safe_text(devices.layout), "list": devices.address}
             listed["via"] = [safe_text(way) for way in devices.via]
             rows["devices"] += ({**listed, **_device(devices.devices, device)} for device in devices.devices)
     rows["problems"] = [

@@ -84,6 +84,14 @@ def test_a_number_without_room_is_null(tmp_path: Path) -> None:
     assert (row["ram"], row["bytes_read"]) == (None, (1 << 64) - 1)
 
 
+def test_no_text_of_a_source_ends_the_survey(tmp_path: Path) -> None:
+    with Dataset(tmp_path, "").opened() as dataset:
+        found = rows("a")
+        found["hosts"][0]["etag"] = "\udcff\0"
+        dataset.add(found)
+    assert read(tmp_path, "hosts")[0]["etag"] == "\\xff\\x00"
+
+
 @pytest.mark.parametrize("name", ["x", "part-00001"])
 def test_a_folder_with_something_else_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import luoser
 import luoser.survey
 from luoser.fleet.fingerprint import fingerprint
 from luoser.limits import Limits
+from luoser.state import to_document
 from luoser.survey.tables import TABLES
 from luoser.text import safe_text
 from tests import real
@@ -117,6 +119,26 @@ def test_a_damaged_source_without_a_root_is_inconclusive(tmp_path: Path) -> None
     (host,) = luoser.survey.row(str(tmp_path / "dump"))["hosts"]
     assert host["verdict"] == luoser.check(tmp_path / "dump").verdict.value == "inconclusive"
     assert "truncated" in host["remarks"][0]
+
+
+def test_a_state_document_is_a_source(tmp_path: Path) -> None:
+    dump = str(real.path("7.3-a/frozen"))
+    text = json.dumps(to_document(luoser.load(dump, contents=True), full=True))
+    (tmp_path / "state.json").write_text(text)
+    rows, same = luoser.survey.row(str(tmp_path / "state.json")), luoser.survey.row(dump)
+    (host,), (of_dump,) = rows["hosts"], same["hosts"]
+    names = ("verdict", "error", "format", "kernel", "page_size")
+    assert [host[name] for name in names] == [of_dump[name] for name in names]
+    for table in ("handovers", "files", "devices"):
+        assert rows[table] and without_key(rows[table]) == without_key(same[table])
+
+
+def test_texts_of_a_state_document_are_printable(tmp_path: Path) -> None:
+    document = to_document(luoser.load(FROZEN, contents=True), full=True)
+    document["source"]["format"] = "\udcff\x1b"
+    (tmp_path / "state.json").write_text(json.dumps(document))
+    (host,) = luoser.survey.row(str(tmp_path / "state.json"))["hosts"]
+    assert (host["error"], host["format"]) == (None, "\\xff\\x1b")
 
 
 def test_several_files_are_one_source() -> None:
