@@ -62,10 +62,17 @@ def many_options(command: _Command) -> _Command:
     return command
 
 
+def _need_some(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    if value == 0:  # for the system no limit at all
+        raise click.BadParameter("expected bytes, found 0", ctx, param)
+    return value
+
+
 _OPTIONS = (
     click.option(
         "--memory",
         type=NUMBER,
+        callback=_need_some,
         help="Of several sources: most memory for reading one. Default: an equal share of the machine.",
     ),
     click.option(

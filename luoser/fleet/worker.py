@@ -7,11 +7,14 @@ import contextlib
 import os
 import pickle
 import resource
+import signal
 import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, BinaryIO, NoReturn, cast
 
 from luoser.fleet.task import Task
 
@@ -20,6 +23,8 @@ __all__ = ["OUT_OF_MEMORY", "Worker", "main", "own_memory"]
 OUT_OF_MEMORY = "out of memory"
 _SIZE = struct.Struct("<Q")
 _START = "import sys; sys.path[:] = sys.argv[2:]; from luoser.fleet.worker import main; main(int(sys.argv[1]))"
+_TIDY = 1.0
+"""Seconds for a process to end by itself."""
 _MORE, _LAST = b"+", b"."
 """Before an answer: whether the process takes another task."""
 _GROWN = 256 << 20
@@ -74,10 +79,14 @@ class Worker:
         return cast("tuple[Any, str]", pickle.loads(data[1:]))  # of our own process
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does. It may remove files that it was writing."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            process.terminate()
+            try:
+                process.wait(_TIDY)
+            except subprocess.TimeoutExpired:
+                process.kill()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     with contextlib.suppress(BrokenPipeError):  # what it had not taken
@@ -91,15 +100,18 @@ def own_memory() -> int:
     return (int(numbers[1]) - int(numbers[2])) * resource.getpagesize()
 
 
-def main(memory: int) -> None:
-    """Do tasks from standard input until it ends. memory: as of `Worker`."""
-    tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+def main(memory: int) -> NoReturn:
+    """Do tasks from standard input until it ends, with what is at work then. memory: as of `Worker`."""
+    source, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)  # what a library prints is no answer
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (memory if hard < 0 else min(memory, hard), hard))
-    while (data := _get(tasks)) is not None:
+    tasks = SimpleQueue[bytes]()
+    Thread(target=_receive, args=(source, tasks), daemon=True).start()
+    while True:
+        data = tasks.get()
         try:
             answer = pickle.dumps(_answer(data))
         except MemoryError:
@@ -107,7 +119,14 @@ def main(memory: int) -> None:
         is_last = own_memory() > _GROWN
         _put(answers, (_LAST if is_last else _MORE) + answer)
         if is_last:
-            return
+            os._exit(0)  # at once: the thread has the lock of what it reads
+
+
+def _receive(source: BinaryIO, tasks: SimpleQueue[bytes]) -> None:
+    """Take tasks. When whoever gives them is gone, end the process, also if the file that it reads never ends."""
+    while (data := _get(source)) is not None:
+        tasks.put(data)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _answer(data: bytes) -> tuple[Any, str]:

@@ -364,6 +364,12 @@ def test_memory_for_one_source_is_bounded(luoser_command: Run, tmp_path: Path) -
     }
 
 
+def test_no_memory_at_all_is_refused(luoser_command: Run) -> None:
+    """For the system that is no limit."""
+    result = luoser_command("check", FROZEN, POST, "--memory", "0")
+    assert result.returncode == 2 and b"'--memory': expected bytes, found 0" in result.stderr
+
+
 def test_names_of_sources_do_not_reach_the_terminal_raw(luoser_command: Run, tmp_path: Path) -> None:
     evil = tmp_path / "\x1b[31mred\n.elf.xz"
     shutil.copy(FROZEN, evil)

@@ -9,7 +9,23 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["double", "end", "fill", "keep", "mark", "print_and_return", "wait"]
+from luoser.fleet.local import alone
+from luoser.fleet.task import Task
+from luoser.fleet.worker import Worker
+from luoser.output import new_file
+
+__all__ = [
+    "begin_and_wait",
+    "double",
+    "end",
+    "fill",
+    "keep",
+    "mark",
+    "mark_and_wait",
+    "print_and_return",
+    "wait",
+    "write",
+]
 
 
 def double(number: int) -> int:
@@ -54,6 +70,23 @@ def mark(path: str, value: int) -> int:
     """The value. A file shows that the call was made, by which process."""
     Path(path).write_text(str(os.getpid()))
     return value
+
+
+def mark_and_wait(path: str) -> None:
+    """A file shows the process, which never ends."""
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(3600)
+
+
+def begin_and_wait(path: str) -> None:
+    """Wait for a worker that never ends, whose process a file shows."""
+    alone(Worker(512 << 20), Task(mark_and_wait, (path,)))
+
+
+def write(path: str) -> None:
+    """Write a file, for ever."""
+    with new_file(path, force=False):
+        time.sleep(3600)
 
 
 SIGKILL = signal.SIGKILL

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +16,7 @@ from luoser.fleet import local
 from luoser.fleet.local import Local, alone, cores, fair_memory
 from luoser.fleet.task import Done, Task, in_order
 from luoser.fleet.worker import Worker
+from tests import real
 from tests.fleet import calls
 
 MEMORY = 512 << 20
@@ -122,6 +126,42 @@ def test_a_process_of_its_own_does_not_grow(tmp_path: Path) -> None:
     tasks.append(Task(calls.mark, (str(tmp_path / "2"), 2)))
     assert [done.lost for done in in_order(engine(1, 1 << 30), tasks)] == ["", "", ""]
     assert (tmp_path / "1").read_text() != (tmp_path / "2").read_text()
+
+
+def test_a_process_that_is_ended_removes_what_it_was_writing(tmp_path: Path) -> None:
+    worker = Worker(MEMORY)
+    worker.start(Task(calls.write, (str(tmp_path / "x"),)))
+    while not list(tmp_path.iterdir()):
+        time.sleep(0.01)
+    worker.end()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_does_not_end_by_itself_is_killed(tmp_path: Path) -> None:
+    worker = Worker(MEMORY)
+    worker.start(Task(calls.mark, (str(tmp_path / "pid"), 1)))
+    assert worker.take() == (1, "")
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    worker.end()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_end_with_the_one_that_began_them(tmp_path: Path, number: signal.Signals) -> None:
+    """Even if they wait for ever."""
+    code = f"from tests.fleet import calls; calls.begin_and_wait({str(tmp_path / 'pid')!r})"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=real.ROOT) as process:
+        while not (tmp_path / "pid").exists() or not (text := (tmp_path / "pid").read_text()):
+            time.sleep(0.01)
+        process.send_signal(number)
+    end = time.monotonic() + 30
+    while (is_there := Path(f"/proc/{text}/stat").exists()) and time.monotonic() < end:
+        if Path(f"/proc/{text}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.02)
+    assert not is_there
 
 
 def test_all_of_a_fair_share_fits_into_the_machine() -> None:

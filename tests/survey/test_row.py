@@ -133,14 +133,6 @@ def test_a_state_document_is_a_source(tmp_path: Path) -> None:
         assert rows[table] and without_key(rows[table]) == without_key(same[table])
 
 
-def test_texts_of_a_state_document_are_printable(tmp_path: Path) -> None:
-    document = to_document(luoser.load(FROZEN, contents=True), full=True)
-    document["source"]["format"] = "\udcff\x1b"
-    (tmp_path / "state.json").write_text(json.dumps(document))
-    (host,) = luoser.survey.row(str(tmp_path / "state.json"))["hosts"]
-    assert (host["error"], host["format"]) == (None, "\\xff\\x1b")
-
-
 def test_several_files_are_one_source() -> None:
     parts = [str(real.ROOT / f"fixtures/formats/kdump-split-{number}.xz") for number in (1, 2)]
     (host,) = luoser.survey.row(parts)["hosts"]
