@@ -108,8 +108,7 @@ class _Run:
     @staticmethod
     def _taken(future: Any, number: int) -> Done:
         if future.status == "finished":
-            value, lost = future.result()
-            return Done(number, value, lost)
+            return Done(number, *future.result())
         if future.status == "error":
             return Done(number, None, f"the cluster did not do it: {safe_text(str(future.exception()))}")
         return Done(number, None, f"the cluster did not do it: the task is {future.status}")
@@ -118,10 +117,13 @@ class _Run:
 _of_thread = threading.local()
 
 
-def _do(task: Task, memory: int | None) -> tuple[Any, str]:
-    """(what a task gave, why there is nothing): of the process of this thread of a worker. memory: as of `Dask`."""
+def _do(task: Task, memory: int | None) -> tuple[Any, str, int]:
+    """(what a task gave, why there is nothing, bytes of the answer), of the process of this thread of a worker.
+
+    memory: as of `Dask`.
+    """
     worker = getattr(_of_thread, "worker", None)
     if worker is None:
         worker = _of_thread.worker = Worker(fair_memory(cores()) if memory is None else memory)
     done = alone(worker, task)
-    return done.value, done.lost
+    return done.value, done.lost, done.size

@@ -95,8 +95,7 @@ class _Run:
 
     def _taken(self, worker: Worker) -> Done:
         number, _, _ = self._free(worker)
-        value, lost = worker.take()
-        return Done(number, value, lost)
+        return Done(number, *worker.take())
 
     def _expired(self) -> Iterator[Done]:
         now = time.monotonic()

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 __all__ = ["Done", "Engine", "Task", "in_order"]
 
-_AHEAD = 512
-"""Results that may wait for one before them: a slow source does not stop the others, and they do not fill memory."""
+_AHEAD, _WAITING = 512, 64 << 20
+"""Results, and bytes of them, that may wait for one before them: a slow source does not stop the others, and they do
+not fill memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Done:
     number: of the task, from 0 on.
     value:  that the call returned.
     lost:   why there is none, in words. Empty: there is one.
+    size:   bytes that the value took on its way.
     """
 
     number: int
     value: Any = None
     lost: str = ""
+    size: int = 0
 
 
 class Engine(Protocol):
@@ -56,10 +59,16 @@ class Engine(Protocol):
 
 def in_order(engine: Engine, tasks: Iterable[Task]) -> Iterator[Done]:
     """The results of tasks in the order of the tasks."""
-    held, due = dict[int, Done](), 0
-    with closing(engine.completed(tasks, lambda number: number < due + _AHEAD)) as results:  # type: ignore[type-var]
+    held, due, waiting = dict[int, Done](), 0, 0
+
+    def may_start(number: int) -> bool:
+        return number < due + (_AHEAD if waiting < _WAITING else 1)
+
+    with closing(engine.completed(tasks, may_start)) as results:  # type: ignore[type-var]
         for done in results:
             held[done.number] = done
+            waiting += done.size
             while due in held:
+                waiting -= held[due].size
                 yield held.pop(due)
                 due += 1

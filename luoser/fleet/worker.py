@@ -65,18 +65,19 @@ class Worker:
         """A descriptor that can be read when the task is done, or the process has ended."""
         return cast(BinaryIO, cast("subprocess.Popen[bytes]", self._process).stdout).fileno()
 
-    def take(self) -> tuple[Any, str]:
-        """(what the task gave, why there is nothing, in words). Waits for it."""
+    def take(self) -> tuple[Any, str, int]:
+        """(what the task gave, why there is nothing, in words, bytes of the answer). Waits for it."""
         process = cast("subprocess.Popen[bytes]", self._process)
         data = _get(cast(BinaryIO, process.stdout))
         if data is None:
             code = process.wait()
             self.end()
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            return None, f"the process that read it ended {how}; others go on"
+            return None, f"the process that read it ended {how}; others go on", 0
         if data[:1] == _LAST:
             self.end()
-        return cast("tuple[Any, str]", pickle.loads(data[1:]))  # of our own process
+        value, lost = pickle.loads(data[1:])  # of our own process
+        return value, lost, len(data)
 
     def end(self) -> None:
         """End the process, whatever it does. It may remove files that it was writing."""

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,8 @@ class Dataset:
                 self._places |= {_key(table, row): part for part, row in self.rows(table, TABLES[table].key)}
             yield self
         finally:
+            with suppress(OSError):
+                self._work.rmdir()
             os.close(lock)
 
     def _take(self, lock: int) -> None:

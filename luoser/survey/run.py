@@ -22,7 +22,7 @@ from luoser.text import safe_text, source_name
 __all__ = ["Survey", "survey"]
 
 _SOURCES = 256
-_ROWS = 1 << 20
+_ROWS = 1 << 17
 _SECONDS = 30.0
 """A part is written after so many sources, rows or seconds: a kill costs no more than that."""
 

@@ -24,6 +24,7 @@ __all__ = [
     "mark_and_wait",
     "print_and_return",
     "wait",
+    "wait_for",
     "write",
 ]
 
@@ -37,6 +38,13 @@ def wait(seconds: float, value: int) -> int:
     """The value, later."""
     time.sleep(seconds)
     return value
+
+
+def wait_for(path: str, seconds: float) -> None:
+    """Return when there is a file, or after some time."""
+    end = time.monotonic() + seconds
+    while not Path(path).exists() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def end(number: int) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -103,6 +104,30 @@ def test_tasks_do_not_run_far_ahead_of_one_that_is_slow() -> None:
     assert 100 < len(started) < 1000
 
 
+def test_large_results_do_not_wait_in_any_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """While the first task lasts, others begin until their results are as large as allowed."""
+    monkeypatch.setattr("luoser.fleet.task._WAITING", 3 << 20)
+    begun = list[int]()
+
+    def tasks() -> Iterator[Task]:
+        yield Task(calls.wait_for, (str(tmp_path / "go"), 30.0))
+        for number in range(1, 20):
+            begun.append(number)
+            yield Task(calls.double, ("x" * (1 << 19),))
+
+    def go() -> None:
+        time.sleep(1.0)
+        (tmp_path / "go").touch()
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    results = in_order(engine(), tasks())
+    next(results)
+    early = len(begun)
+    assert len(list(results)) == 19 and 3 <= early <= 6
+    thread.join()
+
+
 def test_processes_end_when_the_results_are_no_longer_wanted(tmp_path: Path) -> None:
     tasks = [Task(calls.mark, (str(tmp_path / "pid"), 1)), Task(calls.wait, (60.0, 0))]
     with closing(engine(1).completed(tasks, lambda _: True)) as results:
@@ -140,7 +165,7 @@ def test_a_process_that_is_ended_removes_what_it_was_writing(tmp_path: Path) -> 
 def test_a_process_that_does_not_end_by_itself_is_killed(tmp_path: Path) -> None:
     worker = Worker(MEMORY)
     worker.start(Task(calls.mark, (str(tmp_path / "pid"), 1)))
-    assert worker.take() == (1, "")
+    assert worker.take()[0] == 1
     pid = int((tmp_path / "pid").read_text())
     os.kill(pid, signal.SIGSTOP)
     worker.end()
