@@ -58,6 +58,6 @@ def _sha256(names: Sequence[str]) -> str | None:
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     return digest.hexdigest()

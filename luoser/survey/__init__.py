@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from luoser import __version__
-from luoser.errors import LuoserError, SourceError
+from luoser.errors import LuoserError, SourceError, UsageError
 from luoser.fleet.fingerprint import Fingerprint, fingerprint
 from luoser.limits import LIMITS, Limits, how_to_raise, limited
 from luoser.survey.tables import TABLES, Row, Rows, Table, empty, whole
@@ -46,7 +46,7 @@ def row(
     """
     from luoser.state.document import read_document
 
-    names = (source,) if isinstance(source, str) else tuple(source)
+    names = _names(source)
     shown = ",".join(map(source_name, names))
     of = {"source": shown, "host": safe_text(host) or shown, "moment": safe_text(moment)}
     rows, about = empty(), Row(luoser=__version__)
@@ -55,10 +55,18 @@ def row(
         try:
             document = read_document(names[0]) if len(names) == 1 else None
             rows.update(_of_dump(names, of, about) if document is None else _judged(document, (), of, about))
-        except (LuoserError, OSError) as error:
+        except (LuoserError, OSError, ValueError) as error:  # ValueError: a name that no file can have
             about["error"] = safe_text(str(error), again=True)
         rows["hosts"] = [whole("hosts", {**of, **about})]
         return _bounded(rows, of)
+
+
+def _names(source: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of the files of a source. Raises UsageError if there is none."""
+    names = (source,) if isinstance(source, str) else tuple(source)
+    if not names:
+        raise UsageError("expected the path or URL of a source, found none")
+    return names
 
 
 def _opened(names: Sequence[str]) -> Memory:
@@ -137,7 +145,7 @@ def pair(
     from luoser.changes import compare
     from luoser.survey.rows import comparison_rows
 
-    sides = [(side,) if isinstance(side, str) else tuple(side) for side in (before, after)]
+    sides = [_names(side) for side in (before, after)]
     old, new = (",".join(map(source_name, names)) for names in sides)
     of = {"host": safe_text(host) or old, "before": old, "after": new}
     rows, about = empty(), Row(luoser=__version__)
@@ -149,7 +157,7 @@ def pair(
             first, second = (load(*names) for names in sides)
             counts, rows["changes"] = comparison_rows(compare(first, second), of)
             about.update(counts)
-        except (LuoserError, OSError) as error:
+        except (LuoserError, OSError, ValueError) as error:
             about["error"] = safe_text(str(error), again=True)
         rows["pairs"] = [whole("pairs", {**of, **about})]
         return _bounded(rows, {"source": f"{old} and {new}", "host": of["host"], "moment": ""})

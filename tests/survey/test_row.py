@@ -9,6 +9,7 @@ import pytest
 
 import luoser
 import luoser.survey
+from luoser.errors import UsageError
 from luoser.fleet.fingerprint import fingerprint
 from luoser.limits import Limits
 from luoser.state import to_document
@@ -111,6 +112,18 @@ def test_a_source_that_cannot_be_read_is_a_row(tmp_path: Path, data: bytes, word
     (host,) = rows.pop("hosts")
     assert word in host["error"] and host["verdict"] is None and host["sha256"]
     assert not any(rows.values())
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_file_can_have_is_a_row(name: str) -> None:
+    (host,) = luoser.survey.row(name)["hosts"]
+    (pair,) = luoser.survey.pair(name, FROZEN)["pairs"]
+    assert host["error"] and pair["error"] and host["verdict"] is pair["verdict"] is None
+
+
+def test_no_source_at_all_is_an_error() -> None:
+    with pytest.raises(UsageError, match="expected the path or URL of a source"):
+        luoser.survey.row([])
 
 
 def test_a_damaged_source_without_a_root_is_inconclusive(tmp_path: Path) -> None:
