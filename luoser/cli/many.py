@@ -188,7 +188,8 @@ def run_many(name: str, calls: Sequence[_Call], *, jobs: int | None, memory: int
     if any("-" in reading.source for reading, _ in calls):
         raise UsageError(_STDIN)
     if any(is_offered(source) for reading, _ in calls for source in reading.source):
-        raise UsageError("the memory of a debugger is read alone, and not as --format jsonl; give no further source")
+        text = f"the memory of a debugger is read alone, and not as --format {' or '.join(_OF_EACH)}"
+        raise UsageError(f"{text}; give no further source")
     codes, ends = set[int](), Counter[str]()
 
     def noted() -> Iterator[tuple[_Names, _Answer]]:

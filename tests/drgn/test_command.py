@@ -73,6 +73,12 @@ def test_what_is_not_for_a_debugger_is_refused(path: Path, words: list[str]) -> 
         luo(core(path), "check", *words)
 
 
+@pytest.mark.parametrize("output", ["jsonl", "junit", "github"])
+def test_a_format_of_several_sources_is_named_when_it_is_refused(path: Path, output: str) -> None:
+    with pytest.raises(UsageError, match=rf"not as --format .*\b{output}\b"):
+        luo(core(path), "check", "--format", output)
+
+
 def test_a_kernel_without_kho_has_exit_code_3(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     prog.set_linux_kernel_custom(real.dump("7.3-a/frozen").info_note, False)
