@@ -29,6 +29,8 @@ _FEW, _FIRST = 8, 3
 """Of more than so many files or devices, the first ones are shown."""
 _SHOWN = 200
 """Most entries of one thing that are shown."""
+_DEEPEST = 8
+"""Most levels of things below each other. A dump may have a chain of any length: the rest of it is beside."""
 
 
 def salvaged_tree(found: Sequence[Salvaged], *, folded: bool = True) -> Tree:
@@ -59,10 +61,13 @@ class _Drawing:
             self._thing(root, one)
 
     def _thing(self, branch: Tree, top: Salvaged) -> None:
-        """Add a thing, and below it those that it leads to. Chains are long, so there is no recursion."""
-        todo = [(branch, top)]
+        """Add a thing, and below it those that it leads to. Chains are long, so there is no recursion.
+
+        Who prints or measures the tree goes down into it: so chains end at _DEEPEST.
+        """
+        todo = [(branch, top, 1)]
         while todo:
-            place, one = todo.pop()
+            place, one, depth = todo.pop()
             if one.address in self.done:
                 continue
             self.done.add(one.address)
@@ -72,7 +77,8 @@ class _Drawing:
                     leaf.add((safe_text(word, again=True), "quiet"))
             self._entries(leaf, one)
             below = [self.found[address] for address in one.leads_to if address in self.found]
-            todo += [(leaf, other) for other in reversed(self._folded(leaf, below))]
+            where, level = (leaf, depth + 1) if depth < _DEEPEST else (place, depth)
+            todo += [(where, other, level) for other in reversed(self._folded(leaf, below))]
 
     def _entries(self, leaf: Tree, one: Salvaged) -> None:
         """Add the entries; of many files or devices only the first ones."""

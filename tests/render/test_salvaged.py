@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
 import luoser
 from luoser.render.out import Tree
+from luoser.render.out import tree as print_tree
 from luoser.render.salvaged import salvaged_tree
 from luoser.state import Confidence, Hex, Salvaged
 from tests import salvage
@@ -55,20 +58,30 @@ def test_nothing_is_said_to_be_nothing() -> None:
     assert next(rows(salvaged_tree([]))) == "Salvaged by shape  nothing"
 
 
-def test_names_from_a_dump_are_made_safe_and_a_cycle_ends() -> None:
-    def block(address: int, other: int) -> Salvaged:
-        return Salvaged(
-            kind="sessions",
-            layout="kho-block-sessions",
-            address=address,
-            size=96,
-            confidence=Confidence.LOW,
-            evidence=("against it: its chain leads back to itself",),
-            entries=({"address": Hex(address), "name": "\x1b[31m", "file_set_ser": {"files": Hex(0), "count": 0}},),
-            leads_to=(other,),
-            led_from=(other,),
-        )
+def block(address: int, *others: int, led_from: tuple[int, ...]) -> Salvaged:
+    return Salvaged(
+        kind="sessions",
+        layout="kho-block-sessions",
+        address=address,
+        size=96,
+        confidence=Confidence.LOW,
+        evidence=("against it: its chain leads back to itself",),
+        entries=({"address": Hex(address), "name": "\x1b[31m", "file_set_ser": {"files": Hex(0), "count": 0}},),
+        leads_to=others,
+        led_from=led_from,
+    )
 
-    shown = list(rows(salvaged_tree([block(0x1000, 0x2000), block(0x2000, 0x1000)])))
+
+def test_names_from_a_dump_are_made_safe_and_a_cycle_ends() -> None:
+    first, second = block(0x1000, 0x2000, led_from=(0x2000,)), block(0x2000, 0x1000, led_from=(0x1000,))
+    shown = list(rows(salvaged_tree([first, second])))
     assert sum("\\x1b[31m  files 0x0  count 0" in row for row in shown) == 2
     assert not any("\x1b" in row for row in shown)
+
+
+def test_a_chain_of_any_length_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    chain = [block(page << 12, (page + 1) << 12, led_from=((page - 1) << 12,)) for page in range(1, 2001)]
+    print_tree(salvaged_tree(chain))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(" at 0x" in line for line in lines) == 2000
+    assert max(map(len, lines)) < 120
