@@ -91,6 +91,8 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str, found: 
     file.flush()
     digest = _digest(file) if memfd.size <= _HASHED + 8 * copy.copied else "not computed, nearly all of it is a hole"
     doubt = _doubt(preserved, guesses, guessed)
+    if preserved is not None and memfd.address not in _led(state):  # its bytes may be those of any preserved file
+        doubt += "; salvaged: no pointer of a handover leads to this descriptor"
     return f"{memfd.size} bytes, {written} of them from folios, sha256 {digest}{doubt}"
 
 
@@ -98,6 +100,13 @@ def _preserving(state: State, memfd: Memfd) -> Preserved | None:
     """The memory of the handover whose map has the descriptor of a memfd. None: no map has it."""
     found = (one.preserved for one in state.handovers if one.preserved.map is not None)
     return next((one for one in found if one.map is not None and one.map.find(memfd.address) is not None), None)
+
+
+def _led(state: State) -> set[int]:
+    """The addresses of descriptors to which a handover, or the kernel's own list, leads."""
+    sides = [side for one in state.handovers for side in (one.luo, one.pending) if side is not None]
+    files = (file for side in sides for session in side.sessions for file in session.files)
+    return {file.memfd.address for file in files if file.memfd is not None}
 
 
 def _doubt(preserved: Preserved | None, count: int, offsets: list[int]) -> str:

@@ -411,6 +411,19 @@ def test_a_memfd_by_its_address_is_that_of_its_session() -> None:
     assert "salvaged" not in said  # the map that preserves it has the sizes
 
 
+def test_a_descriptor_in_the_bytes_of_a_preserved_file_is_said_to_be_led_to_by_nothing() -> None:
+    image = made({0: b"a" * PAGE, 1: b"b" * PAGE}, 2 * PAGE)
+    memory = Overlay(image.open())
+    luo = luoser.read(memory).handovers[0].luo
+    assert luo is not None
+    (file,) = luo.sessions[0].files
+    assert file.memfd is not None
+    _, copy = file.memfd.folios.list.addresses()
+    memory.write(copy, memory.read(file.data, PAGE))
+    assert "no pointer of a handover leads to this descriptor" in by_address(memory, copy)[1]
+    assert "salvaged" not in by_address(memory, file.data)[1]
+
+
 def test_without_a_map_a_folio_reaches_to_the_next_one() -> None:
     pieces = {0: b"a" * PAGE, 1: b"b" * PAGE, 2: b"c" * 2 * PAGE, 4: b"d" * 4 * PAGE}
     image = made(pieces, 8 * PAGE - 5)
