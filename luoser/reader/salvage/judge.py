@@ -12,7 +12,7 @@ from luoser.abi import luo, memfd, pci
 from luoser.abi.kho_test import COMPATIBLE as KHO_TEST
 from luoser.abi.memblock import COMPATIBLE as MEMBLOCK
 from luoser.abi.memfd import MemfdForm
-from luoser.abi.vmalloc import MAX_ORDER
+from luoser.abi.vmalloc import KNOWN_FLAGS, MAX_ORDER
 from luoser.bits import is_zero, used_size
 from luoser.budget import Budget
 from luoser.errors import FormatError, MissingMemory
@@ -249,7 +249,12 @@ class Judge:
             return False
         if not ser.nr_folios:
             return not area.first and not area.total_pages
-        if ser.nr_folios > most or area.order > MAX_ORDER or area.total_pages * page >= needed + (page << area.order):
+        if (
+            ser.nr_folios > most
+            or area.order > MAX_ORDER
+            or area.flags & ~KNOWN_FLAGS
+            or area.total_pages * page >= needed + (page << area.order)
+        ):
             return False
         return self._is_pointer(area.first) and self._has_chunk(area)
 

@@ -72,6 +72,7 @@ def test_what_no_kernel_writes_is_not_a_block_of_files(what: str, entries: list[
         ("more pages than its chunk has", 40, b"\x02"),
         ("an array larger than the file needs", 40, struct.pack("<I", 1 << 20)),
         ("an order beyond all blocks", 46, b"\x20"),
+        ("an unknown flag of its array", 44, b"\x09"),
         ("bytes after the descriptor", 48, b"\x01"),
     ],
 )
