@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from luoser.memory.source import Memory
     from luoser.state import Source
 
-__all__ = ["Account", "is_kept", "kept", "note_judged", "note_opened", "note_read"]
+__all__ = ["Account", "is_kept", "kept", "note_begun", "note_judged", "note_opened", "note_read"]
 
 
 @dataclass(slots=True)
@@ -47,6 +47,12 @@ def kept() -> Iterator[Account]:
 def is_kept() -> bool:
     """Whether there is an account: what it has need not be said."""
     return _account.get() is not None
+
+
+def note_begun() -> None:
+    """A source is about to be opened: what is kept of one before is not of it."""
+    if (account := _account.get()) is not None:
+        account.memory = account.source = None
 
 
 def note_opened(memory: Memory) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from luoser.cli import complete
-from luoser.cli.account import note_judged
+from luoser.cli.account import note_begun, note_judged, note_read
 from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option, within
 from luoser.cli.many import each_source, many_options, run_many, sources_of
 
@@ -278,10 +278,12 @@ def _load(source: _Names, stack: ExitStack, how: _Reading, side: int) -> tuple[A
     from luoser.errors import SourceError
     from luoser.state.document import read_document
 
+    note_begun()
     is_single, reading = len(source) == 1, how.of(source, side)
     with within(reading.timeout, reading.name):
         document = read_document(source[0]) if is_single and not how.raw else None
     if document is not None:
+        note_read(document.source)
         return document, None
     try:
         memory = stack.enter_context(reading.open())

@@ -81,6 +81,18 @@ def test_a_diff_names_both_sources(luoser_command: Run) -> None:
     assert [document[side]["path"] for side in ("before", "after")] == [str(FROZEN), str(POST)]
 
 
+def test_the_result_of_a_diff_is_about_the_second_source(luoser_command: Run, tmp_path: Path) -> None:
+    """Not about the baseline, if the other one is a document or cannot be read."""
+    old = real.path("6.19-a/frozen")
+    document, broken = tmp_path / "old.json", tmp_path / "broken.elf"
+    document.write_bytes(luoser_command("inspect", old, "--full", "--format", "json").stdout)
+    broken.write_bytes(b"")
+    found = results(luoser_command("diff", "--against", FROZEN, document, broken, "--format", "jsonl").stdout)
+    assert [result["source"]["kernel"] for result in found] == ["6.19.11", None]
+    assert [result["source"]["format"] for result in found] == ["elf", None]
+    assert [result["cost"]["bytes_read"] for result in found] == [None, None]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_cannot_be_read_is_a_result_and_the_run_goes_on(luoser_command: Run, hosts: Path, command: str) -> None:
     result = luoser_command(command, hosts, "--format", "jsonl")
