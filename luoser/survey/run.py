@@ -73,7 +73,7 @@ def survey(
     named = [naming.named(source) for source in sources]
     _need_names(sources)
     pairs = list(naming.pairs(named))
-    dataset.drop(_outdated(dataset, named, pairs))
+    dataset.drop([*_grown(dataset, sources), *_outdated(dataset, named, pairs)])
     total, found = len(named) + len(pairs), Survey(remarks=list(naming.unpaired(named)))
     parts = _Parts(dataset)
     for done, rows in enumerate(_all_rows(named, pairs, dataset, engine, limits, seconds), 1):
@@ -97,6 +97,22 @@ def _need_names(sources: Iterable[tuple[str, ...]]) -> None:
         if name in known:
             raise UsageError(f"{name}: two sources have this name in the tables; put them into two surveys")
         known.add(name)
+
+
+def _grown(dataset: Dataset, sources: Sequence[_Key]) -> Iterator[_Key]:
+    """The sources of the survey, and pairs of them, whose files are now those of one source, with others maybe."""
+    now = set(map(_shown, sources))
+    dumps = {source_name(file): source for source in sources if len(source) > 1 for file in source}
+
+    def is_part(name: str) -> bool:
+        files = name.split(",")
+        return name not in now and set(files) <= set(map(source_name, dumps.get(files[0], ())))
+
+    for table, names in (("hosts", ("source",)), ("pairs", ("before", "after"))):
+        for _, one in dataset.rows(table, names):
+            key = tuple(one[name] for name in names)
+            if any(map(is_part, key)):
+                yield key
 
 
 def _outdated(dataset: Dataset, named: Iterable[Named], pairs: Iterable[tuple[Named, Named]]) -> Iterator[_Key]:

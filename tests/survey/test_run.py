@@ -119,6 +119,17 @@ def test_a_moment_that_comes_later_takes_the_place_of_a_pair(files: list[Path], 
     assert rows(tmp_path / "one") == rows(tmp_path / "two")
 
 
+def test_a_file_that_comes_later_takes_its_dump_with_it(tmp_path: Path) -> None:
+    """As if all files had been there at once: no dump is a source twice, and no half of one stays in a pair."""
+    parts = [f"{real.ROOT}/fixtures/formats/kdump-split-{number}.xz" for number in (1, 2)]
+    other, naming = f"{real.ROOT}/fixtures/formats/lime.xz", Naming("kdump-{moment}-{host}.xz", ("split",))
+    for folder, runs in (("one", [parts[:1], parts, parts[::-1]]), ("two", [parts[::-1]])):
+        for files in runs:
+            with Dataset(tmp_path / folder, naming.rule).opened() as dataset:
+                survey([tuple(files), (other,)], dataset, Local(jobs=1), naming=naming, limits=Limits())
+    assert rows(tmp_path / "one") == rows(tmp_path / "two") and len(rows(tmp_path / "one")["hosts"]) == 2
+
+
 def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
     urls = [(f"https://example.org/vmcore?versionId={number}",) for number in (1, 2)]
     with Dataset(tmp_path, "").opened() as dataset, pytest.raises(UsageError, match=r"vmcore\?\*\*\*: two sources"):
