@@ -74,13 +74,17 @@ class _Run:
     ) -> None:
         self._client, self._tasks, self._may_start, self._memory = client, iter(tasks), may_start, memory
         self._ready = SimpleQueue[Any]()
-        self._running = dict[Any, int]()
+        self._running = dict[Any, tuple[int, Task]]()
         self._number = 0
 
     def results(self) -> Iterator[Done]:
         while self._hand_out() or self._running:
             future = self._next()
-            yield self._taken(future, self._running.pop(future.key))
+            number, task = self._running.pop(future.key)
+            if future.status == "lost":  # a worker that was killed had the answer
+                self._submit(number, task)
+            else:
+                yield self._taken(future, number)
 
     def _hand_out(self) -> bool:
         begun = False
@@ -89,11 +93,14 @@ class _Run:
             task = next(self._tasks, None)
             if task is None:
                 return begun
-            future = self._client.submit(_do, task, self._memory, pure=False)
-            self._running[future.key] = self._number
-            future.add_done_callback(self._ready.put)
+            self._submit(self._number, task)
             self._number, begun = self._number + 1, True
         return begun
+
+    def _submit(self, number: int, task: Task) -> None:
+        future = self._client.submit(_do, task, self._memory, pure=False)
+        self._running[future.key] = number, task
+        future.add_done_callback(self._ready.put)
 
     def _next(self) -> Any:
         """A future that is done."""

@@ -86,6 +86,18 @@ def test_a_worker_that_is_killed_costs_nothing(cluster: Any, engine: Dask) -> No
     assert [one.value for one in done] == list(range(12))
 
 
+def test_what_a_worker_had_done_when_it_was_killed_is_done_again(cluster: Any, engine: Dask) -> None:
+    """Of answers that nobody had fetched."""
+    results = engine.completed([Task(calls.double, (number,)) for number in range(4)], lambda _: True)
+    first = next(results)
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        time.sleep(1.0)
+        for pid in client.run(os.getpid).values():
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)  # it is known, and nobody has begun anew
+    assert sorted((one.value, one.lost) for one in (first, *results)) == [(0, ""), (2, ""), (4, ""), (6, "")]
+
+
 def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask, "_CONNECT", 0.5)
     with pytest.raises(SourceError, match=r"tcp://127\.0\.0\.1:1: no scheduler of dask answers"):
