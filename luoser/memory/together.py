@@ -12,6 +12,7 @@ from luoser.errors import LuoserError
 from luoser.memory import avml, elf, flattened, kdump, lime
 from luoser.memory.packed import LONGEST, unpacked
 from luoser.memory.vmware import MAGICS as STATE_MAGICS
+from luoser.output import PACKED
 
 __all__ = ["grouped"]
 
@@ -76,16 +77,21 @@ def _join_states(groups: list[list[str]], heads: dict[str, bytes]) -> None:
     groups: of names; those of state files that were put elsewhere become empty.
     heads:  first bytes of each file.
     """
-    memories = {group[0]: group for group in groups if len(group) == 1}
+    memories = {_unpacked_name(group[0]): group for group in groups if len(group) == 1}
     for group in groups:
         if not heads[group[0]].startswith(STATE_MAGICS):
             continue
-        memory = memories.get(f"{group[0].rpartition('.')[0]}.vmem")
+        memory = memories.get(f"{_unpacked_name(group[0]).rpartition('.')[0]}.vmem")
         if memory is None and len(groups) == 2:
             memory = next(other for other in groups if other is not group)
         if memory and len(memory) == 1 and not heads[memory[0]].startswith((*_DUMPS, *STATE_MAGICS)):
             memory += group
             group.clear()
+
+
+def _unpacked_name(name: str) -> str:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - names stay as they are
+    return stem if suffix in PACKED else name
 
 
 def _split_part(name: str, head: bytes) -> kdump.SplitPart | None:

@@ -77,6 +77,15 @@ def test_a_state_file_belongs_to_the_memory_of_its_name(tmp_path: Path, order: t
     assert names == [("a.vmem", "a.vmss"), ("b.vmem",)]
 
 
+@pytest.mark.parametrize("packed", [("a.vmem.xz", "a.vmss"), ("a.vmem", "a.vmss.xz"), ("a.vmem.xz", "a.vmss.xz")])
+def test_a_state_file_belongs_to_its_memory_if_they_are_packed(tmp_path: Path, packed: tuple[str, str]) -> None:
+    for name in (*packed, "b.vmem"):
+        data = STATE if "vmss" in name else bytes(8192)
+        (tmp_path / name).write_bytes(lzma.compress(data) if name.endswith(".xz") else data)
+    memory, state, other = (str(tmp_path / name) for name in (*packed, "b.vmem"))
+    assert grouped([memory, state, other]) == [(memory, state), (other,)]
+
+
 def test_a_state_file_of_another_name_belongs_to_the_only_other_file(tmp_path: Path) -> None:
     (tmp_path / "memory").write_bytes(bytes(8192))
     (tmp_path / "Snapshot1.vmsn").write_bytes(STATE)
