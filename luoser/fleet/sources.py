@@ -126,7 +126,7 @@ def _in_folder(folder: Path, left_out: list[str]) -> Iterator[tuple[str, bool]]:
     What is hidden, surveys, and text that is not named as a dump do not count. left_out: gets names of what is not
     hidden.
 
-    A folder in it, or a link, that cannot be read is a source: that is its result.
+    A folder in it, or a link, that cannot be read is a source: that is its result. So is a link to a folder elsewhere.
     """
     waiting = [(str(folder), True)]
     while waiting:
@@ -143,17 +143,23 @@ def _in_folder(folder: Path, left_out: list[str]) -> Iterator[tuple[str, bool]]:
                     raise SourceError(f"{safe_text(name)}: {error.strerror or error}") from error
                 yield name, True
                 continue
-            waiting += _entries(entries, left_out)
+            waiting += _entries(entries, Path(os.path.realpath(folder)), left_out)
 
 
-def _entries(entries: Iterable[os.DirEntry[str]], left_out: list[str]) -> Iterator[tuple[str, bool]]:
-    """(name, whether it is a folder) of what may be sources, or have them, in a folder."""
+def _entries(entries: Iterable[os.DirEntry[str]], base: Path, left_out: list[str]) -> Iterator[tuple[str, bool]]:
+    """(name, whether it is a folder) of what may be sources, or have them, in a folder.
+
+    base: the outermost folder, without links. A link to a folder in it is not followed, as that is read by its name.
+    """
     for entry in entries:
         if entry.name.startswith("."):
             continue
         is_folder, is_link = entry.is_dir(follow_symlinks=False), entry.is_symlink()
         is_broken = is_link and not os.path.exists(entry.path)  # noqa: PTH110 - of a bad name, too
-        if is_folder or is_broken or (entry.is_file() and not _is_text(Path(entry.path))):
+        if is_link and entry.is_dir():
+            if not Path(os.path.realpath(entry.path)).is_relative_to(base):
+                yield entry.path, False  # that it is not read is its result
+        elif is_folder or is_broken or (entry.is_file() and not _is_text(Path(entry.path))):
             yield entry.path, is_folder
         else:
             left_out.append(entry.path)

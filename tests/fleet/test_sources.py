@@ -54,6 +54,13 @@ def test_links_to_folders_are_not_followed(folder: Path) -> None:
     assert found_sources(["hosts"]) == IN_HOSTS
 
 
+def test_a_link_to_a_folder_elsewhere_is_a_source_that_is_not_read(folder: Path) -> None:
+    Path("elsewhere").mkdir()
+    Path("hosts/other").symlink_to(Path("elsewhere").absolute())
+    Path("hosts/again").symlink_to("more")
+    assert [source for source in found_sources(["hosts"]) if source not in IN_HOSTS] == [("hosts/other",)]
+
+
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [

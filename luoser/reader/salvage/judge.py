@@ -35,6 +35,8 @@ from luoser.text import counted
 __all__ = ["Judge"]
 
 _SUBJECT = Subject("salvage", "salvaged")
+_LARGEST = 1 << 18
+"""Pages of the largest folio: 1 GiB in pages of 4 KiB."""
 _GAPS = frozenset(("missing", "excluded", "page-damaged", "too-many"))
 """Codes of problems that say that bytes are not known."""
 
@@ -284,7 +286,15 @@ class Judge:
             f"{counted(folios.count, 'folio')}: indices ascend within the size, addresses are different{ram}",
         ]
         found.strength += 2
+        if not self._reaches_end(read):
+            found.against.append("its last folio ends before its size: the kernel preserves all pages of a file")
         return found
+
+    def _reaches_end(self, read: Memfd) -> bool:
+        """Whether the last folio can reach to the end of the file: folios are aligned in the file and in memory."""
+        last = read.folios.list[-1]
+        frame, most = last.address // self.page, -(-read.size // self.page)
+        return last.index + min(last.index & -last.index or _LARGEST, frame & -frame, _LARGEST) >= most
 
     def _are_folios(self, read: Memfd) -> bool:
         """Whether the entries can be folios of one file: in order, within its size, no two at one address, in RAM."""

@@ -71,9 +71,12 @@ def memfd_at(memory: Memory, address: int, page_size: int) -> Memfd:
 
 
 def _page_size(found: Sequence[Salvaged], page_size: int) -> int:
-    """The largest page size of which all surely salvaged addresses are multiples."""
+    """The largest page size of which the addresses of all that fits well are multiples.
+
+    With too small a page size memfds seem to end before their size, and are less sure.
+    """
     addresses = {
-        address for one in found if one.confidence is Confidence.HIGH for address in (one.address, *one.leads_to)
+        address for one in found if one.confidence is not Confidence.LOW for address in (one.address, *one.leads_to)
     }
     sizes = [size for size in PAGE_SIZES if all(address % size == 0 for address in addresses)]
     return max(sizes, default=page_size) if len(addresses) >= _SURE else page_size

@@ -11,7 +11,9 @@ import pytest
 from luoser.limits import Limits, limited
 from luoser.reader.salvage.found import Found
 from luoser.reader.salvage.judge import Judge
+from luoser.reader.salvage.links import confidence
 from luoser.reader.walk import Walk
+from luoser.state import Confidence
 from tests.images import Image, name, u64
 from tests.reader.salvage.made import array, block, file, memfd, session
 
@@ -104,6 +106,16 @@ def test_folios_that_are_not_those_of_a_file(what: str, offset: int, data: bytes
     page = found.inside[1]
     image.put(page + offset, image.data[page + 16 : page + 24] if data is None else data)
     assert judged(image, "memfd", address) is None, what
+
+
+@pytest.mark.parametrize("size", [1 << 27, 1 << 40])
+def test_folios_that_end_before_the_size_are_doubted(size: int) -> None:
+    """A kernel preserves all pages of a file: one bit of its size is wrong."""
+    image = Image()
+    whole, flipped = (judged(image, "memfd", memfd(image, size=one)) for one in (2 * image.page_size, size))
+    assert whole is not None is not flipped
+    assert (whole.against, len(flipped.against)) == ([], 1) and "ends before its size" in flipped.against[0]
+    assert (confidence(whole), confidence(flipped)) == (Confidence.HIGH, Confidence.MEDIUM)
 
 
 def test_first_form_of_memfds_and_an_array_that_is_gone() -> None:
