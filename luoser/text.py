@@ -24,6 +24,7 @@ __all__ = [
     "rounded_size",
     "safe_text",
     "source_name",
+    "source_names",
     "without_secrets",
 ]
 
@@ -76,6 +77,11 @@ def is_url(name: str) -> bool:
 def source_name(name: str) -> str:
     """The name of a source, safe to show: `safe_text` of it `without_secrets`."""
     return safe_text(without_secrets(name))
+
+
+def source_names(names: Iterable[str]) -> str:
+    """The name of a source of one or several files, safe to show."""
+    return ",".join(map(source_name, names))
 
 
 def without_secrets(name: str) -> str:

@@ -13,6 +13,7 @@ from luoser.cli import complete
 from luoser.cli.account import note_begun, note_judged, note_read
 from luoser.cli.common import NUMBER, Reading, echo_json, format_option, limit_option, timeout_option, within
 from luoser.cli.many import each_source, many_options, run_many, sources_of
+from luoser.text import counted, source_name, source_names
 
 if TYPE_CHECKING:
     from luoser.changes import Comparison
@@ -92,7 +93,6 @@ def command(
       luoser diff --against host1.elf host2.elf host3.elf --ignore 'pci/*/driver_data'
     """
     from luoser.errors import UsageError
-    from luoser.text import counted
 
     if against is None and (len(sources) != 2 or from_list is not None):
         given = counted(len(sources), "source") if from_list is None else "a list"
@@ -119,7 +119,6 @@ def command(
 def _single(name: str) -> tuple[str, ...]:
     """The files of the one source that has a name. Raises UsageError if it stands for several."""
     from luoser.errors import UsageError
-    from luoser.text import source_name
 
     found = sources_of((name,), None)
     if len(found) != 1:
@@ -148,13 +147,12 @@ def compared(
     """
     from luoser.changes import without
     from luoser.render.changes import changes_document, print_changes, print_changes_line, print_stat
-    from luoser.text import source_name
 
     found = _compare((before, reading.source), roots, how, ignore)
     found = replace(found, changes=without(found.changes, ignore))
     note_judged(found.verdict.value)
     if output == "line":
-        print_changes_line(found, ",".join(map(source_name, reading.source)))
+        print_changes_line(found, source_names(reading.source))
     elif output in ("json", "jsonl"):
         echo_json(changes_document(found))
     elif stat:
@@ -204,7 +202,7 @@ def _compare(
             before, after = (Source(path=",".join(name), format="blob") for name in names)
             return Comparison(changes=tuple(blob_changes(first, second)), pairing=(), sources=(before, after))
         if isinstance(first, Blob) or isinstance(second, Blob):
-            shown = " and ".join(map(_shown, names))
+            shown = " and ".join(map(source_names, names))
             raise UsageError(
                 f"{shown}: expected both or none to be a bare folio; `luoser extract --blob` writes one of a dump"
             )
@@ -257,20 +255,14 @@ def _load_both(names: tuple[_Names, _Names], stack: ExitStack, reading: _Reading
     if failed:
         (side,), (folio,) = failed, folios
         found[side] = _load(names[side], stack, reading._replace(layouts=(folio.layout,)), side)
-        of = _shown(names[1 - side])
-        complain(f"{_shown(names[side])}: no known layout fits; assuming {folio.layout}, as of {of}")
+        of = source_names(names[1 - side])
+        complain(f"{source_names(names[side])}: no known layout fits; assuming {folio.layout}, as of {of}")
     elif len(folios) == len(names) and folios[0].layout != folios[1].layout:
         common = tuple(name for name in folios[0].candidates if name in folios[1].candidates)
         if common:
             how = reading._replace(layouts=common)
             found = [_load(name, stack, how, side) for side, name in enumerate(names)]
     return found
-
-
-def _shown(source: _Names) -> str:
-    from luoser.text import source_name
-
-    return ",".join(map(source_name, source))
 
 
 def _load(source: _Names, stack: ExitStack, how: _Reading, side: int) -> tuple[Any, Memory | None]:

@@ -28,7 +28,7 @@ from luoser.limits import Limits, in_force, limited
 from luoser.render.out import Screen, complain, screen, write, written_for
 from luoser.render.tested import Result
 from luoser.render.together import FORMATS, FRAMED, inert, joined
-from luoser.text import counted, safe_text, source_name, without_secrets
+from luoser.text import counted, safe_text, source_names, without_secrets
 
 if TYPE_CHECKING:
     from luoser.memory.source import Memory
@@ -172,6 +172,11 @@ class _Answer:
     bytes_read: int | None = None
     requests: int | None = None
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the source was read, and has KHO state."""
+        return self.exit not in (UNREADABLE, NO_STATE)
+
 
 def run_many(name: str, calls: Sequence[_Call], *, jobs: int | None, memory: int | None) -> None:
     """Run a command on several sources, and print what it gives for each, in order. Exits as the worst of them does.
@@ -254,11 +259,11 @@ def _as(options: dict[str, Any], output: str) -> dict[str, str]:
 
 
 def _lost(source: tuple[str, ...], why: str) -> str:
-    return f"{','.join(map(source_name, source))}: {why}"
+    return f"{source_names(source)}: {why}"
 
 
 def _end_of(found: _Answer) -> str:
-    if found.exit in (UNREADABLE, NO_STATE):
+    if not found.is_read:
         return "not read" if found.exit == UNREADABLE else "without KHO state"
     return found.verdict or "read"
 
@@ -278,10 +283,9 @@ def _result_of(source: _Names, found: _Answer) -> Result:
     """What a document about several sources is made of. What was said goes to stderr, too."""
     for text in found.said:
         complain(inert(text))
-    is_read = found.exit not in (UNREADABLE, NO_STATE)
     return Result(
-        source=",".join(map(source_name, source)),
-        out=found.out if is_read else "",
+        source=source_names(source),
+        out=found.out if found.is_read else "",
         exit=found.exit,
         said=tuple(safe_text(text, again=True) for text in found.said),
     )
@@ -291,7 +295,6 @@ def _result(name: str, source: tuple[str, ...], found: _Answer) -> str:
     """The JSON document luoser/result/1, on one line."""
     import json
 
-    is_read = found.exit not in (UNREADABLE, NO_STATE)
     head = {
         "schema": "luoser/result/1",
         "command": name,
@@ -305,7 +308,7 @@ def _result(name: str, source: tuple[str, ...], found: _Answer) -> str:
         "version": __version__,
         "exit": found.exit,
         "verdict": found.verdict,
-        "error": found.said[-1] if found.said and not is_read else None,
+        "error": found.said[-1] if found.said and not found.is_read else None,
         "messages": list(found.said),
         "cost": {"seconds": round(found.seconds, 6), "bytes_read": found.bytes_read, "requests": found.requests},
     }
@@ -319,15 +322,15 @@ def answer(name: str, reading: Reading, options: dict[str, Any], limits: Limits,
     limits:   in force.
     shown_on: what will show it.
     """
-    from luoser.fleet.fingerprint import fingerprint
+    from luoser.fleet.fingerprint import Fingerprint, fingerprint
 
-    began = time.monotonic()
+    began, output = time.monotonic(), options.get("output")
     importlib.import_module(f"luoser.cli.{name}")
     with limited(limits), kept() as account, _captured(shown_on) as (out, said):
-        mark = fingerprint(reading.source)
+        mark = fingerprint(reading.source) if output == "jsonl" else Fingerprint()  # no other format tells it
         code = _exit_code(_commands[name], reading, options)
     text = out.getvalue()
-    if options.get("output") == "jsonl":
+    if output == "jsonl":
         text = _INDENTED.sub(lambda found: ", " if found[1] else "", text)
     lines = said.getvalue().splitlines()
     return _Answer(

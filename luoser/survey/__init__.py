@@ -17,10 +17,9 @@ from luoser.errors import LuoserError, SourceError, UsageError
 from luoser.fleet.fingerprint import Fingerprint, fingerprint
 from luoser.limits import LIMITS, Limits, how_to_raise, limited
 from luoser.survey.tables import TABLES, Row, Rows, Table, empty, whole
-from luoser.text import safe_text, source_name
+from luoser.text import safe_text, source_names
 
 if TYPE_CHECKING:
-    from luoser.memory.source import Memory
     from luoser.state import State
 
 __all__ = ["TABLES", "Row", "Rows", "Table", "pair", "row"]
@@ -47,7 +46,7 @@ def row(
     from luoser.state.document import read_document
 
     names = _names(source)
-    shown = ",".join(map(source_name, names))
+    shown = source_names(names)
     of = {"source": shown, "host": safe_text(host) or shown, "moment": safe_text(moment)}
     rows, about = empty(), Row(luoser=__version__)
     with limited(limits):
@@ -69,19 +68,14 @@ def _names(source: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _opened(names: Sequence[str]) -> Memory:
-    from luoser.memory.open import open_memory
-
-    return open_memory(*names)
-
-
 def _of_dump(names: Sequence[str], of: Row, about: Row) -> Rows:
     """The rows of what is in a dump. about: gets the columns of `hosts`. Raises SourceError if there is no state."""
     from luoser.checks import may_hide_root
+    from luoser.memory.open import open_memory
     from luoser.memory.source import MACHINES
     from luoser.reader import read
 
-    with _opened(names) as memory:
+    with open_memory(*names) as memory:
         about["format"], about["machine"] = memory.format, MACHINES.get(memory.machine or 0)
         state, ram = read(memory, contents=True), memory.known_ram
         about.update(_about(state), ram=sum(end - start for start, end in ram) or None)
@@ -146,7 +140,7 @@ def pair(
     from luoser.survey.rows import comparison_rows
 
     sides = [_names(side) for side in (before, after)]
-    old, new = (",".join(map(source_name, names)) for names in sides)
+    old, new = (source_names(names) for names in sides)
     of = {"host": safe_text(host) or old, "before": old, "after": new}
     rows, about = empty(), Row(luoser=__version__)
     about["before_moment"], about["after_moment"] = map(safe_text, moments)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from luoser.errors import UsageError
 from luoser.output import PACKED
-from luoser.text import counted, is_url, safe_text, source_name
+from luoser.text import counted, is_url, safe_text, source_names
 
 __all__ = ["Named", "Naming"]
 
@@ -72,7 +72,7 @@ class Naming:
 
     def _said(self, some: Sequence[Named], what: str) -> Iterator[str]:
         if some:
-            first = ",".join(map(source_name, some[0].source))
+            first = source_names(some[0].source)
             more = f" and {counted(len(some) - 1, 'other source')}" if some[1:] else ""
             yield f"--name: {what} {first}{more}, compared with no other"
 
@@ -86,7 +86,7 @@ class Naming:
             if one.moment in self.moments:
                 other = hosts.setdefault(one.host, {}).setdefault(one.moment, one)
                 if other is not one:
-                    both = " and ".join(",".join(map(source_name, each.source)) for each in (other, one))
+                    both = " and ".join(source_names(each.source) for each in (other, one))
                     raise UsageError(f"{both}: both are {safe_text(one.host)} at the moment {safe_text(one.moment)}")
         for moments in hosts.values():
             yield from pairwise(moments[moment] for moment in self.moments if moment in moments)

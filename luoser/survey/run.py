@@ -17,7 +17,7 @@ from luoser.survey import pair, row
 from luoser.survey.dataset import Dataset
 from luoser.survey.naming import Named, Naming
 from luoser.survey.tables import Rows, empty, whole
-from luoser.text import safe_text, source_name
+from luoser.text import safe_text, source_name, source_names
 
 __all__ = ["Survey", "survey"]
 
@@ -93,7 +93,7 @@ def _need_names(sources: Iterable[tuple[str, ...]]) -> None:
     """Raise UsageError for two sources with one name, such as URLs that differ in their queries only."""
     known = set[str]()
     for source in sources:
-        name = _shown(source)
+        name = source_names(source)
         if name in known:
             raise UsageError(f"{name}: two sources have this name in the tables; put them into two surveys")
         known.add(name)
@@ -101,7 +101,7 @@ def _need_names(sources: Iterable[tuple[str, ...]]) -> None:
 
 def _grown(dataset: Dataset, sources: Sequence[_Key]) -> Iterator[_Key]:
     """The sources of the survey, and pairs of them, whose files are now those of one source, with others maybe."""
-    now = set(map(_shown, sources))
+    now = set(map(source_names, sources))
     dumps = {source_name(file): source for source in sources if len(source) > 1 for file in source}
 
     def is_part(name: str) -> bool:
@@ -117,8 +117,8 @@ def _grown(dataset: Dataset, sources: Sequence[_Key]) -> Iterator[_Key]:
 
 def _outdated(dataset: Dataset, named: Iterable[Named], pairs: Iterable[tuple[Named, Named]]) -> Iterator[_Key]:
     """The pairs of the survey that are none any more: there are other moments between, or of other names."""
-    sources = {_shown(one.source) for one in named}
-    now = {(_shown(old.source), _shown(new.source)) for old, new in pairs}
+    sources = {source_names(one.source) for one in named}
+    now = {_of_pair(old, new) for old, new in pairs}
     befores, afters = {old for old, _ in now}, {new for _, new in now}
     for _, one in dataset.rows("pairs", ("before", "after")):
         key = old, new = one["before"], one["after"]
@@ -140,7 +140,7 @@ def _all_rows(
         for _, one in dataset.rows("hosts", _KNOWN)
         if one["luoser"] == __version__ and one["error"] is None
     }
-    tasks = [Task(_source_rows, (one, known.get(_shown(one.source)), limits), seconds) for one in named]
+    tasks = [Task(_source_rows, (one, known.get(source_names(one.source)), limits), seconds) for one in named]
     for one, done in zip(named, in_order(engine, tasks), strict=True):
         yield _lost(one, done.lost) if done.lost else done.value
     compared = {
@@ -150,10 +150,7 @@ def _all_rows(
         for _, one in dataset.rows("pairs", _COMPARED)
         if one["luoser"] == __version__ and one["error"] is None
     }
-    tasks = [
-        Task(_pair_rows, (old, new, compared.get((_shown(old.source), _shown(new.source))), limits), seconds)
-        for old, new in pairs
-    ]
+    tasks = [Task(_pair_rows, (old, new, compared.get(_of_pair(old, new)), limits), seconds) for old, new in pairs]
     for (old, new), done in zip(pairs, in_order(engine, tasks), strict=True):
         yield _lost_pair(old, new, done.lost) if done.lost else done.value
 
@@ -163,8 +160,9 @@ _COMPARED = ("before", "after", *(f"{side}_{name}" for side in ("before", "after
 _COMPARED += ("error", "luoser")
 
 
-def _shown(source: Iterable[str]) -> str:
-    return ",".join(map(source_name, source))
+def _of_pair(old: Named, new: Named) -> tuple[str, str]:
+    """What a pair is called in the tables."""
+    return source_names(old.source), source_names(new.source)
 
 
 def _source_rows(one: Named, known: Fingerprint | None, limits: Limits) -> Rows | None:
@@ -188,7 +186,7 @@ def _pair_rows(old: Named, new: Named, known: tuple[Fingerprint, ...] | None, li
 
 def _lost(one: Named, why: str) -> Rows:
     """The rows of a source that was given up."""
-    rows, shown = empty(), _shown(one.source)
+    rows, shown = empty(), source_names(one.source)
     of = {"source": shown, "host": safe_text(one.host), "moment": safe_text(one.moment)}
     rows["hosts"] = [whole("hosts", {**of, "error": why, "luoser": __version__})]
     return rows
@@ -197,7 +195,7 @@ def _lost(one: Named, why: str) -> Rows:
 def _lost_pair(old: Named, new: Named, why: str) -> Rows:
     """The rows of a pair that was given up."""
     rows = empty()
-    of = {"host": safe_text(old.host), "before": _shown(old.source), "after": _shown(new.source)}
+    of = {"host": safe_text(old.host), "before": source_names(old.source), "after": source_names(new.source)}
     rows["pairs"] = [whole("pairs", {**of, "error": why, "luoser": __version__})]
     return rows
 
