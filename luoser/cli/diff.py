@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -112,6 +113,8 @@ def command(
         compared(reading=how.of(second, 1), before=first, output=output, **options)
         return
     afters = [second] if against is None else found
+    if len(afters) > 1 and any(Path(name).is_fifo() for name in first):
+        raise UsageError(f"{source_names(first)}: each comparison reads the baseline, expected a file, found a pipe")
     calls = [(how.of(after, 1), {"before": first, "output": output, **options}) for after in afters]
     run_many("diff", calls, jobs=jobs, memory=memory)
 

@@ -59,6 +59,7 @@ class Worker:
         return subprocess.Popen(
             [sys.executable, "-I", "-c", _START, str(self._memory), *paths],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            close_fds=False,  # a source may be one that a shell made: /dev/fd/63
         )  # fmt: skip
 
     def fileno(self) -> int:

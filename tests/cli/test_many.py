@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Tree
@@ -272,6 +273,27 @@ def test_standard_input_is_a_source_alone(luoser_command: Run) -> None:
     assert result.returncode == 2 and b"standard input is a source only if there is no other" in result.stderr
     result = luoser_command("check", "-", "--format", "jsonl", input=FROZEN.read_bytes())
     assert result.returncode == 2 and b"standard input" in result.stderr
+
+
+@pytest.fixture
+def pipe() -> Iterator[int]:
+    """A pipe with a dump in it, as `<(…)` of a shell makes one."""
+    out, into = os.pipe()
+    os.write(into, FROZEN.read_bytes())
+    os.close(into)
+    yield out
+    os.close(out)
+
+
+def test_pipes_are_sources_among_others(luoser_process: Run, pipe: int) -> None:
+    found = luoser_process("check", PRE, f"/dev/fd/{pipe}", "--format", "jsonl", pass_fds=(pipe,))
+    assert [result["verdict"] for result in results(found.stdout)] == ["sound", "sound"]
+
+
+def test_a_pipe_is_no_baseline_of_several(luoser_process: Run, pipe: int) -> None:
+    found = luoser_process("diff", "--against", f"/dev/fd/{pipe}", FROZEN, POST, pass_fds=(pipe,))
+    assert found.returncode == 2 and b"expected a file, found a pipe" in found.stderr
+    assert luoser_process("diff", "--against", f"/dev/fd/{pipe}", FROZEN, pass_fds=(pipe,)).returncode == 0
 
 
 def test_the_files_of_a_split_dump_are_one_source(luoser_command: Run) -> None:
