@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luoser.changes.blob import blob_changes
 from luoser.changes.contents import content_changes
 from luoser.changes.gaps import not_compared
-from luoser.changes.kho import damage_changes, handover_changes
+from luoser.changes.kho import damage_changes, damaged_alike, handover_changes
 from luoser.changes.model import PARTS, Change, Kind, NotCompared, Verdict, need_paths, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
@@ -96,9 +96,11 @@ def compare(
     changes: list[Change] = []
     gaps: list[NotCompared] = []
     for old, new in pairs:
+        lost: list[NotCompared] = []
         if old is None or new is None:
             found = list(_alone(old, new, pairs, (before, after)))
         else:
+            lost = list(damaged_alike((old, before), (new, after)))
             found = list(handover_changes(old, new, (before, after)))
             if contents:
                 found += content_changes(old, new, memories, page_size=before.source.page_size)
@@ -106,6 +108,7 @@ def compare(
         found = [change.below(prefix) if prefix else change for change in found]
         changes += [change for change in found if change.kind is not Kind.UNREAD]
         gaps += [NotCompared(where=one.where, reason=one.note) for one in found if one.kind is Kind.UNREAD]
+        gaps += [replace(one, where=f"{prefix}/{one.where}") if prefix else one for one in lost]
         for handover, state in ((old, before), (new, after)):
             if handover is not None:
                 gaps += not_compared(handover, state, prefix=prefix, contents=contents)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luoser.changes.model import NotCompared
-from luoser.changes.sides import NOT_THERE
+from luoser.changes.sides import NOT_THERE, UNREAD
 from luoser.state import Handover, Problem, State
 
-__all__ = ["UNCOMPARED", "not_compared"]
+__all__ = ["BROKEN", "UNCOMPARED", "not_compared"]
 
 UNCOMPARED = NOT_THERE | {
     "map-garbage",
@@ -20,6 +20,12 @@ UNCOMPARED = NOT_THERE | {
     "too-many",
 }
 """Codes of problems: something was not read, or not to its end."""
+BROKEN = (UNREAD - UNCOMPARED) | {
+    *("bad-fdt", "bad-file", "bad-flb", "bad-handler-data", "bad-kho-test", "bad-memblock", "bad-memfd"),
+    *("bad-metadata", "bad-session", "bad-subtree", "luo-reused", "no-fdt", "pci-unknown-layout"),
+    *("pointer-encrypted", "pointer-off"),
+}
+"""Codes of problems: the bytes are there, but were not understood, or not to their end."""
 _NOT_FREE = NOT_THERE - {"excluded"}
 _ALWAYS = frozenset({"direction-by-map"})
 """Codes of problems of a handover that may not be consumed."""

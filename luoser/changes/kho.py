@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from luoser.changes.gaps import UNCOMPARED
+from luoser.changes.gaps import BROKEN, UNCOMPARED
 from luoser.changes.handler import record_changes
 from luoser.changes.kexec_metadata import metadata_changes
 from luoser.changes.kho_test import test_changes
 from luoser.changes.luo import luo_changes
 from luoser.changes.memblock import memblock_changes
-from luoser.changes.model import Change, Kind
+from luoser.changes.model import Change, Kind, NotCompared
 from luoser.changes.pci import pci_changes
 from luoser.changes.pending import pending_changes
 from luoser.changes.preserved import map_changes
@@ -20,7 +20,7 @@ from luoser.fdt import Fdt, Node
 from luoser.state import Direction, Handover, MapStatus, State
 from luoser.text import decode_name, safe_text
 
-__all__ = ["damage_changes", "handover_changes"]
+__all__ = ["damage_changes", "damaged_alike", "handover_changes"]
 
 
 def handover_changes(before: Handover, after: Handover, states: tuple[State, State]) -> Iterator[Change]:
@@ -72,6 +72,18 @@ def damage_changes(before: tuple[Handover, State] | None, after: tuple[Handover,
                 after=_condition(after, key, new),
                 note=old.get(key) or new.get(key) or "",
             )
+
+
+def damaged_alike(before: tuple[Handover, State], after: tuple[Handover, State]) -> Iterator[NotCompared]:
+    """What was not understood on either side: nothing is known to be the same there.
+
+    before: first handover, and its state.
+    after:  the same handover later.
+    """
+    old = _damage(*before)
+    for key, message in _damage(*after).items():
+        if key in old and key[1] in BROKEN:
+            yield NotCompared(where=key[0], reason=f"damaged in both: {message}")
 
 
 _Damage = dict[tuple[str, str], str]

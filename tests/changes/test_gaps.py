@@ -56,6 +56,15 @@ def test_what_both_sides_lack_is_one_gap() -> None:
     assert len(compare(state, state).not_compared) == 1
 
 
+@pytest.mark.parametrize("code", ["bad-count", "bad-memfd", "luo-reused", "no-fdt", "pci-unknown-layout"])
+def test_what_neither_side_could_be_understood_of_is_not_compared(code: str) -> None:
+    states = (with_problem(code, FILE), with_problem(code, FILE))
+    found = compare(*states)
+    assert [(gap.where, gap.reason) for gap in found.not_compared] == [(FILE, f"damaged in both: {code} there")]
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert compare(*(with_problem("pci-fault", FILE),) * 2).verdict is Verdict.EQUAL  # its values were read
+
+
 def test_a_gap_without_a_place_is_of_the_source() -> None:
     assert [gap.where for gap in compare(sound(), with_problem("missing", "")).not_compared] == ["source"]
 

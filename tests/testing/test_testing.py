@@ -140,6 +140,20 @@ def test_what_was_not_compared_fails(tmp_path: Path) -> None:
     assert any("not compared: no KHO root" in line for line in failed(caught))
 
 
+def test_two_pages_of_garbage_are_not_the_same_state() -> None:
+    """In place of LUO's root object: no session is read on either side."""
+    states = []
+    for byte in (b"\xaa", b"\xbb"):
+        image = luoser.build({"handovers": [{"luo": {"sessions": [{"name": "vm-1"}]}}]}).image
+        assert image is not None
+        (handover,) = luoser.read(image.memory()).handovers
+        assert handover.luo is not None and handover.luo.address is not None
+        image.patch(handover.luo.address, byte * 4096)
+        states.append(luoser.read(image.memory()))
+    with pytest.raises(AssertionError, match=r"inconclusive\n(.*\n)*\? luo: not compared: damaged in both: "):
+        assert_same_state(*states)
+
+
 # -- goldens ----------------------------------------------------------------------------------------------------------
 
 
