@@ -136,7 +136,8 @@ class GdbMemory(FetchedMemory):
         raise SourceError(f"{self._shown}: {message}")
 
     def _fetch(self, address: int, size: int) -> bytes:
-        assert self._stub is not None
+        if self._stub is None:
+            self._fail("was closed; open it again")
         return b"".join(
             data
             for start in range(address, address + size, _BATCH)

@@ -120,6 +120,8 @@ class QmpMemory(FetchedMemory):
 
     def _fetch(self, address: int, size: int) -> bytes:
         """Bytes of one segment, read now."""
+        if self._file < 0:
+            raise SourceError(f"{self._shown}: was closed; open it again")
         self._monitor.run("pmemsave", {"val": address, "size": size, "filename": self._target})
         data = os.pread(self._file, size, 0)
         if len(data) < size:
@@ -148,7 +150,7 @@ class QmpMemory(FetchedMemory):
         self._set = self._file = -1
         self._monitor.close()
         if fault:
-            raise fault
+            raise SourceError(str(fault))  # a new one: it shows what a block that ends had raised, too
 
 
 class Refused(SourceError):

@@ -72,4 +72,12 @@ class Guest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        """Close. What the block raised goes on, with a note if the guest may still be stopped: it may have crashed."""
+        from luoser.errors import SourceError
+
+        try:
+            self.close()
+        except SourceError as fault:
+            if error is None:
+                raise
+            error.add_note(str(fault))

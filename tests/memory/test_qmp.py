@@ -765,6 +765,15 @@ def test_guest_that_may_still_be_held_is_named(
     memory.close()
 
 
+def test_guest_that_may_still_be_held_does_not_hide_the_error_of_a_block(serve: Serve) -> None:
+    with (
+        pytest.raises(SourceError, match="may still be") as caught,
+        luoser.open(serve({"cont": refuse}).source, pause=True),
+    ):
+        raise KeyError("of the block")
+    assert isinstance(caught.value.__context__, KeyError) and not caught.value.__suppress_context__
+
+
 def test_guest_that_does_not_run_is_neither_stopped_nor_continued(serve: Serve) -> None:
     server = serve(running=False)
     luoser.open(server.source, pause=True).close()

@@ -74,6 +74,25 @@ def test_a_test_that_fails_lets_the_guest_run(machine: qemu.Guest) -> None:
     assert machine.status == "running"
 
 
+@needs_qemu
+def test_a_guest_that_ends_does_not_hide_why_the_test_fails(machine: qemu.Guest) -> None:
+    with pytest.raises(AssertionError, match="lost a session") as caught, Guest(machine.socket):
+        machine.process.kill()
+        machine.process.wait()
+        raise AssertionError("lost a session")
+    assert "may have ended" in caught.value.__notes__[0]
+
+
+@needs_qemu
+@pytest.mark.parametrize("where", ["qmp", "gdb"])
+def test_a_guest_that_was_closed_is_not_read(machine: qemu.Guest, where: str) -> None:
+    name = machine.source if where == "qmp" else f"gdb:{machine.socket.with_name('gdb')},{machine.source}"
+    with Guest(name) as guest:
+        pass
+    with pytest.raises(SourceError, match="was closed; open it again"):
+        guest.state()
+
+
 def test_no_guest_is_an_error(tmp_path: Path, luoser_guest: GuestOpener) -> None:
     with pytest.raises(SourceError, match="no such socket"):
         luoser_guest(tmp_path / "none")
