@@ -8,9 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from luoser.api.sources import Path
+from luoser.errors import UsageError
 
 if TYPE_CHECKING:
     from luoser.api.built import Built
@@ -91,7 +92,7 @@ def check(
     pending: bool = False,
     select: Collection[str] = (),
     ignore: Collection[str] = (),
-    severity: Severity | None = None,
+    severity: Severity | Literal["error", "warning", "info"] = "error",
     limits: Limits | None = None,
 ) -> Report:
     """The report on all handovers of a source.
@@ -107,14 +108,13 @@ def check(
     select:       ids, slugs or families of the rules to apply. Empty: all.
     ignore:       ids, slugs or families of the rules to skip. What the source lacks, and a direction that is open, make
                   the verdict inconclusive all the same.
-    severity:     findings of this severity and above make the verdict `findings`. None: errors.
+    severity:     findings of this severity and above make the verdict `findings`.
     limits:       bounds on the work. None: the defaults.
 
-    Raises UsageError if no rule is left to apply, for an unknown rule or family, for an empty name, for a next release
-    that is none, and as `luoser.open` and `luoser.read` do.
+    Raises UsageError if no rule is left to apply, for an unknown rule, family or severity, for an empty name, for a
+    next release that is none, for drivers without a topology, and as `luoser.open` and `luoser.read` do.
     """
     from luoser.api.sources import opened
-    from luoser.checks import Severity
     from luoser.checks import check as checked
     from luoser.limits import limited
 
@@ -130,16 +130,18 @@ def check(
             pending=pending,
             select=select,
             ignore=ignore,
-            severity=severity or Severity.ERROR,
+            severity=severity,
         )
 
 
 def _topology(given: Topology | Path | None) -> Topology | None:
-    if not isinstance(given, str | os.PathLike):
-        return given
-    from luoser.topology import read_topology
+    from luoser.topology import Topology, read_topology
 
-    return read_topology(os.fspath(given))
+    if given is None or isinstance(given, Topology):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return read_topology(os.fspath(given))
+    raise UsageError(f"--topology: expected a path or a topology, found {type(given).__name__}")
 
 
 def report(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from luoser.changes.blob import blob_changes
@@ -137,6 +137,8 @@ def _name(handover: Handover | None) -> str:
 
 
 def _by_roots(before: State, after: State, roots: tuple[int, int]) -> tuple[list[_Pair], list[str]]:
+    if not isinstance(roots, Sequence) or len(roots) != 2 or not all(isinstance(root, int) for root in roots):
+        raise UsageError(f"--roots: expected two addresses, found {roots!r}")
     found = []
     for state, root in zip((before, after), roots, strict=True):
         handover = next((one for one in state.handovers if one.address == root), None)

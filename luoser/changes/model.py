@@ -110,8 +110,8 @@ def _is_match(path: str, pattern: str) -> bool:
     return fnmatchcase(path, pattern.replace("[", "[[]"))
 
 
-def need_paths(patterns: Iterable[str], parts: Collection[str]) -> None:
-    """Raise UsageError for a pattern that no path can match. parts: what paths begin with."""
+def need_paths(patterns: Collection[str], parts: Collection[str]) -> None:
+    """Raise UsageError for a pattern that no path can match, or if all match. parts: what paths begin with."""
     if isinstance(patterns, str):  # a collection of letters
         raise UsageError(f"--ignore: expected paths, found {patterns!r}")
     for pattern in patterns:
@@ -119,3 +119,5 @@ def need_paths(patterns: Iterable[str], parts: Collection[str]) -> None:
         if "*" not in first and not any(_is_match(part, first) for part in parts):
             near, those = did_you_mean(first, sorted(parts)), ", ".join(sorted(parts)[:16])
             raise UsageError(f"--ignore {safe_text(pattern)}: no such path{near}; paths begin with {those}")
+    if all(any(_is_match(part, pattern) for pattern in patterns) for part in parts):
+        raise UsageError("--ignore: nothing is left to compare")

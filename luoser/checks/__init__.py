@@ -23,7 +23,7 @@ import luoser.checks.vmalloc  # noqa: F401 - their rules enter themselves
 from luoser.abi.release import release_numbers
 from luoser.checks.judge import Judgement
 from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unjudged, Verdict
-from luoser.checks.rule import Rule, need_known, registered
+from luoser.checks.rule import Rule, need_known, need_topology, registered
 from luoser.checks.view import View
 from luoser.errors import UsageError
 from luoser.limits import LIMIT_CODES, Limits, limited
@@ -74,7 +74,7 @@ def check(
     pending_moved: bool = False,
     select: Collection[str] = (),
     ignore: Collection[str] = (),
-    severity: Severity = Severity.ERROR,
+    severity: Severity | str = Severity.ERROR,
     limits: Limits | None = None,
 ) -> Report:
     """The report on all handovers of a state.
@@ -91,21 +91,22 @@ def check(
     select:       ids, slugs or families of the rules to apply. Empty: all.
     ignore:       ids, slugs or families of the rules to skip. What the source lacks, and a direction that is open, make
                   the verdict inconclusive all the same.
-    severity:     findings of this severity and above make the verdict `findings`.
+    severity:     findings of this severity and above make the verdict `findings`; a name will do, such as `warning`.
     limits:       bounds on the work. None: the defaults.
 
-    Raises UsageError if no rule is left to apply, for an unknown rule or family, for an empty name, and for a next
-    release that is none.
+    Raises UsageError if no rule is left to apply, for an unknown rule, family or severity, for an empty name, for a
+    next release that is none, and for drivers without a topology.
     """
     _need_names(select=select, ignore=ignore, drivers=drivers, handlers=handlers, flbs=flbs)
     need_known((*select, *ignore))
-    if next_release is not None and release_numbers(next_release) is None:
+    need_topology(drivers, is_known=topology is not None)
+    if next_release is not None and (not isinstance(next_release, str) or release_numbers(next_release) is None):
         raise UsageError(f"--next: expected a release such as 7.3.4, found {next_release!r}")
     chosen = [rule for rule in rules() if rule.is_meant(select, ignore)]
     gates = [rule for rule in rules() if rule.is_gate and rule not in chosen]
     if not chosen:
         raise UsageError("no rule to apply; `luoser rules` lists all")
-    judgement = Judgement(severity=severity)
+    judgement = Judgement(severity=Severity(severity))
     with limited(limits):
         for handover in state.handovers:
             view = View(

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NoReturn
+
+from luoser.errors import UsageError
 
 __all__ = [
     "Cause",
@@ -52,11 +54,17 @@ class Severity(StrEnum):
     error:   it refuses the handover, panics, or loses or corrupts memory.
     warning: no kernel writes this, but the effect is small or unknown.
     info:    a hint.
+
+    `Severity(NAME)` raises UsageError for any other name.
     """
 
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise UsageError(f"--severity: expected {', '.join(cls)}, found {value!r}")
 
     def is_at_least(self, least: Severity) -> bool:
         """Whether this severity is `least` or above."""

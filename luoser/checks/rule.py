@@ -101,6 +101,12 @@ def need_known(names: Collection[str]) -> None:
             raise unknown_rule(name)
 
 
+def need_topology(drivers: Collection[str], *, is_known: bool) -> None:
+    """Raise UsageError for drivers without the topology that has the drivers of the devices. is_known: it was given."""
+    if drivers and not is_known:
+        raise UsageError("--drivers is for --topology, which has the drivers of the devices")
+
+
 def known_names() -> frozenset[str]:
     """All ids, slugs and families of rules."""
     return frozenset(name for rule in _RULES.values() for name in (rule.id, rule.slug, rule.id[:3]))

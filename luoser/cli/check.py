@@ -161,7 +161,7 @@ def command(
       luoser check hosts/ --format jsonl > checked.jsonl
     """
     from luoser.checks import Severity, check, rules
-    from luoser.checks.rule import need_known
+    from luoser.checks.rule import need_known, need_topology
     from luoser.errors import UsageError
     from luoser.render import findings as render
     from luoser.render.tested import shown_rules
@@ -170,8 +170,7 @@ def command(
 
     if verbose and output != "text":
         raise UsageError(f"--verbose is for text, of one source or with --format text: not for --format {output}")
-    if drivers and topology_of is None:
-        raise UsageError("--drivers is for --topology, which has the drivers of the devices")
+    need_topology(drivers, is_known=topology_of is not None)
     need_known((*select, *ignore))
     if blob is not None and (next_release is not None or handlers or flbs or pending):
         raise UsageError("--next, --handlers, --flbs and --pending are for handovers: with --as SOURCE is a bare list")

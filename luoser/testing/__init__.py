@@ -60,7 +60,6 @@ def assert_sound(
     """
     __tracebackhide__ = True
     import luoser
-    from luoser.checks import Severity
     from luoser.render.findings import print_judgements, verdict_text
 
     report = luoser.check(
@@ -73,7 +72,7 @@ def assert_sound(
         pending=pending,
         select=select,
         ignore=ignore,
-        severity=Severity(severity),
+        severity=severity,
         limits=limits,
     )
     if report.verdict.value != "sound":

@@ -7,6 +7,7 @@ the source. Those of fixtures/golden that luoser does not make are packed apart 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ LUO = {
 _PAGE = 4096
 
 
-def golden(name: str) -> bytes:
+def golden(name: str | os.PathLike[str]) -> bytes:
     """A golden: one blob (`.bin`), or an ELF core with the memory of a handover (`.elf`).
 
     name: such as `lists/pci-v2-u64/052.bin` or `luo/files-64.elf`; `golden_names` has all.
@@ -40,6 +41,7 @@ def golden(name: str) -> bytes:
     from luoser.errors import UsageError
     from luoser.text import did_you_mean, safe_text
 
+    name = os.fspath(name)
     found = next((made for each, made in _described(name) if each == name), None)
     if found is None:
         raise UsageError(

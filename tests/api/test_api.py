@@ -173,6 +173,22 @@ def test_what_is_no_source_at_all_is_an_error_of_luoser(name: str) -> None:
             lambda: luoser.check(FROZEN, next_release="foo"),
             "next_release: expected a release such as 7.3.4, found 'foo'",
         ),
+        (lambda: luoser.check(FROZEN, next_release=7.3), "next_release: expected a release such as 7.3.4, found 7.3"),  # type: ignore[arg-type]
+        (
+            lambda: luoser.check(FROZEN, severity="nope"),  # type: ignore[arg-type]
+            "severity: expected error, warning, info, found 'nope'",
+        ),
+        (lambda: luoser.check(FROZEN, drivers=["nvme"]), "drivers is for topology"),
+        (
+            lambda: luoser.check(FROZEN, topology={}),  # type: ignore[arg-type]
+            "topology: expected a path or a topology, found dict",
+        ),
+        (lambda: luoser.diff(FROZEN, FROZEN, roots=7), "roots: expected two addresses, found 7"),  # type: ignore[arg-type]
+        (
+            lambda: luoser.diff(FROZEN, FROZEN, roots=("0x1", "0x2")),  # type: ignore[arg-type]
+            "roots: expected two addresses, found",
+        ),
+        (lambda: luoser.diff(FROZEN, FROZEN, ignore=["*"]), "ignore: nothing is left to compare"),
         (lambda: luoser.diff(FROZEN, FROZEN, ignore=["weather"]), "ignore weather: no such path"),
         (lambda: luoser.diff(FROZEN, FROZEN, ignore="pci"), "ignore: expected paths, found 'pci'"),
     ],

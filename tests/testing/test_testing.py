@@ -65,6 +65,11 @@ def test_what_was_not_judged_fails_with_what_decides(tmp_path: Path) -> None:
     assert "not judged  KHO018" in failed(caught) and "the complete file decides" in str(caught.value)
 
 
+def test_a_severity_that_there_is_not_is_refused_in_words() -> None:
+    with pytest.raises(UsageError, match="severity: expected error, warning, info, found 'nope'"):
+        assert_sound(FROZEN, severity="nope")  # type: ignore[arg-type]
+
+
 def test_nothing_to_judge_fails(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="inconclusive: 0 rules passed"):
         assert_sound(FROZEN, select=["TOP"])
@@ -160,6 +165,7 @@ def test_two_pages_of_garbage_are_not_the_same_state() -> None:
 def test_a_golden_is_the_file_of_the_source_tree() -> None:
     """All of them: tests/test_golden_set.py."""
     assert golden("lists/pci-v2-u64/052.bin") == golden_set.unpacked("lists/pci-v2-u64/052.bin")
+    assert golden(Path("luo/files-63.elf")) == golden("luo/files-63.elf")
     assert len(golden_names()) == len(set(golden_names())) > 200
 
 
