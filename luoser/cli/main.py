@@ -188,7 +188,8 @@ def _show(error: click.ClickException) -> None:
         return
     if error.ctx is not None:
         click.echo(error.ctx.get_usage(), err=True)
-    complain(safe_text(error.format_message(), again=True))
+    said = error.format_message().replace("\n\t", " ")  # click lists choices so
+    complain(safe_text(said, again=True))
 
 
 def _fail(message: str) -> NoReturn:

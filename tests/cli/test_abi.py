@@ -93,6 +93,10 @@ def test_export_writes_one_layout_or_all(form: str, word: bytes, tmp_path: Path,
     assert target.read_bytes() == every.stdout
 
 
+def test_what_is_to_be_chosen_from_is_on_one_line(luoser_command: Run) -> None:
+    assert b"'--as'. Choose from: c, kaitai\n" in luoser_command("abi", "export").stderr
+
+
 def test_export_names_the_nearest_layout(luoser_command: Run) -> None:
     done = luoser_command("abi", "export", "--as", "c", "luo-v6")
     assert done.returncode == 2 and b"unknown layout 'luo-v6'" in done.stderr and b"luo-v5" in done.stderr
