@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from luoser.render.tested import NOTHING_JUDGED, Result, counts_of, tested
+from luoser.render.tested import NOTHING_JUDGED, Result, counts_of, is_over_nothing, tested
 from luoser.text import safe_text
 
 if TYPE_CHECKING:
@@ -26,16 +26,20 @@ def ktap(report: Report, rules: Sequence[Rule], *, severity: Severity) -> str:
     """The report in KTAP: one test for each rule.
 
     A rule with a finding of some severity fails. One that could not be judged fails with the directive ERROR: a reader
-    that knows only `ok` must not take it for sound.
+    that knows only `ok` must not take it for sound. If no rule was judged, one test more, the verdict, says so: readers
+    let a source of which all is skipped pass beside others.
 
     rules:    of `luoser.render.tested.shown_rules`.
     severity: the least that fails.
     """
     tests = tested(report, rules, severity=severity)
-    counts = counts_of(tests)
-    lines = ["KTAP version 1", f"1..{len(tests)}"]
+    counts, is_empty = counts_of(tests), is_over_nothing(report, tests)
+    counts["error"] += is_empty
+    lines = ["KTAP version 1", f"1..{len(tests) + is_empty}"]
     for number, one in enumerate(tests, 1):
         lines += _test(number, one)
+    if is_empty:
+        lines.append(_line(len(tests) + 1, "verdict", "error", NOTHING_JUDGED))
     return "\n".join([*lines, _totals(counts)]) + "\n"
 
 
@@ -67,8 +71,6 @@ def together(results: Iterable[Result], count: int) -> Iterator[str]:
         ending, reason = _EXIT.get(one.exit, "error"), "inconclusive"
         if one.error:
             ending, reason = "error", one.error
-        elif ending == "error" and "\nnot ok " not in one.out:
-            ending, reason = "skip", NOTHING_JUDGED
         counts[ending] += 1
         yield f"{_line(number, _plain(one.source), ending, _plain(reason))}\n"
     yield f"{_totals(counts)}\n"

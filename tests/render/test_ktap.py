@@ -60,8 +60,10 @@ def test_what_was_not_judged_is_not_ok_though_nobody_selected_it(folder: Path) -
     assert failed.reason.startswith("not judged: truncated: ") and "decides" in failed.reason
 
 
-def test_where_nothing_can_be_judged_all_is_skipped(folder: Path) -> None:
-    assert set(endings(read(document("nothing", folder)))) == {"SKIP"}
+def test_where_nothing_can_be_judged_the_verdict_is_an_error(folder: Path) -> None:
+    *rules, verdict = read(document("nothing", folder))
+    assert {test.ending for test in rules} == {"SKIP"}
+    assert (verdict.name, verdict.ending, verdict.reason) == ("verdict", "ERROR", "no rule was judged")
 
 
 def test_the_totals_are_those_of_the_tests(folder: Path) -> None:
@@ -76,7 +78,7 @@ def test_the_totals_are_those_of_the_tests(folder: Path) -> None:
 
 def test_each_of_several_sources_is_a_test_with_tests_in_it(folder: Path) -> None:
     tests = read(of_all(folder))
-    assert [test.ending for test in tests] == ["ok", "not ok", "ERROR", "SKIP", "ERROR"]
+    assert [test.ending for test in tests] == ["ok", "not ok", "ERROR", "ERROR", "ERROR"]
     assert [test.tests for test in tests] == [*(read(document(end, folder)) for end in ENDS), ()]
     assert [test.name for test in tests[3:]] == ["nothing: a \\x23 SKIP b", " - x\\x20"]
     assert tests[-1].reason == "not a \\x23 SKIP dump"
@@ -91,6 +93,13 @@ def test_the_kernels_reader_counts_the_same(folder: Path, end: str, code: int) -
     result, counts, said = parsed(text, folder)
     assert (result, counts) == (code, {name: number for name, number in expected.items() if number})
     assert "[ERROR]" not in said
+
+
+@needs_kunit
+def test_the_kernels_reader_does_not_let_a_source_pass_of_which_nothing_was_judged(folder: Path) -> None:
+    ends = ("sound", "nothing")
+    results = [Result(source=end, out=document(end, folder), exit=ENDS[end], said=()) for end in ends]
+    assert parsed("".join(together(results, 2)), folder)[0] == 1
 
 
 @needs_kunit
