@@ -150,9 +150,9 @@ def command(
     """Check every handover of SOURCE: addresses, counts, flags, and with --topology the device lists.
 
     Exit code 0: sound. 1: there are findings of --severity or above. 4: inconclusive, because something that the
-    handover refers to could not be seen or understood. --format ktap exits 4 if all rules were skipped, too. Of several
-    sources each is a line, and the exit code is the worst: 2, 1, 4, 3, 0. For CI, ktap (tests of a source are nested),
-    junit, github (annotations) and sarif are one document about all sources.
+    handover refers to could not be seen or understood, or because no rule applies. Of several sources each is a line,
+    and the exit code is the worst: 2, 1, 4, 3, 0. For CI, ktap (tests of a source are nested), junit, github
+    (annotations) and sarif are one document about all sources. The exit code is the same in every format.
 
     \b
       luoser check vmcore --topology live: --next 7.3.4

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from luoser import __version__
 from luoser.render.tested import NOTHING_JUDGED, Result
-from luoser.text import safe_text
+from luoser.text import is_url, safe_text
 
 if TYPE_CHECKING:
     from luoser.checks import Finding, Report, Rule
@@ -18,6 +21,9 @@ __all__ = ["sarif", "together"]
 
 Json = dict[str, Any]
 _LOG = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0"}
+_GUEST = re.compile(r"(qmp|gdb|live):")
+_RESERVED = "%:/?#[]@!$&'()*+,;="
+"""What has a meaning in a URI. Source: RFC 3986, 2.2."""
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
@@ -27,28 +33,47 @@ def sarif(report: Report, rules: Sequence[Rule], source: str) -> Json:
     rules:  of `luoser.render.tested.shown_rules`.
     source: path of what was checked.
     """
+    place = {"physicalLocation": {"artifactLocation": {"uri": _uri(source)}}}
     run = {
-        "tool": {"driver": _driver([_rule(rule) for rule in rules])},
-        "invocations": [_invocation(report)],
-        "results": [_result(finding, source) for finding in report.findings],
+        "tool": _tool([_rule(rule) for rule in rules]),
+        "invocations": [_invocation(report, place)],
+        "results": [_result(finding, place) for finding in report.findings],
     }
     return {**_LOG, "runs": [run]}
 
 
 def together(results: Iterable[Result], count: int) -> Iterator[str]:
-    """The parts of one log with a run for each source. One that was not read is a run that failed.
+    """The parts of one log: one run, with an invocation for each source. One that was not read is one that failed.
+
+    It is one run as GitHub refuses several of one tool, and more than 20 runs.
 
     results: of each source, in order. count: of them.
     """
-    yield f'{json.dumps(_LOG)[:-1]}, "runs": ['
+    invocations: list[Json] = []
+    rules: dict[str, Json] = {}
+    separator = ""
+    yield f'{json.dumps(_LOG)[:-1]}, "runs": [{{"results": ['
     for number, one in enumerate(results):
-        (run,) = [_failed(one)] if one.error else json.loads(one.out)["runs"]
-        yield f"{',' if number else ''}\n{json.dumps(run)}"
-    yield "\n]}\n"
+        (run,) = json.loads(one.out)["runs"] if not one.error else [_failed(one)]
+        for result in run["results"]:
+            yield f"{separator}\n{json.dumps({**result, 'provenance': {'invocationIndex': number}})}"
+            separator = ","
+        invocations += run["invocations"]
+        rules |= {rule["id"]: rule for rule in run["tool"]["driver"]["rules"]}
+    tool = _tool([*rules.values()])
+    yield f'\n], "invocations": {json.dumps(invocations)}, "tool": {json.dumps(tool)}}}]}}\n'
 
 
-def _driver(rules: list[Json]) -> Json:
-    return {"name": "luoser", "version": __version__, "rules": rules}
+def _uri(source: str) -> str:
+    """The name of a source as a URI, or as one relative to the working directory."""
+    if is_url(source) or _GUEST.match(source):
+        return quote(os.fsencode(source), safe=_RESERVED)
+    path = quote(os.fsencode(source))
+    return f"file://{path}" if path.startswith("/") else path
+
+
+def _tool(rules: list[Json]) -> Json:
+    return {"driver": {"name": "luoser", "version": __version__, "rules": rules}}
 
 
 def _rule(rule: Rule) -> Json:
@@ -65,10 +90,10 @@ def _failed(one: Result) -> Json:
     """A run that was not carried out."""
     note = {"level": "error", "message": {"text": f"{one.source}: {one.error}"}}
     invocation = {"executionSuccessful": False, "exitCode": one.exit, "toolExecutionNotifications": [note]}
-    return {"tool": {"driver": _driver([])}, "invocations": [invocation], "results": []}
+    return {"tool": _tool([]), "invocations": [invocation], "results": []}
 
 
-def _invocation(report: Report) -> Json:
+def _invocation(report: Report, place: Json) -> Json:
     """What was not judged, as notifications, so that no results do not look like nothing to complain of."""
     texts = [f"not judged: {entry.reason}" for entry in report.unjudged]
     notes: list[Json] = [
@@ -80,20 +105,21 @@ def _invocation(report: Report) -> Json:
     notes += [{"level": "note", "message": {"text": text}} for text in (*report.remarks, *report.not_looked_at)]
     return {
         "executionSuccessful": report.verdict.value != "inconclusive",
-        "toolExecutionNotifications": notes,
+        "toolExecutionNotifications": [{**note, "locations": [place]} for note in notes],
         "properties": {"verdict": report.verdict.value},
     }
 
 
-def _result(finding: Finding, source: str) -> Json:
-    place: Json = {"physicalLocation": {"artifactLocation": {"uri": safe_text(source)}}}
+def _result(finding: Finding, place: Json) -> Json:
     if finding.address is not None:
-        place["physicalLocation"]["address"] = {"absoluteAddress": finding.address}
+        physical = {**place["physicalLocation"], "address": {"absoluteAddress": finding.address}}
+        place = {**place, "physicalLocation": physical}
     if finding.where:
-        place["logicalLocations"] = [{"fullyQualifiedName": finding.where}]
+        place = {**place, "logicalLocations": [{"fullyQualifiedName": safe_text(finding.where)}]}
+    words = [finding.message, *([f"→ {finding.hint}"] if finding.hint else [])]
     return {
         "ruleId": finding.rule,
         "level": _LEVELS[finding.severity.value],
-        "message": {"text": f"{finding.message} {finding.hint}".strip()},
+        "message": {"text": "\n".join(safe_text(word, again=True) for word in words)},
         "locations": [place],
     }

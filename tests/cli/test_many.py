@@ -176,11 +176,11 @@ def test_in_junit_each_is_a_suite(luoser_command: Run, hosts: Path) -> None:
     assert all(one.attrib["failures"] == "0" for one in suites)
 
 
-def test_in_sarif_each_is_a_run(luoser_command: Run, hosts: Path) -> None:
-    log = json.loads(of_hosts(luoser_command, hosts, "sarif"))
-    ends = [run["invocations"][0]["executionSuccessful"] for run in log["runs"]]
-    alone = json.loads(luoser_command("check", hosts / "1-sound.elf.xz", "--format", "sarif").stdout)
-    assert ends == list(ENDED.values()) and {**log, "runs": log["runs"][:1]} == alone
+def test_in_sarif_each_is_an_invocation(luoser_command: Run, hosts: Path) -> None:
+    (run,) = json.loads(of_hosts(luoser_command, hosts, "sarif"))["runs"]
+    (alone,) = json.loads(luoser_command("check", hosts / "1-sound.elf.xz", "--format", "sarif").stdout)["runs"]
+    assert [invocation["executionSuccessful"] for invocation in run["invocations"]] == list(ENDED.values())
+    assert run["invocations"][:1] == alone["invocations"] and run["tool"] == alone["tool"]
 
 
 def test_for_github_what_was_not_read_is_an_error(luoser_command: Run, hosts: Path) -> None:
