@@ -64,6 +64,10 @@ _HEAD = f"""\
 #define LUOSER_FLEX(type, member, offset) \\
 \tstatic_assert(offsetof(type, member) == (offset), #type "." #member)
 """
+_WIDE = """
+static_assert(LUOSER_ALIGNOF(uint64_t) == 8,
+\t      "these structs are those of 64-bit kernels, unlike -m32");
+"""
 _TYPES = {"phys": "uint64_t", "bool": "bool", "char": "char"}
 _TREE = (fdt_header, fdt_reserve_entry, fdt_property_record)
 _Names = Mapping[CStruct, str]
@@ -74,7 +78,8 @@ def c_header(entries: Sequence[Layout]) -> str:
     schemas = _schemas(entries)
     names = _names(schemas)
     blocks = (_declared(schema, used, names) for schema, used in schemas.items())
-    return "\n".join([_HEAD, *("\n".join(block) + "\n" for block in blocks), f"#endif /* {_GUARD} */\n"])
+    wide = _WIDE if any(schema.struct.align == 8 for schema in schemas) else ""
+    return "\n".join([_HEAD + wide, *("\n".join(block) + "\n" for block in blocks), f"#endif /* {_GUARD} */\n"])
 
 
 def _schemas(entries: Iterable[Layout]) -> dict[Schema, list[Layout]]:

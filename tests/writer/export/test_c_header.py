@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -57,6 +58,20 @@ KERNEL = {
     + "".join(f"typedef __INT{bits}_TYPE__ int{bits}_t;\n" for bits in (8, 16, 32, 64))
     + "typedef _Bool bool;\n",
 }
+
+
+@needs_gcc
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="gcc for x86 has -m32")
+def test_where_64_bits_are_aligned_to_4_bytes_it_says_why_it_does_not_compile(tmp_path: Path) -> None:
+    """For the kernel, as it needs no library. A header of packed structs alone is right there, too."""
+    (tmp_path / "linux").mkdir()
+    for name, text in KERNEL.items():
+        (tmp_path / "linux" / name).write_text(text)
+    said = []
+    for name in ("kho-scratch", "luo-file"):
+        (tmp_path / "one.c").write_text(c_header([known(name)]) + "int unit;\n")
+        said.append(compile_all(tmp_path, ["one.c"], *C11, "-m32", "-D__KERNEL__", "-fsyntax-only").stderr)
+    assert "LUOSER_ALIGNOF(uint64_t) == 8" in said[0] and not said[1]
 
 
 @needs_gcc
