@@ -85,6 +85,8 @@ def is_release(kernel: str) -> bool:
 
 def release(kernel: str) -> Release:
     """What a kernel writes, by its version such as 7.3 or 6.17.9. Raises UsageError for an unknown release."""
+    if not isinstance(kernel, str):  # 7.3 without its quotes
+        raise UsageError(f"kernel: expected a text such as '7.3', found {kernel!r}")
     match = _NAME.match(kernel)
     found = RELEASES.get(match[1]) if match is not None else None
     if match is None or found is None:

@@ -98,6 +98,8 @@ def built(
         if broken is None:
             return _bare(values, layout)
         values, blob = list_as_state(values, layout), "pci[0]"
+    if machine not in FIRST:
+        raise UsageError(f"machine: expected {' or '.join(filter(None, FIRST))}, found {machine!r}")
     values = with_contents(values, lambda name: read_file(str(folder / name), limit="spec_size"))
     full = complete(with_layout(values, layout), kernel=kernel, base=FIRST[machine] if base is None else base)
     state = from_document(full)

@@ -203,11 +203,13 @@ def write_image(target: str, image: Image, form: str, *, force: bool) -> None:
 
     target: path of the file, `-`: standard output.
     image:  to write.
-    form:   `raw`: a sparse flat image in which byte N is physical address N. Others: an ELF core.
+    form:   `raw`: a sparse flat image in which byte N is physical address N. `elf`: an ELF core.
     force:  replace an existing file.
 
-    Raises UsageError if a flat image would be larger than 1 TiB, or the file exists.
+    Raises UsageError for another form, if a flat image would be larger than 1 TiB, or the file exists.
     """
+    if form not in ("elf", "raw"):
+        raise UsageError(f"form: expected elf or raw, found {form!r}")
     if form == "raw" and image.end > _RAW_LIMIT:
         raise UsageError(
             f"flat image too large: expected at most {human_size(_RAW_LIMIT)}, found {human_size(image.end)}; "

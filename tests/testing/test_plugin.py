@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,19 @@ def test_a_description_that_cannot_be_made_is_an_error(luoser_image: ImageMaker)
         luoser_image({"handovers": 7})
     with pytest.raises(UsageError, match="not made as described: sub-tree mine: no data"):
         luoser_image({"handovers": [{"subtrees": [{"name": "mine", "address": "0x2000000"}]}]})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"form": "tar"}, "form: expected elf or raw, found 'tar'"),
+        ({"machine": "vax"}, "machine: expected x86-64 or arm64, found 'vax'"),
+        ({"kernel": 7.3}, "kernel: expected a text such as '7.3', found 7.3"),
+    ],
+)
+def test_what_there_is_not_is_refused_in_words(luoser_image: ImageMaker, wrong: dict[str, Any], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        luoser_image(SPEC, **wrong)
 
 
 def test_pytest_finds_it_by_an_entry_point() -> None:
