@@ -15,9 +15,9 @@ from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Se
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.fdt import Fdt, Header
-from luoser.limits import LIMIT_CODES
-from luoser.state import Direction, MapStatus, Subtree
-from luoser.text import decode_name, one_bit_off, safe_text
+from luoser.limits import LIMIT_CODES, LIMITS
+from luoser.state import Direction, File, MapStatus, Subtree
+from luoser.text import counted, decode_name, one_bit_off, safe_text
 
 __all__: list[str] = []
 
@@ -445,7 +445,8 @@ def handed_over_unread(view: View) -> Iterator[Found]:
 def contents_unread(view: View) -> Iterator[Found]:
     """Bytes of small files, of drivers, or of unknown kinds are not in the source, or damaged there.
 
-    These are not metadata: a cut leaves them out on purpose. Damaged ones should be there.
+    These are not metadata: a cut leaves them out on purpose, and a state may have been read without them. Damaged ones
+    should be there.
     """
     view.need_unconsumed()
     lost = [
@@ -457,7 +458,22 @@ def contents_unread(view: View) -> Iterator[Found]:
             raise NotJudged(problem.message, cause=cause_of(problem), about=problem.about)
     if lost:
         raise NotLookedAt(f"the bytes of {len(lost)} folios of files and drivers; the first: {lost[0].message}")
+    luo = view.handover.luo
+    unread = sum(_is_unread(file) for session in luo.sessions for file in session.files) if luo is not None else 0
+    if unread:
+        raise NotLookedAt(f"the bytes of {counted(unread, 'small file')}: the state was read without contents")
     yield from ()
+
+
+def _is_unread(file: File) -> bool:
+    """Whether a file is a small memfd without the bytes that a reader of contents would have read, or missed."""
+    memfd = file.memfd
+    return (
+        memfd is not None
+        and memfd.folios.count > 0
+        and 0 < memfd.size <= LIMITS.contents_size
+        and not memfd.contents
+    )  # fmt: skip
 
 
 @register(

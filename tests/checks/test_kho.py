@@ -415,6 +415,10 @@ def test_bytes_of_a_small_file_that_are_not_there(state: PageState, verdict: Ver
     whole = luoser.read(memory, contents=True)
     luo = whole.handovers[0].luo
     assert luo is not None and "KHO023" in check(whole).passed
+    bare = check(luoser.read(memory))
+    assert "KHO023" not in bare.passed and "the bytes of 62 small files: the state was read" in " ".join(
+        bare.not_looked_at
+    )
     pieces = [
         piece for session in luo.sessions for file in session.files if file.memfd for piece in file.memfd.contents
     ]

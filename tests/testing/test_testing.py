@@ -28,7 +28,7 @@ TOPOLOGY = real.REAL / "7.3-a/topology.json"
 
 def failed(caught: pytest.ExceptionInfo[AssertionError]) -> list[str]:
     """Lines of the message. pytest does not show the function that raised."""
-    assert "__tracebackhide__" in caught.traceback[-1].locals
+    assert caught.traceback[-1].locals["__tracebackhide__"]
     return str(caught.value).splitlines()
 
 
