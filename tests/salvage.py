@@ -246,7 +246,7 @@ def cut(source: Path, target: Path) -> None:
 
     with patch.object(Judge, "at", judged), patch("luoser.reader.salvage.search.blocks", lambda *_: whole):
         found, _ = salvage(record, state)
-        files = [memfd_at(memory, one.address, state.source.page_size) for one in found if _is_small(one)]
+        files = [memfd_at(memory, one.address, state.source.page_size)[0] for one in found if _is_small(one)]
     folios = {folio.address for file in files for folio in file.folios.list}
     with packed_file(str(target), force=True) as file:
         write_core(file, memory, record.pages | folios)

@@ -112,9 +112,8 @@ def _led(state: State) -> set[int]:
 def _doubt(preserved: Preserved | None, count: int, offsets: list[int]) -> str:
     """Warning for folios of unknown size, in words. offsets: in the file, of the first of them."""
     if preserved is None:
-        sizes = f", but one page each for {count}, which do not fit" if count else ""
-        words = "salvaged: no map has the sizes, assuming that each folio ends where the next one begins"
-        return f"; {words}{sizes}; its pages may have been reused since"
+        words = "salvaged: no map confirms its folios, assuming that each ends where the next one begins"
+        return f"; {words}; its pages may have been reused since"
     if preserved.map is None:
         reused = "; its pages may have been reused since" if preserved.status is MapStatus.STALE else ""
         return f"; the map is {preserved.status.value}, assuming one page for each folio{reused}"
@@ -125,21 +124,17 @@ def _doubt(preserved: Preserved | None, count: int, offsets: list[int]) -> str:
     return f"; no block of the map{partial} begins at {count} of the folios, assuming one page each: at offset {where}"
 
 
-def _gap_orders(memfd: Memfd, page: int) -> Iterator[int | None]:
-    """The order of each folio if it reaches to the next one, or to the end of the file. None: no folio can do so."""
+def _gap_orders(memfd: Memfd, page: int) -> Iterator[int]:
+    """The order of each folio, which reaches to the next one, or to the end of the file. memfd: as salvage found it."""
     indices = [index for index, _, _ in memfd.folios.list.rows()]
-    ends = [*indices[1:], -(-memfd.size // page)]
-    for (index, address, _), end in zip(memfd.folios.list.rows(), ends, strict=True):
-        order = max(0, end - index - 1).bit_length()
-        is_last = end == ends[-1]
-        is_whole = is_last or end - index == 1 << order
-        yield order if is_whole and address % (page << order) == 0 else None
+    for index, end in zip(indices, [*indices[1:], -(-memfd.size // page)], strict=True):
+        yield (end - index - 1).bit_length()
 
 
 def _pieces(memfd: Memfd, page: int, found: PreservedMap | None, *, is_salvaged: bool = False) -> Iterator[_Piece]:
     """The folios, joined where they can be copied at once."""
     folios = memfd.folios.list
-    orders: Iterator[int | None] = repeat(None)
+    orders: Iterable[int | None] = repeat(None)
     if found is not None:
         orders = found.heads(folios.addresses())
     elif is_salvaged:

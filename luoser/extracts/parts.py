@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from luoser.errors import UsageError
 from luoser.extracts.blob import write_blob
@@ -30,7 +30,7 @@ def write_part(
     *,
     memfd: str | None,
     blob: str | None,
-    memfd_at: Callable[[Memory, int, int], Memfd],
+    memfd_at: Callable[[Memory, int, int], tuple[Memfd, Sequence[str]]],
     force: bool,
     no_contents: bool = False,
     hash_names: str | None = None,
@@ -42,7 +42,8 @@ def write_part(
     read:   gives the state of a source, with contents; without them if `contents` is False.
     memfd:  SESSION/TOKEN of the memfd to write, or @ADDRESS of its descriptor. None: none.
     blob:   path or address of the node to write. None: none. Without both it is a core.
-    memfd_at: the memfd with its descriptor at an address; of the source, the address, and the page size in bytes.
+    memfd_at: the memfd with its descriptor at an address, and what is against it; of the source, the address, and the
+              page size in bytes.
     force:  replace an existing file.
     no_contents: leave out of a core all that is not a structure of the handover or of the kernel.
     hash_names:  key of the hashes that replace names that users chose; implies `no_contents`. None: keep the names.
@@ -69,8 +70,10 @@ def write_part(
     with (packed_file if is_core else new_file)(target, force=force) as file:
         if memfd is not None:
             address = memfd_address(memfd)
-            found = None if address is None else memfd_at(memory, address, state.source.page_size)
-            return write_memfd(file, memory, state, memfd, found)
+            if address is None:
+                return write_memfd(file, memory, state, memfd)
+            found, doubts = memfd_at(memory, address, state.source.page_size)
+            return "; ".join((write_memfd(file, memory, state, memfd, found), *doubts))
         if blob is not None:
             return write_blob(file, memory, state, blob)
         if spared is not None:

@@ -44,6 +44,8 @@ def salvaged_tree(found: Sequence[Salvaged], *, folded: bool = True) -> Tree:
     head = f"  {counted(len(found), 'thing')}: {count}" if found else "  nothing"
     root = Tree((("Salvaged by shape", "name"), head))
     root.add(("no pointer of a handover leads here; it may be old, or a copy, and counts in no verdict", "quiet"))
+    if any(one.unconfirmed for one in found):
+        root.add(("names, tokens and other members stand at one place only: a wrong bit there is not seen", "quiet"))
     _Drawing(found, folded).draw(root)
     return root
 
@@ -73,7 +75,7 @@ class _Drawing:
             self.done.add(one.address)
             leaf = place.add(*_head(one))
             if not self.folded or one.confidence is not Confidence.HIGH:
-                for word in one.evidence:
+                for word in (*one.evidence, *_unconfirmed(one)):
                     leaf.add((safe_text(word, again=True), "quiet"))
             self._entries(leaf, one)
             below = [self.found[address] for address in one.leads_to if address in self.found]
@@ -102,6 +104,12 @@ class _Drawing:
         size = rounded_size(sum(one.fields["size"] for one in sure))
         leaf.add(f"{len(sure)} memfds  ", ("high", "good"), f"  {size}, all folios listed; --all shows them")
         return [one for one in below if one not in sure]
+
+
+def _unconfirmed(one: Salvaged) -> Iterator[str]:
+    names = (name.removeprefix("fields.").removeprefix("entries.") for name in one.unconfirmed)
+    if one.unconfirmed:
+        yield f"nothing repeats {', '.join(names)}: a wrong bit there is not seen"
 
 
 def _head(one: Salvaged) -> tuple[Part, ...]:

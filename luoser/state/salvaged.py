@@ -14,8 +14,9 @@ __all__ = ["Confidence", "Salvaged"]
 class Confidence(StrEnum):
     """How sure it is that a thing is what its shape says.
 
-    high:   several independent constraints hold, one of them a pointer to another thing that fits; nothing contradicts.
-    medium: several constraints hold; no pointer confirms it, or one other sign is against it.
+    high:   several independent constraints hold, one of them a pointer to or from another thing that fits; its place
+            is confirmed by a pointer to it or by an intact map; nothing contradicts.
+    medium: several constraints hold; nothing confirms its place, or one other sign is against it.
     low:    its shape fits, and more than one other sign is against it.
 
     Source: docs/howto/salvage.md.
@@ -41,6 +42,8 @@ class Salvaged:
     leads_to:   addresses of the things that fit to which it points.
     led_from:   addresses of the things that point to it.
     copies:     addresses of others with the same bytes.
+    unconfirmed: members that nothing else in the source says, as paths below `fields`, `entries` and each `folio` of a
+                memfd: one wrong bit of them is not seen, and the confidence says nothing of them.
     """
 
     kind: str
@@ -54,3 +57,4 @@ class Salvaged:
     leads_to: tuple[int, ...] = ()
     led_from: tuple[int, ...] = ()
     copies: tuple[int, ...] = ()
+    unconfirmed: tuple[str, ...] = ()

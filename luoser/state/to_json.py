@@ -121,6 +121,7 @@ def _salvaged(one: Salvaged) -> Json:
         "leads_to": [_hex(address) for address in one.leads_to],
         "led_from": [_hex(address) for address in one.led_from],
         "copies": [_hex(address) for address in one.copies],
+        "unconfirmed": list(one.unconfirmed),
     }
 
 

@@ -397,7 +397,7 @@ def put_together_quietly(tmp_path: Path, memory: Memory) -> None:
 
 def by_address(memory: Memory, address: int) -> tuple[bytes, str]:
     """The file of a descriptor that nothing has to lead to, and what is said of it."""
-    found = memfd_at(memory, address, PAGE)
+    found, _ = memfd_at(memory, address, PAGE)
     with tempfile.TemporaryFile() as file:
         said = write_memfd(file, memory, luoser.read(memory), f"@{address:#x}", found)
         file.seek(0)
@@ -438,19 +438,18 @@ def test_without_a_map_a_folio_reaches_to_the_next_one() -> None:
     assert luoser.read(memory).handovers == ()
     data, said = by_address(memory, file.data)
     assert data == b"".join(pieces.values())[:-5]
-    assert "no map has the sizes, assuming that each folio ends where the next one begins" in said
+    assert "no map confirms its folios, assuming that each ends where the next one begins" in said
 
 
-def test_a_folio_that_cannot_reach_to_the_next_one_is_said() -> None:
+def test_a_folio_that_cannot_reach_to_the_next_one_is_refused() -> None:
     image = made({0: b"a" * PAGE, 3: b"b" * PAGE}, 4 * PAGE)
     memory = Overlay(image.open())
     state = luoser.read(memory)
     luo = state.handovers[0].luo
     assert luo is not None and state.handovers[0].address is not None
     memory.remove(state.handovers[0].address)
-    data, said = by_address(memory, luo.sessions[0].files[0].data)
-    assert data == b"a" * PAGE + bytes(2 * PAGE) + b"b" * PAGE
-    assert "but one page each for 1, which do not fit" in said
+    with pytest.raises(UsageError, match="its folio 0 would have 3 pages, which is no power of two; its bytes are not"):
+        by_address(memory, luo.sessions[0].files[0].data)
 
 
 @pytest.mark.parametrize(

@@ -30,28 +30,34 @@ def found() -> tuple[Salvaged, ...]:
 
 def test_each_thing_is_shown_once_below_what_leads_to_it() -> None:
     whole = list(rows(salvaged_tree(found(), folded=False)))
-    assert whole[0].split() == ["Salvaged", "by", "shape", "34", "things:", "34", "high"]
+    assert whole[0].split() == ["Salvaged", "by", "shape", "34", "things:", "32", "high,", "2", "medium"]
     assert "no pointer of a handover leads here" in whole[1]
     for one in found():
-        assert [f" at {one.address:#x}  high" in row for row in whole].count(True) == 1
+        assert [f" at {one.address:#x}  {one.confidence.value}" in row for row in whole].count(True) == 1
     (sessions,) = (row for row in whole if "sessions kho-block-sessions" in row)
     (memfd,) = (row for row in whole if "at 0x44e0000" in row)
     assert (len(sessions) - len(sessions.lstrip()), len(memfd) - len(memfd.lstrip())) == (2, 6)
 
 
 def test_evidence_is_shown_with_all_and_with_what_is_not_sure() -> None:
-    text = "5 sessions as the count says, then zeros"
+    text = "8 files as the count says, then zeros"
     assert any(text in row for row in rows(salvaged_tree(found(), folded=False)))
     assert not any(text in row for row in rows(salvaged_tree(found())))
-    doubted = [replace(one, confidence=Confidence.MEDIUM) for one in found() if one.kind == "sessions"]
+    doubted = [replace(one, confidence=Confidence.MEDIUM) for one in found() if one.kind == "files"]
     assert any(text in row for row in rows(salvaged_tree(doubted)))
+
+
+def test_members_that_nothing_repeats_are_named_with_the_evidence() -> None:
+    shown = list(rows(salvaged_tree(found(), folded=False)))
+    assert any("nothing repeats token: a wrong bit there is not seen" in row for row in shown)
+    assert any("nothing repeats pos, size, seals, folios.flags, folio.pfn, folio.flags: " in row for row in shown)
 
 
 def test_many_memfds_and_many_entries_are_folded() -> None:
     short = list(rows(salvaged_tree(found())))
     assert any("20 memfds  high  80 KiB" in row for row in short)
     assert any("… 17 more of 20; --all shows them" in row for row in short)
-    assert len(short) < 50 < len(list(rows(salvaged_tree(found(), folded=False))))
+    assert len(short) < 60 < len(list(rows(salvaged_tree(found(), folded=False))))
 
 
 def test_nothing_is_said_to_be_nothing() -> None:

@@ -47,7 +47,13 @@ class Found:
     lost:     number of pointers that lead to something else.
     memfd:    of kind `memfd`.
     devices:  of kind `devices`.
+    away:     number of pointers that lead to pages that are not in the source.
     count:    entries.
+    settled:  number of entries that need no pointer: their own bytes say enough.
+    keys:     of the entries, of which no two may be the same.
+    is_whole: whether all pages of a memfd are known.
+    is_preserved: whether a block of an intact map begins at it, so that it is no copy.
+    has_blocks: whether the folios of a memfd are blocks of that map.
     """
 
     kind: str
@@ -66,8 +72,19 @@ class Found:
     copies: tuple[int, ...] = ()
     fits: int = 0
     lost: int = 0
+    away: int = 0
     count: int = 0
+    settled: int = 0
+    keys: tuple[int | bytes, ...] = ()
+    is_whole: bool = True
+    is_preserved: bool = False
+    has_blocks: bool = False
     memfd: Memfd | None = None
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether nothing confirms what one of its entries leads to."""
+        return len(self.leads_to) + self.settled < max(self.count + bool(self.following), len(self.pointers))
 
     @property
     def following(self) -> int:

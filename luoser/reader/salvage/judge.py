@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,8 @@ from luoser.abi import luo, memfd, pci
 from luoser.abi.kho_test import COMPATIBLE as KHO_TEST
 from luoser.abi.memblock import COMPATIBLE as MEMBLOCK
 from luoser.abi.memfd import MemfdForm
-from luoser.abi.vmalloc import KNOWN_FLAGS, MAX_ORDER
+from luoser.abi.release import TEST_FLBS
+from luoser.abi.vmalloc import KNOWN_FLAGS, MAX_ORDER, VM_ALLOC, chunk_capacity
 from luoser.bits import is_zero, used_size
 from luoser.budget import Budget
 from luoser.errors import FormatError, MissingMemory
@@ -25,6 +26,7 @@ from luoser.reader.memfd import is_memfd, read_memfd
 from luoser.reader.pci import Lead, read_lists
 from luoser.reader.pci_layout import fit_pci
 from luoser.reader.plausible import PHYSICAL_LIMIT, is_name
+from luoser.reader.salvage.folios import Frames, does_not_tile, last_folio
 from luoser.reader.salvage.forms import HANDLERS, TABLES, TREES, Table
 from luoser.reader.salvage.found import Found, Pointer
 from luoser.reader.walk import Subject, Walk
@@ -35,8 +37,6 @@ from luoser.text import counted
 __all__ = ["Judge"]
 
 _SUBJECT = Subject("salvage", "salvaged")
-_LARGEST = 1 << 18
-"""Pages of the largest folio: 1 GiB in pages of 4 KiB."""
 _GAPS = frozenset(("missing", "excluded", "page-damaged", "too-many"))
 """Codes of problems that say that bytes are not known."""
 
@@ -124,7 +124,7 @@ class Judge:
         if not 1 <= count <= most or (form.is_block and not self._is_next(head["next"], address)):
             return None
         rows = self._rows(form, page, count)
-        return None if not rows else self._found(form, address, page, rows, head)
+        return None if not rows else self._found(form, address, page, rows, head, most)
 
     def _is_next(self, following: int, address: int) -> bool:
         return following == 0 or (self._is_pointer(following) and following != address)
@@ -148,14 +148,16 @@ class Judge:
         name = row[form.name]
         if form.kind == "sessions":
             files, count = _files_of(row)
-            return self._is_pointer(files) if files else not count
+            return bool(files) == bool(count) and (not files or self._is_pointer(files))
+        if form.kind == "flbs" and not 1 <= row["count"] <= _MOST_FILES:
+            return False
         text = name.rstrip(b"\0")
         if not (text.isascii() and text.decode().isprintable()):
             return False
         return not is_memfd(text.decode()) or self._is_pointer(row["data"])
 
     def _found(
-        self, form: Table, address: int, page: bytes, rows: list[dict[str, Any]], head: Mapping[str, Any]
+        self, form: Table, address: int, page: bytes, rows: list[dict[str, Any]], head: Mapping[str, Any], most: int
     ) -> Found:
         end = form.start + len(rows) * form.entry.size
         found = Found(
@@ -177,8 +179,13 @@ class Judge:
         if len(rows) > 1:
             found.reasons.append(f"{'tokens' if form.kind == 'files' else 'names'} are all different")
             found.strength += 1
+        found.keys = tuple(row["token"] if "token" in row else row[form.name] for row in rows)
         if form.is_block and head["next"]:
             found.pointers.append(Pointer(head["next"], form.kind, hint=form.layout))
+            if len(rows) < most:
+                found.against.append("another block follows, and it is not full: the kernel fills one after the other")
+            if self.walk.gap(head["next"]) is not None:
+                found.against.append(f"its next block at {head['next']:#x} is not in this source")
         {"sessions": self._lead_sessions, "files": self._lead_files, "flbs": self._lead_flbs}[form.kind](found, rows)
         if len({pointer.address for pointer in found.pointers}) < len(found.pointers):
             found.against.append("two of its pointers are the same")
@@ -189,6 +196,7 @@ class Judge:
         if has_files:
             found.reasons.append(f"pointers of {counted(len(has_files), 'session')} to files are {self._in_ram}")
             found.strength += 1
+        found.settled = len(rows) - len(has_files)
         found.pointers += [Pointer(files, "files", entries=count) for files, count in has_files]
 
     def _lead_files(self, found: Found, rows: list[dict[str, Any]]) -> None:
@@ -197,6 +205,10 @@ class Judge:
         if known:
             found.reasons.append(f"known handlers: {', '.join(known)}")
             found.strength += 1
+        strange = sorted({name for name in names if name.encode() not in HANDLERS})
+        if strange:
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            found.against.append(f"handler {strange[0]} is not known{more}: a bit of it may be wrong")
         for row, name in zip(rows, names, strict=True):
             if is_memfd(name):
                 found.pointers.append(Pointer(row["data"], "memfd", hint=name))
@@ -204,9 +216,12 @@ class Judge:
     def _lead_flbs(self, found: Found, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             name, data = row["name"].rstrip(b"\0").decode(), row["data"]
-            if luo.is_test_flb(data) and name.endswith(str(data - luo.TEST_FLB_MAGIC)):
+            if luo.is_test_flb(data) and name == f"{TEST_FLBS}{data - luo.TEST_FLB_MAGIC}":
                 found.reasons.append(f"data of {name} is the magic of that test FLB")
                 found.strength += 1
+                found.settled += 1
+            elif luo.is_test_flb(data) or name.startswith(TEST_FLBS):
+                found.against.append(f"data of {name} is not the magic of that test FLB")
             elif pci.is_flb_name(name):
                 found.pointers.append(Pointer(data, "devices", hint=name))
 
@@ -275,6 +290,7 @@ class Judge:
         folios = read.folios
         if not is_whole or not folios.pages or len(folios.list) != folios.count:
             found.against.append("its array of folios is not whole in this source")
+            found.is_whole = False
             return found
         if len(folios.pages) != folios.total_pages >> folios.order or not self._are_folios(read):
             return None
@@ -286,25 +302,41 @@ class Judge:
             f"{counted(folios.count, 'folio')}: indices ascend within the size, addresses are different{ram}",
         ]
         found.strength += 2
-        if not self._reaches_end(read):
-            found.against.append("its last folio ends before its size: the kernel preserves all pages of a file")
+        found.against += filter(None, [does_not_tile(read)])
+        found.is_whole = not found.against
+        found.against += self._doubts(read)
         return found
 
-    def _reaches_end(self, read: Memfd) -> bool:
-        """Whether the last folio can reach to the end of the file: folios are aligned in the file and in memory."""
-        last = read.folios.list[-1]
-        frame, most = last.address // self.page, -(-read.size // self.page)
-        return last.index + min(last.index & -last.index or _LARGEST, frame & -frame, _LARGEST) >= most
+    def _doubts(self, read: Memfd) -> Iterator[str]:
+        """What of a file with all its folios is not as a kernel leaves it, in words."""
+        used, size = read.folios.count * memfd.memfd_luo_folio_ser.size, self.page << read.folios.order
+        start = used % size
+        if start and any(self._read(read.folios.pages[-1] + start, size - start)):
+            yield "bytes after the last entry of its array are not zero"
+        pages, most = len(read.folios.pages), chunk_capacity(self.page)
+        if len(read.folios.chunks) not in (
+            -(-pages // most),
+            pages // most + 1,
+        ):  # after a full one may be an empty one
+            yield "more chunks follow than its array needs"
+        if not read.folios.flags & VM_ALLOC:
+            yield "its array has not the flag of a vmalloc area"
+        if read.position > read.size:
+            yield "its position is after its end"
+        index, address, _ = last_folio(read)
+        rest = read.size % self.page
+        page = address + (read.size // self.page - index) * self.page
+        if rest and any(self._read(page + rest, self.page - rest)):
+            yield "bytes after its end, in its last page, are not zero: its size is wrong, or the page was reused"
 
     def _are_folios(self, read: Memfd) -> bool:
         """Whether the entries can be folios of one file: in order, within its size, no two at one address, in RAM."""
-        last, most, seen = -1, -(-read.size // self.page), set[int]()
+        last, most, seen = -1, -(-read.size // self.page), Frames()
         for index, place, flags in read.folios.list.rows():
             is_entry = last < index < most and not flags & ~sum(memfd.FOLIO_FLAGS)
-            if not is_entry or place in seen or not self._is_pointer(place):
+            if not is_entry or not self._is_pointer(place) or seen.add(place // self.page):
                 return False
             last = index
-            seen.add(place)
         return True
 
     # -- LUO's root object --
@@ -360,6 +392,10 @@ class Judge:
             devices=devices, count=len(devices),
             reasons=[f"{len(devices)} devices as the count says, all different, then zeros"], strength=2,
         )  # fmt: skip
+        found.against += [problem.message for problem in self.walk.problems][:1]
+        layout = pci.layout(names[0])
+        if layout is not None and layout.is_whole and used_size(page) > _end_of(layout, page, devices[-1].index):
+            found.against.append("bytes after the devices that it counts are not zero: finished ones, or a wrong count")
         found.reasons.append(f"{', '.join(names[1:])} fit, too" if names[1:] else "the only layout that fits")
         found.strength += (not names[1:]) + (len(devices) >= _MANY or devices.record_size >= _LARGE)
         return found
@@ -414,6 +450,8 @@ class Judge:
                     found.pointers.append(_tree_pointer(name, node.name, address))
 
 
+_MOST_FILES = 1 << 16
+"""Most files that depend on an FLB."""
 _MOST_PAGES = 1 << 12
 """Most pages of an array of sessions."""
 _FEWEST = 2
@@ -454,10 +492,16 @@ def _ends_of(page: bytes) -> list[pci.PciLayout]:
 
 
 def _ends(layout: pci.PciLayout, page: bytes, used: int) -> bool:
-    head, start, size = layout.header.values(page), layout.header.size, layout.record.size
+    head = layout.header.values(page)
     if layout.blocks is not None:
-        return head[layout.count] > 0 and head[layout.blocks] > 0 and used <= start
-    counts = {head[name] for name in (layout.count, layout.capacity) if name is not None}
+        return head[layout.count] > 0 and head[layout.blocks] > 0 and used <= layout.header.size
+    ends = {_end_of(layout, page, head[name] - 1) for name in (layout.count, layout.capacity) if name is not None}
+    return head[layout.count] > 1 and any(end - layout.record.size < used <= end for end in ends)
+
+
+def _end_of(layout: pci.PciLayout, page: bytes, last: int) -> int:
+    """Where a list ends whose records follow its head, which a page begins with. last: number of its last record."""
+    end = layout.header.size + (last + 1) * layout.record.size
     if layout.bus is not None and layout.bus_count is not None:
-        start += head[layout.bus_count] * layout.bus.size
-    return head[layout.count] > 1 and any(start + (count - 1) * size < used <= start + count * size for count in counts)
+        end += layout.header.values(page)[layout.bus_count] * layout.bus.size
+    return end

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import nsmallest
 
 from luoser.limits import LIMITS
+from luoser.reader.salvage.folios import Frames, within
 from luoser.reader.salvage.found import Found, Pointer
 from luoser.reader.salvage.judge import Judge
 from luoser.state import Confidence
@@ -88,8 +89,10 @@ class Links:
     def _lead(self, one: Found, pointer: Pointer) -> None:
         target = self.found.get(pointer.address)
         if target is None or pointer.kind not in ("", target.kind):
-            if pointer.wanted and self._is_other(pointer.address):
-                one.lost += 1
+            if pointer.wanted:
+                is_away = self._judge.walk.gap(pointer.address) is not None
+                one.away += is_away
+                one.lost += not is_away and not self._judge.walk.is_zero_page(pointer.address)
             return
         if pointer.kind == "memfd" and not target.fits:  # an empty file, or one whose array is gone: nothing to compare
             target.led_from.append(one.address)
@@ -100,10 +103,6 @@ class Links:
         one.fits += 1
         one.leads_to.append(pointer.address)
         target.led_from.append(one.address)
-
-    def _is_other(self, address: int) -> bool:
-        """Whether a page is in the source, and is not of zeros: then it is something else."""
-        return self._judge.walk.gap(address) is None and not self._judge.walk.is_zero_page(address)
 
     def _chains(self) -> dict[int, int]:
         """The entries of a chain from each block on; LOOP if it leads back to itself, GAP if a block is not there."""
@@ -131,6 +130,56 @@ class Links:
         for address, total in self._totals.items():
             if total == _LOOP:
                 self.found[address].against += ["its chain leads back to itself"] * 2
+        self._twice()
+        self._contents()
+        self._folios()
+
+    def _twice(self) -> None:
+        """Note the names or tokens that two blocks of one chain have."""
+        following = {one.following for one in self.found.values()}
+        done = set[int]()
+        for start in self.found.keys() - following:
+            keys, here = set[int | bytes](), start
+            while here in self.found and here not in done:
+                done.add(here)
+                one = self.found[here]
+                if not keys.isdisjoint(one.keys):
+                    one.against.append("another block of its chain has one of its names or tokens, too")
+                keys.update(one.keys)
+                here = one.following
+
+    def _contents(self) -> None:
+        """Note what lies in the pages of a file. A copy there, as in a dump that the file has, is at another address
+        than its original, so nothing points to it; if something does, the file is wrong, or its pages were reused."""
+        own = {page: one for one in self.found.values() for page in (one.address, *one.inside)}
+        places = sorted(own)
+        for file in self._files():
+            is_proven, is_wrong = file.address in self._proven, False
+            for page in within(places, file.memfd) if file.memfd is not None else ():
+                one = own[page]
+                is_there = one.address in self._proven or bool(one.led_from)
+                if not is_wrong and (is_there or (one.is_preserved and one.fits)):
+                    file.against.append(f"its page at {page:#x} is another thing: it is wrong, or was reused")
+                    is_wrong = True
+                if page == one.address and (is_proven or not is_there):
+                    one.against += [f"it lies in the contents of the memfd at {file.address:#x}"] * (1 + is_proven)
+
+    def _files(self) -> Iterator[Found]:
+        """The memfds with all their folios; of those that share an array one."""
+        files = {one.memfd.folios.address: one for one in self.found.values() if one.memfd is not None and one.fits}
+        return (one for one in files.values() if one.is_whole)
+
+    def _folios(self) -> None:
+        """Note folios that two files have. Of those that a map has, only another one of that map makes one doubtful."""
+        page, frames, twice = self._judge.walk.page_size, Frames(), set[int]()
+        files = list(self._files())
+        for group in ([one for one in files if one.has_blocks], [one for one in files if not one.has_blocks]):
+            for one in group:
+                twice.update(address for address in _folios_of(one) if frames.add(address // page))
+            for one in group if twice else ():
+                shared = next((address for address in _folios_of(one) if address in twice), None)
+                if shared is not None:
+                    one.against.append(f"another file has the folio at {shared:#x}, too")
 
     def _are_copies(self, group: list[Found]) -> None:
         places = sorted((one.address for one in group), key=self._rank)[: _NAMED + 1]
@@ -173,6 +222,10 @@ _NAMED = 3
 _LOOP, _GAP = -1, -2
 
 
+def _folios_of(one: Found) -> Iterable[int]:
+    return one.memfd.folios.list.addresses() if one.memfd is not None else ()
+
+
 def _merit(one: Found) -> tuple[int, int]:
     """How well a thing fits by itself."""
     return -len(one.against), one.strength
@@ -181,9 +234,14 @@ def _merit(one: Found) -> tuple[int, int]:
 def confidence(one: Found) -> Confidence:
     """How sure it is. one: after all comparisons."""
     is_confirmed = one.fits or (one.led_from and one.strength >= _ENOUGH)
-    level = 2 if is_confirmed else 1 if one.strength >= _ENOUGH else 0
+    level = 2 if is_confirmed and _is_placed(one) else 1 if one.fits or one.strength >= _ENOUGH else 0
     level -= len(one.against) + (one.lost * _LOST_SHARE > one.fits) + (one.lost > one.fits)
     return _LEVELS[max(0, level)]
+
+
+def _is_placed(one: Found) -> bool:
+    """Whether something says that a thing is there. What only points to others can be a copy of what is gone."""
+    return bool(one.led_from) or one.is_preserved
 
 
 def is_worth(one: Found) -> bool:
@@ -196,9 +254,15 @@ def words(one: Found) -> Iterable[str]:
     yield from one.reasons
     if one.leads_to:
         yield f"{len(one.leads_to)} of its pointers lead to what fits"
+    if one.away:
+        yield f"{one.away} of its pointers lead to pages that are not in this source"
     if one.lost:
         yield f"{one.lost} of its pointers lead to something else, as if reused"
     if one.led_from:
         places = ", ".join(f"{address:#x}" for address in one.led_from[:_NAMED])
         yield f"what is at {places} points to it"
+    if one.is_preserved:
+        yield "a block of an intact map begins there"
+    elif not one.led_from:
+        yield "nothing points to it, and no intact map has it: it can be a copy of what is gone"
     yield from (f"against it: {text}" for text in dict.fromkeys(one.against))

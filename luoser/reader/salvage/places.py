@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from luoser.state import Handover, Luo
+from luoser.state import Handover, Luo, MapStatus
 
-__all__ = ["is_in_scratch", "place_words", "proven"]
+__all__ = ["is_in_scratch", "place_words", "preserving", "proven"]
 
 
 def proven(handovers: Sequence[Handover]) -> frozenset[int]:
@@ -38,6 +38,15 @@ def is_in_scratch(handovers: Sequence[Handover], address: int) -> Handover | Non
     """The handover in whose scratch areas an address lies. None: in no scratch area that is known."""
     for handover in handovers:
         if any(area.address <= address < area.address + area.size for area in handover.scratch or ()):
+            return handover
+    return None
+
+
+def preserving(handovers: Sequence[Handover], address: int) -> Handover | None:
+    """The handover with an intact map of which a block begins at an address. None: no such map has it."""
+    for handover in handovers:
+        intact = handover.preserved.map if handover.preserved.status is MapStatus.INTACT else None
+        if intact is not None and intact.head(address) is not None:
             return handover
     return None
 

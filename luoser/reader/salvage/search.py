@@ -15,11 +15,12 @@ from luoser.memory.source import Memory
 from luoser.reader.page_size import PAGE_SIZES
 from luoser.reader.salvage.blocks import blocks
 from luoser.reader.salvage.columns import Columns
+from luoser.reader.salvage.folios import differs_from_map
 from luoser.reader.salvage.forms import TABLES, Table, Wanted, shapes
 from luoser.reader.salvage.found import Found
 from luoser.reader.salvage.judge import Judge
 from luoser.reader.salvage.links import Links, confidence, is_worth, words
-from luoser.reader.salvage.places import is_in_scratch, place_words, proven
+from luoser.reader.salvage.places import is_in_scratch, place_words, preserving, proven
 from luoser.reader.walk import Walk
 from luoser.state import Confidence, Device, DeviceList, Handover, Memfd, Problem, Salvaged, State
 from luoser.state.packed import Hex
@@ -50,8 +51,8 @@ def salvage(memory: Memory, state: State, *, guess: bool = False) -> tuple[tuple
     return found, tuple(made.problems)
 
 
-def memfd_at(memory: Memory, address: int, page_size: int) -> Memfd:
-    """The memfd whose descriptor is at an address, with its folios; nothing else is searched.
+def memfd_at(memory: Memory, address: int, page_size: int) -> tuple[Memfd, tuple[str, ...]]:
+    """The memfd whose descriptor is at an address, with its folios, and what is against it; nothing else is searched.
 
     memory:    the source.
     address:   physical.
@@ -65,9 +66,10 @@ def memfd_at(memory: Memory, address: int, page_size: int) -> Memfd:
             f"no memfd descriptor at {address:#x}: expected a memfd_luo_ser whose folios fit; `luoser inspect "
             "--salvage` lists what is found"
         )
-    if found.against:
-        raise UsageError(f"memfd at {address:#x}: {'; '.join(found.against)}")
-    return found.memfd
+    if not found.is_whole:
+        why = "; ".join(found.against)
+        raise UsageError(f"memfd at {address:#x}: {why}; its bytes are not known, and luoser makes none up")
+    return found.memfd, tuple(found.against)
 
 
 def _page_size(found: Sequence[Salvaged], page_size: int) -> int:
@@ -100,6 +102,8 @@ class _Search:
         for kind, address, hint in self._candidates():
             self._links.add(kind, address, hint)
         self._links.follow()
+        for one in self._links.found.values():
+            self._place(one)
         self._links.compare()
         if self._links.is_full:
             self.notice(f"too much has a shape: only the first {LIMITS.salvage_found}; {how_to_raise('salvage_found')}")
@@ -109,11 +113,25 @@ class _Search:
         if self._judge.is_spent:
             self.notice(f"too much looks like something: not all was judged; {how_to_raise('salvage_judged')}")
         rest = [one for one in self._links.found.values() if one.address not in self._proven and is_worth(one)]
-        for one in rest:
-            if is_in_scratch(self.handovers, one.address):
-                one.against.append("it lies in scratch")
         ranked = sorted(rest, key=lambda one: (-_RANK[confidence(one)], _KINDS.index(one.kind), one.address))
         return tuple(map(self._salvaged, ranked))
+
+    def _place(self, one: Found) -> None:
+        """Note what scratch areas and maps say of a thing."""
+        if is_in_scratch(self.handovers, one.address):
+            one.against.append("it lies in scratch")
+        root = preserving(self.handovers, one.address)
+        if root is None or root.preserved.map is None:
+            return
+        one.is_preserved = True
+        known = root.preserved.map
+        others = [pointer.address for pointer in one.pointers if pointer.owns and known.head(pointer.address) is None]
+        if others:
+            one.against.append(f"{len(others)} of its pointers lead to no block of the map that has it")
+        if one.memfd is not None and one.fits and one.is_whole:
+            fault = differs_from_map(one.memfd, known)
+            one.has_blocks = fault is None
+            one.against += [] if fault is None else [fault]
 
     def notice(self, text: str) -> None:
         """Note a bound that was met. It hides nothing that pointers prove."""
@@ -153,11 +171,45 @@ class _Search:
             leads_to=tuple(dict.fromkeys((*one.leads_to, *one.inside))),
             led_from=tuple(dict.fromkeys(one.led_from)),
             copies=one.copies,
+            unconfirmed=_unconfirmed(one),
         )
 
 
 _RANK = {Confidence.HIGH: 2, Confidence.MEDIUM: 1, Confidence.LOW: 0}
 _KINDS = ("luo", "sessions", "files", "memfd", "flbs", "devices", "devicetree")
+
+
+def _unconfirmed(one: Found) -> tuple[str, ...]:
+    """The members that nothing else in a source says: a bit of them may be wrong, and nothing shows it."""
+    if one.devices is not None:
+        rows = _entries(one)[:1]
+        heads = (f"fields.{name}" for name, value in one.fields.items() if value != one.count)
+        return (*heads, *(f"entries.{name}" for row in rows for name in row))
+    names = _ALONE[one.kind] + (_POINTERS.get(one.kind, ()) if one.is_doubted else ())
+    rows = _entries(one)[:1]
+    members = {f"fields.{name}" for name in one.fields} | {f"entries.{name}" for row in rows for name in row}
+    said = tuple(name for name in names if {name, name.rpartition(".")[0]} & members)
+    if one.kind != "memfd":
+        return said
+    return (*said, _FOLIO_FLAGS) if one.has_blocks else (*said, _FRAMES, _FOLIO_FLAGS)
+
+
+_FRAMES, _FOLIO_FLAGS = "folio.pfn", "folio.flags"
+_ALONE = {
+    "luo": ("fields.liveupdate_num",),
+    "sessions": ("entries.name",),
+    "files": ("entries.token",),
+    "flbs": ("entries.name", "entries.count"),
+    "memfd": ("fields.pos", "fields.size", "fields.seals", "fields.folios.flags"),
+    "devicetree": ("fields.nodes",),
+}
+_POINTERS = {
+    "luo": ("fields.sessions_pa", "fields.flbs_pa"),
+    "sessions": ("entries.files", "entries.count", "entries.file_set_ser"),
+    "files": ("entries.data",),
+    "flbs": ("entries.data",),
+}
+"""Pointers of things, and counts of what they lead to."""
 
 
 def _kind(wanted: Wanted) -> tuple[str, str]:

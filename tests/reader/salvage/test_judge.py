@@ -33,6 +33,7 @@ def judged(image: Image, kind: str, address: int, hint: str = "") -> Found | Non
         ("a count beyond its entries", lambda image: block(image, [session("a")], count=2)),
         ("two of one name", lambda image: block(image, [session("a"), session("a")])),
         ("bytes after the end of a name", lambda image: block(image, [session(b"a\0b")])),
+        ("an address without files", lambda image: block(image, [session("a", 0x5000, 0)])),
         ("files without an address", lambda image: block(image, [session("a", 0, 3)])),
         ("an address inside of a page", lambda image: block(image, [session("a", 0x5008, 3)])),
         ("a next block inside of a page", lambda image: block(image, [session("a")], following=0x5010)),
@@ -115,7 +116,55 @@ def test_folios_that_end_before_the_size_are_doubted(size: int) -> None:
     whole, flipped = (judged(image, "memfd", memfd(image, size=one)) for one in (2 * image.page_size, size))
     assert whole is not None is not flipped
     assert (whole.against, len(flipped.against)) == ([], 1) and "ends before its size" in flipped.against[0]
+    assert (whole.is_whole, flipped.is_whole) == (True, False)
+    for one in (whole, flipped):
+        one.led_from.append(0x1000)
     assert (confidence(whole), confidence(flipped)) == (Confidence.HIGH, Confidence.MEDIUM)
+
+
+@pytest.mark.parametrize(
+    ("told", "place", "data"),
+    [
+        ("its position is after its end", 0, u64(2 * 4096)),
+        ("bytes after its end, in its last page, are not zero", -2 * 4096 - 1, b"x"),
+        ("bytes after the last entry of its array are not zero", -2 * 4096 + 40, b"x"),
+        ("more chunks follow than its array needs", -4096, u64(0x1000)),
+        ("its array has not the flag of a vmalloc area", 44, b"\2"),
+    ],
+)
+def test_what_a_kernel_does_not_leave_in_a_memfd_is_against_it(told: str, place: int, data: bytes) -> None:
+    image = Image()
+    address = memfd(image, size=2 * 4096 - 8)
+    found = judged(image, "memfd", address)
+    assert found is not None and found.against == []
+    image.put(address + place, data)
+    found = judged(image, "memfd", address)
+    assert found is not None and found.is_whole
+    assert [text for text in found.against if told in text] == found.against != []
+
+
+@pytest.mark.parametrize(
+    ("told", "entries"),
+    [
+        ("handler memfd-v9 is not known: a bit of it may be wrong", [file(0x5000, 1), file(0x6000, 2, "memfd-v9")]),
+        ("handler a is not known and 1 more", [file(0x5000, 1, "a"), file(0x6000, 2, "b"), file(0x7000, 3)]),
+    ],
+)
+def test_unknown_handlers_are_against_a_block_of_files(told: str, entries: list[bytes]) -> None:
+    image = Image()
+    found = judged(image, "files", block(image, entries))
+    assert found is not None
+    assert any(told in text for text in found.against)
+
+
+def test_a_test_flb_without_its_magic_is_against_a_page_of_flbs() -> None:
+    image = Image()
+    for number, expected in ((0, []), (1, ["data of liveupdate-test-flb-v1 is not the magic of that test FLB"])):
+        entry = name(f"liveupdate-test-flb-v{number}", 48) + u64(0xFEEDF00DCAFEBEE0) + u64(1)
+        found = judged(image, "flbs", image.alloc(struct.pack("<QQ", 1, 1) + entry))
+        assert found is not None and found.against == expected
+    none = name("liveupdate-test-flb-v0", 48) + u64(0xFEEDF00DCAFEBEE0) + u64(0)
+    assert judged(image, "flbs", image.alloc(struct.pack("<QQ", 1, 1) + none)) is None
 
 
 def test_first_form_of_memfds_and_an_array_that_is_gone() -> None:
