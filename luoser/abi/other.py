@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Small records of postings and branches: hardware poison, pstore, eventfd, tmpfs, DMA allocations, CPUs.
 
-The names of structs that were only described are ours.
+The names of structs that were only described are ours; that of hardware poison is the one of its posting.
 
 Changes with it: the name that leads to each; most have no other version.
 """
@@ -42,14 +42,14 @@ __all__ = [
     "dma_alloc_ser_newer",
     "dmabuf_ser",
     "eventfd_ser",
-    "hwpoison_ser",
+    "kho_hwpoison_metadata",
     "pstore_kho_ser",
     "tmpfs_file_ser",
     "tmpfs_mnt_ser",
 ]
 
 RECORD_VERSION = 1
-"""Value of the member version of hwpoison_ser and pstore_kho_ser."""
+"""Value of the member version of kho_hwpoison_metadata and pstore_kho_ser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +93,8 @@ EVENTFD_FLAGS = {1: "EFD_SEMAPHORE", 0x800: "EFD_NONBLOCK", 0x80000: "EFD_CLOEXE
 
 _BRANCH, _BRANCH_SEEN = "development-branch", "development branch, 2026"
 
-hwpoison_ser = Schema(
-    "hwpoison_ser",
+kho_hwpoison_metadata = Schema(
+    "kho_hwpoison_metadata",
     "hwpoison",
     packed(
         "version" / u32 * "1",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from luoser.abi.memfd import form_of_handler
-from luoser.abi.other import TREES, TreeForm, hwpoison_ser
+from luoser.abi.other import TREES, TreeForm, kho_hwpoison_metadata
 from luoser.abi.registry import layouts
 from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
 from luoser.checks.block import BROKEN, FROZEN_OUT, UNREAD
@@ -150,8 +150,8 @@ def incomplete(view: View) -> Iterator[Found]:
                 name = f"sub-tree {form.subtree}" + (f", {safe_text(node.name)}" if form.below else "")
                 yield Found(f"{name}: {fault}", where=where, hint=f"{effect}; find what overwrote the devicetree")
     for where, subtree, record in _poisoned(view):
-        if subtree.size is not None and subtree.size < hwpoison_ser.size:
-            word = f"sub-tree hwpoison: blob-size: expected {hwpoison_ser.size} bytes, found {subtree.size}"
+        if subtree.size is not None and subtree.size < kho_hwpoison_metadata.size:
+            word = f"sub-tree hwpoison: blob-size: expected {kho_hwpoison_metadata.size} bytes, found {subtree.size}"
             hint = "the next kernel ignores the list, and allocates the pages with errors"
             yield Found(word, address=record.address, where=where, hint=hint)
     for where, word in _strange_trees(view).items():

@@ -181,13 +181,13 @@ def _is_kvm_arch(data: bytes) -> bool:
 
 
 def _is_hwpoison(data: bytes) -> bool:
-    schema = other.hwpoison_ser
+    schema = other.kho_hwpoison_metadata
     return is_hwpoison(data) and bool(schema.parse(data).count) and is_zero(data[schema.size :])
 
 
 def _is_empty_hwpoison(data: bytes) -> bool:
     version = other.RECORD_VERSION.to_bytes(4, "little")
-    return len(data) >= other.hwpoison_ser.size and data.rstrip(b"\0") == version.rstrip(b"\0")
+    return len(data) >= other.kho_hwpoison_metadata.size and data.rstrip(b"\0") == version.rstrip(b"\0")
 
 
 def _is_pstore(data: bytes) -> bool:

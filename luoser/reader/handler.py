@@ -124,7 +124,11 @@ def _words(schema: Schema, page: bytes) -> int:
 
 _NAMES = {"tmpfs_file_ser": "name"}
 """Members with a name that a user chose, by struct."""
-_COUNTS = {"hwpoison_ser": ("count", 1), "tmpfs_file_ser": ("nr_folios", 2), "guest_memfd_luo_ser": ("nr_folios", 2)}
+_COUNTS = {
+    "kho_hwpoison_metadata": ("count", 1),
+    "tmpfs_file_ser": ("nr_folios", 2),
+    "guest_memfd_luo_ser": ("nr_folios", 2),
+}
 """Member with the entries of the array, and the u64 of an entry, by struct."""
 
 

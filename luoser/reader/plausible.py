@@ -46,16 +46,19 @@ def is_array(size: int, area: object, page_sizes: tuple[int, ...] = PAGE_SIZES) 
 
 
 def is_hwpoison(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
-    """Whether bytes start with a hwpoison_ser: version 1, and an area that holds its array.
+    """Whether bytes start with a kho_hwpoison_metadata: version 1, and an area that holds its array.
 
     The area has room for 512 entries, or twice as many as often as needed, and stays when the count falls, even to 0.
 
     data:       from the struct on.
     page_sizes: bytes of a page, one of which it is.
     """
-    if len(data) < other.hwpoison_ser.size or other.hwpoison_ser.values(data)["version"] != other.RECORD_VERSION:
+    if (
+        len(data) < other.kho_hwpoison_metadata.size
+        or other.kho_hwpoison_metadata.values(data)["version"] != other.RECORD_VERSION
+    ):
         return False
-    ser = other.hwpoison_ser.parse(data)
+    ser = other.kho_hwpoison_metadata.parse(data)
     pages, size = ser.pfns.total_pages, ser.count * 8
     if ser.pad or not ser.pfns.first:
         return not (ser.pad or size or pages)

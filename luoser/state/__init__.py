@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from luoser.state.packed import Column, Device, DeviceList, Folio, FolioList, Hex, row_fields
     from luoser.state.preserved import Bitmap, Block, Extent, PreservedMap
-    from luoser.state.salvaged import Confidence, Salvaged
+    from luoser.state.salvaged import Confidence, Entries, Salvaged
     from luoser.state.to_json import SCHEMA, blob_document, to_document
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "Device",
     "DeviceList",
     "Direction",
+    "Entries",
     "Extent",
     "File",
     "Flb",

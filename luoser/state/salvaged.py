@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, overload
 
-__all__ = ["Confidence", "Salvaged"]
+__all__ = ["Confidence", "Entries", "Salvaged"]
 
 
 class Confidence(StrEnum):
@@ -25,6 +25,37 @@ class Confidence(StrEnum):
     HIGH = "high"
     MEDIUM = "medium"
     LOW = "low"
+
+
+class Entries(Sequence[Mapping[str, Any]]):
+    """The members of each entry, made when it is asked for: a hostile source has a great many.
+
+    count: of entries.
+    make:  the members of one, by its number.
+    """
+
+    __slots__ = ("_count", "_make")
+
+    def __init__(self, count: int, make: Callable[[int], Mapping[str, Any]]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+        places = range(self._count)[index]
+        return self._make(places) if isinstance(places, int) else [self._make(place) for place in places]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +84,7 @@ class Salvaged:
     confidence: Confidence
     evidence: tuple[str, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
-    entries: tuple[Mapping[str, Any], ...] = ()
+    entries: Sequence[Mapping[str, Any]] = ()
     leads_to: tuple[int, ...] = ()
     led_from: tuple[int, ...] = ()
     copies: tuple[int, ...] = ()

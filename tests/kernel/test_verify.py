@@ -15,7 +15,7 @@ from luoser.kernel.types import Types, TypesError
 from luoser.kernel.verify import Difference, Verified, changed, verify
 from luoser.limits import LIMITS, Limits, limited
 from tests.kernel import real
-from tests.kernel.compiled import FILE, FILE_SER, btf
+from tests.kernel.compiled import FILE, FILE_SER, btf, dwarf
 from tests.kernel.made import Blob
 
 ABSENT = {"fdt_property_record", "khoser_mem_chunk", "khoser_mem_chunk_hdr", "khoser_mem_bitmap_ptr"}
@@ -76,6 +76,15 @@ CHANGES = {
 
 def test_a_struct_as_it_is(tmp_path: Path) -> None:
     assert one(read_types(btf(tmp_path, FILE)), "luo_file_ser").result == "equal"
+
+
+def test_the_list_of_pages_with_errors_has_the_name_of_its_posting(tmp_path: Path) -> None:
+    text = """typedef unsigned long long u64; typedef unsigned int u32; typedef unsigned short u16;
+    struct kho_vmalloc { u64 first; u32 total_pages; u16 flags; u16 order; };
+    struct kho_hwpoison_metadata { u32 version; u32 pad; u64 count; struct kho_vmalloc pfns; } __attribute__((packed));
+    struct kho_hwpoison_metadata list;
+    """
+    assert one(read_types(dwarf(tmp_path, text)), "kho_hwpoison_metadata").result == "equal"
 
 
 @pytest.mark.parametrize("change", CHANGES)

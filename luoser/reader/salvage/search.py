@@ -22,7 +22,7 @@ from luoser.reader.salvage.judge import Judge
 from luoser.reader.salvage.links import Links, confidence, is_worth, words
 from luoser.reader.salvage.places import is_in_scratch, place_words, preserving, proven
 from luoser.reader.walk import Walk
-from luoser.state import Confidence, Device, DeviceList, Handover, Memfd, Problem, Salvaged, State
+from luoser.state import Confidence, Device, DeviceList, Entries, Handover, Memfd, Problem, Salvaged, State
 from luoser.state.packed import Hex
 from luoser.state.struct_values import struct_values
 
@@ -222,14 +222,20 @@ def _kind(wanted: Wanted) -> tuple[str, str]:
     return ("devices", "") if isinstance(wanted, PciLayout) else ("devicetree", "")
 
 
-def _entries(one: Found) -> tuple[Mapping[str, Any], ...]:
+def _entries(one: Found) -> Sequence[Mapping[str, Any]]:
+    devices, address, data = one.devices, one.address, one.data
+    if devices is not None:
+        return Entries(len(devices), lambda index: _row(devices, devices[index]))
     form = next((form for form in TABLES if (form.kind, form.layout) == (one.kind, one.layout)), None)
     if form is None:
-        return tuple(_row(one.devices, device) for device in one.devices) if one.devices is not None else ()
-    places = range(form.start, len(one.data), form.entry.size)
-    return tuple(
-        {"address": Hex(one.address + place), **struct_values(form.entry, one.data[place:])} for place in places
-    )
+        return ()
+    start, entry = form.start, form.entry
+
+    def made(index: int) -> Mapping[str, Any]:
+        place = start + index * entry.size
+        return {"address": Hex(address + place), **struct_values(entry, data[place:])}
+
+    return Entries(one.count, made)
 
 
 def _row(devices: DeviceList, one: Device) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from luoser.abi import memfd
-from luoser.abi.other import TREES, TreeForm, hwpoison_ser
+from luoser.abi.other import TREES, TreeForm, kho_hwpoison_metadata
 from luoser.state import State
 from luoser.state.trees import tree_addresses
 from luoser.writer.image import Image
@@ -62,7 +62,7 @@ def tree_page(image: Image, state: State) -> None:
 def poisoned(image: Image, state: State) -> None:
     """The first page with a memory error becomes the page of the list itself."""
     place = subtree_at(state, "hwpoison")
-    ser = hwpoison_ser.parse(image.read(place, hwpoison_ser.size))
+    ser = kho_hwpoison_metadata.parse(image.read(place, kho_hwpoison_metadata.size))
     if not ser.count or not ser.pfns.first:
         raise Cannot("expected a list with a page in the sub-tree hwpoison")
     page = int.from_bytes(image.read(ser.pfns.first + 8, 8), "little")
