@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from luoser.errors import FormatError
@@ -42,14 +43,19 @@ def decoded(data: bytes) -> str:
         raise FormatError(f"line {line}, column {column}: expected UTF-8, found byte {byte:#04x}") from None
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, unique: bool = False) -> Any:
     """The values of a JSON document.
+
+    text:   of it.
+    unique: no object may have a name twice, as its readers differ in which one they take.
 
     Raises FormatError, with line and column where it has them.
     """
     _need_flat(text)
     try:
-        return json.loads(text, parse_int=_number)
+        return json.loads(
+            text, parse_int=_number, parse_constant=_not_json, object_pairs_hook=_object if unique else None
+        )
     except RecursionError:
         raise FormatError("nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -68,6 +74,22 @@ def _need_flat(text: str) -> None:
         left, depth = left.replace("[]", ""), depth + 1
     if max(depth, left.count("[")) > most:
         raise FormatError(f"nested too deeply: more than {most} levels; {how_to_raise('json_depth')}")
+
+
+def _not_json(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"{twice[:_SHOWN]!r} is there twice in one object")
+    return made
+
+
+_SHOWN = 64
+"""Most characters of a name that are shown."""
 
 
 def _number(digits: str) -> int:

@@ -31,6 +31,8 @@ from luoser.text import counted
 __all__ = ["Said", "UserSpace", "file_bytes", "user_space"]
 
 _LONGEST = 255
+_NOTES = 16
+"""Most notes on entries of units. A mapping of 64 KiB has room for 6000."""
 _STATE = 24
 """Bytes of the head of NanoVMM's machine state: u64 magic, u32 version, u32 vCPUs, u64 bytes of RAM."""
 
@@ -178,12 +180,12 @@ class _Mapping:
         from luoser.parse import decoded, parse_json  # late: few sessions have JSON
 
         try:
-            values = parse_json(decoded(self._bytes()))
+            values = parse_json(decoded(self._bytes()), unique=True)
             if isinstance(values, dict):
                 return values
             self._note("the mapping is not a JSON object")
         except FormatError as error:
-            self._note(f"the mapping is not JSON: {error}")
+            self._note(f"the mapping was not decoded: {error}")
         except LookupError as error:
             self._note(str(error.args[0]))
         return None
@@ -227,6 +229,8 @@ class _Mapping:
             return
         for unit, entries in units.items():
             self._unit(_cut(unit), entries.get("fdstore") if isinstance(entries, dict) else entries)
+        if len(self.notes) > _NOTES:
+            self.notes[_NOTES:] = [f"{len(self.notes) - _NOTES} more entries of units are not as expected"]
         self.facts.append(counted(len(units), "unit"))
         self._compare()
 
@@ -267,7 +271,9 @@ class _Mapping:
         """Note what mapping and session do not have in common."""
         tokens = Counter(entry.token for entry in self.entries if entry.token is not None)
         for entry in self.entries:
-            if entry.session is not None and not self.names.get(entry.session):
+            if entry.session == self.session.name:
+                self._note(f"{entry.what}: the session of this mapping itself")
+            elif entry.session is not None and not self.names.get(entry.session):
                 self._note(f"{entry.what}: no session {entry.session} is handed over")
         if tokens[MAPPING_TOKEN]:
             self._note(f"token {MAPPING_TOKEN:#x} is that of the mapping, and of an entry in it")

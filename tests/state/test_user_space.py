@@ -116,9 +116,9 @@ def test_what_does_not_fit_is_a_note(mapping: Any, tokens: tuple[int, ...], note
 @pytest.mark.parametrize(
     ("mapping", "note"),
     [
-        (b"{", "the mapping is not JSON: line 1"),
-        (b"\xff", "the mapping is not JSON: line 1, column 1: expected UTF-8"),
-        (b"[" * 3000, "the mapping is not JSON: nested too deeply"),
+        (b"{", "the mapping was not decoded: line 1"),
+        (b"\xff", "the mapping was not decoded: line 1, column 1: expected UTF-8"),
+        (b"[" * 3000, "the mapping was not decoded: nested too deeply"),
         (b"[1]", "the mapping is not a JSON object"),
         ({"version": 2, "units": {}}, "the mapping has version 2: expected at most 1; not decoded"),
         ({"version": True}, "the mapping has version True: expected at most 1"),
@@ -223,3 +223,33 @@ def test_bytes_of_a_file_are_all_or_none() -> None:
     partial = memfd(data)
     short = replace(partial.contents[0], size=PAGE - 1)
     assert file_bytes(replace(partial, contents=(short, *partial.contents[1:]))) is None
+
+
+# -- words that readers take differently -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        (b'{"version":1,"version":9,"units":{}}', "the mapping was not decoded: 'version' is there twice in one object"),
+        (b'{"version":1,"units":{"a":{"fdstore":[{"token":1,"token":2}]}}}', "'token' is there twice in one object"),
+        (b'{"version":NaN,"units":{}}', "the mapping was not decoded: NaN is not JSON"),
+    ],
+)
+def test_a_mapping_that_readers_take_differently_is_not_decoded(mapping: bytes, told: str) -> None:
+    words = systemd(mapping, 1)
+    assert words.entries == () and told in words.notes[0]
+
+
+def test_a_mapping_that_names_its_own_session_is_noted() -> None:
+    words = systemd(version_1(a=[{"type": "luo_session", "name": "n", "sessionName": "systemd"}]))
+    assert words.notes == ('a.service, fd "n": the session of this mapping itself',)
+
+
+def test_notes_on_many_entries_are_counted_and_those_on_tokens_are_kept() -> None:
+    words = systemd({"version": 1, "units": dict.fromkeys(map(str, range(3000)), 0)}, 7)
+    assert len(words.notes) == 18
+    assert words.notes[-2:] == (
+        "2984 more entries of units are not as expected",
+        "in the session, but not in the mapping: token 0x7",
+    )
