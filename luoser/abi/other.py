@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Small records of postings and branches: hardware poison, pstore, eventfd, tmpfs, DMA allocations, CPUs.
 
-The names of structs that were only described are ours; that of hardware poison is the one of its posting.
+The names of structs that were only described are ours; those of hardware poison and pstore are of their postings.
 
 Changes with it: the name that leads to each; most have no other version.
 """
@@ -43,13 +43,14 @@ __all__ = [
     "dmabuf_ser",
     "eventfd_ser",
     "kho_hwpoison_metadata",
-    "pstore_kho_ser",
+    "pstore_kho_record",
+    "pstore_ser",
     "tmpfs_file_ser",
     "tmpfs_mnt_ser",
 ]
 
 RECORD_VERSION = 1
-"""Value of the member version of kho_hwpoison_metadata and pstore_kho_ser."""
+"""Value of the member version of kho_hwpoison_metadata and pstore_ser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,7 @@ TREES: tuple[TreeForm, ...] = (
 EVENTFD_FLAGS = {1: "EFD_SEMAPHORE", 0x800: "EFD_NONBLOCK", 0x80000: "EFD_CLOEXEC"}
 """Source: include/uapi/linux/eventfd.h."""
 
+_PSTORE = "pstore over KHO, 2026 (a485b526b2c0)"
 _BRANCH, _BRANCH_SEEN = "development-branch", "development branch, 2026"
 
 kho_hwpoison_metadata = Schema(
@@ -98,7 +100,7 @@ kho_hwpoison_metadata = Schema(
     "hwpoison",
     packed(
         "version" / u32 * "1",
-        "pad" / u32 * "0",
+        "_pad" / u32 * "0",
         "count" / u64 * "entries of the array",
         "pfns" / kho_vmalloc * "vmalloc area that holds the page frame numbers, u64 each",
     ),
@@ -106,22 +108,30 @@ kho_hwpoison_metadata = Schema(
     seen_in="hwpoison over KHO v5, 15 Sep 2026",
     meaning="The pages with memory errors.",
 )
-pstore_kho_ser = Schema(
-    "pstore_kho_ser",
+pstore_kho_record = Schema(
+    "pstore_kho_record",
     "pstore-kho",
     natural(
-        "version" / u32 * "1",
-        "size" / s64 * "bytes of the record after this struct",
-        "sec" / s64 * "time of the record, seconds",
-        "nsec" / u32 * "and nanoseconds",
+        "size" / s64 * "bytes of buf",
+        "time_sec" / s64 * "time of the record, seconds",
+        "time_nsec" / u32 * "and nanoseconds",
         "count" / s32 * "number of the record",
         "reason" / u32 * "reason of the dump (enum kmsg_dump_reason)",
         "part" / u32 * "part of the record",
         "compressed" / u32 * "1 if the record is compressed",
+        "buf" / flex(u8) * "the record; it begins in the padding of the struct",
     ),
     status="posted",
-    seen_in="pstore over KHO, 2026 (a485b526b2c0)",
-    meaning="A pstore record; its bytes follow.",
+    seen_in=_PSTORE,
+    meaning="A pstore record.",
+)
+pstore_ser = Schema(
+    "pstore_ser",
+    "pstore-kho",
+    natural("version" / u32 * "1", "record" / pstore_kho_record * "the record; size 0: none yet"),
+    status="posted",
+    seen_in=_PSTORE,
+    meaning="The blob of pstore: one record, in 48 bytes and as many as a record can have.",
 )
 eventfd_ser = Schema(
     "eventfd_ser",

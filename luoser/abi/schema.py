@@ -103,7 +103,7 @@ class Member:
     @property
     def is_padding(self) -> bool:
         """Whether it is padding of the compiler."""
-        return self.name.startswith("_pad")
+        return self.name[:4] == "_pad" and self.name[4:].isdigit()
 
 
 class Scalar(Type):
@@ -387,6 +387,11 @@ class Schema:
         """All members by ascending offset. Those of a nested struct follow the member that holds it."""
         return tuple(_walk(self.struct, 0, "", 0))
 
+    @cached_property
+    def body(self) -> int:
+        """Offset of what follows the struct: of its flexible array, which can begin in its padding, else its size."""
+        return next((field.offset for field in self.fields if not field.size and field.kind != "struct"), self.size)
+
     def offset(self, name: str) -> int:
         """Offset of a member in bytes. name: as in `field`."""
         return self.field(name).offset
@@ -488,10 +493,13 @@ def _type_of(of: Schema | Type) -> Type:
 
 
 def _walk(struct: CStruct, offset: int, prefix: str, depth: int) -> Iterator[Field]:
+    is_open = False
     for member in struct.members:
         own, name = member.type, prefix + member.name
         if isinstance(own, Bits):
             yield from _walk_bits(own, offset, prefix, member.meaning, depth)
+        elif member.is_padding and is_open:
+            pass  # the flexible array before it begins there
         elif member.is_padding:
             yield Field(name, offset, own.size, own.c_type, "compiler padding", depth=depth, padding=True, kind="bytes")
         else:
@@ -499,6 +507,7 @@ def _walk(struct: CStruct, offset: int, prefix: str, depth: int) -> Iterator[Fie
             yield Field(*place, depth=depth, kind=own.kind, bit_names=own.bit_names)
             if isinstance(own, CStruct):
                 yield from _walk(own, offset, f"{name}.", depth + 1)
+        is_open = isinstance(own, Flex)
         offset += own.size
 
 

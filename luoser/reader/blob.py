@@ -191,11 +191,11 @@ def _is_empty_hwpoison(data: bytes) -> bool:
 
 
 def _is_pstore(data: bytes) -> bool:
-    schema = other.pstore_kho_ser
+    schema = other.pstore_ser
     if not is_pstore(data, len(data)):
         return False
-    end = schema.size + schema.parse(data).size
-    return any(data[schema.size : end]) and is_zero(data[end:])
+    end = schema.body + schema.parse(data).record.size
+    return any(data[schema.body : end]) and is_zero(data[end:])
 
 
 def _is_setup_data(data: bytes) -> bool:

@@ -60,8 +60,8 @@ def is_hwpoison(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool:
         return False
     ser = other.kho_hwpoison_metadata.parse(data)
     pages, size = ser.pfns.total_pages, ser.count * 8
-    if ser.pad or not ser.pfns.first:
-        return not (ser.pad or size or pages)
+    if ser._pad or not ser.pfns.first:
+        return not (ser._pad or size or pages)
     has_room = any(size <= pages * page for page in page_sizes)
     return is_page(ser.pfns.first) and ser.pfns.order < 52 and pages.bit_count() == 1 and has_room
 
@@ -95,29 +95,29 @@ def is_tmpfs_file(data: bytes, page_sizes: tuple[int, ...] = PAGE_SIZES) -> bool
 
 
 def is_pstore(data: bytes, size: int) -> bool:
-    """Whether bytes start with a pstore_kho_ser: version 1, a time, and a record of a size that is there.
+    """Whether bytes start with a pstore_ser: version 1, a time, and a record of a size that is there.
 
     data: from the struct on.
     size: bytes of the blob.
     """
-    if len(data) < other.pstore_kho_ser.size:
+    if len(data) < other.pstore_ser.size:
         return False
-    ser = other.pstore_kho_ser.values(data)
+    ser = other.pstore_ser.parse(data)
     return bool(
-        ser["version"] == other.RECORD_VERSION
-        and 0 < ser["size"] <= size - other.pstore_kho_ser.size
-        and 0 < ser["sec"] < 1 << 32
-        and ser["reason"] < _REASONS
+        ser.version == other.RECORD_VERSION
+        and 0 < ser.record.size <= size - other.pstore_ser.body
+        and 0 < ser.record.time_sec < 1 << 32
+        and ser.record.reason < _REASONS
         and not data[4:8].strip(b"\0")
-        and 0 <= ser["nsec"] < 1_000_000_000
-        and ser["compressed"] <= 1
+        and ser.record.time_nsec < 1_000_000_000
+        and ser.record.compressed <= 1
     )
 
 
 def is_empty_pstore(data: bytes) -> bool:
-    """Whether bytes start with a pstore_kho_ser that has no record yet: version 1, then zeros. data: from it on."""
+    """Whether bytes start with a pstore_ser that has no record yet: version 1, then zeros. data: from it on."""
     version = other.RECORD_VERSION.to_bytes(4, "little")
-    return data[: other.pstore_kho_ser.size] == version.ljust(other.pstore_kho_ser.size, b"\0")
+    return data[: other.pstore_ser.size] == version.ljust(other.pstore_ser.size, b"\0")
 
 
 def is_name(raw: bytes, *, empty: bool = False) -> bool:

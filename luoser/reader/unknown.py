@@ -72,7 +72,7 @@ class _Unknown:
         form = layout(detail.readings[0][0]) if detail is not None else None
         if form is None or not pieces:
             return pieces
-        (piece,), size = pieces, form.schemas[0].size
+        (piece,), size = pieces, form.schemas[0].body
         rest = piece.data[size:]
         return (Contents(address=piece.address + size, size=piece.size - size, data=rest),) if rest else ()
 

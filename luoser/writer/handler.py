@@ -63,7 +63,7 @@ def write_record(image: Image, record: Record, what: str) -> None:
         raise UsageError(f"{what}: unknown struct layout {safe_text(name)}")
     head = form.schemas[0]
     data = struct_bytes(head, fields, what)
-    image.put(record.address, data, what)
+    image.put(record.address, data[: head.body], what)
     for array in record.arrays:
         words = struct.pack(f"<{len(array.words)}Q", *array.words)
         write_area(image, array.chunks, array.pages, array.order, words, f"{what}, {safe_text(array.member)}")

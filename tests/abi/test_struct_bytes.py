@@ -38,6 +38,7 @@ each_struct = pytest.mark.parametrize("name", STRUCTS)
 def as_written(schema: Schema, data: bytes) -> bytes:
     """Bytes as a kernel leaves them: padding and bits without a name zero, texts with a NUL and zeros behind it."""
     made = bytearray(schema.build(schema.parse(data)))
+    made[schema.body :] = bytes(len(made) - schema.body)
     for field in schema.fields:
         if field.padding:
             made[field.offset : field.offset + field.size] = bytes(field.size)

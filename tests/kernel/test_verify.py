@@ -78,13 +78,21 @@ def test_a_struct_as_it_is(tmp_path: Path) -> None:
     assert one(read_types(btf(tmp_path, FILE)), "luo_file_ser").result == "equal"
 
 
-def test_the_list_of_pages_with_errors_has_the_name_of_its_posting(tmp_path: Path) -> None:
+def test_structs_of_posted_users_have_the_names_of_their_postings(tmp_path: Path) -> None:
     text = """typedef unsigned long long u64; typedef unsigned int u32; typedef unsigned short u16;
+    typedef long long s64; typedef int s32; typedef char c8;
+    struct pstore_kho_record { s64 size, time_sec; u32 time_nsec; s32 count; u32 reason, part, compressed; c8 buf[]; };
+    struct pstore_ser { u32 version; struct pstore_kho_record record; };
+    struct pstore_ser log;
     struct kho_vmalloc { u64 first; u32 total_pages; u16 flags; u16 order; };
-    struct kho_hwpoison_metadata { u32 version; u32 pad; u64 count; struct kho_vmalloc pfns; } __attribute__((packed));
+    struct kho_hwpoison_metadata { u32 version; u32 _pad; u64 count; struct kho_vmalloc pfns; } __attribute__((packed));
     struct kho_hwpoison_metadata list;
     """
-    assert one(read_types(dwarf(tmp_path, text)), "kho_hwpoison_metadata").result == "equal"
+    types = read_types(dwarf(tmp_path, text))
+    assert {name: one(types, name).result for name in ("kho_hwpoison_metadata", "pstore_ser")} == {
+        "kho_hwpoison_metadata": "equal",
+        "pstore_ser": "equal",
+    }
 
 
 @pytest.mark.parametrize("change", CHANGES)

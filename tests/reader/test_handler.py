@@ -48,7 +48,10 @@ def test_undecided_vfio_device_has_no_headline() -> None:
 
 
 VMALLOC = struct.pack("<QIHH", 0x1234000, 1, 1, 0)
-PSTORE = struct.pack("<I4xqqIiIIII", 1, 5, 1_700_000_000, 3, 7, 1, 2, 1, 0)
+PSTORE = struct.pack("<I4xqqIiIII", 1, 5, 1_700_000_000, 3, 7, 1, 2, 1)
+PSTORE_RECORD = {
+    "size": 5, "time_sec": 1_700_000_000, "time_nsec": 3, "count": 7, "reason": 1, "part": 2, "compressed": 1
+}  # fmt: skip
 FILES = {
     "eventfd-v1": (struct.pack("<QI", 7, 0x800), {"count": 7, "flags": 0x800}),
     "tmpfs-file-v1": (
@@ -82,7 +85,7 @@ def test_struct_of_a_posted_handler(handler: str) -> None:
 
 SUBTREES = {
     "hwpoison": (struct.pack("<IIQ", 1, 0, 3) + VMALLOC, {"version": 1, "count": 3}),
-    "pstore-kho": (PSTORE + b"panic", {"version": 1, "size": 5, "sec": 1_700_000_000, "nsec": 3, "count": 7}),
+    "pstore-kho": (PSTORE + b"panic", {"version": 1, "record": PSTORE_RECORD}),
 }
 
 
@@ -93,7 +96,7 @@ def test_struct_of_a_posted_sub_tree(subtree: str) -> None:
     image.handover({subtree: (image.alloc(data), len(data))})
     (entry,) = image.read(contents=True).handovers[0].subtrees
     assert entry.detail is not None
-    assert b"".join(piece.data for piece in entry.contents) == data[layout(subtree).schemas[0].size :].rstrip(b"\0")
+    assert b"".join(piece.data for piece in entry.contents) == data[layout(subtree).schemas[0].body :].rstrip(b"\0")
     ((form, fields),) = entry.detail.readings
     assert form == subtree
     assert {member: fields[member] for member in wanted} == wanted
@@ -130,10 +133,10 @@ def test_an_array_has_as_many_entries_as_the_struct_counts(
     assert detail is not None and detail.arrays[0].words == shown and detail.arrays[0].complete
 
 
-@pytest.mark.parametrize(("size", "fits"), [(48 + 200, True), (48 + 199, False)])
+@pytest.mark.parametrize(("size", "fits"), [(44 + 200, True), (44 + 199, False)])
 def test_a_record_of_pstore_is_in_its_blob(size: int, fits: bool) -> None:
     image = Image()
-    record = struct.pack("<I4xqqIiIII4x", 1, 200, 5, 0, 1, 2, 0, 0) + b"x" * 200
+    record = struct.pack("<I4xqqIiIII", 1, 200, 5, 0, 1, 2, 0, 0) + b"x" * 200
     image.handover({"pstore-kho": (image.alloc(record), size)})
     (handover,) = luoser.read(image.open()).handovers
     assert (handover.subtrees[0].detail is not None) is fits

@@ -174,7 +174,7 @@ def test_data_of_an_unknown_handler_say_whether_they_are_preserved(capsys: pytes
 
 def test_the_bytes_after_a_known_struct_are_read_and_written() -> None:
     made = Image()
-    record = struct.pack("<I4xqqIiIII4x", 1, 200, 5, 0, 1, 2, 0, 0) + b"x" * 200
+    record = struct.pack("<I4xqqIiIII", 1, 200, 5, 0, 1, 2, 0, 0) + b"x" * 200
     made.handover({"pstore-kho": (made.alloc(record), len(record))})
     state = luoser.read(made.open(), contents=True)
     (tree,) = state.handovers[0].subtrees

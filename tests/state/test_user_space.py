@@ -231,7 +231,10 @@ def test_bytes_of_a_file_are_all_or_none() -> None:
 @pytest.mark.parametrize(
     ("mapping", "told"),
     [
-        (b'{"version":1,"version":9,"units":{}}', "the mapping was not decoded: 'version' is there twice in one object"),
+        (
+            b'{"version":1,"version":9,"units":{}}',
+            "the mapping was not decoded: 'version' is there twice in one object",
+        ),
         (b'{"version":1,"units":{"a":{"fdstore":[{"token":1,"token":2}]}}}', "'token' is there twice in one object"),
         (b'{"version":NaN,"units":{}}', "the mapping was not decoded: NaN is not JSON"),
     ],

@@ -83,7 +83,7 @@ def test_structs_that_nobody_knows_are_refused() -> None:
 
 @pytest.mark.parametrize("words", [3, 1024])
 def test_a_struct_with_an_array_is_described_by_its_words(words: int) -> None:
-    fields = {"version": 1, "pad": 0, "count": words}
+    fields = {"version": 1, "_pad": 0, "count": words}
     array = {"member": "pfns", "words": [f"{0x400000 + word:#x}" for word in range(words)]}
     detail = {"readings": [{"layout": "hwpoison", "fields": fields}], "arrays": [array]}
     _, image = built({"handovers": [{"subtrees": [{"name": "hwpoison", "detail": detail}]}]})

@@ -131,13 +131,14 @@ def _names(schemas: Mapping[Schema, Sequence[Layout]]) -> dict[CStruct, str]:
 def _declared(schema: Schema, used: Sequence[Layout], names: _Names) -> Iterator[str]:
     struct, name = schema.struct, names[schema.struct]
     yield from _comment(schema, used, name)
+    is_inner = all(schema not in entry.schemas for entry in used)
     yield f"struct {name} {{"
-    yield from _body(struct, "\t", names)
+    yield from _body(struct, "\t", names, is_inner=is_inner)
     yield f"}}{_attributes(struct)};"
     yield ""
     yield from _flags(schema, name)
     yield from call("", "LUOSER_STRUCT(", [f"struct {name}", str(struct.size), str(struct.align)])
-    for path, at, size in _places(struct):
+    for path, at, size in _places(struct, is_inner=is_inner):
         yield from call(
             "",
             f"LUOSER_{'MEMBER' if size else 'FLEX'}(",
@@ -171,11 +172,14 @@ def _wrapped(text: str, indent: str = "    ") -> Iterator[str]:
         yield f" * {line}"
 
 
-def _body(struct: CStruct, indent: str, names: _Names) -> Iterator[str]:
+def _body(struct: CStruct, indent: str, names: _Names, *, is_inner: bool = False) -> Iterator[str]:
+    """The members. is_inner: of a struct that is only in others, as ISO C has no flexible array in there."""
     for member in struct.members:
         own = member.type
         if isinstance(own, Bits):
             yield from _bit_fields(own, indent)
+        elif isinstance(own, Flex) and is_inner:
+            yield f"{indent}/* {member.name}[] begins here */"
         elif not member.is_padding:
             yield from _member(member, indent, names)
 
@@ -232,13 +236,16 @@ def _flags(schema: Schema, name: str) -> Iterator[str]:
         yield ""
 
 
-def _places(struct: CStruct, path: str = "", base: int = 0) -> Iterator[tuple[str, int, int]]:
+def _places(
+    struct: CStruct, path: str = "", base: int = 0, *, is_inner: bool = False
+) -> Iterator[tuple[str, int, int]]:
     """(member, offset, size) of all members that have an offset in C: bit-fields have none. Size 0: flexible."""
     at = base
     for member in struct.members:
         own, name = member.type, path + member.name
-        if not isinstance(own, Bits) and not member.is_padding:
+        is_comment = is_inner and isinstance(own, Flex)
+        if not isinstance(own, Bits) and not member.is_padding and not is_comment:
             yield name, at, own.size
             if isinstance(own, CStruct):
-                yield from _places(own, f"{name}.", at)
+                yield from _places(own, f"{name}.", at, is_inner=True)
         at += own.size
