@@ -7,7 +7,7 @@ import struct
 
 from tests.images import Image, Node, fdt, name, text, u32, u64
 
-__all__ = ["BLOB", "Places", "posted", "users"]
+__all__ = ["BLOB", "Places", "poisoned", "posted", "users"]
 
 BLOB = 5 * 4096
 """Bytes of the unknown sub-tree."""
@@ -81,4 +81,14 @@ def users(
             "pstore-kho": (image.alloc(log), 48 + 4000),
         }
     )
+    return image
+
+
+def poisoned(*pfns: int, **changes: bytes) -> Image:
+    """The list of pages with errors in its earlier form: a devicetree in a page, with the size of the page."""
+    image = Image()
+    area = image.vmalloc(struct.pack(f"<{len(pfns)}Q", *pfns))
+    values = {"compatible": text("hwpoison-v1"), "count": u64(len(pfns)), "pfns": area} | changes
+    tree = image.tree(Node("", {key: value for key, value in values.items() if value}))
+    image.handover({"hwpoison": (tree, image.page_size)})
     return image

@@ -33,6 +33,8 @@ from luoser.abi.vmalloc import kho_vmalloc
 
 __all__ = [
     "EVENTFD_FLAGS",
+    "POISONED",
+    "POISONED_TREE",
     "RECORD_VERSION",
     "TREES",
     "TreeForm",
@@ -89,6 +91,8 @@ TREES: tuple[TreeForm, ...] = (
     ),
 )  # fmt: skip
 """Devicetrees with addresses whose meaning is known."""
+POISONED, POISONED_TREE = "hwpoison", "hwpoison-v1"
+"""Sub-tree with the list of pages with errors; compatible of its devicetree in the earlier form."""
 EVENTFD_FLAGS = {1: "EFD_SEMAPHORE", 0x800: "EFD_NONBLOCK", 0x80000: "EFD_CLOEXEC"}
 """Source: include/uapi/linux/eventfd.h."""
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 
 from luoser.abi.memfd import form_of_handler
-from luoser.abi.other import TREES, TreeForm, kho_hwpoison_metadata
+from luoser.abi.other import POISONED, POISONED_TREE, TREES, TreeForm, kho_hwpoison_metadata
 from luoser.abi.registry import layouts
 from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
+from luoser.abi.vmalloc import kho_vmalloc
 from luoser.checks.block import BROKEN, FROZEN_OUT, UNREAD
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
@@ -142,18 +143,20 @@ def incomplete(view: View) -> Iterator[Found]:
     """
     view.need_unconsumed()
     trees = {where: (form, tree.root) for where, form, tree in view.trees()}
-    if not trees and not _poisoned(view) and not _strange_trees(view):
+    lists = list(_list_faults(view))
+    if not trees and not _poisoned(view) and not _strange_trees(view) and not lists:
         raise NotApplicable("no sub-tree of such a user")
     for where, (form, root) in trees.items():
         for node in tree_nodes(form, root):
             for fault, effect in _faults(form, node, view.page_size):
                 name = f"sub-tree {form.subtree}" + (f", {safe_text(node.name)}" if form.below else "")
                 yield Found(f"{name}: {fault}", where=where, hint=f"{effect}; find what overwrote the devicetree")
+    for where, fault in lists:
+        yield Found(f"sub-tree {POISONED}: {fault}", where=where, hint=_IGNORED)
     for where, subtree, record in _poisoned(view):
-        if subtree.size is not None and subtree.size < kho_hwpoison_metadata.size:
+        if record.readings[0][0] == POISONED and subtree.size is not None and subtree.size < kho_hwpoison_metadata.size:
             word = f"sub-tree hwpoison: blob-size: expected {kho_hwpoison_metadata.size} bytes, found {subtree.size}"
-            hint = "the next kernel ignores the list, and allocates the pages with errors"
-            yield Found(word, address=record.address, where=where, hint=hint)
+            yield Found(word, address=record.address, where=where, hint=_IGNORED)
     for where, word in _strange_trees(view).items():
         raise NotJudged(word, cause="unknown-form", about=where)
 
@@ -174,15 +177,30 @@ def _faults(form: TreeForm, node: Node, page_size: int) -> Iterator[tuple[str, s
             yield f"{form.counted}: expected a u32 of at most {page_size // 8}, found {count}", _OTHER
 
 
+def _list_faults(view: View) -> Iterator[tuple[str, str]]:
+    """(path, what is wrong) of the properties of a list of pages with errors in its earlier form."""
+    for index, subtree in enumerate(view.handover.subtrees):
+        root = subtree.fdt.root if subtree.fdt is not None and subtree.name == POISONED else None
+        if root is None or root.text("compatible") != POISONED_TREE.encode():
+            continue
+        for name, size in (("count", 8), ("pfns", kho_vmalloc.size)):
+            value = root.get(name)
+            if value is None or len(value) != size:
+                fault = f"no {name}" if value is None else f"{name}: expected {size} bytes, found {len(value)}"
+                yield f"subtrees[{index}]", fault
+
+
 _OTHER = "its owner refuses the list"
+_IGNORED = "the next kernel ignores the list, and allocates the pages with errors"
 
 
 def _strange_trees(view: View) -> dict[str, str]:
     """What is under the name of a posted user and is neither its devicetree nor a struct: by path, in words."""
-    known, made = {form.subtree: form.compatible for form in TREES}, dict[str, str]()
+    known, made = {form.subtree: form.compatible for form in TREES} | {POISONED: POISONED_TREE}, dict[str, str]()
     for index, subtree in enumerate(view.handover.subtrees):
         expected = known.get(subtree.name)
-        if expected is None or subtree.detail is not None:
+        is_struct = subtree.name == POISONED and subtree.fdt is None  # read, or not judged, as a struct
+        if expected is None or subtree.detail is not None or is_struct:
             continue
         found = subtree.fdt.root.text("compatible") or b"" if subtree.fdt is not None else None
         if found != expected.encode():
@@ -196,7 +214,7 @@ def _poisoned(view: View) -> list[tuple[str, Subtree, Record]]:
     return [
         (f"subtrees[{index}]", subtree, subtree.detail)
         for index, subtree in enumerate(view.handover.subtrees)
-        if subtree.detail is not None and subtree.detail.readings[0][0] == "hwpoison"
+        if subtree.detail is not None and subtree.detail.readings[0][0] in (POISONED, POISONED_TREE)
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from luoser.abi.kexec_metadata import kho_kexec_metadata
 from luoser.abi.kho import MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, fdt_reserve_entry, root_form
 from luoser.abi.luo import form as luo_form
-from luoser.abi.release import LAST, RELEASES, claimed_subtrees, known_release, writers_of
+from luoser.abi.release import LAST, RELEASES, SUBTREES, claimed_subtrees, known_release, writers_of
 from luoser.checks.model import Found, NotApplicable, NotJudged, NotLookedAt, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
@@ -310,7 +310,8 @@ def blob_size(view: View) -> Iterator[Found]:
     """A child of the root has no blob-size of 8 bytes, or one that is not the size of what is at its address.
 
     The owner in the next kernel reads less than was written, or other bytes after it. Sizes are known of
-    devicetrees, of LUO's root object and of kexec-metadata.
+    devicetrees, of LUO's root object and of kexec-metadata. Posted users hand over a devicetree with the size of its
+    page, or with its own.
     """
     form = root_form(view.handover.compatible)
     if form is None or not form.has_blob_size:
@@ -322,6 +323,8 @@ def blob_size(view: View) -> Iterator[Found]:
         size = _blob_size(view, entry, f"subtrees[{index}]")
         if entry.name == "LUO" and said is not None and size is not None and said < size:
             continue  # LUO003 reports it
+        if entry.fdt is not None and entry.name not in SUBTREES and said == view.page_size:
+            continue  # of a posted user
         if said is None or size not in (None, said):
             expected, found = ("8 bytes" if size is None else size), ("none" if said is None else said)
             yield Found(

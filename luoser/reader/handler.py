@@ -10,11 +10,14 @@ from typing import Any
 
 from luoser.abi import iommu
 from luoser.abi.luo import is_test_flb
+from luoser.abi.other import POISONED_TREE
 from luoser.abi.pci import MAX_DOMAIN
 from luoser.abi.registry import Layout, layout, layouts
 from luoser.abi.schema import Schema, Values
+from luoser.abi.vmalloc import kho_vmalloc
 from luoser.bits import is_zero, used_size
 from luoser.errors import MissingMemory
+from luoser.fdt import Fdt
 from luoser.reader.kept import keep_struct, keep_words
 from luoser.reader.plausible import (
     PHYSICAL_LIMIT,
@@ -29,7 +32,7 @@ from luoser.reader.walk import Subject, Walk
 from luoser.state import Array, Record
 from luoser.state.struct_values import struct_values
 
-__all__ = ["read_detail", "read_flb_detail", "settled", "struct_candidates"]
+__all__ = ["read_detail", "read_flb_detail", "read_poisoned", "settled", "struct_candidates"]
 
 _ELSEWHERE = ("kho", "luo", "memfd", "pci")
 """Subjects that other readers read."""
@@ -52,6 +55,26 @@ def read_detail(
         if entry.handler == compatible and entry.kind == "struct" and entry.subject not in _ELSEWHERE
     ]
     return _read(walk, forms, address, subject, size)
+
+
+def read_poisoned(walk: Walk, address: int, tree: Fdt, subject: Subject) -> Record | None:
+    """The list of pages with errors in its earlier form. None: another devicetree, or without the two properties.
+
+    walk:    the source.
+    address: of the devicetree.
+    tree:    of the sub-tree.
+    subject: what problems are about.
+    """
+    count, area = tree.root.u64("count"), tree.root.get("pfns")
+    is_list = tree.root.text("compatible") == POISONED_TREE.encode()
+    if not is_list or count is None or area is None or len(area) != kho_vmalloc.size:
+        return None
+    part, size = subject.part("pfns", ".pfns"), kho_vmalloc.parse(area).total_pages * walk.page_size
+    made = _array(walk, "pfns", kho_vmalloc.parse(area), size, part, count) if any(area) else None
+    reading = {"count": count, "pfns": struct_values(kho_vmalloc, area)}
+    word = "by its compatible string"
+    arrays = (made,) if made is not None else ()
+    return Record(address=address, readings=((POISONED_TREE, reading),), confidence=word, arrays=arrays)
 
 
 def read_flb_detail(walk: Walk, name: str, address: int, subject: Subject) -> Record | None:
@@ -101,19 +124,23 @@ def _arrays(walk: Walk, schema: Schema, page: bytes, subject: Subject) -> Iterat
     for name, value in schema.parse(page).items():
         if isinstance(value, Values) and {"first", "total_pages", "order"} <= value.keys() and value.first:
             size = value.total_pages * walk.page_size
-            part = subject.part(name, f".{name}")
-            area = read_area(walk, value, size, part)
-            data = area.data[: len(area.data) // 8 * 8]
-            used = max(-(-used_size(data) // 8), min(_words(schema, page), len(data) // 8))
-            keep_words(walk, area._replace(data=data[: used * 8]).pieces(walk.page_size << min(value.order, 20)), part)
-            yield Array(
-                member=name,
-                order=value.order,
-                chunks=area.chunks,
-                pages=area.pages,
-                words=struct.unpack(f"<{used}Q", data[: used * 8]),
-                complete=len(area.data) == size,
-            )
+            yield _array(walk, name, value, size, subject.part(name, f".{name}"), _words(schema, page))
+
+
+def _array(walk: Walk, name: str, descriptor: Any, size: int, part: Subject, words: int) -> Array:
+    """The u64 of a vmalloc area: all up to the last that is not 0, and at least as many as are counted."""
+    area = read_area(walk, descriptor, size, part)
+    data = area.data[: len(area.data) // 8 * 8]
+    used = max(-(-used_size(data) // 8), min(words, len(data) // 8))
+    keep_words(walk, area._replace(data=data[: used * 8]).pieces(walk.page_size << min(descriptor.order, 20)), part)
+    return Array(
+        member=name,
+        order=descriptor.order,
+        chunks=area.chunks,
+        pages=area.pages,
+        words=struct.unpack(f"<{used}Q", data[: used * 8]),
+        complete=len(area.data) == size,
+    )
 
 
 def _words(schema: Schema, page: bytes) -> int:

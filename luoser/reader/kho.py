@@ -8,16 +8,17 @@ from dataclasses import replace
 
 from luoser.abi.kho import FORMS, MAP_PROPERTIES, SUBTREE_PROPERTIES, SUBTREE_SIZE, UNREAD_MAPS
 from luoser.abi.luo import is_test_flb
-from luoser.abi.other import TREES, TreeForm
+from luoser.abi.other import POISONED, TREES, TreeForm
 from luoser.abi.pci import is_flb_name
 from luoser.abi.release import release_numbers, writers_of
+from luoser.abi.vmalloc import kho_vmalloc
 from luoser.errors import MissingMemory
 from luoser.fdt import MAGIC, Fdt, Node
 from luoser.kernel.types import Types
 from luoser.limits import LIMITS
 from luoser.reader.direction import Draft, Numbers, direction_of, is_left_over, numbers_of, outside_signs
 from luoser.reader.foreign import mark_foreign
-from luoser.reader.handler import read_detail, settled
+from luoser.reader.handler import read_detail, read_poisoned, settled
 from luoser.reader.kept import Values, keep_tree, values_of
 from luoser.reader.kexec_metadata import read_kexec_metadata
 from luoser.reader.kho_test import read_kho_test
@@ -228,6 +229,8 @@ def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size:
             fdt = walk.fdt(address, subject, size=size, keep=_kept(walk, name, subject))
             if fdt is not None and not fdt.root.properties and not fdt.root.nodes and not fdt.strings:
                 size, fdt = size or fdt.header.totalsize, None  # not in a cut without contents
+            if fdt is not None and name == POISONED:
+                detail = read_poisoned(walk, address, fdt, subject)
         elif name not in (_LUO, _METADATA):  # those are read for themselves
             walk.read_some(address, min(size or 1, _LARGEST), subject)
             detail = read_detail(walk, name, address, subject, size=size)
@@ -254,6 +257,7 @@ def _of_form(form: TreeForm) -> Values:
 _OF_TREES: dict[str, Values] = {
     _MEMBLOCK: values_of(start=8, size=8),
     _TEST: _of_test,
+    POISONED: values_of(count=8, pfns=kho_vmalloc.size),
     **{form.subtree: _of_form(form) for form in TREES},
 }
 """Properties of the devicetrees that are read, by the name of the sub-tree."""

@@ -59,14 +59,15 @@ def write_record(image: Image, record: Record, what: str) -> None:
         image.lacks.append(f"{what}: a struct of the kernel's own types, which only --contents can carry")
         return
     form = layout(name)
+    if form is not None and form.kind == "fdt":  # the devicetree itself is written as one
+        _write_arrays(image, record, what)
+        return
     if form is None or form.kind != "struct":
         raise UsageError(f"{what}: unknown struct layout {safe_text(name)}")
     head = form.schemas[0]
     data = struct_bytes(head, fields, what)
     image.put(record.address, data[: head.body], what)
-    for array in record.arrays:
-        words = struct.pack(f"<{len(array.words)}Q", *array.words)
-        write_area(image, array.chunks, array.pages, array.order, words, f"{what}, {safe_text(array.member)}")
+    _write_arrays(image, record, what)
     written = {array.member for array in record.arrays}
     for member in head.fields:
         place = int.from_bytes(data[member.offset : member.offset + member.size], "little")
@@ -75,3 +76,9 @@ def write_record(image: Image, record: Record, what: str) -> None:
             image.lacks.append(f"{what}: {word}; left out")
     if form.count and fields.get(form.count):
         image.lacks.append(f"{what}: no {form.schemas[1].name} after {head.name} in the state; left out")
+
+
+def _write_arrays(image: Image, record: Record, what: str) -> None:
+    for array in record.arrays:
+        words = struct.pack(f"<{len(array.words)}Q", *array.words)
+        write_area(image, array.chunks, array.pages, array.order, words, f"{what}, {safe_text(array.member)}")

@@ -88,6 +88,8 @@ def _write_subtree(image: Image, handover: Handover, subtree: Subtree) -> None:
     what = f"sub-tree {safe_text(subtree.name)}"
     if subtree.fdt is not None:
         image.put(subtree.address, _tree(subtree.fdt, what), what)
+        if subtree.detail is not None:
+            write_record(image, subtree.detail, what)
     elif subtree.name == _METADATA and handover.kexec_metadata is not None:
         image.put(subtree.address, metadata_bytes(handover.kexec_metadata, what), what)
     elif subtree.name == _LUO and handover.luo is not None and not _is_tree(handover.luo.layout):

@@ -16,8 +16,8 @@ from luoser.memory.overlay import Overlay
 from luoser.state import PreservedMap
 from tests import real
 from tests.checks.mutants import NAME, changed, luo_of, rules_found
-from tests.images import Image, name
-from tests.posted import BLOB, Places, posted, users
+from tests.images import Image, name, u64
+from tests.posted import BLOB, Places, poisoned, posted, users
 
 
 def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
@@ -362,3 +362,37 @@ def test_a_list_that_was_not_read_whole_is_not_judged() -> None:
     memory.remove(detail.arrays[0].pages[0])
     report = check(luoser.read(memory), select=["MAP022"])
     assert [one.about for one in report.unjudged] == ["subtrees[1]"]
+
+
+def test_the_earlier_list_of_pages_with_errors_is_judged() -> None:
+    state = luoser.read(poisoned(0x1000, 0x1001).open())
+    detail = state.handovers[0].subtrees[0].detail
+    assert detail is not None and detail.arrays[0].words == (0x1000, 0x1001)
+    report = check(state, select=(*POSTED_RULES, "KHO019"))
+    assert (report.findings, report.unjudged) == ((), ())
+    assert {"KHO019", "KHO025", "MAP022", "LUO024"} <= set(report.passed)
+    (found,) = check(luoser.read(poisoned(0x1000, 0x10).open()), select=POSTED_RULES).findings
+    assert found.rule == "MAP022" and "at 0x10000 is preserved" in found.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": b""}, "no count"),
+        ({"count": bytes(4)}, "count: expected 8 bytes, found 4"),
+        ({"pfns": b"\1" * 15}, "pfns: expected 16 bytes, found 15"),
+    ],
+)
+def test_an_earlier_list_that_the_next_kernel_ignores(changes: dict[str, bytes], message: str) -> None:
+    report = check(luoser.read(poisoned(0x1000, **changes).open()), select=POSTED_RULES)
+    (found,) = report.findings
+    assert found.rule == "KHO025" and message in found.message and "ignores the list" in (found.hint or "")
+
+
+def test_an_earlier_list_with_another_compatible_or_a_broken_area_is_not_sound() -> None:
+    other = check(luoser.read(poisoned(0x1000, compatible=b"hwpoison-v2\0").open()), select=POSTED_RULES)
+    assert ("KHO025", "unknown-form") in {(one.rule, one.cause) for one in other.unjudged}
+    wild = struct.pack("<QIHH", 0x1001, 1, 1, 0)
+    assert "LUO024" in {one.rule for one in check(luoser.read(poisoned(0x1000, pfns=wild).open())).findings}
+    more = check(luoser.read(poisoned(0x1000, count=u64(1 << 20)).open()), select=POSTED_RULES)
+    assert {one.rule for one in (*more.unjudged, *more.findings)} & {"MAP022", "LUO024"}

@@ -15,7 +15,7 @@ from luoser.errors import UsageError
 from luoser.state import to_document
 from luoser.state.from_json import from_document
 from luoser.writer import write
-from tests.posted import users
+from tests.posted import poisoned, users
 from tests.writer.helpers import built, built_file, compared, differences, order_at, read_file, reread
 
 HANDLERS = [
@@ -101,3 +101,10 @@ def test_sub_trees_of_posted_users_come_back() -> None:
         "hwpoison", "mshv_prsv_pt", "pcsc", "pstore-kho",
     ]  # fmt: skip
     assert check(luoser.read(image.memory())).findings == check(luoser.read(users().open())).findings
+
+
+def test_the_earlier_list_of_pages_with_errors_comes_back() -> None:
+    before = luoser.read(poisoned(0x1000, 0x1001).open())
+    image = write(from_document(json.loads(json.dumps(to_document(before, full=True)))))
+    (again,), (first,) = luoser.read(image.memory()).handovers, before.handovers
+    assert image.lacks == [] and again.subtrees == first.subtrees
