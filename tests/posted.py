@@ -84,11 +84,11 @@ def users(
     return image
 
 
-def poisoned(*pfns: int, **changes: bytes) -> Image:
-    """The list of pages with errors in its earlier form: a devicetree in a page, with the size of the page."""
+def poisoned(*pfns: int, size: int = 4096, **changes: bytes) -> Image:
+    """The list of pages with errors in its earlier form: a devicetree in a page. size: blob-size."""
     image = Image()
     area = image.vmalloc(struct.pack(f"<{len(pfns)}Q", *pfns))
     values = {"compatible": text("hwpoison-v1"), "count": u64(len(pfns)), "pfns": area} | changes
     tree = image.tree(Node("", {key: value for key, value in values.items() if value}))
-    image.handover({"hwpoison": (tree, image.page_size)})
+    image.handover({"hwpoison": (tree, size)})
     return image

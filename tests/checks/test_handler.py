@@ -371,6 +371,8 @@ def test_the_earlier_list_of_pages_with_errors_is_judged() -> None:
     report = check(state, select=(*POSTED_RULES, "KHO019"))
     assert (report.findings, report.unjudged) == ((), ())
     assert {"KHO019", "KHO025", "MAP022", "LUO024"} <= set(report.passed)
+    shorter = check(luoser.read(poisoned(0x1000, size=4095).open()), select=["KHO019"])
+    assert [one.rule for one in shorter.findings] == ["KHO019"]
     (found,) = check(luoser.read(poisoned(0x1000, 0x10).open()), select=POSTED_RULES).findings
     assert found.rule == "MAP022" and "at 0x10000 is preserved" in found.message
 

@@ -392,7 +392,6 @@ class Judge:
             devices=devices, count=len(devices),
             reasons=[f"{len(devices)} devices as the count says, all different, then zeros"], strength=2,
         )  # fmt: skip
-        found.against += [problem.message for problem in self.walk.problems][:1]
         layout = pci.layout(names[0])
         if layout is not None and layout.is_whole and used_size(page) > _end_of(layout, page, devices[-1].index):
             found.against.append("bytes after the devices that it counts are not zero: finished ones, or a wrong count")

@@ -202,6 +202,16 @@ def test_of_a_device_list_the_bytes_in_use_end_with_the_last_device() -> None:
     assert judged(image, "devices", longer) is None is judged(image, "devices", alone)
 
 
+def test_a_device_list_with_a_broken_chain_is_none() -> None:
+    image = Image()
+    records = image.blocks([struct.pack("<IHH", 0, bus << 8, 1) for bus in range(1, 4)])
+    address = image.alloc(struct.pack("<II", 2, 3) + u64(records))
+    found = judged(image, "devices", address, "pci")
+    assert found is not None and found.against == []
+    image.put(records, u64(records))
+    assert judged(image, "devices", address, "pci") is None
+
+
 def test_pages_tried_as_a_device_list_are_bounded() -> None:
     image = Image()
     places = [image.alloc(struct.pack("<QQ", 2, 2) + struct.pack("<HHHH", 0, 8, 0, one + 9)) for one in range(5)]

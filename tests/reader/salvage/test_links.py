@@ -86,6 +86,35 @@ def test_two_files_with_one_folio_are_doubted() -> None:
     assert [at(salvaged(image), place) for place in (one, other)] == [MEDIUM, MEDIUM]
 
 
+def test_of_two_files_with_one_folio_the_one_that_the_map_has_is_sure() -> None:
+    """The other one is of an earlier live update: its pages were given away."""
+    image = Image()
+    one, other = memfd(image), memfd(image)
+    block(image, [file(one, 1), file(other, 2)])
+    image.put(other - 2 * 4096, bytes(image.data[one - 2 * 4096 : one - 2 * 4096 + 6]))
+    kept = {one, other, *(page for page, _ in image.kept if page < one)}
+    image.kept = [(page, order) for page, order in image.kept if page in kept - {other}]
+    image.handover({}, compatible="kho-v4")
+    assert [at(salvaged(image), place) for place in (one, other)] == [HIGH, MEDIUM]
+
+
+def test_a_folio_at_a_block_of_sessions_that_the_map_has_is_doubted() -> None:
+    image = Image()
+    head, (files, *_), (one, *_) = luo(image)
+    image.handover({}, compatible="kho-v4")
+    image.put(one - 2 * 4096, (head // 4096).to_bytes(6, "little"))
+    found = salvaged(image)
+    assert at(found, one) is MEDIUM and at(found, head) is not HIGH and at(found, files) is HIGH
+
+
+def test_a_chain_that_leaves_the_source_is_doubted() -> None:
+    image = Image()
+    target = memfd(image)
+    first = block(image, [file(target, number) for number in range(63)], following=1 << 40)
+    (one,) = (thing for thing in salvaged(image) if thing.address == first)
+    assert f"against it: its next block at {1 << 40:#x} is not in this source" in one.evidence
+
+
 def test_contents_of_a_file_are_not_state_and_a_file_whose_pages_are_state_was_reused() -> None:
     image = Image()
     head, _, _ = luo(image)
