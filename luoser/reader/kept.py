@@ -79,7 +79,7 @@ def keep_struct(walk: Walk, address: int, schema: Schema, subject: Subject, *, n
     parts: list[list[int]] = []
     outer = {one.name.rpartition(".")[0] for one in schema.fields}  # an array of structs has no members here
     for one in schema.fields:
-        if one.padding or one.name.rpartition(".")[2].startswith("_pad") or one.name in outer or not one.size:
+        if one.padding or one.name in outer or not one.size:
             continue
         if one.kind == "bytes" and one.size > _LARGEST_RAW:
             walk.need(address + one.offset, one.size, subject.part(one.name, ".contents"))
