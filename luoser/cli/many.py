@@ -31,6 +31,7 @@ from luoser.render.together import FORMATS, FRAMED, inert, joined
 from luoser.text import counted, safe_text, source_names, without_secrets
 
 if TYPE_CHECKING:
+    from luoser.fleet.task import Engine
     from luoser.memory.source import Memory
 
 __all__ = ["answer", "each_source", "many_options", "many_sources", "run_many", "sources_of", "worst_of"]
@@ -187,18 +188,20 @@ def run_many(name: str, calls: Sequence[_Call], *, jobs: int | None, memory: int
 
     Raises UsageError for a format that is for one source.
     """
-    from luoser.memory.open import is_offered
+    from luoser.fleet.local import Local, cores
+    from luoser.fleet.task import Here
 
     output = _output(calls[0][1])
     if any("-" in reading.source for reading, _ in calls):
         raise UsageError(_STDIN)
-    if any(is_offered(source) for reading, _ in calls for source in reading.source):
-        text = f"the memory of a debugger is read alone, and not as --format {' or '.join(_OF_EACH)}"
-        raise UsageError(f"{text}; give no further source")
+    is_here = _is_offered(calls)
+    if is_here and len(calls) > 1:
+        raise UsageError("the memory of a debugger is read alone; give no further source")
+    engine = Here() if is_here else Local(jobs=min(jobs or cores(), len(calls)), memory=memory)
     codes, ends = set[int](), Counter[str]()
 
     def noted() -> Iterator[tuple[_Names, _Answer]]:
-        for source, found in _answers(name, calls, output, jobs=jobs, memory=memory):
+        for source, found in _answers(name, calls, output, engine):
             codes.add(found.exit)
             ends[_end_of(found)] += 1
             yield source, found
@@ -217,11 +220,15 @@ def run_many(name: str, calls: Sequence[_Call], *, jobs: int | None, memory: int
         raise SystemExit(worst)
 
 
-def _answers(
-    name: str, calls: Sequence[_Call], output: str, *, jobs: int | None, memory: int | None
-) -> Iterator[tuple[_Names, _Answer]]:
+def _is_offered(calls: Sequence[_Call]) -> bool:
+    """Whether a source is the memory of the program that luoser is in, which no other process can read."""
+    from luoser.memory.open import is_offered
+
+    return any(is_offered(source) for reading, _ in calls for source in reading.source)
+
+
+def _answers(name: str, calls: Sequence[_Call], output: str, engine: Engine) -> Iterator[tuple[_Names, _Answer]]:
     """Each source, and what a command gives for it, in order. output: format. Others: as of `run_many`."""
-    from luoser.fleet.local import Local, cores
     from luoser.fleet.task import Task, in_order
     from luoser.render.progress import progress
 
@@ -230,7 +237,6 @@ def _answers(
         Task(answer, (name, reading, {**given, **_as(given, output)}, limits, shown_on), reading.timeout)
         for reading, given in calls
     )
-    engine = Local(jobs=min(jobs or cores(), len(calls)), memory=memory)
     show = progress(name, unit="sources") if shown_on.width is None else None  # else the lines show it
     for number, done in enumerate(in_order(engine, tasks)):
         source = calls[number][0].source

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from luoser.errors import SourceError, UsageError
 from tests import real
 from tests.conftest import Run
 from tests.drgn.programs import core, custom, drgn, unpacked
+
+SECONDS = re.compile(r'(?<="seconds": )[0-9.]+')
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["inspect", "--full", "--format", "json"],
         ["check"],
         ["check", "--select", "MAP", "--format", "json"],
+        ["check", "--format", "junit"],
+        ["check", "--format", "github"],
+        ["check", "--select", "nope", "--format", "junit"],
+        ["inspect", "--root", "0x1000", "--format", "jsonl"],
         ["map"],
         ["pci", "--format", "line"],
         ["hexdump", "luo.sessions[0]"],
@@ -40,7 +47,8 @@ def test_a_command_prints_what_the_command_line_prints(
     wanted = luoser_command(name, str(path), *rest)
     capfd.readouterr()
     code = luo(core(path), *words)
-    assert capfd.readouterr().out == wanted.stdout.decode()
+    found, expected = (SECONDS.sub("", text) for text in (capfd.readouterr().out, wanted.stdout.decode()))
+    assert found == expected
     assert code == wanted.returncode
 
 
@@ -67,16 +75,12 @@ def test_ram_can_be_said(capfd: pytest.CaptureFixture[str]) -> None:
     assert "0000:" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--pause"], ["--raw"], ["more.elf"], ["--format", "jsonl"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--pause"], ["--raw"], ["more.elf"], ["--format", "junit", "more.elf"]], ids=" ".join
+)
 def test_what_is_not_for_a_debugger_is_refused(path: Path, words: list[str]) -> None:
     with pytest.raises(UsageError, match="debugger"):
         luo(core(path), "check", *words)
-
-
-@pytest.mark.parametrize("output", ["jsonl", "junit", "github"])
-def test_a_format_of_several_sources_is_named_when_it_is_refused(path: Path, output: str) -> None:
-    with pytest.raises(UsageError, match=rf"not as --format .*\b{output}\b"):
-        luo(core(path), "check", "--format", output)
 
 
 def test_a_kernel_without_kho_has_exit_code_3(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

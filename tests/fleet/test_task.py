@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from luoser.fleet.task import Done, Task, in_order
+from luoser.fleet.task import Done, Here, Task, in_order
 
 
 class _Given:
@@ -33,3 +34,7 @@ def test_the_engine_ends_with_what_reads_its_results() -> None:
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert engine.is_closed
+
+
+def test_this_process_does_tasks_itself() -> None:
+    assert [done.value for done in in_order(Here(), [Task(os.getpid, ()), Task(abs, (-1,))])] == [os.getpid(), 1]
