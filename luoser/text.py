@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 __all__ = [
+    "GDB_NAME",
     "bdf_text",
     "bytes_text",
     "counted",
@@ -33,6 +34,8 @@ _URL = re.compile(r"(?!qmp:)[A-Za-z][A-Za-z0-9+.-]*://.")
 _NO_HOST = re.compile(r":(?!\d*\Z)[^\]]*\Z")
 """What ends no host: a port that is no number."""
 _SECRET = "***"
+GDB_NAME = ",as:"
+"""What is before the name of a `gdb:` source."""
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN_AS_IS = frozenset({"L", "N", "P", "S"})  # letters, digits, punctuation, symbols
 
@@ -85,9 +88,12 @@ def source_names(names: Iterable[str]) -> str:
 
 
 def without_secrets(name: str) -> str:
-    """The name of a source; that of a URL with *** in place of user, password and query, which can be a signature."""
+    """The name of a source; that of a URL with *** in place of user, password and query, which can be a signature.
+
+    `gdb:PLACE,as:NAME` is called `gdb:NAME`: what passes a stub on has a place of its own.
+    """
     if not is_url(name):
-        return name
+        return f"gdb:{name.partition(GDB_NAME)[2]}" if name.startswith("gdb:") and GDB_NAME in name else name
     scheme, _, rest = name.partition("://")
     rest, mark, _ = rest.partition("?")
     host, slash, path = rest.partition("/")

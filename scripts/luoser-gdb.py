@@ -104,12 +104,18 @@ def _packet(text):
     return found[1] if found else ""
 
 
+def _target():
+    """What gdb is connected to, as `target remote` was told; gdb before 12 does not say it."""
+    connection = getattr(gdb.selected_inferior(), "connection", None)
+    return getattr(connection, "details", None) or "target"
+
+
 def _run(program, words, place):
     """(exit code, stderr) of luoser on this guest. place: a path for a socket."""
     width = gdb.parameter("width")
     environment = {**os.environ, "COLUMNS": str(width)} if width else dict(os.environ)
     environment.pop("PYTHONHOME", None)  # of gdb's own Python
-    command = [*program, words[0], f"gdb:{place}", "--pause", *words[1:]]
+    command = [*program, words[0], f"gdb:{place},as:{_target()}", "--pause", *words[1:]]
     with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryFile() as errors:
         listener.bind(place)
         listener.listen(1)

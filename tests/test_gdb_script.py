@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -77,6 +78,12 @@ def test_commands_take_their_arguments_and_the_mode_stays_as_it_was(place: Path)
     assert "luo-v5" in said and "0000:41:00.0" in said
     assert "luoser: Invalid value for '--format'" in errors
     assert 'received: "1"' in said.rpartition("sending:")[2]
+
+
+def test_reports_name_what_gdb_is_connected_to(place: Path) -> None:
+    with Stub(place, memory="32M", blobs=frozen()) as guest:
+        said, _ = ran(stub_of(guest), f"luoser check {ROOT} --format jsonl", "disconnect")
+    assert re.findall(r"gdb:[^\"\s]+", said) == [guest.gdb] * 2  # of the result, and of the document in it
 
 
 def test_mode_is_put_back_after_ctrl_c(place: Path) -> None:

@@ -30,7 +30,7 @@ from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.ending import Ending
 from luoser.memory.fetched import FetchedMemory
 from luoser.memory.qmp import Monitor
-from luoser.text import safe_text
+from luoser.text import GDB_NAME, safe_text, without_secrets
 
 __all__ = ["GdbMemory", "ram_of"]
 
@@ -57,16 +57,17 @@ class GdbMemory(FetchedMemory):
         """A guest at a debugger stub.
 
         path:   as the user gave it.
-        place:  `HOST:PORT`, or the path of a UNIX socket; with `,qmp:SOCKET` the path of one where QEMU serves QMP.
+        place:  `HOST:PORT`, or the path of a UNIX socket; with `,qmp:SOCKET` the path of one where QEMU serves QMP,
+                and with `,as:NAME` at the end a name to show.
         pause:  stop the guest. One that ran according to QMP is continued at the end, others stay stopped.
         ranges: [start, end) of RAM. Empty: as QEMU says.
 
         Raises UsageError for a place that is none, SourceError if there is no stub of QEMU, or if it would stop a
         guest without `pause`.
         """
-        super().__init__(path)
-        self._shown = safe_text(path)
-        where, _, monitor = place.partition(",qmp:")
+        super().__init__(without_secrets(path))
+        self._shown = safe_text(self.path)
+        where, _, monitor = place.partition(GDB_NAME)[0].partition(",qmp:")
         address = _address(self._shown, where)
         self._ending: Ending | None = None
         self._stub: _Stub | None = None

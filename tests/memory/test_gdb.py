@@ -279,6 +279,12 @@ def test_socket_that_is_not_there(place: Path) -> None:
     assert "no such socket; start QEMU with -qmp" in refusal(f"gdb:{place}/none,qmp:{place}/none")
 
 
+def test_a_name_is_shown_in_place_of_a_place(place: Path) -> None:
+    for source in (f"gdb:{place}/none,as:host:1", f"gdb:{place}/none,qmp:{place}/none,as:host:1"):
+        message = refusal(source)
+        assert message.startswith("gdb:host:1: ") and str(place) not in message
+
+
 def test_ranges_are_of_ram(place: Path) -> None:
     for part in (Range(0, None, 0), Range(0, 4096, 4096)):
         assert "ranges START:LENGTH@0" in refusal(f"gdb:{place}/x", kind=UsageError, ranges=[part])
