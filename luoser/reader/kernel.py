@@ -396,6 +396,8 @@ def _own_symbols(walk: Walk, space: AddressSpace, name: str) -> Symbols | None:
     if kallsyms.damage:
         walk.problem("symbols-unread", None, None, f"{name}: {kallsyms.damage}")
     if not found.keys() - _FUNCTIONS:
+        if answers is not None:
+            return _noted_symbols(walk, space, name, answers)
         if kallsyms.damage:  # a wrong number of symbols: variables are the last ones
             return None
         text = "kallsyms have functions only (no CONFIG_KALLSYMS_ALL); --symbols System.map gives its variables"
@@ -484,7 +486,8 @@ def _with_members(found: Mapping[str, Symbol], types: Types, budget: Budget) -> 
 
 
 def _own_types(kernel: Kernel) -> Types | None:
-    walk, where = kernel.walk, f"BTF of {kernel.symbols.path}"
+    walk, name = kernel.walk, kernel.symbols.path if kernel.is_found else f"kernel {_release(kernel.space.info)}"
+    where = f"BTF of {name}"
     answers = _answers(walk, kernel.space)
     noted = answers.btf if answers is not None else b""
     try:

@@ -13,6 +13,7 @@ from luoser.drgn.debug_info import DrgnTypes, answers
 from luoser.drgn.source import memory
 from luoser.kernel.answers import Answers
 from luoser.kernel.btf import Btf
+from luoser.kernel.kallsyms import Kallsyms
 from luoser.kernel.types import TypesError, described
 from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
@@ -68,6 +69,14 @@ def test_debug_info_stands_for_what_is_not_in_memory(lost: str) -> None:
     assert pending is not None
     who = "BTF of kernel 7.3.4" if lost == "symbols" else "debug info of drgn"
     assert pending.evidence == (f"outgoing lists of kernel 7.3.4, by {who}",)
+
+
+def test_debug_info_has_the_variables_of_a_kernel_with_kallsyms_of_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, debug_info = custom(real.memory("pre")), kernel_program(real.memory("pre"))
+    wanted, get = real.read("pre"), Kallsyms.get
+    monkeypatch.setattr(Kallsyms, "get", lambda self, names: get(self, names & {"_stext"}))
+    assert [one.pending for one in state(plain).handovers] == [None]
+    assert [*map(without_evidence, state(debug_info).handovers)] == [*map(without_evidence, wanted.handovers)]
 
 
 def test_what_is_in_memory_is_not_replaced() -> None:
