@@ -54,6 +54,7 @@ class KcoreMemory(DeviceMemory):
             raise SourceError(f"{path}: {error.strerror or error}") from error
         except struct.error:
             raise SourceError(f"{path}: ends inside its headers: expected an ELF core") from None
+        self.is_own_info = bool(self.vmcoreinfo)
         usable = [load._replace(size=load.stored) for load in loads if load.stored and load.end <= _LIMIT]
         if not usable:
             raise SourceError(f"{path}: no segment has a physical address: expected the direct map")

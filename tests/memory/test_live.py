@@ -45,14 +45,23 @@ def real_kcore(name: str) -> bytes:
     return kcore((NOWHERE, bytes(4096)), *parts, info=info)
 
 
-def machine(base: Path, *, hand: bool = True) -> tuple[Kernel, int, int]:
-    """A kernel that was handed a root and has one of its own; (kernel, incoming, outgoing)."""
+def machine(base: Path, *, hand: bool = True, kcore_there: bool = True) -> tuple[Kernel, int, int]:
+    """A kernel that was handed a root and has one of its own; (kernel, incoming, outgoing).
+
+    kcore_there: it has a /proc/kcore. False: only a /dev/mem, which has no VMCOREINFO but on a page of the kernel.
+    """
     kernel = Kernel(image=Image(base=MIB))
     root, own = kernel.image.handover(), kernel.image.handover()
     if hand:
         kernel.hand(incoming=root, outgoing=own)
-    data = kcore((MIB, bytes(kernel.image.data)), (NOWHERE, bytes(4096)), info=kernel.vmcoreinfo())
-    write(base, {"proc/kcore": data, "proc/kallsyms": kernel.system_map(slide=kernel.slide)})
+    if kcore_there:
+        data = kcore((MIB, bytes(kernel.image.data)), (NOWHERE, bytes(4096)), info=kernel.vmcoreinfo())
+        write(base, {"proc/kcore": data})
+    else:
+        kernel.info_page()
+        ram = f"{MIB:08x}-{MIB + len(kernel.image.data) - 1:08x} : System RAM\n"
+        write(base, {"dev/mem": bytes(MIB) + bytes(kernel.image.data), "proc/iomem": ram})
+    write(base, {"proc/kallsyms": kernel.system_map(slide=kernel.slide)})
     return kernel, root, own
 
 
@@ -119,7 +128,7 @@ def test_kcore_is_taken_first(tmp_path: Path) -> None:
     memory = open_live(base=tmp_path)
     assert memory.format == "kcore"
     assert not any(remark.startswith("not used") for remark in memory.remarks)
-    assert memory.symbols == str(tmp_path / "proc/kallsyms")
+    assert memory.symbols is None  # VMCOREINFO leads to the kernel's own, which debug info may complete
 
 
 def test_dev_mem_is_taken_where_there_is_no_kcore(tmp_path: Path) -> None:
@@ -167,14 +176,14 @@ def test_messages_are_safe_to_print(tmp_path: Path) -> None:
 
 
 def test_variables_of_the_running_kernel_name_both_roots(tmp_path: Path) -> None:
-    _, root, own = machine(tmp_path)
+    _, root, own = machine(tmp_path, kcore_there=False)
     state = read_all(tmp_path)
     assert directions(state) == {root: INCOMING, own: OUTGOING}
     assert all(handover.evidence[0].startswith("certain: kho_") for handover in state.handovers)
 
 
 def test_setup_data_and_variables_are_both_quoted(tmp_path: Path) -> None:
-    _, root, _ = machine(tmp_path)
+    _, root, _ = machine(tmp_path, kcore_there=False)
     setup_data(tmp_path, root)
     incoming = next(handover for handover in read_all(tmp_path).handovers if handover.address == root)
     assert [word.split(":")[0] for word in incoming.evidence[:2]] == ["certain", "certain"]
@@ -268,7 +277,7 @@ def inspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inspect:
 
 
 def test_command_reads_the_running_machine(tmp_path: Path, inspect: Inspect) -> None:
-    _, root, own = machine(tmp_path)
+    _, root, own = machine(tmp_path, kcore_there=False)
     shown = inspect().stdout
     assert f"KHO root {root:#x}  kho-v4  incoming" in shown and f"KHO root {own:#x}  kho-v4  outgoing" in shown
 
@@ -284,7 +293,7 @@ HIDDEN: dict[str, Callable[[Kernel], str]] = {
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_symbols_that_cannot_be_used_do_not_hide_the_machine(tmp_path: Path, inspect: Inspect, kind: str) -> None:
     """kptr_restrict=2 hides them from root as well; nobody asked for them."""
-    kernel, root, own = machine(tmp_path)
+    kernel, root, own = machine(tmp_path, kcore_there=False)
     setup_data(tmp_path, root)
     write(tmp_path, {"proc/kallsyms": HIDDEN[kind](kernel)})
     shown = inspect()
@@ -294,7 +303,7 @@ def test_symbols_that_cannot_be_used_do_not_hide_the_machine(tmp_path: Path, ins
 
 
 def test_kernel_without_kallsyms(tmp_path: Path, inspect: Inspect) -> None:
-    _, root, own = machine(tmp_path)
+    _, root, own = machine(tmp_path, kcore_there=False)
     (tmp_path / "proc/kallsyms").unlink()
     shown = inspect().stdout
     assert f"KHO root {root:#x}" in shown and f"KHO root {own:#x}" in shown
