@@ -23,8 +23,9 @@ __all__ = ["OUT_OF_MEMORY", "Worker", "main", "own_memory"]
 OUT_OF_MEMORY = "out of memory"
 _SIZE = struct.Struct("<Q")
 _START = "import sys; sys.path[:] = sys.argv[2:]; from luoser.fleet.worker import main; main(int(sys.argv[1]))"
-_TIDY = 1.0
-"""Seconds for a process to end by itself."""
+_TIDY = 25.0
+"""Seconds for a process to end by itself: two answers of QEMU, until a guest that was stopped runs again. One that has
+nothing to put right ends at once."""
 _MORE, _LAST = b"+", b"."
 """Before an answer: whether the process takes another task."""
 _GROWN = 256 << 20

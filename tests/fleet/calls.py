@@ -12,6 +12,7 @@ from pathlib import Path
 from luoser.fleet.local import alone
 from luoser.fleet.task import Task
 from luoser.fleet.worker import Worker
+from luoser.memory.ending import Ending
 from luoser.output import new_file
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "mark",
     "mark_and_wait",
     "print_and_return",
+    "undo_slowly",
     "wait",
     "wait_for",
     "write",
@@ -95,6 +97,18 @@ def write(path: str) -> None:
     """Write a file, for ever."""
     with new_file(path, force=False):
         time.sleep(3600)
+
+
+def undo_slowly(begun: str, undone: str) -> None:
+    """Wait for ever. When the process is to end, a file shows, late, that all is as before."""
+
+    def undo() -> None:
+        time.sleep(1.5)
+        Path(undone).touch()
+
+    Ending(undo)
+    Path(begun).touch()
+    time.sleep(3600)
 
 
 SIGKILL = signal.SIGKILL

@@ -162,7 +162,18 @@ def test_a_process_that_is_ended_removes_what_it_was_writing(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_does_not_end_by_itself_is_killed(tmp_path: Path) -> None:
+def test_a_process_has_time_to_put_right_what_it_changed(tmp_path: Path) -> None:
+    """As QEMU's stub needs some, after which the guest runs again."""
+    worker, begun = Worker(MEMORY), tmp_path / "begun"
+    worker.start(Task(calls.undo_slowly, (str(begun), str(tmp_path / "undone"))))
+    while not begun.exists():
+        time.sleep(0.01)
+    worker.end()
+    assert (tmp_path / "undone").exists()
+
+
+def test_a_process_that_does_not_end_by_itself_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luoser.fleet.worker._TIDY", 0.2)
     worker = Worker(MEMORY)
     worker.start(Task(calls.mark, (str(tmp_path / "pid"), 1)))
     assert worker.take()[0] == 1
