@@ -97,7 +97,8 @@ class ElfMemory(SegmentedMemory):
         loads = list(_loads(headers, len(file), _rest(notes, headers), remarks))
         if not loads and _is_xen_core(file):
             raise SourceError(f"{path}: a core of a Xen guest (xc_core), which luoser does not read; KHO needs no Xen")
-        if not loads and any(header.kind == _PT_LOAD for header in headers):
+        places = [header.paddr for header in headers if header.kind == _PT_LOAD and header.memsz]
+        if places and (not loads or (len(places) > 1 and not any(places))):  # of a process each has 0
             raise SourceError(f"{path}: no segment has a physical address; expected a core of a whole machine")
         if not loads:
             why = "".join(f"; {remark}" for remark in remarks[:1])

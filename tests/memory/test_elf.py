@@ -487,6 +487,12 @@ def test_segments_without_a_physical_address_are_no_memory(opened: Opened) -> No
         opened(core(nowhere))
 
 
+def test_a_core_of_a_process_is_no_memory(opened: Opened) -> None:
+    with pytest.raises(SourceError, match="no segment has a physical address"):
+        opened(core(Load(0, A), Load(0, B)))
+    assert opened(core(Load(0, A))).segments
+
+
 @pytest.mark.parametrize("name", ["Xen", "VMCOREINFO_XEN"])
 def test_dump_of_a_machine_with_xen_is_remarked_on(opened: Opened, name: str) -> None:
     memory = opened(core(Load(0x1000, A), notes=note(name, bytes(16)) + INFO))
