@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""A real kernel in QEMU, with its debug info: the state by drgn over QMP and of its dump, objects of its own lists.
+"""A real kernel in QEMU, with its debug info: the state by drgn in the guest, over QMP and of its dump; objects.
 
 Needs a kernel in the cache of tests/e2e, which builds it.
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,13 +25,43 @@ from luoser.drgn.source import DrgnMemory
 from luoser.kernel.btf import Btf
 from luoser.kernel.space import AddressSpace
 from luoser.reader.kernel import STRUCTS
+from luoser.state import to_document
 from tests.drgn.programs import core, drgn
 from tests.e2e.guest import initramfs
 from tests.e2e.kernels import NoKernel, kernel
 from tests.e2e.machine import Machine
+from tests.e2e.programs import drgn as drgn_files
+from tests.e2e.programs import programs
 from tests.kernel import real
 
 pytestmark = pytest.mark.slow
+
+Texts = dict[str, str]
+AT = """#!/bin/busybox sh
+tell() {
+	name=$1; shift
+	"$@" >/tmp/out 2>/tmp/error || cat /tmp/error
+	echo "TOLD $name $(gzip -c /tmp/out | base64 | tr -d '\\n')"
+}
+luo="from drgn.commands import run_command; run_command(prog, 'luo inspect --full --format json')"
+tell live luoser inspect live: --full --format json
+tell kcore luoser inspect /proc/kcore --full --format json
+tell plain drgn -q -e "$luo"
+tell debug-info drgn -q -s /vmlinux -e "$luo"
+tell objects drgn -q -s /vmlinux /objects.py
+"""
+"""What a guest runs at each moment."""
+OBJECTS = """
+import json
+from drgn.helpers.linux.mm import page_to_phys
+from luoser.drgn import *
+for side in ("outgoing", "incoming"):
+    sessions = list(luo_sessions(prog, side))
+    print(json.dumps([[s.name.string_().decode(), [int(f.token) for f in luo_files(s)]] for s in sessions]))
+    if side == "outgoing" and sessions:
+        pages = [page_to_phys(page) for _, page in luo_memfd_pages(prog, "shapes", 0x11)]
+        assert pages and all(kho_preserved(prog, page) for page in pages) and not kho_preserved(prog, 0x1000)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +143,58 @@ def test_types_of_dwarf_are_those_of_btf(crash: Any) -> None:
             assert [
                 (member, place.bit, place.bits, found.size(place.type)) for member, place in found.members(one)
             ] == [(member, place.bit, place.bits, wanted.size(place.type)) for member, place in wanted.members(other)]
+
+
+# -- drgn in the guest ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[dict[str, Texts]]:
+    """What each program of `AT` says in a guest, and as `dump` the document of its dump: before a jump and after it."""
+    place, found = Path(tempfile.mkdtemp(prefix="luoser-")), dict[str, Texts]()
+    try:
+        own, vmlinux = kernel("7.3", build=False), real.vmlinux("x86-64").read_bytes()
+        more = {**programs("x86-64"), **drgn_files(), "vmlinux": (0o100644, vmlinux)}
+        more |= {"at": (0o100755, AT.encode()), "objects.py": (0o100644, OBJECTS.encode())}
+        words = "kho_scratch=64M,512M,64M reserve_mem=1M:4096:labmem sessions=2 files=3"
+        with Machine(place, own, initramfs(own, kexecs=1, more=more), words, memory="4G") as machine:
+            for moment in ("pre", "post"):
+                said = machine.wait(f"AT {moment}\n")
+                texts = re.findall(r"^TOLD (\S+) (\S+)$", said, re.MULTILINE)
+                found[moment] = {name: gzip.decompress(base64.b64decode(text)).decode() for name, text in texts}
+                with luoser.open(machine.dump(moment)) as dump:
+                    found[moment]["dump"] = json.dumps(to_document(luoser.read(dump), full=True))
+                machine.go()
+        yield found
+    except NoKernel as error:
+        pytest.skip(str(error))
+    finally:
+        shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("moment", ["pre", "post"])
+def test_the_state_in_drgn_on_the_running_kernel_is_that_of_inspect(told: dict[str, Texts], moment: str) -> None:
+    """Problems at post are of memory that the kernel has freed, and changes."""
+    live, plain, debug_info = (json.loads(told[moment][name]) for name in ("live", "plain", "debug-info"))
+    assert live["handovers"] and plain["handovers"] == live["handovers"] == debug_info["handovers"]
+    if moment == "pre":
+        assert plain == live == debug_info
+
+
+@pytest.mark.parametrize("moment", ["pre", "post"])
+def test_the_state_of_the_running_kernel_is_that_of_its_dump(told: dict[str, Texts], moment: str) -> None:
+    """But for the boot parameters, which name the incoming root and are not in memory that is searched."""
+    live, kcore, dump = (json.loads(told[moment][name])["handovers"] for name in ("live", "kcore", "dump"))
+    assert kcore == dump
+    for one in (*live, *kcore):
+        one["evidence"] = [text for text in one["evidence"] if "setup_data" not in text and "kho_scratch" not in text]
+    assert live == kcore
+
+
+@pytest.mark.parametrize("moment", ["pre", "post"])
+def test_objects_of_the_running_kernel_are_those_of_the_state(told: dict[str, Texts], moment: str) -> None:
+    outgoing, incoming = map(json.loads, told[moment]["objects"].splitlines())
+    (own,) = [one for one in json.loads(told[moment]["dump"])["handovers"] if one["direction"] == "outgoing"]
+    sessions = own["pending"]["sessions"]
+    assert outgoing == [[one["name"], [int(file["token"], 16) for file in one["files"]]] for one in sessions]
+    assert (bool(outgoing), bool(incoming)) == (moment == "pre", False)
