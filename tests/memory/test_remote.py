@@ -230,7 +230,7 @@ def test_segments_that_overlap_are_compared_in_places(server: Server) -> None:
     from tests.memory.images import Load, core
 
     data = random.Random(2).randbytes(8 * MIB)
-    url = server.url("elf", core(Load(0, data), Load(0, data)))
+    url = server.url("elf", core(Load(4096, data), Load(4096, data)))
     with luoser.open(url) as memory:
         assert memory.remarks == []
         assert server.sent < 4 * MIB
