@@ -104,7 +104,7 @@ def _invocation(report: Report, place: Json) -> Json:
         notes.append({"level": "warning", "message": {"text": NOTHING_JUDGED}})
     notes += [{"level": "note", "message": {"text": text}} for text in (*report.remarks, *report.not_looked_at)]
     return {
-        "executionSuccessful": report.verdict.value != "inconclusive",
+        "executionSuccessful": report.verdict.value != "inconclusive" and not report.unjudged,
         "toolExecutionNotifications": [{**note, "locations": [place]} for note in notes],
         "properties": {"verdict": report.verdict.value},
     }

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from luoser.checks import Unjudged
 from luoser.render.sarif import sarif, together
 from luoser.render.tested import Result
 from tests.judged import ENDS, judged
@@ -57,6 +59,13 @@ def test_what_was_not_judged_is_a_failed_invocation_with_words(folder: Path, end
     (invocation,) = run_of(end, folder)["invocations"]
     assert not invocation["executionSuccessful"]
     assert any(note["level"] == "warning" for note in invocation["toolExecutionNotifications"])
+
+
+def test_findings_do_not_hide_that_other_rules_were_not_judged(folder: Path) -> None:
+    _, report, rules = judged("findings", folder)
+    gap = Unjudged(rule="LUO004", reason="damaged", cause="damaged")
+    (invocation,) = sarif(replace(report, unjudged=(gap,)), rules, "<a>")["runs"][0]["invocations"]
+    assert not invocation["executionSuccessful"]
 
 
 def test_several_sources_are_invocations_of_one_run(folder: Path) -> None:
