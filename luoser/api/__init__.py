@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -216,13 +215,13 @@ def diff(
     `luoser.open` and `luoser.read` do.
     """
     from luoser.api.sources import opened
-    from luoser.changes import PARTS, compare, need_paths, without
+    from luoser.changes import PARTS, compare, need_paths
 
     need_paths(ignore, PARTS)
     with opened(before, contents=contents) as (old, of_old), opened(after, contents=contents) as (new, of_new):
         known = of_old or memories[0], of_new or memories[1]
         found = compare(old, new, roots=roots, memories=known, contents=contents)
-    return replace(found, changes=without(found.changes, tuple(ignore)))
+    return found.without(ignore)
 
 
 def compat(writer: Path, reader: Path) -> Compatibility:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from luoser.changes.blob import blob_changes
 from luoser.changes.contents import content_changes
 from luoser.changes.gaps import not_compared
 from luoser.changes.kho import damage_changes, damaged_alike, handover_changes
-from luoser.changes.model import PARTS, Change, Kind, NotCompared, Verdict, need_paths, without
+from luoser.changes.model import PARTS, SOURCE, Change, Kind, NotCompared, Verdict, need_paths, without
 from luoser.errors import UsageError
 from luoser.memory.source import Memory
 from luoser.state import Direction, Handover, Problem, Source, State
@@ -26,7 +26,6 @@ __all__ = [
     "blob_changes",
     "compare",
     "need_paths",
-    "without",
 ]
 
 _UNSEEN = (
@@ -64,6 +63,14 @@ class Comparison:
         if self.not_compared:
             return Verdict.INCONCLUSIVE
         return Verdict.PROGRESS if self.changes else Verdict.EQUAL
+
+    def without(self, patterns: Collection[str]) -> Comparison:
+        """The same of all but some paths, whether they differ or could not be compared.
+
+        patterns: of paths, as of `--ignore`.
+        """
+        left = without(self.changes, patterns), without(self.not_compared, patterns)
+        return replace(self, changes=left[0], not_compared=left[1])
 
 
 def compare(
@@ -117,10 +124,10 @@ def compare(
 
         changes += rule_changes(before, after)
     if not pairs:
-        gaps.append(NotCompared(where="source", reason="no KHO root in either source"))
+        gaps.append(NotCompared(where=SOURCE, reason="no KHO root in either source"))
     for state in (before, after):
         gaps += [
-            NotCompared(where="source", reason=problem.message)
+            NotCompared(where=SOURCE, reason=problem.message)
             for problem in state.problems
             if problem.root is None and problem.code in _UNSEEN
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from luoser.changes.gaps import BROKEN, UNCOMPARED
+from luoser.changes.gaps import BROKEN, UNCOMPARED, named_path
 from luoser.changes.handler import record_changes
 from luoser.changes.kexec_metadata import metadata_changes
 from luoser.changes.kho_test import test_changes
@@ -83,7 +83,7 @@ def damaged_alike(before: tuple[Handover, State], after: tuple[Handover, State])
     old = _damage(*before)
     for key, message in _damage(*after).items():
         if key in old and key[1] in BROKEN:
-            yield NotCompared(where=key[0], reason=f"damaged in both: {message}")
+            yield NotCompared(where=named_path(after[0], key[0]), reason=f"damaged in both: {message}")
 
 
 _Damage = dict[tuple[str, str], str]

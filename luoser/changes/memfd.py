@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from luoser.changes.model import Change, Kind
 from luoser.changes.rows import common_runs, outside, unequal_rows
 from luoser.changes.sides import member_changes, one_sided, paired, text_of
-from luoser.state import Memfd
+from luoser.state import Folios, Memfd
 
-__all__ = ["memfd_changes"]
+__all__ = ["folio_changes", "memfd_changes"]
 
 
 _FOLIOS = ("count", "address", "total_pages", "flags", "order")
@@ -26,8 +26,19 @@ def memfd_changes(where: str, old: Memfd, new: Memfd, *, is_whole: bool = True) 
     is_whole: whether all pages of the two lists of folios were read. Else those on one side only are left out.
     """
     yield from member_changes(where, old, new, ("layout", "size", "position", "seals", "flags"))
-    yield from member_changes(f"{where}/folios", old.folios, new.folios, _FOLIOS)
-    was, now = old.folios.list, new.folios.list
+    yield from folio_changes(where, old.folios, new.folios, is_whole=is_whole)
+
+
+def folio_changes(where: str, old: Folios, new: Folios, *, is_whole: bool = True) -> Iterator[Change]:
+    """Changes of the array, and of folios by index.
+
+    where:    path of the memfd.
+    old:      before.
+    new:      after.
+    is_whole: as of `memfd_changes`.
+    """
+    yield from member_changes(f"{where}/folios", old, new, _FOLIOS)
+    was, now = old.list, new.list
     if len(was) == len(now) and was.frame_shift == now.frame_shift:
         rows: Sequence[int] = list(unequal_rows(was.data, now.data, 16))
         pairs = [(was[row], now[row]) for row in rows]

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from luoser.errors import UsageError
 from luoser.text import did_you_mean, safe_text
 
-__all__ = ["PARTS", "Change", "Kind", "NotCompared", "Verdict", "need_paths", "without"]
+__all__ = ["PARTS", "SOURCE", "Change", "Kind", "NotCompared", "Verdict", "need_paths", "without"]
 
 PARTS = (
     *(
@@ -29,6 +30,8 @@ PARTS = (
     *("pending", "preserved", "scratch", "subtrees"),
 )
 """What the path of a change of a state begins with."""
+SOURCE = "source"
+"""The path of what is about a source as a whole."""
 
 
 class Kind(StrEnum):
@@ -95,14 +98,19 @@ class NotCompared:
     reason: str
 
 
-def without(changes: Iterable[Change], patterns: Iterable[str]) -> tuple[Change, ...]:
-    """The changes whose path does not match.
+_Told = TypeVar("_Told", Change, NotCompared)
 
-    changes:  any.
+
+def without(told: Iterable[_Told], patterns: Iterable[str]) -> tuple[_Told, ...]:
+    """The changes, or what was not compared, whose path does not match.
+
+    told:     any. What is about a source as a whole is kept.
     patterns: of paths, `*` matches any text. A pattern also matches paths below it, and the items of a list.
     """
     wanted = [each for pattern in patterns for each in (pattern, f"{pattern}/*", f"{pattern}[*")]
-    return tuple(change for change in changes if not any(_is_match(change.where, pattern) for pattern in wanted))
+    return tuple(
+        one for one in told if one.where == SOURCE or not any(_is_match(one.where, pattern) for pattern in wanted)
+    )
 
 
 def _is_match(path: str, pattern: str) -> bool:

@@ -41,7 +41,7 @@ _EXIT = {"equal": 0, "progress": 0, "different": 1, "inconclusive": 4}
     multiple=True,
     metavar="PATTERN",
     shell_complete=complete.changes,
-    help="Paths that may differ, such as pci/*/driver_data.",
+    help="Paths that may differ, or need not be compared, such as pci/*/driver_data.",
 )
 @click.option("--all", "all_", is_flag=True, help="List all changes: moved folios and preserved ranges one by one.")
 @click.option("--stat", is_flag=True, help="Show only the number of changes.")
@@ -87,7 +87,8 @@ def command(
 
     Handovers are paired by root, direction and number. What the next kernel has consumed is progress, not a
     difference. With --against each other source has one line of output. Exit code 0: equal or progress only, 1:
-    different, 4: inconclusive, because something could not be compared and nothing else differs.
+    different, 4: inconclusive, because something could not be compared and nothing else differs. What --ignore names
+    may differ, and need not be compared; what is about a whole source cannot be ignored.
 
     \b
       luoser diff before.elf after.elf
@@ -148,11 +149,9 @@ def compared(
     how:     both are read.
     Others:  as of the command.
     """
-    from luoser.changes import without
     from luoser.render.changes import changes_document, print_changes, print_changes_line, print_stat
 
-    found = _compare((before, reading.source), roots, how, ignore)
-    found = replace(found, changes=without(found.changes, ignore))
+    found = _compare((before, reading.source), roots, how, ignore).without(ignore)
     note_judged(found.verdict.value)
     if output == "line":
         print_changes_line(found, source_names(reading.source))
