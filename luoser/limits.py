@@ -156,6 +156,8 @@ def in_force() -> Limits:
 @contextmanager
 def limited(limits: Limits | None) -> Iterator[None]:
     """Put limits in force inside the block. None: those that are in force already."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise UsageError(f"limits: expected luoser.limits.Limits, found {type(limits).__name__}")
     token = _in_force.set(limits if limits is not None else _in_force.get())
     try:
         yield

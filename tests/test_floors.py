@@ -24,7 +24,7 @@ each_module = pytest.mark.parametrize("name", MODULES)
 
 # Lowest first. Rooms on one floor share it without importing each other.
 FLOORS: list[set[str]] = [
-    {"errors", "limits", "text", "hextext", "parse", "bits", "output", "budget", "ranges"},
+    {"errors", "arguments", "limits", "text", "hextext", "parse", "bits", "output", "budget", "ranges"},
     {"fdt", "abi", "vmlinux"},
     {"symbols"},
     {"memory"},

@@ -7,7 +7,7 @@ several layouts; each has its own name here, and the label of the ABI catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,10 +28,11 @@ from luoser.abi import (
     vmalloc,
 )
 from luoser.abi.schema import Schema
+from luoser.arguments import need_names
 from luoser.errors import UsageError
 from luoser.text import did_you_mean
 
-__all__ = ["Layout", "layout", "layouts", "schemas", "unknown_layout"]
+__all__ = ["Layout", "layout", "layouts", "schemas", "unknown_layout", "usable_layouts"]
 
 
 _PAGE = 4096
@@ -220,6 +221,24 @@ def unknown_layout(name: str, *, kind: str | None = None) -> UsageError:
     near = did_you_mean(name, [entry.name for entry in _LAYOUTS if kind in (None, entry.kind)])
     what = "device list layout" if kind == "list" else "layout"
     return UsageError(f"unknown {what} {name!r}{near}; `luoser abi list` lists all")
+
+
+def usable_layouts(names: Sequence[str]) -> tuple[str, ...]:
+    """The names. Raises UsageError for an unknown layout, or one that need not be selected.
+
+    names: of layouts.
+    """
+    need_names(layout=names)
+    for name in names:
+        found = layout(name)
+        if found is None:
+            raise unknown_layout(name)
+        if (found.kind != "list" and not found.handler) or found.kind == "fdt":
+            raise UsageError(
+                f"layout {name}: not needed, as its string identifies it; --layout is for device lists and structs of "
+                "file handlers"
+            )
+    return tuple(names)
 
 
 def schemas() -> tuple[Schema, ...]:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from luoser.api.sources import Path
+from luoser.arguments import need_path
 from luoser.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def load(
     from luoser.symbols import read_symbols
 
     with limited(limits):
-        document = read_document(os.fspath(path)) if not more and not raw else None
+        document = read_document(need_path(path)) if not more and not raw else None
         if document is not None:
             return document
         known = read_symbols(symbols, SYMBOLS) if isinstance(symbols, str | os.PathLike) else symbols
@@ -190,7 +191,11 @@ def decode(data: bytes | Path, layout: str | None = None) -> Blob:
     from luoser.memory.file import read_file
     from luoser.reader.blob import decode as decoded
 
-    given = read_file(data, limit="list_size") if isinstance(data, str | os.PathLike) else data
+    given = (
+        data
+        if isinstance(data, bytes | bytearray | memoryview)
+        else read_file(need_path(data, "bytes or a path"), limit="list_size")
+    )
     return decoded(given, layout)
 
 
@@ -216,8 +221,11 @@ def diff(
     """
     from luoser.api.sources import opened
     from luoser.changes import PARTS, compare, need_paths
+    from luoser.memory.source import Memory
 
     need_paths(ignore, PARTS)
+    if not isinstance(memories, Sequence) or [isinstance(one, Memory | None) for one in memories] != [True, True]:
+        raise UsageError(f"memories: expected two sources, found {memories!r}")
     with opened(before, contents=contents) as (old, of_old), opened(after, contents=contents) as (new, of_new):
         known = of_old or memories[0], of_new or memories[1]
         found = compare(old, new, roots=roots, memories=known, contents=contents)
@@ -291,14 +299,14 @@ def extract(
     hash_names:  key of the hashes that replace names that users chose; implies `no_contents`. None: keep the names.
 
     Raises UsageError for a file that exists, if there is no such memfd or node, and for a key of less than 16
-    characters.
+    characters; OSError for a file that cannot be written.
     """
     from luoser.api.sources import opened_memory
     from luoser.extracts.parts import write_part
     from luoser.output import need_other
     from luoser.reader import memfd_at, read
 
-    name = os.fspath(target)
+    name = need_path(target)
     with opened_memory(source) as memory:
         need_other(name, [memory.path])
         wanted = partial(read, root=root, page_size=page_size, layouts=layouts, contents=True)

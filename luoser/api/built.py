@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from luoser.abi.registry import Layout, layout
 from luoser.api.negatives import Golden, array_name, mutation_of, node_at, notes_of
+from luoser.arguments import need_path
 from luoser.errors import UsageError
 from luoser.extracts.core import write_core
 from luoser.memory.file import read_file
@@ -143,7 +144,7 @@ def _values(spec: Mapping[str, Any] | str | os.PathLike[str]) -> tuple[Json, Pat
     """(values of a description, folder of the files that it names)."""
     if isinstance(spec, Mapping):
         return dict(spec), Path()
-    name = os.fspath(spec)
+    name = need_path(spec, "a description or a path")
     return parse_spec(read_file(name, limit="spec_size"), safe_text(name)), Path(name).parent
 
 

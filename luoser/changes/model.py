@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from luoser.arguments import need_names
 from luoser.errors import UsageError
 from luoser.text import did_you_mean, safe_text
 
@@ -120,8 +121,7 @@ def _is_match(path: str, pattern: str) -> bool:
 
 def need_paths(patterns: Collection[str], parts: Collection[str]) -> None:
     """Raise UsageError for a pattern that no path can match, or if all match. parts: what paths begin with."""
-    if isinstance(patterns, str):  # a collection of letters
-        raise UsageError(f"--ignore: expected paths, found {patterns!r}")
+    need_names(ignore=patterns)
     for pattern in patterns:
         first = pattern.partition("/")[0]
         if "*" not in first and not any(_is_match(part, first) for part in parts):

@@ -21,6 +21,7 @@ import luoser.checks.scratch
 import luoser.checks.topology
 import luoser.checks.vmalloc  # noqa: F401 - their rules enter themselves
 from luoser.abi.release import release_numbers
+from luoser.arguments import need_names
 from luoser.checks.judge import Judgement
 from luoser.checks.model import Finding, Judged, Report, Severity, Skipped, Unjudged, Verdict
 from luoser.checks.rule import Rule, need_known, need_topology, registered
@@ -97,7 +98,9 @@ def check(
     Raises UsageError if no rule is left to apply, for an unknown rule, family or severity, for an empty name, for a
     next release that is none, and for drivers without a topology.
     """
-    _need_names(select=select, ignore=ignore, drivers=drivers, handlers=handlers, flbs=flbs)
+    if not all(isinstance(part, tuple) and len(part) == 2 for part in ram):
+        raise UsageError(f"ram: expected (start, end) of each range, found {ram!r}")
+    need_names(select=select, ignore=ignore, drivers=drivers, handlers=handlers, flbs=flbs)
     need_known((*select, *ignore))
     need_topology(drivers, is_known=topology is not None)
     if next_release is not None and (not isinstance(next_release, str) or release_numbers(next_release) is None):
@@ -125,11 +128,3 @@ def check(
     if not state.handovers:
         judgement.judge_without_root(state, rules())
     return judgement.report(state, chosen)
-
-
-def _need_names(**options: Collection[str]) -> None:
-    """Raise UsageError for an empty name, and for a text, which is a collection of letters."""
-    for option, names in options.items():
-        if isinstance(names, str) or not all(names):
-            found = repr(names) if isinstance(names, str) else "an empty one"
-            raise UsageError(f"--{option}: expected names, found {found}")

@@ -37,7 +37,6 @@ __all__ = [
     "read_options",
     "timeout_option",
     "topology_option",
-    "usable_layouts",
     "within",
 ]
 
@@ -435,7 +434,7 @@ class Reading:
                 root=self.root,
                 search=search or self.search,
                 page_size=self.page_size,
-                layouts=usable_layouts(self.layouts),
+                layouts=self.layouts,
                 contents=contents,
                 symbols=read_symbols(path, SYMBOLS) if path is not None else None,
                 kallsyms=not self.no_symbols,
@@ -562,22 +561,6 @@ def beside(source: str, name: str) -> str:
     if "\0" in name or not is_inside or (place.exists() and not (place.is_file() or place.is_dir())):
         raise UsageError(f"{safe_text(name)}: expected a file in the folder of {safe_text(Path(source).name)}")
     return str(place) if place.is_absolute() else f"./{place}"  # never `live:` or `-`
-
-
-def usable_layouts(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, unchanged. Raises UsageError for an unknown layout, or one that --layout cannot select."""
-    from luoser.abi.registry import layout, unknown_layout
-
-    for name in names:
-        found = layout(name)
-        if found is None:
-            raise unknown_layout(name)
-        if (found.kind != "list" and not found.handler) or found.kind == "fdt":
-            raise UsageError(
-                f"layout {name}: not needed, as its string identifies it; --layout is for device lists and structs of "
-                "file handlers"
-            )
-    return names
 
 
 def echo_json(document: Any) -> None:

@@ -57,6 +57,8 @@ def write_part(
     is_core = memfd is None and blob is None
     if no_contents and not is_core:
         raise UsageError("--no-contents and --hash-names are for a core: leave out --memfd and --blob")
+    if hash_names is not None and not isinstance(hash_names, str):
+        raise UsageError(f"--hash-names: expected a text, found {type(hash_names).__name__}")
     if hash_names is not None and len(hash_names) < _SHORTEST_KEY:
         text = (
             f"expected at least {_SHORTEST_KEY} characters, found {len(hash_names)}; `openssl rand -hex 32` makes one"

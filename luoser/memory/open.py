@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from luoser import fdt
+from luoser.arguments import need_path
 from luoser.errors import SourceError, UsageError
 from luoser.limits import LIMITS, Limits, limited
 from luoser.memory import avml, elf, flattened, kdump, lime
@@ -86,8 +87,9 @@ def open_memory(
     Raises SourceError for a file that cannot be read, is empty, or is not a memory image; UsageError for ranges that
     do not fit the image, and for `pause` or `more` with a source that does not support it.
     """
+    names = [need_path(name) for name in (path, *more)]
     with limited(limits):
-        return _open(path, *more, ranges=ranges, pause=pause, raw=raw, scan=scan)
+        return _open(*names, ranges=ranges, pause=pause, raw=raw, scan=scan)
 
 
 def _open(

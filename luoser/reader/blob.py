@@ -11,6 +11,7 @@ from luoser import fdt
 from luoser.abi import block, guest, kexec_metadata, kho, luo, memfd, other, pci
 from luoser.abi.registry import Layout, layout, unknown_layout
 from luoser.abi.schema import Schema
+from luoser.arguments import need_names
 from luoser.bits import is_zero
 from luoser.errors import FormatError, UsageError
 from luoser.reader.pci_layout import Fit, best_fits, fit_pci, read_pci
@@ -37,6 +38,7 @@ def decode(data: bytes, name: str | None = None) -> Blob:
         raise FormatError("the blob is empty")
     if name is None:
         return _decided(data)
+    need_names(layout=(name,))
     chosen = layout(name)
     if chosen is None:
         raise unknown_layout(name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from luoser.abi.registry import usable_layouts
 from luoser.errors import UsageError
 from luoser.limits import Limits, limited
 from luoser.memory.source import Memory
@@ -66,16 +67,34 @@ def read(
         root=root,
         search=search,
         page_size=page_size,
-        layouts=tuple(layouts),
+        layouts=usable_layouts(layouts),
         contents=contents,
         symbols=symbols,
         kallsyms=kallsyms,
         pending=pending,
-        directions=dict(directions or {}),
+        directions=_directions(directions or {}),
     )
+    _need_values(root, symbols)
     with limited(limits):
         state = _read_source(memory, asked)
         return _salvaged(memory, state, page_size) if salvage else state
+
+
+def _need_values(root: int | None, symbols: Symbols | None) -> None:
+    """Raise UsageError for arguments of another type."""
+    if root is not None and (not isinstance(root, int) or isinstance(root, bool)):
+        raise UsageError(f"--root: expected an address, found {root!r}")
+    if symbols is not None and not isinstance(symbols, Symbols):
+        raise UsageError(f"--symbols: expected those of luoser.symbols, found {type(symbols).__name__}")
+
+
+def _directions(given: Mapping[int, Direction]) -> dict[int, Direction]:
+    """Directions by root, also of their names. Raises UsageError for anything else."""
+    try:
+        return {root: Direction(way) for root, way in given.items()}
+    except (AttributeError, ValueError):
+        words = ", ".join(Direction)
+        raise UsageError(f"--direction: expected one of {words} for each root, found {given!r}") from None
 
 
 def _salvaged(memory: Memory, state: State, page_size: int | None) -> State:

@@ -190,7 +190,19 @@ def test_what_is_no_source_at_all_is_an_error_of_luoser(name: str) -> None:
         ),
         (lambda: luoser.diff(FROZEN, FROZEN, ignore=["*"]), "ignore: nothing is left to compare"),
         (lambda: luoser.diff(FROZEN, FROZEN, ignore=["weather"]), "ignore weather: no such path"),
-        (lambda: luoser.diff(FROZEN, FROZEN, ignore="pci"), "ignore: expected paths, found 'pci'"),
+        (lambda: luoser.diff(FROZEN, FROZEN, ignore="pci"), "ignore: expected names, found 'pci'"),
+        (lambda: luoser.diff(FROZEN, FROZEN, ignore=None), "ignore: expected names, found None"),  # type: ignore[arg-type]
+        (lambda: luoser.diff(FROZEN, FROZEN, memories=(1, 2)), "memories: expected two sources"),  # type: ignore[arg-type]
+        (lambda: luoser.check(FROZEN, select=None), "select: expected names, found None"),  # type: ignore[arg-type]
+        (lambda: luoser.check(FROZEN, ram="all"), "ram: expected .start, end. of each range"),  # type: ignore[arg-type]
+        (lambda: luoser.open(5), "expected a path, found int"),  # type: ignore[arg-type]
+        (lambda: luoser.open("a\0b"), "expected a path, found a text with a NUL"),
+        (lambda: luoser.load(None), "expected a path, found NoneType"),  # type: ignore[arg-type]
+        (lambda: luoser.decode(5), "expected bytes or a path, found int"),  # type: ignore[arg-type]
+        (lambda: luoser.decode(b"a", 5), "layout: expected names, found 5"),  # type: ignore[arg-type]
+        (lambda: luoser.build(5), "expected a description or a path, found int"),  # type: ignore[arg-type]
+        (lambda: luoser.extract(FROZEN, None), "expected a path, found NoneType"),  # type: ignore[arg-type]
+        (lambda: luoser.extract(FROZEN, "x", hash_names=5), "hash_names: expected a text, found int"),  # type: ignore[arg-type]
     ],
 )
 def test_what_the_command_refuses_is_refused(take: Callable[[], object], word: str) -> None:

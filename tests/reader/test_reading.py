@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import luoser
 from luoser.checks import Verdict, check
+from luoser.errors import UsageError
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 from luoser.reader import SYMBOLS, locate, reading
@@ -233,3 +236,26 @@ def test_directions_of_other_roots_need_a_search(tmp_path: Path) -> None:
 def test_option_without_a_root_is_refused(luoser_command: Run) -> None:
     result = luoser_command("inspect", real.path("7.3-a/frozen"), "--search")
     assert result.returncode == 2 and b"--search is for --root" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"root": "0x5cd000"}, "root: expected an address, found '0x5cd000'"),
+        ({"layouts": "pci-v2-u64"}, "layout: expected names, found 'pci-v2-u64'"),
+        ({"layouts": ["nope"]}, "unknown layout 'nope'"),
+        ({"layouts": ["luo-v1"]}, "layout luo-v1: not needed"),
+        ({"directions": {0x5CD000: "up"}}, "directions: expected one of incoming, outgoing, unknown"),
+        ({"directions": 5}, "directions: expected one of incoming, outgoing, unknown"),
+        ({"symbols": "System.map"}, "symbols: expected those of luoser.symbols, found str"),
+        ({"limits": {}}, "limits: expected luoser.limits.Limits, found dict"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_in_words(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        luoser.read(real.dump("7.3-a/frozen"), **options)
+
+
+def test_a_direction_may_be_given_by_its_name() -> None:
+    asked: Any = {0x5CD000: "incoming"}
+    assert luoser.read(real.dump("7.3-a/frozen"), directions=asked).handovers[0].direction is Direction.INCOMING
