@@ -10,7 +10,7 @@ import pytest
 
 from luoser.abi.pci import layout
 from luoser.changes import PARTS, compare
-from luoser.state import DeviceList, Direction, Pending, PendingFlb, PendingSession, State
+from luoser.state import DeviceList, Direction, FolioList, Pending, PendingFlb, PendingSession, State
 from luoser.state.columns import columns
 from tests import real
 from tests.checks import mutants
@@ -147,3 +147,32 @@ def test_devices_that_are_preserved_already_are_compared() -> None:
     one, other = (early(lambda pending, each=each: replace(pending, lists=(each,))) for each in (old, new))
     assert places(one, one) == []
     assert ("removed", f"pending/devices/{name}") in places(one, other)
+
+
+def incoming(state: State) -> State:
+    """The same after the jump."""
+    return replace(state, handovers=(replace(state.handovers[0], direction=Direction.INCOMING, at_jump=False),))
+
+
+def test_lists_of_a_kernel_that_is_gone_are_not_lacking() -> None:
+    state = early()
+    after = incoming(replace(state, handovers=(replace(state.handovers[0], pending=None),)))
+    assert "pending" not in {gap.where for gap in compare(state, after).not_compared}
+
+
+def test_folios_of_what_was_handed_over_are_progress() -> None:
+    one, other = incoming(early(_with_memfd(0x100_0000))), incoming(early(_with_memfd(0x200_0000)))
+    assert {kind for kind, _ in places(one, other)} == {"progress"}
+
+
+def test_folios_of_a_list_that_was_not_read_to_its_end_are_not_removed() -> None:
+    def cut(pending: Pending) -> Pending:
+        (session, *others), (file, *files) = pending.sessions, pending.sessions[0].files
+        assert file.memfd is not None
+        folios = file.memfd.folios
+        few = FolioList(folios.list.data[16:], page_size=4096)
+        made = replace(file, memfd=replace(file.memfd, folios=replace(folios, list=few)))
+        return replace(pending, sessions=(replace(session, files=(made, *files)), *others), complete=False)
+
+    change = _with_memfd(0x100_0000)
+    assert places(early(change), early(lambda pending: cut(change(pending)))) == []
