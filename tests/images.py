@@ -137,16 +137,20 @@ class Image:
     def radix(self, blocks: Blocks) -> int:
         """The radix tree of kho-v2 and later; the address of its root page."""
         shift = self.page_size.bit_length() - 1
+        return self.tree_of((1 << (64 - shift - order) | address >> (shift + order) for address, order in blocks))
+
+    def tree_of(self, keys: Iterable[int], *, keep: bool = False) -> int:
+        """A radix tree of keys; the address of its root page. keep: preserve its nodes."""
+        shift = self.page_size.bit_length() - 1
         table_bits, leaf_bits = shift - 3, shift + 3
         levels = -(-(64 - shift + 1 - leaf_bits) // table_bits)
-        root = self.alloc(keep=False)
-        for address, order in blocks:
-            key = 1 << (64 - shift - order) | address >> (shift + order)
+        root = self.alloc(keep=keep)
+        for key in keys:
             node = root
             for level in range(levels, 0, -1):
                 slot = node + 8 * (key >> (leaf_bits + table_bits * (level - 1)) & ((1 << table_bits) - 1))
                 if not (child := self._u64(slot)):
-                    child = self.alloc(keep=False)
+                    child = self.alloc(keep=keep)
                     self.put(slot, u64(child))
                 node = child
             self._set_bit(node, key & ((1 << leaf_bits) - 1))

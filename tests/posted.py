@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Container, Iterable
 
 from tests.images import Image, Node, fdt, name, text, u32, u64
 
-__all__ = ["BLOB", "Places", "poisoned", "posted", "users"]
+__all__ = ["BLOB", "Places", "hypervisor", "poisoned", "posted", "users"]
 
 BLOB = 5 * 4096
 """Bytes of the unknown sub-tree."""
@@ -80,6 +81,31 @@ def users(
             "pcsc": (image.alloc(devices), len(devices)),
             "pstore-kho": (image.alloc(log), 48 + 4000),
         }
+    )
+    return image
+
+
+def hypervisor(
+    *,
+    orders: bool,
+    more: Iterable[int] = (),
+    keep: Container[str] = ("nodes", "pages"),
+    blocks: Iterable[tuple[int, int]] = (),
+) -> Image:
+    """The pages of a hypervisor: two of order 0, and with orders one of order 2.
+
+    orders: whether the keys of its tree have an order; else they are page frame numbers.
+    more:   keys of the tree in addition.
+    keep:   which of `nodes` and `pages` are preserved.
+    blocks: (address, order) of further blocks that are preserved.
+    """
+    image = Image()
+    pages = [image.alloc(order=order, keep="pages" in keep) for order in (0, 0, 2)[: 2 + orders]]
+    keys = [1 << 52 | pages[0] >> 12, 1 << 52 | pages[1] >> 12, *(1 << 50 | page >> 14 for page in pages[2:])]
+    image.kept.extend(blocks)
+    tree = image.tree_of([*(keys if orders else (page >> 12 for page in pages)), *more], keep="nodes" in keep)
+    image.handover(
+        {"mshv_prsv_pt": (image.tree(Node("", {"compatible": text("mshv_kho-v1"), "root_table": u64(tree)})), 4096)}
     )
     return image
 

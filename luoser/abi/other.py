@@ -64,6 +64,7 @@ class TreeForm:
     pages:      properties with the address of preserved memory, u64 each; the first is needed.
     counted:    property with the number of u64 at the last of these addresses, a u32. Empty: none.
     below:      whether the properties are those of nodes below the root.
+    page_tree:  which of these addresses is that of a radix tree of pages. Empty: none.
     answer:     what the next kernel does without the needed one.
 
     Source: docs/abi/others.md.
@@ -74,13 +75,15 @@ class TreeForm:
     pages: tuple[str, ...]
     counted: str = ""
     below: bool = False
+    page_tree: str = ""
     answer: str
 
 
 TREES: tuple[TreeForm, ...] = (
     TreeForm(
         subtree="mshv_prsv_pt", compatible="mshv_kho-v1", pages=("root_table", "partition_ids"),
-        counted="nr_partition_ids", answer="the next kernel panics: it cannot know the pages of the hypervisor",
+        counted="nr_partition_ids", page_tree="root_table",
+        answer="the next kernel panics: it cannot know the pages of the hypervisor",
     ),
     TreeForm(
         subtree="pstore-kho", compatible="pstore-kho-v1", pages=("pstore_kho_record",),

@@ -14,6 +14,7 @@ from luoser.abi.schema import Schema, array, natural, phys, raw, u32
 
 __all__ = [
     "KHO_ARRAY_MAGIC",
+    "MAX_PAGE_ORDER",
     "SMALL_BITMAP",
     "RadixGeometry",
     "chunk_capacity",
@@ -28,6 +29,8 @@ __all__ = [
 
 KHO_ARRAY_MAGIC = b"RRAK"
 """First bytes of the kho-v1 map of an RFC of September 2025, which luoser does not decode."""
+MAX_PAGE_ORDER = 10
+"""Order of the largest block of the page allocator, if the configuration has not another one."""
 SMALL_BITMAP = 512
 """Bytes of a kho-v1 bitmap up to 6.17.8, with any page size; later bitmaps fill a page."""
 
@@ -107,13 +110,15 @@ def chunk_capacity(page_size: int) -> int:
 class RadixGeometry:
     """Shape of the radix tree for one page size.
 
-    A key holds order and address: `1 << (order_bit - order) | address >> (page_shift + order)`.
+    A key holds order and address: `1 << (order_bit - order) | address >> (page_shift + order)`. Other users of the same
+    tree have page frame numbers as keys.
 
     page_shift: log2 of the page size.
     order_bit:  bit of the key that is set for order 0.
     table_bits: bits of the key per table level.
     leaf_bits:  log2 of the bits in a leaf.
     levels:     table levels above the leaf (5 with 4 KiB pages).
+    frames:     whether keys are page frame numbers.
 
     Source: docs/abi/preserved.md.
     """
@@ -123,19 +128,36 @@ class RadixGeometry:
     table_bits: int
     leaf_bits: int
     levels: int
+    frames: bool = False
 
     @classmethod
-    def of(cls, page_size: int) -> RadixGeometry:
-        """The shape for a page size in bytes."""
+    def of(cls, page_size: int, *, frames: bool = False) -> RadixGeometry:
+        """The shape for a page size in bytes. frames: whether keys are page frame numbers."""
         shift = page_size.bit_length() - 1
         width, table, leaf = 64 - shift + 1, shift - 3, shift + 3
-        return cls(shift, 64 - shift, table, leaf, -(-(width - leaf) // table))
+        return cls(shift, 64 - shift, table, leaf, -(-(width - leaf) // table), frames)
 
     def key(self, address: int, order: int) -> int:
-        """Key of the block of 2^order pages at a physical address."""
+        """Key of the block of 2^order pages at a physical address. The order of a page frame number is 0."""
+        if self.frames:
+            return address >> self.page_shift
         return 1 << (self.order_bit - order) | address >> (self.page_shift + order)
 
     def decode(self, key: int) -> tuple[int, int]:
-        """(physical address, order) of a non-zero key."""
+        """(physical address, order) of a non-zero key, or of any page frame number."""
+        if self.frames:
+            return key << self.page_shift, 0
         order = self.order_bit - (key.bit_length() - 1)
         return (key << (self.page_shift + order)) & ((1 << 64) - 1), order
+
+    def can_lead_to(self, prefix: int) -> bool:
+        """Whether a leaf can be for pages of the page allocator: of at most MAX_PAGE_ORDER, below 2^52.
+
+        No leaf can be in both forms of keys: an order up to MAX_PAGE_ORDER is a higher bit than any frame number has.
+
+        prefix: of the keys of the leaf.
+        """
+        if not prefix and not self.frames:
+            return False
+        address, order = self.decode(prefix << self.leaf_bits)
+        return 0 <= order <= MAX_PAGE_ORDER and address < 1 << 52

@@ -14,7 +14,7 @@ from luoser.changes.memblock import memblock_changes
 from luoser.changes.model import Change, Kind, NotCompared
 from luoser.changes.pci import pci_changes
 from luoser.changes.pending import pending_changes
-from luoser.changes.preserved import map_changes
+from luoser.changes.preserved import map_changes, page_tree_changes
 from luoser.changes.sides import NOT_THERE, Sides, member_changes, one_sided, paired, path_part, text_of
 from luoser.fdt import Fdt, Node
 from luoser.state import Direction, Handover, MapStatus, State
@@ -128,6 +128,7 @@ def _subtrees(sides: Sides) -> Iterator[Change]:
             yield from member_changes(where, old, new, ("address", "size"))
             if not sides.after.may_be_freed(place):
                 yield from _tree(f"{where}/fdt", old.fdt, new.fdt)
+                yield from page_tree_changes(f"{where}/page_tree", old.page_tree, new.page_tree)
             yield from record_changes(sides, where, place, place_before, old.detail, new.detail)
     if sides.before.fdt is not None and sides.after.fdt is not None:
         yield from _shapes(sides.before.fdt.root, sides.after.fdt.root)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import merge
 
 from luoser.changes.model import Change, Kind
 from luoser.changes.sides import Sides, member_changes
-from luoser.state import Extent, MapStatus, PreservedMap
+from luoser.state import MapStatus, Preserved, PreservedMap
 from luoser.text import human_size
 
-__all__ = ["extent_changes", "map_changes"]
+__all__ = ["extent_changes", "map_changes", "page_tree_changes"]
 
 _NOT_SEEN = {MapStatus.MISSING, MapStatus.UNREAD}
 
@@ -38,47 +39,31 @@ def map_changes(sides: Sides) -> Iterator[Change]:
         yield from extent_changes(before.map, after.map)
 
 
-def extent_changes(before: PreservedMap, after: PreservedMap) -> Iterator[Change]:
-    """Runs of blocks that are in only one of two maps. If the other map is incomplete, they are left out.
+def page_tree_changes(where: str, before: Preserved | None, after: Preserved | None) -> Iterator[Change]:
+    """Changes of the tree of pages of a sub-tree, if both sides have one that was read.
+
+    where:  path of the tree.
+    before: None: it has none, or it cannot be read.
+    after:  the same.
+    """
+    if before is None or after is None or before.map is None or after.map is None:
+        return
+    yield from member_changes(where, before, after, ("form", "status", "address"))
+    yield from extent_changes(before.map, after.map, where)
+
+
+def extent_changes(before: PreservedMap, after: PreservedMap, where: str = "preserved") -> Iterator[Change]:
+    """Runs of blocks that are in only one of two maps, by order. If the other map is incomplete, they are left out.
 
     before: first map.
     after:  second map.
+    where:  path of the map.
     """
     if before == after:
         return
-    old, new = _by_order(before), _by_order(after)
-    for order in sorted(old.keys() | new.keys()):
-        size = before.page_size << order
-        for start, end in _minus(old.get(order, []), new.get(order, [])) if after.complete else ():
-            yield Change(kind=Kind.REMOVED, where=f"preserved/{start:#x}", before=_text(start, end, order, size))
-        for start, end in _minus(new.get(order, []), old.get(order, [])) if before.complete else ():
-            yield Change(kind=Kind.ADDED, where=f"preserved/{start:#x}", after=_text(start, end, order, size))
-
-
-def _text(start: int, end: int, order: int, size: int) -> str:
-    return f"{(end - start) // size} x order {order}, {human_size(end - start)}"
-
-
-def _by_order(found: PreservedMap) -> dict[int, list[tuple[int, int]]]:
-    made: dict[int, list[tuple[int, int]]] = {}
-    extent: Extent
-    for extent in found.extents():
-        address, order, count = extent
-        made.setdefault(order, []).append((address, address + count * (found.page_size << order)))
-    return made
-
-
-def _minus(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The parts of sorted ranges that are not covered by other sorted ranges."""
-    place = 0
-    for start, end in one:
-        while place < len(other) and other[place][1] <= start:
-            place += 1
-        at, low = place, start
-        while at < len(other) and other[at][0] < end:
-            if low < other[at][0]:
-                yield low, other[at][0]
-            low = max(low, other[at][1])
-            at += 1
-        if low < end:
-            yield low, end
+    removed = ((extent, Kind.REMOVED) for extent in (before.without(after) if after.complete else ()))
+    added = ((extent, Kind.ADDED) for extent in (after.without(before) if before.complete else ()))
+    for (address, order, count), kind in merge(removed, added, key=lambda one: one[0][1]):
+        text = f"{count} x order {order}, {human_size(count * (before.page_size << order))}"
+        old, new = (text, None) if kind is Kind.REMOVED else (None, text)
+        yield Change(kind=kind, where=f"{where}/{address:#x}", before=old, after=new)

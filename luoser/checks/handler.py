@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from luoser.abi.memfd import form_of_handler
 from luoser.abi.other import POISONED, POISONED_TREE, TREES, TreeForm, kho_hwpoison_metadata
@@ -17,7 +17,7 @@ from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.checks.vmalloc import broken_areas
 from luoser.fdt import Node
-from luoser.state import Problem, Record, Subtree
+from luoser.state import MapStatus, Preserved, PreservedMap, Problem, Record, Subtree
 from luoser.state.trees import tree_addresses, tree_nodes
 from luoser.text import one_bit_off, safe_text
 
@@ -126,7 +126,7 @@ def _lost_structs(view: View) -> dict[str, Problem]:
     return {path: found[0] for path, found in view.subjects(*UNREAD).items() if names.get(path) in owners}
 
 
-_AREA = re.compile(r"(subtrees|luo\.flbs|luo\.sessions\[\d+\]\.files)\[\d+\]\.(?!memfd|contents)\w+")
+_AREA = re.compile(r"(subtrees|luo\.flbs|luo\.sessions\[\d+\]\.files)\[\d+\]\.(?!memfd|contents|page_tree)\w+")
 """Paths of the areas of such structs."""
 
 
@@ -222,9 +222,11 @@ def _poisoned(view: View) -> list[tuple[str, Subtree, Record]]:
     "MAP021", "subtree-page-not-preserved", Severity.ERROR, kernels="postings of 2026", source="others.md#sub-trees"
 )
 def tree_pages(view: View) -> Iterator[Found]:
-    """An address in the devicetree of a posted user is not that of a page, or the page is not preserved.
+    """An address in the devicetree of a posted user is not that of a page, or the page is not preserved; or a page in
+    the tree of the hypervisor's pages, or a node of this tree, is not preserved as a block of its own.
 
-    The next kernel has used the page again when the owner reads it. For the pages of the hypervisor it panics.
+    The next kernel has used the page again when the owner reads it. For the pages of the hypervisor it panics: it
+    restores each by itself. A tree that cannot be read to its end is not judged.
     """
     view.need_unconsumed()
     trees = list(view.trees())
@@ -245,6 +247,45 @@ def tree_pages(view: View) -> Iterator[Found]:
                     where=where,
                     hint=f"{effect}; find what freed this memory, or cleared its bit in the map",
                 )
+    named = {address for _, form, tree in trees for _, address in tree_addresses(form, tree.root)}
+    for what, where, pages in view.page_trees():
+        yield from _lost_pages(found, what, where, pages, named)
+    for what, where, pages in view.page_trees():
+        _need_all(view, what, where, pages)
+
+
+def _lost_pages(found: PreservedMap, what: str, where: str, tree: Preserved, named: Container[int]) -> Iterator[Found]:
+    """Pages and nodes of a tree that are not in the map as blocks of the same order.
+
+    named: addresses that were looked at as those of the devicetree.
+    """
+    nodes = [(node, 0, 1) for node in tree.nodes if node not in named or found.find(node) is not None]
+    for kind, wanted in (("node", PreservedMap.from_extents(nodes, page_size=found.page_size)), ("page", tree.map)):
+        lost = list(wanted.without(found)) if wanted is not None else []
+        if not lost:
+            continue
+        address, order, _ = lost[0]
+        count, block = sum(count for _, _, count in lost), found.find(address)
+        fault = "not preserved" if block is None else f"preserved only in a block of order {block.order}"
+        more = f", and {count - 1} more" if count > 1 else ""
+        yield Found(
+            f"{kind} {address:#x} of {what} is {fault}{more}: expected a block of order {order}",
+            address=address,
+            where=where,
+            hint="the next kernel panics, as it cannot restore it; find what freed it, or cleared its bit in the map",
+        )
+
+
+def _need_all(view: View, what: str, where: str, tree: Preserved) -> None:
+    """Raise NotJudged if a tree of pages was not read to its end."""
+    problem = next(view.problems(*_TREE_PROBLEMS, about=where), None)
+    if problem is not None:
+        raise NotJudged(problem.message, cause=cause_of(problem), about=where)
+    if tree.status is not MapStatus.INTACT or tree.map is None or not tree.map.complete:
+        raise NotJudged(f"{what} cannot be read to its end", cause="damaged", about=where)
+
+
+_TREE_PROBLEMS = (*UNREAD, "map-too-large", "map-garbage", "map-node-broken", "map-unread")
 
 
 @register(

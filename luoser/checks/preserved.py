@@ -679,9 +679,10 @@ def _is_handed_over(view: View, problem: Problem) -> bool:
 
 def _reported_by_others(view: View) -> set[int]:
     """Addresses that other rules report if they are not preserved."""
+    owned = {address for _, form, tree in view.trees() for _, address in tree_addresses(form, tree.root)}
     if view.handover.luo is None:
-        return set()
-    owned = {address for places in (_list_places(view), _handles(view)) for _, _, address in places}
+        return owned
+    owned |= {address for places in (_list_places(view), _handles(view)) for _, _, address in places}
     return owned | {address for _, address, _, _ in _luo_places(view)}
 
 
@@ -726,6 +727,7 @@ def _claims(view: View) -> Iterator[_Claim]:
             end = subtree.address + max(subtree.size or 1, 1)
             what = f"sub-tree {safe_text(subtree.name)}"
             yield subtree.address, -(-end // page) * page, "subtree", what, f"subtrees[{index}]"
+    yield from _tree_claims(view)
     for index, region in enumerate(handover.memblock.reservations if handover.memblock is not None else ()):
         what, where = f"reserve_mem region {safe_text(region.name)}", f"memblock.reservations[{index}]"
         yield region.start, region.start + region.size, "region", what, where
@@ -740,6 +742,15 @@ def _claims(view: View) -> Iterator[_Claim]:
     for where, what, array in _arrays(view):
         for place, size, word in _array_blocks(array, page):
             yield place, place + size, "array", f"{word} of {what}", where
+
+
+def _tree_claims(view: View) -> Iterator[_Claim]:
+    page = view.page_size
+    for what, where, tree in view.page_trees():
+        for node in tree.nodes:
+            yield node, node + page, "tree-node", f"a node of {what}", where
+        for place, order, count in tree.map.extents() if tree.map is not None else ():
+            yield place, place + count * (page << order), "tree-page", f"pages in {what}", where
 
 
 def _luo_claims(view: View) -> Iterator[_Claim]:

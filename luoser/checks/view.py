@@ -24,6 +24,7 @@ from luoser.state import (
     PciList,
     Pending,
     PendingSession,
+    Preserved,
     PreservedMap,
     Problem,
     Record,
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["View", "cause_of"]
 
 
-_CAUSES: dict[str, Cause] = {"missing": "missing", "excluded": "excluded", "page-damaged": "damaged"}
+_CAUSES: dict[str, Cause] = {
+    "missing": "missing", "excluded": "excluded", "page-damaged": "damaged", "map-unread": "unread",
+}  # fmt: skip
 _CHAINS = {
     "sessions and files": re.compile(r"(luo|pending)\.sessions(\[\d+\]\.files)?"),
     "FLBs": re.compile(r"luo\.flbs|pending\.flbs\[\d+\]"),
@@ -422,6 +425,13 @@ class View:
             form = forms.get((subtree.name, root.text("compatible") or b"")) if root is not None else None
             if form is not None and subtree.fdt is not None:
                 yield f"subtrees[{index}]", form, subtree.fdt
+
+    def page_trees(self) -> Iterator[tuple[str, str, Preserved]]:
+        """(name, path, tree) of each tree of pages that a sub-tree has."""
+        for index, subtree in enumerate(self.handover.subtrees):
+            if subtree.page_tree is not None:
+                name = f"the page tree of sub-tree {safe_text(subtree.name)}"
+                yield name, f"subtrees[{index}].page_tree", subtree.page_tree
 
     def name_of(self, session: Session, file: File) -> str:
         """Name of a file in messages.

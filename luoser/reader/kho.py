@@ -28,9 +28,9 @@ from luoser.reader.memblock import read_memblock
 from luoser.reader.memfd import with_file_contents
 from luoser.reader.pci import Lead, read_lists, with_contents
 from luoser.reader.pending import read_pending
-from luoser.reader.preserved import Broken, MapReading, read_chunks, read_radix
+from luoser.reader.preserved import Broken, MapReading, read_chunks, read_page_tree, read_radix
 from luoser.reader.scratch import Messenger, messengers, own_scratch, report_lost_array, report_lost_roots
-from luoser.reader.status import judge
+from luoser.reader.status import judge, judge_page_tree
 from luoser.reader.unknown import with_unknown_contents
 from luoser.reader.walk import KeepTree, Subject, Walk
 from luoser.state import (
@@ -222,7 +222,7 @@ def _subtrees(walk: Walk, root: int, tree: Fdt) -> Iterator[Subtree]:
 
 def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size: int | None, node: Node) -> Subtree:
     """A sub-tree, with its devicetree if it is one. Other kinds are read by the modules of their subjects."""
-    fdt = detail = None
+    fdt = detail = pages = None
     if address is not None:
         is_tree = name in (_MEMBLOCK, _TEST) or (name != _LUO and node.get(SUBTREE_PROPERTIES[0]) is not None)
         if is_tree or _starts_as_fdt(walk, address):
@@ -231,12 +231,23 @@ def _subtree(walk: Walk, subject: Subject, name: str, address: int | None, size:
                 size, fdt = size or fdt.header.totalsize, None  # not in a cut without contents
             if fdt is not None and name == POISONED:
                 detail = read_poisoned(walk, address, fdt, subject)
+            pages = _page_tree(walk, name, fdt, subject.part("page tree", ".page_tree")) if fdt is not None else None
         elif name not in (_LUO, _METADATA):  # those are read for themselves
             walk.read_some(address, min(size or 1, _LARGEST), subject)
             detail = read_detail(walk, name, address, subject, size=size)
     if size is None and fdt is not None:
         size = fdt.header.totalsize
-    return Subtree(name=name, address=address, size=size, fdt=fdt, detail=detail)
+    return Subtree(name=name, address=address, size=size, fdt=fdt, detail=detail, page_tree=pages)
+
+
+def _page_tree(walk: Walk, name: str, tree: Fdt, subject: Subject) -> Preserved | None:
+    """The tree of pages that the devicetree of a posted user names. None: it has none, or no address of it."""
+    for form in TREES:
+        is_form = form.subtree == name and tree.root.text("compatible") == form.compatible.encode()
+        address = tree.root.u64(form.page_tree) if is_form and form.page_tree else None
+        if address is not None and walk.is_page_address(address):
+            return judge_page_tree(walk, read_page_tree(walk, address), subject)
+    return None
 
 
 _OF_TEST = values_of(magic=4, csum=4)

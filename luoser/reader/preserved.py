@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A walk of the preserved map, in both forms, as far as its nodes are possible."""
+"""A walk of the preserved map, in both forms, and of other trees of pages, as far as their nodes are possible."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 
 from luoser.abi.preserved import (
     KHO_ARRAY_MAGIC,
+    MAX_PAGE_ORDER,
     SMALL_BITMAP,
     RadixGeometry,
     chunk_capacity,
@@ -25,7 +26,7 @@ from luoser.reader.walk import EM_X86_64, Walk
 from luoser.state import Bitmap
 from luoser.text import bytes_text
 
-__all__ = ["Broken", "MapReading", "read_chunks", "read_radix"]
+__all__ = ["Broken", "MapReading", "read_chunks", "read_page_tree", "read_radix"]
 
 _LOW_MEMORY = 1 << 20
 """Kernels for x86-64 reserve all memory below this."""
@@ -55,7 +56,7 @@ class Broken:
 class MapReading:
     """A map as walked, not judged yet. All addresses are physical.
 
-    form:        `chunks` or `radix`.
+    form:        `chunks` or `radix`. Of another tree of pages: `orders`, `frames`, or `open` if no key tells.
     address:     of the first page.
     bitmaps:     that were read, without leaves of a radix tree that have no bit.
     nodes:       addresses of the map's own pages.
@@ -129,8 +130,39 @@ def read_radix(walk: Walk, address: int) -> MapReading:
 
     Source: kernel/liveupdate/kho_radix_tree.c; docs/abi/preserved.md.
     """
-    reading = MapReading("radix", address)
-    geometry = RadixGeometry.of(walk.page_size)
+    reading, geometry = MapReading("radix", address), RadixGeometry.of(walk.page_size)
+    for leaf, prefix, page in _leaves(walk, reading, geometry):
+        _leaf(walk, reading, geometry, leaf, prefix, page)
+    return reading
+
+
+def read_page_tree(walk: Walk, address: int) -> MapReading:
+    """A tree of pages in the format of KHO's, whose keys are of KHO's form or page frame numbers.
+
+    The form is that under which all leaves are possible: they cannot be both. A tree without leaves is in form `open`.
+
+    walk:    the source.
+    address: of the root page.
+
+    Source: docs/abi/others.md.
+    """
+    reading = MapReading("open", address)
+    leaves = list(_leaves(walk, reading, RadixGeometry.of(walk.page_size)))
+    forms = [RadixGeometry.of(walk.page_size, frames=frames) for frames in (False, True)]
+    for geometry in (one for one in forms if leaves and all(one.can_lead_to(prefix) for _, prefix, _ in leaves)):
+        reading.form = "frames" if geometry.frames else "orders"
+        for leaf, prefix, page in leaves:
+            _leaf(walk, reading, geometry, leaf, prefix, page)
+    if leaves and reading.form == "open":
+        shown = ", ".join(f"{leaf:#x} from key {prefix << forms[0].leaf_bits:#x} on" for leaf, prefix, _ in leaves[:3])
+        text = f"keys that are neither page frame numbers nor have an order up to {MAX_PAGE_ORDER}"
+        reading.unread = f"{len(leaves)} leaves for {text}: {shown}{', ...' if len(leaves) > 3 else ''}"
+    return reading
+
+
+def _leaves(walk: Walk, reading: MapReading, geometry: RadixGeometry) -> Iterator[tuple[int, int, bytes]]:
+    """(address, prefix of keys, bits) of each leaf of a tree. Its nodes are noted on the way."""
+    address = reading.address
     seen = {address}
     stack = [(address, geometry.levels, 0)]
     while stack:
@@ -140,7 +172,7 @@ def read_radix(walk: Walk, address: int) -> MapReading:
         if page is None:
             continue
         if level == 0:
-            _leaf(walk, reading, geometry, prefix, page)
+            yield node, prefix, page
             continue
         used = _used(page)
         if node != address and not used:
@@ -148,7 +180,6 @@ def read_radix(walk: Walk, address: int) -> MapReading:
         for index, child in reversed(_children(walk, reading, node, page, used, seen)):
             reading.parents[child] = node
             stack.append((child, level - 1, prefix << geometry.table_bits | index))
-    return reading
 
 
 def _used(page: bytes) -> list[tuple[int, int]]:
@@ -289,11 +320,11 @@ def _is_chunk(walk: Walk, address: int) -> bool:
     )
 
 
-def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int, page: bytes) -> None:
-    base, leaf = prefix << geometry.leaf_bits, reading.nodes[-1]
-    if prefix == 0:  # the first leaf has the keys of all the highest orders
+def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, leaf: int, prefix: int, page: bytes) -> None:
+    base = prefix << geometry.leaf_bits
+    if prefix == 0 and not geometry.frames:  # the first leaf has the keys of all the highest orders
         for bit in _set_bits(page):
-            _single(reading, geometry, bit, page_size=walk.page_size)
+            _single(reading, geometry, leaf, bit, page_size=walk.page_size)
         return
     address, order = geometry.decode(base)
     if base >> (geometry.order_bit + 1) or address >= PHYSICAL_LIMIT:
@@ -306,8 +337,8 @@ def _leaf(walk: Walk, reading: MapReading, geometry: RadixGeometry, prefix: int,
         reading.holders[order, address] = (leaf,)
 
 
-def _single(reading: MapReading, geometry: RadixGeometry, key: int, *, page_size: int) -> None:
-    order, leaf = geometry.decode(key)[1] if key else 64, reading.nodes[-1]
+def _single(reading: MapReading, geometry: RadixGeometry, leaf: int, key: int, *, page_size: int) -> None:
+    order = geometry.decode(key)[1] if key else 64
     if not key or (page_size << order) >= PHYSICAL_LIMIT:
         text = f"bit {key} of leaf {leaf:#x} is for a block of order {order}, beyond 52-bit addresses"
         reading.broken.append(Broken(leaf, text))

@@ -18,7 +18,7 @@ from luoser.reader.preserved import MapReading
 from luoser.reader.walk import Subject, Walk
 from luoser.state import Bitmap, MapStatus, Preserved, PreservedMap
 
-__all__ = ["Named", "judge", "kernel_text"]
+__all__ = ["Named", "judge", "judge_page_tree", "kernel_text"]
 
 _MAP = Subject("preserved map", "preserved")
 _RUNS_COMPARED = 1 << 18
@@ -71,8 +71,7 @@ def judge(walk: Walk, reading: MapReading, named: Iterable[Named], *, outside: S
 
     Source: docs/deciding.md.
     """
-    for node, _, text in (one for one in reading.off if one[1] not in reading.nodes):  # else it is in its own place
-        walk.problem("pointer-off", node, _MAP, text)
+    _report_off(walk, reading, _MAP)
     if reading.address in walk.memory.stale:
         walk.memory.note_stale(reading.address)
         text, is_old = "it was stale in the source of this cut, which left its pages out", outside is not None
@@ -99,27 +98,63 @@ def _live(walk: Walk, chosen: _Judged) -> Preserved:
     """An intact or damaged map, with its problems."""
     reading = chosen.reading
     _keep(walk, chosen)
-    for broken in reading.broken:
-        if reading.is_no_map:
-            walk.problem("map-garbage", broken.address, _MAP, broken.text)
-        else:
-            walk.problem("map-node-broken", broken.address, _MAP, broken.text)
-    for node, error, text in reading.absent:
-        walk.missing(error, Subject("preserved map", "preserved"))
-        walk.problem("map-node-missing", node, _MAP, text)
-    for code, address, text in reading.faults:
-        walk.problem(code, address, _MAP, text)
+    _report(walk, reading, _MAP)
     for sign in chosen.signs if not reading.is_no_map else ():  # then its first page is a problem already
         walk.problem("map-damaged", sign.address, _MAP, sign.text)
+    return _as_read(reading, chosen.map)
+
+
+def _as_read(reading: MapReading, found: PreservedMap) -> Preserved:
     return Preserved(
         form=reading.form,
         address=reading.address,
         status=MapStatus.DAMAGED if reading.broken else MapStatus.INTACT,
-        map=chosen.map,
+        map=found,
         nodes=tuple(reading.nodes),
         bitmap_size=reading.bitmap_size,
         bitmaps=tuple(reading.places),
     )
+
+
+def _report_off(walk: Walk, reading: MapReading, subject: Subject) -> None:
+    for node, _, text in (one for one in reading.off if one[1] not in reading.nodes):  # else it is in its own place
+        walk.problem("pointer-off", node, subject, text)
+
+
+def _report(walk: Walk, reading: MapReading, subject: Subject) -> None:
+    """A problem for each node that is broken or not in the source."""
+    for broken in reading.broken:
+        if reading.is_no_map:
+            walk.problem("map-garbage", broken.address, subject, broken.text)
+        else:
+            walk.problem("map-node-broken", broken.address, subject, broken.text)
+    for node, error, text in reading.absent:
+        walk.missing(error, subject)
+        walk.problem("map-node-missing", node, subject, text)
+    for code, address, text in reading.faults:
+        walk.problem(code, address, subject, text)
+
+
+def judge_page_tree(walk: Walk, reading: MapReading, subject: Subject) -> Preserved:
+    """A tree of pages that is not the map: its status, and a problem for each fault. It is never stale, as its owner in
+    the next kernel goes on with it.
+
+    walk:    the source.
+    reading: the tree as walked.
+    subject: what problems are about.
+    """
+    _report_off(walk, reading, subject)
+    if reading.missing is not None:
+        walk.missing(reading.missing, subject)
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
+    use = walk.need if reading.unread or reading.broken else walk.keep  # a wrong pointer leads to any page
+    for node in reading.nodes if walk.keeps else ():
+        use(node, walk.page_size, subject)
+    _report(walk, reading, subject)
+    if reading.unread:
+        walk.problem("map-unread", reading.address, subject, f"not decoded by luoser: {reading.unread}")
+        return Preserved(form=reading.form, address=reading.address, status=MapStatus.UNREAD)
+    return _as_read(reading, PreservedMap(reading.bitmaps, page_size=walk.page_size, complete=reading.complete))
 
 
 def _keep(walk: Walk, chosen: _Judged) -> None:

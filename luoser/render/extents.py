@@ -14,7 +14,7 @@ from luoser.checks.view import View
 from luoser.render.out import line
 from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
-from luoser.state import Direction, Handover, Luo, MapStatus, Memfd, Pending, PreservedMap, State
+from luoser.state import Direction, Handover, Luo, MapStatus, Memfd, Pending, Preserved, PreservedMap, State
 from luoser.text import counted, human_size, rounded_size, safe_text
 
 __all__ = ["Owner", "owned_blocks", "owners", "print_extents"]
@@ -198,6 +198,8 @@ def owners(handover: Handover) -> Iterator[Owner]:
         if subtree.address is not None:
             name = f"sub-tree {safe_text(subtree.name)}"
             yield Owner(subtree.address, subtree.address + (subtree.size or 0), name, name)
+        if subtree.page_tree is not None:
+            yield from _page_tree_owners(f"sub-tree {safe_text(subtree.name)}", subtree.page_tree)
     for entry in handover.memblock.reservations if handover.memblock else ():
         name = f"reserve_mem {safe_text(entry.name)}"
         yield Owner(entry.start, entry.start + entry.size, name, name)
@@ -216,6 +218,14 @@ def owners(handover: Handover) -> Iterator[Owner]:
         yield from _luo_owners(handover.luo)
     if early is not None:
         yield from _pending_owners(early, lists)
+
+
+def _page_tree_owners(name: str, tree: Preserved) -> Iterator[Owner]:
+    for node in tree.nodes:
+        yield Owner(node, 0, f"{name}, node", name)
+    if tree.map is not None:
+        for address, order, count in tree.map.extents():
+            yield Owner(address, address + (tree.map.page_size * count << order), f"{name}, pages", name)
 
 
 def _self_test_owners(handover: Handover) -> Iterator[Owner]:

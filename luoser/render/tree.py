@@ -57,6 +57,14 @@ _LEFT_OUT = frozenset(("missing", "excluded"))
 """Codes of problems that say that bytes are not in the source."""
 _SUMMARY = ("PCI", "LUO", "preserved memory")
 """Branches of a root that a summary has."""
+_FORMS = {
+    "radix": "radix tree",
+    "chunks": "chunks of bitmaps",
+    "orders": "radix tree of keys with an order",
+    "frames": "radix tree of page frame numbers",
+    "open": "radix tree of keys of an open form",
+}
+"""Forms of a map, and of other trees of pages, in words."""
 _SCREEN = 56
 """Most lines of trees of 80 columns beside which source, verdict and notes fit a screen of 60."""
 _AREAS = 8
@@ -303,17 +311,16 @@ class _Drawing(Drawing):
         for word in words:
             tree.add((f"evidence: {safe_text(word, again=True)}", "quiet"))
 
-    def _preserved(self, preserved: Preserved) -> tuple[Part, ...]:
+    def _preserved(self, preserved: Preserved, label: str = "preserved memory") -> tuple[Part, ...]:
         status = (preserved.status.value, _STATUS_STYLE[preserved.status])
-        what = {"radix": "radix tree", "chunks": "chunks of bitmaps"}[preserved.form]
-        name = ("preserved memory", "name")
+        what, name = _FORMS[preserved.form], (label, "name")
         if preserved.status is MapStatus.ABSENT:
             return name, "  ", status, ": the root has no map yet"
         place = (f"{preserved.address:#x}", "address")
         if preserved.map is None:
             why = {
                 MapStatus.STALE: "pages reused",
-                MapStatus.MISSING: self._lost(),
+                MapStatus.MISSING: self._lost(preserved.address),
                 MapStatus.UNREAD: "luoser does not decode this form",
             }
             return name, f"  {what} at ", place, "  ", status, f": {why[preserved.status]}"
@@ -322,9 +329,9 @@ class _Drawing(Drawing):
         least = "" if preserved.map.complete else "at least "
         return name, f"  {what} at ", place, "  ", status, f": {least}{preserved.map.entries} entries, {exact}"
 
-    def _lost(self) -> str:
-        """Why the first page of the map cannot be read."""
-        codes = {problem.code for problem in self.problems if problem.about == "preserved"}
+    def _lost(self, address: int) -> str:
+        """Why the first page of a map cannot be read. address: of the page."""
+        codes = {problem.code for problem in self.problems if problem.address == address}
         if "page-damaged" in codes:
             return "its page is damaged in this source"
         return "the dump tool left its page out" if "excluded" in codes else "not in this source"
@@ -366,6 +373,8 @@ class _Drawing(Drawing):
                 entry.add(record_text(subtree.detail, full=self.full))
             elif subtree.fdt is not None and subtree in others:
                 self.devicetree(entry, subtree.fdt.root)
+            if subtree.page_tree is not None:
+                entry.add(*self._preserved(subtree.page_tree, "page tree"))
 
     def _subtree(self, subtree: Subtree) -> tuple[Part, ...]:
         size = human_size(subtree.size) if subtree.size is not None else "size unknown"

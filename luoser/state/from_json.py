@@ -67,7 +67,7 @@ _FORMAT = re.compile("[a-z][a-z0-9+-]*")
 _HIGHEST_ORDER = 40
 """Of a block: no machine has memory of larger ones."""
 _SCHEMA = "luoser/state/1"
-_FORMS = ("radix", "chunks")
+_FORMS, _PAGE_TREES = ("radix", "chunks"), ("orders", "frames", "open")
 _HEX = re.compile(r"0x(0|[1-9a-f][0-9a-f]{0,15})")
 """An address, size or handle in a document."""
 
@@ -288,7 +288,7 @@ def _handover(item: Item, page_size: int) -> Handover:
     preserved = item.item("preserved")
     if preserved is None:
         raise item.fail("preserved", "missing; expected the preserved map")
-    subtrees = tuple(_subtree(entry) for entry in item.items("subtrees"))
+    subtrees = tuple(_subtree(entry, page_size) for entry in item.items("subtrees"))
     luo = _some(item.item("luo"), lambda luo: _luo(luo, page_size))
     if luo is not None:  # the document has its devicetree, if any, at the sub-tree
         tree = next((entry.fdt for entry in reversed(subtrees) if entry.address == luo.address), None)
@@ -321,7 +321,7 @@ def _choice(item: Item, name: str, kind: type[_Word]) -> _Word:
         raise item.fail(name, f"expected one of {', '.join(kind)}, found {_shown(item.get(name))}") from None
 
 
-def _preserved(item: Item, page_size: int) -> Preserved:
+def _preserved(item: Item, page_size: int, *, forms: tuple[str, ...] = _FORMS) -> Preserved:
     status = _choice(item, "status", MapStatus)
     found = None
     if status in (MapStatus.INTACT, MapStatus.DAMAGED):
@@ -339,7 +339,7 @@ def _preserved(item: Item, page_size: int) -> Preserved:
         if order > _HIGHEST_ORDER:
             raise item.fail(f"bitmaps[{index}]", f"impossible order: {order}")
     return Preserved(
-        form=_form(item),
+        form=_form(item, forms),
         address=item.number("address", 0),
         status=status,
         map=found,
@@ -349,10 +349,10 @@ def _preserved(item: Item, page_size: int) -> Preserved:
     )
 
 
-def _form(item: Item) -> str:
+def _form(item: Item, forms: tuple[str, ...]) -> str:
     form = item.text("form")
-    if form not in _FORMS:
-        raise item.fail("form", f"expected one of {', '.join(_FORMS)}, found {_shown(form)}")
+    if form not in forms:
+        raise item.fail("form", f"expected one of {', '.join(forms)}, found {_shown(form)}")
     return form
 
 
@@ -386,13 +386,14 @@ def _bitmap_size(item: Item, page_size: int) -> int | None:
     return size
 
 
-def _subtree(item: Item) -> Subtree:
+def _subtree(item: Item, page_size: int) -> Subtree:
     return Subtree(
         name=item.text("name"),
         address=item.maybe("address"),
         size=item.maybe("size"),
         fdt=_some(item.item("fdt"), load_fdt),
         detail=_some(item.item("detail"), _record),
+        page_tree=_some(item.item("page_tree"), lambda tree: _preserved(tree, page_size, forms=_PAGE_TREES)),
         contents=tuple(_contents(entry) for entry in item.items("contents")),
     )
 

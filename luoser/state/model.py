@@ -199,7 +199,8 @@ class Record:
 class Preserved:
     """The preserved map.
 
-    form:        `chunks` or `radix`.
+    form:        `chunks` or `radix`. Of the tree of pages of a sub-tree: `orders` with keys as in the map, `frames`
+                 with page frame numbers, `open` without a key that tells.
     address:     of its first page, 0 if absent.
     status:      see MapStatus.
     map:         as far as it was read. None: not intact or damaged.
@@ -226,6 +227,7 @@ class Subtree:
     size:     blob-size in bytes, else totalsize of the devicetree. None: neither is known.
     fdt:      None: not a devicetree, or not readable.
     detail:   struct of a known owner. None: an owner with a reader of its own, an unknown one, or not readable.
+    page_tree: the tree of pages of its owner, in the format of the map. None: it has none.
     contents: of a blob of unknown kind, if contents were read.
     """
 
@@ -234,6 +236,7 @@ class Subtree:
     size: int | None
     fdt: Fdt | None = None
     detail: Record | None = None
+    page_tree: Preserved | None = None
     contents: tuple[Contents, ...] = ()
 
 

@@ -258,3 +258,34 @@ class PreservedMap:
                 start, count = base + firsts[-1] * unit, ends[-1] - firsts[-1] + 1
         if count:
             yield start, order, count
+
+    def without(self, other: PreservedMap) -> Iterator[Extent]:
+        """Runs of adjacent blocks of this map that are not blocks of the same order of another map."""
+        taken = other._runs()
+        for order, runs in self._runs().items():
+            unit = self.page_size << order
+            for start, end in _minus(runs, taken.get(order, [])):
+                yield start, order, (end - start) // unit
+
+    def _runs(self) -> dict[int, list[tuple[int, int]]]:
+        """(start, end) of the runs of adjacent blocks, by order."""
+        made: dict[int, list[tuple[int, int]]] = {}
+        for address, order, count in self.extents():
+            made.setdefault(order, []).append((address, address + count * (self.page_size << order)))
+        return made
+
+
+def _minus(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The parts of sorted ranges that are not covered by other sorted ranges."""
+    place = 0
+    for start, end in one:
+        while place < len(other) and other[place][1] <= start:
+            place += 1
+        at, low = place, start
+        while at < len(other) and other[at][0] < end:
+            if low < other[at][0]:
+                yield low, other[at][0]
+            low = max(low, other[at][1])
+            at += 1
+        if low < end:
+            yield low, end

@@ -63,9 +63,9 @@ PROBLEMS: dict[str, dict[str, str]] = {
         "bad-fdt": "a devicetree is truncated or damaged",
         "bad-subtree": "a child of the root has no address, or the name of another child",
     },
-    "the preserved map": {
+    "the preserved map, and other trees of pages": {
         "no-map": "the root does not name a map",
-        "map-unread": "the map has a form that luoser does not decode",
+        "map-unread": "the map, or the page tree of a sub-tree, has a form that luoser does not decode",
         "map-stale": "the next kernel freed and reused the pages of the map",
         "map-damaged": "there is one sign that the map was reused, and two are needed to call it stale",
         "map-garbage": "the first page of the map is not a node",

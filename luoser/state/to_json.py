@@ -204,6 +204,7 @@ def _preserved(preserved: Preserved, form: _Form) -> Json:
 def _subtree(subtree: Subtree, form: _Form) -> Json:
     document: Json = {"name": subtree.name, "address": _hex(subtree.address), "size": _hex(subtree.size)}
     document["detail"] = subtree.detail and _record(subtree.detail)
+    document["page_tree"] = subtree.page_tree and _preserved(subtree.page_tree, form)
     if form.full:
         document["contents"] = [_contents(piece) for piece in subtree.contents]
         document["fdt"] = subtree.fdt and fdt_document(subtree.fdt)

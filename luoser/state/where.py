@@ -45,7 +45,7 @@ _ADDRESSES = frozenset(
     )
 )
 """Members that are an address or a list of addresses."""
-_MAPS = {"radix": "kho-radix-node", "chunks": "kho-chunk"}
+_MAPS = {"chunks": "kho-chunk", **dict.fromkeys(("radix", "orders", "frames", "open"), "kho-radix-node")}
 """Layout of the first page of a map."""
 _LAYOUTS = {"chunks": "kho-vmalloc-chunk", "pages": "memfd-folio", "flb_area": "luo-flb-v1"}
 """Layout of the bytes at the addresses in such a member, if there is only one."""

@@ -8,7 +8,7 @@ from luoser.abi.luo import form as luo_form
 from luoser.abi.luo import is_test_flb
 from luoser.errors import FormatError, UsageError
 from luoser.fdt import Fdt, Node, flatten
-from luoser.state import Contents, Handover, MapStatus, State, Subtree
+from luoser.state import Contents, Handover, MapStatus, Preserved, State, Subtree
 from luoser.state.from_json import Item
 from luoser.text import encode_name, safe_text
 from luoser.writer.handler import write_contents, write_record
@@ -50,7 +50,7 @@ def _write_handover(image: Image, handover: Handover) -> None:
     image.put(handover.address, _tree(handover.fdt, where).ljust(image.page_size, b"\0"), "KHO root")
     if handover.at_jump:
         image.at_jump.add(handover.address)
-    _write_preserved(image, handover)
+    _write_map(image, handover.preserved, "preserved map")
     for subtree in handover.subtrees:
         _write_subtree(image, handover, subtree)
     if handover.luo is not None:
@@ -71,13 +71,12 @@ def _tree(tree: Fdt, what: str) -> bytes:
         raise UsageError(f"{what}: {error}") from None
 
 
-def _write_preserved(image: Image, handover: Handover) -> None:
-    preserved = handover.preserved
+def _write_map(image: Image, preserved: Preserved, what: str) -> None:
     if preserved.status is MapStatus.INTACT:
-        write_map(image, preserved)
+        write_map(image, preserved, what)
     elif preserved.status is not MapStatus.ABSENT:
         image.lacks.append(
-            f"preserved map at {preserved.address:#x}: it is {preserved.status.value} in the state, its contents are "
+            f"{what} at {preserved.address:#x}: it is {preserved.status.value} in the state, its contents are "
             "unknown; left out"
         )
 
@@ -86,6 +85,8 @@ def _write_subtree(image: Image, handover: Handover, subtree: Subtree) -> None:
     if subtree.address is None:
         return
     what = f"sub-tree {safe_text(subtree.name)}"
+    if subtree.page_tree is not None:
+        _write_map(image, subtree.page_tree, f"page tree of {what}")
     if subtree.fdt is not None:
         image.put(subtree.address, _tree(subtree.fdt, what), what)
         if subtree.detail is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The preserved map: chunks of bitmaps (kho-v1, both widths) or the radix tree (kho-v2 and later)."""
+"""The preserved map: chunks of bitmaps (kho-v1, both widths) or the radix tree (kho-v2 and later); other page trees."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ class _Table:
     children: dict[int, _Table | bytes] = field(default_factory=dict)
 
 
-def write_map(image: Image, preserved: Preserved) -> None:
+def write_map(image: Image, preserved: Preserved, what: str = "preserved map") -> None:
     """Write a map into its pages.
 
     image:     to write to.
     preserved: with a map, and with its own pages in `nodes`, in the order of a walk.
+    what:      it is, in words.
 
     Raises UsageError if there are fewer pages than the map needs, or if the bitmaps do not cover the map.
     """
     assert preserved.map is not None
-    where = f"preserved map at {preserved.address:#x}"
+    where = f"{what} at {preserved.address:#x}"
+    if preserved.form == "frames" and any(order for _, order, _ in preserved.map.extents(above=0)):
+        raise UsageError(f"{where}: expected pages of order 0, as a page frame number has no order")
     needed = map_pages(preserved.map, preserved.form, bitmap_size=preserved.bitmap_size, bitmaps=preserved.bitmaps)
     if len(preserved.nodes) < needed:
         raise UsageError(f"{where}: expected at least {needed} pages, found {len(preserved.nodes)}")
@@ -47,7 +50,7 @@ def write_map(image: Image, preserved: Preserved) -> None:
     if preserved.form == "chunks":
         _write_chunks(image, preserved, preserved.map)
     else:
-        _write_radix(image, preserved, preserved.map)
+        _write_radix(image, preserved, preserved.map, what)
 
 
 _Places = Sequence[tuple[int, int, int]]
@@ -68,7 +71,7 @@ def map_pages(found: PreservedMap, form: str, *, bitmap_size: int | None, bitmap
         made = list(_bitmaps(found, size, bitmaps))
         own = len({address - address % page for address, _, _ in bitmaps}) or -(-len(made) * size // page)
         return len(list(_chunks(made, page))) + own
-    return 1 + sum(_count(child) for child in _tree(found, bitmaps).children.values())
+    return _count(_tree(found, bitmaps, _geometry(found, form)))
 
 
 def bitmap_places(
@@ -87,8 +90,8 @@ def bitmap_places(
         places = _in_pages(nodes[len(list(_chunks(bitmaps, found.page_size))) :], found.page_size, size)
         yield from ((place, order, start) for place, (order, start, _) in zip(places, bitmaps, strict=False))
         return
-    geometry = RadixGeometry.of(found.page_size)
-    for place, prefix, node in _radix_nodes(_tree(found, ()), iter(nodes), geometry):
+    geometry = _geometry(found, form)
+    for place, prefix, node in _radix_nodes(_tree(found, (), geometry), iter(nodes), geometry):
         if isinstance(node, bytes):
             start, order = geometry.decode(prefix << geometry.leaf_bits)
             yield place, order, start
@@ -166,8 +169,11 @@ def _write_chunks(image: Image, preserved: Preserved, found: PreservedMap) -> No
 # -- radix tree -------------------------------------------------------------------------------------------
 
 
-def _tree(found: PreservedMap, known: _Places) -> _Table:
-    geometry = RadixGeometry.of(found.page_size)
+def _geometry(found: PreservedMap, form: str) -> RadixGeometry:
+    return RadixGeometry.of(found.page_size, frames=form == "frames")
+
+
+def _tree(found: PreservedMap, known: _Places, geometry: RadixGeometry) -> _Table:
     root, mask = _Table(), (1 << geometry.table_bits) - 1
     for (order, number), bits in sorted(_bits(found, geometry.leaf_bits, known).items(), key=lambda item: -item[0][0]):
         prefix = geometry.key(0, order) >> geometry.leaf_bits | number
@@ -184,19 +190,19 @@ def _count(node: _Table | bytes) -> int:
     return 1 + sum(map(_count, node.children.values())) if isinstance(node, _Table) else 1
 
 
-def _write_radix(image: Image, preserved: Preserved, found: PreservedMap) -> None:
+def _write_radix(image: Image, preserved: Preserved, found: PreservedMap, what: str) -> None:
     table = struct.Struct(f"<{image.page_size // 8}Q")
-    geometry = RadixGeometry.of(image.page_size)
-    made = list(_radix_nodes(_tree(found, preserved.bitmaps), iter(preserved.nodes), geometry))
+    geometry = _geometry(found, preserved.form)
+    made = list(_radix_nodes(_tree(found, preserved.bitmaps, geometry), iter(preserved.nodes), geometry))
     places = {id(node): place for place, _, node in made}
     for place, _, node in made:
         if isinstance(node, bytes):
-            image.put(place, node, "leaf of the preserved map")
+            image.put(place, node, f"leaf of the {what}")
             continue
         entries = [0] * (image.page_size // 8)
         for index, child in node.children.items():
             entries[index] = places[id(child)]
-        image.put(place, table.pack(*entries), "node of the preserved map")
+        image.put(place, table.pack(*entries), f"node of the {what}")
 
 
 def _radix_nodes(

@@ -17,7 +17,7 @@ from luoser.state import PreservedMap
 from tests import real
 from tests.checks.mutants import NAME, changed, luo_of, rules_found
 from tests.images import Image, name, u64
-from tests.posted import BLOB, Places, poisoned, posted, users
+from tests.posted import BLOB, Places, hypervisor, poisoned, posted, users
 
 
 def test_an_unknown_handler_is_told_once_with_its_number_of_files() -> None:
@@ -324,6 +324,64 @@ def test_addresses_of_a_devicetree_have_to_be_preserved(name: str, address: int,
     (finding,) = report.findings
     assert (finding.rule, finding.where) == ("MAP021", "subtrees[2]")
     assert f"mshv_prsv_pt: {name}" in finding.message and message in finding.message
+
+
+@pytest.mark.parametrize(
+    ("orders", "keep", "messages"),
+    [
+        (True, ("nodes", "pages"), []),
+        (False, ("nodes", "pages"), []),
+        (True, ("nodes",), ["page 0x10000 of the page tree of sub-tree mshv_prsv_pt is not preserved, and 2 more"]),
+        (False, ("nodes",), ["page 0x10000 of the page tree of sub-tree mshv_prsv_pt is not preserved, and 1 more"]),
+        (
+            False,
+            ("pages",),
+            ["root_table at 0x12000 is not preserved", "node 0x13000 of the page tree of sub-tree mshv_prsv_pt is not"],
+        ),
+    ],
+)
+def test_pages_of_a_hypervisor_have_to_be_preserved(orders: bool, keep: tuple[str, ...], messages: list[str]) -> None:
+    report = check(luoser.read(hypervisor(orders=orders, keep=keep).open()), select=["MAP021"])
+    assert report.verdict is (Verdict.FINDINGS if messages else Verdict.SOUND) and not report.unjudged
+    assert all(word in one.message for word, one in zip(messages, report.findings, strict=True))
+
+
+def test_a_page_of_a_hypervisor_is_a_block_of_its_own() -> None:
+    image = hypervisor(orders=False, keep=("nodes",), blocks=[(0x10000, 1)])
+    (finding,) = check(image.read(), select=["MAP021"]).findings
+    assert "page 0x10000" in finding.message and "preserved only in a block of order 1, and 1 more" in finding.message
+
+
+@pytest.mark.parametrize("level", range(1, 6))
+def test_a_page_tree_that_cannot_be_read_to_its_end_is_not_judged(level: int) -> None:
+    image = hypervisor(orders=False)
+    tree = image.read().handovers[0].subtrees[0].page_tree
+    assert tree is not None
+    nodes = tree.nodes
+    absent, broken = Overlay(image.open()), Overlay(image.open())
+    absent.remove(nodes[level])
+    broken.write(nodes[level - 1], b"luoser!!" * 512)
+    for memory, cause in ((absent, "missing"), (broken, "damaged")):
+        report = check(luoser.read(memory), select=POSTED_RULES)
+        assert [(one.cause, one.about) for one in report.unjudged] == [(cause, "subtrees[0].page_tree")]
+        assert report.verdict is Verdict.INCONCLUSIVE and not report.findings
+
+
+def test_keys_of_no_known_form_are_not_judged() -> None:
+    report = check(luoser.read(hypervisor(orders=True, more=[1 << 40]).open()), select=["MAP021"])
+    assert [(one.rule, one.cause) for one in report.unjudged] == [("MAP021", "unread")]
+
+
+def test_pages_of_a_hypervisor_have_an_owner() -> None:
+    assert "MAP020" not in rules_found(check(luoser.read(hypervisor(orders=True).open())))
+
+
+def test_a_page_of_a_hypervisor_that_is_another_structure_is_claimed_twice() -> None:
+    image = hypervisor(orders=False)
+    root = image.read().handovers[0].subtrees[0].page_tree
+    assert root is not None
+    image = hypervisor(orders=False, more=[root.address >> 12])
+    assert "MAP014" in rules_found(check(luoser.read(image.open())))
 
 
 def test_a_cached_device_has_to_be_preserved() -> None:

@@ -16,9 +16,10 @@ from luoser.errors import PageState
 from luoser.limits import Limits, limited
 from luoser.memory.overlay import Overlay
 from luoser.render.tree import print_state
-from luoser.state import Direction, MapStatus, PreservedMap, State
+from luoser.state import Direction, MapStatus, Preserved, PreservedMap, State
 from tests import real
 from tests.images import Image, Node, fdt, find_radix_bit, text, u64
+from tests.posted import hypervisor
 from tests.reader.helpers import codes, number, only, problems, replace_u64
 from tests.work import steps
 
@@ -525,3 +526,51 @@ def test_a_root_of_the_map_that_is_one_bit_off_is_found() -> None:
     place = root + memory.read(root, 4096).index(own.to_bytes(8, "little"))  # a value of KHO's own, not of a devicetree
     memory.write(place, (own ^ 1 << 30).to_bytes(8, "little"))
     assert "pointer-off" in [problem.code for problem in luoser.read(memory).problems]
+
+
+# -- other trees of pages ---------------------------------------------------------------------------------
+
+
+def page_tree(image: Image) -> Preserved:
+    (handover,) = image.read().handovers
+    found = handover.subtrees[0].page_tree
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("orders", "form", "pages"), [(True, "orders", [0, 0, 2]), (False, "frames", [0, 0])])
+def test_keys_of_a_page_tree_tell_their_form(orders: bool, form: str, pages: list[int]) -> None:
+    tree = page_tree(hypervisor(orders=orders))
+    assert (tree.form, tree.status) == (form, MapStatus.INTACT)
+    assert tree.map is not None and [order for _, order, count in tree.map.extents() for _ in range(count)] == pages
+    assert tree.map.find(0x10000) is not None and tree.map.find(0x12000) is None
+
+
+@pytest.mark.parametrize("orders", [True, False])
+def test_the_highest_keys_of_a_page_tree_are_of_their_form(orders: bool) -> None:
+    keys = [1 << 42, (1 << 42) + (1 << 30) - 1, (1 << 52) + (1 << 40) - 1] if orders else [0, (1 << 40) - 1]
+    assert page_tree(hypervisor(orders=orders, more=keys)).form == ("orders" if orders else "frames")
+
+
+@pytest.mark.parametrize("orders", [True, False])
+@pytest.mark.parametrize("key", [1 << 40, (1 << 42) - 1, 1 << 53, (1 << 52) + (1 << 40)])
+def test_keys_of_no_form_are_not_decoded(orders: bool, key: int) -> None:
+    image = hypervisor(orders=orders, more=[key])
+    tree = page_tree(image)
+    assert (tree.form, tree.status, tree.map) == ("open", MapStatus.UNREAD, None)
+    (problem,) = image.read().problems
+    assert (problem.code, problem.about) == ("map-unread", "subtrees[0].page_tree")
+
+
+def test_keys_of_both_forms_are_not_decoded() -> None:
+    assert page_tree(hypervisor(orders=True, more=[0x10])).status is MapStatus.UNREAD
+
+
+def test_a_page_tree_without_keys_is_in_no_form() -> None:
+    image = Image()
+    root = image.tree_of([], keep=True)
+    image.handover(
+        {"mshv_prsv_pt": (image.tree(Node("", {"compatible": text("mshv_kho-v1"), "root_table": u64(root)})), 4096)}
+    )
+    tree = page_tree(image)
+    assert (tree.form, tree.status) == ("open", MapStatus.INTACT) and tree.map is not None and tree.map.entries == 0

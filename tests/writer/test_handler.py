@@ -15,7 +15,7 @@ from luoser.errors import UsageError
 from luoser.state import to_document
 from luoser.state.from_json import from_document
 from luoser.writer import write
-from tests.posted import poisoned, users
+from tests.posted import hypervisor, poisoned, users
 from tests.writer.helpers import built, built_file, compared, differences, order_at, read_file, reread
 
 HANDLERS = [
@@ -108,3 +108,18 @@ def test_the_earlier_list_of_pages_with_errors_comes_back() -> None:
     image = write(from_document(json.loads(json.dumps(to_document(before, full=True)))))
     (again,), (first,) = luoser.read(image.memory()).handovers, before.handovers
     assert image.lacks == [] and again.subtrees == first.subtrees
+
+
+@pytest.mark.parametrize("orders", [True, False])
+def test_the_pages_of_a_hypervisor_come_back(orders: bool) -> None:
+    before = hypervisor(orders=orders).read()
+    image = write(from_document(json.loads(json.dumps(to_document(before, full=True)))))
+    (again,), (first,) = luoser.read(image.memory()).handovers, before.handovers
+    assert image.lacks == [] and again.subtrees == first.subtrees and first.subtrees[0].page_tree is not None
+
+
+def test_page_frame_numbers_have_no_order() -> None:
+    document = to_document(hypervisor(orders=True).read(), full=True)
+    document["handovers"][0]["subtrees"][0]["page_tree"]["form"] = "frames"
+    with pytest.raises(UsageError, match=r"page tree of sub-tree mshv_prsv_pt at 0x.*: expected pages of order 0"):
+        write(from_document(json.loads(json.dumps(document))))

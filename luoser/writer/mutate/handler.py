@@ -81,4 +81,4 @@ def _tree(state: State) -> tuple[int, TreeForm]:
 def _beyond(state: State, page_size: int) -> int:
     found = first_handover(state).preserved.map
     last = max((row[0] + (row[2] * page_size << row[1]) for row in found.extents()), default=0) if found else 0
-    return last + (1 << 30)
+    return last + (3 << 30)  # two bits: one bit off a page is another fault
