@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import BinaryIO, NamedTuple
 
@@ -15,7 +16,7 @@ from luoser.memory.source import Memory
 from luoser.state import File, Handover, MapStatus, Memfd, Preserved, PreservedMap, State
 from luoser.text import human_size, parse_number, safe_text
 
-__all__ = ["memfd_address", "write_memfd"]
+__all__ = ["is_led_to", "memfd_address", "write_memfd"]
 
 _PAGE = 4096
 _PIECE = 16 << 20
@@ -23,21 +24,20 @@ _HASHED = 1 << 30
 """Most bytes of holes to hash, as it takes some seconds."""
 _RANGES_NAMED = 8
 _PAGES_PROBED = 1 << 17
+_ELSE = " (if it cannot: one page)"
 
 
 class _Piece(NamedTuple):
     """A folio, or several that follow each other in the file and in memory, cut at the end of the file.
 
-    offset:   in the file.
-    address:  physical.
-    size:     in bytes.
-    is_block: the sizes come from the preserved map. Otherwise one page is assumed for each.
+    offset:  in the file.
+    address: physical.
+    size:    in bytes.
     """
 
     offset: int
     address: int
     size: int
-    is_block: bool
 
 
 def memfd_address(name: str) -> int | None:
@@ -53,16 +53,16 @@ def memfd_address(name: str) -> int | None:
 def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str, found: Memfd | None = None) -> str:
     """Write a preserved memfd. Returns a line that says what was written, with the SHA-256 of the file.
 
-    The size of a folio comes from its order in an intact map. Otherwise one page is assumed; of a memfd that was
-    salvaged, the pages up to the next folio, as a preserved memfd has no holes.
+    The size of a folio comes from its order in an intact map. Where the map cannot be read, a folio is assumed to reach
+    to the next one, as a preserved memfd has no holes; if it cannot, and in an intact map, one page is assumed.
 
     name:  SESSION/TOKEN, or @ADDRESS.
-    found: the memfd at this address, to which no pointer may lead. None: find it in the state.
+    found: the memfd at this address, to which no pointer leads. None: find it in the state.
 
     Raises UsageError if there is no such memfd, if several handovers have one, if its folios overlap, or if one of
     its pages cannot be read, because luoser never makes up bytes. The file is then incomplete.
     """
-    preserved, memfd = (_preserving(state, found), found) if found is not None else _find(state, name)
+    preserved, memfd = (_preserving(state, found.address), found) if found is not None else _find(state, name)
     what = f"memfd {safe_text(name)}"
     if len(memfd.folios.list) != memfd.folios.count:
         have, count = len(memfd.folios.list), memfd.folios.count
@@ -71,9 +71,8 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str, found: 
         text = f"implausible size: expected at most {LIMITS.memfd_size:#x} bytes, found {memfd.size:#x}"
         raise UsageError(f"{what}: {text}; {how_to_raise('memfd_size')}")
     file.truncate(memfd.size)
-    copy, end, written, guesses, guessed = _Copy(file, memory), 0, 0, 0, list[int]()
-    known = preserved.map if preserved is not None else None
-    pieces = _pieces(memfd, state.source.page_size, known, is_salvaged=found is not None)
+    copy, end, written, guesses = _Copy(file, memory), 0, 0, _Guesses()
+    pieces = _pieces(memfd, state.source.page_size, preserved.map if preserved is not None else None, guesses)
     for piece in pieces:
         if piece.offset < end:
             raise UsageError(f"{what}: its folios overlap or are out of order at offset {piece.offset:#x}")
@@ -84,75 +83,107 @@ def write_memfd(file: BinaryIO, memory: Memory, state: State, name: str, found: 
         if copy.copied > copy.stored:
             raise UsageError(f"{what}: some of its folios are the same: together they have more bytes than the source")
         end, written = piece.offset + piece.size, written + piece.size
-        if not piece.is_block:
-            offsets = range(piece.offset, end, state.source.page_size)
-            guesses += len(offsets)
-            guessed += offsets[: _RANGES_NAMED - len(guessed)]
     file.flush()
     digest = _digest(file) if memfd.size <= _HASHED + 8 * copy.copied else "not computed, nearly all of it is a hole"
-    doubt = _doubt(preserved, guesses, guessed)
-    if preserved is not None and memfd.address not in _led(state):  # its bytes may be those of any preserved file
+    doubt = _doubt(preserved, guesses)
+    if preserved is not None and found is not None:  # its bytes may be those of any preserved file
         doubt += "; salvaged: no pointer of a handover leads to this descriptor"
     return f"{memfd.size} bytes, {written} of them from folios, sha256 {digest}{doubt}"
 
 
-def _preserving(state: State, memfd: Memfd) -> Preserved | None:
-    """The memory of the handover whose map has the descriptor of a memfd. None: no map has it."""
+def _preserving(state: State, address: int) -> Preserved | None:
+    """The memory of the handover whose map has the descriptor at an address. None: no map has it."""
     found = (one.preserved for one in state.handovers if one.preserved.map is not None)
-    return next((one for one in found if one.map is not None and one.map.find(memfd.address) is not None), None)
+    return next((one for one in found if one.map is not None and one.map.find(address) is not None), None)
 
 
-def _led(state: State) -> set[int]:
-    """The addresses of descriptors to which a handover, or the kernel's own list, leads."""
-    sides = [side for one in state.handovers for side in (one.luo, one.pending) if side is not None]
-    files = (file for side in sides for session in side.sessions for file in session.files)
-    return {file.memfd.address for file in files if file.memfd is not None}
+def _led(state: State, address: int) -> tuple[Preserved, Memfd] | None:
+    """The memfd with the descriptor at an address to which a handover, or the kernel's own list, leads."""
+    for handover in state.handovers:
+        for side in (handover.luo, handover.pending):
+            for file in (file for session in (side.sessions if side is not None else ()) for file in session.files):
+                if file.memfd is not None and file.memfd.address == address:
+                    return _preserving(state, address) or handover.preserved, file.memfd
+    return None
 
 
-def _doubt(preserved: Preserved | None, count: int, offsets: list[int]) -> str:
-    """Warning for folios of unknown size, in words. offsets: in the file, of the first of them."""
+def is_led_to(state: State, address: int) -> bool:
+    """Whether a handover, or the running kernel's own list, leads to the descriptor of a memfd at an address."""
+    return _led(state, address) is not None
+
+
+@dataclass(slots=True)
+class _Guesses:
+    """Folios of which no map has the size.
+
+    count:   of them.
+    offsets: in the file, of the first of them.
+    """
+
+    count: int = 0
+    offsets: list[int] = field(default_factory=list)
+
+    def add(self, offset: int) -> None:
+        self.count += 1
+        if len(self.offsets) < _RANGES_NAMED:
+            self.offsets.append(offset)
+
+
+def _doubt(preserved: Preserved | None, guesses: _Guesses) -> str:
+    """Warning for folios of unknown size, in words."""
+    assuming = "assuming that each ends where the next one begins"
     if preserved is None:
-        words = "salvaged: no map confirms its folios, assuming that each ends where the next one begins"
-        return f"; {words}; its pages may have been reused since"
+        return f"; salvaged: no map confirms its folios, {assuming}; its pages may have been reused since"
     if preserved.map is None:
         reused = "; its pages may have been reused since" if preserved.status is MapStatus.STALE else ""
-        return f"; the map is {preserved.status.value}, assuming one page for each folio{reused}"
-    if not count:
+        return f"; the map is {preserved.status.value}, {assuming.replace('each', 'each folio')}{_ELSE}{reused}"
+    if not guesses.count:
         return ""
-    partial = "" if preserved.map.complete else " (partly unreadable)"
-    where = ", ".join(f"{offset:#x}" for offset in offsets) + (", ..." if count > len(offsets) else "")
-    return f"; no block of the map{partial} begins at {count} of the folios, assuming one page each: at offset {where}"
+    where = ", ".join(f"{offset:#x}" for offset in guesses.offsets)
+    more = ", ..." if guesses.count > len(guesses.offsets) else ""
+    partial, assuming = (
+        ("", "assuming one page each") if preserved.map.complete else (" (partly unreadable)", assuming + _ELSE)
+    )
+    return (
+        f"; no block of the map{partial} begins at {guesses.count} of the folios, {assuming}: at offset {where}{more}"
+    )
 
 
-def _gap_orders(memfd: Memfd, page: int) -> Iterator[int]:
-    """The order of each folio, which reaches to the next one, or to the end of the file. memfd: as salvage found it."""
-    indices = [index for index, _, _ in memfd.folios.list.rows()]
-    for index, end in zip(indices, [*indices[1:], -(-memfd.size // page)], strict=True):
-        yield (end - index - 1).bit_length()
+def _gap_orders(memfd: Memfd, page: int) -> Iterator[int | None]:
+    """The order of each folio, if it can reach to the next one, or to the end of the file. None: it cannot."""
+    rows = list(memfd.folios.list.rows())
+    last = -(-memfd.size // page)
+    for (index, address, _), end in zip(rows, [*(row[0] for row in rows[1:]), last], strict=True):
+        order = max(end - index - 1, 0).bit_length()
+        fits = end - index == 1 << order or end == last  # the last folio may go on after the end
+        yield order if fits and address % (page << order) == 0 else None
 
 
-def _pieces(memfd: Memfd, page: int, found: PreservedMap | None, *, is_salvaged: bool = False) -> Iterator[_Piece]:
+def _orders(memfd: Memfd, page: int, found: PreservedMap | None, guesses: _Guesses) -> Iterator[int]:
+    """The order of each folio: by the map; where that is not known to its end by the next folio; else one page."""
+    known = found.heads(memfd.folios.list.addresses()) if found is not None else repeat(None)
+    others = repeat(None) if found is not None and found.complete else _gap_orders(memfd, page)
+    for (index, address, _), order, other in zip(memfd.folios.list.rows(), known, others, strict=False):
+        if order is None and address and index * page < memfd.size:
+            guesses.add(index * page)
+        yield order if order is not None else other or 0
+
+
+def _pieces(memfd: Memfd, page: int, found: PreservedMap | None, guesses: _Guesses) -> Iterator[_Piece]:
     """The folios, joined where they can be copied at once."""
-    folios = memfd.folios.list
-    orders: Iterable[int | None] = repeat(None)
-    if found is not None:
-        orders = found.heads(folios.addresses())
-    elif is_salvaged:
-        orders = _gap_orders(memfd, page)
     first = place = size = 0
-    was_block = False
-    for (index, address, _), order in zip(folios.rows(), orders, strict=False):
-        offset, is_block = index * page, order is not None
+    for (index, address, _), order in zip(memfd.folios.list.rows(), _orders(memfd, page, found, guesses), strict=True):
+        offset = index * page
         if not address or offset >= memfd.size:
             continue
-        if size and (offset, address, is_block) == (first + size, place + size, was_block):
-            size += page << (order or 0)
+        if size and (offset, address) == (first + size, place + size):
+            size += page << order
             continue
         if size:
-            yield _Piece(first, place, min(size, memfd.size - first), was_block)
-        first, place, size, was_block = offset, address, page << (order or 0), is_block
+            yield _Piece(first, place, min(size, memfd.size - first))
+        first, place, size = offset, address, page << order
     if size:
-        yield _Piece(first, place, min(size, memfd.size - first), was_block)
+        yield _Piece(first, place, min(size, memfd.size - first))
 
 
 class _Copy:
@@ -227,7 +258,13 @@ def _digest(file: BinaryIO) -> str:
 
 
 def _find(state: State, name: str) -> tuple[Preserved, Memfd]:
-    """The memfd SESSION/TOKEN, and the preserved memory of its handover. Raises UsageError."""
+    """The memfd SESSION/TOKEN or @ADDRESS, and the preserved memory of its handover. Raises UsageError."""
+    address = memfd_address(name)
+    if address is not None:
+        led = _led(state, address)
+        if led is None:
+            raise UsageError(f"{safe_text(name)}: no pointer of a handover leads to a memfd there")
+        return led
     session_name, _, token_text = name.rpartition("/")
     try:
         token = parse_number(token_text)

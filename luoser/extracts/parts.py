@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from luoser.errors import UsageError
 from luoser.extracts.blob import write_blob
 from luoser.extracts.core import without_test_data, write_core
-from luoser.extracts.memfd import memfd_address, write_memfd
+from luoser.extracts.memfd import is_led_to, memfd_address, write_memfd
 from luoser.extracts.names import hashed_names, names_are_hashed
 from luoser.extracts.spared import NO_CONTENTS, Spared, Still
 from luoser.memory.recorder import Recorder
@@ -72,7 +72,7 @@ def write_part(
     with (packed_file if is_core else new_file)(target, force=force) as file:
         if memfd is not None:
             address = memfd_address(memfd)
-            if address is None:
+            if address is None or is_led_to(state, address):
                 return write_memfd(file, memory, state, memfd)
             found, doubts = memfd_at(memory, address, state.source.page_size)
             return "; ".join((write_memfd(file, memory, state, memfd, found), *doubts))

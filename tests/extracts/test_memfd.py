@@ -17,13 +17,14 @@ import luoser
 from luoser.errors import PageState, UsageError
 from luoser.extracts import memfd as module
 from luoser.extracts.memfd import memfd_address, write_memfd
+from luoser.extracts.parts import write_part
 from luoser.limits import Limits, limited
 from luoser.memory.avml import AvmlMemory
 from luoser.memory.elf import ElfMemory
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
 from luoser.reader import memfd_at
-from luoser.state import State
+from luoser.state import File, State
 from tests import real
 from tests.images import Image, name
 from tests.memory import writers
@@ -69,6 +70,12 @@ def put_together(tmp_path: Path, memory: Memory, wanted: str, state: State | Non
     with path.open("w+b") as file:
         report = write_memfd(file, memory, state or luoser.read(memory), wanted)
     return path.read_bytes(), report, path
+
+
+def session_files(state: State) -> tuple[File, ...]:
+    luo = state.handovers[0].luo
+    assert luo is not None
+    return luo.sessions[0].files
 
 
 def refused(memory: Memory, wanted: str) -> str:
@@ -397,11 +404,13 @@ def put_together_quietly(tmp_path: Path, memory: Memory) -> None:
 
 def by_address(memory: Memory, address: int) -> tuple[bytes, str]:
     """The file of a descriptor that nothing has to lead to, and what is said of it."""
-    found, _ = memfd_at(memory, address, PAGE)
-    with tempfile.TemporaryFile() as file:
-        said = write_memfd(file, memory, luoser.read(memory), f"@{address:#x}", found)
-        file.seek(0)
-        return file.read(), said
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "file")
+        said = write_part(
+            str(target), memory, lambda one, **_: luoser.read(one), memfd=f"@{address:#x}", blob=None,
+            memfd_at=memfd_at, force=False,
+        )  # fmt: skip
+        return target.read_bytes(), said
 
 
 def test_a_memfd_by_its_address_is_that_of_its_session() -> None:
@@ -422,6 +431,37 @@ def test_a_descriptor_in_the_bytes_of_a_preserved_file_is_said_to_be_led_to_by_n
     memory.write(copy, memory.read(file.data, PAGE))
     assert "no pointer of a handover leads to this descriptor" in by_address(memory, copy)[1]
     assert "salvaged" not in by_address(memory, file.data)[1]
+
+
+def test_an_empty_file_by_its_address_is_that_of_its_session() -> None:
+    image = made({}, 0)
+    memory = Overlay(image.open())
+    address = session_files(luoser.read(memory))[0].data
+    memory.write(address, struct.pack("<Q", 5))  # its position
+    assert by_address(memory, address) == (
+        b"",
+        f"0 bytes, 0 of them from folios, sha256 {hashlib.sha256().hexdigest()}",
+    )
+
+
+@pytest.mark.parametrize("part", ["root", "leaf"])
+def test_without_its_map_a_file_has_the_same_bytes_by_name_and_by_address(tmp_path: Path, part: str) -> None:
+    pieces = {0: b"a" * PAGE, 1: b"b" * PAGE, 2: b"c" * 2 * PAGE, 4: b"d" * 4 * PAGE}
+    memory = Overlay(made(pieces, 8 * PAGE - 5).open())
+    state = luoser.read(memory)
+    preserved = state.handovers[0].preserved
+    for address in preserved.nodes[:1] if part == "root" else [place for place, order, _ in preserved.bitmaps if order]:
+        memory.remove(address)
+    data, said, _ = put_together(tmp_path, memory, "s/1")
+    assert data == b"".join(pieces.values())[:-5]
+    assert "ends where the next one begins (if it cannot: one page)" in said
+    assert by_address(memory, session_files(state)[0].data) == (data, said)
+
+
+def test_without_its_map_a_folio_that_cannot_reach_to_the_next_one_is_a_page(tmp_path: Path) -> None:
+    memory = Overlay(made({0: b"a" * PAGE, 3: b"b" * PAGE}, 4 * PAGE).open())
+    memory.remove(luoser.read(memory).handovers[0].preserved.address)
+    assert put_together(tmp_path, memory, "s/1")[0] == b"a" * PAGE + bytes(2 * PAGE) + b"b" * PAGE
 
 
 def test_without_a_map_a_folio_reaches_to_the_next_one() -> None:
