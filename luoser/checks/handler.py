@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 
 from luoser.abi.memfd import form_of_handler
 from luoser.abi.other import POISONED, POISONED_TREE, TREES, TreeForm, kho_hwpoison_metadata
 from luoser.abi.registry import layouts
 from luoser.abi.release import RELEASES, TEST_FLBS, claimed_subtrees, handlers_of, known_release
-from luoser.abi.vmalloc import kho_vmalloc
+from luoser.abi.vmalloc import KNOWN_FLAGS, VM_ALLOC, kho_vmalloc
 from luoser.checks.block import BROKEN, FROZEN_OUT, UNREAD
 from luoser.checks.model import Found, NotApplicable, NotJudged, Severity
 from luoser.checks.rule import register
 from luoser.checks.view import View, cause_of
 from luoser.checks.vmalloc import broken_areas
 from luoser.fdt import Node
-from luoser.state import MapStatus, Preserved, PreservedMap, Problem, Record, Subtree
+from luoser.state import Array, MapStatus, Preserved, PreservedMap, Problem, Record, Subtree
 from luoser.state.trees import tree_addresses, tree_nodes
 from luoser.text import one_bit_off, safe_text
 
@@ -97,7 +97,7 @@ def luo_handler_generation(view: View) -> Iterator[Found]:
 )
 def handler_area(view: View) -> Iterator[Found]:
     """A vmalloc area that the struct of a handler, FLB or sub-tree has is a loop, has an address that is not that of a
-    page, or too few blocks.
+    page, too few blocks, or flags that no kernel writes.
 
     Its owner in the next kernel cannot restore it, and what it has is lost. A struct that no known layout fits is not
     judged: its version, counts or sizes can be wrong, or newer than what is known.
@@ -111,10 +111,23 @@ def handler_area(view: View) -> Iterator[Found]:
     for path, problems in broken_areas(view, paths):
         for problem in problems:
             yield Found(problem.message, address=problem.address, where=path, hint="find what overwrote the struct")
+    for where, what, record in view.records():
+        for name, area in _areas(record):
+            flags = area["flags"]
+            if flags & ~KNOWN_FLAGS or (area["first"] and not flags & VM_ALLOC):
+                word = f"{what}: vmalloc flags of {name}: expected 1, or 1 and 2, found {flags:#x}"
+                yield Found(word, address=record.address, where=where, hint="find what overwrote the struct")
     for path, problem in lost.items():
         raise NotJudged(problem.message, cause=cause_of(problem), about=path)
     if strange:
         raise NotJudged("no known layout fits the struct of its owner", cause="unknown-form", about=strange[0])
+
+
+def _areas(record: Record) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """(member, values) of the vmalloc areas of a struct, if only one layout fits it."""
+    for name, value in record.readings[0][1].items() if len(record.readings) == 1 else ():
+        if isinstance(value, Mapping) and {"first", "total_pages", "flags"} <= value.keys():
+            yield name, value
 
 
 def _lost_structs(view: View) -> dict[str, Problem]:
@@ -197,9 +210,10 @@ _IGNORED = "the next kernel ignores the list, and allocates the pages with error
 def _strange_trees(view: View) -> dict[str, str]:
     """What is under the name of a posted user and is neither its devicetree nor a struct: by path, in words."""
     known, made = {form.subtree: form.compatible for form in TREES} | {POISONED: POISONED_TREE}, dict[str, str]()
+    structs = {entry.handler for entry in layouts() if entry.kind == "struct"}
     for index, subtree in enumerate(view.handover.subtrees):
         expected = known.get(subtree.name)
-        is_struct = subtree.name == POISONED and subtree.fdt is None  # read, or not judged, as a struct
+        is_struct = subtree.name in structs and subtree.fdt is None  # read, or not judged, as a struct
         if expected is None or subtree.detail is not None or is_struct:
             continue
         found = subtree.fdt.root.text("compatible") or b"" if subtree.fdt is not None else None
@@ -305,7 +319,8 @@ def poisoned(view: View) -> Iterator[Found]:
     found = view.map()
     for where, _, record in lists:
         count = record.readings[0][1]["count"]
-        words = next((array.words for array in record.arrays if array.member == "pfns"), ())[:count]
+        array = next((one for one in record.arrays if one.member == "pfns"), None)
+        words = array.words[:count] if array is not None else ()
         taken = [word * view.page_size for word in words if found.find(word * view.page_size) is not None]
         if taken:
             more = f", and {len(taken) - 1} more of {count}" if len(taken) > 1 else ""
@@ -316,8 +331,17 @@ def poisoned(view: View) -> Iterator[Found]:
                 hint="`luoser map` names its owner: move its data to another page before the kexec",
             )
         if len(words) < count:
-            word = f"only {len(words)} of {count} entries of the list were read"
-            raise NotJudged(word, cause="missing", about=where)
+            _need_entries(view, where, count, array)
+
+
+def _need_entries(view: View, where: str, count: int, array: Array | None) -> None:
+    """Raise NotJudged for a list of which not all entries were read. where: of its sub-tree."""
+    about, have = f"{where}.pfns", len(array.words) if array is not None else 0
+    problem = next(view.problems(*UNREAD, about=about), None)
+    if problem is not None:
+        word = f"only {have} of {count} entries of the list were read: {problem.message}"
+        raise NotJudged(word, cause=cause_of(problem), about=where)
+    raise NotJudged(f"the count is {count}, but the array has {have} entries", cause="damaged", about=where)
 
 
 # -- the next kernel --------------------------------------------------------------------------------------

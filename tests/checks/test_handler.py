@@ -157,6 +157,12 @@ def test_an_area_that_is_not_in_the_source_is_not_judged(part: str) -> None:
     assert report.verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize(("flags", "found"), [(1, set()), (3, set()), (0, {"LUO024"}), (5, {"LUO024"})])
+def test_flags_of_an_area_that_no_kernel_writes(flags: int, found: set[str]) -> None:
+    report = area_judged(lambda memory, places: memory.write(places.hwpoison + 28, struct.pack("<H", flags)))
+    assert rules_found(report) == found
+
+
 def test_an_area_of_zeros_is_broken() -> None:
     report = area_judged(lambda memory, places: memory.write(places.chunk, bytes(4096)))
     assert rules_found(report) == {"LUO024"}
@@ -456,3 +462,16 @@ def test_an_earlier_list_with_another_compatible_or_a_broken_area_is_not_sound()
     assert "LUO024" in {one.rule for one in check(luoser.read(poisoned(0x1000, pfns=wild).open())).findings}
     more = check(luoser.read(poisoned(0x1000, count=u64(1 << 20)).open()), select=POSTED_RULES)
     assert {one.rule for one in (*more.unjudged, *more.findings)} & {"MAP022", "LUO024"}
+
+
+def test_a_struct_that_fits_no_layout_is_not_expected_to_be_a_devicetree() -> None:
+    report = users_judged(pstore=struct.pack("<I44x", 2))
+    assert [(one.rule, one.cause) for one in report.unjudged] == [("LUO024", "unknown-form")]
+
+
+@pytest.mark.parametrize("count", [513, 1 << 63])
+def test_a_count_beyond_the_array_is_damage_that_no_other_dump_decides(count: int) -> None:
+    report = check(poisoned(0x40000, count=u64(count)).read(), select=["MAP022"])
+    assert [(one.cause, "but the array has 512 entries" in one.reason) for one in report.unjudged] == [
+        ("damaged", True)
+    ]
