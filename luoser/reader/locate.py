@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from luoser import fdt
 from luoser.abi.kho import (
@@ -24,6 +25,7 @@ from luoser.abi.kho import (
     root_form,
     setup_data,
 )
+from luoser.abi.other import TREES
 from luoser.abi.registry import layouts
 from luoser.abi.release import SUBTREES
 from luoser.errors import FormatError, MissingMemory, TooLargeError, UsageError
@@ -496,7 +498,12 @@ _OF_ROOT = values_of(**dict.fromkeys((*MAP_PROPERTIES, *UNREAD_MAPS, *SUBTREE_PR
 
 def _is_unknown_child(name: bytes, level: int) -> bool:
     """Whether a sub-tree has a name that is not one of a kernel's, or of a posting."""
-    return level == 1 and decode_name(name) not in {*SUBTREES, *(entry.handler for entry in layouts())}
+    return level == 1 and decode_name(name) not in _known_children()
+
+
+@cache
+def _known_children() -> frozenset[str]:
+    return frozenset((*SUBTREES, *(form.subtree for form in TREES), *(entry.handler for entry in layouts())))
 
 
 def _root_tree(walk: Walk, address: int, head: bytes) -> Fdt | None:

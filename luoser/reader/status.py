@@ -144,8 +144,10 @@ def judge_page_tree(walk: Walk, reading: MapReading, subject: Subject) -> Preser
     subject: what problems are about.
     """
     _report_off(walk, reading, subject)
-    if reading.missing is not None:
-        walk.missing(reading.missing, subject)
+    if reading.missing is not None or walk.memory.withholds(reading.address, walk.page_size):
+        if reading.missing is not None:
+            walk.missing(reading.missing, subject)
+        walk.need(reading.address, walk.page_size, subject)
         return Preserved(form=reading.form, address=reading.address, status=MapStatus.MISSING)
     use = walk.need if reading.unread or reading.broken else walk.keep  # a wrong pointer leads to any page
     for node in reading.nodes if walk.keeps else ():

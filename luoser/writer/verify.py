@@ -50,7 +50,7 @@ def _differences(said: Any, read: Any, path: str, memory: Memory | None) -> Iter
                 yield from _other_bytes(value, where, memory)
             elif name not in _NOT_COMPARED and value is not None and value is not False:
                 yield from _differences(value, read.get(name), where, memory)
-    elif path.endswith("preserved.extents") and memory is not None and isinstance(read, list):
+    elif path.endswith(("preserved.extents", "page_tree.extents")) and memory is not None and isinstance(read, list):
         size = memory.page_size or 4096
         if _grouped(said, size) != _grouped(read, size):
             yield f"{safe_text(path)}: expected {_short(said)}, found {_short(read)} of other memory"

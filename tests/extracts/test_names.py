@@ -16,6 +16,7 @@ from luoser.state import HASHED_NAMES, State
 from tests import real
 from tests.images import Image
 from tests.kernel.real import FIXTURES
+from tests.posted import users
 
 KEY = "a long random key"
 NAMES = (b"vm-web-01", b"vm-batch", b"empty-session", b"labmem", b"pci-luo-lab")
@@ -55,6 +56,13 @@ def test_names_in_the_objects_of_the_kernel_are_hashed_alike(tmp_path: Path) -> 
     written = {session.name for session in handover.luo.sessions}
     assert written and written == {session.name for session in handover.pending.sessions}
     assert [one for one in NAMES if one in (tmp_path / "cut").read_bytes()] == []
+
+
+def test_names_of_posted_sub_trees_stay_as_they_are(tmp_path: Path) -> None:
+    memory = users().open()
+    luoser.extract(memory, tmp_path / "cut", hash_names=KEY)
+    (before,), (after,) = luoser.read(memory).handovers, luoser.load(tmp_path / "cut").handovers
+    assert after.subtrees == before.subtrees
 
 
 def test_the_name_of_a_file_of_tmpfs_is_hashed(tmp_path: Path) -> None:

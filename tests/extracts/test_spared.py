@@ -26,6 +26,7 @@ from tests.checks.test_rules import BASES, OPTIONS
 from tests.extracts.planted import SECRET, leaks, planted
 from tests.images import Image, Node, fdt, text, u32
 from tests.kernel.real import FIXTURES
+from tests.posted import hypervisor
 
 PAGE = 4096
 KERNELS = [path for path in (FIXTURES / "pre.elf.xz", FIXTURES / "frozen.elf.xz") if path.exists()]
@@ -164,6 +165,21 @@ def test_pages_of_arm64(size: int, cut: Cut) -> None:
     made, source = cut(planted(image.memory())), planted(image.memory())
     assert not leaks(made.read_bytes())
     assert said(luoser.load(made)) == said(luoser.read(source))
+
+
+@pytest.mark.parametrize("orders", [True, False])
+def test_a_page_tree_is_in_a_cut_without_its_pages(cut: Cut, orders: bool) -> None:
+    image = hypervisor(orders=orders)
+    image.put(0x10000, SECRET * 64)
+    made = cut(image.open())
+    assert leaks(made.read_bytes()) == []
+    assert said(luoser.load(made)) == said(image.read())
+
+
+def test_a_page_tree_of_no_known_form_is_not_in_a_cut(cut: Cut) -> None:
+    made = luoser.load(cut(hypervisor(orders=True, more=[1 << 41]).open()))
+    assert [(one.code, one.about) for one in made.problems] == [("excluded", "subtrees[0].page_tree")]
+    assert [(one.rule, one.cause) for one in check(made).unjudged] == [("MAP021", "excluded")]
 
 
 # -- what is in it -----------------------------------------------------------------------------------------
