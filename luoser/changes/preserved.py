@@ -61,8 +61,8 @@ def extent_changes(before: PreservedMap, after: PreservedMap, where: str = "pres
     """
     if before == after:
         return
-    removed = ((extent, Kind.REMOVED) for extent in (before.without(after) if after.complete else ()))
-    added = ((extent, Kind.ADDED) for extent in (after.without(before) if before.complete else ()))
+    removed = ((extent, Kind.REMOVED) for extent in (before.without(after).extents() if after.complete else ()))
+    added = ((extent, Kind.ADDED) for extent in (after.without(before).extents() if before.complete else ()))
     for (address, order, count), kind in merge(removed, added, key=lambda one: one[0][1]):
         text = f"{count} x order {order}, {human_size(count * (before.page_size << order))}"
         old, new = (text, None) if kind is Kind.REMOVED else (None, text)

@@ -275,11 +275,11 @@ def _lost_pages(found: PreservedMap, what: str, where: str, tree: Preserved, nam
     """
     nodes = [(node, 0, 1) for node in tree.nodes if node not in named or found.find(node) is not None]
     for kind, wanted in (("node", PreservedMap.from_extents(nodes, page_size=found.page_size)), ("page", tree.map)):
-        lost = list(wanted.without(found)) if wanted is not None else []
-        if not lost:
+        lost = wanted.without(found) if wanted is not None else None
+        if lost is None or not lost.entries:
             continue
-        address, order, _ = lost[0]
-        count, block = sum(count for _, _, count in lost), found.find(address)
+        address, order, _ = next(lost.extents())
+        count, block = lost.entries, found.find(address)
         fault = "not preserved" if block is None else f"preserved only in a block of order {block.order}"
         more = f", and {count - 1} more" if count > 1 else ""
         yield Found(

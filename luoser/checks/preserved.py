@@ -713,8 +713,18 @@ def _collisions(view: View) -> Iterator[Found]:
                 f"{other[3]} and {last[3]} are both at {other[0]:#x}",
                 address=other[0],
                 where=other[4],
-                hint="find memory that was freed while it was still preserved",
+                hint=_FREED,
             )
+    for what, where, pages in ((what, where, tree.map) for what, where, tree in view.page_trees()):
+        for start, end, _, other_what, _ in taken if pages is not None else ():
+            block = pages.first_within(start, end) if pages is not None else None
+            if block is not None:
+                place = max(start, block.address)
+                word = f"a page in {what} and {other_what} are both at {place:#x}"
+                yield Found(word, address=place, where=where, hint=_FREED)
+
+
+_FREED = "find memory that was freed while it was still preserved"
 
 
 def _claims(view: View) -> Iterator[_Claim]:
@@ -749,8 +759,6 @@ def _tree_claims(view: View) -> Iterator[_Claim]:
     for what, where, tree in view.page_trees():
         for node in tree.nodes:
             yield node, node + page, "tree-node", f"a node of {what}", where
-        for place, order, count in tree.map.extents() if tree.map is not None else ():
-            yield place, place + count * (page << order), "tree-page", f"pages in {what}", where
 
 
 def _luo_claims(view: View) -> Iterator[_Claim]:
@@ -832,6 +840,8 @@ def unnamed(view: View) -> Iterator[Found]:
 def _unnamed_pages(found: PreservedMap, view: View) -> dict[int, int]:
     """Number of pages without a structure of the handover, by order of their blocks."""
     named = named_memory(view)
+    for tree in (tree.map for _, _, tree in view.page_trees() if tree.map is not None):
+        found = found.without(tree)
     ends = [end for _, end in named]
     left: dict[int, int] = {}
     for bitmap in found.bitmaps:

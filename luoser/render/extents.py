@@ -11,6 +11,7 @@ from typing import NamedTuple
 from luoser.abi.luo import is_test_flb
 from luoser.checks.preserved import named_memory, self_test_chunk
 from luoser.checks.view import View
+from luoser.ranges import merged
 from luoser.render.out import line
 from luoser.render.unread import unread_lines
 from luoser.render.values import place_text
@@ -68,7 +69,7 @@ class _Listing:
     def __init__(self, state: State, handover: Handover, found: PreservedMap, *, folded: bool) -> None:
         self.found, self.known, self.folded = found, sorted(owners(handover)), folded
         self.page = state.source.page_size
-        self.named = named_memory(View(state=state, handover=handover))
+        self.named = merged([*named_memory(View(state=state, handover=handover)), *_page_tree_memory(handover)])
         self.ends = [end for _, end in self.named]
         self.unowned = 0
         self.parts: list[tuple[int, int]] = []
@@ -218,6 +219,12 @@ def owners(handover: Handover) -> Iterator[Owner]:
         yield from _luo_owners(handover.luo)
     if early is not None:
         yield from _pending_owners(early, lists)
+
+
+def _page_tree_memory(handover: Handover) -> Iterator[tuple[int, int]]:
+    """(start, end) of the pages in trees of sub-trees."""
+    owned = (_page_tree_owners("", one.page_tree) for one in handover.subtrees if one.page_tree is not None)
+    return ((one.address, one.end) for tree in owned for one in tree if one.end)
 
 
 def _page_tree_owners(name: str, tree: Preserved) -> Iterator[Owner]:

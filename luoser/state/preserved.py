@@ -259,33 +259,31 @@ class PreservedMap:
         if count:
             yield start, order, count
 
-    def without(self, other: PreservedMap) -> Iterator[Extent]:
-        """Runs of adjacent blocks of this map that are not blocks of the same order of another map."""
-        taken = other._runs()
-        for order, runs in self._runs().items():
-            unit = self.page_size << order
-            for start, end in _minus(runs, taken.get(order, [])):
-                yield start, order, (end - start) // unit
+    def bits_at(self, order: int, start: int, count: int) -> int:
+        """Which of `count` adjacent blocks are in the map, as a number; bit 0 is the block at `start`.
 
-    def _runs(self) -> dict[int, list[tuple[int, int]]]:
-        """(start, end) of the runs of adjacent blocks, by order."""
-        made: dict[int, list[tuple[int, int]]] = {}
-        for address, order, count in self.extents():
-            made.setdefault(order, []).append((address, address + count * (self.page_size << order)))
-        return made
+        order: of the blocks.
+        start: physical address, aligned as the first block of a bitmap is.
+        count: of blocks.
+        """
+        if order not in self._orders:
+            return 0
+        unit, span, bitmaps, _ = self._orders[order]
+        made = 0
+        for number in range(start // span, -(-(start + count * unit) // span)):
+            if number in bitmaps:
+                bits, shift = int.from_bytes(bitmaps[number].bits, "little"), (bitmaps[number].start - start) // unit
+                made |= bits << shift if shift >= 0 else bits >> -shift
+        return made & ((1 << count) - 1)
 
+    def without(self, other: PreservedMap) -> PreservedMap:
+        """The blocks of this map that are not blocks of the same order of another map. Only bits are compared."""
 
-def _minus(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The parts of sorted ranges that are not covered by other sorted ranges."""
-    place = 0
-    for start, end in one:
-        while place < len(other) and other[place][1] <= start:
-            place += 1
-        at, low = place, start
-        while at < len(other) and other[at][0] < end:
-            if low < other[at][0]:
-                yield low, other[at][0]
-            low = max(low, other[at][1])
-            at += 1
-        if low < end:
-            yield low, end
+        def left() -> Iterator[Bitmap]:
+            for bitmap in self.bitmaps:
+                size = len(bitmap.bits)
+                taken = other.bits_at(bitmap.order, bitmap.start, 8 * size)
+                if bits := int.from_bytes(bitmap.bits, "little") & ~taken:
+                    yield Bitmap(bitmap.order, bitmap.start, bits.to_bytes(size, "little"))
+
+        return PreservedMap(left(), page_size=self.page_size, complete=self.complete)

@@ -475,3 +475,18 @@ def test_a_count_beyond_the_array_is_damage_that_no_other_dump_decides(count: in
     assert [(one.cause, "but the array has 512 entries" in one.reason) for one in report.unjudged] == [
         ("damaged", True)
     ]
+
+
+def test_pages_of_a_hypervisor_are_never_listed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = hypervisor(orders=False, more=range(1 << 22, (1 << 22) + 64, 2))
+    state = image.read()
+    (handover,) = state.handovers
+    tree, found = handover.subtrees[0].page_tree, handover.preserved.map
+    assert tree is not None and tree.map is not None and found is not None
+    both = PreservedMap([*found.bitmaps, *tree.map.bitmaps[1:]], page_size=4096)
+    preserved = replace(handover.preserved, map=both)
+    state = replace(state, handovers=(replace(handover, preserved=preserved),))
+    monkeypatch.setattr(
+        tree.map, "extents", lambda **_: pytest.fail("as many runs as a source with few pages can have")
+    )
+    assert check(state).findings == ()
