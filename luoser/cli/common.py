@@ -366,15 +366,7 @@ class Reading:
             state = self._of_document(memory.state)
             note_read(state.source)
             return state
-        try:
-            own = None if self.no_symbols else memory.symbols
-            given = self.symbols if self.symbols is not None else own
-            state = self._read(memory, contents, given, pending, search, salvage)
-        except SourceError as error:
-            if self.symbols is not None or memory.symbols is None:
-                raise
-            memory.remarks.append(f"not used: {error}")  # symbols of the source, which the user did not ask for
-            state = self._read(memory, contents, None, pending, search, salvage)
+        state = self._read(memory, contents, pending, search, salvage)
         note_read(state.source)
         _remark_traffic(memory, self.name)
         if not state.handovers and need_root and not state.salvaged:
@@ -419,9 +411,7 @@ class Reading:
 
         return blob_hint(self.source[0]) if len(self.source) == 1 and not self.raw else ""
 
-    def _read(
-        self, memory: Memory, contents: bool, path: str | None, pending: bool, search: bool, salvage: bool
-    ) -> State:
+    def _read(self, memory: Memory, contents: bool, pending: bool, search: bool, salvage: bool) -> State:
         from luoser.reader import SYMBOLS, read
         from luoser.state import Direction
         from luoser.symbols import read_symbols
@@ -436,7 +426,7 @@ class Reading:
                 page_size=self.page_size,
                 layouts=self.layouts,
                 contents=contents,
-                symbols=read_symbols(path, SYMBOLS) if path is not None else None,
+                symbols=read_symbols(self.symbols, SYMBOLS) if self.symbols is not None else None,
                 kallsyms=not self.no_symbols,
                 pending=pending,
                 directions={address: Direction(direction) for address, direction in self.directions},

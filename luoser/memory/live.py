@@ -70,11 +70,7 @@ def _devmem(base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
 
 
 def _with_roots(memory: Memory, base: Path, roots: tuple[KnownRoot, ...]) -> Memory:
-    memory.known_roots = roots
-    if (
-        not memory.vmcoreinfo
-    ):  # by which the kernel's own are found: with sizes, and with types from elsewhere if need be
-        memory.symbols = str(base / "proc/kallsyms")
+    memory.known_roots, memory.symbols = roots, str(base / "proc/kallsyms")
     return memory
 
 

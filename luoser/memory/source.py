@@ -110,7 +110,7 @@ class Memory(ABC):
                  while reading is added later.
     known_roots: KHO roots whose addresses the source gives.
     placeless:   placeholder addresses of blobs whose physical address is unknown.
-    symbols:     path of symbols that match the running kernel. None if there are none.
+    symbols:     path of the list of the running kernel, for where its memory has none. None: there is no list.
     answers:     what the kernel said of itself when a cut was made: the bytes of a note. Empty if there is none.
     answers_from: what has these answers, in words.
     at_jump:     addresses of roots that were handed over to a kernel which has not started: of an image to boot with.

@@ -26,7 +26,7 @@ from luoser.limits import LIMITS, how_to_raise
 from luoser.memory.elf import parse_vmcoreinfo
 from luoser.memory.source import MACHINES, Memory
 from luoser.reader.walk import Subject, Walk
-from luoser.symbols import Symbol, Symbols
+from luoser.symbols import Symbol, Symbols, read_symbols
 from luoser.text import one_bit_off, safe_text
 
 __all__ = ["SYMBOLS", "Kernel", "Pointer", "find_kernels", "find_successors", "variable_type"]
@@ -245,7 +245,7 @@ def find_kernels(walk: Walk, symbols: Symbols | None, *, search: bool = True) ->
     """The kernels in memory with known symbols. Two if the image of the previous kernel is still there.
 
     walk:    the source.
-    symbols: of the running kernel. None: those in the memory of each kernel.
+    symbols: of the running kernel. None: those in the memory of each kernel, else those that go with the source.
     search:  for the kernels of a source without VMCOREINFO. False: it has none.
 
     With symbols: empty, with a problem, if a kernel with other symbols is there, too: it may be the running one. Raises
@@ -256,7 +256,7 @@ def find_kernels(walk: Walk, symbols: Symbols | None, *, search: bool = True) ->
             word = "not used, as their kernel is found only by a search: --search"
             walk.problem("symbols", None, None, f"{symbols.path}: {word}")
         return []
-    made = _with_own(walk, search=search) if symbols is None else _with_given(walk, symbols)
+    made = _with_given(walk, symbols) if symbols is not None else _with_own(walk, search=search) or _with_listed(walk)
     return [_complete(kernel) for kernel in made]
 
 
@@ -286,6 +286,17 @@ def _with_given(walk: Walk, symbols: Symbols) -> list[Kernel]:
             "symbols", None, None, f"{symbols.path}: no kernel with these symbols in this source{word}; not used"
         )
     return found
+
+
+def _with_listed(walk: Walk) -> list[Kernel]:
+    """The kernels with the symbols that go with the source. Nobody asked for them: a problem if they cannot be used."""
+    if walk.memory.symbols is None:
+        return []
+    try:
+        return _with_given(walk, read_symbols(walk.memory.symbols, SYMBOLS))
+    except SourceError as error:
+        walk.problem("symbols", None, None, f"not used: {error}")
+        return []
 
 
 # -- out of the memory itself -----------------------------------------------------------------------------

@@ -17,11 +17,11 @@ from luoser.cli.main import cli
 from luoser.errors import SourceError
 from luoser.memory import live
 from luoser.memory.live import open_live
-from luoser.reader import SYMBOLS
+from luoser.memory.source import Memory
 from luoser.state import Direction, State
-from luoser.symbols import read_symbols
 from tests import real
 from tests.images import Image, u64
+from tests.kernel import real as kernel
 from tests.kernels import PLACES, Kernel
 from tests.memory.test_kcore import NOWHERE, kcore
 from tests.memory.trees import boot_of, debugfs, parameters, write
@@ -37,31 +37,22 @@ def directions(state: State) -> dict[int | None, Direction]:
     return {handover.address: handover.direction for handover in state.handovers}
 
 
-def real_kcore(name: str) -> bytes:
-    """The memory of a real dump as /proc/kcore would show it."""
-    dump = real.dump(name)
-    info = "".join(f"{key}={value}\n" for key, value in dump.vmcoreinfo.items()).encode()
+def real_kcore(dump: Memory, *, without: str = " ") -> bytes:
+    """The memory of a real dump as /proc/kcore would show it. without: what keys of its VMCOREINFO do not have."""
+    kept = (f"{key}={value}\n" for key, value in dump.vmcoreinfo.items() if without not in key)
+    info = "".join(kept).encode()
     parts = [(segment.start, dump.read(segment.start, segment.size)) for segment in dump.segments]
     return kcore((NOWHERE, bytes(4096)), *parts, info=info)
 
 
-def machine(base: Path, *, hand: bool = True, kcore_there: bool = True) -> tuple[Kernel, int, int]:
-    """A kernel that was handed a root and has one of its own; (kernel, incoming, outgoing).
-
-    kcore_there: it has a /proc/kcore. False: only a /dev/mem, which has no VMCOREINFO but on a page of the kernel.
-    """
+def machine(base: Path, *, hand: bool = True) -> tuple[Kernel, int, int]:
+    """A kernel that was handed a root and has one of its own; (kernel, incoming, outgoing)."""
     kernel = Kernel(image=Image(base=MIB))
     root, own = kernel.image.handover(), kernel.image.handover()
     if hand:
         kernel.hand(incoming=root, outgoing=own)
-    if kcore_there:
-        data = kcore((MIB, bytes(kernel.image.data)), (NOWHERE, bytes(4096)), info=kernel.vmcoreinfo())
-        write(base, {"proc/kcore": data})
-    else:
-        kernel.info_page()
-        ram = f"{MIB:08x}-{MIB + len(kernel.image.data) - 1:08x} : System RAM\n"
-        write(base, {"dev/mem": bytes(MIB) + bytes(kernel.image.data), "proc/iomem": ram})
-    write(base, {"proc/kallsyms": kernel.system_map(slide=kernel.slide)})
+    data = kcore((MIB, bytes(kernel.image.data)), (NOWHERE, bytes(4096)), info=kernel.vmcoreinfo())
+    write(base, {"proc/kcore": data, "proc/kallsyms": kernel.system_map(slide=kernel.slide)})
     return kernel, root, own
 
 
@@ -72,16 +63,14 @@ def setup_data(base: Path, root: int, *, kind: str = "0xa\n", scratch: tuple[int
 
 
 def read_all(base: Path) -> State:
-    """As the command does it: with the symbols that go with the source."""
-    memory = open_live(base=base)
-    return luoser.read(memory, symbols=read_symbols(memory.symbols, SYMBOLS) if memory.symbols else None)
+    return luoser.read(open_live(base=base))
 
 
 # -- real kernels ---------------------------------------------------------------------------------------------
 
 
 def test_setup_data_of_a_real_kernel_makes_the_incoming_root_certain(tmp_path: Path) -> None:
-    parameters(write(tmp_path, {"proc/kcore": real_kcore("7.3-a/post")}), AFTER)
+    parameters(write(tmp_path, {"proc/kcore": real_kcore(real.dump("7.3-a/post"))}), AFTER)
     state = luoser.read(open_live(base=tmp_path))
     assert directions(state) == directions(real.read("7.3-a/post"))
     incoming = next(handover for handover in state.handovers if handover.direction is INCOMING)
@@ -128,7 +117,7 @@ def test_kcore_is_taken_first(tmp_path: Path) -> None:
     memory = open_live(base=tmp_path)
     assert memory.format == "kcore"
     assert not any(remark.startswith("not used") for remark in memory.remarks)
-    assert memory.symbols is None  # VMCOREINFO leads to the kernel's own, which debug info may complete
+    assert memory.symbols == str(tmp_path / "proc/kallsyms")
 
 
 def test_dev_mem_is_taken_where_there_is_no_kcore(tmp_path: Path) -> None:
@@ -176,14 +165,28 @@ def test_messages_are_safe_to_print(tmp_path: Path) -> None:
 
 
 def test_variables_of_the_running_kernel_name_both_roots(tmp_path: Path) -> None:
-    _, root, own = machine(tmp_path, kcore_there=False)
+    _, root, own = machine(tmp_path)
     state = read_all(tmp_path)
     assert directions(state) == {root: INCOMING, own: OUTGOING}
     assert all(handover.evidence[0].startswith("certain: kho_") for handover in state.handovers)
 
 
+@pytest.mark.parametrize("without", [" ", "kallsyms_"])
+def test_symbols_in_memory_are_used_else_those_that_the_kernel_lists(tmp_path: Path, without: str) -> None:
+    """A kernel whose kallsyms have another form, or are not said to be anywhere."""
+    lines = "".join(f"{address:016x} {kind} {name}\n" for address, kind, name in kernel.symbols())
+    write(tmp_path, {"proc/kcore": real_kcore(kernel.memory("pre"), without=without), "proc/kallsyms": lines})
+    state = read_all(tmp_path)
+    assert directions(state) == directions(kernel.read("pre"))
+    who = "kernel 7.3.4" if without == " " else str(tmp_path / "proc/kallsyms")
+    assert (
+        only(state).evidence[0].startswith("certain: kho_out") and f" of {who} points to it" in only(state).evidence[0]
+    )
+    assert only(state).pending is not None and not problems(state, "symbols")
+
+
 def test_setup_data_and_variables_are_both_quoted(tmp_path: Path) -> None:
-    _, root, _ = machine(tmp_path, kcore_there=False)
+    _, root, _ = machine(tmp_path)
     setup_data(tmp_path, root)
     incoming = next(handover for handover in read_all(tmp_path).handovers if handover.address == root)
     assert [word.split(":")[0] for word in incoming.evidence[:2]] == ["certain", "certain"]
@@ -215,7 +218,7 @@ def test_setup_data_cut_short_or_without_a_root_is_none(tmp_path: Path) -> None:
 def test_setup_data_that_names_a_page_that_was_reused(tmp_path: Path) -> None:
     kernel, root, own = machine(tmp_path, hand=False)
     setup_data(tmp_path, kernel.start)
-    state = luoser.read(open_live(base=tmp_path))
+    state = luoser.read(open_live(base=tmp_path), kallsyms=False)
     (problem,) = problems(state, "no-root")
     assert problem.address == kernel.start and "reused" in problem.message
     assert set(directions(state)) == {root, own}
@@ -277,7 +280,7 @@ def inspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inspect:
 
 
 def test_command_reads_the_running_machine(tmp_path: Path, inspect: Inspect) -> None:
-    _, root, own = machine(tmp_path, kcore_there=False)
+    _, root, own = machine(tmp_path)
     shown = inspect().stdout
     assert f"KHO root {root:#x}  kho-v4  incoming" in shown and f"KHO root {own:#x}  kho-v4  outgoing" in shown
 
@@ -293,7 +296,7 @@ HIDDEN: dict[str, Callable[[Kernel], str]] = {
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_symbols_that_cannot_be_used_do_not_hide_the_machine(tmp_path: Path, inspect: Inspect, kind: str) -> None:
     """kptr_restrict=2 hides them from root as well; nobody asked for them."""
-    kernel, root, own = machine(tmp_path, kcore_there=False)
+    kernel, root, own = machine(tmp_path)
     setup_data(tmp_path, root)
     write(tmp_path, {"proc/kallsyms": HIDDEN[kind](kernel)})
     shown = inspect()
@@ -303,7 +306,7 @@ def test_symbols_that_cannot_be_used_do_not_hide_the_machine(tmp_path: Path, ins
 
 
 def test_kernel_without_kallsyms(tmp_path: Path, inspect: Inspect) -> None:
-    _, root, own = machine(tmp_path, kcore_there=False)
+    _, root, own = machine(tmp_path)
     (tmp_path / "proc/kallsyms").unlink()
     shown = inspect().stdout
     assert f"KHO root {root:#x}" in shown and f"KHO root {own:#x}" in shown
