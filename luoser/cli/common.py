@@ -351,7 +351,8 @@ class Reading:
 
         contents: read the contents of driver pages and small files, too.
         pending:  say why, if what the running kernel will hand over is not known.
-        search:   look for all roots, although only one is to be read. False: only if the user wants it.
+        search:   look for all roots, although only one is to be read. False, or the source is slow: only if the user
+                  wants it.
 
         salvage:  look for things by their shape, too. Then there need not be a root, if something is found.
         need_root: there has to be a KHO root.
@@ -422,7 +423,7 @@ class Reading:
             return read(
                 memory,
                 root=self.root,
-                search=search or self.search,
+                search=self.search or (search and not memory.is_slow),
                 page_size=self.page_size,
                 layouts=self.layouts,
                 contents=contents,
@@ -486,7 +487,7 @@ _READ_OPTIONS = (
         "--search",
         is_flag=True,
         help="With --root: search the source for other roots and kernels, too, on which the direction of a root can "
-        "depend. Commands that judge or copy do so in any case.",
+        "depend. Commands that judge or copy do so in any case, but through gdb: and at a URL.",
     ),
     click.option(
         "--scan",

@@ -20,6 +20,7 @@ from luoser.memory.elf import (
     RAM_NOTE,
     REMARKS_NOTE,
     STALE_NOTE,
+    UNSEARCHED_NOTE,
     WITHHELD_NOTE,
 )
 from luoser.memory.source import Memory
@@ -63,7 +64,13 @@ def without_test_data(pages: Iterable[int], state: State) -> set[int]:
 
 
 def write_core(
-    file: BinaryIO, memory: Memory, pages: Iterable[int], *, knows_ram: bool = True, answers: bytes = b""
+    file: BinaryIO,
+    memory: Memory,
+    pages: Iterable[int],
+    *,
+    knows_ram: bool = True,
+    answers: bytes = b"",
+    is_searched: bool = True,
 ) -> int:
     """Write an ELF core with some pages, VMCOREINFO and the remarks. Returns its size in bytes.
 
@@ -72,6 +79,7 @@ def write_core(
 
     pages:     physical addresses of 4 KiB pages.
     answers:   what the kernel said of itself, for a note; see `Memory.answers`.
+    is_searched: all roots and kernels of the source were looked for. False: the core says so, in a note.
     knows_ram: write the RAM ranges of the source. False for a source that does not have a machine's memory.
 
     Raises UsageError if there are more runs of pages, or more bytes of notes, than luoser reads from an ELF core.
@@ -80,6 +88,8 @@ def write_core(
     runs = list(_joined(run for page in wanted for run in _states(memory, page)))
     loads = [run for run in runs if run.state in (PageState.PRESENT, PageState.ZERO)]
     notes = _notes(memory, runs, knows_ram=knows_ram, answers=answers)
+    if not is_searched:
+        notes += _note(UNSEARCHED_NOTE, bytes([memory.is_own_info]))
     if 1 + len(loads) > LIMITS.elf_headers:
         text = f"expected at most {LIMITS.elf_headers - 1}, found {len(loads)}; {how_to_raise('elf_headers')}"
         raise UsageError(f"too many runs of pages for an ELF core: {text}")

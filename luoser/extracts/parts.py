@@ -68,6 +68,7 @@ def write_part(
         raise UsageError(f"{safe_text(memory.path)}: debugfs blobs have no pages for a core; copy the blobs instead")
     record = Recorder(memory)
     state = read(record)
+    is_searched = all(problem.code != "not-searched" for problem in state.problems)
     spared = _spared(memory, read, record, hash_names) if no_contents else None
     with (packed_file if is_core else new_file)(target, force=force) as file:
         if memfd is not None:
@@ -79,10 +80,10 @@ def write_part(
         if blob is not None:
             return write_blob(file, memory, state, blob)
         if spared is not None:
-            size = write_core(file, spared, spared.pages, answers=spared.answers)
+            size = write_core(file, spared, spared.pages, answers=spared.answers, is_searched=is_searched)
             return f"{len(spared.pages & record.pages)} pages, {human_size(size)}; {'; '.join(spared.left_out)}"
         pages = without_test_data(record.asked, state)
-        size = write_core(file, memory, pages, answers=record.answers)
+        size = write_core(file, memory, pages, answers=record.answers, is_searched=is_searched)
         return f"{len(pages & record.pages)} pages, {human_size(size)}"
 
 

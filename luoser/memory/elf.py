@@ -28,6 +28,7 @@ __all__ = [
     "RAM_NOTE",
     "REMARKS_NOTE",
     "STALE_NOTE",
+    "UNSEARCHED_NOTE",
     "WITHHELD_NOTE",
     "ElfMemory",
     "core_segments",
@@ -50,6 +51,8 @@ WITHHELD_NOTE = b"LUOSER-WITHHELD"
 """Note of luoser's own cuts: ranges of bytes that are not zero, and left out of pages that were read, pairs of u64."""
 STALE_NOTE = b"LUOSER-STALE"
 """Note of luoser's own cuts: addresses of maps that are stale in the original, u64."""
+UNSEARCHED_NOTE = b"LUOSER-UNSEARCHED"
+"""Note of luoser's own cuts, made without a search of the original: whether VMCOREINFO is of what ran there, a byte."""
 _PT_LOAD, _PT_NOTE, _PN_XNUM = 1, 4, 0xFFFF
 _NO_CORE = {1: "a relocatable object", 2: "an executable", 3: "a shared object"}
 _MOST_LEFT_OUT = 16
@@ -127,7 +130,9 @@ class ElfMemory(SegmentedMemory):
             self.remarks.append("a dump of a machine with Xen: its addresses are assumed to be those of the kernel")
         self.machine = int.from_bytes(file[18:20], "little") or None
         self.info_note = notes.get(b"VMCOREINFO", b"")
-        self.is_own_info = bool(self.info_note) and not {b"QEMU", RAM_NOTE} & notes.keys()
+        self.is_unsearched = UNSEARCHED_NOTE in notes
+        is_of_another = notes.keys() & {b"QEMU", RAM_NOTE} and notes.get(UNSEARCHED_NOTE) != b"\1"
+        self.is_own_info = bool(self.info_note) and not is_of_another
         self.vmcoreinfo = parse_vmcoreinfo(self.info_note)
         self.answers = notes.get(ANSWERS_NOTE, b"")
         if "OSRELEASE" not in self.vmcoreinfo:  # else a kernel runs
@@ -296,7 +301,7 @@ def _named_notes(file: ByteSource, headers: list[_Header], remarks: list[str]) -
     segments = [NoteSegment(one.offset, one.filesz, one.align) for one in headers if one.kind == _PT_NOTE]
     names = (
         *(b"VMCOREINFO", RAM_NOTE, REMARKS_NOTE, ANSWERS_NOTE, JUMP_NOTE),
-        *(LEFT_OUT_NOTE, WITHHELD_NOTE, STALE_NOTE),
+        *(LEFT_OUT_NOTE, WITHHELD_NOTE, STALE_NOTE, UNSEARCHED_NOTE),
         *GAP_NOTES.values(),
     )
     return read_notes(file, segments, names, remarks)

@@ -51,7 +51,7 @@ _STATUS = re.compile(r"VM status: paused(?: \((.+)\))?\s*$")
 class GdbMemory(FetchedMemory):
     """Physical memory of a guest that is stopped, through QEMU's debugger stub."""
 
-    format = "gdb"
+    format, is_slow = "gdb", True
 
     def __init__(self, path: str, place: str, *, pause: bool = False, ranges: Sequence[tuple[int, int]] = ()) -> None:
         """A guest at a debugger stub.

@@ -120,6 +120,8 @@ class Memory(ABC):
     stale:       addresses of maps that the next kernel had reused when a cut without contents was made.
     left_out:    what a cut left out on purpose, in words.
     live:        the source is a running machine or device: slow to search, and it changes while it is read.
+    is_slow:     a search takes minutes: of one root it is made only if the user wants it.
+    is_unsearched: a cut of a source that was not searched: other roots and kernels may have been in that.
     is_guess:    the physical addresses are assumed, and `place` can correct them.
     on_progress: called during a search with (bytes searched, bytes to search).
     file_data:   bytes of its files without holes. None: not a file.
@@ -150,6 +152,8 @@ class Memory(ABC):
     stale: frozenset[int] = frozenset()
     left_out: tuple[str, ...] = ()
     live: bool = False
+    is_slow: bool = False
+    is_unsearched: bool = False
     is_guess: bool = False
     on_progress: Callable[[int, int], None] | None = None
     file_data: int | None = None

@@ -32,6 +32,8 @@ _SAID = (
     "stale",
     "left_out",
     "live",
+    "is_slow",
+    "is_unsearched",
     "is_guess",
     "traffic",
 )

@@ -176,6 +176,9 @@ def find_roots(
     if not (walk.memory.live and kernel is not None):
         strays = _by_search(walk, roots)
         _keep_likeliest(walk, roots, wanted)
+    if walk.memory.is_unsearched:
+        why = "the source of this cut was not searched for other roots and kernels; a cut made with --search decides"
+        return _unsearched(walk, roots, wanted, kernel, why)
     is_cheap = not walk.memory.format.startswith("kdump")  # there each page has to be unpacked
     is_open = any(root.verdict is None for root in roots.values())
     if kernel is not None and not kernel.is_running and not walk.memory.live and (is_cheap or is_open):
@@ -199,23 +202,25 @@ def known_roots(walk: Walk, wanted: int | None, *, symbols: Symbols | None = Non
     roots = {wanted: _wanted(walk, wanted)} if wanted is not None else {}
     use_symbols = symbols is not None or kallsyms
     kernel = _by_variables(walk, roots, symbols, search=False) if use_symbols else None
+    return _unsearched(walk, roots, wanted, kernel, "no search was made for other roots and kernels; --search decides")
+
+
+def _unsearched(walk: Walk, roots: dict[int, Root], wanted: int | None, kernel: Kernel | None, why: str) -> Search:
+    """Roots that may not be all. why: in words, with what decides."""
     kernel = kernel if kernel is not None and kernel.is_running else None
     if kernel is not None:
         _mark_left_over(walk, roots, kernel)
-    walk.problem("not-searched", None, None, "no search was made for other roots and kernels; --search decides")
+    walk.problem("not-searched", None, None, why)
     for root in roots.values():
         direction, words = root.verdict if root.verdict is not None else (Direction.UNKNOWN, [])
         is_sure = root.is_running or root.is_left_over
-        said = "no search was made for other roots; --search looks for them" if is_sure else _NOT_SEARCHED
+        said = why if is_sure else f"{_UNSURE}: {why}, as do --symbols and --direction"
         root.verdict = direction if is_sure else Direction.UNKNOWN, [*words, said]
         root.is_doubtful = False
     return Search([roots[address] for address in sorted(roots)], [], wanted, kernel, is_whole=False)
 
 
-_NOT_SEARCHED = (
-    "direction unknown, and so whether the map is still in use: no search was made for other roots and kernels; "
-    "--search, --symbols or --direction decides"
-)
+_UNSURE = "direction unknown, and so whether the map is still in use"
 
 
 def _wanted(walk: Walk, address: int) -> Root:

@@ -143,6 +143,10 @@ def test_commands_read_a_guest(place: Path, luoser_command: Run) -> None:
         result = luoser_command("hexdump", guest.gdb, "luo", "--pause", "--root", "0x5cd000")
         assert (result.returncode, result.stderr) == (0, b"")
         assert b"luo-v5" in result.stdout
+        result = luoser_command("check", guest.gdb, "--pause", "--root", "0x5cd000")
+        assert result.returncode == 4 and b"no search was made" in result.stdout
+        result = luoser_command("check", guest.gdb, "--pause", "--root", "0x5cd000", "--search")
+        assert b"no search was made" not in result.stdout
         result = luoser_command("inspect", guest.gdb, "--root", "0x5cd000")
         assert result.returncode == 2 and b"give --pause" in result.stderr
 

@@ -15,9 +15,10 @@ import pytest
 import luoser
 from luoser.checks import Verdict, check
 from luoser.errors import UsageError
+from luoser.extracts.parts import write_part
 from luoser.memory.overlay import Overlay
 from luoser.memory.source import Memory
-from luoser.reader import SYMBOLS, locate, reading
+from luoser.reader import SYMBOLS, locate, memfd_at, reading
 from luoser.reader import kernel as reader_kernel
 from luoser.reader.kernel import find_kernels
 from luoser.reader.walk import Walk
@@ -90,7 +91,7 @@ def test_roots_that_the_running_kernel_names_need_no_search(tmp_path: Path) -> N
         handover = only(machine.read(memory, root))
         assert (handover.address, handover.direction, handover.own) == (root, direction, True)
         assert handover.evidence[0].startswith("certain: ")
-        assert "no search was made for other roots; --search looks for them" in handover.evidence
+        assert "no search was made for other roots and kernels; --search decides" in handover.evidence
     assert memory.searches == 0 and memory.bytes < 1 << 20
 
 
@@ -145,6 +146,28 @@ def test_kernel_that_may_not_run_makes_nothing_certain(is_running: bool, monkeyp
     assert handover.evidence[0] == "certain: kho_out.fdt of kernel 7.3.4 points to it"
     assert (handover.direction, memory.searches) == (OUTGOING if is_running else UNKNOWN, 0)
     assert memory.bytes < 5 << 20
+
+
+@pytest.mark.parametrize("options", [{}, {"no_contents": True}])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_cut_of_what_was_not_searched_is_not_sound(is_own: bool, options: dict[str, bool], tmp_path: Path) -> None:
+    """It is not the lone root of its source, and its kernel may be the one before a kexec."""
+    memory = Counted(kernel_real.memory("frozen"))
+    memory.is_own_info = is_own
+
+    def read(memory: Memory, **how: bool) -> State:
+        return luoser.read(memory, root=0x583000, search=False, **how)
+
+    write_part(str(tmp_path / "cut"), memory, read, memfd=None, blob=None, memfd_at=memfd_at, force=False, **options)
+    luoser.extract(tmp_path / "cut", tmp_path / "cut of the cut")
+    for name in ("cut", "cut of the cut"):
+        state = luoser.load(tmp_path / name)
+        (problem,) = problems(state, "not-searched")
+        assert "a cut made with --search decides" in problem.message
+        assert only(state).direction is (OUTGOING if is_own else UNKNOWN) is only(read(memory)).direction
+        assert check(state).verdict is Verdict.INCONCLUSIVE
+    luoser.extract(memory, tmp_path / "whole")
+    assert not problems(luoser.load(tmp_path / "whole"), "not-searched")
 
 
 def test_damaged_map_is_judged_after_a_search() -> None:
