@@ -70,6 +70,8 @@ def _arguments(words: Sequence[str], source: str) -> list[str]:
     if name not in COMMANDS:
         known = ", ".join(COMMANDS)
         raise UsageError(f"no command {safe_text(name)!r}{did_you_mean(name, list(COMMANDS))}; expected one of {known}")
+    if "--help" in rest or "-h" in rest:
+        line("Here SOURCE is the memory that is open, and is left out, as are vmcore and the like in the examples.")
     return [COMMANDS[name], source, *rest]
 
 

@@ -17,11 +17,12 @@ class _Hexdump(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's own."""
+        is_alone = any(not arg.startswith("-") for arg in args)
         try:
             return super().parse_args(ctx, args)
         except click.MissingParameter:
-            word = "Expected SOURCE and WHERE: an address, or a path such as luo.sessions[0]."
-            raise click.UsageError(word, ctx) from None
+            lacks = "WHERE, too" if is_alone else "SOURCE and WHERE"
+            raise click.UsageError(f"Expected {lacks}: an address, or a path such as luo.sessions[0].", ctx) from None
 
 
 @click.command("hexdump", cls=_Hexdump)

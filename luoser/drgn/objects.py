@@ -92,21 +92,23 @@ def _items(head: drgn.Object, struct: str) -> Iterator[drgn.Object]:
 
 
 def luo_memfd_pages(
-    prog: drgn.Program, session: str | drgn.Object, token: int, *, root: int | None = None
+    prog: drgn.Program, session: str | bytes | drgn.Object, token: int, *, root: int | None = None
 ) -> Iterator[tuple[int, drgn.Object | int]]:
     """(index in the file, page) of each page of a preserved memfd, without holes.
 
-    session: name of its session, or a `struct luo_session`.
+    session: name of its session, as text or as `string_()` gives it, or a `struct luo_session`.
     token:   of the memfd.
-    root:    physical address of the KHO root that hands it over. None: the only one that does.
+    root:    physical address of the KHO root that hands it over. None: the only one of this machine that does.
 
     With debug info a page is a `struct page *`, else a physical address. Raises UsageError if there is no such memfd,
-    or if the size of its folios is not known, because there is no intact map.
+    or if the size of its folios is not known, because there is no intact map. Of an incoming root the pages may belong
+    to others once the memfd was retrieved.
     """
-    name = session if isinstance(session, str) else session.name.string_().decode("utf-8", "surrogateescape")
+    name = session if isinstance(session, str) else _name(session)
     token = int(token)
     here, what = state(prog), f"{safe_text(name)}/{token:#x}"
-    found = [(one, file) for one in here.handovers if root in (None, one.address) for file in _files(one, name, token)]
+    handovers = [one for one in here.handovers if (one.own if root is None else one.address == root)]
+    found = [(one, file) for one in handovers for file in _files(one, name, token)]
     memfds = [(one, file.memfd) for one, file in found if file.memfd is not None]
     if not memfds:
         why = "its descriptor is of another handler, or cannot be read" if found else "no such file in this source"
@@ -115,6 +117,11 @@ def luo_memfd_pages(
         roots = ", ".join(f"{one.address:#x}" for one, _ in memfds if one.address is not None)
         raise UsageError(f"{what}: handed over by several roots; choose one of {roots}")
     return _pages(prog, *memfds[0], what, here.source.page_size)
+
+
+def _name(session: bytes | drgn.Object) -> str:
+    data = session if isinstance(session, bytes) else bytes(session.name.string_())
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _files(handover: Handover, name: str, token: int) -> Iterator[File | PendingFile]:

@@ -101,7 +101,7 @@ def test_plain_rows_have_no_layout() -> None:
         hexdump("pci[1]", "--plain", "--as", "pci-lu-v2-03")
 
 
-@pytest.mark.parametrize("arguments", [[], ["vmcore"]])
-def test_what_is_missing_is_named(luoser_command: Run, arguments: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "lacks"), [([], b"SOURCE and WHERE"), (["vmcore"], b"WHERE, too")])
+def test_what_is_missing_is_named(luoser_command: Run, arguments: list[str], lacks: bytes) -> None:
     result = luoser_command("hexdump", *arguments)
-    assert result.returncode == 2 and b"Expected SOURCE and WHERE: an address, or a path" in result.stderr
+    assert result.returncode == 2 and b"Expected " + lacks + b": an address, or a path" in result.stderr

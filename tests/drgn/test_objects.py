@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,20 @@ def test_a_session_may_be_given_as_an_object() -> None:
         name = session.name.string_().decode()
         for file in luo_files(session):
             assert [*luo_memfd_pages(prog, session, file.token)] == [*luo_memfd_pages(prog, name, int(file.token))]
+
+
+def test_a_session_may_be_named_in_bytes(frozen: Any) -> None:
+    assert [*luo_memfd_pages(frozen, b"vm-web-01", 0x1B)] == [*luo_memfd_pages(frozen, "vm-web-01", 0x1B)]
+
+
+def test_pages_of_another_machine_are_given_only_for_its_root() -> None:
+    """Those of a guest have other addresses, those of an earlier boot other owners."""
+    prog, found = custom(dumps.dump("7.3-a/frozen")), dumps.read("7.3-a/frozen")
+    (one,) = found.handovers
+    prog.cache["luoser"] = replace(found, handovers=(replace(one, own=False),))
+    with pytest.raises(UsageError, match="no such file"):
+        luo_memfd_pages(prog, "vm-web-01", 0x1B)
+    assert [*luo_memfd_pages(prog, "vm-web-01", 0x1B, root=one.address)]
 
 
 @pytest.mark.parametrize(("name", "token"), [("no", 0x1A), ("vm-web-01", 0x99), ("\x1b[31m", 1)])
