@@ -335,6 +335,8 @@ class Reading:
             raise SourceError(f"{error}{self._blob_hint()}") from error
         memory.on_progress = progress("searching for KHO roots")
         note_opened(memory)
+        if memory.aftermath:
+            complain(f"{self.name}: {memory.aftermath}")
         return memory
 
     def read(

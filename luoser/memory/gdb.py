@@ -99,7 +99,7 @@ class GdbMemory(FetchedMemory):
         else:
             status = _STATUS.search(stub.monitor("info status"))
             if status is None or status[1] is None:
-                self.remarks.append(
+                self.aftermath = (
                     "it is not known whether the guest ran before: it stays stopped, `cont` in its monitor continues "
                     "it; with gdb:…,qmp:SOCKET luoser does"
                 )
@@ -107,11 +107,14 @@ class GdbMemory(FetchedMemory):
 
     def _close_after(self, error: SourceError) -> NoReturn:
         """Close, and raise the error, with that of closing if there is one, too."""
+        words = [str(error)]
+        if self._stub is not None and self._monitor is None:
+            words.append("what it debugs may be stopped now")
         try:
             self.close()
         except SourceError as other:
-            raise SourceError(f"{error}; {other}") from None
-        raise error
+            words.append(str(other))
+        raise SourceError("; ".join(words)) from None
 
     def _runs(self, pause: bool) -> bool | None:
         """Whether the guest runs. None: unknown. Raises SourceError if it would be stopped against the user's word."""

@@ -108,6 +108,7 @@ class Memory(ABC):
                  Empty if they do not.
     remarks:     what is wrong with the source, in words (truncated, overlapping segments). Damage that is found
                  while reading is added later.
+    aftermath:   what stays changed outside of the source by reading it, in words. Empty: nothing.
     known_roots: KHO roots whose addresses the source gives.
     placeless:   placeholder addresses of blobs whose physical address is unknown.
     symbols:     path of the list of the running kernel, for where its memory has none. None: there is no list.
@@ -141,6 +142,7 @@ class Memory(ABC):
     machine: int | None = None
     ram: tuple[tuple[int, int], ...] = ()
     remarks: list[str]
+    aftermath: str = ""
     known_roots: tuple[KnownRoot, ...] = ()
     placeless: frozenset[int] = frozenset()
     symbols: str | None = None

@@ -21,6 +21,7 @@ _SAID = (
     "machine",
     "ram",
     "remarks",
+    "aftermath",
     "known_roots",
     "placeless",
     "symbols",

@@ -77,7 +77,7 @@ def test_guest_has_the_same_state_by_its_stub_and_by_qmp(place: Path) -> None:
     with Stub(place, memory="32M", blobs=frozen()) as guest:
         for source in (guest.source, guest.both, guest.gdb):
             with luoser.open(source, pause=True) as memory:
-                assert memory.remarks == []
+                assert (memory.remarks, memory.aftermath) == ([], "")
                 documents.append(to_document(luoser.read(memory, contents=True), full=True))
         assert (guest.status, guest.mode) == ("prelaunch", "0")
     wanted = documents[0]
@@ -180,8 +180,16 @@ def test_guest_that_does_not_run_is_left_so(place: Path, status: str, pause: boo
 def test_guest_of_unknown_state_stays_stopped_and_that_is_said(place: Path) -> None:
     with Stub(place, running=True) as guest:
         with luoser.open(guest.gdb, pause=True) as memory:
-            assert [("stays stopped" in remark, "`cont`" in remark) for remark in memory.remarks] == [(True, True)]
+            assert "stays stopped" in memory.aftermath and "`cont`" in memory.aftermath and not memory.remarks
         assert (guest.status, guest.mode) == ("paused", "0")
+
+
+@needs_qemu
+@pytest.mark.parametrize("words", [["pci", "--root", "0x5cd000"], ["check", "--root", "0x1000"]], ids=" ".join)
+def test_every_command_says_that_a_guest_stays_stopped(place: Path, luoser_command: Run, words: list[str]) -> None:
+    with Stub(place, running=True, memory="32M", blobs=frozen()) as guest:
+        name, *rest = words
+        assert b"it stays stopped, `cont`" in luoser_command(name, guest.gdb, "--pause", *rest).stderr
 
 
 @needs_qemu
@@ -393,7 +401,7 @@ def test_sound_stub_is_read(serve: Serve) -> None:
     server = serve()
     with luoser.open(server.source, pause=True) as memory:
         assert spans(memory) == [(BASE, 0x110000), (0x110000, BASE + len(PAGES))]
-        assert (memory.format, memory.remarks, server.mode) == ("gdb", [], "1")
+        assert (memory.format, memory.remarks, memory.aftermath, server.mode) == ("gdb", [], "", "1")
         assert memory.read(0x100FFE, 4) == b"\1\1\2\2"
         assert list(memory.find_pages(b"\4")) == [BASE + 3 * 4096]
         assert list(memory.find(b"\1\2")) == [0x100FFF]
@@ -443,7 +451,8 @@ def test_stub_that_is_refused(serve: Serve, monkeypatch: pytest.MonkeyPatch, nam
         monkeypatch.setattr(gdb, "_CONNECT", 0.3)
     answers, words = REFUSED[name]
     server = serve(answers)
-    assert words in refusal(server.source)
+    said = refusal(server.source)
+    assert words in said and said.endswith("what it debugs may be stopped now")
     assert server.mode == "0"
 
 
