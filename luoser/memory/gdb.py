@@ -288,8 +288,17 @@ class _Stub:
             self._fail(f"the stub refuses {_MODE}:1")
 
     def memory(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes at physical addresses. parts: (address, size), small enough for a packet. Raises SourceError."""
-        answers = self._ask_all([f"m{address:x},{size:x}" for address, size in parts])
+        """The bytes at physical addresses. parts: (address, size), small enough for a packet. Raises SourceError.
+
+        Answers do not say to which packet they belong: that of the mode, unlike any memory, has to be the last.
+        """
+        *answers, mode = self._ask_all([*(f"m{address:x},{size:x}" for address, size in parts), f"q{_MODE[1:]}"])
+        if mode != b"1":
+            text = safe_text(mode[:40].decode("latin-1"))
+            self._fail(
+                f"memory from {parts[0][0]:#x} on: expected the physical mode, 1, after {len(parts)} answers, "
+                f"found {text}: an answer too many, or another program has changed the mode"
+            )
         return [self._bytes(answer, *part) for answer, part in zip(answers, parts, strict=True)]
 
     def _bytes(self, answer: bytes, address: int, size: int) -> bytes:

@@ -507,6 +507,23 @@ def test_memory_of_another_length_is_an_error(serve: Serve, answer: str) -> None
     assert server.mode == "0"
 
 
+@pytest.mark.parametrize("extra", [lambda said: said + said, lambda said: b"-" + said], ids=["twice", "refused"])
+def test_an_answer_too_many_does_not_shift_the_others(serve: Serve, extra: Callable[[bytes], bytes]) -> None:
+    """All of them have the same length."""
+    server = serve({"m102000": lambda server, packet: extra(server.answer(packet))})
+    words = r"expected the physical mode, 1, after \d+ answers, found [0-9a-f]{40}"
+    with luoser.open(server.source, pause=True) as memory, pytest.raises(SourceError, match=words):
+        memory.read(BASE, len(PAGES))
+
+
+def test_a_mode_that_another_program_changes_is_noticed(serve: Serve) -> None:
+    server = serve()
+    with luoser.open(server.source, pause=True) as memory:
+        server.mode = "0"
+        with pytest.raises(SourceError, match="another program has changed the mode"):
+            memory.read(BASE, 16)
+
+
 def test_stops_and_texts_between_are_passed_over(serve: Serve) -> None:
     aside = framed("T02thread:01;") + b"+" + framed("O" + b"text".hex()) + framed("W00")
 
