@@ -336,20 +336,14 @@ class _Stub:
         while left:
             if tries == _TRIES:
                 self._fail(f"damaged answer to {left[0]}, {tries} times: expected a packet of a debugger stub")
-            if tries:
-                self._settle(deadline, name)
             tries += 1
             self._send(left, name, deadline)
             found = [(packet, self._answer(deadline, name)) for packet in left]
             answers.update((packet, answer) for packet, answer in found if answer is not None)
             left = [packet for packet, answer in found if answer is None]
+            if left and left[-1] != packets[-1]:  # which shows that no answer was in the place of another
+                left.append(packets[-1])
         return [answers[packet] for packet in packets]
-
-    def _settle(self, deadline: float, name: str) -> None:
-        """Pass over all that was asked before."""
-        self._send([f"q{_MODE[1:]}"], name, deadline)
-        while self._answer(deadline, name) not in (b"", b"0", b"1"):  # no memory is as short
-            pass
 
     def _answer(self, deadline: float, name: str) -> bytes | None:
         while (answer := self._packet(deadline, name)) is not None and _ASIDE.match(answer):
