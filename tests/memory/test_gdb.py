@@ -475,6 +475,17 @@ def test_runs_and_escapes_are_unpacked(serve: Serve) -> None:
         assert memory.read(BASE, 4096) == (b"A" + bytes(2047)) * 2
 
 
+def test_a_checksum_may_have_capital_letters(serve: Serve) -> None:
+    def capital(server: Server, packet: str) -> bytes:
+        body, _, check = server.answer(packet).rpartition(b"#")
+        return body + b"#" + check.upper()
+
+    server = serve({"m": capital})
+    with luoser.open(server.source, pause=True) as memory:
+        assert memory.read(BASE, len(PAGES)) == PAGES
+    assert server.seen.count("m100000,800") == 1
+
+
 def test_damaged_answers_are_asked_for_again(serve: Serve) -> None:
     damaged = {"m100800,800": [b"$00#01", b"-"], "m101000,800": [b"$" + b"00" * 2048 + b"#01"]}
 
