@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,16 @@ settings.register_profile("search", print_blob=True, **_UNHURRIED)
 settings.load_profile("luoser")
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+def pytest_configure() -> None:
+    """Signals end the programs that tests start, also if `nohup` or the background of a shell has them ignored here.
+
+    An ignored signal is ignored in all programs that are started, and their tests would wait for ever.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_sessionfinish() -> None:
