@@ -73,9 +73,9 @@ def write_part(
     with (packed_file if is_core else new_file)(target, force=force) as file:
         if memfd is not None:
             address = memfd_address(memfd)
-            if address is None or is_led_to(state, address):
+            if address is None:
                 return write_memfd(file, memory, state, memfd)
-            found, doubts = memfd_at(memory, address, state.source.page_size)
+            found, doubts = _by_address(memory, state, address, memfd_at)
             return "; ".join((write_memfd(file, memory, state, memfd, found), *doubts))
         if blob is not None:
             return write_blob(file, memory, state, blob)
@@ -85,6 +85,20 @@ def write_part(
         pages = without_test_data(record.asked, state)
         size = write_core(file, memory, pages, answers=record.answers, is_searched=is_searched)
         return f"{len(pages & record.pages)} pages, {human_size(size)}"
+
+
+def _by_address(
+    memory: Memory, state: State, address: int, memfd_at: Callable[[Memory, int, int], tuple[Memfd, Sequence[str]]]
+) -> tuple[Memfd | None, Sequence[str]]:
+    """The memfd with its descriptor at an address, and what is against it. None: the state has it, it is led to."""
+    is_led = is_led_to(state, address)
+    try:
+        found, doubts = memfd_at(memory, address, state.source.page_size)
+    except UsageError:
+        if is_led:
+            return None, ()
+        raise
+    return None if is_led else found, doubts
 
 
 def _spared(memory: Memory, read: Callable[..., State], record: Recorder, key: str | None) -> Spared:
