@@ -147,7 +147,8 @@ def read_page_tree(walk: Walk, address: int) -> MapReading:
     Source: docs/abi/others.md.
     """
     reading = MapReading("open", address)
-    leaves = list(_leaves(walk, reading, RadixGeometry.of(walk.page_size)))
+    found = _leaves(walk, reading, RadixGeometry.of(walk.page_size))
+    leaves = [(leaf, prefix, b"" if is_zero(page) else page) for leaf, prefix, page in found]  # none of empty ones
     forms = [RadixGeometry.of(walk.page_size, frames=frames) for frames in (False, True)]
     for geometry in (one for one in forms if leaves and all(one.can_lead_to(prefix) for _, prefix, _ in leaves)):
         reading.form = "frames" if geometry.frames else "orders"
