@@ -17,7 +17,7 @@ from luoser.changes.pending import pending_changes
 from luoser.changes.preserved import map_changes, page_tree_changes
 from luoser.changes.sides import NOT_THERE, Sides, member_changes, one_sided, paired, path_part, text_of
 from luoser.fdt import Fdt, Node
-from luoser.state import Direction, Handover, MapStatus, State
+from luoser.state import Direction, Handover, State
 from luoser.text import decode_name, safe_text
 
 __all__ = ["damage_changes", "damaged_alike", "handover_changes"]
@@ -47,12 +47,10 @@ def handover_changes(before: Handover, after: Handover, states: tuple[State, Sta
 
 
 def _direction(before: Handover, after: Handover) -> Change:
-    """The change of the direction. It is inferred from the map: of a source without one it cannot be compared."""
-    unseen = any(
-        one.direction is Direction.UNKNOWN and one.preserved.status is MapStatus.MISSING for one in (before, after)
-    )
-    kind = Kind.UNREAD if unseen else Kind.PROGRESS if after.is_consumed else Kind.CHANGED
-    note = "the map, which shows it, is not in one of the sources" if unseen else ""
+    """The change of the direction. One that is not known cannot be compared."""
+    unknown = Direction.UNKNOWN in (before.direction, after.direction)
+    kind = Kind.UNREAD if unknown else Kind.PROGRESS if after.is_consumed else Kind.CHANGED
+    note = "it is not known of one of the sources, whose evidence says why" if kind is Kind.UNREAD else ""
     return Change(kind=kind, where="direction", before=before.direction.value, after=after.direction.value, note=note)
 
 

@@ -50,15 +50,21 @@ def test_sub_trees_by_name() -> None:
     ("before", "after", "kind"),
     [
         (Direction.OUTGOING, Direction.INCOMING, Kind.PROGRESS),
-        (Direction.UNKNOWN, Direction.INCOMING, Kind.PROGRESS),
-        (Direction.OUTGOING, Direction.UNKNOWN, Kind.CHANGED),
         (Direction.INCOMING, Direction.OUTGOING, Kind.CHANGED),
-        (Direction.INCOMING, Direction.UNKNOWN, Kind.CHANGED),
     ],
 )
 def test_a_root_that_was_handed_on_is_progress(before: Direction, after: Direction, kind: Kind) -> None:
     (change,) = compare(changed(sound(), direction=before), later(direction=after)).changes
     assert (change.where, change.kind) == ("direction", kind)
+
+
+@pytest.mark.parametrize("known", [Direction.OUTGOING, Direction.INCOMING])
+def test_a_direction_that_is_not_known_is_not_compared(known: Direction) -> None:
+    sides = changed(sound(), direction=Direction.UNKNOWN), changed(sound(), direction=known)
+    for before, after in (sides, sides[::-1]):
+        found = compare(before, after)
+        assert (found.changes, found.verdict) == ((), Verdict.INCONCLUSIVE)
+        assert "direction" in [gap.where for gap in found.not_compared]
 
 
 @pytest.mark.parametrize(
