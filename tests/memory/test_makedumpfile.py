@@ -176,7 +176,9 @@ def left_out(level: int) -> set[int]:
 
 each_pack = pytest.mark.parametrize("pack", list(packs()) if PROGRAM else [""])
 each_form = pytest.mark.parametrize("form", ["", "-F"])
-each_level = pytest.mark.parametrize("level", [0, 1, 2, 8, 16, 31])
+each_level = pytest.mark.parametrize(
+    "level", [0, 31, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2, 8, 16))]
+)
 
 
 def options(*given: str) -> list[str]:

@@ -28,6 +28,8 @@ from tests.real import ROOT
 
 ENTRY = "from luoser.__main__ import main; main()"
 WIDTHS = (40, 60, 80, 100, 200)
+QUICK = ("6.18-a/pre", "6.19-a/post", "7.3-a/frozen", "7.3-chain/post")
+"""Dumps that `make test` shows in all widths; `make test-slow` shows the others."""
 FROZEN = str(real.path("7.3-a/frozen"))
 FOLIO = str(golden.GOLDEN / "pci-folio.bin")
 COMMANDS = {
@@ -115,7 +117,9 @@ def compare(whole: str, width: int, *arguments: str) -> None:
         assert len(row) <= width or len(tokens(row)) == 1, row
 
 
-@pytest.mark.parametrize("name", real.DUMPS)
+@pytest.mark.parametrize(
+    "name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in real.DUMPS]
+)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_terminal_has_what_a_pipe_has(command: str, name: str) -> None:
     arguments = [*COMMANDS[command], str(real.path(name))]

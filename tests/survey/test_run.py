@@ -218,7 +218,7 @@ def of_a_cluster(folder: Path, files: list[Path], *, kill_after: int | None) -> 
         made(folder, files, Dask(cluster.scheduler_address), on_done=kill)
 
 
-@pytest.mark.parametrize("kill_after", [None, 3])
+@pytest.mark.parametrize("kill_after", [pytest.param(None, marks=pytest.mark.slow), 3])
 def test_a_cluster_makes_the_same_rows(
     files: list[Path], whole: dict[str, list[str]], tmp_path: Path, kill_after: int | None
 ) -> None:
