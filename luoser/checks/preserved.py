@@ -715,9 +715,9 @@ def _collisions(view: View) -> Iterator[Found]:
                 where=other[4],
                 hint=_FREED,
             )
-    for what, where, pages in ((what, where, tree.map) for what, where, tree in view.page_trees()):
-        for start, end, _, other_what, _ in taken if pages is not None else ():
-            block = pages.first_within(start, end) if pages is not None else None
+    for what, where, tree in view.page_trees():
+        for start, end, _, other_what, _ in taken:
+            block = tree.map.first_within(start, end) if tree.map is not None else None
             if block is not None:
                 place = max(start, block.address)
                 word = f"a page in {what} and {other_what} are both at {place:#x}"

@@ -69,8 +69,8 @@ def read_poisoned(walk: Walk, address: int, tree: Fdt, subject: Subject) -> Reco
     is_list = tree.root.text("compatible") == POISONED_TREE.encode()
     if not is_list or count is None or area is None or len(area) != kho_vmalloc.size:
         return None
-    part, size = subject.part("pfns", ".pfns"), kho_vmalloc.parse(area).total_pages * walk.page_size
-    made = _array(walk, "pfns", kho_vmalloc.parse(area), size, part, count) if any(area) else None
+    part, value = subject.part("pfns", ".pfns"), kho_vmalloc.parse(area)
+    made = _array(walk, "pfns", value, value.total_pages * walk.page_size, part, count) if any(area) else None
     reading = {"count": count, "pfns": struct_values(kho_vmalloc, area)}
     word = "by its compatible string"
     arrays = (made,) if made is not None else ()

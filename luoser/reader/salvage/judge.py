@@ -314,10 +314,8 @@ class Judge:
         if start and any(self._read(read.folios.pages[-1] + start, size - start)):
             yield "bytes after the last entry of its array are not zero"
         pages, most = len(read.folios.pages), chunk_capacity(self.page)
-        if len(read.folios.chunks) not in (
-            -(-pages // most),
-            pages // most + 1,
-        ):  # after a full one may be an empty one
+        needed = -(-pages // most), pages // most + 1  # after a full one may be an empty one
+        if len(read.folios.chunks) not in needed:
             yield "more chunks follow than its array needs"
         if not read.folios.flags & VM_ALLOC:
             yield "its array has not the flag of a vmalloc area"
